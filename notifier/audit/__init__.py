@@ -1,0 +1,1 @@
+"""The audit feed, read from the log."""

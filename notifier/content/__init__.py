@@ -1,0 +1,1 @@
+"""What is said: the message, its sanitising, its conversion. Pure."""

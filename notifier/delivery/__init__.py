@@ -1,0 +1,1 @@
+"""Deciding what to send and when (`plan`, `retry`, `outcome`: pure), and doing it in order."""

@@ -1,0 +1,195 @@
+"""
+Attempts, their states, and the ids that make them unique.
+
+An attempt is one try to deliver one notification to one channel. Its id is chosen before anything
+is sent and is never derived from counts, text or time: `<epoch>-<n>`, where the epoch is
+`<incarnation>.<resourceVersion of the Lease write>` and n a counter of the owner of that epoch.
+
+States form a lattice, intent < unknown < failed < success; what is known about an attempt only ever
+goes up, so two holders of partial knowledge agree by taking the maximum. `failed` may be said only
+by the sender that knows that the receiver refused, or that no byte was written.
+
+Times are Unix milliseconds of the Redis server's clock, durations milliseconds.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+from enum import IntEnum, StrEnum
+from typing import Final, NewType
+
+Epoch = NewType("Epoch", str)
+AttemptId = NewType("AttemptId", str)
+
+#: Epoch of a log that nobody has claimed: no owner ever equals it.
+NO_EPOCH: Final = Epoch("0.0")
+
+_EPOCH = re.compile(r"(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,38})")
+_ATTEMPT_ID = re.compile(r"(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,38})-([1-9][0-9]{0,14})")
+_ADOPTED_ID = re.compile(r"0-(0|[1-9][0-9]{0,14})")
+
+
+class AttemptState(IntEnum):
+    """What is known about an attempt; the value is its rank in the join."""
+
+    INTENT = 0
+    UNKNOWN = 1
+    FAILED = 2
+    SUCCESS = 3
+
+    @property
+    def word(self) -> str:
+        """The state as logs, status and metrics spell it."""
+        return self.name.lower()
+
+    @classmethod
+    def parse(cls, word: str) -> AttemptState:
+        """
+        Read a state from its word.
+
+        Raises:
+            KeyError: the word names no state.
+        """
+        return cls[word.upper()]
+
+
+class FailureClass(StrEnum):
+    """Why an attempt did not succeed; stored as a field, never read back from a text."""
+
+    TRANSIENT = "transient"
+    PERMANENT = "permanent"
+    #: Accepted by the log, then not sent: no byte left the process.
+    NOT_SENT = "notSent"
+    #: The result cannot be known: bytes left, no answer came.
+    UNCERTAIN = "uncertain"
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """
+    One attempt as the fold of its records sees it.
+
+    Attributes:
+        id: Identity in every merge.
+        channel: Channel name, for example `slack:ops`.
+        state: Highest state recorded.
+        started: When the intent was recorded; 0 if only restored facts are known.
+        ended: When the outcome became known; 0 while open.
+        due: Earliest time of the next attempt on this channel; 0 if none was set.
+        duration: Length of the call.
+        failure: Class of a failure, None for intent and success.
+        error: Bounded, sanitised text; empty for intent and success.
+        code: Status code of the answer, 0 if there was none.
+        number: The number shown to users, 0 until it was published.
+    """
+
+    id: AttemptId
+    channel: str
+    state: AttemptState
+    started: int = 0
+    ended: int = 0
+    due: int = 0
+    duration: int = 0
+    failure: FailureClass | None = None
+    error: str = ""
+    code: int = 0
+    number: int = 0
+
+    @property
+    def open(self) -> bool:
+        """Whether the attempt may still be on the wire."""
+        return self.state is AttemptState.INTENT
+
+
+def join(left: Attempt, right: Attempt) -> Attempt:
+    """
+    Combine two views of one attempt.
+
+    The higher state wins with all of its facts; equal states are told apart by their facts in a
+    fixed order, so that the result does not depend on which side is named first. A number or start
+    that only one side knows is kept.
+
+    Raises:
+        ValueError: the two views are of different attempts.
+    """
+    if left.id != right.id:
+        raise ValueError(f"cannot join attempts {left.id} and {right.id}")
+    winner, loser = (left, right) if _weight(left) >= _weight(right) else (right, left)
+    if (winner.number or not loser.number) and (winner.started or not loser.started):
+        return winner
+    return replace(
+        winner,
+        number=winner.number or loser.number,
+        started=winner.started or loser.started,
+    )
+
+
+def _weight(a: Attempt) -> tuple[int, int, int, int, str, str, int, int, str, int]:
+    # The error sorts by length first: a status may hold a shortened copy of the log's text.
+    return (
+        a.state, a.ended, a.due, len(a.error), a.error, a.failure or "",
+        a.duration, a.code, a.channel, a.started,
+    )  # fmt: skip
+
+
+def make_epoch(incarnation: int, resource_version: str) -> Epoch:
+    """
+    Epoch of a tenure that began with a Lease write answered with this resourceVersion.
+
+    Raises:
+        ValueError: one of the parts is not a decimal number without leading zeros.
+    """
+    epoch = f"{incarnation}.{resource_version}"
+    if not _EPOCH.fullmatch(epoch):
+        raise ValueError(f"not an epoch: {epoch!r}")
+    return Epoch(epoch)
+
+
+def parse_epoch(text: str) -> Epoch:
+    """
+    Check the form of a stored epoch.
+
+    Raises:
+        ValueError: it is not `<incarnation>.<resourceVersion>`.
+    """
+    if not _EPOCH.fullmatch(text):
+        raise ValueError(f"not an epoch: {text!r}")
+    return Epoch(text)
+
+
+def epoch_key(epoch: Epoch) -> tuple[tuple[int, str], ...]:
+    """Sort key of an epoch: part by part, by length first, then lexically (as in the scripts)."""
+    return tuple((len(part), part) for part in epoch.split("."))
+
+
+def make_attempt_id(epoch: Epoch, n: int) -> AttemptId:
+    """Id of the n-th attempt opened in a tenure (n counts from 1)."""
+    return AttemptId(f"{epoch}-{n}")
+
+
+def parse_attempt_id(text: str) -> AttemptId:
+    """
+    Check the form of a stored attempt id.
+
+    Besides ids of our own, `0-<index>` is accepted: ids given to attempts that another controller
+    had written before its object was taken over.
+
+    Raises:
+        ValueError: it has neither form.
+    """
+    if not (_ATTEMPT_ID.fullmatch(text) or _ADOPTED_ID.fullmatch(text)):
+        raise ValueError(f"not an attempt id: {text!r}")
+    return AttemptId(text)
+
+
+def attempt_epoch(attempt_id: AttemptId) -> Epoch:
+    """Epoch in which an attempt was opened; `0.0` for adopted ones."""
+    epoch, _, _ = attempt_id.rpartition("-")
+    return Epoch(epoch) if "." in epoch else NO_EPOCH
+
+
+def attempt_key(attempt_id: AttemptId) -> tuple[tuple[tuple[int, str], ...], int]:
+    """Sort key of an attempt id: by epoch, then by counter."""
+    _, _, n = attempt_id.rpartition("-")
+    return epoch_key(attempt_epoch(attempt_id)), int(n)

@@ -1,0 +1,86 @@
+"""
+What a port may raise, and what each error says about the world.
+
+The one question that matters after a failed call is *may it have been executed?* The tree answers
+it by type, so that callers decide on types and never on texts. Adapters map vendor errors here and
+raise nothing else; `asyncio.CancelledError` always passes through untouched.
+
+Texts end up in logs and readiness details, therefore they never hold a URL, a credential or a body.
+"""
+
+from __future__ import annotations
+
+
+class LedgerError(Exception):
+    """Root of every error this project raises on purpose."""
+
+
+class ConfigError(LedgerError):
+    """
+    The configuration cannot be used; only raised at start-up or reload.
+
+    `path` is the dotted path of the key at fault (`redis.url`), empty where no single key is.
+    """
+
+    def __init__(self, message: str, *, path: str = "") -> None:
+        super().__init__(f"{path}: {message}" if path else message)
+        self.path = path
+
+
+class ContractError(LedgerError):
+    """Stored data does not follow the contract: bad record, wrong checksum, unknown version."""
+
+
+class PortError(LedgerError):
+    """A call to Redis or to the API server did not do what was asked."""
+
+
+class Unavailable(PortError):
+    """
+    Not executed; the same call may be made later.
+
+    `retry_after` is the wait in seconds that the server asked for, or None.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Ambiguous(PortError):
+    """May have been executed: read back, or repeat with the same identity."""
+
+
+class Conflict(PortError):
+    """Not executed: the object has another resourceVersion than the caller believed."""
+
+
+class Gone(PortError):
+    """Not executed: the object does not exist (its collection does)."""
+
+
+class KindMissing(Unavailable):
+    """Not executed: the resource type itself is not served. Says nothing about any object."""
+
+
+class Expired(PortError):
+    """The resourceVersion or continue token is too old; list again."""
+
+
+class Rejected(PortError):
+    """
+    Not executed, and the same call will be refused again.
+
+    `reason` is a machine word (`Invalid`, `TooLarge`, `Forbidden`, ...), never free text.
+    """
+
+    def __init__(self, message: str, *, reason: str = "Invalid") -> None:
+        super().__init__(message)
+        self.reason = reason
+
+
+class Unauthorised(Rejected):
+    """Credentials were not accepted, or do not grant this call."""
+
+    def __init__(self, message: str, *, reason: str = "Unauthorised") -> None:
+        super().__init__(message, reason=reason)

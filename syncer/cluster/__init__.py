@@ -1,0 +1,1 @@
+"""Kubernetes, behind one door: transport, reflector, leases, status writes, CRD."""

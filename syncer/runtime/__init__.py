@@ -1,0 +1,1 @@
+"""What every process needs: supervision, health, logging, clocks."""
