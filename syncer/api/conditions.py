@@ -1,0 +1,83 @@
+"""
+Conditions of a status: a plain list keyed by type, as `metav1.Condition` lays it down.
+
+`lastTransitionTime` moves only when the status word changes; reason and message may be refreshed
+without it. A condition that would come out equal is left alone, so that an unchanged object is
+never written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+#: The API type allows 32,768 bytes; ours stay readable and leave room for the attempts.
+MESSAGE_BYTES: Final = 1024
+
+ROUTING_RESOLVED: Final = "RoutingResolved"
+READY: Final = "Ready"
+SYNCED: Final = "Synced"
+LOG_UNAVAILABLE: Final = "LogUnavailable"
+QUARANTINED: Final = "Quarantined"
+LATE_SUCCESS: Final = "LateSuccess"
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """One condition; `transition` is Unix milliseconds, whole seconds on the wire."""
+
+    type: str
+    status: str
+    reason: str
+    message: str
+    transition: int
+    observed_generation: int = 0
+
+
+def set_condition(
+    conditions: tuple[Condition, ...], wanted: Condition
+) -> tuple[Condition, ...]:
+    """
+    Put a condition into a list: in place if its type is there, else at the end.
+
+    The transition time of an existing condition is kept unless the status word changes.
+    """
+    wanted = replace(wanted, message=bounded(wanted.message, MESSAGE_BYTES))
+    out: list[Condition] = []
+    found = False
+    for current in conditions:
+        if current.type != wanted.type:
+            out.append(current)
+        elif not found:
+            found = True
+            kept = current.transition if current.status == wanted.status else wanted.transition
+            out.append(replace(wanted, transition=kept))
+    if not found:
+        out.append(wanted)
+    return tuple(out)
+
+
+def remove_condition(
+    conditions: tuple[Condition, ...], condition_type: str
+) -> tuple[Condition, ...]:
+    """Take a condition out of a list; a list without it comes back unchanged."""
+    return tuple(c for c in conditions if c.type != condition_type)
+
+
+def find_condition(conditions: tuple[Condition, ...], condition_type: str) -> Condition | None:
+    """Return the condition of a type, or None."""
+    return next((c for c in conditions if c.type == condition_type), None)
+
+
+def bounded(text: str, limit: int) -> str:
+    """
+    Cut a text to a number of UTF-8 bytes, at a code point, with a visible mark.
+
+    Lone surrogates, which no encoder takes, become U+FFFD first.
+    """
+    raw = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace").encode()
+    if len(raw) <= limit:
+        return raw.decode()
+    mark = "…"
+    head = raw[: max(0, limit - len(mark.encode()))].decode("utf-8", "ignore")
+    return head + mark
