@@ -1,0 +1,125 @@
+"""
+The attributes of a notification: what routes match on, and what the log and audit show.
+
+Everything is a flat map of strings. Spec fields come first, then the context, then the extensions,
+and the first writer of a key keeps it: an extension called `type` cannot disguise the type of a
+notification. Labels and annotations take no part. A value that is empty is absent.
+
+The context is flattened by a fixed table, not by walking whatever is there: two members are renamed
+because their bare names are taken (`outcome` and `reason` of the verification), three are stored
+but deliberately left out (`workflowName`, `actionType`, the verification's `summary`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from syncer.api.resource import Spec
+
+#: Sub-object of `spec.context`, then its members in upstream's order: (member, flat key).
+_MEMBERS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
+    (
+        "lineage",
+        (("remediationRequest", "remediationRequest"), ("aiAnalysis", "aiAnalysis")),
+    ),
+    (
+        "workflow",
+        (
+            ("selectedWorkflow", "selectedWorkflow"),
+            ("confidence", "confidence"),
+            ("workflowId", "workflowId"),
+            ("executionEngine", "executionEngine"),
+        ),
+    ),
+    (
+        "analysis",
+        (
+            ("approvalReason", "approvalReason"),
+            ("rootCause", "rootCause"),
+            ("outcome", "outcome"),
+        ),
+    ),
+    (
+        "review",
+        (
+            ("reason", "reason"),
+            ("subReason", "subReason"),
+            ("humanReviewReason", "humanReviewReason"),
+            ("rootCauseAnalysis", "rootCauseAnalysis"),
+            ("alignmentVerdict", "alignmentVerdict"),
+        ),
+    ),
+    (
+        "execution",
+        (
+            ("retryCount", "retryCount"),
+            ("maxRetries", "maxRetries"),
+            ("lastExitCode", "lastExitCode"),
+            ("previousExecution", "previousExecution"),
+            ("timeoutPhase", "timeoutPhase"),
+            ("phaseTimeout", "phaseTimeout"),
+        ),
+    ),
+    ("dedup", (("duplicateCount", "duplicateCount"),)),
+    ("target", (("targetResource", "targetResource"),)),
+    (
+        "verification",
+        (
+            ("outcome", "verificationOutcome"),
+            ("reason", "verificationReason"),
+            ("degradedReason", "verificationDegradedReason"),
+        ),
+    ),
+)
+
+
+def flatten_context(context: Mapping[str, Any]) -> dict[str, str]:
+    """
+    Flatten `spec.context` into the keys that routing, log and audit use.
+
+    Members that are absent, empty or not text are skipped. A verification that is present always
+    yields `verificationAssessed` and `verificationDegraded`, as `true` or `false`; a review yields
+    `circuitBreakerActivated` only when it is true.
+    """
+    flat: dict[str, str] = {}
+    for name, members in _MEMBERS:
+        part = context.get(name)
+        if not isinstance(part, Mapping):
+            continue
+        for member, key in members:
+            value = part.get(member)
+            if isinstance(value, str) and value:
+                flat[key] = value
+        if name == "review" and part.get("circuitBreakerActivated") is True:
+            flat["circuitBreakerActivated"] = "true"
+        if name == "verification":
+            flat["verificationAssessed"] = _word(part.get("assessed"))
+            flat["verificationDegraded"] = _word(part.get("degraded"))
+    return flat
+
+
+def attributes_of(spec: Spec) -> dict[str, str]:
+    """
+    Every attribute of a notification, in the order of precedence.
+
+    Keys are as in the routing file: `type`, `severity`, `phase`, `review-source`, `priority`, the
+    flat context, then the extensions that name no key taken before. No value is empty.
+    """
+    attributes: dict[str, str] = {}
+    spec_fields = {
+        "type": spec.type,
+        "severity": spec.severity,
+        "phase": spec.phase,
+        "review-source": spec.review_source,
+        "priority": spec.priority,
+    }
+    for source in (spec_fields, flatten_context(spec.context), spec.extensions):
+        for key, value in source.items():
+            if value:
+                attributes.setdefault(key, value)
+    return attributes
+
+
+def _word(value: object) -> str:
+    return "true" if value is True else "false"
