@@ -1,0 +1,197 @@
+"""
+Records as bytes, and back.
+
+An element is a plain-text prefix, `<kind> <id> <channel> <crc32> <chain> `, followed by a msgpack
+map. The prefix is what the scripts decide on and what a person reads in `redis-cli`; the map is kept
+to what Redis's own Lua can decode and print: string keys, string and integer values, `v` first.
+Integers stay below 1e14, where a double is exact in the server's JSON.
+
+The checksum guards the map, the chain guards the order: a flipped byte, a lost or exchanged element
+is found here and becomes a `ContractError` that names the position. Nothing is ever skipped.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, unquote
+
+import msgpack
+
+from syncer.api.attempt import NO_EPOCH, Epoch, parse_epoch
+from syncer.api.errors import ContractError
+from syncer.api.record import BODY_VERSION, Body, Kind, Record
+
+ROOT_CHAIN: Final = "00000000"
+MAX_INT: Final = 10**14
+#: Characters of a channel name that need no encoding; a space or percent sign always does.
+_SAFE: Final = ":@/+,=!*()'~"
+
+_HEADER = re.compile(
+    rb"nl1 object=(?P<object>[^ /]+/[^ /]+) epoch=(?P<epoch>[0-9.]+)"
+    rb" acked=(?P<acked>[0-9]+) audited=(?P<audited>[0-9]+)"
+)
+_PREFIX = re.compile(
+    rb"(?P<text>(?P<kind>[a-z.]+) (?P<id>[^ ]+) (?P<channel>[^ ]+) (?P<crc>[0-9a-f]{8}) )"
+    rb"(?P<chain>[0-9a-f]{8}) ",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Element 0: whose log it is, who may open attempts, how far it has been published."""
+
+    object: str
+    epoch: Epoch = NO_EPOCH
+    acked: int = 0
+    audited: int = 0
+
+    def encode(self) -> bytes:
+        """The header as stored."""
+        return (
+            f"nl1 object={self.object} epoch={self.epoch} acked={self.acked} audited={self.audited}"
+        ).encode()
+
+
+def decode_header(element: bytes) -> Header:
+    """
+    Read element 0.
+
+    Raises:
+        ContractError: it is not a header of this format.
+    """
+    match = _HEADER.fullmatch(element)
+    if not match:
+        version = element[:12].decode("ascii", "replace")
+        raise ContractError(f"header is not of format nl1 (begins {version!r})")
+    try:
+        epoch = parse_epoch(match["epoch"].decode())
+    except ValueError as error:
+        raise ContractError(f"header: {error}") from error
+    return Header(
+        match["object"].decode(), epoch, int(match["acked"]), int(match["audited"])
+    )
+
+
+def encode_channel(name: str) -> str:
+    """Percent-encode a channel name, so that it holds no blank and is never empty."""
+    return quote(name, safe=_SAFE) or "%"
+
+
+def encode_record(record: Record) -> bytes:
+    """
+    The record as a script takes it: prefix without chain, then the map.
+
+    Raises:
+        ContractError: the id holds a blank, or a value is neither text nor an exact integer.
+    """
+    if not record.id or re.search(r"\s", record.id):
+        raise ContractError(f"record id {record.id!r} is empty or holds a blank")
+    body = pack_body(record.body)
+    crc = f"{zlib.crc32(body):08x}"
+    return f"{record.kind} {record.id} {encode_channel(record.channel)} {crc} ".encode() + body
+
+
+def pack_body(body: Body) -> bytes:
+    """
+    Pack a map within the diet.
+
+    Raises:
+        ContractError: a value that Redis's Lua could not print exactly.
+    """
+    out: dict[str, str | int] = {"v": BODY_VERSION}
+    for key, value in body.items():
+        if isinstance(value, bool) or not isinstance(value, str | int):
+            raise ContractError(f"body member {key}: {type(value).__name__} is not allowed")
+        if isinstance(value, int) and not -MAX_INT < value < MAX_INT:
+            raise ContractError(f"body member {key}: integer out of range")
+        if isinstance(value, str):
+            # Lone surrogates have no encoding; they can come from a receiver or a hostile object.
+            value = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+        out[key] = value
+    packed: bytes = msgpack.packb(out, use_bin_type=True)
+    return packed
+
+
+def next_chain(chain: str, text: bytes) -> str:
+    """The chain after one more element whose prefix (chain excluded) is `text`; twin of the Lua."""
+    value = int(chain, 16)
+    for byte in text:
+        value = (value * 65599 + byte) % 4294967291
+    return f"{value:08x}"
+
+
+def stored(record: Record, before: str, position: int) -> Record:
+    """The record as it stands in the log once a script appended it after `before`."""
+    encoded = encode_record(record)
+    text = encoded[: encoded.index(b" ", encoded.index(b" ", encoded.index(b" ") + 1) + 1) + 10]
+    return Record(
+        record.kind, record.id, record.channel, record.body, position, next_chain(before, text)
+    )
+
+
+def decode_record(element: bytes, before: str, position: int) -> Record:
+    """
+    Read one element.
+
+    Args:
+        element: The element as stored.
+        before: Chain of the element before it.
+        position: Its index, for the error text.
+
+    Raises:
+        ContractError: malformed, wrong checksum, wrong chain, unknown kind or version.
+    """
+
+    def bad(why: str) -> ContractError:
+        return ContractError(f"record {position}: {why}")
+
+    match = _PREFIX.match(element)
+    if not match:
+        raise bad("prefix is malformed")
+    body = element[match.end() :]
+    if int(match["crc"], 16) != zlib.crc32(body):
+        raise bad("checksum does not match")
+    if next_chain(before, match["text"]) != match["chain"].decode():
+        raise bad("chain does not follow from the record before")
+    try:
+        kind = Kind(match["kind"].decode())
+    except ValueError:
+        raise bad(f"unknown kind {match['kind'].decode()!r}") from None
+    try:
+        content: Any = msgpack.unpackb(body, raw=False, strict_map_key=True)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise bad(f"body is not a msgpack map ({type(error).__name__})") from error
+    if not isinstance(content, dict) or content.get("v") != BODY_VERSION:
+        version = content.get("v") if isinstance(content, dict) else None
+        raise bad(f"body version {version!r} is not known")
+    return Record(
+        kind,
+        match["id"].decode(),
+        unquote(match["channel"].decode()),
+        {k: v for k, v in content.items() if k != "v"},
+        position,
+        match["chain"].decode(),
+    )
+
+
+def decode_log(elements: Sequence[bytes]) -> tuple[Header, list[Record]]:
+    """
+    Read a whole log.
+
+    Raises:
+        ContractError: the first thing that cannot be read; positions before it are sound.
+    """
+    if not elements:
+        raise ContractError("log is empty")
+    header = decode_header(elements[0])
+    records: list[Record] = []
+    chain = ROOT_CHAIN
+    for position, element in enumerate(elements[1:], 1):
+        record = decode_record(element, chain, position)
+        records.append(record)
+        chain = record.chain
+    return header, records

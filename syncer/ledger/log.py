@@ -1,0 +1,345 @@
+"""
+The log of each notification: seven scripts and a few reads, as typed calls.
+
+Every method is one question to Redis and returns what was answered; what to do about it is decided
+elsewhere. Calls are repeated here, and only here, because each script may be run again after a lost
+reply without harm: a repeat carries the same id and the same bytes. A repeat stops when its deadline
+has passed, and an INTENT also as soon as its guard says that the claim it rests on is stale (another
+server answers, or the tenure ended): then the caller decides anew, with a new id.
+
+Answers are named as in the protocol (docs/adr/0001); `Answer.RECLAIM` stands for both the server's
+answer and a guard that said no.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from syncer.api.attempt import AttemptId, AttemptState, Epoch
+from syncer.api.errors import Ambiguous, ContractError, Unavailable
+from syncer.api.record import Record
+from syncer.ledger import client as redis_client
+from syncer.ledger.client import LedgerClient, StaleGuard
+from syncer.ledger.codec import Header, decode_log, encode_channel, encode_record
+
+_BACKOFF_FIRST: Final = 0.05
+_BACKOFF_MOST: Final = 1.0
+
+
+class Answer(StrEnum):
+    """What a script said."""
+
+    OK = "OK"
+    DONE = "DONE"
+    DUP = "DUP"
+    RECLAIM = "RECLAIM"
+    OPEN = "OPEN"
+    EXHAUSTED = "EXHAUSTED"
+    NOOP = "NOOP"
+    FENCED = "FENCED"
+    STALE = "STALE"
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """
+    Answer of a script that may append.
+
+    Attributes:
+        answer: OK if something was appended.
+        position: Index of the last element afterwards (OK only).
+        before: Chain of the element before the first appended one (OK only).
+        chain: Chain of the last appended element (OK only).
+        count: How many records were appended: 2 where a lost intent was restored.
+        rank: State recorded already (DUP, NOOP), else -1.
+        detail: Epoch stored (RECLAIM) or attempt that is open (OPEN), for logs.
+    """
+
+    answer: Answer
+    position: int = 0
+    before: str = ""
+    chain: str = ""
+    count: int = 0
+    rank: int = -1
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A whole log as read: header, records in order, Redis time in milliseconds (0 if not asked)."""
+
+    header: Header
+    records: list[Record]
+    now: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """
+    Answer of CLAIM.
+
+    `error` is set where the log was read but holds something undecodable; then `snapshot` is None.
+    """
+
+    answer: Answer
+    snapshot: Snapshot | None = None
+    fence: str = ""
+    error: ContractError | None = None
+    now: int = 0
+
+
+class RedisLog:
+    """The attempt logs of one installation."""
+
+    def __init__(self, client: LedgerClient, *, patience: float = 15.0) -> None:
+        """
+        Args:
+            client: The lane to Redis.
+            patience: Seconds for which a call is repeated, unless it says otherwise.
+        """  # noqa: D205, D212, D415 - the class says what it is
+        self._client = client
+        self._patience = patience
+
+    def key(self, uid: str) -> str:
+        """Key of a notification's log."""
+        return f"{self._client.prefix}:{{{uid}}}"
+
+    @property
+    def generation(self) -> int:
+        """Raised whenever another server or store answers."""
+        return self._client.generation
+
+    @property
+    def store(self) -> str:
+        """Random id of the store, empty while unknown."""
+        return self._client.server.store if self._client.server else ""
+
+    # -- the scripts --------------------------------------------------------------------------
+
+    async def claim(
+        self, uid: str, epoch: Epoch, *, name: str, seeds: Sequence[Record] = ()
+    ) -> Claimed:
+        """Raise the fence to `epoch`, join `seeds`, and read the whole log."""
+        header = Header(name, epoch)
+        reply = await self._repeat(
+            redis_client.CLAIM,
+            uid,
+            [epoch, header.encode(), *(encode_record(s) for s in seeds)],
+        )
+        answer = Answer(_text(reply[0]))
+        if answer is not Answer.OK:
+            return Claimed(answer, fence=_text(reply[1]))
+        seconds, micros = (int(part) for part in reply[2])
+        now = seconds * 1000 + micros // 1000
+        try:
+            decoded, records = decode_log(reply[1])
+        except ContractError as error:
+            return Claimed(answer, error=error, now=now)
+        return Claimed(answer, Snapshot(decoded, records, now), now=now)
+
+    async def intent(
+        self,
+        uid: str,
+        epoch: Epoch,
+        record: Record,
+        *,
+        limit: int,
+        guard: Callable[[], bool],
+        patience: float | None = None,
+    ) -> Appended:
+        """
+        Open an attempt.
+
+        A `DUP` is only ever the echo of an earlier try of this very call: ids are never reused.
+
+        Raises:
+            Unavailable: given up, nothing recorded by the last try.
+            Ambiguous: given up, and the intent may be recorded.
+        """
+        return await self._append(
+            redis_client.INTENT,
+            uid,
+            [epoch, record.id, encode_channel(record.channel), encode_record(record), limit],
+            guard=guard,
+            patience=patience,
+        )
+
+    async def outcome(
+        self,
+        uid: str,
+        record: Record,
+        intent: Record | None,
+        *,
+        name: str,
+        patience: float | None = None,
+    ) -> Appended:
+        """Record what became known of an attempt; restores a lost intent, or a lost log."""
+        state = record.kind.state
+        if state is None or state is AttemptState.INTENT:
+            raise ValueError(f"a {record.kind} record is no outcome")
+        return await self._append(
+            redis_client.OUTCOME,
+            uid,
+            [
+                record.attempt_id,
+                encode_channel(record.channel),
+                int(state),
+                encode_record(record),
+                encode_record(intent) if intent else b"",
+                Header(name).encode(),
+            ],
+            patience=patience,
+        )
+
+    async def recover(
+        self, uid: str, epoch: Epoch, record: Record, *, guard: Callable[[], bool] | None = None
+    ) -> Appended:
+        """Mark an open attempt that nobody executes as unknown."""
+        return await self._append(
+            redis_client.RECOVER, uid, [epoch, record.id, encode_record(record)], guard=guard
+        )
+
+    async def note(self, uid: str, record: Record) -> Appended:
+        """Append a plan, skip, verdict or order, once per id."""
+        return await self._append(redis_client.NOTE, uid, [record.id, encode_record(record)])
+
+    async def ack(
+        self, uid: str, position: int, chain: str, *, ttl: int, marks: str = "acked audited"
+    ) -> bool:
+        """
+        Say that everything up to a position has been published.
+
+        Args:
+            ttl: Seconds to keep a finished log, 0 to leave it without an expiry.
+            marks: Which marks to move: `acked`, `audited`, or both.
+
+        Returns:
+            False if the history at that position is another one: read the log again.
+        """
+        reply = await self._repeat(redis_client.ACK, uid, [position, chain, ttl, marks])
+        return Answer(_text(reply[0])) is Answer.OK
+
+    async def retire(self, uid: str, epoch: Epoch, *, ttl: int) -> Answer:
+        """Let the log of a deleted object expire; RECLAIM if it is not ours or has open intents."""
+        reply = await self._repeat(redis_client.RETIRE, uid, [epoch, ttl])
+        return Answer(_text(reply[0]))
+
+    # -- reads --------------------------------------------------------------------------------
+
+    async def read(self, uid: str) -> Snapshot | None:
+        """
+        Read a log; None if there is none.
+
+        Raises:
+            ContractError: it holds something undecodable.
+        """
+        elements = await self._command("LRANGE", self.key(uid), 0, -1)
+        if not elements:
+            return None
+        header, records = decode_log(elements)
+        return Snapshot(header, records)
+
+    async def heads(self, uids: Sequence[str]) -> list[tuple[bytes | None, int, int]]:
+        """Header element, length and time to live (s; -1 none, -2 no key) of each log."""
+        calls = []
+        for uid in uids:
+            key = self.key(uid)
+            calls += [
+                self._command("LINDEX", key, 0),
+                self._command("LLEN", key),
+                self._command("TTL", key),
+            ]
+        replies = await asyncio.gather(*calls)
+        return [
+            (replies[n], int(replies[n + 1]), int(replies[n + 2]))
+            for n in range(0, len(replies), 3)
+        ]
+
+    async def scan(self, *, page: int = 500) -> AsyncIterator[list[str]]:
+        """Uids of all logs, page by page; one may be named twice."""
+        prefix = f"{self._client.prefix}:{{"
+        cursor: Any = 0
+        while True:
+            cursor, keys = await self._command(
+                "SCAN", cursor, "MATCH", f"{_glob(prefix)}*}}", "COUNT", page
+            )
+            yield [_text(k)[len(prefix) : -1] for k in keys]
+            if int(cursor) == 0:
+                return
+
+    async def _command(self, *args: Any) -> Any:
+        return await self._insist(lambda: self._client.command(*args), self._patience)
+
+    # -- repeating ----------------------------------------------------------------------------
+
+    async def _append(
+        self,
+        script: redis_client.Script,
+        uid: str,
+        args: list[Any],
+        *,
+        guard: Callable[[], bool] | None = None,
+        patience: float | None = None,
+    ) -> Appended:
+        try:
+            reply = await self._repeat(script, uid, args, guard=guard, patience=patience)
+        except StaleGuard:
+            return Appended(Answer.RECLAIM, detail="stale claim")
+        answer = Answer(_text(reply[0]))
+        if answer is Answer.OK:
+            return Appended(
+                answer, int(reply[1]), _text(reply[2]), _text(reply[3]), int(reply[4])
+            )
+        if answer in (Answer.DUP, Answer.NOOP):
+            return Appended(answer, rank=int(reply[1]))
+        return Appended(answer, detail=_text(reply[1]) if len(reply) > 1 else "")
+
+    async def _repeat(
+        self,
+        script: redis_client.Script,
+        uid: str,
+        args: list[Any],
+        *,
+        guard: Callable[[], bool] | None = None,
+        patience: float | None = None,
+    ) -> Any:
+        return await self._insist(
+            lambda: self._client.evaluate(script, self.key(uid), args, guard=guard),
+            self._patience if patience is None else patience,
+        )
+
+    @staticmethod
+    async def _insist(call: Callable[[], Any], patience: float) -> Any:
+        loop = asyncio.get_running_loop()
+        give_up = loop.time() + patience
+        pause = _BACKOFF_FIRST
+        while True:
+            try:
+                return await call()
+            except (Unavailable, Ambiguous, TimeoutError) as error:
+                left = give_up - loop.time()
+                if left <= 0:
+                    if isinstance(error, TimeoutError):
+                        raise Ambiguous("Redis does not answer in time") from error
+                    raise
+                # S311: spreading retries needs no secret randomness.
+                await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311
+                pause = min(pause * 2, _BACKOFF_MOST)
+
+
+def _text(value: Any) -> str:
+    return value.decode() if isinstance(value, bytes) else str(value)
+
+
+def _glob(text: str) -> str:
+    return "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in text)
+
+
+def attempt_ids(records: Sequence[Record]) -> set[AttemptId]:
+    """Ids of all attempts that some records speak of."""
+    return {r.attempt_id for r in records if r.kind.state is not None}

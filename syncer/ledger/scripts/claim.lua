@@ -1,0 +1,53 @@
+-- CLAIM(epoch, header, seeds...): raise the fence, join what the caller knows, read everything.
+-- Refused when a later owner has already claimed. Creates the log if it is absent.
+local key, epoch = KEYS[1], ARGV[1]
+local log = redis.call('LRANGE', key, 0, -1)
+local changed = false
+if #log == 0 then
+  redis.call('RPUSH', key, ARGV[2])
+  log = {ARGV[2]}
+  changed = true
+end
+local stored = epoch_of(log[1])
+if not stored then
+  return foreign(log[1])
+end
+local order = compare(epoch, stored)
+if order < 0 then
+  return {'FENCED', stored}
+end
+if order > 0 then
+  redis.call('LSET', key, 0, (string.gsub(log[1], 'epoch=%S+', 'epoch=' .. epoch, 1)))
+end
+local known = {}
+for i = 2, #log do
+  local kind, id = fields(log[i])
+  if kind == nil then
+    break
+  end
+  local rank = RANK[kind]
+  if rank == nil then
+    known[id] = 99
+  else
+    local attempt = attempt_of(id)
+    if rank > (known[attempt] or -1) then
+      known[attempt] = rank
+    end
+  end
+end
+local chain = chain_at(log[#log], #log - 1)
+if chain ~= nil then
+  for i = 3, #ARGV do
+    local kind, id = string.match(ARGV[i], '^(%S+) (%S+) ')
+    local rank = RANK[kind] or 99
+    if rank > (known[id] or -1) then
+      chain = append(key, chain, ARGV[i])
+      known[id] = rank
+      changed = true
+    end
+  end
+end
+if changed then
+  redis.call('PERSIST', key)
+end
+return {'OK', redis.call('LRANGE', key, 0, -1), redis.call('TIME')}

@@ -1,0 +1,22 @@
+-- NOTE(id, record): a plan, a skip, a verdict or an order; once per id, on a log that exists.
+local key, id = KEYS[1], ARGV[1]
+local log = redis.call('LRANGE', key, 0, -1)
+if #log == 0 then
+  return {'NOOP', -1}
+end
+if not epoch_of(log[1]) then
+  return foreign(log[1])
+end
+for i = 2, #log do
+  local _, rid = fields(log[i])
+  if rid == id then
+    return {'NOOP', i - 1}
+  end
+end
+local before = chain_at(log[#log], #log - 1)
+if not before then
+  return foreign(log[1])
+end
+local chain = append(key, before, ARGV[2])
+redis.call('PERSIST', key)
+return {'OK', #log, before, chain, 1}

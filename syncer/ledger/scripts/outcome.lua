@@ -1,0 +1,36 @@
+-- OUTCOME(id, channel, rank, record, intent record, header): record what became known.
+-- Facts are never fenced: whoever learnt the result may say so. A log that lost the intent gets it
+-- back first; a log that is gone is created with the epoch of nobody, so that no claim fits it.
+local key, id, rank = KEYS[1], ARGV[1], tonumber(ARGV[3])
+local log = redis.call('LRANGE', key, 0, -1)
+if #log == 0 then
+  redis.call('RPUSH', key, ARGV[6])
+  log = {ARGV[6]}
+end
+if not epoch_of(log[1]) then
+  return foreign(log[1])
+end
+local known = -1
+for i = 2, #log do
+  local kind, rid = fields(log[i])
+  local r = kind and RANK[kind]
+  if r and attempt_of(rid) == id and r > known then
+    known = r
+  end
+end
+if known >= rank then
+  return {'NOOP', known}
+end
+local before = chain_at(log[#log], #log - 1)
+if not before then
+  return foreign(log[1])
+end
+local chain, appended = before, 0
+if known < 0 and ARGV[5] ~= '' then
+  chain = append(key, chain, ARGV[5])
+  appended = 1
+end
+chain = append(key, chain, ARGV[4])
+appended = appended + 1
+redis.call('PERSIST', key)
+return {'OK', #log - 1 + appended, before, chain, appended}

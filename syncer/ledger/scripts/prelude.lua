@@ -1,0 +1,82 @@
+-- Shared by every script; the loader puts it in front of each (see ledger/client.py).
+--
+-- A log is one list. Element 0 is the header
+--     nl1 object=<ns>/<name> epoch=<e> acked=<i> audited=<i>
+-- and every further element a record that never changes:
+--     <kind> <id> <channel> <crc32> <chain> <msgpack map>
+-- Scripts decide on this plain text alone and never look into the map. A caller passes a record
+-- without its chain; the chain is computed here, from the chain of the element before and the
+-- record's text (whose crc32 stands for the map). Equal position and equal chain: equal history.
+--
+-- Only arithmetic that is exact in a double is used: no bit library, no sha1hex.
+
+local ROOT = '00000000'
+
+local RANK = {
+  ['intent'] = 0, ['unknown'] = 1, ['failed'] = 2, ['success'] = 3,
+  ['seed.intent'] = 0, ['seed.unknown'] = 1, ['seed.failed'] = 2, ['seed.success'] = 3,
+  ['resolve.failed'] = 2, ['resolve.success'] = 3,
+}
+
+local function fields(element)
+  return string.match(element, '^(%S+) (%S+) (%S+) (%x+) (%x+) ')
+end
+
+-- A verdict names its attempt in its own id: resolve:<attempt>:<n>.
+local function attempt_of(id)
+  return string.match(id, '^resolve:(.-):') or id
+end
+
+local function epoch_of(header)
+  local epoch = string.match(header, '^nl1 object=%S+ epoch=(%S+) ')
+  if not epoch then
+    return nil
+  end
+  return epoch
+end
+
+-- -1, 0 or 1; part by part, a longer number is the larger one.
+local function compare(a, b)
+  local ai, ar = string.match(a, '^(%d+)%.(%d+)$')
+  local bi, br = string.match(b, '^(%d+)%.(%d+)$')
+  local left, right = {ai, ar}, {bi, br}
+  for part = 1, 2 do
+    local l, r = left[part], right[part]
+    if #l ~= #r then
+      return #l < #r and -1 or 1
+    end
+    if l ~= r then
+      return l < r and -1 or 1
+    end
+  end
+  return 0
+end
+
+local function next_chain(chain, text)
+  local hash = tonumber(chain, 16)
+  for i = 1, #text do
+    hash = (hash * 65599 + string.byte(text, i)) % 4294967291
+  end
+  return string.format('%08x', hash)
+end
+
+local function chain_at(element, index)
+  if index == 0 then
+    return ROOT
+  end
+  local _, _, _, _, chain = fields(element)
+  return chain
+end
+
+-- Appends a record and returns its chain.
+local function append(key, chain, record)
+  local _, stop = string.find(record, '^%S+ %S+ %S+ %x+ ')
+  local text = string.sub(record, 1, stop)
+  local new = next_chain(chain, text)
+  redis.call('RPUSH', key, text .. new .. ' ' .. string.sub(record, stop + 1))
+  return new
+end
+
+local function foreign(header)
+  return redis.error_reply('NLFORMAT the first element is not a header of this format')
+end

@@ -1,0 +1,31 @@
+-- RETIRE(epoch, ttl): let the log of a deleted object expire.
+local key = KEYS[1]
+local log = redis.call('LRANGE', key, 0, -1)
+if #log == 0 then
+  return {'OK', 0}
+end
+local stored = epoch_of(log[1])
+if not stored then
+  return foreign(log[1])
+end
+if stored ~= ARGV[1] then
+  return {'RECLAIM', stored}
+end
+local known = {}
+for i = 2, #log do
+  local kind, rid = fields(log[i])
+  local rank = kind and RANK[kind]
+  if rank then
+    local attempt = attempt_of(rid)
+    if rank > (known[attempt] or -1) then
+      known[attempt] = rank
+    end
+  end
+end
+for _, rank in pairs(known) do
+  if rank == 0 then
+    return {'RECLAIM', stored}
+  end
+end
+redis.call('EXPIRE', key, tonumber(ARGV[2]))
+return {'OK', 1}

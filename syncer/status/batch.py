@@ -1,0 +1,54 @@
+"""
+When to write a status: the flush policy.
+
+A write costs the API server far more than anything else here, so attempts that come close together
+share one. What is final goes at once: a success that is only in Redis is the one thing that a loss
+of Redis could repeat. After a failed write the entry waits, longer each time, and never for ever.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+_RETRY_FIRST: Final = 0.25
+_RETRY_MOST: Final = 30.0
+
+
+class Flush(StrEnum):
+    """Why an entry is written now, or why not."""
+
+    TERMINAL = "terminal state goes at once"
+    WINDOW = "window has passed"
+    WAIT_WINDOW = "window is open"
+    WAIT_RETRY = "backing off after a failed write"
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """`at` is the boot-clock second at which the entry is to be written (now or earlier: at once)."""
+
+    at: float
+    reason: Flush
+
+
+def decide(
+    *, dirty_since: float, urgent: bool, failures: int, last_failure: float, window: float
+) -> Decision:
+    """
+    Decide when a dirty entry is written; all times in boot-clock seconds.
+
+    Args:
+        dirty_since: When the first unwritten change came.
+        urgent: The fold is terminal or holds a new success.
+        failures: Writes of this entry that failed in a row.
+        last_failure: When the last of them did.
+        window: Seconds for which changes are collected.
+    """
+    if failures:
+        pause = min(_RETRY_MOST, _RETRY_FIRST * 2 ** min(failures - 1, 10))
+        return Decision(last_failure + pause, Flush.WAIT_RETRY)
+    if urgent:
+        return Decision(dirty_since, Flush.TERMINAL)
+    return Decision(dirty_since + window, Flush.WINDOW)

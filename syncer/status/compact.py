@@ -1,0 +1,93 @@
+"""
+Cutting a status to size, without losing what it counts.
+
+A status that outgrows its budget would be refused by the API server, and with it the record. So, in
+this order: errors are shortened (512, 256, 128 bytes), then old `failed` entries are folded into
+`rollup`, oldest first, never below ten of a channel. Every success and every unknown stays, numbers
+stay given, counters stay computed. The log keeps everything.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Final
+
+from syncer.api.attempt import Attempt, AttemptId, AttemptState, attempt_key
+from syncer.api.conditions import bounded
+from syncer.api.resource import ChannelRollup, Rollup, Status, render_status
+
+SOFT_LIMIT: Final = 64 * 1024
+ERROR_STEPS: Final = (512, 256, 128)
+KEEP_PER_CHANNEL: Final = 10
+#: The schema's bound on the list.
+MAX_ENTRIES: Final = 500
+
+
+def size_of(status: Status) -> int:
+    """Bytes of the status as JSON."""
+    return len(json.dumps(render_status(status), ensure_ascii=False, separators=(",", ":")).encode())
+
+
+def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
+    """
+    The status within `limit` bytes, as far as the rules allow.
+
+    Args:
+        status: A merged status.
+        limit: Bytes of JSON; the caller lowers it when the server still says "too large".
+    """
+    out = status
+    for step in ERROR_STEPS:
+        out = replace(
+            status,
+            attempts=tuple(replace(a, error=bounded(a.error, step)) for a in status.attempts),
+        )
+        if size_of(out) <= limit and len(out.attempts) <= MAX_ENTRIES:
+            return out
+    while size_of(out) > limit or len(out.attempts) > MAX_ENTRIES:
+        # Half of what may go at a time: each step re-measures the whole status.
+        surplus = _foldable(out)
+        if not surplus:
+            return out
+        out = _roll_up(out, surplus[: max(1, len(surplus) // 2)])
+    return out
+
+
+def _foldable(status: Status) -> list[Attempt]:
+    per_channel: dict[str, int] = {}
+    for attempt in status.attempts:
+        per_channel[attempt.channel] = per_channel.get(attempt.channel, 0) + 1
+    out = []
+    blocked: set[str] = set()
+    for attempt in status.attempts:
+        spare = per_channel[attempt.channel] > KEEP_PER_CHANNEL
+        if not spare or attempt.channel in blocked:
+            continue
+        if attempt.state is not AttemptState.FAILED:
+            continue
+        per_channel[attempt.channel] -= 1
+        out.append(attempt)
+    return out
+
+
+def _roll_up(status: Status, folded: list[Attempt]) -> Status:
+    rollup = status.rollup or Rollup()
+    channels = {c.name: c for c in rollup.channels}
+    for attempt in folded:
+        known = channels.get(attempt.channel) or ChannelRollup(
+            attempt.channel, 0, AttemptId("0-0"), 0
+        )
+        newest = max(known.last_id, attempt.id, key=attempt_key)
+        channels[attempt.channel] = replace(
+            known,
+            failed=known.failed + 1,
+            last_id=newest,
+            number=max(known.number, attempt.number),
+        )
+    gone = {a.id for a in folded}
+    return replace(
+        status,
+        attempts=tuple(a for a in status.attempts if a.id not in gone),
+        rollup=Rollup(rollup.through + len(folded), tuple(channels.values())),
+    )

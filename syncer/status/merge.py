@@ -1,0 +1,384 @@
+"""
+The merge: status = fold(log joined with what the object shows).
+
+The result is a function of both sides and of nothing else; merging twice, in another order, or after
+a conflict with a newer object gives the same. That is what lets the sync loop retry without any
+bookkeeping. Attempts are united by id and joined one by one, counters are computed from the result,
+terminal phases absorb.
+
+Two things are *given* rather than computed: an attempt's number (1, 2, 3 per channel, at its first
+publication; on a conflict the object's number wins) and the order of the list (order of publication).
+Open attempts are not published: they are in the log, and their result will be.
+
+An object of the replaced controller is met here too: its attempts have ids `0-<index>`, and its
+counters are never lowered.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from syncer.api.attempt import Attempt, AttemptId, AttemptState, attempt_key, join
+from syncer.api.conditions import (
+    LATE_SUCCESS,
+    QUARANTINED,
+    READY,
+    ROUTING_RESOLVED,
+    Condition,
+    remove_condition,
+    set_condition,
+)
+from syncer.api.resource import (
+    FAILED,
+    PARTIALLY_SENT,
+    PENDING,
+    RETRYING,
+    SENDING,
+    SENT,
+    ChannelStatus,
+    LogMark,
+    RetryPolicy,
+    Rollup,
+    Status,
+)
+from syncer.status.fold import LogView
+from syncer.status.standing import Standing, State, stand
+from syncer.status.text import go_duration
+
+_PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
+
+ALL_FAILED = "All delivery attempts failed or exhausted retries"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the merge needs to know of the object besides its status."""
+
+    generation: int
+    policy: RetryPolicy
+    at_most_once: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """
+    The status to show, and why.
+
+    Attributes:
+        status: The merged status, before it is cut to size.
+        standings: Every planned channel with its state.
+        reason: What decided the phase, for logs and explanations.
+    """
+
+    status: Status
+    standings: tuple[Standing, ...]
+    reason: str
+
+
+def standings_of(
+    view: LogView, status: Status, facts: Facts
+) -> tuple[Standing, ...]:
+    """
+    State of every planned channel, from log and object together.
+
+    Without a plan the channels that the object shows count as planned.
+    """
+    attempts = _unite(status, view)
+    folded = {c.name: c.failed for c in status.rollup.channels} if status.rollup else {}
+    return tuple(
+        stand(
+            channel,
+            [a for a in attempts if a.channel == channel],
+            max_attempts=facts.policy.max_attempts,
+            at_most_once=facts.at_most_once,
+            before_order=view.orders.get(channel),
+            folded=folded.get(channel, 0),
+        )
+        for channel in _planned(view, status)
+    )
+
+
+def merge(
+    status: Status, view: LogView, facts: Facts, *, now: int, mark: LogMark | None = None
+) -> Merged:
+    """
+    Unite what an object shows with what its log says.
+
+    Args:
+        status: The status as stored.
+        view: Fold of the log.
+        facts: Generation, retry policy, guarantee.
+        now: Redis time in milliseconds; only new timestamps are taken from it.
+        mark: Which log the view stands for.
+    """
+    standings = standings_of(view, status, facts)
+    published = _publish(status, view)
+    phase, reason = _phase(status, view, standings)
+    out = replace(
+        status,
+        attempts=published,
+        phase=phase,
+        observed_generation=max(facts.generation, status.observed_generation),
+        log=mark or status.log,
+    )
+    out = _count(out, status)
+    out = _stamp(out, status, view, now)
+    out = _explain(out, status, standings)
+    out = replace(out, channels=_channels(standings, status, terminal=out.terminal))
+    out = replace(out, conditions=_conditions(out, status, view, facts, now))
+    return Merged(out, standings, reason)
+
+
+def quarantine(status: Status, why: str, facts: Facts, *, now: int) -> Status:
+    """
+    A status that says its log cannot be read; nothing else is touched.
+
+    The text names the position and the kind of damage, never content.
+    """
+    wanted = Condition(
+        QUARANTINED, "True", "LogUndecodable", why, _second(now), facts.generation
+    )
+    return replace(status, conditions=set_condition(status.conditions, wanted))
+
+
+def lacking(view: LogView, status: Status) -> tuple[Attempt, ...]:
+    """Attempts that the object shows and the log lacks, or knows less of: seeds of a claim."""
+    out = []
+    for shown in status.attempts:
+        known = view.attempts.get(shown.id)
+        if known is None or known.state < shown.state:
+            out.append(shown)
+    return tuple(out)
+
+
+def exceeds(view: LogView, status: Status) -> bool:
+    """Whether the log holds something publishable that the object does not show."""
+    shown = {a.id: a for a in status.attempts}
+    for attempt in view.attempts.values():
+        if attempt.open or _rolled_up(attempt, status.rollup):
+            continue
+        other = shown.get(attempt.id)
+        if other is None or other.state < attempt.state:
+            return True
+    return False
+
+
+# -- parts of the merge ---------------------------------------------------------------------------
+
+
+def _planned(view: LogView, status: Status) -> tuple[str, ...]:
+    if view.plan is not None:
+        return view.plan.channels
+    if status.channels:
+        return tuple(c.name for c in status.channels)
+    return tuple(dict.fromkeys(a.channel for a in status.attempts))
+
+
+def _rolled_up(attempt: Attempt, rollup: Rollup | None) -> bool:
+    if rollup is None or attempt.state is not AttemptState.FAILED:
+        return False
+    for channel in rollup.channels:
+        if channel.name == attempt.channel:
+            return attempt_key(attempt.id) <= attempt_key(channel.last_id)
+    return False
+
+
+def _unite(status: Status, view: LogView) -> list[Attempt]:
+    """Every attempt that either side knows: in list order, then in log order; open ones too."""
+    out: dict[AttemptId, Attempt] = {a.id: a for a in status.attempts}
+    for attempt in view.attempts.values():
+        shown = out.get(attempt.id)
+        if shown is not None:
+            out[attempt.id] = join(shown, attempt)
+        elif not _rolled_up(attempt, status.rollup):
+            out[attempt.id] = attempt
+    return list(out.values())
+
+
+def _publish(status: Status, view: LogView) -> tuple[Attempt, ...]:
+    highest: dict[str, int] = {}
+    if status.rollup:
+        highest = {c.name: c.number for c in status.rollup.channels}
+    for shown in status.attempts:
+        highest[shown.channel] = max(highest.get(shown.channel, 0), shown.number)
+    kept = {a.id: a.number for a in status.attempts}
+    out = []
+    for attempt in _unite(status, view):
+        if attempt.open:
+            continue
+        number = kept.get(attempt.id, 0)
+        if not number:
+            number = highest.get(attempt.channel, 0) + 1
+            highest[attempt.channel] = number
+        out.append(replace(attempt, number=number))
+    return tuple(out)
+
+
+def _phase(
+    status: Status, view: LogView, standings: tuple[Standing, ...]
+) -> tuple[str, str]:
+    if status.terminal:
+        return status.phase, "terminal phases absorb"
+    if view.plan is None and not standings:
+        return _furthest(status.phase, PENDING), "not planned yet"
+    if not standings:
+        return FAILED, "no channel was resolved"
+    delivered = sum(s.state is State.DELIVERED for s in standings)
+    if delivered == len(standings):
+        return SENT, "every channel delivered"
+    if all(s.state.finished for s in standings):
+        return (PARTIALLY_SENT if delivered else FAILED), "every channel finished"
+    failing = any(s.state is State.RETRYING or _refused(s) for s in standings)
+    if delivered and failing:
+        return _furthest(status.phase, RETRYING), "some channels delivered, others to be retried"
+    return _furthest(status.phase, SENDING), "attempts under way"
+
+
+def _refused(standing: Standing) -> bool:
+    return standing.state.finished and standing.state is not State.DELIVERED
+
+
+def _furthest(current: str, wanted: str) -> str:
+    ahead = _PHASE_ORDER.get(current, 0) > _PHASE_ORDER[wanted]
+    return current if ahead else wanted
+
+
+def _count(out: Status, old: Status) -> Status:
+    folded = out.rollup.through if out.rollup else 0
+    channels: dict[str, bool] = {}
+    if out.rollup:
+        channels = {c.name: False for c in out.rollup.channels}
+    for attempt in out.attempts:
+        success = attempt.state is AttemptState.SUCCESS
+        channels[attempt.channel] = channels.get(attempt.channel, False) or success
+    successful = sum(channels.values())
+    # The server refuses a fall of the first two; an object that shows more than its list (another
+    # controller's, or edited from outside) keeps what it shows.
+    return replace(
+        out,
+        total_attempts=max(len(out.attempts) + folded, old.total_attempts),
+        successful=max(successful, old.successful),
+        failed=len(channels) - successful,
+        uncertain=sum(a.state is AttemptState.UNKNOWN for a in out.attempts),
+    )
+
+
+def _stamp(out: Status, old: Status, view: LogView, now: int) -> Status:
+    begun = view.plan.at if view.plan and view.plan.at else now
+    queued = old.queued_at or min(begun, now)
+    started = old.started_at
+    if out.phase != PENDING and not started:
+        started = max(queued, begun)
+    completed = old.completed_at
+    if out.terminal and not completed:
+        newest = max((a.ended for a in out.attempts), default=0)
+        completed = max(started, newest or now)
+    return replace(out, queued_at=queued, started_at=started, completed_at=completed)
+
+
+def _explain(out: Status, old: Status, standings: tuple[Standing, ...]) -> Status:
+    if out.phase == old.phase and old.reason:
+        return out
+    total = len(standings)
+    delivered = sum(s.state is State.DELIVERED for s in standings)
+    match out.phase:
+        case "Pending":
+            reason, message = "Initialized", "Notification request received"
+        case "Sending":
+            reason, message = "ProcessingDeliveries", "Processing delivery channels"
+        case "Retrying":
+            wait = min(
+                (
+                    max(0, s.last.due - s.last.ended)
+                    for s in standings
+                    if s.state is State.RETRYING and s.last
+                ),
+                default=0,
+            )
+            reason = "PartialFailureRetrying"
+            message = (
+                f"Delivered to {delivered}/{total} channel(s), retrying failed channels"
+                f" with backoff {go_duration(wait)}"
+            )
+        case "Sent":
+            reason = "AllDeliveriesSucceeded"
+            message = f"Successfully delivered to {total} channel(s)"
+        case "PartiallySent":
+            reason = "PartialDeliverySuccess"
+            message = f"Delivered to {delivered}/{total} channel(s), others failed"
+        case _:
+            reason, message = _failure_reason(standings), ALL_FAILED
+    return replace(out, reason=reason, message=message)
+
+
+def _failure_reason(standings: tuple[Standing, ...]) -> str:
+    if not standings:
+        return "NoChannelsResolved"
+    if all(s.state is State.FAILED for s in standings):
+        return "AllDeliveriesFailed"
+    return "MaxRetriesExhausted"
+
+
+def _channels(
+    standings: tuple[Standing, ...], status: Status, *, terminal: bool
+) -> tuple[ChannelStatus, ...]:
+    if not standings:
+        return status.channels
+    return tuple(
+        ChannelStatus(
+            s.channel,
+            # An open attempt is shown only once its result is; the word would flicker otherwise.
+            s.state.value,
+            s.attempts - (1 if s.state is State.SENDING else 0),
+            s.last.due if s.last and s.state is State.RETRYING and not terminal else 0,
+        )
+        for s in standings
+    )
+
+
+def _conditions(
+    out: Status, old: Status, view: LogView, facts: Facts, now: int
+) -> tuple[Condition, ...]:
+    conditions = remove_condition(out.conditions, QUARANTINED)
+    at = _second(now)
+    generation = facts.generation
+    if view.plan and view.plan.reason:
+        conditions = set_condition(
+            conditions,
+            Condition(
+                ROUTING_RESOLVED, "True", view.plan.reason, view.plan.message, at, generation
+            ),
+        )
+    if out.terminal and not old.terminal:
+        word, reason, message = {
+            SENT: ("True", "Ready", "Notification delivered"),
+            PARTIALLY_SENT: ("True", "Ready", "Notification partially delivered"),
+            FAILED: ("False", "NotReady", "Notification delivery failed"),
+        }[out.phase]
+        conditions = set_condition(
+            conditions, Condition(READY, word, reason, message, at, generation)
+        )
+    late = _late(out, old)
+    if late:
+        conditions = set_condition(
+            conditions,
+            Condition(
+                LATE_SUCCESS, "True", "RecordedAfterTerminal",
+                f"Delivered after the phase was final: {', '.join(late)}", at, generation,
+            ),
+        )  # fmt: skip
+    return conditions
+
+
+def _late(out: Status, old: Status) -> Mapping[str, None]:
+    if not old.terminal:
+        return {}
+    before = {a.channel for a in old.attempts if a.state is AttemptState.SUCCESS}
+    after = (a.channel for a in out.attempts if a.state is AttemptState.SUCCESS)
+    return dict.fromkeys(c for c in after if c not in before)
+
+
+def _second(ms: int) -> int:
+    # Condition times are whole seconds on the wire; anything finer would never compare equal.
+    return ms - ms % 1000
