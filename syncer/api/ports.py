@@ -1,0 +1,74 @@
+"""
+What the rules and shells need from the world, as protocols.
+
+Adapters implement them; tests and the simulation bring their own. Every method that talks to a
+server raises `PortError`s only, and lets `asyncio.CancelledError` pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from syncer.api.attempt import Epoch
+from syncer.api.resource import NotificationRequest, RetryPolicy
+
+
+class Tenure(Protocol):
+    """The time for which this process owns a shard."""
+
+    @property
+    def epoch(self) -> Epoch:
+        """Fencing token of the tenure."""
+        ...
+
+    def valid(self, now: float) -> bool:
+        """Whether the lease still holds at a boot-clock second."""
+        ...
+
+    def may_send(self, now: float, send_timeout: float) -> bool:
+        """Whether a send begun now is over before anyone else may own the shard."""
+        ...
+
+
+class Ownership(Protocol):
+    """Which notifications are ours."""
+
+    def tenure_of(self, uid: str) -> Tenure | None:
+        """The tenure over a notification's shard, None while it is not ours."""
+        ...
+
+
+class StatusStore(Protocol):
+    """Reads and status writes of single objects."""
+
+    async def get(self, namespace: str, name: str) -> NotificationRequest:
+        """
+        Read an object from a quorum.
+
+        Raises:
+            Gone: there is no such object.
+            KindMissing: the resource type is not served.
+            Unauthorised: reading is not allowed.
+            Unavailable: not answered.
+        """
+        ...
+
+    async def patch(
+        self, namespace: str, name: str, status: dict[str, Any], *, resource_version: str
+    ) -> NotificationRequest:
+        """
+        Merge-patch the status, if the object still has this resourceVersion.
+
+        Raises:
+            Conflict: it has another one; nothing was written.
+            Gone: there is no such object.
+            Rejected: refused by the schema or a rule, or too large.
+            Ambiguous: may have been written.
+            Unavailable: not written.
+        """
+        ...
+
+
+#: Milliseconds from the end of attempt n to the earliest start of the next one.
+Backoff = Callable[[RetryPolicy, int], int]

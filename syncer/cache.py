@@ -1,0 +1,201 @@
+"""
+What this replica holds in memory of each notification; disposable, and bounded by what is live.
+
+An `Entry` is the meeting point of the loops: the newest object seen, the fold of its log, the claim
+under which that log may be extended, what is executing here, and what has not been published yet.
+Nothing in it is a source of truth. Facts that only it knows (outcomes while Redis is away) are in the
+hands of the task that learnt them.
+
+A notification that is finished and published leaves a `Finished` stub: uid, name, version and phase,
+so that a hundred thousand of them cost megabytes, not gigabytes.
+
+All access is from one event loop; no method awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from syncer.api.attempt import AttemptId, Epoch
+from syncer.api.resource import NotificationRequest
+from syncer.runtime.clock import BootClock, boot_clock
+from syncer.status.batch import Decision, decide
+from syncer.status.fold import LogView
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Right to open attempts in one log: holds while both values are the current ones."""
+
+    epoch: Epoch
+    generation: int
+
+
+@dataclass(slots=True)
+class Entry:
+    """
+    One live notification.
+
+    Attributes:
+        request: Newest version of the object that this process has seen.
+        view: Fold of its log up to `view.position`.
+        claim: None until claimed, and whenever the claim turned out stale.
+        fresh: First seen by a watch event without status, in this tenure.
+        deleted: The object is gone; nothing is sent any more.
+        quarantine: Why the log cannot be read, empty if it can.
+        executing: Open attempts that a task of this process carries out, with their channels.
+        never_sent: Attempts opened here that certainly did not leave.
+        due: Boot-clock second before which a channel must not be tried again.
+        held_since: Since when a due attempt could not be made for lack of Redis, 0 if none.
+        acked: Position up to which the log is marked as published.
+        expiring: The log has been given its time to live.
+        dirty_since: Boot-clock second of the first unpublished change, None if there is none.
+        urgent: The change is final and must not wait for the window.
+        failures: Status writes that failed in a row, the last one at `last_failure`.
+        writing: A write is under way.
+        reread: The view may lack records of others: read the log again before relying on it.
+    """
+
+    request: NotificationRequest
+    view: LogView = field(default_factory=LogView)
+    claim: Claim | None = None
+    fresh: bool = False
+    deleted: bool = False
+    quarantine: str = ""
+    executing: dict[AttemptId, str] = field(default_factory=dict)
+    never_sent: set[AttemptId] = field(default_factory=set)
+    due: dict[str, float] = field(default_factory=dict)
+    held_since: float = 0.0
+    acked: int = 0
+    expiring: bool = False
+    dirty_since: float | None = None
+    urgent: bool = False
+    failures: int = 0
+    last_failure: float = 0.0
+    writing: bool = False
+    reread: bool = False
+
+    @property
+    def uid(self) -> str:
+        """Identity of the notification."""
+        return self.request.uid
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task still works on it."""
+        return bool(self.executing) or self.writing
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """All that is kept of a notification whose end is published."""
+
+    uid: str
+    namespace: str
+    name: str
+    resource_version: str
+    phase: str
+    retention_days: int
+
+
+class Cache:
+    """Entries by uid, and the order in which dirty ones are to be written."""
+
+    def __init__(self, *, window: float, boot: BootClock = boot_clock) -> None:
+        """Start empty; `window` is the batching window in seconds."""
+        self.entries: dict[str, Entry] = {}
+        self.finished: dict[str, Finished] = {}
+        self.wake = asyncio.Event()
+        self.boot = boot
+        self._window = window
+        self._heap: list[tuple[float, int, str]] = []
+        self._ticket = 0
+
+    def mark_dirty(self, entry: Entry, *, urgent: bool = False) -> None:
+        """Note that the status lags behind; repeated marks keep the first time."""
+        if entry.dirty_since is None:
+            entry.dirty_since = self.boot()
+        entry.urgent = entry.urgent or urgent
+        self._schedule(entry)
+
+    def clean(self, entry: Entry) -> None:
+        """Note that everything up to now is published."""
+        entry.dirty_since = None
+        entry.urgent = False
+        entry.failures = 0
+
+    def failed(self, entry: Entry) -> None:
+        """Note that a write failed; the entry stays dirty and backs off."""
+        entry.failures += 1
+        entry.last_failure = self.boot()
+        if entry.dirty_since is None:
+            entry.dirty_since = self.boot()
+        self._schedule(entry)
+
+    def _schedule(self, entry: Entry) -> None:
+        decision = self.decision(entry)
+        self._ticket += 1
+        heapq.heappush(self._heap, (decision.at, self._ticket, entry.uid))
+        self.wake.set()
+
+    def decision(self, entry: Entry) -> Decision:
+        """When a dirty entry is to be written, and why then."""
+        if entry.dirty_since is None:
+            raise ValueError("the entry is clean")
+        return decide(
+            dirty_since=entry.dirty_since,
+            urgent=entry.urgent,
+            failures=entry.failures,
+            last_failure=entry.last_failure,
+            window=self._window,
+        )
+
+    def take_due(self, now: float) -> Entry | None:
+        """The next entry whose write is due and not under way; tickets of others are dropped."""
+        while self._heap and self._heap[0][0] <= now:
+            _, _, uid = heapq.heappop(self._heap)
+            entry = self.entries.get(uid)
+            if entry is None or entry.dirty_since is None or entry.writing:
+                continue
+            if self.decision(entry).at <= now:
+                return entry
+        return None
+
+    def next_due(self) -> float | None:
+        """When to look again, None if nothing is waiting."""
+        return self._heap[0][0] if self._heap else None
+
+    def dirty(self) -> Iterator[Entry]:
+        """Entries with unpublished changes."""
+        return (e for e in self.entries.values() if e.dirty_since is not None)
+
+    def oldest_dirty(self) -> float:
+        """Age in seconds of the oldest unpublished change, 0 if there is none."""
+        oldest = min((e.dirty_since for e in self.dirty() if e.dirty_since), default=None)
+        return 0.0 if oldest is None else max(0.0, self.boot() - oldest)
+
+    def retire(self, entry: Entry) -> None:
+        """Replace a finished, published entry by its stub."""
+        request = entry.request
+        self.entries.pop(entry.uid, None)
+        self.finished[entry.uid] = stub(request)
+
+    def forget(self, uid: str) -> None:
+        """Drop everything known of a notification."""
+        self.entries.pop(uid, None)
+        self.finished.pop(uid, None)
+
+
+def stub(request: NotificationRequest) -> Finished:
+    """What is kept of a finished object."""
+    return Finished(
+        request.uid,
+        request.namespace,
+        request.name,
+        request.resource_version,
+        request.status.phase,
+        request.retention_days,
+    )

@@ -1,0 +1,229 @@
+"""
+The decision table of start-up and takeover: a notification's log against its object.
+
+The table is data (`TABLE`), read in four stages. *Gate*: the first row that fits ends everything.
+*Comparison*: exactly one row fits. *Attempts* and *housekeeping*: every row that fits applies. A
+plain first-match reading would let a difference of log and object hide an open attempt.
+
+A row's name is that of the design's table (D1 to D27), so that a log line, a test and the
+documentation speak of the same case. Rows about hint keys (D24, D25) and finalizers have no counterpart
+here; D15 and D21 are answered inside the join and the codec.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Presence(StrEnum):
+    """What is known of the object."""
+
+    PRESENT = "present"
+    #: The API server said so for this very name; or it now carries another uid.
+    ABSENT = "absent"
+    #: The collection could not be read: says nothing about the object.
+    UNREADABLE = "unreadable"
+
+
+class Comparison(StrEnum):
+    """Log and object as sets of attempts with states."""
+
+    EQUAL = "equal"
+    LOG_ABOVE = "log above object"
+    OBJECT_ABOVE = "object above log"
+    APART = "each knows more"
+
+
+class Action(StrEnum):
+    """What the shell has to do; in this order."""
+
+    STOP = "stop: a later owner exists"
+    QUARANTINE = "quarantine"
+    HOLD = "hold"
+    ORPHAN = "settle and retire the log"
+    SEED = "restore the log from the object"
+    RECOVER = "mark abandoned attempts unknown"
+    SYNC = "publish what the object lacks"
+    ACK = "mark as published"
+    OPEN = "open for sending"
+    NOTHING = "leave alone"
+
+
+@dataclass(frozen=True, slots=True)
+class Situation:
+    """
+    Everything the table looks at.
+
+    Attributes:
+        fenced: The log carries a higher epoch than ours, or the status does.
+        undecodable: The log holds something that cannot be read.
+        log_present: The log existed before this claim.
+        presence: Of the object.
+        deleting: The object has a deletion timestamp.
+        terminal: Its phase is final.
+        shown: How many attempts it shows.
+        comparison: Log against object.
+        abandoned: Open attempts that no task of this process executes.
+        unacked: The log holds records that are not marked as published.
+        expected: The log should still be there: its retention has not passed.
+    """
+
+    fenced: bool = False
+    undecodable: bool = False
+    log_present: bool = True
+    presence: Presence = Presence.PRESENT
+    deleting: bool = False
+    terminal: bool = False
+    shown: int = 0
+    comparison: Comparison = Comparison.EQUAL
+    abandoned: int = 0
+    unacked: bool = False
+    expected: bool = True
+
+
+class Stage(StrEnum):
+    """How a group of rows is read."""
+
+    GATE = "gate"
+    COMPARISON = "comparison"
+    ATTEMPTS = "attempts"
+    HOUSEKEEPING = "housekeeping"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: when it fits, what follows, and what to tell an operator."""
+
+    name: str
+    stage: Stage
+    fits: Callable[[Situation], bool]
+    actions: tuple[Action, ...]
+    says: str
+
+
+TABLE: tuple[Row, ...] = (
+    Row(
+        "D1", Stage.GATE, lambda s: s.fenced, (Action.STOP,),
+        "a later owner has claimed the log",
+    ),
+    Row(
+        "D2", Stage.GATE, lambda s: s.undecodable, (Action.QUARANTINE,),
+        "the log holds a record that cannot be read",
+    ),
+    Row(
+        "D8", Stage.GATE, lambda s: s.presence is Presence.UNREADABLE, (Action.HOLD,),
+        "the object cannot be read now",
+    ),
+    Row(
+        "D7", Stage.GATE, lambda s: s.presence is Presence.ABSENT, (Action.ORPHAN,),
+        "the object is gone",
+    ),
+    Row(
+        "D10", Stage.GATE, lambda s: s.deleting, (Action.ORPHAN,),
+        "the object is being deleted",
+    ),
+    Row(
+        "D5", Stage.GATE, lambda s: not s.log_present and s.terminal, (Action.NOTHING,),
+        "finished, and its log is gone",
+    ),
+    Row(
+        "D3", Stage.GATE, lambda s: not s.log_present and not s.shown, (Action.OPEN,),
+        "a new notification",
+    ),
+    Row(
+        "D4", Stage.GATE, lambda s: not s.log_present, (Action.SEED, Action.RECOVER, Action.OPEN),
+        "the log is gone and is restored from the object",
+    ),
+    Row(
+        "D6", Stage.COMPARISON, lambda s: s.comparison is Comparison.EQUAL, (Action.OPEN,),
+        "log and object agree",
+    ),
+    Row(
+        "D11", Stage.COMPARISON,
+        lambda s: s.comparison is Comparison.LOG_ABOVE and not s.terminal,
+        (Action.SYNC, Action.OPEN),
+        "the object lags behind the log",
+    ),
+    Row(
+        "D12", Stage.COMPARISON,
+        lambda s: s.comparison is Comparison.LOG_ABOVE and s.terminal,
+        (Action.SYNC, Action.OPEN),
+        "a finished object lags behind the log",
+    ),
+    Row(
+        "D13", Stage.COMPARISON, lambda s: s.comparison is Comparison.OBJECT_ABOVE,
+        (Action.SEED, Action.OPEN),
+        "the log lost records that the object shows",
+    ),
+    Row(
+        "D14", Stage.COMPARISON, lambda s: s.comparison is Comparison.APART,
+        (Action.SEED, Action.SYNC, Action.OPEN),
+        "log and object each know more",
+    ),
+    Row(
+        "D17", Stage.ATTEMPTS, lambda s: s.abandoned > 0, (Action.RECOVER, Action.SYNC),
+        "attempts were left open by an earlier owner",
+    ),
+    Row(
+        "D26", Stage.HOUSEKEEPING, lambda s: s.unacked, (Action.ACK,),
+        "records are not marked as published",
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The rows that fitted, and the actions that follow, each once, in the order of `Action`."""
+
+    rows: tuple[str, ...]
+    actions: tuple[Action, ...]
+    says: str
+
+    def __contains__(self, action: Action) -> bool:
+        """Whether an action follows."""
+        return action in self.actions
+
+
+def reconcile(situation: Situation) -> Verdict:
+    """
+    Read the table for one notification.
+
+    Raises:
+        LookupError: no row of the comparison stage fits; cannot happen while the table is total.
+    """
+    for row in TABLE:
+        if row.stage is Stage.GATE and row.fits(situation):
+            return _verdict([row])
+    compared = [r for r in TABLE if r.stage is Stage.COMPARISON and r.fits(situation)]
+    if len(compared) != 1:
+        raise LookupError(f"{len(compared)} rows compare log and object: {situation}")
+    rest = [
+        r
+        for r in TABLE
+        if r.stage in (Stage.ATTEMPTS, Stage.HOUSEKEEPING) and r.fits(situation)
+    ]
+    return _verdict(compared + rest)
+
+
+def compare(*, log_exceeds: bool, object_exceeds: bool) -> Comparison:
+    """Name the relation of log and object."""
+    match log_exceeds, object_exceeds:
+        case True, True:
+            return Comparison.APART
+        case True, False:
+            return Comparison.LOG_ABOVE
+        case False, True:
+            return Comparison.OBJECT_ABOVE
+        case _:
+            return Comparison.EQUAL
+
+
+def _verdict(rows: list[Row]) -> Verdict:
+    wanted = {a for r in rows for a in r.actions}
+    return Verdict(
+        tuple(r.name for r in rows),
+        tuple(a for a in Action if a in wanted),
+        "; ".join(r.says for r in rows),
+    )
