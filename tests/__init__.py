@@ -1,0 +1,1 @@
+"""Tests, and the servers and stand-ins that they need."""

