@@ -301,7 +301,7 @@ class KubeClient:
             with _mapped(write=call.write):
                 response = await session.request(
                     call.method,
-                    configuration.host + call.path,
+                    f"{configuration.host}{call.path}",
                     params=call.params,
                     data=call.data,
                     headers=headers,
@@ -380,7 +380,7 @@ class _Source:
             return _Transport(ApiClient(configuration), tuple(files), state)
         except ConfigError:
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001
             # The vendor raises whatever a malformed file leads to (TypeError, AssertionError, ...).
             raise ConfigError(f"{self._name} cannot be used ({_kind_of(error)})") from None
 
@@ -391,7 +391,9 @@ class _Source:
     async def _load(self, configuration: Configuration) -> list[Path]:
         if not self.kubeconfig:
             try:
-                load_incluster_config(client_configuration=configuration)
+                load_incluster_config(  # type: ignore[no-untyped-call]
+                    client_configuration=configuration
+                )
             except ConfigException:
                 raise ConfigError(
                     "no access to a cluster is configured: no kubeconfig is named, "
@@ -465,10 +467,10 @@ def _mapped(*, write: bool) -> Iterator[None]:
     ) as error:  # fmt: skip
         word = errno.errorcode.get(getattr(error, "errno", None) or 0, type(error).__name__)
         raise Unavailable(f"cannot connect ({word})") from error
-    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError) as error:
-        raise Rejected("the address of the API server is not a URL", reason="BadURL") from error
-    except LineTooLong as error:
-        raise OversizedLine("a line is too long to be read") from error
+    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
+        raise Rejected("the address of the API server is not a URL", reason="BadURL") from None
+    except LineTooLong:
+        raise OversizedLine("a line is too long to be read") from None  # it quotes the line
     except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
         if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
             raise
@@ -479,7 +481,9 @@ def _lost(text: str, *, write: bool) -> PortError:
     return Ambiguous(text) if write else Unavailable(text)
 
 
-def error_of(status: int, body: bytes, retry_after: str | None, *, write: bool) -> PortError:
+def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
+    status: int, body: bytes, retry_after: str | None, *, write: bool
+) -> PortError:
     """
     Return the error that an answer other than 2xx amounts to.
 
