@@ -331,7 +331,7 @@ class TestServerProcess:
         assert not server.running
 
     def test_no_server_outlives_the_tests(self, tmp_path: Path) -> None:
-        """Even when the process that runs the tests is killed, its servers end, children and all."""
+        """Even when the process that runs the tests is killed; nor do their children."""
         script = textwrap.dedent(
             """
             import os, signal, sys
