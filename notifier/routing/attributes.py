@@ -3,7 +3,8 @@ The attributes of a notification: what routes match on, and what the log and aud
 
 Everything is a flat map of strings. Spec fields come first, then the context, then the extensions,
 and the first writer of a key keeps it: an extension called `type` cannot disguise the type of a
-notification. Labels and annotations take no part. A value that is empty is absent.
+notification. Labels and annotations take no part. A spec field or context member that is empty is
+absent.
 
 The context is flattened by a fixed table, not by walking whatever is there: two members are renamed
 because their bare names are taken (`outcome` and `reason` of the verification), three are stored
@@ -104,7 +105,8 @@ def attributes_of(spec: Spec) -> dict[str, str]:
     Every attribute of a notification, in the order of precedence.
 
     Keys are as in the routing file: `type`, `severity`, `phase`, `review-source`, `priority`, the
-    flat context, then the extensions that name no key taken before. No value is empty.
+    flat context, then the extensions that name no key taken before. Only an extension may have an
+    empty value; it is there for `matchRe`, which asks for presence.
     """
     attributes: dict[str, str] = {}
     spec_fields = {
@@ -114,10 +116,10 @@ def attributes_of(spec: Spec) -> dict[str, str]:
         "review-source": spec.review_source,
         "priority": spec.priority,
     }
-    for source in (spec_fields, flatten_context(spec.context), spec.extensions):
+    attributes.update((key, value) for key, value in spec_fields.items() if value)
+    for source in (flatten_context(spec.context), spec.extensions):
         for key, value in source.items():
-            if value:
-                attributes.setdefault(key, value)
+            attributes.setdefault(key, value)
     return attributes
 
 

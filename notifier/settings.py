@@ -1,0 +1,478 @@
+"""
+Every setting of the controller: the replaced controller's file and environment, plus ours.
+
+The groups that the operators' command needs too are defined in `syncer.settings`, together with the
+rules of reading; this module adds delivery, audit, egress and the process. What the file cannot
+know comes from four environment variables and is kept apart in `Environment`.
+
+Two of the replaced controller's keys are accepted without effect, because files that exist set
+them: `controller.leaderElection` and `controller.leaderElectionId` (ownership is by shards).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal, NamedTuple
+from urllib.parse import urlsplit
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+
+from syncer.api.errors import ConfigError
+from syncer.settings import (
+    Duration,
+    Group,
+    LoggingSettings,
+    Names,
+    RedisSettings,
+    ShardingSettings,
+    SyncSettings,
+    build,
+    load_file,
+    unknown_keys,
+)
+
+ROUTING_PATH: Final = "/etc/notification-routing/routing.yaml"
+CREDENTIALS_DIR: Final = "/etc/notification/credentials/"
+NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_HOST: Final = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
+_ADDRESS_HELP: Final = "must be `:port` or `host:port`"
+
+
+class Address(NamedTuple):
+    """Where to listen; an empty host is every interface, port 0 any free port."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Return the form that the settings file uses."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def parse_address(value: object) -> Address:
+    """
+    Read `:9090`, `127.0.0.1:9090` or `[::1]:9090`.
+
+    Raises:
+        ValueError: another form, or a port above 65535.
+    """
+    if isinstance(value, Address):
+        return value
+    if not isinstance(value, str):
+        raise ValueError(_ADDRESS_HELP)  # noqa: TRY004 - pydantic reports ValueError with its path
+    host, colon, port = value.rpartition(":")
+    bracketed = host.startswith("[") and host.endswith("]")
+    host = host[1:-1] if bracketed else host
+    if not colon or not re.fullmatch(r"[0-9]{1,5}", port) or (":" in host) != bracketed:
+        raise ValueError(_ADDRESS_HELP)
+    if int(port) > 65535:
+        raise ValueError("port must be at most 65535")
+    return Address(host, int(port))
+
+
+ListenAddress = Annotated[Address, BeforeValidator(parse_address)]
+
+
+class ControllerSettings(Group):
+    """The process itself."""
+
+    metrics_addr: ListenAddress = Field(
+        default=Address("", 9090),
+        description="Where /metrics is served; default `:9090`.",
+    )
+    health_probe_addr: ListenAddress = Field(
+        default=Address("", 8081),
+        description="Where /healthz and /readyz are served; default `:8081`. Its port is part of "
+        "the holder identity of leases: it tells two processes on one host apart.",
+    )
+    leader_election: bool = Field(
+        default=False,
+        description="Accepted and ignored; replicas share the work by shards.",
+    )
+    leader_election_id: str = Field(
+        default="notification.kubernaut.ai",
+        description="Accepted and ignored, see leaderElection.",
+    )
+    namespaces: Names | Literal["*"] = Field(
+        default=(),
+        description="Namespaces to watch: a list, or `*` for all; default the own namespace only. "
+        "All namespaces need a ClusterRoleBinding.",
+    )
+
+    @field_validator("health_probe_addr")
+    @classmethod
+    def _another_address(cls, address: Address, info: ValidationInfo) -> Address:
+        if address.port and address == info.data.get("metrics_addr"):
+            raise ValueError("must differ from controller.metricsAddr")
+        return address
+
+    @field_validator("namespaces", mode="before")
+    @classmethod
+    def _list_or_star(cls, value: object) -> object:
+        if value == "*":
+            return value
+        if not isinstance(value, (list, tuple)) or not all(isinstance(n, str) for n in value):
+            raise ValueError("must be a list of namespaces, or `*`")
+        if not all(_LABEL.fullmatch(n) for n in value):
+            raise ValueError("holds a name that no namespace can have")
+        return tuple(dict.fromkeys(value))
+
+
+class ConsoleSettings(Group):
+    """The console channel."""
+
+    enabled: bool = Field(
+        default=True,
+        description="Accepted without effect, as in the replaced controller: the console channel "
+        "is always there, since routing falls back to it.",
+    )
+
+
+class FileSettings(Group):
+    """The file channel."""
+
+    output_dir: str = Field(
+        default="",
+        description="Directory of the files; default none, which switches the channel off. It is "
+        "created and write-tested at start.",
+    )
+    format: Literal["json", "yaml"] = Field(
+        default="json", description="json (default) or yaml."
+    )
+    timeout: Duration = Field(
+        default=5.0,
+        gt=0,
+        le=300,
+        description="Longest time of one write, synced to disk; default 5s. Beyond it the result "
+        "counts as unknown.",
+    )
+
+
+class LogChannelSettings(Group):
+    """The log channel."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Whether the channel exists; default false. Routing to it without it fails "
+        "for good.",
+    )
+    format: Literal["json"] = Field(
+        default="json", description="json: one object per line on standard output."
+    )
+
+
+class SlackSettings(Group):
+    """The HTTP channels; named after Slack because the file always was."""
+
+    timeout: Duration = Field(
+        default=10.0,
+        gt=0,
+        le=300,
+        description="Longest time of one request to Slack, PagerDuty, Teams or a webhook, from "
+        "the lookup of the name to the end of the answer; default 10s. The lease is derived from "
+        "it: longer makes a takeover slower.",
+    )
+
+
+class WebhookSettings(Group):
+    """The native webhook channel."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Whether webhookConfigs are delivered; default false, which is the replaced "
+        "controller's behaviour: they fail for good. Switched on, channels are named "
+        "`webhook:<receiver>`.",
+    )
+
+
+class EmailSettings(Group):
+    """The native e-mail channel."""
+
+    enabled: bool = Field(
+        default=False,
+        description="Whether emailConfigs are delivered; default false, which is the replaced "
+        "controller's behaviour: they fail for good. Switched on, channels are named "
+        "`email:<receiver>`.",
+    )
+    timeout: Duration = Field(
+        default=10.0,
+        gt=0,
+        le=300,
+        description="Longest time of one SMTP session; default 10s. The lease is derived from it.",
+    )
+
+
+class CredentialsSettings(Group):
+    """Where credentialRefs point."""
+
+    dir: str = Field(
+        default=CREDENTIALS_DIR,
+        description="Directory with one file per credential; default "
+        "/etc/notification/credentials/. Changes are taken up within about a second.",
+    )
+
+
+class DeliverySettings(Group):
+    """What is sent, and how often."""
+
+    guarantee: Literal["atLeastOnce", "atMostOnce"] = Field(
+        default="atLeastOnce",
+        description="atLeastOnce (default) sends again when a result cannot be known; atMostOnce "
+        "stops there, so that a message may be missing rather than doubled.",
+    )
+    console: ConsoleSettings = ConsoleSettings()
+    file: FileSettings = FileSettings()
+    log: LogChannelSettings = LogChannelSettings()
+    slack: SlackSettings = SlackSettings()
+    webhook: WebhookSettings = WebhookSettings()
+    email: EmailSettings = EmailSettings()
+    credentials: CredentialsSettings = CredentialsSettings()
+
+    @property
+    def largest_timeout(self) -> float:
+        """The longest that one send may take, in seconds, over all channels that exist."""
+        timeouts = [self.slack.timeout]
+        if self.file.output_dir:
+            timeouts.append(self.file.timeout)
+        if self.email.enabled:
+            timeouts.append(self.email.timeout)
+        return max(timeouts)
+
+    @property
+    def native(self) -> frozenset[str]:
+        """Channel kinds that are delivered here and were not by the replaced controller."""
+        switched = {"webhook": self.webhook.enabled, "email": self.email.enabled}
+        return frozenset(kind for kind, enabled in switched.items() if enabled)
+
+
+class BufferSettings(Group):
+    """The audit feed's way to the audit store."""
+
+    buffer_size: int = Field(
+        default=10_000,
+        ge=1,
+        le=1_000_000,
+        description="Audit events that may wait in memory; default 10000.",
+    )
+    batch_size: int = Field(
+        default=100,
+        ge=1,
+        le=10_000,
+        description="Audit events in one request; default 100.",
+    )
+    flush_interval: Duration = Field(
+        default=1.0,
+        ge=0.01,
+        le=300,
+        description="How long an audit event may wait for company; default 1s.",
+    )
+    max_retries: int = Field(
+        default=3,
+        ge=0,
+        le=100,
+        description="How often a batch is sent again before it is read from the log anew; "
+        "default 3.",
+    )
+
+    @field_validator("batch_size")
+    @classmethod
+    def _fits_the_buffer(cls, size: int, info: ValidationInfo) -> int:
+        if size > info.data.get("buffer_size", size):
+            raise ValueError("must not exceed datastorage.buffer.bufferSize")
+        return size
+
+
+class DatastorageSettings(Group):
+    """The audit store. Without this group nothing is audited, and nothing waits for it."""
+
+    url: str = Field(description="Base URL of the audit store; required within the group.")
+    health_url: str = Field(
+        default="",
+        description="URL whose 2xx makes the process ready; default `<url>/health`.",
+    )
+    timeout: Duration = Field(
+        default=10.0, gt=0, le=300, description="Longest time of one request; default 10s."
+    )
+    buffer: BufferSettings = BufferSettings()
+
+    @field_validator("url", "health_url")
+    @classmethod
+    def _http_url(cls, url: str, info: ValidationInfo) -> str:
+        if not url and info.field_name == "health_url":
+            return f"{info.data['url'].rstrip('/')}/health" if "url" in info.data else ""
+        try:
+            parts = urlsplit(url)
+            _ = parts.port
+        except ValueError:
+            raise ValueError("is not a URL") from None
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be an http:// or https:// URL")
+        if parts.username is not None or parts.password is not None:
+            raise ValueError("must not hold a user or password")
+        return url
+
+
+class EgressSettings(Group):
+    """Where requests may go. Targets come from operators' files only, never from a notification."""
+
+    mode: Literal["operator", "strict"] = Field(
+        default="operator",
+        description="operator (default) trusts the files that name targets and allows private and "
+        "loopback addresses; strict denies them unless they are listed. Link-local and metadata "
+        "addresses are denied in both.",
+    )
+    allow: Names = Field(
+        default=(),
+        description="Networks (CIDR), addresses or host names (`*.example.com` for all below it) "
+        "that strict mode allows; default none.",
+    )
+    ca_bundle: str = Field(
+        default="",
+        description="File with further certificate authorities (PEM) trusted for receivers; "
+        "default none. The system's are trusted as well.",
+    )
+
+    @field_validator("allow")
+    @classmethod
+    def _networks_or_hosts(cls, entries: tuple[str, ...]) -> tuple[str, ...]:
+        for n, entry in enumerate(entries):
+            try:
+                ipaddress.ip_network(entry, strict=False)
+            except ValueError:
+                # Digits, dots and a slash were meant as a network, not as a name.
+                if re.fullmatch(r"[0-9./]+", entry) or not _HOST.fullmatch(entry):
+                    raise ValueError(
+                        f"entry {n} is neither a network, an address nor a host name"
+                    ) from None
+        return entries
+
+
+class EventsSettings(Group):
+    """Kubernetes Events about notifications; best effort, always after the record."""
+
+    enabled: bool = Field(default=True, description="Whether Events are written; default true.")
+    per_second: float = Field(
+        default=50.0,
+        gt=0,
+        le=10_000,
+        description="Events per second and replica; default 50. What exceeds it is dropped and "
+        "counted.",
+    )
+    burst: int = Field(
+        default=1_000,
+        ge=1,
+        le=100_000,
+        description="Events that may wait; default 1000.",
+    )
+
+
+class Settings(Group):
+    """The whole file."""
+
+    logging: LoggingSettings = LoggingSettings()
+    tls_profile: Literal["", "Old", "Intermediate", "Modern"] = Field(
+        default="",
+        description="Old, Intermediate or Modern: TLS versions and ciphers towards the audit "
+        "store; default the runtime's.",
+    )
+    controller: ControllerSettings = ControllerSettings()
+    delivery: DeliverySettings = DeliverySettings()
+    datastorage: DatastorageSettings | None = None
+    redis: RedisSettings
+    sharding: ShardingSettings = ShardingSettings()
+    egress: EgressSettings = EgressSettings()
+    events: EventsSettings = EventsSettings()
+    sync: SyncSettings = SyncSettings()
+
+    @property
+    def lease_duration(self) -> float:
+        """LeaseDuration in seconds; derived, never set."""
+        return self.sharding.lease_duration(self.delivery.largest_timeout)
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """
+    What the process was told outside its file.
+
+    Attributes:
+        namespace: The own namespace: home of the leases, and watched by default.
+        routing_path: The routing file.
+        kubeconfig: Path of a kubeconfig, None inside a pod.
+        tls_ca_file: Further authorities for the audit store, None for the system's alone.
+    """
+
+    namespace: str
+    routing_path: Path
+    kubeconfig: str | None = None
+    tls_ca_file: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """Settings, what to warn about, and the environment."""
+
+    settings: Settings
+    warnings: tuple[str, ...]
+    environment: Environment
+
+    @property
+    def namespaces(self) -> tuple[str, ...] | None:
+        """Namespaces to watch; None is all of them."""
+        wanted = self.settings.controller.namespaces
+        if wanted == "*":
+            return None
+        return wanted or (self.environment.namespace,)
+
+
+def load(
+    path: Path | str, env: Mapping[str, str], *, namespace_file: Path = NAMESPACE_FILE
+) -> Loaded:
+    """
+    Read the settings file and the environment.
+
+    Args:
+        path: The settings file.
+        env: Variables of the process; an empty one counts as unset.
+        namespace_file: Where a pod finds its namespace.
+
+    Raises:
+        ConfigError: the file cannot be used, or the own namespace is not known. The text names the
+            dotted path and never a value.
+    """
+    document = load_file(path)
+    settings = build(Settings, document)
+    warnings = unknown_keys(Settings, document)
+    if settings.controller.leader_election:
+        warnings.append("controller.leaderElection has no effect: replicas share work by shards")
+    if not settings.delivery.console.enabled:
+        warnings.append("delivery.console.enabled has no effect: the console channel is always on")
+    if settings.egress.mode == "operator" and settings.egress.allow:
+        warnings.append("egress.allow has no effect unless egress.mode is strict")
+    environment = Environment(
+        namespace=_own_namespace(env, namespace_file),
+        routing_path=Path(env.get("ROUTING_CONFIG_PATH") or ROUTING_PATH),
+        kubeconfig=env.get("KUBECONFIG") or None,
+        tls_ca_file=env.get("TLS_CA_FILE") or None,
+    )
+    return Loaded(settings, tuple(warnings), environment)
+
+
+def _own_namespace(env: Mapping[str, str], namespace_file: Path) -> str:
+    name = env.get("KUBERNAUT_CONTROLLER_NAMESPACE", "").strip()
+    if not name:
+        try:
+            name = namespace_file.read_text(encoding="utf-8").strip()
+        except (OSError, ValueError):
+            raise ConfigError(
+                "KUBERNAUT_CONTROLLER_NAMESPACE is not set and there is no service account"
+            ) from None
+    if not _LABEL.fullmatch(name):
+        raise ConfigError("KUBERNAUT_CONTROLLER_NAMESPACE is not the name of a namespace")
+    return name
