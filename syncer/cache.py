@@ -121,8 +121,13 @@ class Cache:
         entry.urgent = entry.urgent or urgent
         self._schedule(entry)
 
+    def begin_write(self, entry: Entry) -> None:
+        """Note that a write takes up everything known now; later changes mark the entry anew."""
+        entry.dirty_since = None
+        entry.urgent = False
+
     def clean(self, entry: Entry) -> None:
-        """Note that everything up to now is published."""
+        """Note that everything up to now is published, or is not ours to publish."""
         entry.dirty_since = None
         entry.urgent = False
         entry.failures = 0

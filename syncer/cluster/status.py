@@ -43,7 +43,9 @@ class Meta:
         """
         meta = document.get("metadata")
         if isinstance(meta, dict):
-            found = [str(meta.get(k) or "") for k in ("uid", "namespace", "name", "resourceVersion")]
+            found = [
+                str(meta.get(k) or "") for k in ("uid", "namespace", "name", "resourceVersion")
+            ]
             if all(found):
                 return cls(*found)
         raise ContractError("an object without identity")

@@ -1,0 +1,125 @@
+"""
+The work queue: keys to look at, each handled by one worker at a time.
+
+Semantics of client-go's queue, which level-triggered controllers rely on: adding a key that is
+waiting changes nothing; adding one that is being handled makes it wait again once that is done; a
+delayed add keeps the earliest time. So an object is always handled serially, different objects in
+parallel, and no wake-up is ever lost or multiplied. There is no task and no timer per key: one heap
+holds all delays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections import deque
+from typing import Final
+
+from syncer.runtime.clock import BootClock, boot_clock
+
+#: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps, the
+#: boot clock does not.
+_NAP: Final = 5.0
+_RETRY_FIRST: Final = 0.2
+_RETRY_MOST: Final = 30.0
+
+
+class WorkQueue:
+    """Keys ready now, keys due later, keys in hand."""
+
+    def __init__(self, boot: BootClock = boot_clock) -> None:
+        """Start empty."""
+        self.boot = boot
+        self._ready: deque[str] = deque()
+        self._waiting: set[str] = set()
+        self._in_hand: set[str] = set()
+        self._again: set[str] = set()
+        self._delayed: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []
+        self._failures: dict[str, int] = {}
+        self._wake = asyncio.Event()
+
+    def __len__(self) -> int:
+        """Keys ready or in hand, delayed ones excluded."""
+        return len(self._waiting) + len(self._in_hand)
+
+    @property
+    def delayed(self) -> int:
+        """Keys that wait for their time."""
+        return len(self._delayed)
+
+    def add(self, key: str) -> None:
+        """Have a key handled as soon as possible."""
+        self._delayed.pop(key, None)
+        if key in self._in_hand:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.append(key)
+            self._wake.set()
+
+    def add_at(self, key: str, at: float) -> None:
+        """Have a key handled at a boot-clock second, or earlier if something else adds it."""
+        if at <= self.boot():
+            self.add(key)
+            return
+        known = self._delayed.get(key)
+        if known is not None and known <= at:
+            return
+        self._delayed[key] = at
+        heapq.heappush(self._heap, (at, key))
+        self._wake.set()
+
+    def retry(self, key: str) -> float:
+        """Have a key handled again after a failure, later each time; returns the wait in seconds."""
+        failures = self._failures.get(key, 0) + 1
+        self._failures[key] = failures
+        wait = min(_RETRY_MOST, _RETRY_FIRST * 2.0 ** min(failures - 1, 10))
+        self.add_at(key, self.boot() + wait)
+        return wait
+
+    def succeeded(self, key: str) -> None:
+        """Forget the failures of a key."""
+        self._failures.pop(key, None)
+
+    def forget(self, key: str) -> None:
+        """Drop a key that will not come back."""
+        self._delayed.pop(key, None)
+        self._failures.pop(key, None)
+        self._again.discard(key)
+
+    async def get(self) -> str:
+        """Wait for the next key; the caller must call `done` with it."""
+        while True:
+            self._ripen()
+            while self._ready:
+                key = self._ready.popleft()
+                self._waiting.discard(key)
+                self._in_hand.add(key)
+                if self._ready:
+                    self._wake.set()
+                return key
+            self._wake.clear()
+            wait = _NAP
+            if self._heap:
+                wait = min(wait, max(0.0, self._heap[0][0] - self.boot()))
+            try:
+                async with asyncio.timeout(wait):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue
+
+    def done(self, key: str) -> None:
+        """Give a key back."""
+        self._in_hand.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    def _ripen(self) -> None:
+        now = self.boot()
+        while self._heap and self._heap[0][0] <= now:
+            at, key = heapq.heappop(self._heap)
+            # A heap entry that was superseded or dropped no longer matches.
+            if self._delayed.get(key) == at:
+                self.add(key)

@@ -1,0 +1,391 @@
+"""
+The sync loop: dirty entry, merge, write, acknowledge.
+
+It owns no rule. When to write is `status.batch`, what to write is `status.merge`, how much is
+`status.compact`; this module only carries it out, and knows what each answer of the API server
+means:
+
+- written: check the uid, remember the version, acknowledge what the write showed;
+- conflict: read, merge with what is there now, write again, a bounded number of times;
+- unclear (lost reply, 504): read back, and only what is seen there counts as written;
+- refused: shorten once if too large; else tell the operator and slow down, never spin.
+
+The acknowledgement names the position and chain that were rendered *before* the write, so a record
+that came meanwhile is never acknowledged unread. Nothing is written without a tenure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from syncer.api.errors import (
+    Ambiguous,
+    Conflict,
+    Gone,
+    PortError,
+    Rejected,
+    Unavailable,
+)
+from syncer.api.ports import Ownership, StatusStore, Tenure
+from syncer.api.resource import (
+    SENT,
+    Json,
+    LogMark,
+    NotificationRequest,
+    Status,
+    render_status,
+)
+from syncer.cache import Cache, Entry
+from syncer.metrics import SyncMetrics
+from syncer.recorder import Recorder
+from syncer.startup import retention_seconds
+from syncer.status.compact import SOFT_LIMIT, compact
+from syncer.status.merge import Facts, Merged, merge, quarantine
+
+logger = logging.getLogger("ledger.sync")
+
+#: Conflicts answered on the spot; afterwards the entry waits its turn again.
+MAX_CONFLICTS: Final = 5
+
+
+class Flushed(StrEnum):
+    """What one flush of an entry came to."""
+
+    WRITTEN = "written"
+    EQUAL = "equal"
+    CONFLICT = "conflict"
+    UNCLEAR = "unclear"
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+    GONE = "gone"
+    NOT_OURS = "not ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`writers` status writes run at once; a status holds at most `status_bytes`."""
+
+    writers: int = 16
+    status_bytes: int = SOFT_LIMIT
+    at_most_once: bool = False
+
+
+class SyncLoop:
+    """Publishes the views of the cache into the objects' status."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        store: StatusStore,
+        ownership: Ownership,
+        metrics: SyncMetrics,
+        *,
+        limits: Limits | None = None,
+        on_settled: Callable[[Entry, Status, Merged], None] = lambda _e, _s, _m: None,
+        on_stale: Callable[[str], None] = lambda _uid: None,
+        on_written: Callable[[Json, Json], None] = lambda _written, _stored: None,
+    ) -> None:
+        """
+        Args:
+            on_settled: Told after each successful write: the entry (which holds the stored object),
+                the status before, and the merge that was written.
+            on_stale: Told the uid of an entry that must be claimed again.
+            on_written: Told the patch and the stored status, to notice members that were pruned.
+        """  # noqa: D205, D212, D415 - the class says what it is
+        self.recorder = recorder
+        self.cache: Cache = recorder.cache
+        self.store = store
+        self.ownership = ownership
+        self.metrics = metrics
+        self.limits = limits or Limits()
+        self.writes = 0
+        self._on_settled = on_settled
+        self._on_stale = on_stale
+        self._on_written = on_written
+        self._running: set[asyncio.Task[None]] = set()
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until cancelled; writes under way are cancelled with it."""
+        try:
+            while True:
+                self.cache.wake.clear()
+                self._start_due()
+                self.metrics.dirty_oldest.set(self.cache.oldest_dirty())
+                await self._pause()
+        finally:
+            await self._stop()
+
+    def _start_due(self) -> None:
+        now = self.cache.boot()
+        while len(self._running) < self.limits.writers:
+            entry = self.cache.take_due(now)
+            if entry is None:
+                return
+            entry.writing = True
+            task = asyncio.create_task(self._one(entry), name=f"sync-{entry.uid}")
+            self._running.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self.cache.wake.set()
+
+    async def _pause(self) -> None:
+        due = self.cache.next_due()
+        full = len(self._running) >= self.limits.writers
+        # A second at most: the age gauge goes on rising while nothing can be written.
+        wait = 1.0 if due is None or full else min(1.0, max(0.0, due - self.cache.boot()))
+        try:
+            async with asyncio.timeout(wait):
+                await self.cache.wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _stop(self) -> None:
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def drain(self, deadline: float) -> int:
+        """
+        Write everything that is dirty, without waiting for windows.
+
+        `run` must still be running. Returns how many entries remain dirty at the deadline (a
+        boot-clock second).
+        """
+        while self.cache.boot() < deadline:
+            waiting = [e for e in self.cache.dirty() if not e.executing]
+            if not waiting and not self._running:
+                break
+            for entry in waiting:
+                if not entry.failures:
+                    self.cache.mark_dirty(entry, urgent=True)
+            await asyncio.sleep(0.02)
+        return sum(1 for _ in self.cache.dirty())
+
+    async def _one(self, entry: Entry) -> None:
+        try:
+            result = await self.flush(entry)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            # A poison object must not take the loop along; it backs off like a failed write.
+            logger.exception("a status could not be synced", extra={"uid": entry.uid})
+            result = Flushed.UNAVAILABLE
+        finally:
+            entry.writing = False
+        self._after(entry, result)
+
+    def _after(self, entry: Entry, result: Flushed) -> None:
+        match result:
+            case Flushed.WRITTEN | Flushed.EQUAL:
+                entry.failures = 0
+                if entry.dirty_since is not None:
+                    self.cache.mark_dirty(entry)
+                elif self._finished(entry):
+                    self.cache.retire(entry)
+            case Flushed.GONE:
+                entry.deleted = True
+                self.cache.clean(entry)
+                self._on_stale(entry.uid)
+            case Flushed.NOT_OURS:
+                # The next tenure claims it, and claiming marks it again.
+                self.cache.clean(entry)
+                self._on_stale(entry.uid)
+            case _:
+                self.cache.failed(entry)
+
+    @staticmethod
+    def _finished(entry: Entry) -> bool:
+        return (
+            entry.request.status.terminal
+            and entry.expiring
+            and not entry.executing
+            and not entry.quarantine
+        )
+
+    # -- one entry ------------------------------------------------------------------------------
+
+    async def flush(self, entry: Entry) -> Flushed:
+        """
+        Bring one object's status up to its view, and acknowledge.
+
+        Never raises for what a server answered.
+        """
+        tenure = self.ownership.tenure_of(entry.uid)
+        if entry.deleted:
+            return Flushed.GONE
+        if tenure is None or not tenure.valid(self.cache.boot()):
+            return Flushed.NOT_OURS
+        if entry.claim is None and not entry.quarantine:
+            return Flushed.NOT_OURS
+        self.cache.begin_write(entry)
+        try:
+            return await self._publish(entry, tenure)
+        except PortError as error:
+            logger.info(
+                "a status write waits", extra={"uid": entry.uid, "error": str(error)}
+            )
+            return Flushed.UNAVAILABLE
+
+    async def _publish(self, entry: Entry, tenure: Tenure) -> Flushed:
+        limit = self.limits.status_bytes
+        tries = 0
+        reread = False
+        while True:
+            merged = self._merged(entry, tenure)
+            wanted = compact(merged.status, limit=limit)
+            if self._ends_badly(entry, wanted) and not reread:
+                # Before saying that something was not delivered, ask the log once more: a late
+                # success may have been recorded by another process.
+                await self.recorder.reread(entry)
+                reread = True
+                continue
+            patch = difference(entry.request.status, wanted)
+            mark = entry.view.publishable
+            if not patch:
+                return await self._acknowledge(entry, mark, Flushed.EQUAL)
+            if not tenure.valid(self.cache.boot()):
+                return Flushed.NOT_OURS
+            result, current = await self._write(entry, patch)
+            if result is Flushed.WRITTEN and current is not None:
+                return await self._written(entry, merged, wanted, current, mark)
+            if result is Flushed.REFUSED:
+                if current is None and limit == self.limits.status_bytes:
+                    limit //= 4
+                    continue
+                return result
+            if result not in (Flushed.CONFLICT, Flushed.UNCLEAR):
+                return result
+            tries += 1
+            if result is Flushed.CONFLICT:
+                outcome = "retried" if tries <= MAX_CONFLICTS else "requeued"
+                self.metrics.conflicts.labels(outcome).inc()
+            if tries > MAX_CONFLICTS:
+                return result
+            if await self._refresh(entry):
+                return Flushed.GONE
+
+    def _merged(self, entry: Entry, tenure: Tenure) -> Merged:
+        now = self.recorder.time.now()
+        request = entry.request
+        facts = Facts(request.generation, request.policy, self.limits.at_most_once)
+        if entry.quarantine:
+            status = quarantine(request.status, entry.quarantine, facts, now=now)
+            return Merged(status, (), "quarantined")
+        mark = LogMark(entry.view.position, tenure.epoch, self.recorder.log.store)
+        return merge(request.status, entry.view, facts, now=now, mark=mark)
+
+    @staticmethod
+    def _ends_badly(entry: Entry, wanted: Status) -> bool:
+        return wanted.terminal and wanted.phase != SENT and not entry.request.status.terminal
+
+    async def _write(
+        self, entry: Entry, patch: Json
+    ) -> tuple[Flushed, NotificationRequest | None]:
+        """Write once; a refusal with None means "too large"."""
+        request = entry.request
+        self.writes += 1
+        try:
+            stored = await self.store.patch(
+                request.namespace, request.name, patch, resource_version=request.resource_version
+            )
+        except Conflict:
+            self.metrics.patches.labels("conflict").inc()
+            return Flushed.CONFLICT, None
+        except Gone:
+            self.metrics.patches.labels("gone").inc()
+            return Flushed.GONE, None
+        except Ambiguous:
+            self.metrics.patches.labels("unclear").inc()
+            return Flushed.UNCLEAR, None
+        except Rejected as error:
+            self.metrics.patches.labels("refused").inc()
+            logger.error(
+                "the API server refuses a status; the record stays in the log",
+                extra={
+                    "uid": entry.uid, "object": request.key,
+                    "reason": error.reason, "error": str(error),
+                },
+            )  # fmt: skip
+            return Flushed.REFUSED, None if error.reason == "TooLarge" else request
+        except Unavailable:
+            self.metrics.patches.labels("unavailable").inc()
+            raise
+        self.metrics.patches.labels("written").inc()
+        self._on_written(patch, render_status(stored.status))
+        return Flushed.WRITTEN, stored
+
+    async def _written(
+        self,
+        entry: Entry,
+        merged: Merged,
+        wanted: Status,
+        stored: NotificationRequest,
+        mark: tuple[int, str],
+    ) -> Flushed:
+        if stored.uid != entry.uid:
+            # The version matched, so this can only follow a restore of etcd; never acknowledge it.
+            return Flushed.GONE
+        shown = len(wanted.attempts) - len(entry.request.status.attempts)
+        self.metrics.batch_records.observe(max(0, shown))
+        previous = entry.request
+        entry.request = stored
+        self._on_settled(entry, previous.status, merged)
+        return await self._acknowledge(entry, mark, Flushed.WRITTEN)
+
+    async def _refresh(self, entry: Entry) -> bool:
+        """Read the object again; True if it is not the same one any more."""
+        try:
+            current = await self.store.get(entry.request.namespace, entry.request.name)
+        except Gone:
+            return True
+        if current.uid != entry.uid:
+            return True
+        entry.request = current
+        return False
+
+    async def _acknowledge(
+        self, entry: Entry, mark: tuple[int, str], result: Flushed
+    ) -> Flushed:
+        position, chain = mark
+        if entry.quarantine or position == 0:
+            return result
+        final = (
+            entry.request.status.terminal
+            and not entry.view.opened
+            and position == entry.view.position
+        )
+        if position <= entry.acked and not (final and not entry.expiring):
+            return result
+        ttl = retention_seconds(entry.request.retention_days) if final else 0
+        if await self.recorder.log.ack(entry.uid, position, chain, ttl=ttl):
+            entry.acked = max(entry.acked, position)
+            entry.expiring = final
+            return result
+        self.recorder.lose_claim(entry, "ack")
+        self._on_stale(entry.uid)
+        return Flushed.NOT_OURS
+
+
+def difference(shown: Status, wanted: Status) -> Json:
+    """
+    The merge patch that turns one status into another; empty if nothing needs to be written.
+
+    Lists are replaced whole, members that fell away become null. The mark of the log goes along with
+    a write and is never a reason for one.
+    """
+    old, new = render_status(shown), render_status(wanted)
+    patch: Json = {k: v for k, v in new.items() if old.get(k) != v and k != "log"}
+    patch |= {k: None for k in old if k not in new and k != "log"}
+    if patch and "log" in new:
+        patch["log"] = new["log"]
+    return patch
+

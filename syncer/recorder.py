@@ -1,0 +1,281 @@
+"""
+The write side of one notification's log, and the view that stays in step with it.
+
+Every append answers with its position and the chain of the element before. The view advances only if
+both are what it knows; otherwise somebody else has written in between, and the log is read again. So
+the view never claims to have seen a record that it has not, which is what makes an ACK true.
+
+Facts (outcomes) are written whatever happens to the claim; everything that opens or closes attempts
+for others (intent, recover) needs the claim to be current.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+from syncer.api.attempt import (
+    Attempt,
+    AttemptId,
+    AttemptState,
+    Epoch,
+    FailureClass,
+    make_attempt_id,
+)
+from syncer.api.errors import ContractError, PortError
+from syncer.api.ports import Tenure
+from syncer.api.record import (
+    MAX_SKIPS,
+    Plan,
+    Record,
+    attempt_record,
+    intent_record,
+    plan_record,
+    skip_record,
+)
+from syncer.cache import Cache, Claim, Entry
+from syncer.ledger.codec import stored
+from syncer.ledger.log import Answer, Appended, RedisLog, Snapshot
+from syncer.metrics import SyncMetrics
+from syncer.runtime.clock import LedgerTime
+from syncer.status.fold import LogView, fold
+
+logger = logging.getLogger("ledger.record")
+
+
+class Recorder:
+    """Appends to logs and keeps the views in the cache true."""
+
+    def __init__(
+        self, log: RedisLog, cache: Cache, time: LedgerTime, metrics: SyncMetrics, *, identity: str
+    ) -> None:
+        """`identity` names this process in intents."""
+        self.log = log
+        self.cache = cache
+        self.time = time
+        self.metrics = metrics
+        self._identity = identity
+        self._counters: dict[Epoch, int] = {}
+
+    def next_id(self, epoch: Epoch) -> AttemptId:
+        """A fresh attempt id; never given out twice by any process."""
+        n = self._counters.get(epoch, 0) + 1
+        self._counters[epoch] = n
+        return make_attempt_id(epoch, n)
+
+    def claim_holds(self, entry: Entry, tenure: Tenure) -> bool:
+        """Whether attempts may be opened under the entry's claim, as far as this process knows."""
+        wanted = Claim(tenure.epoch, self.log.generation)
+        return entry.claim == wanted and tenure.valid(self.cache.boot())
+
+    def lose_claim(self, entry: Entry, cause: str) -> None:
+        """Note that the claim turned out stale; the next reconcile claims anew."""
+        if entry.claim is not None:
+            self.metrics.reclaims.labels(cause).inc()
+        entry.claim = None
+
+    # -- appends ------------------------------------------------------------------------------
+
+    async def plan(self, entry: Entry, plan: Plan) -> None:
+        """Freeze the plan; an earlier one stays in force."""
+        record = plan_record(plan)
+        answer = await self._timed("note", lambda: self.log.note(entry.uid, record))
+        if answer.answer is Answer.OK:
+            await self._advance(entry, answer, [record])
+        else:
+            await self.reread(entry)
+        self.cache.mark_dirty(entry)
+
+    async def skip(self, entry: Entry, channel: str, why: str) -> None:
+        """Say why a due attempt is not made; repeats of the channel's last word are left out."""
+        view = entry.view
+        if view.last_skip.get(channel) == why or view.skips >= MAX_SKIPS:
+            return
+        note_id = f"skip:{view.position + 1}:{self.time.now()}"
+        record = skip_record(note_id, channel, at=self.time.now(), why=why)
+        answer = await self._timed("note", lambda: self.log.note(entry.uid, record))
+        await self._advance(entry, answer, [record])
+
+    async def open(
+        self, entry: Entry, tenure: Tenure, channel: str, *, limit: int
+    ) -> tuple[Appended, Record]:
+        """
+        Ask the log for permission to send.
+
+        Only `OK`, or `DUP` with the state `intent` (the echo of this very call), permits it. The
+        attempt is then listed in `entry.executing` until `close` is called.
+
+        Raises:
+            PortError: given up; whether the intent is recorded is not known, and it was not sent.
+        """
+        attempt_id = self.next_id(tenure.epoch)
+        record = intent_record(attempt_id, channel, at=self.time.now(), by=self._identity)
+        entry.executing[attempt_id] = channel
+        entry.never_sent.add(attempt_id)
+        opened = False
+        try:
+            answer = await self._timed(
+                "intent",
+                lambda: self.log.intent(
+                    entry.uid,
+                    tenure.epoch,
+                    record,
+                    limit=limit,
+                    guard=lambda: self.claim_holds(entry, tenure) and not entry.deleted,
+                ),
+            )
+            opened = answer.answer is Answer.OK or (
+                answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT
+            )
+            if answer.answer is Answer.OK:
+                self.metrics.intents.inc()
+                await self._advance(entry, answer, [record])
+            elif opened:
+                entry.reread = True
+        finally:
+            if not opened:
+                entry.executing.pop(attempt_id, None)
+        return answer, record
+
+    def sending(self, entry: Entry, attempt_id: AttemptId) -> None:
+        """Note that bytes may leave from now on."""
+        entry.never_sent.discard(attempt_id)
+
+    async def close(
+        self, entry: Entry, attempt: Attempt, intent: Record, *, patience: float
+    ) -> bool:
+        """
+        Record what became known of an attempt; tried until `patience` seconds have passed.
+
+        Returns:
+            False if it could not be recorded: the next owner will find the attempt open and record
+            it as unknown.
+        """
+        record = attempt_record(attempt)
+        try:
+            answer = await self._timed(
+                "outcome",
+                lambda: self.log.outcome(
+                    entry.uid, record, intent, name=entry.request.key, patience=patience
+                ),
+            )
+        except PortError as error:
+            logger.error(
+                "an outcome could not be recorded; the attempt will be found open",
+                extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
+            )
+            return False
+        finally:
+            entry.executing.pop(attempt.id, None)
+            entry.never_sent.discard(attempt.id)
+        self.metrics.outcomes.labels(attempt.state.word).inc()
+        if answer.answer is Answer.OK:
+            await self._advance(entry, answer, [intent, record][2 - answer.count :])
+        else:
+            await self.reread(entry)
+        self.cache.mark_dirty(entry)
+        return True
+
+    async def recover(self, entry: Entry, tenure: Tenure, abandoned: Attempt, *, due: int) -> bool:
+        """
+        Settle an open attempt that nobody executes: not sent if this process knows so, else unknown.
+
+        Returns:
+            False if the claim does not hold any more.
+        """
+        now = self.time.now()
+        if abandoned.id in entry.never_sent:
+            settled = replace(
+                abandoned, state=AttemptState.FAILED, ended=now, due=due,
+                failure=FailureClass.NOT_SENT, error="given up before it was sent",
+            )  # fmt: skip
+            record = attempt_record(settled)
+            answer = await self.log.outcome(entry.uid, record, None, name=entry.request.key)
+        else:
+            settled = replace(
+                abandoned, state=AttemptState.UNKNOWN, ended=now, due=due,
+                failure=FailureClass.UNCERTAIN,
+                error="the sender ended before the result was recorded",
+            )  # fmt: skip
+            record = attempt_record(settled)
+            answer = await self.log.recover(entry.uid, tenure.epoch, record)
+        if answer.answer is Answer.RECLAIM:
+            self.lose_claim(entry, "recover")
+            return False
+        entry.never_sent.discard(abandoned.id)
+        if answer.answer is Answer.OK:
+            self.metrics.recovered.inc()
+            await self._advance(entry, answer, [record])
+        else:
+            await self.reread(entry)
+        return True
+
+    # -- keeping the view in step ---------------------------------------------------------------
+
+    async def _advance(self, entry: Entry, answer: Appended, records: Sequence[Record]) -> None:
+        view = entry.view
+        expected = view.position + answer.count
+        if (
+            answer.answer is not Answer.OK
+            or answer.position != expected
+            or answer.before != view.chain
+        ):
+            await self.reread(entry)
+            return
+        for record in records:
+            view.apply(stored(record, view.chain, view.position + 1))
+
+    async def reread(self, entry: Entry) -> None:
+        """
+        Fold the log anew.
+
+        If the log no longer holds what the view has seen, the claim is given up and the view kept:
+        the next claim offers it to the log as seeds.
+        """
+        try:
+            snapshot = await self.log.read(entry.uid)
+        except ContractError as error:
+            self.put_in_quarantine(entry, str(error))
+            return
+        entry.reread = False
+        if snapshot is None or not holds(snapshot, entry.view):
+            self.lose_claim(entry, "history")
+            return
+        self.adopt(entry, snapshot)
+
+    def adopt(self, entry: Entry, snapshot: Snapshot) -> None:
+        """Take a whole log as the truth."""
+        view = fold(snapshot.records)
+        if view.conflicts > entry.view.conflicts:
+            self.metrics.conflicting.inc(view.conflicts - entry.view.conflicts)
+        entry.view = view
+        entry.acked = snapshot.header.acked
+
+    def put_in_quarantine(self, entry: Entry, why: str) -> None:
+        """Stop sends for a notification whose log cannot be read; its bytes stay as they are."""
+        if not entry.quarantine:
+            self.metrics.quarantined.inc()
+            logger.error(
+                "log cannot be read; nothing is sent for this notification",
+                extra={"uid": entry.uid, "object": entry.request.key, "why": why},
+            )
+        entry.quarantine = why
+        entry.claim = None
+        self.cache.mark_dirty(entry, urgent=True)
+
+    async def _timed(self, script: str, call: Callable[[], Awaitable[Appended]]) -> Appended:
+        begin = self.cache.boot()
+        try:
+            return await call()
+        finally:
+            self.metrics.append_seconds.labels(script).observe(self.cache.boot() - begin)
+
+
+def holds(snapshot: Snapshot, view: LogView) -> bool:
+    """Whether a log still contains the history that a view stands for."""
+    if view.position == 0:
+        return True
+    if len(snapshot.records) < view.position:
+        return False
+    return snapshot.records[view.position - 1].chain == view.chain
