@@ -7,6 +7,7 @@ server that cannot be had fails the tests that ask for it; it never skips them.
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import sys
 import uuid
@@ -34,16 +35,18 @@ def pytest_collection_finish(session: pytest.Session) -> None:
     """
     if session.config.option.collectonly:
         return
-    if any("control_plane" in getattr(item, "fixturenames", ()) for item in session.items):
+    wanted = "control_plane_assets"
+    if any(wanted in getattr(item, "fixturenames", ()) for item in session.items):
         _assets(session.config)
 
 
 def _assets(config: pytest.Config) -> Path | None:
     if _ASSETS not in config.stash:
         capture = config.pluginmanager.getplugin("capturemanager")
-        with capture.global_and_fixture_disabled():
+        with capture.global_and_fixture_disabled() if capture else contextlib.nullcontext():
             answer = subprocess.run(
                 [sys.executable, ROOT / "scripts" / "controlplane", "assets"],
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 text=True,
                 check=False,
@@ -54,12 +57,18 @@ def _assets(config: pytest.Config) -> Path | None:
 
 
 @pytest.fixture(scope="session")
-def control_plane(pytestconfig: pytest.Config) -> Iterator[ControlPlane]:
-    """Return the run's control plane, the chart's CRD applied. Tests want ``namespace`` too."""
+def control_plane_assets(pytestconfig: pytest.Config) -> Path:
+    """Return the folder with etcd and kube-apiserver, for tests with a ControlPlane of their own."""
     assets = _assets(pytestconfig)
     if assets is None:
         pytest.fail("`scripts/controlplane assets` failed; it said why at the start of this run")
-    plane = ControlPlane(assets)
+    return assets
+
+
+@pytest.fixture(scope="session")
+def control_plane(control_plane_assets: Path) -> Iterator[ControlPlane]:
+    """Return the run's control plane, the chart's CRD applied. Tests want ``namespace`` too."""
+    plane = ControlPlane(control_plane_assets)
     try:
         plane.launch()
         if CRD.exists():

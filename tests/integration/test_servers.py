@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
+import signal
 import subprocess
 import sys
 import textwrap
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +21,7 @@ import yaml
 
 from tests.servers.ports import free_port
 from tests.servers.process import ServerError, ServerProcess
+from tests.servers.recipe import Recipe
 from tests.servers.redis import RedisServer
 
 if TYPE_CHECKING:
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 
     from tests.servers.controlplane import ControlPlane
     from tests.servers.redis import Fsync
+
+COMMAND = Path(__file__).parents[2] / "scripts" / "controlplane"
 
 WIDGET_CRD = """
 # A comment and a document marker, since a person writes these files.
@@ -165,6 +172,16 @@ class TestControlPlane:
         status, found = await control_plane.request("GET", f"{path}/a")
         assert (status, found["data"]) == (200, {"kept": "yes"})
 
+    async def test_stop_and_start_keep_data_too(
+        self, control_plane: ControlPlane, namespace: str
+    ) -> None:
+        """Both programs may go; only ``close`` deletes what they wrote."""
+        path = f"/api/v1/namespaces/{namespace}/configmaps"
+        await control_plane.request("POST", path, config_map("a"))
+        await control_plane.stop()
+        await control_plane.start()
+        assert (await control_plane.request("GET", f"{path}/a"))[0] == 200
+
     async def test_a_killed_apiserver_refuses_connections_until_its_restart(
         self, control_plane: ControlPlane, namespace: str
     ) -> None:
@@ -207,6 +224,85 @@ class TestControlPlane:
         await control_plane.kill_apiserver()
         await asyncio.to_thread(control_plane.heal)
         assert (await control_plane.request("GET", "/readyz"))[0] == 200
+
+
+class TestCommand:
+    """scripts/controlplane, as a person calls it."""
+
+    @staticmethod
+    def call(*arguments: str, assets: Path) -> subprocess.CompletedProcess[str]:
+        """Run it, away from any virtual environment."""
+        return subprocess.run(
+            [COMMAND, *arguments],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=120,
+            env={**os.environ, "KUBEBUILDER_ASSETS": str(assets)},
+        )
+
+    def test_assets_prints_the_folder_alone(self, tmp_path: Path) -> None:
+        """Callers take standard output as it is; given programs are not looked into."""
+        for program in ("etcd", "kube-apiserver"):
+            (tmp_path / program).touch(mode=0o755)
+        answer = self.call("assets", assets=tmp_path)
+        assert (answer.returncode, answer.stdout) == (0, f"{tmp_path}\n")
+
+    def test_up_status_down(self, control_plane_assets: Path, tmp_path: Path) -> None:
+        """Both `up` and `down` may be repeated, and `up` brings back what has died."""
+        folder = tmp_path / "plane"
+        call = partial(self.call, "--dir", str(folder), assets=control_plane_assets)
+        assert call("status").returncode == 3
+        try:
+            first = call("up")
+            assert first.returncode == 0, first.stderr
+            assert first.stdout == f"export KUBECONFIG={folder}/admin.kubeconfig\n"
+            assert call("status").returncode == 0
+            before = json.loads((folder / "processes.json").read_text())
+
+            os.kill(before["kube-apiserver"]["pid"], signal.SIGKILL)
+            assert eventually(lambda: call("status").returncode == 3)
+            assert call("up").stdout == first.stdout
+            assert call("up").stdout == first.stdout
+            after = json.loads((folder / "processes.json").read_text())
+            assert after["etcd"] == before["etcd"]
+            assert after["kube-apiserver"] != before["kube-apiserver"]
+        finally:
+            down = call("down")
+        assert down.returncode == 0, down.stderr
+        assert not folder.exists()
+        assert not command_lines_with(str(folder))
+        assert call("down").returncode == 0
+
+    def test_down_spares_a_stranger_with_a_stored_pid(
+        self, control_plane_assets: Path, tmp_path: Path
+    ) -> None:
+        """Pids are used again: only the stored command line proves who a process is."""
+        folder = tmp_path / "plane"
+        Recipe.create(folder)
+        stranger = subprocess.Popen(["sleep", "60"])
+        stored = {"etcd": {"pid": stranger.pid, "argv": ["etcd", "--name=main"]}}
+        (folder / "processes.json").write_text(json.dumps(stored))
+        try:
+            assert (
+                self.call("down", "--dir", str(folder), assets=control_plane_assets).returncode == 0
+            )
+            assert not folder.exists()
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+            stranger.wait()
+
+    def test_leaves_a_folder_alone_that_is_not_its_own(
+        self, control_plane_assets: Path, tmp_path: Path
+    ) -> None:
+        """Neither `up` nor `down` touches it."""
+        (tmp_path / "thesis").write_text("years of work")
+        up = self.call("up", "--dir", str(tmp_path), assets=control_plane_assets)
+        assert up.returncode == 1
+        assert "choose another --dir" in up.stderr
+        self.call("down", "--dir", str(tmp_path), assets=control_plane_assets)
+        assert [file.name for file in tmp_path.iterdir()] == ["thesis"]
 
 
 async def ask(url: str, *command: str) -> Any:  # noqa: ANN401 (Redis answers with anything)
