@@ -58,7 +58,7 @@ def _assets(config: pytest.Config) -> Path | None:
 
 @pytest.fixture(scope="session")
 def control_plane_assets(pytestconfig: pytest.Config) -> Path:
-    """Return the folder with etcd and kube-apiserver, for tests with a ControlPlane of their own."""
+    """Return the folder with etcd and kube-apiserver, for tests that start their own."""
     assets = _assets(pytestconfig)
     if assets is None:
         pytest.fail("`scripts/controlplane assets` failed; it said why at the start of this run")
