@@ -1,0 +1,104 @@
+"""
+What every channel has in common.
+
+A channel turns a message into one call and the call into an `Outcome`. It never raises for
+anything that the receiver or the message did: a message that cannot be rendered is a permanent
+failure, and it is logged once, by name and exception class, never by content.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from bisect import bisect_right
+from collections.abc import Callable
+from typing import Any, Final, Protocol, TypeVar
+
+from notifier.content.message import Message
+from notifier.delivery.outcome import Outcome
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+#: Reads a credential at the moment of use, so that a rotated one serves the next call.
+Provider = Callable[[], str]
+
+#: Stands at the end of every text that was cut for PagerDuty or Teams.
+TRUNCATED: Final = "[truncated -- full details in audit trail]"
+
+
+class Channel(Protocol):
+    """
+    One way to one receiver.
+
+    Attributes:
+        timeout_s: Longest time in seconds that a send may take; the lease's length is derived from
+            the largest of them.
+    """
+
+    timeout_s: float
+
+    async def send(self, message: Message) -> Outcome:
+        """Deliver one message, once."""
+        ...
+
+
+def rendered(kind: str, build: Callable[[Message], T], message: Message) -> T | Outcome:
+    """What a payload builder makes of a message, or the permanent failure that it cannot."""
+    try:
+        return build(message)
+    except Exception as exc:  # noqa: BLE001 - a poison message must not reach the worker
+        _log.error(
+            "%s cannot render notification %s: %s", kind, message.key, type(exc).__name__
+        )
+        return Outcome.permanent(f"failed to render {kind} payload: {type(exc).__name__}")
+
+
+def credential(kind: str, provider: Provider) -> str | Outcome:
+    """What a provider gives, or the outcome that says that nothing was sent for lack of it."""
+    try:
+        return provider()
+    except Exception as exc:  # noqa: BLE001 - a missing credential is no fault of the message
+        _log.warning("%s credential is not available: %s", kind, type(exc).__name__)
+        return Outcome.not_sent(f"{kind} credential is not available")
+
+
+def http_headers(message: Message) -> dict[str, str]:
+    """
+    Headers of every JSON request.
+
+    `Idempotency-Key` is a quoted string, as its draft standard says; it is equal for all attempts.
+    `X-Notification-Attempt` is different for each.
+    """
+    return {
+        "Content-Type": "application/json",
+        "Idempotency-Key": f'"{message.idempotency_key}"',
+        "X-Notification-Attempt": message.attempt_id,
+    }
+
+
+def encode(payload: dict[str, Any]) -> bytes:
+    """JSON of a payload: members in the order given, no blanks, UTF-8."""
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(
+        "utf-8", "replace"
+    )
+
+
+def cut(text: str, excess: int) -> str:
+    """
+    A text made shorter by at least so many bytes of JSON, or down to the bare mark.
+
+    It ends in the mark, is cut at a code point, and comes back as it is if the mark is no shorter.
+    """
+    if len(text) <= len(TRUNCATED):
+        return text
+    kept = text.removesuffix(TRUNCATED)
+    marked = 0 if kept != text else len(TRUNCATED)
+    room = _json_size(kept) - excess - marked
+    # The size of a prefix only grows with its length, so the longest that fits can be searched for.
+    fits = bisect_right(range(len(kept)), room, key=lambda n: _json_size(kept[:n]))
+    return kept[: max(0, fits - 1)] + TRUNCATED
+
+
+def _json_size(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode("utf-8", "replace"))

@@ -1,0 +1,37 @@
+"""
+The console channel: one info line through the process's own log.
+
+There is no receiver that could refuse, so it always succeeds; the logging library keeps the
+failures of its handlers to itself.
+"""
+
+from __future__ import annotations
+
+import logging
+
+from notifier.channels.base import rendered
+from notifier.content.message import Message
+from notifier.delivery.outcome import Outcome
+
+
+class ConsoleChannel:
+    """Writes `[<priority>] [<type>] <subject>`, a line break and the body."""
+
+    timeout_s: float = 1.0
+
+    def __init__(self, logger: logging.Logger | None = None) -> None:
+        self._logger = logger or logging.getLogger("notifier.console")
+
+    async def send(self, message: Message) -> Outcome:
+        """Log the message."""
+        line = rendered("console", console_text, message)
+        if isinstance(line, Outcome):
+            return line
+        self._logger.info("%s", line)
+        return Outcome.success()
+
+
+def console_text(message: Message) -> str:
+    """The line as it is logged."""
+    spec = message.spec
+    return f"[{spec.priority}] [{spec.type}] {spec.subject}\n{spec.body}\n"

@@ -1,0 +1,219 @@
+"""
+Which addresses a request may be sent to.
+
+Targets come from operators' files only, never from a notification; still a name may resolve to
+something else than the operator had in mind (rebinding, a typo, a hijacked zone). Therefore the
+*address dialled* is judged, not the name, and one refused address refuses the name: an answer that
+mixes a public address with a metadata address is no accident.
+
+Always refused: link-local and metadata addresses, multicast, unspecified. Addresses that carry
+another address inside (v4-mapped, NAT64, 6to4, Teredo) are judged by what they carry as well.
+`operator` mode allows private and loopback addresses, `strict` refuses these unless they are
+listed. Listing never lifts the first rule. Anything unexpected here refuses.
+
+A proxy is the operator's own choice from the environment: only the first rule is applied to it.
+Behind a proxy a *name* is resolved by the proxy, which then is the egress control.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
+from typing import Final
+from urllib.parse import urlsplit
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
+
+
+class EgressMode(StrEnum):
+    """How far requests may go; see the module's text."""
+
+    OPERATOR = "operator"
+    STRICT = "strict"
+
+
+class EgressDenied(OSError):
+    """
+    The guard refused an address; nothing was dialled.
+
+    `reason` is one of a few fixed phrases and holds neither address nor name. An `OSError`, so that
+    it travels through a connector like any other failed dial.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+#: Metadata services outside the link-local ranges: AWS, Google (IPv6), Alibaba, Oracle, Azure.
+_METADATA: Final = frozenset(
+    ipaddress.ip_address(a)
+    for a in (
+        "fd00:ec2::254",
+        "fd20:ce::254",
+        "100.100.100.200",
+        "192.0.0.192",
+        "168.63.129.16",
+    )
+)
+_THIS_NETWORK: Final = ipaddress.ip_network("0.0.0.0/8")
+_NAT64: Final = tuple(ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48"))
+_V4_COMPATIBLE: Final = ipaddress.ip_network("::/96")
+
+
+class EgressGuard:
+    """
+    Judges addresses.
+
+    Args:
+        mode: `operator` or `strict`.
+        allowed: What `strict` lets through although private: addresses, CIDRs and host names.
+
+    Raises:
+        ValueError: an entry is neither an address, a CIDR nor a host name.
+    """
+
+    def __init__(
+        self, mode: EgressMode = EgressMode.OPERATOR, allowed: Iterable[str] = ()
+    ) -> None:
+        self.mode = mode
+        networks: list[Network] = []
+        hosts: set[str] = set()
+        for entry in allowed:
+            try:
+                networks.append(ipaddress.ip_network(entry, strict=False))
+            except ValueError:
+                if not entry or "/" in entry or ":" in entry or entry != entry.strip():
+                    raise ValueError(f"not an address, CIDR or host name: {entry!r}") from None
+                hosts.add(_fold(entry))
+        self._networks = tuple(networks)
+        self._hosts = frozenset(hosts)
+
+    def check(self, address: str, *, host: str = "", proxy: bool = False) -> None:
+        """
+        Judge one address that is about to be dialled.
+
+        Args:
+            address: The literal; an IPv6 scope is ignored.
+            host: The name that resolved to it, for the list of allowed hosts.
+            proxy: The address is a proxy's.
+
+        Raises:
+            EgressDenied: it may not be dialled, or it could not be judged.
+        """
+        try:
+            reason = self._reason(address, host, proxy=proxy)
+        except Exception as exc:
+            raise EgressDenied("the address could not be judged") from exc
+        if reason:
+            raise EgressDenied(reason)
+
+    def _reason(self, address: str, host: str, *, proxy: bool) -> str:
+        outer = ipaddress.ip_address(address.partition("%")[0])
+        forms = (outer, *_carried(outer))
+        for form in forms:
+            if reason := _never(form):
+                return reason
+        if proxy or self.mode is EgressMode.OPERATOR or (host and _fold(host) in self._hosts):
+            return ""
+        for form in forms:
+            if not form.is_global and not self._listed(form):
+                return "private address"
+        return ""
+
+    def _listed(self, address: Address) -> bool:
+        return any(n.version == address.version and address in n for n in self._networks)
+
+
+def _never(address: Address) -> str:
+    if address.is_link_local or address in _METADATA:
+        return "link-local or metadata address"
+    if address.is_multicast or address.is_unspecified:
+        return "multicast or unspecified address"
+    if isinstance(address, ipaddress.IPv4Address) and (
+        address in _THIS_NETWORK or int(address) == 0xFFFFFFFF
+    ):
+        return "multicast or unspecified address"
+    return ""
+
+
+def _carried(address: Address) -> tuple[Address, ...]:
+    """Addresses that an IPv6 address has inside."""
+    if isinstance(address, ipaddress.IPv4Address):
+        return ()
+    inner: list[Address] = []
+    if address.ipv4_mapped:
+        inner.append(address.ipv4_mapped)
+    if address.sixtofour:
+        inner.append(address.sixtofour)
+    if address.teredo:
+        inner.extend(address.teredo)
+    low = int(address) & 0xFFFFFFFF
+    embedded = any(address in n for n in _NAT64)
+    # ::1 and :: lie in the v4-compatible range and are no IPv4 addresses.
+    if embedded or (address in _V4_COMPATIBLE and low > 1):
+        inner.append(ipaddress.IPv4Address(low))
+    return tuple(inner)
+
+
+def _fold(host: str) -> str:
+    return host.rstrip(".").lower()
+
+
+def literal(host: str) -> str:
+    """The host if it is an IP address literal, else an empty string."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return ""
+    return host
+
+
+def proxy_for(scheme: str, host: str, port: int, environment: Mapping[str, str]) -> str:
+    """
+    The proxy that the environment names for a target; empty for none.
+
+    Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, upper case or lower case (lower wins), as the
+    replaced controller's client did: loopback is never proxied; `NO_PROXY` takes `*`, names (with
+    their subdomains), `.suffix`, addresses, CIDRs, each with an optional port.
+    """
+
+    def lookup(name: str) -> str:
+        return environment.get(name.lower()) or environment.get(name.upper()) or ""
+
+    proxy = lookup(f"{scheme}_proxy")
+    host = _fold(host)
+    if not proxy or host == "localhost" or host.endswith(".localhost"):
+        return ""
+    address = ipaddress.ip_address(host.partition("%")[0]) if literal(host) else None
+    if address is not None and address.is_loopback:
+        return ""
+    for raw in lookup("no_proxy").split(","):
+        entry = raw.strip().lower()
+        if entry and _bypasses(entry, host, port, address):
+            return ""
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _bypasses(entry: str, host: str, port: int, address: Address | None) -> bool:
+    if entry == "*":
+        return True
+    try:
+        network = ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        pass
+    else:
+        return address is not None and network.version == address.version and address in network
+    try:
+        parts = urlsplit(f"//{entry}")
+        name, wanted_port = _fold(parts.hostname or ""), parts.port
+    except ValueError:
+        return False
+    if not name or (wanted_port is not None and wanted_port != port):
+        return False
+    bare = name.lstrip("*").lstrip(".")
+    if entry.startswith((".", "*.")):
+        return host.endswith(f".{bare}")
+    return host == bare or host.endswith(f".{bare}")

@@ -1,0 +1,208 @@
+"""
+The file channel: the whole sanitised object, one file per attempt.
+
+`notification-<name>-<YYYYMMDD-HHMMSS.ffffff>.<json|yaml>` in local time. A file is complete or not
+there: it is written as `<file>.tmp`, made durable, renamed, and the directory made durable.
+The temporary name is created exclusively and thereby reserves the final one, so two writers never
+share a name, not even two replicas on one volume; on a clash the next microsecond is taken.
+
+The work is done in a few threads of our own. A disk that hangs cannot be interrupted, so a send
+that runs out of time takes back its permission to rename: the thread then removes the temporary
+file whenever it wakes up, and the send has failed. Only if the rename had begun is it unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import json
+import os
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from notifier.channels.base import rendered
+from notifier.content.message import Message
+from notifier.delivery.outcome import Outcome
+from syncer.api.errors import ConfigError
+
+FORMATS: Final = ("json", "yaml")
+_NAME_CHARS: Final = 180
+_CLASHES: Final = 1000
+#: Temporary files this old (seconds) belong to no living writer.
+_STALE_S: Final = 600
+
+
+class FileChannel:
+    """
+    Writes into one directory.
+
+    Args:
+        directory: Created if it is absent.
+        form: `json` or `yaml`.
+        timeout_s: Longest time of a write in seconds.
+        clock: Unix milliseconds, for the name.
+        threads: Writes at a time; more wait within their timeouts.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        form: str = "json",
+        *,
+        timeout_s: float = 5.0,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        threads: int = 4,
+    ) -> None:
+        self._directory = Path(directory)
+        self._form = form
+        self._clock = clock
+        self._threads = ThreadPoolExecutor(max_workers=threads, thread_name_prefix="file")
+        self.timeout_s = timeout_s
+
+    def prepare(self) -> None:
+        """
+        Make the directory, try a write, and remove what a killed writer left behind. Blocks.
+
+        Raises:
+            ConfigError: files cannot be written there, or the format is not known.
+        """
+        if self._form not in FORMATS:
+            raise ConfigError(f"unsupported file format: {self._form!r}", path="delivery.file")
+        probe = self._directory / f".write-test-{os.getpid()}-{threading.get_ident()}"
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+            probe.write_bytes(b"")
+            probe.unlink()
+            for left in self._directory.glob("notification-*.tmp"):
+                with contextlib.suppress(FileNotFoundError):
+                    if left.stat().st_mtime < time.time() - _STALE_S:
+                        left.unlink()
+        except OSError as exc:
+            raise ConfigError(
+                f"output directory is not writable: {_reason(exc)}", path="delivery.file.outputDir"
+            ) from exc
+
+    def close(self) -> None:
+        """Take no more work; a write that hangs is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def send(self, message: Message) -> Outcome:
+        """Write the file, or say why there is none."""
+        if self._form not in FORMATS:
+            return Outcome.permanent(f"unsupported file format: {self._form}")
+        permit = _Permit()
+        work = self._threads.submit(self._write, message, permit)
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(work), self.timeout_s)
+        except TimeoutError:
+            if permit.withdraw():
+                return Outcome.transient(
+                    f"failed to write temporary file: timeout after {self.timeout_s:g} s"
+                )
+            return Outcome.unknown(
+                f"failed to rename temporary file: timeout after {self.timeout_s:g} s"
+            )
+        except asyncio.CancelledError:
+            permit.withdraw()
+            raise
+
+    def _write(self, message: Message, permit: _Permit) -> Outcome:
+        content = rendered("file", lambda m: file_content(m.document(), self._form), message)
+        if isinstance(content, Outcome):
+            return content
+        try:
+            self._directory.mkdir(parents=True, exist_ok=True)
+        except OSError as exc:
+            return Outcome.transient(f"failed to create output directory: {_reason(exc)}")
+        try:
+            descriptor, final = self._reserve(message.name)
+        except OSError as exc:
+            return Outcome.transient(f"failed to write temporary file: {_reason(exc)}")
+        temporary = final.with_name(f"{final.name}.tmp")
+        renamed = False
+        try:
+            try:
+                with os.fdopen(descriptor, "wb") as out:
+                    out.write(content)
+                    out.flush()
+                    os.fsync(out.fileno())
+            except OSError as exc:
+                return Outcome.transient(f"failed to write temporary file: {_reason(exc)}")
+            if not permit.take():
+                return Outcome.transient("failed to write temporary file: given up")
+            try:
+                temporary.rename(final)
+                renamed = True
+                self._sync_directory()
+            except OSError as exc:
+                text = f"failed to rename temporary file: {_reason(exc)}"
+                return Outcome.unknown(text) if renamed else Outcome.transient(text)
+        finally:
+            if not renamed:
+                with contextlib.suppress(OSError):
+                    temporary.unlink()
+        return Outcome.success()
+
+    def _reserve(self, name: str) -> tuple[int, Path]:
+        """Create the temporary file of the first free name; gives its descriptor and the name."""
+        moment = datetime.fromtimestamp(self._clock() / 1000).astimezone()
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        for _ in range(_CLASHES):
+            final = self._directory / file_name(name, moment, self._form)
+            temporary = final.with_name(f"{final.name}.tmp")
+            with contextlib.suppress(FileExistsError):
+                descriptor = os.open(temporary, flags, 0o644)
+                if not os.path.lexists(final):
+                    return descriptor, final
+                os.close(descriptor)
+                temporary.unlink()
+            moment += timedelta(microseconds=1)
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
+
+    def _sync_directory(self) -> None:
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+class _Permit:
+    """The right to rename, which either the thread takes or the waiting send withdraws."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._settled = False
+
+    def take(self) -> bool:
+        with self._lock:
+            first, self._settled = not self._settled, True
+            return first
+
+    withdraw = take
+
+
+def file_name(name: str, moment: datetime, form: str) -> str:
+    """File name of a notification; a long name is cut to what file systems take."""
+    safe = name.replace("/", "_").replace("\0", "_")[:_NAME_CHARS]
+    return f"notification-{safe}-{moment:%Y%m%d-%H%M%S.%f}.{form}"
+
+
+def file_content(document: dict[str, Any], form: str) -> bytes:
+    """The object as JSON, indented by 2, or as YAML."""
+    if form == "yaml":
+        text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        return text.encode()
+    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+
+
+def _reason(exc: OSError) -> str:
+    return (exc.strerror or type(exc).__name__).lower()

@@ -1,0 +1,517 @@
+"""
+The one door for outbound HTTP.
+
+Every request to a receiver goes through `HttpDoor.post` and comes back as an `Outcome`; nothing
+here raises for what a receiver, a name server or a proxy did. What the door promises:
+
+- POST once: no redirect is followed, nothing is re-sent. Each request has a connection of its own:
+  a kept-alive one may be closed by the peer just as it is used again, and such a request would
+  be of unknown outcome, which later means a message sent twice. A handshake is cheaper.
+- One deadline for everything: waiting for a connection, resolving, dialling, TLS, sending, reading.
+- Whether bytes left decides between *failed* and *unknown*. The mark is set when the request's
+  head is handed to the socket. A status line, once read, is an answer, whatever the body does.
+- Answers are bounded: 64 KiB of body are read, at most as much comes out of a compressed one, and
+  1 KiB, sanitised and without the target's secrets, is kept as the excerpt.
+- Every address is judged after resolution and again at the socket (`egress`).
+- TLS 1.2 or newer, the system's roots (`SSL_CERT_FILE` honoured) and an optional bundle. Only a
+  certificate that was not accepted is permanent; that is decided by the exception's type.
+- Error texts are made of fixed phrases, error numbers and class names. Texts of the HTTP library
+  hold the URL, and for most receivers the URL is the credential, so they are never used.
+
+Proxies come from the environment, but not by the library's own switch: that one reads `.netrc`,
+too, and would send what it finds there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import ssl
+import time
+import zlib
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
+from importlib import metadata
+from types import SimpleNamespace, TracebackType
+from typing import Final, Self
+
+import aiohttp
+from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
+
+from notifier.channels.egress import EgressDenied, EgressGuard, literal, proxy_for
+from notifier.content.sanitise import REDACTED, sanitise
+from notifier.delivery.outcome import Outcome, classify_http
+
+_log = logging.getLogger(__name__)
+
+#: Bytes of an answer's body that are read, and that may come out of a compressed one.
+BODY_BYTES: Final = 64 * 1024
+#: Bytes of the sanitised excerpt.
+EXCERPT_BYTES: Final = 1024
+#: A receiver may ask for at most an hour.
+RETRY_AFTER_MAX: Final = 3600.0
+#: Unacknowledged data kills the connection after this time, whatever the kernel's defaults.
+USER_TIMEOUT_MS: Final = 20_000
+#: Parts of a URL shorter than this are words, not secrets.
+_SECRET_CHARS: Final = 8
+
+_AddrInfo = tuple[
+    int | socket.AddressFamily,
+    int | socket.SocketKind,
+    int,
+    str,
+    tuple[str, int] | tuple[str, int, int, int] | tuple[int, bytes],
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    Where a request goes; its repr shows nothing.
+
+    Attributes:
+        url: Absolute http or https URL, treated as a credential.
+        secrets: Further texts that must not come back in an excerpt (keys inside the body).
+    """
+
+    url: str = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+
+
+@dataclass(slots=True)
+class _Flight:
+    """What is known about one request; filled in as it goes."""
+
+    written: bool = False
+    connected: bool = False
+    code: int = 0
+    retry_after: float | None = None
+    encoding: str = ""
+    body: bytearray = field(default_factory=bytearray)
+
+
+class HttpDoor:
+    """
+    Sends POST requests; one per process, owned by the composition root.
+
+    Use as an async context manager, or `open` and `close` it.
+
+    Args:
+        guard: Judges every address before it is dialled.
+        ca_file: PEM bundle trusted besides the system's roots; empty for none.
+        clock: Unix milliseconds, to read dates in `Retry-After`.
+        environment: Where proxies are looked up; the process's by default.
+        connections: Connections at a time; more requests wait within their deadlines.
+
+    Raises:
+        OSError: the bundle cannot be read. `ssl.SSLError`, which is one: it holds no certificate.
+    """
+
+    def __init__(
+        self,
+        *,
+        guard: EgressGuard | None = None,
+        ca_file: str = "",
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        environment: Mapping[str, str] | None = None,
+        connections: int = 256,
+    ) -> None:
+        self._guard = guard or EgressGuard()
+        self._clock = clock
+        self._environment = os.environ if environment is None else environment
+        self._connections = connections
+        self._tls = tls_context(ca_file)
+        self._session: aiohttp.ClientSession | None = None
+        self._resolver: _GuardedResolver | None = None
+
+    async def open(self) -> Self:
+        """Make the session; needs the running loop. Opening an open door does nothing."""
+        if self._session is None:
+            self._resolver = _GuardedResolver(self._guard)
+            trace = aiohttp.TraceConfig()
+            trace.on_connection_create_end.append(_mark_connected)
+            trace.on_request_headers_sent.append(_mark_written)
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    ssl=self._tls,
+                    resolver=self._resolver,
+                    ttl_dns_cache=10,
+                    limit=self._connections,
+                    force_close=True,
+                    socket_factory=self._socket,
+                ),
+                # The deadline is ours: the library rounds its own up to whole seconds.
+                timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_read=None),
+                auto_decompress=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                headers={"User-Agent": user_agent(), "Accept-Encoding": "identity"},
+                trust_env=False,
+                trace_configs=[trace],
+                read_bufsize=16 * 1024,
+                max_line_size=8 * 1024,
+                max_field_size=8 * 1024,
+                max_headers=100,
+            )
+        return self
+
+    async def close(self) -> None:
+        """Close all connections; requests still running fail."""
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
+        if self._resolver is not None:
+            await self._resolver.close()
+
+    async def __aenter__(self) -> Self:
+        """Open the door."""
+        return await self.open()
+
+    async def __aexit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exc: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close it."""
+        await self.close()
+
+    async def post(
+        self,
+        target: Target,
+        body: bytes,
+        headers: Mapping[str, str],
+        *,
+        timeout_s: float,
+        kind: str,
+    ) -> Outcome:
+        """
+        Send one request and say what it came to.
+
+        Args:
+            target: Where to.
+            body: Sent as it is.
+            headers: Besides User-Agent, Host and Content-Length.
+            timeout_s: Deadline in seconds for the whole exchange.
+            kind: Channel type as the texts name it (`slack`).
+
+        Raises:
+            RuntimeError: the door is not open.
+        """
+        session = self._session
+        if session is None:
+            raise RuntimeError("the door is not open")
+        try:
+            url = parse_target(target.url)
+            proxy = self._route(url)
+        except EgressDenied as exc:
+            return Outcome.permanent(f"egress denied: {exc.reason}")
+        except ValueError as exc:
+            return Outcome.permanent(f"{kind} webhook URL is not usable: {exc}")
+        flight = _Flight()
+        try:
+            async with (
+                asyncio.timeout(timeout_s),
+                session.post(
+                    url,
+                    data=body,
+                    headers=headers,
+                    allow_redirects=False,
+                    proxy=proxy,
+                    trace_request_ctx=flight,
+                ) as response,
+            ):
+                flight.code = response.status
+                flight.encoding = response.headers.get("Content-Encoding", "")
+                flight.retry_after = parse_retry_after(
+                    response.headers.get("Retry-After", ""), self._clock() / 1000
+                )
+                while len(flight.body) < BODY_BYTES:
+                    chunk = await response.content.read(BODY_BYTES - len(flight.body))
+                    if not chunk:
+                        break
+                    flight.body += chunk
+        except Exception as exc:  # noqa: BLE001 - what a receiver does is an outcome, never an error
+            if not flight.code:
+                return _failure(exc, flight, kind, timeout_s)
+            _log.debug("%s answered %d, then %s", kind, flight.code, type(exc).__name__)
+        return classify_http(
+            kind, flight.code, self._excerpt(flight, target), retry_after=flight.retry_after
+        )
+
+    def _route(self, url: URL) -> str | None:
+        """
+        Judge a literal host, and find the proxy.
+
+        The connector asks no resolver about literals, therefore they are judged here.
+        """
+        host = url.raw_host or ""
+        if literal(host):
+            self._guard.check(host)
+        proxy = proxy_for(url.scheme, host, url.port or 0, self._environment)
+        if not proxy:
+            return None
+        try:
+            proxy_host = URL(proxy).raw_host or ""
+        except ValueError:
+            raise ValueError("the proxy in the environment is not a URL") from None
+        if not proxy_host:
+            raise ValueError("the proxy in the environment is not a URL")
+        if self._resolver is not None:
+            self._resolver.proxies.add(proxy_host)
+        return proxy
+
+    def _socket(self, info: _AddrInfo) -> socket.socket:
+        family, kind, protocol, _, address = info
+        # Defence in depth: whatever path an address came by, it passes here. The mode was applied
+        # where the name was known.
+        self._guard.check(str(address[0]), proxy=True)
+        sock = socket.socket(family, kind, protocol)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, USER_TIMEOUT_MS)
+        return sock
+
+    @staticmethod
+    def _excerpt(flight: _Flight, target: Target) -> str:
+        if 200 <= flight.code <= 299:
+            return ""
+        text = inflate(bytes(flight.body), flight.encoding).decode("utf-8", "replace")
+        for secret in sorted(_secrets_of(target), key=len, reverse=True):
+            text = text.replace(secret, REDACTED)
+        text = "".join(c if c >= " " or c in "\n\t" else "\ufffd" for c in sanitise(text))
+        raw = text.encode()
+        if len(raw) <= EXCERPT_BYTES:
+            return text
+        return raw[: EXCERPT_BYTES - 3].decode("utf-8", "ignore") + "…"
+
+
+class _GuardedResolver(AbstractResolver):
+    """
+    Resolves names in threads of its own and judges every answer.
+
+    A dead name server holds a thread for many seconds; with the loop's shared threads it would hold
+    up everything else that needs one.
+    """
+
+    def __init__(self, guard: EgressGuard) -> None:
+        self._guard = guard
+        self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolve")
+        #: Hosts of proxies; the process's environment bounds them.
+        self.proxies: set[str] = set()
+
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
+    ) -> list[ResolveResult]:
+        """
+        Addresses of a host.
+
+        Raises:
+            OSError: the name did not resolve, or (EgressDenied) one address is refused.
+        """
+        loop = asyncio.get_running_loop()
+        try:
+            answers = await loop.run_in_executor(
+                self._threads,
+                lambda: socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM),
+            )
+        except UnicodeError as exc:
+            raise socket.gaierror(socket.EAI_NONAME, "not a host name") from exc
+        results: list[ResolveResult] = []
+        for answer_family, _, protocol, _, address in answers:
+            found = str(address[0])
+            self._guard.check(found, host=host, proxy=host in self.proxies)
+            results.append(
+                ResolveResult(
+                    hostname=host,
+                    host=found,
+                    port=port,
+                    family=answer_family,
+                    proto=protocol,
+                    flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
+                )
+            )
+        if not results:
+            raise socket.gaierror(socket.EAI_NONAME, "no addresses")
+        return results
+
+    async def close(self) -> None:
+        """Let the threads end; a lookup that hangs is not waited for."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def _mark_connected(_: object, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.connected = True
+
+
+async def _mark_written(_: object, context: SimpleNamespace, __: object) -> None:
+    context.trace_request_ctx.written = True
+
+
+def user_agent() -> str:
+    """`notification-ledger/<version>`."""
+    try:
+        return f"notification-ledger/{metadata.version('notification-ledger')}"
+    except metadata.PackageNotFoundError:
+        return "notification-ledger"
+
+
+def tls_context(ca_file: str = "") -> ssl.SSLContext:
+    """
+    Client context: verification on, TLS 1.2 or newer.
+
+    Raises:
+        OSError: the bundle cannot be read or holds no certificate.
+    """
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.set_alpn_protocols(["http/1.1"])
+    if ca_file:
+        context.load_verify_locations(cafile=ca_file)
+    return context
+
+
+def parse_target(text: str) -> URL:
+    """
+    Read a target's URL, escapes kept as written.
+
+    Raises:
+        ValueError: not an absolute http or https URL; the text names no part of it.
+    """
+    if not text:
+        raise ValueError("it is empty")
+    if any(c <= " " or c == "\x7f" for c in text):
+        raise ValueError("it contains blanks or control characters")
+    try:
+        url = URL(text)
+        host, port = url.raw_host, url.port
+    except (ValueError, TypeError):
+        raise ValueError("bad syntax") from None
+    if url.scheme not in {"http", "https"}:
+        raise ValueError("neither http nor https")
+    if not host or not port:
+        raise ValueError("no host")
+    return url
+
+
+def parse_retry_after(value: str, now: float) -> float | None:
+    """
+    Seconds that a `Retry-After` header asks for, at most an hour; None if it says nothing usable.
+
+    Args:
+        value: The header: seconds or an HTTP date.
+        now: Unix seconds.
+    """
+    value = value.strip()[:64]
+    if value.isascii() and value.isdigit():
+        return min(float(value), RETRY_AFTER_MAX)
+    try:
+        when = parsedate_to_datetime(value).timestamp()
+    except (ValueError, TypeError, IndexError, OverflowError, OSError):
+        return None
+    return min(max(0.0, when - now), RETRY_AFTER_MAX)
+
+
+def inflate(body: bytes, encoding: str) -> bytes:
+    """
+    Undo gzip or deflate, up to the bound; a body that cannot be undone comes back as it is.
+
+    Compression was not asked for, but some receivers answer so.
+    """
+    if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
+        return body
+    try:
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, BODY_BYTES)
+    except zlib.error:
+        return body
+
+
+def _secrets_of(target: Target) -> set[str]:
+    """The URL, its telling parts, and the declared secrets."""
+    found = {target.url, *target.secrets}
+    try:
+        url = URL(target.url)
+    except ValueError:
+        return {s for s in found if s}
+    found.update((url.raw_path, url.path, url.raw_path_qs, url.path_qs, url.password or ""))
+    parts = (*url.parts, *url.raw_parts, *url.query.values())
+    found.update(p for p in parts if len(p) >= 2 * _SECRET_CHARS)
+    return {s for s in found if len(s) >= _SECRET_CHARS or s in target.secrets} - {""}
+
+
+#: OpenSSL's verify codes that happen; others are named by number.
+_VERIFY: Final = {
+    2: "unknown issuer",
+    9: "certificate is not yet valid",
+    10: "certificate has expired",
+    18: "self-signed certificate",
+    19: "self-signed certificate in the chain",
+    20: "unknown authority",
+    21: "unknown authority",
+    23: "certificate revoked",
+    26: "certificate is not for servers",
+    62: "host name mismatch",
+    64: "IP address mismatch",
+}
+
+
+def _failure(exc: Exception, flight: _Flight, kind: str, timeout_s: float) -> Outcome:
+    """Outcome of a request that got no status line."""
+    chain = list(_chain(exc))
+    for link in chain:
+        if isinstance(link, EgressDenied):
+            return Outcome.permanent(f"egress denied: {link.reason}")
+    for link in chain:
+        if isinstance(link, ssl.SSLCertVerificationError) and not flight.written:
+            why = _VERIFY.get(link.verify_code, f"verify code {link.verify_code}")
+            return Outcome.permanent(
+                f"TLS certificate validation failed (permanent failure - BR-NOT-058): {why}"
+            )
+    if not flight.written and isinstance(exc, (aiohttp.InvalidURL, ValueError, TypeError)):
+        return Outcome.permanent(f"{kind} webhook request could not be built")
+    text = f"{kind} webhook request failed: {_describe(exc, chain, flight, timeout_s)}"
+    return Outcome.unknown(text) if flight.written else Outcome.transient(text)
+
+
+def _chain(exc: BaseException) -> list[BaseException]:
+    links: list[BaseException] = []
+    pending: list[BaseException | None] = [exc]
+    while pending and len(links) < 16:
+        link = pending.pop(0)
+        if link is None or link in links:
+            continue
+        links.append(link)
+        inner = getattr(link, "os_error", None) or getattr(link, "certificate_error", None)
+        pending.append(inner if isinstance(inner, BaseException) else None)
+        pending.append(link.__cause__)
+    return links
+
+
+def _describe(
+    exc: Exception, chain: list[BaseException], flight: _Flight, timeout_s: float
+) -> str:
+    if isinstance(exc, TimeoutError) and not isinstance(exc, aiohttp.ClientOSError):
+        if flight.written:
+            return f"timeout: no answer within {timeout_s:g} s"
+        stage = "connected, not sent" if flight.connected else "not connected"
+        return f"timeout: {stage} within {timeout_s:g} s"
+    if any(isinstance(link, socket.gaierror) for link in chain):
+        return "the host name did not resolve"
+    for link in chain:
+        if isinstance(link, ssl.SSLError):
+            return f"TLS handshake failed ({link.reason or type(link).__name__})"
+    for link in chain:
+        if isinstance(link, OSError) and link.errno in errno.errorcode:
+            number = link.errno or 0
+            return f"{os.strerror(number).lower()} ({errno.errorcode[number]})"
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        return "connection closed without an answer (EOF)"
+    if isinstance(exc, aiohttp.ClientHttpProxyError):
+        return f"the proxy refused with {exc.status}"
+    if isinstance(exc, aiohttp.ClientResponseError):
+        return "malformed answer"
+    return type(exc).__name__

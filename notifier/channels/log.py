@@ -1,0 +1,109 @@
+"""
+The log channel: one line per notification on standard output, for a log collector to pick up.
+
+The line is the record itself, not the message of one of our own log records, so that standard
+output stays JSON Lines. It is handed over whole in a single write.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+from notifier.channels.base import rendered
+from notifier.content.message import Message
+from notifier.delivery.outcome import Outcome
+from syncer.api.resource import format_time
+
+
+class LogChannel:
+    """
+    Writes a line per notification.
+
+    Args:
+        form: `json`, or `text`; any other word means `json`.
+        clock: Unix milliseconds, for the line's time.
+        stream: Where to; standard output as it is at the time of the send, by default.
+    """
+
+    timeout_s: float = 1.0
+
+    def __init__(
+        self,
+        form: str = "json",
+        *,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        stream: TextIO | None = None,
+    ) -> None:
+        self._form = form
+        self._clock = clock
+        self._stream = stream
+
+    async def send(self, message: Message) -> Outcome:
+        """Write the line."""
+        now = self._clock()
+        build = log_text if self._form == "text" else log_json
+        line = rendered("log", lambda m: build(m, now), message)
+        if isinstance(line, Outcome):
+            return line
+        stream = self._stream or sys.stdout
+        try:
+            stream.write(f"{line}\n")
+            stream.flush()
+        except (OSError, ValueError) as exc:
+            return Outcome.transient(f"failed to write log line: {type(exc).__name__}")
+        return Outcome.success()
+
+
+def log_json(message: Message, now: int) -> str:
+    """
+    The line as JSON.
+
+    Args:
+        message: What to show.
+        now: Unix milliseconds.
+    """
+    spec = message.spec
+    line: dict[str, Any] = {
+        "timestamp": format_time(now),
+        "notification_name": message.name,
+        "notification_namespace": message.namespace,
+        "notification_uid": message.uid,
+        "type": spec.type,
+        "priority": spec.priority,
+        "subject": spec.subject,
+        "body": spec.body,
+    }
+    present = {
+        "metadata": message.metadata,
+        "labels": message.labels,
+        "annotations": message.annotations,
+        "phase": message.phase,
+        "successful_deliveries": message.successful,
+        "failed_deliveries": message.failed,
+        "action_links": [
+            {"service": service, "url": url, "label": label}
+            for service, url, label in spec.action_links
+        ],
+    }
+    line.update({k: v for k, v in present.items() if v})
+    return json.dumps(line, ensure_ascii=False)
+
+
+def log_text(message: Message, now: int) -> str:
+    """
+    The line as text; line breaks in it are written as escapes.
+
+    Args:
+        message: What to show.
+        now: Unix milliseconds.
+    """
+    spec = message.spec
+    text = f"[{format_time(now)}] {message.key} {spec.subject}: {spec.body}"
+    return "".join(_ESCAPES.get(c, c) for c in text)
+
+
+_ESCAPES = {c: c.encode("unicode_escape").decode() for c in "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"}

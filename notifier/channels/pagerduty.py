@@ -1,0 +1,146 @@
+"""
+The PagerDuty channel: Events API v2.
+
+The deduplication key is the object's name, as the replaced controller had it: repeats of one
+notification fall into one alert. A prefix with the namespace is an option, since equal names of two
+namespaces would fall into one, too. The body is not sent; the details of the analysis are.
+
+An event may hold 512 KiB. The root cause is cut first, then whatever text is longest, again and
+again until it fits, always at a code point.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from notifier.channels.base import Provider, credential, cut, encode, http_headers, rendered
+from notifier.channels.http import HttpDoor, Target
+from notifier.content.message import Message
+from notifier.content.mrkdwn import shorten_plain
+from notifier.delivery.outcome import Outcome
+
+KIND: Final = "pagerduty"
+ENDPOINT: Final = "https://events.pagerduty.com/v2/enqueue"
+EVENT_BYTES: Final = 512 * 1024
+SUMMARY_CHARS: Final = 1024
+DEDUP_CHARS: Final = 255
+
+_SEVERITY: Final = {"Critical": "critical", "High": "error", "Medium": "warning", "Low": "info"}
+
+
+class PagerDutyChannel:
+    """
+    Sends events of one integration.
+
+    Args:
+        door: The way out.
+        routing_key: Provider of the integration key.
+        url: Where to; PagerDuty's own address unless a receiver names another.
+        dedup_namespace: Put the namespace before the deduplication key.
+        timeout_s: Deadline of one request in seconds.
+    """
+
+    def __init__(
+        self,
+        door: HttpDoor,
+        routing_key: Provider,
+        *,
+        url: str | Callable[[], str] = ENDPOINT,
+        dedup_namespace: bool = False,
+        timeout_s: float = 10.0,
+    ) -> None:
+        self._door = door
+        self._routing_key = routing_key
+        self._url = url
+        self._dedup_namespace = dedup_namespace
+        self.timeout_s = timeout_s
+
+    async def send(self, message: Message) -> Outcome:
+        """Trigger the event."""
+        key = credential(KIND, self._routing_key)
+        if isinstance(key, Outcome):
+            return key
+        if not key:
+            return Outcome.permanent(
+                f"pagerduty routing key is empty for notification {message.key}"
+            )
+        given = self._url
+        url = given if isinstance(given, str) else credential(KIND, given)
+        if isinstance(url, Outcome):
+            return url
+        body = rendered(
+            KIND,
+            lambda m: pagerduty_body(m, key, dedup_namespace=self._dedup_namespace),
+            message,
+        )
+        if isinstance(body, Outcome):
+            return body
+        return await self._door.post(
+            Target(url or ENDPOINT, (key,)),
+            body,
+            http_headers(message),
+            timeout_s=self.timeout_s,
+            kind=KIND,
+        )
+
+
+def pagerduty_payload(
+    message: Message, routing_key: str, *, dedup_namespace: bool = False
+) -> dict[str, Any]:
+    """The event before it is cut to size."""
+    spec = message.spec
+    details = {
+        "notification_type": spec.type,
+        "correlation_id": message.name,
+        "rca_summary": message.fact("analysis", "rootCause"),
+        "confidence": message.fact("workflow", "confidence"),
+        "affected_resource": message.fact("target", "targetResource"),
+        "kubectl_command": message.chat_command(),
+    }
+    payload = {
+        "summary": shorten_plain(spec.subject, SUMMARY_CHARS),
+        "severity": _SEVERITY.get(spec.priority, "warning"),
+        "source": "kubernaut",
+        "component": message.namespace,
+        "custom_details": {k: v for k, v in details.items() if v},
+    }
+    if not message.namespace:
+        del payload["component"]
+    dedup = f"{message.namespace}/{message.name}" if dedup_namespace else message.name
+    return {
+        "routing_key": routing_key,
+        "event_action": "trigger",
+        "dedup_key": dedup[:DEDUP_CHARS],
+        "payload": payload,
+    }
+
+
+def pagerduty_body(
+    message: Message,
+    routing_key: str,
+    *,
+    dedup_namespace: bool = False,
+    limit: int = EVENT_BYTES,
+) -> bytes:
+    """
+    The event as bytes, at most `limit` of them.
+
+    Raises:
+        ValueError: what cannot be cut is larger than that.
+    """
+    event = pagerduty_payload(message, routing_key, dedup_namespace=dedup_namespace)
+    details = event["payload"]["custom_details"]
+    while True:
+        body = encode(event)
+        excess = len(body) - limit
+        if excess <= 0:
+            return body
+        order = sorted(details, key=lambda k: (k != "rca_summary", -len(details[k])))
+        for name in order:
+            shorter = cut(details[name], excess)
+            if len(shorter) < len(details[name]):
+                details[name] = shorter
+                break
+        else:
+            raise ValueError("the event cannot be cut to size")

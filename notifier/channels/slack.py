@@ -1,0 +1,90 @@
+"""
+The Slack channel: an incoming webhook and three blocks.
+
+Slack takes 150 characters in a header and 3000 in a section and refuses the whole message beyond
+that, which would be a permanent failure of the longest and often most important ones; therefore
+both are cut with a mark. Any 2xx is a delivery, whatever the body says. Slack knows no idempotency
+key: a repeat after an unknown outcome is a second message.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from notifier.channels.base import Provider, credential, encode, http_headers, rendered
+from notifier.channels.http import HttpDoor, Target
+from notifier.content.message import Message
+from notifier.content.mrkdwn import shorten, shorten_plain, to_mrkdwn
+from notifier.delivery.outcome import Outcome
+
+KIND: Final = "slack"
+HEADER_CHARS: Final = 150
+SECTION_CHARS: Final = 3000
+
+_EMOJI: Final = {"Critical": "🚨", "High": "⚠️", "Medium": "ℹ️", "Low": "💬"}  # noqa: RUF001
+_OTHER_EMOJI: Final = "📢"
+
+
+class SlackChannel:
+    """
+    Sends to one incoming webhook.
+
+    Args:
+        door: The way out.
+        url: Provider of the webhook's URL, which is the credential.
+        timeout_s: Deadline of one request in seconds.
+    """
+
+    def __init__(self, door: HttpDoor, url: Provider, *, timeout_s: float = 10.0) -> None:
+        self._door = door
+        self._url = url
+        self.timeout_s = timeout_s
+
+    async def send(self, message: Message) -> Outcome:
+        """Post the blocks."""
+        url = credential(KIND, self._url)
+        if isinstance(url, Outcome):
+            return url
+        if not url:
+            return Outcome.permanent(f"slack webhook URL is empty for notification {message.key}")
+        body = rendered(KIND, lambda m: encode(slack_payload(m)), message)
+        if isinstance(body, Outcome):
+            return body
+        return await self._door.post(
+            Target(url), body, http_headers(message), timeout_s=self.timeout_s, kind=KIND
+        )
+
+
+def slack_payload(message: Message) -> dict[str, Any]:
+    """Header, section and context block of a message."""
+    spec = message.spec
+    emoji = _EMOJI.get(spec.priority, _OTHER_EMOJI)
+    section = shorten(to_mrkdwn(spec.body), SECTION_CHARS)
+    return {
+        "blocks": [
+            {
+                "type": "header",
+                "text": {
+                    "type": "plain_text",
+                    "text": shorten_plain(f"{emoji} {spec.subject}", HEADER_CHARS),
+                },
+            },
+            {
+                "type": "section",
+                "text": {
+                    "type": "mrkdwn",
+                    # Slack refuses an empty text, and a body of empty code blocks becomes one.
+                    "text": section if section.strip() else "_(empty)_",
+                },
+            },
+            {
+                "type": "context",
+                "elements": [
+                    {
+                        "type": "mrkdwn",
+                        "text": f"*Priority:* {spec.priority} | *Type:* {spec.type}",
+                    }
+                ],
+            },
+        ]
+    }

@@ -1,0 +1,163 @@
+"""
+The Teams channel: an adaptive card to a Workflows webhook.
+
+The URL's signature is the credential. 202 means accepted, which is all that can be known. A body
+may hold 28 KiB: the longest text, whether of a block or of a fact, is cut at a code point, and
+again, until it fits.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from notifier.channels.base import Provider, credential, cut, encode, http_headers, rendered
+from notifier.channels.http import HttpDoor, Target
+from notifier.content.message import Message
+from notifier.delivery.outcome import Outcome
+
+KIND: Final = "teams"
+BODY_BYTES: Final = 28 * 1024
+
+_HEADLINE: Final = {"Critical": ("CRITICAL: ", "attention"), "High": ("HIGH: ", "warning")}
+
+Json = dict[str, Any]
+
+
+class TeamsChannel:
+    """
+    Sends to one Workflows webhook.
+
+    Args:
+        door: The way out.
+        url: Provider of the webhook's URL, which is the credential.
+        timeout_s: Deadline of one request in seconds.
+    """
+
+    def __init__(self, door: HttpDoor, url: Provider, *, timeout_s: float = 10.0) -> None:
+        self._door = door
+        self._url = url
+        self.timeout_s = timeout_s
+
+    async def send(self, message: Message) -> Outcome:
+        """Post the card."""
+        url = credential(KIND, self._url)
+        if isinstance(url, Outcome):
+            return url
+        if not url:
+            return Outcome.permanent(f"teams webhook URL is empty for notification {message.key}")
+        body = rendered(KIND, teams_body, message)
+        if isinstance(body, Outcome):
+            return body
+        return await self._door.post(
+            Target(url), body, http_headers(message), timeout_s=self.timeout_s, kind=KIND
+        )
+
+
+def teams_payload(message: Message) -> Json:
+    """The card before it is cut to size."""
+    spec = message.spec
+    prefix, color = _HEADLINE.get(spec.priority, ("", ""))
+    headline: Json = {
+        "type": "TextBlock",
+        "text": f"{prefix}{spec.subject}",
+        "weight": "bolder",
+        "size": "medium",
+        "wrap": True,
+    }
+    if color:
+        headline["color"] = color
+    blocks: list[Json] = [
+        headline,
+        {
+            "type": "TextBlock",
+            "text": f"Priority: {spec.priority.upper()} | Type: {spec.type}",
+            "isSubtle": True,
+            "spacing": "none",
+        },
+        {"type": "TextBlock", "text": spec.body, "wrap": True, "spacing": "medium"},
+        *_facts(
+            "medium",
+            {
+                "Root Cause": message.fact("analysis", "rootCause"),
+                "Confidence": message.fact("workflow", "confidence"),
+                "Affected Resource": message.fact("target", "targetResource"),
+            },
+        ),
+        *_by_type(message),
+        *_facts("small", {"Correlation ID": message.name}),
+    ]
+    return {
+        "type": "message",
+        "attachments": [
+            {
+                "contentType": "application/vnd.microsoft.card.adaptive",
+                "content": {
+                    "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                    "type": "AdaptiveCard",
+                    "version": "1.0",
+                    "body": blocks,
+                },
+            }
+        ],
+    }
+
+
+def teams_body(message: Message, *, limit: int = BODY_BYTES) -> bytes:
+    """
+    The card as bytes, at most `limit` of them.
+
+    Raises:
+        ValueError: what cannot be cut is larger than that.
+    """
+    payload = teams_payload(message)
+    blocks: list[Json] = payload["attachments"][0]["content"]["body"]
+    # Each holder has its text under one member; the last block, the correlation id, is never cut.
+    holders: list[tuple[Json, str]] = []
+    for block in blocks[:-1]:
+        if block["type"] == "TextBlock":
+            holders.append((block, "text"))
+        else:
+            holders.extend((fact, "value") for fact in block["facts"])
+    while True:
+        body = encode(payload)
+        excess = len(body) - limit
+        if excess <= 0:
+            return body
+        for holder, member in sorted(holders, key=lambda h: -len(encode({"": h[0][h[1]]}))):
+            text = holder[member]
+            shorter = cut(text, excess)
+            if len(shorter) < len(text):
+                holder[member] = shorter
+                break
+        else:
+            raise ValueError("the card cannot be cut to size")
+
+
+def _by_type(message: Message) -> list[Json]:
+    spec = message.spec
+    if spec.type == "Approval" and (command := message.chat_command()):
+        return [{"type": "TextBlock", "text": f"`{command}`", "wrap": True}]
+    if spec.type in {"StatusUpdate", "Completion"}:
+        return _facts(
+            "medium",
+            {
+                "Verification Outcome": message.fact("verification", "outcome"),
+                "Verification Reason": message.fact("verification", "reason"),
+            },
+        )
+    if spec.type == "Escalation":
+        return [
+            {
+                "type": "TextBlock",
+                "text": f"CRITICAL ESCALATION — Priority: {spec.priority.upper()}",
+                "weight": "bolder",
+                "color": "attention",
+                "wrap": True,
+            }
+        ]
+    return []
+
+
+def _facts(spacing: str, facts: dict[str, str]) -> list[Json]:
+    present = [{"title": title, "value": value} for title, value in facts.items() if value]
+    return [{"type": "FactSet", "facts": present, "spacing": spacing}] if present else []

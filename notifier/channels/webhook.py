@@ -1,0 +1,149 @@
+"""
+The webhook channel: our own JSON to any HTTP receiver, by the Standard Webhooks rules.
+
+Body, in this order, members that are empty left out::
+
+    {"version": 1, "id": key, "uid", "namespace", "name", "type", "priority", "subject", "body",
+     "severity", "phase", "reviewSource", "clusterID", "remediationRequest",
+     "metadata": {flat key: text}, "actionLinks": [{"service", "url", "label"}]}
+
+It holds no time, no attempt number and nothing of the object that may change, so every attempt
+sends the same bytes under the same key. `webhook-id` is that key, constant over attempts. With a
+secret configured, `webhook-timestamp` and `webhook-signature` are added; during a rotation the
+provider gives the old and the new secret and the message is signed with both.
+
+Unlike with the other receivers, 409 is *unknown*: by the idempotency rules it says that an earlier
+request with this key is being worked on.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from notifier.channels.base import Provider, credential, encode, http_headers, rendered
+from notifier.channels.http import HttpDoor, Target
+from notifier.content.message import Message
+from notifier.delivery.outcome import Outcome
+
+KIND: Final = "webhook"
+#: Lengths in bytes that a signing secret may have.
+SECRET_BYTES: Final = range(24, 65)
+_PREFIX: Final = "whsec_"
+_IN_PROGRESS: Final = 409
+
+
+class WebhookChannel:
+    """
+    Sends to one receiver.
+
+    Args:
+        door: The way out.
+        url: Provider of the URL.
+        secrets: Provider of the signing secrets, newest first; none means unsigned.
+        timeout_s: Deadline of one request in seconds.
+        clock: Unix milliseconds, for the signature.
+    """
+
+    def __init__(
+        self,
+        door: HttpDoor,
+        url: Provider,
+        *,
+        secrets: Callable[[], Sequence[str]] = tuple,
+        timeout_s: float = 15.0,
+        clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        self._door = door
+        self._url = url
+        self._secrets = secrets
+        self._clock = clock
+        self.timeout_s = timeout_s
+
+    async def send(self, message: Message) -> Outcome:
+        """Post the body, signed if there is a secret."""
+        url = credential(KIND, self._url)
+        if isinstance(url, Outcome):
+            return url
+        if not url:
+            return Outcome.permanent(f"webhook URL is empty for notification {message.key}")
+        body = rendered(KIND, lambda m: encode(webhook_payload(m)), message)
+        if isinstance(body, Outcome):
+            return body
+        headers = {**http_headers(message), "webhook-id": message.idempotency_key}
+        try:
+            secrets = tuple(self._secrets())
+        except Exception:  # noqa: BLE001 - as for the URL
+            return Outcome.not_sent("webhook signing secret is not available")
+        if secrets:
+            seconds = self._clock() // 1000
+            try:
+                keys = [parse_secret(secret) for secret in secrets]
+            except ValueError as exc:
+                return Outcome.permanent(f"webhook signing secret is not usable: {exc}")
+            headers["webhook-timestamp"] = str(seconds)
+            headers["webhook-signature"] = sign(keys, message.idempotency_key, seconds, body)
+        outcome = await self._door.post(
+            Target(url, secrets), body, headers, timeout_s=self.timeout_s, kind=KIND
+        )
+        if outcome.code == _IN_PROGRESS:
+            return Outcome.unknown(
+                "webhook answered 409: an earlier request is in progress", code=_IN_PROGRESS
+            )
+        return outcome
+
+
+def webhook_payload(message: Message) -> dict[str, Any]:
+    """The body; see the module's text."""
+    spec = message.spec
+    payload = {
+        "version": 1,
+        "id": message.idempotency_key,
+        "uid": message.uid,
+        "namespace": message.namespace,
+        "name": message.name,
+        "type": spec.type,
+        "priority": spec.priority,
+        "subject": spec.subject,
+        "body": spec.body,
+        "severity": spec.severity,
+        "phase": spec.phase,
+        "reviewSource": spec.review_source,
+        "clusterID": spec.cluster_id,
+        "remediationRequest": spec.remediation_request,
+        "metadata": dict(sorted(message.metadata.items())),
+        "actionLinks": [
+            {"service": service, "url": url, "label": label}
+            for service, url, label in spec.action_links
+        ],
+    }
+    return {k: v for k, v in payload.items() if v}
+
+
+def parse_secret(text: str) -> bytes:
+    """
+    The key inside a secret: base64, with or without `whsec_` in front.
+
+    Raises:
+        ValueError: not base64, or not 24 to 64 bytes; the text does not show the secret.
+    """
+    try:
+        key = base64.b64decode(text.strip().removeprefix(_PREFIX), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("not base64") from None
+    if len(key) not in SECRET_BYTES:
+        raise ValueError("not 24 to 64 bytes long")
+    return key
+
+
+def sign(keys: Sequence[bytes], identity: str, seconds: int, body: bytes) -> str:
+    """Value of `webhook-signature`: one `v1,<base64 of the HMAC-SHA256>` per key."""
+    signed = f"{identity}.{seconds}.".encode() + body
+    return " ".join(
+        "v1," + base64.b64encode(hmac.digest(key, signed, hashlib.sha256)).decode() for key in keys
+    )

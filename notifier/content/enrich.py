@@ -1,0 +1,32 @@
+"""
+Make a body readable: the id of a workflow becomes its name.
+
+Only the body is touched, never the subject and never the stored object; without a name, or without
+an id to look for, the body stays as it is. Runs before the sanitiser, so a name is sanitised, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+def enrich(body: str, context: Mapping[str, Any]) -> str:
+    """
+    Replace every occurrence of the workflow's id in a body by its name.
+
+    The id is `context.workflow.workflowId`, else `selectedWorkflow`.
+    """
+    workflow = context.get("workflow")
+    if not isinstance(workflow, Mapping):
+        return body
+    identity = _text(workflow, "workflowId") or _text(workflow, "selectedWorkflow")
+    name = _text(workflow, "workflowName")
+    if not (identity and name):
+        return body
+    return body.replace(identity, name)
+
+
+def _text(members: Mapping[str, Any], key: str) -> str:
+    value = members.get(key)
+    return value if isinstance(value, str) else ""

@@ -1,0 +1,190 @@
+"""
+What a channel is given to send.
+
+A `Message` is composed once per delivery pass from the object alone, enriched and sanitised, and
+then addressed to each channel. Retries of one notification to one channel carry the same
+idempotency key, and a receiver that knows the key may refuse another body under it. Therefore
+a request body is made only from what cannot change between attempts: uid, namespace, name and the
+spec, which the API server keeps immutable. Labels, annotations and the status may change; they are
+for the file and log channels, which have no key. The attempt id travels in a header.
+
+The sanitised whole object is made on demand: only the file channel wants it.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from notifier.content.enrich import enrich
+from notifier.content.sanitise import REDACTED, is_secret_name, sanitise, sanitise_tree
+from notifier.routing.attributes import flatten_context
+from syncer.api.attempt import AttemptId
+from syncer.api.resource import Spec, parse_spec
+
+Json = dict[str, Any]
+
+_IDENTITY: Final = ("name", "namespace", "uid")
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """
+    One notification as a channel sees it; every text is sanitised.
+
+    Attributes:
+        uid: Identity of the notification.
+        namespace: Of the object.
+        name: Of the object; receivers get it as the correlation id.
+        attempt_id: Of this try; only ever sent in a header.
+        idempotency_key: Equal for all tries of this notification on this channel.
+        spec: Enriched and sanitised.
+        metadata: Flattened context, then the extensions, which win.
+        labels: Of the object.
+        annotations: Of the object.
+        phase: Phase of the delivery at the moment of composing; empty before the first status.
+        successful: Channels delivered so far, by the status.
+        failed: Channels failed so far, by the status.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    attempt_id: str
+    idempotency_key: str
+    spec: Spec = field(repr=False)
+    metadata: dict[str, str] = field(default_factory=dict, repr=False)
+    labels: dict[str, str] = field(default_factory=dict, repr=False)
+    annotations: dict[str, str] = field(default_factory=dict, repr=False)
+    phase: str = ""
+    successful: int = 0
+    failed: int = 0
+    _source: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, for people."""
+        return f"{self.namespace}/{self.name}"
+
+    def fact(self, part: str, member: str) -> str:
+        """A text of the sanitised context, for example `analysis`, `rootCause`; empty if absent."""
+        value = _mapping(self.spec.context.get(part)).get(member)
+        return value if isinstance(value, str) else ""
+
+    def chat_command(self) -> str:
+        """The command that opens a chat about the remediation; empty where there is none."""
+        remediation = self.fact("lineage", "remediationRequest")
+        if not remediation:
+            return ""
+        return f"kubectl kubernaut chat rar/{remediation} -n {self.namespace}"
+
+    def addressed(self, channel: str, attempt_id: AttemptId | str) -> Message:
+        """The same message for one attempt on one channel."""
+        return replace(
+            self, attempt_id=attempt_id, idempotency_key=idempotency_key(self.uid, channel)
+        )
+
+    def document(self) -> Json:
+        """
+        The whole object, sanitised: apiVersion, kind, metadata, spec, status.
+
+        Made anew by each call. Managed fields are left out, the body is enriched, and the identity
+        (name, namespace, uid) is as stored, whatever it looks like.
+        """
+        source = self._source
+        metadata = {
+            k: v for k, v in _mapping(source.get("metadata")).items() if k != "managedFields"
+        }
+        spec = dict(_mapping(source.get("spec")))
+        if isinstance(spec.get("body"), str):
+            spec["body"] = enrich(spec["body"], _mapping(spec.get("context")))
+        document: Json = sanitise_tree(
+            {
+                "apiVersion": source.get("apiVersion", ""),
+                "kind": source.get("kind", ""),
+                "metadata": metadata,
+                "spec": spec,
+                "status": source.get("status") or {},
+            }
+        )
+        document["metadata"].update({k: metadata[k] for k in _IDENTITY if k in metadata})
+        return document
+
+
+def compose(document: Mapping[str, Any], channel: str, attempt_id: AttemptId | str) -> Message:
+    """
+    Make the message of one attempt.
+
+    Args:
+        document: The object, as `NotificationRequest.document()` gives it; it is kept and must not
+            be changed afterwards.
+        channel: Full channel name, for example `slack:ops`.
+        attempt_id: Chosen before the send.
+
+    Raises:
+        ValueError: a member of the spec has an impossible type.
+    """
+    metadata = _mapping(document.get("metadata"))
+    status = _mapping(document.get("status"))
+    spec = _sanitised(parse_spec(dict(_mapping(document.get("spec")))))
+    uid = str(metadata.get("uid") or "")
+    return Message(
+        uid=uid,
+        namespace=str(metadata.get("namespace") or ""),
+        name=str(metadata.get("name") or ""),
+        attempt_id=attempt_id,
+        idempotency_key=idempotency_key(uid, channel),
+        spec=spec,
+        metadata=flatten_context(spec.context) | {k: v for k, v in spec.extensions.items() if v},
+        labels=_texts(metadata.get("labels")),
+        annotations=_texts(metadata.get("annotations")),
+        phase=str(status.get("phase") or ""),
+        successful=int(status.get("successfulDeliveries") or 0),
+        failed=int(status.get("failedDeliveries") or 0),
+        _source=document,
+    )
+
+
+def idempotency_key(uid: str, channel: str) -> str:
+    """
+    Key that is constant for a notification on a channel.
+
+    `nl_` and 52 characters of a-z2-7; it holds no dot, which signed webhooks use as a separator.
+    """
+    digest = hashlib.sha256(f"{uid}\0{channel}".encode("utf-8", "surrogatepass")).digest()
+    return "nl_" + base64.b32encode(digest).decode().rstrip("=").lower()
+
+
+def _sanitised(spec: Spec) -> Spec:
+    return replace(
+        spec,
+        type=sanitise(spec.type),
+        priority=sanitise(spec.priority),
+        subject=sanitise(spec.subject),
+        body=sanitise(enrich(spec.body, spec.context)),
+        severity=sanitise(spec.severity),
+        phase=sanitise(spec.phase),
+        review_source=sanitise(spec.review_source),
+        cluster_id=sanitise(spec.cluster_id),
+        remediation_request=sanitise(spec.remediation_request),
+        context=sanitise_tree(spec.context),
+        extensions=_texts(spec.extensions),
+        action_links=tuple(
+            (sanitise(service), sanitise(url), sanitise(label))
+            for service, url, label in spec.action_links
+        ),
+    )
+
+
+def _mapping(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _texts(value: object) -> dict[str, str]:
+    return {
+        sanitise(str(k)): REDACTED if v and is_secret_name(str(k)) else sanitise(str(v))
+        for k, v in _mapping(value).items()
+    }

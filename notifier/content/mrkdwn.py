@@ -1,0 +1,139 @@
+"""
+Markdown to Slack's mrkdwn.
+
+The order is the contract: code is set aside first, so that nothing inside it is read as markup;
+then the three characters that Slack reserves are escaped; then images, links, bold, strike-through
+and headings; at last the code comes back. Code is escaped as well, since Slack would read
+`<!channel>` in it as a mention.
+
+Patterns are linear on any input: a repetition never runs over the start of the next candidate.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+#: Stands for a piece of code set aside; NUL cannot come from a text, it is taken out first.
+_HOLE: Final = "\0"
+
+_FENCED: Final = re.compile(r"```(?:[^`]|`(?!``))*+```")
+_INLINE: Final = re.compile(r"`[^`\n]++`")
+_URL: Final = r"([^()\s]*+(?:\([^()\s]*+\)[^()\s]*+)*+)"
+_IMAGE: Final = re.compile(rf"!\[([^\[\]]*+)\]\({_URL}\)")
+_LINK: Final = re.compile(rf"\[([^\[\]]++)\]\({_URL}\)")
+_BOLD: Final = re.compile(r"\*\*((?:[^*\n]|\*(?!\*))++)\*\*")
+_BOLD_LINES: Final = re.compile(r"(?<!\w)__((?:[^_\n]|_(?!_))++)__(?!\w)")
+_STRIKE: Final = re.compile(r"~~((?:[^~\n]|~(?!~))++)~~")
+_HEADING: Final = re.compile(r"^#{1,6}[ \t]++([^\n]++)$", re.MULTILINE)
+_QUOTE: Final = re.compile(r"^&gt;", re.MULTILINE)
+_LANGUAGE: Final = re.compile(r"[\w+#.-]*+[ \t]*+\n")
+_BLANK_LINES: Final = re.compile(r"\n{3,}+")
+
+FENCE: Final = "```"
+#: Three backticks that Slack does not take for a fence.
+_BROKEN_FENCE: Final = "`\u200b`\u200b`"
+
+
+def to_mrkdwn(text: str) -> str:
+    """
+    Convert a text; plain words come out as they are, `&`, `<` and `>` escaped.
+
+    A `>` at the start of a line stays: it quotes in both languages.
+    """
+    aside: list[str] = []
+
+    def set_aside(match: re.Match[str]) -> str:
+        aside.append(match.group())
+        return f"{_HOLE}{len(aside) - 1}{_HOLE}"
+
+    text = text.replace("\r\n", "\n").replace(_HOLE, "\ufffd")
+    text = _INLINE.sub(set_aside, _FENCED.sub(set_aside, text))
+    text = _QUOTE.sub(">", escape(text))
+    text = _IMAGE.sub(_link, text)
+    text = _LINK.sub(_link, text)
+    text = _BOLD_LINES.sub(r"*\1*", _BOLD.sub(r"*\1*", text))
+    text = _STRIKE.sub(r"~\1~", text)
+    text = _HEADING.sub(_heading, text)
+    pieces = text.split(_HOLE)
+    text = "".join(
+        _code(aside[int(piece)]) if n % 2 else piece for n, piece in enumerate(pieces)
+    )
+    if text.count(FENCE) % 2:
+        head, _, tail = text.rpartition(FENCE)
+        text = f"{head}{_BROKEN_FENCE}{tail}"
+    return _BLANK_LINES.sub("\n\n", text)
+
+
+def escape(text: str) -> str:
+    """Escape the three characters that Slack reserves."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def shorten(text: str, limit: int, mark: str = "\n… (truncated)") -> str:
+    """
+    Cut mrkdwn to a number of UTF-16 units, with a visible mark.
+
+    No entity, link or character is cut in two, and a code block that was open is closed.
+    """
+    if _units(text) <= limit:
+        return text
+    closing = f"\n{FENCE}"
+    head = _head(text, limit - _units(mark) - _units(closing))
+    entity = head.rfind("&", len(head) - 6 if len(head) > 6 else 0)
+    if entity >= 0 and ";" not in head[entity:]:
+        head = head[:entity]
+    link = head.rfind("<")
+    if link > head.rfind(">"):
+        head = head[:link]
+    head = head.rstrip("`")
+    if head.count(FENCE) % 2:
+        return f"{head}{closing}{mark}"
+    return f"{head}{mark}"
+
+
+def shorten_plain(text: str, limit: int, mark: str = "…") -> str:
+    """Cut a plain text to a number of UTF-16 units, at a code point, with a visible mark."""
+    if _units(text) <= limit:
+        return text
+    return _head(text, limit - _units(mark)) + mark
+
+
+def _link(match: re.Match[str]) -> str:
+    label, url = match.group(1), match.group(2)
+    if not url or "|" in url:
+        return match.group()
+    return f"<{url}|{label}>" if label else f"<{url}>"
+
+
+def _heading(match: re.Match[str]) -> str:
+    text = match.group(1).strip().rstrip("#").rstrip()
+    if not text or (len(text) > 2 and text.startswith("*") and text.endswith("*")):
+        return text
+    return f"*{text}*"
+
+
+def _code(code: str) -> str:
+    if not code.startswith(FENCE) or len(code) < 2 * len(FENCE):
+        return escape(code)
+    inside = code[len(FENCE) : -len(FENCE)]
+    if not inside.strip():
+        return ""
+    if tag := _LANGUAGE.match(inside):
+        inside = "\n" + inside[tag.end() :]
+        if not inside.strip():
+            return ""
+    return f"{FENCE}{escape(inside)}{FENCE}"
+
+
+def _units(text: str) -> int:
+    return len(text) + sum(1 for c in text if c > "\uffff")
+
+
+def _head(text: str, limit: int) -> str:
+    used = 0
+    for n, character in enumerate(text):
+        used += 2 if character > "\uffff" else 1
+        if used > limit:
+            return text[:n]
+    return text
