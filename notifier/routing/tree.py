@@ -1,0 +1,180 @@
+"""
+From attributes to channels: the walk through the routing tree, and what the record says about it.
+
+The walk is upstream's, quirks included. Children are tried in order, depth first; a matching child
+contributes what its own children contribute, or else its receiver; the first matching child that
+does not continue ends the walk. A node at which nothing was contributed, and which was not ended,
+contributes its own receiver. A walk that was ended with nothing does *not* fall back to the root's
+receiver: it yields the built-in console receiver, and only that counts as a fallback.
+
+Ours: channels are de-duplicated by name (upstream counts a shared console twice and then misses a
+delivery), and the message is sorted and bounded, so that it is stable and never refused. What is
+cut first are the attributes; which rules matched and which channels follow stays readable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+from notifier.routing.config import DEFAULT_CONSOLE_FALLBACK, Pattern, Route, RoutingConfig
+from syncer.api.conditions import MESSAGE_BYTES, bounded
+
+RULE_MATCHED: Final = "RoutingRuleMatched"
+FALLBACK: Final = "RoutingFallback"
+
+#: Bytes for the rules, and as many for the channels; the attributes get what is left.
+_LIST_BYTES: Final = 320
+#: Bytes of one `key=value`, from generous to terse; the first that fits is taken.
+_PAIR_BYTES: Final = (256, 128, 64, 48, 32)
+
+
+@dataclass(frozen=True, slots=True)
+class Resolution:
+    """
+    Where a notification goes, and why.
+
+    Attributes:
+        receivers: Names in order, each once.
+        channels: Names in order, each once; never empty.
+        rules: What the condition lists as matched; empty for a fallback.
+        reason: `RoutingRuleMatched` or `RoutingFallback`.
+        message: Text of the condition, at most 1,024 bytes.
+    """
+
+    receivers: tuple[str, ...]
+    channels: tuple[str, ...]
+    rules: tuple[str, ...]
+    reason: str
+    message: str
+
+
+def resolve(
+    config: RoutingConfig,
+    attributes: Mapping[str, str],
+    *,
+    clean: Callable[[str], str] | None = None,
+) -> Resolution:
+    """
+    Decide where a notification goes.
+
+    Args:
+        config: The routing in force.
+        attributes: From `routing.attributes`; matched as they are.
+        clean: Removes secrets from each `key=value` of the message. Without it they are shown raw.
+    """
+    names = _walk(config.route, attributes)
+    receivers = [r for r in map(config.receiver, names) if r is not None]
+    if not receivers:
+        return Resolution(
+            receivers=(DEFAULT_CONSOLE_FALLBACK,),
+            channels=("console",),
+            rules=(),
+            reason=FALLBACK,
+            message=fallback_message(attributes, clean),
+        )
+    rules = tuple(receiver.name for receiver in receivers)
+    channels = tuple(
+        dict.fromkeys(name for r in receivers for name, _ in r.channels(config.native))
+    )
+    return Resolution(
+        receivers=rules,
+        channels=channels,
+        rules=rules,
+        reason=RULE_MATCHED,
+        message=matched_message(rules, channels, attributes, clean),
+    )
+
+
+def matches(route: Route, attributes: Mapping[str, str]) -> bool:
+    """
+    Tell whether a child route matches.
+
+    An exact match takes an absent attribute for the empty text; a pattern wants it to be there.
+    """
+    return all(attributes.get(key, "") == value for key, value in route.match) and all(
+        pattern.key in attributes and _found(pattern, attributes[pattern.key])
+        for pattern in route.match_re
+    )
+
+
+def matched_message(
+    rules: Iterable[str],
+    channels: Iterable[str],
+    attributes: Mapping[str, str],
+    clean: Callable[[str], str] | None = None,
+) -> str:
+    """Text of the condition RoutingResolved where a rule matched."""
+    head = f"Matched rules [{_listed(rules)}] "
+    tail = f" → channels: {_listed(channels)}"
+    room = MESSAGE_BYTES - len((head + tail).encode("utf-8", "replace"))
+    return bounded(head + _shown(attributes, room, clean) + tail, MESSAGE_BYTES)
+
+
+def fallback_message(
+    attributes: Mapping[str, str], clean: Callable[[str], str] | None = None
+) -> str:
+    """Text of the condition RoutingResolved where no rule matched."""
+    head, tail = "No routing rules matched ", ", using console fallback"
+    room = MESSAGE_BYTES - len(head) - len(tail)
+    return bounded(head + _shown(attributes, room, clean) + tail, MESSAGE_BYTES)
+
+
+def _walk(route: Route, attributes: Mapping[str, str]) -> list[str]:
+    collected: dict[str, None] = {}
+    for child in route.routes:
+        if not matches(child, attributes):
+            continue
+        names = _walk(child, attributes) if child.routes else []
+        if not names and child.receiver:
+            names = [child.receiver]
+        collected.update(dict.fromkeys(names))
+        if not child.goes_on:
+            return list(collected)
+    if not collected and route.receiver:
+        return [route.receiver]
+    return list(collected)
+
+
+def _found(pattern: Pattern, value: str) -> bool:
+    try:
+        return pattern.regex.search(value) is not None
+    except UnicodeEncodeError:
+        # Lone surrogates have no UTF-8; they match as a question mark.
+        return pattern.regex.search(value.encode("utf-8", "replace").decode()) is not None
+
+
+def _listed(names: Iterable[str]) -> str:
+    """Names joined by commas; whole ones as far as they fit, then how many are left out."""
+    parts = [bounded(name, _LIST_BYTES // 2) for name in names]
+    kept, size = 0, 0
+    for part in parts:
+        size += len(part.encode()) + 2
+        if size > _LIST_BYTES:
+            break
+        kept += 1
+    more = len(parts) - kept
+    return ", ".join(parts[:kept] + ([f"… (+{more})"] if more else []))
+
+
+def _shown(attributes: Mapping[str, str], room: int, clean: Callable[[str], str] | None) -> str:
+    if not attributes:
+        return "(no attributes)"
+    # Cleaned whole: a secret of which only the head would be shown must be recognised too.
+    pairs = [f"{key}={attributes[key]}" for key in sorted(attributes)]
+    if clean is not None:
+        pairs = [clean(pair) for pair in pairs]
+    room -= len("(attributes: )")
+    for limit in _PAIR_BYTES:
+        text = ", ".join(bounded(pair, limit) for pair in pairs)
+        if len(text.encode()) <= room:
+            return f"(attributes: {text})"
+    shown: list[str] = []
+    for pair in pairs:
+        part = bounded(pair, _PAIR_BYTES[-1])
+        text = ", ".join([*shown, part, f"… (+{len(pairs) - len(shown) - 1})"])
+        if len(text.encode()) > room:
+            break
+        shown.append(part)
+    return f"(attributes: {', '.join([*shown, f'… (+{len(pairs) - len(shown)})'])})"
