@@ -1,0 +1,335 @@
+"""
+The routing in force, and how it changes while the process runs.
+
+`Routing.current` is one immutable snapshot: configuration, credentials, generation. A delivery
+reads it once and sees a whole; a change replaces it in one assignment. There is no moment without
+routing, and none with half of one.
+
+The files are polled, not watched: a poll sees every layout (a file replaced by rename, a swapped
+symlink, a directory that appears later) and cannot miss a notice. A change is taken only when two
+looks, 200 ms apart, saw the same, so that a volume in the middle of a swap is not believed.
+
+Routing and credentials are checked together and retried whenever either changes, in any order of
+arrival. A new routing file is taken only if it is valid and every credential it names is there;
+else the last good one stays, and `problem` says why. Credentials do not wait for the routing: a
+rotated value serves the next delivery even while a new routing file is refused. A credential that
+vanishes while the routing in force needs it keeps its last value.
+
+Reading and parsing block, so both run in one thread of their own; a disk that hangs makes `problem`
+say so and does not collect threads. Only `load_initial`, before anything else runs, blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, TypeVar
+
+from notifier.routing.config import (
+    MAX_TEXT,
+    RoutingConfig,
+    Target,
+    console_fallback,
+    parse,
+    quoted,
+)
+from notifier.routing.credentials import Credentials, Look, look, merge
+from syncer.api.errors import ConfigError
+
+logger = logging.getLogger("ledger.routing")
+
+T = TypeVar("T")
+
+#: Looks without two equal ones in a row, after which the newest is taken as it is.
+_UNSETTLED: Final = 20
+_NAMED: Final = 10
+
+
+class Reload(StrEnum):
+    """What became of a change; the label of the reload counter."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedTarget:
+    """
+    A channel's target with the credentials that it needs.
+
+    Attributes:
+        target: Where the channel leads.
+        missing: Credentials that are not there; a send must be held while there are any.
+    """
+
+    target: Target
+    secrets: Mapping[str, str] = field(repr=False)
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The routing in force at one moment; `generation` grows with every change."""
+
+    config: RoutingConfig
+    credentials: Credentials
+    generation: int
+
+    def target(self, channel: str) -> ResolvedTarget | None:
+        """
+        Return where a channel leads, None if it is not registered.
+
+        Knows the channels of all receivers, matched or not.
+        """
+        target = self.config.channel_targets().get(channel)
+        if target is None:
+            return None
+        refs = target.credential_refs
+        return ResolvedTarget(
+            target,
+            Credentials({r: self.credentials[r] for r in refs if r in self.credentials}),
+            tuple(ref for ref in refs if ref not in self.credentials),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """One look at both places; `text` is None if the file could not be read."""
+
+    text: str | None = field(repr=False)
+    fault: str
+    credentials: Look
+
+
+class Routing:
+    """
+    Owner of the routing.
+
+    `load_initial()` first, then `run()` as a task for as long as the process lives. `problem` is
+    None while what is in force is what the files say.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        credentials_dir: Path,
+        *,
+        native: frozenset[str] = frozenset(),
+        poll: float = 0.5,
+        quiet: float = 0.2,
+        look_timeout: float = 10.0,
+        count: Callable[[Reload], None] | None = None,
+    ) -> None:
+        """
+        Prepare; nothing is read yet.
+
+        Args:
+            path: The routing file.
+            credentials_dir: The directory of credentials; may appear later.
+            native: Kinds among `email` and `webhook` that are delivered here.
+            poll: Seconds between looks.
+            quiet: Seconds for which a change must stay the same before it is taken.
+            look_timeout: Seconds after which a look that has not ended is reported.
+            count: Called once for every change that was taken or refused.
+        """
+        self.path = path
+        self.credentials_dir = credentials_dir
+        self.problem: str | None = "routing is not loaded yet"
+        self._native = native
+        self._poll = poll
+        self._quiet = quiet
+        self._look_timeout = look_timeout
+        self._count = count or (lambda _: None)
+        self._snapshot = Snapshot(console_fallback(native), Credentials(), 0)
+        self._listeners: list[Callable[[Snapshot], None]] = []
+        self._thread: ThreadPoolExecutor | None = None
+        self._taken: _Reading | None = None
+        self._seen: _Reading | None = None
+        self._looks = 0
+        self._warned: tuple[str, ...] = ()
+
+    @property
+    def current(self) -> Snapshot:
+        """The snapshot in force. Read it once per decision."""
+        return self._snapshot
+
+    def secret(self, ref: str) -> Callable[[], str]:
+        """Make a provider that answers with a credential's value now, empty while it is absent."""
+        return lambda: self._snapshot.credentials.get(ref, "")
+
+    def on_change(self, listener: Callable[[Snapshot], None]) -> None:
+        """Have a function called with every new snapshot, after it is in force."""
+        self._listeners.append(listener)
+
+    def load_initial(self) -> Snapshot:
+        """
+        Read everything for the first time; blocks.
+
+        An empty file is the built-in console routing. While the directory of credentials does not
+        exist, routing that needs it is taken all the same, and its sends are held.
+
+        Raises:
+            ConfigError: the file is missing or invalid, an entry names no credential, or one that
+                is not in the directory.
+        """
+        reading = self._read()
+        config = self._candidate(reading)
+        waiting = not reading.credentials.exists and config.credential_refs()
+        if not waiting:
+            self._check_refs(config, reading.credentials.values)
+        self._taken = reading
+        self._warn(config, reading.credentials)
+        self.problem = (
+            f"credentials directory {self.credentials_dir} cannot be read "
+            f"({reading.credentials.fault}): sends that need a credential are held"
+            if waiting
+            else None
+        )
+        if self.problem:
+            logger.warning("%s", self.problem)
+        self._swap(config, reading.credentials.values)
+        return self._snapshot
+
+    async def run(self) -> None:
+        """
+        Follow the files until cancelled; may be run again afterwards.
+
+        Ends only by cancellation, or by an error that is a defect.
+        """
+        try:
+            while True:
+                settling = self._seen is not None
+                await asyncio.sleep(self._quiet if settling else self._poll)
+                await self.look()
+        finally:
+            self.close()
+
+    def close(self) -> None:
+        """Give the thread up without waiting for it; done by `run` at its end."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=False, cancel_futures=True)
+            self._thread = None
+
+    async def look(self) -> bool:
+        """
+        Look once at the files; return whether a change was taken or refused.
+
+        Two looks with the same change are needed, see the module.
+        """
+        reading = await self._in_thread(self._read)
+        if reading == self._taken:
+            self._seen, self._looks = None, 0
+            return False
+        settled = reading == self._seen
+        self._seen, self._looks = reading, self._looks + 1
+        if not settled and self._looks < _UNSETTLED:
+            return False
+        self._seen, self._looks = None, 0
+        self._taken = reading
+        candidate = await self._in_thread(lambda: self._judge(reading))
+        self._take(candidate, reading.credentials)
+        return True
+
+    def _take(self, candidate: RoutingConfig | ConfigError, seen: Look) -> None:
+        refused = isinstance(candidate, ConfigError)
+        config = self._snapshot.config if isinstance(candidate, ConfigError) else candidate
+        values = merge(self._snapshot.credentials, seen, needed=config.credential_refs())
+        self._warn(config, seen)
+        self._count(Reload.FAILURE if refused else Reload.SUCCESS)
+        if isinstance(candidate, ConfigError):
+            problem = f"routing not reloaded, the last good one stays: {candidate}"
+            if problem != self.problem:
+                logger.error("%s", problem)
+            self.problem = problem
+        else:
+            if self.problem is not None:
+                logger.info("routing is good again")
+            self.problem = None
+        if config != self._snapshot.config or dict(values) != dict(self._snapshot.credentials):
+            self._swap(config, values)
+
+    def _swap(self, config: RoutingConfig, values: Credentials) -> None:
+        self._snapshot = Snapshot(config, values, self._snapshot.generation + 1)
+        logger.info(
+            "routing in force: generation=%d receivers=%d credentials=%d",
+            self._snapshot.generation,
+            len(config.receivers),
+            len(values),
+        )
+        for listener in self._listeners:
+            try:
+                listener(self._snapshot)
+            except Exception:
+                logger.exception("a listener failed; the new routing is in force all the same")
+
+    def _warn(self, config: RoutingConfig, seen: Look) -> None:
+        warnings = (*config.warnings, *seen.warnings)
+        for warning in warnings:
+            if warning not in self._warned:
+                logger.warning("%s", warning)
+        self._warned = warnings
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        """Run in the one thread; while that takes too long, say so and wait on."""
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="routing")
+        before = self.problem
+        future = asyncio.get_running_loop().run_in_executor(self._thread, work)
+        while not (await asyncio.wait({future}, timeout=self._look_timeout))[0]:
+            self.problem = f"reading the routing takes longer than {self._look_timeout:g} s"
+            logger.warning("%s", self.problem)
+        self.problem = before
+        return future.result()
+
+    # -- in the thread ----------------------------------------------------------------------------
+
+    def _read(self) -> _Reading:
+        credentials = look(self.credentials_dir)
+        try:
+            with self.path.open("rb") as file:
+                raw = file.read(MAX_TEXT + 1)
+        except OSError as error:
+            reason = error.strerror or type(error).__name__
+            return _Reading(None, f"cannot read {self.path}: {reason}", credentials)
+        if len(raw) > MAX_TEXT:
+            return _Reading(None, f"{self.path} is larger than {MAX_TEXT} bytes", credentials)
+        try:
+            return _Reading(raw.decode("utf-8-sig"), "", credentials)
+        except UnicodeDecodeError:
+            return _Reading(None, "failed to parse YAML: not UTF-8", credentials)
+
+    def _judge(self, reading: _Reading) -> RoutingConfig | ConfigError:
+        """Answer with the routing that should be in force, or with what is wrong with the files."""
+        try:
+            if reading.text is not None and not reading.text.strip():
+                config = self._snapshot.config
+            else:
+                config = self._candidate(reading)
+            self._check_refs(config, reading.credentials.values)
+        except ConfigError as error:
+            return error
+        return config
+
+    def _candidate(self, reading: _Reading) -> RoutingConfig:
+        if reading.text is None:
+            raise ConfigError(reading.fault)
+        if not reading.text.strip():
+            return console_fallback(self._native)
+        config = parse(reading.text, native=self._native)
+        if missing := config.missing_refs():
+            raise ConfigError(f"credentialRef is required: {'; '.join(missing[:_NAMED])}")
+        return config
+
+    def _check_refs(self, config: RoutingConfig, values: Mapping[str, str]) -> None:
+        absent = [ref for ref in config.credential_refs() if ref not in values]
+        if not absent:
+            return
+        raise ConfigError(
+            f"{len(absent)} unresolvable credential ref(s): {', '.join(absent[:_NAMED])}"
+            f": credential {quoted(absent[0])} not found in {self.credentials_dir}"
+        )
