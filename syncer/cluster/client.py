@@ -138,11 +138,14 @@ class KubeClient:
         rebuilds: How often session and credentials were made anew.
     """
 
-    def __init__(self, source: _Source, user_agent: str, transport: _Transport) -> None:
+    def __init__(
+        self, source: _Source, user_agent: str, transport: _Transport, file_check_period: float
+    ) -> None:
         """Use `connect`."""
         self._source = source
         self._user_agent = user_agent
         self._transport = transport
+        self._file_check_period = file_check_period
         self._rebuilding = asyncio.Lock()
         self._renewed_at = float("-inf")
         self._checked_at = asyncio.get_running_loop().time()
@@ -150,7 +153,12 @@ class KubeClient:
 
     @classmethod
     async def connect(
-        cls, kubeconfig: str | None, *, user_agent: str, strict_x509: bool = True
+        cls,
+        kubeconfig: str | None,
+        *,
+        user_agent: str,
+        strict_x509: bool = True,
+        file_check_period: float = _FILE_CHECK_PERIOD,
     ) -> Self:
         """
         Read the configuration; no request is sent.
@@ -161,6 +169,7 @@ class KubeClient:
             user_agent: Names this program in the server's audit log.
             strict_x509: False accepts certificates without the key identifiers that RFC 5280
                 demands, which Python 3.13 and later refuse and some clusters still have.
+            file_check_period: Seconds between looks at the files of the configuration.
 
         Raises:
             ConfigError: there is no configuration, or it cannot be used.
@@ -172,7 +181,7 @@ class KubeClient:
         ):
             logging.getLogger(name).setLevel(level)
         source = _Source(kubeconfig or os.environ.get("KUBECONFIG") or "", strict_x509)
-        return cls(source, user_agent, await source.build())
+        return cls(source, user_agent, await source.build(), file_check_period)
 
     async def __aenter__(self) -> Self:
         """Return the client itself."""
@@ -324,7 +333,7 @@ class KubeClient:
 
     async def _current(self) -> _Transport:
         now = asyncio.get_running_loop().time()
-        if now - self._checked_at >= _FILE_CHECK_PERIOD:
+        if now - self._checked_at >= self._file_check_period:
             self._checked_at = now
             transport = self._transport
             if transport.outdated:

@@ -73,16 +73,16 @@ class LeaseTimings:
 
     def __post_init__(self) -> None:
         """
-        Check that a renewal can fail once without the tenure ending.
+        Check the values against each other.
 
         Raises:
-            ConfigError: a period is not positive, or the retry period does not fit the deadline.
+            ConfigError: a period is not positive, or the deadline leaves no time for a renewal.
         """
         for name in ("renew_deadline", "retry_period", "margin", "send_timeout"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} of the lease must be positive")
-        if not 2 * self.retry_period <= self.renew_deadline:
-            raise ConfigError("the renew deadline must be at least twice the retry period")
+        if self.retry_period >= self.renew_deadline:
+            raise ConfigError("the retry period of the lease must be shorter than renew_deadline")
 
     @property
     def duration(self) -> float:

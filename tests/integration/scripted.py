@@ -1,0 +1,193 @@
+"""
+Servers that misbehave on purpose, over real sockets.
+
+`ScriptedServer` answers each request as a function of the test says; `Proxy` stands between a client
+and a real server and can swallow bytes in either direction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+import yaml
+from aiohttp import web
+
+from tests.servers.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable
+    from pathlib import Path
+    from typing import Self
+
+
+class ScriptedServer:
+    """
+    An HTTP server with one handler for everything.
+
+    Attributes:
+        url: Where it listens.
+        seen: Method and path with query of each request, in order of arrival.
+        bodies: Its body, at the same index.
+        headers: Its headers, at the same index.
+    """
+
+    def __init__(self, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]) -> None:
+        """Choose a port; entering the context starts."""
+        self._handler = handler
+        self._port = free_port()
+        self.url = f"http://127.0.0.1:{self._port}"
+        self.seen: list[str] = []
+        self.bodies: list[bytes] = []
+        self.headers: list[dict[str, str]] = []
+        app = web.Application(client_max_size=2**26)
+        app.router.add_route("*", "/{tail:.*}", self._handle)
+        self._runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+
+    async def _handle(self, request: web.Request) -> web.StreamResponse:
+        body = await request.read()
+        self.seen.append(f"{request.method} {request.path_qs}")
+        self.bodies.append(body)
+        self.headers.append(dict(request.headers))
+        return await self._handler(request)
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", self._port).start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop, hanging requests included."""
+        await self._runner.cleanup()
+
+
+class Proxy:
+    """
+    A TCP proxy to the server of a kubeconfig.
+
+    Attributes:
+        port: Where it listens.
+        swallow_requests: Bytes of clients are thrown away.
+        swallow_replies: Bytes of the server are thrown away.
+    """
+
+    def __init__(self, server: str) -> None:
+        """Take the URL to forward to; entering the context starts."""
+        parts = urlsplit(server)
+        self._target = (parts.hostname, parts.port)
+        self.port = free_port()
+        self.swallow_requests = False
+        self.swallow_replies = False
+        self._server: asyncio.Server | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop."""
+        assert self._server is not None
+        self._server.close()
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        there, back = await asyncio.open_connection(*self._target)
+        try:
+            with suppress(OSError, asyncio.CancelledError):
+                await asyncio.wait(
+                    {
+                        asyncio.create_task(self._pump(reader, back, "swallow_requests")),
+                        asyncio.create_task(self._pump(there, writer, "swallow_replies")),
+                    },
+                    return_when=asyncio.FIRST_COMPLETED,
+                )
+        finally:
+            writer.transport.abort()
+            back.transport.abort()
+
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, gate: str
+    ) -> None:
+        # A connection that lost bytes is of no use any more, as TLS would notice: it stays mute.
+        mute = False
+        with suppress(OSError):
+            while data := await reader.read(2**16):
+                mute = mute or getattr(self, gate)
+                if not mute:
+                    writer.write(data)
+                    await writer.drain()
+
+
+def write_kubeconfig(
+    path: Path,
+    server: str,
+    *,
+    user: dict[str, Any] | None = None,
+    cluster: dict[str, Any] | None = None,
+) -> str:
+    """Write a kubeconfig for a server and return its path."""
+    config = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": "c", "cluster": {"server": server, **(cluster or {})}}],
+        "users": [{"name": "u", "user": user or {}}],
+        "contexts": [{"name": "x", "context": {"cluster": "c", "user": "u"}}],
+        "current-context": "x",
+    }
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+def through(proxy: Proxy, kubeconfig: Path, path: Path) -> str:
+    """Write a copy of a kubeconfig that goes through a proxy and return its path."""
+    config = yaml.safe_load(kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{proxy.port}"
+    path.write_text(yaml.safe_dump(config))
+    return str(path)
+
+
+def status(code: int, reason: str = "", message: str = "", **details: Any) -> web.Response:
+    """Return a Status object as an answer."""
+    return web.json_response(
+        {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "status": "Failure",
+            "code": code,
+            "reason": reason,
+            "message": message,
+            "details": details,
+        },
+        status=code,
+    )
+
+
+async def send_lines(request: web.Request, lines: Iterable[Any]) -> web.StreamResponse:
+    """Begin a watch and send lines: objects as JSON, bytes as they are. The caller goes on."""
+    response = web.StreamResponse(headers={"Content-Type": "application/json"})
+    response.enable_chunked_encoding()
+    await response.prepare(request)
+    for line in lines:
+        raw = line if isinstance(line, bytes) else json.dumps(line).encode() + b"\n"
+        await response.write(raw)
+    return response
+
+
+async def eventually(condition: Callable[[], object], *, timeout: float = 5.0) -> None:
+    """Wait until a condition holds; fails at the deadline."""
+    async with asyncio.timeout(timeout):
+        while not condition():
+            await asyncio.sleep(0.01)

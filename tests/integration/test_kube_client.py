@@ -1,0 +1,591 @@
+"""The door to the API server: what is raised, when, and what never leaks."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import certifi
+import pytest
+import yaml
+from aiohttp import web
+
+from syncer.api.errors import (
+    Ambiguous,
+    ConfigError,
+    Conflict,
+    Expired,
+    Gone,
+    KindMissing,
+    PortError,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
+from syncer.cluster.client import MERGE_PATCH, KubeClient, OversizedLine, error_of
+from tests.integration.scripted import (
+    ScriptedServer,
+    eventually,
+    send_lines,
+    status,
+    write_kubeconfig,
+)
+from tests.servers.ports import free_port
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+    from pathlib import Path
+
+    from tests.servers.controlplane import ControlPlane
+
+CANARY = "canary-0d1f-secret"
+
+
+async def connect(kubeconfig: str | Path, **more: Any) -> KubeClient:
+    """Return a client for a kubeconfig."""
+    return await KubeClient.connect(str(kubeconfig), user_agent="ledger-test/1", **more)
+
+
+def said(code: int, reason: str = "", message: str = "", **details: object) -> bytes:
+    """Return the bytes of a Status object."""
+    return json.dumps(
+        {"kind": "Status", "code": code, "reason": reason, "message": message, "details": details}
+    ).encode()
+
+
+INITIALIZING = "storage is (re)initializing"
+TOO_LONG = "etcdserver: request is too large"
+GRPC = "rpc error: code = ResourceExhausted desc = trying to send message larger than max (3 vs. 2)"
+TERMINATING = [{"reason": "NamespaceTerminating"}]
+
+#: sentence: (status, body, Retry-After, is it a write) -> (error, reason or wait)
+ANSWERS: dict[str, tuple[tuple[int, bytes, str | None, bool], type[PortError], object]] = {
+    "401 asks for other credentials": ((401, b"", None, False), Unauthorised, "Unauthorised"),
+    "403 refuses the call": ((403, said(403, "Forbidden"), None, True), Unauthorised, "Forbidden"),
+    "403 in an ending namespace is no matter of rights": (
+        (403, said(403, "Forbidden", causes=TERMINATING), None, True),
+        Rejected,
+        "NamespaceTerminating",
+    ),
+    "404 that names an object: it is gone": (
+        (404, said(404, "NotFound", name="a"), None, False),
+        Gone,
+        None,
+    ),
+    "404 in plain text: the type is not served": (
+        (404, b"404 page not found\n", None, False),
+        KindMissing,
+        None,
+    ),
+    "404 that names nothing: the type is not served": (
+        (404, said(404, "NotFound"), None, False),
+        KindMissing,
+        None,
+    ),
+    "409 is a conflict": ((409, said(409, "Conflict"), None, True), Conflict, None),
+    "410 means list again": ((410, said(410, "Expired"), None, False), Expired, None),
+    "413 is too large": ((413, b"<html>", None, True), Rejected, "TooLarge"),
+    "500 of etcd about the size is too large": (
+        (500, said(500, "", TOO_LONG), None, True),
+        Rejected,
+        "TooLarge",
+    ),
+    "500 of gRPC about the size is too large": (
+        (500, said(500, "", GRPC), None, True),
+        Rejected,
+        "TooLarge",
+    ),
+    "422 is invalid": ((422, said(422, "Invalid"), None, True), Rejected, "Invalid"),
+    "415 keeps the reason of the server": (
+        (415, said(415, "UnsupportedMediaType"), None, True),
+        Rejected,
+        "UnsupportedMediaType",
+    ),
+    "418 without a reason gets one": ((418, b"", None, True), Rejected, "HTTP418"),
+    "307 is not followed": ((307, b"", None, True), Rejected, "HTTP307"),
+    "429 was not executed, and says when": ((429, b"", "7", True), Unavailable, 7.0),
+    "429 may say when in the body": (
+        (429, said(429, retryAfterSeconds=2), None, True),
+        Unavailable,
+        2.0,
+    ),
+    "429 of a type that is being made ready": (
+        (429, said(429, "TooManyRequests", INITIALIZING, retryAfterSeconds=1), None, False),
+        KindMissing,
+        1.0,
+    ),
+    "503 with a time was not executed": ((503, b"", "1", True), Unavailable, 1.0),
+    "503 without a time may have been executed": ((503, b"", None, True), Ambiguous, None),
+    "503 for a read is unavailable": ((503, b"", None, False), Unavailable, None),
+    "504 for a write may have been executed": (
+        (504, said(504, "Timeout"), None, True),
+        Ambiguous,
+        None,
+    ),
+    "504 for a read is unavailable": ((504, said(504, "Timeout"), None, False), Unavailable, None),
+    "500 of a stuck etcd may have been executed": (
+        (500, said(500, "", "rpc error: code = Unavailable"), None, True),
+        Ambiguous,
+        None,
+    ),
+    "502 of a proxy for a read is unavailable": ((502, b"<html>", None, False), Unavailable, None),
+    "a wait is bounded": ((429, b"", "86400", False), Unavailable, 300.0),
+    "a wait that is a date is no wait": (
+        (429, b"", "Wed, 21 Oct 2026 07:28:00 GMT", False),
+        Unavailable,
+        None,
+    ),
+    "a wait that is no number is no wait": ((429, b"", "nan", False), Unavailable, None),
+}
+
+
+@pytest.mark.parametrize("sentence", ANSWERS)
+def test_answer_becomes_an_error(sentence: str) -> None:
+    """Each answer other than 2xx becomes the error that says whether it was executed."""
+    (code, body, header, write), kind, detail = ANSWERS[sentence]
+    error = error_of(code, body, header, write=write)
+    assert type(error) is kind
+    if isinstance(error, Rejected):
+        assert error.reason == detail
+    if isinstance(error, Unavailable):
+        assert error.retry_after == detail
+
+
+def test_error_text_is_bounded_and_only_from_a_status() -> None:
+    """The text of an error is cut to 256 bytes, and a page that is no Status is not quoted."""
+    long = str(error_of(422, said(422, "Invalid", "ü" * 5000), None, write=True))
+    assert long.startswith("422 Invalid: ü")
+    assert len(long.encode()) <= 256
+    assert str(error_of(502, f"<html>{CANARY}</html>".encode(), None, write=False)) == "502"
+
+
+async def test_real_server_answers_are_told_apart(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """A real API server's refusals arrive as the types that callers decide on."""
+    base = f"/api/v1/namespaces/{namespace}/configmaps"
+    async with await connect(control_plane.kubeconfig) as client:
+        made = await client.request("POST", base, body={"metadata": {"name": "a"}}, timeout=5)
+        version = made["metadata"]["resourceVersion"]
+
+        async def refused(method: Any, path: str, **more: Any) -> PortError:
+            with pytest.raises(PortError) as caught:
+                await client.request(method, path, timeout=10, **more)
+            return caught.value
+
+        assert type(await refused("GET", f"{base}/nope")) is Gone
+        assert type(await refused("GET", "/apis/nobody.example/v1/things")) is KindMissing
+        assert type(await refused("GET", f"/api/v1/namespaces/{namespace}/things")) is KindMissing
+        assert type(await refused("POST", base, body={"metadata": {"name": "a"}})) is Conflict
+        stale = {"metadata": {"resourceVersion": "1"}, "data": {"k": "v"}}
+        patch = {"body": stale, "content_type": MERGE_PATCH}
+        assert type(await refused("PATCH", f"{base}/a", **patch)) is Conflict
+        bad = await refused("POST", base, body={"metadata": {"name": "A_b"}})
+        assert isinstance(bad, Rejected)
+        assert bad.reason == "Invalid"
+        huge = {"metadata": {"name": "b"}, "data": {"k": "x" * (4 * 2**20)}}
+        large = await refused("POST", base, body=huge)
+        assert isinstance(large, Rejected)
+        assert large.reason == "TooLarge"
+        again = await client.request("GET", f"{base}/a", timeout=5)
+        assert again["metadata"]["resourceVersion"] == version
+    async with await connect(control_plane.controller_kubeconfig) as client:
+        with pytest.raises(Unauthorised) as caught:
+            await client.request("GET", "/api/v1/secrets", timeout=5)
+        assert caught.value.reason == "Forbidden"
+
+
+async def test_silent_server_ends_each_call_at_its_timeout(tmp_path: Path) -> None:
+    """A server that never answers costs the timeout; a write may have been executed."""
+
+    async def hang(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async with (
+        ScriptedServer(hang) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        for method, kind in (("GET", Unavailable), ("PATCH", Ambiguous), ("POST", Ambiguous)):
+            began = time.monotonic()
+            with pytest.raises(kind, match=r"no answer within 0\.3 s"):
+                await client.request(method, "/x", body={}, timeout=0.3)  # type: ignore[arg-type]
+            assert 0.25 < time.monotonic() - began < 1.0
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match=r"no answer within 0\.3 s"):
+            async with client.stream("/x", {}, connect_timeout=0.3, idle_timeout=9):
+                pass
+        assert time.monotonic() - began < 1.0
+
+
+async def test_refused_connection_was_not_executed(tmp_path: Path) -> None:
+    """Where nobody listens even a write is known not to be executed; no address is told."""
+    port = free_port()
+    config = write_kubeconfig(tmp_path / "k", f"http://127.0.0.1:{port}")
+    async with await connect(config) as client:
+        with pytest.raises(Unavailable, match="ECONNREFUSED") as caught:
+            await client.request("PATCH", "/x", body={}, timeout=2)
+    assert str(port) not in str(caught.value)
+
+
+async def test_lost_connection_makes_a_write_ambiguous_and_does_not_repeat_it(
+    tmp_path: Path,
+) -> None:
+    """A connection that breaks after a write was sent leaves it unclear, and sent once."""
+
+    async def abort(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET" and len(server.seen) == 1:
+            return web.json_response({})  # so that the next call finds a kept connection
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with (
+        ScriptedServer(abort) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        await client.request("GET", "/warm", timeout=2)
+        with pytest.raises(Ambiguous, match="connection lost"):
+            await client.request("PATCH", "/x", body={}, timeout=2)
+        with pytest.raises(Unavailable, match="connection lost"):
+            await client.request("GET", "/y", timeout=2)
+        assert server.seen.count("PATCH /x") == 1
+        for method in ("PUT", "DELETE"):
+            with pytest.raises(ValueError, match="repeated"):
+                await client.request(method, "/x", body={}, timeout=2)  # type: ignore[arg-type]
+
+
+async def test_answer_that_is_no_object_is_no_success(tmp_path: Path) -> None:
+    """A 200 whose body is not a JSON object is unclear for a write and unavailable for a read."""
+
+    async def page(_: web.Request) -> web.StreamResponse:
+        return web.Response(text="<html>login</html>", content_type="text/html")
+
+    async with (
+        ScriptedServer(page) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        with pytest.raises(Ambiguous, match="not JSON"):
+            await client.request("POST", "/x", body={}, timeout=2)
+        with pytest.raises(Unavailable, match="not JSON"):
+            await client.request("GET", "/x", timeout=2)
+
+
+async def test_redirect_does_not_carry_the_token_away(tmp_path: Path) -> None:
+    """A redirect is refused; its target never sees the token."""
+
+    async def elsewhere(_: web.Request) -> web.StreamResponse:
+        return web.json_response({})
+
+    async def redirect(_: web.Request) -> web.StreamResponse:
+        raise web.HTTPTemporaryRedirect(target.url + "/taken")
+
+    async with ScriptedServer(elsewhere) as target, ScriptedServer(redirect) as server:
+        config = write_kubeconfig(tmp_path / "k", server.url, user={"token": CANARY})
+        async with await connect(config) as client:
+            with pytest.raises(Rejected) as caught:
+                await client.request("GET", "/x", timeout=2)
+        assert caught.value.reason == "HTTP307"
+        assert server.headers[0]["Authorization"] == f"Bearer {CANARY}"
+        assert server.headers[0]["User-Agent"] == "ledger-test/1"
+        assert target.seen == []
+
+
+def accept(token: str) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return a handler that accepts one token and answers 401 to others."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != f"Bearer {token}":
+            return status(401, "Unauthorized", "Unauthorized")
+        if "watch" in request.query:
+            return await send_lines(request, [{"n": 1}])
+        return web.json_response({"ok": True})
+
+    return handle
+
+
+async def test_rotated_token_is_read_again(tmp_path: Path) -> None:
+    """After a 401 the token is read from its file again, once for all calls that were refused."""
+    token = tmp_path / "token"
+    token.write_text("old\n")
+    async with ScriptedServer(accept("new")) as server:
+        config = write_kubeconfig(tmp_path / "k", server.url, user={"tokenFile": str(token)})
+        async with await connect(config) as client:
+            token.write_text("new\n")
+            answers = await asyncio.gather(
+                *(client.request("POST", "/x", body={}, timeout=3) for _ in range(5))
+            )
+            assert answers == [{"ok": True}] * 5
+            assert client.rebuilds == 1
+            async with client.stream("/w?watch=1", {}, connect_timeout=2, idle_timeout=2) as lines:
+                assert [line async for line in lines] == [b'{"n": 1}']
+
+
+async def test_stream_renews_credentials_too(tmp_path: Path) -> None:
+    """A watch that is answered with 401 is opened again with the new token."""
+    token = tmp_path / "token"
+    token.write_text("old")
+    async with ScriptedServer(accept("new")) as server:
+        config = write_kubeconfig(tmp_path / "k", server.url, user={"tokenFile": str(token)})
+        async with await connect(config) as client:
+            token.write_text("new")
+            params = {"watch": "1"}
+            async with client.stream("/w", params, connect_timeout=2, idle_timeout=2) as lines:
+                assert [line async for line in lines] == [b'{"n": 1}']
+            assert server.seen == ["GET /w?watch=1"] * 2
+
+
+async def test_wrong_token_is_not_read_again_for_each_call(tmp_path: Path) -> None:
+    """Credentials that stay refused are rebuilt once, not by each call."""
+    async with ScriptedServer(accept("other")) as server:
+        config = write_kubeconfig(tmp_path / "k", server.url, user={"token": CANARY})
+        async with await connect(config) as client:
+            for _ in range(5):
+                with pytest.raises(Unauthorised) as caught:
+                    await client.request("GET", "/x", timeout=2)
+                assert caught.value.reason == "Unauthorised"
+                assert CANARY not in str(caught.value)
+            assert client.rebuilds == 1
+            assert len(server.seen) == 6
+            assert CANARY not in repr(client)
+
+
+async def test_new_authority_is_used_and_open_watches_go_on(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    """A changed CA file leads to a new session; what runs on the old one is not cut off."""
+    authority = tmp_path / "ca.crt"
+    authority.write_bytes(control_plane.ca_file.read_bytes())
+    config = yaml.safe_load(control_plane.kubeconfig.read_text())
+    cluster = config["clusters"][0]["cluster"]
+    cluster.pop("certificate-authority-data", None)
+    cluster["certificate-authority"] = str(authority)
+    (tmp_path / "k").write_text(yaml.safe_dump(config))
+    base = f"/api/v1/namespaces/{namespace}/configmaps"
+    async with await connect(tmp_path / "k", file_check_period=0.05) as client:
+        watch = client.stream(base, {"watch": "1"}, connect_timeout=5, idle_timeout=5)
+        async with watch as lines:
+            authority.write_bytes(await asyncio.to_thread(certifi.contents().encode))
+            await asyncio.sleep(0.1)
+            with pytest.raises(Unavailable, match="cannot connect"):
+                await client.request("GET", base, timeout=5)
+            authority.write_bytes(control_plane.ca_file.read_bytes())
+            await asyncio.sleep(0.1)
+            await client.request("POST", base, body={"metadata": {"name": "late"}}, timeout=5)
+            assert client.rebuilds == 2
+            assert json.loads(await anext(lines))["object"]["metadata"]["name"] == "late"
+
+
+async def test_half_written_configuration_keeps_the_old_session(tmp_path: Path) -> None:
+    """A kubeconfig that cannot be read any more leaves the client working as before."""
+    async with ScriptedServer(accept("t")) as server:
+        config = write_kubeconfig(tmp_path / "k", server.url, user={"token": "t"})
+        async with await connect(config, file_check_period=0.05) as client:
+            (tmp_path / "k").write_text("clusters: [")
+            await asyncio.sleep(0.1)
+            assert await client.request("GET", "/x", timeout=2) == {"ok": True}
+            assert client.rebuilds == 0
+
+
+async def test_broken_kubeconfig_is_named_without_its_secrets(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An unusable configuration is a ConfigError that shows neither token nor plugin output."""
+    caplog.set_level(logging.DEBUG)
+    plugin = {
+        "command": sys.executable,
+        "args": ["-c", f"import sys; print('{CANARY}', file=sys.stderr); sys.exit(3)"],
+        "apiVersion": "client.authentication.k8s.io/v1",
+    }
+    for user, said_ in (
+        ({"token": CANARY, "exec": plugin}, "exec: process returned 3"),
+        ({"token": CANARY, "exec": {"command": "x"}}, "ConfigException"),
+    ):
+        config = write_kubeconfig(tmp_path / "k", "http://127.0.0.1:1", user=user)
+        with pytest.raises(ConfigError, match=said_) as caught:
+            await connect(config)
+        assert CANARY not in str(caught.value)
+    broken = {"users": [{"name": "u", "token": CANARY}, {"name": "u", "token": CANARY}]}
+    (tmp_path / "k").write_text(yaml.safe_dump({**yaml.safe_load(open(tmp_path / "k")), **broken}))
+    with pytest.raises(ConfigError, match="kubeconfig cannot be used") as caught:
+        await connect(tmp_path / "k")
+    assert CANARY not in str(caught.value)
+    assert CANARY not in caplog.text
+    with pytest.raises(ConfigError, match="does not exist"):
+        await connect(tmp_path / "absent")
+
+
+async def test_exec_plugin_supplies_the_token(tmp_path: Path) -> None:
+    """A kubeconfig with a credential plugin gets its token from there."""
+    answer = {
+        "apiVersion": "client.authentication.k8s.io/v1",
+        "kind": "ExecCredential",
+        "status": {"token": "made"},
+    }
+    plugin = {
+        "command": sys.executable,
+        "args": ["-c", f"print('''{json.dumps(answer)}''')"],
+        "apiVersion": "client.authentication.k8s.io/v1",
+    }
+    async with ScriptedServer(accept("made")) as server:
+        config = write_kubeconfig(tmp_path / "k", server.url, user={"exec": plugin})
+        async with await connect(config) as client:
+            assert await client.request("GET", "/x", timeout=2) == {"ok": True}
+
+
+async def test_configuration_is_found_in_the_environment_or_missed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a path $KUBECONFIG is taken; without that and outside of a pod there is an error."""
+    async with ScriptedServer(accept("t")) as server:
+        config = write_kubeconfig(tmp_path / "k", server.url, user={"token": "t"})
+        monkeypatch.setenv("KUBECONFIG", f"{tmp_path / 'absent'}{os.pathsep}{config}")
+        async with await KubeClient.connect(None, user_agent="t") as client:
+            assert await client.request("GET", "/x", timeout=2) == {"ok": True}
+    monkeypatch.delenv("KUBECONFIG")
+    monkeypatch.delenv("KUBERNETES_SERVICE_HOST", raising=False)
+    with pytest.raises(ConfigError, match="no access to a cluster"):
+        await KubeClient.connect(None, user_agent="t")
+
+
+async def test_stream_checks_the_status_before_it_reads_lines(tmp_path: Path) -> None:
+    """An error page is raised as an error, never handed out as lines."""
+
+    async def page(_: web.Request) -> web.StreamResponse:
+        return web.Response(status=502, text="<html>\nbad\ngateway\n</html>\n")
+
+    async with (
+        ScriptedServer(page) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        with pytest.raises(Unavailable, match="502"):
+            async with client.stream("/w", {}, connect_timeout=2, idle_timeout=2):
+                pytest.fail("entered")
+
+
+async def read_all(client: KubeClient, *, idle_timeout: float = 5) -> list[bytes]:
+    """Return the lines of a watch until its orderly end."""
+    async with client.stream("/w", {}, connect_timeout=2, idle_timeout=idle_timeout) as lines:
+        return [line async for line in lines]
+
+
+async def test_stream_that_ends_inside_a_line_is_no_orderly_end(tmp_path: Path) -> None:
+    """A last line without its end is not handed out; half an object is not an object."""
+
+    async def cut(request: web.Request) -> web.StreamResponse:
+        return await send_lines(request, [b'{"a":1}\n', b'{"b":'])
+
+    async with (
+        ScriptedServer(cut) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        with pytest.raises(Unavailable, match="ended inside a line"):
+            await read_all(client)
+
+
+async def test_stream_that_breaks_is_unavailable(tmp_path: Path) -> None:
+    """A connection that is reset in the middle of a watch is told from an orderly end."""
+
+    async def reset(request: web.Request) -> web.StreamResponse:
+        response = await send_lines(request, [b'{"a":1}\n'])
+        assert request.transport is not None
+        request.transport.abort()
+        return response
+
+    async with (
+        ScriptedServer(reset) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        with pytest.raises(Unavailable, match="connection lost"):
+            await read_all(client)
+
+
+async def test_oversized_line_is_an_error_of_its_own(tmp_path: Path) -> None:
+    """A line above 4 MiB is reported as such, and not quoted."""
+
+    async def long(request: web.Request) -> web.StreamResponse:
+        return await send_lines(request, [CANARY.encode() * (5 * 2**20 // len(CANARY)) + b"\n"])
+
+    async with (
+        ScriptedServer(long) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        with pytest.raises(OversizedLine) as caught:
+            await read_all(client)
+    assert CANARY not in str(caught.value)
+
+
+@pytest.mark.parametrize("byte", [b"", b" "], ids=["silence", "bytes without a line end"])
+async def test_stream_without_a_complete_line_ends_at_the_idle_timeout(
+    tmp_path: Path, byte: bytes
+) -> None:
+    """The timer of a watch is for complete lines: dripping bytes do not keep it alive."""
+
+    async def drip(request: web.Request) -> web.StreamResponse:
+        response = await send_lines(request, [b'{"a":1}\n'])
+        while True:
+            await asyncio.sleep(0.05)
+            if byte:
+                await response.write(byte)
+
+    async with (
+        ScriptedServer(drip) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        began = time.monotonic()
+        with pytest.raises(Unavailable, match=r"silence for 0\.3 s"):
+            await read_all(client, idle_timeout=0.3)
+        assert 0.25 < time.monotonic() - began < 1.5
+
+
+async def test_left_stream_is_closed_at_once(tmp_path: Path) -> None:
+    """Leaving a watch closes its connection; the server need not wait for its timeout."""
+    left = asyncio.Event()
+
+    async def endless(request: web.Request) -> web.StreamResponse:
+        await send_lines(request, [b"{}\n"])
+        try:
+            await asyncio.sleep(60)
+        finally:
+            left.set()
+        return web.Response()
+
+    async with (
+        ScriptedServer(endless) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        async with client.stream("/w", {}, connect_timeout=2, idle_timeout=9) as lines:
+            assert await anext(lines) == b"{}"
+        await eventually(left.is_set, timeout=2)
+
+
+async def test_cancelled_call_is_cancelled(tmp_path: Path) -> None:
+    """A cancellation passes through a call as itself."""
+
+    async def hang(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async with (
+        ScriptedServer(hang) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        task = asyncio.create_task(client.request("PATCH", "/x", body={}, timeout=30))
+        await eventually(lambda: server.seen)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_body_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    """A text that no encoder takes is refused before anything is sent."""
+    config = write_kubeconfig(tmp_path / "k", "http://127.0.0.1:1")
+    async with await connect(config) as client:
+        with pytest.raises(Rejected) as caught:
+            await client.request("POST", "/x", body={"a": "\ud800"}, timeout=1)
+        assert caught.value.reason == "Invalid"
