@@ -26,22 +26,27 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import logging
 import os
+import re
 import socket
 import ssl
 import time
 import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from functools import partial
 from importlib import metadata
 from types import SimpleNamespace, TracebackType
 from typing import Final, Self
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from notifier.channels.egress import EgressDenied, EgressGuard, literal, proxy_for
@@ -58,8 +63,12 @@ EXCERPT_BYTES: Final = 1024
 RETRY_AFTER_MAX: Final = 3600.0
 #: Unacknowledged data kills the connection after this time, whatever the kernel's defaults.
 USER_TIMEOUT_MS: Final = 20_000
+#: Bodies up to this size are handed over at once.
+_PIECE_BYTES: Final = 1 << 20
 #: Parts of a URL shorter than this are words, not secrets.
 _SECRET_CHARS: Final = 8
+
+_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n")
 
 _AddrInfo = tuple[
     int | socket.AddressFamily,
@@ -94,6 +103,32 @@ class _Flight:
     retry_after: float | None = None
     encoding: str = ""
     body: bytearray = field(default_factory=bytearray)
+    seen: bytearray = field(default_factory=bytearray)
+
+
+_FLIGHT: ContextVar[_Flight] = ContextVar("flight")
+#: Bytes of an answer in which its status line is looked for.
+_SEEN_BYTES: Final = 8 * 1024
+
+
+class _Witness(ResponseHandler):
+    """
+    Keeps the first bytes that a connection received.
+
+    The library's parser reports head and body together: if both arrive at once and the body is
+    broken, it forgets the status line. The receiver's answer was given all the same.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(loop)
+        self._seen = bytearray()
+        if flight := _FLIGHT.get(None):
+            # Behind a proxy the tunnel has a protocol first; the last one made is the receiver's.
+            flight.seen = self._seen
+
+    def data_received(self, data: bytes) -> None:
+        self._seen += data[: max(0, _SEEN_BYTES - len(self._seen))]
+        super().data_received(data)
 
 
 class HttpDoor:
@@ -137,15 +172,17 @@ class HttpDoor:
             trace = aiohttp.TraceConfig()
             trace.on_connection_create_end.append(_mark_connected)
             trace.on_request_headers_sent.append(_mark_written)
+            connector = aiohttp.TCPConnector(
+                ssl=self._tls,
+                resolver=self._resolver,
+                ttl_dns_cache=10,
+                limit=self._connections,
+                force_close=True,
+                socket_factory=self._socket,
+            )
+            connector._factory = partial(_Witness, asyncio.get_running_loop())  # noqa: SLF001 - no public way
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    ssl=self._tls,
-                    resolver=self._resolver,
-                    ttl_dns_cache=10,
-                    limit=self._connections,
-                    force_close=True,
-                    socket_factory=self._socket,
-                ),
+                connector=connector,
                 # The deadline is ours: the library rounds its own up to whole seconds.
                 timeout=aiohttp.ClientTimeout(total=None, connect=None, sock_read=None),
                 auto_decompress=False,
@@ -214,12 +251,14 @@ class HttpDoor:
         except ValueError as exc:
             return Outcome.permanent(f"{kind} webhook URL is not usable: {exc}")
         flight = _Flight()
+        _FLIGHT.set(flight)
         try:
             async with (
                 asyncio.timeout(timeout_s),
                 session.post(
                     url,
-                    data=body,
+                    # The library warns about raw bytes beyond a mebibyte; a reader is sent in pieces.
+                    data=body if len(body) <= _PIECE_BYTES else io.BytesIO(body),
                     headers=headers,
                     allow_redirects=False,
                     proxy=proxy,
@@ -237,6 +276,8 @@ class HttpDoor:
                         break
                     flight.body += chunk
         except Exception as exc:  # noqa: BLE001 - what a receiver does is an outcome, never an error
+            if not flight.code and flight.written:
+                flight.code = status_of(flight.seen)
             if not flight.code:
                 return _failure(exc, flight, kind, timeout_s)
             _log.debug("%s answered %d, then %s", kind, flight.code, type(exc).__name__)
@@ -387,7 +428,7 @@ def parse_target(text: str) -> URL:
     if any(c <= " " or c == "\x7f" for c in text):
         raise ValueError("it contains blanks or control characters")
     try:
-        url = URL(text)
+        url = URL(text, encoded=text.isascii())
         host, port = url.raw_host, url.port
     except (ValueError, TypeError):
         raise ValueError("bad syntax") from None
@@ -414,6 +455,19 @@ def parse_retry_after(value: str, now: float) -> float | None:
     except (ValueError, TypeError, IndexError, OverflowError, OSError):
         return None
     return min(max(0.0, when - now), RETRY_AFTER_MAX)
+
+
+def status_of(answer: bytes | bytearray) -> int:
+    """Code of the first final status line in the bytes of an answer; 0 if it is not complete."""
+    rest = bytes(answer)
+    while match := _STATUS_LINE.match(rest):
+        code = int(match.group(1))
+        if code >= 200 or code == 101:
+            return code
+        _, end, rest = rest.partition(b"\r\n\r\n")
+        if not end:
+            break
+    return 0
 
 
 def inflate(body: bytes, encoding: str) -> bytes:
@@ -467,7 +521,11 @@ def _failure(exc: Exception, flight: _Flight, kind: str, timeout_s: float) -> Ou
             return Outcome.permanent(f"egress denied: {link.reason}")
     for link in chain:
         if isinstance(link, ssl.SSLCertVerificationError) and not flight.written:
-            why = _VERIFY.get(link.verify_code, f"verify code {link.verify_code}")
+            # The library's own wrapper is of this type, too, and has no code.
+            number = getattr(link, "verify_code", None)
+            if number is None:
+                continue
+            why = _VERIFY.get(number, f"verify code {number}")
             return Outcome.permanent(
                 f"TLS certificate validation failed (permanent failure - BR-NOT-058): {why}"
             )

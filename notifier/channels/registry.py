@@ -1,0 +1,147 @@
+"""
+Channels by name, made from the routing in force.
+
+A channel object is made when its name is first asked for and made anew when its target has changed;
+credentials are not part of it but are read from the routing at each send, so a rotated one serves the
+next call. There is no moment in which a configured channel is missing: the routing swaps as a whole,
+and what is asked afterwards is answered from the new one.
+
+A name that no receiver carries, and a channel that is switched off, have no channel: upstream's
+permanent "channel not registered".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from notifier.channels.base import Channel, Provider
+from notifier.channels.console import ConsoleChannel
+from notifier.channels.file import FileChannel
+from notifier.channels.http import HttpDoor
+from notifier.channels.log import LogChannel
+from notifier.channels.pagerduty import PagerDutyChannel
+from notifier.channels.slack import SlackChannel
+from notifier.channels.teams import TeamsChannel
+from notifier.channels.webhook import WebhookChannel
+from notifier.routing.config import PagerDutyConfig, Target, WebhookConfig
+from notifier.routing.reload import ResolvedTarget, Snapshot
+
+#: Seconds until a send that lacks its credential is looked at again.
+_HOLD_SECONDS: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a send must wait although it is due, and for how many seconds."""
+
+    why: str
+    seconds: float
+
+
+class ChannelRegistry:
+    """Makes and keeps channels."""
+
+    def __init__(
+        self,
+        routing: Callable[[], Snapshot],
+        door: HttpDoor,
+        *,
+        http_timeout: float,
+        file: FileChannel | None,
+        log: LogChannel | None,
+        native: frozenset[str] = frozenset(),
+    ) -> None:
+        """
+        Args:
+            routing: The snapshot in force.
+            door: The way out for HTTP channels.
+            http_timeout: Seconds for one request, of every HTTP channel.
+            file: The file channel, None if it is switched off.
+            log: The log channel, None if it is switched off.
+            native: Kinds among `webhook` and `email` that are delivered here.
+        """  # noqa: D205, D212, D415 - the class says what it is
+        self._routing = routing
+        self._door = door
+        self._timeout = http_timeout
+        self._native = native
+        self._local: dict[str, Channel] = {"console": ConsoleChannel()}
+        if file is not None:
+            self._local["file"] = file
+        if log is not None:
+            self._local["log"] = log
+        self._made: dict[str, tuple[Target, Channel]] = {}
+
+    def channel(self, name: str) -> Channel | None:
+        """The channel of a name, None if there is none."""
+        resolved = self._routing().target(name)
+        if resolved is None:
+            self._made.pop(name, None)
+            return self._local.get(name)
+        if resolved.target.kind in ("console", "file", "log"):
+            return self._local.get(resolved.target.kind)
+        made = self._made.get(name)
+        if made is not None and made[0] == resolved.target:
+            return made[1]
+        channel = self._make(name, resolved)
+        if channel is not None:
+            self._made[name] = (resolved.target, channel)
+        return channel
+
+    def hold(self, name: str) -> Hold | None:
+        """Why a due send on a channel must wait, None if it may go."""
+        resolved = self._routing().target(name)
+        if resolved is None or not resolved.missing:
+            return None
+        return Hold(f"credential {', '.join(resolved.missing)} is not there", _HOLD_SECONDS)
+
+    def _make(self, name: str, resolved: ResolvedTarget) -> Channel | None:
+        target = resolved.target
+        refs = target.credential_refs
+        match target.kind:
+            case "slack" if refs:
+                return SlackChannel(self._door, self._secret(name, refs[0]), timeout_s=self._timeout)
+            case "teams" if refs:
+                return TeamsChannel(self._door, self._secret(name, refs[0]), timeout_s=self._timeout)
+            case "pagerduty" if refs and isinstance(target.config, PagerDutyConfig):
+                config = target.config
+                key = self._secret(name, refs[0])
+                if config.url:
+                    return PagerDutyChannel(
+                        self._door, key, url=config.url, timeout_s=self._timeout
+                    )
+                return PagerDutyChannel(self._door, key, timeout_s=self._timeout)
+            case "webhook" if "webhook" in self._native:
+                return self._webhook(name, target)
+        return None
+
+    def _webhook(self, name: str, target: Target) -> Channel | None:
+        config = target.config
+        if not isinstance(config, WebhookConfig) or not config.complete:
+            return None
+        url: Provider
+        if config.credential_ref:
+            url = self._secret(name, config.credential_ref)
+        else:
+            fixed = config.url
+
+            def url() -> str:
+                return fixed
+
+        signing = tuple(self._secret(name, ref) for ref in config.signing_refs)
+        return WebhookChannel(
+            self._door,
+            url,
+            secrets=lambda: [secret() for secret in signing],
+            timeout_s=self._timeout,
+        )
+
+    def _secret(self, name: str, ref: str) -> Provider:
+        def read() -> str:
+            resolved = self._routing().target(name)
+            if resolved is None:
+                raise LookupError("the channel is gone")
+            return resolved.secrets[ref]
+
+        return read

@@ -1,0 +1,1 @@
+"""Channels against receivers that do as they are told."""

@@ -1,0 +1,25 @@
+"""What the channel tests share: a door, certificates, a message."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from notifier.channels.http import HttpDoor
+from tests.channels.receiver import Certificates
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[HttpDoor]:
+    """Return an open door that knows no proxy."""
+    async with HttpDoor(environment={}) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
+    """Return the run's certificate authority."""
+    directory: Path = tmp_path_factory.mktemp("certificates")
+    return Certificates(directory)

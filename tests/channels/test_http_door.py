@@ -1,0 +1,557 @@
+"""The door: what each thing that a receiver can do comes to."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import socket
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from notifier.channels.egress import EgressGuard, EgressMode
+from notifier.channels.http import BODY_BYTES, HttpDoor, Target
+from notifier.delivery.outcome import Outcome
+from syncer.api.attempt import AttemptState, FailureClass
+from tests.channels.receiver import Certificates, Receiver, Step, closed_port, receiving
+
+TRANSIENT = FailureClass.TRANSIENT
+PERMANENT = FailureClass.PERMANENT
+UNCERTAIN = FailureClass.UNCERTAIN
+
+
+async def post(
+    door: HttpDoor, url: str, *, body: bytes = b"{}", timeout_s: float = 2.0
+) -> Outcome:
+    """One request through a door, as the Slack channel would make it."""
+    return await door.post(
+        Target(url), body, {"X-Test": "1"}, timeout_s=timeout_s, kind="slack"
+    )
+
+
+ANSWERS = {
+    "200 is a success": (Step(200), None, ""),
+    "202 is a success": (Step(202), None, ""),
+    "204 without a body is a success": (Step(raw=b"HTTP/1.1 204 No\r\n\r\n"), None, ""),
+    "200 with an error in its body is a success": (Step(200, b'{"ok":false}'), None, ""),
+    "500 may be tried again": (
+        Step(500, b"boom"), TRANSIENT, "slack webhook returned 500 (retryable): boom",
+    ),
+    "501 may be tried again": (Step(501), TRANSIENT, "slack webhook returned 501 (retryable): ok"),
+    "505 may be tried again": (Step(505), TRANSIENT, "slack webhook returned 505 (retryable): ok"),
+    "429 may be tried again": (Step(429), TRANSIENT, "slack webhook returned 429 (retryable): ok"),
+    "400 is permanent": (
+        Step(400, b"no"), PERMANENT,
+        "permanent failure: slack webhook returned 400 (permanent failure): no",
+    ),
+    "408 is permanent": (
+        Step(408), PERMANENT,
+        "permanent failure: slack webhook returned 408 (permanent failure): ok",
+    ),
+    "410 is permanent": (
+        Step(410), PERMANENT,
+        "permanent failure: slack webhook returned 410 (permanent failure): ok",
+    ),
+    "a redirect is permanent and names the code": (
+        Step(302, b"", (("Location", "http://169.254.169.254/latest"),)), PERMANENT,
+        "permanent failure: slack webhook returned 302 (permanent failure): ",
+    ),
+    "a redirect that keeps the method is permanent": (
+        Step(307, b"", (("Location", "/elsewhere"),)), PERMANENT,
+        "permanent failure: slack webhook returned 307 (permanent failure): ",
+    ),
+    "no HTTP at all is unknown": (
+        Step(raw=b"not-http"), UNCERTAIN, "slack webhook request failed: malformed answer",
+    ),
+    "a line that is no status line is unknown": (
+        Step(raw=b"HELLO 200\r\n\r\n"), UNCERTAIN,
+        "slack webhook request failed: malformed answer",
+    ),
+    "a head that is too long after a 200 is a success": (
+        Step(200, headers=(("X-Long", "x" * 70_000),)), None, "",
+    ),
+    "a code that does not exist is permanent": (
+        Step(raw=b"HTTP/1.1 999 Eh\r\nContent-Length: 0\r\n\r\n"), PERMANENT,
+        "permanent failure: slack webhook returned 999 (permanent failure): ",
+    ),
+    "an interim answer is not the answer": (
+        Step(raw=b"HTTP/1.1 103 Hints\r\n\r\nHTTP/1.1 500 No\r\nContent-Length: 1\r\n\r\nx"),
+        TRANSIENT, "slack webhook returned 500 (retryable): x",
+    ),
+    "an interim answer alone is unknown": (
+        Step(raw=b"HTTP/1.1 103 Hints\r\n\r\n"), UNCERTAIN,
+        "slack webhook request failed: connection closed without an answer (EOF)",
+    ),
+    "closing without an answer is unknown": (
+        Step(raw=b""), UNCERTAIN,
+        "slack webhook request failed: connection closed without an answer (EOF)",
+    ),
+    "a head that breaks off after a whole status line is a success": (
+        Step(raw=b"HTTP/1.1 200 OK\r\nContent-"), None, "",
+    ),
+    "a status line that breaks off is unknown": (
+        Step(raw=b"HTTP/1.1 200 O"), UNCERTAIN,
+        "slack webhook request failed: connection closed without an answer (EOF)",
+    ),
+    "broken chunks after a 200 are a success": (
+        Step(raw=b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nrest"), None, "",
+    ),
+    "a 200 whose body breaks off is a success": (
+        Step(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf", abort=True), None, "",
+    ),
+    "a 503 whose body breaks off may be tried again": (
+        Step(raw=b"HTTP/1.1 503 No\r\nContent-Length: 100\r\n\r\nhalf"), TRANSIENT,
+        "slack webhook returned 503 (retryable): half",
+    ),
+    "garbage behind a 200 changes nothing": (
+        Step(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok garbage \0\xff"), None, "",
+    ),
+    "a body in Latin-1 is shown as far as it can be": (
+        Step(500, b'{"error":"quota \xe9"}'), TRANSIENT,
+        'slack webhook returned 500 (retryable): {"error":"quota \ufffd"}',
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+async def test_answer(door: HttpDoor, case: str) -> None:
+    """An answer comes to one outcome, with the text that is an interface."""
+    step, failure, error = ANSWERS[case]
+    async with receiving(step) as receiver:
+        outcome = await post(door, receiver.url())
+        assert (outcome.failure, outcome.error) == (failure, error)
+        assert receiver.connections == 1
+        assert len(receiver.requests) == 1
+
+
+async def test_request_on_the_wire(door: HttpDoor) -> None:
+    """A request is one POST with our name on it and the body as given."""
+    async with receiving() as receiver:
+        await post(door, receiver.url("/hook?x=%2F"), body=b'{"a":"\xc3\xa9"}')
+    (request,) = receiver.requests
+    assert request.line == "POST /hook?x=%2F HTTP/1.1"
+    assert request.headers["user-agent"].startswith("notification-ledger")
+    assert request.headers["accept-encoding"] == "identity"
+    assert request.headers["x-test"] == "1"
+    assert "cookie" not in request.headers
+    assert request.body == b'{"a":"\xc3\xa9"}'
+
+
+async def test_no_cookies_are_kept(door: HttpDoor) -> None:
+    """A cookie of a receiver never comes back to it."""
+    async with receiving(Step(headers=(("Set-Cookie", "a=b"),))) as receiver:
+        await post(door, receiver.url(host="localhost"))
+        await post(door, receiver.url(host="localhost"))
+    assert "cookie" not in receiver.requests[1].headers
+
+
+async def test_each_request_has_its_own_connection(door: HttpDoor) -> None:
+    """A kept-alive connection is never used again, so none can die under a request."""
+    async with receiving() as receiver:
+        await post(door, receiver.url())
+        await post(door, receiver.url())
+        assert receiver.connections == 2
+
+
+RETRY_AFTER: dict[str, tuple[str, float | None]] = {
+    "seconds": ("7", 7.0),
+    "zero": ("0", 0.0),
+    "an absurd number is cut to an hour": ("1000000000", 3600.0),
+    "an endless number is cut, too": ("9" * 4000, 3600.0),
+    "a date": ("Thu, 01 Jan 1970 00:20:00 GMT", 200.0),
+    "a date long ago": ("Thu, 01 Jan 1970 00:00:00 GMT", 0.0),
+    "a date far away": ("Fri, 31 Dec 9999 23:59:59 GMT", 3600.0),
+    "a negative number": ("-5", None),
+    "a fraction": ("1.5", None),
+    "words": ("soon", None),
+    "digits of another script": ("\u0665", None),
+}
+
+
+@pytest.mark.parametrize("case", RETRY_AFTER)
+async def test_retry_after(case: str) -> None:
+    """The wait asked for is read from seconds or a date, bounded, and garbage is ignored."""
+    value, wanted = RETRY_AFTER[case]
+    step = Step(429, headers=(("Retry-After", value),))
+    async with (
+        receiving(step) as receiver,
+        HttpDoor(environment={}, clock=lambda: 1_000_000) as door,
+    ):
+        outcome = await post(door, receiver.url())
+    assert outcome.retry_after == wanted
+
+
+async def test_refused_connection_is_not_sent(door: HttpDoor) -> None:
+    """Nobody listening is a failure before any byte, whatever words the URL holds."""
+    outcome = await post(door, f"http://127.0.0.1:{closed_port()}/certificate-alerts/x509")
+    assert outcome.failure is TRANSIENT
+    assert outcome.error == "slack webhook request failed: connection refused (ECONNREFUSED)"
+
+
+async def test_unknown_host_is_not_sent(door: HttpDoor) -> None:
+    """A name that does not resolve is a failure before any byte."""
+    outcome = await post(door, "http://no-such-host.invalid/x", timeout_s=10)
+    assert outcome.failure is TRANSIENT
+    assert outcome.error.startswith("slack webhook request failed: ")
+    assert "no-such-host" not in outcome.error
+
+
+async def test_reset_after_the_request_is_unknown(door: HttpDoor) -> None:
+    """A connection reset once bytes were read leaves the result open."""
+    async with receiving(Step(reset_after=40)) as receiver:
+        outcome = await post(door, receiver.url())
+    assert outcome.state is AttemptState.UNKNOWN
+    assert outcome.error == (
+        "slack webhook request failed: connection reset by peer (ECONNRESET)"
+    )
+
+
+async def test_reset_in_the_middle_of_a_large_body_is_unknown(door: HttpDoor) -> None:
+    """A body of which only a part arrived leaves the result open."""
+    async with receiving(Step(reset_after=200_000)) as receiver:
+        outcome = await post(door, receiver.url(), body=b"x" * 8_000_000, timeout_s=5)
+    assert outcome.state is AttemptState.UNKNOWN
+
+
+async def test_hanging_receiver_is_unknown_at_the_deadline(door: HttpDoor) -> None:
+    """No answer within the deadline is unknown, and the deadline is kept to the tenth."""
+    async with receiving(Step(hang=True)) as receiver:
+        start = time.monotonic()
+        outcome = await post(door, receiver.url(), timeout_s=0.3)
+        took = time.monotonic() - start
+    assert outcome.state is AttemptState.UNKNOWN
+    assert outcome.error == "slack webhook request failed: timeout: no answer within 0.3 s"
+    assert 0.25 < took < 1.0
+
+
+async def test_unanswered_handshake_is_not_sent(door: HttpDoor) -> None:
+    """A deadline that passes before the request's head was written is a plain failure."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        outcome = await post(door, f"https://127.0.0.1:{port}/x", timeout_s=0.3)
+    assert outcome.failure is TRANSIENT
+    assert outcome.error == "slack webhook request failed: timeout: not connected within 0.3 s"
+
+
+async def test_dripping_head_is_cut(door: HttpDoor) -> None:
+    """The deadline counts for the whole exchange, not for each byte of it."""
+    async with receiving(Step(drip_s=0.05)) as receiver:
+        start = time.monotonic()
+        outcome = await post(door, receiver.url(), timeout_s=0.4)
+        took = time.monotonic() - start
+    assert outcome.state is AttemptState.UNKNOWN
+    assert took < 1.0
+
+
+@pytest.mark.parametrize(
+    ("code", "state"), [(200, AttemptState.SUCCESS), (503, AttemptState.FAILED)]
+)
+async def test_dripping_body_is_cut_and_the_status_counts(
+    door: HttpDoor, code: int, state: AttemptState
+) -> None:
+    """A status line that was read is an answer, even if the body never ends."""
+    step = Step(code, b"x" * 1000, drip_s=0.05, drip_from=60)
+    async with receiving(step) as receiver:
+        start = time.monotonic()
+        outcome = await post(door, receiver.url(), timeout_s=0.4)
+        took = time.monotonic() - start
+    assert outcome.state is state
+    assert outcome.code == code
+    assert took < 1.0
+
+
+async def test_slow_receivers_do_not_hold_up_others(door: HttpDoor) -> None:
+    """Fifty hanging requests leave the fifty-first untouched."""
+    async with receiving(Step(hang=True)) as slow, receiving() as fast:
+        hanging = [asyncio.create_task(post(door, slow.url(), timeout_s=5)) for _ in range(50)]
+        await asyncio.sleep(0.1)
+        start = time.monotonic()
+        outcome = await post(door, fast.url())
+        took = time.monotonic() - start
+        for task in hanging:
+            task.cancel()
+        await asyncio.gather(*hanging, return_exceptions=True)
+    assert outcome.state is AttemptState.SUCCESS
+    assert took < 1.0
+
+
+async def test_cancellation_passes(door: HttpDoor) -> None:
+    """A cancelled send ends with CancelledError, never with an outcome."""
+    async with receiving(Step(hang=True)) as receiver:
+        task = asyncio.create_task(post(door, receiver.url()))
+        await asyncio.sleep(0.1)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_large_answer_is_bounded(door: HttpDoor) -> None:
+    """Two megabytes of error text end as an excerpt of 1 KiB with a mark."""
+    async with receiving(Step(503, b"quota " * 400_000)) as receiver:
+        outcome = await post(door, receiver.url())
+    prefix = "slack webhook returned 503 (retryable): "
+    assert outcome.error.startswith(f"{prefix}quota quota")
+    assert outcome.error.endswith("…")
+    assert len(outcome.error.encode()) <= len(prefix) + 1024
+
+
+async def test_gzip_bomb_is_bounded(door: HttpDoor) -> None:
+    """A compressed body is undone only as far as a plain one would be read."""
+    bomb = gzip.compress(b"quota " * 20_000_000, compresslevel=1)
+    assert len(bomb) > BODY_BYTES
+    async with receiving(Step(503, bomb, (("Content-Encoding", "gzip"),))) as receiver:
+        start = time.monotonic()
+        outcome = await post(door, receiver.url())
+        took = time.monotonic() - start
+    assert "(retryable): quota quota" in outcome.error
+    assert len(outcome.error) < 1100
+    assert took < 1.0
+
+
+async def test_secrets_in_an_answer_are_removed(door: HttpDoor) -> None:
+    """A receiver that echoes the URL, a key of the body or a password puts none on record."""
+    echo = "at {url} path /services/T000/B000/canaryCanaryCanary key k-1234567890 password=hunter2"
+    async with receiving(Step(500, b"")) as receiver:
+        url = receiver.url("/services/T000/B000/canaryCanaryCanary?sig=siggySiggySiggyX")
+        receiver.script = (Step(500, f"{echo.format(url=url)} siggySiggySiggyX".encode()),)
+        outcome = await door.post(
+            Target(url, ("k-1234567890",)), b"{}", {}, timeout_s=2, kind="teams"
+        )
+    assert "[REDACTED]" in outcome.error
+    for canary in ("canaryCanary", "siggySiggy", "k-1234567890", "hunter2", str(receiver.port)):
+        assert canary not in outcome.error
+
+
+async def test_control_characters_of_an_answer_are_replaced(door: HttpDoor) -> None:
+    """NUL and escape sequences of a receiver reach no terminal."""
+    async with receiving(Step(500, b"a\0b\x1b[31mred")) as receiver:
+        outcome = await post(door, receiver.url())
+    assert outcome.error.endswith("a\ufffdb\ufffd[31mred")
+
+
+BAD_URLS = {
+    "no scheme": "example.com/secret-path",
+    "another scheme": "ftp://example.com/secret-path",
+    "a file": "file:///secret-path",
+    "no host": "http:///secret-path",
+    "a port that is no number": "http://example.com:secret-path/",
+    "a blank": "http://example.com/secret-path x",
+    "a line break": "http://example.com/secret-path\r\nX-Evil: 1",
+    "an open bracket": "http://[::1/secret-path",
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("case", BAD_URLS)
+async def test_unusable_url_is_permanent(door: HttpDoor, case: str) -> None:
+    """A URL that cannot be used is refused for good, without showing it."""
+    outcome = await post(door, BAD_URLS[case])
+    assert outcome.failure is PERMANENT
+    assert "slack webhook URL is not usable" in outcome.error
+    assert "secret-path" not in outcome.error
+
+
+TLS: dict[str, tuple[Callable[[Certificates], object], str]] = {
+    "self-signed": (
+        lambda c: c.context("self", self_signed=True), "self-signed certificate",
+    ),
+    "expired": (lambda c: c.context("old", expired=True), "certificate has expired"),
+    "wrong address": (
+        lambda c: c.context("other", san="DNS:another-host.example"), "IP address mismatch",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TLS)
+async def test_bad_certificate_is_permanent(certificates: Certificates, case: str) -> None:
+    """A certificate that does not verify is refused for good, and no byte of a request leaves."""
+    make, why = TLS[case]
+    context = make(certificates)
+    async with (
+        receiving(tls=context) as receiver,  # type: ignore[arg-type]
+        HttpDoor(environment={}, ca_file=str(certificates.ca)) as door,
+    ):
+        outcome = await post(door, receiver.url())
+        assert receiver.requests == []
+    assert outcome.failure is PERMANENT
+    assert outcome.error == (
+        "permanent failure: TLS certificate validation failed"
+        f" (permanent failure - BR-NOT-058): {why}"
+    )
+
+
+async def test_wrong_host_name_is_permanent_and_not_named(certificates: Certificates) -> None:
+    """A certificate for another name is refused, and the name dialled stays out of the text."""
+    context = certificates.context("name", san="DNS:another-host.example")
+    async with (
+        receiving(tls=context) as receiver,
+        HttpDoor(environment={}, ca_file=str(certificates.ca)) as door,
+    ):
+        outcome = await post(door, receiver.url(host="localhost"))
+    assert outcome.error.endswith("BR-NOT-058): host name mismatch")
+
+
+async def test_trusted_certificate_is_accepted(certificates: Certificates) -> None:
+    """A certificate of the bundle's authority is accepted."""
+    context = certificates.context("good")
+    async with (
+        receiving(tls=context) as receiver,
+        HttpDoor(environment={}, ca_file=str(certificates.ca)) as door,
+    ):
+        outcome = await post(door, receiver.url())
+    assert outcome.state is AttemptState.SUCCESS
+
+
+async def test_bundle_is_needed(certificates: Certificates, door: HttpDoor) -> None:
+    """Without the bundle the same certificate is of an unknown authority."""
+    async with receiving(tls=certificates.context("good2")) as receiver:
+        outcome = await post(door, receiver.url())
+    assert outcome.failure is PERMANENT
+    assert "TLS certificate validation failed" in outcome.error
+
+
+async def test_certificate_file_of_the_environment_is_trusted(
+    certificates: Certificates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`SSL_CERT_FILE` names authorities as for any other program."""
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
+    async with (
+        receiving(tls=certificates.context("good3")) as receiver,
+        HttpDoor(environment={}) as door,
+    ):
+        outcome = await post(door, receiver.url())
+    assert outcome.state is AttemptState.SUCCESS
+
+
+async def test_plain_text_where_tls_is_expected_is_not_sent(door: HttpDoor) -> None:
+    """A receiver that speaks no TLS is a failure before any byte of the request, not for good."""
+    async with receiving(Step(raw=b"HTTP/1.1 400 Bad\r\n\r\n")) as receiver:
+        url = receiver.url().replace("http://", "https://")
+        outcome = await post(door, url, timeout_s=1)
+        assert receiver.requests == []
+    assert outcome.failure is TRANSIENT
+
+
+def test_missing_bundle_stops_the_start(tmp_path: Path) -> None:
+    """A bundle that cannot be read is an error at the start, not at the first send."""
+    with pytest.raises(OSError, match="No such file"):
+        HttpDoor(ca_file=str(tmp_path / "none.pem"))
+
+
+DENIED = {
+    "metadata": "http://169.254.169.254/latest/meta-data",
+    "metadata, mapped into IPv6": "http://[::ffff:169.254.169.254]/latest",
+    "metadata through NAT64": "http://[64:ff9b::a9fe:a9fe]/latest",
+    "link-local": "http://[fe80::1]/latest",
+    "unspecified": "http://0.0.0.0/latest",
+}
+
+
+@pytest.mark.parametrize("case", DENIED)
+async def test_denied_literal(door: HttpDoor, case: str) -> None:
+    """An address that nobody may reach is refused for good before anything is dialled."""
+    outcome = await post(door, DENIED[case])
+    assert outcome.failure is PERMANENT
+    assert outcome.error.startswith("permanent failure: egress denied: ")
+    assert "latest" not in outcome.error
+
+
+async def test_strict_mode_denies_loopback() -> None:
+    """In strict mode a literal and a name of the loopback address are refused alike."""
+    guard = EgressGuard(EgressMode.STRICT)
+    async with receiving() as receiver, HttpDoor(guard=guard, environment={}) as door:
+        for host in ("127.0.0.1", "localhost", "0x7f000001", "2130706433"):
+            outcome = await post(door, receiver.url(host=host))
+            assert outcome.state is AttemptState.FAILED, host
+        named = await post(door, receiver.url(host="localhost"))
+        assert named.error == "permanent failure: egress denied: private address"
+        assert receiver.connections == 0
+
+
+@pytest.mark.parametrize("allowed", ["127.0.0.0/8", "localhost", "LOCALHOST."])
+async def test_strict_mode_lets_listed_targets_through(allowed: str) -> None:
+    """A listed network or name is let through."""
+    listed = [allowed] if "/" not in allowed else [allowed, "::1"]
+    guard = EgressGuard(EgressMode.STRICT, listed)
+    async with receiving() as receiver, HttpDoor(guard=guard, environment={}) as door:
+        outcome = await post(door, receiver.url(host="localhost"))
+    assert outcome.state is AttemptState.SUCCESS
+
+
+async def test_error_in_the_guard_denies() -> None:
+    """A guard that breaks lets nothing through."""
+
+    class Broken(EgressGuard):
+        def _reason(self, address: str, host: str, *, proxy: bool) -> str:
+            raise RuntimeError(address, host, proxy)
+
+    async with receiving() as receiver, HttpDoor(guard=Broken(), environment={}) as door:
+        for host in ("127.0.0.1", "localhost"):
+            outcome = await post(door, receiver.url(host=host))
+            assert outcome.error == (
+                "permanent failure: egress denied: the address could not be judged"
+            )
+        assert receiver.connections == 0
+
+
+async def test_socket_is_guarded_whatever_path_an_address_came_by() -> None:
+    """An address that the resolver's check did not see is refused at the socket."""
+
+    class OnlyAtTheSocket(EgressGuard):
+        def _reason(self, address: str, host: str, *, proxy: bool) -> str:
+            return "refused at the socket" if proxy else ""
+
+    guard = OnlyAtTheSocket()
+    async with receiving() as receiver, HttpDoor(guard=guard, environment={}) as door:
+        outcome = await post(door, receiver.url())
+        assert receiver.connections == 0
+    assert outcome.error == "permanent failure: egress denied: refused at the socket"
+
+
+async def _proxied(url: str, environment: dict[str, str], proxy: Receiver) -> Outcome:
+    environment = {k: v.format(port=proxy.port) for k, v in environment.items()}
+    async with HttpDoor(environment=environment) as door:
+        return await post(door, url)
+
+
+async def test_proxy_of_the_environment_is_used() -> None:
+    """A plain request to a named host goes to the proxy with the whole URL in its line."""
+    async with receiving() as proxy:
+        environment = {"HTTP_PROXY": "http://127.0.0.1:{port}"}
+        outcome = await _proxied("http://receiver.invalid/x", environment, proxy)
+    assert outcome.state is AttemptState.SUCCESS
+    assert proxy.requests[0].line == "POST http://receiver.invalid/x HTTP/1.1"
+
+
+async def test_proxy_that_refuses_the_tunnel_means_not_sent() -> None:
+    """A proxy that refuses the tunnel has kept the request from leaving."""
+    async with receiving(Step(403)) as proxy:
+        environment = {"https_proxy": "http://127.0.0.1:{port}"}
+        outcome = await _proxied("https://receiver.invalid/secret-path", environment, proxy)
+    assert outcome.failure is TRANSIENT
+    assert outcome.error == "slack webhook request failed: the proxy refused with 403"
+    assert proxy.requests[0].line == "CONNECT receiver.invalid:443 HTTP/1.1"
+
+
+async def test_netrc_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Credentials that lie about on the machine are not sent along."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login someone password canary\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with receiving() as receiver, HttpDoor() as door:
+        await post(door, receiver.url())
+    assert "authorization" not in receiver.requests[0].headers
+
+
+async def test_closed_door_says_so() -> None:
+    """A door that is not open is a mistake of the program and is raised."""
+    with pytest.raises(RuntimeError, match="not open"):
+        await post(HttpDoor(), "http://127.0.0.1:1/")
+
+
+def test_target_shows_nothing() -> None:
+    """The repr of a target holds neither URL nor secrets."""
+    assert repr(Target("https://example.com/canary", ("canary",))) == "Target()"
