@@ -1,0 +1,247 @@
+"""Reading and writing the status of NotificationRequests."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+
+from syncer.api.errors import (
+    Ambiguous,
+    Conflict,
+    ContractError,
+    Gone,
+    KindMissing,
+    Rejected,
+    Unavailable,
+)
+from syncer.api.resource import NotificationRequest
+from syncer.cluster.client import KubeClient
+from syncer.cluster.status import StatusStore, Unreadable, list_path, version_key
+from tests.integration.scripted import ScriptedServer, status, write_kubeconfig
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.servers.controlplane import ControlPlane
+
+
+def manifest(name: str, namespace: str = "ns", **metadata: Any) -> dict[str, Any]:
+    """Return a NotificationRequest as its creator writes it."""
+    return {
+        "apiVersion": "kubernaut.ai/v1alpha1",
+        "kind": "NotificationRequest",
+        "metadata": {"name": name, "namespace": namespace, **metadata},
+        "spec": {"type": "Simple", "priority": "Medium", "subject": "s", "body": "b"},
+    }
+
+
+async def connect(kubeconfig: str | Path) -> KubeClient:
+    """Return a client for a kubeconfig."""
+    return await KubeClient.connect(str(kubeconfig), user_agent="ledger-test/1")
+
+
+async def test_status_is_written_against_a_version(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """A patch with the version that was read succeeds, and with an older one conflicts."""
+    async with await connect(control_plane.kubeconfig) as client:
+        store = StatusStore(client)
+        await client.request(
+            "POST", list_path(namespace), body=manifest("a", namespace), timeout=5
+        )
+        first = await store.get(namespace, "a")
+        assert (first.status.phase, first.name, first.namespace) == ("", "a", namespace)
+        version = first.resource_version
+        second = await store.patch(
+            namespace, "a", {"phase": "Pending", "message": "m"}, resource_version=version
+        )
+        assert (second.status.phase, second.uid) == ("Pending", first.uid)
+        assert version_key(second.resource_version) > version_key(version)
+        with pytest.raises(Conflict, match="409"):
+            await store.patch(namespace, "a", {"phase": "Sending"}, resource_version=version)
+        third = await store.patch(
+            namespace, "a", {"message": None}, resource_version=second.resource_version
+        )
+        assert (third.status.phase, third.status.message) == ("Pending", "")
+        assert (await store.get(namespace, "a")).resource_version == third.resource_version
+
+
+async def test_refusals_keep_their_kinds(control_plane: ControlPlane, namespace: str) -> None:
+    """An invalid status, an absent object and a re-created one are told apart."""
+    async with await connect(control_plane.kubeconfig) as client:
+        store = StatusStore(client)
+        with pytest.raises(Gone):
+            await store.get(namespace, "a")
+        with pytest.raises(Gone):
+            await store.patch(namespace, "a", {"phase": "Sent"}, resource_version="1")
+        body = manifest("a", namespace)
+        await client.request("POST", list_path(namespace), body=body, timeout=5)
+        old = await store.get(namespace, "a")
+        with pytest.raises(Rejected) as caught:
+            await store.patch(
+                namespace, "a", {"phase": "Odd"}, resource_version=old.resource_version
+            )
+        assert caught.value.reason == "Invalid"
+        await control_plane.request("DELETE", f"{list_path(namespace)}/a")
+        await client.request("POST", list_path(namespace), body=body, timeout=5)
+        with pytest.raises(Conflict):
+            await store.patch(
+                namespace, "a", {"phase": "Sent"}, resource_version=old.resource_version
+            )
+        assert (await store.get(namespace, "a")).status.phase == ""
+
+
+async def test_write_without_a_version_is_not_sent(tmp_path: Path) -> None:
+    """An empty resourceVersion, which would make the write unconditional, is a mistake."""
+    async with await connect(write_kubeconfig(tmp_path / "k", "http://127.0.0.1:1")) as client:
+        with pytest.raises(ValueError, match="needs a resourceVersion"):
+            await StatusStore(client).patch("ns", "a", {}, resource_version="")
+
+
+async def test_list_comes_in_pages(control_plane: ControlPlane, namespace: str) -> None:
+    """Pages follow each other by their token and share one resourceVersion."""
+    async with await connect(control_plane.kubeconfig) as client:
+        store = StatusStore(client)
+        for n in range(5):
+            body = manifest(f"n{n}", namespace)
+            await client.request("POST", list_path(namespace), body=body, timeout=5)
+        names, versions, token, pages = [], set(), "", 0
+        while True:
+            page = await store.list_page(namespace, limit=2, continue_token=token)
+            names += [o.name for o in page.objects if isinstance(o, NotificationRequest)]
+            versions.add(page.resource_version)
+            pages += 1
+            token = page.continue_token
+            if not token:
+                break
+        assert (names, pages, len(versions)) == ([f"n{n}" for n in range(5)], 3, 1)
+        everywhere = await store.list_page()
+        found = {o.namespace for o in everywhere.objects if isinstance(o, NotificationRequest)}
+        assert namespace in found
+
+
+async def test_reads_never_ask_for_a_cached_state(tmp_path: Path) -> None:
+    """Neither a get nor a list names a resourceVersion, so both are quorum reads."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/a"):
+            return web.json_response(manifest("a", uid="u", resourceVersion="1"))
+        return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+
+    async with (
+        ScriptedServer(handle) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        store = StatusStore(client)
+        await store.get("ns", "a")
+        await store.list_page("ns")
+        await store.list_page()
+        assert len(server.seen) == 3
+        assert not [line for line in server.seen if "resourceVersion" in line]
+
+
+async def test_patch_is_a_merge_patch_with_version_and_manager(tmp_path: Path) -> None:
+    """The request holds the version, the status and nothing else, under a stable manager."""
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        return web.json_response(manifest("a", uid="u", resourceVersion="8"))
+
+    async with (
+        ScriptedServer(handle) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        await StatusStore(client).patch("ns", "a", {"phase": "Sent"}, resource_version="7")
+        path = f"{list_path('ns')}/a/status"
+        assert server.seen == [f"PATCH {path}?fieldManager=notification-controller"]
+        assert server.headers[0]["Content-Type"] == "application/merge-patch+json"
+        assert json.loads(server.bodies[0]) == {
+            "metadata": {"resourceVersion": "7"},
+            "status": {"phase": "Sent"},
+        }
+
+
+async def test_lost_answer_to_a_patch_is_ambiguous(tmp_path: Path) -> None:
+    """A status write whose answer is lost is neither repeated nor called a failure."""
+
+    async def abort(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with (
+        ScriptedServer(abort) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        with pytest.raises(Ambiguous):
+            await StatusStore(client).patch("ns", "a", {}, resource_version="7")
+        assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize("exists", [True, False], ids=["object is there", "object is gone"])
+async def test_missing_status_subresource_is_not_a_missing_object(
+    tmp_path: Path, exists: bool
+) -> None:
+    """The same 404 to a status write means `Gone` only if the object cannot be read either."""
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.method == "GET" and exists:
+            return web.json_response(manifest("a", uid="u", resourceVersion="1"))
+        return status(404, "NotFound", "not found", name="a")
+
+    async with (
+        ScriptedServer(handle) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        match, kind = ("subresource", KindMissing) if exists else ("404", Gone)
+        with pytest.raises(kind, match=match):
+            await StatusStore(client).patch("ns", "a", {}, resource_version="1")
+
+
+async def test_object_that_does_not_parse_is_named_but_not_quoted(tmp_path: Path) -> None:
+    """An unreadable object stays in the list with its identity, and its content out of texts."""
+    odd = manifest("odd", uid="u2", resourceVersion="3")
+    odd["spec"]["retentionDays"] = "secret-text"
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.path.endswith("/odd"):
+            return web.json_response(odd)
+        items = [manifest("a", uid="u1", resourceVersion="2"), odd, {"metadata": {}}, "x"]
+        return web.json_response({"metadata": {"resourceVersion": "9"}, "items": items})
+
+    async with (
+        ScriptedServer(handle) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        store = StatusStore(client)
+        page = await store.list_page("ns")
+        first, second = page.objects
+        assert isinstance(first, NotificationRequest)
+        assert isinstance(second, Unreadable)
+        assert (second.meta.uid, second.problem, page.anonymous) == ("u2", "ValueError", 2)
+        with pytest.raises(ContractError, match="ValueError") as caught:
+            await store.get("ns", "odd")
+        assert "secret-text" not in str(caught.value)
+
+
+async def test_answer_that_is_no_list_is_unavailable(tmp_path: Path) -> None:
+    """A 200 that is no list is never taken for an empty one."""
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"kind": "Hello"})
+
+    async with (
+        ScriptedServer(handle) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        with pytest.raises(Unavailable, match="not a list"):
+            await StatusStore(client).list_page("ns")
+
+
+def test_versions_are_compared_as_numbers() -> None:
+    """A longer version is newer, whatever its first digit."""
+    assert version_key("10") > version_key("9")
+    assert version_key("101") > version_key("100")
+    assert version_key("") < version_key("1")
