@@ -69,7 +69,7 @@ def missing_fields(served: Json) -> list[str]:
 
 
 def missing_rules(served: Json) -> list[str]:
-    """List the messages of our guard rails that the served definition lacks, in the order of the file."""
+    """List our guard rails that the served definition lacks, by message, in the file's order."""
     present = {
         _one_line(rule.get("rule", ""))
         for place in _guarded(_schema(served))

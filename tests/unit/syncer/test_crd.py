@@ -93,7 +93,9 @@ def validate(value: Any, node: Json, path: str = "") -> Iterator[str]:
     if isinstance(value, str) and len(value) > node.get("maxLength", 10**9):
         yield f"{path}: too long"
     if isinstance(value, dict):
-        yield from (f"{path}.{name}: absent" for name in node.get("required", []) if name not in value)
+        for name in node.get("required", []):
+            if name not in value:
+                yield f"{path}.{name}: absent"
         for name, member in value.items():
             if name in node["properties"]:
                 yield from validate(member, node["properties"][name], f"{path}.{name}")

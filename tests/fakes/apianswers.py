@@ -1,0 +1,387 @@
+"""
+The words of an API server: resource types, requests, and the answers they may get.
+
+The texts are those of kube-apiserver 1.37 as they were seen, because clients are tempted to read
+them. Everything is a pure function of its arguments.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from syncer.api.resource import Json
+from tests.fakes.apischema import FieldError
+
+_MICRO_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)")
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A resource type: where it is served, and what makes it special."""
+
+    group: str
+    version: str
+    plural: str
+    kind: str
+    namespaced: bool = True
+    schema: Json | None = None
+    selectable: tuple[str, ...] = ()
+
+    @property
+    def custom(self) -> bool:
+        """Whether a definition made it; these have a status subresource and a generation."""
+        return self.schema is not None
+
+    @property
+    def resource(self) -> str:
+        """The type as messages about objects name it."""
+        return f"{self.plural}.{self.group}" if self.group else self.plural
+
+    @property
+    def qualified(self) -> str:
+        """The type as messages about validity name it."""
+        return f"{self.kind}.{self.group}" if self.group else self.kind
+
+    @property
+    def api_version(self) -> str:
+        """`group/version`, or the version alone for the core group."""
+        return f"{self.group}/{self.version}" if self.group else self.version
+
+
+NAMESPACES: Final = Kind("", "v1", "namespaces", "Namespace", namespaced=False)
+EVENTS: Final = Kind("", "v1", "events", "Event")
+LEASES: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease")
+DEFINITIONS: Final = Kind(
+    "apiextensions.k8s.io",
+    "v1",
+    "customresourcedefinitions",
+    "CustomResourceDefinition",
+    namespaced=False,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One request; `query` holds the last value of each parameter."""
+
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    content_type: str = "application/json"
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """One answer: JSON if the body is a dictionary, else plain text."""
+
+    code: int
+    body: Json | str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What a path names: a collection if `name` is empty."""
+
+    kind: Kind
+    namespace: str
+    name: str
+    subresource: str
+
+
+class Refusal(Exception):  # noqa: N818  # an answer, not a defect
+    """Carries an answer out of the depth."""
+
+    def __init__(self, response: Response) -> None:
+        """Keep the answer."""
+        super().__init__(response.code)
+        self.response = response
+
+
+BUILT_IN: Final = (NAMESPACES, EVENTS, LEASES, DEFINITIONS)
+
+
+def merge(value: Any, patch: Any) -> Any:
+    """Apply a JSON merge patch (RFC 7396) and return the result; nothing is changed in place."""
+    if not isinstance(patch, dict):
+        return patch
+    out = dict(value) if isinstance(value, dict) else {}
+    for key, wanted in patch.items():
+        if wanted is None:
+            out.pop(key, None)
+        else:
+            out[key] = merge(out.get(key), wanted)
+    return out
+
+
+def failure(code: int, reason: str, message: str, details: Json | None = None) -> Response:
+    """Build an answer that carries a Status object."""
+    body: Json = {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+    }
+    if reason:
+        body["reason"] = reason
+    if details:
+        body["details"] = details
+    body["code"] = code
+    return Response(code, body)
+
+
+def expired(revision: int, oldest: int) -> Json:
+    """Build the event that ends a watch which asks for forgotten history."""
+    text = f"too old resource version: {revision} ({oldest})"
+    return {"type": "ERROR", "object": failure(410, "Expired", text).body}
+
+
+def not_served() -> Response:
+    """Build the answer for a path that nobody serves: plain text, no Status."""
+    return Response(404, "404 page not found\n")
+
+
+def unsupported(what: str) -> Response:
+    """Build the answer for what only a real server can do."""
+    return failure(501, "NotImplemented", f"the stand-in does not support {what}")
+
+
+def about(kind: Kind, name: str) -> Json:
+    """Build the details of a Status about one object."""
+    group = {"group": kind.group} if kind.group else {}
+    return {"name": name, **group, "kind": kind.plural}
+
+
+def not_found(kind: Kind, name: str) -> Response:
+    """Build the answer for an absent object of a type that is served."""
+    return failure(404, "NotFound", f'{kind.resource} "{name}" not found', about(kind, name))
+
+
+def conflict(resource: str, word: str, group: str, name: str, text: str) -> Response:
+    """Build the answer for a write that was based on another state."""
+    message = f'Operation cannot be fulfilled on {resource} "{name}": {text}'
+    return failure(409, "Conflict", message, {"name": name, "group": group, "kind": word})
+
+
+def stale_delete(
+    kind: Kind, name: str, what: str, given: str, actual: str, how: str
+) -> Response:
+    """Build the answer for a deletion whose precondition does not hold."""
+    text = (
+        f"the {what} in the precondition ({given}) does not match the {what} in record "
+        f"({actual}). The object might have been {how}"
+    )
+    return conflict(kind.qualified, kind.kind, kind.group, name, text)
+
+
+def terminating(kind: Kind, name: str, namespace: str) -> Response:
+    """Build the answer for a creation in a namespace that is being deleted."""
+    text = f"unable to create new content in namespace {namespace} because it is being terminated"
+    details = about(kind, name)
+    details["causes"] = [
+        {
+            "reason": "NamespaceTerminating",
+            "message": f"namespace {namespace} is being terminated",
+            "field": "metadata.namespace",
+        }
+    ]
+    return failure(
+        403, "Forbidden", f'{kind.resource} "{name}" is forbidden: {text}', details
+    )
+
+
+def invalid(
+    kind: Kind, name: str, errors: Sequence[FieldError], *, word: str = ""
+) -> Response:
+    """Build the answer for an object that is refused; `word` replaces the kind where it must."""
+    listed = [f"{e.field}: {e.message}" for e in errors]
+    text = listed[0] if len(listed) == 1 else f"[{', '.join(listed)}]"
+    details: Json = {"name": name} if name else {}
+    if kind.group:
+        details["group"] = kind.group
+    details["kind"] = word or kind.kind
+    details["causes"] = [
+        {"reason": e.reason, "message": e.message, "field": e.field} for e in errors
+    ]
+    subject = kind.resource if word else kind.qualified
+    return failure(422, "Invalid", f'{subject} "{name}" is invalid: {text}', details)
+
+
+def bad_option(name: str, text: str) -> Response:
+    """Build the answer for a parameter that may not be given."""
+    options = Kind("meta.k8s.io", "v1", "", "ListOptions")
+    return invalid(options, "", [FieldError(name, "FieldValueForbidden", text)])
+
+
+def too_large(wanted: int, current: int) -> Response:
+    """Build the answer for a list at a revision that is not there yet."""
+    cause = {"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}
+    text = f"Timeout: Too large resource version: {wanted}, current: {current}"
+    answer = failure(504, "Timeout", text, {"causes": [cause], "retryAfterSeconds": 1})
+    return replace(answer, headers={"Retry-After": "1"})
+
+
+def unreadable(text: str, prefix: str = "") -> str:
+    """Say that a resourceVersion is not a number."""
+    return f'{prefix}strconv.ParseUint: parsing "{text}": invalid syntax'
+
+
+def is_strict(query: Mapping[str, str]) -> bool:
+    """Tell whether unknown members are to be refused instead of dropped."""
+    return query.get("fieldValidation") == "Strict"
+
+
+def place_of(stored: Json) -> tuple[str, str]:
+    """Return what identifies an object within its type: namespace and name."""
+    meta = stored["metadata"]
+    return meta.get("namespace", ""), meta["name"]
+
+
+def content_of(stored: Json) -> Json:
+    """Return what a generation counts: everything but metadata and status."""
+    return {k: v for k, v in stored.items() if k not in {"metadata", "status"}}
+
+
+def read_object(kind: Kind, body: bytes) -> Json:
+    """Parse the object in a body and check that it is of this type."""
+    try:
+        wanted = json.loads(body)
+    except ValueError:
+        text = (
+            f"the object provided is unrecognized (must be of type {kind.kind}): couldn't get "
+            "version/kind; json parse error"
+        )
+        raise Refusal(failure(400, "BadRequest", text)) from None
+    if not isinstance(wanted, dict):
+        raise Refusal(failure(400, "BadRequest", "the object provided is unrecognized"))
+    version = wanted.get("apiVersion") or kind.api_version
+    if version != kind.api_version:
+        text = (
+            f"the API version in the data ({version}) does not match the expected API version "
+            f"({kind.api_version})"
+        )
+        raise Refusal(failure(400, "BadRequest", text))
+    if wanted.get("kind") not in {None, "", kind.kind}:
+        other = replace(kind, kind=wanted["kind"])
+        text = f'Invalid value: "{wanted["kind"]}": must be {kind.kind}'
+        name = (wanted.get("metadata") or {}).get("name") or ""
+        raise Refusal(invalid(other, name, [FieldError("kind", "FieldValueInvalid", text)]))
+    return wanted
+
+
+def check_place(target: Target, wanted: Json) -> None:
+    """Refuse an object whose name or namespace is not the one in the path."""
+    meta = wanted.get("metadata") or {}
+    if target.name and meta.get("name") != target.name:
+        text = (
+            f"the name of the object ({meta.get('name', '')}) does not match the name on the URL "
+            f"({target.name})"
+        )
+        raise Refusal(failure(400, "BadRequest", text))
+    if meta.get("namespace") not in {None, "", target.namespace}:
+        text = (
+            "the namespace of the provided object does not match the namespace sent on the request"
+        )
+        raise Refusal(failure(400, "BadRequest", text))
+
+
+def check_lease(made: Json, *, patched: bool) -> None:
+    """Refuse a Lease as a real server does: times need exactly six decimals."""
+    spec = made.get("spec") or {}
+    for member in ("acquireTime", "renewTime"):
+        when = spec.get(member)
+        if when is not None and not _MICRO_TIME.fullmatch(str(when)):
+            text = f'parsing time "{when}" as "2006-01-02T15:04:05.000000Z07:00": cannot parse'
+            if patched:
+                # A real server puts the whole object into this message.
+                raise Refusal(failure(422, "Invalid", f' "" is invalid: patch: {text}'))
+            whole = f'Lease in version "v1" cannot be handled as a Lease: {text}'
+            raise Refusal(failure(400, "BadRequest", whole))
+    duration = spec.get("leaseDurationSeconds")
+    if duration is not None and duration <= 0:
+        text = f"Invalid value: {duration}: must be greater than 0"
+        cause = FieldError("spec.leaseDurationSeconds", "FieldValueInvalid", text)
+        raise Refusal(invalid(LEASES, made["metadata"]["name"], [cause]))
+
+
+def check_event(made: Json) -> None:
+    """Refuse an Event about an object of another namespace."""
+    about = (made.get("involvedObject") or {}).get("namespace") or ""
+    if about != made["metadata"]["namespace"]:
+        text = f'Invalid value: "{about}": does not match event.namespace'
+        cause = FieldError("involvedObject.namespace", "FieldValueInvalid", text)
+        raise Refusal(invalid(EVENTS, made["metadata"]["name"], [cause]))
+
+
+def read_selector(kind: Kind, query: Mapping[str, str]) -> dict[str, str]:
+    """Read a field selector: equalities only, joined by commas."""
+    if query.get("labelSelector"):
+        raise Refusal(unsupported("label selectors"))
+    selector = {}
+    for term in filter(None, query.get("fieldSelector", "").split(",")):
+        if "!=" in term:
+            raise Refusal(unsupported("field selectors with !="))
+        path, _, value = term.replace("==", "=").partition("=")
+        if path not in {"metadata.name", "metadata.namespace", *kind.selectable}:
+            raise Refusal(failure(400, "BadRequest", f"field label not supported: {path}"))
+        selector[path] = value
+    return selector
+
+
+def matches(stored: Json, target: Target, selector: Mapping[str, str]) -> bool:
+    """Tell whether an object belongs to a collection and fits a selector."""
+    if target.namespace and stored["metadata"].get("namespace") != target.namespace:
+        return False
+    for path, value in selector.items():
+        found: Any = stored
+        for step in path.split("."):
+            found = found.get(step, "") if isinstance(found, dict) else ""
+        if found != value:
+            return False
+    return True
+
+
+def select(
+    objects: Mapping[tuple[str, str], Json], target: Target, selector: Mapping[str, str]
+) -> Iterator[Json]:
+    """Yield the objects of a collection that fit a selector, by namespace and name."""
+    for place in sorted(objects):
+        if matches(objects[place], target, selector):
+            yield objects[place]
+
+
+def listing(kind: Kind, rows: Sequence[Json], meta: Json, revision: int) -> Json:
+    """Build a list."""
+    # Objects of custom types keep their type in a list; those of built-in types do not.
+    typed = ("apiVersion", "kind")
+    items = rows if kind.custom else [{k: o[k] for k in o if k not in typed} for o in rows]
+    return {
+        "kind": f"{kind.kind}List",
+        "apiVersion": kind.api_version,
+        "metadata": {**meta, "resourceVersion": str(revision)},
+        "items": list(items),
+    }
+
+
+def write_token(revision: int, place: tuple[str, str]) -> str:
+    """Make a token that says where a list is to be continued."""
+    text = json.dumps({"rv": revision, "start": place})
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def read_token(token: str) -> tuple[int, tuple[str, str]]:
+    """Read such a token."""
+    try:
+        raw = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        namespace, name = raw["start"]
+        return int(raw["rv"]), (namespace, name)
+    except (ValueError, KeyError, TypeError):
+        text = "invalid continue token: continue key is not valid"
+        raise Refusal(failure(400, "BadRequest", text)) from None

@@ -1,0 +1,748 @@
+"""
+An API server without a network: state, rules and history; requests in, answers out.
+
+It holds what this project uses (NotificationRequests, Leases, Events, Namespaces, definitions of
+custom resources) and answers as kube-apiserver 1.37 was seen to answer, texts included; one test
+asks both the same questions. What is not supported is answered 501, so that no test passes by
+accident. There is no clock, no randomness and no waiting in it but what is passed in, so the same
+class serves over HTTP and inside a simulation.
+
+Objects that were stored never change; a write stores a new one. Callers get the stored ones and
+must not change them either.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import uuid
+from bisect import bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Final
+
+from syncer.api.resource import Json
+from syncer.cluster.crd import load_crd
+from tests.fakes.apianswers import (
+    BUILT_IN,
+    DEFINITIONS,
+    EVENTS,
+    LEASES,
+    NAMESPACES,
+    Kind,
+    Refusal,
+    Request,
+    Response,
+    Target,
+    about,
+    bad_option,
+    check_event,
+    check_lease,
+    check_place,
+    conflict,
+    content_of,
+    expired,
+    failure,
+    invalid,
+    is_strict,
+    listing,
+    matches,
+    merge,
+    not_found,
+    not_served,
+    place_of,
+    read_object,
+    read_selector,
+    read_token,
+    select,
+    stale_delete,
+    terminating,
+    too_large,
+    unreadable,
+    unsupported,
+    write_token,
+)
+from tests.fakes.apischema import FieldError, check_known, conform, violations
+
+MERGE_PATCH: Final = "application/merge-patch+json"
+#: Largest request body, and largest stored object, in bytes.
+BODY_LIMIT: Final = 3 * 1024 * 1024
+OBJECT_LIMIT: Final = 1536 * 1024
+
+_NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One write: the object after it (for a deletion: its last state), and before it."""
+
+    revision: int
+    type: str
+    object: Json
+    previous: Json | None
+
+
+class ApiState:
+    """
+    The whole server but its sockets.
+
+    Attributes:
+        revision: The one counter behind every resourceVersion.
+        requests: How many requests came to (verb, resource, subresource, code); code 0 for a
+            request that got no answer.
+        status_writes: Writes to the status subresource that changed something, by uid.
+        status_history: Every status an object had, by uid, in order; deletions do not end it.
+        listeners: Called after every write.
+    """
+
+    def __init__(  # noqa: D107
+        self,
+        *,
+        now: Callable[[], float] = time.time,
+        uid: Callable[[], str] = lambda: str(uuid.uuid4()),
+        crd: Json | None = None,
+        install: bool = True,
+        namespaces: Sequence[str] = ("default",),
+        first_revision: int = 990,
+        history: int = 10_000,
+    ) -> None:
+        # The first revision makes resourceVersions grow in length early: a comparison of texts
+        # that is wrong must fail in tests.
+        self.revision = first_revision
+        self.requests: Counter[tuple[str, str, str, int]] = Counter()
+        self.status_writes: Counter[str] = Counter()
+        self.status_history: dict[str, list[Json]] = defaultdict(list)
+        self.listeners: list[Callable[[], None]] = []
+        self._now = now
+        self._uid = uid
+        self._history = history
+        self._kinds = {(k.group, k.version, k.plural): k for k in BUILT_IN}
+        self._objects: dict[str, dict[tuple[str, str], Json]] = defaultdict(dict)
+        self._changes: dict[str, list[Change]] = defaultdict(list)
+        self._oldest: dict[str, int] = defaultdict(lambda: first_revision)
+        for name in namespaces:
+            self._create(NAMESPACES, "", {"metadata": {"name": name}})
+        if install:
+            self._create(DEFINITIONS, "", crd or load_crd())
+
+    def answer(self, request: Request) -> Response:
+        """Do what a request asks for. A watch is opened with `watch` instead."""
+        target, verb = self.classify(request)
+        try:
+            response = self._dispatch(request, target)
+        except Refusal as refusal:
+            response = refusal.response
+        self.count(verb, target, response.code)
+        return response
+
+    def watch(self, request: Request) -> Watch | Response:
+        """Open a watch, or say why not."""
+        target, verb = self.classify(request)
+        try:
+            if target is None:
+                return not_served()
+            opened: Watch | Response = self._open(target, request.query)
+        except Refusal as refusal:
+            opened = refusal.response
+        self.count(verb, target, opened.code if isinstance(opened, Response) else 200)
+        return opened
+
+    def classify(self, request: Request) -> tuple[Target | None, str]:
+        """Tell what a request is about, and its verb; None for a path that nobody serves."""
+        target = self._target(request.path)
+        watching = request.query.get("watch") in {"1", "true"}
+        verb = {"POST": "create", "PUT": "update", "PATCH": "patch", "DELETE": "delete"}.get(
+            request.method, "get"
+        )
+        if verb == "get" and target and not target.name:
+            verb = "watch" if watching else "list"
+        return target, verb
+
+    def count(self, verb: str, target: Target | None, code: int) -> None:
+        """Book a request in `requests`."""
+        resource = target.kind.plural if target else ""
+        self.requests[verb, resource, target.subresource if target else "", code] += 1
+
+    def get(self, plural: str, namespace: str, name: str) -> Json | None:
+        """Look at an object, as a test does; namespace is empty for cluster-wide types."""
+        return self._objects[plural].get((namespace, name))
+
+    def objects(self, plural: str, *, revision: int | None = None) -> list[Json]:
+        """Look at all objects of a type, now or as they were at an earlier revision."""
+        return [self._at(plural, revision)[key] for key in sorted(self._at(plural, revision))]
+
+    def compact(self, revision: int | None = None) -> None:
+        """Forget the history up to a revision (now): older watches and lists have expired."""
+        limit = self.revision if revision is None else revision
+        for kind in self._kinds.values():
+            self._oldest[kind.plural] = max(self._oldest[kind.plural], limit)
+            kept = [c for c in self._changes[kind.plural] if c.revision > limit]
+            self._changes[kind.plural] = kept
+        self._notify()
+
+    def read_at(self, request: Request, revision: int) -> Response:
+        """Answer a get or list as a server that lags behind would."""
+        target, verb = self.classify(request)
+        try:
+            if target is None:
+                return not_served()
+            shown = self._at(target.kind.plural, revision)
+            if target.name:
+                found = shown.get((target.namespace, target.name))
+                response = Response(200, found) if found else not_found(target.kind, target.name)
+            else:
+                rows = list(select(shown, target, read_selector(target.kind, request.query)))
+                response = Response(200, listing(target.kind, rows, {}, revision))
+        except Refusal as refusal:
+            response = refusal.response
+        self.count(verb, target, response.code)
+        return response
+
+    # -- paths -----------------------------------------------------------------------------------
+
+    def _target(self, path: str) -> Target | None:
+        parts = path.strip("/").split("/")
+        if parts[0] == "api":
+            group, version, rest = "", parts[1] if len(parts) > 1 else "", parts[2:]
+        elif parts[0] == "apis" and len(parts) > 3:
+            group, version, rest = parts[1], parts[2], parts[3:]
+        else:
+            return None
+        namespace = ""
+        if len(rest) > 2 and rest[0] == "namespaces":
+            namespace, rest = rest[1], rest[2:]
+        kind = self._kinds.get((group, version, rest[0])) if rest else None
+        if kind is None or len(rest) > 3 or (namespace and not kind.namespaced):
+            return None
+        name, subresource = (*rest[1:], "", "")[:2]
+        if subresource and not (kind.custom and subresource == "status"):
+            return None
+        return Target(kind, namespace, name, subresource)
+
+    def _dispatch(self, request: Request, target: Target | None) -> Response:
+        if request.path == "/version":
+            return Response(200, {"major": "1", "minor": "37", "gitVersion": "v1.37.0-standin"})
+        if request.path in {"/readyz", "/livez", "/healthz"}:
+            return Response(200, "ok")
+        if target is None:
+            return not_served()
+        if len(request.body) > BODY_LIMIT:
+            text = f"Request entity too large: limit is {BODY_LIMIT}"
+            return failure(413, "RequestEntityTooLarge", text)
+        method = request.method
+        if method == "GET":
+            return self._get(target) if target.name else self._list(target, request.query)
+        if method == "POST" and not target.name:
+            return self._post(target, request)
+        if not target.name:
+            return failure(400, "BadRequest", "name must be provided")
+        if method == "PUT":
+            return self._put(target, request)
+        if method == "PATCH":
+            return self._patch(target, request)
+        if method == "DELETE" and not target.subresource:
+            return self._delete(target, request)
+        return unsupported(f"{method} {request.path}")
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def _find(self, target: Target) -> Json:
+        found = self.get(target.kind.plural, target.namespace, target.name)
+        if found is None:
+            raise Refusal(not_found(target.kind, target.name))
+        return found
+
+    def _get(self, target: Target) -> Response:
+        return Response(200, self._find(target))
+
+    def _list(self, target: Target, query: Mapping[str, str]) -> Response:
+        kind, wanted = target.kind, query.get("resourceVersion", "")
+        match, token = query.get("resourceVersionMatch", ""), query.get("continue", "")
+        selector = read_selector(kind, query)
+        limit = int(query.get("limit") or 0)
+        revision, start = self.revision, ("", "")
+        if match and not wanted:
+            text = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+            return bad_option("resourceVersionMatch", f"Forbidden: {text}")
+        if wanted and token:
+            text = "specifying resource version is not allowed when using continue"
+            return failure(400, "BadRequest", text)
+        if token:
+            revision, start = read_token(token)
+            if revision < self._oldest[kind.plural]:
+                return failure(410, "Expired", "The provided continue parameter is too old")
+        elif wanted and wanted != "0":
+            if not wanted.isdigit():
+                text = unreadable(wanted, f'resourceVersion: Invalid value: "{wanted}": ')
+                return failure(400, "BadRequest", f"invalid resource version: {text}")
+            if int(wanted) > self.revision:
+                return too_large(int(wanted), self.revision)
+            if match == "Exact":
+                revision = int(wanted)
+                if revision < self._oldest[kind.plural]:
+                    text = "The resourceVersion for the provided list is too old."
+                    return failure(410, "Expired", text)
+        shown = self._at(kind.plural, revision)
+        rows = [o for o in select(shown, target, selector) if place_of(o) > start]
+        page = rows[:limit] if limit else rows
+        meta: Json = {"continue": ""} if kind.custom else {}
+        if len(page) < len(rows):
+            meta["continue"] = write_token(revision, place_of(page[-1]))
+            if not selector:
+                meta["remainingItemCount"] = len(rows) - len(page)
+        return Response(200, listing(kind, page, meta, revision))
+
+    def _at(self, plural: str, revision: int | None) -> dict[tuple[str, str], Json]:
+        """Return the objects as they were, by taking back what was written since."""
+        if revision is None or revision >= self.revision:
+            return self._objects[plural]
+        shown = dict(self._objects[plural])
+        for change in reversed(self._changes[plural]):
+            if change.revision <= revision:
+                break
+            if change.previous is None:
+                shown.pop(place_of(change.object), None)
+            else:
+                shown[place_of(change.object)] = change.previous
+        return shown
+
+    def _open(self, target: Target, query: Mapping[str, str]) -> Watch | Response:
+        kind, wanted = target.kind, query.get("resourceVersion", "")
+        match, initial = query.get("resourceVersionMatch", ""), query.get("sendInitialEvents", "")
+        timeout = query.get("timeoutSeconds", "")
+        if timeout and not timeout.isdigit():
+            text = f'strconv.ParseInt: parsing "{timeout}": invalid syntax'
+            return failure(400, "BadRequest", text)
+        if initial == "true" and match != "NotOlderThan":
+            text = "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan"
+            return bad_option("resourceVersionMatch", f"Forbidden: {text}")
+        if match and not initial:
+            text = "is forbidden for watch unless sendInitialEvents is provided"
+            return bad_option("resourceVersionMatch", f"Forbidden: resourceVersionMatch {text}")
+        selector = read_selector(kind, query)
+        bookmarks = query.get("allowWatchBookmarks") in {"1", "true"}
+        watch = Watch(self, target, selector, bookmarks=bookmarks)
+        if wanted and not wanted.isdigit():
+            text = unreadable(wanted, f'resourceVersion: Invalid value: "{wanted}": ')
+            return failure(500, "", text)
+        if wanted in {"", "0"} or initial == "true":
+            watch.revision = self.revision
+            for found in select(self._objects[kind.plural], target, selector):
+                watch.pending.append({"type": "ADDED", "object": found})
+            if initial == "true" and bookmarks:
+                watch.pending.append(watch.bookmark(initial_end=True))
+        elif int(wanted) < (oldest := self._oldest[kind.plural]):
+            watch.pending.append(expired(int(wanted), oldest))
+            watch.closed = True
+        else:
+            watch.revision = int(wanted)
+        return watch
+
+    def changes_since(self, plural: str, revision: int) -> list[Change]:
+        """Return the history of a type after a revision."""
+        changes = self._changes[plural]
+        return changes[bisect_right(changes, revision, key=lambda c: c.revision) :]
+
+    def served(self, kind: Kind) -> bool:
+        """Whether a type is still the one that is served."""
+        return self._kinds.get((kind.group, kind.version, kind.plural)) is kind
+
+    def oldest(self, plural: str) -> int:
+        """Return the revision up to which the history of a type is forgotten."""
+        return self._oldest[plural]
+
+    # -- writing ---------------------------------------------------------------------------------
+
+    def _post(self, target: Target, request: Request) -> Response:
+        wanted = read_object(target.kind, request.body)
+        if (wanted.get("metadata") or {}).get("resourceVersion"):
+            return failure(500, "", "resourceVersion should not be set on objects to be created")
+        check_place(target, wanted)
+        return self._create(
+            target.kind, target.namespace, wanted, strict=is_strict(request.query)
+        )
+
+    def _create(
+        self, kind: Kind, namespace: str, wanted: Json, *, strict: bool = False
+    ) -> Response:
+        meta = dict(wanted.get("metadata") or {})
+        name = meta.get("name") or ""
+        self._check_namespace(kind, namespace, name)
+        if not name and meta.get("generateName"):
+            name = f"{meta['generateName']}{self._uid().replace('-', '')[:5]}"
+        if name and not _NAME.fullmatch(name):
+            text = f'Invalid value: "{name}": a lowercase RFC 1123 subdomain must be used'
+            return invalid(kind, name, [FieldError("metadata.name", "FieldValueInvalid", text)])
+        if not name:
+            text = "Required value: name or generateName is required"
+            return invalid(kind, "", [FieldError("metadata.name", "FieldValueRequired", text)])
+        existing = self.get(kind.plural, namespace, name)
+        if existing is not None:
+            deleting = existing["metadata"].get("deletionTimestamp")
+            prefix = "object is being deleted: " if deleting else ""
+            text = f'{prefix}{kind.resource} "{name}" already exists'
+            return failure(409, "AlreadyExists", text, about(kind, name))
+        meta |= {"name": name, "uid": self._uid(), "creationTimestamp": self._stamp()}
+        for unset in ("deletionTimestamp", "managedFields", "selfLink"):
+            meta.pop(unset, None)
+        if namespace:
+            meta["namespace"] = namespace
+        if kind.custom:
+            meta["generation"] = 1
+        made = {
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            **{k: v for k, v in wanted.items() if not (kind.custom and k == "status")},
+            "metadata": meta,
+        }
+        if kind is NAMESPACES:
+            made |= {"spec": {"finalizers": ["kubernetes"]}, "status": {"phase": "Active"}}
+        made, headers = self._admit(kind, made, None, strict=strict)
+        if kind is DEFINITIONS:
+            made = self._install(made)
+        return Response(201, self._store(kind, "ADDED", made, None), headers)
+
+    def _put(self, target: Target, request: Request) -> Response:
+        kind = target.kind
+        wanted = read_object(kind, request.body)
+        check_place(target, wanted)
+        meta = wanted.get("metadata") or {}
+        current = self.get(kind.plural, target.namespace, target.name)
+        if current is None and kind is LEASES:
+            self._check_namespace(kind, target.namespace, target.name)
+            if meta.get("uid"):
+                return self._wrong_uid(target, str(meta["uid"]), "")
+            bare = {k: v for k, v in meta.items() if k != "resourceVersion"}
+            return self._create(
+                kind, target.namespace, {**wanted, "metadata": {**bare, "name": target.name}}
+            )
+        current = self._find(target)
+        if meta.get("uid") and meta["uid"] != current["metadata"]["uid"]:
+            return self._wrong_uid(target, str(meta["uid"]), current["metadata"]["uid"])
+        return self._replace(target, current, wanted, strict=is_strict(request.query))
+
+    def _patch(self, target: Target, request: Request) -> Response:
+        kind, form = target.kind, request.content_type.partition(";")[0].strip()
+        known = [MERGE_PATCH, "application/json-patch+json", "application/apply-patch+yaml"]
+        if not kind.custom:
+            known.append("application/strategic-merge-patch+json")
+        if form not in known:
+            accepted = ", ".join(sorted(known, key=lambda f: known.index(f) != 1))
+            text = "the body of the request was in an unknown format - accepted media types"
+            return failure(415, "UnsupportedMediaType", f"{text} include: {accepted}")
+        if form == "application/apply-patch+yaml":
+            return unsupported("server-side apply")
+        current = self._find(target)
+        try:
+            patch = json.loads(request.body)
+        except ValueError:
+            return failure(400, "BadRequest", "invalid JSON patch")
+        if form == "application/json-patch+json":
+            if isinstance(patch, list):
+                return unsupported("JSON patch")
+            text = "json: cannot unmarshal object into Go value of type []handlers.jsonPatchOp"
+            return failure(400, "BadRequest", f"error decoding patch: {text}")
+        if not isinstance(patch, dict):
+            text = "json: cannot unmarshal array into Go value of type map[string]interface {}"
+            return failure(400, "BadRequest", f"error decoding patch: {text}")
+        wanted = merge(current, patch)
+        uid = wanted["metadata"].get("uid")
+        if uid != current["metadata"]["uid"] and not target.subresource:
+            text = f'Invalid value: "{uid}": field is immutable'
+            cause = FieldError("metadata.uid", "FieldValueInvalid", text)
+            return invalid(kind, target.name, [cause])
+        return self._replace(
+            target, current, wanted, strict=is_strict(request.query), patched=True
+        )
+
+    def _replace(
+        self,
+        target: Target,
+        current: Json,
+        wanted: Json,
+        *,
+        strict: bool = False,
+        patched: bool = False,
+    ) -> Response:
+        """Store the next state of an object, from a PUT or from a patch that was applied."""
+        kind, old = target.kind, current["metadata"]
+        self._check_revision(target, current, wanted)
+        if target.subresource:
+            made = {k: v for k, v in current.items() if k != "status"}
+            if "status" in wanted:
+                made["status"] = wanted["status"]
+        else:
+            fixed = ("uid", "creationTimestamp", "generation", "resourceVersion", "name",
+                     "namespace", "deletionTimestamp", "deletionGracePeriodSeconds")  # fmt: skip
+            free = {k: v for k, v in (wanted.get("metadata") or {}).items() if k not in fixed}
+            made = {**wanted, "metadata": {**free, **{k: old[k] for k in fixed if k in old}}}
+            made |= {"apiVersion": kind.api_version, "kind": kind.kind}
+            made["metadata"].pop("managedFields", None)
+            if not made["metadata"].get("finalizers"):
+                made["metadata"].pop("finalizers", None)
+            if kind.custom:
+                made.pop("status", None)
+                if "status" in current:
+                    made["status"] = current["status"]
+            self._check_finalizers(target, current, made)
+        made, headers = self._admit(kind, made, current, strict=strict, patched=patched)
+        if made == current:
+            return Response(200, current, headers)
+        if kind.custom and content_of(made) != content_of(current):
+            made["metadata"] = {**made["metadata"], "generation": old["generation"] + 1}
+        if old.get("deletionTimestamp") and not made["metadata"].get("finalizers"):
+            self._store(kind, "DELETED", made, current)
+            return Response(200, made, headers)
+        if kind is DEFINITIONS:
+            made = self._install(made)
+        stored = self._store(kind, "MODIFIED", made, current)
+        if target.subresource:
+            self.status_writes[old["uid"]] += 1
+        return Response(200, stored, headers)
+
+    def _delete(self, target: Target, request: Request) -> Response:
+        kind, current = target.kind, self._find(target)
+        meta = current["metadata"]
+        options = json.loads(request.body) if request.body else {}
+        conditions = options.get("preconditions") or {}
+        if (uid := conditions.get("uid")) and uid != meta["uid"]:
+            return stale_delete(kind, target.name, "UID", uid, meta["uid"],
+                                 "deleted and then recreated")  # fmt: skip
+        if (rv := conditions.get("resourceVersion")) and rv != meta["resourceVersion"]:
+            return stale_delete(kind, target.name, "ResourceVersion", rv,
+                                 meta["resourceVersion"], "modified")  # fmt: skip
+        if kind is NAMESPACES or meta.get("finalizers"):
+            if meta.get("deletionTimestamp"):
+                return Response(200, current)
+            marked = {**meta, "deletionTimestamp": self._stamp(), "deletionGracePeriodSeconds": 0}
+            if "generation" in meta:
+                marked["generation"] = meta["generation"] + 1
+            made = {**current, "metadata": marked}
+            if kind is NAMESPACES:
+                made["status"] = {"phase": "Terminating"}
+            return Response(200, self._store(kind, "MODIFIED", made, current))
+        if kind is DEFINITIONS:
+            self._remove_kind(current)
+        self._store(kind, "DELETED", current, current)
+        details = {**about(kind, target.name), "uid": meta["uid"]}
+        return Response(
+            200,
+            {
+                "kind": "Status",
+                "apiVersion": "v1",
+                "metadata": {},
+                "status": "Success",
+                "details": details,
+            },
+        )
+
+    # -- checks ----------------------------------------------------------------------------------
+
+    def _check_namespace(self, kind: Kind, namespace: str, name: str) -> None:
+        if not kind.namespaced:
+            return
+        found = self.get("namespaces", "", namespace)
+        if found is None:
+            raise Refusal(not_found(NAMESPACES, namespace))
+        if found["metadata"].get("deletionTimestamp"):
+            raise Refusal(terminating(kind, name, namespace))
+
+    def _check_revision(self, target: Target, current: Json, wanted: Json) -> None:
+        kind, given = target.kind, (wanted.get("metadata") or {}).get("resourceVersion")
+        if not given or given == "0":
+            text = "Invalid value: 0: must be specified for an update"
+            cause = FieldError("metadata.resourceVersion", "FieldValueInvalid", text)
+            # This one names the resource and not the kind, unlike every other refusal as invalid.
+            raise Refusal(invalid(kind, target.name, [cause], word=kind.plural))
+        if not str(given).isdigit():
+            raise Refusal(failure(500, "", unreadable(str(given))))
+        if given != current["metadata"]["resourceVersion"]:
+            text = (
+                "the object has been modified; please apply your changes to the latest version "
+                "and try again"
+            )
+            raise Refusal(conflict(kind.resource, kind.plural, kind.group, target.name, text))
+
+    def _check_finalizers(self, target: Target, current: Json, made: Json) -> None:
+        old = current["metadata"].get("finalizers") or []
+        added = [f for f in made["metadata"].get("finalizers") or [] if f not in old]
+        if current["metadata"].get("deletionTimestamp") and added:
+            listed = ", ".join(f'"{f}"' for f in added)
+            text = (
+                "Forbidden: no new finalizers can be added if the object is being deleted, "
+                f"found new finalizers []string{{{listed}}}"
+            )
+            cause = FieldError("metadata.finalizers", "FieldValueForbidden", text)
+            raise Refusal(invalid(target.kind, target.name, [cause]))
+
+    def _wrong_uid(self, target: Target, given: str, actual: str) -> Response:
+        kind = target.kind
+        prefix = f"{kind.group}/" if kind.custom else ""
+        key = f"/registry/{prefix}{kind.plural}/{target.namespace}/{target.name}"
+        text = (
+            f"StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: 0, "
+            "AdditionalErrorMsg: Precondition failed: "
+            f"UID in precondition: {given}, UID in object meta: {actual}"
+        )
+        return conflict(kind.resource, kind.plural, kind.group, target.name, text)
+
+    def _admit(
+        self, kind: Kind, made: Json, current: Json | None, *, strict: bool, patched: bool = False
+    ) -> tuple[Json, dict[str, str]]:
+        """Default, prune and validate; return what is to be stored, and headers for the answer."""
+        name, headers = made["metadata"]["name"], {}
+        if kind.schema is not None:
+            system = {k: made[k] for k in ("apiVersion", "kind", "metadata")}
+            shaped, unknown = conform(made, kind.schema)
+            made = {**shaped, **system}
+            if unknown and strict:
+                listed = ", ".join(f'unknown field "{path}"' for path in unknown)
+                text = f"strict decoding error: {listed}"
+                cause = FieldError("patch", "FieldValueInvalid", text)
+                raise Refusal(invalid(kind, name, [cause]))
+            if unknown:
+                warnings = (f'299 - "unknown field \\"{path}\\""' for path in unknown)
+                headers["Warning"] = ", ".join(warnings)
+            errors = violations(made, current, kind.schema)
+            if errors:
+                raise Refusal(invalid(kind, name, errors))
+        elif kind is LEASES:
+            check_lease(made, patched=patched)
+        elif kind is EVENTS:
+            check_event(made)
+        if len(json.dumps(made, ensure_ascii=False).encode()) > OBJECT_LIMIT:
+            raise Refusal(failure(500, "", "etcdserver: request is too large"))
+        return made, headers
+
+    # -- storing ---------------------------------------------------------------------------------
+
+    def _store(self, kind: Kind, change: str, made: Json, previous: Json | None) -> Json:
+        self.revision += 1
+        stored = {**made, "metadata": {**made["metadata"], "resourceVersion": str(self.revision)}}
+        objects, place = self._objects[kind.plural], place_of(stored)
+        if change == "DELETED":
+            del objects[place]
+        else:
+            objects[place] = stored
+            if kind.custom and stored.get("status") != (previous or {}).get("status"):
+                self.status_history[stored["metadata"]["uid"]].append(stored.get("status") or {})
+        changes = self._changes[kind.plural]
+        changes.append(Change(self.revision, change, stored, previous))
+        if len(changes) > self._history:
+            self._oldest[kind.plural] = changes[len(changes) // 2].revision
+            del changes[: len(changes) // 2 + 1]
+        self._notify()
+        return stored
+
+    def _install(self, definition: Json) -> Json:
+        """Serve what a definition describes; only one version, which must be stored and served."""
+        spec = definition["spec"]
+        (version,) = spec["versions"]
+        schema = version["schema"]["openAPIV3Schema"]
+        check_known(schema)
+        kind = Kind(
+            spec["group"],
+            version["name"],
+            spec["names"]["plural"],
+            spec["names"]["kind"],
+            spec["scope"] == "Namespaced",
+            schema,
+            tuple(f["jsonPath"].lstrip(".") for f in version.get("selectableFields") or []),
+        )
+        known = self._kinds.get((kind.group, kind.version, kind.plural))
+        self._kinds[kind.group, kind.version, kind.plural] = kind
+        if known is None:
+            self._oldest[kind.plural] = self.revision
+        established = {
+            "type": "Established",
+            "status": "True",
+            "lastTransitionTime": self._stamp(),
+            "reason": "InitialNamesAccepted",
+            "message": "the initial names have been accepted",
+        }
+        status = {"conditions": [established], "storedVersions": [kind.version]}
+        return {**definition, "status": status}
+
+    def _remove_kind(self, definition: Json) -> None:
+        spec = definition["spec"]
+        group, plural = spec["group"], spec["names"]["plural"]
+        for key, kind in list(self._kinds.items()):
+            if (key[0], key[2]) == (group, plural):
+                for stored in list(self._objects[plural].values()):
+                    self._store(kind, "DELETED", stored, stored)
+                del self._kinds[key]
+
+    def _notify(self) -> None:
+        for listener in list(self.listeners):
+            listener()
+
+    def _stamp(self) -> str:
+        return datetime.fromtimestamp(int(self._now()), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Watch:
+    """
+    An open watch: what it has still to say, and where it is in the history.
+
+    Attributes:
+        revision: Up to where the history was taken.
+        pending: Events not yet taken; `take` empties it.
+        closed: Nothing will follow what is pending.
+        bookmarks: Whether the client asked for them.
+    """
+
+    def __init__(  # noqa: D107
+        self,
+        state: ApiState,
+        target: Target,
+        selector: Mapping[str, str],
+        *,
+        bookmarks: bool,
+    ) -> None:
+        self.revision = 0
+        self.pending: list[Json] = []
+        self.closed = False
+        self.bookmarks = bookmarks
+        self._state = state
+        self._target = target
+        self._selector = selector
+
+    def take(self) -> list[Json]:
+        """Return the events since the last call, oldest first."""
+        kind = self._target.kind
+        if not self.closed:
+            if self.revision < self._state.oldest(kind.plural):
+                # Too slow: what comes next is forgotten. A real server ends the stream as well.
+                self.closed = True
+            else:
+                for change in self._state.changes_since(kind.plural, self.revision):
+                    self.revision = change.revision
+                    if matches(change.object, self._target, self._selector):
+                        self.pending.append({"type": change.type, "object": change.object})
+            if not self._state.served(kind) and not self._redefined():
+                self.closed = True
+        events, self.pending = self.pending, []
+        return events
+
+    def bookmark(self, *, initial_end: bool = False) -> Json:
+        """Return an event that says how far this watch has come."""
+        kind = self._target.kind
+        meta: Json = {"resourceVersion": str(max(self.revision, self._state.revision))}
+        if initial_end:
+            meta["annotations"] = {"k8s.io/initial-events-end": "true"}
+        return {
+            "type": "BOOKMARK",
+            "object": {"kind": kind.kind, "apiVersion": kind.api_version, "metadata": meta},
+        }
+
+    def _redefined(self) -> bool:
+        kind = self._target.kind
+        path = f"/apis/{kind.group}/{kind.version}/{kind.plural}"
+        served = self._state.classify(Request("GET", path))[0]
+        if served is None:
+            return False
+        self._target = replace(self._target, kind=served.kind)
+        return True
