@@ -180,7 +180,9 @@ class HttpDoor:
                 force_close=True,
                 socket_factory=self._socket,
             )
-            connector._factory = partial(_Witness, asyncio.get_running_loop())  # noqa: SLF001 - no public way
+            # There is no public way to name the protocol.
+            witness: partial[ResponseHandler] = partial(_Witness, asyncio.get_running_loop())
+            connector._factory = witness  # noqa: SLF001
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 # The deadline is ours: the library rounds its own up to whole seconds.
@@ -257,7 +259,7 @@ class HttpDoor:
                 asyncio.timeout(timeout_s),
                 session.post(
                     url,
-                    # The library warns about raw bytes beyond a mebibyte; a reader is sent in pieces.
+                    # The library warns about raw bytes beyond a mebibyte; a reader goes in pieces.
                     data=body if len(body) <= _PIECE_BYTES else io.BytesIO(body),
                     headers=headers,
                     allow_redirects=False,

@@ -258,7 +258,8 @@ ADDED: Final = (
     ),
     _rule("url-userinfo", "://", r"://[^\s/:@\[\]]{16,}+@", f"://{REDACTED}@"),
     _rule("jwt", "eyj", r"\beyJ[A-Za-z0-9_-]{5,}+\.[A-Za-z0-9_-]{5,}+(?:\.[A-Za-z0-9_-]*+){1,3}+"),
-    _rule("github-other", "gh", r"\b(?:gh[ousr]_[A-Za-z0-9]{20,}+|github_pat_\w{20,}+)"),
+    _rule("github-short", "gh", r"\bgh[ousr]_[A-Za-z0-9]{20,}+"),
+    _rule("github-fine-grained", "github_pat_", r"\bgithub_pat_\w{20,}+"),
     _rule("gitlab", "gl", r"\bgl(?:pat|dt|rt|cbt|ptt|ft|imt|agent|soat|oas)-[A-Za-z0-9_.-]{16,}+"),
     _rule("aws-key-id", "akia asia", r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b", exact_case=True),
     _rule(
