@@ -142,9 +142,7 @@ class FileSettings(Group):
         description="Directory of the files; default none, which switches the channel off. It is "
         "created and write-tested at start.",
     )
-    format: Literal["json", "yaml"] = Field(
-        default="json", description="json (default) or yaml."
-    )
+    format: Literal["json", "yaml"] = Field(default="json", description="json (default) or yaml.")
     timeout: Duration = Field(
         default=5.0,
         gt=0,

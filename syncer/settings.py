@@ -436,7 +436,10 @@ def parse_document(text: str) -> dict[str, Any]:
     Raises:
         ConfigError: as `load_file`.
     """
-    loader = _Loader(text)
+    try:
+        loader = _Loader(text)
+    except yaml.YAMLError:
+        raise ConfigError("not valid YAML: unprintable character") from None
     try:
         document = loader.get_single_data()
     except yaml.MarkedYAMLError as error:

@@ -3,18 +3,20 @@ The routing file: text in, frozen tree of routes and receivers out.
 
 The format is the replaced controller's, and so are its errors: each text begins exactly as it was
 worded there, then says where. Nothing is constructed by YAML itself. The text is composed into
-nodes, which know their lines, and every value is read by what is wanted there: a `match` value `5`
-is the text "5", as it is for Go. References to anchors and merge keys only name such values, tags
-are refused, and the number of nodes read is bounded, so that an alias bomb is an error.
+nodes, which know their lines, and every value is read by what is wanted there: a `match` value
+`5` is the text "5", as it is for Go. References to anchors and merge keys only name such values,
+tags are refused, the number of nodes read is bounded: an alias bomb is an error.
 
-Some things that look as if they worked do not, and must stay so for compatibility: `enabled: false`,
-a receiver that configures nothing (it delivers to the console), a matching route without a
-receiver, patterns that match anywhere in a value. They are accepted with a warning that names the
-path. Unknown keys are warnings too.
+Some things that look as if they worked do not, and stay so for compatibility: `enabled: false`, a
+receiver that configures nothing (it delivers to the console), a matching route without a receiver,
+patterns that match anywhere in a value. They are accepted with a warning that names the path.
+Unknown keys are warnings too.
 
 Every channel has one name, and a name leads to one entry of one receiver (`channel_targets`); it
-knows all receivers, matched or not, because a plan that was frozen earlier may still need them. No
-text made here quotes a value other than receiver names, keys and patterns: the file may hold tokens.
+knows all receivers, matched or not, because a plan that was frozen earlier may still need them.
+
+No text made here quotes a value other than receiver names, keys and patterns: the file may hold
+tokens.
 """
 
 from __future__ import annotations

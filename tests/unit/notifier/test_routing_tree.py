@@ -1,0 +1,260 @@
+"""The walk through the tree, and the message about it."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings, strategies as st
+
+from notifier.routing.config import console_fallback, parse
+from notifier.routing.tree import FALLBACK, RULE_MATCHED, resolve
+
+RECEIVERS = """
+receivers:
+- {name: root, consoleConfigs: [{enabled: true}]}
+- {name: a, slackConfigs: [{credentialRef: a}]}
+- {name: b, slackConfigs: [{credentialRef: b}], consoleConfigs: [{enabled: true}]}
+- {name: c, logConfigs: [{enabled: true}], consoleConfigs: [{enabled: true}]}
+"""
+
+
+def routed(routes: str, *, root: str = "root", **attributes: str) -> tuple[str, ...]:
+    """Receivers for a list of routes under a root."""
+    config = parse(f"route: {{receiver: '{root}', routes: {routes}}}\n{RECEIVERS}")
+    return resolve(config, {k.replace("_", "-"): v for k, v in attributes.items()}).receivers
+
+
+WALKS: dict[str, tuple[str, dict[str, str], tuple[str, ...]]] = {
+    "no children: the root's receiver": ("[]", {}, ("root",)),
+    "no child matches: the root's receiver": (
+        "[{receiver: a, match: {team: x}}]",
+        {"team": "y"},
+        ("root",),
+    ),
+    "the first match ends the walk": (
+        "[{receiver: a, match: {team: x}}, {receiver: b}]",
+        {"team": "x"},
+        ("a",),
+    ),
+    "continue adds the siblings": (
+        "[{receiver: a, continue: true}, {receiver: b, continue: true}, {receiver: c}]",
+        {},
+        ("a", "b", "c"),
+    ),
+    "continue to the end does not add the root": (
+        "[{receiver: a, continue: true}]",
+        {},
+        ("a",),
+    ),
+    "a deeper match replaces its parent": (
+        "[{receiver: a, routes: [{receiver: b, match: {severity: critical}}]}]",
+        {"severity": "critical"},
+        ("b",),
+    ),
+    "no deeper match keeps the parent": (
+        "[{receiver: a, routes: [{receiver: b, match: {severity: critical}}]}]",
+        {"severity": "low"},
+        ("a",),
+    ),
+    "a deeper match, and the parent continues": (
+        "[{receiver: a, continue: true, routes: [{receiver: b}]}, {receiver: c}]",
+        {},
+        ("b", "c"),
+    ),
+    "the same receiver counts once": (
+        "[{receiver: a, continue: true}, {receiver: b, continue: true}, {receiver: a}]",
+        {},
+        ("a", "b"),
+    ),
+    "a match without receiver ends at the fallback, not at the root": (
+        "[{match: {team: x}}]",
+        {"team": "x"},
+        ("default-console-fallback",),
+    ),
+    "a match without receiver that continues leaves the root": (
+        "[{match: {team: x}, continue: true}]",
+        {"team": "x"},
+        ("root",),
+    ),
+    "a deep match without receiver falls to the route above": (
+        "[{receiver: a, routes: [{match: {team: x}}]}]",
+        {"team": "x"},
+        ("a",),
+    ),
+    "match asks for all pairs": (
+        "[{receiver: a, match: {team: x, env: prod}}]",
+        {"team": "x", "env": "dev"},
+        ("root",),
+    ),
+    "an absent attribute equals the empty text": (
+        "[{receiver: a, match: {team: ''}}]",
+        {},
+        ("a",),
+    ),
+    "a pattern wants the attribute there": (
+        "[{receiver: a, matchRe: {team: '^$'}}]",
+        {},
+        ("root",),
+    ),
+    "a pattern matches a present empty value": (
+        "[{receiver: a, matchRe: {team: '^$'}}]",
+        {"team": ""},
+        ("a",),
+    ),
+    "a pattern is found anywhere": (
+        "[{receiver: a, matchRe: {team: re-p}}]",
+        {"team": "sre-platform"},
+        ("a",),
+    ),
+    "an anchored pattern is not": (
+        "[{receiver: a, matchRe: {team: ^re-p}}]",
+        {"team": "sre-platform"},
+        ("root",),
+    ),
+    "match and pattern must both hold": (
+        "[{receiver: a, match: {target: rca}, matchRe: {team: ^sre-.*}}]",
+        {"target": "signal", "team": "sre-x"},
+        ("root",),
+    ),
+    "values are case-sensitive": (
+        "[{receiver: a, match: {type: escalation}}]",
+        {"type": "Escalation"},
+        ("root",),
+    ),
+    "a value with half a character is matched all the same": (
+        "[{receiver: a, matchRe: {team: ^x}}]",
+        {"team": "x\ud800"},
+        ("a",),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WALKS)
+def test_a_walk_ends_where_upstreams_does(case: str) -> None:
+    """Order, depth, continue and the quirks."""
+    routes, attributes, receivers = WALKS[case]
+    assert routed(routes, **attributes) == receivers
+
+
+def test_channels_of_several_receivers_are_counted_once() -> None:
+    """Three receivers with a console among them deliver to one console."""
+    config = parse(
+        "route: {routes: [{receiver: a, continue: true}, {receiver: b, continue: true}, "
+        f"{{receiver: c}}]}}\n{RECEIVERS}"
+    )
+    resolution = resolve(config, {})
+    assert resolution.channels == ("slack:a", "slack:b", "console", "log")
+    assert resolution.rules == ("a", "b", "c")
+    assert resolution.reason == RULE_MATCHED
+
+
+def test_the_message_names_rules_attributes_and_channels() -> None:
+    """Upstream's text, with the attributes sorted."""
+    config = parse(f"route: {{routes: [{{receiver: b, match: {{team: x}}}}]}}\n{RECEIVERS}")
+    resolution = resolve(config, {"type": "Simple", "team": "x"})
+    assert resolution.message == (
+        "Matched rules [b] (attributes: team=x, type=Simple) → channels: slack:b, console"
+    )
+
+
+def test_the_root_receiver_counts_as_a_rule() -> None:
+    """Only the built-in console receiver is a fallback."""
+    resolution = resolve(parse(f"route: {{receiver: root}}\n{RECEIVERS}"), {})
+    assert resolution.reason == RULE_MATCHED
+    assert resolution.message == "Matched rules [root] (no attributes) → channels: console"
+
+
+def test_an_empty_file_routes_to_the_console_by_rule() -> None:
+    """Upstream's quirk: its built-in configuration counts as matched."""
+    resolution = resolve(console_fallback(), {"type": "Simple"})
+    assert resolution.reason == RULE_MATCHED
+    assert resolution.rules == ("console-fallback",)
+    assert resolution.channels == ("console",)
+
+
+def test_nothing_matched_is_a_fallback() -> None:
+    """A root without receiver leads to the built-in console receiver."""
+    config = parse(f"route: {{receiver: ''}}\n{RECEIVERS}")
+    resolution = resolve(config, {"type": "Simple", "a": "b"})
+    assert resolution.reason == FALLBACK
+    assert resolution.channels == ("console",)
+    assert resolution.rules == ()
+    assert resolution.message == (
+        "No routing rules matched (attributes: a=b, type=Simple), using console fallback"
+    )
+    assert resolve(config, {}).message == (
+        "No routing rules matched (no attributes), using console fallback"
+    )
+
+
+def test_a_long_value_is_cut_before_anything_else() -> None:
+    """The rules, the channels and the short attributes stay whole."""
+    config = parse(f"route: {{receiver: b}}\n{RECEIVERS}")
+    message = resolve(config, {"rootCause": "é" * 40_000, "zone": "eu"}).message
+    assert len(message.encode()) <= 1024
+    assert message.startswith("Matched rules [b] (attributes: rootCause=é")
+    assert message.endswith("…, zone=eu) → channels: slack:b, console")
+
+
+def test_many_attributes_are_counted_where_they_do_not_fit() -> None:
+    """What is left out is said."""
+    config = parse(f"route: {{receiver: b}}\n{RECEIVERS}")
+    message = resolve(config, {f"k{n:03}": "value" for n in range(500)}).message
+    assert len(message.encode()) <= 1024
+    assert message.startswith("Matched rules [b] (attributes: k000=value, ")
+    shown = message.count("=value")
+    assert f", … (+{500 - shown})) → channels: slack:b, console" in message
+
+
+def test_many_receivers_keep_both_lists_readable() -> None:
+    """Lists of names end with a count and leave room for each other."""
+    names = [f"receiver-{n:04}-" + "x" * 40 for n in range(100)]
+    config = parse(
+        "route:\n  routes:\n"
+        + "".join(f"  - {{receiver: {n}, continue: true}}\n" for n in names)
+        + "receivers:\n"
+        + "".join(f"- {{name: {n}, slackConfigs: [{{credentialRef: c}}]}}\n" for n in names)
+    )
+    resolution = resolve(config, {"type": "Simple"})
+    assert len(resolution.channels) == 100
+    assert len(resolution.message.encode()) <= 1024
+    head, tail = resolution.message.split(" → channels: ")
+    assert head.startswith(f"Matched rules [{names[0]}, ")
+    assert head.endswith("] (attributes: type=Simple)")
+    assert tail.startswith(f"slack:{names[0]}, ")
+    assert tail.endswith(")")
+
+
+def test_secrets_are_cleaned_out_before_the_cut() -> None:
+    """The cleaner sees every pair whole, so a secret at the cut is recognised."""
+    seen: list[str] = []
+
+    def clean(pair: str) -> str:
+        seen.append(pair)
+        return pair.replace("s3cret" * 200, "[REDACTED]")
+
+    config = parse(f"route: {{receiver: root}}\n{RECEIVERS}")
+    message = resolve(config, {"token": "s3cret" * 200}, clean=clean).message
+    assert seen == ["token=" + "s3cret" * 200]
+    assert "token=[REDACTED]" in message
+    assert "s3cret" not in message
+
+
+ATTRIBUTES = st.dictionaries(
+    st.text(max_size=40), st.text(st.characters(codec=None), max_size=300), max_size=40
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(ATTRIBUTES)
+def test_any_attributes_give_a_stable_bounded_message(attributes: dict[str, str]) -> None:
+    """At most 1,024 bytes, valid text, the same whatever the order, both parts intact."""
+    config = parse(
+        "route: {receiver: b, routes: [{receiver: a, matchRe: {team: x}}]}\n" + RECEIVERS
+    )
+    resolution = resolve(config, attributes)
+    shuffled = dict(sorted(attributes.items(), reverse=True))
+    assert resolve(config, shuffled) == resolution
+    assert len(resolution.message.encode()) <= 1024
+    assert resolution.message.startswith("Matched rules [")
+    channels = ", ".join(resolution.channels)
+    assert resolution.message.endswith(f") → channels: {channels}")

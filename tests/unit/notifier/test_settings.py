@@ -1,0 +1,525 @@
+"""Settings: what a file may say, what is warned about, what ends the start."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings as hypothesis_settings, strategies as st
+from pydantic import BaseModel
+
+from notifier.settings import Address, Settings, load, parse_address
+from syncer import settings as syncer_settings
+from syncer.api.errors import ConfigError
+from syncer.settings import Group, SyncerSettings, build, parse_document, parse_duration
+
+CANARY = "c4n4ry-s3cret"
+ENV = {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}
+
+CONTRACT = """
+logging: {level: INFO, format: json}
+controller:
+  metricsAddr: 127.0.0.1:9191
+  healthProbeAddr: 127.0.0.1:8181
+  leaderElection: false
+delivery:
+  console: {enabled: true}
+  file: {outputDir: /tmp/notifications, format: json}
+  log: {enabled: true, format: json}
+  slack: {timeout: 10s}
+  credentials: {dir: /etc/notification/credentials}
+datastorage:
+  url: http://127.0.0.1:8080/
+  timeout: 5s
+  buffer: {bufferSize: 10000, batchSize: 100, flushInterval: 1s, maxRetries: 3}
+redis: {url: redis://127.0.0.1:6379/0}
+"""
+
+
+def write(folder: Path, text: str) -> Path:
+    """Write a settings file."""
+    path = folder / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def controller(text: str) -> Settings:
+    """Build the controller's settings from a text."""
+    return build(Settings, parse_document(text))
+
+
+# -- durations ------------------------------------------------------------------------------------
+
+DURATIONS: dict[str, tuple[object, float]] = {
+    "seconds": ("10s", 10.0),
+    "minutes and seconds": ("1m30s", 90.0),
+    "milliseconds": ("500ms", 0.5),
+    "a fraction": ("1.5h", 5400.0),
+    "microseconds in either spelling": ("2us", 2e-6),
+    "zero without a unit": ("0", 0.0),
+    "a whole number is seconds": (5, 5.0),
+    "a fraction is seconds": (0.25, 0.25),
+    "a number as text is seconds": ("30", 30.0),
+    "a leading plus": ("+2s", 2.0),
+    "blanks around it": (" 2s ", 2.0),
+}
+
+
+@pytest.mark.parametrize("case", DURATIONS)
+def test_a_duration_is_read(case: str) -> None:
+    """Go's text forms and plain numbers of seconds are durations."""
+    value, seconds = DURATIONS[case]
+    assert parse_duration(value) == seconds
+
+
+NO_DURATIONS: dict[str, tuple[object, str]] = {
+    "a unit that does not exist": ("3d", "must be a duration"),
+    "nothing": ("", "must be a duration"),
+    "a unit without a number": ("s", "must be a duration"),
+    "a number between units without one": ("1m30", "must be a duration"),
+    "a blank inside": ("1m 30s", "must be a duration"),
+    "a boolean, which Python takes for a number": (True, "must be a duration"),
+    "a list": ([1], "must be a duration"),
+    "a negative text": ("-1s", "must not be negative"),
+    "a negative number": (-1, "must not be negative"),
+    "not a number": (math.nan, "must not be negative"),
+    "infinity": (math.inf, "must not exceed ten years"),
+    "an integer that no float holds": (10**400, "must not exceed ten years"),
+}
+
+
+@pytest.mark.parametrize("case", NO_DURATIONS)
+def test_what_is_no_duration_says_why(case: str) -> None:
+    """Anything else is refused with the rule that it breaks."""
+    value, reason = NO_DURATIONS[case]
+    with pytest.raises(ValueError, match=reason):
+        parse_duration(value)
+
+
+@given(st.integers(0, 99), st.integers(0, 59), st.integers(0, 59), st.integers(0, 999))
+def test_a_duration_is_the_sum_of_its_parts(h: int, m: int, s: int, ms: int) -> None:
+    """Hours, minutes, seconds and milliseconds add up."""
+    expected = h * 3600 + m * 60 + s + ms / 1000
+    assert parse_duration(f"{h}h{m}m{s}s{ms}ms") == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.one_of(st.text(max_size=80), st.floats(), st.integers(), st.none(), st.booleans()))
+def test_any_value_is_a_bounded_duration_or_a_value_error(value: object) -> None:
+    """Nothing but ValueError is raised, and a result is finite and not negative."""
+    try:
+        seconds = parse_duration(value)
+    except ValueError:
+        return
+    assert 0 <= seconds <= 10 * 365 * 86400
+
+
+# -- the file -------------------------------------------------------------------------------------
+
+
+def test_the_documented_file_loads_without_warnings(tmp_path: Path) -> None:
+    """Upstream's keys plus redis are understood as written."""
+    loaded = load(write(tmp_path, CONTRACT), ENV)
+    settings = loaded.settings
+    assert loaded.warnings == ()
+    assert settings.controller.metrics_addr == ("127.0.0.1", 9191)
+    assert settings.controller.health_probe_addr == ("127.0.0.1", 8181)
+    assert settings.delivery.file.output_dir == "/tmp/notifications"  # noqa: S108
+    assert settings.delivery.log.enabled
+    assert settings.datastorage is not None
+    assert settings.datastorage.health_url == "http://127.0.0.1:8080/health"
+    assert settings.datastorage.timeout == 5.0
+    assert settings.redis.url.get_secret_value() == "redis://127.0.0.1:6379/0"
+
+
+def test_defaults_are_the_documented_ones() -> None:
+    """A file that holds only the URL of Redis is enough."""
+    settings = controller("redis: {url: redis://h}")
+    assert settings.logging.level == "INFO"
+    assert settings.controller.metrics_addr == Address("", 9090)
+    assert settings.controller.health_probe_addr == Address("", 8081)
+    assert settings.delivery.guarantee == "atLeastOnce"
+    assert settings.delivery.native == frozenset()
+    assert settings.delivery.credentials.dir == "/etc/notification/credentials/"
+    assert settings.datastorage is None
+    assert settings.redis.key_prefix == "nl"
+    assert settings.egress.mode == "operator"
+    assert settings.sync.window == 0.5
+    assert settings.sync.max_status_bytes == 65536
+    assert settings.events.burst == 1000
+
+
+def test_the_lease_outlasts_the_longest_send() -> None:
+    """LeaseDuration is renewDeadline, the largest timeout in use and the margin."""
+    assert controller("redis: {url: redis://h}").lease_duration == 18.0
+    longer = "redis: {url: redis://h}\ndelivery: {slack: {timeout: 1s}, file: {outputDir: /x}}"
+    assert controller(longer).lease_duration == 5 + 5 + 3
+    mail = "redis: {url: redis://h}\ndelivery: {email: {enabled: true, timeout: 40s}}"
+    assert controller(mail).lease_duration == 5 + 40 + 3
+    assert controller(mail).delivery.native == {"email"}
+
+
+def test_both_spellings_of_a_key_are_taken() -> None:
+    """camelCase and the field's own name mean the same."""
+    assert controller("redis: {url: redis://h, keyPrefix: a}").redis.key_prefix == "a"
+    assert controller("redis: {url: redis://h, key_prefix: a}").redis.key_prefix == "a"
+
+
+def test_null_means_default() -> None:
+    """An empty group or key is as if it were not there."""
+    settings = controller("redis: {url: redis://h}\nsharding:\nsync: {window: null}\ndatastorage:")
+    assert settings.sharding.renew_deadline == 5.0
+    assert settings.sync.window == 0.5
+    assert settings.datastorage is None
+
+
+FAULTS: dict[str, tuple[str, str, str]] = {
+    "redis is missing altogether": ("logging: {}", "redis.url", "is required"),
+    "redis holds no url": ("redis: {keyPrefix: x}", "redis.url", "is required"),
+    "the file is empty": ("", "redis.url", "is required"),
+    "a group is a number": ("redis: 3", "redis", "must be a mapping"),
+    "the url has another scheme": ("redis: {url: 'http://h'}", "redis.url", "must begin with"),
+    "the url names no host": ("redis: {url: 'redis:///0'}", "redis.url", "names no host"),
+    "the url has an impossible port": ("redis: {url: 'redis://h:x'}", "redis.url", "is not a URL"),
+    "a prefix would move the hash tag": (
+        "redis: {url: redis://h, keyPrefix: 'a{b'}",
+        "redis.keyPrefix",
+        "must be 1 to 64",
+    ),
+    "a level does not exist": (
+        "redis: {url: redis://h}\nlogging: {level: LOUD}",
+        "logging.level",
+        "'DEBUG', 'INFO', 'WARN' or 'ERROR'",
+    ),
+    "a flag is a text": (
+        "redis: {url: redis://h}\ndelivery: {log: {enabled: 'yes please'}}",
+        "delivery.log.enabled",
+        "boolean",
+    ),
+    "a number is a text": (
+        "redis: {url: redis://h}\nsync: {writers: '16'}",
+        "sync.writers",
+        "integer",
+    ),
+    "a duration is nonsense": (
+        "redis: {url: redis://h}\ndelivery: {slack: {timeout: soon}}",
+        "delivery.slack.timeout",
+        "must be a duration such as 500ms, 10s or 1m30s",
+    ),
+    "a timeout is zero": (
+        "redis: {url: redis://h}\ndelivery: {slack: {timeout: 0}}",
+        "delivery.slack.timeout",
+        "greater than 0",
+    ),
+    "the default retry period exceeds the deadline": (
+        "redis: {url: redis://h}\nsharding: {renewDeadline: 1s}",
+        "sharding.retryPeriod",
+        "must be shorter than sharding.renewDeadline",
+    ),
+    "a batch exceeds the buffer": (
+        "redis: {url: redis://h}\ndatastorage: {url: 'http://d', buffer: {bufferSize: 5}}",
+        "datastorage.buffer.batchSize",
+        "must not exceed datastorage.buffer.bufferSize",
+    ),
+    "an audit store without url": (
+        "redis: {url: redis://h}\ndatastorage: {timeout: 5s}",
+        "datastorage.url",
+        "is required",
+    ),
+    "an audit url with a password": (
+        "redis: {url: redis://h}\ndatastorage: {url: 'http://u:p@d'}",
+        "datastorage.url",
+        "must not hold a user or password",
+    ),
+    "both servers on one address": (
+        "redis: {url: redis://h}\ncontroller: {healthProbeAddr: ':9090'}",
+        "controller.healthProbeAddr",
+        "must differ from controller.metricsAddr",
+    ),
+    "an address without port": (
+        "redis: {url: redis://h}\ncontroller: {metricsAddr: localhost}",
+        "controller.metricsAddr",
+        "must be `:port` or `host:port`",
+    ),
+    "namespaces as a text": (
+        "redis: {url: redis://h}\ncontroller: {namespaces: a}",
+        "controller.namespaces",
+        "must be a list of namespaces, or `*`",
+    ),
+    "a namespace that cannot be": (
+        "redis: {url: redis://h}\ncontroller: {namespaces: [A_b]}",
+        "controller.namespaces",
+        "holds a name that no namespace can have",
+    ),
+    "a network that is none": (
+        "redis: {url: redis://h}\negress: {allow: [10.0.0.0/8, 10.0.0.0/99]}",
+        "egress.allow",
+        "entry 1 is neither a network",
+    ),
+    "an unknown guarantee": (
+        "redis: {url: redis://h}\ndelivery: {guarantee: exactlyOnce}",
+        "delivery.guarantee",
+        "'atLeastOnce' or 'atMostOnce'",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_a_fault_ends_the_start_with_its_path(case: str) -> None:
+    """Wrong values are refused, with the dotted path as the file spells it and the reason."""
+    text, path, reason = FAULTS[case]
+    with pytest.raises(ConfigError) as caught:
+        controller(text)
+    assert caught.value.path == path
+    assert str(caught.value).startswith(f"{path}: ")
+    assert reason in str(caught.value)
+
+
+def test_every_fault_is_named_at_once() -> None:
+    """A second fault follows the first in the same text."""
+    with pytest.raises(ConfigError, match=r"sync\.window: must not be.*; sync\.writers: "):
+        controller("redis: {url: redis://h}\nsync: {window: -1s, writers: x}")
+
+
+def test_unknown_keys_are_warnings_with_their_paths(tmp_path: Path) -> None:
+    """A key of another version does not stop the process; a slip is guessed at."""
+    text = CONTRACT + "future: {a: 1}\negress: {mod: strict}\nsync: {deep: {er: 1}}\n"
+    warnings = load(write(tmp_path, text), ENV).warnings
+    assert warnings == (
+        "unknown key future is ignored",
+        "unknown key egress.mod is ignored (did you mean mode?)",
+        "unknown key sync.deep is ignored",
+    )
+
+
+def test_keys_without_effect_are_warned_about(tmp_path: Path) -> None:
+    """Upstream's switches that do nothing here are accepted and said to do nothing."""
+    text = (
+        "redis: {url: redis://h}\ncontroller: {leaderElection: true}\n"
+        "delivery: {console: {enabled: false}}\negress: {allow: [10.0.0.0/8]}\n"
+    )
+    warnings = load(write(tmp_path, text), ENV).warnings
+    assert [w.split(" has no effect")[0] for w in warnings] == [
+        "controller.leaderElection",
+        "delivery.console.enabled",
+        "egress.allow",
+    ]
+
+
+def test_the_operators_command_reads_the_same_file(tmp_path: Path) -> None:
+    """Groups that it does not need are neither read nor warned about; its own are checked."""
+    path = write(tmp_path, CONTRACT + "egress: {mode: 7}\nsync: {windw: 1s}\n")
+    loaded = syncer_settings.load(path)
+    assert loaded.settings.redis.key_prefix == "nl"
+    assert loaded.warnings == ("unknown key sync.windw is ignored (did you mean window?)",)
+
+
+def test_the_operators_command_needs_no_file() -> None:
+    """A URL alone is enough, and wins over the file's."""
+    loaded = syncer_settings.load(None, redis_url="rediss://h:6380/1")
+    assert loaded.settings.redis.url.get_secret_value() == "rediss://h:6380/1"
+    with pytest.raises(ConfigError, match=r"redis\.url: must begin with"):
+        syncer_settings.load(None, redis_url="h:6380")
+
+
+UNREADABLE: dict[str, tuple[bytes, str]] = {
+    "a list": (b"- 1", "the top level must be a mapping"),
+    "broken YAML": (b"a: [1\nb: {", "not valid YAML: line 2: "),
+    "an alias that leads nowhere": (b"a: *" + CANARY.encode(), "found undefined alias"),
+    "a tag that would run code": (b"a: !!python/object/apply:os.system [x]", "not valid YAML: "),
+    "a value that does not fit its tag": (b"a: !!bool x", "a value does not fit its type"),
+    "bytes that are no text": (b"a: \xff", "is not UTF-8"),
+    "a control character": (b"a: \x01", "unprintable character"),
+    "nesting without end": (b"[" * 5000, "nested too deeply"),
+    "more than a ConfigMap holds": (b"#" * (1 << 20) + b"#", "is larger than 1048576 bytes"),
+}
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_an_unreadable_file_says_why_and_quotes_nothing(case: str, tmp_path: Path) -> None:
+    """Whatever is wrong with the text is a ConfigError that names the file, not its content."""
+    raw, reason = UNREADABLE[case]
+    path = tmp_path / "config.yaml"
+    path.write_bytes(raw)
+    with pytest.raises(ConfigError) as caught:
+        load(path, ENV)
+    assert reason in str(caught.value)
+    assert str(path) in str(caught.value)
+    assert CANARY not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    """A path that does not exist is an error with the system's reason."""
+    with pytest.raises(ConfigError, match=r"cannot read .*nowhere\.yaml: No such file"):
+        load(tmp_path / "nowhere.yaml", ENV)
+
+
+def test_a_merge_bomb_is_refused_at_once() -> None:
+    """References to anchors are counted, so that copies cannot multiply."""
+    bomb = "k0: &k0 {x: 1}\n" + "".join(
+        f"k{n}: &k{n} {{<<: [*k{n - 1}, *k{n - 1}]}}\n" for n in range(1, 40)
+    )
+    with pytest.raises(ConfigError, match="too many references to anchors"):
+        parse_document(bomb)
+
+
+# -- secrets --------------------------------------------------------------------------------------
+
+WITH_SECRET: dict[str, str] = {
+    "in a good file": f"redis: {{url: 'redis://u:{CANARY}@h'}}",
+    "beside another fault": f"redis: {{url: 'redis://u:{CANARY}@h', timeout: x}}",
+    "in a bad url": f"redis: {{url: 'http://{CANARY}@h'}}",
+    "in a bad port": f"redis: {{url: 'redis://h:{CANARY}'}}",
+    "as a list": f"redis: {{url: [{CANARY}]}}",
+    "as an unknown key's value": f"redis: {{url: 'redis://h', password: {CANARY}}}",
+    "in broken YAML": f"redis: {{url: 'redis://u:{CANARY}@h'",
+    "as an undefined alias": f"redis: {{url: *{CANARY}}}",
+    "as a tag": f"redis: {{url: !{CANARY} x}}",
+    "in another group": f"datastorage: {{url: 'http://u:{CANARY}@h'}}\nredis: {{url: 'redis://h'}}",
+}
+
+
+@pytest.mark.parametrize("case", WITH_SECRET)
+def test_a_secret_is_in_no_text(case: str, tmp_path: Path) -> None:
+    """Neither repr, str, warnings nor errors show what the file holds."""
+    try:
+        loaded = load(write(tmp_path, WITH_SECRET[case]), ENV)
+    except ConfigError as error:
+        assert CANARY not in f"{error} {error!r}"
+        cause = error.__cause__ or error.__context__
+        assert error.__suppress_context__ or cause is None
+    else:
+        texts = f"{loaded} {loaded!r} {loaded.settings.model_dump()} {loaded.settings.redis}"
+        assert CANARY not in texts
+
+
+# -- environment ----------------------------------------------------------------------------------
+
+
+def test_the_environment_has_upstreams_names(tmp_path: Path) -> None:
+    """Paths and the namespace come from the variables that existing manifests set."""
+    env = {
+        **ENV,
+        "ROUTING_CONFIG_PATH": "/r.yaml",
+        "KUBECONFIG": "/k",
+        "TLS_CA_FILE": "",
+    }
+    environment = load(write(tmp_path, CONTRACT), env).environment
+    assert environment.namespace == "alerts"
+    assert environment.routing_path == Path("/r.yaml")
+    assert environment.kubeconfig == "/k"
+    assert environment.tls_ca_file is None
+
+
+def test_the_routing_file_has_upstreams_default(tmp_path: Path) -> None:
+    """Without the variable the mounted ConfigMap is read."""
+    environment = load(write(tmp_path, CONTRACT), ENV).environment
+    assert environment.routing_path == Path("/etc/notification-routing/routing.yaml")
+
+
+def test_the_namespace_comes_from_the_service_account(tmp_path: Path) -> None:
+    """Without the variable the pod's own namespace is used."""
+    file = tmp_path / "namespace"
+    file.write_text("from-the-pod\n")
+    loaded = load(write(tmp_path, CONTRACT), {}, namespace_file=file)
+    assert loaded.environment.namespace == "from-the-pod"
+
+
+@pytest.mark.parametrize("name", ["", "Not_A_Namespace"])
+def test_an_unknown_namespace_ends_the_start(name: str, tmp_path: Path) -> None:
+    """Watching everything by accident is not an option."""
+    env = {"KUBERNAUT_CONTROLLER_NAMESPACE": name}
+    with pytest.raises(ConfigError, match="KUBERNAUT_CONTROLLER_NAMESPACE is not"):
+        load(write(tmp_path, CONTRACT), env, namespace_file=tmp_path / "none")
+
+
+NAMESPACES: dict[str, tuple[str, tuple[str, ...] | None]] = {
+    "the own one by default": ("", ("alerts",)),
+    "a list, each once": ("controller: {namespaces: [a, b, a]}", ("a", "b")),
+    "all of them": ("controller: {namespaces: '*'}", None),
+    "an empty list is the default": ("controller: {namespaces: []}", ("alerts",)),
+}
+
+
+@pytest.mark.parametrize("case", NAMESPACES)
+def test_namespaces_to_watch(case: str, tmp_path: Path) -> None:
+    """The own namespace, those listed, or all."""
+    text, namespaces = NAMESPACES[case]
+    loaded = load(write(tmp_path, f"redis: {{url: redis://h}}\n{text}"), ENV)
+    assert loaded.namespaces == namespaces
+
+
+# -- addresses ------------------------------------------------------------------------------------
+
+ADDRESSES = {":9090": ("", 9090), "127.0.0.1:0": ("127.0.0.1", 0), "[::1]:80": ("::1", 80)}
+
+
+@pytest.mark.parametrize("text", ADDRESSES)
+def test_an_address_is_host_and_port(text: str) -> None:
+    """What the file says comes back as host and port, and prints as it was."""
+    assert parse_address(text) == ADDRESSES[text]
+    assert str(parse_address(text)) == text
+
+
+@pytest.mark.parametrize("text", ["", "9090", "h:", "h:x", "::1:80", "h:65536", "h:-1", 9090])
+def test_what_is_no_address_is_refused(text: object) -> None:
+    """Ports out of range and bare IPv6 addresses are no addresses."""
+    with pytest.raises(ValueError, match="port"):
+        parse_address(text)
+
+
+# -- the reference page ---------------------------------------------------------------------------
+
+
+def groups(model: type[BaseModel]) -> list[type[BaseModel]]:
+    """Return a model and all models below it."""
+    found = [model]
+    for field in model.model_fields.values():
+        for option in (field.annotation, *getattr(field.annotation, "__args__", ())):
+            if isinstance(option, type) and issubclass(option, BaseModel):
+                found += groups(option)
+    return found
+
+
+@pytest.mark.parametrize("model", [*groups(Settings), *groups(SyncerSettings)])
+def test_every_setting_is_described(model: type[BaseModel]) -> None:
+    """A field without description would be missing from the reference page."""
+    assert model.__doc__
+    for name, field in model.model_fields.items():
+        group = any(
+            isinstance(option, type) and issubclass(option, Group)
+            for option in (field.annotation, *getattr(field.annotation, "__args__", ()))
+        )
+        assert group or field.description, name
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(["redis", "sharding", "sync", "delivery", "controller", "egress", "x"])
+
+
+@hypothesis_settings(deadline=None, max_examples=150)
+@given(
+    st.dictionaries(
+        KEYS,
+        st.dictionaries(
+            st.sampled_from(
+                ["url", "window", "namespaces", "allow", "slack", "shards", "metricsAddr"]
+            ),
+            JSON,
+        )
+        | JSON,
+    )
+)
+def test_any_document_is_settings_or_a_config_error(document: dict[str, Any]) -> None:
+    """No value of any type raises anything else."""
+    try:
+        built = build(Settings, document)
+    except ConfigError as error:
+        assert error.path
+    else:
+        assert isinstance(built, Settings)
