@@ -1,0 +1,706 @@
+"""The mirror of the API server, while the server does what servers do."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+
+from syncer.cluster.client import MERGE_PATCH, KubeClient
+from syncer.cluster.reflector import Reflector, ReflectorTimings
+from syncer.cluster.status import list_path
+from syncer.runtime.clock import boot_clock
+from tests.integration.scripted import (
+    ScriptedServer,
+    eventually,
+    send_lines,
+    status,
+    write_kubeconfig,
+)
+from tests.servers.controlplane import ControlPlane
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Awaitable, Callable
+    from pathlib import Path
+
+    from syncer.api.resource import NotificationRequest
+
+QUICK = ReflectorTimings(
+    request_timeout=5, watch_timeout=30, idle_timeout=20, pause_min=0.05, pause_max=0.4, settled=0.3
+)
+
+
+def obj(name: str, version: int, uid: str = "", namespace: str = "ns") -> dict[str, Any]:
+    """Return an object as the API server sends it."""
+    return {
+        "apiVersion": "kubernaut.ai/v1alpha1",
+        "kind": "NotificationRequest",
+        "metadata": {
+            "name": name,
+            "namespace": namespace,
+            "uid": uid or f"uid-{name}",
+            "resourceVersion": str(version),
+        },
+        "spec": {"type": "Simple", "priority": "Medium", "subject": "s", "body": "b"},
+    }
+
+
+def event(kind: str, document: dict[str, Any]) -> dict[str, Any]:
+    """Return an event of a watch."""
+    return {"type": kind, "object": document}
+
+
+def bookmark(version: int) -> dict[str, Any]:
+    """Return a bookmark."""
+    return event("BOOKMARK", {"metadata": {"resourceVersion": str(version)}})
+
+
+EXPIRED = event(
+    "ERROR", {"kind": "Status", "code": 410, "reason": "Expired", "message": "too old: 1 (240)"}
+)
+
+
+class Mirror:
+    """A sink that keeps what it was told, and how."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.objects: dict[str, NotificationRequest] = {}
+        self.calls: list[str] = []
+        self.lists = 0
+
+    def upsert(self, obj: NotificationRequest, *, first_seen_by_watch: bool) -> None:
+        """Keep the object by uid."""
+        self.objects[obj.uid] = obj
+        how = "first" if first_seen_by_watch else "upsert"
+        self.calls.append(f"{how} {obj.uid} {obj.resource_version}")
+
+    def delete(self, uid: str, namespace: str, name: str) -> None:
+        """Forget the object."""
+        self.objects.pop(uid, None)
+        self.calls.append(f"delete {uid} {namespace}/{name}")
+
+    def listed(self) -> None:
+        """Count."""
+        self.lists += 1
+
+    def names(self) -> list[str]:
+        """Return the names of what is there."""
+        return sorted(o.name for o in self.objects.values())
+
+
+class Api:
+    """Lists what `objects` holds at `version`; watches follow the script, then stay silent."""
+
+    def __init__(self, *objects: dict[str, Any], version: int = 100) -> None:
+        """Begin with some objects."""
+        self.objects = list(objects)
+        self.version = version
+        self.lists: list[Any] = []
+        self.watches: list[Any] = []
+        self.resumed: list[str] = []
+        self.listed = 0
+
+    async def __call__(self, request: web.Request) -> web.StreamResponse:
+        """Answer a list or a watch."""
+        if "watch" in request.query:
+            self.resumed.append(request.query["resourceVersion"])
+            answer = self.watches.pop(0) if self.watches else stay()
+        else:
+            self.listed += 1
+            answer = self.lists.pop(0) if self.lists else self.list
+        result: web.StreamResponse = await answer(request)
+        return result
+
+    async def list(self, _: web.Request) -> web.StreamResponse:
+        """Return everything as one page."""
+        return web.json_response(
+            {"metadata": {"resourceVersion": str(self.version)}, "items": self.objects}
+        )
+
+
+def stay(*lines: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return a watch that sends lines and then stays open in silence."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        await send_lines(request, lines)
+        await asyncio.sleep(60)
+        return web.Response()
+
+    return answer
+
+
+def end(*lines: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return a watch that sends lines and then ends in an orderly way."""
+
+    async def answer(request: web.Request) -> web.StreamResponse:
+        return await send_lines(request, lines)
+
+    return answer
+
+
+def refuse(*args: Any, **more: Any) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+    """Return an answer that is a Status object."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return status(*args, **more)
+
+    return answer
+
+
+async def text_404(_: web.Request) -> web.StreamResponse:
+    """Answer as the API server does for a type that it does not serve."""
+    return web.Response(status=404, text="404 page not found\n")
+
+
+@asynccontextmanager
+async def running(reflector: Reflector) -> AsyncIterator[None]:
+    """Run a reflector beside the test; an end of its own fails the test."""
+    task = asyncio.create_task(reflector.run())
+    try:
+        yield
+        if task.done():
+            await task
+            pytest.fail("the reflector ended")
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+@asynccontextmanager
+async def mirroring(
+    api: Api,
+    tmp_path: Path,
+    timings: ReflectorTimings = QUICK,
+    namespaces: list[str] | None = None,
+    **more: Any,
+) -> AsyncIterator[tuple[Reflector, Mirror, ScriptedServer]]:
+    """Run a reflector against a scripted server."""
+    mirror = Mirror()
+    async with (
+        ScriptedServer(api) as server,
+        await KubeClient.connect(
+            write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
+        ) as client,
+    ):
+        reflector = Reflector(
+            client, namespaces, mirror, clock=boot_clock, timings=timings, **more
+        )
+        async with running(reflector):
+            yield reflector, mirror, server
+
+
+async def test_events_follow_the_list(tmp_path: Path) -> None:
+    """A list is complete before the watch begins at its version, and each event is told once."""
+    api = Api(obj("a", 7))
+    api.watches = [
+        stay(
+            event("ADDED", obj("b", 101)),
+            event("MODIFIED", obj("b", 102)),
+            event("MODIFIED", obj("a", 103)),
+            event("DELETED", obj("a", 104)),
+        )
+    ]
+    async with mirroring(api, tmp_path) as (reflector, mirror, server):
+        await eventually(lambda: len(mirror.calls) == 5)
+        assert mirror.calls == [
+            "upsert uid-a 7",
+            "first uid-b 101",
+            "upsert uid-b 102",
+            "upsert uid-a 103",
+            "delete uid-a ns/a",
+        ]
+        assert (mirror.lists, api.resumed) == (1, ["100"])
+        assert (reflector.synced, reflector.problem) == (True, None)
+        assert boot_clock() - reflector.last_contact < 5
+        assert "resourceVersion" not in server.seen[0]
+        assert "allowWatchBookmarks=true" in server.seen[1]
+
+
+async def test_clean_ends_do_not_spin(tmp_path: Path) -> None:
+    """A server that ends each watch at once is asked ever less often, and that is a problem."""
+    api = Api()
+    api.watches = [end() for _ in range(1000)]
+    async with mirroring(api, tmp_path, jitter=lambda: 0.5) as (reflector, _, server):
+        await asyncio.sleep(2)
+        # Pauses of 0.075, 0.15, then 0.3 s: 8 watches; without back-off there would be hundreds.
+        assert 5 <= len(api.resumed) <= 10, server.seen
+        assert reflector.problem == "watch of notifications: the server ends each watch at once"
+        assert (api.listed, set(api.resumed)) == (1, {"100"})
+        api.watches = []
+        await eventually(lambda: reflector.problem is None)
+
+
+async def test_clean_end_goes_on_where_it_was(tmp_path: Path) -> None:
+    """After an orderly end the next watch begins at the last event or bookmark, without a list."""
+    api = Api()
+    api.watches = [end(event("ADDED", obj("a", 105))), end(bookmark(222)), stay()]
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        await eventually(lambda: len(api.resumed) == 3)
+        assert api.resumed == ["100", "105", "222"]
+        assert (api.listed, mirror.names()) == (1, ["a"])
+        assert reflector.counts.bookmarks == 1
+
+
+async def test_expired_watch_leads_to_a_list_and_its_difference(tmp_path: Path) -> None:
+    """After a 410 event the list is read again; what is missing in it was deleted meanwhile."""
+    api = Api(obj("a", 1), obj("b", 2), obj("c", 3))
+
+    async def expire(request: web.Request) -> web.StreamResponse:
+        api.objects = [obj("a", 1), obj("c", 150, uid="uid-c2"), obj("d", 160)]
+        api.version = 200
+        return await send_lines(request, [EXPIRED])
+
+    api.watches = [expire, stay()]
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        await eventually(lambda: mirror.lists == 2)
+        assert mirror.calls[3:] == [
+            "delete uid-c ns/c",
+            "upsert uid-c2 150",
+            "upsert uid-d 160",
+            "delete uid-b ns/b",
+        ]
+        await eventually(lambda: reflector.problem is None)
+        assert api.resumed == ["100", "200"]
+
+
+async def test_expired_answer_to_a_watch_leads_to_a_list(tmp_path: Path) -> None:
+    """An HTTP 410 is taken like the event."""
+    api = Api(obj("a", 1))
+    api.watches = [refuse(410, "Expired"), stay()]
+    async with mirroring(api, tmp_path) as (_, mirror, _):
+        await eventually(lambda: mirror.lists == 2)
+        assert mirror.calls == ["upsert uid-a 1"]
+
+
+async def test_expired_page_starts_the_list_anew(tmp_path: Path) -> None:
+    """A continue token that is too old restarts the list; nothing is deleted on half a list."""
+    api = Api(obj("a", 1), obj("b", 2))
+    half = {"metadata": {"resourceVersion": "90", "continue": "t"}, "items": [obj("a", 1)]}
+
+    async def first(_: web.Request) -> web.StreamResponse:
+        return web.json_response(half)
+
+    api.lists = [api.list, first, refuse(410, "Expired")]
+    api.watches = [end(EXPIRED), stay()]
+    api.version = 80
+    async with mirroring(api, tmp_path) as (_, mirror, server):
+        await eventually(lambda: api.listed == 4)
+        await eventually(lambda: mirror.lists == 2)
+        assert mirror.calls == ["upsert uid-a 1", "upsert uid-b 2"]
+        assert "continue=t" in server.seen[3]
+
+
+async def test_silent_watch_is_replaced(tmp_path: Path) -> None:
+    """A watch without a line for the idle time is given up and resumed, without a list."""
+    api = Api()
+    api.watches = [stay(event("ADDED", obj("a", 101))), stay(event("ADDED", obj("b", 102)))]
+    timings = ReflectorTimings(idle_timeout=0.5, pause_min=0.05, settled=0.3)
+    async with mirroring(api, tmp_path, timings) as (reflector, mirror, _):
+        began = boot_clock()
+        await eventually(lambda: mirror.names() == ["a", "b"])
+        assert 0.4 < boot_clock() - began < 2
+        assert api.resumed[:2] == ["100", "101"]
+        assert (api.listed, reflector.counts.failures) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"<html>bad gateway</html>\n",
+        b'{"type":"ADDED"}\n',
+        b"[]\n",
+        b'{"type":"ODD","object":{}}\n',
+        b'{"type":"ADDED","object":{"metadata":{}}}\n',
+        b'{"type":"ERROR","object":{"code":500}}\n',
+        b'{"type":"ERROR","object":null}\n',
+    ],
+)
+async def test_line_that_is_not_understood_leads_to_a_list(tmp_path: Path, line: bytes) -> None:
+    """What a line meant cannot be known, so the list says what is there."""
+    api = Api(obj("a", 1))
+
+    async def garbage(request: web.Request) -> web.StreamResponse:
+        api.objects.append(obj("b", 150))
+        return await send_lines(request, [line])
+
+    api.watches = [garbage]
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        await eventually(lambda: mirror.lists == 2)
+        assert mirror.names() == ["a", "b"]
+        assert reflector.counts.failures == 1
+        await eventually(lambda: reflector.problem is None)
+
+
+async def test_garbage_for_ever_does_not_spin(tmp_path: Path) -> None:
+    """A server that sends garbage after each list, even behind an event, is asked ever less often."""
+    api = Api()
+
+    async def garbage(request: web.Request) -> web.StreamResponse:
+        api.version += 1
+        return await send_lines(request, [event("ADDED", obj("a", api.version)), b"?\n"])
+
+    api.watches = [garbage] * 1000
+    async with mirroring(api, tmp_path, jitter=lambda: 0.5) as (reflector, _, _):
+        await asyncio.sleep(1.5)
+        assert 3 <= api.listed <= 8
+        assert reflector.problem is not None
+        assert "not an event" in reflector.problem
+
+
+async def test_oversized_line_is_counted_and_listed(tmp_path: Path) -> None:
+    """An event too long to be read is replaced by a list, which has no such limit."""
+    api = Api(obj("a", 1))
+    large = obj("large", 101)
+    large["spec"]["body"] = "x" * (5 * 2**20)
+
+    async def send(request: web.Request) -> web.StreamResponse:
+        api.objects.append(large)
+        return await send_lines(request, [event("ADDED", large)])
+
+    api.watches = [send]
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        await eventually(lambda: mirror.names() == ["a", "large"])
+        assert reflector.counts.oversized == 1
+
+
+async def test_type_that_is_not_served_deletes_nothing(tmp_path: Path) -> None:
+    """A missing resource type holds what is known, says so, and goes on when it is back."""
+    api = Api(obj("a", 1))
+    api.lists = [api.list, text_404, refuse(404, "NotFound")]
+    api.lists.append(refuse(429, "TooManyRequests", "storage is (re)initializing"))
+    api.watches = [text_404, stay()]
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        problems = set()
+
+        def back() -> bool:
+            problems.add(reflector.problem)
+            return mirror.lists == 2 and reflector.problem is None
+
+        await eventually(back)
+        missing = "the resource notificationrequests.kubernaut.ai is not served"
+        assert problems == {None, f"watch of notifications: {missing}"}
+        assert mirror.calls == ["upsert uid-a 1"]
+        assert (reflector.counts.failures, api.listed) == (4, 5)
+
+
+async def test_refused_access_holds_and_recovers(tmp_path: Path) -> None:
+    """A 403 is told in readiness and deletes nothing; the same client goes on once it is granted."""
+    api = Api(obj("a", 1))
+    forbidden = refuse(403, "Forbidden", "User cannot watch")
+    api.watches = [forbidden, forbidden, stay(event("ADDED", obj("b", 101)))]
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        await eventually(lambda: "access is refused" in (reflector.problem or ""))
+        await eventually(lambda: mirror.names() == ["a", "b"])
+        assert (api.listed, api.resumed) == (1, ["100"] * 3)
+        await eventually(lambda: reflector.problem is None)
+
+
+async def test_failing_first_list_is_not_synced(tmp_path: Path) -> None:
+    """Until a list is complete the mirror is not synced, and the reason is told."""
+    api = Api()
+    api.lists = [refuse(500, "", "boom")] * 3
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        await eventually(lambda: reflector.problem)
+        assert (reflector.synced, mirror.lists) == (False, 0)
+        assert "500" in (reflector.problem or "")
+        await eventually(lambda: reflector.synced)
+
+
+async def test_wait_that_the_server_asks_for_is_kept(tmp_path: Path) -> None:
+    """Retry-After is honoured even where the own pause would be shorter."""
+    api = Api()
+    api.lists = [refuse(429, "TooManyRequests", "later", retryAfterSeconds=1)]
+    async with mirroring(api, tmp_path) as (reflector, _, _):
+        began = boot_clock()
+        await eventually(lambda: reflector.synced)
+        assert 0.9 < boot_clock() - began < 2.5
+
+
+async def test_late_and_repeated_events_change_nothing(tmp_path: Path) -> None:
+    """An event older than what is known of its uid is dropped, also after the uid was deleted."""
+    api = Api(obj("a", 90), version=95)
+    api.watches = [
+        stay(
+            event("MODIFIED", obj("a", 101)),
+            event("MODIFIED", obj("a", 99)),
+            event("MODIFIED", obj("a", 101)),
+            event("DELETED", obj("a", 102)),
+            event("MODIFIED", obj("a", 100)),
+            event("DELETED", obj("a", 102)),
+            event("ADDED", obj("z", 103)),
+        )
+    ]
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        await eventually(lambda: mirror.names() == ["z"])
+        assert mirror.calls == [
+            "upsert uid-a 90",
+            "upsert uid-a 101",
+            "delete uid-a ns/a",
+            "first uid-z 103",
+        ]
+        assert reflector.counts.stale == 3
+
+
+async def test_same_name_with_a_new_uid_is_another_object(tmp_path: Path) -> None:
+    """A re-created object deletes the old uid first, and late news of the old one are dropped."""
+    api = Api(obj("a", 90, uid="old"))
+    api.watches = [
+        stay(
+            event("ADDED", obj("a", 105, uid="new")),
+            event("DELETED", obj("a", 104, uid="old")),
+            event("MODIFIED", obj("a", 103, uid="old")),
+            event("MODIFIED", obj("a", 106, uid="new")),
+        )
+    ]
+    async with mirroring(api, tmp_path) as (_, mirror, _):
+        await eventually(lambda: len(mirror.calls) == 4)
+        assert mirror.calls == [
+            "upsert old 90",
+            "delete old ns/a",
+            "upsert new 105",
+            "upsert new 106",
+        ]
+
+
+async def test_object_that_does_not_parse_is_passed_over(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Such an object is logged once without content, counted, not deleted, and ends no watch."""
+    caplog.set_level(logging.WARNING)
+
+    def odd(version: int) -> dict[str, Any]:
+        document = obj("odd", version)
+        document["spec"]["retentionDays"] = "secret-text"
+        return document
+
+    api = Api(obj("odd", 80), odd(90) | {"metadata": obj("odd2", 90)["metadata"]})
+
+    async def turn(request: web.Request) -> web.StreamResponse:
+        api.objects[0] = odd(101)
+        api.version = 110
+        lines = [event("MODIFIED", odd(101)), event("ADDED", obj("b", 102)), EXPIRED]
+        api.objects.append(obj("b", 102))
+        return await send_lines(request, lines)
+
+    api.watches = [turn, stay(event("DELETED", odd(111)), event("ADDED", obj("c", 112)))]
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        await eventually(lambda: mirror.names() == ["b", "c"])
+        assert mirror.calls == [
+            "upsert uid-odd 80",
+            "first uid-b 102",
+            "delete uid-odd ns/odd",
+            "first uid-c 112",
+        ]
+        assert reflector.counts.unreadable == 4
+    warned = [r.getMessage() for r in caplog.records if "cannot be read" in r.getMessage()]
+    assert warned == [
+        "ns/odd2 cannot be read (ValueError) and is passed over",
+        "ns/odd cannot be read (ValueError) and is passed over",
+    ]
+    assert "secret-text" not in caplog.text
+
+
+async def test_entry_without_identity_stops_deletes(tmp_path: Path) -> None:
+    """While a list holds an entry without uid or name, absence from it proves nothing."""
+    api = Api(obj("a", 1))
+
+    async def turn(request: web.Request) -> web.StreamResponse:
+        api.objects = [{"metadata": {}}]
+        return await send_lines(request, [EXPIRED])
+
+    api.watches = [turn, stay()]
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        await eventually(lambda: mirror.lists == 2)
+        assert mirror.names() == ["a"]
+        assert reflector.counts.unreadable == 1
+
+
+async def test_list_of_the_past_is_refused(tmp_path: Path) -> None:
+    """A list older than what was shown before deletes nothing and is a problem until it is over."""
+    api = Api(obj("a", 1))
+
+    async def turn(request: web.Request) -> web.StreamResponse:
+        api.objects, api.version = [], 120
+        return await send_lines(request, [event("ADDED", obj("b", 130)), EXPIRED])
+
+    api.watches = [turn, stay()]
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        await eventually(lambda: "older state" in (reflector.problem or ""))
+        assert mirror.names() == ["a", "b"]
+        api.objects, api.version = [obj("b", 130)], 140
+        await eventually(lambda: mirror.names() == ["b"])
+
+
+async def test_old_list_is_renewed_when_a_watch_ends(tmp_path: Path) -> None:
+    """Events that were never sent are found by the list that follows the resync period."""
+    api = Api(obj("a", 1), obj("b", 2))
+
+    async def lose(request: web.Request) -> web.StreamResponse:
+        api.objects, api.version = [obj("a", 1), obj("c", 150)], 200
+        await asyncio.sleep(0.4)
+        return await send_lines(request, [])
+
+    api.watches = [lose]
+    timings = ReflectorTimings(resync=0.3, pause_min=0.05, settled=0.2)
+    async with mirroring(api, tmp_path, timings) as (_, mirror, _):
+        await eventually(lambda: mirror.names() == ["a", "c"])
+        assert api.resumed[0] == "100"
+
+
+async def test_listed_waits_for_each_namespace(tmp_path: Path) -> None:
+    """With several namespaces `listed` is told only when each of them was listed."""
+    api = Api()
+    slow = asyncio.Event()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        space = request.path.split("/")[5]
+        if "watch" not in request.query and space == "two":
+            await slow.wait()
+        api.objects = [obj("a", 1, uid=f"uid-{space}", namespace=space)]
+        return await api(request)
+
+    mirror = Mirror()
+    async with (
+        ScriptedServer(handle) as server,
+        await KubeClient.connect(
+            write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
+        ) as client,
+    ):
+        reflector = Reflector(
+            client, ["one", "two", "one"], mirror, clock=boot_clock, timings=QUICK
+        )
+        async with running(reflector):
+            await eventually(lambda: mirror.calls)
+            await asyncio.sleep(0.1)
+            assert (mirror.lists, reflector.synced, reflector.last_contact) == (0, False, 0.0)
+            slow.set()
+            await eventually(lambda: mirror.lists == 1)
+            assert sorted(mirror.objects) == ["uid-one", "uid-two"]
+            assert reflector.synced
+        with pytest.raises(ValueError, match="no namespace"):
+            Reflector(client, [], mirror, clock=boot_clock)
+
+
+async def test_error_of_the_sink_is_not_swallowed(tmp_path: Path) -> None:
+    """A sink that fails ends the reflector, loudly."""
+
+    class Broken(Mirror):
+        def upsert(self, obj: NotificationRequest, *, first_seen_by_watch: bool) -> None:
+            raise ZeroDivisionError
+
+    async with (
+        ScriptedServer(Api(obj("a", 1))) as server,
+        await KubeClient.connect(
+            write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
+        ) as client,
+    ):
+        reflector = Reflector(client, None, Broken(), clock=boot_clock, timings=QUICK)
+        with pytest.raises(ExceptionGroup) as caught:
+            await asyncio.wait_for(reflector.run(), 5)
+        assert caught.group_contains(ZeroDivisionError)
+
+
+async def test_cancelled_reflector_leaves_no_task(tmp_path: Path) -> None:
+    """Cancelling `run` ends every task that it started."""
+    before = asyncio.all_tasks()
+    async with (
+        ScriptedServer(Api()) as server,
+        await KubeClient.connect(
+            write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
+        ) as client,
+    ):
+        reflector = Reflector(client, ["a", "b"], Mirror(), clock=boot_clock, timings=QUICK)
+        async with running(reflector):
+            await eventually(lambda: reflector.synced)
+        left = {t for t in asyncio.all_tasks() - before if t.get_name().startswith("reflector")}
+        assert left == set()
+
+
+def manifest(name: str) -> dict[str, Any]:
+    """Return an object as its creator writes it."""
+    document = obj(name, 0)
+    document["metadata"] = {"name": name}
+    return document
+
+
+async def test_real_server_is_mirrored_over_a_restart(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """Objects of a real API server arrive, change, go, and survive its death and return."""
+    path, mirror = list_path(namespace), Mirror()
+    async with await KubeClient.connect(str(control_plane.kubeconfig), user_agent="t") as client:
+
+        async def create(name: str) -> None:
+            await client.request("POST", path, body=manifest(name), timeout=10)
+
+        for n in range(5):
+            await create(f"n{n}")
+        reflector = Reflector(
+            client, [namespace], mirror, clock=boot_clock, timings=QUICK, page_size=2
+        )
+        async with running(reflector):
+            await eventually(lambda: mirror.lists == 1)
+            assert mirror.names() == ["n0", "n1", "n2", "n3", "n4"]
+            await create("w")
+            await client.request(
+                "PATCH",
+                f"{path}/n0",
+                body={"metadata": {"labels": {"k": "v"}}},
+                content_type=MERGE_PATCH,
+                timeout=5,
+            )
+            await control_plane.request("DELETE", f"{path}/n1")
+            await control_plane.request("DELETE", f"{path}/n2")
+            await create("n2")
+            await eventually(lambda: len(mirror.calls) == 10)
+            assert [c.split()[0] for c in mirror.calls[5:]] == [
+                "first",
+                "upsert",
+                "delete",
+                "delete",
+                "first",
+            ]
+            lists = mirror.lists
+            await control_plane.kill_apiserver()
+            await eventually(lambda: reflector.problem)
+            calls = list(mirror.calls)
+            await control_plane.restart_apiserver()
+            await create("after")
+            await eventually(lambda: "after" in mirror.names(), timeout=15)
+            # Every older version has expired with the server's memory: this was found by a list.
+            assert mirror.lists > lists
+            assert [c.split()[0] for c in mirror.calls[len(calls) :]] in (["upsert"], ["first"])
+            await eventually(lambda: reflector.problem is None)
+            await control_plane.request("DELETE", f"{path}/after")
+            await eventually(lambda: mirror.names() == ["n0", "n2", "n3", "n4", "w"])
+
+
+async def test_real_type_may_come_late_and_go(
+    control_plane_assets: Path, request: pytest.FixtureRequest
+) -> None:
+    """Without its CRD the mirror holds; with it, it fills; a CRD that goes and returns is followed."""
+    crd = request.config.rootpath / "charts" / "notification-ledger" / "files" / "crd.yaml"
+    mirror = Mirror()
+    async with ControlPlane(control_plane_assets) as plane:
+        client = await KubeClient.connect(str(plane.kubeconfig), user_agent="t")
+        reflector = Reflector(client, None, mirror, clock=boot_clock, timings=QUICK)
+        async with client, running(reflector):
+            await eventually(lambda: "is not served" in (reflector.problem or ""))
+            assert not reflector.synced
+            await asyncio.to_thread(plane.api.apply_crd, crd)
+            await client.request("POST", list_path("default"), body=manifest("a"), timeout=10)
+            await eventually(lambda: mirror.names() == ["a"], timeout=15)
+            crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+            await plane.request("DELETE", f"{crds}/notificationrequests.kubernaut.ai")
+            await eventually(lambda: "is not served" in (reflector.problem or ""), timeout=20)
+            lists = mirror.lists
+            await asyncio.to_thread(plane.api.apply_crd, crd)
+            await client.request("POST", list_path("default"), body=manifest("b"), timeout=10)
+            await eventually(lambda: mirror.names() == ["b"], timeout=15)
+            assert mirror.lists > lists
