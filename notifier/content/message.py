@@ -129,7 +129,10 @@ def compose(document: Mapping[str, Any], channel: str, attempt_id: AttemptId | s
     """
     metadata = _mapping(document.get("metadata"))
     status = _mapping(document.get("status"))
-    spec = _sanitised(parse_spec(dict(_mapping(document.get("spec")))))
+    try:
+        spec = _sanitised(parse_spec(dict(_mapping(document.get("spec")))))
+    except (TypeError, AttributeError, RecursionError) as exc:
+        raise ValueError("the spec is not of the schema's shape") from exc
     uid = str(metadata.get("uid") or "")
     return Message(
         uid=uid,
@@ -142,8 +145,8 @@ def compose(document: Mapping[str, Any], channel: str, attempt_id: AttemptId | s
         labels=_texts(metadata.get("labels")),
         annotations=_texts(metadata.get("annotations")),
         phase=str(status.get("phase") or ""),
-        successful=int(status.get("successfulDeliveries") or 0),
-        failed=int(status.get("failedDeliveries") or 0),
+        successful=_count(status.get("successfulDeliveries")),
+        failed=_count(status.get("failedDeliveries")),
         _source=document,
     )
 
@@ -181,6 +184,10 @@ def _sanitised(spec: Spec) -> Spec:
 
 def _mapping(value: object) -> Mapping[str, Any]:
     return value if isinstance(value, Mapping) else {}
+
+
+def _count(value: object) -> int:
+    return value if isinstance(value, int) else 0
 
 
 def _texts(value: object) -> dict[str, str]:

@@ -1,0 +1,174 @@
+"""Messages: what a channel is given, and that it cannot depend on when or how often."""
+
+from __future__ import annotations
+
+import copy
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notifier.channels.base import encode
+from notifier.channels.pagerduty import pagerduty_body
+from notifier.channels.slack import slack_payload
+from notifier.channels.teams import teams_body
+from notifier.channels.webhook import webhook_payload
+from notifier.content.enrich import enrich
+from notifier.content.message import compose, idempotency_key
+from tests.channels.messages import UID, document, message
+
+BUILDERS = {
+    "slack": lambda m: encode(slack_payload(m)),
+    "webhook": lambda m: encode(webhook_payload(m)),
+    "pagerduty": lambda m: pagerduty_body(m, "key"),
+    "teams": teams_body,
+}
+
+
+def test_idempotency_key() -> None:
+    """The key is fixed by uid and channel, and has the form that signed webhooks need."""
+    key = idempotency_key("uid-1", "slack:ops")
+    assert re.fullmatch("nl_[a-z2-7]{52}", key)
+    assert key == "nl_76jderi6qwelrv4q7knbkxx2zedh2vcse6rowbvklzedbako5ooq"
+    assert key != idempotency_key("uid-1", "slack:op")
+    assert key != idempotency_key("uid-1s", "lack:ops")
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+def test_equal_key_means_equal_bytes(kind: str) -> None:
+    """What changes between attempts changes no byte of a request's body."""
+    first = document(context={"analysis": {"rootCause": "r"}}, extensions={"b": "1", "a": "2"})
+    later = copy.deepcopy(first)
+    later["metadata"].update(
+        resourceVersion="99", labels={"new": "label"}, annotations={"touched": "yes"}, generation=3
+    )
+    later["status"] = {"phase": "Retrying", "totalAttempts": 3, "failedDeliveries": 1}
+    one = compose(first, f"{kind}:x", "0.5-1")
+    two = compose(later, f"{kind}:x", "0.9-77")
+    assert one.idempotency_key == two.idempotency_key
+    assert one.attempt_id != two.attempt_id
+    assert BUILDERS[kind](one) == BUILDERS[kind](two)
+    assert b"0.9-77" not in BUILDERS[kind](two)
+
+
+def test_addressed() -> None:
+    """One composed message serves every channel under a key of its own."""
+    base = message("slack:a")
+    other = base.addressed("teams:b", "0.5-2")
+    assert other.idempotency_key == idempotency_key(UID, "teams:b")
+    assert other.attempt_id == "0.5-2"
+    assert other.spec is base.spec
+
+
+def test_everything_is_sanitised() -> None:
+    """Subject, body, context, extensions, links, labels and annotations are all cleaned."""
+    secret = "pwd=canary"
+    made = message(
+        subject=secret,
+        body=secret,
+        context={"analysis": {"rootCause": secret}},
+        extensions={"note": secret, "apiKey": "canary"},
+        actionLinks=[{"service": "s", "url": "https://u:canary@x.example", "label": secret}],
+        metadata={"labels": {"a": secret}, "annotations": {"b": secret}},
+    )
+    shown = f"{made.spec} {made.metadata} {made.labels} {made.annotations} {made.document()}"
+    assert "canary" not in shown
+    assert made.metadata["rootCause"] == "pwd: [REDACTED]"
+
+
+def test_metadata_lets_extensions_win() -> None:
+    """An extension replaces a context member of the same name."""
+    made = message(
+        context={"analysis": {"rootCause": "context"}, "lineage": {"remediationRequest": "rr"}},
+        extensions={"rootCause": "extension", "empty": ""},
+    )
+    assert made.metadata == {"rootCause": "extension", "remediationRequest": "rr"}
+
+
+ENRICH = {
+    "the id becomes the name, everywhere": (
+        {"workflowId": "id-1", "workflowName": "restart"}, "id-1 and id-1", "restart and restart",
+    ),
+    "the selected workflow stands in for an absent id": (
+        {"selectedWorkflow": "id-2", "workflowName": "restart"}, "run id-2", "run restart",
+    ),
+    "without a name nothing changes": ({"workflowId": "id-1"}, "run id-1", "run id-1"),
+    "without an id nothing changes": ({"workflowName": "restart"}, "run id-1", "run id-1"),
+    "a workflow of another type is ignored": ("id-1", "run id-1", "run id-1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ENRICH)
+def test_enrich(case: str) -> None:
+    """The body tells workflows by name."""
+    workflow, body, wanted = ENRICH[case]
+    assert enrich(body, {"workflow": workflow}) == wanted
+
+
+def test_enriched_body_is_sanitised() -> None:
+    """A name that holds a secret does not get past the sanitiser, and the subject stays."""
+    workflow = {"workflowId": "id-1", "workflowName": "pwd=canary"}
+    made = message(subject="id-1", body="run id-1", context={"workflow": workflow})
+    assert made.spec.body == "run pwd: [REDACTED]"
+    assert made.spec.subject == "id-1"
+    assert made.document()["spec"]["body"] == "run pwd: [REDACTED]"
+
+
+def test_document() -> None:
+    """The whole object is shown without managed fields, its identity as stored."""
+    source = document(
+        name="node-10.0.0.1",
+        metadata={"managedFields": [{"manager": "x"}], "labels": {"password": "canary"}},
+        status={"phase": "Sending"},
+    )
+    before = copy.deepcopy(source)
+    shown = compose(source, "file", "0.5-1").document()
+    assert shown["metadata"]["name"] == "node-10.0.0.1"
+    assert shown["metadata"]["labels"] == {"password": "[REDACTED]"}
+    assert "managedFields" not in shown["metadata"]
+    assert shown["status"] == {"phase": "Sending"}
+    assert source == before
+
+
+def test_repr_hides_the_content() -> None:
+    """A message that ends up in a log record tells who it is, not what it says."""
+    assert "loud" not in repr(message())
+    assert "disk-full" in repr(message())
+
+
+@pytest.mark.parametrize("spec", [{"actionLinks": [1]}, {"extensions": [1]}, {"context": 5}])
+def test_impossible_spec(spec: dict[str, Any]) -> None:
+    """A spec that the schema would not let through is refused with the one error."""
+    with pytest.raises(ValueError, match="shape"):
+        message(**spec)
+
+
+TEXT = st.text(alphabet=st.characters(), max_size=60) | st.sampled_from(
+    ["", "\0", "\ud800", "🚨" * 200, "`" * 7, "<&>" * 80, '"\\' * 50, "# **x**\n" * 9]
+)
+
+
+@pytest.mark.parametrize("kind", BUILDERS)
+@settings(max_examples=80, deadline=None)
+@given(
+    spec=st.fixed_dictionaries(
+        {"type": TEXT, "priority": TEXT, "subject": TEXT, "body": TEXT},
+        optional={
+            "context": st.dictionaries(
+                st.sampled_from(["lineage", "analysis", "workflow", "target", "verification"]),
+                st.dictionaries(
+                    st.sampled_from(["rootCause", "remediationRequest", "confidence", "outcome"]),
+                    TEXT | st.booleans() | st.integers(),
+                ),
+            ),
+            "extensions": st.dictionaries(TEXT, TEXT, max_size=3),
+        },
+    )
+)
+def test_any_message_can_be_rendered(kind: str, spec: dict[str, Any]) -> None:
+    """Whatever the texts are, each payload builder gives bytes of UTF-8 within its bound."""
+    body = BUILDERS[kind](message(**spec))
+    body.decode()
+    assert len(body) < 40_000
