@@ -188,6 +188,13 @@ class Cache:
         self.entries.pop(entry.uid, None)
         self.finished[entry.uid] = stub(request)
 
+    def reopen(self, request: NotificationRequest) -> Entry:
+        """Hold a finished notification in full again: its log says more than its object."""
+        self.finished.pop(request.uid, None)
+        entry = self.entries.setdefault(request.uid, Entry(request))
+        entry.request = request
+        return entry
+
     def forget(self, uid: str) -> None:
         """Drop everything known of a notification."""
         self.entries.pop(uid, None)

@@ -16,12 +16,14 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syncer.api.attempt import (
     NO_EPOCH,
     Attempt,
+    AttemptState,
     Epoch,
+    FailureClass,
     attempt_epoch,
     epoch_key,
     parse_epoch,
@@ -172,7 +174,7 @@ class Reconciler:
     async def _seed(self, entry: Entry, tenure: Tenure) -> None:
         status = entry.request.status
         lost = lacking(entry.view, status)
-        seeds = [attempt_record(a, seed=True) for a in lost]
+        seeds = [attempt_record(self._adopted(entry, a), seed=True) for a in lost]
         if entry.view.plan is None and status.channels:
             seeds.insert(0, plan_record(plan_of_status(status)))
         claimed = await self.log.claim(
@@ -189,6 +191,16 @@ class Reconciler:
             extra={"uid": entry.uid, "object": entry.request.key, "attempts": len(lost)},
         )
         self.cache.mark_dirty(entry)
+
+    def _adopted(self, entry: Entry, attempt: Attempt) -> Attempt:
+        """An attempt of the replaced controller, with the wait that it would have kept."""
+        retriable = attempt.state in (AttemptState.FAILED, AttemptState.UNKNOWN) and (
+            attempt.failure is not FailureClass.PERMANENT
+        )
+        if attempt_epoch(attempt.id) != NO_EPOCH or attempt.due or not retriable:
+            return attempt
+        wait = self._backoff(entry.request.policy, attempt.number)
+        return replace(attempt, due=attempt.ended + wait)
 
     async def _recover(self, entry: Entry, tenure: Tenure) -> None:
         policy = entry.request.policy

@@ -33,7 +33,7 @@ def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
         return min(initial, most)
     # The exponent is bounded before the power: multiplier and n come from a user.
     steps = min(n - 1, 64)
-    base = min(initial * policy.multiplier**steps, most)
+    base: int = min(initial * policy.multiplier**steps, most)
     return round(min(max(base * (1 + JITTER * jitter), initial), most))
 
 

@@ -15,6 +15,7 @@ or the type takes them.
 
 from __future__ import annotations
 
+import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -181,6 +182,11 @@ class NotificationRequest:
     def spec(self) -> Spec:
         """The spec, parsed anew from the kept bytes."""
         return parse_spec(self.document().get("spec") or {})
+
+    def content_hash(self) -> str:
+        """Sixteen hex digits that stand for the spec; the plan records them."""
+        spec = json.dumps(self.document().get("spec"), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(spec.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def parse_object(document: Json) -> NotificationRequest:

@@ -70,8 +70,6 @@ _NOT_EXECUTED: Final = frozenset(
 )  # fmt: skip
 _UNAUTHORISED: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 
-MIN_VERSION: Final = (7, 0)
-
 
 class Script:
     """A Lua script, its text with the shared prelude in front, and its digest."""
@@ -143,6 +141,8 @@ class LedgerClient:
         self.generation = 0
         self.server: Server | None = None
         self.problem: str | None = "not connected yet"
+        #: Newest reply of INFO, as members.
+        self.info: dict[str, str] = {}
         self._installation = ""
         self._timeout = timeout
         self._waiting: deque[_Call] = deque()
@@ -252,7 +252,7 @@ class LedgerClient:
 
     async def _round(self, batch: list[_Call]) -> None:
         try:
-            connection = await self._pool.get_connection()
+            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # vendor
         except (RedisError, OSError, TimeoutError) as error:
             self._fail(batch, self._lost(error))
             return
@@ -408,6 +408,7 @@ class LedgerClient:
             self.generation += 1
             self.server = server
         self.problem = None
+        self.info = info
         return server
 
     async def open(self, installation: str) -> Server:
@@ -425,7 +426,7 @@ class LedgerClient:
         self._installation = installation
         await self._pool.disconnect()
         try:
-            connection = await self._pool.get_connection()
+            connection = await self._pool.get_connection()  # type: ignore[no-untyped-call]  # vendor
         except (RedisError, OSError, TimeoutError) as error:
             raise self._lost(error) from error
         await self._pool.release(connection)

@@ -1,0 +1,9 @@
+"""`python -m notifier`."""
+
+from __future__ import annotations
+
+import sys
+
+from notifier.cli import main
+
+sys.exit(main())

@@ -1,0 +1,609 @@
+"""
+The composition root: settings become adapters, adapters become loops, loops get an owner.
+
+Order of the start: the health port first (it is our identity), then everything that can be wrong in
+the files (exit 1, before anything is touched), then the servers we depend on, each waited for with its
+reason in `/readyz`. Nothing is sent before Redis has said whose it is, the objects are listed, and a
+lease is held.
+
+Order of the end (SIGTERM): no new work; attempts under way end and are recorded; statuses are written;
+the lease is released; exit 0. Each step has its share of the grace period. What cannot be recorded in
+time is left open in the log, where the next owner finds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import logging
+import signal
+import socket
+import sys
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final, Literal
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from notifier.version import __version__
+from notifier.channels.egress import EgressGuard, EgressMode
+from notifier.channels.file import FileChannel
+from notifier.channels.http import HttpDoor
+from notifier.channels.log import LogChannel
+from notifier.channels.registry import ChannelRegistry, Hold
+from notifier.content.sanitise import sanitise
+from notifier.channels.base import Channel
+from notifier.delivery.controller import Controller, DeliverySettings
+from notifier.delivery.lanes import Lanes
+from notifier.delivery.retry import delay
+from notifier.delivery.workqueue import WorkQueue
+from notifier.events import Narrator
+from notifier.metrics import DeliveryMetrics
+from notifier.routing.attributes import attributes_of
+from notifier.routing.reload import Routing
+from notifier.routing.tree import resolve
+from notifier.settings import Loaded
+from syncer.api.errors import ConfigError, PortError, Unauthorised
+from syncer.api.record import Plan
+from syncer.api.resource import Json, NotificationRequest, RetryPolicy
+from syncer.cache import Cache
+from syncer.cluster.client import KubeClient
+from syncer.cluster.crd import missing_fields, missing_rules, pruned
+from syncer.cluster.events import EventLimits, EventRecorder
+from syncer.cluster.installation import claim_installation
+from syncer.cluster.lease import Lease, LeaseTimings, Tenure
+from syncer.cluster.reflector import Reflector
+from syncer.cluster.status import StatusStore
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.log import RedisLog
+from syncer.ledger.preflight import Severity, preflight
+from syncer.loop import Limits, SyncLoop
+from syncer.metrics import SyncMetrics
+from syncer.ownership import Shards
+from syncer.recorder import Recorder
+from syncer.runtime.clock import LedgerTime, boot_clock
+from syncer.runtime.health import AdminServer
+from syncer.runtime.supervise import critical, restarting
+from syncer.startup import Reconciler
+
+logger = logging.getLogger("ledger")
+
+WORKERS: Final = 16
+PER_CHANNEL: Final = 32
+IN_ALL: Final = 256
+_SWEEP_PAGE: Final = 1000
+_CONNECT_PAUSE: Final = 1.0
+#: Seconds of the drain for recording, publishing and releasing, after the sends have ended.
+_DRAIN_RECORD: Final = 5.0
+_DRAIN_SYNC: Final = 8.0
+_DRAIN_EVENTS: Final = 2.0
+
+
+class Stopped(Exception):  # noqa: N818 - not an error: the way out of the task group
+    """The process was asked to end and has drained."""
+
+
+@dataclass(slots=True)
+class Progress:
+    """What the start has reached; `/readyz` tells it."""
+
+    redis: str | None = "not connected yet"
+    cluster: str | None = "not connected yet"
+    shard: str | None = "no shard is owned yet"
+    draining: bool = False
+
+
+class App:
+    """One process: everything it owns, and its life."""
+
+    def __init__(self, loaded: Loaded) -> None:
+        """
+        Build what needs no server.
+
+        Raises:
+            ConfigError: something in the files cannot be used.
+        """
+        settings, environment = loaded.settings, loaded.environment
+        self.loaded = loaded
+        self.settings = settings
+        self.progress = Progress()
+        self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+        self.metrics = SyncMetrics(self.registry)
+        self.delivery_metrics = DeliveryMetrics(self.registry)
+        self.admin = AdminServer(self.registry, refresh=self._refresh)
+        self.routing = Routing(
+            environment.routing_path,
+            Path(settings.delivery.credentials.dir),
+            native=settings.delivery.native,
+        )
+        self.time = LedgerTime()
+        self.file = self._file_channel()
+        guard = EgressGuard(EgressMode(settings.egress.mode), settings.egress.allow)
+        try:
+            self.door = HttpDoor(guard=guard, ca_file=settings.egress.ca_bundle)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot be read: {type(error).__name__}", path="egress.caBundle"
+            ) from error
+        self.channels = ChannelRegistry(
+            lambda: self.routing.current,
+            self.door,
+            http_timeout=settings.delivery.slack.timeout,
+            file=self.file,
+            log=LogChannel(settings.delivery.log.format) if settings.delivery.log.enabled else None,
+            native=settings.delivery.native,
+        )
+        self.client = LedgerClient(
+            settings.redis.url.get_secret_value(), prefix=settings.redis.key_prefix
+        )
+        self.log = RedisLog(self.client)
+        self.cache = Cache(window=settings.sync.window)
+        self.shards = Shards(settings.sharding.shards)
+        self.queue = WorkQueue()
+        self.tenure_began = asyncio.Event()
+        self._warned_pruned = False
+
+    def _file_channel(self) -> FileChannel | None:
+        file = self.settings.delivery.file
+        if not file.output_dir:
+            return None
+        channel = FileChannel(file.output_dir, file.format, timeout_s=file.timeout)
+        channel.prepare()
+        return channel
+
+    # -- the router that the controller sees ----------------------------------------------------
+
+    def plan(self, request: NotificationRequest, now: int) -> Plan:
+        """Resolve and freeze the channels of a notification."""
+        spec = request.spec()
+        resolution = resolve(self.routing.current.config, attributes_of(spec), clean=sanitise)
+        return Plan(
+            channels=resolution.channels,
+            reason=resolution.reason,
+            message=resolution.message,
+            at=now,
+            body_hash=request.content_hash(),
+        )
+
+    def channel(self, name: str) -> Channel | None:
+        """The channel of a name as configured now."""
+        return self.channels.channel(name)
+
+    def hold(self, name: str) -> Hold | None:
+        """Why a due send must wait."""
+        return self.channels.hold(name)
+
+    # -- life -------------------------------------------------------------------------------------
+
+    async def run(self) -> int:
+        """
+        Run until SIGTERM or SIGINT; returns the exit code.
+
+        Raises:
+            ConfigError: found only now, for example a store that belongs to another installation.
+        """
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
+        try:
+            port = await self._bind()
+            self.routing.load_initial()
+            identity = f"{socket.gethostname()}_{port}"
+            logger.info(
+                "starting",
+                extra={
+                    "version": __version__,
+                    "identity": identity,
+                    "namespaces": self.loaded.namespaces or "*",
+                    "lease_seconds": self.settings.lease_duration,
+                },
+            )
+            await self.door.open()
+            with contextlib.suppress(Stopped):
+                await self._serve(identity, stop)
+        finally:
+            await self._close()
+        return 0
+
+    async def _bind(self) -> int:
+        health = self.settings.controller.health_probe_addr
+        metrics = self.settings.controller.metrics_addr
+        checks: dict[str, Callable[[], str | None]] = {
+            "shutdown": lambda: "draining" if self.progress.draining else None,
+            "redis": lambda: self.progress.redis or self.client.problem,
+            "cluster": lambda: self.progress.cluster,
+            "shard": lambda: self.progress.shard,
+        }
+        for name, check in checks.items():
+            self.admin.check(name, check)
+        self.admin.detail("routing", lambda: self.routing.problem)
+        try:
+            port = await self.admin.bind(
+                health.host, health.port, health=True, metrics=health == metrics
+            )
+        except OSError as error:
+            raise ConfigError(
+                f"cannot listen on {health}: {error.strerror or type(error).__name__}",
+                path="controller.healthProbeAddr",
+            ) from error
+        if health != metrics:
+            try:
+                await self.admin.bind(metrics.host, metrics.port, health=False, metrics=True)
+            except OSError as error:
+                raise ConfigError(
+                    f"cannot listen on {metrics}: {error.strerror or type(error).__name__}",
+                    path="controller.metricsAddr",
+                ) from error
+        return port
+
+    async def _serve(self, identity: str, stop: asyncio.Event) -> None:
+        agent = f"notification-ledger/{__version__}"
+        async with contextlib.AsyncExitStack() as stack:
+            kubeconfig = self.loaded.environment.kubeconfig
+            objects, leases = [
+                await stack.enter_async_context(
+                    await KubeClient.connect(kubeconfig, user_agent=f"{agent} ({purpose})")
+                )
+                for purpose in ("objects", "leases")
+            ]
+            parts = Parts(self, objects, leases, identity)
+            try:
+                async with asyncio.TaskGroup() as group:
+                    for name, work in parts.critical():
+                        group.create_task(critical(name, work), name=name)
+                    for name, round_, every in parts.sweeps():
+                        group.create_task(restarting(name, round_, every=every), name=name)
+                    group.create_task(parts.bring_up(group), name="bring-up")
+                    group.create_task(parts.end(stop), name="end")
+            except BaseExceptionGroup as ended:
+                # `Stopped` cancels everything else; what else went wrong on the way still counts.
+                _, others = ended.split(Stopped)
+                if others is not None:
+                    raise others from None
+                raise Stopped from None
+
+    async def _close(self) -> None:
+        await self.door.close()
+        if self.file is not None:
+            self.file.close()
+        await self.client.close()
+        await self.admin.close()
+
+    def _refresh(self) -> None:
+        phases = Counter(e.request.status.phase or "Pending" for e in self.cache.entries.values())
+        phases.update(f.phase for f in self.cache.finished.values())
+        for phase in ("Pending", "Sending", "Retrying", "Sent", "PartiallySent", "Failed"):
+            self.delivery_metrics.active.labels(phase).set(phases.get(phase, 0))
+        self.metrics.live.set(len(self.cache.entries))
+        self.metrics.finished.set(len(self.cache.finished))
+        self.metrics.dirty_oldest.set(self.cache.oldest_dirty())
+        self.delivery_metrics.queue_depth.set(len(self.queue))
+        self.delivery_metrics.delayed.set(self.queue.delayed)
+
+
+class Parts:
+    """What exists only while the servers' clients do, and the steps of start and end."""
+
+    def __init__(
+        self, app: App, objects: KubeClient, leases: KubeClient, identity: str
+    ) -> None:
+        """Wire the loops."""
+        settings = app.settings
+        self.app = app
+        self.objects = objects
+        self.leases = leases
+        self.identity = identity
+        self.store = StatusStore(objects)
+        self.events = EventRecorder(
+            objects,
+            instance=identity,
+            limits=EventLimits(
+                queue=settings.events.burst,
+                rate=settings.events.per_second,
+                burst=settings.events.burst,
+            ),
+        )
+        narrator = Narrator(self._emit, app.delivery_metrics)
+        self.recorder = Recorder(
+            app.log, app.cache, app.time, app.metrics, identity=identity
+        )
+        self.reconciler = Reconciler(self.recorder, self.store, app.metrics, backoff=backoff)
+        at_most_once = settings.delivery.guarantee == "atMostOnce"
+        self.controller = Controller(
+            cache=app.cache,
+            queue=app.queue,
+            recorder=self.recorder,
+            reconciler=self.reconciler,
+            ownership=app.shards,
+            router=app,
+            hooks=narrator,
+            metrics=app.delivery_metrics,
+            settings=DeliverySettings(at_most_once=at_most_once),
+            lanes=lambda c: Lanes(c.attempt, per_channel=PER_CHANNEL, total=IN_ALL),
+        )
+        self.sync = SyncLoop(
+            self.recorder,
+            self.store,
+            app.shards,
+            app.metrics,
+            limits=Limits(
+                writers=settings.sync.writers,
+                status_bytes=settings.sync.max_status_bytes,
+                at_most_once=at_most_once,
+            ),
+            on_settled=narrator.settled,
+            on_stale=app.queue.add,
+            on_written=self._check_pruned,
+        )
+        namespaces = app.loaded.namespaces
+        self.reflector = Reflector(
+            objects,
+            list(namespaces) if namespaces is not None else None,
+            self.controller,
+            clock=boot_clock,
+        )
+        self.lease = Lease(
+            leases,
+            app.loaded.environment.namespace,
+            f"{settings.sharding.lease_name}-0",
+            identity,
+            LeaseTimings(
+                renew_deadline=settings.sharding.renew_deadline,
+                retry_period=settings.sharding.retry_period,
+                margin=settings.sharding.margin,
+                send_timeout=settings.delivery.largest_timeout,
+            ),
+            incarnation=settings.sharding.incarnation,
+            clock=boot_clock,
+            # Without Redis nothing could be sent: the shard is left to a replica that has it.
+            willing=lambda: app.client.problem is None and not app.progress.draining,
+        )
+
+    def _emit(
+        self,
+        request: NotificationRequest,
+        kind: Literal["Normal", "Warning"],
+        reason: str,
+        message: str,
+        discriminator: str,
+    ) -> None:
+        if self.app.settings.events.enabled:
+            self.events.emit(
+                request, kind, reason, sanitise(message), discriminator=discriminator
+            )
+
+    # -- loops ----------------------------------------------------------------------------------
+
+    def critical(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+        """Loops that must never end, with their names."""
+        loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [
+            ("redis", self.app.client.run),
+            ("sync", self.sync.run),
+            ("routing", self.app.routing.run),
+            ("events", self.events.run),
+        ]
+        loops += [(f"worker-{n}", self.controller.work) for n in range(WORKERS)]
+        return loops
+
+    def sweeps(self) -> list[tuple[str, Callable[[], Awaitable[None]], float]]:
+        """Work that is done again and again, with the seconds between."""
+        sync = self.app.settings.sync
+        return [
+            ("live-sweep", self._sweep_live, sync.live_sweep),
+            ("finished-sweep", self._sweep_finished, sync.finished_sweep),
+            ("orphan-sweep", self._sweep_orphans, sync.finished_sweep),
+        ]
+
+    async def bring_up(self, group: asyncio.TaskGroup) -> None:
+        """
+        Wait for the servers, one after the other, and say meanwhile what is missing.
+
+        Raises:
+            ConfigError: the store or the lease map belongs to somebody else.
+        """
+        installation = await self._installation()
+        await self._open_redis(installation)
+        group.create_task(critical("reflector", self.reflector.run), name="reflector")
+        group.create_task(self._watch_readiness(), name="readiness")
+        while not self.reflector.synced:
+            await asyncio.sleep(0.05)
+        # What was listed at the start stays; it need not be walked by every collection.
+        gc.freeze()
+        await self._check_crd()
+        group.create_task(self._elect(), name="lease")
+
+    async def _installation(self) -> str:
+        settings = self.app.settings.sharding
+        while True:
+            try:
+                return await claim_installation(
+                    self.leases,
+                    self.app.loaded.environment.namespace,
+                    settings.lease_name,
+                    shards=settings.shards,
+                )
+            except PortError as error:
+                self._waiting("cluster", str(error))
+            await asyncio.sleep(_CONNECT_PAUSE)
+
+    async def _open_redis(self, installation: str) -> None:
+        while True:
+            try:
+                await self.app.client.open(installation)
+                break
+            except (PortError, TimeoutError) as error:
+                self._waiting("redis", str(error) or "Redis does not answer in time")
+            await asyncio.sleep(_CONNECT_PAUSE)
+        for finding in preflight(
+            self.app.client.info, durability=self.app.settings.redis.durability
+        ):
+            if finding.severity is Severity.REFUSE:
+                raise ConfigError(f"{finding.text}; {finding.fix}", path="redis")
+            logger.warning("Redis: %s; %s", finding.text, finding.fix)
+        self.app.progress.redis = None
+
+    def _waiting(self, what: Literal["redis", "cluster"], why: str) -> None:
+        if getattr(self.app.progress, what) != why:
+            logger.warning("waiting for %s: %s", what, why)
+            setattr(self.app.progress, what, why)
+
+    async def _watch_readiness(self) -> None:
+        while True:
+            reflector = self.reflector
+            problem = reflector.problem
+            if not reflector.synced:
+                problem = problem or "objects are not listed yet"
+            self.app.progress.cluster = problem
+            await asyncio.sleep(0.1)
+
+    async def _check_crd(self) -> None:
+        """Say at the start what the served CRD would prune, if it may be read."""
+        path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        try:
+            served = await self.objects.request(
+                "GET", f"{path}/notificationrequests.kubernaut.ai", timeout=5.0
+            )
+        except Unauthorised:
+            logger.info("the CRD may not be read; the first status write will show what is pruned")
+            return
+        except PortError as error:
+            logger.info("the CRD could not be read", extra={"error": str(error)})
+            return
+        lost = missing_fields(served)
+        if lost:
+            self._say_pruned(lost)
+        if missing_rules(served):
+            logger.info("the served CRD has none of the server-side rules, or not all")
+
+    def _check_pruned(self, patch: Json, stored: Json) -> None:
+        if not self.app._warned_pruned:  # noqa: SLF001 - one object in two classes
+            lost = pruned({k: v for k, v in patch.items() if v is not None}, stored)
+            if lost:
+                self._say_pruned(lost)
+
+    def _say_pruned(self, lost: Sequence[str]) -> None:
+        self.app._warned_pruned = True  # noqa: SLF001 - one object in two classes
+        logger.warning(
+            "the served CRD is older than this version: these status members are pruned by the"
+            " API server; apply the CRD of this version (notifier crd)",
+            extra={"members": list(lost)[:50]},
+        )
+
+    # -- ownership ------------------------------------------------------------------------------
+
+    async def _elect(self) -> None:
+        await self.lease.run(self._acquired, self._lost)
+        # Released: the drain has ended it, and the process follows.
+        await asyncio.Event().wait()
+
+    async def _acquired(self, tenure: Tenure) -> None:
+        self.app.shards.take(0, tenure)
+        uids = self.controller.begin_tenure()
+        self.app.progress.shard = None
+        self.app.tenure_began.set()
+        logger.info(
+            "shard acquired",
+            extra={"shard": 0, "epoch": tenure.epoch, "unfinished": len(uids)},
+        )
+
+    async def _lost(self, tenure: Tenure, reason: str) -> None:
+        self.app.shards.drop(0)
+        self.app.tenure_began.clear()
+        self.app.progress.shard = f"shard 0 was lost: {reason}"
+        logger.warning("shard lost", extra={"shard": 0, "epoch": tenure.epoch, "why": reason})
+
+    # -- sweeps ---------------------------------------------------------------------------------
+
+    async def _sweep_live(self) -> None:
+        await self.app.tenure_began.wait()
+        entries = [e for e in self.app.cache.entries.values() if e.claim is not None]
+        for start in range(0, len(entries), _SWEEP_PAGE):
+            found = await self.reconciler.sweep_live(entries[start : start + _SWEEP_PAGE])
+            if found:
+                logger.info("records of others were found", extra={"logs": found})
+
+    async def _sweep_finished(self) -> None:
+        await self.app.tenure_began.wait()
+        stubs = [
+            s for s in self.app.cache.finished.values() if self.app.shards.tenure_of(s.uid)
+        ]
+        lost = 0
+        for start in range(0, len(stubs), _SWEEP_PAGE):
+            sweep = await self.reconciler.sweep_finished(stubs[start : start + _SWEEP_PAGE])
+            lost += sweep.lost
+            for uid in sweep.reopened:
+                await self._reopen(uid)
+        logger.debug("finished objects looked at", extra={"objects": len(stubs), "no_log": lost})
+
+    async def _reopen(self, uid: str) -> None:
+        stub = self.app.cache.finished.get(uid)
+        if stub is None:
+            return
+        with contextlib.suppress(PortError):
+            request = await self.store.get(stub.namespace, stub.name)
+            if request.uid == uid:
+                self.app.cache.reopen(request)
+                self.app.queue.add(uid)
+
+    async def _sweep_orphans(self) -> None:
+        await self.app.tenure_began.wait()
+        namespaces = self.app.loaded.namespaces
+
+        def known(uid: str) -> bool:
+            return uid in self.app.cache.entries or uid in self.app.cache.finished
+
+        def watched(namespace: str) -> bool:
+            return namespaces is None or namespace in namespaces
+
+        if not self.reflector.synced:
+            return
+        sweep = await self.reconciler.sweep_orphans(self.app.shards, known, watched)
+        if sweep.retired:
+            logger.info("logs of deleted objects retired", extra={"logs": sweep.retired})
+
+    # -- the end --------------------------------------------------------------------------------
+
+    async def end(self, stop: asyncio.Event) -> None:
+        """
+        Wait for the signal, drain, and leave.
+
+        Raises:
+            Stopped: always, after the drain.
+        """
+        await stop.wait()
+        app = self.app
+        app.progress.draining = True
+        logger.info("draining")
+        self.controller.draining = True
+        self.controller.lanes.close()
+        timeout = app.settings.delivery.largest_timeout + 2.0
+        if not await self.controller.lanes.drain(timeout):
+            await self.controller.lanes.abort()
+        unrecorded = await self.controller.settle(_DRAIN_RECORD)
+        unsynced = await self.sync.drain(boot_clock() + _DRAIN_SYNC)
+        await self.events.drain(_DRAIN_EVENTS)
+        released = await self.lease.release()
+        logger.info(
+            "drained",
+            extra={"unrecorded": unrecorded, "unsynced": unsynced, "released": released},
+        )
+        raise Stopped
+
+
+def backoff(policy: RetryPolicy, n: int) -> int:
+    """Wait after an attempt whose sender is gone; without jitter, as nobody competes for it."""
+    return delay(policy, n, 0.0)
+
+
+def version_line() -> str:
+    """What `notifier --version` prints."""
+    return f"notification-ledger {__version__} (Python {sys.version.split()[0]})"

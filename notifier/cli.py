@@ -1,0 +1,99 @@
+"""
+The controller's command line.
+
+    notifier run --config FILE        run until SIGTERM
+    notifier crd [--without-rules]    print the CustomResourceDefinition
+    notifier --version
+
+Exit codes: 0 ended as asked; 1 the configuration cannot be used, or a loop was lost; 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from syncer.api.errors import ConfigError, LedgerError
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code."""
+    options = _parser().parse_args(arguments)
+    if options.version:
+        from notifier.app import version_line  # noqa: PLC0415 - half a second of imports
+
+        sys.stdout.write(version_line() + "\n")
+        return 0
+    if options.command == "crd":
+        from syncer.cluster.crd import render_crd  # noqa: PLC0415 - as above
+
+        sys.stdout.write(render_crd(rules=not options.without_rules))
+        return 0
+    if options.command == "run":
+        return _run(options.config)
+    _parser().print_usage(sys.stderr)
+    return 2
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="notifier", description=__doc__.split("\n")[1])
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    run = commands.add_parser("run", help="run the controller")
+    run.add_argument(
+        "--config", "-config", metavar="FILE", default="/etc/notification/config.yaml",
+        help="settings file (default %(default)s)",
+    )  # fmt: skip
+    crd = commands.add_parser("crd", help="print the CustomResourceDefinition")
+    crd.add_argument(
+        "--without-rules", action="store_true", help="leave out the server-side rules on status"
+    )
+    return parser
+
+
+def _run(path: str) -> int:
+    from notifier.app import App  # noqa: PLC0415 - half a second of imports
+    from notifier.content.sanitise import sanitise  # noqa: PLC0415 - as above
+    from notifier.settings import load  # noqa: PLC0415 - as above
+    from syncer.runtime.logging import configure  # noqa: PLC0415 - as above
+
+    configure(level="INFO", form="json", redact=sanitise)
+    logger = logging.getLogger("ledger")
+    try:
+        loaded = load(path, os.environ)
+        configure(
+            level=loaded.settings.logging.level,
+            form=loaded.settings.logging.format,
+            redact=sanitise,
+        )
+        for warning in loaded.warnings:
+            logger.warning("settings: %s", warning)
+        return asyncio.run(_main(loaded, App))
+    except ConfigError as error:
+        logger.error("the configuration cannot be used", extra={"error": str(error)})
+        return 1
+    except BaseExceptionGroup as group:
+        causes = [str(e) for e in _leaves(group)]
+        config = [e for e in _leaves(group) if isinstance(e, LedgerError)]
+        logger.critical(
+            "the configuration cannot be used" if config else "a loop was lost",
+            extra={"error": "; ".join(causes)},
+            exc_info=None if config else group,
+        )
+        return 1
+
+
+async def _main(loaded: object, app: type) -> int:
+    code: int = await app(loaded).run()
+    return code
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    out: list[BaseException] = []
+    for error in group.exceptions:
+        out += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
+    return out

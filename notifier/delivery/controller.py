@@ -1,0 +1,487 @@
+"""
+The delivery controller: looks at one notification, decides, and has it done.
+
+`reconcile(uid)` is level-triggered and serial per notification: it reads what is known now (object,
+fold of the log, due times, what is executing), asks the plan, and starts attempts or sets an alarm.
+`attempt(uid, channel)` runs in a lane and is one attempt from beginning to end:
+
+    deadline check, INTENT, deadline check, send, OUTCOME
+
+Between an accepted INTENT and its OUTCOME every way out writes something: sent and answered, sent and
+unclear, not sent after all. Only the end of the process leaves an open intent, and the next owner
+settles that one as unknown.
+
+Cancellation passes through a send, but not through the recording of its result: that is shielded, and
+the drain waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Final, Protocol
+
+from notifier.channels.base import Channel
+from notifier.channels.registry import Hold
+from notifier.content.message import compose
+from notifier.delivery.lanes import Lanes
+from notifier.delivery.outcome import Outcome
+from notifier.delivery.plan import Await, Decision, Deliver, Finish, Resolve, WaitUntil, decide
+from notifier.delivery.retry import next_delay
+from notifier.delivery.workqueue import WorkQueue
+from notifier.metrics import DeliveryMetrics
+from syncer.api.attempt import Attempt, AttemptState, FailureClass
+from syncer.api.conditions import bounded
+from syncer.api.errors import PortError
+from syncer.api.ports import Ownership, Tenure
+from syncer.api.record import LOG_ERROR_BYTES, Plan, Record, read_attempt
+from syncer.api.resource import NotificationRequest
+from syncer.cache import Cache, Entry, stub
+from syncer.ledger.log import Answer, Appended
+from syncer.recorder import Recorder
+from syncer.startup import Reconciler
+from syncer.status.merge import Facts, standings_of
+from syncer.status.reconcile import Action
+from syncer.status.standing import budget
+
+logger = logging.getLogger("ledger.delivery")
+
+#: A send that has not ended this long after its channel's own timeout is given up as unknown.
+_GRACE: Final = 2.0
+
+
+class Router(Protocol):
+    """Where notifications go: the routing as it stands now."""
+
+    def plan(self, request: NotificationRequest, now: int) -> Plan:
+        """Resolve and freeze the channels of a notification."""
+        ...
+
+    def channel(self, name: str) -> Channel | None:
+        """The channel of that name as configured now, None if there is none."""
+        ...
+
+    def hold(self, name: str) -> Hold | None:
+        """Why a due send on a channel must wait, None if it may go."""
+        ...
+
+
+class Hooks(Protocol):
+    """Who wants to know of decisions: events, metrics of upstream's names."""
+
+    def started(self, request: NotificationRequest) -> None:
+        """A notification is looked at for the first time in this tenure."""
+        ...
+
+    def attempted(
+        self, request: NotificationRequest, attempt: Attempt, before: Attempt | None
+    ) -> None:
+        """An attempt was made and its result recorded; `before` is the channel's earlier one."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettings:
+    """
+    Bounds of delivery.
+
+    Attributes:
+        at_most_once: Stop at an attempt whose result is unknown.
+        outcome_patience: Seconds for which an outcome is held in memory while Redis is away.
+        identity: Of this process, for upstream's events.
+    """
+
+    at_most_once: bool = False
+    outcome_patience: float = 7 * 86400.0
+
+
+class Controller:
+    """Decides and delivers for every notification in the cache."""
+
+    def __init__(
+        self,
+        *,
+        cache: Cache,
+        queue: WorkQueue,
+        recorder: Recorder,
+        reconciler: Reconciler,
+        ownership: Ownership,
+        router: Router,
+        hooks: Hooks,
+        metrics: DeliveryMetrics,
+        settings: DeliverySettings,
+        lanes: Callable[[Controller], Lanes],
+        jitter: Callable[[], float] = lambda: random.uniform(-1.0, 1.0),  # noqa: S311
+    ) -> None:
+        """`jitter` is uniform in [-1, 1); `lanes` makes the lanes that run `attempt`."""
+        self.cache = cache
+        self.queue = queue
+        self.recorder = recorder
+        self.reconciler = reconciler
+        self.ownership = ownership
+        self.router = router
+        self.hooks = hooks
+        self.metrics = metrics
+        self.settings = settings
+        self.jitter = jitter
+        self.lanes = lanes(self)
+        self.draining = False
+        self.complete = False
+        self._recording: set[asyncio.Task[None]] = set()
+
+    # -- what the reflector reports -------------------------------------------------------------
+
+    def upsert(self, request: NotificationRequest, *, first_seen_by_watch: bool) -> None:
+        """Take a version of an object; only what is news leads to work."""
+        entry = self.cache.entries.get(request.uid)
+        if entry is None:
+            if request.status.terminal:
+                self.cache.finished[request.uid] = stub(request)
+                return
+            self.cache.finished.pop(request.uid, None)
+            tenure = self.ownership.tenure_of(request.uid)
+            fresh = first_seen_by_watch and not request.status.phase and tenure is not None
+            self.cache.entries[request.uid] = Entry(request, fresh=fresh)
+            self.queue.add(request.uid)
+            return
+        if _newer(request.resource_version, entry.request.resource_version):
+            # Ours come back with the version that the write returned; this is somebody else's.
+            entry.request = request
+            if entry.claim is not None:
+                self.cache.mark_dirty(entry)
+            self.queue.add(request.uid)
+
+    def delete(self, uid: str, namespace: str, name: str) -> None:
+        """Deleting is cancelling: nothing more is sent, what is on the wire is still recorded."""
+        del namespace, name
+        self.cache.finished.pop(uid, None)
+        entry = self.cache.entries.get(uid)
+        if entry is not None:
+            entry.deleted = True
+            self.cache.clean(entry)
+            self.queue.add(uid)
+
+    def listed(self) -> None:
+        """Take notice that the cache holds every object there is."""
+        self.complete = True
+
+    def begin_tenure(self) -> list[str]:
+        """
+        Look at everything anew under a new epoch; returns the uids of unfinished notifications.
+
+        What an earlier tenure saw for the first time may have been published by others since.
+        """
+        for entry in self.cache.entries.values():
+            entry.fresh = False
+            self.queue.add(entry.uid)
+        return list(self.cache.entries)
+
+    # -- deciding -------------------------------------------------------------------------------
+
+    async def work(self) -> None:
+        """One worker: handle keys until cancelled."""
+        while True:
+            uid = await self.queue.get()
+            try:
+                await self.reconcile(uid)
+                self.queue.succeeded(uid)
+            except asyncio.CancelledError:
+                raise
+            except PortError as error:
+                wait = self.queue.retry(uid)
+                logger.info(
+                    "a notification waits",
+                    extra={"uid": uid, "error": str(error), "seconds": round(wait, 1)},
+                )
+            except Exception:
+                # A poison object costs its own turn, with a growing wait, and nobody else's.
+                logger.exception("a notification could not be handled", extra={"uid": uid})
+                self.queue.retry(uid)
+            finally:
+                self.queue.done(uid)
+
+    async def reconcile(self, uid: str) -> Decision | None:
+        """
+        Look at one notification and start what is due.
+
+        Raises:
+            PortError: Redis or the API server did not answer; look again later.
+        """
+        entry = self.cache.entries.get(uid)
+        tenure = self.ownership.tenure_of(uid)
+        if entry is None or tenure is None or self.draining:
+            return None
+        if not tenure.valid(self.cache.boot()):
+            return None
+        if entry.deleted:
+            await self._let_go(entry, tenure)
+            return None
+        if not self.recorder.claim_holds(entry, tenure) and not await self._claim(entry, tenure):
+            return None
+        if entry.reread:
+            await self.recorder.reread(entry)
+        decision = self._decide(entry)
+        if isinstance(decision, Resolve):
+            plan = self.router.plan(entry.request, self.recorder.time.now())
+            await self.recorder.plan(entry, plan)
+            decision = self._decide(entry)
+        self._perform(entry, decision)
+        return decision
+
+    async def _claim(self, entry: Entry, tenure: Tenure) -> bool:
+        first = entry.claim is None and entry.view.position == 0
+        verdict = await self.reconciler.claim(entry, tenure)
+        logger.debug(
+            "claimed", extra={"uid": entry.uid, "rows": verdict.rows, "says": verdict.says}
+        )
+        if Action.STOP in verdict:
+            logger.error(
+                "the log belongs to a later epoch; if etcd was restored, raise"
+                " sharding.incarnation",
+                extra={"uid": entry.uid, "object": entry.request.key, "epoch": tenure.epoch},
+            )
+            self.metrics.fenced_notifications.inc()
+            self.queue.retry(entry.uid)
+            return False
+        if Action.ORPHAN in verdict:
+            await self._let_go(entry, tenure)
+            return False
+        if Action.HOLD in verdict:
+            self.queue.retry(entry.uid)
+            return False
+        if entry.claim is None:
+            if not entry.quarantine:
+                self.queue.retry(entry.uid)
+            return False
+        entry.fresh = False
+        if first and not entry.request.status.terminal:
+            self.hooks.started(entry.request)
+        return True
+
+    async def _let_go(self, entry: Entry, tenure: Tenure) -> None:
+        if not await self.reconciler.retire(entry, tenure) and not entry.executing:
+            self.queue.retry(entry.uid)
+
+    def _decide(self, entry: Entry) -> Decision:
+        view, status = entry.view, entry.request.status
+        facts = Facts(entry.request.generation, entry.request.policy, self.settings.at_most_once)
+        return decide(
+            planned=view.plan is not None,
+            terminal=status.terminal,
+            standings=standings_of(view, status, facts),
+            executing=frozenset(entry.executing.values()),
+            due=entry.due,
+            now=self.cache.boot(),
+        )
+
+    def _perform(self, entry: Entry, decision: Decision) -> None:
+        match decision:
+            case Deliver(channels, then, _):
+                for channel in channels:
+                    self.lanes.submit(
+                        entry.uid,
+                        channel,
+                        due=entry.due.get(channel, 0.0),
+                        priority=entry.request.priority,
+                    )
+                if then is not None:
+                    self.queue.add_at(entry.uid, then)
+            case WaitUntil(at, _):
+                self.queue.add_at(entry.uid, at)
+            case Finish():
+                self.cache.mark_dirty(entry, urgent=True)
+            case Await() | Resolve():
+                pass
+
+    # -- one attempt ----------------------------------------------------------------------------
+
+    async def attempt(self, uid: str, channel: str) -> None:
+        """
+        Make one attempt, if it is still to be made.
+
+        Everything is looked at anew: between the decision and the lane's turn the object may have
+        been deleted, the tenure lost, or another attempt made.
+        """
+        entry = self.cache.entries.get(uid)
+        tenure = self.ownership.tenure_of(uid)
+        if entry is None or tenure is None or self.draining:
+            return
+        if not self._still_due(entry, tenure, channel):
+            self.queue.add(uid)
+            return
+        hold = self.router.hold(channel)
+        if hold is not None:
+            entry.due[channel] = self.cache.boot() + hold.seconds
+            self.queue.add_at(uid, entry.due[channel])
+            with contextlib.suppress(PortError):
+                await self.recorder.skip(entry, channel, hold.why)
+            return
+        sender = self.router.channel(channel)
+        timeout = sender.timeout_s if sender else 0.0
+        if not tenure.may_send(self.cache.boot(), timeout):
+            self.queue.add_at(uid, self.cache.boot() + 0.5)
+            return
+        try:
+            answer, intent = await self.recorder.open(
+                entry, tenure, channel, limit=self._limit(entry, channel)
+            )
+        except PortError as error:
+            # Whether the intent was recorded is not known, but it was not sent: if the log holds
+            # it, the next claim settles it as such.
+            self.recorder.lose_claim(entry, "intent")
+            wait = self.queue.retry(uid)
+            logger.warning(
+                "an attempt is held: the log does not answer",
+                extra={"uid": uid, "channel": channel, "error": str(error), "seconds": wait},
+            )
+            return
+        if not _permits(answer):
+            await self._refused(entry, channel, answer)
+            return
+        outcome = Outcome.not_sent("cancelled before it was sent")
+        began = self.cache.boot()
+        try:
+            outcome = await self._send(entry, tenure, channel, sender, intent)
+        except asyncio.CancelledError:
+            if intent.attempt_id not in entry.never_sent:
+                outcome = Outcome.unknown("the process ended while waiting for an answer")
+            raise
+        finally:
+            # Cancelling the send must not cancel the record of it; `settle` waits for these.
+            recording = asyncio.create_task(
+                self._record(entry, channel, intent, outcome, self.cache.boot() - began),
+                name=f"record-{uid}",
+            )
+            self._recording.add(recording)
+            recording.add_done_callback(self._recording.discard)
+            await asyncio.shield(recording)
+
+    async def settle(self, seconds: float) -> int:
+        """Wait for outcomes that are being recorded; how many were left, and were given up."""
+        if self._recording:
+            await asyncio.wait(list(self._recording), timeout=seconds)
+        left = list(self._recording)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        return len(left)
+
+    def _still_due(self, entry: Entry, tenure: Tenure, channel: str) -> bool:
+        if entry.deleted or not self.recorder.claim_holds(entry, tenure):
+            return False
+        decision = self._decide(entry)
+        return isinstance(decision, Deliver) and channel in decision.channels
+
+    def _limit(self, entry: Entry, channel: str) -> int:
+        rollup = entry.request.status.rollup
+        folded = sum(c.failed for c in rollup.channels if c.name == channel) if rollup else 0
+        held = sum(a.channel == channel for a in entry.view.attempts.values())
+        return budget(
+            max_attempts=entry.request.policy.max_attempts,
+            before_order=entry.view.orders.get(channel),
+            # Rolled-up attempts count against the budget only where the log has lost them.
+            folded=max(0, folded - held),
+        )
+
+    async def _refused(self, entry: Entry, channel: str, answer: Appended) -> None:
+        logger.info(
+            "an attempt was not opened",
+            extra={
+                "uid": entry.uid,
+                "channel": channel,
+                "answer": answer.answer.value,
+                "detail": answer.detail,
+            },
+        )
+        if answer.answer in (Answer.DONE, Answer.EXHAUSTED, Answer.DUP):
+            entry.reread = True
+        else:
+            self.recorder.lose_claim(entry, answer.answer.value.lower())
+        self.queue.add(entry.uid)
+
+    async def _send(
+        self, entry: Entry, tenure: Tenure, channel: str, sender: Channel | None, intent: Record
+    ) -> Outcome:
+        if sender is None:
+            return Outcome.permanent(
+                f"channel not registered: {channel} (DD-NOT-007: use RegisterChannel() to register)"
+            )
+        if entry.deleted:
+            return Outcome.not_sent("the notification was deleted before it was sent")
+        try:
+            message = compose(entry.request.document(), channel, intent.attempt_id)
+        except ValueError as error:
+            return Outcome.permanent(f"the message cannot be composed ({type(error).__name__})")
+        # The last look at the clock: nothing but the send itself may stand between it and the wire.
+        if not tenure.may_send(self.cache.boot(), sender.timeout_s):
+            return Outcome.not_sent("the lease would not have covered the send")
+        self.recorder.sending(entry, intent.attempt_id)
+        try:
+            async with asyncio.timeout(sender.timeout_s + _GRACE):
+                return await sender.send(message)
+        except TimeoutError:
+            return Outcome.unknown("the channel did not end within its own deadline")
+        except Exception as error:
+            logger.exception(
+                "a channel raised; it must answer with an outcome",
+                extra={"uid": entry.uid, "channel": channel, "attempt": intent.id},
+            )
+            return Outcome.unknown(f"the channel failed unexpectedly ({type(error).__name__})")
+
+    async def _record(
+        self, entry: Entry, channel: str, intent: Record, outcome: Outcome, seconds: float
+    ) -> None:
+        policy = entry.request.policy
+        earlier = [a for a in entry.view.of_channel(channel) if a.id != intent.id]
+        wait = 0
+        retriable = outcome.state is not AttemptState.SUCCESS and (
+            outcome.failure is not FailureClass.PERMANENT
+        )
+        if retriable:
+            wait = next_delay(policy, len(earlier) + 1, self.jitter(), outcome.retry_after)
+        now = self.recorder.time.now()
+        attempt = replace(
+            read_attempt(intent),
+            state=outcome.state,
+            ended=now,
+            due=now + wait if retriable else 0,
+            duration=round(seconds * 1000),
+            failure=outcome.failure,
+            error=bounded(outcome.error, LOG_ERROR_BYTES),
+            code=outcome.code,
+        )
+        if retriable:
+            entry.due[channel] = self.cache.boot() + wait / 1000
+        recorded = await self.recorder.close(
+            entry, attempt, intent, patience=self.settings.outcome_patience
+        )
+        logger.info(
+            "attempt recorded" if recorded else "attempt not recorded",
+            extra={
+                "uid": entry.uid,
+                "object": entry.request.key,
+                "channel": channel,
+                "attempt": attempt.id,
+                "state": attempt.state.word,
+                "class": attempt.failure.value if attempt.failure else None,
+                "code": attempt.code or None,
+                "ms": attempt.duration,
+            },
+        )
+        if outcome.failure is not FailureClass.NOT_SENT:
+            self.hooks.attempted(entry.request, attempt, earlier[-1] if earlier else None)
+        self.queue.add(entry.uid)
+
+
+def _permits(answer: Appended) -> bool:
+    return answer.answer is Answer.OK or (
+        answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT
+    )
+
+
+def _newer(left: str, right: str) -> bool:
+    return (len(left), left) > (len(right), right)

@@ -1,0 +1,87 @@
+"""
+What upstream's users see besides the status: Events and metrics of each step.
+
+Both follow the record and can never disturb it. An event's discriminator is taken from the record
+(uid, attempt id, phase), so the same step told twice, by a restart or by another replica, is one event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+from notifier.metrics import DeliveryMetrics
+from syncer.api.attempt import Attempt, AttemptState
+from syncer.api.resource import (
+    FAILED,
+    PARTIALLY_SENT,
+    RETRYING,
+    NotificationRequest,
+    Status,
+)
+from syncer.cache import Entry
+from syncer.status.merge import ALL_FAILED, Merged
+from syncer.status.text import go_duration
+
+Emit = Callable[[NotificationRequest, Literal["Normal", "Warning"], str, str, str], None]
+
+
+class Narrator:
+    """Turns steps of the delivery into events and upstream's metrics."""
+
+    def __init__(self, emit: Emit, metrics: DeliveryMetrics) -> None:
+        """`emit` takes object, type, reason, message and a discriminator."""
+        self._emit = emit
+        self._metrics = metrics
+
+    def started(self, request: NotificationRequest) -> None:
+        """A notification is taken up."""
+        self._emit(
+            request, "Normal", "ReconcileStarted",
+            f"Started reconciling notification {request.name}", "",
+        )  # fmt: skip
+        if not request.status.phase or request.status.phase == "Pending":
+            self._emit(
+                request, "Normal", "PhaseTransition", "Transitioned to Sending phase", "Sending"
+            )
+
+    def attempted(
+        self, request: NotificationRequest, attempt: Attempt, before: Attempt | None
+    ) -> None:
+        """An attempt was made and its result recorded; `before` is the channel's earlier one."""
+        success = attempt.state is AttemptState.SUCCESS
+        channel = attempt.channel
+        self._metrics.attempts.labels(channel, "success" if success else "failed").inc()
+        self._metrics.duration.labels(channel).observe(attempt.duration / 1000)
+        if before is not None:
+            reason = before.failure.value if before.failure else "none"
+            self._metrics.retries.labels(channel, reason).inc()
+        if attempt.state is AttemptState.UNKNOWN:
+            self._metrics.uncertain.inc()
+        if success:
+            self._emit(
+                request, "Normal", "NotificationSent",
+                f"Successfully delivered to channel {channel}", channel,
+            )  # fmt: skip
+
+    def settled(self, entry: Entry, before: Status, merged: Merged) -> None:
+        """A status was written."""
+        request = entry.request
+        after = request.status
+        if after.phase == RETRYING and len(after.attempts) > len(before.attempts):
+            waits = [
+                s.last.due - s.last.ended
+                for s in merged.standings
+                if s.last and s.last.due and not s.state.finished
+            ]
+            self._emit(
+                request, "Normal", "NotificationRetrying",
+                f"Retrying failed channels with backoff {go_duration(min(waits, default=0))}",
+                str(len(after.attempts)),
+            )  # fmt: skip
+        if not after.terminal or before.terminal:
+            return
+        if after.phase == PARTIALLY_SENT:
+            self._emit(request, "Normal", "NotificationPartiallySent", after.message, "")
+        elif after.phase == FAILED:
+            self._emit(request, "Warning", "NotificationFailed", ALL_FAILED, "")

@@ -1,0 +1,64 @@
+"""
+What the server's own words say about its fitness to hold the record.
+
+Pure: the reply of INFO in, findings out, each with its fix. An eviction policy that may drop a log is
+refused; persistence that cannot hold what the settings promise is reported, and refused where
+`redis.durability` is strict.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+MIN_VERSION: Final = (7, 0)
+
+
+class Severity(StrEnum):
+    """What a finding means for the start."""
+
+    REFUSE = "refuse"
+    WARN = "warn"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that is not as it should be; `name` is stable, for tests and documentation."""
+
+    name: str
+    severity: Severity
+    text: str
+    fix: str
+
+
+def preflight(info: Mapping[str, str], *, durability: str) -> tuple[Finding, ...]:
+    """
+    Judge a server.
+
+    Args:
+        info: Members of INFO.
+        durability: `relaxed` or `strict`.
+    """
+    strict = durability == "strict"
+    found: list[Finding] = []
+
+    def add(name: str, text: str, fix: str, *, refuse: bool) -> None:
+        found.append(Finding(name, Severity.REFUSE if refuse else Severity.WARN, text, fix))
+
+    version = tuple(int(p) for p in info.get("redis_version", "0").split(".")[:2] if p.isdigit())
+    if version < MIN_VERSION:
+        add("version", f"version {info.get('redis_version', '?')} knows no script flags",
+            "use Redis 7.0, Valkey 7.2, or later", refuse=True)  # fmt: skip
+    policy = info.get("maxmemory_policy", "noeviction")
+    if policy != "noeviction":
+        add("eviction", f"the eviction policy {policy} may drop a record",
+            "set maxmemory-policy noeviction", refuse=True)  # fmt: skip
+    if info.get("aof_enabled", "1") != "1":
+        add("persistence", "records do not survive a restart of the server (no append-only file)",
+            "set appendonly yes", refuse=strict)  # fmt: skip
+    elif info.get("aof_last_write_status", "ok") != "ok":
+        add("disk", "the last write of the append-only file failed",
+            "look at the server's disk", refuse=strict)  # fmt: skip
+    return tuple(found)

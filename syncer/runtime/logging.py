@@ -1,0 +1,94 @@
+"""
+Logs: one JSON object per line on standard error, from every library alike.
+
+Everything goes through the standard library's `logging`, rendered by structlog, so a line of aiohttp
+looks like one of ours. What a caller passes as `extra` becomes members of the object. Texts that may
+carry foreign words (errors, exceptions) pass through `redact` before they are rendered; it is given
+by the composition root, since this package knows nothing of messages.
+
+Two vendors are kept from talking: `kubernetes_asyncio.client.rest` prints whole response bodies at
+DEBUG, and aiohttp's access log repeats what the metrics say.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, MutableMapping
+from typing import Any, Final, TextIO
+
+import structlog
+
+_LEVELS: Final = {
+    "DEBUG": logging.DEBUG,
+    "INFO": logging.INFO,
+    "WARN": logging.WARNING,
+    "ERROR": logging.ERROR,
+}
+_FOREIGN: Final = ("error", "why", "exception", "detail", "event")
+_QUIET: Final = ("kubernetes_asyncio.client.rest", "aiohttp.access", "asyncio")
+
+
+def configure(
+    *,
+    level: str,
+    form: str,
+    redact: Callable[[str], str] = lambda text: text,
+    stream: TextIO | None = None,
+) -> None:
+    """
+    Set up the root logger.
+
+    Args:
+        level: DEBUG, INFO, WARN or ERROR.
+        form: `json` or `console`.
+        redact: Takes secrets out of a text.
+        stream: Where lines go; standard error by default.
+    """
+
+    def redacted(
+        _logger: Any, _name: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        for key in _FOREIGN:
+            value = event.get(key)
+            if isinstance(value, str):
+                event[key] = redact(value)
+        return event
+
+    def lean(
+        _logger: Any, _name: str, event: MutableMapping[str, Any]
+    ) -> MutableMapping[str, Any]:
+        return {k: v for k, v in event.items() if v is not None}
+
+    shared: list[structlog.types.Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.stdlib.add_logger_name,
+        structlog.stdlib.ExtraAdder(),
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    renderer: structlog.types.Processor = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=False)
+    )
+    formatter = structlog.stdlib.ProcessorFormatter(
+        foreign_pre_chain=shared,
+        processors=[
+            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+            structlog.processors.format_exc_info,
+            redacted,
+            lean,
+            renderer,
+        ],
+    )
+    handler = logging.StreamHandler(stream or sys.stderr)
+    handler.setFormatter(formatter)
+    root = logging.getLogger()
+    for old in list(root.handlers):
+        root.removeHandler(old)
+    root.addHandler(handler)
+    root.setLevel(_LEVELS[level])
+    for name in _QUIET:
+        logging.getLogger(name).setLevel(max(logging.INFO, _LEVELS[level]))
+    # The log channel's and archive's lines are products, not chatter: always on.
+    logging.getLogger("ledger.archive").setLevel(logging.INFO)

@@ -1,0 +1,70 @@
+"""
+Owning tasks: what must run is restarted or takes the process down, never silently missing.
+
+`critical` tasks run for ever; one that ends, for whatever reason, ends the process, because a
+controller that has lost a loop looks alive and does nothing. `restarting` wraps work that may fail
+for a while (sweeps, feeds): it is started again after a growing pause, and its last error is there to
+be shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+logger = logging.getLogger("ledger.supervise")
+
+_PAUSE_FIRST: Final = 1.0
+_PAUSE_MOST: Final = 60.0
+
+
+class TaskEndedError(RuntimeError):
+    """A task that must run for ever has returned."""
+
+
+async def critical(name: str, work: Callable[[], Awaitable[None]]) -> None:
+    """
+    Run work that must not end.
+
+    Raises:
+        TaskEndedError: it ended without an error; errors of its own pass through.
+    """
+    await work()
+    raise TaskEndedError(f"task {name} ended")
+
+
+async def restarting(
+    name: str,
+    work: Callable[[], Awaitable[None]],
+    *,
+    every: float,
+    failed: Callable[[str], None] = lambda _error: None,
+) -> None:
+    """
+    Do some work again and again until cancelled.
+
+    Args:
+        name: For logs.
+        work: One round; may raise.
+        every: Seconds between rounds.
+        failed: Told the class of an error.
+    """
+    pause = _PAUSE_FIRST
+    while True:
+        try:
+            await work()
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # the loop is the boundary: whatever it was, it is said
+            failed(type(error).__name__)
+            logger.warning(
+                "%s failed and is tried again", name,
+                extra={"error": f"{type(error).__name__}: {error}", "seconds": pause},
+            )  # fmt: skip
+            await asyncio.sleep(pause)
+            pause = min(_PAUSE_MOST, pause * 2)
+        else:
+            pause = _PAUSE_FIRST
+            await asyncio.sleep(every)
