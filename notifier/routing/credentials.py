@@ -132,10 +132,13 @@ def _read(path: Path) -> bytes | None:
     """Read a regular file up to the bound and one byte more; None for anything else."""
     # Non-blocking: a name may lead to a pipe without a writer.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as file:
+    try:
         if not stat.S_ISREG(os.fstat(handle).st_mode):
             return None
-        return file.read(MAX_VALUE + 1)
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            return file.read(MAX_VALUE + 1)
+    finally:
+        os.close(handle)
 
 
 def _value(raw: bytes) -> tuple[str, str]:

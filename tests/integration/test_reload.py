@@ -1,0 +1,540 @@
+"""The routing follows its files: real files, real renames, the kubelet's swapped symlinks."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+
+from notifier.routing.reload import Reload, Routing, Snapshot
+from notifier.routing.tree import resolve
+from syncer.api.errors import ConfigError
+
+CANARY = "c4n4ry-s3cret"
+
+CONSOLE = "route: {receiver: d}\nreceivers: [{name: d, consoleConfigs: [{enabled: true}]}]\n"
+
+
+def slack(*refs: str, receiver: str = "r") -> str:
+    """A routing file whose only receiver has these Slack credentials."""
+    entries = ", ".join(f"{{credentialRef: {ref}}}" for ref in refs)
+    return f"route: {{receiver: {receiver}}}\nreceivers: [{{name: {receiver}, slackConfigs: [{entries}]}}]\n"
+
+
+class Files:
+    """A routing file and a directory of credentials, replaced by rename."""
+
+    def __init__(self, root: Path) -> None:
+        self.routing = root / "routing.yaml"
+        self.credentials = root / "credentials"
+        self.credentials.mkdir()
+
+    def route(self, text: str) -> None:
+        """Replace the routing file."""
+        self._replace(self.routing, text)
+
+    def credential(self, name: str, value: str) -> None:
+        """Replace a credential."""
+        self._replace(self.credentials / name, value)
+
+    def _replace(self, path: Path, text: str) -> None:
+        new = path.parent / f".{path.name}.new"
+        new.write_text(text, encoding="utf-8")
+        new.rename(path)
+
+
+class Volume:
+    """A projected volume as the kubelet lays it out: entries lead through `..data`."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._version = 0
+        root.mkdir()
+
+    def swap(self, **files: str) -> None:
+        """Put a whole new set of files in place, in one rename."""
+        self._version += 1
+        folder = self.root / f"..v{self._version}"
+        folder.mkdir()
+        for name, text in files.items():
+            (folder / name).write_text(text, encoding="utf-8")
+        link = self.root / "..data_tmp"
+        link.symlink_to(folder.name)
+        link.rename(self.root / "..data")
+        for name in files:
+            if not (self.root / name).is_symlink():
+                (self.root / name).symlink_to(Path("..data") / name)
+        for entry in self.root.iterdir():
+            if entry.name[0] != "." and entry.name not in files:
+                entry.unlink()
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Files:
+    """Return empty places for routing and credentials."""
+    return Files(tmp_path)
+
+
+def routing_of(files: Files, **options: object) -> Routing:
+    """A quick routing over these files."""
+    return Routing(files.routing, files.credentials, poll=0.03, quiet=0.02, **options)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def running(routing: Routing) -> AsyncIterator[Routing]:
+    """Load, then follow the files until the end of the block."""
+    routing.load_initial()
+    task = asyncio.create_task(routing.run())
+    try:
+        yield routing
+        assert not task.done(), "the loop ended on its own"
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(condition: Callable[[], bool], what: str) -> None:
+    """Wait for a condition, at most five seconds."""
+    try:
+        async with asyncio.timeout(5):
+            while not condition():
+                await asyncio.sleep(0.01)
+    except TimeoutError:
+        pytest.fail(f"did not happen: {what}")
+
+
+def url(routing: Routing, channel: str) -> str | None:
+    """Return the one secret of a channel, None if it is not there or not registered."""
+    resolved = routing.current.target(channel)
+    return next(iter(resolved.secrets.values()), None) if resolved else None
+
+
+# -- start ----------------------------------------------------------------------------------------
+
+
+def test_the_first_load_is_complete(files: Files) -> None:
+    """After it the routing is in force and nothing is wrong."""
+    files.credential("a", " https://h/a \n")
+    files.route(slack("a"))
+    routing = routing_of(files)
+    assert routing.problem == "routing is not loaded yet"
+    snapshot = routing.load_initial()
+    assert snapshot is routing.current
+    assert snapshot.generation == 1
+    assert routing.problem is None
+    assert url(routing, "slack:r") == "https://h/a"
+    assert routing.secret("a")() == "https://h/a"
+    assert routing.secret("none")() == ""
+
+
+STARTS: dict[str, tuple[str | None, str]] = {
+    "the file is missing": (None, r"^cannot read .*routing\.yaml: No such file or directory$"),
+    "the file is no YAML": ("route: [broken\n", r"^failed to parse YAML: line "),
+    "the file is invalid": ("route: {receiver: y}\nreceivers: [{name: x}]", r"^receiver 'y' not"),
+    "an entry names no credential": (
+        "route: {}\nreceivers: [{name: x, slackConfigs: [{channel: c}]}]",
+        r'^credentialRef is required: receiver "x" slackConfigs\[0\]$',
+    ),
+    "credentials are not there": (
+        slack("here", "gone", "lost"),
+        r"^2 unresolvable credential ref\(s\): gone, lost: "
+        r'credential "gone" not found in .*credentials$',
+    ),
+}
+
+
+@pytest.mark.parametrize("case", STARTS)
+def test_a_bad_start_is_an_error(case: str, files: Files) -> None:
+    """Each with upstream's text, so that the process can end with it."""
+    text, reason = STARTS[case]
+    files.credential("here", CANARY)
+    if text is not None:
+        files.route(text)
+    with pytest.raises(ConfigError, match=reason) as caught:
+        routing_of(files).load_initial()
+    assert CANARY not in str(caught.value)
+
+
+def test_an_unreadable_routing_file_is_an_error(files: Files) -> None:
+    """Bytes that are no text, and more than a ConfigMap holds."""
+    files.routing.write_bytes(b"route: \xff")
+    with pytest.raises(ConfigError, match="failed to parse YAML: not UTF-8"):
+        routing_of(files).load_initial()
+    files.routing.write_bytes(b"#" * ((1 << 20) + 1))
+    with pytest.raises(ConfigError, match="is larger than 1048576 bytes"):
+        routing_of(files).load_initial()
+
+
+def test_an_empty_file_starts_with_the_console(files: Files) -> None:
+    """The built-in routing holds until there is a file."""
+    files.route("")
+    routing = routing_of(files)
+    assert resolve(routing.load_initial().config, {}).channels == ("console",)
+    assert routing.problem is None
+
+
+async def test_a_missing_directory_is_waited_for(files: Files) -> None:
+    """Sends that need a credential are held, not failed, and go on once it is there."""
+    files.credentials.rmdir()
+    files.route(slack("a"))
+    async with running(routing_of(files)) as routing:
+        assert routing.problem is not None
+        assert "sends that need a credential are held" in routing.problem
+        held = routing.current.target("slack:r")
+        assert held is not None
+        assert held.missing == ("a",)
+        files.credentials.mkdir()
+        files.credential("a", "https://h/a")
+        await until(lambda: routing.problem is None, "the credential is found")
+        ready = routing.current.target("slack:r")
+        assert ready is not None
+        assert ready.missing == ()
+        assert dict(ready.secrets) == {"a": "https://h/a"}
+
+
+# -- changes --------------------------------------------------------------------------------------
+
+
+async def test_a_new_file_is_taken_whole(files: Files) -> None:
+    """Listeners and the counter hear of it once; the old snapshot stays as it was."""
+    counted: list[Reload] = []
+    heard: list[Snapshot] = []
+    files.credential("a", "A")
+    files.route(CONSOLE)
+    routing = routing_of(files, count=counted.append)
+    async with running(routing):
+        before = routing.current
+        routing.on_change(heard.append)
+        files.route(slack("a"))
+        await until(lambda: routing.current.generation == 2, "the new routing is in force")
+        assert heard == [routing.current]
+        assert counted == [Reload.SUCCESS]
+        assert before.target("slack:r") is None
+        assert resolve(before.config, {}).channels == ("console",)
+        assert resolve(routing.current.config, {}).channels == ("slack:r",)
+
+
+async def test_an_empty_file_gives_way_to_a_late_one(files: Files) -> None:
+    """The console fallback is replaced; emptying the file again changes nothing."""
+    files.credential("a", "A")
+    files.route("")
+    async with running(routing_of(files)) as routing:
+        files.route(slack("a"))
+        await until(lambda: url(routing, "slack:r") == "A", "the late routing is in force")
+        generation = routing.current.generation
+        files.route("\n")
+        await asyncio.sleep(0.3)
+        assert url(routing, "slack:r") == "A"
+        assert routing.current.generation == generation
+        assert routing.problem is None
+
+
+BAD: dict[str, tuple[str, str]] = {
+    "malformed YAML": ("route: [unclosed\n  receivers: {", "failed to parse YAML: line 2"),
+    "no credentialRef": (
+        "receivers:\n- name: x\n  slackConfigs:\n  - channel: '#x'\nroute:\n  receiver: x\n",
+        'credentialRef is required: receiver "x" slackConfigs[0]',
+    ),
+    "no such credential": (
+        slack("no-such-credential"),
+        "1 unresolvable credential ref(s): no-such-credential",
+    ),
+    "an alias bomb": (
+        "k0: &k0 {routes: [{}, {}]}\n"
+        + "".join(f"k{n}: &k{n} {{routes: [*k{n - 1}, *k{n - 1}]}}\n" for n in range(1, 30))
+        + "route: *k29\nreceivers: [{name: x}]\n",
+        "failed to parse YAML: more than 100000 values",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+async def test_a_bad_file_keeps_the_good_routing(
+    case: str, files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The reason is logged once, counted once and shown until the file is good again."""
+    text, reason = BAD[case]
+    counted: list[Reload] = []
+    files.credential("a", CANARY)
+    files.route(slack("a"))
+    with caplog.at_level(logging.INFO, "ledger.routing"):
+        async with running(routing_of(files, count=counted.append)) as routing:
+            good = routing.current
+            files.route(text)
+            await until(lambda: routing.problem is not None, "the problem is shown")
+            await asyncio.sleep(0.3)
+            assert routing.current is good
+            assert routing.problem is not None
+            assert reason in routing.problem
+            errors = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+            assert errors == [routing.problem]
+            assert counted == [Reload.FAILURE]
+            files.route(slack("a"))
+            await until(lambda: routing.problem is None, "the problem is gone")
+            assert routing.current is good
+    assert CANARY not in caplog.text
+
+
+async def test_a_vanished_file_keeps_the_good_routing(files: Files) -> None:
+    """Between a removal and a new file everything goes on."""
+    files.credential("a", "A")
+    files.route(slack("a"))
+    async with running(routing_of(files)) as routing:
+        files.routing.unlink()
+        await until(lambda: routing.problem is not None, "the problem is shown")
+        assert "cannot read" in (routing.problem or "")
+        assert url(routing, "slack:r") == "A"
+
+
+async def test_the_same_problem_is_logged_once(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A credential that changes meanwhile does not repeat what is known."""
+    files.credential("a", "A")
+    files.route(slack("a"))
+    async with running(routing_of(files)) as routing:
+        files.route(slack("gone"))
+        await until(lambda: routing.problem is not None, "the problem is shown")
+        files.credential("other", "O")
+        await until(lambda: "other" in routing.current.credentials, "the other one is read")
+        errors = [r.getMessage() for r in caplog.records if r.levelno >= logging.ERROR]
+        assert errors == [routing.problem]
+
+
+async def test_a_rotated_credential_serves_the_next_delivery(files: Files) -> None:
+    """No change of the routing is needed, and a provider made earlier sees it."""
+    files.credential("a", "old")
+    files.route(slack("a"))
+    async with running(routing_of(files)) as routing:
+        provider = routing.secret("a")
+        files.credential("a", "new")
+        await until(lambda: url(routing, "slack:r") == "new", "the new value is used")
+        assert provider() == "new"
+
+
+async def test_a_rotation_does_not_wait_for_a_bad_routing_file(files: Files) -> None:
+    """A refused file leaves the routing in force, not its old credentials."""
+    files.credential("a", "old")
+    files.route(slack("a"))
+    async with running(routing_of(files)) as routing:
+        files.route("route: [")
+        await until(lambda: routing.problem is not None, "the file is refused")
+        files.credential("a", "new")
+        await until(lambda: url(routing, "slack:r") == "new", "the new value is used")
+        assert routing.problem is not None
+
+
+async def test_routing_that_arrives_before_its_credential_is_retried(files: Files) -> None:
+    """Two volumes may be projected in either order."""
+    files.route(CONSOLE)
+    async with running(routing_of(files)) as routing:
+        files.route(slack("late"))
+        await until(lambda: routing.problem is not None, "the routing waits")
+        assert resolve(routing.current.config, {}).channels == ("console",)
+        files.credential("late", "L")
+        await until(lambda: routing.problem is None, "the routing is taken")
+        assert url(routing, "slack:r") == "L"
+
+
+async def test_a_removed_credential_serves_while_it_is_needed(files: Files) -> None:
+    """Its last value stays for the routing that needs it, and drops out with that routing."""
+    files.credential("a", "A")
+    files.credential("b", "B")
+    files.route(slack("a"))
+    async with running(routing_of(files)) as routing:
+        (files.credentials / "a").unlink()
+        (files.credentials / "b").unlink()
+        await until(lambda: routing.problem is not None, "the loss is shown")
+        assert "1 unresolvable credential ref(s): a" in (routing.problem or "")
+        assert dict(routing.current.credentials) == {"a": "A"}
+        files.route(CONSOLE)
+        await until(lambda: routing.problem is None, "the routing needs it no more")
+        assert dict(routing.current.credentials) == {}
+
+
+async def test_a_credential_that_cannot_be_used_keeps_its_old_value(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A file that was emptied by mistake harms nothing; the warning names it and quotes nothing."""
+    files.credential("a", "A")
+    files.route(CONSOLE)
+    async with running(routing_of(files)) as routing:
+        files.credential("a", f"{CANARY}\nX-Header: y")
+        await until(lambda: "credential file a is not used" in caplog.text, "the file is refused")
+        assert dict(routing.current.credentials) == {"a": "A"}
+    assert CANARY not in caplog.text
+
+
+async def test_three_receivers_become_one(files: Files) -> None:
+    """Channels that are gone are not registered; the one that stays is."""
+    for name in "abc":
+        files.credential(name, name.upper())
+    files.route(
+        "route: {receiver: a, routes: [{receiver: a, continue: true}, {receiver: b, "
+        "continue: true}, {receiver: c}]}\nreceivers:\n"
+        + "".join(f"- {{name: {n}, slackConfigs: [{{credentialRef: {n}}}]}}\n" for n in "abc")
+    )
+    async with running(routing_of(files)) as routing:
+        assert resolve(routing.current.config, {}).channels == ("slack:a", "slack:b", "slack:c")
+        files.route(slack("a", receiver="a"))
+        await until(lambda: routing.current.generation == 2, "the new routing is in force")
+        assert resolve(routing.current.config, {}).channels == ("slack:a",)
+        assert routing.current.target("slack:b") is None
+        assert url(routing, "slack:a") == "A"
+
+
+# -- how files are laid out -----------------------------------------------------------------------
+
+
+async def test_swapped_volumes_are_followed(tmp_path: Path) -> None:
+    """The kubelet replaces a whole volume by one rename of a symlink."""
+    config, secrets = Volume(tmp_path / "config"), Volume(tmp_path / "secrets")
+    config.swap(**{"routing.yaml": slack("a")})
+    secrets.swap(a="one", b="two")
+    routing = Routing(config.root / "routing.yaml", secrets.root, poll=0.03, quiet=0.02)
+    async with running(routing):
+        assert dict(routing.current.credentials) == {"a": "one", "b": "two"}
+        secrets.swap(a="three")
+        await until(lambda: url(routing, "slack:r") == "three", "the new secrets are used")
+        assert dict(routing.current.credentials) == {"a": "three"}
+        config.swap(**{"routing.yaml": slack("c")})
+        await until(lambda: routing.problem is not None, "the routing waits for its credential")
+        secrets.swap(a="three", c="four")
+        await until(lambda: url(routing, "slack:r") == "four", "both new volumes are used")
+        assert routing.problem is None
+
+
+async def test_a_file_that_is_rewritten_without_change_is_skipped(files: Files) -> None:
+    """Renames alone are no news."""
+    counted: list[Reload] = []
+    files.credential("a", "A")
+    files.route(slack("a"))
+    async with running(routing_of(files, count=counted.append)) as routing:
+        for _ in range(20):
+            files.route(slack("a"))
+            files.credential("a", "A\n")
+            await asyncio.sleep(0.02)
+        assert routing.current.generation == 1
+        assert counted == []
+
+
+async def test_a_change_is_taken_only_when_it_was_seen_twice(files: Files) -> None:
+    """A look into the middle of a swap is not believed."""
+    files.credential("a", "A")
+    files.route(CONSOLE)
+    routing = routing_of(files)
+    routing.load_initial()
+    try:
+        files.route("route: [half of a")
+        assert await routing.look() is False
+        files.route(slack("a"))
+        assert await routing.look() is False
+        assert routing.current.generation == 1
+        assert await routing.look() is True
+        assert routing.current.generation == 2
+        assert routing.problem is None
+        assert await routing.look() is False
+    finally:
+        routing.close()
+
+
+async def test_a_file_that_never_settles_is_taken_in_the_end(files: Files) -> None:
+    """Constant change must not keep the routing from following."""
+    files.route(CONSOLE)
+    routing = routing_of(files)
+    routing.load_initial()
+    try:
+        for n in range(100):
+            files.route(CONSOLE + f"# {n}\n")
+            if await routing.look():
+                break
+        else:
+            pytest.fail("no change was ever taken")
+        assert n >= 2
+    finally:
+        routing.close()
+
+
+async def test_the_routing_is_whole_at_every_moment(files: Files) -> None:
+    """While files change as fast as they can, no reader sees a channel without its secret."""
+    for name in ("a", "b"):
+        files.credential(name, name)
+    files.route(slack("a"))
+    async with running(routing_of(files)) as routing:
+        end = asyncio.get_running_loop().time() + 1.0
+        generations = set()
+        turn = 0
+        while asyncio.get_running_loop().time() < end:
+            if turn % 40 == 0:
+                name = "ab"[turn // 40 % 2]
+                files.credential(name, name)
+                files.route(slack(name))
+            turn += 1
+            snapshot = routing.current
+            generations.add(snapshot.generation)
+            (channel,) = resolve(snapshot.config, {}).channels
+            resolved = snapshot.target(channel)
+            assert resolved is not None
+            assert resolved.missing == ()
+            assert set(resolved.secrets) == set(resolved.target.credential_refs)
+            await asyncio.sleep(0.002)
+        assert len(generations) > 2
+
+
+# -- the loop -------------------------------------------------------------------------------------
+
+
+async def test_a_listener_that_fails_harms_nobody(
+    files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others are still told, and the routing is in force."""
+    heard: list[int] = []
+
+    def fail(_: Snapshot) -> None:
+        raise RuntimeError("no")
+
+    files.credential("a", "A")
+    files.route(CONSOLE)
+    async with running(routing_of(files)) as routing:
+        routing.on_change(fail)
+        routing.on_change(lambda snapshot: heard.append(snapshot.generation))
+        files.route(slack("a"))
+        await until(lambda: heard == [2], "the second listener is told")
+        assert "a listener failed" in caplog.text
+
+
+async def test_a_look_that_hangs_is_reported(files: Files) -> None:
+    """A disk that does not answer shows in `problem`, and the loop goes on when it does."""
+    files.credential("a", "A")
+    files.route(slack("a"))
+    routing = routing_of(files, look_timeout=0.05)
+    async with running(routing):
+        files.routing.unlink()
+        # Opening a pipe without a writer blocks, as a dead network disk would.
+        os.mkfifo(files.routing)
+        await until(
+            lambda: "takes longer than 0.05 s" in (routing.problem or ""), "the hang is shown"
+        )
+        assert url(routing, "slack:r") == "A"
+        writer = os.open(files.routing, os.O_WRONLY)
+        files.routing.unlink()
+        files.route(slack("a"))
+        os.close(writer)
+        await until(lambda: routing.problem is None, "the loop goes on")
+
+
+async def test_the_loop_may_be_run_again(files: Files) -> None:
+    """A supervisor that restarts it finds it working."""
+    files.credential("a", "A")
+    files.route(CONSOLE)
+    routing = routing_of(files)
+    async with running(routing):
+        pass
+    async with running(routing):
+        files.route(slack("a"))
+        await until(lambda: url(routing, "slack:r") == "A", "the change is taken")
