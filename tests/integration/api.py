@@ -1,0 +1,363 @@
+"""
+A plain client for a real API server and for the stand-in, and the questions that both are asked.
+
+It sends what it is told and shows what came back: no retries, no error mapping. Everything that
+could differ by chance (uids, resourceVersions, namespaces) is left to the caller.
+"""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+
+from syncer.api.resource import Json
+from syncer.cluster.crd import load_crd
+
+CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+MERGE = "application/merge-patch+json"
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer: parsed if it is JSON, else text."""
+
+    code: int
+    body: Any
+    headers: dict[str, str]
+
+    @property
+    def reason(self) -> str:
+        """Machine word of a failure, empty if it has none."""
+        return str(self.body.get("reason", "")) if isinstance(self.body, dict) else ""
+
+    @property
+    def message(self) -> str:
+        """Text of a failure."""
+        return str(self.body.get("message", "")) if isinstance(self.body, dict) else self.body
+
+    @property
+    def revision(self) -> str:
+        """The resourceVersion of the object or list in the answer."""
+        return str(self.body["metadata"]["resourceVersion"])
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One line of a watch."""
+
+    type: str
+    object: Json
+
+
+@dataclass(slots=True)
+class Api:
+    """A client; `ca` is the certificate file of a server that speaks TLS."""
+
+    url: str
+    token: str = ""
+    ca: Path | None = None
+    namespace: str = "default"
+    _session: aiohttp.ClientSession = field(init=False)
+
+    async def __aenter__(self) -> Self:
+        """Open the session."""
+        context = ssl.create_default_context(cafile=str(self.ca)) if self.ca else None
+        self._session = aiohttp.ClientSession(
+            self.url,
+            headers={"Authorization": f"Bearer {self.token}"} if self.token else {},
+            connector=aiohttp.TCPConnector(ssl=context or True),
+            timeout=aiohttp.ClientTimeout(total=20),
+        )
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the session."""
+        await self._session.close()
+
+    @property
+    def requests(self) -> str:
+        """Path of the NotificationRequests in this client's namespace."""
+        return f"/apis/kubernaut.ai/v1alpha1/namespaces/{self.namespace}/notificationrequests"
+
+    @property
+    def leases(self) -> str:
+        """Path of the Leases."""
+        return f"/apis/coordination.k8s.io/v1/namespaces/{self.namespace}/leases"
+
+    @property
+    def events(self) -> str:
+        """Path of the Events."""
+        return f"/api/v1/namespaces/{self.namespace}/events"
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: Json | list[Any] | str | None = None,
+        *,
+        form: str = "",
+        headers: dict[str, str] | None = None,
+    ) -> Reply:
+        """Send one request; a patch is a merge patch unless `form` says otherwise."""
+        sent = dict(headers or {})
+        if body is not None:
+            sent["Content-Type"] = form or (MERGE if method == "PATCH" else "application/json")
+        data = body if body is None or isinstance(body, str) else json.dumps(body)
+        async with self._session.request(method, path, data=data, headers=sent) as answer:
+            text = await answer.text()
+            parsed = json.loads(text) if answer.content_type == "application/json" else text
+            return Reply(answer.status, parsed, dict(answer.headers))
+
+    @asynccontextmanager
+    async def watch(self, path: str, **query: str) -> AsyncIterator[AsyncIterator[Event]]:
+        """Open a watch; its iteration ends when the server ends the stream."""
+        params = {"watch": "true", **query}
+        async with self._session.get(path, params=params) as answer:
+            assert answer.status == 200, await answer.text()
+
+            async def lines() -> AsyncIterator[Event]:
+                async for line in answer.content:
+                    event = json.loads(line)
+                    event["object"].get("metadata", {}).pop("managedFields", None)
+                    yield Event(event["type"], event["object"])
+
+            yield lines()
+
+    async def create(self, name: str = "a", **spec: Any) -> Json:
+        """Create a NotificationRequest and return it."""
+        answer = await self.ask("POST", self.requests, notification(name, **spec))
+        assert answer.code == 201, answer.body
+        created: Json = answer.body
+        return created
+
+
+def notification(name: str = "a", *, group: str = "kubernaut.ai", **spec: Any) -> Json:
+    """Return a small NotificationRequest."""
+    return {
+        "apiVersion": f"{group}/v1alpha1",
+        "kind": "NotificationRequest",
+        "metadata": {"name": name},
+        "spec": {"type": "Simple", "subject": "s", "body": "b", **spec},
+    }
+
+
+def definition(group: str, *, rules: bool = True) -> Json:
+    """Return our definition under another group, to be installed and deleted at will."""
+    crd = load_crd(rules=rules)
+    crd["metadata"]["name"] = f"notificationrequests.{group}"
+    crd["spec"]["group"] = group
+    return crd
+
+
+def attempt(status: str, *, id: str | None = "0.7-1", channel: str = "console") -> Json:  # noqa: A002
+    """Return one entry of deliveryAttempts, as upstream writes it if it has no id."""
+    entry: Json = {
+        "channel": channel,
+        "attempt": 1,
+        "timestamp": "2026-01-01T00:00:01Z",
+        "status": status,
+    }
+    return entry if id is None else {**entry, "id": id}
+
+
+_ENDED = "phase may not change once it is Sent, PartiallySent or Failed: the delivery has ended"
+_TOTAL = "totalAttempts may not fall: the write does not know of all recorded attempts"
+_DELIVERED = "successfulDeliveries may not fall: a delivered message stays delivered"
+_THROUGH = "rollup.through may not fall: the write does not know of all folded attempts"
+_LOST = (
+    "deliveryAttempts may not lose an entry unless rollup.through grows: every recorded attempt "
+    "stays on record"
+)
+_SUCCESS = (
+    "deliveryAttempts may not lose or change a successful entry: a delivered message stays "
+    "delivered"
+)
+_WIPED = "the status may not be removed: it is the record of what was delivered"
+
+_TWO = [attempt("failed", id="0.7-1"), attempt("failed", id="0.7-2")]
+_MIXED = [attempt("failed", id="0.7-1"), attempt("success", id="0.7-2")]
+
+#: What the guard rails say to a write that turns one status into another (None: no status). By
+#: sentence: the status before, the one written, and the messages of the rules that refuse it.
+RULE_CASES: dict[str, tuple[Json, Json | None, set[str]]] = {
+    "a delivery may end": ({"phase": "Retrying"}, {"phase": "Sent"}, set()),
+    "a final phase may be written again": (
+        {"phase": "Sent"},
+        {"phase": "Sent", "message": "late"},
+        set(),
+    ),
+    "Sent is final": ({"phase": "Sent"}, {"phase": "Retrying"}, {_ENDED}),
+    "PartiallySent is final": ({"phase": "PartiallySent"}, {"phase": "Sent"}, {_ENDED}),
+    "Failed is final": ({"phase": "Failed"}, {"phase": "Pending"}, {_ENDED}),
+    "a final phase does not vanish": ({"phase": "Failed"}, {"reason": "x"}, {_ENDED}),
+    "a phase that is not final may change back": ({"phase": "Retrying"}, {"phase": "Sending"}, set()),
+    "the total may grow": ({"totalAttempts": 2}, {"totalAttempts": 3}, set()),
+    "the total may stay": ({"totalAttempts": 2}, {"totalAttempts": 2, "reason": "x"}, set()),
+    "the total may not fall": ({"totalAttempts": 2}, {"totalAttempts": 1}, {_TOTAL}),
+    "the total may not vanish": ({"totalAttempts": 2}, {"reason": "x"}, {_TOTAL}),
+    "a total of zero may be left out": ({"totalAttempts": 0}, {"reason": "x"}, set()),
+    "a first total may appear": ({"phase": "Sending"}, {"totalAttempts": 1}, set()),
+    "successes may not fall": (
+        {"successfulDeliveries": 2},
+        {"successfulDeliveries": 1},
+        {_DELIVERED},
+    ),
+    "successes may not vanish": ({"successfulDeliveries": 1}, {"reason": "x"}, {_DELIVERED}),
+    "failures may fall, because a channel may succeed later": (
+        {"failedDeliveries": 2},
+        {"failedDeliveries": 1},
+        set(),
+    ),
+    "uncertain attempts may fall, because an operator may resolve them": (
+        {"uncertainAttempts": 2},
+        {"reason": "x"},
+        set(),
+    ),
+    "the roll-up may grow": ({"rollup": {"through": 2}}, {"rollup": {"through": 3}}, set()),
+    "the roll-up may not shrink": (
+        {"rollup": {"through": 2}},
+        {"rollup": {"through": 1}},
+        {_THROUGH},
+    ),
+    "the roll-up may not vanish": ({"rollup": {"through": 2}}, {"reason": "x"}, {_THROUGH}),
+    "the roll-up may not lose its count": (
+        {"rollup": {"through": 2}},
+        {"rollup": {}},
+        {_THROUGH},
+    ),
+    "an empty roll-up may vanish": ({"rollup": {"through": 0}}, {"reason": "x"}, set()),
+    "an attempt may be added": ({"deliveryAttempts": _TWO[:1]}, {"deliveryAttempts": _TWO}, set()),
+    "attempts may change places": (
+        {"deliveryAttempts": _TWO},
+        {"deliveryAttempts": _TWO[::-1]},
+        set(),
+    ),
+    "an attempt may not vanish": (
+        {"deliveryAttempts": _TWO},
+        {"deliveryAttempts": _TWO[1:]},
+        {_LOST},
+    ),
+    "an attempt may not be replaced by another": (
+        {"deliveryAttempts": _TWO[:1]},
+        {"deliveryAttempts": _TWO[1:]},
+        {_LOST},
+    ),
+    "the list may not vanish": ({"deliveryAttempts": _TWO}, {"reason": "x"}, {_LOST}),
+    "the list may not become empty": (
+        {"deliveryAttempts": _TWO},
+        {"deliveryAttempts": []},
+        {_LOST},
+    ),
+    "an attempt may not lose its id": (
+        {"deliveryAttempts": _TWO[:1]},
+        {"deliveryAttempts": [attempt("failed", id=None)]},
+        {_LOST},
+    ),
+    "a failed attempt may be folded away": (
+        {"deliveryAttempts": _TWO},
+        {"deliveryAttempts": _TWO[1:], "rollup": {"through": 1}},
+        set(),
+    ),
+    "more may be folded away later": (
+        {"deliveryAttempts": _TWO, "rollup": {"through": 1}},
+        {"rollup": {"through": 3}},
+        set(),
+    ),
+    "folding does not excuse a loss later on": (
+        {"deliveryAttempts": _TWO, "rollup": {"through": 1}},
+        {"deliveryAttempts": _TWO[1:], "rollup": {"through": 1}},
+        {_LOST},
+    ),
+    "a successful attempt is never folded away": (
+        {"deliveryAttempts": _MIXED},
+        {"deliveryAttempts": _MIXED[:1], "rollup": {"through": 1}},
+        {_SUCCESS},
+    ),
+    "a successful attempt does not become a failed one": (
+        {"deliveryAttempts": [attempt("success")]},
+        {"deliveryAttempts": [attempt("failed")]},
+        {_SUCCESS},
+    ),
+    "a successful attempt that vanishes breaks two rules": (
+        {"deliveryAttempts": _MIXED},
+        {"deliveryAttempts": _MIXED[:1]},
+        {_LOST, _SUCCESS},
+    ),
+    "an unknown attempt may turn out successful": (
+        {"deliveryAttempts": [attempt("unknown")]},
+        {"deliveryAttempts": [attempt("success")]},
+        set(),
+    ),
+    "an unknown attempt may turn out failed": (
+        {"deliveryAttempts": [attempt("unknown")]},
+        {"deliveryAttempts": [attempt("failed")]},
+        set(),
+    ),
+    "upstream's attempts may be added without ids": (
+        {"deliveryAttempts": [attempt("failed", id=None)]},
+        {"deliveryAttempts": [attempt("failed", id=None), attempt("success", id=None)]},
+        set(),
+    ),
+    "upstream's attempts may be duplicates": (
+        {"deliveryAttempts": [attempt("failed", id=None)]},
+        {"deliveryAttempts": [attempt("failed", id=None), attempt("failed", id=None)]},
+        set(),
+    ),
+    "upstream's attempts may be given ids": (
+        {"deliveryAttempts": [attempt("failed", id=None), attempt("success", id=None)]},
+        {"deliveryAttempts": [attempt("failed", id="0-0"), attempt("success", id="0-1")]},
+        set(),
+    ),
+    "attempts with the same id may be duplicates": (
+        {"deliveryAttempts": [attempt("failed"), attempt("failed")]},
+        {"deliveryAttempts": [attempt("failed")]},
+        set(),
+    ),
+    "a status may not be removed": ({"phase": "Pending"}, None, {_WIPED}),
+    "a status with a record may not be emptied": (
+        {
+            "phase": "Sent",
+            "totalAttempts": 2,
+            "successfulDeliveries": 1,
+            "deliveryAttempts": _MIXED,
+            "rollup": {"through": 1},
+        },
+        {},
+        {_ENDED, _TOTAL, _DELIVERED, _THROUGH, _LOST, _SUCCESS},
+    ),
+    "a status without a record may be emptied": ({"phase": "Pending"}, {}, set()),
+}
+
+
+async def try_rule(api: Api, path: str, before: Json, after: Json | None) -> Reply:
+    """Bring the object at `path` into a status, then write another one over it."""
+    current = await api.ask("GET", path)
+    old = {**current.body, "status": before}
+    first = await api.ask("PUT", f"{path}/status", old)
+    assert first.code == 200, first.body
+    new = {k: v for k, v in first.body.items() if k != "status"}
+    if after is not None:
+        new["status"] = after
+    return await api.ask("PUT", f"{path}/status", new)
+
+
+def refusals(answer: Reply) -> set[str]:
+    """Return the messages of the rules that an answer names; empty if the write was accepted."""
+    if answer.code == 200:
+        return set()
+    assert (answer.code, answer.reason) == (422, "Invalid"), answer.body
+    causes = answer.body["details"]["causes"]
+    return {c["message"].removeprefix("Invalid value: ") for c in causes}

@@ -1,0 +1,348 @@
+"""The CustomResourceDefinition on a real API server: schema, rules, columns, selectable fields."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.api.resource import (
+    ChannelRollup,
+    ChannelStatus,
+    Json,
+    LogMark,
+    Rollup,
+    Status,
+    parse_object,
+    render_status,
+)
+from syncer.cluster import crd
+from tests.integration.api import (
+    CRDS,
+    RULE_CASES,
+    Api,
+    attempt,
+    definition,
+    notification,
+    refusals,
+    try_rule,
+)
+from tests.servers.controlplane import ControlPlane
+
+TABLE = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+
+
+@pytest.fixture
+async def api(control_plane: ControlPlane, namespace: str) -> AsyncIterator[Api]:
+    """Return a client of the real server, in a fresh namespace."""
+    plane = control_plane
+    async with Api(plane.server, plane.admin_token, plane.ca_file, namespace) as client:
+        yield client
+
+
+async def serve(api: Api, document: Json) -> str:
+    """Install a definition of another group; return the path of its objects once it is served."""
+    answer = await api.ask("POST", f"{CRDS}?fieldValidation=Strict", document)
+    assert answer.code == 201, answer.body
+    path = f"/apis/{document['spec']['group']}/v1alpha1/namespaces/{api.namespace}"
+    path = f"{path}/notificationrequests"
+    async with asyncio.timeout(20):
+        while (await api.ask("GET", path)).code != 200:
+            await asyncio.sleep(0.05)
+    return path
+
+
+async def test_strict_server_takes_it_whole(api: Api) -> None:
+    """The server accepts every rule, and keeps every member of the definition as it is written."""
+    group = f"g{uuid.uuid4().hex}.example.com"
+    document = definition(group)
+    await serve(api, document)
+    served = (await api.ask("GET", f"{CRDS}/notificationrequests.{group}")).body
+    (ours,), (theirs,) = document["spec"]["versions"], served["spec"]["versions"]
+    assert theirs == ours
+    assert crd.missing_fields(served) == []
+    assert crd.missing_rules(served) == []
+    assert crd.refused_values(served) == []
+    established = {c["type"]: c["status"] for c in served["status"]["conditions"]}
+    assert established["Established"] == "True"
+    assert "NonStructuralSchema" not in established
+    await api.ask("DELETE", f"{CRDS}/notificationrequests.{group}")
+
+
+@pytest.mark.parametrize("case", RULE_CASES)
+async def test_rules(api: Api, case: str) -> None:
+    """A write that loses part of the record is refused with the reason, any other is accepted."""
+    before, after, messages = RULE_CASES[case]
+    await api.create()
+    answer = await try_rule(api, f"{api.requests}/a", before, after)
+    assert refusals(answer) == messages
+
+
+def test_every_rule_refuses_something() -> None:
+    """The cases above include a refusal by each of the rules."""
+    refused = set().union(*(messages for _, _, messages in RULE_CASES.values()))
+    assert refused == set(crd.missing_rules({}))
+
+
+async def test_without_rules_nothing_is_refused_but_the_spec(api: Api) -> None:
+    """Without our rules an outside edit of a finished status passes; the spec stays immutable."""
+    group = f"g{uuid.uuid4().hex}.example.com"
+    path = await serve(api, definition(group, rules=False))
+    for number, (before, after, _) in enumerate(RULE_CASES.values()):
+        body = notification(f"n{number}", group=group)
+        assert (await api.ask("POST", path, body)).code == 201
+        assert refusals(await try_rule(api, f"{path}/n{number}", before, after)) == set()
+    answer = await api.ask("PATCH", f"{path}/n0", {"spec": {"subject": "other"}})
+    assert refusals(answer) == {"spec is immutable after creation (DD-NOT-005)"}
+    await api.ask("DELETE", f"{CRDS}/notificationrequests.{group}")
+
+
+async def test_spec_is_immutable(api: Api) -> None:
+    """The spec cannot be changed; labels can."""
+    await api.create()
+    answer = await api.ask("PATCH", f"{api.requests}/a", {"spec": {"severity": "high"}})
+    assert refusals(answer) == {"spec is immutable after creation (DD-NOT-005)"}
+    answer = await api.ask("PATCH", f"{api.requests}/a", {"metadata": {"labels": {"x": "y"}}})
+    assert answer.code == 200
+
+
+async def test_upstreams_life_passes(api: Api) -> None:
+    """The writes that upstream makes over the life of a notification all pass, without ids."""
+    await api.create()
+    failed, sent = attempt("failed", id=None), attempt("success", id=None)
+    for status in (
+        {"phase": "Pending", "queuedAt": "2026-01-01T00:00:00Z", "reason": "Initialized"},
+        {"phase": "Sending", "processingStartedAt": "2026-01-01T00:00:00Z"},
+        {
+            "phase": "Retrying",
+            "deliveryAttempts": [failed, {**sent, "channel": "file", "durationSeconds": 0.25}],
+            "totalAttempts": 2,
+            "successfulDeliveries": 1,
+            "failedDeliveries": 1,
+            "observedGeneration": 1,
+        },
+        {
+            "phase": "Sent",
+            "deliveryAttempts": [failed, {**sent, "channel": "file"}, {**sent, "attempt": 2}],
+            "totalAttempts": 3,
+            "successfulDeliveries": 2,
+            "completionTime": "2026-01-01T00:00:02Z",
+            "conditions": [
+                {
+                    "type": "Ready",
+                    "status": "True",
+                    "reason": "Ready",
+                    "message": "Notification delivered",
+                    "lastTransitionTime": "2026-01-01T00:00:02Z",
+                }
+            ],
+        },
+    ):
+        current = (await api.ask("GET", f"{api.requests}/a")).body
+        answer = await api.ask("PUT", f"{api.requests}/a/status", {**current, "status": status})
+        assert answer.code == 200, answer.body
+        assert crd.pruned(status, answer.body["status"]) == []
+    parsed = parse_object(answer.body)
+    assert [a.id for a in parsed.status.attempts] == ["0-0", "0-1", "0-2"]
+
+
+async def test_our_status_comes_back_whole(api: Api) -> None:
+    """Everything that we render is stored, nothing is pruned, and it parses to what it was."""
+    await api.create()
+    status = Status(
+        phase="Retrying",
+        attempts=(
+            Attempt(AttemptId("0.7-1"), "console", AttemptState.SUCCESS, 900, 1_000, number=1),
+            Attempt(
+                AttemptId("0.7-2"), "slack:ops", AttemptState.UNKNOWN, 900, 1_000, 31_000, 100,
+                FailureClass.UNCERTAIN, "no answer", 504, 4,
+            ),
+        ),
+        total_attempts=5,
+        successful=1,
+        failed=1,
+        uncertain=1,
+        queued_at=500,
+        started_at=600,
+        observed_generation=1,
+        channels=(ChannelStatus("slack:ops", "due", 4, 31_000),),
+        rollup=Rollup(3, (ChannelRollup("slack:ops", 3, AttemptId("0.6-9"), 3),)),
+        log=LogMark(9, "0.7", "5f1d"),
+    )  # fmt: skip
+    written = render_status(status)
+    answer = await api.ask("PATCH", f"{api.requests}/a/status", {"status": written})
+    assert crd.pruned(written, answer.body["status"]) == []
+    assert parse_object(answer.body).status == status
+
+
+async def test_pruned_names_what_the_server_dropped(api: Api) -> None:
+    """Members that the schema does not know are dropped with 200, and the comparison names them."""
+    await api.create()
+    written = {"phase": "Sending", "later": 1, "log": {"position": 1, "shard": 3}}
+    answer = await api.ask("PATCH", f"{api.requests}/a/status", {"status": written})
+    assert answer.code == 200
+    assert crd.pruned(written, answer.body["status"]) == ["later", "log.shard"]
+
+
+@pytest.mark.parametrize(
+    ("spec", "field", "reason"),
+    [
+        pytest.param({"type": "simple"}, "spec.type", "FieldValueNotSupported", id="old type"),
+        pytest.param({"priority": ""}, "spec.priority", "FieldValueNotSupported", id="no priority"),
+        pytest.param({"reviewSource": "x"}, "spec.reviewSource", "FieldValueNotSupported", id="source"),
+        pytest.param({"subject": ""}, "spec.subject", "FieldValueInvalid", id="empty subject"),
+        pytest.param({"subject": "x" * 501}, "spec.subject", "FieldValueTooLong", id="long subject"),
+        pytest.param({"body": ""}, "spec.body", "FieldValueInvalid", id="empty body"),
+        pytest.param({"retentionDays": 0}, "spec.retentionDays", "FieldValueInvalid", id="0 days"),
+        pytest.param({"retentionDays": 91}, "spec.retentionDays", "FieldValueInvalid", id="91 days"),
+        pytest.param(
+            {"context": {"verification": {}}},
+            "spec.context.verification.assessed",
+            "FieldValueRequired",
+            id="verification without assessed",
+        ),
+        pytest.param(
+            {"actionLinks": [{"url": "u"}]},
+            "spec.actionLinks[0].label",
+            "FieldValueRequired",
+            id="link without label",
+        ),
+        *(
+            pytest.param(
+                {"retryPolicy": {name: value}},
+                f"spec.retryPolicy.{name}",
+                "FieldValueInvalid",
+                id=f"{name} {value}",
+            )
+            for name, low, high in (
+                ("maxAttempts", 0, 11),
+                ("initialBackoffSeconds", 0, 301),
+                ("backoffMultiplier", 0, 11),
+                ("maxBackoffSeconds", 59, 3601),
+            )
+            for value in (low, high)
+        ),
+    ],
+)
+async def test_spec_bounds(api: Api, spec: dict[str, Any], field: str, reason: str) -> None:
+    """A spec outside upstream's bounds is refused, naming the member."""
+    answer = await api.ask("POST", api.requests, notification(**spec))
+    assert answer.code == 422
+    causes = {(c["field"], c["reason"]) for c in answer.body["details"]["causes"]}
+    assert (field, reason) in causes
+
+
+async def test_spec_defaults(api: Api) -> None:
+    """Upstream's defaults are filled in; those of the retry policy only where there is one."""
+    plain = await api.create("a")
+    assert plain["spec"] == {
+        "type": "Simple",
+        "subject": "s",
+        "body": "b",
+        "priority": "Medium",
+        "retentionDays": 7,
+    }
+    policy = (await api.create("b", retryPolicy={"maxAttempts": 3}))["spec"]["retryPolicy"]
+    assert policy == {
+        "maxAttempts": 3,
+        "initialBackoffSeconds": 30,
+        "backoffMultiplier": 2,
+        "maxBackoffSeconds": 480,
+    }
+
+
+async def test_longest_lists(api: Api) -> None:
+    """Five hundred attempts with the longest ids pass all rules; one more is refused."""
+    await api.create()
+    epoch = f"{'9' * 10}.{'9' * 38}"
+    most = [attempt("success", id=f"{epoch}-{10**13 + n}") for n in range(500)]
+    assert {len(e["id"]) for e in most} == {64}
+    path = f"{api.requests}/a"
+    before, after = {"deliveryAttempts": most}, {"deliveryAttempts": most[::-1]}
+    # Refused at run time, not at installation, if a rule compares each entry with each.
+    assert refusals(await try_rule(api, path, before, after)) == set()
+    answer = await api.ask(
+        "PATCH",
+        f"{path}/status",
+        {"status": {"deliveryAttempts": [*most, attempt("failed", id="0.8-1")]}},
+    )
+    assert "Too many: 501: must have at most 500 items" in answer.message
+
+
+@pytest.mark.parametrize("bad", ["1", "0.7", "0.7-0", "0.07-1", "a.7-1", "0-01", "0.7-1\n", "-1"])
+async def test_ids_that_do_not_parse_are_refused(api: Api, bad: str) -> None:
+    """What is stored as an id always parses as one."""
+    await api.create()
+    status = {"deliveryAttempts": [attempt("failed", id=bad)]}
+    answer = await api.ask("PATCH", f"{api.requests}/a/status", {"status": status})
+    assert answer.code == 422
+    assert "status.deliveryAttempts[0].id" in {
+        c["field"] for c in answer.body["details"]["causes"]
+    }
+
+
+async def test_printer_columns(api: Api) -> None:
+    """The table has upstream's columns in upstream's order; Reason only in the wide form."""
+    await api.create()
+    ready = {
+        "type": "Ready",
+        "status": "True",
+        "reason": "Ready",
+        "message": "Notification delivered",
+        "lastTransitionTime": "2026-01-01T00:00:02Z",
+    }
+    status = {"phase": "Sent", "totalAttempts": 3, "conditions": [ready]}
+    await api.ask("PATCH", f"{api.requests}/a/status", {"status": status})
+    table = (await api.ask("GET", api.requests, headers=TABLE)).body
+    columns = [(c["name"], c["type"], c["priority"]) for c in table["columnDefinitions"]]
+    assert columns == [
+        ("Name", "string", 0),
+        ("Type", "string", 0),
+        ("Priority", "string", 0),
+        ("Phase", "string", 0),
+        ("Attempts", "integer", 0),
+        ("Reason", "string", 1),
+        ("Age", "date", 0),
+    ]
+    assert table["rows"][0]["cells"][:6] == ["a", "Simple", "Medium", "Sent", 3, "Ready"]
+
+
+@pytest.mark.parametrize(
+    ("selector", "names"),
+    [
+        pytest.param("spec.type=Approval", ["b"], id="by type"),
+        pytest.param("spec.severity=high", ["a"], id="by severity"),
+        pytest.param("spec.remediationRequestRef.name=rr-1", ["b"], id="by remediation"),
+        pytest.param("spec.type=Simple,spec.severity=low", [], id="by two members"),
+    ],
+)
+async def test_selectable_fields(api: Api, selector: str, names: list[str]) -> None:
+    """Objects can be selected by upstream's three fields."""
+    await api.create("a", severity="high")
+    await api.create("b", type="Approval", remediationRequestRef={"name": "rr-1"})
+    answer = await api.ask("GET", f"{api.requests}?fieldSelector={selector.replace('=', '%3D')}")
+    assert [o["metadata"]["name"] for o in answer.body["items"]] == names
+
+
+async def test_names_and_scope(api: Api) -> None:
+    """The type is found by upstream's names, in a namespace, with a status subresource."""
+    found = (await api.ask("GET", "/apis/kubernaut.ai/v1alpha1")).body["resources"]
+    main, status = sorted(found, key=lambda r: str(r["name"]))
+    assert (main["name"], main["singularName"], main["kind"]) == (
+        "notificationrequests", "notificationrequest", "NotificationRequest",
+    )  # fmt: skip
+    assert main["shortNames"] == ["notif", "notifs"]
+    assert main["namespaced"] is True
+    assert status["name"] == "notificationrequests/status"
+
+
+async def test_members_are_explained(api: Api) -> None:
+    """What `kubectl explain` reads has a sentence for a member of ours."""
+    document = (await api.ask("GET", "/openapi/v3/apis/kubernaut.ai/v1alpha1")).body
+    schema = document["components"]["schemas"]["ai.kubernaut.v1alpha1.NotificationRequest"]
+    members = schema["properties"]["status"]["properties"]
+    assert "cannot be known" in members["uncertainAttempts"]["description"]
