@@ -1,0 +1,506 @@
+"""Slack, PagerDuty, Teams and webhook: golden payloads, headers, credentials, limits."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notifier.channels import slack, teams, webhook
+from notifier.channels.base import TRUNCATED, Channel, cut
+from notifier.channels.http import HttpDoor
+from notifier.channels.pagerduty import PagerDutyChannel, pagerduty_body, pagerduty_payload
+from notifier.channels.slack import SlackChannel, slack_payload
+from notifier.channels.teams import TeamsChannel, teams_body, teams_payload
+from notifier.channels.webhook import WebhookChannel, parse_secret, sign, webhook_payload
+from notifier.content.message import Message
+from notifier.delivery.outcome import Outcome
+from syncer.api.attempt import AttemptState, FailureClass
+from tests.channels.messages import UID, message
+from tests.channels.receiver import Receiver, Step, closed_port, receiving
+
+CONTEXT = {
+    "lineage": {"remediationRequest": "mem-fix-rr"},
+    "analysis": {"rootCause": "handler keeps every request body"},
+    "workflow": {"confidence": "0.92"},
+    "target": {"targetResource": "Deployment/web-api"},
+    "verification": {"assessed": True, "outcome": "partial", "reason": "latency still high"},
+}
+
+Make = Callable[[HttpDoor, Callable[[], str]], Channel]
+
+MAKERS: dict[str, Make] = {
+    "slack": lambda door, url: SlackChannel(door, url, timeout_s=1),
+    "teams": lambda door, url: TeamsChannel(door, url, timeout_s=1),
+    "webhook": lambda door, url: WebhookChannel(door, url, timeout_s=1),
+    "pagerduty": lambda door, url: PagerDutyChannel(
+        door, lambda: "routing-canary-key", url=url, timeout_s=1
+    ),
+}
+
+
+def test_slack_golden() -> None:
+    """The three blocks are exactly upstream's."""
+    assert slack_payload(message()) == {
+        "blocks": [
+            {"type": "header", "text": {"type": "plain_text", "text": "🚨 Disk full"}},
+            {"type": "section", "text": {"type": "mrkdwn", "text": "a *loud* word"}},
+            {
+                "type": "context",
+                "elements": [
+                    {"type": "mrkdwn", "text": "*Priority:* Critical | *Type:* Escalation"}
+                ],
+            },
+        ]
+    }
+
+
+@pytest.mark.parametrize(
+    ("priority", "emoji"),
+    [("Critical", "🚨"), ("High", "⚠️"), ("Medium", "\u2139\ufe0f"), ("Low", "💬"), ("Odd", "📢")],
+)
+def test_slack_emoji(priority: str, emoji: str) -> None:
+    """The header begins with the priority's sign."""
+    header = slack_payload(message(priority=priority))["blocks"][0]
+    assert header["text"]["text"] == f"{emoji} Disk full"
+
+
+def test_slack_limits() -> None:
+    """A long subject and body are cut to what Slack takes, with a mark."""
+    blocks = slack_payload(message(subject="s" * 500, body="word & " * 4000))["blocks"]
+    header, section = blocks[0]["text"]["text"], blocks[1]["text"]["text"]
+    assert len(header.encode("utf-16-le")) // 2 == slack.HEADER_CHARS
+    assert header.endswith("…")
+    assert slack.SECTION_CHARS - 20 < len(section) <= slack.SECTION_CHARS
+    assert section.endswith("… (truncated)")
+
+
+@pytest.mark.parametrize("body", ["```\n```", " \n ", ""])
+def test_slack_section_is_never_empty(body: str) -> None:
+    """A body of which nothing is left does not become an empty section, which Slack refuses."""
+    assert slack_payload(message(body=body))["blocks"][1]["text"]["text"] == "_(empty)_"
+
+
+def test_pagerduty_golden() -> None:
+    """The event is exactly upstream's, without the body."""
+    made = message(name="mem-alert-7", subject="web-api out of memory", context=CONTEXT)
+    assert pagerduty_payload(made, "routing-key-abc") == {
+        "routing_key": "routing-key-abc",
+        "event_action": "trigger",
+        "dedup_key": "mem-alert-7",
+        "payload": {
+            "summary": "web-api out of memory",
+            "severity": "critical",
+            "source": "kubernaut",
+            "component": "ops",
+            "custom_details": {
+                "notification_type": "Escalation",
+                "correlation_id": "mem-alert-7",
+                "rca_summary": "handler keeps every request body",
+                "confidence": "0.92",
+                "affected_resource": "Deployment/web-api",
+                "kubectl_command": "kubectl kubernaut chat rar/mem-fix-rr -n ops",
+            },
+        },
+    }
+
+
+def test_pagerduty_bare() -> None:
+    """Details that are absent are left out."""
+    details = pagerduty_payload(message(), "k")["payload"]["custom_details"]
+    assert details == {"notification_type": "Escalation", "correlation_id": "disk-full"}
+
+
+@pytest.mark.parametrize(
+    ("priority", "severity"),
+    [("Critical", "critical"), ("High", "error"), ("Medium", "warning"), ("Low", "info"),
+     ("Odd", "warning")],
+)  # fmt: skip
+def test_pagerduty_severity(priority: str, severity: str) -> None:
+    """Each priority has its severity."""
+    assert pagerduty_payload(message(priority=priority), "k")["payload"]["severity"] == severity
+
+
+def test_pagerduty_namespace_option() -> None:
+    """With the option, equal names of two namespaces are two alerts."""
+    event = pagerduty_payload(message(), "k", dedup_namespace=True)
+    assert event["dedup_key"] == "ops/disk-full"
+
+
+@pytest.mark.parametrize("unit", ["x", "é", "😀", '"', "\\", "\n"])
+def test_pagerduty_size(unit: str) -> None:
+    """An oversized root cause is cut at a code point, by what it takes as JSON, and marked."""
+    context = {"analysis": {"rootCause": unit * 600_000}}
+    body = pagerduty_body(message(context=context), "k")
+    details = json.loads(body)["payload"]["custom_details"]
+    assert 512 * 1024 - 16 < len(body) <= 512 * 1024
+    assert details["rca_summary"].endswith(unit + TRUNCATED)
+
+
+def test_pagerduty_cuts_other_fields_too() -> None:
+    """Where the root cause is not the large one, the longest detail is cut until it fits."""
+    context = {
+        "analysis": {"rootCause": "short"},
+        "workflow": {"confidence": "c" * 600_000},
+        "target": {"targetResource": "t" * 600_000},
+    }
+    body = pagerduty_body(message(context=context), "k")
+    details = json.loads(body)["payload"]["custom_details"]
+    assert len(body) <= 512 * 1024
+    assert details["correlation_id"] == "disk-full"
+    assert TRUNCATED in details["confidence"] + details["affected_resource"]
+
+
+CARD = "application/vnd.microsoft.card.adaptive"
+
+
+def _blocks(made: Message) -> list[dict[str, Any]]:
+    blocks: list[dict[str, Any]] = teams_payload(made)["attachments"][0]["content"]["body"]
+    return blocks
+
+
+def test_teams_golden() -> None:
+    """The card is exactly upstream's, in its order."""
+    made = message(type="Approval", subject="please approve", body="text", context=CONTEXT)
+    assert teams_payload(made) == {
+        "type": "message",
+        "attachments": [
+            {
+                "contentType": CARD,
+                "content": {
+                    "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
+                    "type": "AdaptiveCard",
+                    "version": "1.0",
+                    "body": [
+                        {
+                            "type": "TextBlock",
+                            "text": "CRITICAL: please approve",
+                            "weight": "bolder",
+                            "size": "medium",
+                            "wrap": True,
+                            "color": "attention",
+                        },
+                        {
+                            "type": "TextBlock",
+                            "text": "Priority: CRITICAL | Type: Approval",
+                            "isSubtle": True,
+                            "spacing": "none",
+                        },
+                        {"type": "TextBlock", "text": "text", "wrap": True, "spacing": "medium"},
+                        {
+                            "type": "FactSet",
+                            "facts": [
+                                {
+                                    "title": "Root Cause",
+                                    "value": "handler keeps every request body",
+                                },
+                                {"title": "Confidence", "value": "0.92"},
+                                {"title": "Affected Resource", "value": "Deployment/web-api"},
+                            ],
+                            "spacing": "medium",
+                        },
+                        {
+                            "type": "TextBlock",
+                            "text": "`kubectl kubernaut chat rar/mem-fix-rr -n ops`",
+                            "wrap": True,
+                        },
+                        {
+                            "type": "FactSet",
+                            "facts": [{"title": "Correlation ID", "value": "disk-full"}],
+                            "spacing": "small",
+                        },
+                    ],
+                },
+            }
+        ],
+    }
+
+
+@pytest.mark.parametrize("kind", ["StatusUpdate", "Completion"])
+def test_teams_verification(kind: str) -> None:
+    """An update and a completion show what was verified."""
+    facts = _blocks(message(type=kind, context=CONTEXT))[4]["facts"]
+    assert facts == [
+        {"title": "Verification Outcome", "value": "partial"},
+        {"title": "Verification Reason", "value": "latency still high"},
+    ]
+
+
+def test_teams_escalation() -> None:
+    """An escalation says so, loudly."""
+    block = _blocks(message(priority="High"))[3]
+    assert block["text"] == "CRITICAL ESCALATION — Priority: HIGH"
+    assert (block["weight"], block["color"]) == ("bolder", "attention")
+
+
+def test_teams_headline() -> None:
+    """Only the two urgent priorities colour the headline."""
+    high, low = _blocks(message(priority="High"))[0], _blocks(message(priority="Low"))[0]
+    assert (high["text"], high["color"]) == ("HIGH: Disk full", "warning")
+    assert low["text"] == "Disk full"
+    assert "color" not in low
+
+
+@pytest.mark.parametrize("unit", ["x", "é", "😀", '"'])
+@pytest.mark.parametrize("where", ["body", "root cause", "both"])
+def test_teams_size(unit: str, where: str) -> None:
+    """Oversized blocks and facts are cut until the card fits; the correlation id stays whole."""
+    long = unit * 40_000
+    made = message(
+        name="teams-cut-check",
+        body=long if where != "root cause" else "short",
+        context={"analysis": {"rootCause": long}} if where != "body" else {},
+    )
+    body = teams_body(made)
+    card = json.loads(body)
+    assert teams.BODY_BYTES * 0.5 < len(body) <= teams.BODY_BYTES == 28_672
+    assert TRUNCATED in body.decode()
+    assert card["attachments"][0]["content"]["body"][-1]["facts"][0]["value"] == "teams-cut-check"
+
+
+def test_webhook_golden() -> None:
+    """The body is the documented one, empty members left out."""
+    made = message("webhook:w", extensions={"b": "1", "a": "2"}, severity="critical")
+    assert webhook_payload(made) == {
+        "version": 1,
+        "id": made.idempotency_key,
+        "uid": UID,
+        "namespace": "ops",
+        "name": "disk-full",
+        "type": "Escalation",
+        "priority": "Critical",
+        "subject": "Disk full",
+        "body": "a **loud** word",
+        "severity": "critical",
+        "metadata": {"a": "2", "b": "1"},
+    }
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.text(max_size=200), st.integers(1, 400))
+def test_cut(text: str, excess: int) -> None:
+    """A cut is marked, at a code point, and shorter by what was asked unless nothing is left."""
+
+    def size(value: str) -> int:
+        return len(json.dumps(value, ensure_ascii=False).encode())
+
+    result = cut(text, excess)
+    if len(text) <= len(TRUNCATED):
+        assert result == text
+        return
+    assert result.endswith(TRUNCATED)
+    kept = result.removesuffix(TRUNCATED)
+    assert text.startswith(kept)
+    assert not kept or size(result) <= size(text) - excess
+
+
+async def _send(kind: str, door: HttpDoor, receiver: Receiver, made: Message) -> Outcome:
+    return await MAKERS[kind](door, receiver.url).send(made)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_headers(door: HttpDoor, kind: str) -> None:
+    """Every HTTP channel says what it sends, under which key, and by which attempt."""
+    made = message(f"{kind}:x", "3.14-2")
+    async with receiving() as receiver:
+        outcome = await _send(kind, door, receiver, made)
+    headers = receiver.requests[0].headers
+    assert outcome == Outcome.success(200)
+    assert headers["content-type"] == "application/json"
+    assert headers["idempotency-key"] == f'"{made.idempotency_key}"'
+    assert headers["x-notification-attempt"] == "3.14-2"
+    assert headers.get("webhook-id") == (made.idempotency_key if kind == "webhook" else None)
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_refusal_names_the_kind(door: HttpDoor, kind: str) -> None:
+    """The text of a failure begins with the channel's kind."""
+    async with receiving(Step(503, b"busy")) as receiver:
+        outcome = await _send(kind, door, receiver, message())
+    assert outcome.error == f"{kind} webhook returned 503 (retryable): busy"
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_rotated_credential_serves_the_next_call(door: HttpDoor, kind: str) -> None:
+    """The credential is asked for at each send."""
+    async with receiving() as receiver:
+        paths = iter(["/old", "/new"])
+        channel = MAKERS[kind](door, lambda: receiver.url(next(paths)))
+        await channel.send(message())
+        await channel.send(message())
+    assert [r.line.split()[1] for r in receiver.requests] == ["/old", "/new"]
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_missing_credential_is_not_sent(door: HttpDoor, kind: str) -> None:
+    """A provider that has nothing to give means not sent, and its error's text stays inside."""
+
+    def missing() -> str:
+        raise LookupError("canary")
+
+    outcome = await MAKERS[kind](door, missing).send(message())
+    assert outcome == Outcome.not_sent(f"{kind} credential is not available")
+
+
+EMPTY = {
+    "slack": "slack webhook URL is empty for notification ops/disk-full",
+    "teams": "teams webhook URL is empty for notification ops/disk-full",
+    "webhook": "webhook URL is empty for notification ops/disk-full",
+}
+
+
+@pytest.mark.parametrize("kind", EMPTY)
+async def test_empty_url_is_permanent(door: HttpDoor, kind: str) -> None:
+    """An empty URL is refused for good."""
+    outcome = await MAKERS[kind](door, str).send(message())
+    assert outcome == Outcome.permanent(EMPTY[kind])
+
+
+async def test_empty_routing_key_is_permanent(door: HttpDoor) -> None:
+    """An empty routing key is refused for good."""
+    outcome = await PagerDutyChannel(door, str).send(message())
+    assert outcome == Outcome.permanent(
+        "pagerduty routing key is empty for notification ops/disk-full"
+    )
+
+
+async def test_renderer_that_raises(door: HttpDoor, caplog: pytest.LogCaptureFixture) -> None:
+    """A message that cannot be rendered fails for good, is logged once, and is not quoted."""
+    poison = message(subject="canary")
+    broken = Message(
+        uid=poison.uid,
+        namespace="ops",
+        name="poison",
+        attempt_id="0.5-1",
+        idempotency_key=poison.idempotency_key,
+        spec=None,  # type: ignore[arg-type]
+    )
+    async with receiving() as receiver:
+        for kind in MAKERS:
+            caplog.clear()
+            outcome = await _send(kind, door, receiver, broken)
+            assert outcome == Outcome.permanent(f"failed to render {kind} payload: AttributeError")
+            assert [r.getMessage() for r in caplog.records] == [
+                f"{kind} cannot render notification ops/poison: AttributeError"
+            ]
+        assert receiver.connections == 0
+
+
+OLD, NEW = (f"whsec_{base64.b64encode(bytes([n]) * 32).decode()}" for n in (1, 2))
+
+
+async def test_webhook_signature(door: HttpDoor) -> None:
+    """During a rotation both keys sign id, time and body; the id is the same for each attempt."""
+    async with receiving() as receiver:
+        channel = WebhookChannel(
+            door, receiver.url, secrets=lambda: (NEW, OLD), clock=lambda: 1_700_000_000_999
+        )
+        await channel.send(message("webhook:w", "0.5-1"))
+        await channel.send(message("webhook:w", "0.5-2"))
+    one, two = receiver.requests
+    identity = one.headers["webhook-id"]
+    signed = f"{identity}.1700000000.".encode() + one.body
+    expected = " ".join(
+        "v1," + base64.b64encode(hmac.new(bytes([n]) * 32, signed, hashlib.sha256).digest()).decode()
+        for n in (2, 1)
+    )
+    assert one.headers["webhook-timestamp"] == "1700000000"
+    assert one.headers["webhook-signature"] == expected
+    assert "." not in identity
+    assert (two.headers["webhook-id"], two.body) == (identity, one.body)
+
+
+def test_signature_of_the_specification() -> None:
+    """The signature is that of the vector that the Standard Webhooks libraries test with."""
+    key = parse_secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    body = b'{"test": 2432232314}'
+    assert (
+        sign([key], "msg_p5jXN8AQM9LWM0D4loKWxJek", 1614265330, body)
+        == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
+    )
+
+
+@pytest.mark.parametrize(
+    ("secret", "why"),
+    [("whsec_!!", "not base64"), ("whsec_YWJj", "not 24 to 64 bytes long"), ("", "not 24")],
+)
+async def test_unusable_signing_secret(door: HttpDoor, secret: str, why: str) -> None:
+    """A secret that cannot sign is a permanent failure; nothing is sent unsigned instead."""
+    async with receiving() as receiver:
+        channel = WebhookChannel(door, receiver.url, secrets=lambda: [secret])
+        outcome = await channel.send(message())
+        assert receiver.connections == 0
+    assert outcome.failure is FailureClass.PERMANENT
+    assert f"webhook signing secret is not usable: {why}" in outcome.error
+
+
+async def test_missing_signing_secret_is_not_sent(door: HttpDoor) -> None:
+    """A signing secret that is not there yet means not sent."""
+
+    def missing() -> list[str]:
+        raise LookupError("canary")
+
+    channel = WebhookChannel(door, lambda: "http://127.0.0.1:1/", secrets=missing)
+    assert (await channel.send(message())).failure is FailureClass.NOT_SENT
+
+
+async def test_webhook_conflict_is_unknown(door: HttpDoor) -> None:
+    """409 says that an earlier request with the key is being worked on."""
+    async with receiving(Step(409, b"busy")) as receiver:
+        outcome = await _send("webhook", door, receiver, message())
+    assert outcome.state is AttemptState.UNKNOWN
+    assert outcome.code == 409
+
+
+CANARY = "canaryCANARYcanary0123"
+TROUBLE: dict[str, Step | None] = {
+    "refused": None,
+    "reset": Step(reset_after=30),
+    "not http": Step(raw=b"not-http"),
+    "hang": Step(hang=True),
+    "echo of path and key": Step(400, f"bad /services/{CANARY}?sig={CANARY} {CANARY}".encode()),
+    "redirect": Step(302, headers=(("Location", f"/{CANARY}"),)),
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLE)
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_no_canary_gets_out(
+    door: HttpDoor, kind: str, trouble: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever goes wrong, no secret of URL, body or key is in an outcome, a record or a repr."""
+    caplog.set_level(logging.DEBUG)
+    made = message(
+        body=f"password={CANARY}",
+        extensions={"token": CANARY},
+        context={"analysis": {"rootCause": f"pwd={CANARY}"}},
+    )
+    step = TROUBLE[trouble]
+    async with receiving(step or Step()) as receiver:
+        port = receiver.port if step else closed_port()
+        url = f"http://someone:{CANARY}@127.0.0.1:{port}/services/{CANARY}?sig={CANARY}"
+        if kind == "pagerduty":
+            channel: Channel = PagerDutyChannel(door, lambda: CANARY, url=url, timeout_s=0.3)
+        elif kind == "webhook":
+            channel = webhook.WebhookChannel(
+                door, lambda: url, secrets=lambda: [OLD], timeout_s=0.3
+            )
+        else:
+            channel = MAKERS[kind](door, lambda: url)
+            channel.timeout_s = 0.3
+        outcome = await channel.send(made)
+    assert outcome.state is not AttemptState.SUCCESS
+    shown = [repr(outcome), repr(channel), repr(made)]
+    shown += [f"{r.getMessage()} {r.exc_text} {r.__dict__}" for r in caplog.records]
+    assert [s for s in shown if CANARY in s or OLD in s] == []
+    bodies = b"".join(r.body for r in receiver.requests)
+    if kind != "pagerduty":
+        assert CANARY.encode() not in bodies

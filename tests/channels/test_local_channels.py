@@ -1,0 +1,345 @@
+"""Console, log and file: what is written, how, and what happens when it cannot be."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import json
+import logging
+import os
+import re
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import yaml
+
+from notifier.channels.console import ConsoleChannel
+from notifier.channels.file import FileChannel, file_name
+from notifier.channels.log import LogChannel
+from notifier.content.message import Message
+from notifier.delivery.outcome import Outcome
+from syncer.api.attempt import AttemptState, FailureClass
+from syncer.api.errors import ConfigError
+from tests.channels.messages import UID, message
+
+NOW = 1_700_000_000_123
+
+
+async def test_console(caplog: pytest.LogCaptureFixture) -> None:
+    """The console channel writes one info line with priority, type, subject and body."""
+    caplog.set_level(logging.INFO)
+    outcome = await ConsoleChannel().send(message(body="100 %s of it"))
+    assert outcome == Outcome.success()
+    (record,) = caplog.records
+    assert record.levelno == logging.INFO
+    assert record.getMessage() == "[Critical] [Escalation] Disk full\n100 %s of it\n"
+
+
+async def _line(form: str, made: Message) -> str:
+    stream = io.StringIO()
+    outcome = await LogChannel(form, clock=lambda: NOW, stream=stream).send(made)
+    assert outcome == Outcome.success()
+    text = stream.getvalue()
+    assert text.endswith("\n")
+    assert len(text.splitlines()) == 1
+    return text.rstrip("\n")
+
+
+async def test_log_json() -> None:
+    """A line holds exactly upstream's members."""
+    made = message(
+        body="two\nlines\u2028three",
+        context={"lineage": {"remediationRequest": "rr-1"}, "workflow": {"workflowId": "w"}},
+        extensions={"environment": "production"},
+        actionLinks=[{"service": "grafana", "url": "https://g.example", "label": "Board"}],
+        metadata={"labels": {"team": "a"}, "annotations": {"n": "1"}},
+        status={"phase": "Retrying", "successfulDeliveries": 1, "failedDeliveries": 2},
+    )
+    stream = io.StringIO()
+    await LogChannel(clock=lambda: NOW, stream=stream).send(made)
+    assert stream.getvalue().count("\n") == 1
+    assert json.loads(stream.getvalue()) == {
+        "timestamp": "2023-11-14T22:13:20.123Z",
+        "notification_name": "disk-full",
+        "notification_namespace": "ops",
+        "notification_uid": UID,
+        "type": "Escalation",
+        "priority": "Critical",
+        "subject": "Disk full",
+        "body": "two\nlines\u2028three",
+        "metadata": {"remediationRequest": "rr-1", "workflowId": "w", "environment": "production"},
+        "labels": {"team": "a"},
+        "annotations": {"n": "1"},
+        "phase": "Retrying",
+        "successful_deliveries": 1,
+        "failed_deliveries": 2,
+        "action_links": [{"service": "grafana", "url": "https://g.example", "label": "Board"}],
+    }
+
+
+async def test_log_json_leaves_out_what_is_absent() -> None:
+    """Members without a value are absent."""
+    assert set(json.loads(await _line("json", message()))) == {
+        "timestamp", "notification_name", "notification_namespace", "notification_uid", "type",
+        "priority", "subject", "body",
+    }  # fmt: skip
+
+
+async def test_log_text() -> None:
+    """The text form is one line, whatever breaks the body has."""
+    line = await _line("text", message(body="two\nlines\r\u2028x"))
+    assert line == (
+        "[2023-11-14T22:13:20.123Z] ops/disk-full Disk full: two\\nlines\\r\\u2028x"
+    )
+
+
+async def test_unknown_log_form_is_json() -> None:
+    """An unknown form falls back to JSON."""
+    assert json.loads(await _line("xml", message()))["subject"] == "Disk full"
+
+
+async def test_log_uses_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a stream the line goes to standard output as it is at that time."""
+    await LogChannel().send(message())
+    assert json.loads(capsys.readouterr().out)["notification_name"] == "disk-full"
+
+
+async def test_log_lines_do_not_interleave(tmp_path: Path) -> None:
+    """Concurrent lines longer than a pipe's atomic write stay whole."""
+    path = tmp_path / "out"
+    with path.open("w", encoding="utf-8") as stream:
+        channel = LogChannel(stream=stream)
+        await asyncio.gather(*(channel.send(message(body=str(n) * 9000)) for n in range(8)))
+    bodies = {json.loads(line)["body"] for line in path.read_text().splitlines()}
+    assert bodies == {str(n) * 9000 for n in range(8)}
+
+
+async def test_log_that_cannot_be_written() -> None:
+    """A closed stream is a failure that may be tried again, not a lie."""
+    stream = io.StringIO()
+    stream.close()
+    outcome = await LogChannel(stream=stream).send(message())
+    assert outcome == Outcome.transient("failed to write log line: ValueError")
+
+
+def _files(directory: Path) -> list[str]:
+    return sorted(p.name for p in directory.iterdir())
+
+
+async def test_file_json(tmp_path: Path) -> None:
+    """The whole sanitised object is in a file of the expected name and mode."""
+    made = message(name="fname", body="password=oak31", status={"phase": "Sending"})
+    old_mask = os.umask(0o022)
+    try:
+        outcome = await FileChannel(str(tmp_path / "out")).send(made)
+    finally:
+        os.umask(old_mask)
+    assert outcome == Outcome.success()
+    (name,) = _files(tmp_path / "out")
+    assert re.fullmatch(r"notification-fname-\d{8}-\d{6}\.\d{6}\.json", name)
+    path = tmp_path / "out" / name
+    assert path.stat().st_mode & 0o777 == 0o644
+    shown = json.loads(path.read_text())
+    assert shown["metadata"]["name"] == "fname"
+    assert shown["spec"]["body"] == "password: [REDACTED]"
+    assert shown["status"] == {"phase": "Sending"}
+    assert path.read_text().startswith('{\n  "apiVersion"')
+
+
+async def test_file_yaml(tmp_path: Path) -> None:
+    """The other form is YAML."""
+    outcome = await FileChannel(str(tmp_path), "yaml").send(message(body="a: b\n- 🚨"))
+    assert outcome == Outcome.success()
+    (name,) = _files(tmp_path)
+    assert name.endswith(".yaml")
+    assert yaml.safe_load((tmp_path / name).read_text())["spec"]["body"] == "a: b\n- 🚨"
+
+
+async def test_file_name_is_local_time(tmp_path: Path) -> None:
+    """The name tells the local time to the microsecond."""
+    await FileChannel(str(tmp_path), clock=lambda: NOW).send(message())
+    stamp = datetime.fromtimestamp(NOW / 1000).astimezone().strftime("%Y%m%d-%H%M%S")
+    assert _files(tmp_path) == [f"notification-disk-full-{stamp}.123000.json"]
+
+
+async def test_files_of_one_instant_do_not_collide(tmp_path: Path) -> None:
+    """Twenty writes at the same instant make twenty whole files, by two channels, too."""
+    channels = [FileChannel(str(tmp_path), clock=lambda: NOW) for _ in range(2)]
+    outcomes = await asyncio.gather(
+        *(channels[n % 2].send(message(subject=f"s{n}")) for n in range(20))
+    )
+    assert {o.state for o in outcomes} == {AttemptState.SUCCESS}
+    names = _files(tmp_path)
+    assert len(names) == 20
+    subjects = {json.loads((tmp_path / n).read_text())["spec"]["subject"] for n in names}
+    assert subjects == {f"s{n}" for n in range(20)}
+
+
+async def test_existing_file_is_never_replaced(tmp_path: Path) -> None:
+    """A file that is there already is left alone."""
+    moment = datetime.fromtimestamp(NOW / 1000).astimezone()
+    taken = tmp_path / file_name("disk-full", moment, "json")
+    taken.write_text("precious")
+    assert await FileChannel(str(tmp_path), clock=lambda: NOW).send(message()) == Outcome.success()
+    assert taken.read_text() == "precious"
+    assert len(_files(tmp_path)) == 2
+
+
+async def test_long_name_is_cut(tmp_path: Path) -> None:
+    """The longest name that an object may have still makes a file."""
+    assert await FileChannel(str(tmp_path)).send(message(name="n" * 253)) == Outcome.success()
+
+
+async def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    """Without its directory the write fails with upstream's text and may be tried again."""
+    (tmp_path / "file").write_text("")
+    outcome = await FileChannel(str(tmp_path / "file" / "out")).send(message())
+    assert outcome == Outcome.transient("failed to create output directory: not a directory")
+
+
+async def test_directory_that_cannot_be_written(tmp_path: Path) -> None:
+    """A path that is no directory fails with upstream's text."""
+    (tmp_path / "out").symlink_to("/proc/self/fdinfo")
+    outcome = await FileChannel(str(tmp_path / "out")).send(message())
+    assert outcome.failure is FailureClass.TRANSIENT
+    assert outcome.error.startswith("failed to write temporary file: ")
+
+
+async def test_full_disk_leaves_nothing_behind() -> None:
+    """A write that fails half-way leaves no temporary file; a full device stands for the disk."""
+    channel = FileChannel("/dev")
+    reserve = channel._reserve
+    descriptors: list[int] = []
+
+    def full(name: str) -> tuple[int, Path]:
+        descriptor = os.open("/dev/full", os.O_WRONLY)
+        descriptors.append(descriptor)
+        return descriptor, Path("/nonexistent") / name
+
+    channel._reserve = full  # type: ignore[method-assign]
+    outcome = await channel.send(message())
+    assert reserve is not full
+    assert len(descriptors) == 1
+    assert outcome == Outcome.transient(
+        "failed to write temporary file: no space left on device"
+    )
+
+
+async def test_rename_that_fails(tmp_path: Path) -> None:
+    """A failed rename has upstream's text and removes the temporary file."""
+
+    class Blocked(FileChannel):
+        def _reserve(self, name: str) -> tuple[int, Path]:
+            descriptor, final = super()._reserve(name)
+            final.mkdir()
+            return descriptor, final
+
+    outcome = await Blocked(str(tmp_path)).send(message())
+    assert outcome == Outcome.transient("failed to rename temporary file: is a directory")
+    assert [p for p in _files(tmp_path) if p.endswith(".tmp")] == []
+
+
+async def test_hanging_disk_is_given_up(tmp_path: Path) -> None:
+    """A write that hangs fails at its deadline, and never shows up afterwards."""
+    release = threading.Event()
+
+    class Hanging(FileChannel):
+        def _reserve(self, name: str) -> tuple[int, Path]:
+            reserved = super()._reserve(name)
+            release.wait(10)
+            return reserved
+
+    channel = Hanging(str(tmp_path), timeout_s=0.2, threads=1)
+    start = time.monotonic()
+    first, second = await asyncio.gather(channel.send(message()), channel.send(message()))
+    assert time.monotonic() - start < 1.0
+    timeout = Outcome.transient("failed to write temporary file: timeout after 0.2 s")
+    assert (first, second) == (timeout, timeout)
+    release.set()
+    channel._threads.shutdown(wait=True)
+    assert _files(tmp_path) == []
+
+
+async def test_hanging_rename_is_unknown(tmp_path: Path) -> None:
+    """Once the rename has begun, a deadline leaves the result open."""
+    release = threading.Event()
+
+    class Hanging(FileChannel):
+        def _sync_directory(self) -> None:
+            release.wait(10)
+
+    channel = Hanging(str(tmp_path), timeout_s=0.3)
+    outcome = await channel.send(message())
+    assert outcome == Outcome.unknown("failed to rename temporary file: timeout after 0.3 s")
+    release.set()
+    channel._threads.shutdown(wait=True)
+    assert len(_files(tmp_path)) == 1
+
+
+async def test_cancelled_write_leaves_nothing(tmp_path: Path) -> None:
+    """A cancelled send ends with CancelledError and takes its file with it."""
+    release = threading.Event()
+
+    class Hanging(FileChannel):
+        def _reserve(self, name: str) -> tuple[int, Path]:
+            reserved = super()._reserve(name)
+            release.wait(10)
+            return reserved
+
+    channel = Hanging(str(tmp_path))
+    task = asyncio.create_task(channel.send(message()))
+    await asyncio.sleep(0.1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    release.set()
+    channel._threads.shutdown(wait=True)
+    assert _files(tmp_path) == []
+
+
+async def test_unknown_file_format_is_permanent(tmp_path: Path) -> None:
+    """A format that does not exist is refused for good."""
+    outcome = await FileChannel(str(tmp_path), "xml").send(message())
+    assert outcome == Outcome.permanent("unsupported file format: xml")
+
+
+def _as_file(path: Path) -> None:
+    path.write_text("")
+
+
+def _in_proc(path: Path) -> None:
+    path.symlink_to("/proc/self/fdinfo")
+
+
+@pytest.mark.parametrize("make", [_as_file, _in_proc])
+def test_start_refuses_a_directory_that_cannot_be_written(
+    tmp_path: Path, make: Callable[[Path], None]
+) -> None:
+    """A directory that cannot be written stops the start and names the key."""
+    make(tmp_path / "out")
+    with pytest.raises(ConfigError, match="output directory is not writable") as caught:
+        FileChannel(str(tmp_path / "out")).prepare()
+    assert caught.value.path == "delivery.file.outputDir"
+
+
+def test_start_makes_the_directory_and_sweeps_it(tmp_path: Path) -> None:
+    """The start creates the directory and removes only what a killed writer left long ago."""
+    out = tmp_path / "a" / "b"
+    FileChannel(str(out)).prepare()
+    assert _files(out) == []
+    for name, age in [("notification-x.json.tmp", 3600), ("notification-y.json.tmp", 0),
+                      ("notification-z.json", 3600)]:  # fmt: skip
+        (out / name).write_text("")
+        os.utime(out / name, (time.time() - age,) * 2)
+    FileChannel(str(out)).prepare()
+    assert _files(out) == ["notification-y.json.tmp", "notification-z.json"]
+
+
+def test_start_refuses_an_unknown_format(tmp_path: Path) -> None:
+    """A format that does not exist stops the start."""
+    with pytest.raises(ConfigError, match="unsupported file format"):
+        FileChannel(str(tmp_path), "xml").prepare()
