@@ -68,6 +68,7 @@ from syncer.metrics import SyncMetrics
 from syncer.ownership import Shards
 from syncer.recorder import Recorder
 from syncer.runtime.clock import LedgerTime, boot_clock
+from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.health import AdminServer
 from syncer.runtime.supervise import critical, restarting
 from syncer.startup import Reconciler
@@ -418,6 +419,7 @@ class Parts:
             await asyncio.sleep(0.05)
         # What was listed at the start stays; it need not be walked by every collection.
         gc.freeze()
+        failpoint(Failpoint.LISTED)
         await self._check_crd()
         group.create_task(self._elect(), name="lease")
 
@@ -506,6 +508,7 @@ class Parts:
         await asyncio.Event().wait()
 
     async def _acquired(self, tenure: Tenure) -> None:
+        failpoint(Failpoint.LEASE_ACQUIRED)
         self.app.shards.take(0, tenure)
         uids = self.controller.begin_tenure()
         self.app.progress.shard = None

@@ -43,6 +43,7 @@ from syncer.api.resource import (
 from syncer.cache import Cache, Entry
 from syncer.metrics import SyncMetrics
 from syncer.recorder import Recorder
+from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.startup import retention_seconds
 from syncer.status.compact import SOFT_LIMIT, compact
 from syncer.status.merge import Facts, Merged, merge, quarantine
@@ -293,6 +294,7 @@ class SyncLoop:
         """Write once; a refusal with None means "too large"."""
         request = entry.request
         self.writes += 1
+        failpoint(Failpoint.BEFORE_PATCH)
         try:
             stored = await self.store.patch(
                 request.namespace, request.name, patch, resource_version=request.resource_version
@@ -319,6 +321,7 @@ class SyncLoop:
         except Unavailable:
             self.metrics.patches.labels("unavailable").inc()
             raise
+        failpoint(Failpoint.AFTER_PATCH)
         self.metrics.patches.labels("written").inc()
         self._on_written(patch, render_status(stored.status))
         return Flushed.WRITTEN, stored
@@ -367,6 +370,7 @@ class SyncLoop:
             return result
         ttl = retention_seconds(entry.request.retention_days) if final else 0
         if await self.recorder.log.ack(entry.uid, position, chain, ttl=ttl):
+            failpoint(Failpoint.AFTER_ACK)
             entry.acked = max(entry.acked, position)
             entry.expiring = final
             return result

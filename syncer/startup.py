@@ -43,6 +43,7 @@ from syncer.ledger.codec import Header, decode_header
 from syncer.ledger.log import Answer, RedisLog, Snapshot
 from syncer.metrics import SyncMetrics
 from syncer.recorder import Recorder
+from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.status.fold import LogView
 from syncer.status.merge import exceeds, lacking
 from syncer.status.reconcile import Action, Presence, Situation, Verdict, compare, reconcile
@@ -107,6 +108,7 @@ class Reconciler:
         if claimed.error is not None or claimed.snapshot is None:
             self.recorder.put_in_quarantine(entry, str(claimed.error))
             return self._count(reconcile(Situation(undecodable=True)))
+        failpoint(Failpoint.CLAIMED)
         self._adopt(entry, claimed.snapshot)
         presence = await self._gather(entry)
         verdict = reconcile(self._situation(entry, tenure, presence))

@@ -39,12 +39,13 @@ from syncer.api.conditions import bounded
 from syncer.api.errors import PortError
 from syncer.api.ports import Ownership, Tenure
 from syncer.api.record import LOG_ERROR_BYTES, Plan, Record, read_attempt
-from syncer.api.resource import NotificationRequest
+from syncer.api.resource import Json, NotificationRequest, render_status
 from syncer.cache import Cache, Entry, stub
 from syncer.ledger.log import Answer, Appended
 from syncer.recorder import Recorder
+from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.startup import Reconciler
-from syncer.status.merge import Facts, standings_of
+from syncer.status.merge import Facts, merge, standings_of
 from syncer.status.reconcile import Action
 from syncer.status.standing import budget
 
@@ -268,15 +269,18 @@ class Controller:
 
     def _decide(self, entry: Entry) -> Decision:
         view, status = entry.view, entry.request.status
-        facts = Facts(entry.request.generation, entry.request.policy, self.settings.at_most_once)
         return decide(
             planned=view.plan is not None,
             terminal=status.terminal,
-            standings=standings_of(view, status, facts),
+            standings=standings_of(view, status, self._facts(entry)),
             executing=frozenset(entry.executing.values()),
             due=entry.due,
             now=self.cache.boot(),
         )
+
+    def _facts(self, entry: Entry) -> Facts:
+        request = entry.request
+        return Facts(request.generation, request.policy, self.settings.at_most_once)
 
     def _perform(self, entry: Entry, decision: Decision) -> None:
         match decision:
@@ -325,6 +329,7 @@ class Controller:
         if not tenure.may_send(self.cache.boot(), timeout):
             self.queue.add_at(uid, self.cache.boot() + 0.5)
             return
+        failpoint(Failpoint.BEFORE_INTENT)
         try:
             answer, intent = await self.recorder.open(
                 entry, tenure, channel, limit=self._limit(entry, channel)
@@ -342,10 +347,12 @@ class Controller:
         if not _permits(answer):
             await self._refused(entry, channel, answer)
             return
+        failpoint(Failpoint.AFTER_INTENT)
         outcome = Outcome.not_sent("cancelled before it was sent")
         began = self.cache.boot()
         try:
             outcome = await self._send(entry, tenure, channel, sender, intent)
+            failpoint(Failpoint.AFTER_SEND)
         except asyncio.CancelledError:
             if intent.attempt_id not in entry.never_sent:
                 outcome = Outcome.unknown("the process ended while waiting for an answer")
@@ -413,7 +420,7 @@ class Controller:
         if entry.deleted:
             return Outcome.not_sent("the notification was deleted before it was sent")
         try:
-            message = compose(entry.request.document(), channel, intent.attempt_id)
+            message = compose(self._document(entry), channel, intent.attempt_id)
         except ValueError as error:
             return Outcome.permanent(f"the message cannot be composed ({type(error).__name__})")
         # The last look at the clock: nothing but the send itself may stand between it and the wire.
@@ -431,6 +438,15 @@ class Controller:
                 extra={"uid": entry.uid, "channel": channel, "attempt": intent.id},
             )
             return Outcome.unknown(f"the channel failed unexpectedly ({type(error).__name__})")
+
+    def _document(self, entry: Entry) -> Json:
+        """The object with its status as of this moment, which its stored one lags behind."""
+        document = entry.request.document()
+        status = merge(
+            entry.request.status, entry.view, self._facts(entry), now=self.recorder.time.now()
+        ).status
+        document["status"] = render_status(status)
+        return document
 
     async def _record(
         self, entry: Entry, channel: str, intent: Record, outcome: Outcome, seconds: float
@@ -459,6 +475,7 @@ class Controller:
         recorded = await self.recorder.close(
             entry, attempt, intent, patience=self.settings.outcome_patience
         )
+        failpoint(Failpoint.AFTER_OUTCOME)
         logger.info(
             "attempt recorded" if recorded else "attempt not recorded",
             extra={

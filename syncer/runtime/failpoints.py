@@ -1,0 +1,88 @@
+"""
+Failpoints: named places at which a test may kill, stop or fail the process.
+
+Off unless NOTIFICATION_LEDGER_FAILPOINTS is set when the process starts; then a call costs one
+dictionary look-up, otherwise an attribute that is None. The value is a list separated by commas:
+
+    NAME=ACTION[@N]
+
+where ACTION is `kill` (SIGKILL to ourselves), `stop` (SIGSTOP), `raise` (FailpointError), `exit`
+(leave at once with code 70) or `sleep:SECONDS` (block the event loop), and @N acts at the N-th call
+only (1 by default). Every hit is said on standard error before it acts, so that a test can prove that
+its fault landed.
+
+The names are the protocol's steps; the set here is the set in docs/faults.md.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from enum import StrEnum
+from typing import Final
+
+VARIABLE: Final = "NOTIFICATION_LEDGER_FAILPOINTS"
+
+
+class Failpoint(StrEnum):
+    """Every place that can be made to fail."""
+
+    LEASE_ACQUIRED = "lease-acquired"
+    LISTED = "listed"
+    CLAIMED = "claimed"
+    BEFORE_INTENT = "before-intent"
+    AFTER_INTENT = "after-intent"
+    AFTER_SEND = "after-send"
+    AFTER_OUTCOME = "after-outcome"
+    BEFORE_PATCH = "before-patch"
+    AFTER_PATCH = "after-patch"
+    AFTER_ACK = "after-ack"
+
+
+class FailpointError(Exception):
+    """What `raise` raises."""
+
+
+class _Armed:
+    def __init__(self, text: str) -> None:
+        self._actions: dict[str, tuple[str, int]] = {}
+        self._hits: dict[str, int] = {}
+        for part in filter(None, text.split(",")):
+            name, _, action = part.partition("=")
+            action, _, nth = action.partition("@")
+            self._actions[Failpoint(name)] = (action, int(nth or 1))
+
+    def hit(self, name: Failpoint) -> None:
+        found = self._actions.get(name)
+        if found is None:
+            return
+        action, nth = found
+        self._hits[name] = self._hits.get(name, 0) + 1
+        if self._hits[name] != nth:
+            return
+        sys.stderr.write(f'{{"failpoint":"{name}","action":"{action}"}}\n')
+        sys.stderr.flush()
+        match action.partition(":"):
+            case "kill", _, _:
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "stop", _, _:
+                os.kill(os.getpid(), signal.SIGSTOP)
+            case "exit", _, _:
+                os._exit(70)
+            case "raise", _, _:
+                raise FailpointError(name)
+            case "sleep", _, seconds:
+                time.sleep(float(seconds))
+            case _:
+                raise ValueError(f"failpoint {name}: unknown action {action!r}")
+
+
+_armed = _Armed(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None
+
+
+def failpoint(name: Failpoint) -> None:
+    """Act here if a test has armed this place."""
+    if _armed is not None:
+        _armed.hit(name)
