@@ -35,10 +35,10 @@ from syncer.api.errors import (
 from syncer.api.resource import GROUP, KIND, VERSION
 
 if TYPE_CHECKING:
-    from syncer.cluster.client import Json, KubeClient
     from collections.abc import Callable
 
     from syncer.api.resource import NotificationRequest
+    from syncer.cluster.client import Json, KubeClient
 
 COMPONENT: Final = "notification-controller"
 
@@ -102,7 +102,7 @@ class TokenBucket:
     def take(self, now: float) -> float:
         """Take a token, if need be one of the future; returns the seconds to wait for it."""
         self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
-        self._at = now
+        self._at = max(self._at, now)
         self._tokens -= 1
         return max(0.0, -self._tokens / self._rate)
 

@@ -411,7 +411,8 @@ async def test_broken_kubeconfig_is_named_without_its_secrets(
             await connect(config)
         assert CANARY not in str(caught.value)
     broken = {"users": [{"name": "u", "token": CANARY}, {"name": "u", "token": CANARY}]}
-    (tmp_path / "k").write_text(yaml.safe_dump({**yaml.safe_load(open(tmp_path / "k")), **broken}))
+    whole = yaml.safe_load((tmp_path / "k").read_text())
+    (tmp_path / "k").write_text(yaml.safe_dump({**whole, **broken}))
     with pytest.raises(ConfigError, match="kubeconfig cannot be used") as caught:
         await connect(tmp_path / "k")
     assert CANARY not in str(caught.value)

@@ -188,9 +188,7 @@ async def mirroring(
             write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
         ) as client,
     ):
-        reflector = Reflector(
-            client, namespaces, mirror, clock=boot_clock, timings=timings, **more
-        )
+        reflector = Reflector(client, namespaces, mirror, clock=boot_clock, timings=timings, **more)
         async with running(reflector):
             yield reflector, mirror, server
 

@@ -49,9 +49,7 @@ async def test_status_is_written_against_a_version(
     """A patch with the version that was read succeeds, and with an older one conflicts."""
     async with await connect(control_plane.kubeconfig) as client:
         store = StatusStore(client)
-        await client.request(
-            "POST", list_path(namespace), body=manifest("a", namespace), timeout=5
-        )
+        await client.request("POST", list_path(namespace), body=manifest("a", namespace), timeout=5)
         first = await store.get(namespace, "a")
         assert (first.status.phase, first.name, first.namespace) == ("", "a", namespace)
         version = first.resource_version

@@ -1,0 +1,265 @@
+"""Events reach the API server if they can, and disturb nobody if they cannot."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import time
+from contextlib import asynccontextmanager, suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from aiohttp import web
+
+from syncer.api.resource import NotificationRequest, parse_object
+from syncer.cluster.client import KubeClient
+from syncer.cluster.events import EventLimits, EventRecorder, TokenBucket, event_name
+from tests.integration.scripted import ScriptedServer, eventually, status, write_kubeconfig
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+    from pathlib import Path
+
+    from tests.servers.controlplane import ControlPlane
+
+
+def request(namespace: str = "ns", name: str = "a") -> NotificationRequest:
+    """Return a NotificationRequest to speak about."""
+    return parse_object(
+        {
+            "metadata": {
+                "namespace": namespace,
+                "name": name,
+                "uid": "0b6c7a6e-uid",
+                "resourceVersion": "7",
+            },
+            "spec": {"type": "Simple", "subject": "s", "body": "b"},
+        }
+    )
+
+
+@asynccontextmanager
+async def recording(
+    kubeconfig: str | Path, limits: EventLimits | None = None
+) -> AsyncIterator[EventRecorder]:
+    """Run a recorder for the time of the context."""
+    async with await KubeClient.connect(str(kubeconfig), user_agent="t") as client:
+        recorder = EventRecorder(client, instance="pod-0", limits=limits)
+        task = asyncio.create_task(recorder.run())
+        try:
+            yield recorder
+            assert not task.done(), task
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def test_event_is_written_as_the_replaced_controller_did(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """A real API server takes the event, with the controller's rights, and shows it in full."""
+    async with recording(control_plane.controller_kubeconfig) as recorder:
+        recorder.emit(
+            request(namespace),
+            "Warning",
+            "NotificationFailed",
+            "All delivery attempts failed or exhausted retries",
+            discriminator="final",
+        )
+        assert await recorder.drain(5) == 0
+        assert recorder.counts.created == 1
+    _, found = await control_plane.request("GET", f"/api/v1/namespaces/{namespace}/events")
+    (event,) = found["items"]
+    assert event["type"] == "Warning"
+    assert event["reason"] == "NotificationFailed"
+    assert event["message"] == "All delivery attempts failed or exhausted retries"
+    assert event["source"] == {"component": "notification-controller", "host": "pod-0"}
+    assert event["reportingComponent"] == "notification-controller"
+    assert event["involvedObject"] == {
+        "apiVersion": "kubernaut.ai/v1alpha1",
+        "kind": "NotificationRequest",
+        "namespace": namespace,
+        "name": "a",
+        "uid": "0b6c7a6e-uid",
+        "resourceVersion": "7",
+    }
+    assert event["count"] == 1
+    assert event["firstTimestamp"] == event["lastTimestamp"]
+
+
+async def test_repeat_is_the_same_event(control_plane: ControlPlane, namespace: str) -> None:
+    """The same event again, by another recorder too, is there already; another one is added."""
+    for repeated in (1, 2):
+        async with recording(control_plane.kubeconfig) as recorder:
+            for discriminator in ("x", "x", "y"):
+                recorder.emit(
+                    request(namespace), "Normal", "Sent", "m", discriminator=discriminator
+                )
+            await recorder.drain(5)
+            counts = recorder.counts
+            assert counts.created + counts.repeated == 3
+            assert counts.repeated == (1 if repeated == 1 else 3)
+    _, found = await control_plane.request("GET", f"/api/v1/namespaces/{namespace}/events")
+    assert len(found["items"]) == 2
+
+
+async def test_ending_and_absent_namespaces_are_tolerated(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """Events for a namespace that is ending or gone are counted as refused; others still go."""
+    await control_plane.create_namespace(f"{namespace}-2")
+    await control_plane.request("DELETE", f"/api/v1/namespaces/{namespace}-2")
+    async with recording(control_plane.kubeconfig) as recorder:
+        for where in (f"{namespace}-2", "no-such-namespace", namespace):
+            recorder.emit(request(where), "Normal", "Sent", "m", discriminator="x")
+        await recorder.drain(5)
+        assert (recorder.counts.refused, recorder.counts.created) == (2, 1)
+
+
+async def test_missing_permission_is_tolerated(tmp_path: Path) -> None:
+    """A 403 costs one request an event and nothing else."""
+
+    async def forbid(_: web.Request) -> web.StreamResponse:
+        return status(403, "Forbidden", "may not")
+
+    async with (
+        ScriptedServer(forbid) as server,
+        recording(write_kubeconfig(tmp_path / "k", server.url)) as recorder,
+    ):
+        for n in range(3):
+            recorder.emit(request(), "Normal", "Sent", "m", discriminator=str(n))
+        await recorder.drain(5)
+        assert (recorder.counts.refused, len(server.seen)) == (3, 3)
+
+
+async def test_full_queue_drops_and_counts(tmp_path: Path) -> None:
+    """While the server hangs, emitting neither blocks nor raises; what does not fit is counted."""
+
+    async def hang(_: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(60)
+        return web.Response()
+
+    async with (
+        ScriptedServer(hang) as server,
+        recording(
+            write_kubeconfig(tmp_path / "k", server.url), EventLimits(queue=10, timeout=30)
+        ) as recorder,
+    ):
+        recorder.emit(request(), "Normal", "Sent", "m", discriminator="first")
+        await eventually(lambda: server.seen)
+        began = time.monotonic()
+        for n in range(25):
+            recorder.emit(request(), "Normal", "Sent", "m", discriminator=str(n))
+        assert recorder.counts.dropped == 15
+        assert await recorder.drain(0.2) == 10
+        assert recorder.counts.dropped == 25
+        assert time.monotonic() - began < 2
+
+
+async def test_lost_answer_is_tried_again_under_the_same_name(tmp_path: Path) -> None:
+    """After an unclear answer the event is sent again; that it was there then is fine."""
+
+    async def handle(http: web.Request) -> web.StreamResponse:
+        if len(server.seen) == 1:
+            assert http.transport is not None
+            http.transport.abort()
+        return status(409, "AlreadyExists", "exists", name="a")
+
+    async with (
+        ScriptedServer(handle) as server,
+        recording(write_kubeconfig(tmp_path / "k", server.url)) as recorder,
+    ):
+        recorder.emit(request(), "Normal", "Sent", "m", discriminator="x")
+        await recorder.drain(5)
+        assert (recorder.counts.repeated, recorder.counts.failed) == (1, 0)
+        first, second = (json.loads(b)["metadata"]["name"] for b in server.bodies)
+        assert first == second
+
+
+async def test_failing_server_is_given_up_on_after_a_few_tries(tmp_path: Path) -> None:
+    """An event is tried three times at most, then counted as failed."""
+
+    async def fail(_: web.Request) -> web.StreamResponse:
+        return status(500, "", "boom")
+
+    async with (
+        ScriptedServer(fail) as server,
+        recording(write_kubeconfig(tmp_path / "k", server.url)) as recorder,
+    ):
+        recorder.emit(request(), "Normal", "Sent", "m", discriminator="x")
+        await recorder.drain(5)
+        assert (recorder.counts.failed, len(server.seen)) == (1, 3)
+
+
+async def test_rate_is_bounded_behind_the_burst(tmp_path: Path) -> None:
+    """The burst goes at once, what follows at the rate."""
+
+    async def take(_: web.Request) -> web.StreamResponse:
+        return web.json_response({}, status=201)
+
+    limits = EventLimits(burst=5, rate=20)
+    async with (
+        ScriptedServer(take) as server,
+        recording(write_kubeconfig(tmp_path / "k", server.url), limits) as recorder,
+    ):
+        began = time.monotonic()
+        for n in range(15):
+            recorder.emit(request(), "Normal", "Sent", "m", discriminator=str(n))
+        await recorder.drain(5)
+        assert recorder.counts.created == 15
+        assert 0.45 <= time.monotonic() - began < 2
+
+
+def test_bucket_gives_the_burst_then_waits() -> None:
+    """A bucket starts full, refills with time up to the burst, and ignores time that goes back."""
+    bucket = TokenBucket(10.0, 2, now=0.0)
+    assert [bucket.take(0.0), bucket.take(0.0)] == [0.0, 0.0]
+    assert bucket.take(0.0) == pytest.approx(0.1)
+    assert bucket.take(0.2) == 0.0
+    assert bucket.take(-5.0) == pytest.approx(0.1)
+    assert bucket.take(0.2) == pytest.approx(0.2)
+    assert [bucket.take(100.0) for _ in range(3)] == [0.0, 0.0, pytest.approx(0.1)]
+
+
+NAMES: dict[str, tuple[Any, ...]] = {
+    "a plain name": ("a", "u", "Sent", "x"),
+    "a name of the longest kind": ("a" * 253, "u", "Sent", "x"),
+    "a name that is cut at a dot": ("a" * 199 + ".b", "u", "Sent", "x"),
+    "a discriminator of any text": ("a", "u", "Sent", "slack:ops \ud800 / ü"),
+}
+
+
+@pytest.mark.parametrize("sentence", NAMES)
+def test_name_is_a_dns_name(sentence: str) -> None:
+    """Whatever the parts, the name is valid and the same each time."""
+    name = event_name(*NAMES[sentence])
+    assert name == event_name(*NAMES[sentence])
+    assert len(name) <= 253
+    assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*", name)
+
+
+def test_names_differ_with_each_part() -> None:
+    """Uid, reason and discriminator are kept apart: moving a letter between them changes the name."""
+    names = {
+        event_name("a", *parts)
+        for parts in (("u", "R", "x"), ("u", "Rx", ""), ("uR", "x", ""), ("u", "R", "y"))
+    }
+    assert len(names) == 4
+
+
+async def test_message_is_bounded(tmp_path: Path) -> None:
+    """A long message is cut to one KiB, which every version of the API takes."""
+
+    async def take(_: web.Request) -> web.StreamResponse:
+        return web.json_response({}, status=201)
+
+    async with (
+        ScriptedServer(take) as server,
+        recording(write_kubeconfig(tmp_path / "k", server.url)) as recorder,
+    ):
+        recorder.emit(request(), "Normal", "Sent", "ü" * 5000, discriminator="x")
+        await recorder.drain(5)
+        message = json.loads(server.bodies[0])["message"]
+        assert 1000 < len(message.encode()) <= 1024
