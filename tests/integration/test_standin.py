@@ -1,0 +1,1186 @@
+"""
+The stand-in against the real API server: the same questions, and the same answers expected of both.
+
+Each expectation was first seen on the real server. A row that the real server no longer answers so
+fails there; one that the stand-in answers otherwise fails here; so neither can drift unnoticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from syncer.api.resource import Json
+from tests.fakes.apiserver import FakeApiServer
+from tests.integration.api import (
+    CRDS,
+    RULE_CASES,
+    Api,
+    Event,
+    Reply,
+    attempt,
+    definition,
+    notification,
+    refusals,
+    try_rule,
+)
+
+MODIFIED = (
+    "the object has been modified; please apply your changes to the latest version and try again"
+)
+SKIPPED = (
+    "Invalid value: null: some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation"
+)
+JSON_PATCH = "application/json-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+TIME = "2026-01-01T00:00:00.000000Z"
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """How to reach one of the two."""
+
+    url: str
+    token: str
+    ca: Any
+    standin: FakeApiServer | None = None
+
+
+@pytest.fixture(params=["real", "standin"])
+def server(request: pytest.FixtureRequest) -> Server:
+    """Return the real server, or a stand-in that does not listen yet."""
+    if request.param == "real":
+        plane = request.getfixturevalue("control_plane")
+        plane.heal()
+        return Server(plane.server, plane.admin_token, plane.ca_file)
+    return Server("", "let-me-in", None, FakeApiServer(token="let-me-in"))  # noqa: S106
+
+
+@pytest.fixture
+async def api(server: Server) -> AsyncIterator[Api]:
+    """Return a client of one of the two servers, in a fresh namespace."""
+    if server.standin:
+        await server.standin.start()
+    url = server.standin.url if server.standin else server.url
+    namespace = f"test-{uuid.uuid4()}"
+    async with Api(url, server.token, server.ca, namespace) as client:
+        made = await client.ask("POST", "/api/v1/namespaces", {"metadata": {"name": namespace}})
+        assert made.code == 201, made.body
+        yield client
+    if server.standin:
+        await server.standin.stop()
+
+
+def lease(name: str = "l", **spec: Any) -> Json:
+    """Return a Lease."""
+    return {
+        "apiVersion": "coordination.k8s.io/v1",
+        "kind": "Lease",
+        "metadata": {"name": name},
+        "spec": {"holderIdentity": "me", "leaseDurationSeconds": 15, "renewTime": TIME, **spec},
+    }
+
+
+def event(namespace: str, name: str = "e", **members: Any) -> Json:
+    """Return a core Event about a NotificationRequest of a namespace."""
+    return {
+        "metadata": {"name": name},
+        "involvedObject": {"kind": "NotificationRequest", "namespace": namespace, "name": "a"},
+        "reason": "R",
+        "message": "m",
+        "type": "Normal",
+        **members,
+    }
+
+
+def with_meta(stored: Json, **meta: Any) -> Json:
+    """Return an object with some of its metadata replaced; None removes."""
+    kept = {k: v for k, v in {**stored["metadata"], **meta}.items() if v is not None}
+    return {**stored, "metadata": kept}
+
+
+def causes(answer: Reply) -> set[tuple[str, str, str]]:
+    """Return the causes of a refusal; a real server lists them in any order and some twice."""
+    listed = answer.body["details"]["causes"]
+    return {(c["field"], c["reason"], c["message"]) for c in listed}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """
+    One question about the object `a`, and its answer.
+
+    `path` and `message` may hold {requests}, {leases}, {ns}, {uid}, {rv}; `body` may be a function
+    of the object. The message must match whole, or at its beginning if it ends in an ellipsis.
+    """
+
+    method: str
+    path: str
+    body: Json | str | Callable[[Json], Json] | None
+    code: int
+    reason: str = ""
+    message: str = ""
+    form: str = ""
+
+
+NR = "notificationrequests.kubernaut.ai"
+ROWS = {
+    "an object that is not there": Row(
+        "GET", "{requests}/nope", None, 404, "NotFound", f'{NR} "nope" not found'
+    ),
+    "a path that nobody serves is answered in plain text": Row(
+        "GET", "/apis/kubernaut.ai/v1alpha1/foos", None, 404, "", "404 page not found\n"
+    ),
+    "a group that nobody serves is answered in plain text": Row(
+        "GET", "/apis/example.com/v1/foos", None, 404, "", "404 page not found\n"
+    ),
+    "a second creation": Row(
+        "POST", "{requests}", notification(), 409, "AlreadyExists", f'{NR} "a" already exists'
+    ),
+    "a creation that names a resourceVersion": Row(
+        "POST",
+        "{requests}",
+        with_meta(notification("b"), resourceVersion="5"),
+        500,
+        "",
+        "resourceVersion should not be set on objects to be created",
+    ),
+    "a creation without a name": Row(
+        "POST",
+        "{requests}",
+        with_meta(notification(), name=None),
+        422,
+        "Invalid",
+        'NotificationRequest.kubernaut.ai "" is invalid: [metadata.name: Required value: name or '
+        f"generateName is required, <nil>: {SKIPPED}]",
+    ),
+    "a creation for another namespace": Row(
+        "POST",
+        "{requests}",
+        with_meta(notification("b"), namespace="other"),
+        400,
+        "BadRequest",
+        "the namespace of the provided object does not match the namespace sent on the request",
+    ),
+    "a creation of another kind": Row(
+        "POST",
+        "{requests}",
+        {**notification("b"), "kind": "Foo"},
+        422,
+        "Invalid",
+        'Foo.kubernaut.ai "b" is invalid: kind: Invalid value: "Foo": must be NotificationRequest',
+    ),
+    "a creation of another version": Row(
+        "POST",
+        "{requests}",
+        {**notification("b"), "apiVersion": "v1"},
+        400,
+        "BadRequest",
+        "the API version in the data (v1) does not match the expected API version "
+        "(kubernaut.ai/v1alpha1)",
+    ),
+    "a creation from half an object": Row(
+        "POST",
+        "{requests}",
+        "{",
+        400,
+        "BadRequest",
+        "the object provided is unrecognized (must be of type NotificationRequest): couldn't get "
+        "version/kind; json parse error…",
+    ),
+    "a creation in a namespace that is not there": Row(
+        "POST",
+        "/apis/kubernaut.ai/v1alpha1/namespaces/nope/notificationrequests",
+        notification(),
+        404,
+        "NotFound",
+        'namespaces "nope" not found',
+    ),
+    "an update from an old state": Row(
+        "PUT",
+        "{requests}/a/status",
+        lambda a: with_meta(a, resourceVersion="1"),
+        409,
+        "Conflict",
+        f'Operation cannot be fulfilled on {NR} "a": {MODIFIED}',
+    ),
+    "an update from a state that is not there yet": Row(
+        "PUT",
+        "{requests}/a",
+        lambda a: with_meta(a, resourceVersion="99999999"),
+        409,
+        "Conflict",
+        f'Operation cannot be fulfilled on {NR} "a": {MODIFIED}',
+    ),
+    "an update without a resourceVersion": Row(
+        "PUT",
+        "{requests}/a/status",
+        lambda a: with_meta(a, resourceVersion=None),
+        422,
+        "Invalid",
+        f'{NR} "a" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for '
+        "an update",
+    ),
+    "an update with a resourceVersion that is no number": Row(
+        "PUT",
+        "{requests}/a/status",
+        lambda a: with_meta(a, resourceVersion="banana"),
+        500,
+        "",
+        'strconv.ParseUint: parsing "banana": invalid syntax',
+    ),
+    "an update of another uid": Row(
+        "PUT",
+        "{requests}/a/status",
+        lambda a: with_meta(a, uid="x"),
+        409,
+        "Conflict",
+        f'Operation cannot be fulfilled on {NR} "a": StorageError: invalid object, Code: 4, Key: '
+        "/registry/kubernaut.ai/notificationrequests/{ns}/a, ResourceVersion: 0, "
+        "AdditionalErrorMsg: Precondition failed: UID in precondition: x, UID in object meta: "
+        "{uid}",
+    ),
+    "an update of an object that is not there": Row(
+        "PUT",
+        "{requests}/nope",
+        lambda a: with_meta(a, name="nope", uid=None),
+        404,
+        "NotFound",
+        f'{NR} "nope" not found',
+    ),
+    "an update under another name": Row(
+        "PUT",
+        "{requests}/a",
+        lambda a: with_meta(a, name="z"),
+        400,
+        "BadRequest",
+        "the name of the object (z) does not match the name on the URL (a)",
+    ),
+    "an update of a collection": Row(
+        "PUT", "{requests}", {}, 400, "BadRequest", "name must be provided"
+    ),
+    "a patch of an object that is not there": Row(
+        "PATCH", "{requests}/nope/status", {}, 404, "NotFound", f'{NR} "nope" not found'
+    ),
+    "a patch from an old state, even if it changes nothing": Row(
+        "PATCH",
+        "{requests}/a/status",
+        {"metadata": {"resourceVersion": "1"}},
+        409,
+        "Conflict",
+        f'Operation cannot be fulfilled on {NR} "a": {MODIFIED}',
+    ),
+    "a patch with an empty resourceVersion": Row(
+        "PATCH",
+        "{requests}/a/status",
+        {"metadata": {"resourceVersion": ""}},
+        422,
+        "Invalid",
+        f'{NR} "a" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for '
+        "an update",
+    ),
+    "a patch that deletes the resourceVersion": Row(
+        "PATCH",
+        "{requests}/a/status",
+        {"metadata": {"resourceVersion": None}},
+        422,
+        "Invalid",
+        f'{NR} "a" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for '
+        "an update",
+    ),
+    "a patch of the main resource with another uid": Row(
+        "PATCH",
+        "{requests}/a",
+        {"metadata": {"uid": "z"}},
+        422,
+        "Invalid",
+        'NotificationRequest.kubernaut.ai "a" is invalid: metadata.uid: Invalid value: "z": field '
+        "is immutable",
+    ),
+    "a strategic patch of a custom resource": Row(
+        "PATCH",
+        "{requests}/a/status",
+        {},
+        415,
+        "UnsupportedMediaType",
+        "the body of the request was in an unknown format - accepted media types include: "
+        "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+        STRATEGIC,
+    ),
+    "a patch of plain JSON": Row(
+        "PATCH",
+        "{requests}/a/status",
+        {},
+        415,
+        "UnsupportedMediaType",
+        "the body of the request was in an unknown format - accepted media types include: "
+        "application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml",
+        "application/json",
+    ),
+    "half a patch": Row(
+        "PATCH", "{requests}/a/status", "{", 400, "BadRequest", "invalid JSON patch"
+    ),
+    "a patch that is a list": Row(
+        "PATCH",
+        "{requests}/a/status",
+        "[]",
+        400,
+        "BadRequest",
+        "error decoding patch: json: cannot unmarshal array into Go value of type "
+        "map[string]interface {}",
+    ).__class__(
+        "PATCH",
+        "{requests}/a/status",
+        "[]",
+        400,
+        "BadRequest",
+        "error decoding patch: json: cannot unmarshal array into Go value of type…",
+    ),
+    "a JSON patch that is an object": Row(
+        "PATCH",
+        "{requests}/a/status",
+        {},
+        400,
+        "BadRequest",
+        "error decoding patch: json: cannot unmarshal object into Go value of type "
+        "[]handlers.jsonPatchOp",
+        JSON_PATCH,
+    ),
+    "a status outside the enumeration": Row(
+        "PATCH",
+        "{requests}/a/status",
+        {"status": {"phase": "Nope"}},
+        422,
+        "Invalid",
+        'NotificationRequest.kubernaut.ai "a" is invalid: [status.phase: Unsupported value: '
+        '"Nope": supported values: "Pending", "Sending", "Retrying", "Sent", "PartiallySent", '
+        f'"Failed", <nil>: {SKIPPED}]',
+    ),
+    "a status member of another type": Row(
+        "PATCH",
+        "{requests}/a/status",
+        {"status": {"totalAttempts": "x"}},
+        422,
+        "Invalid",
+        'NotificationRequest.kubernaut.ai "a" is invalid: [status.totalAttempts: Invalid value: '
+        f'"string": totalAttempts in body must be of type integer: "string", <nil>: {SKIPPED}]',
+    ),
+    "a status member that is too small": Row(
+        "PATCH",
+        "{requests}/a/status",
+        {"status": {"uncertainAttempts": -1}},
+        422,
+        "Invalid",
+        'NotificationRequest.kubernaut.ai "a" is invalid: status.uncertainAttempts: Invalid value: '
+        "-1: uncertainAttempts in body should be greater than or equal to 0",
+    ),
+    "a change of the spec": Row(
+        "PATCH",
+        "{requests}/a",
+        {"spec": {"subject": "z"}},
+        422,
+        "Invalid",
+        'NotificationRequest.kubernaut.ai "a" is invalid: spec: Invalid value: spec is immutable '
+        "after creation (DD-NOT-005)",
+    ),
+    "a status that is too large": Row(
+        "PATCH",
+        "{requests}/a/status",
+        {"status": {"message": "x" * 1_600_000}},
+        500,
+        "",
+        "etcdserver: request is too large",
+    ),
+    "a body that is too large": Row(
+        "POST",
+        "{requests}",
+        notification("b", body="x" * 3 * 1024 * 1024),
+        413,
+        "RequestEntityTooLarge",
+        "Request entity too large: limit is 3145728",
+    ),
+    "a deletion of another uid": Row(
+        "DELETE",
+        "{requests}/a",
+        {"preconditions": {"uid": "x"}},
+        409,
+        "Conflict",
+        'Operation cannot be fulfilled on NotificationRequest.kubernaut.ai "a": the UID in the '
+        "precondition (x) does not match the UID in record ({uid}). The object might have been "
+        "deleted and then recreated",
+    ),
+    "a deletion of another state": Row(
+        "DELETE",
+        "{requests}/a",
+        {"preconditions": {"resourceVersion": "1"}},
+        409,
+        "Conflict",
+        'Operation cannot be fulfilled on NotificationRequest.kubernaut.ai "a": the '
+        "ResourceVersion in the precondition (1) does not match the ResourceVersion in record "
+        "({rv}). The object might have been modified",
+    ),
+    "a list from the future": Row(
+        "GET",
+        "{requests}?resourceVersion=99999999&timeoutSeconds=1",
+        None,
+        504,
+        "Timeout",
+        "Timeout: Too large resource version: 99999999, current: …",
+    ),
+    "a list from a resourceVersion that is no number": Row(
+        "GET",
+        "{requests}?resourceVersion=banana",
+        None,
+        400,
+        "BadRequest",
+        'invalid resource version: resourceVersion: Invalid value: "banana": strconv.ParseUint: '
+        'parsing "banana": invalid syntax',
+    ),
+    "a list with a token that is none": Row(
+        "GET",
+        "{requests}?limit=2&continue=xyz",
+        None,
+        400,
+        "BadRequest",
+        "invalid continue token: continue key is not valid…",
+    ),
+    "a list with a match and no resourceVersion": Row(
+        "GET",
+        "{requests}?resourceVersionMatch=Exact",
+        None,
+        422,
+        "Invalid",
+        'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: '
+        "resourceVersionMatch is forbidden unless resourceVersion is provided",
+    ),
+    "a list by a member that cannot be selected": Row(
+        "GET",
+        "{requests}?fieldSelector=spec.body%3Db",
+        None,
+        400,
+        "BadRequest",
+        "field label not supported: spec.body",
+    ),
+    "a watch from a resourceVersion that is no number": Row(
+        "GET",
+        "{requests}?watch=true&resourceVersion=banana",
+        None,
+        500,
+        "",
+        'resourceVersion: Invalid value: "banana": strconv.ParseUint: parsing "banana": invalid '
+        "syntax",
+    ),
+    "a watch for a time that is no number": Row(
+        "GET",
+        "{requests}?watch=true&timeoutSeconds=banana",
+        None,
+        400,
+        "BadRequest",
+        'strconv.ParseInt: parsing "banana": invalid syntax',
+    ),
+    "a watch with initial events and no match": Row(
+        "GET",
+        "{requests}?watch=true&sendInitialEvents=true&resourceVersion=0",
+        None,
+        422,
+        "Invalid",
+        'ListOptions.meta.k8s.io "" is invalid: resourceVersionMatch: Forbidden: '
+        "sendInitialEvents requires setting resourceVersionMatch to NotOlderThan",
+    ),
+    "a lease that is not there": Row(
+        "GET",
+        "{leases}/l",
+        None,
+        404,
+        "NotFound",
+        'leases.coordination.k8s.io "l" not found',
+    ),
+    "a patch of a lease that is not there": Row(
+        "PATCH",
+        "{leases}/l",
+        {"spec": {}},
+        404,
+        "NotFound",
+        'leases.coordination.k8s.io "l" not found',
+    ),
+    "a lease with a uid, where there is none": Row(
+        "PUT",
+        "{leases}/l",
+        with_meta(lease(), uid="x"),
+        409,
+        "Conflict",
+        'Operation cannot be fulfilled on leases.coordination.k8s.io "l": StorageError: invalid '
+        "object, Code: 4, Key: /registry/leases/{ns}/l, ResourceVersion: 0, AdditionalErrorMsg: "
+        "Precondition failed: UID in precondition: x, UID in object meta: ",
+    ),
+    "a lease whose time has no decimals": Row(
+        "POST",
+        "{leases}",
+        lease(renewTime="2026-01-01T00:00:00Z"),
+        400,
+        "BadRequest",
+        'Lease in version "v1" cannot be handled as a Lease: parsing time "2026-01-01T00:00:00Z" '
+        'as "2006-01-02T15:04:05.000000Z07:00": cannot parse…',
+    ),
+    "a lease that lasts no time": Row(
+        "POST",
+        "{leases}",
+        lease(leaseDurationSeconds=0),
+        422,
+        "Invalid",
+        'Lease.coordination.k8s.io "l" is invalid: spec.leaseDurationSeconds: Invalid value: 0: '
+        "must be greater than 0",
+    ),
+    "a lease in a namespace that is not there": Row(
+        "PUT",
+        "/apis/coordination.k8s.io/v1/namespaces/nope/leases/l",
+        lease(),
+        404,
+        "NotFound",
+        'namespaces "nope" not found',
+    ),
+    "an event in a namespace that is not there": Row(
+        "POST",
+        "/api/v1/namespaces/nope/events",
+        event("nope"),
+        404,
+        "NotFound",
+        'namespaces "nope" not found',
+    ),
+    "an event about another namespace": Row(
+        "POST",
+        "/api/v1/namespaces/{ns}/events",
+        event("default"),
+        422,
+        "Invalid",
+        'Event "e" is invalid: involvedObject.namespace: Invalid value: "default": does not match '
+        "event.namespace",
+    ),
+    "a definition that is not there": Row(
+        "GET",
+        f"{CRDS}/nope",
+        None,
+        404,
+        "NotFound",
+        'customresourcedefinitions.apiextensions.k8s.io "nope" not found',
+    ),
+    "a namespace that is not there": Row(
+        "GET", "/api/v1/namespaces/nope", None, 404, "NotFound", 'namespaces "nope" not found'
+    ),
+    "a namespace that is there": Row(
+        "POST",
+        "/api/v1/namespaces",
+        {"metadata": {"name": "default"}},
+        409,
+        "AlreadyExists",
+        'namespaces "default" already exists',
+    ),
+}
+
+
+@pytest.mark.parametrize("row", ROWS)
+async def test_refusals(api: Api, row: str) -> None:
+    """Both refuse with the same code, the same machine word and the same text."""
+    asked = ROWS[row]
+    stored = await api.create()
+    known = {
+        "requests": api.requests,
+        "leases": api.leases,
+        "ns": api.namespace,
+        "uid": stored["metadata"]["uid"],
+        "rv": stored["metadata"]["resourceVersion"],
+    }
+    body = asked.body(stored) if callable(asked.body) else asked.body
+    answer = await api.ask(asked.method, asked.path.format(**known), body, form=asked.form)
+    assert (answer.code, answer.reason) == (asked.code, asked.reason), answer.body
+    wanted = asked.message
+    for key, value in known.items():
+        wanted = wanted.replace(f"{{{key}}}", value)
+    message = answer.message
+    if isinstance(answer.body, dict) and len(found := causes_of(answer)) == 1:
+        # A real server may list one cause twice.
+        (once,) = found
+        message = message.replace(f"[{once}, {once}]", once)
+    if wanted.endswith("…"):
+        assert message.startswith(wanted[:-1])
+    else:
+        assert message == wanted
+
+
+def causes_of(answer: Reply) -> set[str]:
+    """Return the causes of a refusal as they stand in its message."""
+    listed = (answer.body.get("details") or {}).get("causes") or []
+    return {f"{c['field']}: {c['message']}" for c in listed if "field" in c}
+
+
+@pytest.mark.parametrize("case", RULE_CASES)
+async def test_rules(api: Api, case: str) -> None:
+    """The stand-in's rules, which are written in Python, are those of the definition."""
+    before, after, messages = RULE_CASES[case]
+    await api.create()
+    assert refusals(await try_rule(api, f"{api.requests}/a", before, after)) == messages
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        pytest.param(
+            {"subject": "", "retentionDays": 91},
+            {
+                ("spec.subject", "FieldValueInvalid",
+                 'Invalid value: "": spec.subject in body should be at least 1 chars long'),
+                ("spec.retentionDays", "FieldValueInvalid",
+                 "Invalid value: 91: spec.retentionDays in body should be less than or equal to 90"),
+            },
+            id="bounds do not stop the rules from being checked",
+        ),
+        pytest.param(
+            {"subject": "x" * 501},
+            {
+                ("spec.subject", "FieldValueTooLong", "Too long: may not be more than 500 bytes"),
+                ("<nil>", "FieldValueInvalid", SKIPPED),
+            },
+            id="a text that is too long does",
+        ),
+        pytest.param(
+            {"type": "x", "priority": ""},
+            {
+                ("spec.type", "FieldValueNotSupported",
+                 'Unsupported value: "x": supported values: "Escalation", "Simple", '
+                 '"StatusUpdate", "Approval", "ManualReview", "Completion"'),
+                ("spec.priority", "FieldValueNotSupported",
+                 'Unsupported value: "": supported values: "Critical", "High", "Medium", "Low"'),
+                ("<nil>", "FieldValueInvalid", SKIPPED),
+            },
+            id="an unknown word does",
+        ),
+        pytest.param(
+            {"actionLinks": [{"url": "u"}]},
+            {
+                ("spec.actionLinks[0].label", "FieldValueRequired", "Required value"),
+                ("spec.actionLinks[0].service", "FieldValueRequired", "Required value"),
+                ("<nil>", "FieldValueInvalid", SKIPPED),
+            },
+            id="an absent member does",
+        ),
+    ],
+)  # fmt: skip
+async def test_causes(api: Api, spec: Json, expected: set[tuple[str, str, str]]) -> None:
+    """A refused spec is explained cause by cause."""
+    answer = await api.ask("POST", api.requests, notification("b", **spec))
+    assert causes(answer) == expected
+
+
+@pytest.mark.parametrize(
+    ("entry", "expected"),
+    [
+        pytest.param(
+            {**attempt("failed"), "timestamp": "yesterday"},
+            ("status.deliveryAttempts[0].timestamp", "FieldValueTypeInvalid",
+             'Invalid value: "yesterday": deliveryAttempts[0].timestamp in body must be of type '
+             'date-time: "yesterday"'),
+            id="a time that is none",
+        ),
+        pytest.param(
+            attempt("failed", id="0.7-1" + "0" * 60),
+            ("status.deliveryAttempts[0].id", "FieldValueTooLong",
+             "Too long: may not be more than 64 bytes"),
+            id="an id that is too long",
+        ),
+        pytest.param(
+            attempt("sent"),
+            ("status.deliveryAttempts[0].status", "FieldValueNotSupported",
+             'Unsupported value: "sent": supported values: "success", "failed", "timeout", '
+             '"invalid", "unknown"'),
+            id="a result that is none",
+        ),
+        pytest.param(
+            attempt("failed", id="0.7-1\n"),
+            ("status.deliveryAttempts[0].id", "FieldValueInvalid",
+             'Invalid value: "0.7-1\\n": deliveryAttempts[0].id in body should match …'),
+            id="an id that is followed by a line break",
+        ),
+    ],
+)  # fmt: skip
+async def test_bad_attempts(api: Api, entry: Json, expected: tuple[str, str, str]) -> None:
+    """An attempt that would not parse is refused, naming the entry."""
+    await api.create()
+    body = {"status": {"deliveryAttempts": [entry]}}
+    answer = await api.ask("PATCH", f"{api.requests}/a/status", body)
+    field, reason, text = expected
+    found = {c[2] for c in causes(answer) if c[:2] == (field, reason)}
+    assert len(found) == 1, causes(answer)
+    if text.endswith("…"):
+        assert found.pop().startswith(text[:-1].split("\\n")[0])
+    else:
+        assert found == {text}
+
+
+async def test_creation_fills_in(api: Api) -> None:
+    """A creation sets uid, generation and defaults, and drops a status and unknown members."""
+    sent = {**notification("b", foo=1), "status": {"phase": "Sent"}}
+    answer = await api.ask("POST", api.requests, sent)
+    assert answer.code == 201
+    assert answer.headers["Warning"] == '299 - "unknown field \\"spec.foo\\""'
+    meta = answer.body["metadata"]
+    assert meta["generation"] == 1
+    assert meta["namespace"] == api.namespace
+    assert meta["creationTimestamp"].endswith("Z")
+    assert len(meta["uid"]) == 36
+    assert "status" not in answer.body
+    assert answer.body["spec"] == {
+        "type": "Simple",
+        "subject": "s",
+        "body": "b",
+        "priority": "Medium",
+        "retentionDays": 7,
+    }
+
+
+async def test_creation_without_spec(api: Api) -> None:
+    """Upstream's schema does not require a spec, so an object without one can be created."""
+    bare = {k: v for k, v in notification("b").items() if k != "spec"}
+    answer = await api.ask("POST", api.requests, bare)
+    assert answer.code == 201
+    assert "spec" not in answer.body
+
+
+async def test_generated_name(api: Api) -> None:
+    """A name may be left to the server."""
+    answer = await api.ask("POST", api.requests, with_meta(notification(), name=None, generateName="g-"))
+    assert answer.body["metadata"]["name"].startswith("g-")
+    assert len(answer.body["metadata"]["name"]) > 2
+
+
+async def test_status_patch_touches_only_the_status(api: Api) -> None:
+    """Labels, finalizers and spec in a status patch are dropped without a word, and a uid too."""
+    stored = await api.create()
+    patch = {
+        "metadata": {
+            "labels": {"x": "y"},
+            "finalizers": ["a.b/c"],
+            "uid": "somebody-else",
+            "resourceVersion": stored["metadata"]["resourceVersion"],
+        },
+        "spec": {"subject": "z"},
+        "status": {"phase": "Sending"},
+    }
+    answer = await api.ask("PATCH", f"{api.requests}/a/status", patch)
+    assert answer.code == 200
+    assert answer.body["status"] == {"phase": "Sending"}
+    assert answer.body["spec"] == stored["spec"]
+    assert answer.body["metadata"]["uid"] == stored["metadata"]["uid"]
+    assert answer.body["metadata"]["generation"] == 1
+    assert {"labels", "finalizers"}.isdisjoint(answer.body["metadata"])
+
+
+async def test_main_patch_leaves_the_status(api: Api) -> None:
+    """A status in a patch of the main resource is dropped; if nothing else changes, nothing does."""
+    stored = await api.create()
+    answer = await api.ask("PATCH", f"{api.requests}/a", {"status": {"phase": "Sent"}})
+    assert answer.code == 200
+    assert "status" not in answer.body
+    assert answer.revision == stored["metadata"]["resourceVersion"]
+    labelled = await api.ask("PATCH", f"{api.requests}/a", {"metadata": {"labels": {"x": "y"}}})
+    assert labelled.revision != stored["metadata"]["resourceVersion"]
+    assert labelled.body["metadata"]["generation"] == 1
+
+
+async def test_unchanged_status_keeps_the_revision(api: Api) -> None:
+    """A patch that changes nothing is answered 200 and writes nothing."""
+    await api.create()
+    patch = {"status": {"phase": "Sending", "reason": "x"}}
+    first = await api.ask("PATCH", f"{api.requests}/a/status", patch)
+    again = await api.ask("PATCH", f"{api.requests}/a/status", patch)
+    assert again.code == 200
+    assert again.revision == first.revision
+
+
+async def test_merge_patch_of_a_status(api: Api) -> None:
+    """A null deletes a member, a list replaces a list, what is not named stays."""
+    await api.create()
+    path = f"{api.requests}/a/status"
+    before = {"phase": "Sending", "reason": "x", "conditions": [], "log": {"epoch": "0.1"}}
+    await api.ask("PATCH", path, {"status": before})
+    patch = {"reason": None, "log": {"store": "s"}, "deliveryAttempts": [attempt("failed")]}
+    answer = await api.ask("PATCH", path, {"status": patch})
+    assert answer.body["status"] == {
+        "phase": "Sending",
+        "conditions": [],
+        "log": {"epoch": "0.1", "store": "s"},
+        "deliveryAttempts": [attempt("failed")],
+    }
+
+
+async def test_unknown_members_are_pruned(api: Api) -> None:
+    """Unknown members are dropped with a warning, or refused if the client is strict."""
+    await api.create()
+    path = f"{api.requests}/a/status"
+    patch = {"status": {"bogus": 1, "log": {"shard": 3, "epoch": "0.1"}}}
+    strict = await api.ask("PATCH", f"{path}?fieldValidation=Strict", patch)
+    assert (strict.code, strict.reason) == (422, "Invalid")
+    assert 'unknown field "status.bogus"' in strict.message
+    answer = await api.ask("PATCH", path, patch)
+    assert answer.body["status"] == {"log": {"epoch": "0.1"}}
+    assert 'unknown field \\"status.bogus\\"' in answer.headers["Warning"]
+
+
+async def test_too_many_entries(api: Api) -> None:
+    """A list longer than the schema allows is refused."""
+    await api.create()
+    entries = [attempt("failed", id=f"0.7-{n}") for n in range(1, 502)]
+    body = {"status": {"deliveryAttempts": entries}}
+    answer = await api.ask("PATCH", f"{api.requests}/a/status", body)
+    assert causes(answer) == {
+        ("status.deliveryAttempts", "FieldValueTooMany",
+         "Too many: 501: must have at most 500 items"),
+        ("<nil>", "FieldValueInvalid", SKIPPED),
+    }  # fmt: skip
+
+
+async def test_parallel_patches_without_revision(api: Api) -> None:
+    """Patches that name no resourceVersion never conflict with each other."""
+    await api.create()
+    path = f"{api.requests}/a/status"
+    answers = await asyncio.gather(
+        *(api.ask("PATCH", path, {"status": {"totalAttempts": n}}) for n in [7] * 20)
+    )
+    assert {a.code for a in answers} == {200}
+
+
+async def test_one_revision_for_all(api: Api) -> None:
+    """Writes to different resources draw their resourceVersions from one counter."""
+    revisions = [
+        int((await api.create())["metadata"]["resourceVersion"]),
+        int((await api.ask("POST", api.leases, lease())).revision),
+        int((await api.ask("POST", api.events, event(api.namespace))).revision),
+        int((await api.ask("PATCH", f"{api.requests}/a/status", {"status": {"phase": "Sent"}})).revision),
+    ]
+    assert revisions == sorted(set(revisions))
+
+
+async def test_delete_and_create_again(api: Api) -> None:
+    """A new object under an old name has a new uid; only a resourceVersion tells a patch so."""
+    old = await api.create()
+    gone = await api.ask("DELETE", f"{api.requests}/a")
+    assert gone.code == 200
+    assert gone.body["status"] == "Success"
+    assert gone.body["details"] == {
+        "name": "a",
+        "group": "kubernaut.ai",
+        "kind": "notificationrequests",
+        "uid": old["metadata"]["uid"],
+    }
+    assert (await api.ask("DELETE", f"{api.requests}/a")).code == 404
+    new = await api.create()
+    assert new["metadata"]["uid"] != old["metadata"]["uid"]
+    path = f"{api.requests}/a/status"
+    meta = {"resourceVersion": old["metadata"]["resourceVersion"]}
+    stale = await api.ask("PATCH", path, {"metadata": meta, "status": {"phase": "Sent"}})
+    assert stale.code == 409
+    meta = {"uid": old["metadata"]["uid"]}
+    blind = await api.ask("PATCH", path, {"metadata": meta, "status": {"phase": "Pending"}})
+    assert blind.code == 200
+    assert blind.body["metadata"]["uid"] == new["metadata"]["uid"]
+
+
+async def test_finalizer(api: Api) -> None:
+    """A finalizer holds an object that is being deleted; its status can still be written."""
+    await api.create()
+    path = f"{api.requests}/a"
+    await api.ask("PATCH", path, {"metadata": {"finalizers": ["a.b/c"]}})
+    marked = await api.ask("DELETE", path)
+    assert marked.code == 200
+    assert marked.body["metadata"]["generation"] == 2
+    assert marked.body["metadata"]["deletionTimestamp"]
+    again = await api.ask("DELETE", path)
+    assert again.revision == marked.revision
+    second = await api.ask("POST", api.requests, notification())
+    assert second.message == f'object is being deleted: {NR} "a" already exists'
+    status = await api.ask("PATCH", f"{path}/status", {"status": {"phase": "Sent"}})
+    assert status.code == 200
+    added = await api.ask("PATCH", path, {"metadata": {"finalizers": ["a.b/c", "d.e/f"]}})
+    assert added.code == 422
+    assert "no new finalizers can be added if the object is being deleted" in added.message
+    freed = await api.ask("PATCH", path, {"metadata": {"finalizers": None}})
+    assert freed.code == 200
+    assert freed.revision == status.revision
+    assert (await api.ask("GET", path)).code == 404
+
+
+async def test_pages(api: Api) -> None:
+    """A list in pages shows the state at its first page, whatever is written meanwhile."""
+    for name in ("a", "b", "c"):
+        await api.create(name)
+    first = (await api.ask("GET", f"{api.requests}?limit=2")).body
+    assert [o["metadata"]["name"] for o in first["items"]] == ["a", "b"]
+    assert first["kind"] == "NotificationRequestList"
+    assert first["items"][0]["kind"] == "NotificationRequest"
+    assert first["metadata"]["remainingItemCount"] == 1
+    await api.create("d")
+    await api.ask("DELETE", f"{api.requests}/c")
+    token = first["metadata"]["continue"]
+    second = (await api.ask("GET", f"{api.requests}?limit=2&continue={token}")).body
+    assert [o["metadata"]["name"] for o in second["items"]] == ["c"]
+    assert second["metadata"]["resourceVersion"] == first["metadata"]["resourceVersion"]
+    assert not second["metadata"].get("continue")
+    both = await api.ask("GET", f"{api.requests}?limit=2&resourceVersion=5&continue={token}")
+    assert both.message == "specifying resource version is not allowed when using continue"
+
+
+async def test_lists_at_a_revision(api: Api) -> None:
+    """An exact revision shows the past; a minimum is fulfilled by the present."""
+    at = (await api.create("a"))["metadata"]["resourceVersion"]
+    await api.create("b")
+    path = f"{api.requests}?resourceVersion={at}&resourceVersionMatch="
+    exact = (await api.ask("GET", f"{path}Exact")).body
+    assert [o["metadata"]["name"] for o in exact["items"]] == ["a"]
+    assert exact["metadata"]["resourceVersion"] == at
+    newer = (await api.ask("GET", f"{path}NotOlderThan")).body
+    assert [o["metadata"]["name"] for o in newer["items"]] == ["a", "b"]
+
+
+async def test_selectors(api: Api) -> None:
+    """A list may be narrowed by name and by the selectable members."""
+    await api.create("a")
+    await api.create("b", type="Approval")
+    for selector, names in (
+        ("metadata.name%3Da", ["a"]),
+        ("spec.type%3DApproval", ["b"]),
+        ("spec.type%3DSimple,metadata.name%3Db", []),
+    ):
+        answer = await api.ask("GET", f"{api.requests}?fieldSelector={selector}")
+        assert [o["metadata"]["name"] for o in answer.body["items"]] == names
+
+
+async def test_lease_life(api: Api) -> None:
+    """A PUT creates an absent lease, whatever its resourceVersion says; then it needs the right one."""
+    made = await api.ask("PUT", f"{api.leases}/l", with_meta(lease(), resourceVersion="5"))
+    assert made.code == 201
+    assert "generation" not in made.body["metadata"]
+    again = await api.ask("POST", api.leases, lease())
+    assert again.message == 'leases.coordination.k8s.io "l" already exists'
+    blind = await api.ask("PUT", f"{api.leases}/l", lease())
+    assert (blind.code, blind.reason) == (422, "Invalid")
+    stale = await api.ask("PUT", f"{api.leases}/l", with_meta(made.body, resourceVersion="1"))
+    assert (stale.code, stale.reason) == (409, "Conflict")
+    assert stale.message == (
+        f'Operation cannot be fulfilled on leases.coordination.k8s.io "l": {MODIFIED}'
+    )
+    same = await api.ask("PUT", f"{api.leases}/l", made.body)
+    assert same.revision == made.revision
+    spec = {**made.body["spec"], "holderIdentity": "you"}
+    taken = await api.ask("PUT", f"{api.leases}/l", {**made.body, "spec": spec})
+    assert (taken.code, taken.body["spec"]["holderIdentity"]) == (200, "you")
+    late = await api.ask("PUT", f"{api.leases}/l", {**made.body, "spec": spec})
+    assert late.code == 409
+    other = await api.ask("PUT", f"{api.leases}/l", with_meta(taken.body, uid="x"))
+    assert other.code == 409
+    listed = (await api.ask("GET", api.leases)).body
+    assert listed["kind"] == "LeaseList"
+    assert "kind" not in listed["items"][0]
+
+
+async def test_lease_patches(api: Api) -> None:
+    """A lease takes merge and strategic patches; a time without six decimals is refused."""
+    made = await api.ask("POST", api.leases, lease())
+    path = f"{api.leases}/l"
+    stale = {"metadata": {"resourceVersion": "1"}, "spec": {"holderIdentity": "x"}}
+    assert (await api.ask("PATCH", path, stale)).code == 409
+    bad = await api.ask("PATCH", path, {"spec": {"renewTime": "2026-01-01T00:00:00.123Z"}})
+    assert (bad.code, bad.reason) == (422, "Invalid")
+    other = await api.ask("PATCH", path, {"metadata": {"uid": "x"}})
+    assert (other.code, other.reason) == (422, "Invalid")
+    spec = {"spec": {"holderIdentity": ""}}
+    answer = await api.ask("PATCH", path, spec, form=STRATEGIC)
+    assert answer.code == 200
+    assert answer.body["spec"] == {**made.body["spec"], "holderIdentity": ""}
+
+
+async def test_events_are_created_once(api: Api) -> None:
+    """A second event of the same name is AlreadyExists; long messages pass; a patch counts on."""
+    made = await api.ask("POST", api.events, event(api.namespace, message="m" * 2000))
+    assert made.code == 201
+    again = await api.ask("POST", api.events, event(api.namespace))
+    assert (again.code, again.reason) == (409, "AlreadyExists")
+    assert again.message == 'events "e" already exists'
+    assert again.body["details"] == {"name": "e", "kind": "events"}
+    counted = await api.ask("PATCH", f"{api.events}/e", {"count": 2})
+    assert (counted.code, counted.body["count"]) == (200, 2)
+
+
+async def test_terminating_namespace(api: Api) -> None:
+    """Nothing new is created in a namespace that is being deleted; what is there can be written."""
+    await api.create()
+    marked = await api.ask("DELETE", f"/api/v1/namespaces/{api.namespace}")
+    assert marked.body["status"]["phase"] == "Terminating"
+    for path, body in (
+        (api.requests, notification("b")),
+        (api.events, event(api.namespace)),
+        (api.leases, lease()),
+    ):
+        # The real server's cache of namespaces may be a moment behind.
+        async with asyncio.timeout(10):
+            while (answer := await api.ask("POST", path, body)).code == 201:
+                await asyncio.sleep(0.05)
+                body = {**body, "metadata": {"name": f"x{uuid.uuid4().hex}"}}
+        assert (answer.code, answer.reason) == (403, "Forbidden")
+        assert answer.body["details"]["causes"][0]["reason"] == "NamespaceTerminating"
+        assert answer.message.endswith(
+            f"unable to create new content in namespace {api.namespace} "
+            "because it is being terminated"
+        )
+    patch = {"status": {"phase": "Pending"}}
+    assert (await api.ask("PATCH", f"{api.requests}/a/status", patch)).code == 200
+
+
+async def test_bad_token(api: Api) -> None:
+    """A token that is not known is 401, on health paths too."""
+    for path in (api.requests, "/readyz"):
+        answer = await api.ask("GET", path, headers={"Authorization": "Bearer nope"})
+        assert (answer.code, answer.reason, answer.message) == (
+            401, "Unauthorized", "Unauthorized",
+        )  # fmt: skip
+
+
+async def test_health_and_version(api: Api) -> None:
+    """The server says that it is ready, and what it is."""
+    ready = await api.ask("GET", "/readyz")
+    assert (ready.code, ready.body) == (200, "ok")
+    version = await api.ask("GET", "/version")
+    assert (version.body["major"], version.body["minor"]) == ("1", "37")
+
+
+async def test_future_list_says_when_to_come_back(api: Api) -> None:
+    """A list from the future names the cause and a wait."""
+    answer = await api.ask("GET", f"{api.requests}?resourceVersion=99999999&timeoutSeconds=1")
+    assert answer.headers["Retry-After"] == "1"
+    assert answer.body["details"] == {
+        "causes": [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}],
+        "retryAfterSeconds": 1,
+    }
+
+
+# -- watches ---------------------------------------------------------------------------------------
+
+
+async def collect(api: Api, **query: str) -> list[Event]:
+    """Watch the client's namespace until the server ends the stream."""
+    async with asyncio.timeout(20), api.watch(api.requests, **query) as events:
+        return [e async for e in events]
+
+
+def told(events: list[Event]) -> list[tuple[str, str]]:
+    """Return type and name of each event."""
+    return [(e.type, e.object["metadata"].get("name", "")) for e in events]
+
+
+async def test_watch_tells_what_happens(api: Api) -> None:
+    """A watch tells each write after its resourceVersion, a deletion with a revision of its own."""
+    stored = await api.create()
+    await api.ask("PATCH", f"{api.requests}/a/status", {"status": {"phase": "Pending"}})
+    start = stored["metadata"]["resourceVersion"]
+    async with api.watch(api.requests, resourceVersion=start, timeoutSeconds="2") as events:
+        seen = [await anext(events)]
+        await api.ask("DELETE", f"{api.requests}/a")
+        await api.create("b")
+        async with asyncio.timeout(10):
+            seen += [e async for e in events]
+    assert told(seen) == [("MODIFIED", "a"), ("DELETED", "a"), ("ADDED", "b")]
+    revisions = [int(e.object["metadata"]["resourceVersion"]) for e in seen]
+    assert revisions == sorted(set(revisions))
+    assert int(start) < revisions[0]
+    assert seen[1].object["status"] == {"phase": "Pending"}
+
+
+@pytest.mark.parametrize("query", [{}, {"resourceVersion": "0"}])
+async def test_watch_from_nowhere_begins_with_all(api: Api, query: dict[str, str]) -> None:
+    """Without a resourceVersion, or from 0, each object is told as added, and no end is marked."""
+    await api.create("a")
+    await api.create("b")
+    assert told(await collect(api, timeoutSeconds="1", **query)) == [("ADDED", "a"), ("ADDED", "b")]
+
+
+async def test_watch_with_initial_events_marks_their_end(api: Api) -> None:
+    """Initial events end with a bookmark that says so."""
+    await api.create("a")
+    seen = await collect(
+        api,
+        timeoutSeconds="1",
+        resourceVersion="0",
+        sendInitialEvents="true",
+        resourceVersionMatch="NotOlderThan",
+        allowWatchBookmarks="true",
+    )
+    assert told(seen) == [("ADDED", "a"), ("BOOKMARK", "")]
+    assert seen[1].object["metadata"]["annotations"] == {"k8s.io/initial-events-end": "true"}
+    assert seen[1].object["kind"] == "NotificationRequest"
+
+
+async def test_watch_from_long_ago_has_expired(api: Api) -> None:
+    """A forgotten resourceVersion is an event of type ERROR in an answer 200, then the end."""
+    (seen,) = await collect(api, resourceVersion="1", timeoutSeconds="5")
+    assert seen.type == "ERROR"
+    assert (seen.object["code"], seen.object["reason"]) == (410, "Expired")
+    assert seen.object["message"].startswith("too old resource version: 1 (")
+
+
+async def test_watch_from_the_future_is_silent(api: Api) -> None:
+    """A resourceVersion that is not there yet is no error; the stream ends when its time is up."""
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    assert await collect(api, resourceVersion="99999999", timeoutSeconds="1") == []
+    assert 0.8 < loop.time() - begun < 5
+
+
+async def test_watch_of_one_name(api: Api) -> None:
+    """A watch may be narrowed to one object."""
+    start = (await api.create("a"))["metadata"]["resourceVersion"]
+    await api.create("b")
+    await api.ask("PATCH", f"{api.requests}/a", {"metadata": {"labels": {"x": "y"}}})
+    seen = await collect(
+        api, resourceVersion=start, timeoutSeconds="1", fieldSelector="metadata.name=b"
+    )
+    assert told(seen) == [("ADDED", "b")]
+
+
+async def test_watch_of_all_namespaces(api: Api) -> None:
+    """A watch of the whole type sees every namespace."""
+    start = (await api.create("a"))["metadata"]["resourceVersion"]
+    await api.create("b")
+    path = "/apis/kubernaut.ai/v1alpha1/notificationrequests"
+    async with api.watch(path, resourceVersion=start, timeoutSeconds="5") as events:
+        seen = await anext(events)
+    assert seen.object["metadata"]["namespace"] == api.namespace
+
+
+async def test_definition_life(api: Api) -> None:
+    """With its definition a type goes: objects are told deleted, the stream ends, 404 in text."""
+    group = f"g{uuid.uuid4().hex}.example.com"
+    name = f"notificationrequests.{group}"
+    path = f"/apis/{group}/v1alpha1/namespaces/{api.namespace}/notificationrequests"
+    before = await api.ask("GET", path)
+    assert (before.code, before.body) == (404, "404 page not found\n")
+    assert (await api.ask("POST", CRDS, definition(group))).code == 201
+    async with asyncio.timeout(20):
+        while (listed := await api.ask("GET", path)).code != 200:
+            await asyncio.sleep(0.05)
+    again = await api.ask("POST", CRDS, definition(group))
+    assert again.message == f'customresourcedefinitions.apiextensions.k8s.io "{name}" already exists'
+    assert (await api.ask("POST", path, notification("a", group=group))).code == 201
+    query = {"resourceVersion": listed.revision, "timeoutSeconds": "30"}
+    async with asyncio.timeout(20), api.watch(path, **query) as events:
+        seen = [await anext(events)]
+        assert (await api.ask("DELETE", f"{CRDS}/{name}")).code == 200
+        seen += [e async for e in events]
+    assert told(seen) == [("ADDED", "a"), ("DELETED", "a")]
+    async with asyncio.timeout(20):
+        while isinstance((after := await api.ask("GET", path)).body, dict):
+            await asyncio.sleep(0.05)
+    assert (after.code, after.body) == (404, "404 page not found\n")
