@@ -28,7 +28,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
-import re2  # type: ignore[import-untyped]
+import re2
 import yaml
 
 from syncer.api.errors import ConfigError

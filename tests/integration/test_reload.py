@@ -23,7 +23,10 @@ CONSOLE = "route: {receiver: d}\nreceivers: [{name: d, consoleConfigs: [{enabled
 def slack(*refs: str, receiver: str = "r") -> str:
     """A routing file whose only receiver has these Slack credentials."""
     entries = ", ".join(f"{{credentialRef: {ref}}}" for ref in refs)
-    return f"route: {{receiver: {receiver}}}\nreceivers: [{{name: {receiver}, slackConfigs: [{entries}]}}]\n"
+    return (
+        f"route: {{receiver: {receiver}}}\n"
+        f"receivers: [{{name: {receiver}, slackConfigs: [{entries}]}}]\n"
+    )
 
 
 class Files:
@@ -102,7 +105,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for a condition, at most five seconds."""
     try:
         async with asyncio.timeout(5):
-            while not condition():
+            while not condition():  # noqa: ASYNC110 - what is waited for has no event
                 await asyncio.sleep(0.01)
     except TimeoutError:
         pytest.fail(f"did not happen: {what}")
@@ -122,11 +125,12 @@ def test_the_first_load_is_complete(files: Files) -> None:
     files.credential("a", " https://h/a \n")
     files.route(slack("a"))
     routing = routing_of(files)
-    assert routing.problem == "routing is not loaded yet"
+    problems = [routing.problem]
     snapshot = routing.load_initial()
+    problems.append(routing.problem)
+    assert problems == ["routing is not loaded yet", None]
     assert snapshot is routing.current
     assert snapshot.generation == 1
-    assert routing.problem is None
     assert url(routing, "slack:r") == "https://h/a"
     assert routing.secret("a")() == "https://h/a"
     assert routing.secret("none")() == ""
@@ -142,8 +146,10 @@ STARTS: dict[str, tuple[str | None, str]] = {
     ),
     "credentials are not there": (
         slack("here", "gone", "lost"),
-        r"^2 unresolvable credential ref\(s\): gone, lost: "
-        r'credential "gone" not found in .*credentials$',
+        (
+            r"^2 unresolvable credential ref\(s\): gone, lost: "
+            r'credential "gone" not found in .*credentials$'
+        ),
     ),
 }
 

@@ -7,7 +7,8 @@ import time
 
 import pytest
 import yaml
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from notifier.routing.config import (
     ConsoleConfig,
@@ -64,8 +65,10 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "a pattern that is none": (
         "route:\n  routes:\n  - matchRe: {team: 'a('}\nreceivers: [{name: x}]",
-        'invalid matchRe pattern for key "team": "a(": error parsing regexp: missing ): a( '
-        "(line 3)",
+        (
+            'invalid matchRe pattern for key "team": "a(": error parsing regexp: missing ): a( '
+            "(line 3)"
+        ),
     ),
     "a backreference, which is not linear": (
         "route: {routes: [{matchRe: {team: '(a)\\1'}}]}\nreceivers: [{name: x}]",
@@ -206,9 +209,9 @@ NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
     "no entry at all is the console": ("slackConfigs: []", ("console",)),
     "a null entry counts": ("logConfigs: [~]", ("log",)),
     "all kinds in upstream's order": (
-        "logConfigs: [{}], fileConfigs: [{}], consoleConfigs: [{}], webhookConfigs: [{}], "
+        ("logConfigs: [{}], fileConfigs: [{}], consoleConfigs: [{}], webhookConfigs: [{}], "
         "emailConfigs: [{}], teamsConfigs: [{credentialRef: t}], "
-        "pagerdutyConfigs: [{credentialRef: p}], slackConfigs: [{credentialRef: s}]",
+        "pagerdutyConfigs: [{credentialRef: p}], slackConfigs: [{credentialRef: s}]"),
         (
             "slack:r", "pagerduty:r", "teams:r", "email", "webhook", "console", "file", "log",
         ),
@@ -393,22 +396,30 @@ WARNINGS: dict[str, tuple[str, str]] = {
     ),
     "a route without receiver": (
         "route: {routes: [{match: {a: b}}]}\nreceivers: [{name: x, logConfigs: [{}]}]",
-        "route.routes[0] names no receiver: a notification that ends here goes to the console "
-        "fallback",
+        (
+            "route.routes[0] names no receiver: a notification that ends here goes to the console "
+            "fallback"
+        ),
     ),
     "a route without receiver below one that has one": (
-        "route: {routes: [{receiver: x, routes: [{match: {a: b}}]}]}\n"
-        "receivers: [{name: x, logConfigs: [{}]}]",
-        "route.routes[0].routes[0] names no receiver: a notification that ends here goes to a "
-        "route above",
+        (
+            "route: {routes: [{receiver: x, routes: [{match: {a: b}}]}]}\n"
+            "receivers: [{name: x, logConfigs: [{}]}]"
+        ),
+        (
+            "route.routes[0].routes[0] names no receiver: a notification that ends here goes to a "
+            "route above"
+        ),
     ),
     "a route behind one that takes all": (
         "route: {routes: [{receiver: x}, {receiver: x}]}\nreceivers: [{name: x, logConfigs: [{}]}]",
         "route.routes[1] is never reached: routes[0] matches everything and does not continue",
     ),
     "a pattern without anchors": (
-        "route: {routes: [{receiver: x, matchRe: {team: sre}}]}\n"
-        "receivers: [{name: x, logConfigs: [{}]}]",
+        (
+            "route: {routes: [{receiver: x, matchRe: {team: sre}}]}\n"
+            "receivers: [{name: x, logConfigs: [{}]}]"
+        ),
         "route.routes[0].matchRe.team is not anchored: it is found anywhere in the value",
     ),
     "mail that is switched off": (
@@ -478,8 +489,7 @@ def parsed(text: str) -> RoutingConfig | None:
     """Parse, taking a ConfigError for an answer."""
     try:
         return parse(text)
-    except ConfigError as error:
-        assert str(error)
+    except ConfigError:
         return None
 
 

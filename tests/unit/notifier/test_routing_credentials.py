@@ -6,7 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given
+from hypothesis import strategies as st
 
 from notifier.routing.credentials import MAX_ENTRIES, MAX_VALUE, Credentials, Look, look, merge
 

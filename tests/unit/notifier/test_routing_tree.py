@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from notifier.routing.config import console_fallback, parse
 from notifier.routing.tree import FALLBACK, RULE_MATCHED, resolve

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import math
+import traceback
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings as hypothesis_settings, strategies as st
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 from pydantic import BaseModel
 
 from notifier.settings import Address, Settings, load, parse_address
@@ -161,7 +164,7 @@ def test_the_lease_outlasts_the_longest_send() -> None:
 
 
 def test_both_spellings_of_a_key_are_taken() -> None:
-    """camelCase and the field's own name mean the same."""
+    """The form in camelCase and the field's own name mean the same."""
     assert controller("redis: {url: redis://h, keyPrefix: a}").redis.key_prefix == "a"
     assert controller("redis: {url: redis://h, key_prefix: a}").redis.key_prefix == "a"
 
@@ -386,12 +389,10 @@ def test_a_secret_is_in_no_text(case: str, tmp_path: Path) -> None:
     try:
         loaded = load(write(tmp_path, WITH_SECRET[case]), ENV)
     except ConfigError as error:
-        assert CANARY not in f"{error} {error!r}"
-        cause = error.__cause__ or error.__context__
-        assert error.__suppress_context__ or cause is None
+        texts = "".join(traceback.format_exception(error)) + repr(error)
     else:
         texts = f"{loaded} {loaded!r} {loaded.settings.model_dump()} {loaded.settings.redis}"
-        assert CANARY not in texts
+    assert CANARY not in texts
 
 
 # -- environment ----------------------------------------------------------------------------------
@@ -517,9 +518,9 @@ KEYS = st.sampled_from(["redis", "sharding", "sync", "delivery", "controller", "
 )
 def test_any_document_is_settings_or_a_config_error(document: dict[str, Any]) -> None:
     """No value of any type raises anything else."""
+    path = ""
     try:
-        built = build(Settings, document)
+        build(Settings, document)
     except ConfigError as error:
-        assert error.path
-    else:
-        assert isinstance(built, Settings)
+        path = error.path
+    assert path or "url" in document["redis"]
