@@ -99,7 +99,10 @@ class FileChannel:
         if self._form not in FORMATS:
             return Outcome.permanent(f"unsupported file format: {self._form}")
         permit = _Permit()
-        work = self._threads.submit(self._write, message, permit)
+        try:
+            work = self._threads.submit(self._write, message, permit)
+        except RuntimeError:
+            return Outcome.not_sent("the file channel is closed")
         try:
             return await asyncio.wait_for(asyncio.wrap_future(work), self.timeout_s)
         except TimeoutError:

@@ -42,7 +42,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib import metadata
 from types import SimpleNamespace, TracebackType
-from typing import Final, Self
+from typing import Final, Self, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -181,8 +181,9 @@ class HttpDoor:
                 socket_factory=self._socket,
             )
             # There is no public way to name the protocol.
-            witness: partial[ResponseHandler] = partial(_Witness, asyncio.get_running_loop())
-            connector._factory = witness  # noqa: SLF001
+            connector._factory = cast(  # noqa: SLF001
+                "partial[ResponseHandler]", partial(_Witness, asyncio.get_running_loop())
+            )
             self._session = aiohttp.ClientSession(
                 connector=connector,
                 # The deadline is ours: the library rounds its own up to whole seconds.
@@ -253,7 +254,7 @@ class HttpDoor:
         except ValueError as exc:
             return Outcome.permanent(f"{kind} webhook URL is not usable: {exc}")
         flight = _Flight()
-        _FLIGHT.set(flight)
+        token = _FLIGHT.set(flight)
         try:
             async with (
                 asyncio.timeout(timeout_s),
@@ -283,6 +284,8 @@ class HttpDoor:
             if not flight.code:
                 return _failure(exc, flight, kind, timeout_s)
             _log.debug("%s answered %d, then %s", kind, flight.code, type(exc).__name__)
+        finally:
+            _FLIGHT.reset(token)
         return classify_http(
             kind, flight.code, self._excerpt(flight, target), retry_after=flight.retry_after
         )
@@ -554,24 +557,28 @@ def _chain(exc: BaseException) -> list[BaseException]:
 def _describe(
     exc: Exception, chain: list[BaseException], flight: _Flight, timeout_s: float
 ) -> str:
+    """What went wrong, in fixed phrases, error numbers and class names."""
     if isinstance(exc, TimeoutError) and not isinstance(exc, aiohttp.ClientOSError):
         if flight.written:
             return f"timeout: no answer within {timeout_s:g} s"
         stage = "connected, not sent" if flight.connected else "not connected"
         return f"timeout: {stage} within {timeout_s:g} s"
-    if any(isinstance(link, socket.gaierror) for link in chain):
-        return "the host name did not resolve"
-    for link in chain:
-        if isinstance(link, ssl.SSLError):
-            return f"TLS handshake failed ({link.reason or type(link).__name__})"
-    for link in chain:
-        if isinstance(link, OSError) and link.errno in errno.errorcode:
-            number = link.errno or 0
-            return f"{os.strerror(number).lower()} ({errno.errorcode[number]})"
-    if isinstance(exc, aiohttp.ServerDisconnectedError):
-        return "connection closed without an answer (EOF)"
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         return f"the proxy refused with {exc.status}"
     if isinstance(exc, aiohttp.ClientResponseError):
         return "malformed answer"
-    return type(exc).__name__
+    if isinstance(exc, aiohttp.ServerDisconnectedError):
+        return "connection closed without an answer (EOF)"
+    return next((text for text in map(_describe_link, chain) if text), type(exc).__name__)
+
+
+def _describe_link(link: BaseException) -> str:
+    if isinstance(link, socket.gaierror):
+        return "the host name did not resolve"
+    if isinstance(link, ssl.SSLError):
+        reason = getattr(link, "reason", None)
+        return f"TLS handshake failed ({reason})" if reason else ""
+    if isinstance(link, OSError) and link.errno in errno.errorcode:
+        number = link.errno or 0
+        return f"{os.strerror(number).lower()} ({errno.errorcode[number]})"
+    return ""

@@ -51,7 +51,11 @@ class LogChannel:
             return line
         stream = self._stream or sys.stdout
         try:
-            stream.write(f"{line}\n")
+            try:
+                stream.write(f"{line}\n")
+            except UnicodeEncodeError:
+                # An output that takes ASCII only gets the same line, spelt in ASCII.
+                stream.write(f"{_ascii(line, self._form)}\n")
             stream.flush()
         except (OSError, ValueError) as exc:
             return Outcome.transient(f"failed to write log line: {type(exc).__name__}")
@@ -104,6 +108,12 @@ def log_text(message: Message, now: int) -> str:
     spec = message.spec
     text = f"[{format_time(now)}] {message.key} {spec.subject}: {spec.body}"
     return "".join(_ESCAPES.get(c, c) for c in text)
+
+
+def _ascii(line: str, form: str) -> str:
+    if form == "text":
+        return line.encode("ascii", "backslashreplace").decode()
+    return json.dumps(json.loads(line))
 
 
 _ESCAPES = {c: c.encode("unicode_escape").decode() for c in "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import socket
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from notifier.channels.egress import EgressGuard, EgressMode
-from notifier.channels.http import BODY_BYTES, HttpDoor, Target
+from notifier.channels.http import BODY_BYTES, HttpDoor, Target, tls_context
 from notifier.delivery.outcome import Outcome
 from syncer.api.attempt import AttemptState, FailureClass
 from tests.channels.receiver import Certificates, Receiver, Step, closed_port, receiving
@@ -353,7 +354,7 @@ async def test_unusable_url_is_permanent(door: HttpDoor, case: str) -> None:
     assert "secret-path" not in outcome.error
 
 
-TLS: dict[str, tuple[Callable[[Certificates], object], str]] = {
+TLS: dict[str, tuple[Callable[[Certificates], ssl.SSLContext], str]] = {
     "self-signed": (
         lambda c: c.context("self", self_signed=True), "self-signed certificate",
     ),
@@ -370,7 +371,7 @@ async def test_bad_certificate_is_permanent(certificates: Certificates, case: st
     make, why = TLS[case]
     context = make(certificates)
     async with (
-        receiving(tls=context) as receiver,  # type: ignore[arg-type]
+        receiving(tls=context) as receiver,
         HttpDoor(environment={}, ca_file=str(certificates.ca)) as door,
     ):
         outcome = await post(door, receiver.url())
@@ -438,6 +439,14 @@ def test_missing_bundle_stops_the_start(tmp_path: Path) -> None:
     """A bundle that cannot be read is an error at the start, not at the first send."""
     with pytest.raises(OSError, match="No such file"):
         HttpDoor(ca_file=str(tmp_path / "none.pem"))
+
+
+def test_old_tls_is_off() -> None:
+    """Versions before 1.2 are not offered, and verification is on."""
+    context = tls_context()
+    assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert context.verify_mode == ssl.CERT_REQUIRED
+    assert context.check_hostname
 
 
 DENIED = {

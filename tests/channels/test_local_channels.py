@@ -126,6 +126,21 @@ async def test_log_that_cannot_be_written() -> None:
     assert outcome == Outcome.transient("failed to write log line: ValueError")
 
 
+@pytest.mark.parametrize("form", ["json", "text"])
+async def test_log_to_an_output_that_takes_ascii_only(form: str) -> None:
+    """A letter that the output cannot take is spelt out, and the line stays what it is."""
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding="ascii", write_through=True)
+    outcome = await LogChannel(form, stream=stream).send(message(body="é 🚨"))
+    assert outcome == Outcome.success()
+    line = raw.getvalue().decode("ascii")
+    assert line.count("\n") == 1
+    if form == "json":
+        assert json.loads(line)["body"] == "é 🚨"
+    else:
+        assert line.endswith("\\xe9 \\U0001f6a8\n")
+
+
 def _files(directory: Path) -> list[str]:
     return sorted(p.name for p in directory.iterdir())
 
@@ -343,3 +358,11 @@ def test_start_refuses_an_unknown_format(tmp_path: Path) -> None:
     """A format that does not exist stops the start."""
     with pytest.raises(ConfigError, match="unsupported file format"):
         FileChannel(str(tmp_path), "xml").prepare()
+
+
+async def test_closed_file_channel_sends_nothing(tmp_path: Path) -> None:
+    """After the end of the process has begun, a write is not sent instead of an exception."""
+    channel = FileChannel(str(tmp_path))
+    channel.close()
+    assert (await channel.send(message())).failure is FailureClass.NOT_SENT
+    assert _files(tmp_path) == []

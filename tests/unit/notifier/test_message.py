@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -16,10 +17,10 @@ from notifier.channels.slack import slack_payload
 from notifier.channels.teams import teams_body
 from notifier.channels.webhook import webhook_payload
 from notifier.content.enrich import enrich
-from notifier.content.message import compose, idempotency_key
+from notifier.content.message import Message, compose, idempotency_key
 from tests.channels.messages import UID, document, message
 
-BUILDERS = {
+BUILDERS: dict[str, Callable[[Message], bytes]] = {
     "slack": lambda m: encode(slack_payload(m)),
     "webhook": lambda m: encode(webhook_payload(m)),
     "pagerduty": lambda m: pagerduty_body(m, "key"),

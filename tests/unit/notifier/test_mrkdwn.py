@@ -97,7 +97,9 @@ def test_any_markup(text: str) -> None:
     assert short.count("```") % 2 == 0
 
 
-UNITS = ["`", "``` ", "**", "** a", "__", " __a", "~~", "[", "![", "[a](", "[a](b(", "# ", "# a ", "<"]
+UNITS = [
+    "`", "``` ", "**", "** a", "__", " __a", "~~", "[", "![", "[a](", "[a](b(", "# ", "# a ", "<",
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("unit", UNITS)

@@ -31,7 +31,7 @@ UPSTREAM = {
     "a password in a URL": ("https://svc:oak31@example.com", f"https://svc:{R}@example.com"),
     "a password with an at sign": ("https://a:o@k@example.com/x", f"https://a:{R}@example.com/x"),
     "an API key in JSON": ('{"apiKey":"q"}', f'{{"apiKey":"{R}"}}'),
-    "an API key": ("API_KEY=\"oak31\"", f"API_KEY: {R}"),
+    "an API key": ('API_KEY="oak31"', f"API_KEY: {R}"),
     "an OpenAI key": ("model key sk-proj-Zed900", f"model key {R}"),
     "a bearer token": ("bearer abc.def", f"Bearer {R}"),
     "a GitHub token": ("at ghp_" + "a1" * 18, f"at {R}"),
@@ -86,8 +86,7 @@ ADDED = {
         "-----BEGIN ENCRYPTED PRIVATE KEY-----\nx\n-----END ENCRYPTED PRIVATE KEY-----", R,
     ),
     "an RSA key with PEM headers": (
-        "-----BEGIN RSA PRIVATE KEY-----\nDEK-Info: AES-128-CBC,0A\n\nx\n"
-        "-----END RSA PRIVATE KEY-----", R,
+        "-----BEGIN RSA PRIVATE KEY-----\nDEK-Info: A,0A\n\nx\n-----END RSA PRIVATE KEY-----", R,
     ),
     "a PGP key": (
         "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQ==\n-----END PGP PRIVATE KEY BLOCK-----", R,
@@ -95,6 +94,8 @@ ADDED = {
     "a key whose end is missing": ("-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE", R),
     "an IPv6 address": ("at 2001:db8::8:800 now", f"at {R} now"),
 }  # fmt: skip
+
+REPLACED: dict[str, tuple[str, str]] = {**UPSTREAM, **ADDED}
 
 UNTOUCHED = {
     "an ordinary setting": "environment: production",
@@ -113,10 +114,10 @@ UNTOUCHED = {
 }
 
 
-@pytest.mark.parametrize("case", {**UPSTREAM, **ADDED})
+@pytest.mark.parametrize("case", REPLACED)
 def test_replaced(case: str) -> None:
     """A secret is replaced exactly, and a second pass changes nothing."""
-    text, wanted = {**UPSTREAM, **ADDED}[case]
+    text, wanted = REPLACED[case]
     assert sanitise(text) == wanted
     assert sanitise(wanted) == wanted
 
@@ -129,7 +130,7 @@ def test_untouched(case: str) -> None:
 
 def test_no_rule_is_idle() -> None:
     """Each rule changes at least one of the samples, so none is dead weight."""
-    samples = [text for text, _ in {**UPSTREAM, **ADDED}.values()] + [
+    samples = [text for text, _ in REPLACED.values()] + [
         "bot123456789:" + "a" * 35,
         "https://x.example/api/webhooks/12/abc",
         "https://abcdefghijklmnopqrst@sentry.example/1",
@@ -155,7 +156,7 @@ def test_needles_are_lower_case() -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(st.sampled_from([text for text, _ in {**UPSTREAM, **ADDED}.values()]), st.text(max_size=20))
+@given(st.sampled_from([text for text, _ in REPLACED.values()]), st.text(max_size=20))
 def test_needles_never_hide_a_match(secret: str, around: str) -> None:
     """Skipping rules by their needles gives the same result as trying them all."""
     text = f"{around} {secret} {around}"

@@ -1,0 +1,136 @@
+"""Which addresses the guard lets through, and which proxy the environment names."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.channels.egress import EgressDenied, EgressGuard, EgressMode, proxy_for
+
+NEVER = "link-local or metadata address"
+ODD = "multicast or unspecified address"
+PRIVATE = "private address"
+UNJUDGED = "the address could not be judged"
+
+#: Address, why the operator mode refuses it, why the strict mode does.
+ADDRESSES = {
+    "public": ("93.184.216.34", "", ""),
+    "public, IPv6": ("2606:2800:220:1::1", "", ""),
+    "private": ("10.1.2.3", "", PRIVATE),
+    "private, the other": ("192.168.1.1", "", PRIVATE),
+    "carrier grade": ("100.64.0.1", "", PRIVATE),
+    "loopback": ("127.0.0.1", "", PRIVATE),
+    "loopback, IPv6": ("::1", "", PRIVATE),
+    "unique local": ("fd12::1", "", PRIVATE),
+    "documentation": ("192.0.2.1", "", PRIVATE),
+    "metadata": ("169.254.169.254", NEVER, NEVER),
+    "link-local": ("169.254.1.1", NEVER, NEVER),
+    "link-local, IPv6": ("fe80::1", NEVER, NEVER),
+    "link-local with a scope": ("fe80::1%eth0", NEVER, NEVER),
+    "metadata of AWS over IPv6": ("fd00:ec2::254", NEVER, NEVER),
+    "metadata of Alibaba": ("100.100.100.200", NEVER, NEVER),
+    "metadata of Azure": ("168.63.129.16", NEVER, NEVER),
+    "mapped metadata": ("::ffff:169.254.169.254", NEVER, NEVER),
+    "mapped private": ("::ffff:10.0.0.1", "", PRIVATE),
+    "compatible metadata": ("::169.254.169.254", NEVER, NEVER),
+    "NAT64 metadata": ("64:ff9b::169.254.169.254", NEVER, NEVER),
+    "NAT64 private": ("64:ff9b::10.0.0.1", "", PRIVATE),
+    "local NAT64 metadata": ("64:ff9b:1::169.254.169.254", NEVER, NEVER),
+    "6to4 metadata": ("2002:a9fe:a9fe::1", NEVER, NEVER),
+    "Teredo metadata": ("2001:0:a9fe:a9fe::1", NEVER, NEVER),
+    "unspecified": ("0.0.0.0", ODD, ODD),  # noqa: S104 - an address to refuse
+    "this network": ("0.1.2.3", ODD, ODD),
+    "unspecified, IPv6": ("::", ODD, ODD),
+    "multicast": ("224.0.0.1", ODD, ODD),
+    "multicast, IPv6": ("ff02::1", ODD, ODD),
+    "broadcast": ("255.255.255.255", ODD, ODD),
+    "no address": ("example.com", UNJUDGED, UNJUDGED),
+    "nothing": ("", UNJUDGED, UNJUDGED),
+}
+
+
+def _verdict(guard: EgressGuard, address: str, **options: str | bool) -> str:
+    try:
+        guard.check(address, **options)  # type: ignore[arg-type]
+    except EgressDenied as exc:
+        return exc.reason
+    return ""
+
+
+@pytest.mark.parametrize("case", ADDRESSES)
+def test_address(case: str) -> None:
+    """Each mode has its verdict on each kind of address, with its reason."""
+    address, operator, strict = ADDRESSES[case]
+    assert _verdict(EgressGuard(), address) == operator
+    assert _verdict(EgressGuard(EgressMode.STRICT), address) == strict
+
+
+def test_listing_lifts_only_the_strict_rule() -> None:
+    """A listed network or name is let through, link-local stays refused."""
+    guard = EgressGuard(EgressMode.STRICT, ["10.0.0.0/8", "169.254.0.0/16", "fd12::/16", "Hooks."])
+    assert _verdict(guard, "10.1.1.1") == ""
+    assert _verdict(guard, "::ffff:10.1.1.1") == PRIVATE
+    assert _verdict(guard, "fd12::5") == ""
+    assert _verdict(guard, "192.168.0.1") == PRIVATE
+    assert _verdict(guard, "192.168.0.1", host="hooks") == ""
+    assert _verdict(guard, "169.254.169.254", host="hooks") == NEVER
+
+
+def test_proxy_is_the_operators_choice() -> None:
+    """A private proxy is let through in strict mode, a link-local one never."""
+    guard = EgressGuard(EgressMode.STRICT)
+    assert _verdict(guard, "10.0.0.1", proxy=True) == ""
+    assert _verdict(guard, "169.254.169.254", proxy=True) == NEVER
+
+
+@pytest.mark.parametrize("entry", ["", "10.0.0.0/99", "http://x", " x", "a:b"])
+def test_unusable_entry(entry: str) -> None:
+    """An entry that is neither address, network nor name is refused at the start."""
+    with pytest.raises(ValueError, match="not an address, CIDR or host name"):
+        EgressGuard(EgressMode.STRICT, [entry])
+
+
+@given(st.text(max_size=40) | st.ip_addresses().map(str))
+def test_any_text(text: str) -> None:
+    """The guard answers any text with a verdict and never with another error."""
+    assert _verdict(EgressGuard(EgressMode.STRICT), text) in {"", NEVER, ODD, PRIVATE, UNJUDGED}
+
+
+P = {"HTTP_PROXY": "http://proxy:3128", "https_proxy": "proxy:3129"}
+
+PROXIES = {
+    "by scheme, upper case": ("http", "a.example", 80, P, "http://proxy:3128"),
+    "by scheme, lower case, without a scheme": ("https", "a.example", 443, P, "http://proxy:3129"),
+    "lower case wins": ("http", "a.example", 80, {**P, "http_proxy": "http://b"}, "http://b"),
+    "none": ("http", "a.example", 80, {}, ""),
+    "loopback is never proxied": ("http", "127.0.0.1", 80, P, ""),
+    "nor is its name": ("http", "localhost", 80, P, ""),
+    "nor is it over IPv6": ("http", "::1", 80, P, ""),
+    "a name": ("http", "a.example", 80, {**P, "NO_PROXY": "b, a.example"}, ""),
+    "a name covers its subdomains": ("http", "x.a.example", 80, {**P, "NO_PROXY": "a.example"}, ""),
+    "a name is no suffix of letters": (
+        "http", "xa.example", 80, {**P, "NO_PROXY": "a.example"}, "http://proxy:3128",
+    ),
+    "a suffix": ("http", "x.a.example", 80, {**P, "no_proxy": ".a.example"}, ""),
+    "a suffix does not cover the name": (
+        "http", "a.example", 80, {**P, "no_proxy": ".a.example"}, "http://proxy:3128",
+    ),
+    "a port that fits": ("http", "a.example", 80, {**P, "no_proxy": "a.example:80"}, ""),
+    "a port that does not": (
+        "http", "a.example", 81, {**P, "no_proxy": "a.example:80"}, "http://proxy:3128",
+    ),
+    "a network": ("http", "10.9.9.9", 80, {**P, "no_proxy": "10.0.0.0/8"}, ""),
+    "another network": (
+        "http", "11.9.9.9", 80, {**P, "no_proxy": "10.0.0.0/8,::/0"}, "http://proxy:3128",
+    ),
+    "everything": ("http", "a.example", 80, {**P, "no_proxy": "*"}, ""),
+    "garbage": ("http", "a.example", 80, {**P, "no_proxy": "[,a:b:c,,"}, "http://proxy:3128"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PROXIES)
+def test_proxy_for(case: str) -> None:
+    """The environment's proxy is found as other programs find it."""
+    scheme, host, port, environment, wanted = PROXIES[case]
+    assert proxy_for(scheme, host, port, environment) == wanted
