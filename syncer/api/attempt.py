@@ -107,29 +107,28 @@ def join(left: Attempt, right: Attempt) -> Attempt:
     Combine two views of one attempt.
 
     The higher state wins with all of its facts; equal states are told apart by their facts in a
-    fixed order, so that the result does not depend on which side is named first. A number or start
-    that only one side knows is kept.
+    fixed order. Start and number are no facts of a state and are joined by themselves: the earlier
+    start, the higher number. So the result depends neither on the order of the views nor on how they
+    are grouped.
 
     Raises:
         ValueError: the two views are of different attempts.
     """
     if left.id != right.id:
         raise ValueError(f"cannot join attempts {left.id} and {right.id}")
-    winner, loser = (left, right) if _weight(left) >= _weight(right) else (right, left)
-    if (winner.number or not loser.number) and (winner.started or not loser.started):
+    winner = left if _weight(left) >= _weight(right) else right
+    started = min(left.started, right.started) or max(left.started, right.started)
+    number = max(left.number, right.number)
+    if winner.started == started and winner.number == number:
         return winner
-    return replace(
-        winner,
-        number=winner.number or loser.number,
-        started=winner.started or loser.started,
-    )
+    return replace(winner, started=started, number=number)
 
 
-def _weight(a: Attempt) -> tuple[int, int, int, int, str, str, int, int, str, int]:
+def _weight(a: Attempt) -> tuple[int, int, int, int, str, str, int, int, str]:
     # The error sorts by length first: a status may hold a shortened copy of the log's text.
     return (
         a.state, a.ended, a.due, len(a.error), a.error, a.failure or "",
-        a.duration, a.code, a.channel, a.started,
+        a.duration, a.code, a.channel,
     )  # fmt: skip
 
 
