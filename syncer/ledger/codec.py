@@ -23,7 +23,7 @@ import msgpack
 
 from syncer.api.attempt import NO_EPOCH, Epoch, parse_epoch
 from syncer.api.errors import ContractError
-from syncer.api.record import BODY_VERSION, Body, Kind, Record
+from syncer.api.record import BODY_VERSION, Body, Kind, Record, read_attempt, read_plan
 
 ROOT_CHAIN: Final = "00000000"
 MAX_INT: Final = 10**14
@@ -143,7 +143,8 @@ def decode_record(element: bytes, before: str, position: int) -> Record:
         position: Its index, for the error text.
 
     Raises:
-        ContractError: malformed, wrong checksum, wrong chain, unknown kind or version.
+        ContractError: malformed, wrong checksum, wrong chain, unknown kind or version, or it states
+            something that the fold could not read.
     """
 
     def bad(why: str) -> ContractError:
@@ -168,14 +169,29 @@ def decode_record(element: bytes, before: str, position: int) -> Record:
     if not isinstance(content, dict) or content.get("v") != BODY_VERSION:
         version = content.get("v") if isinstance(content, dict) else None
         raise bad(f"body version {version!r} is not known")
-    return Record(
-        kind,
-        match["id"].decode(),
-        unquote(match["channel"].decode()),
-        {k: v for k, v in content.items() if k != "v"},
-        position,
-        match["chain"].decode(),
-    )
+    for key, value in content.items():
+        if type(value) not in (str, int):
+            raise bad(f"body member {key}: {type(value).__name__} is not allowed")
+    try:
+        record = Record(
+            kind,
+            match["id"].decode(),
+            unquote(match["channel"].decode()),
+            {k: v for k, v in content.items() if k != "v"},
+            position,
+            match["chain"].decode(),
+        )
+    except UnicodeDecodeError:
+        raise bad("prefix is not text") from None
+    try:
+        # What the fold could not read must not pass here: only this error stops the sends.
+        if kind.state is not None:
+            read_attempt(record)
+        elif kind is Kind.PLAN:
+            read_plan(record)
+    except ValueError as error:
+        raise bad(str(error)) from error
+    return record
 
 
 def decode_log(elements: Sequence[bytes]) -> tuple[Header, list[Record]]:
