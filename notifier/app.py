@@ -402,6 +402,7 @@ class Parts:
             ("live-sweep", self._sweep_live, sync.live_sweep),
             ("finished-sweep", self._sweep_finished, sync.finished_sweep),
             ("orphan-sweep", self._sweep_orphans, sync.finished_sweep),
+            ("holds", self._note_holds, min(5.0, sync.hold_notice / 2)),
         ]
 
     async def bring_up(self, group: asyncio.TaskGroup) -> None:
@@ -546,6 +547,11 @@ class Parts:
             for uid in sweep.reopened:
                 await self._reopen(uid)
         logger.debug("finished objects looked at", extra={"objects": len(stubs), "no_log": lost})
+
+    async def _note_holds(self) -> None:
+        self.controller.note_holds(
+            available=self.app.log.available, notice=self.app.settings.sync.hold_notice
+        )
 
     async def _reopen(self, uid: str) -> None:
         stub = self.app.cache.finished.get(uid)

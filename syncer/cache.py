@@ -50,6 +50,7 @@ class Entry:
         never_sent: Attempts opened here that certainly did not leave.
         due: Boot-clock second before which a channel must not be tried again.
         held_since: Since when a due attempt could not be made for lack of Redis, 0 if none.
+        held: That has lasted long enough for the status to say so.
         acked: Position up to which the log is marked as published.
         expiring: The log has been given its time to live.
         dirty_since: Boot-clock second of the first unpublished change, None if there is none.
@@ -69,6 +70,7 @@ class Entry:
     never_sent: set[AttemptId] = field(default_factory=set)
     due: dict[str, float] = field(default_factory=dict)
     held_since: float = 0.0
+    held: bool = False
     acked: int = 0
     expiring: bool = False
     dirty_since: float | None = None
@@ -156,7 +158,14 @@ class Cache:
             failures=entry.failures,
             last_failure=entry.last_failure,
             window=self._window,
+            quiet=self._quiet(entry),
         )
+
+    def _quiet(self, entry: Entry) -> bool:
+        # Without a due time nothing has failed yet: attempts are about to start.
+        if entry.executing or not entry.due:
+            return False
+        return min(entry.due.values()) > self.boot() + self._window
 
     def take_due(self, now: float) -> Entry | None:
         """The next entry whose write is due and not under way; tickets of others are dropped."""

@@ -225,7 +225,7 @@ class SyncLoop:
             return Flushed.GONE
         if tenure is None or not tenure.valid(self.cache.boot()):
             return Flushed.NOT_OURS
-        if entry.claim is None and not entry.quarantine:
+        if entry.claim is None and not entry.quarantine and not entry.held:
             return Flushed.NOT_OURS
         self.cache.begin_write(entry)
         try:
@@ -277,7 +277,9 @@ class SyncLoop:
     def _merged(self, entry: Entry, tenure: Tenure) -> Merged:
         now = self.recorder.time.now()
         request = entry.request
-        facts = Facts(request.generation, request.policy, self.limits.at_most_once)
+        facts = Facts(
+            request.generation, request.policy, self.limits.at_most_once, held=entry.held
+        )
         if entry.quarantine:
             status = quarantine(request.status, entry.quarantine, facts, now=now)
             return Merged(status, (), "quarantined")
@@ -359,7 +361,7 @@ class SyncLoop:
         self, entry: Entry, mark: tuple[int, str], result: Flushed
     ) -> Flushed:
         position, chain = mark
-        if entry.quarantine or position == 0:
+        if entry.quarantine or position == 0 or entry.claim is None:
             return result
         final = (
             entry.request.status.terminal
@@ -368,6 +370,9 @@ class SyncLoop:
         )
         if position <= entry.acked and not (final and not entry.expiring):
             return result
+        if not self.recorder.log.available:
+            # Asking would keep a writer waiting; what the status shows does not get lost.
+            return Flushed.UNAVAILABLE
         ttl = retention_seconds(entry.request.retention_days) if final else 0
         if await self.recorder.log.ack(entry.uid, position, chain, ttl=ttl):
             failpoint(Failpoint.AFTER_ACK)

@@ -301,6 +301,33 @@ class Controller:
             case Await() | Resolve():
                 pass
 
+    def note_holds(self, *, available: bool, notice: float) -> None:
+        """
+        Have the status of objects whose due attempt waits for the log say so, and stop saying so.
+
+        Args:
+            available: Whether Redis answers.
+            notice: Seconds of waiting from which on it is said.
+        """
+        now = self.cache.boot()
+        for entry in self.cache.entries.values():
+            waiting = not available and not entry.deleted and self._is_due(entry)
+            if not waiting:
+                entry.held_since = 0.0
+                if entry.held:
+                    entry.held = False
+                    self.cache.mark_dirty(entry)
+                continue
+            entry.held_since = entry.held_since or now
+            if not entry.held and now - entry.held_since >= notice:
+                entry.held = True
+                self.cache.mark_dirty(entry)
+
+    def _is_due(self, entry: Entry) -> bool:
+        if entry.request.status.terminal or entry.quarantine:
+            return False
+        return entry.claim is None or isinstance(self._decide(entry), Deliver | Resolve)
+
     # -- one attempt ----------------------------------------------------------------------------
 
     async def attempt(self, uid: str, channel: str) -> None:
@@ -472,6 +499,8 @@ class Controller:
         )
         if retriable:
             entry.due[channel] = self.cache.boot() + wait / 1000
+        else:
+            entry.due.pop(channel, None)
         recorded = await self.recorder.close(
             entry, attempt, intent, patience=self.settings.outcome_patience
         )

@@ -115,6 +115,11 @@ class RedisLog:
         return self._client.generation
 
     @property
+    def available(self) -> bool:
+        """Whether Redis answered when it was asked last."""
+        return self._client.problem is None
+
+    @property
     def store(self) -> str:
         """Random id of the store, empty while unknown."""
         return self._client.server.store if self._client.server else ""

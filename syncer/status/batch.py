@@ -2,8 +2,10 @@
 When to write a status: the flush policy.
 
 A write costs the API server far more than anything else here, so attempts that come close together
-share one. What is final goes at once: a success that is only in Redis is the one thing that a loss
-of Redis could repeat. After a failed write the entry waits, longer each time, and never for ever.
+share one. Two things do not wait. What is final: a success that is only in Redis is the one thing that
+a loss of Redis could repeat. And what will stay alone: if nothing is on the wire and the next attempt is
+further away than the window, there is nothing to wait for. After a failed write the entry waits,
+longer each time, and never for ever.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ class Flush(StrEnum):
     """Why an entry is written now, or why not."""
 
     TERMINAL = "terminal state goes at once"
+    QUIET = "nothing else is coming within the window"
     WINDOW = "window has passed"
     WAIT_WINDOW = "window is open"
     WAIT_RETRY = "backing off after a failed write"
@@ -34,7 +37,13 @@ class Decision:
 
 
 def decide(
-    *, dirty_since: float, urgent: bool, failures: int, last_failure: float, window: float
+    *,
+    dirty_since: float,
+    urgent: bool,
+    failures: int,
+    last_failure: float,
+    window: float,
+    quiet: bool = False,
 ) -> Decision:
     """
     Decide when a dirty entry is written; all times in boot-clock seconds.
@@ -45,10 +54,13 @@ def decide(
         failures: Writes of this entry that failed in a row.
         last_failure: When the last of them did.
         window: Seconds for which changes are collected.
+        quiet: No attempt is on the wire, and none is due within the window.
     """
     if failures:
         pause = min(_RETRY_MOST, _RETRY_FIRST * 2 ** min(failures - 1, 10))
         return Decision(last_failure + pause, Flush.WAIT_RETRY)
     if urgent:
         return Decision(dirty_since, Flush.TERMINAL)
+    if quiet:
+        return Decision(dirty_since, Flush.QUIET)
     return Decision(dirty_since + window, Flush.WINDOW)

@@ -22,6 +22,7 @@ from dataclasses import dataclass, replace
 from syncer.api.attempt import Attempt, AttemptId, AttemptState, attempt_key, join
 from syncer.api.conditions import (
     LATE_SUCCESS,
+    LOG_UNAVAILABLE,
     QUARANTINED,
     READY,
     ROUTING_RESOLVED,
@@ -48,6 +49,7 @@ from syncer.status.text import go_duration
 
 _PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
 
+HELD = "A delivery is due and is held, because the log cannot be reached"
 ALL_FAILED = "All delivery attempts failed or exhausted retries"
 
 
@@ -58,6 +60,8 @@ class Facts:
     generation: int
     policy: RetryPolicy
     at_most_once: bool = False
+    #: A due attempt has waited so long for the log that the object should say so.
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -359,6 +363,13 @@ def _conditions(
         conditions = set_condition(
             conditions, Condition(READY, word, reason, message, at, generation)
         )
+    if facts.held:
+        conditions = set_condition(
+            conditions,
+            Condition(LOG_UNAVAILABLE, "True", "DeliveryHeld", HELD, at, generation),
+        )
+    else:
+        conditions = remove_condition(conditions, LOG_UNAVAILABLE)
     late = _late(out, old)
     if late:
         conditions = set_condition(
