@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -9,6 +10,10 @@ import pytest
 
 from notifier.channels.http import HttpDoor
 from tests.channels.receiver import Certificates
+
+# pytest-asyncio asks for "the" loop before the first asynchronous test; without this the standard
+# library would make one then, which nobody closes and which a later warning fails some test for.
+asyncio.set_event_loop(None)
 
 
 @pytest.fixture

@@ -151,12 +151,16 @@ def test_pagerduty_cuts_other_fields_too() -> None:
         "analysis": {"rootCause": "short"},
         "workflow": {"confidence": "c" * 600_000},
         "target": {"targetResource": "t" * 600_000},
+        "lineage": {"remediationRequest": "r" * 200},
     }
     body = pagerduty_body(message(context=context), "k")
     details = json.loads(body)["payload"]["custom_details"]
     assert len(body) <= 512 * 1024
+    assert details["rca_summary"] == "short"
     assert details["correlation_id"] == "disk-full"
-    assert TRUNCATED in details["confidence"] + details["affected_resource"]
+    assert "r" * 200 in details["kubectl_command"]
+    assert details["confidence"].endswith(TRUNCATED)
+    assert details["affected_resource"].endswith(TRUNCATED)
 
 
 CARD = "application/vnd.microsoft.card.adaptive"

@@ -165,6 +165,24 @@ async def test_file_json(tmp_path: Path) -> None:
     assert path.read_text().startswith('{\n  "apiVersion"')
 
 
+async def test_file_is_durable_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The temporary file is synced, then renamed, then the directory is synced."""
+    synced: list[tuple[str, list[str]]] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        kinds = sorted(p.suffix for p in tmp_path.iterdir())
+        synced.append((path.suffix or path.name, kinds))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    assert await FileChannel(str(tmp_path)).send(message()) == Outcome.success()
+    assert synced == [(".tmp", [".tmp"]), (tmp_path.name, [".json"])]
+
+
 async def test_file_yaml(tmp_path: Path) -> None:
     """The other form is YAML."""
     outcome = await FileChannel(str(tmp_path), "yaml").send(message(body="a: b\n- 🚨"))
