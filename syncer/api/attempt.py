@@ -108,8 +108,8 @@ def join(left: Attempt, right: Attempt) -> Attempt:
 
     The higher state wins with all of its facts; equal states are told apart by their facts in a
     fixed order. Start and number are no facts of a state and are joined by themselves: the earlier
-    start, the higher number. So the result depends neither on the order of the views nor on how they
-    are grouped.
+    start, the higher number. So the result depends neither on the order of the views nor on their
+    grouping.
 
     Raises:
         ValueError: the two views are of different attempts.

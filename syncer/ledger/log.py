@@ -243,11 +243,20 @@ class RedisLog:
         Raises:
             ContractError: it holds something undecodable.
         """
-        elements = await self._command("LRANGE", self.key(uid), 0, -1)
+        elements = await self.elements(uid)
         if not elements:
             return None
         header, records = decode_log(elements)
         return Snapshot(header, records)
+
+    async def elements(self, uid: str) -> list[bytes]:
+        """The log as stored, undecoded; empty if there is none."""
+        elements: list[bytes] = await self._command("LRANGE", self.key(uid), 0, -1)
+        return elements
+
+    async def serve(self) -> None:
+        """Serve the client's calls until cancelled."""
+        await self._client.run()
 
     async def heads(self, uids: Sequence[str]) -> list[tuple[bytes | None, int, int]]:
         """Header element, length and time to live (s; -1 none, -2 no key) of each log."""

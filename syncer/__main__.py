@@ -1,0 +1,9 @@
+"""`python -m syncer`."""
+
+from __future__ import annotations
+
+import sys
+
+from syncer.cli import main
+
+sys.exit(main())
