@@ -170,10 +170,9 @@ def conflict(resource: str, word: str, group: str, name: str, text: str) -> Resp
     return failure(409, "Conflict", message, {"name": name, "group": group, "kind": word})
 
 
-def stale_delete(
-    kind: Kind, name: str, what: str, given: str, actual: str, how: str
-) -> Response:
+def stale_delete(kind: Kind, name: str, *, what: str, given: str, actual: str) -> Response:
     """Build the answer for a deletion whose precondition does not hold."""
+    how = "deleted and then recreated" if what == "UID" else "modified"
     text = (
         f"the {what} in the precondition ({given}) does not match the {what} in record "
         f"({actual}). The object might have been {how}"
@@ -192,14 +191,10 @@ def terminating(kind: Kind, name: str, namespace: str) -> Response:
             "field": "metadata.namespace",
         }
     ]
-    return failure(
-        403, "Forbidden", f'{kind.resource} "{name}" is forbidden: {text}', details
-    )
+    return failure(403, "Forbidden", f'{kind.resource} "{name}" is forbidden: {text}', details)
 
 
-def invalid(
-    kind: Kind, name: str, errors: Sequence[FieldError], *, word: str = ""
-) -> Response:
+def invalid(kind: Kind, name: str, errors: Sequence[FieldError], *, word: str = "") -> Response:
     """Build the answer for an object that is refused; `word` replaces the kind where it must."""
     listed = [f"{e.field}: {e.message}" for e in errors]
     text = listed[0] if len(listed) == 1 else f"[{', '.join(listed)}]"

@@ -21,11 +21,6 @@ from syncer.api.resource import Json
 
 _TERMINAL: Final = ("Sent", "PartiallySent", "Failed")
 _RULES_KEY: Final = "x-kubernetes-validations"
-#: What a real server adds when an error made it skip the rules.
-_NOT_CHECKED: Final = (
-    "Invalid value: null: some validation rules were not checked because the object was invalid; "
-    "correct the existing errors to complete validation"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +30,15 @@ class FieldError:
     field: str
     reason: str
     message: str
+
+
+#: What a real server adds when an error made it skip the rules.
+RULES_SKIPPED: Final = FieldError(
+    "<nil>",
+    "FieldValueInvalid",
+    "Invalid value: null: some validation rules were not checked because the object was invalid; "
+    "correct the existing errors to complete validation",
+)
 
 
 def conform(value: Any, schema: Json, path: str = "") -> tuple[Any, list[str]]:
@@ -81,7 +85,7 @@ def violations(new: Json, old: Json | None, schema: Json) -> list[FieldError]:
     errors = list(_check(new, schema, ""))
     if any(e.reason != "FieldValueInvalid" for e in errors):
         # Sizes, patterns and numbers out of bounds do not stop the rules; wrong shapes do.
-        return [*errors, FieldError("<nil>", "FieldValueInvalid", _NOT_CHECKED)]
+        return [*errors, RULES_SKIPPED]
     return errors + list(_break(new, old, schema, ""))
 
 

@@ -214,9 +214,7 @@ class FakeApiServer:
 class _Stream:
     """The sending side of one watch, with the faults that strike it."""
 
-    def __init__(
-        self, faults: Faults, path: str, watch: Watch, out: web.StreamResponse
-    ) -> None:
+    def __init__(self, faults: Faults, path: str, watch: Watch, out: web.StreamResponse) -> None:
         self.broken = False
         self._stalled = False
         self._faults = faults

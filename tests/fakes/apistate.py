@@ -65,7 +65,7 @@ from tests.fakes.apianswers import (
     unsupported,
     write_token,
 )
-from tests.fakes.apischema import FieldError, check_known, conform, violations
+from tests.fakes.apischema import RULES_SKIPPED, FieldError, check_known, conform, violations
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 #: Largest request body, and largest stored object, in bytes.
@@ -73,6 +73,24 @@ BODY_LIMIT: Final = 3 * 1024 * 1024
 OBJECT_LIMIT: Final = 1536 * 1024
 
 _NAME: Final = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+
+
+_PLAIN: Final = {
+    "/version": Response(200, {"major": "1", "minor": "37", "gitVersion": "v1.37.0-standin"}),
+    **{path: Response(200, "ok") for path in ("/readyz", "/livez", "/healthz")},
+}
+#: Metadata that only the server sets.
+_FIXED: Final = (
+    "name",
+    "namespace",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "creationTimestamp",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+    "managedFields",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +116,7 @@ class ApiState:
         listeners: Called after every write.
     """
 
-    def __init__(  # noqa: D107
+    def __init__(
         self,
         *,
         now: Callable[[], float] = time.time,
@@ -223,29 +241,25 @@ class ApiState:
         return Target(kind, namespace, name, subresource)
 
     def _dispatch(self, request: Request, target: Target | None) -> Response:
-        if request.path == "/version":
-            return Response(200, {"major": "1", "minor": "37", "gitVersion": "v1.37.0-standin"})
-        if request.path in {"/readyz", "/livez", "/healthz"}:
-            return Response(200, "ok")
+        if request.path in _PLAIN:
+            return _PLAIN[request.path]
         if target is None:
             return not_served()
         if len(request.body) > BODY_LIMIT:
             text = f"Request entity too large: limit is {BODY_LIMIT}"
             return failure(413, "RequestEntityTooLarge", text)
-        method = request.method
-        if method == "GET":
-            return self._get(target) if target.name else self._list(target, request.query)
-        if method == "POST" and not target.name:
-            return self._post(target, request)
         if not target.name:
+            if request.method == "GET":
+                return self._list(target, request.query)
+            if request.method == "POST":
+                return self._post(target, request)
             return failure(400, "BadRequest", "name must be provided")
-        if method == "PUT":
-            return self._put(target, request)
-        if method == "PATCH":
-            return self._patch(target, request)
-        if method == "DELETE" and not target.subresource:
-            return self._delete(target, request)
-        return unsupported(f"{method} {request.path}")
+        if request.method == "GET":
+            return Response(200, self._find(target))
+        if request.method == "DELETE" and target.subresource:
+            return unsupported("deletion of a subresource")
+        act = {"PUT": self._put, "PATCH": self._patch, "DELETE": self._delete}.get(request.method)
+        return act(target, request) if act else unsupported(request.method)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -255,36 +269,11 @@ class ApiState:
             raise Refusal(not_found(target.kind, target.name))
         return found
 
-    def _get(self, target: Target) -> Response:
-        return Response(200, self._find(target))
-
     def _list(self, target: Target, query: Mapping[str, str]) -> Response:
-        kind, wanted = target.kind, query.get("resourceVersion", "")
-        match, token = query.get("resourceVersionMatch", ""), query.get("continue", "")
+        kind = target.kind
         selector = read_selector(kind, query)
         limit = int(query.get("limit") or 0)
-        revision, start = self.revision, ("", "")
-        if match and not wanted:
-            text = "resourceVersionMatch is forbidden unless resourceVersion is provided"
-            return bad_option("resourceVersionMatch", f"Forbidden: {text}")
-        if wanted and token:
-            text = "specifying resource version is not allowed when using continue"
-            return failure(400, "BadRequest", text)
-        if token:
-            revision, start = read_token(token)
-            if revision < self._oldest[kind.plural]:
-                return failure(410, "Expired", "The provided continue parameter is too old")
-        elif wanted and wanted != "0":
-            if not wanted.isdigit():
-                text = unreadable(wanted, f'resourceVersion: Invalid value: "{wanted}": ')
-                return failure(400, "BadRequest", f"invalid resource version: {text}")
-            if int(wanted) > self.revision:
-                return too_large(int(wanted), self.revision)
-            if match == "Exact":
-                revision = int(wanted)
-                if revision < self._oldest[kind.plural]:
-                    text = "The resourceVersion for the provided list is too old."
-                    return failure(410, "Expired", text)
+        revision, start = self._position(kind, query)
         shown = self._at(kind.plural, revision)
         rows = [o for o in select(shown, target, selector) if place_of(o) > start]
         page = rows[:limit] if limit else rows
@@ -294,6 +283,36 @@ class ApiState:
             if not selector:
                 meta["remainingItemCount"] = len(rows) - len(page)
         return Response(200, listing(kind, page, meta, revision))
+
+    def _position(self, kind: Kind, query: Mapping[str, str]) -> tuple[int, tuple[str, str]]:
+        """Tell which revision a list is to show, and after which object it begins."""
+        wanted, token = query.get("resourceVersion", ""), query.get("continue", "")
+        match = query.get("resourceVersionMatch", "")
+        if match and not wanted:
+            text = "resourceVersionMatch is forbidden unless resourceVersion is provided"
+            raise Refusal(bad_option("resourceVersionMatch", f"Forbidden: {text}"))
+        if token:
+            if wanted:
+                text = "specifying resource version is not allowed when using continue"
+                raise Refusal(failure(400, "BadRequest", text))
+            revision, start = read_token(token)
+            if revision < self._oldest[kind.plural]:
+                text = "The provided continue parameter is too old"
+                raise Refusal(failure(410, "Expired", text))
+            return revision, start
+        if wanted in {"", "0"}:
+            return self.revision, ("", "")
+        if not wanted.isdigit():
+            text = unreadable(wanted, f'resourceVersion: Invalid value: "{wanted}": ')
+            raise Refusal(failure(400, "BadRequest", f"invalid resource version: {text}"))
+        if int(wanted) > self.revision:
+            raise Refusal(too_large(int(wanted), self.revision))
+        if match != "Exact":
+            return self.revision, ("", "")
+        if int(wanted) < self._oldest[kind.plural]:
+            text = "The resourceVersion for the provided list is too old."
+            raise Refusal(failure(410, "Expired", text))
+        return int(wanted), ("", "")
 
     def _at(self, plural: str, revision: int | None) -> dict[tuple[str, str], Json]:
         """Return the objects as they were, by taking back what was written since."""
@@ -361,9 +380,7 @@ class ApiState:
         if (wanted.get("metadata") or {}).get("resourceVersion"):
             return failure(500, "", "resourceVersion should not be set on objects to be created")
         check_place(target, wanted)
-        return self._create(
-            target.kind, target.namespace, wanted, strict=is_strict(request.query)
-        )
+        return self._create(target.kind, target.namespace, wanted, strict=is_strict(request.query))
 
     def _create(
         self, kind: Kind, namespace: str, wanted: Json, *, strict: bool = False
@@ -378,7 +395,8 @@ class ApiState:
             return invalid(kind, name, [FieldError("metadata.name", "FieldValueInvalid", text)])
         if not name:
             text = "Required value: name or generateName is required"
-            return invalid(kind, "", [FieldError("metadata.name", "FieldValueRequired", text)])
+            cause = FieldError("metadata.name", "FieldValueRequired", text)
+            return invalid(kind, "", [cause, RULES_SKIPPED] if kind.custom else [cause])
         existing = self.get(kind.plural, namespace, name)
         if existing is not None:
             deleting = existing["metadata"].get("deletionTimestamp")
@@ -454,9 +472,7 @@ class ApiState:
             text = f'Invalid value: "{uid}": field is immutable'
             cause = FieldError("metadata.uid", "FieldValueInvalid", text)
             return invalid(kind, target.name, [cause])
-        return self._replace(
-            target, current, wanted, strict=is_strict(request.query), patched=True
-        )
+        return self._replace(target, current, wanted, strict=is_strict(request.query), patched=True)
 
     def _replace(
         self,
@@ -475,18 +491,7 @@ class ApiState:
             if "status" in wanted:
                 made["status"] = wanted["status"]
         else:
-            fixed = ("uid", "creationTimestamp", "generation", "resourceVersion", "name",
-                     "namespace", "deletionTimestamp", "deletionGracePeriodSeconds")  # fmt: skip
-            free = {k: v for k, v in (wanted.get("metadata") or {}).items() if k not in fixed}
-            made = {**wanted, "metadata": {**free, **{k: old[k] for k in fixed if k in old}}}
-            made |= {"apiVersion": kind.api_version, "kind": kind.kind}
-            made["metadata"].pop("managedFields", None)
-            if not made["metadata"].get("finalizers"):
-                made["metadata"].pop("finalizers", None)
-            if kind.custom:
-                made.pop("status", None)
-                if "status" in current:
-                    made["status"] = current["status"]
+            made = self._next_main(kind, current, wanted)
             self._check_finalizers(target, current, made)
         made, headers = self._admit(kind, made, current, strict=strict, patched=patched)
         if made == current:
@@ -503,17 +508,33 @@ class ApiState:
             self.status_writes[old["uid"]] += 1
         return Response(200, stored, headers)
 
+    def _next_main(self, kind: Kind, current: Json, wanted: Json) -> Json:
+        """Combine what a write to the main resource may set with what it may not."""
+        old = current["metadata"]
+        free = {k: v for k, v in (wanted.get("metadata") or {}).items() if k not in _FIXED}
+        if not free.get("finalizers"):
+            free.pop("finalizers", None)
+        made = {
+            **wanted,
+            "apiVersion": kind.api_version,
+            "kind": kind.kind,
+            "metadata": {**free, **{k: old[k] for k in _FIXED if k in old}},
+        }
+        if kind.custom:
+            made.pop("status", None)
+            if "status" in current:
+                made["status"] = current["status"]
+        return made
+
     def _delete(self, target: Target, request: Request) -> Response:
         kind, current = target.kind, self._find(target)
         meta = current["metadata"]
         options = json.loads(request.body) if request.body else {}
         conditions = options.get("preconditions") or {}
-        if (uid := conditions.get("uid")) and uid != meta["uid"]:
-            return stale_delete(kind, target.name, "UID", uid, meta["uid"],
-                                 "deleted and then recreated")  # fmt: skip
-        if (rv := conditions.get("resourceVersion")) and rv != meta["resourceVersion"]:
-            return stale_delete(kind, target.name, "ResourceVersion", rv,
-                                 meta["resourceVersion"], "modified")  # fmt: skip
+        for what, key in (("UID", "uid"), ("ResourceVersion", "resourceVersion")):
+            given = conditions.get(key)
+            if given and given != meta[key]:
+                return stale_delete(kind, target.name, what=what, given=given, actual=meta[key])
         if kind is NAMESPACES or meta.get("finalizers"):
             if meta.get("deletionTimestamp"):
                 return Response(200, current)
@@ -694,7 +715,7 @@ class Watch:
         bookmarks: Whether the client asked for them.
     """
 
-    def __init__(  # noqa: D107
+    def __init__(
         self,
         state: ApiState,
         target: Target,

@@ -7,6 +7,8 @@ could differ by chance (uids, resourceVersions, namespaces) is left to the calle
 
 from __future__ import annotations
 
+import asyncio
+import io
 import json
 import ssl
 from collections.abc import AsyncIterator
@@ -115,7 +117,8 @@ class Api:
         sent = dict(headers or {})
         if body is not None:
             sent["Content-Type"] = form or (MERGE if method == "PATCH" else "application/json")
-        data = body if body is None or isinstance(body, str) else json.dumps(body)
+        text = body if body is None or isinstance(body, str) else json.dumps(body)
+        data = None if text is None else io.BytesIO(text.encode())
         async with self._session.request(method, path, data=data, headers=sent) as answer:
             text = await answer.text()
             parsed = json.loads(text) if answer.content_type == "application/json" else text
@@ -135,6 +138,13 @@ class Api:
                     yield Event(event["type"], event["object"])
 
             yield lines()
+
+    async def until_served(self, path: str) -> Reply:
+        """Ask for a collection until its type is served; definitions take effect after a moment."""
+        async with asyncio.timeout(20):
+            while (answer := await self.ask("GET", path)).code != 200:  # noqa: ASYNC110  # no event
+                await asyncio.sleep(0.05)
+        return answer
 
     async def create(self, name: str = "a", **spec: Any) -> Json:
         """Create a NotificationRequest and return it."""
@@ -203,7 +213,11 @@ RULE_CASES: dict[str, tuple[Json, Json | None, set[str]]] = {
     "PartiallySent is final": ({"phase": "PartiallySent"}, {"phase": "Sent"}, {_ENDED}),
     "Failed is final": ({"phase": "Failed"}, {"phase": "Pending"}, {_ENDED}),
     "a final phase does not vanish": ({"phase": "Failed"}, {"reason": "x"}, {_ENDED}),
-    "a phase that is not final may change back": ({"phase": "Retrying"}, {"phase": "Sending"}, set()),
+    "a phase that is not final may change back": (
+        {"phase": "Retrying"},
+        {"phase": "Sending"},
+        set(),
+    ),
     "the total may grow": ({"totalAttempts": 2}, {"totalAttempts": 3}, set()),
     "the total may stay": ({"totalAttempts": 2}, {"totalAttempts": 2, "reason": "x"}, set()),
     "the total may not fall": ({"totalAttempts": 2}, {"totalAttempts": 1}, {_TOTAL}),

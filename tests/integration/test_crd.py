@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from typing import Any
@@ -50,9 +49,7 @@ async def serve(api: Api, document: Json) -> str:
     assert answer.code == 201, answer.body
     path = f"/apis/{document['spec']['group']}/v1alpha1/namespaces/{api.namespace}"
     path = f"{path}/notificationrequests"
-    async with asyncio.timeout(20):
-        while (await api.ask("GET", path)).code != 200:
-            await asyncio.sleep(0.05)
+    await api.until_served(path)
     return path
 
 
@@ -114,7 +111,7 @@ async def test_upstreams_life_passes(api: Api) -> None:
     """The writes that upstream makes over the life of a notification all pass, without ids."""
     await api.create()
     failed, sent = attempt("failed", id=None), attempt("success", id=None)
-    for status in (
+    life: list[Json] = [
         {"phase": "Pending", "queuedAt": "2026-01-01T00:00:00Z", "reason": "Initialized"},
         {"phase": "Sending", "processingStartedAt": "2026-01-01T00:00:00Z"},
         {
@@ -141,9 +138,11 @@ async def test_upstreams_life_passes(api: Api) -> None:
                 }
             ],
         },
-    ):
-        current = (await api.ask("GET", f"{api.requests}/a")).body
-        answer = await api.ask("PUT", f"{api.requests}/a/status", {**current, "status": status})
+    ]
+    answer = await api.ask("GET", f"{api.requests}/a")
+    for status in life:
+        written = {**answer.body, "status": status}
+        answer = await api.ask("PUT", f"{api.requests}/a/status", written)
         assert answer.code == 200, answer.body
         assert crd.pruned(status, answer.body["status"]) == []
     parsed = parse_object(answer.body)
@@ -193,12 +192,18 @@ async def test_pruned_names_what_the_server_dropped(api: Api) -> None:
     [
         pytest.param({"type": "simple"}, "spec.type", "FieldValueNotSupported", id="old type"),
         pytest.param({"priority": ""}, "spec.priority", "FieldValueNotSupported", id="no priority"),
-        pytest.param({"reviewSource": "x"}, "spec.reviewSource", "FieldValueNotSupported", id="source"),
+        pytest.param(
+            {"reviewSource": "x"}, "spec.reviewSource", "FieldValueNotSupported", id="source"
+        ),
         pytest.param({"subject": ""}, "spec.subject", "FieldValueInvalid", id="empty subject"),
-        pytest.param({"subject": "x" * 501}, "spec.subject", "FieldValueTooLong", id="long subject"),
+        pytest.param(
+            {"subject": "x" * 501}, "spec.subject", "FieldValueTooLong", id="long subject"
+        ),
         pytest.param({"body": ""}, "spec.body", "FieldValueInvalid", id="empty body"),
         pytest.param({"retentionDays": 0}, "spec.retentionDays", "FieldValueInvalid", id="0 days"),
-        pytest.param({"retentionDays": 91}, "spec.retentionDays", "FieldValueInvalid", id="91 days"),
+        pytest.param(
+            {"retentionDays": 91}, "spec.retentionDays", "FieldValueInvalid", id="91 days"
+        ),
         pytest.param(
             {"context": {"verification": {}}},
             "spec.context.verification.assessed",
@@ -280,9 +285,7 @@ async def test_ids_that_do_not_parse_are_refused(api: Api, bad: str) -> None:
     status = {"deliveryAttempts": [attempt("failed", id=bad)]}
     answer = await api.ask("PATCH", f"{api.requests}/a/status", {"status": status})
     assert answer.code == 422
-    assert "status.deliveryAttempts[0].id" in {
-        c["field"] for c in answer.body["details"]["causes"]
-    }
+    assert "status.deliveryAttempts[0].id" in {c["field"] for c in answer.body["details"]["causes"]}
 
 
 async def test_printer_columns(api: Api) -> None:

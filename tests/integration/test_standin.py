@@ -59,7 +59,7 @@ def server(request: pytest.FixtureRequest) -> Server:
         plane = request.getfixturevalue("control_plane")
         plane.heal()
         return Server(plane.server, plane.admin_token, plane.ca_file)
-    return Server("", "let-me-in", None, FakeApiServer(token="let-me-in"))  # noqa: S106
+    return Server("", "let-me-in", None, FakeApiServer(token="let-me-in"))
 
 
 @pytest.fixture
@@ -327,14 +327,6 @@ ROWS = {
         "PATCH", "{requests}/a/status", "{", 400, "BadRequest", "invalid JSON patch"
     ),
     "a patch that is a list": Row(
-        "PATCH",
-        "{requests}/a/status",
-        "[]",
-        400,
-        "BadRequest",
-        "error decoding patch: json: cannot unmarshal array into Go value of type "
-        "map[string]interface {}",
-    ).__class__(
         "PATCH",
         "{requests}/a/status",
         "[]",
@@ -633,10 +625,19 @@ async def test_rules(api: Api, case: str) -> None:
         pytest.param(
             {"subject": "", "retentionDays": 91},
             {
-                ("spec.subject", "FieldValueInvalid",
-                 'Invalid value: "": spec.subject in body should be at least 1 chars long'),
-                ("spec.retentionDays", "FieldValueInvalid",
-                 "Invalid value: 91: spec.retentionDays in body should be less than or equal to 90"),
+                (
+                    "spec.subject",
+                    "FieldValueInvalid",
+                    'Invalid value: "": spec.subject in body should be at least 1 chars long',
+                ),
+                (
+                    "spec.retentionDays",
+                    "FieldValueInvalid",
+                    (
+                        "Invalid value: 91: spec.retentionDays in body should be less than or equal to "
+                        "90"
+                    ),
+                ),
             },
             id="bounds do not stop the rules from being checked",
         ),
@@ -651,11 +652,19 @@ async def test_rules(api: Api, case: str) -> None:
         pytest.param(
             {"type": "x", "priority": ""},
             {
-                ("spec.type", "FieldValueNotSupported",
-                 'Unsupported value: "x": supported values: "Escalation", "Simple", '
-                 '"StatusUpdate", "Approval", "ManualReview", "Completion"'),
-                ("spec.priority", "FieldValueNotSupported",
-                 'Unsupported value: "": supported values: "Critical", "High", "Medium", "Low"'),
+                (
+                    "spec.type",
+                    "FieldValueNotSupported",
+                    (
+                        'Unsupported value: "x": supported values: "Escalation", "Simple", '
+                        '"StatusUpdate", "Approval", "ManualReview", "Completion"'
+                    ),
+                ),
+                (
+                    "spec.priority",
+                    "FieldValueNotSupported",
+                    'Unsupported value: "": supported values: "Critical", "High", "Medium", "Low"',
+                ),
                 ("<nil>", "FieldValueInvalid", SKIPPED),
             },
             id="an unknown word does",
@@ -670,7 +679,7 @@ async def test_rules(api: Api, case: str) -> None:
             id="an absent member does",
         ),
     ],
-)  # fmt: skip
+)
 async def test_causes(api: Api, spec: Json, expected: set[tuple[str, str, str]]) -> None:
     """A refused spec is explained cause by cause."""
     answer = await api.ask("POST", api.requests, notification("b", **spec))
@@ -682,32 +691,48 @@ async def test_causes(api: Api, spec: Json, expected: set[tuple[str, str, str]])
     [
         pytest.param(
             {**attempt("failed"), "timestamp": "yesterday"},
-            ("status.deliveryAttempts[0].timestamp", "FieldValueTypeInvalid",
-             'Invalid value: "yesterday": deliveryAttempts[0].timestamp in body must be of type '
-             'date-time: "yesterday"'),
+            (
+                "status.deliveryAttempts[0].timestamp",
+                "FieldValueTypeInvalid",
+                (
+                    'Invalid value: "yesterday": deliveryAttempts[0].timestamp in body must be of '
+                    'type date-time: "yesterday"'
+                ),
+            ),
             id="a time that is none",
         ),
         pytest.param(
             attempt("failed", id="0.7-1" + "0" * 60),
-            ("status.deliveryAttempts[0].id", "FieldValueTooLong",
-             "Too long: may not be more than 64 bytes"),
+            (
+                "status.deliveryAttempts[0].id",
+                "FieldValueTooLong",
+                "Too long: may not be more than 64 bytes",
+            ),
             id="an id that is too long",
         ),
         pytest.param(
             attempt("sent"),
-            ("status.deliveryAttempts[0].status", "FieldValueNotSupported",
-             'Unsupported value: "sent": supported values: "success", "failed", "timeout", '
-             '"invalid", "unknown"'),
+            (
+                "status.deliveryAttempts[0].status",
+                "FieldValueNotSupported",
+                (
+                    'Unsupported value: "sent": supported values: "success", "failed", "timeout", '
+                    '"invalid", "unknown"'
+                ),
+            ),
             id="a result that is none",
         ),
         pytest.param(
             attempt("failed", id="0.7-1\n"),
-            ("status.deliveryAttempts[0].id", "FieldValueInvalid",
-             'Invalid value: "0.7-1\\n": deliveryAttempts[0].id in body should match …'),
+            (
+                "status.deliveryAttempts[0].id",
+                "FieldValueInvalid",
+                'Invalid value: "0.7-1\\n": deliveryAttempts[0].id in body should match …',
+            ),
             id="an id that is followed by a line break",
         ),
     ],
-)  # fmt: skip
+)
 async def test_bad_attempts(api: Api, entry: Json, expected: tuple[str, str, str]) -> None:
     """An attempt that would not parse is refused, naming the entry."""
     await api.create()
@@ -753,7 +778,9 @@ async def test_creation_without_spec(api: Api) -> None:
 
 async def test_generated_name(api: Api) -> None:
     """A name may be left to the server."""
-    answer = await api.ask("POST", api.requests, with_meta(notification(), name=None, generateName="g-"))
+    answer = await api.ask(
+        "POST", api.requests, with_meta(notification(), name=None, generateName="g-")
+    )
     assert answer.body["metadata"]["name"].startswith("g-")
     assert len(answer.body["metadata"]["name"]) > 2
 
@@ -781,7 +808,7 @@ async def test_status_patch_touches_only_the_status(api: Api) -> None:
 
 
 async def test_main_patch_leaves_the_status(api: Api) -> None:
-    """A status in a patch of the main resource is dropped; if nothing else changes, nothing does."""
+    """A status in a patch of the main resource is dropped; alone it writes nothing."""
     stored = await api.create()
     answer = await api.ask("PATCH", f"{api.requests}/a", {"status": {"phase": "Sent"}})
     assert answer.code == 200
@@ -860,7 +887,11 @@ async def test_one_revision_for_all(api: Api) -> None:
         int((await api.create())["metadata"]["resourceVersion"]),
         int((await api.ask("POST", api.leases, lease())).revision),
         int((await api.ask("POST", api.events, event(api.namespace))).revision),
-        int((await api.ask("PATCH", f"{api.requests}/a/status", {"status": {"phase": "Sent"}})).revision),
+        int(
+            (
+                await api.ask("PATCH", f"{api.requests}/a/status", {"status": {"phase": "Sent"}})
+            ).revision
+        ),
     ]
     assert revisions == sorted(set(revisions))
 
@@ -960,7 +991,7 @@ async def test_selectors(api: Api) -> None:
 
 
 async def test_lease_life(api: Api) -> None:
-    """A PUT creates an absent lease, whatever its resourceVersion says; then it needs the right one."""
+    """A PUT creates an absent lease, whatever its resourceVersion; then it needs the right one."""
     made = await api.ask("PUT", f"{api.leases}/l", with_meta(lease(), resourceVersion="5"))
     assert made.code == 201
     assert "generation" not in made.body["metadata"]
@@ -1020,16 +1051,16 @@ async def test_terminating_namespace(api: Api) -> None:
     await api.create()
     marked = await api.ask("DELETE", f"/api/v1/namespaces/{api.namespace}")
     assert marked.body["status"]["phase"] == "Terminating"
-    for path, body in (
+    for path, made in (
         (api.requests, notification("b")),
         (api.events, event(api.namespace)),
         (api.leases, lease()),
     ):
+        body = with_meta(made, name=None, generateName="x-")
         # The real server's cache of namespaces may be a moment behind.
         async with asyncio.timeout(10):
-            while (answer := await api.ask("POST", path, body)).code == 201:
+            while (answer := await api.ask("POST", path, body)).code == 201:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
-                body = {**body, "metadata": {"name": f"x{uuid.uuid4().hex}"}}
         assert (answer.code, answer.reason) == (403, "Forbidden")
         assert answer.body["details"]["causes"][0]["reason"] == "NamespaceTerminating"
         assert answer.message.endswith(
@@ -1076,6 +1107,12 @@ async def collect(api: Api, **query: str) -> list[Event]:
         return [e async for e in events]
 
 
+async def settle(api: Api, revision: str) -> None:
+    """Wait until the server's cache, from which it answers what names no revision, is that far."""
+    query = f"resourceVersion={revision}&resourceVersionMatch=NotOlderThan"
+    assert (await api.ask("GET", f"{api.requests}?{query}")).code == 200
+
+
 def told(events: list[Event]) -> list[tuple[str, str]]:
     """Return type and name of each event."""
     return [(e.type, e.object["metadata"].get("name", "")) for e in events]
@@ -1103,13 +1140,13 @@ async def test_watch_tells_what_happens(api: Api) -> None:
 async def test_watch_from_nowhere_begins_with_all(api: Api, query: dict[str, str]) -> None:
     """Without a resourceVersion, or from 0, each object is told as added, and no end is marked."""
     await api.create("a")
-    await api.create("b")
+    await settle(api, (await api.create("b"))["metadata"]["resourceVersion"])
     assert told(await collect(api, timeoutSeconds="1", **query)) == [("ADDED", "a"), ("ADDED", "b")]
 
 
 async def test_watch_with_initial_events_marks_their_end(api: Api) -> None:
     """Initial events end with a bookmark that says so."""
-    await api.create("a")
+    await settle(api, (await api.create("a"))["metadata"]["resourceVersion"])
     seen = await collect(
         api,
         timeoutSeconds="1",
@@ -1168,11 +1205,11 @@ async def test_definition_life(api: Api) -> None:
     before = await api.ask("GET", path)
     assert (before.code, before.body) == (404, "404 page not found\n")
     assert (await api.ask("POST", CRDS, definition(group))).code == 201
-    async with asyncio.timeout(20):
-        while (listed := await api.ask("GET", path)).code != 200:
-            await asyncio.sleep(0.05)
+    listed = await api.until_served(path)
     again = await api.ask("POST", CRDS, definition(group))
-    assert again.message == f'customresourcedefinitions.apiextensions.k8s.io "{name}" already exists'
+    assert (
+        again.message == f'customresourcedefinitions.apiextensions.k8s.io "{name}" already exists'
+    )
     assert (await api.ask("POST", path, notification("a", group=group))).code == 201
     query = {"resourceVersion": listed.revision, "timeoutSeconds": "30"}
     async with asyncio.timeout(20), api.watch(path, **query) as events:
@@ -1181,6 +1218,6 @@ async def test_definition_life(api: Api) -> None:
         seen += [e async for e in events]
     assert told(seen) == [("ADDED", "a"), ("DELETED", "a")]
     async with asyncio.timeout(20):
-        while isinstance((after := await api.ask("GET", path)).body, dict):
+        while isinstance((after := await api.ask("GET", path)).body, dict):  # noqa: ASYNC110
             await asyncio.sleep(0.05)
     assert (after.code, after.body) == (404, "404 page not found\n")
