@@ -180,6 +180,16 @@ def test_anchors_and_merge_keys_name_values() -> None:
     assert [(r.receiver, r.goes_on) for r in config.route.routes] == [("y", True), ("x", True)]
 
 
+def test_the_first_of_several_merged_mappings_wins() -> None:
+    """As YAML's merge keys have it."""
+    config = parse(
+        "x: &x {receiver: x}\ny: &y {receiver: y, continue: true}\n"
+        "route: {routes: [{<<: [*x, *y]}]}\nreceivers: [{name: x}, {name: y}]\n"
+    )
+    assert config.route.routes[0].receiver == "x"
+    assert config.route.routes[0].goes_on
+
+
 def test_json_is_a_routing_file() -> None:
     """What other tools write as JSON is read like YAML."""
     document = {"route": {"receiver": "x"}, "receivers": [{"name": "x"}]}
@@ -278,6 +288,17 @@ def test_a_real_name_beats_a_second_name() -> None:
         )
     )
     assert config.channel_targets()["slack:b:0"].credential_refs == ("two",)
+
+
+def test_a_shared_channel_name_leads_to_the_first_receiver() -> None:
+    """Two receivers can spell one name; the earlier one gets it, as the warning says."""
+    config = parse(
+        receivers(
+            "- {name: a, slackConfigs: [{credentialRef: s}, {credentialRef: t}]}\n"
+            "- {name: 'a:1', slackConfigs: [{credentialRef: u}]}"
+        )
+    )
+    assert config.channel_targets()["slack:a:1"].credential_refs == ("t",)
 
 
 def test_the_console_is_always_a_target() -> None:

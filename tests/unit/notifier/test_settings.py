@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from notifier.settings import Address, Settings, load, parse_address
 from syncer import settings as syncer_settings
@@ -393,6 +393,13 @@ def test_a_secret_is_in_no_text(case: str, tmp_path: Path) -> None:
     else:
         texts = f"{loaded} {loaded!r} {loaded.settings.model_dump()} {loaded.settings.redis}"
     assert CANARY not in texts
+
+
+def test_the_models_themselves_hide_what_they_refuse() -> None:
+    """Code that validates without `build` cannot leak a value either."""
+    with pytest.raises(ValidationError) as caught:
+        Settings.model_validate({"redis": {"url": f"http://{CANARY}@h"}, "events": CANARY})
+    assert CANARY not in str(caught.value)
 
 
 # -- environment ----------------------------------------------------------------------------------
