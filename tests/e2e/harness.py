@@ -1,0 +1,669 @@
+"""
+What an end-to-end test stands on: a receiver, the controller as a process, independent eyes.
+
+A `Stage` is one installation: a namespace, a key prefix, a receiver, a folder of files, a watch.
+Many stages share one API server and one Redis and do not meet, so cases may run side by side.
+Processes that a stage starts end with it.
+
+Nothing here looks inside the controller. What it did is read where an operator would read it: the
+object's versions through a watch with the administrator's token, the log through a plain Redis
+connection, readiness and metrics over HTTP, the process's own log on its standard error. What the
+receiver saw is in the receiver's own book.
+
+Every wait has a deadline and says what it waited for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import json
+import os
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, Literal, cast
+
+import aiohttp
+import redis.asyncio as redis_asyncio
+from redis.exceptions import RedisError
+
+from syncer.api.errors import ContractError
+from syncer.runtime.failpoints import VARIABLE
+from tests.e2e.checker import TERMINAL, Call, Findings, Json, Log, Sample, Version, check
+from tests.integration.api import Api
+from tests.servers.controlplane import ControlPlane
+from tests.servers.ports import free_port
+from tests.servers.process import _guard
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+#: LeaseDuration that the settings below come to: renewDeadline + timeout + margin.
+LEASE_SECONDS: Final = 3.0
+RENEW_DEADLINE: Final = 1.0
+SEND_TIMEOUT: Final = 1.5
+CHANNEL: Final = "slack:ops"
+#: Waits and a budget that let a test end soon.
+QUICK: Final[Json] = {
+    "maxAttempts": 5, "initialBackoffSeconds": 1, "backoffMultiplier": 1, "maxBackoffSeconds": 60,
+}  # fmt: skip
+_POLL: Final = 0.02
+_SAMPLE: Final = 0.2
+_START: Final = 40.0
+
+Drop = Literal["", "before", "after"]
+
+
+async def until(
+    condition: Callable[[], bool | Awaitable[bool]],
+    what: str | Callable[[], str],
+    *,
+    within: float,
+    every: float = _POLL,
+) -> None:
+    """
+    Wait for a condition.
+
+    Raises:
+        AssertionError: it did not hold within so many seconds; says what was waited for.
+    """
+    deadline = time.monotonic() + within
+    while True:
+        held = condition()
+        if not isinstance(held, bool):
+            held = await held
+        if held:
+            return
+        if time.monotonic() > deadline:
+            text = what if isinstance(what, str) else what()
+            raise AssertionError(f"not within {within:g} s: {text}")
+        await asyncio.sleep(every)
+
+
+# -- receiver -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """
+    What the receiver does with one call.
+
+    Attributes:
+        code: Status code of the answer.
+        body: Body of the answer.
+        delay: Seconds between reading the call and answering it.
+        drop: `after`: read and act upon it, then reset (process-then-drop). `before`: reset as soon
+            as the subject is known, acting on nothing; it is not booked.
+    """
+
+    code: int = 200
+    body: str = "ok"
+    delay: float = 0.0
+    drop: Drop = ""
+
+    @property
+    def processed(self) -> bool:
+        """Whether the receiver acts upon such a call."""
+        return self.drop == "after" or (not self.drop and 200 <= self.code <= 299)
+
+
+OK: Final = Step()
+BUSY: Final = Step(503, "the receiver is busy")
+
+
+class Receiver:
+    """
+    An HTTP server that does as it is told and keeps its own book.
+
+    Each notification, told by its subject, has its own script; `default` serves all others. The
+    last step of a script repeats. A call is booked once it was read whole, before it is answered.
+
+    Attributes:
+        book: Calls in order of arrival.
+        dropped: Calls that were reset unread, by subject.
+    """
+
+    def __init__(self, default: Sequence[Step] = (OK,)) -> None:
+        self.default = tuple(default)
+        self.scripts: dict[str, tuple[Step, ...]] = {}
+        self.book: list[Call] = []
+        self.dropped: list[str] = []
+        self.port = 0
+        self._taken: dict[str, int] = {}
+        self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[None]] = set()
+
+    @property
+    def url(self) -> str:
+        """Address of the webhook."""
+        return f"http://127.0.0.1:{self.port}/services/hook"
+
+    def calls(self, subject: str) -> list[Call]:
+        """Calls about one notification, in order."""
+        return [c for c in self.book if c.subject == subject]
+
+    async def start(self) -> None:
+        """Listen."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=512)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Stop listening and give up calls that are still unanswered."""
+        if self._server is not None:
+            self._server.close()
+        for task in list(self._serving):
+            task.cancel()
+        await asyncio.gather(*self._serving, return_exceptions=True)
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = cast("asyncio.Task[None]", asyncio.current_task())
+        self._serving.add(task)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, TimeoutError):
+                async with asyncio.timeout(30):
+                    await self._answer(reader, writer)
+        finally:
+            self._serving.discard(task)
+            writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        headers = {
+            name.strip().lower(): value.strip()
+            for name, _, value in (line.partition(":") for line in head.split("\r\n")[1:])
+        }
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        at = time.monotonic()
+        subject = subject_of(body)
+        script = self.scripts.get(subject, self.default)
+        n = self._taken.get(subject, 0)
+        self._taken[subject] = n + 1
+        step = script[min(n, len(script) - 1)]
+        if step.drop == "before":
+            self.dropped.append(subject)
+            _reset(writer)
+            return
+        call = Call(
+            at=at,
+            subject=subject,
+            key=headers.get("idempotency-key", "").strip('"'),
+            attempt=headers.get("x-notification-attempt", ""),
+            body=hashlib.sha256(body).hexdigest(),
+            code=0 if step.drop else step.code,
+            processed=step.processed,
+        )
+        self.book.append(call)
+        await asyncio.sleep(step.delay)
+        if step.drop:
+            _reset(writer)
+            return
+        call.answered = time.monotonic()
+        text = step.body.encode()
+        writer.write(
+            f"HTTP/1.1 {step.code} Scripted\r\nContent-Length: {len(text)}\r\n"
+            "Content-Type: text/plain\r\nConnection: close\r\n\r\n".encode()
+            + text
+        )
+        await writer.drain()
+
+
+def subject_of(body: bytes) -> str:
+    """The subject in a Slack payload: the header's text after its emoji."""
+    text: str = json.loads(body)["blocks"][0]["text"]["text"]
+    return text.partition(" ")[2]
+
+
+def _reset(writer: asyncio.StreamWriter) -> None:
+    """Close with RST instead of FIN."""
+    sock = writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
+# -- the controller as a process ------------------------------------------------------------------
+
+
+class NotifierProcess:
+    """
+    `notifier run` as a process of its own, in its own process group.
+
+    The health port stays over restarts: the lease identity of a process is host name and health
+    port, so the next start under it takes the lease of the one before at once. Standard error goes
+    to a file; `lines` reads it.
+
+    Attributes:
+        health_port: Serves /healthz and /readyz.
+        metrics_port: Serves /metrics.
+        log: The file with everything that all starts wrote.
+    """
+
+    def __init__(
+        self, config: Path, log: Path, env: Mapping[str, str], health: int, metrics: int
+    ) -> None:
+        self.health_port = health
+        self.metrics_port = metrics
+        self.log = log
+        self._config = config
+        self._env = dict(env)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._guard: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        """Whether the process exists; a frozen one does."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self, failpoints: str = "") -> None:
+        """Start it; `failpoints` is the text of the variable, for example `after-send=kill`."""
+        self.kill()
+        env = {k: v for k, v in os.environ.items() if k != VARIABLE} | self._env
+        if failpoints:
+            env[VARIABLE] = failpoints
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "notifier", "run", "--config", str(self._config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=env,
+                start_new_session=True,
+            )
+        self._guard = _guard(self._process.pid)
+
+    async def wait_ready(self, within: float = _START) -> None:
+        """Wait until /readyz says yes."""
+
+        async def ready() -> bool:
+            self._must_run("ready")
+            code, _ = await self.ask("/readyz")
+            return code == 200
+
+        await until(ready, lambda: f"the notifier is ready; {self.tail()}", within=within)
+
+    async def wait_exit(self, within: float = 20.0) -> int:
+        """Wait until it has ended; returns the exit code, negative for a signal."""
+        await until(
+            lambda: not self.running, lambda: f"the notifier ends; {self.tail()}", within=within
+        )
+        assert self._process is not None
+        return int(self._process.returncode)
+
+    async def ask(self, path: str, *, metrics: bool = False) -> tuple[int, str]:
+        """GET a page of the admin server; code 0 if nobody answers."""
+        port = self.metrics_port if metrics else self.health_port
+        try:
+            async with asyncio.timeout(5):
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                try:
+                    writer.write(
+                        f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode()
+                    )
+                    await writer.drain()
+                    answer = (await reader.read()).decode()
+                finally:
+                    writer.close()
+        except (OSError, TimeoutError):
+            return 0, ""
+        head, _, body = answer.partition("\r\n\r\n")
+        return int(head.split(" ")[1]) if head else 0, body
+
+    async def metric(self, name: str, **labels: str) -> float:
+        """Value of one series, 0 if it has not been written yet."""
+        _, text = await self.ask("/metrics", metrics=True)
+        for line in text.splitlines():
+            found = re.fullmatch(rf"{name}(?:\{{(.*)\}})? ([^ ]+)", line)
+            if found and all(f'{k}="{v}"' in (found[1] or "") for k, v in labels.items()):
+                return float(found[2])
+        return 0.0
+
+    def sigterm(self) -> None:
+        """Ask it to end."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """End it now, if it runs (SIGKILL)."""
+        if self.running:
+            self._signal(signal.SIGKILL)
+        if self._process is not None:
+            self._process.wait(15)
+        if self._guard is not None:
+            self._guard.kill()
+            self._guard.communicate()
+            self._guard = None
+
+    def pause(self) -> None:
+        """Freeze it (SIGSTOP)."""
+        self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Wake it (SIGCONT)."""
+        self._signal(signal.SIGCONT)
+
+    def lines(self, event: str = "") -> list[Json]:
+        """What it has logged, over all starts; with `event` only lines of that event."""
+        out: list[Json] = []
+        with contextlib.suppress(FileNotFoundError):
+            for text in self.log.read_text(errors="replace").splitlines():
+                with contextlib.suppress(ValueError):
+                    line = json.loads(text)
+                    if isinstance(line, dict) and (not event or line.get("event") == event):
+                        out.append(line)
+        return out
+
+    def landed(self, name: str) -> int:
+        """How often a failpoint has acted."""
+        return sum(line.get("failpoint") == name for line in self.lines())
+
+    def seconds_to_acquire(self) -> float:
+        """From the newest start to the shard acquired after it, by the stamps of the log."""
+        began = _stamp(self.lines("starting")[-1])
+        return _stamp(self.lines("shard acquired")[-1]) - began
+
+    def tail(self) -> str:
+        """The end of the log, for messages."""
+        with contextlib.suppress(FileNotFoundError):
+            return f"its log ends with:\n{self.log.read_text(errors='replace')[-2000:]}"
+        return "it has no log"
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        os.killpg(self._process.pid, number)
+
+    def _must_run(self, what: str) -> None:
+        if not self.running:
+            code = self._process.returncode if self._process else None
+            raise AssertionError(f"the notifier ended ({code}) before it was {what}; {self.tail()}")
+
+
+def _stamp(line: Json) -> float:
+    return datetime.fromisoformat(line["timestamp"]).timestamp()
+
+
+# -- eyes -----------------------------------------------------------------------------------------
+
+
+class Watcher:
+    """
+    An independent watch of one namespace: every version of every object, in order.
+
+    Attributes:
+        versions: By uid.
+        deleted: Uids whose deletion was seen.
+        gaps: Times at which versions may have been missed, because the watch had expired.
+    """
+
+    def __init__(self, api: Api) -> None:
+        self.versions: dict[str, list[Version]] = {}
+        self.deleted: set[str] = set()
+        self.gaps = 0
+        self._api = api
+        self._from = ""
+
+    async def run(self) -> None:
+        """Watch until cancelled; a server that is away is waited for."""
+        while True:
+            with contextlib.suppress(aiohttp.ClientError, OSError, TimeoutError, ValueError):
+                if not self._from:
+                    await self._list()
+                await self._watch()
+            await asyncio.sleep(0.1)
+
+    def last(self, uid: str) -> Version | None:
+        """Newest version of an object."""
+        seen = self.versions.get(uid)
+        return seen[-1] if seen else None
+
+    def phase(self, uid: str) -> str:
+        """Newest phase of an object."""
+        version = self.last(uid)
+        return version.phase if version else ""
+
+    async def _list(self) -> None:
+        reply = await self._api.ask("GET", self._api.requests)
+        if reply.code == 200:
+            for item in reply.body["items"]:
+                self._note(item)
+            self._from = reply.revision
+
+    async def _watch(self) -> None:
+        params = {
+            "watch": "true", "resourceVersion": self._from, "allowWatchBookmarks": "true",
+            "timeoutSeconds": "300",
+        }  # fmt: skip
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=310)
+        session = self._api._session
+        async with session.get(self._api.requests, params=params, timeout=timeout) as answer:
+            if answer.status != 200:
+                self._expired()
+                return
+            async for line in answer.content:
+                event = json.loads(line)
+                if event["type"] == "ERROR":
+                    self._expired()
+                    return
+                if event["type"] != "BOOKMARK":
+                    self._note(event["object"])
+                if event["type"] == "DELETED":
+                    self.deleted.add(event["object"]["metadata"]["uid"])
+                self._from = event["object"]["metadata"]["resourceVersion"]
+
+    def _expired(self) -> None:
+        self._from = ""
+        self.gaps += 1
+
+    def _note(self, document: Json) -> None:
+        meta = document["metadata"]
+        seen = self.versions.setdefault(meta["uid"], [])
+        if not seen or seen[-1].resource_version != meta["resourceVersion"]:
+            status = document.get("status") or {}
+            seen.append(Version(meta["uid"], meta["name"], meta["resourceVersion"], status))
+
+
+async def create_notification(api: Api, name: str, **spec: Any) -> str:
+    """
+    Create a notification whose subject is its name; returns the uid.
+
+    Its retry policy is `QUICK` unless `retryPolicy` says otherwise.
+    """
+    wanted = {"subject": name, "retryPolicy": QUICK, **spec}
+    created = await api.create(name, **wanted)
+    return str(created["metadata"]["uid"])
+
+
+# -- one installation -----------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Stage:
+    """One installation and everything that watches it."""
+
+    plane: ControlPlane
+    namespace: str
+    redis_url: str
+    prefix: str
+    folder: Path
+    receiver: Receiver
+    api: Api
+    watcher: Watcher
+    redis: redis_asyncio.Redis
+    samples: list[Sample] = field(default_factory=list)
+    processes: list[NotifierProcess] = field(default_factory=list)
+
+    @property
+    def output(self) -> Path:
+        """Where the file channel writes."""
+        return self.folder / "output"
+
+    def notifier(self, *, to: str = "slack", **settings: Json) -> NotifierProcess:
+        """
+        Write the files of one replica; it is not started yet.
+
+        Args:
+            to: `slack` or `file`: where everything is routed.
+            settings: Further members of the settings' groups, for example `sync={"window": "1s"}`.
+        """
+        n = len(self.processes)
+        health, metrics = free_port(), free_port()
+        credentials = self.folder / "credentials"
+        credentials.mkdir(exist_ok=True)
+        (credentials / "slack-ops").write_text(self.receiver.url)
+        receiver = {
+            "slack": {"name": "ops", "slackConfigs": [{"credentialRef": "slack-ops"}]},
+            "file": {"name": "ops", "fileConfigs": [{"enabled": True}]},
+        }[to]
+        routing = self.folder / "routing.yaml"
+        routing.write_text(json.dumps({"route": {"receiver": "ops"}, "receivers": [receiver]}))
+        output = str(self.output) if to == "file" else ""
+        document: Json = {
+            "controller": {
+                "healthProbeAddr": f"127.0.0.1:{health}",
+                "metricsAddr": f"127.0.0.1:{metrics}",
+            },
+            "delivery": {
+                "slack": {"timeout": f"{SEND_TIMEOUT}s"},
+                "file": {"outputDir": output, "timeout": f"{SEND_TIMEOUT}s"},
+                "credentials": {"dir": str(credentials)},
+            },
+            "redis": {"url": self.redis_url, "keyPrefix": self.prefix, "timeout": "1s"},
+            "sharding": {
+                "renewDeadline": f"{RENEW_DEADLINE}s", "retryPeriod": "400ms", "margin": "500ms",
+            },
+            "sync": {"window": "100ms", "liveSweep": "1s", "finishedSweep": "1s"},
+            "events": {"enabled": False},
+        }  # fmt: skip
+        for group, members in settings.items():
+            document[group] = {**document.get(group, {}), **members}
+        config = self.folder / f"config-{n}.yaml"
+        config.write_text(json.dumps(document))
+        env = {
+            "KUBECONFIG": str(self.plane.controller_kubeconfig),
+            "KUBERNAUT_CONTROLLER_NAMESPACE": self.namespace,
+            "ROUTING_CONFIG_PATH": str(routing),
+        }
+        process = NotifierProcess(config, self.folder / f"notifier-{n}.log", env, health, metrics)
+        self.processes.append(process)
+        return process
+
+    def script(self, name: str, *steps: Step) -> None:
+        """Tell the receiver what to do with the calls about one notification."""
+        self.receiver.scripts[name] = steps
+
+    async def create(self, name: str, **spec: Any) -> str:
+        """As `create_notification`."""
+        return await create_notification(self.api, name, **spec)
+
+    async def wait_phase(self, uid: str, phase: str = "Sent", *, within: float = 30.0) -> Version:
+        """Wait until an object has a phase; returns that version."""
+
+        def where() -> str:
+            logs = "\n".join(p.tail() for p in self.processes)
+            return f"{uid} is {phase}, it is {self.watcher.phase(uid) or 'new'}; {logs}"
+
+        await until(lambda: self.watcher.phase(uid) == phase, where, within=within)
+        version = self.watcher.last(uid)
+        assert version is not None
+        return version
+
+    async def wait_acked(self, uids: Sequence[str], *, within: float = 15.0) -> None:
+        """Wait until the logs of finished notifications are marked as published, to the end."""
+
+        async def acked() -> bool:
+            logs = await self.logs(uids)
+            return len(logs) == len(uids) and all(
+                log.header.acked == len(log.records) for log in logs.values()
+            )
+
+        await until(acked, f"the logs of {len(uids)} notifications are acked", within=within)
+
+    async def logs(self, uids: Sequence[str] | None = None) -> dict[str, Log]:
+        """Logs by uid, read straight from Redis; of everything seen by the watch by default."""
+        wanted = list(self.watcher.versions) if uids is None else list(uids)
+        pipeline = self.redis.pipeline(transaction=False)
+        for uid in wanted:
+            pipeline.lrange(f"{self.prefix}:{{{uid}}}", 0, -1)
+        found = await pipeline.execute() if wanted else []
+        return {u: Log.read(log) for u, log in zip(wanted, found, strict=True) if log}
+
+    async def findings(self, *, finished: bool = True) -> Findings:
+        """What the checker says of everything up to now."""
+        await self._sample()
+        return check(
+            self.receiver.book, await self.logs(), self.watcher.versions, self.samples,
+            finished=finished,
+        )  # fmt: skip
+
+    async def sound(self) -> Findings:
+        """Check that all is well at the end; returns the findings for more questions."""
+        findings = await self.findings()
+        assert not findings.violations, str(findings)
+        assert not self.watcher.gaps, "the watch has missed versions"
+        return findings
+
+    async def sampling(self) -> None:
+        """Hold logs against statuses again and again, until cancelled."""
+        while True:
+            with contextlib.suppress(RedisError, aiohttp.ClientError, OSError, TimeoutError):
+                await self._sample()
+            await asyncio.sleep(_SAMPLE)
+
+    async def _sample(self) -> None:
+        live = [u for u in self.watcher.versions if u not in self.watcher.deleted]
+        logs = await self.logs(live)
+        reply = await self.api.ask("GET", self.api.requests)
+        if reply.code != 200:
+            return
+        statuses = {i["metadata"]["uid"]: i.get("status") or {} for i in reply.body["items"]}
+        self.samples += [Sample(u, logs[u], statuses[u]) for u in logs if u in statuses]
+
+
+@asynccontextmanager
+async def stage(
+    plane: ControlPlane,
+    redis_url: str,
+    folder: Path,
+    *,
+    default: Sequence[Step] = (OK,),
+) -> AsyncIterator[Stage]:
+    """Set up an installation in a fresh namespace and under a fresh prefix, and clear it away."""
+    name = f"e2e-{uuid.uuid4().hex[:12]}"
+    await asyncio.to_thread(plane.api.create_namespace, name)
+    await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
+    receiver = Receiver(default)
+    await receiver.start()
+    client = redis_asyncio.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=5)
+    async with Api(plane.server, plane.admin_token, plane.ca_file, namespace=name) as api:
+        watcher = Watcher(api)
+        made = Stage(plane, name, redis_url, name, folder, receiver, api, watcher, client)
+        eyes = [asyncio.create_task(watcher.run()), asyncio.create_task(made.sampling())]
+        try:
+            yield made
+        finally:
+            for process in made.processes:
+                await asyncio.to_thread(process.kill)
+            for task in eyes:
+                task.cancel()
+            ended = await asyncio.gather(*eyes, return_exceptions=True)
+            await receiver.close()
+            await client.aclose()
+    broken = [e for e in ended if e and not isinstance(e, asyncio.CancelledError)]
+    assert not broken, f"an observer broke: {broken}"
+
+
+__all__ = [
+    "BUSY", "CHANNEL", "LEASE_SECONDS", "OK", "QUICK", "RENEW_DEADLINE", "TERMINAL",
+    "ContractError", "NotifierProcess", "Receiver", "Stage", "Step", "Watcher",
+    "create_notification", "stage", "until",
+]  # fmt: skip
