@@ -66,7 +66,8 @@ def test_header() -> None:
     "text",
     [
         b"", b"nl2 object=ns/n epoch=0.7 acked=0 audited=0", b"{}",
-        b"nl1 object=n epoch=0.7 acked=0 audited=0", b"nl1 object=ns/n epoch=0.07 acked=0 audited=0",
+        b"nl1 object=n epoch=0.7 acked=0 audited=0",
+        b"nl1 object=ns/n epoch=0.07 acked=0 audited=0",
         b"nl1 object=ns/n epoch=0.7 acked=-1 audited=0", HEADER.encode() + b" more=1",
     ],
 )  # fmt: skip
@@ -97,7 +98,7 @@ def test_round_trip(case: str) -> None:
 
 
 def test_prefix_stays_legible() -> None:
-    """A channel shows as it is configured, unless a blank or a percent sign would break the line."""
+    """A channel shows as it is configured, unless a character would break the line."""
     assert encode_channel("slack:sre-prod@eu/1") == "slack:sre-prod@eu/1"
     assert encode_channel("a b%") == "a%20b%25"
     assert encode_channel("\t \u2003") == "%09%20%E2%80%83"
