@@ -63,7 +63,10 @@ def _rule(
 
 
 #: A value behind `:` or `=`: quoted, or up to a blank, quote, comma or brace.
-_VALUE: Final = r"""\s*+[:=]\s*+(?:"[^"\n]*+"|'[^'\n]*+'|["']?[^\s"',}]++["']?)"""
+_QUOTED_OR_BARE: Final = r"""(?:"[^"\n]*+"|'[^'\n]*+'|["']?[^\s"',}]++["']?)"""
+_VALUE: Final = rf"\s*+[:=]\s*+{_QUOTED_OR_BARE}"
+#: The same for rules that come late: what an earlier one replaced stays as that one wrote it.
+_NEW_VALUE: Final = rf"\s*+[:=]\s*+(?!\[REDACTED\]){_QUOTED_OR_BARE}"
 #: A JSON string; escapes inside are part of it.
 _JSON: Final = r'"\s*+:\s*+"(?:[^"\\]|\\.)*+"'
 _PLAIN_MARK: Final = rf"\1: {REDACTED}"
@@ -76,8 +79,13 @@ _API_KEY: Final = "api[_-]?key"
 _TOKEN: Final = "token|access[_-]token"  # noqa: S105 - names of members, not secrets
 _SECRET: Final = "client_secret|secret"  # noqa: S105 - names of members, not secrets
 _OTHER_KEYS: Final = (
-    "(?:refresh|id|auth|session|bot|security)[_-]?token|(?:secret|private|account|signing|encryption)"
-    "[_-]key|access[_-]?key|passphrase|client-secret|routing_key|service_key|sas_token"
+    "(?:refresh|id|auth|session|bot|security|access|sas)[_-]?token|client[_-]?secret|"
+    "(?:secret|private|account|signing|encryption|access)[_-]?key|passphrase|routing_key|service_key"
+)
+#: Ends of longer names, `GITLAB_TOKEN` or `dbPassword`.
+_ENDS: Final = (
+    r"[\w.-]*[_.-](?:token|secret|api_?key|secret_key|private_key|access_key|passphrase|credentials)"
+    r"|[\w.-]+(?:password|passwd)"
 )
 
 _GENERATOR_URL: Final = _rule(
@@ -202,14 +210,27 @@ ADDED: Final = (
     ),
     _rule(
         "other-key-json",
-        "token key passphrase secret",
-        f'"({_OTHER_KEYS})' + _JSON,
+        "token key passphrase secret passw authorization credentials",
+        f'"({_OTHER_KEYS}|authorization|{_ENDS})' + _JSON,
         _JSON_MARK,
+    ),
+    _rule(
+        "azure-connection",
+        "accountkey sharedaccess",
+        r"((?:account|sharedaccess)key|sharedaccesssignature)=[A-Za-z0-9+/=%&_ -]{8,}+",
+        rf"\1={REDACTED}",
+    ),
+    _rule(
+        "longer-name-plain",
+        "token key passphrase secret credentials",
+        r"(?<![\w.-])([\w.-]*_(?:token|secret|api_?key|secret_key|private_key|access_key|passphrase|"
+        r"credentials))" + _NEW_VALUE,
+        _PLAIN_MARK,
     ),
     _rule(
         "other-key-plain",
         "token key passphrase secret",
-        rf"\b({_OTHER_KEYS})" + _VALUE,
+        rf"\b({_OTHER_KEYS})" + _NEW_VALUE,
         _PLAIN_MARK,
     ),
     _rule(
@@ -270,12 +291,6 @@ ADDED: Final = (
     ),
     _rule("google-key", "aiza", r"\bAIza[A-Za-z0-9_-]{35}", exact_case=True),
     _rule("google-oauth", "ya29. gocspx-", r"\b(?:ya29\.[A-Za-z0-9_-]{8,}+|GOCSPX-[\w-]{10,}+)"),
-    _rule(
-        "azure-connection",
-        "accountkey sharedaccess",
-        r"((?:account|sharedaccess)key|sharedaccesssignature)=[A-Za-z0-9+/=%&_ -]{8,}+",
-        rf"\1={REDACTED}",
-    ),
     _rule("azure-client-secret", "8q~", r"\b[A-Za-z0-9_.-]{3}8Q~[A-Za-z0-9_.~-]{30,}+"),
     _rule("stripe", "_live_ _test_", r"\b[rps]k_(?:live|test)_[A-Za-z0-9]{10,}+"),
     _rule("sendgrid", "sg.", r"\bSG\.[A-Za-z0-9_-]{16,}+\.[A-Za-z0-9_-]{16,}+", exact_case=True),
@@ -298,7 +313,8 @@ RULES: Final = (*BEFORE, *UPSTREAM, *ADDED)
 
 #: Members of a tree whose text is secret whatever it looks like.
 _SECRET_MEMBER: Final = re.compile(
-    rf"(?:generatorURL|authorization|{_PASSWORD}|{_API_KEY}|{_TOKEN}|{_SECRET}|{_OTHER_KEYS})",
+    rf"(?:generatorURL|authorization|{_PASSWORD}|{_API_KEY}|{_TOKEN}|{_SECRET}|{_OTHER_KEYS}|"
+    rf"{_ENDS})",
     re.ASCII | re.IGNORECASE,
 )
 
