@@ -1,5 +1,4 @@
-"""
-The door to the API server: one call, one deadline, one error tree.
+"""The door to the API server: one call, one deadline, one error tree.
 
 kubernetes-asyncio supplies configuration and authentication (kubeconfig, in-cluster, exec plugins,
 client certificates) and the aiohttp session made from them. Its calls are not used: they have no
@@ -128,8 +127,7 @@ class _Transport:
 
 
 class KubeClient:
-    """
-    A connection pool to one API server under one identity.
+    """A connection pool to one API server under one identity.
 
     Made by `connect`, ended by `close` or by leaving the context. Safe to share between tasks of
     one event loop.
@@ -160,8 +158,7 @@ class KubeClient:
         strict_x509: bool = True,
         file_check_period: float = _FILE_CHECK_PERIOD,
     ) -> Self:
-        """
-        Read the configuration; no request is sent.
+        """Read the configuration; no request is sent.
 
         Args:
             kubeconfig: Path of a kubeconfig, or several joined by `:`. None takes `$KUBECONFIG`,
@@ -205,8 +202,7 @@ class KubeClient:
         content_type: str = "application/json",
         timeout: float,
     ) -> Json:
-        """
-        Send one request and return the JSON object of the answer.
+        """Send one request and return the JSON object of the answer.
 
         Args:
             method: HTTP method; why there are three is said at the top.
@@ -245,8 +241,7 @@ class KubeClient:
         connect_timeout: float,
         idle_timeout: float,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """
-        Open a watch and hand out its lines, without their ends.
+        """Open a watch and hand out its lines, without their ends.
 
         The status is checked before a line is read, so entering raises what a request would. The
         iterator ends when the server ends the stream in an orderly way. Leaving closes the
@@ -409,8 +404,7 @@ class _Source:
                     "and this is not a pod with a service account"
                 ) from None
             return []
-        files = [Path(p).expanduser() for p in self.kubeconfig.split(os.pathsep) if p]
-        files = [p for p in files if p.exists()]
+        files = _existing(self.kubeconfig)
         if not files:
             raise ConfigError("the kubeconfig does not exist")
         # A daemon does not write to its configuration, hence not persist_config.
@@ -420,6 +414,11 @@ class _Source:
             persist_config=False,
         )
         return files
+
+
+def _existing(paths: str) -> list[Path]:
+    named = (Path(p).expanduser() for p in paths.split(os.pathsep) if p)
+    return [p for p in named if p.exists()]
 
 
 def _state_of(files: tuple[Path, ...]) -> tuple[tuple[int, int, int], ...]:
@@ -490,11 +489,10 @@ def _lost(text: str, *, write: bool) -> PortError:
     return Ambiguous(text) if write else Unavailable(text)
 
 
-def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
+def error_of(  # noqa: C901, PLR0912 (a table)
     status: int, body: bytes, retry_after: str | None, *, write: bool
 ) -> PortError:
-    """
-    Return the error that an answer other than 2xx amounts to.
+    """Return the error that an answer other than 2xx amounts to.
 
     A 404 is `Gone` only if a Status object names what is missing; all else (the plain text that
     unknown paths get, a collection that is not served) is `KindMissing`, and says nothing about

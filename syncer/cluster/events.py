@@ -1,13 +1,12 @@
-"""
-Kubernetes Events: a courtesy to whoever runs `kubectl describe`, never part of the record.
+"""Kubernetes Events: a courtesy to whoever runs `kubectl describe`, never part of the record.
 
 `emit` puts an event into a bounded queue and returns; what does not fit is counted and forgotten.
 One loop sends them at a bounded rate, because an event costs the API server as much as a status
 write. Whatever goes wrong is counted and not told: an event that cannot be written must not disturb
 what it reports about.
 
-The name of an event is derived from the object's uid, the reason and a discriminator that the caller
-chooses (an attempt id, a channel). So a repeat, by a second try or by the next process, is
+The name of an event is derived from the object's uid, the reason and a discriminator that the
+caller chooses (an attempt id, a channel). So a repeat, by a second try or by the next process, is
 AlreadyExists, which is as good as created.
 """
 
@@ -53,8 +52,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class EventLimits:
-    """
-    Bounds of the recorder.
+    """Bounds of the recorder.
 
     Attributes:
         queue: Events that wait at most.
@@ -71,8 +69,7 @@ class EventLimits:
 
 @dataclass(slots=True)
 class EventCounts:
-    """
-    What became of the events so far, for metrics.
+    """What became of the events so far, for metrics.
 
     Attributes:
         created: Written now.
@@ -108,8 +105,7 @@ class TokenBucket:
 
 
 class EventRecorder:
-    """
-    Sends events about NotificationRequests.
+    """Sends events about NotificationRequests.
 
     Attributes:
         counts: Totals since the start.
@@ -124,8 +120,7 @@ class EventRecorder:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """
-        Prepare; `run` sends.
+        """Prepare; `run` sends.
 
         Args:
             client: Not the one of the leases.
@@ -153,8 +148,7 @@ class EventRecorder:
         *,
         discriminator: str,
     ) -> None:
-        """
-        Queue an event; never blocks, never raises for a full queue.
+        """Queue an event; never blocks, never raises for a full queue.
 
         Args:
             obj: What it is about.
@@ -180,8 +174,7 @@ class EventRecorder:
                 self._queue.task_done()
 
     async def drain(self, timeout: float) -> int:
-        """
-        Wait until the queue is empty, at most `timeout` seconds, and drop what is left.
+        """Wait until the queue is empty, at most `timeout` seconds, and drop what is left.
 
         `run` must still be running.
 

@@ -1,5 +1,4 @@
-"""
-Who may act for a shard: leader election on a Lease, by local time only.
+"""Who may act for a shard: leader election on a Lease, by local time only.
 
 A tenure begins with a Lease write that names us and ends when one of these comes first: no renewal
 was confirmed for RenewDeadline, another holder is seen, the Lease is gone, or we release it. The
@@ -56,8 +55,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimings:
-    """
-    Periods of leader election, in seconds.
+    """Periods of leader election, in seconds.
 
     Attributes:
         renew_deadline: Without a confirmed renewal for this long the tenure ends.
@@ -72,8 +70,7 @@ class LeaseTimings:
     send_timeout: float = 10.0
 
     def __post_init__(self) -> None:
-        """
-        Check the values against each other.
+        """Check the values against each other.
 
         Raises:
             ConfigError: a period is not positive, or the deadline leaves no time for a renewal.
@@ -91,7 +88,7 @@ class LeaseTimings:
 
     @property
     def duration_seconds(self) -> int:
-        """The duration as the Lease states it: whole seconds, rounded up, which is the safe side."""
+        """The duration as the Lease states it: whole seconds, rounded up to be safe."""
         return math.ceil(self.duration)
 
     @property
@@ -101,8 +98,7 @@ class LeaseTimings:
 
 
 class Tenure:
-    """
-    One uninterrupted right to act for a shard.
+    """One uninterrupted right to act for a shard.
 
     Attributes:
         epoch: Identity of the tenure; greater than that of every earlier one.
@@ -130,8 +126,7 @@ class Tenure:
         return not self.ended and now <= self.renewed + self._timings.renew_deadline
 
     def may_send(self, now: float, send_timeout: float) -> bool:
-        """
-        Whether a send that begins now is over before anyone else may begin one.
+        """Whether a send that begins now is over before anyone else may begin one.
 
         To be asked right before the send, with the boot-time clock; `send_timeout` in seconds is
         the longest that this send may take.
@@ -159,8 +154,7 @@ class _Seen:
 
 
 class Lease:
-    """
-    Competes for one Lease, for as long as `run` runs.
+    """Competes for one Lease, for as long as `run` runs.
 
     Attributes:
         problem: Why the last call failed, for readiness; None after one that did not.
@@ -180,8 +174,7 @@ class Lease:
         willing: Callable[[], bool] = lambda: True,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """
-        Prepare; `run` starts.
+        """Prepare; `run` starts.
 
         Args:
             client: Used for leases only, so that nothing else can delay a renewal.
@@ -236,8 +229,7 @@ class Lease:
         on_acquired: Callable[[Tenure], Coroutine[Any, Any, None]],
         on_lost: Callable[[Tenure, str], Awaitable[None]],
     ) -> None:
-        """
-        Acquire, renew, lose, and again; returns after `release`.
+        """Acquire, renew, lose, and again; returns after `release`.
 
         `on_acquired` runs beside the renewals and may take its time. When the tenure is over, which
         its own checks say first, `on_acquired` is cancelled if it still runs, then `on_lost` is
@@ -269,8 +261,7 @@ class Lease:
                 started.result()
 
     async def release(self, *, timeout: float = 2.0) -> bool:
-        """
-        Give the Lease up, so that others need not wait; to be called when nothing is in flight.
+        """Give the Lease up, so that others need not wait; to be called when nothing is in flight.
 
         The tenure is over at once, whatever the answer. `run` returns.
 
@@ -364,8 +355,7 @@ class Lease:
         return self._tenure
 
     def _reserved(self, now: float) -> bool:
-        """
-        Whether somebody else may still believe that the Lease is his.
+        """Whether somebody else may still believe that the Lease is his.
 
         Also true for one that was deleted, or whose holder was erased by hand: its holder learns of
         that only at his next renewal. A release says that he knows, by a duration of one second.

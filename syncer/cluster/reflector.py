@@ -1,5 +1,4 @@
-"""
-List, then watch, for ever: what the API server knows becomes calls to a sink.
+"""List, then watch, for ever: what the API server knows becomes calls to a sink.
 
 Each namespace (or all of them as one) is a scope with a loop of its own: a paged list, a watch from
 the list's resourceVersion, another watch from the last event, and so on. The loop is level-based:
@@ -66,8 +65,7 @@ class Sink(Protocol):
     """Who is told. The calls are synchronous; an error in one ends the reflector."""
 
     def upsert(self, obj: NotificationRequest, *, first_seen_by_watch: bool) -> None:
-        """
-        Take an object that is new or has changed.
+        """Take an object that is new or has changed.
 
         `first_seen_by_watch` is true only in the call that introduces an object, and only if an
         ADDED event of a watch did so, not a list.
@@ -82,8 +80,7 @@ class Sink(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ReflectorTimings:
-    """
-    Periods of a reflector, in seconds.
+    """Periods of a reflector, in seconds.
 
     Attributes:
         request_timeout: For a page of a list, and until a watch answers.
@@ -143,8 +140,7 @@ class _Scope:
 
 
 class Reflector:
-    """
-    Mirrors the NotificationRequests of some namespaces into a sink.
+    """Mirrors the NotificationRequests of some namespaces into a sink.
 
     Attributes:
         counts: Totals since the start.
@@ -161,8 +157,7 @@ class Reflector:
         page_size: int = 500,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """
-        Prepare; `run` starts.
+        """Prepare; `run` starts.
 
         Args:
             client: Used for lists and watches; one connection per namespace stays open.
@@ -210,7 +205,7 @@ class Reflector:
         return min(s.contact for s in self._scopes)
 
     async def run(self) -> None:
-        """Mirror until cancelled. Whatever the server does is survived; an error of the sink is not."""
+        """Mirror until cancelled; survives whatever the server does, but no error of the sink."""
         async with asyncio.TaskGroup() as group:
             for scope in self._scopes:
                 group.create_task(self._mirror(scope), name=f"reflector {scope.namespace or '*'}")

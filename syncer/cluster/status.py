@@ -1,5 +1,4 @@
-"""
-Reading NotificationRequests and writing their status.
+"""Reading NotificationRequests and writing their status.
 
 A read is a quorum read: no resourceVersion is sent, so the answer is never older than the call. A
 status write is a merge patch that carries the resourceVersion it was computed from. That is the
@@ -35,8 +34,7 @@ class Meta:
 
     @classmethod
     def of(cls, document: Json) -> Meta:
-        """
-        Read the metadata of a document.
+        """Read the metadata of a document.
 
         Raises:
             ContractError: there is none, or it names nothing.
@@ -61,8 +59,7 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """
-    One page of a list.
+    """One page of a list.
 
     Attributes:
         objects: What parsed, and what exists and did not.
@@ -78,8 +75,7 @@ class Page:
 
 
 class StatusStore:
-    """
-    The NotificationRequests of a cluster, read live.
+    """The NotificationRequests of a cluster, read live.
 
     Every method raises `Unavailable`, `KindMissing` or `Unauthorised` where the API server or its
     permission is missing.
@@ -91,8 +87,7 @@ class StatusStore:
         self._timeout = timeout
 
     async def get(self, namespace: str, name: str) -> NotificationRequest:
-        """
-        Read one object as it is now.
+        """Read one object as it is now.
 
         Raises:
             Gone: there is no object of this name.
@@ -104,8 +99,7 @@ class StatusStore:
     async def patch(
         self, namespace: str, name: str, status: Json, *, resource_version: str
     ) -> NotificationRequest:
-        """
-        Merge members into the status of the object that has this resourceVersion.
+        """Merge members into the status of the object that has this resourceVersion.
 
         Members with the value null are removed, lists are replaced whole. The object as it is after
         the write is returned; a patch that changes nothing keeps the resourceVersion.
@@ -139,8 +133,7 @@ class StatusStore:
     async def list_page(
         self, namespace: str | None = None, *, limit: int = PAGE_SIZE, continue_token: str = ""
     ) -> Page:
-        """
-        Read one page of a namespace, or of all with None; see `list_page`.
+        """Read one page of a namespace, or of all with None; see `list_page`.
 
         Raises:
             Expired: the continue token is too old, start again without one.
@@ -154,8 +147,7 @@ class StatusStore:
 async def list_page(
     client: KubeClient, namespace: str | None, *, limit: int, continue_token: str, timeout: float
 ) -> Page:
-    """
-    Read one page of objects; the first is as fresh as the call, the others belong to the first.
+    """Read one page of objects; the first is as fresh as the call, the others belong to the first.
 
     Raises:
         Expired: the continue token is too old.
@@ -183,8 +175,7 @@ async def list_page(
 
 
 def parse(document: Json) -> NotificationRequest | Unreadable:
-    """
-    Read an object, or say that it exists and cannot be read.
+    """Read an object, or say that it exists and cannot be read.
 
     Raises:
         ContractError: it has no identity.
@@ -199,8 +190,7 @@ def parse(document: Json) -> NotificationRequest | Unreadable:
 
 
 def readable(document: Json) -> NotificationRequest:
-    """
-    Read an object.
+    """Read an object.
 
     Raises:
         ContractError: it does not parse. The text does not quote it.

@@ -1,8 +1,7 @@
-"""
-Servers that misbehave on purpose, over real sockets.
+"""Servers that misbehave on purpose, over real sockets.
 
-`ScriptedServer` answers each request as a function of the test says; `Proxy` stands between a client
-and a real server and can swallow bytes in either direction.
+`ScriptedServer` answers each request as a function of the test says; `Proxy` stands between a
+client and a real server and can swallow bytes in either direction.
 """
 
 from __future__ import annotations
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 
 
 class ScriptedServer:
-    """
-    An HTTP server with one handler for everything.
+    """An HTTP server with one handler for everything.
 
     Attributes:
         url: Where it listens.
@@ -66,8 +64,7 @@ class ScriptedServer:
 
 
 class Proxy:
-    """
-    A TCP proxy to the server of a kubeconfig.
+    """A TCP proxy to the server of a kubeconfig.
 
     Attributes:
         port: Where it listens.

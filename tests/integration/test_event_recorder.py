@@ -241,7 +241,7 @@ def test_name_is_a_dns_name(sentence: str) -> None:
 
 
 def test_names_differ_with_each_part() -> None:
-    """Uid, reason and discriminator are kept apart: moving a letter between them changes the name."""
+    """Uid, reason and discriminator are kept apart: a letter may not move between them."""
     names = {
         event_name("a", *parts)
         for parts in (("u", "R", "x"), ("u", "Rx", ""), ("uR", "x", ""), ("u", "R", "y"))

@@ -164,6 +164,7 @@ def test_error_text_is_bounded_and_only_from_a_status() -> None:
     assert str(error_of(502, f"<html>{CANARY}</html>".encode(), None, write=False)) == "502"
 
 
+@pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
 async def test_real_server_answers_are_told_apart(
     control_plane: ControlPlane, namespace: str
 ) -> None:
@@ -338,6 +339,39 @@ async def test_stream_renews_credentials_too(tmp_path: Path) -> None:
             async with client.stream("/w", params, connect_timeout=2, idle_timeout=2) as lines:
                 assert [line async for line in lines] == [b'{"n": 1}']
             assert server.seen == ["GET /w?watch=1"] * 2
+
+
+async def test_old_session_lives_until_its_last_watch_ends(tmp_path: Path) -> None:
+    """Two watches on a session that was replaced: the end of one does not cut off the other."""
+    token = tmp_path / "token"
+    token.write_text("old")
+    accepted = ["old"]
+    go = asyncio.Event()
+
+    async def handle(request: web.Request) -> web.StreamResponse:
+        if request.headers["Authorization"] != f"Bearer {accepted[0]}":
+            return status(401, "Unauthorized")
+        if request.path == "/x":
+            return web.json_response({})
+        response = await send_lines(request, [b"1\n"])
+        await go.wait()
+        await response.write(b"2\n")
+        return response
+
+    async with ScriptedServer(handle) as server:
+        config = write_kubeconfig(tmp_path / "k", server.url, user={"tokenFile": str(token)})
+        async with await connect(config) as client:
+            lasting = client.stream("/w", {}, connect_timeout=2, idle_timeout=5)
+            async with lasting as lines:
+                assert await anext(lines) == b"1"
+                async with client.stream("/w", {}, connect_timeout=2, idle_timeout=5) as others:
+                    assert await anext(others) == b"1"
+                    accepted[0] = "new"
+                    token.write_text("new")
+                    await client.request("GET", "/x", timeout=2)
+                    assert client.rebuilds == 1
+                go.set()
+                assert [line async for line in lines] == [b"2"]
 
 
 async def test_wrong_token_is_not_read_again_for_each_call(tmp_path: Path) -> None:

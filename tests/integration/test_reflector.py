@@ -336,7 +336,7 @@ async def test_line_that_is_not_understood_leads_to_a_list(tmp_path: Path, line:
 
 
 async def test_garbage_for_ever_does_not_spin(tmp_path: Path) -> None:
-    """A server that sends garbage after each list, even behind an event, is asked ever less often."""
+    """A server that sends garbage, even behind an event, is asked ever less often."""
     api = Api()
 
     async def garbage(request: web.Request) -> web.StreamResponse:
@@ -388,7 +388,7 @@ async def test_type_that_is_not_served_deletes_nothing(tmp_path: Path) -> None:
 
 
 async def test_refused_access_holds_and_recovers(tmp_path: Path) -> None:
-    """A 403 is told in readiness and deletes nothing; the same client goes on once it is granted."""
+    """A 403 is told in readiness and deletes nothing; once it is granted all goes on."""
     api = Api(obj("a", 1))
     forbidden = refuse(403, "Forbidden", "User cannot watch")
     api.watches = [forbidden, forbidden, stay(event("ADDED", obj("b", 101)))]
@@ -682,7 +682,7 @@ async def test_real_server_is_mirrored_over_a_restart(
 async def test_real_type_may_come_late_and_go(
     control_plane_assets: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Without its CRD the mirror holds; with it, it fills; a CRD that goes and returns is followed."""
+    """Without its CRD the mirror holds; a CRD that comes, goes and returns is followed."""
     crd = request.config.rootpath / "charts" / "notification-ledger" / "files" / "crd.yaml"
     mirror = Mirror()
     async with ControlPlane(control_plane_assets) as plane:
