@@ -80,7 +80,8 @@ class FileChannel:
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
             probe.write_bytes(b"")
-            probe.unlink()
+            # Replicas on one volume may have the same process id.
+            probe.unlink(missing_ok=True)
             for left in self._directory.glob("notification-*.tmp"):
                 with contextlib.suppress(FileNotFoundError):
                     if left.stat().st_mtime < time.time() - _STALE_S:

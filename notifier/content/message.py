@@ -1,12 +1,12 @@
 """
 What a channel is given to send.
 
-A `Message` is composed once per delivery pass from the object alone, enriched and sanitised, and
-then addressed to each channel. Retries of one notification to one channel carry the same
-idempotency key, and a receiver that knows the key may refuse another body under it. Therefore
-a request body is made only from what cannot change between attempts: uid, namespace, name and the
-spec, which the API server keeps immutable. Labels, annotations and the status may change; they are
-for the file and log channels, which have no key. The attempt id travels in a header.
+A `Message` is composed for one attempt on one channel, from the object alone, enriched and
+sanitised. Retries of one notification to one channel carry the same idempotency key, and a receiver
+that knows the key may refuse another body under it. Therefore a request body is made only from what
+cannot change between attempts: uid, namespace, name and the spec, which the API server keeps
+immutable. Labels, annotations and the status may change; they are for the file and log channels,
+which have no key. The attempt id travels in a header.
 
 The sanitised whole object is made on demand: only the file channel wants it.
 """
@@ -80,12 +80,6 @@ class Message:
         if not remediation:
             return ""
         return f"kubectl kubernaut chat rar/{remediation} -n {self.namespace}"
-
-    def addressed(self, channel: str, attempt_id: AttemptId | str) -> Message:
-        """The same message for one attempt on one channel."""
-        return replace(
-            self, attempt_id=attempt_id, idempotency_key=idempotency_key(self.uid, channel)
-        )
 
     def document(self) -> Json:
         """

@@ -18,7 +18,7 @@ from notifier.channels.teams import teams_body
 from notifier.channels.webhook import webhook_payload
 from notifier.content.enrich import enrich
 from notifier.content.message import Message, compose, idempotency_key
-from tests.channels.messages import UID, document, message
+from tests.channels.messages import document, message
 
 BUILDERS: dict[str, Callable[[Message], bytes]] = {
     "slack": lambda m: encode(slack_payload(m)),
@@ -52,15 +52,6 @@ def test_equal_key_means_equal_bytes(kind: str) -> None:
     assert one.attempt_id != two.attempt_id
     assert BUILDERS[kind](one) == BUILDERS[kind](two)
     assert b"0.9-77" not in BUILDERS[kind](two)
-
-
-def test_addressed() -> None:
-    """One composed message serves every channel under a key of its own."""
-    base = message("slack:a")
-    other = base.addressed("teams:b", "0.5-2")
-    assert other.idempotency_key == idempotency_key(UID, "teams:b")
-    assert other.attempt_id == "0.5-2"
-    assert other.spec is base.spec
 
 
 def test_everything_is_sanitised() -> None:
