@@ -56,8 +56,8 @@ from syncer.cache import Cache
 from syncer.cluster.client import KubeClient
 from syncer.cluster.crd import missing_fields, missing_rules, pruned
 from syncer.cluster.events import EventLimits, EventRecorder
-from syncer.cluster.installation import claim_installation
-from syncer.cluster.lease import Lease, LeaseTimings, Tenure
+from syncer.cluster.installation import Installation
+from syncer.cluster.lease import Lease, LeaseTimings
 from syncer.cluster.reflector import Reflector
 from syncer.cluster.status import StatusStore
 from syncer.ledger.client import LedgerClient
@@ -66,6 +66,7 @@ from syncer.ledger.preflight import Severity, preflight
 from syncer.loop import Limits, SyncLoop
 from syncer.metrics import SyncMetrics
 from syncer.ownership import Shards
+from syncer.sharding import ShardKeeper
 from syncer.recorder import Recorder
 from syncer.runtime.clock import LedgerTime, boot_clock
 from syncer.runtime.failpoints import Failpoint, failpoint
@@ -96,7 +97,7 @@ class Progress:
 
     redis: str | None = "not connected yet"
     cluster: str | None = "not connected yet"
-    shard: str | None = "no shard is owned yet"
+    shards: str | None = "no shard is looked at yet"
     draining: bool = False
 
 
@@ -149,7 +150,8 @@ class App:
         self.cache = Cache(window=settings.sync.window)
         self.shards = Shards(settings.sharding.shards)
         self.queue = WorkQueue()
-        self.tenure_began = asyncio.Event()
+        #: Set once this process has owned a shard; sweeps look at what is ours then.
+        self.owning = asyncio.Event()
         self._warned_pruned = False
 
     def _file_channel(self) -> FileChannel | None:
@@ -222,7 +224,7 @@ class App:
             "shutdown": lambda: "draining" if self.progress.draining else None,
             "redis": lambda: self.progress.redis or self.client.problem,
             "cluster": lambda: self.progress.cluster,
-            "shard": lambda: self.progress.shard,
+            "shards": lambda: self.progress.shards,
         }
         for name, check in checks.items():
             self.admin.check(name, check)
@@ -352,21 +354,42 @@ class Parts:
             self.controller,
             clock=boot_clock,
         )
-        self.lease = Lease(
+        sharding = settings.sharding
+        namespace = app.loaded.environment.namespace
+        timings = LeaseTimings(
+            renew_deadline=sharding.renew_deadline,
+            retry_period=sharding.retry_period,
+            margin=sharding.margin,
+            send_timeout=settings.delivery.largest_timeout,
+        )
+        self.installation = Installation(
             leases,
-            app.loaded.environment.namespace,
-            f"{settings.sharding.lease_name}-0",
+            namespace,
+            sharding.lease_name,
             identity,
-            LeaseTimings(
-                renew_deadline=settings.sharding.renew_deadline,
-                retry_period=settings.sharding.retry_period,
-                margin=settings.sharding.margin,
-                send_timeout=settings.delivery.largest_timeout,
-            ),
-            incarnation=settings.sharding.incarnation,
+            shards=sharding.shards,
+            alive_for=timings.duration,
             clock=boot_clock,
-            # Without Redis nothing could be sent: the shard is left to a replica that has it.
-            willing=lambda: app.client.problem is None and not app.progress.draining,
+        )
+        self.keeper = ShardKeeper(
+            app.shards,
+            self.installation,
+            self,
+            lambda n, willing: Lease(
+                leases,
+                namespace,
+                f"{sharding.lease_name}-{n}",
+                identity,
+                timings,
+                incarnation=sharding.incarnation,
+                clock=boot_clock,
+                willing=willing,
+            ),
+            # Without Redis nothing could be sent: shards are left to a replica that has it.
+            able=lambda: app.log.available and not app.progress.draining,
+            period=timings.retry_period,
+            patience=timings.duration,
+            clock=boot_clock,
         )
 
     def _emit(
@@ -422,18 +445,12 @@ class Parts:
         gc.freeze()
         failpoint(Failpoint.LISTED)
         await self._check_crd()
-        group.create_task(self._elect(), name="lease")
+        group.create_task(self._keep_shards(), name="shards")
 
     async def _installation(self) -> str:
-        settings = self.app.settings.sharding
         while True:
             try:
-                return await claim_installation(
-                    self.leases,
-                    self.app.loaded.environment.namespace,
-                    settings.lease_name,
-                    shards=settings.shards,
-                )
+                return await self.installation.found()
             except PortError as error:
                 self._waiting("cluster", str(error))
             await asyncio.sleep(_CONNECT_PAUSE)
@@ -466,6 +483,7 @@ class Parts:
             if not reflector.synced:
                 problem = problem or "objects are not listed yet"
             self.app.progress.cluster = problem
+            self.app.progress.shards = self.keeper.problem
             await asyncio.sleep(0.1)
 
     async def _check_crd(self) -> None:
@@ -503,32 +521,27 @@ class Parts:
 
     # -- ownership ------------------------------------------------------------------------------
 
-    async def _elect(self) -> None:
-        await self.lease.run(self._acquired, self._lost)
+    async def _keep_shards(self) -> None:
+        await self.keeper.run()
         # Released: the drain has ended it, and the process follows.
         await asyncio.Event().wait()
 
-    async def _acquired(self, tenure: Tenure) -> None:
+    def begin(self, shard: int) -> int:
+        """Look anew at a shard's notifications; how many are unfinished."""
         failpoint(Failpoint.LEASE_ACQUIRED)
-        self.app.shards.take(0, tenure)
-        uids = self.controller.begin_tenure()
-        self.app.progress.shard = None
-        self.app.tenure_began.set()
-        logger.info(
-            "shard acquired",
-            extra={"shard": 0, "epoch": tenure.epoch, "unfinished": len(uids)},
-        )
+        self.app.owning.set()
+        return self.controller.begin_tenure(lambda uid: self.app.shards.covers(shard, uid))
 
-    async def _lost(self, tenure: Tenure, reason: str) -> None:
-        self.app.shards.drop(0)
-        self.app.tenure_began.clear()
-        self.app.progress.shard = f"shard 0 was lost: {reason}"
-        logger.warning("shard lost", extra={"shard": 0, "epoch": tenure.epoch, "why": reason})
+    async def quiesce(self, shard: int, seconds: float) -> bool:
+        """Let a shard fall quiet and be published; False if it did not in time."""
+        return await self.controller.quiesce(
+            lambda uid: self.app.shards.covers(shard, uid), seconds
+        )
 
     # -- sweeps ---------------------------------------------------------------------------------
 
     async def _sweep_live(self) -> None:
-        await self.app.tenure_began.wait()
+        await self.app.owning.wait()
         entries = [e for e in self.app.cache.entries.values() if e.claim is not None]
         for start in range(0, len(entries), _SWEEP_PAGE):
             found = await self.reconciler.sweep_live(entries[start : start + _SWEEP_PAGE])
@@ -536,7 +549,7 @@ class Parts:
                 logger.info("records of others were found", extra={"logs": found})
 
     async def _sweep_finished(self) -> None:
-        await self.app.tenure_began.wait()
+        await self.app.owning.wait()
         stubs = [
             s for s in self.app.cache.finished.values() if self.app.shards.tenure_of(s.uid)
         ]
@@ -564,7 +577,7 @@ class Parts:
                 self.app.queue.add(uid)
 
     async def _sweep_orphans(self) -> None:
-        await self.app.tenure_began.wait()
+        await self.app.owning.wait()
         namespaces = self.app.loaded.namespaces
 
         def known(uid: str) -> bool:
@@ -600,7 +613,7 @@ class Parts:
         unrecorded = await self.controller.settle(_DRAIN_RECORD)
         unsynced = await self.sync.drain(boot_clock() + _DRAIN_SYNC)
         await self.events.drain(_DRAIN_EVENTS)
-        released = await self.lease.release()
+        released = await self.keeper.release()
         logger.info(
             "drained",
             extra={"unrecorded": unrecorded, "unsynced": unsynced, "released": released},

@@ -1,14 +1,19 @@
 """
-Which notifications are ours: shards, and the tenure over each.
+Which notifications are ours: shards, the tenure over each, and how many we should hold.
 
 A notification belongs to shard crc32(uid) mod the number of shards, so its owner never depends on its
 name or on who created it. A tenure is put here when a Lease is acquired and taken away when it is
-lost; everything that sends, claims or writes asks here first.
+lost; everything that sends, claims or writes asks here first. A shard that is being handed over still
+has its tenure, so that results are recorded and published, but accepts nothing new.
+
+How many shards a replica should hold is arithmetic (`share`), and what to give up a decision
+(`surplus`); both are pure. They only spread work: safety is the Leases' and the fences'.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections.abc import Iterable
 
 from syncer.api.ports import Tenure
 
@@ -18,6 +23,17 @@ def shard_of(uid: str, shards: int) -> int:
     return zlib.crc32(uid.encode()) % shards
 
 
+def share(shards: int, members: int) -> int:
+    """The most shards that one of several replicas should hold; all of them if it is alone."""
+    return -(-shards // max(1, members))
+
+
+def surplus(owned: Iterable[int], *, shards: int, members: int) -> tuple[int, ...]:
+    """Shards to hand over: the highest-numbered ones above the share."""
+    held = sorted(owned)
+    return tuple(reversed(held[share(shards, members) :]))
+
+
 class Shards:
     """The tenures of this process."""
 
@@ -25,20 +41,41 @@ class Shards:
         """Own nothing yet; `shards` is fixed at installation."""
         self.shards = shards
         self._tenures: dict[int, Tenure] = {}
+        self._leaving: set[int] = set()
 
     def take(self, shard: int, tenure: Tenure) -> None:
         """Note that a shard was acquired."""
+        self._leaving.discard(shard)
         self._tenures[shard] = tenure
+
+    def leave(self, shard: int) -> None:
+        """Note that a shard is being handed over: nothing new is begun in it."""
+        self._leaving.add(shard)
 
     def drop(self, shard: int) -> None:
         """Note that a shard was lost or released."""
         self._tenures.pop(shard, None)
+        self._leaving.discard(shard)
 
     def tenure_of(self, uid: str) -> Tenure | None:
         """The tenure over a notification, None while its shard is not ours."""
         return self._tenures.get(shard_of(uid, self.shards))
 
+    def accepts(self, uid: str) -> bool:
+        """Whether new work on a notification may begin here."""
+        shard = shard_of(uid, self.shards)
+        return shard in self._tenures and shard not in self._leaving
+
+    def covers(self, shard: int, uid: str) -> bool:
+        """Whether a notification is in a shard."""
+        return shard_of(uid, self.shards) == shard
+
     @property
     def owned(self) -> dict[int, Tenure]:
         """Tenures by shard."""
         return dict(self._tenures)
+
+    @property
+    def leaving(self) -> frozenset[int]:
+        """Shards that are being handed over."""
+        return frozenset(self._leaving)

@@ -211,10 +211,10 @@ class ShardingSettings(Group):
         "shards; default notification-ledger. Two installations in a namespace need two names.",
     )
     shards: int = Field(
-        default=1,
+        default=16,
         ge=1,
         le=256,
-        description="Number of shards, hence the most replicas that can work at once; default 1. "
+        description="Number of shards, hence the most replicas that can work at once; default 16. "
         "Fixed at install: another number is refused until the installation is scaled to 0.",
     )
     incarnation: int = Field(

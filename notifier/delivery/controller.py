@@ -170,16 +170,40 @@ class Controller:
         """Take notice that the cache holds every object there is."""
         self.complete = True
 
-    def begin_tenure(self) -> list[str]:
+    def begin_tenure(self, ours: Callable[[str], bool]) -> int:
         """
-        Look at everything anew under a new epoch; returns the uids of unfinished notifications.
+        Look anew, under a new epoch, at what is ours; how many notifications are unfinished.
 
         What an earlier tenure saw for the first time may have been published by others since.
         """
+        found = 0
         for entry in self.cache.entries.values():
-            entry.fresh = False
-            self.queue.add(entry.uid)
-        return list(self.cache.entries)
+            if ours(entry.uid):
+                entry.fresh = False
+                self.queue.add(entry.uid)
+                found += 1
+        return found
+
+    async def quiesce(self, ours: Callable[[str], bool], seconds: float) -> bool:
+        """
+        Wait until nothing of ours is executing or unpublished; False if that takes too long.
+
+        New work must have been stopped by then (`Ownership.accepts`).
+        """
+        deadline = self.cache.boot() + seconds
+        while self.cache.boot() < deadline:
+            mine = [e for e in self.cache.entries.values() if ours(e.uid)]
+            dirty = [e for e in mine if e.dirty_since is not None]
+            for entry in dirty:
+                if not entry.failures:
+                    self.cache.mark_dirty(entry, urgent=True)
+            if not dirty and not any(e.busy for e in mine):
+                return True
+            await asyncio.sleep(0.05)
+        return False
+
+    def _accepts(self, uid: str) -> bool:
+        return not self.draining and self.ownership.accepts(uid)
 
     # -- deciding -------------------------------------------------------------------------------
 
@@ -214,7 +238,7 @@ class Controller:
         """
         entry = self.cache.entries.get(uid)
         tenure = self.ownership.tenure_of(uid)
-        if entry is None or tenure is None or self.draining:
+        if entry is None or tenure is None or not self._accepts(uid):
             return None
         if not tenure.valid(self.cache.boot()):
             return None
@@ -339,7 +363,7 @@ class Controller:
         """
         entry = self.cache.entries.get(uid)
         tenure = self.ownership.tenure_of(uid)
-        if entry is None or tenure is None or self.draining:
+        if entry is None or tenure is None or not self._accepts(uid):
             return
         if not self._still_due(entry, tenure, channel):
             self.queue.add(uid)

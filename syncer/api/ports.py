@@ -38,6 +38,10 @@ class Ownership(Protocol):
         """The tenure over a notification's shard, None while it is not ours."""
         ...
 
+    def accepts(self, uid: str) -> bool:
+        """Whether new work may begin: ours, and not being handed over."""
+        ...
+
 
 class StatusStore(Protocol):
     """Reads and status writes of single objects."""

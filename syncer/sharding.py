@@ -1,0 +1,188 @@
+"""
+Holding shards: one Lease each, spread evenly, handed over in order.
+
+Every replica competes for every shard's Lease, and is willing to take one
+
+- that carries its own name (a dead predecessor's): at once;
+- whose holder has let it expire: whoever comes first, even above the share, because an owner too
+  loaded is better than none;
+- that is free, while it holds less than its share, or when nobody has taken it for a LeaseDuration.
+
+When there are more replicas than before, the ones above their share hand shards over: nothing new is
+begun in the shard, attempts under way end and are recorded, statuses are written, then the Lease is
+released. A replica that cannot reach Redis is willing to take nothing and is not counted, so that no
+shard is handed to one that could not use it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from syncer.api.errors import PortError
+from syncer.cluster.installation import Installation
+from syncer.cluster.lease import Lease, Tenure
+from syncer.ownership import Shards, share, surplus
+
+logger = logging.getLogger("ledger.shards")
+
+#: Seconds for which a handed-over shard may take to fall quiet before it is released anyway.
+_QUIET: Final = 30.0
+
+
+class Owner(Protocol):
+    """Who works on the shards."""
+
+    def begin(self, shard: int) -> int:
+        """Look anew at a shard's notifications; how many are unfinished."""
+        ...
+
+    async def quiesce(self, shard: int, seconds: float) -> bool:
+        """Let a shard fall quiet and be published; False if it did not in time."""
+        ...
+
+
+class ShardKeeper:
+    """Competes for the Leases of all shards and keeps `Shards` true."""
+
+    def __init__(
+        self,
+        shards: Shards,
+        installation: Installation,
+        owner: Owner,
+        lease: Callable[[int, Callable[[], bool]], Lease],
+        *,
+        able: Callable[[], bool],
+        period: float,
+        patience: float,
+        clock: Callable[[], float],
+    ) -> None:
+        """
+        Args:
+            shards: Is kept true.
+            installation: Tells how many replicas there are.
+            owner: Works on the shards.
+            lease: Makes the Lease of a shard, given what it asks before it is taken.
+            able: Whether this replica could work on a shard now.
+            period: Seconds between beats.
+            patience: Seconds after which a free shard is taken by whoever sees it.
+            clock: Boot-time seconds.
+        """  # noqa: D205, D212, D415 - the class says what it is
+        self._shards = shards
+        self._installation = installation
+        self._owner = owner
+        self._able = able
+        self._period = period
+        self._patience = patience
+        self._clock = clock
+        self._members = 1
+        self._free_since: dict[int, float] = {}
+        self._stopped = False
+        self._leases = {
+            n: lease(n, lambda n=n: self._willing(n))  # type: ignore[misc]  # the loop's n
+            for n in range(shards.shards)
+        }
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps shards from being worked on, None if each has an owner."""
+        orphaned = [
+            n for n, lease in self._leases.items() if lease.tenure is None and not lease.holder
+        ]
+        if orphaned:
+            shown = ", ".join(map(str, orphaned[:8]))
+            reason = next((x.problem for x in self._leases.values() if x.problem), None)
+            return f"no owner yet for shard {shown}" + (f" ({reason})" if reason else "")
+        return None
+
+    @property
+    def margins(self) -> list[float]:
+        """Seconds for which each tenure here has been without a renewal."""
+        now = self._clock()
+        return [now - t.renewed for x in self._leases.values() if (t := x.tenure) is not None]
+
+    async def run(self) -> None:
+        """Compete, hold and hand over until `release`."""
+        async with asyncio.TaskGroup() as group:
+            # One beat first: a newcomer must know of the others before it counts its share.
+            await self._beat()
+            for n in self._leases:
+                group.create_task(self._compete(n), name=f"shard-{n}")
+            group.create_task(self._spread(), name="shard-spread")
+
+    async def release(self, *, timeout: float = 2.0) -> int:
+        """Give all shards up, when nothing is in flight any more; how many are known to be free."""
+        self._stopped = True
+        released = await asyncio.gather(
+            *(x.release(timeout=timeout) for x in self._leases.values())
+        )
+        for n in list(self._shards.owned):
+            self._shards.drop(n)
+        try:
+            async with asyncio.timeout(timeout):
+                await self._installation.leave()
+        except (PortError, TimeoutError) as error:
+            logger.info("the own membership stays until it is old", extra={"error": str(error)})
+        return sum(released)
+
+    # -- parts ----------------------------------------------------------------------------------
+
+    def _willing(self, n: int) -> bool:
+        if self._stopped or not self._able():
+            return False
+        holder = self._leases[n].holder
+        if holder:
+            # Its own, or expired: the Lease asks only when nobody may believe in it any more.
+            return True
+        if len(self._shards.owned) < share(self._shards.shards, self._members):
+            self._free_since.pop(n, None)
+            return True
+        since = self._free_since.setdefault(n, self._clock())
+        return self._clock() - since > self._patience
+
+    async def _compete(self, n: int) -> None:
+        lease = self._leases[n]
+        while not self._stopped:
+            await lease.run(lambda t: self._acquired(n, t), lambda t, why: self._lost(n, t, why))
+
+    async def _acquired(self, n: int, tenure: Tenure) -> None:
+        self._free_since.pop(n, None)
+        self._shards.take(n, tenure)
+        unfinished = self._owner.begin(n)
+        logger.info(
+            "shard acquired", extra={"shard": n, "epoch": tenure.epoch, "unfinished": unfinished}
+        )
+
+    async def _lost(self, n: int, tenure: Tenure, why: str) -> None:
+        self._shards.drop(n)
+        logger.warning("shard lost", extra={"shard": n, "epoch": tenure.epoch, "why": why})
+
+    async def _spread(self) -> None:
+        while True:
+            await asyncio.sleep(self._period)
+            await self._beat()
+            for n in surplus(
+                set(self._shards.owned) - self._shards.leaving,
+                shards=self._shards.shards,
+                members=self._members,
+            ):
+                await self._hand_over(n)
+
+    async def _beat(self) -> None:
+        try:
+            self._members = max(1, await self._installation.beat(willing=self._able()))
+        except PortError as error:
+            logger.debug("members are not counted", extra={"error": str(error)})
+
+    async def _hand_over(self, n: int) -> None:
+        if self._shards.owned.get(n) is None:
+            return
+        self._shards.leave(n)
+        if not await self._owner.quiesce(n, _QUIET):
+            logger.warning("a shard is handed over before it is quiet", extra={"shard": n})
+        self._shards.drop(n)
+        released = await self._leases[n].release()
+        logger.info("shard handed over", extra={"shard": n, "released": released})
+
