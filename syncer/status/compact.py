@@ -37,21 +37,24 @@ def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
         status: A merged status.
         limit: Bytes of JSON; the caller lowers it when the server still says "too large".
     """
-    out = status
-    for step in ERROR_STEPS:
-        out = replace(
-            status,
-            attempts=tuple(replace(a, error=bounded(a.error, step)) for a in status.attempts),
-        )
-        if size_of(out) <= limit and len(out.attempts) <= MAX_ENTRIES:
-            return out
-    while size_of(out) > limit or len(out.attempts) > MAX_ENTRIES:
+    out = short = status
+    while True:
+        # From the whole texts each time: the result is then the same when it is merged with its log
+        # and cut again, and nothing is written twice.
+        for step in ERROR_STEPS:
+            short = _shorten(out, step)
+            if size_of(short) <= limit and len(short.attempts) <= MAX_ENTRIES:
+                return short
         # Half of what may go at a time: each step re-measures the whole status.
         surplus = _foldable(out)
         if not surplus:
-            return out
+            return short
         out = _roll_up(out, surplus[: max(1, len(surplus) // 2)])
-    return out
+
+
+def _shorten(status: Status, size: int) -> Status:
+    attempts = tuple(replace(a, error=bounded(a.error, size)) for a in status.attempts)
+    return replace(status, attempts=attempts)
 
 
 def _foldable(status: Status) -> list[Attempt]:
@@ -59,15 +62,11 @@ def _foldable(status: Status) -> list[Attempt]:
     for attempt in status.attempts:
         per_channel[attempt.channel] = per_channel.get(attempt.channel, 0) + 1
     out = []
-    blocked: set[str] = set()
     for attempt in status.attempts:
         spare = per_channel[attempt.channel] > KEEP_PER_CHANNEL
-        if not spare or attempt.channel in blocked:
-            continue
-        if attempt.state is not AttemptState.FAILED:
-            continue
-        per_channel[attempt.channel] -= 1
-        out.append(attempt)
+        if spare and attempt.state is AttemptState.FAILED:
+            per_channel[attempt.channel] -= 1
+            out.append(attempt)
     return out
 
 
