@@ -1,0 +1,64 @@
+"""The preflight: which servers are refused, which are warned about, and what to do."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncer.ledger.preflight import Severity, preflight
+
+GOOD = {
+    "redis_version": "7.0.15",
+    "maxmemory_policy": "noeviction",
+    "aof_enabled": "1",
+    "aof_last_write_status": "ok",
+}
+REFUSE, WARN = Severity.REFUSE, Severity.WARN
+
+CASES: dict[str, tuple[dict[str, str], dict[str, Severity], dict[str, Severity]]] = {
+    "a fit server": ({}, {}, {}),
+    "a server too old for script flags": (
+        {"redis_version": "6.2.14"}, {"version": REFUSE}, {"version": REFUSE},
+    ),
+    "a later major version": ({"redis_version": "10.1.0"}, {}, {}),
+    "an evicting server": (
+        {"maxmemory_policy": "allkeys-lru"}, {"eviction": REFUSE}, {"eviction": REFUSE},
+    ),
+    "a server that evicts expiring keys only": (
+        {"maxmemory_policy": "volatile-ttl"}, {"eviction": REFUSE}, {"eviction": REFUSE},
+    ),
+    "no append-only file": (
+        {"aof_enabled": "0"}, {"persistence": WARN}, {"persistence": REFUSE},
+    ),
+    "a full disk": ({"aof_last_write_status": "err"}, {"disk": WARN}, {"disk": REFUSE}),
+    "everything at once": (
+        {"redis_version": "5.0.0", "maxmemory_policy": "allkeys-lfu", "aof_enabled": "0"},
+        {"version": REFUSE, "eviction": REFUSE, "persistence": WARN},
+        {"version": REFUSE, "eviction": REFUSE, "persistence": REFUSE},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("durability", ["relaxed", "strict"])
+def test_findings(case: str, durability: str) -> None:
+    """Each fault has its name and its weight, which may depend on the promised durability."""
+    changes, relaxed, strict = CASES[case]
+    found = preflight(GOOD | changes, durability=durability)
+    assert {f.name: f.severity for f in found} == (strict if durability == "strict" else relaxed)
+
+
+def test_every_finding_names_its_fix() -> None:
+    """A finding says what is wrong and what to do about it."""
+    broken = {"redis_version": "5.0.0", "maxmemory_policy": "allkeys-lru", "aof_enabled": "0"}
+    fixes = {f.name: f.fix for f in preflight(broken, durability="strict")}
+    assert fixes == {
+        "version": "use Redis 7.0, Valkey 7.2, or later",
+        "eviction": "set maxmemory-policy noeviction",
+        "persistence": "set appendonly yes",
+    }
+    assert all(f.text for f in preflight(broken, durability="strict"))
+
+
+def test_a_server_that_says_nothing() -> None:
+    """A server without a version is refused; members it hides are not held against it."""
+    assert [f.name for f in preflight({}, durability="strict")] == ["version"]
