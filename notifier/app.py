@@ -347,6 +347,8 @@ class Parts:
             on_stale=app.queue.add,
             on_written=self._check_pruned,
         )
+        app.client.on_change = self.controller.look_at_all
+        app.admin.check("epoch", lambda: self.controller.fence_problem(settings.lease_duration))
         namespaces = app.loaded.namespaces
         self.reflector = Reflector(
             objects,

@@ -132,6 +132,8 @@ class Controller:
         self.lanes = lanes(self)
         self.draining = False
         self.complete = False
+        #: Notifications whose log or status names a later epoch, and since when.
+        self.fenced: dict[str, float] = {}
         self._recording: set[asyncio.Task[None]] = set()
 
     # -- what the reflector reports -------------------------------------------------------------
@@ -160,6 +162,7 @@ class Controller:
         """Deleting is cancelling: nothing more is sent, what is on the wire is still recorded."""
         del namespace, name
         self.cache.finished.pop(uid, None)
+        self.fenced.pop(uid, None)
         entry = self.cache.entries.get(uid)
         if entry is not None:
             entry.deleted = True
@@ -183,6 +186,27 @@ class Controller:
                 self.queue.add(entry.uid)
                 found += 1
         return found
+
+    def look_at_all(self) -> None:
+        """Look anew at every live notification: the store has changed, their claims are stale."""
+        for uid in self.cache.entries:
+            self.queue.add(uid)
+
+    def fence_problem(self, patience: float) -> str | None:
+        """
+        Say that logs carry a later epoch than ours although we have owned them for long enough.
+
+        A short while after a takeover the old owner meets fences too; what lasts is a cluster whose
+        resourceVersions have fallen back.
+        """
+        now = self.cache.boot()
+        lasting = [uid for uid, since in self.fenced.items() if now - since > patience]
+        if not lasting:
+            return None
+        return (
+            f"{len(lasting)} log(s) carry a later epoch than this cluster gives out; after a restore"
+            " of etcd or a move, raise sharding.incarnation"
+        )
 
     async def quiesce(self, ours: Callable[[str], bool], seconds: float) -> bool:
         """
@@ -270,8 +294,10 @@ class Controller:
                 extra={"uid": entry.uid, "object": entry.request.key, "epoch": tenure.epoch},
             )
             self.metrics.fenced_notifications.inc()
+            self.fenced.setdefault(entry.uid, self.cache.boot())
             self.queue.retry(entry.uid)
             return False
+        self.fenced.pop(entry.uid, None)
         if Action.ORPHAN in verdict:
             await self._let_go(entry, tenure)
             return False

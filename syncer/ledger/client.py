@@ -141,6 +141,8 @@ class LedgerClient:
         self.generation = 0
         self.server: Server | None = None
         self.problem: str | None = "not connected yet"
+        #: Called after another server or store has answered; claims of before are stale by then.
+        self.on_change: Callable[[], None] = lambda: None
         #: Newest reply of INFO, as members.
         self.info: dict[str, str] = {}
         self._installation = ""
@@ -399,16 +401,20 @@ class LedgerClient:
             fields.get("store", ""),
             parse_version(info),
         )
+        changed = False
         if self.server != server:
             if self.server is not None:
                 logger.warning(
                     "another Redis server or store answers; all logs are claimed anew",
                     extra={"run_id": server.run_id, "role": server.role, "store": server.store},
                 )
+                changed = True
             self.generation += 1
             self.server = server
         self.problem = None
         self.info = info
+        if changed:
+            self.on_change()
         return server
 
     async def open(self, installation: str) -> Server:
