@@ -7,6 +7,7 @@ server that cannot be had fails the tests that ask for it; it never skips them.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import subprocess
 import sys
@@ -26,6 +27,13 @@ ROOT = Path(__file__).resolve().parent.parent
 CRD = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"
 
 _ASSETS = pytest.StashKey["Path | None"]()
+
+
+def pytest_configure() -> None:
+    """Leave no event loop behind that a plugin made while looking for one."""
+    # pytest-asyncio on 3.11 asks for the current loop, which makes one; unclosed, it fails whichever
+    # test is running when it is collected.
+    asyncio.set_event_loop(None)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
