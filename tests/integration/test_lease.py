@@ -393,6 +393,8 @@ async def test_silent_server_does_not_hold_a_renewal_past_the_deadline(
     ):
         await eventually(lambda: a.valid)
         tenure = a.tenures[0]
+        first = tenure.renewed
+        await eventually(lambda: tenure.renewed > first)
         await control_plane.pause("kube-apiserver")
         try:
             await eventually(lambda: len(a.told) == 2)
@@ -417,13 +419,15 @@ async def test_killed_server_ends_the_tenure_at_the_deadline(
         playing(client, namespace, "a") as a,
     ):
         await eventually(lambda: a.valid)
+        first = a.tenures[0].renewed
+        await eventually(lambda: a.tenures[0].renewed > first)
         before = boot_clock()
         await control_plane.kill_apiserver()
         after = boot_clock()
         await eventually(lambda: len(a.told) == 2)
         # The last renewal began within a retry period before the server was gone.
         least = before - QUICK.retry_period - QUICK.call_timeout + QUICK.renew_deadline
-        assert least <= a.ended_at < after + QUICK.renew_deadline + 0.1
+        assert least <= a.ended_at < after + QUICK.renew_deadline + 0.3
         assert 0 <= a.ended_at - (a.tenures[0].renewed + QUICK.renew_deadline) < 0.3
 
 
