@@ -78,20 +78,27 @@ class Lanes:
         heapq.heappush(
             lane.waiting, Job(due, _PRIORITY.get(priority, 2), self._ticket, uid, channel)
         )
-        self._start(channel, lane)
+        if self._has_room(lane) and len(self._tasks) < self._total:
+            self._start(channel, lane)
+
+    def _has_room(self, lane: _Lane) -> bool:
+        return bool(lane.waiting) and lane.running < self._per_channel
 
     def _start(self, channel: str, lane: _Lane) -> None:
-        while (
-            lane.waiting
-            and lane.running < self._per_channel
-            and len(self._tasks) < self._total
-            and not self._closed
-        ):
-            job = heapq.heappop(lane.waiting)
-            lane.running += 1
-            task = asyncio.create_task(self._job(job, lane), name=f"attempt-{job.uid}")
-            self._tasks.add(task)
-            task.add_done_callback(lambda t: self._done(t, channel, lane))
+        job = heapq.heappop(lane.waiting)
+        lane.running += 1
+        task = asyncio.create_task(self._job(job, lane), name=f"attempt-{job.uid}")
+        self._tasks.add(task)
+        task.add_done_callback(lambda t: self._done(t, channel, lane))
+
+    def _fill(self) -> None:
+        """Give free room to who waits longest, whatever the lane; a busy one starves nobody."""
+        while len(self._tasks) < self._total and not self._closed:
+            able = [(lane.waiting[0], c) for c, lane in self._lanes.items() if self._has_room(lane)]
+            if not able:
+                return
+            _, channel = min(able)
+            self._start(channel, self._lanes[channel])
 
     async def _job(self, job: Job, lane: _Lane) -> None:
         # From here on the same pair may be submitted again: it is decided anew by the work queue.
@@ -103,17 +110,10 @@ class Lanes:
         lane.running -= 1
         if not task.cancelled() and task.exception() is not None:
             logger.error("an attempt ended unexpectedly", exc_info=task.exception())
-        if not self._closed:
-            self._start(channel, lane)
-            if len(self._tasks) < self._total:
-                self._start_others(channel)
-        if not lane.running and not lane.waiting:
-            self._lanes.pop(channel, None)
-
-    def _start_others(self, channel: str) -> None:
-        for other, lane in list(self._lanes.items()):
-            if other != channel and lane.waiting:
-                self._start(other, lane)
+        self._fill()
+        # A lane that was emptied meanwhile may already have a successor of the same name.
+        if not lane.running and not lane.waiting and self._lanes.get(channel) is lane:
+            del self._lanes[channel]
 
     def close(self) -> None:
         """Start nothing more; waiting jobs are dropped, the log still knows that they are due."""
