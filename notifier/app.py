@@ -62,7 +62,7 @@ from syncer.cluster.reflector import Reflector
 from syncer.cluster.status import StatusStore
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
-from syncer.ledger.preflight import Severity, preflight
+from syncer.ledger.preflight import Severity, preflight, replicas_to_wait_for, unfit
 from syncer.loop import Limits, SyncLoop
 from syncer.metrics import SyncMetrics
 from syncer.ownership import Shards
@@ -146,7 +146,12 @@ class App:
         self.client = LedgerClient(
             settings.redis.url.get_secret_value(), prefix=settings.redis.key_prefix
         )
-        self.log = RedisLog(self.client)
+        durability = settings.redis.durability
+        self.client.judge = lambda info: unfit(info, durability=durability)
+        self.log = RedisLog(
+            self.client,
+            replicas=lambda: replicas_to_wait_for(self.client.info, durability=durability),
+        )
         self.cache = Cache(window=settings.sync.window)
         self.shards = Shards(settings.sharding.shards)
         self.queue = WorkQueue()
@@ -222,7 +227,7 @@ class App:
         metrics = self.settings.controller.metrics_addr
         checks: dict[str, Callable[[], str | None]] = {
             "shutdown": lambda: "draining" if self.progress.draining else None,
-            "redis": lambda: self.progress.redis or self.client.problem,
+            "redis": lambda: self.progress.redis or self.client.problem or self.client.unfit,
             "cluster": lambda: self.progress.cluster,
             "shards": lambda: self.progress.shards,
         }

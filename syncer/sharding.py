@@ -88,9 +88,7 @@ class ShardKeeper:
     @property
     def problem(self) -> str | None:
         """What keeps shards from being worked on, None if each has an owner."""
-        orphaned = [
-            n for n, lease in self._leases.items() if lease.tenure is None and not lease.holder
-        ]
+        orphaned = [n for n, lease in self._leases.items() if lease.unowned]
         if orphaned:
             shown = ", ".join(map(str, orphaned[:8]))
             reason = next((x.problem for x in self._leases.values() if x.problem), None)

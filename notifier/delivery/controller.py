@@ -53,6 +53,8 @@ logger = logging.getLogger("ledger.delivery")
 
 #: A send that has not ended this long after its channel's own timeout is given up as unknown.
 _GRACE: Final = 2.0
+#: Seconds between looks at a server that must not be given attempts.
+_UNFIT_PAUSE: Final = 5.0
 
 
 class Router(Protocol):
@@ -394,6 +396,12 @@ class Controller:
         if not self._still_due(entry, tenure, channel):
             self.queue.add(uid)
             return
+        unfit = self.recorder.log.unfit
+        if unfit is not None:
+            logger.error("an attempt is held: Redis is not fit for it", extra={"why": unfit})
+            entry.due[channel] = self.cache.boot() + _UNFIT_PAUSE
+            self.queue.add_at(uid, entry.due[channel])
+            return
         hold = self.router.hold(channel)
         if hold is not None:
             entry.due[channel] = self.cache.boot() + hold.seconds
@@ -428,7 +436,10 @@ class Controller:
         outcome = Outcome.not_sent("cancelled before it was sent")
         began = self.cache.boot()
         try:
-            outcome = await self._send(entry, tenure, channel, sender, intent)
+            if answer.confirmed:
+                outcome = await self._send(entry, tenure, channel, sender, intent)
+            else:
+                outcome = Outcome.not_sent("no replica of the log confirmed the attempt in time")
             failpoint(Failpoint.AFTER_SEND)
         except asyncio.CancelledError:
             if intent.attempt_id not in entry.never_sent:

@@ -224,6 +224,11 @@ class Lease:
         """Who held the Lease when it was read last; empty if nobody did."""
         return self._seen.holder if self._seen else ""
 
+    @property
+    def unowned(self) -> bool:
+        """Whether nobody is known to be at work: it is free, or ours without a tenure."""
+        return self.tenure is None and self.holder in ("", self._identity)
+
     async def run(
         self,
         on_acquired: Callable[[Tenure], Coroutine[Any, Any, None]],

@@ -115,6 +115,13 @@ class _Call:
     future: asyncio.Future[Any]
     guard: Callable[[], bool] | None
     script: Script | None
+    #: Replicas that must confirm, and milliseconds to wait for them; the result is then a pair.
+    wait: tuple[int, int] | None = None
+
+    @property
+    def commands(self) -> list[tuple[Any, ...]]:
+        """What goes on the wire, in order, on one connection."""
+        return [self.command, ("WAIT", *self.wait)] if self.wait else [self.command]
 
 
 class LedgerClient:
@@ -143,6 +150,10 @@ class LedgerClient:
         self.problem: str | None = "not connected yet"
         #: Called after another server or store has answered; claims of before are stale by then.
         self.on_change: Callable[[], None] = lambda: None
+        #: Says from the members of INFO why this server must not be given attempts, or None.
+        self.judge: Callable[[dict[str, str]], str | None] = lambda _info: None
+        #: What `judge` said last.
+        self.unfit: str | None = None
         #: Newest reply of INFO, as members.
         self.info: dict[str, str] = {}
         self._installation = ""
@@ -179,6 +190,7 @@ class LedgerClient:
         args: Sequence[bytes | str | int],
         *,
         guard: Callable[[], bool] | None = None,
+        wait: tuple[int, int] | None = None,
     ) -> Any:
         """
         Run a script on one key.
@@ -186,6 +198,9 @@ class LedgerClient:
         Args:
             guard: Asked right before the command is written, with the connection up; False means
                 that it is not sent.
+            wait: Replicas that must have the write, and milliseconds to wait for them. The result
+                is then a pair: the reply, and how many replicas confirmed. WAIT speaks of its own
+                connection's writes, so it follows on the same one.
 
         Raises:
             StaleGuard: the guard said no.
@@ -195,21 +210,25 @@ class LedgerClient:
             ContractError: the key holds something that is not a log of this format.
         """
         command = ("EVALSHA", script.sha, 1, key, *args)
-        return await self._submit(command, guard, script)
+        return await self._submit(command, guard, script, wait)
 
     async def command(self, *args: bytes | str | int) -> Any:
         """Run one command; errors as for `evaluate`."""
         return await self._submit(args, None, None)
 
     async def _submit(
-        self, command: tuple[Any, ...], guard: Callable[[], bool] | None, script: Script | None
+        self,
+        command: tuple[Any, ...],
+        guard: Callable[[], bool] | None,
+        script: Script | None,
+        wait: tuple[int, int] | None = None,
     ) -> Any:
         if self._closed:
             raise Unavailable("the Redis client is closed")
         if len(self._waiting) >= _QUEUE:
             raise Unavailable("too many calls are waiting for Redis")
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append(_Call(command, future, guard, script))
+        self._waiting.append(_Call(command, future, guard, script, wait))
         self._wake.set()
         # The lane answers within connect + send + reply; the factor covers a queue before us.
         async with asyncio.timeout(self._timeout * 6):
@@ -274,22 +293,16 @@ class LedgerClient:
         return False
 
     async def _exchange(self, connection: AbstractConnection, calls: list[_Call]) -> None:
-        packed = connection.pack_commands([c.command for c in calls])
+        packed = connection.pack_commands([c for call in calls for c in call.commands])
         try:
             await connection.send_packed_command(packed, check_health=False)
             missing: list[_Call] = []
             for call in calls:
-                try:
-                    reply = await connection.read_response()
-                except ResponseError as error:
-                    reply = error
-                if isinstance(reply, ResponseError):
-                    if call.script and _word(reply) == "NOSCRIPT":
-                        missing.append(call)
-                        continue
-                    self._refuse(call, reply)
-                elif not call.future.done():
-                    call.future.set_result(reply)
+                reply = await self._reply(connection, call)
+                if isinstance(reply, ResponseError) and _word(reply) == "NOSCRIPT" and call.script:
+                    missing.append(call)
+                else:
+                    self._answer(call, reply)
             if missing:
                 await self._load(connection, missing)
         except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as error:
@@ -308,19 +321,32 @@ class LedgerClient:
             await connection.read_response()
         for call in calls:
             await connection.send_packed_command(
-                connection.pack_command(*call.command), check_health=False
+                connection.pack_commands(call.commands), check_health=False
             )
-            try:
-                reply = await connection.read_response()
-            except ResponseError as error:
-                self._refuse(call, error)
-            else:
-                if not call.future.done():
-                    call.future.set_result(reply)
+            self._answer(call, await self._reply(connection, call))
 
-    def _refuse(self, call: _Call, error: ResponseError) -> None:
-        if not call.future.done():
-            call.future.set_exception(classify_reply(error))
+    @staticmethod
+    async def _reply(connection: AbstractConnection, call: _Call) -> Any:
+        """The reply to a call, error replies as values; of a pair, both must be read."""
+        replies: list[Any] = []
+        for _ in call.commands:
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+        failed = next((r for r in replies if isinstance(r, ResponseError)), None)
+        if failed is not None:
+            return failed
+        return tuple(replies) if call.wait else replies[0]
+
+    @staticmethod
+    def _answer(call: _Call, reply: Any) -> None:
+        if call.future.done():
+            return
+        if isinstance(reply, ResponseError):
+            call.future.set_exception(classify_reply(reply))
+        else:
+            call.future.set_result(reply)
 
     @staticmethod
     def _fail(calls: list[_Call], error: LedgerError) -> None:
@@ -352,8 +378,13 @@ class LedgerClient:
 
     async def probe(self) -> Server:
         """Ask the server who it is now; a change raises the generation."""
-        info, meta = await asyncio.gather(self.command("INFO"), self.command("GET", self._meta_key))
-        return self._note(_parse_info(info), meta)
+        reply, meta = await asyncio.gather(
+            self.command("INFO"), self.command("GET", self._meta_key)
+        )
+        info = _parse_info(reply)
+        with contextlib.suppress(Rejected):
+            info |= _parse_pairs(await self.command("CONFIG", "GET", "appendfsync"))
+        return self._note(info, meta)
 
     @property
     def _meta_key(self) -> str:
@@ -363,6 +394,10 @@ class LedgerClient:
         await connection.on_connect()
         await connection.send_command("INFO", check_health=False)
         info = _parse_info(await connection.read_response())
+        with contextlib.suppress(ResponseError):
+            # Refused by an ACL: then the setting is not known, which strict durability refuses.
+            await connection.send_command("CONFIG", "GET", "appendfsync", check_health=False)
+            info |= _parse_pairs(await connection.read_response())
         await connection.send_command("GET", self._meta_key, check_health=False)
         meta = await connection.read_response()
         if info.get("role") == "slave":
@@ -413,6 +448,7 @@ class LedgerClient:
             self.server = server
         self.problem = None
         self.info = info
+        self.unfit = self.judge(info)
         if changed:
             self.on_change()
         return server
@@ -480,6 +516,11 @@ def _parse_info(reply: Any) -> dict[str, str]:
     text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
     pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
     return {k: v.strip() for k, v in pairs if not k.startswith("#")}
+
+
+def _parse_pairs(reply: Any) -> dict[str, str]:
+    texts = [r.decode("utf-8", "replace") if isinstance(r, bytes) else str(r) for r in reply or []]
+    return dict(zip(texts[::2], texts[1::2], strict=False))
 
 
 def _parse_meta(meta: bytes | None) -> dict[str, str]:

@@ -29,6 +29,8 @@ from syncer.ledger.codec import Header, decode_log, encode_channel, encode_recor
 
 _BACKOFF_FIRST: Final = 0.05
 _BACKOFF_MOST: Final = 1.0
+#: Milliseconds for replicas to confirm an intent; within the client's timeout for one reply.
+_WAIT_MS: Final = 1000
 
 
 class Answer(StrEnum):
@@ -58,6 +60,7 @@ class Appended:
         count: How many records were appended: 2 where a lost intent was restored.
         rank: State recorded already (DUP, NOOP), else -1.
         detail: Epoch stored (RECLAIM) or attempt that is open (OPEN), for logs.
+        confirmed: False if fewer replicas than asked for have confirmed the write in time.
     """
 
     answer: Answer
@@ -67,6 +70,7 @@ class Appended:
     count: int = 0
     rank: int = -1
     detail: str = ""
+    confirmed: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +100,22 @@ class Claimed:
 class RedisLog:
     """The attempt logs of one installation."""
 
-    def __init__(self, client: LedgerClient, *, patience: float = 15.0) -> None:
+    def __init__(
+        self,
+        client: LedgerClient,
+        *,
+        patience: float = 15.0,
+        replicas: Callable[[], int] = lambda: 0,
+    ) -> None:
         """
         Args:
             client: The lane to Redis.
             patience: Seconds for which a call is repeated, unless it says otherwise.
+            replicas: How many replicas must confirm an intent before it permits a send.
         """  # noqa: D205, D212, D415 - the class says what it is
         self._client = client
         self._patience = patience
+        self._replicas = replicas
 
     def key(self, uid: str) -> str:
         """Key of a notification's log."""
@@ -118,6 +130,11 @@ class RedisLog:
     def available(self) -> bool:
         """Whether Redis answered when it was asked last."""
         return self._client.problem is None
+
+    @property
+    def unfit(self) -> str | None:
+        """Why no attempt may be opened on this server although it answers, None if it may."""
+        return self._client.unfit
 
     @property
     def store(self) -> str:
@@ -172,6 +189,7 @@ class RedisLog:
             [epoch, record.id, encode_channel(record.channel), encode_record(record), limit],
             guard=guard,
             patience=patience,
+            replicas=self._replicas(),
         )
 
     async def outcome(
@@ -299,18 +317,25 @@ class RedisLog:
         *,
         guard: Callable[[], bool] | None = None,
         patience: float | None = None,
+        replicas: int = 0,
     ) -> Appended:
+        wait = (replicas, _WAIT_MS) if replicas else None
         try:
-            reply = await self._repeat(script, uid, args, guard=guard, patience=patience)
+            reply = await self._repeat(script, uid, args, guard=guard, patience=patience, wait=wait)
         except StaleGuard:
             return Appended(Answer.RECLAIM, detail="stale claim")
+        confirmed = True
+        if wait is not None:
+            reply, count = reply
+            confirmed = int(count) >= replicas
         answer = Answer(_text(reply[0]))
         if answer is Answer.OK:
             return Appended(
-                answer, int(reply[1]), _text(reply[2]), _text(reply[3]), int(reply[4])
-            )
+                answer, int(reply[1]), _text(reply[2]), _text(reply[3]), int(reply[4]),
+                confirmed=confirmed,
+            )  # fmt: skip
         if answer in (Answer.DUP, Answer.NOOP):
-            return Appended(answer, rank=int(reply[1]))
+            return Appended(answer, rank=int(reply[1]), confirmed=confirmed)
         return Appended(answer, detail=_text(reply[1]) if len(reply) > 1 else "")
 
     async def _repeat(
@@ -321,9 +346,10 @@ class RedisLog:
         *,
         guard: Callable[[], bool] | None = None,
         patience: float | None = None,
+        wait: tuple[int, int] | None = None,
     ) -> Any:
         return await self._insist(
-            lambda: self._client.evaluate(script, self.key(uid), args, guard=guard),
+            lambda: self._client.evaluate(script, self.key(uid), args, guard=guard, wait=wait),
             self._patience if patience is None else patience,
         )
 

@@ -33,6 +33,13 @@ class Finding:
     fix: str
 
 
+def replicas_to_wait_for(info: Mapping[str, str], *, durability: str) -> int:
+    """Replicas that must confirm an intent before it is acted upon: one, where there are any."""
+    if durability != "strict":
+        return 0
+    return 1 if int(info.get("connected_slaves", "0") or 0) > 0 else 0
+
+
 def preflight(info: Mapping[str, str], *, durability: str) -> tuple[Finding, ...]:
     """
     Judge a server.
@@ -51,6 +58,11 @@ def preflight(info: Mapping[str, str], *, durability: str) -> tuple[Finding, ...
     if version < MIN_VERSION:
         add("version", f"version {info.get('redis_version', '?')} knows no script flags",
             "use Redis 7.0, Valkey 7.2, or later", refuse=True)  # fmt: skip
+    fsync = info.get("appendfsync")
+    if strict and fsync != "always":
+        add("appendfsync", f"appendfsync is {fsync or 'not known (CONFIG GET is refused)'}, so the"
+            " newest records can be lost with the machine's power",
+            "set appendfsync always, or redis.durability relaxed", refuse=True)  # fmt: skip
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         add("eviction", f"the eviction policy {policy} may drop a record",
@@ -62,3 +74,13 @@ def preflight(info: Mapping[str, str], *, durability: str) -> tuple[Finding, ...
         add("disk", "the last write of the append-only file failed",
             "look at the server's disk", refuse=strict)  # fmt: skip
     return tuple(found)
+
+
+def unfit(info: Mapping[str, str], *, durability: str) -> str | None:
+    """Why a server must not be given attempts, with the fix; None if it may."""
+    refused = [
+        f"{f.text}; {f.fix}"
+        for f in preflight(info, durability=durability)
+        if f.severity is Severity.REFUSE
+    ]
+    return "; ".join(refused) or None
