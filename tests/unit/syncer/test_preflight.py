@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from syncer.ledger.preflight import Severity, preflight
+from syncer.ledger.preflight import Severity, preflight, replicas_to_wait_for, unfit
 
 GOOD = {
     "redis_version": "7.0.15",
     "maxmemory_policy": "noeviction",
     "aof_enabled": "1",
     "aof_last_write_status": "ok",
+    "appendfsync": "always",
 }
 REFUSE, WARN = Severity.REFUSE, Severity.WARN
 
@@ -29,6 +30,10 @@ CASES: dict[str, tuple[dict[str, str], dict[str, Severity], dict[str, Severity]]
     "no append-only file": (
         {"aof_enabled": "0"}, {"persistence": WARN}, {"persistence": REFUSE},
     ),
+    "records synced once a second": (
+        {"appendfsync": "everysec"}, {}, {"appendfsync": REFUSE},
+    ),
+    "a setting that may not be read": ({"appendfsync": ""}, {}, {"appendfsync": REFUSE}),
     "a full disk": ({"aof_last_write_status": "err"}, {"disk": WARN}, {"disk": REFUSE}),
     "everything at once": (
         {"redis_version": "5.0.0", "maxmemory_policy": "allkeys-lfu", "aof_enabled": "0"},
@@ -55,6 +60,7 @@ def test_every_finding_names_its_fix() -> None:
         "version": "use Redis 7.0, Valkey 7.2, or later",
         "eviction": "set maxmemory-policy noeviction",
         "persistence": "set appendonly yes",
+        "appendfsync": "set appendfsync always, or redis.durability relaxed",
     }
     assert all(f.text for f in preflight(broken, durability="strict"))
 
@@ -62,3 +68,19 @@ def test_every_finding_names_its_fix() -> None:
 def test_a_server_that_says_nothing() -> None:
     """A server without a version is refused; members it hides are not held against it."""
     assert [f.name for f in preflight({}, durability="strict")] == ["version"]
+
+
+@pytest.mark.parametrize(
+    ("durability", "slaves", "wanted"),
+    [("relaxed", "2", 0), ("strict", "0", 0), ("strict", "1", 1), ("strict", "3", 1)],
+)
+def test_replicas_to_wait_for(durability: str, slaves: str, wanted: int) -> None:
+    """Strict durability waits for one replica where there are any; relaxed for none."""
+    assert replicas_to_wait_for({"connected_slaves": slaves}, durability=durability) == wanted
+
+
+def test_an_unfit_server_is_named_with_its_fix() -> None:
+    """What refuses a server is one text with every reason; a warning alone does not refuse."""
+    assert unfit(GOOD | {"aof_enabled": "0"}, durability="relaxed") is None
+    text = unfit(GOOD | {"maxmemory_policy": "allkeys-lru"}, durability="relaxed")
+    assert text == "the eviction policy allkeys-lru may drop a record; set maxmemory-policy noeviction"
