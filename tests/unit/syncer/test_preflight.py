@@ -66,8 +66,9 @@ def test_every_finding_names_its_fix() -> None:
 
 
 def test_a_server_that_says_nothing() -> None:
-    """A server without a version is refused; members it hides are not held against it."""
-    assert [f.name for f in preflight({}, durability="strict")] == ["version"]
+    """A server without a version is refused; only strict holds against it what it hides."""
+    assert [f.name for f in preflight({}, durability="relaxed")] == ["version"]
+    assert [f.name for f in preflight({}, durability="strict")] == ["version", "appendfsync"]
 
 
 @pytest.mark.parametrize(
