@@ -634,8 +634,8 @@ async def test_rules(api: Api, case: str) -> None:
                     "spec.retentionDays",
                     "FieldValueInvalid",
                     (
-                        "Invalid value: 91: spec.retentionDays in body should be less than or equal to "
-                        "90"
+                        "Invalid value: 91: spec.retentionDays in body should be less than or "
+                        "equal to 90"
                     ),
                 ),
             },
@@ -769,11 +769,17 @@ async def test_creation_fills_in(api: Api) -> None:
 
 
 async def test_creation_without_spec(api: Api) -> None:
-    """Upstream's schema does not require a spec, so an object without one can be created."""
+    """Upstream's schema requires no spec: it may come once, later, and counts a generation."""
     bare = {k: v for k, v in notification("b").items() if k != "spec"}
     answer = await api.ask("POST", api.requests, bare)
     assert answer.code == 201
     assert "spec" not in answer.body
+    late = {**answer.body, "spec": notification()["spec"]}
+    filled = await api.ask("PUT", f"{api.requests}/b", late)
+    assert filled.code == 200
+    assert filled.body["metadata"]["generation"] == 2
+    again = await api.ask("PATCH", f"{api.requests}/b", {"spec": {"subject": "other"}})
+    assert refusals(again) == {"spec is immutable after creation (DD-NOT-005)"}
 
 
 async def test_generated_name(api: Api) -> None:
