@@ -259,6 +259,7 @@ class NotifierProcess:
         self._env = dict(env)
         self._process: subprocess.Popen[bytes] | None = None
         self._guard: subprocess.Popen[bytes] | None = None
+        self._starts = 0
 
     @property
     def running(self) -> bool:
@@ -282,6 +283,7 @@ class NotifierProcess:
                 start_new_session=True,
             )
         self._guard = _guard(self._process.pid)
+        self._starts += 1
 
     async def wait_ready(self, within: float = _START) -> None:
         """Wait until /readyz says yes."""
@@ -315,6 +317,7 @@ class NotifierProcess:
                     answer = (await reader.read()).decode()
                 finally:
                     writer.close()
+                    await writer.wait_closed()
         except (OSError, TimeoutError):
             return 0, ""
         head, _, body = answer.partition("\r\n\r\n")
@@ -367,10 +370,16 @@ class NotifierProcess:
         """How often a failpoint has acted."""
         return sum(line.get("failpoint") == name for line in self.lines())
 
-    def seconds_to_acquire(self) -> float:
+    async def seconds_to_acquire(self) -> float:
         """From the newest start to the shard acquired after it, by the stamps of the log."""
-        began = _stamp(self.lines("starting")[-1])
-        return _stamp(self.lines("shard acquired")[-1]) - began
+
+        def waited() -> list[float]:
+            began = [_stamp(line) for line in self.lines("starting")][self._starts - 1 :]
+            owned = [_stamp(line) for line in self.lines("shard acquired")]
+            return [stamp - began[0] for stamp in owned if began and stamp > began[0]]
+
+        await until(lambda: bool(waited()), lambda: f"it owns; {self.tail()}", within=20)
+        return waited()[0]
 
     def tail(self) -> str:
         """The end of the log, for messages."""
@@ -539,6 +548,7 @@ class Stage:
             },
             "redis": {"url": self.redis_url, "keyPrefix": self.prefix, "timeout": "1s"},
             "sharding": {
+                "shards": 1,
                 "renewDeadline": f"{RENEW_DEADLINE}s", "retryPeriod": "400ms", "margin": "500ms",
             },
             "sync": {"window": "100ms", "liveSweep": "1s", "finishedSweep": "1s"},
@@ -605,11 +615,16 @@ class Stage:
             finished=finished,
         )  # fmt: skip
 
-    async def sound(self) -> Findings:
-        """Check that all is well at the end; returns the findings for more questions."""
+    async def sound(self, *, gaps: bool = False) -> Findings:
+        """
+        Check that all is well at the end; returns the findings for more questions.
+
+        Args:
+            gaps: The watch may have missed versions, because the API server was restarted.
+        """
         findings = await self.findings()
         assert not findings.violations, str(findings)
-        assert not self.watcher.gaps, "the watch has missed versions"
+        assert gaps or not self.watcher.gaps, "the watch has missed versions"
         return findings
 
     async def sampling(self) -> None:
@@ -658,6 +673,8 @@ async def stage(
             ended = await asyncio.gather(*eyes, return_exceptions=True)
             await receiver.close()
             await client.aclose()
+    # A cancelled watch leaves a TLS connection that needs some turns of the loop to be closed.
+    await asyncio.sleep(0.1)
     broken = [e for e in ended if e and not isinstance(e, asyncio.CancelledError)]
     assert not broken, f"an observer broke: {broken}"
 

@@ -1,0 +1,331 @@
+"""
+The crash points, on real parts: SIGKILL anywhere, and record and receiver still agree.
+
+Every case kills a real controller process at a named failpoint, proves by its log that the fault
+landed, and lets somebody carry on: the same process again (same health port, hence the same lease
+identity: the lease is taken at once), or another one (another port: it waits for the lease to
+expire). Then the checker holds receiver, log and every status version together, and the case states
+what exactly must have happened: the number of calls, and the attempts on record.
+
+The rest of the file is the weather: SIGTERM in the middle of a send, Redis killed in the middle of
+one, Redis or the API server absent at the start, the API server frozen for longer than a lease.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from syncer.runtime.failpoints import Failpoint
+from tests.e2e.checker import Kind
+from tests.e2e.harness import (
+    BUSY,
+    LEASE_SECONDS,
+    OK,
+    QUICK,
+    RENEW_DEADLINE,
+    SEND_TIMEOUT,
+    NotifierProcess,
+    Stage,
+    Step,
+    stage,
+    until,
+)
+from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer
+
+pytestmark = [
+    pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
+    pytest.mark.timeout(180),
+]
+
+#: Cases at a time; each runs a controller, and more would starve their leases on two cores.
+_AT_ONCE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Crash:
+    """
+    A place to be killed at, and what must come of it.
+
+    Attributes:
+        at: The failpoint.
+        calls: Calls at the receiver, which answers every one with 200.
+        attempts: Statuses on record afterwards.
+        before: Calls that had been made when the process was killed.
+    """
+
+    at: Failpoint
+    calls: int
+    attempts: tuple[str, ...]
+    before: int = 0
+
+
+_ONCE = ("success",)
+_UNSURE = ("unknown", "success")
+
+CRASHES = {
+    "a lease without work": Crash(Failpoint.LEASE_ACQUIRED, 1, _ONCE),
+    "objects listed, no lease": Crash(Failpoint.LISTED, 1, _ONCE),
+    "claimed, nothing opened": Crash(Failpoint.CLAIMED, 1, _ONCE),
+    "about to open an attempt": Crash(Failpoint.BEFORE_INTENT, 1, _ONCE),
+    "between intent and send": Crash(Failpoint.AFTER_INTENT, 1, _UNSURE),
+    "between send and outcome": Crash(Failpoint.AFTER_SEND, 2, _UNSURE, before=1),
+    "outcome recorded, cache behind": Crash(Failpoint.AFTER_OUTCOME, 1, _ONCE, before=1),
+    "between outcome and PATCH": Crash(Failpoint.BEFORE_PATCH, 1, _ONCE, before=1),
+    "between PATCH and ACK": Crash(Failpoint.AFTER_PATCH, 1, _ONCE, before=1),
+    "acknowledged": Crash(Failpoint.AFTER_ACK, 1, _ONCE, before=1),
+}
+
+
+async def _killed(here: Stage, crash: Crash) -> tuple[NotifierProcess, str]:
+    """Have a controller killed at the failpoint; returns it, and the uid of the notification."""
+    first = here.notifier()
+    uid = await here.create("n")
+    first.start(f"{crash.at}=kill")
+    assert await first.wait_exit(within=40) == -9, first.tail()
+    assert first.landed(crash.at) == 1, f"the fault did not land; {first.tail()}"
+    assert len(here.receiver.book) == crash.before, first.tail()
+    return first, uid
+
+
+async def _agreed(here: Stage, crash: Crash, uid: str) -> None:
+    """Record, status and receiver say what the case says, and the checker has nothing to add."""
+    version = await here.wait_phase(uid)
+    await here.wait_acked([uid])
+    findings = await here.sound()
+    assert [a["status"] for a in version.attempts] == list(crash.attempts), str(findings)
+    assert [a["attempt"] for a in version.attempts] == list(range(1, len(crash.attempts) + 1))
+    assert version.status["totalAttempts"] == len(crash.attempts)
+    assert version.status.get("uncertainAttempts", 0) == crash.attempts.count("unknown")
+    assert len(here.receiver.book) == crash.calls, str(findings)
+    repeats = findings.of(Kind.EXPLAINED)
+    assert len(repeats) == crash.calls - 1, "a repeat must have its unknown, and only a repeat"
+
+
+async def _restarted(here: Stage, crash: Crash) -> None:
+    process, uid = await _killed(here, crash)
+    process.start()
+    await _agreed(here, crash, uid)
+    # Its own lease is taken without waiting for it to expire.
+    assert await process.seconds_to_acquire() < LEASE_SECONDS - 0.5, process.tail()
+
+
+async def _taken_over(here: Stage, crash: Crash) -> None:
+    _, uid = await _killed(here, crash)
+    second = here.notifier()
+    second.start()
+    await _agreed(here, crash, uid)
+    held = crash.at is not Failpoint.LISTED
+    waited = await second.seconds_to_acquire()
+    assert (waited >= LEASE_SECONDS) is held, f"waited {waited:.2f} s; {second.tail()}"
+
+
+@pytest.mark.parametrize("carry_on", [_restarted, _taken_over], ids=["restart", "takeover"])
+async def test_a_kill_at_any_point_loses_nothing_and_repeats_only_the_unknown(
+    control_plane: ControlPlane,
+    namespace: str,
+    redis_url: str,
+    tmp_path: Path,
+    carry_on: Callable[[Stage, Crash], Awaitable[None]],
+) -> None:
+    """After SIGKILL at each failpoint, whoever carries on leaves record and receiver agreed."""
+    assert {c.at for c in CRASHES.values()} == set(Failpoint), "a failpoint without its case"
+    room = asyncio.Semaphore(_AT_ONCE)
+
+    async def one(n: int, crash: Crash) -> None:
+        async with room, stage(control_plane, redis_url, tmp_path / str(n)) as here:
+            await carry_on(here, crash)
+
+    cases = enumerate(CRASHES.values())
+    results = await asyncio.gather(*(one(n, c) for n, c in cases), return_exceptions=True)
+    failed = {s: r for s, r in zip(CRASHES, results, strict=True) if r is not None}
+    for result in failed.values():
+        if not isinstance(result, AssertionError):
+            raise result
+    assert not failed, "\n\n".join(f"{sentence}: {r}" for sentence, r in failed.items())
+
+
+async def test_a_crowd_survives_kill_after_kill(
+    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
+) -> None:
+    """Thirty notifications of three kinds and six kills in a row: nothing lost, all sent."""
+    kills = (
+        "after-send@5", "after-intent@3", "before-patch@4", "after-outcome@6",
+        "after-patch@7", "after-send@2",
+    )  # fmt: skip
+    async with stage(control_plane, redis_url, tmp_path) as here:
+        names = [f"n-{n:02}" for n in range(30)]
+        for n, name in enumerate(names):
+            here.script(name, *[(OK,), (BUSY, OK), (Step(drop="after"), BUSY, OK)][n % 3])
+        policy = {**QUICK, "maxAttempts": 10}
+        uids = [await here.create(name, retryPolicy=policy) for name in names]
+        process = here.notifier(sharding={"shards": 16})
+        for kill in kills:
+            name, _, nth = kill.partition("@")
+            landed = process.landed(name)
+            process.start(f"{name}=kill@{nth}")
+            assert await process.wait_exit(within=40) == -9, process.tail()
+            assert process.landed(name) == landed + 1, f"the fault did not land; {process.tail()}"
+        process.start()
+        for uid in uids:
+            await here.wait_phase(uid)
+        await here.wait_acked(uids)
+        findings = await here.sound()
+        assert findings.of(Kind.EXPLAINED), "no repeat: the faults did not bite"
+        # The published bound: requests of a channel <= 1 + its unknown attempts (processed ones).
+        for name, uid in zip(names, uids, strict=True):
+            version = here.watcher.last(uid)
+            assert version is not None
+            processed = [c for c in here.receiver.calls(name) if c.processed]
+            assert len(processed) <= 1 + version.status.get("uncertainAttempts", 0), str(findings)
+
+
+async def test_sigterm_waits_for_the_send_and_records_it(
+    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
+) -> None:
+    """SIGTERM in the middle of a send: answer awaited, recorded, published, lease free, exit 0."""
+    async with stage(control_plane, redis_url, tmp_path, default=(Step(delay=0.8),)) as here:
+        process = here.notifier()
+        process.start()
+        await process.wait_ready()
+        uid = await here.create("n")
+        await until(lambda: bool(here.receiver.book), "the call arrives", within=10)
+        process.sigterm()
+        late = await here.create("late")
+        assert not here.receiver.book[0].answered, "the send was over before the signal"
+        assert await process.wait_exit(within=15) == 0, process.tail()
+        assert process.lines("drained")[-1]["unrecorded"] == 0
+        assert process.lines("drained")[-1]["unsynced"] == 0
+        version = await here.wait_phase(uid, within=2)
+        assert [a["status"] for a in version.attempts] == ["success"]
+        await here.wait_acked([uid], within=1)
+        assert not here.receiver.calls("late"), "a draining process begins nothing"
+        lease = await here.api.ask("GET", f"{here.api.leases}/notification-ledger-0")
+        assert lease.body["spec"].get("holderIdentity", "") == ""
+        # Somebody else goes on at once: the lease was released, not left to expire.
+        second = here.notifier()
+        second.start()
+        await here.wait_phase(late)
+        assert await second.seconds_to_acquire() < LEASE_SECONDS - 0.5
+        await here.wait_acked([late])
+        await here.sound()
+
+
+async def test_an_outcome_outlives_redis(
+    control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
+) -> None:
+    """Redis is killed during a send: the outcome is held in memory and written when it is back."""
+    server = RedisServer(redis_binary)
+    async with server, stage(control_plane, server.url, tmp_path) as here:
+        here.script("n", Step(delay=0.8))
+        process = here.notifier()
+        process.start()
+        await process.wait_ready()
+        uid = await here.create("n")
+        await until(lambda: bool(here.receiver.book), "the call arrives", within=10)
+        await server.kill()
+        await until(lambda: here.receiver.book[0].answered > 0, "it is answered", within=5)
+        held = await here.create("held")
+        await until(lambda: _not_ready(process, "redis"), "it says why", within=10)
+        await asyncio.sleep(2)
+        assert process.running, process.tail()
+        assert not process.lines("attempt recorded")
+        assert not here.receiver.calls("held"), "without a log nothing may be sent"
+        assert here.watcher.phase(uid) in ("", "Pending", "Sending")
+        await server.start()
+        for each in (uid, held):
+            version = await here.wait_phase(each)
+            assert [a["status"] for a in version.attempts] == ["success"]
+        await here.wait_acked([uid, held])
+        await here.sound()
+        assert [len(here.receiver.calls(n)) for n in ("n", "held")] == [1, 1]
+
+
+async def test_a_start_without_redis_waits_for_it(
+    control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
+) -> None:
+    """Redis is down at the start: alive, not ready, says why, sends nothing, then carries on."""
+    server = RedisServer(redis_binary)
+    try:
+        async with stage(control_plane, server.url, tmp_path) as here:
+            process = here.notifier()
+            process.start()
+            uid = await here.create("n")
+            await until(lambda: _not_ready(process, "redis"), "it says why", within=20)
+            assert (await process.ask("/healthz"))[0] == 200
+            await asyncio.sleep(1)
+            assert not here.receiver.book
+            assert here.watcher.phase(uid) == ""
+            await server.start()
+            await here.wait_phase(uid)
+            await process.wait_ready()
+            await here.wait_acked([uid])
+            await here.sound()
+    finally:
+        server.close()
+
+
+async def test_a_start_without_the_api_server_waits_for_it(
+    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
+) -> None:
+    """The API server is down at the start: alive, not ready, says why, then carries on."""
+    async with stage(control_plane, redis_url, tmp_path) as here:
+        uid = await here.create("n")
+        await control_plane.kill_apiserver()
+        process = here.notifier()
+        process.start()
+        await until(lambda: _not_ready(process, "cluster"), "it says why", within=20)
+        assert (await process.ask("/healthz"))[0] == 200
+        assert not here.receiver.book
+        await asyncio.to_thread(control_plane.heal)
+        await here.wait_phase(uid)
+        await process.wait_ready()
+        await here.wait_acked([uid])
+        await here.sound(gaps=True)
+
+
+async def test_a_frozen_api_server_stops_all_sends(
+    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
+) -> None:
+    """The API server is frozen for longer than the lease: no send meanwhile, all goes on after."""
+    async with stage(control_plane, redis_url, tmp_path, default=(BUSY, OK)) as here:
+        process = here.notifier()
+        process.start()
+        await process.wait_ready()
+        wait = {**QUICK, "initialBackoffSeconds": 2}
+        names = [f"n-{n}" for n in range(5)]
+        uids = [await here.create(name, retryPolicy=wait) for name in names]
+        await until(lambda: len(here.receiver.book) == 5, "all have failed once", within=10)
+        await control_plane.pause("kube-apiserver")
+        frozen = time.monotonic()
+        try:
+            await asyncio.sleep(LEASE_SECONDS + 2)
+            assert await _not_ready(process, "shards"), "a lost shard is said"
+        finally:
+            thawed = time.monotonic()
+            await control_plane.resume("kube-apiserver")
+        # Sends may begin for RENEW_DEADLINE after the last renewal; retries were due after that.
+        silent = [
+            c for c in here.receiver.book if frozen + RENEW_DEADLINE + SEND_TIMEOUT < c.at < thawed
+        ]
+        assert not silent, "something was sent although the lease was lost"
+        assert len(here.receiver.book) == 5
+        for uid in uids:
+            version = await here.wait_phase(uid)
+            assert [a["status"] for a in version.attempts] == ["failed", "success"]
+        assert process.lines("shard lost")
+        assert len(process.lines("shard acquired")) == 2
+        await here.wait_acked(uids)
+        await here.sound()
+
+
+async def _not_ready(process: NotifierProcess, check: str) -> bool:
+    """Whether /readyz answers 503 and names a check."""
+    code, text = await process.ask("/readyz")
+    return code == 503 and f"[-] {check}: " in text
