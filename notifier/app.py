@@ -268,8 +268,13 @@ class App:
                 async with asyncio.TaskGroup() as group:
                     for name, work in parts.critical():
                         group.create_task(critical(name, work), name=name)
-                    for name, round_, every in parts.sweeps():
-                        group.create_task(restarting(name, round_, every=every), name=name)
+                    for sweep in parts.sweeps():
+                        group.create_task(
+                            restarting(
+                                sweep.name, sweep.work, every=sweep.every, sooner=sweep.sooner
+                            ),
+                            name=sweep.name,
+                        )
                     group.create_task(parts.bring_up(group), name="bring-up")
                     group.create_task(parts.end(stop), name="end")
             except BaseExceptionGroup as ended:
@@ -298,6 +303,16 @@ class App:
         self.delivery_metrics.delayed.set(self.queue.delayed)
 
 
+@dataclass(frozen=True, slots=True)
+class Sweeper:
+    """Repeated work: its name, one round, seconds between rounds, and what brings one forward."""
+
+    name: str
+    work: Callable[[], Awaitable[None]]
+    every: float
+    sooner: asyncio.Event | None = None
+
+
 class Parts:
     """What exists only while the servers' clients do, and the steps of start and end."""
 
@@ -311,6 +326,7 @@ class Parts:
         self.leases = leases
         self.identity = identity
         self.store = StatusStore(objects)
+        self._acquired = (asyncio.Event(), asyncio.Event())
         self.events = EventRecorder(
             objects,
             instance=identity,
@@ -425,14 +441,14 @@ class Parts:
         loops += [(f"worker-{n}", self.controller.work) for n in range(WORKERS)]
         return loops
 
-    def sweeps(self) -> list[tuple[str, Callable[[], Awaitable[None]], float]]:
-        """Work that is done again and again, with the seconds between."""
+    def sweeps(self) -> list[Sweeper]:
+        """Work that is done again and again."""
         sync = self.app.settings.sync
         return [
-            ("live-sweep", self._sweep_live, sync.live_sweep),
-            ("finished-sweep", self._sweep_finished, sync.finished_sweep),
-            ("orphan-sweep", self._sweep_orphans, sync.finished_sweep),
-            ("holds", self._note_holds, min(5.0, sync.hold_notice / 2)),
+            Sweeper("live-sweep", self._sweep_live, sync.live_sweep),
+            Sweeper("finished-sweep", self._sweep_finished, sync.finished_sweep, self._acquired[0]),
+            Sweeper("orphan-sweep", self._sweep_orphans, sync.finished_sweep, self._acquired[1]),
+            Sweeper("holds", self._note_holds, min(5.0, sync.hold_notice / 2)),
         ]
 
     async def bring_up(self, group: asyncio.TaskGroup) -> None:
@@ -537,6 +553,9 @@ class Parts:
         """Look anew at a shard's notifications; how many are unfinished."""
         failpoint(Failpoint.LEASE_ACQUIRED)
         self.app.owning.set()
+        # What the shard's last owner left: finished but not marked, deleted but not let go.
+        for wanted in self._acquired:
+            wanted.set()
         return self.controller.begin_tenure(lambda uid: self.app.shards.covers(shard, uid))
 
     async def quiesce(self, shard: int, seconds: float) -> bool:

@@ -156,6 +156,14 @@ class Controller:
         if _newer(request.resource_version, entry.request.resource_version):
             # Ours come back with the version that the write returned; this is somebody else's.
             entry.request = request
+            if (
+                request.status.terminal
+                and self.ownership.tenure_of(request.uid) is None
+                and not entry.busy
+            ):
+                # Another replica has finished it; what its log still needs is that one's business.
+                self.cache.retire(entry)
+                return
             if entry.claim is not None:
                 self.cache.mark_dirty(entry)
             self.queue.add(request.uid)

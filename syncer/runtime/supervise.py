@@ -10,6 +10,7 @@ be shown.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
@@ -40,6 +41,7 @@ async def restarting(
     work: Callable[[], Awaitable[None]],
     *,
     every: float,
+    sooner: asyncio.Event | None = None,
     failed: Callable[[str], None] = lambda _error: None,
 ) -> None:
     """
@@ -49,6 +51,7 @@ async def restarting(
         name: For logs.
         work: One round; may raise.
         every: Seconds between rounds.
+        sooner: When set, the next round begins at once; it is cleared by that.
         failed: Told the class of an error.
     """
     pause = _PAUSE_FIRST
@@ -67,4 +70,14 @@ async def restarting(
             pause = min(_PAUSE_MOST, pause * 2)
         else:
             pause = _PAUSE_FIRST
-            await asyncio.sleep(every)
+            await _elapse(every, sooner)
+
+
+async def _elapse(seconds: float, sooner: asyncio.Event | None) -> None:
+    if sooner is None:
+        await asyncio.sleep(seconds)
+        return
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await sooner.wait()
+    sooner.clear()
