@@ -665,7 +665,7 @@ async def run(options: argparse.Namespace, parts: Parts, folder: Path, view: Pla
         result = Result(seen, reader.key, command, parts.api_name, store, writes, seconds, found)
         if not options.json:
             tell(result, view)
-            if options.wait and parts.own_redis:
+            if options.wait:
                 await _wait_for_reader(view)
         view.say()
         view.say("stopping")
@@ -726,7 +726,7 @@ async def _prepare(
             content_type="application/apply-patch+yaml",
             timeout=CALL_TIMEOUT,
         )
-        view.say("applied the CustomResourceDefinition; it stays, `kubectl delete` removes it")
+        view.say(f"applied {CRD.relative_to(ROOT)}; it stays")
     deadline = time.monotonic() + (START_DEADLINE if apply_crd else 0.0)
     while True:
         try:
@@ -865,7 +865,7 @@ async def _wait_for_reader(view: Plain) -> None:
     view.say()
     if shutil.which("redis-cli") is None:
         view.say("(redis-cli is in Debian's package redis-tools)")
-    view.say(f"The servers run until you press Enter, {READ_DEADLINE / 60:.0f} minutes at most.")
+    view.say(f"All stays until you press Enter, {READ_DEADLINE / 60:.0f} minutes at most.")
     loop = asyncio.get_running_loop()
     entered = asyncio.Event()
     loop.add_reader(sys.stdin.fileno(), entered.set)
