@@ -1,0 +1,1 @@
+"""The protocol as explicit-state models, checked exhaustively."""

@@ -1,0 +1,201 @@
+"""
+Breadth-first search over the states of a model, with shortest counterexamples.
+
+A model is a start state and a function from a state to its transitions, each a triple: what happened,
+the next state, the names of the properties that it broke. States are hashable values; the search keeps
+each once, with the state it was first reached from, so the first violation found has a shortest trace.
+
+A run that visits everything is *complete* and may ask for liveness too: from how many states no goal
+can be reached any more (backward search from the goals over the recorded transitions). A run that ends
+at a bound proves nothing beyond it and says so.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Container, Iterable
+from dataclasses import dataclass, field
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+#: What happened, the next state, the properties that this broke.
+Transition = tuple[str, T, tuple[str, ...]]
+
+_REPORT_EVERY = 500_000
+
+
+@dataclass(frozen=True, slots=True)
+class Violation(Generic[T]):
+    """A broken property with a shortest way to it; `trace` is what happened, `states` is where."""
+
+    properties: tuple[str, ...]
+    trace: tuple[str, ...]
+    states: tuple[T, ...]
+
+    def __str__(self) -> str:
+        """Readable, a line per step."""
+        lines = [f"{n:3}  {label}" for n, label in enumerate(self.trace, 1)]
+        return "\n".join([f"broken: {', '.join(self.properties)}", *lines])
+
+
+@dataclass(frozen=True, slots=True)
+class Found(Generic[T]):
+    """
+    What a search came to.
+
+    Attributes:
+        states: Different states reached.
+        transitions: Transitions taken from states that were expanded.
+        seconds: Wall time.
+        depth: Steps to the deepest state.
+        complete: Every reachable state was expanded.
+        violation: The first property broken, None if none was.
+        stuck: States that can reach no goal; None if that was not asked or is not known.
+        stuck_trace: A shortest way to one of them.
+        largest: The largest value of each measure.
+    """
+
+    states: int
+    transitions: int
+    seconds: float
+    depth: int
+    complete: bool
+    violation: Violation[T] | None = None
+    stuck: int | None = None
+    stuck_trace: tuple[str, ...] = ()
+    largest: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def safe(self) -> bool:
+        """Whether no property broke in what was visited."""
+        return self.violation is None
+
+    @property
+    def verdict(self) -> str:
+        """One line for a table."""
+        if self.violation is not None:
+            names = ", ".join(self.violation.properties)
+            return f"BROKEN in {len(self.violation.trace)} steps: {names}"
+        if not self.complete:
+            return f"no violation, not complete (depth {self.depth})"
+        if self.stuck:
+            return f"STUCK: {self.stuck} states without a way to the goal"
+        return "safe" if self.stuck is None else "safe and live"
+
+
+def search(
+    start: T,
+    steps: Callable[[T], Iterable[Transition[T]]],
+    *,
+    goal: Callable[[T], bool] | None = None,
+    watch: Container[str] | None = None,
+    measures: Callable[[T], dict[str, int]] | None = None,
+    max_states: int = 20_000_000,
+    max_seconds: float = 3600.0,
+    name: str = "",
+) -> Found[T]:
+    """
+    Visit every state that can be reached from `start`, nearest first.
+
+    Args:
+        start: Where to begin.
+        steps: The transitions of a state.
+        goal: If given, and the run completes, count the states that cannot reach a goal any more.
+        watch: Names of the properties that stop the search; None for all.
+        measures: Values of a state whose largest are reported.
+        max_states: Bound on the states kept.
+        max_seconds: Bound on the time.
+        name: If given, long runs report progress under it on standard error.
+    """
+    began = time.monotonic()
+    index: dict[T, int] = {start: 0}
+    order: list[T] = [start]
+    parents: list[int] = [-1]
+    labels: list[str] = [""]
+    edges: list[list[int]] = []
+    largest: dict[str, int] = dict(measures(start)) if measures else {}
+    transitions, at, level_end, depth = 0, 0, 1, 0
+    violation: Violation[T] | None = None
+    bounded = False
+    while at < len(order) and violation is None and not bounded:
+        if at == level_end:
+            depth, level_end = depth + 1, len(order)
+        state = order[at]
+        targets: list[int] = []
+        for label, following, broken in steps(state):
+            transitions += 1
+            target = index.get(following)
+            if target is None:
+                target = index[following] = len(order)
+                order.append(following)
+                parents.append(at)
+                labels.append(label)
+                if measures:
+                    for key, value in measures(following).items():
+                        largest[key] = max(value, largest.get(key, value))
+            targets.append(target)
+            if broken:
+                watched = tuple(p for p in broken if watch is None or p in watch)
+                if watched:
+                    trace, states = _path(order, parents, labels, at)
+                    violation = Violation(watched, (*trace, label), (*states, following))
+                    break
+        if goal is not None:
+            edges.append(targets)
+        at += 1
+        if at % 4096 == 0:
+            bounded = len(order) > max_states or time.monotonic() - began > max_seconds
+            if name and at % _REPORT_EVERY < 4096:
+                _report(name, len(order), depth, time.monotonic() - began)
+    complete = violation is None and not bounded
+    stuck, stuck_trace = None, ()
+    if complete and goal is not None:
+        lost = _without_way(order, edges, goal)
+        stuck = len(lost)
+        if lost:
+            stuck_trace = _path(order, parents, labels, lost[0])[0]
+    seconds = time.monotonic() - began
+    return Found(
+        len(order), transitions, seconds, depth, complete, violation, stuck, stuck_trace, largest
+    )
+
+
+def _path(
+    order: list[T], parents: list[int], labels: list[str], at: int
+) -> tuple[tuple[str, ...], tuple[T, ...]]:
+    trace: list[str] = []
+    states: list[T] = []
+    while at >= 0:
+        states.append(order[at])
+        if parents[at] >= 0:
+            trace.append(labels[at])
+        at = parents[at]
+    return tuple(reversed(trace)), tuple(reversed(states))
+
+
+def _without_way(
+    order: list[T], edges: list[list[int]], goal: Callable[[T], bool]
+) -> list[int]:
+    """Indexes, nearest first, of the states from which no goal can be reached."""
+    reverse: list[list[int]] = [[] for _ in order]
+    for source, targets in enumerate(edges):
+        for target in targets:
+            reverse[target].append(source)
+    todo = [n for n, state in enumerate(order) if goal(state)]
+    reached = bytearray(len(order))
+    for n in todo:
+        reached[n] = 1
+    while todo:
+        for source in reverse[todo.pop()]:
+            if not reached[source]:
+                reached[source] = 1
+                todo.append(source)
+    return [n for n, seen in enumerate(reached) if not seen]
+
+
+def _report(name: str, states: int, depth: int, seconds: float) -> None:
+    print(  # noqa: T201 - progress of a long run, for whoever watches it
+        f"{name}: {states:,} states, depth {depth}, {seconds:.0f} s", file=sys.stderr, flush=True
+    )
