@@ -9,6 +9,11 @@ hands of the task that learnt them.
 A notification that is finished and published leaves a `Finished` stub: uid, name, version and phase,
 so that a hundred thousand of them cost megabytes, not gigabytes.
 
+Where an audit feed runs, finished means audited as well: until then the entry stays, and `unaudited`
+names it. That is bounded, since the feed may be held up for days: beyond `audit_limit` waiting
+entries a finished one is let go all the same, and its log, which does not expire before it is
+audited, brings it back in a later sweep.
+
 All access is from one event loop; no method awaits.
 """
 
@@ -52,6 +57,7 @@ class Entry:
         held_since: Since when a due attempt could not be made for lack of Redis, 0 if none.
         held: That has lasted long enough for the status to say so.
         acked: Position up to which the log is marked as published.
+        audited: Position up to which the log is marked as handed to the audit feed's sinks.
         expiring: The log has been given its time to live.
         dirty_since: Boot-clock second of the first unpublished change, None if there is none.
         urgent: The change is final and must not wait for the window.
@@ -72,6 +78,7 @@ class Entry:
     held_since: float = 0.0
     held: bool = False
     acked: int = 0
+    audited: int = 0
     expiring: bool = False
     dirty_since: float | None = None
     urgent: bool = False
@@ -90,6 +97,14 @@ class Entry:
         """Whether a task still works on it."""
         return bool(self.executing) or self.writing
 
+    def ends_at(self, position: int) -> bool:
+        """Whether a mark at this position speaks of the whole log of a finished notification."""
+        return (
+            self.request.status.terminal
+            and not self.view.opened
+            and position == self.view.position
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Finished:
@@ -106,10 +121,23 @@ class Finished:
 class Cache:
     """Entries by uid, and the order in which dirty ones are to be written."""
 
-    def __init__(self, *, window: float, boot: BootClock = boot_clock) -> None:
-        """Start empty; `window` is the batching window in seconds."""
+    def __init__(
+        self, *, window: float, boot: BootClock = boot_clock, audit_limit: int | None = None
+    ) -> None:
+        """
+        Start empty.
+
+        Args:
+            window: The batching window in seconds.
+            boot: The clock of all its times.
+            audit_limit: How many entries may wait for the audit feed; None where there is no feed.
+        """
         self.entries: dict[str, Entry] = {}
         self.finished: dict[str, Finished] = {}
+        #: Entries whose log says more than the audit feed has handed over, the longest waiting
+        #: first. One may be deleted and forgotten already: what was sent is audited all the same.
+        self.unaudited: dict[str, Entry] = {}
+        self.audit_limit = audit_limit
         self.wake = asyncio.Event()
         self.boot = boot
         self._window = window
@@ -191,10 +219,32 @@ class Cache:
         oldest = min((e.dirty_since for e in self.dirty() if e.dirty_since), default=None)
         return 0.0 if oldest is None else max(0.0, self.boot() - oldest)
 
+    @property
+    def auditing(self) -> bool:
+        """Whether an audit feed runs."""
+        return self.audit_limit is not None
+
+    @property
+    def audit_room(self) -> int:
+        """How many more finished notifications may be held for the audit feed."""
+        return max(0, (self.audit_limit or 0) - len(self.unaudited))
+
+    def mark_unaudited(self, entry: Entry) -> None:
+        """Note that the audit feed has to look at an entry; nothing where no feed runs."""
+        if self.auditing and not entry.quarantine:
+            self.unaudited.setdefault(entry.uid, entry)
+
+    def mark_audited(self, entry: Entry, position: int) -> None:
+        """Note that everything up to a position of an entry's log was handed over."""
+        entry.audited = max(entry.audited, position)
+        if entry.view.position <= position:
+            self.unaudited.pop(entry.uid, None)
+
     def retire(self, entry: Entry) -> None:
         """Replace a finished, published entry by its stub."""
         request = entry.request
         self.entries.pop(entry.uid, None)
+        self.unaudited.pop(entry.uid, None)
         self.finished[entry.uid] = stub(request)
 
     def reopen(self, request: NotificationRequest) -> Entry:
@@ -205,8 +255,10 @@ class Cache:
         return entry
 
     def forget(self, uid: str) -> None:
-        """Drop everything known of a notification."""
+        """Drop everything known of a notification, but for what the audit feed has yet to tell."""
         self.entries.pop(uid, None)
+        if len(self.unaudited) > (self.audit_limit or 0):
+            self.unaudited.pop(uid, None)
         self.finished.pop(uid, None)
 
 

@@ -41,6 +41,8 @@ from syncer.api.resource import (
     render_status,
 )
 from syncer.cache import Cache, Entry
+from syncer.cluster.crd import pruned
+from syncer.ledger.log import ACKED, BOTH_MARKS, Mark
 from syncer.metrics import SyncMetrics
 from syncer.recorder import Recorder
 from syncer.runtime.failpoints import Failpoint, failpoint
@@ -89,14 +91,12 @@ class SyncLoop:
         limits: Limits | None = None,
         on_settled: Callable[[Entry, Status, Merged], None] = lambda _e, _s, _m: None,
         on_stale: Callable[[str], None] = lambda _uid: None,
-        on_written: Callable[[Json, Json], None] = lambda _written, _stored: None,
     ) -> None:
         """
         Args:
             on_settled: Told after each successful write: the entry (which holds the stored object),
                 the status before, and the merge that was written.
             on_stale: Told the uid of an entry that must be claimed again.
-            on_written: Told the patch and the stored status, to notice members that were pruned.
         """  # noqa: D205, D212, D415 - the class says what it is
         self.recorder = recorder
         self.cache: Cache = recorder.cache
@@ -107,7 +107,9 @@ class SyncLoop:
         self.writes = 0
         self._on_settled = on_settled
         self._on_stale = on_stale
-        self._on_written = on_written
+        #: What the served schema would drop of our status, None while nothing is known to be.
+        self.schema_problem: str | None = None
+        self._verified = False
         self._running: set[asyncio.Task[None]] = set()
 
     # -- the loop -------------------------------------------------------------------------------
@@ -192,6 +194,9 @@ class SyncLoop:
                     self.cache.mark_dirty(entry)
                 elif self._finished(entry):
                     self.cache.retire(entry)
+                elif self._overdue(entry):
+                    # Audit is held up and too many wait: the log stays, and a sweep finds it again.
+                    self.cache.retire(entry)
             case Flushed.GONE:
                 entry.deleted = True
                 self.cache.clean(entry)
@@ -208,6 +213,15 @@ class SyncLoop:
         return (
             entry.request.status.terminal
             and entry.expiring
+            and not entry.executing
+            and not entry.quarantine
+        )
+
+    def _overdue(self, entry: Entry) -> bool:
+        return (
+            self.cache.auditing
+            and not self.cache.audit_room
+            and entry.ends_at(entry.acked)
             and not entry.executing
             and not entry.quarantine
         )
@@ -295,9 +309,11 @@ class SyncLoop:
     ) -> tuple[Flushed, NotificationRequest | None]:
         """Write once; a refusal with None means "too large"."""
         request = entry.request
-        self.writes += 1
         failpoint(Failpoint.BEFORE_PATCH)
         try:
+            if not self._verified and "deliveryAttempts" in patch:
+                await self._verify(request, patch)
+            self.writes += 1
             stored = await self.store.patch(
                 request.namespace, request.name, patch, resource_version=request.resource_version
             )
@@ -325,8 +341,39 @@ class SyncLoop:
             raise
         failpoint(Failpoint.AFTER_PATCH)
         self.metrics.patches.labels("written").inc()
-        self._on_written(patch, render_status(stored.status))
         return Flushed.WRITTEN, stored
+
+    async def _verify(self, request: NotificationRequest, patch: Json) -> None:
+        """
+        Make sure, before the first attempts are written, that the served schema keeps their ids.
+
+        An id that is pruned would come back as an attempt that nobody knows, and the union would
+        show every attempt twice. A dry run tells, without the right to read the definition.
+
+        Raises:
+            Unavailable: the schema prunes what the merge needs; nothing was written.
+        """
+        answer = await self.store.patch(
+            request.namespace,
+            request.name,
+            patch,
+            resource_version=request.resource_version,
+            dry_run=True,
+        )
+        lost = pruned(patch, answer.document().get("status") or {})
+        if lost:
+            self.schema_problem = (
+                f"the served CRD prunes {', '.join(lost[:8])}; apply the CRD of this version"
+                " (notifier crd)"
+            )
+        if any(path.endswith(".id") for path in lost):
+            logger.error("no status is written: %s", self.schema_problem)
+            raise Unavailable("the served CRD prunes the ids of attempts")
+        if lost:
+            logger.warning("%s", self.schema_problem)
+        else:
+            self.schema_problem = None
+        self._verified = True
 
     async def _written(
         self,
@@ -363,21 +410,22 @@ class SyncLoop:
         position, chain = mark
         if entry.quarantine or position == 0 or entry.claim is None:
             return result
-        final = (
-            entry.request.status.terminal
-            and not entry.view.opened
-            and position == entry.view.position
-        )
+        final = entry.ends_at(position)
         if position <= entry.acked and not (final and not entry.expiring):
             return result
         if not self.recorder.log.available:
             # Asking would keep a writer waiting; what the status shows does not get lost.
             return Flushed.UNAVAILABLE
         ttl = retention_seconds(entry.request.retention_days) if final else 0
-        if await self.recorder.log.ack(entry.uid, position, chain, ttl=ttl):
+        # With an audit feed the other mark is the feed's; whoever comes last lets the log expire.
+        marks = ACKED if self.cache.auditing else BOTH_MARKS
+        answer = await self.recorder.log.ack(entry.uid, position, chain, ttl=ttl, marks=marks)
+        if answer is not Mark.STALE:
             failpoint(Failpoint.AFTER_ACK)
             entry.acked = max(entry.acked, position)
-            entry.expiring = final
+            entry.expiring = answer is Mark.EXPIRING
+            if final and not entry.expiring:
+                self.cache.mark_unaudited(entry)
             return result
         self.recorder.lose_claim(entry, "ack")
         self._on_stale(entry.uid)

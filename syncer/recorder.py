@@ -225,6 +225,8 @@ class Recorder:
             return
         for record in records:
             view.apply(stored(record, view.chain, view.position + 1))
+        if any(r.kind.state is not AttemptState.INTENT for r in records):
+            self.cache.mark_unaudited(entry)
 
     async def reread(self, entry: Entry) -> None:
         """
@@ -251,6 +253,9 @@ class Recorder:
             self.metrics.conflicting.inc(view.conflicts - entry.view.conflicts)
         entry.view = view
         entry.acked = snapshot.header.acked
+        entry.audited = snapshot.header.audited
+        if view.position > entry.audited:
+            self.cache.mark_unaudited(entry)
 
     def put_in_quarantine(self, entry: Entry, why: str) -> None:
         """Stop sends for a notification whose log cannot be read; its bytes stay as they are."""

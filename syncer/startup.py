@@ -61,6 +61,7 @@ class Sweep:
 
     looked_at: int
     reopened: tuple[str, ...] = ()
+    unaudited: tuple[str, ...] = ()
     retired: int = 0
     lost: int = 0
 
@@ -117,6 +118,9 @@ class Reconciler:
         if Action.OPEN in verdict and before.generation == self.log.generation:
             entry.claim = before
             self._schedule_due(entry)
+            if entry.request.status.terminal:
+                # It was brought back because a mark or an expiry was missing: have that looked at.
+                self.cache.mark_dirty(entry, urgent=True)
         return self._count(verdict)
 
     def _adopt(self, entry: Entry, snapshot: Snapshot) -> None:
@@ -291,15 +295,21 @@ class Reconciler:
         async for uids in self.log.scan():
             strangers = [u for u in uids if not known(u) and ownership.tenure_of(u)]
             looked += len(uids)
-            for uid, (element, _, ttl) in zip(
+            for uid, (element, length, ttl) in zip(
                 strangers, await self.log.heads(strangers), strict=True
             ):
                 header = _header(element)
                 tenure = ownership.tenure_of(uid)
-                if header is None or ttl >= 0 or tenure is None:
+                if header is None or tenure is None:
                     continue
                 namespace, _, name = header.object.partition("/")
                 if not watched(namespace):
+                    continue
+                if ttl >= 0:
+                    if header.audited < length - 1 and self.cache.audit_room:
+                        self.cache.mark_unaudited(
+                            Entry(ghost(uid, namespace, name), deleted=True)
+                        )
                     continue
                 if not await self._really_gone(uid, namespace, name):
                     continue
@@ -328,9 +338,11 @@ class Reconciler:
         Compare finished objects with the headers of their logs, one round trip for many.
 
         A log that is wholly marked as published, or gone, needs nothing. One that holds more is
-        reopened: its uid is returned and the caller claims it.
+        reopened: its uid is returned and the caller claims it. One that only the audit feed has
+        not finished with is named apart: the caller holds no more of these than the feed can take.
         """
         reopened: list[str] = []
+        unaudited: list[str] = []
         lost = 0
         heads = await self.log.heads([s.uid for s in stubs])
         for finished, (element, length, ttl) in zip(stubs, heads, strict=True):
@@ -338,9 +350,14 @@ class Reconciler:
                 lost += 1
                 continue
             header = _header(element)
-            if header is None or header.acked < length - 1 or ttl == -1:
+            if header is None or header.acked < length - 1:
                 reopened.append(finished.uid)
-        return Sweep(len(stubs), reopened=tuple(reopened), lost=lost)
+            elif ttl == -1:
+                lagging = self.cache.auditing and header.audited < length - 1
+                (unaudited if lagging else reopened).append(finished.uid)
+        return Sweep(
+            len(stubs), reopened=tuple(reopened), unaudited=tuple(unaudited), lost=lost
+        )
 
     async def sweep_live(self, entries: Sequence[Entry]) -> int:
         """Read again every live log that somebody else has appended to; how many there were."""

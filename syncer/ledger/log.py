@@ -73,6 +73,23 @@ class Appended:
     confirmed: bool = True
 
 
+class Mark(StrEnum):
+    """What an acknowledgement came to."""
+
+    #: The history at that position is another one; nothing was moved: read the log again.
+    STALE = "stale"
+    #: The marks stand at the position, or beyond it; the log stays.
+    MOVED = "moved"
+    #: As above, and every mark stands at the end: the log was given its time to live.
+    EXPIRING = "expiring"
+
+
+#: What the status shows, and what the audit feed has handed over.
+BOTH_MARKS: Final = "acked audited"
+ACKED: Final = "acked"
+AUDITED: Final = "audited"
+
+
 @dataclass(frozen=True, slots=True)
 class Snapshot:
     """A whole log as read: header, records in order, Redis time in milliseconds (0 if not asked)."""
@@ -232,8 +249,8 @@ class RedisLog:
         return await self._append(redis_client.NOTE, uid, [record.id, encode_record(record)])
 
     async def ack(
-        self, uid: str, position: int, chain: str, *, ttl: int, marks: str = "acked audited"
-    ) -> bool:
+        self, uid: str, position: int, chain: str, *, ttl: int, marks: str = BOTH_MARKS
+    ) -> Mark:
         """
         Say that everything up to a position has been published.
 
@@ -242,10 +259,13 @@ class RedisLog:
             marks: Which marks to move: `acked`, `audited`, or both.
 
         Returns:
-            False if the history at that position is another one: read the log again.
+            Whether the marks were moved, and whether the log now expires; never the latter with a
+            `ttl` of 0.
         """
         reply = await self._repeat(redis_client.ACK, uid, [position, chain, ttl, marks])
-        return Answer(_text(reply[0])) is Answer.OK
+        if Answer(_text(reply[0])) is not Answer.OK:
+            return Mark.STALE
+        return Mark.EXPIRING if int(reply[1]) else Mark.MOVED
 
     async def retire(self, uid: str, epoch: Epoch, *, ttl: int) -> Answer:
         """Let the log of a deleted object expire; RECLAIM if it is not ours or has open intents."""
