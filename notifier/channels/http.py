@@ -2,7 +2,8 @@
 The one door for outbound HTTP.
 
 Every request to a receiver goes through `HttpDoor.post` and comes back as an `Outcome`; nothing
-here raises for what a receiver, a name server or a proxy did. What the door promises:
+here raises for what a receiver, a name server or a proxy did. `HttpDoor.get` asks the audit store
+for its health under the same rules. What the door promises:
 
 - POST once: no redirect is followed, nothing is re-sent. Each request has a connection of its own:
   a kept-alive one may be closed by the peer just as it is used again, and such a request would
@@ -42,7 +43,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib import metadata
 from types import SimpleNamespace, TracebackType
-from typing import Final, Self, cast
+from typing import Final, Literal, Self, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -140,6 +141,7 @@ class HttpDoor:
     Args:
         guard: Judges every address before it is dialled.
         ca_file: PEM bundle trusted besides the system's roots; empty for none.
+        tls: Context to use in its place, for a peer with demands of its own.
         clock: Unix milliseconds, to read dates in `Retry-After`.
         environment: Where proxies are looked up; the process's by default.
         connections: Connections at a time; more requests wait within their deadlines.
@@ -153,6 +155,7 @@ class HttpDoor:
         *,
         guard: EgressGuard | None = None,
         ca_file: str = "",
+        tls: ssl.SSLContext | None = None,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         environment: Mapping[str, str] | None = None,
         connections: int = 256,
@@ -161,7 +164,7 @@ class HttpDoor:
         self._clock = clock
         self._environment = os.environ if environment is None else environment
         self._connections = connections
-        self._tls = tls_context(ca_file)
+        self._tls = tls or tls_context(ca_file)
         self._session: aiohttp.ClientSession | None = None
         self._resolver: _GuardedResolver | None = None
 
@@ -243,6 +246,26 @@ class HttpDoor:
         Raises:
             RuntimeError: the door is not open.
         """
+        return await self._exchange("POST", target, body, headers, timeout_s, kind)
+
+    async def get(self, target: Target, *, timeout_s: float, kind: str) -> Outcome:
+        """
+        Ask for a resource; only whether it is answered with 2xx counts, as for `post`.
+
+        Raises:
+            RuntimeError: the door is not open.
+        """
+        return await self._exchange("GET", target, None, {}, timeout_s, kind)
+
+    async def _exchange(
+        self,
+        method: Literal["GET", "POST"],
+        target: Target,
+        body: bytes | None,
+        headers: Mapping[str, str],
+        timeout_s: float,
+        kind: str,
+    ) -> Outcome:
         session = self._session
         if session is None:
             raise RuntimeError("the door is not open")
@@ -258,10 +281,11 @@ class HttpDoor:
         try:
             async with (
                 asyncio.timeout(timeout_s),
-                session.post(
+                session.request(
+                    method,
                     url,
                     # The library warns about raw bytes beyond a mebibyte; a reader goes in pieces.
-                    data=body if len(body) <= _PIECE_BYTES else io.BytesIO(body),
+                    data=body if body is None or len(body) <= _PIECE_BYTES else io.BytesIO(body),
                     headers=headers,
                     allow_redirects=False,
                     proxy=proxy,

@@ -1,0 +1,260 @@
+"""
+From the records of a log to audit events; pure.
+
+An event states what a record states, so the log is the only source: nothing is audited that was not
+recorded, and everything recorded is audited, whichever process reads the log. The shape is that of
+the replaced controller's audit store; `event_data` repeats `event_type`, by which that store tells
+its payloads apart, and adds three members: `event_id`, `notification_uid` and `attempt_id`.
+
+- Every settled attempt yields one `sent` or `failed` event, placed at the record that gave the attempt
+  its highest state. `error_type` tells the class: transient, permanent, notSent, uncertain. An attempt
+  audited as failed (its result was unknown) and found to have succeeded later yields a `sent` event,
+  too: a correction, under an id of its own.
+- The record that ends a notification yields one more: `acknowledged` if every channel was delivered,
+  `escalated` if none was, whatever the priority: nobody has been told. A partly sent notification is
+  told by the events of its attempts; it was neither acknowledged nor escalated.
+- Attempts that the replaced controller made (ids `0-<n>`) were audited by it and yield nothing.
+
+The id of an event is `<uid>/<attempt id>/<kind>`: equal records give equal ids, so a receiver that
+gets an event twice can tell. Every text that comes from the object or a receiver is sanitised.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+from notifier.content.message import Message, compose
+from notifier.content.sanitise import sanitise
+from syncer.api.attempt import (
+    NO_EPOCH,
+    Attempt,
+    AttemptId,
+    AttemptState,
+    FailureClass,
+    attempt_epoch,
+)
+from syncer.api.record import Kind, Record
+from syncer.api.resource import KIND, NotificationRequest, RetryPolicy, format_time
+from syncer.status.fold import LogView
+from syncer.status.standing import Standing, State, stand
+
+Json = dict[str, Any]
+
+VERSION: Final = "1.0"
+CATEGORY: Final = "notification"
+ACTOR: Final = "notification-controller"
+_PREFIX: Final = "notification.message"
+
+
+class EventKind(StrEnum):
+    """Last part of an event's type and of its id."""
+
+    SENT = "sent"
+    FAILED = "failed"
+    ACKNOWLEDGED = "acknowledged"
+    ESCALATED = "escalated"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditEvent:
+    """
+    One event.
+
+    Attributes:
+        id: `<uid>/<attempt id>/<kind>`.
+        kind: What it says.
+        position: Of the record that it was made from.
+        at: When that happened, Unix milliseconds.
+        line: The event as compact JSON in ASCII, without a line break.
+    """
+
+    id: str
+    kind: EventKind
+    position: int
+    at: int
+    line: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """The record that ended a notification: position, attempt (or record) id, time, and how."""
+
+    position: int
+    id: str
+    at: int
+    kind: EventKind | None
+
+
+def events_of(
+    records: Sequence[Record],
+    request: NotificationRequest,
+    *,
+    after: int = 0,
+    at_most_once: bool = False,
+) -> tuple[AuditEvent, ...]:
+    """
+    Make the events of a log that lie above a position, in the order of the records.
+
+    Args:
+        records: The whole log, oldest first.
+        request: The object; a stand-in without content (of a deleted object) gives events without
+            subject, body and priority.
+        after: Position up to which everything has been handed over.
+        at_most_once: An attempt whose result is unknown ends its channel.
+
+    Raises:
+        ValueError: the records do not follow one another.
+    """
+    view, settled, ending = _walk(records, request.policy, at_most_once=at_most_once)
+    writer = _Writer(request)
+    events = [
+        writer.attempt(view.attempts[attempt], position)
+        for attempt, position in settled.items()
+        if position > after
+    ]
+    if ending.kind is not None and ending.position > after:
+        events.append(writer.ending(ending, ending.kind))
+    # Stable: the end of a notification comes after the attempt that brought it about.
+    return tuple(sorted(events, key=lambda e: e.position))
+
+
+def _walk(
+    records: Sequence[Record], policy: RetryPolicy, *, at_most_once: bool
+) -> tuple[LogView, dict[AttemptId, int], Ending]:
+    """Fold a log; also where each attempt got its highest state, and where everything ended."""
+    view = LogView()
+    settled: dict[AttemptId, int] = {}
+    standings: dict[str, Standing] = {}
+    ending = Ending(0, "", 0, None)
+    for record in records:
+        state = record.kind.state
+        known = view.attempts.get(record.attempt_id) if state is not None else None
+        view.apply(record)
+        if state is not None:
+            if state is AttemptState.INTENT or (known and known.state >= state):
+                continue
+            if attempt_epoch(record.attempt_id) != NO_EPOCH:
+                settled[record.attempt_id] = record.position
+        elif record.kind is not Kind.PLAN:
+            continue
+        if ending.position or view.plan is None:
+            continue
+        channels = view.plan.channels
+        for channel in channels if record.kind is Kind.PLAN else (record.channel,):
+            standings[channel] = stand(
+                channel,
+                view.of_channel(channel),
+                max_attempts=policy.max_attempts,
+                at_most_once=at_most_once,
+                before_order=view.orders.get(channel),
+            )
+        final = [standings[c] for c in channels]
+        if all(s.state.finished for s in final):
+            ending = _ending(record, final)
+    return view, settled, ending
+
+
+def _ending(record: Record, final: Sequence[Standing]) -> Ending:
+    delivered = sum(s.state is State.DELIVERED for s in final)
+    kind: EventKind | None = None
+    if final and delivered == len(final):
+        kind = EventKind.ACKNOWLEDGED
+    elif not delivered:
+        kind = EventKind.ESCALATED
+    identity = record.attempt_id if record.kind.state is not None else record.id
+    return Ending(record.position, identity, int(record.body.get("at", 0)), kind)
+
+
+class _Writer:
+    """Writes the events of one notification; its content is sanitised once."""
+
+    def __init__(self, request: NotificationRequest) -> None:
+        self._request = request
+        # The channel and attempt of a message matter to receivers only.
+        self._message: Message | None = compose(request.document(), "", "") if request.raw else None
+
+    def attempt(self, attempt: Attempt, position: int) -> AuditEvent:
+        success = attempt.state is AttemptState.SUCCESS
+        kind = EventKind.SENT if success else EventKind.FAILED
+        data = self._data("channel", "subject", "body", "priority")
+        data["channel"] = attempt.channel
+        if success:
+            data |= self._data("type")
+        else:
+            data["error_type"] = (attempt.failure or FailureClass.TRANSIENT).value
+            if attempt.error:
+                data["error"] = sanitise(attempt.error)
+        return self._event(kind, attempt.id, position, attempt.ended, data)
+
+    def ending(self, ending: Ending, kind: EventKind) -> AuditEvent:
+        data = self._data("subject", "priority")
+        if kind is EventKind.ESCALATED:
+            priority = data.get("priority", self._request.priority)
+            data["reason"] = f"Escalated due to {priority} priority"
+        return self._event(kind, ending.id, ending.position, ending.at, data)
+
+    def _data(self, *members: str) -> Json:
+        if self._message is None:
+            return {}
+        spec = self._message.spec
+        content = {
+            "subject": spec.subject,
+            "body": spec.body,
+            "priority": spec.priority,
+            "type": spec.type,
+        }
+        return {m: content[m] for m in members if m in content}
+
+    def _event(
+        self, kind: EventKind, attempt: str, position: int, at: int, data: Json
+    ) -> AuditEvent:
+        request, message = self._request, self._message
+        spec = message.spec if message else None
+        identity = f"{request.uid}/{attempt}/{kind}"
+        body: Json = {
+            "version": VERSION,
+            "event_type": f"{_PREFIX}.{kind}",
+            "event_timestamp": format_time(at) or format_time(request.created),
+            "event_category": CATEGORY,
+            "event_action": "sent" if kind is EventKind.FAILED else kind.value,
+            "event_outcome": "failure" if kind is EventKind.FAILED else "success",
+            "actor_type": "service",
+            "actor_id": ACTOR,
+            "resource_type": KIND,
+            "resource_id": request.name,
+            "correlation_id": (spec.remediation_request if spec else "") or request.uid,
+            "namespace": request.namespace,
+        }
+        if spec and spec.cluster_id:
+            body["cluster_id"] = spec.cluster_id
+        body["event_data"] = {
+            "event_type": body["event_type"],
+            "event_id": identity,
+            "notification_uid": request.uid,
+            "attempt_id": attempt,
+            "notification_id": request.name,
+            **data,
+        }
+        if message and message.metadata:
+            body["event_data"]["metadata"] = message.metadata
+        line = json.dumps(_storable(body), separators=(",", ":")).encode()
+        return AuditEvent(identity, kind, position, at, line)
+
+
+def _storable(value: Any) -> Any:
+    """
+    The same without NUL and lone surrogates, which an object may hold and many stores refuse.
+
+    Such a refusal would come back at every try and hold the event up for good.
+    """
+    if isinstance(value, str):
+        return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode(
+            "utf-16", "replace"
+        )
+    if isinstance(value, dict):
+        return {_storable(k): _storable(v) for k, v in value.items()}
+    return value

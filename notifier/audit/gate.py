@@ -1,0 +1,64 @@
+"""
+Readiness by the audit store: closed until its health endpoint has answered 2xx.
+
+A task of its own asks every few seconds; `/readyz` only looks at the answer. Once open, the gate
+closes again only after several failures in a row: a lost packet is no reason to call a controller
+unready that delivers all the while. Nothing else depends on the gate. Deliveries never wait for the
+audit store, and liveness does not know it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+from notifier.channels.http import HttpDoor, Target
+from syncer.api.attempt import AttemptState
+
+#: Failures in a row that close an open gate.
+PATIENCE: Final = 3
+PERIOD: Final = 2.0
+
+
+class HealthGate:
+    """
+    Asks for the health of the audit store.
+
+    Args:
+        door: Whose TLS and guard apply.
+        url: Answered with 2xx by a store that is well.
+        timeout_s: Of one question.
+        period: Seconds between an answer and the next question.
+    """
+
+    def __init__(
+        self, door: HttpDoor, url: str, *, timeout_s: float, period: float = PERIOD
+    ) -> None:
+        self._door = door
+        self._target = Target(url)
+        self._timeout_s = timeout_s
+        self._period = period
+        self._failures = PATIENCE
+        self._why = "not asked yet"
+
+    @property
+    def problem(self) -> str | None:
+        """What keeps the gate closed, None while it is open."""
+        if self._failures < PATIENCE:
+            return None
+        return f"the audit store is not well: {self._why}"
+
+    async def run(self) -> None:
+        """Ask until cancelled."""
+        while True:
+            await self.ask()
+            await asyncio.sleep(self._period)
+
+    async def ask(self) -> None:
+        """Ask once, and note the answer."""
+        outcome = await self._door.get(self._target, timeout_s=self._timeout_s, kind="audit health")
+        if outcome.state is AttemptState.SUCCESS:
+            self._failures, self._why = 0, ""
+            return
+        self._failures = min(PATIENCE, self._failures + 1)
+        self._why = f"HTTP {outcome.code}" if outcome.code else outcome.error

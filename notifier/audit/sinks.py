@@ -1,0 +1,166 @@
+"""
+Where audit events go: the audit store over HTTP, and a file of JSON lines.
+
+A sink takes lines that are complete events and says what became of them; it raises nothing. `RETRY`
+is about the sink (away, busy, not letting us in): the same lines may be taken later. `REFUSED` is
+about the lines: this sink is well and does not want them as they are. A sink may get lines twice, and
+what it stored in part is stored again: the id in each event tells.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from pathlib import Path
+from typing import Final, Protocol
+
+from notifier.channels.http import HttpDoor, Target
+from syncer.api.attempt import AttemptState
+
+BATCH_PATH: Final = "/api/v1/audit/events/batch"
+TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
+#: Codes by which a store speaks of the events sent, not of itself or of our rights.
+_REFUSALS: Final = frozenset({400, 409, 413, 422})
+_TOKEN_BYTES: Final = 64 * 1024
+
+
+class Verdict(Enum):
+    """What a sink did with some lines."""
+
+    STORED = "stored"
+    RETRY = "retry"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A verdict and, unless stored, its reason in words that may be logged."""
+
+    verdict: Verdict
+    why: str = ""
+
+
+class Sink(Protocol):
+    """A place that takes audit events."""
+
+    @property
+    def name(self) -> str:
+        """For logs."""
+        ...
+
+    async def write(self, lines: Sequence[bytes]) -> Written:
+        """Store complete events, in order; in bounded time."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        ...
+
+
+class StoreSink:
+    """
+    The audit store: a JSON list by POST, any 2xx is a receipt.
+
+    Args:
+        door: Whose TLS and guard apply.
+        url: Base URL of the store.
+        timeout_s: Of one request.
+        token_file: The service account's token, sent as bearer where the file exists. It is read
+            for each request, since the kubelet rotates it.
+    """
+
+    name = "datastorage"
+
+    def __init__(
+        self, door: HttpDoor, url: str, *, timeout_s: float, token_file: Path = TOKEN_FILE
+    ) -> None:
+        self._door = door
+        self._url = url.rstrip("/") + BATCH_PATH
+        self._timeout_s = timeout_s
+        self._token_file = token_file
+
+    async def write(self, lines: Sequence[bytes]) -> Written:
+        """Send one batch."""
+        headers = {"Content-Type": "application/json"}
+        token = self._token()
+        if token:
+            headers["Authorization"] = f"Bearer {token}"
+        outcome = await self._door.post(
+            Target(self._url, secrets=(token,) if token else ()),
+            b"[" + b",".join(lines) + b"]",
+            headers,
+            timeout_s=self._timeout_s,
+            kind="audit",
+        )
+        if outcome.state is AttemptState.SUCCESS:
+            return Written(Verdict.STORED)
+        refused = outcome.code in _REFUSALS
+        return Written(Verdict.REFUSED if refused else Verdict.RETRY, outcome.error)
+
+    def close(self) -> None:
+        """Nothing is held; the door is closed by its owner."""
+
+    def _token(self) -> str:
+        try:
+            with self._token_file.open(encoding="ascii") as file:
+                token = file.read(_TOKEN_BYTES).strip()
+        except (OSError, ValueError):
+            return ""
+        # Anything else could not stand in a header.
+        return token if token.isprintable() and " " not in token else ""
+
+
+class FileSink:
+    """
+    A file that grows by one line per event, each batch synced to the disk before it counts.
+
+    It is opened anew for each batch, so it may be renamed or removed by whoever rotates it. A line
+    that a crash cut short is closed by a line break before the next batch; readers skip it.
+
+    Args:
+        path: The file; its directory must exist.
+        timeout_s: Of one batch. A disk that hangs holds one thread and nothing else.
+    """
+
+    name = "audit.file"
+
+    def __init__(self, path: Path, *, timeout_s: float = 10.0) -> None:
+        self._path = path
+        self._timeout_s = timeout_s
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="audit-file")
+        self._busy = threading.Lock()
+
+    async def write(self, lines: Sequence[bytes]) -> Written:
+        """Append one batch."""
+        if self._busy.locked():
+            return Written(Verdict.RETRY, "an earlier write has not ended")
+        work: Callable[[], None] = lambda: self._append(lines)  # noqa: E731 - typed for the pool
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                await asyncio.get_running_loop().run_in_executor(self._thread, work)
+        except TimeoutError:
+            return Written(Verdict.RETRY, f"not written within {self._timeout_s:g} s")
+        except OSError as error:
+            why = os.strerror(error.errno) if error.errno else type(error).__name__
+            return Written(Verdict.RETRY, why.lower())
+        return Written(Verdict.STORED)
+
+    def _append(self, lines: Sequence[bytes]) -> None:
+        with self._busy, self._path.open("a+b") as file:
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    file.write(b"\n")
+            file.write(b"".join(line + b"\n" for line in lines))
+            file.flush()
+            os.fdatasync(file.fileno())
+
+    def close(self) -> None:
+        """Let the thread end; a write that hangs is not waited for."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
