@@ -39,6 +39,7 @@ from notifier.channels.log import LogChannel
 from notifier.channels.registry import ChannelRegistry, Hold
 from notifier.content.sanitise import sanitise
 from notifier.channels.base import Channel
+from notifier.delivery.breaker import Breakers
 from notifier.delivery.controller import Controller, DeliverySettings
 from notifier.delivery.lanes import Lanes
 from notifier.delivery.retry import delay
@@ -51,10 +52,10 @@ from notifier.routing.tree import resolve
 from notifier.settings import Loaded
 from syncer.api.errors import ConfigError, PortError, Unauthorised
 from syncer.api.record import Plan
-from syncer.api.resource import Json, NotificationRequest, RetryPolicy
+from syncer.api.resource import NotificationRequest, RetryPolicy
 from syncer.cache import Cache
 from syncer.cluster.client import KubeClient
-from syncer.cluster.crd import missing_fields, missing_rules, pruned
+from syncer.cluster.crd import missing_fields, missing_rules, refused_values
 from syncer.cluster.events import EventLimits, EventRecorder
 from syncer.cluster.installation import Installation
 from syncer.cluster.lease import Lease, LeaseTimings
@@ -77,8 +78,6 @@ from syncer.startup import Reconciler
 logger = logging.getLogger("ledger")
 
 WORKERS: Final = 16
-PER_CHANNEL: Final = 32
-IN_ALL: Final = 256
 _SWEEP_PAGE: Final = 1000
 _CONNECT_PAUSE: Final = 1.0
 #: Seconds of the drain for recording, publishing and releasing, after the sends have ended.
@@ -155,9 +154,9 @@ class App:
         self.cache = Cache(window=settings.sync.window)
         self.shards = Shards(settings.sharding.shards)
         self.queue = WorkQueue()
+        self.breakers = Breakers()
         #: Set once this process has owned a shard; sweeps look at what is ours then.
         self.owning = asyncio.Event()
-        self._warned_pruned = False
 
     def _file_channel(self) -> FileChannel | None:
         file = self.settings.delivery.file
@@ -299,6 +298,8 @@ class App:
         self.metrics.live.set(len(self.cache.entries))
         self.metrics.finished.set(len(self.cache.finished))
         self.metrics.dirty_oldest.set(self.cache.oldest_dirty())
+        for channel, state in self.breakers.states(boot_clock()).items():
+            self.delivery_metrics.breaker.labels(channel).set(state)
         self.delivery_metrics.queue_depth.set(len(self.queue))
         self.delivery_metrics.delayed.set(self.queue.delayed)
 
@@ -352,7 +353,15 @@ class Parts:
             hooks=narrator,
             metrics=app.delivery_metrics,
             settings=DeliverySettings(at_most_once=at_most_once),
-            lanes=lambda c: Lanes(c.attempt, per_channel=PER_CHANNEL, total=IN_ALL),
+            lanes=lambda c: Lanes(
+                c.attempt,
+                per_channel=settings.delivery.per_receiver,
+                total=settings.delivery.total,
+                rate=settings.delivery.rate_per_second,
+                breakers=app.breakers,
+                postponed=app.queue.add,
+                opened=lambda channel: app.delivery_metrics.breaker_openings.labels(channel).inc(),
+            ),
         )
         self.sync = SyncLoop(
             self.recorder,
@@ -366,9 +375,9 @@ class Parts:
             ),
             on_settled=narrator.settled,
             on_stale=app.queue.add,
-            on_written=self._check_pruned,
         )
         app.client.on_change = self.controller.look_at_all
+        app.admin.check("schema", lambda: self.sync.schema_problem)
         app.admin.check("epoch", lambda: self.controller.fence_problem(settings.lease_duration))
         namespaces = app.loaded.namespaces
         self.reflector = Reflector(
@@ -522,23 +531,16 @@ class Parts:
         except PortError as error:
             logger.info("the CRD could not be read", extra={"error": str(error)})
             return
-        lost = missing_fields(served)
+        lost = missing_fields(served) + refused_values(served)
         if lost:
             self._say_pruned(lost)
         if missing_rules(served):
             logger.info("the served CRD has none of the server-side rules, or not all")
 
-    def _check_pruned(self, patch: Json, stored: Json) -> None:
-        if not self.app._warned_pruned:  # noqa: SLF001 - one object in two classes
-            lost = pruned({k: v for k, v in patch.items() if v is not None}, stored)
-            if lost:
-                self._say_pruned(lost)
-
     def _say_pruned(self, lost: Sequence[str]) -> None:
-        self.app._warned_pruned = True  # noqa: SLF001 - one object in two classes
         logger.warning(
-            "the served CRD is older than this version: these status members are pruned by the"
-            " API server; apply the CRD of this version (notifier crd)",
+            "the served CRD is older than this version: these status members or values are pruned"
+            " or refused by the API server; apply the CRD of this version (notifier crd)",
             extra={"members": list(lost)[:50]},
         )
 

@@ -28,6 +28,7 @@ from typing import Final, Protocol
 from notifier.channels.base import Channel
 from notifier.channels.registry import Hold
 from notifier.content.message import compose
+from notifier.delivery.breaker import refusal
 from notifier.delivery.lanes import Lanes
 from notifier.delivery.outcome import Outcome
 from notifier.delivery.plan import Await, Decision, Deliver, Finish, Resolve, WaitUntil, decide
@@ -84,6 +85,10 @@ class Hooks(Protocol):
         self, request: NotificationRequest, attempt: Attempt, before: Attempt | None
     ) -> None:
         """An attempt was made and its result recorded; `before` is the channel's earlier one."""
+        ...
+
+    def postponed(self, request: NotificationRequest, channel: str, why: str, made: int) -> None:
+        """A due attempt waits for its receiver's breaker; `made` attempts were made before."""
         ...
 
 
@@ -285,10 +290,13 @@ class Controller:
             await self.recorder.reread(entry)
         decision = self._decide(entry)
         if isinstance(decision, Resolve):
+            if not entry.request.specified:
+                return Await("the object has no spec yet")
             plan = self.router.plan(entry.request, self.recorder.time.now())
             await self.recorder.plan(entry, plan)
             decision = self._decide(entry)
-        self._perform(entry, decision)
+        for channel in self._perform(entry, decision):
+            await self._postponed(entry, channel)
         return decision
 
     async def _claim(self, entry: Entry, tenure: Tenure) -> bool:
@@ -342,16 +350,21 @@ class Controller:
         request = entry.request
         return Facts(request.generation, request.policy, self.settings.at_most_once)
 
-    def _perform(self, entry: Entry, decision: Decision) -> None:
+    def _perform(self, entry: Entry, decision: Decision) -> list[str]:
+        """Do what was decided; returns the channels whose breaker makes a due attempt wait."""
+        postponed = []
         match decision:
             case Deliver(channels, then, _):
                 for channel in channels:
-                    self.lanes.submit(
+                    held = self.lanes.submit(
                         entry.uid,
                         channel,
-                        due=entry.due.get(channel, 0.0),
+                        due=entry.due.get(channel, self.cache.boot()),
                         priority=entry.request.priority,
+                        tried=len(entry.view.of_channel(channel)),
                     )
+                    if held is not None:
+                        postponed.append(channel)
                 if then is not None:
                     self.queue.add_at(entry.uid, then)
             case WaitUntil(at, _):
@@ -360,6 +373,16 @@ class Controller:
                 self.cache.mark_dirty(entry, urgent=True)
             case Await() | Resolve():
                 pass
+        return postponed
+
+    async def _postponed(self, entry: Entry, channel: str) -> None:
+        """Say once why an attempt is not made yet; it waits in its lane, and none is consumed."""
+        why = refusal(channel)
+        if entry.view.last_skip.get(channel) == why:
+            return
+        with contextlib.suppress(PortError):
+            await self.recorder.skip(entry, channel, why)
+        self.hooks.postponed(entry.request, channel, why, len(entry.view.of_channel(channel)))
 
     def note_holds(self, *, available: bool, notice: float) -> None:
         """
@@ -390,38 +413,41 @@ class Controller:
 
     # -- one attempt ----------------------------------------------------------------------------
 
-    async def attempt(self, uid: str, channel: str) -> None:
+    async def attempt(self, uid: str, channel: str) -> Outcome | None:
         """
         Make one attempt, if it is still to be made.
 
         Everything is looked at anew: between the decision and the lane's turn the object may have
         been deleted, the tenure lost, or another attempt made.
+
+        Returns:
+            What it came to, None if it was not made.
         """
         entry = self.cache.entries.get(uid)
         tenure = self.ownership.tenure_of(uid)
         if entry is None or tenure is None or not self._accepts(uid):
-            return
+            return None
         if not self._still_due(entry, tenure, channel):
             self.queue.add(uid)
-            return
+            return None
         unfit = self.recorder.log.unfit
         if unfit is not None:
             logger.error("an attempt is held: Redis is not fit for it", extra={"why": unfit})
             entry.due[channel] = self.cache.boot() + _UNFIT_PAUSE
             self.queue.add_at(uid, entry.due[channel])
-            return
+            return None
         hold = self.router.hold(channel)
         if hold is not None:
             entry.due[channel] = self.cache.boot() + hold.seconds
             self.queue.add_at(uid, entry.due[channel])
             with contextlib.suppress(PortError):
                 await self.recorder.skip(entry, channel, hold.why)
-            return
+            return None
         sender = self.router.channel(channel)
         timeout = sender.timeout_s if sender else 0.0
         if not tenure.may_send(self.cache.boot(), timeout):
             self.queue.add_at(uid, self.cache.boot() + 0.5)
-            return
+            return None
         failpoint(Failpoint.BEFORE_INTENT)
         try:
             answer, intent = await self.recorder.open(
@@ -436,10 +462,10 @@ class Controller:
                 "an attempt is held: the log does not answer",
                 extra={"uid": uid, "channel": channel, "error": str(error), "seconds": wait},
             )
-            return
+            return None
         if not _permits(answer):
             await self._refused(entry, channel, answer)
-            return
+            return None
         failpoint(Failpoint.AFTER_INTENT)
         outcome = Outcome.not_sent("cancelled before it was sent")
         began = self.cache.boot()
@@ -462,6 +488,7 @@ class Controller:
             self._recording.add(recording)
             recording.add_done_callback(self._recording.discard)
             await asyncio.shield(recording)
+        return outcome
 
     async def settle(self, seconds: float) -> int:
         """Wait for outcomes that are being recorded; how many were left, and were given up."""

@@ -154,7 +154,12 @@ class Status:
 
 @dataclass(frozen=True, slots=True)
 class NotificationRequest:
-    """One object as listed or watched."""
+    """
+    One object as listed or watched.
+
+    `specified` is False for an object created without a spec, which the schema allows: it may come
+    later, once, and until then there is nothing to send.
+    """
 
     uid: str
     namespace: str
@@ -168,6 +173,7 @@ class NotificationRequest:
     retention_days: int
     status: Status
     raw: bytes = b""
+    specified: bool = True
 
     @property
     def key(self) -> str:
@@ -223,6 +229,7 @@ def parse_object(document: Json) -> NotificationRequest:
         raw=json.dumps(kept, ensure_ascii=False, separators=(",", ":")).encode(
             "utf-8", "surrogatepass"
         ),
+        specified=bool(spec),
     )
 
 

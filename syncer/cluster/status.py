@@ -97,9 +97,17 @@ class StatusStore:
         return readable(await self._client.request("GET", path, timeout=self._timeout))
 
     async def patch(
-        self, namespace: str, name: str, status: Json, *, resource_version: str
+        self,
+        namespace: str,
+        name: str,
+        status: Json,
+        *,
+        resource_version: str,
+        dry_run: bool = False,
     ) -> NotificationRequest:
         """Merge members into the status of the object that has this resourceVersion.
+
+        A dry run is checked and answered like a write, and changes nothing.
 
         Members with the value null are removed, lists are replaced whole. The object as it is after
         the write is returned; a patch that changes nothing keeps the resourceVersion.
@@ -119,7 +127,7 @@ class StatusStore:
             answer = await self._client.request(
                 "PATCH",
                 f"{object_path(namespace, name)}/status",
-                params={"fieldManager": FIELD_MANAGER},
+                params={"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})},
                 body={"metadata": {"resourceVersion": resource_version}, "status": status},
                 content_type=MERGE_PATCH,
                 timeout=self._timeout,

@@ -233,6 +233,11 @@ def is_strict(query: Mapping[str, str]) -> bool:
     return query.get("fieldValidation") == "Strict"
 
 
+def is_dry(query: Mapping[str, str]) -> bool:
+    """Tell whether a write is to be checked and answered without being made."""
+    return query.get("dryRun") == "All"
+
+
 def place_of(stored: Json) -> tuple[str, str]:
     """Return what identifies an object within its type: namespace and name."""
     meta = stored["metadata"]

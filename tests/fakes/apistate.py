@@ -47,6 +47,7 @@ from tests.fakes.apianswers import (
     expired,
     failure,
     invalid,
+    is_dry,
     is_strict,
     listing,
     matches,
@@ -440,7 +441,10 @@ class ApiState:
         current = self._find(target)
         if meta.get("uid") and meta["uid"] != current["metadata"]["uid"]:
             return self._wrong_uid(target, str(meta["uid"]), current["metadata"]["uid"])
-        return self._replace(target, current, wanted, strict=is_strict(request.query))
+        return self._replace(
+            target, current, wanted,
+            strict=is_strict(request.query), dry=is_dry(request.query),
+        )  # fmt: skip
 
     def _patch(self, target: Target, request: Request) -> Response:
         kind, form = target.kind, request.content_type.partition(";")[0].strip()
@@ -472,7 +476,10 @@ class ApiState:
             text = f'Invalid value: "{uid}": field is immutable'
             cause = FieldError("metadata.uid", "FieldValueInvalid", text)
             return invalid(kind, target.name, [cause])
-        return self._replace(target, current, wanted, strict=is_strict(request.query), patched=True)
+        return self._replace(
+            target, current, wanted,
+            strict=is_strict(request.query), dry=is_dry(request.query), patched=True,
+        )  # fmt: skip
 
     def _replace(
         self,
@@ -481,6 +488,7 @@ class ApiState:
         wanted: Json,
         *,
         strict: bool = False,
+        dry: bool = False,
         patched: bool = False,
     ) -> Response:
         """Store the next state of an object, from a PUT or from a patch that was applied."""
@@ -496,6 +504,8 @@ class ApiState:
         made, headers = self._admit(kind, made, current, strict=strict, patched=patched)
         if made == current:
             return Response(200, current, headers)
+        if dry:
+            return Response(200, made, headers)
         if kind.custom and content_of(made) != content_of(current):
             made["metadata"] = {**made["metadata"], "generation": old["generation"] + 1}
         if old.get("deletionTimestamp") and not made["metadata"].get("finalizers"):

@@ -864,6 +864,24 @@ async def test_unknown_members_are_pruned(api: Api) -> None:
     assert 'unknown field \\"status.bogus\\"' in answer.headers["Warning"]
 
 
+async def test_dry_run_of_a_status(api: Api) -> None:
+    """A dry run is checked and answered like a write, and leaves the object as it was."""
+    made = await api.create()
+    body = {
+        "metadata": {"resourceVersion": made["metadata"]["resourceVersion"]},
+        "status": {"phase": "Sending", "nobodyKnows": "x"},
+    }
+    path = f"{api.requests}/a/status?dryRun=All"
+    answer = await api.ask("PATCH", path, body)
+    assert answer.code == 200
+    assert answer.body["status"] == {"phase": "Sending"}
+    stored = await api.ask("GET", f"{api.requests}/a")
+    assert "status" not in stored.body
+    assert stored.revision == made["metadata"]["resourceVersion"]
+    refused = await api.ask("PATCH", path, {"status": {"phase": "Nowhere"}})
+    assert refused.code == 422
+
+
 async def test_too_many_entries(api: Api) -> None:
     """A list longer than the schema allows is refused."""
     await api.create()

@@ -19,10 +19,12 @@ end
 if order > 0 then
   redis.call('LSET', key, 0, (string.gsub(log[1], 'epoch=%S+', 'epoch=' .. epoch, 1)))
 end
-local known = {}
+local known, sound = {}, true
 for i = 2, #log do
   local kind, id = fields(log[i])
   if kind == nil then
+    -- The caller will see it too and send nothing; seeds behind it would be added at every claim.
+    sound = false
     break
   end
   local rank = RANK[kind]
@@ -36,7 +38,7 @@ for i = 2, #log do
   end
 end
 local chain = chain_at(log[#log], #log - 1)
-if chain ~= nil then
+if sound then
   for i = 3, #ARGV do
     local kind, id = string.match(ARGV[i], '^(%S+) (%S+) ')
     local rank = RANK[kind] or 99

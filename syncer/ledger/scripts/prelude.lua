@@ -27,12 +27,9 @@ local function attempt_of(id)
   return string.match(id, '^resolve:(.-):') or id
 end
 
+-- Nil if the header is not wholly of this format: the other functions rely on each of its members.
 local function epoch_of(header)
-  local epoch = string.match(header, '^nl1 object=%S+ epoch=(%S+) ')
-  if not epoch then
-    return nil
-  end
-  return epoch
+  return string.match(header, '^nl1 object=[^ /]+/[^ /]+ epoch=(%d+%.%d+) acked=%d+ audited=%d+$')
 end
 
 -- -1, 0 or 1; part by part, a longer number is the larger one.
