@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
+from notifier.delivery.breaker import kind_of
 from notifier.metrics import DeliveryMetrics
 from syncer.api.attempt import Attempt, AttemptState
 from syncer.api.resource import (
@@ -63,6 +64,14 @@ class Narrator:
                 request, "Normal", "NotificationSent",
                 f"Successfully delivered to channel {channel}", channel,
             )  # fmt: skip
+
+    def postponed(self, request: NotificationRequest, channel: str, why: str, made: int) -> None:
+        """A due attempt waits for its receiver's breaker; `made` attempts were made before."""
+        self._metrics.postponed.labels(channel).inc()
+        self._emit(
+            request, "Warning", "CircuitBreakerOpen",
+            f"{kind_of(channel)} channel circuit breaker is open: {why}", f"{channel}/{made}",
+        )  # fmt: skip
 
     def settled(self, entry: Entry, before: Status, merged: Merged) -> None:
         """A status was written."""

@@ -45,6 +45,24 @@ class DeliveryMetrics:
             ("channel", "reason"),
             registry=registry,
         )
+        self.breaker = Gauge(
+            f"{UPSTREAM}_channel_circuit_breaker_state",
+            "Circuit breaker of a receiver: 0 closed, 1 half-open, 2 open.",
+            ("channel",),
+            registry=registry,
+        )
+        self.breaker_openings = Counter(
+            "notification_ledger_breaker_openings",
+            "Times that a receiver's circuit breaker opened, by a failed probe included.",
+            ("channel",),
+            registry=registry,
+        )
+        self.postponed = Counter(
+            "notification_ledger_postponed",
+            "Due attempts that were postponed because their receiver's circuit breaker was open.",
+            ("channel",),
+            registry=registry,
+        )
         self.uncertain = Counter(
             "notification_ledger_uncertain", "Attempts whose result is unknown.", registry=registry
         )

@@ -224,6 +224,28 @@ class DeliverySettings(Group):
         description="atLeastOnce (default) sends again when a result cannot be known; atMostOnce "
         "stops there, so that a message may be missing rather than doubled.",
     )
+    per_receiver: int = Field(
+        default=32,
+        ge=1,
+        le=10_000,
+        description="Attempts of one receiver that may run at once; default 32. More wait, ordered "
+        "by due time, then by priority.",
+    )
+    total: int = Field(
+        default=256,
+        ge=1,
+        le=100_000,
+        description="Attempts of all receivers that may run at once; default 256. Receivers that "
+        "hang never take all of it; more than that many must hang at once to hold up others.",
+    )
+    rate_per_second: float = Field(
+        default=0.0,
+        ge=0,
+        le=100_000,
+        allow_inf_nan=False,
+        description="Attempts per second of one receiver, evenly spaced, for each replica; default "
+        "0, no limit. Console, file and log are not slowed.",
+    )
     console: ConsoleSettings = ConsoleSettings()
     file: FileSettings = FileSettings()
     log: LogChannelSettings = LogChannelSettings()

@@ -1,10 +1,19 @@
 """
-Lanes: how many attempts run at once, per receiver and in all.
+Lanes: which attempts run now, per receiver and in all.
 
-Each channel has a lane with room for a few attempts, so a receiver that hangs fills its own lane and
-nobody else's. What does not fit waits in the lane as a small job, ordered by due time, then by
-priority; a task exists only for an attempt that runs. The whole is bounded by what is live, since a
-(notification, channel) pair waits at most once.
+Each channel has a lane with room for a few attempts, so a receiver that hangs fills its own lane
+and nobody else's. What does not fit waits in the lane as a small job, ordered by due time (to the
+second), then by priority; a task exists only for an attempt that runs. The whole is bounded by what
+is live, since a (notification, channel) pair waits at most once.
+
+The total is shared with foresight: a lane that runs n attempts starts another only while more than
+n places are free. So k lanes that hang leave one part in k + 1 to the others instead of nothing,
+and a lane that runs nothing finds a place as long as there is one.
+
+A lane stands still while its breaker is open. Who waits there costs nothing: one timer per lane
+starts the probes, the end of a probe starts the rest or sets the timer anew. Probes are taken from
+those that have been refused most often: they caused the opening, and a message that was never tried
+is not spent on finding out whether its receiver is back.
 """
 
 from __future__ import annotations
@@ -12,31 +21,83 @@ from __future__ import annotations
 import asyncio
 import heapq
 import logging
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from notifier.delivery.breaker import (
+    Breaker,
+    Breakers,
+    Permit,
+    Postpone,
+    State,
+    evidence_of,
+)
+from notifier.delivery.outcome import Outcome
+from syncer.runtime.clock import BootClock, boot_clock
+
 logger = logging.getLogger("ledger.delivery")
 
 _PRIORITY: Final = {"Critical": 0, "High": 1, "Medium": 2, "Low": 3}
+#: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps.
+_NAP: Final = 5.0
+#: Candidates for the probes of one half-open time.
+_CANDIDATES: Final = 8
 
 
 @dataclass(order=True, slots=True)
 class Job:
-    """One attempt that waits for room; ordered by due time, priority, arrival."""
+    """One attempt that waits for room; ordered by due second, priority, arrival."""
 
-    due: float
+    due: int
     rank: int
     ticket: int
     uid: str = field(compare=False)
-    channel: str = field(compare=False)
+    tried: int = field(compare=False, default=0)
+    #: Its notification was told that the breaker holds it.
+    told: bool = field(compare=False, default=False)
+    #: It was started out of turn and only has to be dropped from the heap.
+    taken: bool = field(compare=False, default=False)
 
 
-@dataclass(slots=True)
 class _Lane:
-    waiting: list[Job] = field(default_factory=list)
-    keys: set[str] = field(default_factory=set)
-    running: int = 0
+    """What waits and runs for one channel."""
+
+    def __init__(self, channel: str, breaker: Breaker | None) -> None:
+        self.channel = channel
+        self.breaker = breaker
+        self.waiting: list[Job] = []
+        self.keys: set[str] = set()
+        self.running = 0
+        self.timer: asyncio.TimerHandle | None = None
+        self.timer_at = math.inf
+        self._candidates: list[Job] = []
+        self._era = -1
+
+    def head(self) -> Job | None:
+        """Whose turn it is."""
+        while self.waiting and self.waiting[0].taken:
+            heapq.heappop(self.waiting)
+        return self.waiting[0] if self.waiting else None
+
+    def next(self, *, probe: bool) -> Job | None:
+        """Who is to run now; for a probe, who is best fit for one."""
+        breaker = self.breaker
+        if probe and breaker is not None:
+            if self._era != breaker.era:
+                suspects = breaker.suspects
+                self._era = breaker.era
+                self._candidates = heapq.nsmallest(
+                    _CANDIDATES,
+                    (job for job in self.waiting if not job.taken),
+                    key=lambda job: (job.uid in suspects, -job.tried, job),
+                )
+            while self._candidates:
+                job = self._candidates.pop(0)
+                if not job.taken:
+                    return job
+        return self.head()
 
 
 class Lanes:
@@ -44,22 +105,40 @@ class Lanes:
 
     def __init__(
         self,
-        run: Callable[[str, str], Awaitable[None]],
+        run: Callable[[str, str], Awaitable[Outcome | None]],
         *,
         per_channel: int,
         total: int,
+        rate: float = 0.0,
+        breakers: Breakers | None = None,
+        postponed: Callable[[str], None] = lambda _: None,
+        opened: Callable[[str], None] = lambda _: None,
+        boot: BootClock = boot_clock,
     ) -> None:
         """
         Args:
-            run: Carries out one attempt (uid, channel); must not raise.
+            run: Carries out one attempt (uid, channel) and says what it came to, None if it was not
+                made; must not raise.
             per_channel: Attempts of one channel at once.
             total: Attempts at once in all.
-        """  # noqa: D205, D212, D415 - the class says what it is
+            rate: Attempts per second of one receiver, 0 for no limit. Local channels have none.
+            breakers: One per receiver; none of its own if left out.
+            postponed: Told the uid of each notification that is waiting when its breaker opens.
+            opened: Told the channel whose breaker opens.
+            boot: Seconds.
+        """  # noqa: D205 - the class says what it is
         self._run = run
         self._per_channel = per_channel
         self._total = total
+        self._interval = 1.0 / rate if rate > 0 else 0.0
+        self._breakers = breakers
+        self._postponed = postponed
+        self._opened = opened
+        self._boot = boot
         self._lanes: dict[str, _Lane] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Outcome | None]] = set()
+        #: Boot-clock second before which a receiver must not be called again, by its rate.
+        self._paced: dict[str, float] = {}
         self._ticket = 0
         self._closed = False
 
@@ -68,52 +147,167 @@ class Lanes:
         """Attempts that run now."""
         return len(self._tasks)
 
-    def submit(self, uid: str, channel: str, *, due: float, priority: str) -> None:
-        """Have an attempt made as soon as its lane has room; a waiting one is left as it is."""
-        lane = self._lanes.setdefault(channel, _Lane())
-        if self._closed or uid in lane.keys:
-            return
-        self._ticket += 1
-        lane.keys.add(uid)
-        heapq.heappush(
-            lane.waiting, Job(due, _PRIORITY.get(priority, 2), self._ticket, uid, channel)
-        )
-        if self._has_room(lane) and len(self._tasks) < self._total:
-            self._start(channel, lane)
+    def submit(
+        self, uid: str, channel: str, *, due: float, priority: str, tried: int = 0
+    ) -> Postpone | None:
+        """
+        Have an attempt made as soon as its lane has room; a waiting one is left as it is.
+
+        Args:
+            uid: The notification.
+            channel: Where to.
+            due: Boot-clock second since when it may be made.
+            priority: Critical, High, Medium or Low.
+            tried: Attempts already made.
+
+        Returns:
+            Why it waits, if a breaker makes it wait. It stays in the lane and need not be submitted
+            again.
+        """
+        if self._closed:
+            return None
+        lane = self._lanes.get(channel)
+        if lane is None:
+            breaker = self._breakers.of(channel) if self._breakers is not None else None
+            lane = self._lanes[channel] = _Lane(channel, breaker)
+        if uid not in lane.keys:
+            self._ticket += 1
+            rank = _PRIORITY.get(priority, _PRIORITY["Medium"])
+            job = Job(math.floor(due), rank, self._ticket, uid, tried)
+            lane.keys.add(uid)
+            heapq.heappush(lane.waiting, job)
+            now = self._boot()
+            if self._may_start(lane, now):
+                self._start(lane, now)
+            if job.taken:
+                return None
+            job.told = self._held(lane) is not None
+        return self._held(lane)
+
+    def _held(self, lane: _Lane) -> Postpone | None:
+        now = self._boot()
+        if lane.breaker is None or lane.breaker.state(now) is State.CLOSED:
+            return None
+        return lane.breaker.look(now)
 
     def _has_room(self, lane: _Lane) -> bool:
-        return bool(lane.waiting) and lane.running < self._per_channel
+        if lane.running >= self._per_channel or lane.head() is None:
+            return False
+        return lane.running < self._total - len(self._tasks)
 
-    def _start(self, channel: str, lane: _Lane) -> None:
-        job = heapq.heappop(lane.waiting)
+    def _may_start(self, lane: _Lane, now: float) -> bool:
+        if not self._has_room(lane):
+            return False
+        held = lane.breaker.look(now) if lane.breaker is not None else None
+        if held is not None:
+            if held.until is not None:
+                self._wake_at(lane, held.until, now)
+            return False
+        paced = self._paced.get(lane.channel, 0.0)
+        if paced > now:
+            self._wake_at(lane, paced, now)
+            return False
+        return True
+
+    def _start(self, lane: _Lane, now: float) -> None:
+        breaker = lane.breaker
+        probe = breaker is not None and breaker.state(now) is State.HALF_OPEN
+        job = lane.next(probe=probe)
+        if job is None:
+            return
+        permit: Permit | None = None
+        if breaker is not None:
+            answer = breaker.ask(now, job.uid)
+            if isinstance(answer, Postpone):
+                return
+            permit = answer
+            if self._interval:
+                self._paced[lane.channel] = now + self._interval
+        job.taken = True
         lane.running += 1
         task = asyncio.create_task(self._job(job, lane), name=f"attempt-{job.uid}")
         self._tasks.add(task)
-        task.add_done_callback(lambda t: self._done(t, channel, lane))
+        task.add_done_callback(lambda t: self._done(t, lane, job, permit))
 
     def _fill(self) -> None:
         """Give free room to who waits longest, whatever the lane; a busy one starves nobody."""
         while len(self._tasks) < self._total and not self._closed:
-            able = [(lane.waiting[0], c) for c, lane in self._lanes.items() if self._has_room(lane)]
+            now = self._boot()
+            able = [
+                (job, lane.channel)
+                for lane in self._lanes.values()
+                if (job := lane.head()) is not None and self._may_start(lane, now)
+            ]
             if not able:
                 return
             _, channel = min(able)
-            self._start(channel, self._lanes[channel])
+            self._start(self._lanes[channel], now)
 
-    async def _job(self, job: Job, lane: _Lane) -> None:
+    def _wake_at(self, lane: _Lane, at: float, now: float) -> None:
+        if lane.timer is not None and lane.timer_at <= at:
+            return
+        if lane.timer is not None:
+            lane.timer.cancel()
+        lane.timer_at = at
+        wait = min(_NAP, max(0.001, at - now))
+        lane.timer = asyncio.get_running_loop().call_later(wait, self._woken, lane)
+
+    def _woken(self, lane: _Lane) -> None:
+        lane.timer = None
+        lane.timer_at = math.inf
+        self._fill()
+
+    async def _job(self, job: Job, lane: _Lane) -> Outcome | None:
         # From here on the same pair may be submitted again: it is decided anew by the work queue.
         lane.keys.discard(job.uid)
-        await self._run(job.uid, job.channel)
+        return await self._run(job.uid, lane.channel)
 
-    def _done(self, task: asyncio.Task[None], channel: str, lane: _Lane) -> None:
+    def _done(
+        self, task: asyncio.Task[Outcome | None], lane: _Lane, job: Job, permit: Permit | None
+    ) -> None:
         self._tasks.discard(task)
         lane.running -= 1
-        if not task.cancelled() and task.exception() is not None:
-            logger.error("an attempt ended unexpectedly", exc_info=task.exception())
+        outcome = None
+        if not task.cancelled():
+            if task.exception() is not None:
+                logger.error("an attempt ended unexpectedly", exc_info=task.exception())
+            else:
+                outcome = task.result()
+        if permit is not None and lane.breaker is not None:
+            self._settle(lane, lane.breaker, permit, job, outcome)
         self._fill()
+        if not lane.running and lane.head() is None:
+            self._forget(lane)
+
+    def _settle(
+        self, lane: _Lane, breaker: Breaker, permit: Permit, job: Job, outcome: Outcome | None
+    ) -> None:
+        change = breaker.settle(permit, job.uid, evidence_of(outcome), self._boot())
+        if change is None:
+            return
+        logger.warning(
+            "a receiver's circuit breaker has changed",
+            extra={
+                "channel": lane.channel,
+                "state": change.state.name.lower(),
+                "why": change.reason,
+                "waiting": len(lane.keys),
+            },
+        )
+        if change.state is State.OPEN:
+            self._opened(lane.channel)
+            for waiting in lane.waiting:
+                if not waiting.told and not waiting.taken:
+                    waiting.told = True
+                    self._postponed(waiting.uid)
+
+    def _forget(self, lane: _Lane) -> None:
+        if lane.timer is not None:
+            lane.timer.cancel()
+            lane.timer = None
         # A lane that was emptied meanwhile may already have a successor of the same name.
-        if not lane.running and not lane.waiting and self._lanes.get(channel) is lane:
-            del self._lanes[channel]
+        if self._lanes.get(lane.channel) is lane:
+            del self._lanes[lane.channel]
 
     def close(self) -> None:
         """Start nothing more; waiting jobs are dropped, the log still knows that they are due."""
@@ -121,6 +315,9 @@ class Lanes:
         for lane in self._lanes.values():
             lane.waiting.clear()
             lane.keys.clear()
+            if lane.timer is not None:
+                lane.timer.cancel()
+                lane.timer = None
 
     async def drain(self, seconds: float) -> bool:
         """Wait for running attempts; False if some were still running at the end."""
