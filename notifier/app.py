@@ -129,7 +129,11 @@ class App:
         self.file = self._file_channel()
         guard = EgressGuard(EgressMode(settings.egress.mode), settings.egress.allow)
         try:
-            self.door = HttpDoor(guard=guard, ca_file=settings.egress.ca_bundle)
+            self.door = HttpDoor(
+                guard=guard,
+                ca_file=settings.egress.ca_bundle,
+                connections=settings.delivery.total,
+            )
         except OSError as error:
             raise ConfigError(
                 f"cannot be read: {type(error).__name__}", path="egress.caBundle"
