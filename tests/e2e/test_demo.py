@@ -1,0 +1,251 @@
+"""
+The demo, run as a newcomer runs it: the program of `scripts/demo`, its output and its exit code.
+
+What the shell script adds (the virtual environment) is there already. The comparison on which the
+exit code rests is tested by itself, with books and records that do not agree.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib.util
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Final
+
+import pytest
+import redis.asyncio as redis_asyncio
+
+from syncer.api.record import Kind, Record
+from tests.servers.controlplane import ControlPlane
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+PROGRAM: Final = ROOT / "scripts" / "demo.py"
+_WITHIN: Final = 100.0
+
+
+async def _start(
+    *arguments: str, env: Mapping[str, str] | None = None
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        sys.executable,
+        str(PROGRAM),
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **(env or {})},
+    )
+
+
+async def _finish(process: asyncio.subprocess.Process) -> tuple[int, str, str]:
+    """Wait for the end; a demo that does not end is killed, and its servers by their guards."""
+    try:
+        async with asyncio.timeout(_WITHIN):
+            out, err = await process.communicate()
+    except BaseException:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode is not None
+    return process.returncode, out.decode(), err.decode()
+
+
+async def _shown(*arguments: str, env: Mapping[str, str] | None = None) -> dict[str, Any]:
+    code, out, err = await _finish(await _start("--json", *arguments, env=env))
+    assert code == 0, err
+    assert out.count("\n") == 1, "not exactly one line on standard output"
+    document: dict[str, Any] = json.loads(out)
+    return document
+
+
+def _assert_main_job(shown: Mapping[str, Any]) -> None:
+    assert shown["differences"] == []
+    assert shown["agree"] is True
+    assert shown["phase"] == "Sent"
+    assert shown["attempts"] == 3
+    assert shown["receiverCalls"] == 3
+    assert shown["recordedBeforeCall"] == 3
+    # The plan, and an intent and an outcome for each attempt.
+    assert shown["logRecords"] == 7
+    assert 1 <= shown["statusWrites"] <= 4
+    first, second = shown["secondsBetweenCalls"]
+    # Back-off of 1 s, never below it; then 2 s with up to 10 % of jitter.
+    assert first >= 1.0
+    assert second >= 1.8
+    assert shown["seconds"] >= 2.8
+    assert shown["redisCli"].startswith("redis-cli -u redis://127.0.0.1:")
+    assert shown["redisCli"].endswith(f"LRANGE 'nl:{{{shown['uid']}}}' 0 -1")
+
+
+async def test_demo_on_the_stand_in() -> None:
+    """The demo needs nothing but Python, and its three attempts are all on record."""
+    shown = await _shown()
+    _assert_main_job(shown)
+    assert shown["apiServer"] == "a stand-in"
+    assert shown["redis"].startswith("Valkey ")
+
+
+async def test_demo_on_real_parts(control_plane_assets: Path) -> None:
+    """The same numbers come out on a real API server and a real Redis."""
+    shown = await _shown("--real", env={"KUBEBUILDER_ASSETS": str(control_plane_assets)})
+    _assert_main_job(shown)
+    assert shown["apiServer"] == "a real kube-apiserver"
+    assert shown["redis"].startswith("Redis ")
+
+
+@pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
+async def test_demo_on_somebodys_own_parts(control_plane: ControlPlane, redis_url: str) -> None:
+    """On a person's cluster and Redis the demo leaves nothing behind, and says what it did."""
+    control_plane.heal()
+    client = redis_asyncio.Redis.from_url(redis_url)
+    try:
+        await client.set("mine", "untouched")
+        arguments = ("--json", "--kubeconfig", str(control_plane.kubeconfig))
+        process = await _start(*arguments, env={"DEMO_REDIS_URL": redis_url})
+        code, out, err = await _finish(process)
+        left = await client.keys("*")
+    finally:
+        await client.aclose()
+    assert code == 0, err
+    shown = json.loads(out)
+    assert (shown["phase"], shown["attempts"], shown["receiverCalls"]) == ("Sent", 3, 3)
+    assert left == [b"mine"]
+    made = next(line for line in err.splitlines() if line.startswith("created the namespace "))
+    name = made.rpartition(" ")[2]
+    assert f"deleted the namespace {name}" in err.splitlines()
+    answer, namespace = await control_plane.request("GET", f"/api/v1/namespaces/{name}")
+    # Without its controller a namespace stays marked for ever.
+    assert answer == 404 or "deletionTimestamp" in namespace["metadata"]
+
+
+async def test_interrupted_demo_stops_its_processes() -> None:
+    """SIGTERM in the middle ends every process that the demo started, with exit code 130."""
+    process = await _start("--no-wait")
+    assert process.stdout is not None
+    async with asyncio.timeout(_WITHIN):
+        while b"arrives" not in await process.stdout.readline():
+            assert process.returncode is None
+    children = _descendants(process.pid)
+    assert any("notifier" in " ".join(argv) for argv in children.values())
+    assert any("valkey-server" in " ".join(argv) for argv in children.values())
+    process.send_signal(signal.SIGTERM)
+    code, _, err = await _finish(process)
+    assert code == 128 + signal.SIGINT, err
+    alive = {pid: argv for pid, argv in children.items() if _argv(pid) == argv}
+    assert alive == {}
+
+
+def _argv(pid: int) -> list[str]:
+    try:
+        text = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return []
+    return [part.decode() for part in text.rstrip(b"\0").split(b"\0")]
+
+
+def _descendants(pid: int) -> dict[int, list[str]]:
+    found = {}
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        for child in map(int, path.read_text().split()):
+            found[child] = _argv(child)
+            found |= _descendants(child)
+    return found
+
+
+# -- what the exit code rests on ---------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def demo() -> ModuleType:
+    """Return the program as a module."""
+    spec = importlib.util.spec_from_file_location("demo_program", PROGRAM)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module
+
+
+def _seen(demo: ModuleType) -> Any:
+    """Return what was observed when everything agrees: failed, then a success."""
+    seen = demo.Seen()
+    seen.calls = [
+        demo.Call(0.1, "0.7-1", "nl_a", 503, recorded=True),
+        demo.Call(1.2, "0.7-2", "nl_a", 200, recorded=True),
+    ]
+    seen.records = [
+        Record(Kind.PLAN, "plan", "-"),
+        Record(Kind.INTENT, "0.7-1", "slack:ops"),
+        Record(Kind.FAILED, "0.7-1", "slack:ops"),
+        Record(Kind.INTENT, "0.7-2", "slack:ops"),
+        Record(Kind.SUCCESS, "0.7-2", "slack:ops"),
+    ]
+    entries = [{"id": "0.7-1", "status": "failed"}, {"id": "0.7-2", "status": "success"}]
+    seen.status = {"totalAttempts": 2, "deliveryAttempts": entries}
+    return seen
+
+
+def test_agreement_is_no_difference(demo: ModuleType) -> None:
+    """Book, log and status that agree give no sentence."""
+    assert demo.differences(_seen(demo)) == []
+
+
+def _drop_record(seen: Any) -> None:
+    del seen.records[2]
+
+
+def _drop_intent(seen: Any) -> None:
+    del seen.records[1]
+
+
+def _call_again(seen: Any) -> None:
+    seen.calls.append(seen.calls[-1])
+
+
+def _forget_in_status(seen: Any) -> None:
+    del seen.status["deliveryAttempts"][0]
+
+
+def _miscount(seen: Any) -> None:
+    seen.status["totalAttempts"] = 1
+
+
+def _record_otherwise(seen: Any) -> None:
+    seen.records[2] = replace(seen.records[2], kind=Kind.SUCCESS)
+
+
+def _record_late(seen: Any) -> None:
+    seen.calls[1].recorded = False
+
+
+def _change_key(seen: Any) -> None:
+    seen.calls[1].key = "nl_b"
+
+
+DISAGREEMENTS: Final = {
+    "an outcome is missing": (_drop_record, "was answered 503 and recorded as []"),
+    "an intent is missing": (_drop_intent, "the log opened ['0.7-2']"),
+    "the receiver was called once too often": (_call_again, "the receiver counted 3"),
+    "the status forgot an attempt": (_forget_in_status, "the status lists ['0.7-2']"),
+    "the status counts too few": (_miscount, "totalAttempts is 1"),
+    "a failure is recorded as a success": (_record_otherwise, "503 and recorded as ['success']"),
+    "a request came before its intent": (_record_late, "before it was on record"),
+    "attempts differ in their idempotency key": (_change_key, "idempotency key was not the same"),
+}
+
+
+@pytest.mark.parametrize("case", DISAGREEMENTS, ids=str)
+def test_disagreement_is_told(demo: ModuleType, case: str) -> None:
+    """Each way in which record and receiver can disagree is found and named."""
+    break_it, sentence = DISAGREEMENTS[case]
+    seen = _seen(demo)
+    break_it(seen)
+    assert sentence in "; ".join(demo.differences(seen))

@@ -1,0 +1,165 @@
+"""
+The repository as a newcomer finds it: layout, commands, links, lists, and words that stay out.
+
+Facts that documents state about the code are compared with the code where that is possible.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from syncer.api.record import Kind
+from syncer.ledger.client import SCRIPTS
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+ADR: Final = ROOT / "docs" / "adr"
+LIST: Final = ROOT / "tests" / "conformance-pass.txt"
+SUITE: Final = Path(os.environ.get("CONFORMANCE_SUITE") or ROOT.parent / "shared" / "conformance")
+
+TOP_LEVEL: Final = {
+    "pyproject.toml", "uv.lock", "notifier", "syncer", "tests", "charts", "docs", "scripts",
+    "README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md",
+}  # fmt: skip
+OPTIONAL: Final = {"SECURITY.md", "Containerfile"}
+
+#: With a letter in brackets each, or this file would hold what it forbids.
+BANNED: Final = {
+    "absolute paths of one machine": r"(^|[^\w.])/([w]ork|[f]arm)/|/[r]oot/",
+    "host names of package registries": (
+        r"pypi\.[o]rg|files\.[p]ythonhosted|proxy\.[g]olang|registry\.[n]pmjs|deb\.[d]ebian"
+    ),
+    "words about how the work was organised": r"\bsub[a]gents?\b|developers? [s]ession",
+}
+
+
+def _tracked() -> list[str]:
+    """Files of the repository; in an unpacked archive, without a repository, this fails."""
+    answer = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    )
+    return [name for name in answer.stdout.split("\0") if name and (ROOT / name).is_file()]
+
+
+def _documents() -> list[Path]:
+    return [ROOT / name for name in _tracked() if name.endswith(".md")]
+
+
+def test_top_level_is_fixed() -> None:
+    """The top level holds what it should and nothing else but hidden files."""
+    found = {name.partition("/")[0] for name in _tracked()}
+    visible = {name for name in found if not name.startswith(".")}
+    assert visible - OPTIONAL == TOP_LEVEL
+
+
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_named_commands_can_be_run(name: str) -> None:
+    """Every script that a document names exists, and is executable."""
+    named = set(re.findall(r"(?<![\w/.])(?:scripts|\.ci)/[\w./-]*\w", (ROOT / name).read_text()))
+    assert {"scripts/test", "scripts/demo"} <= named
+    unusable = [n for n in named if not os.access(ROOT / n, os.X_OK)]
+    assert unusable == [], f"{name} names them"
+
+
+@pytest.mark.parametrize("program", ["scripts/test", "scripts/demo", "scripts/check", ".ci/run"])
+def test_scripts_stop_at_the_first_failure(program: str) -> None:
+    """A script that a person starts is bash in strict mode, and git keeps it executable."""
+    lines = (ROOT / program).read_text().splitlines()
+    assert lines[0] == "#!/usr/bin/env bash"
+    assert "set -euo pipefail" in lines
+    mode = subprocess.run(
+        ["git", "ls-files", "--stage", program],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=30,
+    ).stdout.split()[0]  # fmt: skip
+    assert mode == "100755"
+
+
+def test_links_between_documents_lead_somewhere() -> None:
+    """A relative link in a document names a file that is there."""
+    broken = [
+        f"{document.relative_to(ROOT)}: {target}"
+        for document in _documents()
+        for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text())
+        if "://" not in target and not (document.parent / target).exists()
+    ]
+    assert broken == []
+
+
+def test_every_decision_is_in_the_index() -> None:
+    """The index of the documentation names every decision record."""
+    index = (ROOT / "docs" / "README.md").read_text()
+    missing = [path.name for path in sorted(ADR.glob("*.md")) if f"adr/{path.name}" not in index]
+    assert missing == []
+
+
+def test_conformance_list_is_in_order() -> None:
+    """The list holds one known scenario per line, sorted, each once."""
+    lines = LIST.read_text().splitlines()
+    comments = [line for line in lines if line.startswith("#")]
+    ids = lines[len(comments) :]
+    assert comments == lines[: len(comments)], "comments stand at the top"
+    assert ids
+    assert [i for i in ids if not re.fullmatch(r"KN-[A-Z]+-\d{3}", i)] == []
+    assert ids == sorted(set(ids))
+    if SUITE.is_dir():
+        text = (SUITE / "scenarios" / "public.yaml").read_text()
+        known = set(re.findall(r"^- id: (\S+)$", text, re.MULTILINE))
+        assert set(ids) - known == set()
+
+
+@pytest.mark.parametrize("what", BANNED, ids=str)
+def test_words_that_stay_out(what: str) -> None:
+    """No file holds what means nothing, or too much, outside the place where it was written."""
+    pattern = re.compile(BANNED[what])
+    found = []
+    for name in _tracked():
+        if name == "uv.lock":  # it names the registry that its files come from
+            continue
+        text = (ROOT / name).read_text("utf-8", errors="replace")
+        for number, line in enumerate(text.splitlines(), 1):
+            if pattern.search(line):
+                found.append(f"{name}:{number}: {line.strip()[:80]}")
+    assert found == []
+
+
+def test_licence_is_the_one_declared() -> None:
+    """The licence file is the one that the distribution declares, in the authors' name."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    text = (ROOT / "LICENSE").read_text()
+    assert project["license"] == "Apache-2.0"
+    assert "Apache License" in text
+    assert "Version 2.0, January 2004" in text
+    assert "The notification-ledger authors" in text
+
+
+def test_every_dependency_has_its_reason() -> None:
+    """ADR 0002 names every dependency of the distribution."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    names = [re.split(r"[^\w-]", each)[0] for each in project["dependencies"]]
+    text = (ADR / "0002-what-we-write-ourselves.md").read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    missing = [n for n in names if not any(re.search(rf"\b{n}\b", row) for row in rows)]
+    assert names
+    assert missing == []
+
+
+def test_every_script_and_kind_is_described() -> None:
+    """ADR 0001 describes the scripts there are, no others, and every kind of record."""
+    text = (ADR / "0001-one-list-per-notification.md").read_text()
+    described = re.findall(r"^\| `([A-Z]+)[ `]", text, re.MULTILINE)
+    assert sorted(described) == sorted(script.name.upper() for script in SCRIPTS)
+    for kind in Kind:
+        family = kind.value.partition(".")[0]
+        assert re.search(rf"`{family}(\.<state>)?`", text), f"{kind} is not described"
+
+
+def test_only_intent_is_refused_without_memory() -> None:
+    """What ADR 0001 says of `allow-oom` holds: every script but INTENT carries it."""
+    refused = [s.name for s in SCRIPTS if "allow-oom" not in s.source.partition("\n")[0]]
+    assert refused == ["intent"]
