@@ -31,6 +31,7 @@ from prometheus_client.gc_collector import GCCollector
 from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
+from notifier.audit.assembly import Audit
 from notifier.version import __version__
 from notifier.channels.egress import EgressGuard, EgressMode
 from notifier.channels.file import FileChannel
@@ -83,7 +84,9 @@ _CONNECT_PAUSE: Final = 1.0
 #: Seconds of the drain for recording, publishing and releasing, after the sends have ended.
 _DRAIN_RECORD: Final = 5.0
 _DRAIN_SYNC: Final = 8.0
+#: Events and audit have theirs side by side.
 _DRAIN_EVENTS: Final = 2.0
+_DRAIN_AUDIT: Final = 3.0
 
 
 class Stopped(Exception):  # noqa: N818 - not an error: the way out of the task group
@@ -155,8 +158,22 @@ class App:
             self.client,
             replicas=lambda: replicas_to_wait_for(self.client.info, durability=durability),
         )
-        self.cache = Cache(window=settings.sync.window)
+        self.cache = Cache(
+            window=settings.sync.window,
+            audit_limit=settings.buffer.buffer_size if settings.auditing else None,
+        )
         self.shards = Shards(settings.sharding.shards)
+        self.audit: Audit | None = None
+        if settings.auditing:
+            self.audit = Audit(
+                loaded,
+                cache=self.cache,
+                log=self.log,
+                ownership=self.shards,
+                guard=guard,
+                registry=self.registry,
+                now=self.time.now,
+            )
         self.queue = WorkQueue()
         self.breakers = Breakers()
         #: Set once this process has owned a shard; sweeps look at what is ours then.
@@ -219,6 +236,8 @@ class App:
                 },
             )
             await self.door.open()
+            if self.audit is not None:
+                await self.audit.open()
             with contextlib.suppress(Stopped):
                 await self._serve(identity, stop)
         finally:
@@ -234,6 +253,9 @@ class App:
             "cluster": lambda: self.progress.cluster,
             "shards": lambda: self.progress.shards,
         }
+        if self.audit is not None and self.audit.gate is not None:
+            gate = self.audit.gate
+            checks["datastorage"] = lambda: gate.problem
         for name, check in checks.items():
             self.admin.check(name, check)
         self.admin.detail("routing", lambda: self.routing.problem)
@@ -289,6 +311,8 @@ class App:
 
     async def _close(self) -> None:
         await self.door.close()
+        if self.audit is not None:
+            await self.audit.close()
         if self.file is not None:
             self.file.close()
         await self.client.close()
@@ -306,6 +330,8 @@ class App:
             self.delivery_metrics.breaker.labels(channel).set(state)
         self.delivery_metrics.queue_depth.set(len(self.queue))
         self.delivery_metrics.delayed.set(self.queue.delayed)
+        if self.audit is not None:
+            self.audit.feed.refresh()
 
 
 @dataclass(frozen=True, slots=True)
@@ -452,6 +478,8 @@ class Parts:
             ("events", self.events.run),
         ]
         loops += [(f"worker-{n}", self.controller.work) for n in range(WORKERS)]
+        if self.app.audit is not None:
+            loops += self.app.audit.loops()
         return loops
 
     def sweeps(self) -> list[Sweeper]:
@@ -586,11 +614,15 @@ class Parts:
             s for s in self.app.cache.finished.values() if self.app.shards.tenure_of(s.uid)
         ]
         lost = 0
+        room = self.app.cache.audit_room
         for start in range(0, len(stubs), _SWEEP_PAGE):
             sweep = await self.reconciler.sweep_finished(stubs[start : start + _SWEEP_PAGE])
             lost += sweep.lost
             for uid in sweep.reopened:
                 await self._reopen(uid)
+            for uid in sweep.unaudited[:room]:
+                await self._reopen(uid)
+            room = max(0, room - len(sweep.unaudited))
         logger.debug("finished objects looked at", extra={"objects": len(stubs), "no_log": lost})
 
     async def _note_holds(self) -> None:
@@ -644,13 +676,23 @@ class Parts:
             await self.controller.lanes.abort()
         unrecorded = await self.controller.settle(_DRAIN_RECORD)
         unsynced = await self.sync.drain(boot_clock() + _DRAIN_SYNC)
-        await self.events.drain(_DRAIN_EVENTS)
+        unaudited, _ = await asyncio.gather(
+            self._drain_audit(), self.events.drain(_DRAIN_EVENTS)
+        )
         released = await self.keeper.release()
         logger.info(
             "drained",
-            extra={"unrecorded": unrecorded, "unsynced": unsynced, "released": released},
+            extra={
+                "unrecorded": unrecorded,
+                "unsynced": unsynced,
+                "unaudited": unaudited,
+                "released": released,
+            },
         )
         raise Stopped
+
+    async def _drain_audit(self) -> int:
+        return await self.app.audit.feed.drain(_DRAIN_AUDIT) if self.app.audit else 0
 
 
 def backoff(policy: RetryPolicy, n: int) -> int:
