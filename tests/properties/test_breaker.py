@@ -1,0 +1,105 @@
+"""Laws of the breaker, over any course of events."""
+
+from __future__ import annotations
+
+import copy
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notifier.delivery.breaker import (
+    FAILURES,
+    OPEN_FOR,
+    PROBES,
+    WINDOW,
+    Breaker,
+    Change,
+    Evidence,
+    Permit,
+    State,
+)
+
+UIDS = st.sampled_from("abcdef")
+#: Steps on a grid, so that times meet the window's edge exactly.
+STEPS = st.sampled_from([0.0, 0.5, 1.0, 3.0, 5.0, 10.0, 15.0, 30.0])
+EVENTS = st.lists(
+    st.tuples(STEPS, UIDS, st.sampled_from([*Evidence, Evidence.DOWN, Evidence.DOWN])),
+    max_size=40,
+)
+#: As events, with the number of another call that ends first, of those under way.
+RACES = st.lists(
+    st.tuples(STEPS, UIDS, st.sampled_from(list(Evidence)), st.integers(0, 7), st.booleans()),
+    max_size=60,
+)
+
+
+@given(EVENTS)
+@settings(deadline=None)
+def test_opens_exactly_by_its_rule(events: list[tuple[float, str, Evidence]]) -> None:
+    """While closed it opens exactly if the whole history, looked at anew, asks for it."""
+    breaker = Breaker()
+    now = 0.0
+    history: list[tuple[float, str, Evidence]] = []
+    for step, uid, evidence in events:
+        now += step
+        permit = breaker.ask(now, uid)
+        assert isinstance(permit, Permit)
+        change = breaker.settle(permit, uid, evidence, now)
+        history.append((now, uid, evidence))
+        recent = [e for e in history if now - e[0] <= WINDOW]
+        failed = {u for _, u, e in recent if e is Evidence.DOWN}
+        succeeded = any(e is Evidence.UP for _, _, e in recent)
+        must_open = evidence is Evidence.DOWN and len(failed) >= FAILURES and not succeeded
+        assert (change is not None) == must_open
+        if change is not None:
+            assert change.state is State.OPEN
+            return
+
+
+@given(RACES)
+@settings(deadline=None)
+def test_any_course(events: list[tuple[float, str, Evidence, int, bool]]) -> None:
+    """
+    Over calls that overlap: bounded probes, refusals without a trace, a way out of every state.
+
+    It opens only on a failure, closes only by the success of a probe, and never holds more than two
+    probes. Whatever has happened, it lets a call through once the open time has passed and the
+    calls under way have ended.
+    """
+    breaker = Breaker()
+    now = 0.0
+    flying: list[tuple[Permit, str]] = []
+    for step, uid, evidence, which, end in events:
+        now += step
+        if end and flying:
+            permit, who = flying.pop(which % len(flying))
+            before = breaker.state(now)
+            change = breaker.settle(permit, who, evidence, now)
+            check(change, before, permit, evidence)
+            continue
+        untouched = copy.deepcopy(breaker)
+        answer = breaker.ask(now, uid)
+        if isinstance(answer, Permit):
+            flying.append((answer, uid))
+            assert answer.probe == (breaker.state(now) is State.HALF_OPEN)
+        else:
+            assert breaker == untouched, "a refusal leaves no trace"
+            assert breaker.state(now) is not State.CLOSED, "a closed breaker refuses nobody"
+            assert answer.until is None or now < answer.until <= now + OPEN_FOR
+        current = [p for p, _ in flying if p.probe and p.era == breaker.era]
+        assert len(current) <= PROBES
+    for permit, who in flying:
+        breaker.settle(permit, who, Evidence.NONE, now)
+    assert isinstance(breaker.ask(now + OPEN_FOR, "new"), Permit), "there is always a way out"
+
+
+def check(change: Change | None, before: State, permit: Permit, evidence: Evidence) -> None:
+    """Judge one change of state."""
+    if change is None:
+        return
+    if change.state is State.OPEN:
+        assert evidence is Evidence.DOWN
+        assert before is (State.HALF_OPEN if permit.probe else State.CLOSED)
+    else:
+        assert (change.state, evidence) == (State.CLOSED, Evidence.UP)
+        assert permit.probe
