@@ -23,6 +23,7 @@ import sys
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, Literal
 
@@ -70,7 +71,7 @@ from syncer.metrics import SyncMetrics
 from syncer.ownership import Shards
 from syncer.sharding import ShardKeeper
 from syncer.recorder import Recorder
-from syncer.runtime.clock import LedgerTime, boot_clock
+from syncer.runtime.clock import BootClock, LedgerTime, boot_clock
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.health import AdminServer
 from syncer.runtime.supervise import critical, restarting
@@ -128,7 +129,10 @@ class App:
             Path(settings.delivery.credentials.dir),
             native=settings.delivery.native,
         )
-        self.time = LedgerTime()
+        #: Every clock of the process: deadlines and waits, and the time that Leases show.
+        self.boot: BootClock = boot_clock
+        self.wall: Callable[[], datetime] = lambda: datetime.now(UTC)
+        self.time = LedgerTime(self.boot)
         self.file = self._file_channel()
         guard = EgressGuard(EgressMode(settings.egress.mode), settings.egress.allow)
         try:
@@ -160,6 +164,7 @@ class App:
         )
         self.cache = Cache(
             window=settings.sync.window,
+            boot=self.boot,
             audit_limit=settings.buffer.buffer_size if settings.auditing else None,
         )
         self.shards = Shards(settings.sharding.shards)
@@ -174,7 +179,7 @@ class App:
                 registry=self.registry,
                 now=self.time.now,
             )
-        self.queue = WorkQueue()
+        self.queue = WorkQueue(self.boot)
         self.breakers = Breakers()
         #: Set once this process has owned a shard; sweeps look at what is ours then.
         self.owning = asyncio.Event()
@@ -326,7 +331,7 @@ class App:
         self.metrics.live.set(len(self.cache.entries))
         self.metrics.finished.set(len(self.cache.finished))
         self.metrics.dirty_oldest.set(self.cache.oldest_dirty())
-        for channel, state in self.breakers.states(boot_clock()).items():
+        for channel, state in self.breakers.states(self.boot()).items():
             self.delivery_metrics.breaker.labels(channel).set(state)
         self.delivery_metrics.queue_depth.set(len(self.queue))
         self.delivery_metrics.delayed.set(self.queue.delayed)
@@ -391,6 +396,7 @@ class Parts:
                 breakers=app.breakers,
                 postponed=app.queue.add,
                 opened=lambda channel: app.delivery_metrics.breaker_openings.labels(channel).inc(),
+                boot=app.boot,
             ),
         )
         self.sync = SyncLoop(
@@ -414,7 +420,7 @@ class Parts:
             objects,
             list(namespaces) if namespaces is not None else None,
             self.controller,
-            clock=boot_clock,
+            clock=app.boot,
         )
         sharding = settings.sharding
         namespace = app.loaded.environment.namespace
@@ -431,7 +437,7 @@ class Parts:
             identity,
             shards=sharding.shards,
             alive_for=timings.duration,
-            clock=boot_clock,
+            clock=app.boot,
         )
         self.keeper = ShardKeeper(
             app.shards,
@@ -444,14 +450,15 @@ class Parts:
                 identity,
                 timings,
                 incarnation=sharding.incarnation,
-                clock=boot_clock,
+                clock=app.boot,
+                wall=app.wall,
                 willing=willing,
             ),
             # Without Redis nothing could be sent: shards are left to a replica that has it.
             able=lambda: app.log.available and not app.progress.draining,
             period=timings.retry_period,
             patience=timings.duration,
-            clock=boot_clock,
+            clock=app.boot,
         )
 
     def _emit(
@@ -675,7 +682,7 @@ class Parts:
         if not await self.controller.lanes.drain(timeout):
             await self.controller.lanes.abort()
         unrecorded = await self.controller.settle(_DRAIN_RECORD)
-        unsynced = await self.sync.drain(boot_clock() + _DRAIN_SYNC)
+        unsynced = await self.sync.drain(app.boot() + _DRAIN_SYNC)
         unaudited, _ = await asyncio.gather(
             self._drain_audit(), self.events.drain(_DRAIN_EVENTS)
         )
