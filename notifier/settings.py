@@ -278,7 +278,8 @@ class BufferSettings(Group):
         default=10_000,
         ge=1,
         le=1_000_000,
-        description="Audit events that may wait in memory; default 10000.",
+        description="Notifications that may wait in memory for the audit store; default 10000. "
+        "What exceeds it waits in Redis alone and is found again by a sweep.",
     )
     batch_size: int = Field(
         default=100,
@@ -309,7 +310,7 @@ class BufferSettings(Group):
 
 
 class DatastorageSettings(Group):
-    """The audit store. Without this group nothing is audited, and nothing waits for it."""
+    """The audit store. Without this group and `audit.file` nothing is audited."""
 
     url: str = Field(description="Base URL of the audit store; required within the group.")
     health_url: str = Field(
@@ -336,6 +337,29 @@ class DatastorageSettings(Group):
         if parts.username is not None or parts.password is not None:
             raise ValueError("must not hold a user or password")
         return url
+
+
+class AuditSettings(Group):
+    """What holds for audit events wherever they go; see datastorage for the audit store."""
+
+    file: str = Field(
+        default="",
+        description="File that gets every audit event as a line of JSON; default none. Its "
+        "directory must exist and be writable. Replicas must not share one file.",
+    )
+    max_age: Duration = Field(
+        default=7 * 86400.0,
+        ge=60,
+        description="How long an audit event is kept for a store that does not take it; default "
+        "168h. Beyond that it is given up and counted, so that its log may expire.",
+    )
+
+    @field_validator("file")
+    @classmethod
+    def _absolute(cls, path: str) -> str:
+        if path and not Path(path).is_absolute():
+            raise ValueError("must be an absolute path")
+        return path
 
 
 class EgressSettings(Group):
@@ -404,11 +428,22 @@ class Settings(Group):
     controller: ControllerSettings = ControllerSettings()
     delivery: DeliverySettings = DeliverySettings()
     datastorage: DatastorageSettings | None = None
+    audit: AuditSettings = AuditSettings()
     redis: RedisSettings
     sharding: ShardingSettings = ShardingSettings()
     egress: EgressSettings = EgressSettings()
     events: EventsSettings = EventsSettings()
     sync: SyncSettings = SyncSettings()
+
+    @property
+    def auditing(self) -> bool:
+        """Whether audit events go anywhere."""
+        return self.datastorage is not None or bool(self.audit.file)
+
+    @property
+    def buffer(self) -> BufferSettings:
+        """Bounds of the audit feed, with or without an audit store."""
+        return self.datastorage.buffer if self.datastorage else BufferSettings()
 
     @property
     def lease_duration(self) -> float:

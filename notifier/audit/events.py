@@ -1,22 +1,24 @@
 """
 From the records of a log to audit events; pure.
 
-An event states what a record states, so the log is the only source: nothing is audited that was not
-recorded, and everything recorded is audited, whichever process reads the log. The shape is that of
-the replaced controller's audit store; `event_data` repeats `event_type`, by which that store tells
-its payloads apart, and adds three members: `event_id`, `notification_uid` and `attempt_id`.
+An event states what a record states, so the log is the only source: nothing is audited that was
+not recorded, and everything recorded is audited, whichever process reads the log. The shape is
+that of the replaced controller's audit store; `event_data` repeats `event_type`, by which that
+store tells its payloads apart, and adds three members: `event_id`, `notification_uid` and
+`attempt_id`.
 
-- Every settled attempt yields one `sent` or `failed` event, placed at the record that gave the attempt
-  its highest state. `error_type` tells the class: transient, permanent, notSent, uncertain. An attempt
-  audited as failed (its result was unknown) and found to have succeeded later yields a `sent` event,
-  too: a correction, under an id of its own.
-- The record that ends a notification yields one more: `acknowledged` if every channel was delivered,
-  `escalated` if none was, whatever the priority: nobody has been told. A partly sent notification is
-  told by the events of its attempts; it was neither acknowledged nor escalated.
+- Every settled attempt yields one `sent` or `failed` event, placed at the record that gave the
+  attempt its highest state. `error_type` tells the class: transient, permanent, notSent,
+  uncertain. An attempt audited as failed (its result was unknown) and found to have succeeded
+  later yields a `sent` event, too: a correction, under an id of its own.
+- The record that ends a notification yields one more: `acknowledged` if every channel was
+  delivered, `escalated` if none was, whatever the priority: nobody has been told. A partly sent
+  notification is told by the events of its attempts; it was neither acknowledged nor escalated.
 - Attempts that the replaced controller made (ids `0-<n>`) were audited by it and yield nothing.
 
-The id of an event is `<uid>/<attempt id>/<kind>`: equal records give equal ids, so a receiver that
-gets an event twice can tell. Every text that comes from the object or a receiver is sanitised.
+The id of an event is `<uid>/<attempt id>/<kind>`: equal records give equal ids, so a receiver
+that gets an event twice can tell. Every text that comes from the object or a receiver is
+sanitised.
 """
 
 from __future__ import annotations

@@ -1,10 +1,10 @@
 """
 Where audit events go: the audit store over HTTP, and a file of JSON lines.
 
-A sink takes lines that are complete events and says what became of them; it raises nothing. `RETRY`
-is about the sink (away, busy, not letting us in): the same lines may be taken later. `REFUSED` is
-about the lines: this sink is well and does not want them as they are. A sink may get lines twice, and
-what it stored in part is stored again: the id in each event tells.
+A sink takes lines that are complete events and says what became of them; it raises nothing.
+`RETRY` is about the sink (away, busy, not letting us in): the same lines may be taken later.
+`REFUSED` is about the lines: this sink is well and does not want them as they are. A sink may get
+lines twice, and what it stored in part is stored again: the id in each event tells.
 """
 
 from __future__ import annotations

@@ -246,7 +246,9 @@ class HttpDoor:
         Raises:
             RuntimeError: the door is not open.
         """
-        return await self._exchange("POST", target, body, headers, timeout_s, kind)
+        return await self._exchange(
+            "POST", target, body, headers, timeout_s=timeout_s, kind=kind
+        )
 
     async def get(self, target: Target, *, timeout_s: float, kind: str) -> Outcome:
         """
@@ -255,7 +257,7 @@ class HttpDoor:
         Raises:
             RuntimeError: the door is not open.
         """
-        return await self._exchange("GET", target, None, {}, timeout_s, kind)
+        return await self._exchange("GET", target, None, {}, timeout_s=timeout_s, kind=kind)
 
     async def _exchange(
         self,
@@ -263,6 +265,7 @@ class HttpDoor:
         target: Target,
         body: bytes | None,
         headers: Mapping[str, str],
+        *,
         timeout_s: float,
         kind: str,
     ) -> Outcome:

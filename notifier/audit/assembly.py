@@ -1,0 +1,140 @@
+"""
+The audit room's parts, put together from the settings.
+
+The audit store is no receiver of messages: it has a door of its own, so that it can neither use up
+their connections nor be used up by them, with the authorities and the TLS profile meant for it. The
+guard is the same.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+
+from notifier.audit.feed import AuditFeed, FeedLimits
+from notifier.audit.gate import HealthGate
+from notifier.audit.metrics import AuditMetrics
+from notifier.audit.sinks import FileSink, Sink, StoreSink
+from notifier.channels.egress import EgressGuard
+from notifier.channels.http import HttpDoor, tls_context
+from notifier.settings import Loaded, Settings
+from syncer.api.errors import ConfigError
+from syncer.api.ports import Ownership
+from syncer.cache import Cache
+from syncer.ledger.log import RedisLog
+
+#: One request of the feed and one question of the gate at a time.
+_CONNECTIONS: Final = 2
+#: Key exchange with forward secrecy, encryption that authenticates.
+_INTERMEDIATE: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
+
+
+class Audit:
+    """The feed and, where there is an audit store, its door and its gate."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        cache: Cache,
+        log: RedisLog,
+        ownership: Ownership,
+        guard: EgressGuard,
+        registry: CollectorRegistry,
+        now: Callable[[], int],
+    ) -> None:
+        """
+        Build what needs no server; `now` is ledger time.
+
+        Raises:
+            ConfigError: a file of authorities cannot be read, or `audit.file` cannot be written.
+        """
+        settings = loaded.settings
+        store, buffer = settings.datastorage, settings.buffer
+        self.door: HttpDoor | None = None
+        self.gate: HealthGate | None = None
+        sinks: list[Sink] = []
+        if settings.audit.file:
+            sinks.append(FileSink(_writable(settings.audit.file)))
+        if store is not None:
+            tls = store_tls(settings, loaded.environment.tls_ca_file)
+            self.door = HttpDoor(guard=guard, tls=tls, connections=_CONNECTIONS)
+            self.gate = HealthGate(self.door, store.health_url, timeout_s=store.timeout)
+            sinks.append(StoreSink(self.door, store.url, timeout_s=store.timeout))
+        self.feed = AuditFeed(
+            cache=cache,
+            log=log,
+            ownership=ownership,
+            sinks=sinks,
+            metrics=AuditMetrics(registry),
+            now=now,
+            limits=FeedLimits(
+                batch_events=buffer.batch_size,
+                flush_interval=buffer.flush_interval,
+                max_retries=buffer.max_retries,
+                max_age=settings.audit.max_age,
+            ),
+            at_most_once=settings.delivery.guarantee == "atMostOnce",
+        )
+
+    def loops(self) -> list[tuple[str, Callable[[], Awaitable[None]]]]:
+        """Loops that must never end, with their names."""
+        loops: list[tuple[str, Callable[[], Awaitable[None]]]] = [("audit", self.feed.run)]
+        if self.gate is not None:
+            loops.append(("audit-gate", self.gate.run))
+        return loops
+
+    async def open(self) -> None:
+        """Open the door; needs the running loop."""
+        if self.door is not None:
+            await self.door.open()
+
+    async def close(self) -> None:
+        """Close door and sinks."""
+        self.feed.close()
+        if self.door is not None:
+            await self.door.close()
+
+
+def store_tls(settings: Settings, ca_file: str | None) -> ssl.SSLContext:
+    """
+    TLS towards the audit store: the receivers' authorities and `TLS_CA_FILE`, by the profile.
+
+    Never below TLS 1.2, whatever the profile `Old` once allowed.
+
+    Raises:
+        ConfigError: a file cannot be read or holds no certificate.
+    """
+    try:
+        context = tls_context(settings.egress.ca_bundle)
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be read: {type(error).__name__}", path="egress.caBundle"
+        ) from error
+    if ca_file:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except OSError as error:
+            raise ConfigError(f"TLS_CA_FILE cannot be read: {type(error).__name__}") from error
+    match settings.tls_profile:
+        case "Modern":
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+        case "Intermediate":
+            context.set_ciphers(_INTERMEDIATE)
+        case _:
+            pass
+    return context
+
+
+def _writable(file: str) -> Path:
+    path = Path(file)
+    if not path.parent.is_dir():
+        raise ConfigError("its directory does not exist", path="audit.file")
+    if not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise ConfigError("cannot be written", path="audit.file")
+    return path

@@ -1,0 +1,53 @@
+"""
+Metrics of the audit feed: upstream's counter of lost events, and what tells a lag from a loss.
+
+They exist only where a feed does, so an absent series says that nothing is audited here.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge
+
+from notifier.audit.events import ACTOR, EventKind
+
+_OURS: Final = "notification_ledger_audit"
+
+
+class AuditMetrics:
+    """Every series of the feed, on one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Create the series, those of known labels at 0."""
+        dropped = Counter(
+            "audit_events_dropped",
+            "Audit events given up after audit.maxAge.",
+            ("service",),
+            registry=registry,
+        )
+        self.dropped = dropped.labels(ACTOR)
+        self.sent = Counter(
+            f"{_OURS}_events_sent",
+            "Audit events taken by every sink; one that was sent again is counted again.",
+            ("kind",),
+            registry=registry,
+        )
+        for kind in EventKind:
+            self.sent.labels(kind.value)
+        self.failures = Counter(
+            f"{_OURS}_write_failures",
+            "Batches that a sink did not take.",
+            ("sink", "verdict"),
+            registry=registry,
+        )
+        self.lag = Gauge(
+            f"{_OURS}_lag_seconds",
+            "Age of the oldest event that a sink has not taken, 0 if nothing is held up.",
+            registry=registry,
+        )
+        self.waiting = Gauge(
+            f"{_OURS}_waiting_notifications",
+            "Notifications with records that the feed has yet to look at or hand over.",
+            registry=registry,
+        )
