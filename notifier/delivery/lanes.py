@@ -177,7 +177,7 @@ class Lanes:
             lane.keys.add(uid)
             heapq.heappush(lane.waiting, job)
             now = self._boot()
-            if self._may_start(lane, now):
+            while self._may_start(lane, now):
                 self._start(lane, now)
             if job.taken:
                 return None

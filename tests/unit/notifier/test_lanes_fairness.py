@@ -1,0 +1,351 @@
+"""Lanes with breakers, a rate, and many receivers that hang."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import time
+from collections import Counter
+from collections.abc import Callable
+
+import pytest
+
+from notifier.delivery.breaker import OPEN_FOR, Breakers, State
+from notifier.delivery.lanes import Lanes
+from notifier.delivery.outcome import Outcome
+
+UP = Outcome.success(200)
+DOWN = Outcome.transient("slack webhook returned 503 (retryable): ", code=503)
+SLACK = "slack:ops"
+
+
+class Clock:
+    """Seconds that pass when a test says so, and by themselves where it matters."""
+
+    def __init__(self) -> None:
+        self.skipped = 0.0
+
+    def __call__(self) -> float:
+        return time.monotonic() + self.skipped
+
+    def skip(self, seconds: float) -> None:
+        """Let time pass at once."""
+        self.skipped += seconds
+
+
+class Receiver:
+    """Answers as the test says, and keeps a book."""
+
+    def __init__(self, answer: Callable[[str, int], Outcome | None]) -> None:
+        self.answer = answer
+        self.calls: list[str] = []
+        self.made: Counter[str] = Counter()
+        self.running = 0
+        self.most = 0
+
+    async def __call__(self, uid: str, channel: str) -> Outcome | None:
+        self.calls.append(uid)
+        self.made[uid] += 1
+        self.running += 1
+        self.most = max(self.most, self.running)
+        await asyncio.sleep(0)
+        self.running -= 1
+        return self.answer(uid, self.made[uid])
+
+
+async def settle() -> None:
+    """Let every task that can run do so."""
+    for _ in range(60):
+        await asyncio.sleep(0)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Wait for something that real time brings, five seconds at most."""
+    for _ in range(500):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    pytest.fail("it did not come in five seconds")
+
+
+class Bench:
+    """Lanes over one receiver, with a clock to turn."""
+
+    def __init__(
+        self,
+        answer: Callable[[str, int], Outcome | None],
+        *,
+        per_channel: int = 4,
+        total: int = 64,
+        rate: float = 0.0,
+    ) -> None:
+        self.clock = Clock()
+        self.receiver = Receiver(answer)
+        self.breakers = Breakers()
+        self.told: list[str] = []
+        self.openings: list[str] = []
+        self.lanes = Lanes(
+            self.receiver,
+            per_channel=per_channel,
+            total=total,
+            rate=rate,
+            breakers=self.breakers,
+            postponed=self.told.append,
+            opened=self.openings.append,
+            boot=self.clock,
+        )
+
+    def submit(self, uid: str, channel: str = SLACK, *, tried: int = 0) -> str | None:
+        """Submit; returns why it waits."""
+        held = self.lanes.submit(uid, channel, due=0, priority="Medium", tried=tried)
+        return held.reason if held is not None else None
+
+    def state(self, channel: str = SLACK) -> State:
+        """Where the breaker stands."""
+        breaker = self.breakers.of(channel)
+        assert breaker is not None
+        return breaker.state(self.clock())
+
+
+async def opened(bench: Bench) -> None:
+    """Open the breaker of a receiver that is down."""
+    for uid in ("x", "y", "z"):
+        bench.submit(uid)
+    await settle()
+    assert bench.state() is State.OPEN
+    bench.receiver.calls.clear()
+
+
+async def test_an_open_breaker_holds_the_lane() -> None:
+    """Nothing is called while it is open; who comes then is told why it waits."""
+    bench = Bench(lambda _uid, _n: DOWN)
+    await opened(bench)
+    assert bench.openings == [SLACK]
+    assert [bench.submit(f"n{n}") for n in range(5)] == ["open"] * 5
+    assert bench.submit("n0") == "open", "submitting again changes nothing"
+    bench.clock.skip(OPEN_FOR - 1)
+    assert bench.submit("n5") == "open"
+    await settle()
+    assert bench.receiver.calls == []
+    bench.lanes.close()
+
+
+async def test_those_in_the_queue_are_told_once() -> None:
+    """Notifications that wait in the lane when it opens are told so; no turn is taken for it."""
+    bench = Bench(lambda _uid, _n: DOWN)
+    for n in range(20):
+        assert bench.submit(f"n{n}") is None
+    await settle()
+    # Two had taken the places of the first two failures when the third one opened it.
+    assert bench.receiver.calls == [f"n{n}" for n in range(6)]
+    assert sorted(bench.told) == sorted(f"n{n}" for n in range(6, 20))
+    bench.clock.skip(OPEN_FOR)
+    bench.submit("poke")
+    await settle()
+    assert len(bench.receiver.calls) == 8, "two probes"
+    assert sorted(bench.told) == sorted(f"n{n}" for n in range(6, 20)), "told once"
+    assert bench.openings == [SLACK, SLACK]
+    bench.lanes.close()
+
+
+async def test_after_two_successes_everything_goes() -> None:
+    """Half-open lets two through; their successes free the lane for all at once."""
+    down = True
+    bench = Bench(lambda _uid, _n: DOWN if down else UP)
+    await opened(bench)
+    for n in range(30):
+        bench.submit(f"n{n}")
+    down = False
+    bench.receiver.most = 0
+    bench.clock.skip(OPEN_FOR)
+    bench.submit("poke")
+    await asyncio.sleep(0)
+    assert bench.lanes.running == 2
+    await settle()
+    assert len(bench.receiver.calls) == 31
+    assert bench.receiver.most == 4
+    assert bench.state() is State.CLOSED
+
+
+async def test_a_timer_starts_the_probes() -> None:
+    """Nobody has to ask: the lane itself wakes when the breaker may half-open."""
+    bench = Bench(lambda _uid, _n: UP)
+    breaker = bench.breakers.of(SLACK)
+    assert breaker is not None
+    breaker.until = bench.clock() + 0.05
+    assert bench.submit("waiting") == "open"
+    await asyncio.sleep(0.02)
+    assert bench.receiver.calls == []
+    await until(lambda: bench.receiver.calls == ["waiting"])
+
+
+async def test_who_was_refused_probes_first() -> None:
+    """Probes are taken from those with most attempts, whatever waits longer."""
+    bench = Bench(lambda _uid, _n: DOWN)
+    await opened(bench)
+    for uid, tried in (("new", 0), ("once", 1), ("twice", 2), ("thrice", 3)):
+        bench.submit(uid, tried=tried)
+    bench.clock.skip(OPEN_FOR)
+    bench.submit("poke")
+    await settle()
+    assert set(bench.receiver.calls) <= {"thrice", "twice"}
+    bench.lanes.close()
+
+
+async def test_a_message_that_always_fails_does_not_hold_the_others() -> None:
+    """The probes of the next half-open time are others: the receiver is found to be well."""
+    down = True
+    bench = Bench(lambda uid, _n: DOWN if down or uid == "poison" else UP)
+    await opened(bench)
+    down = False
+    bench.submit("poison", tried=4)
+    for n in range(5):
+        bench.submit(f"n{n}")
+    for _ in range(2):
+        bench.clock.skip(OPEN_FOR)
+        bench.submit("poison", tried=4)
+        bench.submit(f"poke-{bench.clock.skipped}")
+        await settle()
+    assert {f"n{n}" for n in range(5)} <= set(bench.receiver.calls)
+    bench.lanes.close()
+
+
+async def test_probes_that_were_not_made_are_replaced() -> None:
+    """A probe whose notification is gone frees its place at once."""
+    gone = False
+    bench = Bench(lambda uid, _n: (None if uid.startswith("gone") else UP) if gone else DOWN)
+    await opened(bench)
+    gone = True
+    for n in range(6):
+        bench.submit(f"gone-{n}", tried=5)
+    bench.submit("a")
+    bench.submit("b")
+    bench.clock.skip(OPEN_FOR)
+    bench.submit("c")
+    await settle()
+    assert {"a", "b", "c"} <= set(bench.receiver.calls)
+    assert bench.state() is State.CLOSED
+
+
+async def test_five_hundred_that_fail_once() -> None:
+    """
+    A receiver that refuses the first call of each message is cut off once and then served.
+
+    The probes are second calls, which succeed; after that no burst of first calls opens it again.
+    """
+    bench = Bench(lambda _uid, n: DOWN if n == 1 else UP, per_channel=32, total=256)
+    waiting = {f"n{n}" for n in range(500)}
+    for uid in waiting:
+        bench.submit(uid)
+    rounds = 0
+    while waiting and rounds < 200:
+        rounds += 1
+        await settle()
+        bench.clock.skip(1.0)
+        for uid in sorted(waiting):
+            if bench.receiver.made[uid] >= 2:
+                waiting.discard(uid)
+            elif bench.receiver.made[uid] == 1:
+                bench.submit(uid, tried=1)
+        bench.submit(f"poke-{rounds}")
+        waiting.add(f"poke-{rounds}") if rounds < 30 else None
+    assert not waiting
+    assert set(bench.receiver.made.values()) <= {1, 2}
+    assert bench.openings == [SLACK]
+
+
+async def test_a_dead_receiver_leaves_the_others_alone() -> None:
+    """One breaker is open; another receiver of the same kind, and local channels, go on."""
+    bench = Bench(lambda uid, _n: UP if uid.startswith("other") else DOWN)
+    await opened(bench)
+    assert bench.submit("other-1", "slack:dev") is None
+    assert bench.submit("other-2", "console") is None
+    await settle()
+    assert bench.receiver.calls == ["other-1", "other-2"]
+
+
+async def test_local_channels_never_open() -> None:
+    """Console, file and log fail as often as they like."""
+    bench = Bench(lambda _uid, _n: DOWN)
+    for n in range(10):
+        assert bench.submit(f"n{n}", "file") is None
+    await settle()
+    assert len(bench.receiver.calls) == 10
+    assert bench.openings == []
+
+
+@pytest.mark.parametrize("hanging", [1, 8, 40])
+async def test_hanging_receivers_leave_room(hanging: int) -> None:
+    """However many receivers hang, the total is never theirs alone: others find room at once."""
+    never = asyncio.Event()
+    done: list[str] = []
+    most = 0
+
+    async def run(uid: str, channel: str) -> None:
+        nonlocal most
+        most = max(most, lanes.running)
+        if channel.startswith("slack:hangs"):
+            await never.wait()
+        done.append(uid)
+
+    lanes = Lanes(run, per_channel=32, total=256, breakers=Breakers())
+    for n in range(100):
+        for k in range(hanging):
+            lanes.submit(f"h{k}-{n}", f"slack:hangs-{k}", due=0, priority="Critical")
+    await settle()
+    free = 256 - lanes.running
+    assert free >= 256 // (hanging + 1) - 32
+    assert free >= 2
+    for n in range(300):
+        lanes.submit(f"{n}", "slack:well", due=1000, priority="Low")
+    for _ in range(40):
+        await settle()
+    assert len(done) == 300, "served completely while the others hang"
+    assert most <= 256
+    never.set()
+    await lanes.drain(5)
+
+
+async def test_rate() -> None:
+    """A receiver is called no faster than its rate; others and local channels are not slowed."""
+    times: list[float] = []
+    quick: list[str] = []
+
+    async def run(uid: str, channel: str) -> None:
+        if channel == SLACK:
+            times.append(time.monotonic())
+        else:
+            quick.append(uid)
+
+    lanes = Lanes(run, per_channel=32, total=64, rate=50.0, breakers=Breakers())
+    for n in range(11):
+        lanes.submit(f"{n}", SLACK, due=0, priority="Medium")
+        lanes.submit(f"{n}", "console", due=0, priority="Medium")
+    await settle()
+    assert len(quick) == 11
+    assert len(times) <= 2
+    await until(lambda: len(times) == 11)
+    gaps = [b - a for a, b in itertools.pairwise(times)]
+    assert times[-1] - times[0] >= 10 / 50.0 - 0.02
+    assert min(gaps) >= 0.01
+
+
+async def test_due_to_the_second_then_priority() -> None:
+    """Within a second of due time the priority decides; a retry is not behind later arrivals."""
+    order: list[str] = []
+
+    async def run(uid: str, _channel: str) -> None:
+        order.append(uid)
+        await asyncio.sleep(0)
+
+    lanes = Lanes(run, per_channel=1, total=8, breakers=Breakers())
+    lanes.submit("first", SLACK, due=0, priority="Low")
+    for uid, due, priority in (
+        ("new low", 100.1, "Low"),
+        ("new critical", 100.8, "Critical"),
+        ("later critical", 101.0, "Critical"),
+        ("retry low", 99.9, "Low"),
+    ):
+        lanes.submit(uid, SLACK, due=due, priority=priority)
+    await settle()
+    assert order == ["first", "retry low", "new critical", "new low", "later critical"]
