@@ -380,8 +380,10 @@ class Controller:
         why = refusal(channel)
         if entry.view.last_skip.get(channel) == why:
             return
-        with contextlib.suppress(PortError):
+        try:
             await self.recorder.skip(entry, channel, why)
+        except PortError:
+            return
         self.hooks.postponed(entry.request, channel, why, len(entry.view.of_channel(channel)))
 
     def note_holds(self, *, available: bool, notice: float) -> None:

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from pathlib import Path
 
+import pytest
+from prometheus_client import generate_latest
+
+from notifier.app import App
 from notifier.delivery.breaker import (
     OPEN_FOR,
     Breaker,
@@ -17,6 +21,8 @@ from notifier.delivery.breaker import (
     refusal,
 )
 from notifier.delivery.outcome import Outcome
+from notifier.settings import load
+from syncer.runtime.clock import boot_clock
 
 UP, DOWN, NONE = Evidence.UP, Evidence.DOWN, Evidence.NONE
 THREE = "3 notifications failed and none succeeded"
@@ -210,6 +216,29 @@ def test_one_breaker_per_receiver() -> None:
 def test_gauge_values() -> None:
     """The numbers of the states are those that the metric's help text explains."""
     assert [int(s) for s in (State.CLOSED, State.HALF_OPEN, State.OPEN)] == [0, 1, 2]
+
+
+def test_gauge_shows_the_clock_s_work(tmp_path: Path) -> None:
+    """What a scrape sees is the state of that moment, a half-open one included."""
+    file = tmp_path / "config.yaml"
+    file.write_text("redis: {url: redis://127.0.0.1:1/0}\n", encoding="utf-8")
+    app = App(load(file, {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}))
+
+    def scraped(channel: str) -> float | None:
+        app._refresh()
+        name = "kubernaut_notification_channel_circuit_breaker_state"
+        return app.registry.get_sample_value(name, {"channel": channel})
+
+    breaker = app.breakers.of("slack:ops")
+    assert breaker is not None
+    assert scraped("slack:ops") == 0
+    breaker.until = boot_clock() + 60
+    assert scraped("slack:ops") == 2
+    breaker.until = boot_clock() - 1
+    assert scraped("slack:ops") == 1
+    assert scraped("console") is None
+    text = generate_latest(app.registry).decode()
+    assert "Circuit breaker of a receiver: 0 closed, 1 half-open, 2 open." in text
 
 
 def test_text() -> None:

@@ -13,6 +13,9 @@ import pytest
 from notifier.delivery.breaker import OPEN_FOR, Breakers, State
 from notifier.delivery.lanes import Lanes
 from notifier.delivery.outcome import Outcome
+from notifier.settings import Settings
+from syncer.api.errors import ConfigError
+from syncer.settings import build, parse_document
 
 UP = Outcome.success(200)
 DOWN = Outcome.transient("slack webhook returned 503 (retryable): ", code=503)
@@ -349,3 +352,26 @@ async def test_due_to_the_second_then_priority() -> None:
         lanes.submit(uid, SLACK, due=due, priority=priority)
     await settle()
     assert order == ["first", "retry low", "new critical", "new low", "later critical"]
+
+
+SIZES: dict[str, tuple[str, object]] = {
+    "nothing said": ("{}", (32, 256, 0.0)),
+    "all said": ("{perReceiver: 4, total: 16, ratePerSecond: 0.5}", (4, 16, 0.5)),
+    "no attempt at all": ("{perReceiver: 0}", "delivery.perReceiver"),
+    "no room in all": ("{total: 0}", "delivery.total"),
+    "a negative rate": ("{ratePerSecond: -1}", "delivery.ratePerSecond"),
+    "a rate without end": ("{ratePerSecond: .inf}", "delivery.ratePerSecond"),
+}
+
+
+@pytest.mark.parametrize("case", SIZES)
+def test_settings(case: str) -> None:
+    """Sizes and rate come from the settings file; an unusable one is named by its path."""
+    text, expected = SIZES[case]
+    document = parse_document(f"redis: {{url: redis://redis/0}}\ndelivery: {text}\n")
+    if isinstance(expected, str):
+        with pytest.raises(ConfigError, match=expected):
+            build(Settings, document)
+        return
+    delivery = build(Settings, document).delivery
+    assert (delivery.per_receiver, delivery.total, delivery.rate_per_second) == expected
