@@ -3,8 +3,8 @@
 `ScriptTwin` does what the seven scripts do, on lists of bytes, with the same replies; a test of
 differences holds it against the real servers. `MemoryRedis` is the one server of a simulated world,
 with the faults that a world may show. `MemoryClient` is one process's lane to it and decides about
-generations and guards as the real client does, whose methods it inherits; `MemoryLog` is the real
-`RedisLog` over such a lane, so that parsing and repeating are the code under test and not a copy.
+generations and guards as the real client does; `MemoryLog` is the real `RedisLog` over such a lane,
+so that parsing and repeating are the code under test and not a copy.
 
 Nothing here blocks, reads a clock or draws a random number: time comes from the world.
 """
@@ -14,14 +14,14 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from redis.exceptions import ResponseError
 
-from syncer.api.errors import Ambiguous, Unavailable
+from syncer.api.errors import Ambiguous, ConfigError, Unavailable
 from syncer.ledger.client import LedgerClient, Script, Server, StaleGuard, classify_reply
 from syncer.ledger.log import RedisLog
 
@@ -474,14 +474,26 @@ def _glob(pattern: str) -> re.Pattern[str]:
     return re.compile(out, re.DOTALL)
 
 
-class MemoryClient(LedgerClient):
-    """One process's lane to a `MemoryRedis`; generations and errors are the real client's."""
+class MemoryClient:
+    """
+    One process's lane to a `MemoryRedis`, with the members of `LedgerClient` that others use.
 
-    def __init__(self, redis: MemoryRedis, *, prefix: str = "nl", timeout: float = 3.0) -> None:
-        # The address is never dialled: every method that would is overridden.
-        super().__init__("redis://memory.invalid", prefix=prefix, timeout=timeout)
+    Every call looks at who answers before it asks its guard, as the real client does on each new
+    connection, so the world needs no connections.
+    """
+
+    def __init__(self, redis: MemoryRedis, *, prefix: str = "nl") -> None:
         self.redis = redis
-        self._seen: tuple[str, str, bytes | None] | None = None
+        self.prefix = prefix
+        self.generation = 0
+        self.server: Server | None = None
+        self.problem: str | None = "not connected yet"
+        self.on_change: Callable[[], None] = lambda: None
+        self.judge: Callable[[dict[str, str]], str | None] = lambda _info: None
+        self.unfit: str | None = None
+        self.info: dict[str, str] = {}
+        self._installation = ""
+        self._closed = False
 
     async def evaluate(
         self,
@@ -512,7 +524,6 @@ class MemoryClient(LedgerClient):
         await asyncio.sleep(pause)
         if self._closed or self.redis.down or mishap is Mishap.REFUSE:
             self.problem = "Redis cannot be reached"
-            self._seen = None
             raise Unavailable(self.problem)
         self._meet()
         if guard is not None and not guard():
@@ -531,19 +542,34 @@ class MemoryClient(LedgerClient):
         return reply
 
     def _meet(self) -> None:
-        """What a new connection asks; a restart or another store means a new connection."""
         if self.redis.role != "master":
+            # A server that was demoted may have fallen back: claims made before are stale.
+            if self.server is not None and self.server.role == "master":
+                self.server = replace(self.server, role=self.redis.role)
+                self.generation += 1
+                self.on_change()
             self.problem = "Redis answers READONLY"
             raise Unavailable(self.problem)
-        meta = self.redis.strings.get(self._meta_key)
+        key = f"{self.prefix}:meta"
+        meta = self.redis.strings.get(key)
         if meta is None and self._installation:
             self.redis.stores += 1
             text = f"format=1 installation={self._installation} store={self.redis.stores:016x}"
-            meta = self.redis.strings[self._meta_key] = text.encode()
-        seen = (self.redis.run_id, self.redis.role, meta)
-        if seen != self._seen:
-            self._note(dict(x.split(":", 1) for x in self.redis.info().splitlines()), meta)
-            self._seen = seen
+            meta = self.redis.strings[key] = text.encode()
+        stamp = dict(m.split("=", 1) for m in (meta or b"").decode().split(" ") if "=" in m)
+        if self._installation and stamp.get("installation") != self._installation:
+            raise ConfigError("the keys belong to another installation", path="redis.keyPrefix")
+        self.info = dict(line.split(":", 1) for line in self.redis.info().splitlines())
+        server = Server(
+            self.redis.run_id, self.redis.role, stamp.get("store", ""), (7, 0, 15)
+        )
+        before, self.server = self.server, server
+        self.problem = None
+        self.unfit = self.judge(self.info)
+        if before != server:
+            self.generation += 1
+            if before is not None:
+                self.on_change()
 
     async def probe(self) -> Server:
         """Ask the server who it is now."""
@@ -555,7 +581,6 @@ class MemoryClient(LedgerClient):
     async def open(self, installation: str) -> Server:
         """Stamp a new store, refuse another installation's; see `LedgerClient.open`."""
         self._installation = installation
-        self._seen = None
         return await self.probe()
 
     async def run(self) -> None:
@@ -568,10 +593,10 @@ class MemoryClient(LedgerClient):
 
 
 class MemoryLog(RedisLog):
-    """`RedisLog` over a `MemoryRedis`."""
+    """`RedisLog` over a `MemoryRedis`; `client` is its lane."""
 
     def __init__(
         self, redis: MemoryRedis, *, prefix: str = "nl", patience: float = 15.0
     ) -> None:
         self.client = MemoryClient(redis, prefix=prefix)
-        super().__init__(self.client, patience=patience)
+        super().__init__(cast("LedgerClient", self.client), patience=patience)

@@ -1,0 +1,541 @@
+"""The lane to Redis under faults: what is said to have happened did happen, and in bounded time.
+
+Between the client and a real server stands a proxy whose faults are named in each test; that they
+landed is asserted too. `MemoryClient`, the simulator's lane, is held to the same answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator, Callable
+from urllib.parse import urlsplit
+
+import pytest
+import redis.asyncio as redis_asyncio
+
+from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.api.errors import Ambiguous, ConfigError, ContractError, Unauthorised, Unavailable
+from syncer.api.record import Record, attempt_record, intent_record
+from syncer.ledger.client import INTENT, OUTCOME, LedgerClient, StaleGuard
+from syncer.ledger.log import Answer, Appended, RedisLog
+from tests.fakes.memorylog import Fault as Mischief
+from tests.fakes.memorylog import MemoryLog, MemoryRedis, Mishap
+from tests.fakes.proxy import (
+    Action,
+    BlackHole,
+    Delay,
+    DropReply,
+    DropRequest,
+    Fault,
+    Proxy,
+    ResetAfter,
+)
+from tests.fakes.proxy import Answer as Reply
+from tests.servers.redis import RedisServer
+
+EPOCH = Epoch("0.7")
+FIRST = AttemptId("0.7-1")
+CHANNEL = "slack:ops"
+NAME = "ns/n"
+HOME = "one"
+CANARY = "c4n4ry-s3cret"
+
+
+def opening(attempt: AttemptId = FIRST) -> Record:
+    """An intent."""
+    return intent_record(attempt, CHANNEL, at=1, by="p")
+
+
+def success(attempt: AttemptId = FIRST) -> Record:
+    """A success."""
+    return attempt_record(Attempt(attempt, CHANNEL, AttemptState.SUCCESS, ended=2))
+
+
+@contextlib.asynccontextmanager
+async def running(
+    url: str, *, installation: str = HOME, timeout: float = 1.0
+) -> AsyncIterator[LedgerClient]:
+    """A client that is open and served."""
+    client = LedgerClient(url, timeout=timeout)
+    task = asyncio.create_task(client.run())
+    try:
+        if installation:
+            await client.open(installation)
+        yield client
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def admin(redis_url: str) -> AsyncIterator[redis_asyncio.Redis]:
+    """A plain client past the proxy."""
+    async with redis_asyncio.Redis.from_url(redis_url, socket_timeout=5) as client:
+        yield client
+
+
+@pytest.fixture
+async def proxy(redis_url: str) -> AsyncIterator[Proxy]:
+    """A proxy before the server."""
+    parts = urlsplit(redis_url)
+    assert parts.hostname is not None
+    assert parts.port is not None
+    async with Proxy(parts.hostname, parts.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+async def client(proxy: Proxy) -> AsyncIterator[LedgerClient]:
+    """A client behind the proxy."""
+    async with running(f"redis://127.0.0.1:{proxy.port}") as client:
+        yield client
+
+
+@pytest.fixture
+def log(client: LedgerClient) -> RedisLog:
+    """A log on that client."""
+    return RedisLog(client, patience=5)
+
+
+async def claimed(log: RedisLog, uid: str = "u") -> None:
+    """Claim a log."""
+    answer = await log.claim(uid, EPOCH, name=NAME)
+    assert answer.answer is Answer.OK
+
+
+async def open_attempt(
+    log: RedisLog, *, guard: Callable[[], bool] = lambda: True, uid: str = "u"
+) -> Appended:
+    """Open the first attempt."""
+    return await log.intent(uid, EPOCH, opening(), limit=5, guard=guard)
+
+
+async def kinds(log: RedisLog, uid: str = "u") -> list[str]:
+    """What a log holds."""
+    snapshot = await log.read(uid)
+    return [str(r.kind) for r in snapshot.records] if snapshot else []
+
+
+async def tell(admin: redis_asyncio.Redis, *words: str) -> None:
+    """Give the server a command for which the vendor has no method."""
+    await admin.execute_command(*words)  # type: ignore[no-untyped-call]  # vendor
+
+
+async def struck(proxy: Proxy) -> None:
+    """Wait until a fault has struck."""
+    async with asyncio.timeout(5):
+        while not proxy.struck:  # noqa: ASYNC110 - the proxy keeps a list, no event
+            await asyncio.sleep(0.005)
+
+
+# -- lost replies and requests ---------------------------------------------------------------------
+
+FAULTS: dict[str, tuple[Action, Answer]] = {
+    "the reply is lost": (DropReply(), Answer.DUP),
+    "the reply is cut short": (ResetAfter(7), Answer.DUP),
+    "the request is lost": (DropRequest(), Answer.OK),
+    "the connection falls silent": (BlackHole(), Answer.OK),
+    "the request is slow": (Delay(0.2), Answer.OK),
+}
+
+
+@pytest.mark.parametrize("case", FAULTS)
+async def test_one_intent(proxy: Proxy, log: RedisLog, case: str) -> None:
+    """Whatever befalls a request, the same id again gives one entry and an honest answer."""
+    action, wanted = FAULTS[case]
+    await claimed(log)
+    await open_attempt(log, uid="other")  # now the server has the script
+    proxy.faults.append(Fault(action, INTENT.sha.encode()))
+    answer = await open_attempt(log)
+    assert proxy.struck == [type(action).__name__]
+    assert (answer.answer, await kinds(log)) == (wanted, ["intent"])
+    if wanted is Answer.DUP:
+        assert answer.rank == AttemptState.INTENT
+
+
+@pytest.mark.parametrize("case", FAULTS)
+async def test_one_outcome(proxy: Proxy, log: RedisLog, case: str) -> None:
+    """An outcome is recorded once, however often it is said."""
+    action, wanted = FAULTS[case]
+    await claimed(log)
+    await open_attempt(log)
+    await log.outcome("other", success(), opening(), name=NAME)  # now the server has the script
+    proxy.faults.append(Fault(action, OUTCOME.sha.encode()))
+    answer = await log.outcome("u", success(), opening(), name=NAME)
+    assert proxy.struck == [type(action).__name__]
+    assert answer.answer is (Answer.NOOP if wanted is Answer.DUP else Answer.OK)
+    assert await kinds(log) == ["intent", "success"]
+
+
+async def test_what_an_error_claims(proxy: Proxy, client: LedgerClient) -> None:
+    """A lost reply may have been executed; a refused connection has not."""
+    await client.command("PING")
+    proxy.faults.append(Fault(DropReply(), b"ECHO"))
+    with pytest.raises(Ambiguous, match="no reply from Redis"):
+        await client.command("ECHO", "x")
+    await proxy.refuse()
+    with pytest.raises(Unavailable, match="Redis cannot be reached"):
+        await client.command("PING")
+    assert client.problem == "Redis cannot be reached"
+    await proxy.accept()
+    assert await client.command("PING") == b"PONG"
+    assert client.problem is None
+
+
+async def test_patience_ends(proxy: Proxy, client: LedgerClient) -> None:
+    """A repeated call gives up when its time is over."""
+    await proxy.refuse()
+    begin = time.monotonic()
+    with pytest.raises(Unavailable):
+        await RedisLog(client, patience=0.3).read("u")
+    assert 0.3 <= time.monotonic() - begin < 2
+
+
+async def test_a_lost_script_is_loaded_again(
+    admin: redis_asyncio.Redis, client: LedgerClient, log: RedisLog
+) -> None:
+    """After SCRIPT FLUSH the calls of one pipeline are all answered, each with its own reply."""
+    await claimed(log)
+    await admin.script_flush()
+    answers = await asyncio.gather(
+        *(log.claim(f"u{n}", EPOCH, name=f"ns/n{n}") for n in range(20)), client.command("PING")
+    )
+    assert answers[-1] == b"PONG"
+    for n, answer in enumerate(answers[:-1]):
+        assert answer.snapshot.header.object == f"ns/n{n}"
+
+
+# -- who answers -----------------------------------------------------------------------------------
+
+
+def guard_of(client: LedgerClient) -> Callable[[], bool]:
+    """A claim made now, as the recorder keeps it."""
+    generation = client.generation
+    return lambda: client.generation == generation
+
+
+async def test_a_restart_makes_claims_stale(
+    redis_server: RedisServer, proxy: Proxy, client: LedgerClient, log: RedisLog
+) -> None:
+    """H4: an intent that waits while the server restarts is given up, not retried."""
+    await claimed(log)
+    before = client.generation
+    proxy.faults.append(Fault(DropRequest(), INTENT.sha.encode()))
+    waiting = asyncio.create_task(open_attempt(log, guard=guard_of(client)))
+    await struck(proxy)
+    await proxy.refuse()
+    await redis_server.restart()
+    await proxy.accept()
+    answer = await waiting
+    assert answer == Appended(Answer.RECLAIM, detail="stale claim")
+    assert client.generation > before
+    assert await kinds(log) == []
+
+
+async def test_another_store_makes_claims_stale(
+    admin: redis_asyncio.Redis, proxy: Proxy, client: LedgerClient, log: RedisLog
+) -> None:
+    """A store with another id behind the same address permits nothing that was claimed before."""
+    await claimed(log)
+    changes: list[int] = []
+    client.on_change = lambda: changes.append(client.generation)
+    before, server = client.generation, client.server
+    assert server is not None
+    await admin.set("nl:meta", f"format=1 installation={HOME} store=0123456789abcdef")
+    proxy.cut()
+    answer = await open_attempt(log, guard=guard_of(client))
+    assert answer.answer is Answer.RECLAIM
+    assert log.store == "0123456789abcdef" != server.store
+    assert changes == [client.generation] == [before + 1]
+    assert await kinds(log) == []
+
+
+async def test_a_new_connection_to_the_same_store(
+    proxy: Proxy, client: LedgerClient, log: RedisLog
+) -> None:
+    """A connection that breaks by itself leaves claims in force."""
+    await claimed(log)
+    before = client.generation
+    proxy.cut()
+    answer = await open_attempt(log, guard=guard_of(client))
+    assert (answer.answer, client.generation) == (Answer.OK, before)
+
+
+async def test_the_guard_is_asked_when_the_connection_is_up(
+    proxy: Proxy, client: LedgerClient, log: RedisLog
+) -> None:
+    """A claim that ends while the client connects permits nothing: no byte of the intent leaves."""
+    await claimed(log)
+    proxy.cut()
+    await asyncio.sleep(0.05)  # until the client has noticed
+    valid = True
+
+    def end() -> None:
+        nonlocal valid
+        valid = False
+
+    proxy.faults.append(Fault(Delay(0.2), b"INFO"))
+    asyncio.get_running_loop().call_later(0.1, end)
+    with pytest.raises(StaleGuard):
+        await client.evaluate(INTENT, log.key("u"), [EPOCH, FIRST, "c", b"x", 5],
+                              guard=lambda: valid)  # fmt: skip
+    assert proxy.struck == ["Delay"]
+    assert await kinds(log) == []
+
+
+async def test_a_new_store_is_stamped_once(redis_url: str, admin: redis_asyncio.Redis) -> None:
+    """Two clients that open a new store agree on its id."""
+    async with running(redis_url) as one, running(redis_url) as two:
+        assert one.server is not None
+        assert two.server is not None
+        assert one.server.store == two.server.store
+        assert len(one.server.store) == 16
+    meta = await admin.get("nl:meta")
+    assert meta == f"format=1 installation={HOME} store={one.server.store}".encode()
+
+
+async def test_another_installation(redis_url: str) -> None:
+    """A store of another installation is refused, with the way out."""
+    async with running(redis_url):
+        pass
+    with pytest.raises(ConfigError, match=r"set another redis\.keyPrefix") as caught:
+        async with running(redis_url, installation="two"):
+            pass
+    assert caught.value.path == "redis.keyPrefix"
+
+
+async def test_another_format(redis_url: str, admin: redis_asyncio.Redis) -> None:
+    """A store that a later version wrote is left alone."""
+    await admin.set("nl:meta", f"format=2 installation={HOME} store=0")
+    with pytest.raises(ConfigError, match="format '2'"):
+        async with running(redis_url):
+            pass
+
+
+# -- servers that refuse ---------------------------------------------------------------------------
+
+
+async def test_a_demoted_server(
+    admin: redis_asyncio.Redis, client: LedgerClient, log: RedisLog
+) -> None:
+    """A server that became a replica executes nothing; once it is master again, it does."""
+    await claimed(log)
+    await tell(admin, "REPLICAOF", "127.0.0.1", "1")
+    try:
+        with pytest.raises(Unavailable, match="READONLY"):
+            await RedisLog(client, patience=0.2).note("u", opening())
+    finally:
+        await tell(admin, "REPLICAOF", "NO", "ONE")
+    assert (await open_attempt(log)).answer is Answer.OK
+
+
+async def test_a_server_that_loads(proxy: Proxy, client: LedgerClient, log: RedisLog) -> None:
+    """A server that still loads its file is waited for; its log is not taken for empty."""
+    await claimed(log)
+    loading = b"-LOADING Redis is loading the dataset in memory\r\n"
+    proxy.faults.append(Fault(Reply(loading), b"LRANGE", times=2))
+    snapshot = await log.read("u")
+    assert snapshot is not None
+    assert proxy.struck == ["Answer", "Answer"]
+
+
+@pytest.mark.parametrize("rule", ["~other:* +@all", "~nl:* +@all -evalsha -script -eval"])
+async def test_missing_permissions(
+    admin: redis_asyncio.Redis, proxy: Proxy, rule: str
+) -> None:
+    """A user that may not touch our keys, or run scripts, is told so; the password is not."""
+    await tell(
+        admin, "ACL", "SETUSER", "limited", "reset", "on", f">{CANARY}", *rule.split(" ")
+    )
+    try:
+        url = f"redis://limited:{CANARY}@127.0.0.1:{proxy.port}"
+        with pytest.raises(Unauthorised) as caught:
+            async with running(url) as client:
+                await claimed(RedisLog(client, patience=0))
+        assert caught.value.reason == "NOPERM"
+        assert CANARY not in repr(caught.value) + str(caught.value.__cause__)
+    finally:
+        await tell(admin, "ACL", "DELUSER", "limited")
+
+
+async def test_a_wrong_password(admin: redis_asyncio.Redis, proxy: Proxy) -> None:
+    """Credentials that are refused are named as such, without being quoted."""
+    with pytest.raises(Unauthorised) as caught:
+        async with running(f"redis://nobody:{CANARY}@127.0.0.1:{proxy.port}"):
+            pass
+    assert CANARY not in repr(caught.value) + str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "url", [f"http://u:{CANARY}@h", f"redis://u:{CANARY}@h:port", "nonsense", ""]
+)
+def test_an_unusable_url(url: str) -> None:
+    """A URL that cannot be used is refused at once, by the name of its key."""
+    with pytest.raises(ConfigError) as caught:
+        LedgerClient(url)
+    assert caught.value.path == "redis.url"
+    assert CANARY not in str(caught.value)
+
+
+async def test_a_foreign_key(admin: redis_asyncio.Redis, log: RedisLog) -> None:
+    """A key that holds no log of ours is an error of the data, not of the server."""
+    await admin.rpush("nl:{u}", "job:1")
+    with pytest.raises(ContractError, match="no log of this format"):
+        await log.claim("u", EPOCH, name=NAME)
+
+
+# -- bounds ----------------------------------------------------------------------------------------
+
+
+async def test_a_frozen_server_costs_bounded_time(
+    redis_server: RedisServer, redis_url: str
+) -> None:
+    """Calls to a server that answers nothing end in time, and work again once it wakes."""
+    async with running(redis_url, timeout=0.3) as client:
+        await redis_server.pause()
+        begin = time.monotonic()
+        try:
+            results = await asyncio.gather(
+                *(client.command("PING") for _ in range(50)), return_exceptions=True
+            )
+        finally:
+            await redis_server.resume()
+        assert time.monotonic() - begin < 3
+        assert {type(r) for r in results} <= {Ambiguous, Unavailable, TimeoutError}
+        assert client.problem == "Redis does not answer in time"
+        assert await RedisLog(client, patience=5).read("u") is None
+        assert client.problem is None
+
+
+async def test_the_queue_is_bounded(redis_url: str) -> None:
+    """More calls than the lane can hold are refused at once, not stored."""
+    client = LedgerClient(redis_url, timeout=5)
+    calls = [asyncio.ensure_future(client.command("PING")) for _ in range(8_192)]
+    await asyncio.sleep(0)
+    with pytest.raises(Unavailable, match="too many calls are waiting"):
+        await client.command("PING")
+    await client.close()
+    results = await asyncio.gather(*calls, return_exceptions=True)
+    assert {(type(r), str(r)) for r in results} == {
+        (Unavailable, "the Redis client is closed"),
+    }  # fmt: skip
+    with pytest.raises(Unavailable, match="closed"):
+        await client.command("PING")
+
+
+async def test_cancelled_calls_mix_no_replies(proxy: Proxy, client: LedgerClient) -> None:
+    """Calls that are cancelled on the way leave every other call its own reply."""
+    for round_ in range(12):
+        proxy.faults.append(Fault(Delay(0.01), b"ECHO"))
+        calls = [
+            asyncio.ensure_future(client.command("ECHO", f"{round_}-{n}")) for n in range(30)
+        ]
+        await asyncio.sleep(0.001 * (round_ % 6))
+        for call in calls[round_ % 3 :: 3]:
+            call.cancel()
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        cancelled = [isinstance(r, asyncio.CancelledError) for r in results]
+        assert cancelled.count(True) == 10
+        for n, result in enumerate(results):
+            assert cancelled[n] or result == f"{round_}-{n}".encode()
+    assert len(proxy.struck) == 12
+
+
+async def test_a_client_that_ends_answers_everybody(redis_url: str, proxy: Proxy) -> None:
+    """When the lane is cancelled, calls on the way learn that they may have been executed."""
+    client = LedgerClient(f"redis://127.0.0.1:{proxy.port}", timeout=2)
+    task = asyncio.create_task(client.run())
+    await client.open(HOME)
+    proxy.faults.append(Fault(BlackHole(), b"ECHO"))
+    call = asyncio.ensure_future(client.command("ECHO", "x"))
+    await struck(proxy)
+    later = asyncio.ensure_future(client.command("ECHO", "y"))
+    await asyncio.sleep(0)
+    task.cancel()
+    results = await asyncio.gather(call, later, task, return_exceptions=True)
+    assert [type(r) for r in results] == [Ambiguous, Unavailable, asyncio.CancelledError]
+
+
+# -- the stand-in in memory ------------------------------------------------------------------------
+
+MEMORY: dict[str, tuple[Mishap, Answer]] = {
+    "the reply is lost": (Mishap.LOSE_REPLY, Answer.DUP),
+    "the request is lost": (Mishap.LOSE_REQUEST, Answer.OK),
+    "the connection is refused": (Mishap.REFUSE, Answer.OK),
+}
+
+
+@pytest.fixture
+def world() -> MemoryRedis:
+    """A server in memory."""
+    return MemoryRedis(clock=lambda: round(time.time() * 1000))
+
+
+@pytest.fixture
+async def memory(world: MemoryRedis) -> MemoryLog:
+    """A log on it, claimed."""
+    log = MemoryLog(world, patience=2)
+    await log.client.open(HOME)
+    await claimed(log)
+    return log
+
+
+@pytest.mark.parametrize("case", MEMORY)
+async def test_memory_loses_alike(world: MemoryRedis, memory: MemoryLog, case: str) -> None:
+    """In memory, too, a lost reply becomes an echo and a lost request one entry."""
+    mishap, wanted = MEMORY[case]
+    world.faults.append(Mischief(mishap, "intent"))
+    assert (await open_attempt(memory)).answer is wanted
+    assert await kinds(memory) == ["intent"]
+    assert len(world.struck) == 1
+
+
+async def test_memory_is_read_alike(world: MemoryRedis, memory: MemoryLog) -> None:
+    """Heads, scans and times to live are those of a server."""
+    await open_attempt(memory)
+    answer = await memory.outcome("u", success(), opening(), name=NAME)
+    assert [u async for page in memory.scan() for u in page] == ["u"]
+    assert await memory.ack("u", answer.position, answer.chain, ttl=90_000)
+    ((header, length, ttl), gone) = await memory.heads(["u", "gone"])
+    assert (header or b"").endswith(b"acked=2 audited=2")
+    assert (length, ttl, gone) == (3, 90_000, (None, 0, -2))
+
+
+STALE: dict[str, Callable[[MemoryRedis], object]] = {
+    "a restart": MemoryRedis.restart,
+    "a flush": MemoryRedis.flush,
+    "a failover that loses elements": lambda world: world.lose("nl:{u}", 1),
+}
+
+
+@pytest.mark.parametrize("case", STALE)
+async def test_memory_makes_claims_stale_alike(
+    world: MemoryRedis, memory: MemoryLog, case: str
+) -> None:
+    """In memory, too, another server or store permits nothing that was claimed before."""
+    before = memory.generation
+    STALE[case](world)
+    answer = await open_attempt(memory, guard=lambda: memory.generation == before)
+    assert answer == Appended(Answer.RECLAIM, detail="stale claim")
+    assert memory.generation == before + 1
+
+
+async def test_memory_takes_time_and_may_be_down(world: MemoryRedis, memory: MemoryLog) -> None:
+    """A call needs the time that the world says, and fails while the server is down."""
+    world.delay = lambda: 0.05
+    begin = time.monotonic()
+    await memory.read("u")
+    assert time.monotonic() - begin >= 0.05
+    world.down = True
+    with pytest.raises(Unavailable):
+        await memory.client.command("PING")
+    assert memory.client.problem == "Redis cannot be reached"
+
+
+async def test_memory_belongs_to_one_installation(world: MemoryRedis, memory: MemoryLog) -> None:
+    """In memory, too, another installation is refused."""
+    with pytest.raises(ConfigError):
+        await MemoryLog(world).client.open("two")
+
