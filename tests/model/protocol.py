@@ -1,0 +1,1024 @@
+"""
+The second model: the scripts, the caches and the status write, step by step.
+
+One notification, one channel, two processes. The log is a list of records under a header, and a chain
+value is modelled by what it stands for: the history itself. A process holds its epoch, how far its
+claim has come, the history it has read, the object it has seen, one delivery and one status write.
+Every call may be applied with its reply lost and is then repeated with the same arguments.
+
+Two things are assumed of time: a key does not expire between the steps of a claim, nor while a request
+is on the wire. Everything else may happen at any moment.
+
+Each rule is one option whose default is the rule as built; a mutant changes one option. `None` as log
+is a missing key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cache
+from typing import NamedTuple
+
+#: (epoch, number within the epoch)
+Id = tuple[int, int]
+NO_ID: Id = (0, 0)
+
+
+class Rank(IntEnum):
+    """State of an attempt; a join takes the larger."""
+
+    INTENT = 0
+    UNKNOWN = 1
+    FAILED = 2
+    SUCCESS = 3
+
+
+I, U, F, S = Rank
+
+#: (id, rank), in the order in which the ids were first seen
+View = tuple[tuple[Id, Rank], ...]
+
+
+class Record(NamedTuple):
+    """One element of a log; `unread` marks, in mutants, what a process has skipped over."""
+
+    rank: Rank
+    id: Id
+    seed: bool = False
+    unread: bool = False
+
+
+History = tuple[Record, ...]
+
+
+class Log(NamedTuple):
+    """A key: header and records; `plan` is 0 until the channels were frozen."""
+
+    epoch: int = 0
+    acked: int = 0
+    expiring: bool = False
+    plan: int = 0
+    records: History = ()
+
+
+class Phase(IntEnum):
+    """Phase of the object, as far as it matters here."""
+
+    OPEN = 0
+    SENT = 1
+    FAILED = 2
+
+
+class Status(NamedTuple):
+    """The object's status; an attempt's number is its place in the list."""
+
+    attempts: View = ()
+    phase: Phase = Phase.OPEN
+    plan: int = 0
+
+
+class Claim(IntEnum):
+    """How far a claim has come; only `HELD` permits intents."""
+
+    NONE = 0
+    READ_FIRST = 1
+    CLAIMED = 2
+    LACKING = 3
+    GATHERED = 4
+    HELD = 5
+
+
+class Pc(IntEnum):
+    """Where a process stands in one attempt."""
+
+    IDLE = 0
+    ASKING = 1
+    PERMITTED = 2
+    WAITING = 3
+    KNOWN = 4
+
+
+class Patch(NamedTuple):
+    """A status write that was decided on `Process.status`, and the history it shows."""
+
+    wanted: Status
+    shown: History
+
+
+class Ack(NamedTuple):
+    """An acknowledgement on its way."""
+
+    shown: History
+    final: bool
+
+
+class Process(NamedTuple):
+    """
+    One replica.
+
+    Attributes:
+        epoch: Of its lease, 0 if it does not own the shard as far as it knows.
+        claim: Progress of its claim.
+        stale: The store fell back since the claim began; noticed before the next intent.
+        seen: The history it has read; its view is the fold of it.
+        status: The newest status it has seen.
+        early: What the status said when its claim began: bit 0 a success, bit 1 a terminal phase.
+        count: Attempts numbered in this epoch.
+        pc: Progress of its attempt `id`, with `result` once that is known.
+        unsent: Attempts it gave up before they left.
+        write: Its status write or acknowledgement.
+    """
+
+    epoch: int
+    claim: Claim = Claim.NONE
+    stale: bool = False
+    seen: History = ()
+    plan: int = 0
+    status: Status = Status()
+    early: int = 0
+    count: int = 0
+    pc: Pc = Pc.IDLE
+    id: Id = NO_ID
+    result: Rank = I
+    unsent: tuple[Id, ...] = ()
+    write: Patch | Ack | None = None
+
+
+class Ghost(NamedTuple):
+    """
+    What no process knows, kept to state properties.
+
+    Attributes:
+        issued: Ids ever chosen.
+        sent: Ids put on the wire.
+        processed: Ids a receiver processed, as often as it did.
+        accepted: Intents that the log took.
+        doubt: Attempts that were unknown when a later intent was accepted.
+        lost: Attempts whose newest state fell out of both log and status.
+        fence: Highest epoch that has claimed.
+        plan: The plan first recorded.
+    """
+
+    issued: tuple[Id, ...] = ()
+    sent: tuple[Id, ...] = ()
+    processed: tuple[Id, ...] = ()
+    accepted: int = 0
+    doubt: tuple[Id, ...] = ()
+    lost: tuple[Id, ...] = ()
+    fence: int = 0
+    plan: int = 0
+
+
+class State(NamedTuple):
+    """The whole system; faults left are `takeovers`, `crashes`, `losses`, `flushes`, `routings`."""
+
+    lease: int
+    holder: int
+    processes: tuple[Process, ...]
+    log: Log | None
+    status: Status
+    wire: tuple[Id, ...]
+    late: tuple[Id, ...]
+    takeovers: int
+    crashes: int
+    losses: int
+    flushes: int
+    routings: int
+    ghost: Ghost
+
+
+#: A transition: what happened, the next state, the properties that it broke.
+Step = tuple[str, State, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """
+    Faults, granularity and rules; the default of every rule is the safe value.
+
+    Attributes:
+        attempts: The most attempts of the channel.
+        takeovers: How often the other process takes the lease; the old owner runs on.
+        crashes: How often a process dies.
+        losses: How often the log falls back to an earlier state of its own.
+        flushes: How often the key is deleted.
+        late_intents: An intent may arrive after its caller gave up.
+        plan: Channels are frozen before the first attempt; the routing changes once.
+        atomic: An object is read, merged and written in one step.
+        lean: No reply of CLAIM or RECOVER is lost, nothing is given up before the send.
+        quiet: No reply of Redis is lost at all.
+
+        fence: (M1) INTENT compares the epoch.
+        ids_from_memory: (M2) Ids are counted by the process, not by the length of the log.
+        ack_after_patch: (M3) What is acknowledged was published first.
+        success_guard: (M4) INTENT refuses after a success.
+        write_ahead: (M5) A send waits for the answer to INTENT.
+        compare_version: (M6) A patch names the version that was read.
+        unite: (M7) A status write joins what is there with what is known.
+        check_store: (M8) A store that fell back voids claims before the next intent.
+        exact_fence: (M9) The epochs must be equal, not merely not higher.
+        need_key: (M10) A missing key refuses an intent.
+        recover: (M11) Open attempts that nobody executes are settled.
+        ack_history: (M12) ACK compares the chain, not only the position.
+        persist: (M13) An append takes the expiry away.
+        expire_acked: (M14) A log expires only if `acked` stands at its end.
+        expire_final: (M15) A log expires only if its object is finished.
+        facts_unfenced: (M16) An outcome is recorded whatever the epoch.
+        facts_create: (M17) An outcome creates a missing key.
+        keep_cache: (M20) A claim offers the own cache as seeds.
+        seed_status: (M21) A claim restores what only the status shows.
+        seed_plan: (M23) A claim restores the plan as well.
+        reread_final: (M24) The log is read again before Failed is said.
+        sweep: (M25) Records of others are noticed.
+        fresh_ids: (M27) A call given up is not repeated under its id.
+        dup_intent: (M28) Only DUP with the state intent permits a send.
+        absorb: (M31) A terminal phase stays.
+        server_rules: (M31c) The API server refuses a change of a terminal phase.
+        advance_checked: (M35) A view advances only over what it has read.
+        recover_own: (M36) Open attempts of the own epoch are settled too.
+        new_epoch: (M37) A lease taken again has a new epoch.
+        expire_settled: (H1) A log with an open intent never expires.
+        expire_here: (H2) Only an ACK of the last record lets a log expire.
+        claim_first: (H3) The object is read after CLAIM.
+        guard_retries: (H4) The claim is looked at before each repetition of an intent.
+        ack_chain: (H5) The chain stands for the history, not for one record.
+        advance_chain: (H6) A view compares the chain before it advances, not only the position.
+        done_first: (H8) A success answers before the repeated id does.
+        settled_order: (N) Shown attempts keep their numbers.
+        log_order: (N2) New attempts are numbered in the order of the log.
+        raise_only: (FO) OUTCOME appends only what raises the attempt.
+        open_blocks: (OF) An open attempt keeps the phase open.
+    """
+
+    attempts: int = 2
+    takeovers: int = 0
+    crashes: int = 0
+    losses: int = 0
+    flushes: int = 0
+    late_intents: bool = False
+    plan: bool = False
+    atomic: bool = False
+    lean: bool = False
+    quiet: bool = False
+
+    fence: bool = True
+    ids_from_memory: bool = True
+    ack_after_patch: bool = True
+    success_guard: bool = True
+    write_ahead: bool = True
+    compare_version: bool = True
+    unite: bool = True
+    check_store: bool = True
+    exact_fence: bool = True
+    need_key: bool = True
+    recover: bool = True
+    ack_history: bool = True
+    persist: bool = True
+    expire_acked: bool = True
+    expire_final: bool = True
+    facts_unfenced: bool = True
+    facts_create: bool = True
+    keep_cache: bool = True
+    seed_status: bool = True
+    seed_plan: bool = True
+    reread_final: bool = True
+    sweep: bool = True
+    fresh_ids: bool = True
+    dup_intent: bool = True
+    absorb: bool = True
+    server_rules: bool = True
+    advance_checked: bool = True
+    recover_own: bool = True
+    new_epoch: bool = True
+    expire_settled: bool = True
+    expire_here: bool = True
+    claim_first: bool = True
+    guard_retries: bool = True
+    ack_chain: bool = True
+    advance_chain: bool = True
+    done_first: bool = True
+    settled_order: bool = True
+    log_order: bool = True
+    raise_only: bool = True
+    open_blocks: bool = True
+
+    @property
+    def lossless(self) -> bool:
+        """Whether the log keeps what it was given."""
+        return not self.losses and not self.flushes
+
+
+# -- rules of the fold and the merge ----------------------------------------------------------------
+
+
+@cache
+def fold(records: History) -> View:
+    """What a history says of each attempt."""
+    out: dict[Id, Rank] = {}
+    for record in records:
+        if not record.unread:
+            out[record.id] = max(record.rank, out.get(record.id, I))
+    return tuple(out.items())
+
+
+@cache
+def join(a: View, b: View) -> View:
+    """The union, in the order of `a`, then of `b`; per id the higher rank."""
+    out = dict(a)
+    for key, rank in b:
+        out[key] = max(rank, out.get(key, I))
+    return tuple(out.items())
+
+
+def rank_of(view: View, key: Id) -> int:
+    """What a view knows of an attempt, -1 if nothing."""
+    return next((r for k, r in view if k == key), -1)
+
+
+@cache
+def leq(a: View, b: View) -> bool:
+    """Whether everything in `a` is in `b` with at least that rank."""
+    known = dict(b)
+    return all(known.get(k, -1) >= r for k, r in a)
+
+
+def has(view: View, rank: Rank) -> bool:
+    """Whether an attempt is in exactly that state."""
+    return any(r == rank for _, r in view)
+
+
+@cache
+def publishable(seen: History) -> int:
+    """Position before the first intent that is still open."""
+    view = dict(fold(seen))
+    for n, record in enumerate(seen):
+        if view.get(record.id, S) == I:
+            return n
+    return len(seen)
+
+
+@cache
+def merge(status: Status, view: View, plan: int, o: Options) -> Status:
+    """The status that shows what both sides know."""
+    known = join(status.attempts, view) if o.unite else view
+    if not o.settled_order:
+        ordered = join(view, known)
+    elif o.log_order:
+        ordered = known
+    else:
+        old = {k for k, _ in status.attempts}
+        new = sorted((a for a in known if a[0] not in old), reverse=True)
+        ordered = (*(a for a in known if a[0] in old), *new)
+    shown = tuple(a for a in ordered if a[1] != I)
+    return Status(shown, _phase(status, known, o), status.plan or plan)
+
+
+def _phase(status: Status, known: View, o: Options) -> Phase:
+    if status.phase and o.absorb:
+        return status.phase
+    if has(known, S):
+        return Phase.SENT
+    if has(known, I) and o.open_blocks:
+        return Phase.OPEN
+    return Phase.FAILED if len(known) >= o.attempts else status.phase
+
+
+def records_of(log: Log | None) -> History:
+    """The records of a log, none if there is no key."""
+    return log.records if log else ()
+
+
+# -- the system -------------------------------------------------------------------------------------
+
+
+def start(o: Options) -> State:
+    """One process leads in epoch 1; nothing has happened."""
+    budgets = (o.takeovers, o.crashes, o.losses, o.flushes, int(o.plan))
+    return State(1, 0, (Process(1), Process(0)), None, Status(), (), (), *budgets, Ghost())
+
+
+def steps(s: State, o: Options) -> Iterator[Step]:
+    """Every transition that may be next."""
+    yield from _faults(s, o)
+    for i, p in enumerate(s.processes):
+        if p.epoch:
+            yield from _claim(s, o, i)
+            if p.claim is Claim.HELD:
+                yield from _open(s, o, i)
+                yield from _sweep(s, o, i)
+        yield from _deliver(s, o, i)
+        yield from _publish(s, o, i)
+    yield from _wire(s, o)
+
+
+def is_goal(s: State, o: Options) -> bool:
+    """Whether the work is done, published and acknowledged."""
+    del o
+    log = s.log
+    quiet = not s.wire and all(p.pc is Pc.IDLE and p.write is None for p in s.processes)
+    shown = log is None or (
+        log.acked == len(log.records) and log.expiring and leq(fold(log.records), s.status.attempts)
+    )
+    return quiet and shown and s.status.phase is not Phase.OPEN
+
+
+def measures(s: State) -> dict[str, int]:
+    """Numbers whose largest value is part of a result."""
+    return {
+        "processed": len(s.ghost.processed),
+        "beyond 1 + unknown": len(s.ghost.processed) - 1 - len(s.ghost.doubt),
+    }
+
+
+def _put(s: State, i: int, p: Process, **changes: object) -> State:
+    processes = (p, s.processes[1]) if i == 0 else (s.processes[0], p)
+    return s._replace(processes=processes, **changes)  # type: ignore[arg-type]
+
+
+def _adopt(p: Process, log: Log | None) -> Process:
+    return p._replace(seen=records_of(log), plan=log.plan if log else 0)
+
+
+def _lose(p: Process) -> Process:
+    return p._replace(claim=Claim.NONE, stale=False)
+
+
+def _reread(p: Process, log: Log | None) -> Process:
+    """Take the log if it still holds what was seen, else give the claim up and keep the view."""
+    if log is None or log.records[: len(p.seen)] != p.seen:
+        return _lose(p) if log is None or not _same(p.seen, log.records) else p
+    return _adopt(p, log)
+
+
+def _same(seen: History, records: History) -> bool:
+    return tuple(r._replace(unread=False) for r in seen) == records[: len(seen)]
+
+
+def _append(log: Log, o: Options, *records: Record) -> Log:
+    expiring = log.expiring and not o.persist
+    return log._replace(records=log.records + records, expiring=expiring)
+
+
+def _advance(p: Process, before: Log | None, after: Log, o: Options) -> Process:
+    """Take an append of one's own into the view if nothing came in between, else read again."""
+    old, new = records_of(before), after.records
+    if old == p.seen:
+        return p._replace(seen=new)
+    if not o.advance_checked or (not o.advance_chain and len(old) == len(p.seen)):
+        skipped = tuple(
+            r if n < len(p.seen) and r == p.seen[n] else r._replace(unread=True)
+            for n, r in enumerate(old)
+        )
+        return p._replace(seen=skipped + new[len(old) :])
+    return _reread(p, after)
+
+
+# -- lease and faults -------------------------------------------------------------------------------
+
+
+def _faults(s: State, o: Options) -> Iterator[Step]:
+    if s.takeovers:
+        other = 1 - s.holder
+        p = _lose(s.processes[other])._replace(epoch=s.lease + 1, count=0)
+        yield (
+            f"takeover by {other}",
+            _put(s, other, p, lease=s.lease + 1, holder=other, takeovers=s.takeovers - 1),
+            (),
+        )
+    for i, p in enumerate(s.processes):
+        if s.crashes and p.epoch:
+            epoch = 0 if o.new_epoch else -p.epoch
+            yield f"crash of {i}", _put(s, i, Process(epoch), crashes=s.crashes - 1), ()
+        if p.epoch <= 0 and s.holder == i:
+            lease = s.lease + 1 if o.new_epoch else s.lease
+            again = p._replace(epoch=lease, status=s.status, count=0)
+            yield f"{i} acquires again", _put(s, i, again, lease=lease), ()
+        if p.epoch > 0 and s.holder != i:
+            yield f"{i} steps down", _put(s, i, _lose(p)._replace(epoch=0)), ()
+    for key in s.late:
+        log, _ = _intent(s.log, key, key[0], o)
+        rest = tuple(k for k in s.late if k != key)
+        accepted = log is not s.log
+        broken = _accepted(s, o, None, key) if accepted else ()
+        ghost = _count(s, key) if accepted else s.ghost
+        yield f"late INTENT {_name(key)}", s._replace(log=log, late=rest, ghost=ghost), broken
+    if s.log is not None:
+        yield from _store_faults(s, o, s.log)
+    if s.routings and s.routings < 2:
+        yield "routing changes", s._replace(routings=2), ()
+
+
+def _store_faults(s: State, o: Options, log: Log) -> Iterator[Step]:
+    claiming = any(p.claim in (Claim.READ_FIRST, Claim.CLAIMED, Claim.LACKING) for p in s.processes)
+    if log.expiring and not s.wire and not claiming:
+        view = fold(log.records)
+        wrong = has(view, I) or not leq(view, s.status.attempts) or not s.status.phase
+        yield "log expires", s._replace(log=None), ("S11",) if wrong else ()
+    if s.flushes:
+        yield "FLUSH", _lost(s, None)._replace(flushes=s.flushes - 1), ()
+    if s.losses:
+        for length in range(len(log.records) + 1):
+            kept = log.records[:length]
+            lowest = max((r.id[0] for r in kept if r.rank == I and not r.seed), default=0)
+            for epoch in range(max(lowest, 1), log.epoch + 1):
+                older = Log(epoch, min(log.acked, length), False, log.plan, kept)
+                if older == log:
+                    continue
+                fallen = _lost(s, older)._replace(losses=s.losses - 1, late=())
+                processes = tuple(
+                    p._replace(stale=True) if p.claim else p for p in s.processes
+                )
+                yield (
+                    f"log falls back to {length} records, epoch {epoch}",
+                    fallen._replace(processes=processes),
+                    (),
+                )
+
+
+def _lost(s: State, log: Log | None) -> State:
+    before = join(fold(records_of(s.log)), s.status.attempts)
+    after = join(fold(records_of(log)), s.status.attempts)
+    lost = {k for k, r in before if rank_of(after, k) < r}
+    ghost = s.ghost._replace(lost=tuple(sorted(lost | set(s.ghost.lost))))
+    return s._replace(log=log, ghost=ghost)
+
+
+def _name(key: Id) -> str:
+    return f"{key[0]}-{key[1]}"
+
+
+# -- claiming ---------------------------------------------------------------------------------------
+
+
+def _claim(s: State, o: Options, i: int) -> Iterator[Step]:
+    p = s.processes[i]
+    match p.claim:
+        case Claim.NONE if _worth_claiming(s, p):
+            if o.claim_first:
+                yield from _claim_log(s, o, i, ())
+            else:
+                yield _gather(s, o, i, Claim.READ_FIRST)
+        case Claim.READ_FIRST:
+            yield from _claim_log(s, o, i, p.status.attempts)
+        case Claim.CLAIMED:
+            yield _gather(s, o, i, Claim.GATHERED)
+        case Claim.LACKING:
+            yield from _claim_log(s, o, i, p.status.attempts)
+        case Claim.GATHERED:
+            yield from _recover(s, o, i)
+
+
+def _worth_claiming(s: State, p: Process) -> bool:
+    if not p.status.phase or p.seen:
+        return True
+    # A finished object: the sweep compares it with the header of its log.
+    log = s.log
+    return log is not None and (log.acked < len(log.records) or not log.expiring)
+
+
+def _claim_log(s: State, o: Options, i: int, shown: View) -> Iterator[Step]:
+    """CLAIM: raise the fence, join seeds, read everything."""
+    p = s.processes[i]
+    log = s.log or Log(p.epoch)
+    if o.fence and p.epoch < log.epoch:
+        yield f"{i} is fenced", _put(s, i, _lose(p)._replace(epoch=0)), ()
+        return
+    first = p.claim in (Claim.NONE, Claim.READ_FIRST)
+    seeds = join(fold(p.seen) if first and o.keep_cache else (), shown)
+    known = fold(log.records)
+    fresh = tuple(Record(r, k, seed=True) for k, r in seeds if r > rank_of(known, k))
+    if fresh:
+        log = _append(log, o, *fresh)
+    log = log._replace(epoch=max(p.epoch, log.epoch), plan=log.plan or _plan_seed(p, o, first))
+    ghost = s.ghost._replace(fence=max(s.ghost.fence, p.epoch))
+    broken = _forgets(s, p, log)
+    early = p.early
+    if first:
+        early = has(s.status.attempts, S) + 2 * bool(s.status.phase)
+    after = Claim.CLAIMED if p.claim is Claim.NONE else Claim.GATHERED
+    claimed = _adopt(p, log)._replace(claim=after, early=early)
+    if first:
+        claimed = claimed._replace(stale=False)
+    verb = "claims" if first else "claims with what the status shows"
+    plan = _wrong_plan(s, log)
+    yield f"{i} {verb}", _put(s, i, claimed, log=log, ghost=_frozen(ghost, log)), broken + plan
+    if not o.lean and not o.quiet and log != s.log:
+        lost = s._replace(log=log, ghost=_frozen(ghost, log))
+        yield f"{i} {verb}, reply lost", lost, plan
+
+
+def _plan_seed(p: Process, o: Options, first: bool) -> int:
+    if first and o.keep_cache and p.plan:
+        return p.plan
+    return p.status.plan if o.seed_plan and p.claim in (Claim.LACKING, Claim.READ_FIRST) else 0
+
+
+def _forgets(s: State, p: Process, log: Log) -> tuple[str, ...]:
+    """S2L: what a living process knew must be somewhere when it takes a log as the truth."""
+    elsewhere = join(fold(log.records), s.status.attempts)
+    return () if leq(fold(p.seen), elsewhere) else ("S2L",)
+
+
+def _gather(s: State, o: Options, i: int, then: Claim) -> Step:
+    p = s.processes[i]._replace(status=s.status)
+    if any(k[0] > p.epoch for k, _ in s.status.attempts):
+        return f"{i} reads a later epoch", _put(s, i, _lose(p)._replace(epoch=0)), ()
+    lacks = not leq(s.status.attempts, fold(p.seen)) or (s.status.plan and not p.plan)
+    if then is Claim.GATHERED and lacks and o.seed_status:
+        then = Claim.LACKING
+    return f"{i} reads the object", _put(s, i, p._replace(claim=then)), ()
+
+
+def _recover(s: State, o: Options, i: int) -> Iterator[Step]:
+    p = s.processes[i]
+    executing = p.id if p.pc is not Pc.IDLE else NO_ID
+    left = [
+        k
+        for k, r in fold(p.seen)
+        if r == I and k != executing and o.recover and (o.recover_own or k[0] != p.epoch)
+    ]
+    if not left:
+        held = _lose(p) if p.stale and o.check_store else p._replace(claim=Claim.HELD)
+        label = "must claim again" if held.claim is Claim.NONE else "holds the claim"
+        yield f"{i} {label}", _put(s, i, held), ()
+        return
+    key = left[0]
+    if key in p.unsent:
+        log, broken = _outcome(s, key, F, o, p.epoch)
+        done = _advance(p, s.log, log, o) if log != s.log and log else _reread(p, s.log)
+        done = done._replace(unsent=tuple(k for k in p.unsent if k != key))
+        yield f"{i} settles {_name(key)} as not sent", _put(s, i, done, log=log), broken
+        return
+    if s.log is None or s.log.epoch != p.epoch:
+        yield f"{i} recovers: RECLAIM", _put(s, i, _lose(p)), ()
+        return
+    if rank_of(fold(s.log.records), key) != I:
+        yield f"{i} recovers: NOOP", _put(s, i, _reread(p, s.log)), ()
+        return
+    log = _append(s.log, o, Record(U, key))
+    yield f"{i} recovers {_name(key)}", _put(s, i, _advance(p, s.log, log, o), log=log), ()
+    if not o.lean and not o.quiet:
+        yield f"{i} recovers {_name(key)}, reply lost", s._replace(log=log), ()
+
+
+def _sweep(s: State, o: Options, i: int) -> Iterator[Step]:
+    p = s.processes[i]
+    if not o.sweep or p.pc is not Pc.IDLE or p.write is not None:
+        return
+    if s.log is None or len(s.log.records) != len(p.seen):
+        yield f"{i} sweeps", _put(s, i, _reread(p, s.log)), ()
+
+
+# -- one attempt ------------------------------------------------------------------------------------
+
+
+def _open(s: State, o: Options, i: int) -> Iterator[Step]:
+    p = s.processes[i]
+    if p.pc is not Pc.IDLE or p.status.phase:
+        return
+    if o.plan and not p.plan:
+        yield from _freeze(s, i)
+        return
+    known = join(fold(p.seen), p.status.attempts)
+    if has(known, S) or has(known, I) or len(known) >= o.attempts:
+        return
+    if p.stale and o.check_store:
+        return
+    if len(s.ghost.issued) > o.attempts + 1:
+        return
+    key = (p.epoch, p.count + 1)
+    if not o.ids_from_memory:
+        key = (0, len(p.seen) + 1)
+    elif not o.fresh_ids and p.unsent:
+        key = p.unsent[-1]
+    broken = ("S3",) if key in s.ghost.issued and o.fresh_ids else ()
+    ghost = s.ghost._replace(issued=tuple(sorted({*s.ghost.issued, key})))
+    asking = p._replace(pc=Pc.ASKING, id=key, count=p.count + 1)
+    if not o.write_ahead:
+        asking = asking._replace(pc=Pc.PERMITTED)
+    yield f"{i} asks for {_name(key)}", _put(s, i, asking, ghost=ghost), broken
+
+
+def _freeze(s: State, i: int) -> Iterator[Step]:
+    """NOTE(plan): the first one stays in force."""
+    p = s.processes[i]
+    if s.log is None:
+        yield f"{i} plans: no log", _put(s, i, _lose(p)), ()
+        return
+    log = s.log._replace(plan=s.log.plan or s.routings)
+    wrong = _wrong_plan(s, log)
+    yield f"{i} plans", _put(s, i, _reread(p, log), log=log, ghost=_frozen(s.ghost, log)), wrong
+
+
+def _wrong_plan(s: State, log: Log) -> tuple[str, ...]:
+    return ("PL",) if log.plan and s.status.plan and log.plan != s.status.plan else ()
+
+
+def _frozen(ghost: Ghost, log: Log) -> Ghost:
+    return ghost if ghost.plan or not log.plan else ghost._replace(plan=log.plan)
+
+
+def _intent(log: Log | None, key: Id, epoch: int, o: Options) -> tuple[Log | None, str]:
+    """INTENT as the script decides it; the order of the guards is part of it."""
+    view = fold(records_of(log))
+    known = rank_of(view, key)
+    if not o.done_first and known >= 0:
+        return log, f"DUP {known}"
+    if o.success_guard and has(view, S):
+        return log, "DONE"
+    if known >= 0:
+        return log, f"DUP {known}"
+    if log is None:
+        if o.need_key:
+            return log, "RECLAIM"
+        log = Log(epoch)
+    if o.fence and (log.epoch != epoch if o.exact_fence else log.epoch > epoch):
+        return log, "RECLAIM"
+    if has(view, I):
+        return log, "OPEN"
+    if len(view) >= o.attempts:
+        return log, "EXHAUSTED"
+    return _append(log, o, Record(I, key)), "OK"
+
+
+def _accepted(s: State, o: Options, p: Process | None, key: Id) -> tuple[str, ...]:
+    """Properties of the moment at which the log accepts an intent; `s` is the state before."""
+    view = fold(records_of(s.log))
+    out = []
+    if has(view, S) or (p and has(p.status.attempts, S)):
+        out.append("S7")
+    if has(s.status.attempts, S) and o.lossless:
+        out.append("S7cr")
+    if s.status.phase and o.lossless:
+        out.append("P6")
+    if p and p.early & 1:
+        out.append("S7f")
+    if p and p.early & 2:
+        out.append("P6f")
+    if has(view, I):
+        out.append("S8")
+    if key[0] < s.ghost.fence and o.lossless and o.ids_from_memory:
+        out.append("S9")
+    if s.ghost.accepted >= o.attempts and not set(s.ghost.lost):
+        out.append("S12")
+    return tuple(out)
+
+
+def _count(s: State, key: Id) -> Ghost:
+    known = join(fold(records_of(s.log)), s.status.attempts)
+    unknown = {k for k, r in known if r == U and k != key}
+    return s.ghost._replace(
+        accepted=s.ghost.accepted + 1, doubt=tuple(sorted(unknown | set(s.ghost.doubt)))
+    )
+
+
+def _deliver(s: State, o: Options, i: int) -> Iterator[Step]:
+    p = s.processes[i]
+    match p.pc:
+        case Pc.ASKING:
+            yield from _ask(s, o, i)
+        case Pc.PERMITTED:
+            waiting = p._replace(pc=Pc.WAITING)
+            broken = ["S3"] if p.id in s.ghost.sent else []
+            known = join(fold(records_of(s.log)), s.status.attempts)
+            if rank_of(known, p.id) < 0 and o.lossless:
+                broken.append("S1")
+            ghost = s.ghost._replace(sent=tuple(sorted({*s.ghost.sent, p.id})))
+            wire = tuple(sorted((*s.wire, p.id)))
+            yield f"{i} sends {_name(p.id)}", _put(s, i, waiting, wire=wire, ghost=ghost), tuple(broken)
+            if not o.lean:
+                yield f"{i} abandons {_name(p.id)}", _put(s, i, p._replace(pc=Pc.KNOWN, result=F)), ()
+        case Pc.WAITING:
+            yield f"{i} times out", _put(s, i, p._replace(pc=Pc.KNOWN, result=U)), ()
+        case Pc.KNOWN:
+            yield from _record(s, o, i)
+
+
+def _ask(s: State, o: Options, i: int) -> Iterator[Step]:
+    p = s.processes[i]
+    idle = p._replace(pc=Pc.IDLE, id=NO_ID)
+    kept = idle._replace(unsent=tuple(sorted({*p.unsent, p.id})))
+    if (p.claim is not Claim.HELD or (p.stale and o.check_store)) and o.guard_retries:
+        yield f"{i} gives {_name(p.id)} up: stale claim", _put(s, i, _lose(kept)), ()
+        return
+    log, answer = _intent(s.log, p.id, p.id[0] if o.ids_from_memory else p.epoch, o)
+    label = f"INTENT {_name(p.id)} of {i}: {answer}"
+    if answer == "OK" and log is not None:
+        ghost = _count(s, p.id)
+        broken = _accepted(s, o, p, p.id)
+        late = ("P7",) if has(fold(records_of(s.log)), S) else ()
+        permitted = _advance(p._replace(pc=Pc.PERMITTED), s.log, log, o)
+        yield label, _put(s, i, permitted, log=log, ghost=ghost), broken + late
+        if not o.quiet:
+            yield f"{label}, reply lost", s._replace(log=log, ghost=ghost), broken
+    elif answer.startswith("DUP") and (answer == "DUP 0" or not o.dup_intent):
+        late = ("P7",) if has(fold(records_of(s.log)), S) else ()
+        yield label, _put(s, i, _reread(p._replace(pc=Pc.PERMITTED), s.log)), late
+    elif answer in ("RECLAIM", "OPEN"):
+        yield label, _put(s, i, _lose(kept)), ()
+    else:
+        yield label, _put(s, i, _reread(kept, s.log)), ()
+    if not o.lean or o.late_intents:
+        yield f"{i} gives {_name(p.id)} up", _put(s, i, _lose(kept)), ()
+        if o.late_intents and not s.late:
+            yield f"{i} gives {_name(p.id)} up, INTENT on the way", _put(
+                s, i, _lose(kept), late=(p.id,)
+            ), ()
+
+
+def _outcome(
+    s: State, key: Id, rank: Rank, o: Options, epoch: int
+) -> tuple[Log | None, tuple[str, ...]]:
+    """OUTCOME as the script decides it: never fenced, restores a lost intent or a lost log."""
+    log = s.log
+    if log is None and not o.facts_create:
+        return log, ("RK",)
+    if log is not None and not o.facts_unfenced and log.epoch != epoch:
+        return log, () if rank_of(fold(log.records), key) >= rank else ("RK",)
+    log = log or Log()
+    known = rank_of(fold(log.records), key)
+    if known >= rank and o.raise_only:
+        return s.log, ()
+    records = [Record(I, key)] if known < 0 else []
+    broken = ("FO",) if known > rank else ()
+    return _append(log, o, *records, Record(rank, key)), broken
+
+
+def _record(s: State, o: Options, i: int) -> Iterator[Step]:
+    p = s.processes[i]
+    log, broken = _outcome(s, p.id, p.result, o, p.id[0])
+    idle = p._replace(
+        pc=Pc.IDLE, id=NO_ID, result=I, unsent=tuple(k for k in p.unsent if k != p.id)
+    )
+    if log is not None and log is not s.log:
+        done = _advance(idle, s.log, log, o)
+    else:
+        done = _reread(idle, s.log)
+    label = f"{i} records {_name(p.id)} {p.result.name.lower()}"
+    yield label, _put(s, i, done, log=log), broken
+    if log is not s.log and not o.quiet:
+        yield f"{label}, reply lost", s._replace(log=log), broken
+
+
+def _wire(s: State, o: Options) -> Iterator[Step]:
+    for key in dict.fromkeys(s.wire):
+        wire = list(s.wire)
+        wire.remove(key)
+        rest = s._replace(wire=tuple(wire))
+        processed = tuple(sorted((*s.ghost.processed, key)))
+        ghost = s.ghost._replace(processed=processed)
+        done = rest._replace(ghost=ghost)
+        broken = _processed(s, o, key, len(processed))
+        for i, p in enumerate(s.processes):
+            if p.id == key and p.pc is Pc.WAITING:
+                success = p._replace(pc=Pc.KNOWN, result=S)
+                yield f"{_name(key)} processed, reply read", _put(done, i, success), broken
+                refused = p._replace(pc=Pc.KNOWN, result=F)
+                yield f"{_name(key)} refused", _put(rest, i, refused), ()
+        yield f"{_name(key)} processed, reply lost", done, broken
+        yield f"{_name(key)} lost", rest, ()
+
+
+def _processed(s: State, o: Options, key: Id, count: int) -> tuple[str, ...]:
+    out = []
+    known = join(fold(records_of(s.log)), s.status.attempts)
+    if o.lossless and rank_of(known, key) < 0:
+        out.append("S2")
+    if o.lossless and count > 1 + len(s.ghost.doubt):
+        out.append("B1")
+    if count > 1 + len(set(s.ghost.doubt) | set(s.ghost.lost)):
+        out.append("B1L")
+    return tuple(out)
+
+
+# -- the status -------------------------------------------------------------------------------------
+
+
+def _publish(s: State, o: Options, i: int) -> Iterator[Step]:
+    p = s.processes[i]
+    if p.write is None:
+        if p.epoch and p.claim is Claim.HELD:
+            yield from _render(s, o, i)
+    elif isinstance(p.write, Patch):
+        yield from _patch(s, o, i, p.write)
+    else:
+        yield from _ack(s, o, i, p.write)
+
+
+def _render(s: State, o: Options, i: int, label: str = "") -> Iterator[Step]:
+    """Merge and decide; what is new is patched, what is shown already is acknowledged."""
+    p = s.processes[i]
+    if o.atomic:
+        p = p._replace(status=s.status)
+    wanted = merge(p.status, fold(p.seen), p.plan, o)
+    if wanted.phase is Phase.FAILED and not p.status.phase and o.reread_final:
+        p = _reread(p, s.log)
+        wanted = merge(p.status, fold(p.seen), p.plan, o)
+    shown = p.seen[: publishable(p.seen)]
+    if wanted == p.status:
+        ready = _acknowledging(s, p, shown)
+        if ready.write is not None or label:
+            yield label or f"{i} acknowledges", _put(s, i, ready), ()
+        return
+    broken = []
+    if wanted.phase is Phase.FAILED and not p.status.phase:
+        held = fold(records_of(s.log))
+        if has(held, S):
+            broken.append("P5")
+        if has(held, I):
+            broken.append("OF")
+    deciding = p._replace(write=Patch(wanted, shown))
+    decided = _put(s, i, deciding)
+    if not o.ack_after_patch:
+        acking = p._replace(write=Ack(shown, False))
+        yield f"{i} acknowledges unpublished", _put(s, i, acking), ()
+    if o.atomic:
+        for what, then, wrong in _patch(decided, o, i, Patch(wanted, shown)):
+            yield what, then, (*broken, *wrong)
+    else:
+        yield label or f"{i} decides on a status", decided, tuple(broken)
+
+
+def _acknowledging(s: State, p: Process, shown: History) -> Process:
+    log = s.log
+    if not shown or p.claim is not Claim.HELD:
+        return p._replace(write=None)
+    final = bool(p.status.phase) and len(shown) == len(p.seen)
+    due = (
+        log is None
+        or log.acked < len(shown)
+        or not _same(shown, log.records)
+        or (final and not log.expiring)
+    )
+    return p._replace(write=Ack(shown, final) if due else None)
+
+
+def _patch(s: State, o: Options, i: int, patch: Patch) -> Iterator[Step]:
+    p = s.processes[i]
+    if p.status != s.status and o.compare_version:
+        # Only the time of the read that follows matters: the refused patch did nothing.
+        fresh = _put(s, i, p._replace(status=s.status, write=None))
+        yield from _render(fresh, o, i, f"{i} meets a conflict")
+        return
+    if o.server_rules and s.status.phase and patch.wanted.phase != s.status.phase:
+        yield f"{i} is refused", _put(s, i, p._replace(write=None)), ()
+        return
+    broken = _shown_wrongly(s, patch)
+    known = p._replace(status=patch.wanted)
+    written = _put(s, i, _acknowledging(s, known, patch.shown), status=patch.wanted)
+    yield f"{i} patches", written, broken
+    # An unclear answer is read back, and only what is seen there counts.
+    unclear = _put(s, i, p._replace(write=None), status=patch.wanted)
+    yield f"{i} patches, reply lost", unclear, broken
+
+
+def _shown_wrongly(s: State, patch: Patch) -> tuple[str, ...]:
+    old, new = s.status, patch.wanted
+    out = []
+    if not leq(old.attempts, new.attempts):
+        out.append("S4")
+    if old.phase and new.phase != old.phase:
+        out.append("S6")
+    before, after = [k for k, _ in old.attempts], [k for k, _ in new.attempts]
+    if after[: len(before)] != before:
+        out.append("N")
+    order = [k for k, _ in fold(records_of(s.log))]
+    fresh = [k for k in after[len(before) :] if k in order]
+    if fresh != sorted(fresh, key=order.index):
+        out.append("N2")
+    return tuple(out)
+
+
+def _ack(s: State, o: Options, i: int, ack: Ack) -> Iterator[Step]:
+    """ACK: everything up to here is published; let a finished log expire."""
+    p, log, position = s.processes[i], s.log, len(ack.shown)
+    if log is None or not _acknowledged_history(log, ack.shown, o):
+        yield f"{i} ACK: STALE", _put(s, i, _lose(p)._replace(write=None)), ()
+        return
+    prefix = fold(log.records[:position])
+    broken = () if leq(prefix, s.status.attempts) else ("S10",)
+    acked = max(log.acked, position)
+    last = len(log.records)
+    expire = ack.final or not o.expire_final
+    expire = expire and (position == last or not o.expire_here)
+    expire = expire and (acked == last or not o.expire_acked)
+    after = log._replace(acked=acked, expiring=log.expiring or expire)
+    done = p._replace(write=None)
+    if ack.final and after.expiring and p.pc is Pc.IDLE:
+        # The entry is replaced by a stub.
+        done = _lose(done)._replace(seen=(), plan=0)
+    yield f"{i} ACK {position}", _put(s, i, done, log=after), broken
+    if after != log and not o.quiet:
+        yield f"{i} ACK {position}, reply lost", s._replace(log=after), broken
+
+
+def _acknowledged_history(log: Log, shown: History, o: Options) -> bool:
+    if len(log.records) < len(shown):
+        return False
+    if not o.ack_history:
+        return True
+    if not o.ack_chain:
+        return log.records[len(shown) - 1] == shown[-1]._replace(unread=False)
+    return _same(shown, log.records)
