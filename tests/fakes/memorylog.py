@@ -486,6 +486,7 @@ class MemoryClient:
         self.redis = redis
         self.prefix = prefix
         self.generation = 0
+        self.layout = 0
         self.server: Server | None = None
         self.problem: str | None = "not connected yet"
         self.on_change: Callable[[], None] = lambda: None
@@ -512,7 +513,7 @@ class MemoryClient:
 
         return await self._call(script.name, execute, guard)
 
-    async def command(self, *args: Argument) -> Any:
+    async def command(self, *args: Argument, at: str | None = None) -> Any:
         """Run one command; see `LedgerClient.command`."""
         return await self._call(_bytes(args[0]).decode(), lambda: self.redis.execute(*args), None)
 
@@ -570,6 +571,10 @@ class MemoryClient:
             self.generation += 1
             if before is not None:
                 self.on_change()
+
+    async def primaries(self) -> tuple[str, ...]:
+        """The one server; see `LedgerClient.primaries`."""
+        return ("",)
 
     async def probe(self) -> Server:
         """Ask the server who it is now."""
