@@ -24,7 +24,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, Union
-from urllib.parse import urlsplit
 
 import yaml
 from pydantic import (
@@ -40,6 +39,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from syncer.api.errors import ConfigError
+from syncer.redisurl import parse_redis_url
 
 #: Bytes of a settings file; a ConfigMap holds no more.
 MAX_FILE: Final = 1 << 20
@@ -149,9 +149,12 @@ class RedisSettings(Group):
     """Where the log of attempts lives."""
 
     url: SecretStr = Field(
-        description="redis://, rediss:// (TLS) or unix:// URL with user, password and database. "
-        "Required: without the log nothing may be sent. It is a secret as a whole and is never "
-        "printed.",
+        description="Where Redis is, with user, password and database: redis://host:port/0, "
+        "rediss:// (TLS) or unix:// for one server; redis+sentinel://host:port,host:port/SERVICE "
+        "for the master that Sentinels name; redis+cluster://host:port,host:port for some nodes of "
+        "a Redis Cluster; rediss+... for TLS. Options of the connection follow as a query "
+        "(ssl_ca_certs, sentinel_password, ...). Required: without the log nothing may be sent. It "
+        "is a secret as a whole and is never printed.",
     )
     key_prefix: str = Field(
         default="nl",
@@ -176,16 +179,7 @@ class RedisSettings(Group):
     @field_validator("url")
     @classmethod
     def _usable_url(cls, url: SecretStr) -> SecretStr:
-        try:
-            parts = urlsplit(url.get_secret_value())
-            usable = parts.scheme == "unix" or bool(parts.hostname)
-            _ = parts.port
-        except ValueError:
-            raise ValueError("is not a URL") from None
-        if parts.scheme not in {"redis", "rediss", "unix"}:
-            raise ValueError("must begin with redis://, rediss:// or unix://")
-        if not usable:
-            raise ValueError("names no host")
+        parse_redis_url(url.get_secret_value())
         return url
 
     @field_validator("key_prefix")

@@ -23,14 +23,17 @@ from typing import Any, Final
 from syncer.api.attempt import AttemptId, AttemptState, Epoch
 from syncer.api.errors import Ambiguous, ContractError, Unavailable
 from syncer.api.record import Record
-from syncer.ledger import client as redis_client
-from syncer.ledger.client import LedgerClient, StaleGuard
+from syncer.ledger import lua
+from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import Header, decode_log, encode_channel, encode_record
+from syncer.ledger.lane import StaleGuard
 
 _BACKOFF_FIRST: Final = 0.05
 _BACKOFF_MOST: Final = 1.0
 #: Milliseconds for replicas to confirm an intent; within the client's timeout for one reply.
 _WAIT_MS: Final = 1000
+#: Times that a scan begins anew where logs move between servers.
+_WALKS: Final = 3
 
 
 class Answer(StrEnum):
@@ -126,7 +129,7 @@ class RedisLog:
     ) -> None:
         """
         Args:
-            client: The lane to Redis.
+            client: The client of Redis.
             patience: Seconds for which a call is repeated, unless it says otherwise.
             replicas: How many replicas must confirm an intent before it permits a send.
         """  # noqa: D205, D212, D415 - the class says what it is
@@ -166,7 +169,7 @@ class RedisLog:
         """Raise the fence to `epoch`, join `seeds`, and read the whole log."""
         header = Header(name, epoch)
         reply = await self._repeat(
-            redis_client.CLAIM,
+            lua.CLAIM,
             uid,
             [epoch, header.encode(), *(encode_record(s) for s in seeds)],
         )
@@ -201,7 +204,7 @@ class RedisLog:
             Ambiguous: given up, and the intent may be recorded.
         """
         return await self._append(
-            redis_client.INTENT,
+            lua.INTENT,
             uid,
             [epoch, record.id, encode_channel(record.channel), encode_record(record), limit],
             guard=guard,
@@ -223,7 +226,7 @@ class RedisLog:
         if state is None or state is AttemptState.INTENT:
             raise ValueError(f"a {record.kind} record is no outcome")
         return await self._append(
-            redis_client.OUTCOME,
+            lua.OUTCOME,
             uid,
             [
                 record.attempt_id,
@@ -241,12 +244,12 @@ class RedisLog:
     ) -> Appended:
         """Mark an open attempt that nobody executes as unknown."""
         return await self._append(
-            redis_client.RECOVER, uid, [epoch, record.id, encode_record(record)], guard=guard
+            lua.RECOVER, uid, [epoch, record.id, encode_record(record)], guard=guard
         )
 
     async def note(self, uid: str, record: Record) -> Appended:
         """Append a plan, skip, verdict or order, once per id."""
-        return await self._append(redis_client.NOTE, uid, [record.id, encode_record(record)])
+        return await self._append(lua.NOTE, uid, [record.id, encode_record(record)])
 
     async def ack(
         self, uid: str, position: int, chain: str, *, ttl: int, marks: str = BOTH_MARKS
@@ -262,14 +265,14 @@ class RedisLog:
             Whether the marks were moved, and whether the log now expires; never the latter with a
             `ttl` of 0.
         """
-        reply = await self._repeat(redis_client.ACK, uid, [position, chain, ttl, marks])
+        reply = await self._repeat(lua.ACK, uid, [position, chain, ttl, marks])
         if Answer(_text(reply[0])) is not Answer.OK:
             return Mark.STALE
         return Mark.EXPIRING if int(reply[1]) else Mark.MOVED
 
     async def retire(self, uid: str, epoch: Epoch, *, ttl: int) -> Answer:
         """Let the log of a deleted object expire; RECLAIM if it is not ours or has open intents."""
-        reply = await self._repeat(redis_client.RETIRE, uid, [epoch, ttl])
+        reply = await self._repeat(lua.RETIRE, uid, [epoch, ttl])
         return Answer(_text(reply[0]))
 
     # -- reads --------------------------------------------------------------------------------
@@ -313,25 +316,36 @@ class RedisLog:
         ]
 
     async def scan(self, *, page: int = 500) -> AsyncIterator[list[str]]:
-        """Uids of all logs, page by page; one may be named twice."""
+        """
+        Uids of all logs, page by page; one may be named twice.
+
+        Where logs move between servers meanwhile, all are walked again, up to three times; what is
+        missed even so is found by the next scan.
+        """
         prefix = f"{self._client.prefix}:{{"
-        cursor: Any = 0
-        while True:
-            cursor, keys = await self._command(
-                "SCAN", cursor, "MATCH", f"{_glob(prefix)}*}}", "COUNT", page
-            )
-            yield [_text(k)[len(prefix) : -1] for k in keys]
-            if int(cursor) == 0:
+        for _ in range(_WALKS):
+            servers = await self._insist(self._client.primaries, self._patience)
+            layout = self._client.layout
+            for server in servers:
+                cursor: Any = 0
+                while True:
+                    cursor, keys = await self._command(
+                        "SCAN", cursor, "MATCH", f"{_glob(prefix)}*}}", "COUNT", page, at=server
+                    )
+                    yield [_text(k)[len(prefix) : -1] for k in keys]
+                    if int(cursor) == 0:
+                        break
+            if self._client.layout == layout:
                 return
 
-    async def _command(self, *args: Any) -> Any:
-        return await self._insist(lambda: self._client.command(*args), self._patience)
+    async def _command(self, *args: Any, at: str | None = None) -> Any:
+        return await self._insist(lambda: self._client.command(*args, at=at), self._patience)
 
     # -- repeating ----------------------------------------------------------------------------
 
     async def _append(
         self,
-        script: redis_client.Script,
+        script: lua.Script,
         uid: str,
         args: list[Any],
         *,
@@ -360,7 +374,7 @@ class RedisLog:
 
     async def _repeat(
         self,
-        script: redis_client.Script,
+        script: lua.Script,
         uid: str,
         args: list[Any],
         *,

@@ -1,4 +1,4 @@
--- Shared by every script; the loader puts it in front of each (see ledger/client.py).
+-- Shared by every script; the loader puts it in front of each (see ledger/lua.py).
 --
 -- A log is one list. Element 0 is the header
 --     nl1 object=<ns>/<name> epoch=<e> acked=<i> audited=<i>

@@ -1,0 +1,403 @@
+"""
+One ordered lane of pipelined commands to one server.
+
+Why not the vendor's command methods: a write whose reply is lost must not be repeated by a library
+(redis-py would, ten times by default), and an INTENT must be able to say "not on this server any
+more" *after* a connection is up and *before* a byte of it leaves. So the lane takes a connection
+from the vendor's pool, checks each waiting call's guard, sends what is left in one pipeline and
+hands every reply to its caller. Commands issued in the same tick share one round trip.
+
+What a failure means is decided here: before the pipeline is written, nothing was executed
+(`Unavailable`); afterwards every call without a reply is `Ambiguous`.
+
+Every new connection is asked who it is before its first command. A replica is refused, and a server
+that answers READONLY is asked again: it was demoted under a live connection. What the answers mean
+for claims is the owner's affair (`Owner`): the lane only promises that the owner is told *before*
+the next guard is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from syncer.api.errors import Ambiguous, ConfigError, LedgerError, Rejected, Unavailable
+from syncer.ledger.lua import Script
+from syncer.ledger.replies import classify_reply, parse_info, parse_pairs, word_of
+
+#: Calls in one pipeline; a claim's reply holds a whole log.
+_BATCH: Final = 128
+#: Calls waiting for the lane; callers beyond it are told that Redis is unavailable.
+_QUEUE: Final = 8192
+_CONNECTIONS: Final = 4
+#: A call waits for connecting, sending and its reply, and for a queue before it.
+PATIENCE: Final = 6
+
+
+class StaleGuard(LedgerError):
+    """The caller's guard no longer held when the connection was ready; nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One command and what goes with it."""
+
+    command: tuple[Any, ...]
+    guard: Callable[[], bool] | None = None
+    script: Script | None = None
+    #: Replicas that must confirm, and milliseconds to wait for them; the result is then a pair.
+    wait: tuple[int, int] | None = None
+    #: Sent behind ASKING, which lets a node serve a slot that is on its way to it.
+    asking: bool = False
+
+    @property
+    def commands(self) -> list[tuple[Any, ...]]:
+        """What goes on the wire, in order, on one connection."""
+        return [
+            *([("ASKING",)] if self.asking else []),
+            self.command,
+            *([("WAIT", *self.wait)] if self.wait else []),
+        ]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    call: Call
+    future: asyncio.Future[Any] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Owner(Protocol):
+    """Who a lane reports to."""
+
+    async def welcome(
+        self, lane: Lane, connection: AbstractConnection, info: dict[str, str]
+    ) -> None:
+        """
+        Look at a new connection to a master before anything else uses it.
+
+        Raises:
+            ConfigError: it must not be used.
+            ResponseError: as the server answered.
+        """
+
+    def troubled(self, lane: Lane) -> None:
+        """The lane's `problem` is set."""
+
+    def demoted(self, lane: Lane) -> None:
+        """The server says that it is no master."""
+
+
+PoolMaker = Callable[[Callable[[AbstractConnection], Awaitable[None]]], ConnectionPool]
+
+
+class Lane:
+    """
+    Calls to one server, in order.
+
+    `serve()` must be running for calls to be answered. All calls are safe to cancel; a cancelled
+    call may still be executed.
+
+    Attributes:
+        problem: Why the server cannot be used now, None if it can or was not asked yet.
+    """
+
+    def __init__(
+        self,
+        pool: PoolMaker,
+        owner: Owner,
+        *,
+        timeout: float,
+        current: Callable[[AbstractConnection], bool] = lambda _connection: True,
+    ) -> None:
+        """
+        Prepare a lane; nothing is connected yet.
+
+        Args:
+            pool: Makes the pool of connections from what is to be called on each new one.
+            owner: Told of new connections and of trouble.
+            timeout: Seconds for connecting, and for each reply.
+            current: False for a connection whose address is not the right one any more.
+        """
+        self.problem: str | None = None
+        self.pool = pool(self._greet)
+        self._owner = owner
+        self._timeout = timeout
+        self._current = current
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._closed = False
+
+    # -- calls --------------------------------------------------------------------------------
+
+    async def submit(self, call: Call) -> Any:
+        """
+        Run one command.
+
+        Raises:
+            StaleGuard: the guard said no.
+            Unavailable: not executed.
+            Ambiguous: may have been executed.
+            Rejected: refused for good (wrong type, no permission).
+            ContractError: the key holds something that is not a log of this format.
+            TimeoutError: may have been executed.
+        """
+        if self._closed:
+            raise Unavailable("the Redis client is closed")
+        if len(self._waiting) >= _QUEUE:
+            raise Unavailable("too many calls are waiting for Redis")
+        waiting = _Waiting(call)
+        self._waiting.append(waiting)
+        self._wake.set()
+        async with asyncio.timeout(self._timeout * PATIENCE):
+            try:
+                return await waiting.future
+            except asyncio.CancelledError:
+                waiting.future.cancel()
+                raise
+
+    async def touch(self) -> None:
+        """
+        Have a connection; a new one is greeted.
+
+        Raises:
+            LedgerError: why there is none.
+        """
+        try:
+            connection = await self._acquire()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._lost(error) from error
+        await self.pool.release(connection)
+
+    async def look(self) -> dict[str, str]:
+        """
+        Ask INFO, and appendfsync where that may be asked; errors as for `submit`.
+
+        The reply says nothing about who answers a *later* connection; `welcome` does.
+        """
+        info = parse_info(await self.submit(Call(("INFO",))))
+        with contextlib.suppress(Rejected):
+            info |= parse_pairs(await self.submit(Call(("CONFIG", "GET", "appendfsync"))))
+        if info.get("role") == "slave":
+            self._demoted()
+            await self.pool.disconnect(inuse_connections=False)
+            raise Unavailable(self.problem or "")
+        self.problem = None
+        return info
+
+    async def close(self) -> None:
+        """Close connections; calls still waiting are told that nothing was executed."""
+        self._closed = True
+        while self._waiting:
+            self._fail([self._waiting.popleft()], Unavailable("the Redis client is closed"))
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(2):
+                await self.pool.disconnect(inuse_connections=True)
+
+    async def serve(self) -> None:
+        """Serve calls until cancelled."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                size = min(len(self._waiting), _BATCH)
+                batch = [self._waiting.popleft() for _ in range(size)]
+                try:
+                    await self._round(batch)
+                except asyncio.CancelledError:
+                    self._fail(batch, Ambiguous("interrupted while waiting for Redis"))
+                    raise
+
+    # -- one round ----------------------------------------------------------------------------
+
+    async def _acquire(self) -> AbstractConnection:
+        connection: AbstractConnection = await self.pool.get_connection()  # type: ignore[no-untyped-call]  # vendor
+        if not self._current(connection):
+            try:
+                await connection.disconnect()
+                await connection.connect()  # type: ignore[no-untyped-call]  # vendor
+            except BaseException:
+                await self.pool.release(connection)
+                raise
+        return connection
+
+    async def _round(self, batch: list[_Waiting]) -> None:
+        try:
+            connection = await self._acquire()
+        except (RedisError, OSError, TimeoutError) as error:
+            self._fail(batch, self._lost(error))
+            return
+        try:
+            batch = [w for w in batch if not w.future.done()]
+            ready = [w for w in batch if self._guarded(w)]
+            if ready:
+                await self._exchange(connection, ready)
+        finally:
+            await self.pool.release(connection)
+
+    @staticmethod
+    def _guarded(waiting: _Waiting) -> bool:
+        if waiting.call.guard is None or waiting.call.guard():
+            return True
+        waiting.future.set_exception(StaleGuard("the claim is stale"))
+        return False
+
+    async def _exchange(self, connection: AbstractConnection, batch: list[_Waiting]) -> None:
+        packed = connection.pack_commands([c for w in batch for c in w.call.commands])
+        demoted = False
+        try:
+            await connection.send_packed_command(packed, check_health=False)
+            missing: list[_Waiting] = []
+            for waiting in batch:
+                reply = await self._reply(connection, waiting.call)
+                word = word_of(reply) if isinstance(reply, ResponseError) else ""
+                demoted = demoted or word == "READONLY"
+                if word == "NOSCRIPT" and waiting.call.script:
+                    missing.append(waiting)
+                else:
+                    self._answer(waiting, reply)
+            if missing:
+                await self._load(connection, missing)
+        except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as error:
+            # A reply may still be on its way: the connection must not serve anyone else.
+            await connection.disconnect(nowait=True)
+            self._lost(error)
+            self._fail(batch, Ambiguous(f"no reply from Redis ({type(error).__name__})"))
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        if demoted:
+            self._demoted()
+            await connection.disconnect()
+
+    async def _load(self, connection: AbstractConnection, batch: list[_Waiting]) -> None:
+        for script in {w.call.script for w in batch if w.call.script}:
+            await connection.send_packed_command(
+                connection.pack_command("SCRIPT", "LOAD", script.source), check_health=False
+            )
+            await connection.read_response()
+        for waiting in batch:
+            await connection.send_packed_command(
+                connection.pack_commands(waiting.call.commands), check_health=False
+            )
+            self._answer(waiting, await self._reply(connection, waiting.call))
+
+    @staticmethod
+    async def _reply(connection: AbstractConnection, call: Call) -> Any:
+        """The reply to a call, error replies as values; every reply must be read."""
+        replies: list[Any] = []
+        for _ in call.commands:
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+        failed = next((r for r in replies if isinstance(r, ResponseError)), None)
+        if failed is not None:
+            return failed
+        if call.asking:
+            replies = replies[1:]
+        return tuple(replies) if call.wait else replies[0]
+
+    @staticmethod
+    def _answer(waiting: _Waiting, reply: Any) -> None:
+        if waiting.future.done():
+            return
+        if isinstance(reply, ResponseError):
+            waiting.future.set_exception(classify_reply(reply))
+        else:
+            waiting.future.set_result(reply)
+
+    @staticmethod
+    def _fail(batch: list[_Waiting], error: LedgerError) -> None:
+        for waiting in batch:
+            if not waiting.future.done():
+                waiting.future.set_exception(error)
+
+    # -- who is there -------------------------------------------------------------------------
+
+    async def _greet(self, connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        info = parse_info(await ask(connection, "INFO"))
+        with contextlib.suppress(ResponseError):
+            # Refused by an ACL: then the setting is not known, which strict durability refuses.
+            info |= parse_pairs(await ask(connection, "CONFIG", "GET", "appendfsync"))
+        if info.get("role") == "slave":
+            self._owner.demoted(self)
+            raise ResponseError("READONLY connected to a replica")
+        self.problem = None
+        try:
+            _check_mode(info)
+            await self._owner.welcome(self, connection, info)
+        except ConfigError as error:
+            # The vendor closes the connection only after errors of its own.
+            raise RedisConnectionError(str(error)) from error
+
+    def _demoted(self) -> None:
+        self.problem = "Redis answers READONLY"
+        self._owner.demoted(self)
+        self._owner.troubled(self)
+
+    def _lost(self, error: BaseException) -> LedgerError:
+        mapped = lost_connection(error)
+        self.problem = str(mapped)
+        self._owner.troubled(self)
+        return mapped
+
+
+def _check_mode(info: dict[str, str]) -> None:
+    if info.get("redis_mode") == "sentinel":
+        raise ConfigError(
+            "a Sentinel answers, not a server; begin with redis+sentinel:// and name the service",
+            path="redis.url",
+        )
+
+
+async def ask(connection: AbstractConnection, *command: bytes | str | int) -> Any:
+    """Send one command on a connection that nobody else uses, and read its reply."""
+    await connection.send_command(*command, check_health=False)
+    return await connection.read_response()
+
+
+def lost_connection(error: BaseException) -> LedgerError:
+    """Map why there is no connection, or none any more."""
+    if isinstance(error, ResponseError | AuthenticationError | AuthorizationError):
+        return classify_reply(error)
+    if isinstance(error, RedisConnectionError) and isinstance(error.__cause__, LedgerError):
+        return error.__cause__
+    if isinstance(error, RedisTimeoutError | TimeoutError):
+        return Unavailable("Redis does not answer in time")
+    return Unavailable("Redis cannot be reached")
+
+
+def connection_options(timeout: float) -> dict[str, Any]:
+    """The vendor's options that every connection has: no retries, a limit to every wait."""
+    return {
+        "protocol": 2,
+        "socket_timeout": timeout,
+        "socket_connect_timeout": timeout,
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_error": [],
+        "health_check_interval": 0,
+        "max_connections": _CONNECTIONS,
+    }

@@ -1,0 +1,37 @@
+"""
+The seven scripts as they go over the wire.
+
+One file each under `scripts/`, with the shared prelude in front. The first line carries the flags
+that Redis 7 checks before it runs anything: facts may be recorded at maxmemory, a new intent may
+not.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from importlib import resources
+from typing import Final
+
+
+class Script:
+    """A Lua script, its text with the shared prelude in front, and its digest."""
+
+    def __init__(self, name: str, *, allow_oom: bool) -> None:
+        folder = resources.files("syncer.ledger") / "scripts"
+        body = "\n".join((folder / f"{part}.lua").read_text() for part in ("prelude", name))
+        flags = " flags=allow-oom" if allow_oom else ""
+        self.name = name
+        #: Without the first line, for servers that know no script flags.
+        self.plain = body
+        self.source = f"#!lua{flags}\n{body}"
+        self.sha = hashlib.sha1(self.source.encode(), usedforsecurity=False).hexdigest()
+
+
+CLAIM: Final = Script("claim", allow_oom=True)
+INTENT: Final = Script("intent", allow_oom=False)
+OUTCOME: Final = Script("outcome", allow_oom=True)
+RECOVER: Final = Script("recover", allow_oom=True)
+NOTE: Final = Script("note", allow_oom=True)
+ACK: Final = Script("ack", allow_oom=True)
+RETIRE: Final = Script("retire", allow_oom=True)
+SCRIPTS: Final = (CLAIM, INTENT, OUTCOME, RECOVER, NOTE, ACK, RETIRE)

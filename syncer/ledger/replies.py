@@ -1,0 +1,105 @@
+"""
+What a server's words mean: error replies, INFO, and the stamp of the store.
+
+An error reply is classified by its first word alone; the rest may quote keys or arguments and goes
+nowhere. Words that mean *nothing was executed, later it may be* become `Refused`, which a router
+looks into (`MOVED`, `ASK`) and everybody else takes as `Unavailable`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Final
+
+from redis.exceptions import AskError
+
+from syncer.api.errors import ContractError, LedgerError, Rejected, Unauthorised, Unavailable
+from syncer.redisurl import Address
+
+#: First words of error replies after which nothing was executed and a retry may help.
+_NOT_EXECUTED: Final = frozenset(
+    {
+        "LOADING", "BUSY", "OOM", "MISCONF", "NOREPLICAS", "CLUSTERDOWN", "READONLY",
+        "MASTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOSCRIPT",
+    }
+)  # fmt: skip
+_UNAUTHORISED: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
+#: redis-py strips the first word of some replies and turns it into the type.
+_TYPES: Final = {
+    "NoScriptError": "NOSCRIPT", "BusyLoadingError": "LOADING", "ReadOnlyError": "READONLY",
+    "OutOfMemoryError": "OOM", "NoPermissionError": "NOPERM", "AuthenticationError": "NOAUTH",
+    "AuthenticationWrongNumberOfArgsError": "NOAUTH", "ClusterDownError": "CLUSTERDOWN",
+    "MasterDownError": "MASTERDOWN", "TryAgainError": "TRYAGAIN", "MovedError": "MOVED",
+    "AskError": "ASK",
+}  # fmt: skip
+
+
+class Refused(Unavailable):
+    """Not executed, says an error reply; `word` is its first word."""
+
+    def __init__(self, word: str) -> None:
+        super().__init__(f"Redis answers {word}")
+        self.word = word
+
+
+class Redirected(Refused):
+    """Not executed: ask the node at `address` (host empty: the same host), once only for `ASK`."""
+
+    def __init__(self, word: str, address: Address) -> None:
+        super().__init__(word)
+        self.address = address
+
+
+def word_of(error: BaseException) -> str:
+    """First word of an error reply."""
+    name = type(error).__name__
+    if name in _TYPES:
+        return _TYPES[name]
+    match = re.match(r"(?:-)?([A-Z]{2,})\b", str(error))
+    return match[1] if match else "ERR"
+
+
+def classify_reply(error: BaseException) -> LedgerError:
+    """
+    Map an error reply of the server.
+
+    Only the reply's first word is kept: the rest may quote keys or arguments.
+    """
+    word = word_of(error)
+    text = str(error)
+    if "NLFORMAT" in text:
+        return ContractError("the key holds no log of this format")
+    if word in _UNAUTHORISED or "AUTH" in text[:24]:
+        return Unauthorised(f"Redis refuses the credentials or the command ({word})", reason=word)
+    if "-OOM" in text or "OOM command" in text:
+        word = "OOM"
+    if isinstance(error, AskError):  # MOVED is one too
+        return Redirected(word, (error.host, error.port))
+    if word in _NOT_EXECUTED:
+        return Refused(word)
+    return Rejected(f"Redis refuses the command ({word})", reason=word)
+
+
+def parse_info(reply: Any) -> dict[str, str]:
+    """Members of INFO's reply, and of CLUSTER INFO's."""
+    text = reply.decode("utf-8", "replace") if isinstance(reply, bytes) else str(reply)
+    pairs = (line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return {k: v.strip() for k, v in pairs if not k.startswith("#")}
+
+
+def parse_pairs(reply: Any) -> dict[str, str]:
+    """Settings from CONFIG GET's reply."""
+    texts = [r.decode("utf-8", "replace") if isinstance(r, bytes) else str(r) for r in reply or []]
+    return dict(zip(texts[::2], texts[1::2], strict=False))
+
+
+def parse_meta(meta: bytes | None) -> dict[str, str]:
+    """Members of the stamp under `<prefix>:meta`."""
+    text = (meta or b"").decode("utf-8", "replace")
+    return dict(part.split("=", 1) for part in text.split(" ") if "=" in part)
+
+
+def parse_version(info: dict[str, str]) -> tuple[int, ...]:
+    """Version that decides about script flags; Valkey reports its Redis compatibility."""
+    text = info.get("redis_version", "0")
+    return tuple(int(p) for p in re.findall(r"\d+", text)[:3])

@@ -1,0 +1,140 @@
+"""
+Connections to the master that Redis Sentinels name.
+
+Discovery is redis-py's; two things are ours. Its connection turns READONLY into a lost connection,
+which would make a plain refusal look like an unknown result, so the reply is passed on as it is.
+And a connection that is up stays up whatever the Sentinels say meanwhile, so `current` compares its
+address with the newest answer, and `confirm` asks for one every few seconds: behind a partition the
+old master would go on accepting writes that nobody will keep.
+
+A Sentinel may be stale itself. The role check on connect refuses the address it names, and
+`distrust` puts that Sentinel behind the others, so that the next connection asks another one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from redis.asyncio.connection import (
+    AbstractConnection,
+    Connection,
+    SSLConnection,
+    parse_url,
+)
+from redis.asyncio.sentinel import (
+    MasterNotFoundError,
+    Sentinel,
+    SentinelConnectionPool,
+    SentinelManagedConnection,
+)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError
+
+from syncer.api.errors import ConfigError, Unavailable
+from syncer.ledger.lane import connection_options
+from syncer.redisurl import RedisTarget
+
+#: Options of a Redis connection that one to a Sentinel has too.
+_SHARED: Final = ("ssl_", "socket_")
+
+
+class _Master(SentinelManagedConnection):
+    async def read_response(self, *args: Any, **kwargs: Any) -> Any:
+        return await Connection.read_response(self, *args, **kwargs)
+
+
+class _MasterOverTls(_Master, SSLConnection):
+    pass
+
+
+class _Pool(SentinelConnectionPool):
+    async def get_master_address(self) -> Any:
+        try:
+            return await super().get_master_address()  # type: ignore[no-untyped-call]  # vendor
+        except MasterNotFoundError as error:
+            raise RedisConnectionError("no master") from _no_master(error)
+
+
+def _no_master(error: MasterNotFoundError) -> Unavailable:
+    reason = Unavailable("the Sentinels know no healthy master of that service, or do not answer")
+    reason.__cause__ = error
+    return reason
+
+
+class Master:
+    """The master of one service, wherever it is now."""
+
+    def __init__(
+        self,
+        target: RedisTarget,
+        greet: Callable[[AbstractConnection], Awaitable[None]],
+        *,
+        timeout: float,
+    ) -> None:
+        """
+        Prepare; nothing is connected yet.
+
+        Args:
+            target: Names the Sentinels and the service.
+            greet: Called on each new connection to the master.
+            timeout: Seconds for connecting to the master and for each reply; the Sentinels share as
+                much among them.
+
+        Raises:
+            ConfigError: the URL's options cannot be used.
+        """
+        try:
+            options = dict(parse_url(target.server))
+        except ValueError as error:
+            raise ConfigError("not a usable Redis URL", path="redis.url") from error
+        for name in ("host", "port", "connection_class"):
+            options.pop(name, None)
+        # An option in the URL wins, as for one server.
+        options = connection_options(timeout) | options
+        # One that is asked in vain must not use up the time of the others.
+        share = max(0.2, timeout / len(target.nodes))
+        own = {k: v for k, v in options.items() if k.startswith(_SHARED)}
+        own |= {
+            "protocol": 2,
+            "retry": options["retry"],
+            "retry_on_error": [],
+            "socket_timeout": share,
+            "socket_connect_timeout": share,
+            "username": target.sentinel_username or None,
+            "password": target.sentinel_password or None,
+            "ssl": target.tls,
+        }
+        self._sentinel = Sentinel(target.nodes, sentinel_kwargs=own)  # type: ignore[no-untyped-call]  # vendor
+        self.pool: SentinelConnectionPool = _Pool(
+            target.service,
+            self._sentinel,
+            connection_class=_MasterOverTls if target.tls else _Master,
+            redis_connect_func=greet,
+            **options,
+        )  # type: ignore[no-untyped-call]  # vendor
+
+    def current(self, connection: AbstractConnection) -> bool:
+        """Whether a connection goes to the address that the Sentinels named last."""
+        named = self.pool.master_address
+        return named is None or named == (
+            getattr(connection, "host", None), getattr(connection, "port", None)
+        )  # fmt: skip
+
+    async def confirm(self) -> None:
+        """Ask for the address anew; without an answer the last one stands."""
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            await self.pool.get_master_address()  # type: ignore[no-untyped-call]  # vendor
+
+    def distrust(self) -> None:
+        """Ask another Sentinel first next time."""
+        sentinels = self._sentinel.sentinels
+        sentinels.append(sentinels.pop(0))
+
+    async def close(self) -> None:
+        """Close the connections to the Sentinels."""
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            async with asyncio.timeout(2):
+                await self._sentinel.aclose()

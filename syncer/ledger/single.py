@@ -1,0 +1,150 @@
+"""
+One server at a time: a Redis of its own, or the master that Sentinels name.
+
+One lane, one identity. A change of process, role or store shows on the next new connection, and
+every ten seconds on the one that is up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import ResponseError
+
+from syncer.api.errors import ConfigError, LedgerError
+from syncer.ledger.identity import Identity, Server
+from syncer.ledger.lane import Call, Lane, connection_options
+from syncer.ledger.replies import Redirected, classify_reply, parse_version
+from syncer.ledger.sentinel import Master
+from syncer.redisurl import RedisTarget, Topology
+
+_PROBE_SECONDS: Final = 10.0
+_CONFIRM_SECONDS: Final = 2.0
+
+
+class Single:
+    """One lane to one server."""
+
+    layout = 0
+
+    def __init__(self, target: RedisTarget, identity: Identity, *, timeout: float) -> None:
+        """
+        Prepare; nothing is connected yet.
+
+        Raises:
+            ConfigError: the URL cannot be used.
+        """
+        self._identity = identity
+        self._master: Master | None = None
+
+        def plain(greet: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
+            return ConnectionPool.from_url(
+                target.server, redis_connect_func=greet, **connection_options(timeout)
+            )
+
+        def named(greet: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
+            self._master = Master(target, greet, timeout=timeout)
+            return self._master.pool
+
+        self._lane = Lane(
+            named if target.topology is Topology.SENTINEL else plain,
+            self,
+            timeout=timeout,
+            current=lambda connection: self._master is None or self._master.current(connection),
+        )
+        self._lane.pool.make_connection()  # type: ignore[no-untyped-call]  # vendor; refuses options
+
+    async def submit(self, call: Call, at: str | None) -> Any:  # noqa: ARG002 - there is one
+        """Run a command."""
+        return await self._lane.submit(call)
+
+    async def primaries(self) -> tuple[str, ...]:
+        """The one server, without a name."""
+        return ("",)
+
+    async def open(self) -> None:
+        """Connect anew, so that the store is looked at with the installation known."""
+        await self._lane.pool.disconnect()
+        await self._lane.touch()
+
+    async def probe(self) -> None:
+        """Ask the server who it is now; a change raises the generation."""
+        info, meta = await asyncio.gather(
+            self._lane.look(), self._lane.submit(Call(("GET", self._identity.meta_key)))
+        )
+        self._note(info, meta)
+
+    async def run(self) -> None:
+        """Serve calls and watch the server until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._lane.serve(), name="redis-lane")
+            group.create_task(self._watch(), name="redis-watch")
+            if self._master is not None:
+                group.create_task(self._follow(self._master), name="redis-sentinels")
+
+    async def close(self) -> None:
+        """Close connections; calls still waiting are told that nothing was executed."""
+        await self._lane.close()
+        if self._master is not None:
+            await self._master.close()
+
+    async def _watch(self) -> None:
+        while True:
+            await asyncio.sleep(_PROBE_SECONDS)
+            with contextlib.suppress(LedgerError, TimeoutError):
+                await self.probe()
+
+    async def _follow(self, master: Master) -> None:
+        while True:
+            await asyncio.sleep(_CONFIRM_SECONDS)
+            known = master.pool.master_address
+            await master.confirm()
+            if self._identity.problem is not None or master.pool.master_address != known:
+                # A failover is noticed without traffic, and its end is.
+                with contextlib.suppress(LedgerError, TimeoutError):
+                    await self.probe()
+
+    # -- what the lane reports -----------------------------------------------------------------
+
+    async def welcome(
+        self,
+        lane: Lane,  # noqa: ARG002 - there is one
+        connection: AbstractConnection,
+        info: dict[str, str],
+    ) -> None:
+        """Read, or write, the stamp of the store, and compare."""
+        try:
+            meta = await self._identity.read_stamp(connection)
+        except ResponseError as error:
+            if isinstance(classify_reply(error), Redirected):
+                raise ConfigError(
+                    "the server is one of several of a Redis Cluster; begin with redis+cluster://",
+                    path="redis.url",
+                ) from error
+            raise
+        self._note(info, meta)
+
+    def troubled(self, lane: Lane) -> None:
+        """Tell why there is no Redis."""
+        self._identity.problem = lane.problem
+
+    def demoted(self, lane: Lane) -> None:  # noqa: ARG002 - there is one
+        """Make claims stale, and ask another Sentinel."""
+        self._identity.doubt()
+        if self._master is not None:
+            self._master.distrust()
+
+    def _note(self, info: dict[str, str], meta: bytes | None) -> None:
+        identity = self._identity
+        server = Server(
+            info.get("run_id", ""),
+            info.get("role", ""),
+            identity.store_of(meta),
+            parse_version(info),
+        )
+        changed = identity.server is not None and identity.server != server
+        identity.settle(server, info, unfit=identity.judge(info), changed=changed)
