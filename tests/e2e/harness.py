@@ -607,6 +607,13 @@ class Stage:
         found = await pipeline.execute() if wanted else []
         return {u: Log.read(log) for u, log in zip(wanted, found, strict=True) if log}
 
+    async def lengths(self, uids: Sequence[str]) -> list[int]:
+        """Number of elements of each log, header included; 0 where there is none."""
+        pipeline = self.redis.pipeline(transaction=False)
+        for uid in uids:
+            pipeline.llen(f"{self.prefix}:{{{uid}}}")
+        return [int(n) for n in await pipeline.execute()]
+
     async def findings(self, *, finished: bool = True) -> Findings:
         """What the checker says of everything up to now."""
         await self._sample()
@@ -651,8 +658,18 @@ async def stage(
     folder: Path,
     *,
     default: Sequence[Step] = (OK,),
+    sampled: bool = True,
 ) -> AsyncIterator[Stage]:
-    """Set up an installation in a fresh namespace and under a fresh prefix, and clear it away."""
+    """
+    Set up an installation in a fresh namespace and under a fresh prefix, and clear it away.
+
+    Args:
+        plane: Shared with other stages.
+        redis_url: Shared, too.
+        folder: Is made, for files and logs.
+        default: The receiver's script for whatever has none of its own.
+        sampled: Hold logs against statuses all the time; costs some CPU.
+    """
     name = f"e2e-{uuid.uuid4().hex[:12]}"
     await asyncio.to_thread(plane.api.create_namespace, name)
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
@@ -662,7 +679,9 @@ async def stage(
     async with Api(plane.server, plane.admin_token, plane.ca_file, namespace=name) as api:
         watcher = Watcher(api)
         made = Stage(plane, name, redis_url, name, folder, receiver, api, watcher, client)
-        eyes = [asyncio.create_task(watcher.run()), asyncio.create_task(made.sampling())]
+        eyes = [asyncio.create_task(watcher.run())]
+        if sampled:
+            eyes.append(asyncio.create_task(made.sampling()))
         try:
             yield made
         finally:
