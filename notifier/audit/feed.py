@@ -245,8 +245,11 @@ class AuditFeed:
     async def _read(self, entry: Entry) -> list[Parcel]:
         """What a log holds above its mark; empty if there is nothing to do or to be had now."""
         if self.ownership.tenure_of(entry.uid) is None:
-            # Its owner looks at it; should we get it back, claiming it marks it again.
+            # Its owner looks at it; should we get it back, a claim or a sweep marks it again.
             self.cache.unaudited.pop(entry.uid, None)
+            held = self.cache.entries.get(entry.uid) is entry
+            if held and entry.request.status.terminal and not entry.busy:
+                self.cache.retire(entry)
             return []
         try:
             snapshot = await self.log.read(entry.uid)

@@ -1,0 +1,249 @@
+"""The audit feed's sinks and the readiness gate, over real HTTP and on a real disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import threading
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from notifier.audit.assembly import store_tls
+from notifier.audit.gate import PATIENCE, HealthGate
+from notifier.audit.sinks import FileSink, StoreSink, Verdict
+from notifier.channels.egress import EgressGuard, EgressMode
+from notifier.channels.http import HttpDoor
+from notifier.settings import Settings
+from syncer.api.errors import ConfigError
+from syncer.settings import build
+from tests.channels.receiver import Certificates, Step, closed_port, receiving
+
+LINES = (b'{"n":1}', b'{"n":2}')
+NO_TOKEN = Path("/nonexistent/token")
+
+
+def settings_with(**members: object) -> Settings:
+    """Settings of a file that holds only what it must, and these members."""
+    return build(Settings, {"redis": {"url": "redis://r"}, **members})
+
+
+# -- the audit store ------------------------------------------------------------------------------
+
+
+async def test_a_batch_is_one_json_list(door: HttpDoor, tmp_path: Path) -> None:
+    """The request is what the store documents: POST, JSON list, bearer token; 201 is a receipt."""
+    token = tmp_path / "token"
+    token.write_text("first\n")
+    async with receiving(Step(201)) as receiver:
+        sink = StoreSink(door, receiver.url("/"), timeout_s=2, token_file=token)
+        assert (await sink.write(LINES)).verdict is Verdict.STORED
+        token.write_text("rotated")
+        assert (await sink.write(LINES)).verdict is Verdict.STORED
+    first, second = receiver.requests
+    assert first.line == "POST /api/v1/audit/events/batch HTTP/1.1"
+    assert first.headers["content-type"] == "application/json"
+    assert first.json() == [{"n": 1}, {"n": 2}]
+    assert first.headers["authorization"] == "Bearer first"
+    assert second.headers["authorization"] == "Bearer rotated"
+
+
+@pytest.mark.parametrize("content", [None, "", "two words", "line\nbreak", "\xff"])
+async def test_without_a_usable_token_none_is_sent(
+    door: HttpDoor, tmp_path: Path, content: str | None
+) -> None:
+    """A missing or broken token file leads to a request without the header."""
+    token = tmp_path / "token"
+    if content is not None:
+        token.write_text(content)
+    async with receiving(Step(200)) as receiver:
+        sink = StoreSink(door, receiver.url(), timeout_s=2, token_file=token)
+        assert (await sink.write(LINES)).verdict is Verdict.STORED
+    assert "authorization" not in receiver.requests[0].headers
+
+
+VERDICTS = {
+    "a bad request is about the events": (Step(400), Verdict.REFUSED),
+    "too large is about the events": (Step(413), Verdict.REFUSED),
+    "unprocessable is about the events": (Step(422), Verdict.REFUSED),
+    "no right to write is about us": (Step(401), Verdict.RETRY),
+    "forbidden is about us": (Step(403), Verdict.RETRY),
+    "a missing endpoint is about the store": (Step(404), Verdict.RETRY),
+    "too many requests is about the store": (Step(429), Verdict.RETRY),
+    "an error of the store is about the store": (Step(500), Verdict.RETRY),
+    "a redirect is not followed": (
+        Step(307, headers=(("Location", "http://127.0.0.1:1/"),)), Verdict.RETRY,
+    ),
+    "a lost reply is no receipt": (Step(raw=b"", abort=True), Verdict.RETRY),
+    "silence is no receipt": (Step(hang=True), Verdict.RETRY),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("step", "verdict"), VERDICTS.values(), ids=VERDICTS.keys())
+async def test_what_an_answer_means(door: HttpDoor, step: Step, verdict: Verdict) -> None:
+    """Only answers that speak of the events refuse them; everything else may be tried again."""
+    async with receiving(step) as receiver:
+        sink = StoreSink(door, receiver.url("/"), timeout_s=0.5, token_file=NO_TOKEN)
+        written = await sink.write(LINES)
+    assert written.verdict is verdict
+    assert written.why
+
+
+async def test_the_token_does_not_come_back_in_a_reason(door: HttpDoor, tmp_path: Path) -> None:
+    """A store that echoes the token does not bring it into the log."""
+    token = tmp_path / "token"
+    token.write_text("canary-of-a-token-1234567890")
+    async with receiving(Step(500, body=token.read_bytes())) as receiver:
+        sink = StoreSink(door, receiver.url("/"), timeout_s=2, token_file=token)
+        written = await sink.write(LINES)
+    assert "canary" not in written.why
+    assert "500" in written.why
+
+
+async def test_the_guard_holds_for_the_store() -> None:
+    """A store at a private address is refused in strict mode, and allowed where it is listed."""
+    async with receiving(Step(201)) as receiver:
+        for allowed, verdict in (((), Verdict.RETRY), (("127.0.0.1",), Verdict.STORED)):
+            guard = EgressGuard(EgressMode.STRICT, allowed)
+            async with HttpDoor(guard=guard, environment={}) as door:
+                sink = StoreSink(door, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
+                assert (await sink.write(LINES)).verdict is verdict
+    assert len(receiver.requests) == 1
+
+
+async def test_the_store_has_authorities_of_its_own(certificates: Certificates) -> None:
+    """TLS_CA_FILE makes the store's certificate trusted; without it nothing is sent."""
+    tls = certificates.context("store")
+    async with receiving(Step(201), tls=tls) as receiver:
+        for ca_file, verdict in ((None, Verdict.RETRY), (str(certificates.ca), Verdict.STORED)):
+            context = store_tls(settings_with(tlsProfile="Modern"), ca_file)
+            async with HttpDoor(tls=context, environment={}) as door:
+                sink = StoreSink(door, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
+                assert (await sink.write(LINES)).verdict is verdict
+    assert len(receiver.requests) == 1
+
+
+def test_a_broken_file_of_authorities_is_a_configuration_error(tmp_path: Path) -> None:
+    """TLS_CA_FILE that is missing or holds no certificate ends the start, and is named."""
+    empty = tmp_path / "ca.pem"
+    empty.write_text("")
+    for path in (tmp_path / "absent.pem", empty):
+        with pytest.raises(ConfigError, match="TLS_CA_FILE"):
+            store_tls(settings_with(), str(path))
+
+
+# -- the file -------------------------------------------------------------------------------------
+
+
+async def test_the_file_grows_by_lines(tmp_path: Path) -> None:
+    """Batches are appended; a file that was rotated away is made anew."""
+    path = tmp_path / "audit.jsonl"
+    sink = FileSink(path)
+    assert (await sink.write(LINES)).verdict is Verdict.STORED
+    assert (await sink.write(LINES[:1])).verdict is Verdict.STORED
+    assert path.read_bytes() == b'{"n":1}\n{"n":2}\n{"n":1}\n'
+    path.rename(tmp_path / "audit.1")
+    assert (await sink.write(LINES[1:])).verdict is Verdict.STORED
+    assert path.read_bytes() == b'{"n":2}\n'
+    sink.close()
+
+
+async def test_a_line_cut_short_by_a_crash_spoils_no_other(tmp_path: Path) -> None:
+    """The next batch begins on a line of its own."""
+    path = tmp_path / "audit.jsonl"
+    path.write_bytes(b'{"n":0}\n{"n":')
+    sink = FileSink(path)
+    assert (await sink.write(LINES)).verdict is Verdict.STORED
+    sink.close()
+    lines = path.read_bytes().splitlines()
+    assert lines == [b'{"n":0}', b'{"n":', *LINES]
+
+
+async def test_a_file_that_cannot_be_written_may_be_tried_again(tmp_path: Path) -> None:
+    """A missing directory is an answer with a reason and without the path; later it works."""
+    path = tmp_path / "later" / "audit.jsonl"
+    sink = FileSink(path)
+    written = await sink.write(LINES)
+    assert (written.verdict, written.why) == (Verdict.RETRY, "no such file or directory")
+    path.parent.mkdir()
+    assert (await sink.write(LINES)).verdict is Verdict.STORED
+    sink.close()
+
+
+class HangingDisk(FileSink):
+    """A file on a disk that answers when the test says so."""
+
+    answers = threading.Event()
+
+    def _append(self, lines: Sequence[bytes]) -> None:
+        with self._busy:
+            self.answers.wait(10)
+
+
+async def test_a_disk_that_hangs_costs_one_thread(tmp_path: Path) -> None:
+    """A write that does not end times out, and no second one is begun behind it."""
+    sink = HangingDisk(tmp_path / "audit.jsonl", timeout_s=0.1)
+    try:
+        first = await sink.write(LINES)
+        second = await sink.write(LINES)
+    finally:
+        sink.answers.set()
+        sink.close()
+    assert (first.verdict, first.why) == (Verdict.RETRY, "not written within 0.1 s")
+    assert (second.verdict, second.why) == (Verdict.RETRY, "an earlier write has not ended")
+
+
+# -- the gate -------------------------------------------------------------------------------------
+
+
+async def test_the_gate_is_closed_until_the_first_2xx(door: HttpDoor) -> None:
+    """Not asked, not answered and not well all keep it closed, with the reason."""
+    async with receiving(Step(503), Step(204)) as receiver:
+        gate = HealthGate(door, receiver.url("/health"), timeout_s=2)
+        said = [gate.problem]
+        for _ in range(2):
+            await gate.ask()
+            said.append(gate.problem)
+    assert said == [
+        "the audit store is not well: not asked yet",
+        "the audit store is not well: HTTP 503",
+        None,
+    ]
+    assert receiver.requests[0].line == "GET /health HTTP/1.1"
+
+
+async def test_an_open_gate_bears_a_few_failures(door: HttpDoor) -> None:
+    """It closes after several failures in a row, and a success in between starts the count anew."""
+    well, ill = Step(200), Step(500)
+    script = [well, *[ill] * (PATIENCE - 1), well, *[ill] * PATIENCE, well]
+    expected = [True] * (PATIENCE + 1) + [True] * (PATIENCE - 1) + [False, True]
+    async with receiving(*script) as receiver:
+        gate = HealthGate(door, receiver.url("/health"), timeout_s=2)
+        seen = []
+        for _ in script:
+            await gate.ask()
+            seen.append(gate.problem is None)
+    assert seen == expected
+
+
+async def test_the_gate_asks_again_by_itself(door: HttpDoor) -> None:
+    """A store that comes up later opens the gate; a refused connection is not an end."""
+    gate = HealthGate(door, f"http://127.0.0.1:{closed_port()}", timeout_s=1, period=0.01)
+    running = asyncio.create_task(gate.run())
+    await asyncio.sleep(0.1)
+    problem = gate.problem or ""
+    assert "connection refused" in problem
+    running.cancel()
+    with suppress(asyncio.CancelledError):
+        await running
+
+
+async def test_a_health_answer_is_bounded(door: HttpDoor) -> None:
+    """A store that answers with a huge body is well, and the body is not read to its end."""
+    huge = json.dumps({"status": "x" * (1 << 21)}).encode()
+    async with receiving(Step(200, body=huge)) as receiver:
+        gate = HealthGate(door, receiver.url("/health"), timeout_s=2)
+        await gate.ask()
+    assert gate.problem is None

@@ -1,0 +1,688 @@
+"""The audit feed on a real Redis, with an audit store over real HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from notifier.audit.feed import AuditFeed, FeedLimits, parcels_of
+from notifier.audit.metrics import AuditMetrics
+from notifier.audit.sinks import FileSink, Sink, StoreSink, Verdict, Written
+from notifier.channels.http import HttpDoor
+from syncer.api.attempt import Attempt, AttemptState, Epoch, FailureClass
+from syncer.api.errors import Conflict, Gone
+from syncer.api.ports import Tenure
+from syncer.api.record import Plan
+from syncer.api.resource import Json, NotificationRequest, RetryPolicy, parse_object
+from syncer.cache import Cache, Claim, Entry
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.codec import Header
+from syncer.ledger.log import Mark, RedisLog
+from syncer.loop import Flushed, SyncLoop
+from syncer.metrics import SyncMetrics
+from syncer.recorder import Recorder
+from syncer.runtime.clock import LedgerTime
+from syncer.startup import Reconciler
+from tests.channels.receiver import Receiver, Step, closed_port, receiving
+
+pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+
+EPOCH = Epoch("0.7")
+QUICK = FeedLimits(flush_interval=0.02, max_retries=0)
+SUCCESS, FAILED = AttemptState.SUCCESS, AttemptState.FAILED
+
+
+class Always:
+    """A tenure that holds."""
+
+    epoch = EPOCH
+
+    def valid(self, now: float) -> bool:
+        return True
+
+    def may_send(self, now: float, send_timeout: float) -> bool:
+        return True
+
+
+@dataclass
+class Owner:
+    """Owns everything, but for some uids."""
+
+    others: set[str] = field(default_factory=set)
+
+    def tenure_of(self, uid: str) -> Tenure | None:
+        return None if uid in self.others else Always()
+
+    def accepts(self, uid: str) -> bool:
+        return uid not in self.others
+
+
+@dataclass
+class Objects:
+    """Stored objects by name; a status patch with the right version is merged in."""
+
+    documents: dict[str, Json] = field(default_factory=dict)
+
+    async def get(self, namespace: str, name: str) -> NotificationRequest:
+        if name not in self.documents:
+            raise Gone("no such object")
+        return parse_object(self.documents[name])
+
+    async def patch(
+        self,
+        namespace: str,
+        name: str,
+        status: dict[str, Any],
+        *,
+        resource_version: str,
+        dry_run: bool = False,
+    ) -> NotificationRequest:
+        document = self.documents[name]
+        version = document["metadata"]["resourceVersion"]
+        if version != resource_version:
+            raise Conflict("another version")
+        merged = document | {"status": document.get("status", {}) | status}
+        if not dry_run:
+            merged["metadata"] = document["metadata"] | {"resourceVersion": str(int(version) + 1)}
+            self.documents[name] = merged
+        return parse_object(merged)
+
+
+@dataclass
+class Collector:
+    """A sink in memory: refuses lines that hold one of some words, and may be away."""
+
+    refused: tuple[bytes, ...] = ()
+    away: bool = False
+    batches: list[list[Json]] = field(default_factory=list)
+    name: str = "collector"
+
+    async def write(self, lines: Sequence[bytes]) -> Written:
+        if self.away:
+            return Written(Verdict.RETRY, "away")
+        if any(word in line for word in self.refused for line in lines):
+            return Written(Verdict.REFUSED, "not like this")
+        self.batches.append([json.loads(line) for line in lines])
+        return Written(Verdict.STORED)
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+    @property
+    def ids(self) -> list[str]:
+        """Ids of all events in order of arrival."""
+        return [e["event_data"]["event_id"] for batch in self.batches for e in batch]
+
+
+@dataclass
+class World:
+    """One process's view of the ledger; several worlds may share a Redis."""
+
+    client: LedgerClient
+    log: RedisLog
+    cache: Cache
+    owner: Owner
+    objects: Objects
+    recorder: Recorder
+    sync: SyncLoop
+    reconciler: Reconciler
+    time: LedgerTime
+    registry: CollectorRegistry
+
+    def feed(self, *sinks: Sink, limits: FeedLimits = QUICK) -> AuditFeed:
+        """A feed into some sinks."""
+        registry = CollectorRegistry()
+        self.registry = registry
+        return AuditFeed(
+            cache=self.cache,
+            log=self.log,
+            ownership=self.owner,
+            sinks=sinks,
+            metrics=AuditMetrics(registry),
+            now=self.time.now,
+            limits=limits,
+        )
+
+    def metric(self, name: str, **labels: str) -> float:
+        """A sample of the newest feed."""
+        return self.registry.get_sample_value(name, labels) or 0.0
+
+    async def notification(self, uid: str, *channels: str) -> Entry:
+        """A claimed and planned notification."""
+        document: Json = {
+            "metadata": {
+                "name": f"name-{uid}", "namespace": "ns", "uid": uid, "resourceVersion": "1",
+                "generation": 1,
+            },
+            "spec": {
+                "type": "Simple", "priority": "Low", "subject": "s", "body": "b",
+                "retryPolicy": {"maxAttempts": 3},
+            },
+        }  # fmt: skip
+        self.objects.documents[f"name-{uid}"] = document
+        entry = self.cache.entries.setdefault(uid, Entry(parse_object(document)))
+        await self.claim(entry)
+        await self.recorder.plan(entry, Plan(channels or ("console",), at=self.time.now()))
+        return entry
+
+    async def claim(self, entry: Entry) -> None:
+        """Claim a log as a start does."""
+        claimed = await self.log.claim(entry.uid, EPOCH, name=entry.request.key)
+        assert claimed.snapshot is not None
+        self.recorder.adopt(entry, claimed.snapshot)
+        entry.claim = Claim(EPOCH, self.log.generation)
+
+    async def attempt(
+        self, entry: Entry, state: AttemptState = SUCCESS, channel: str = "console"
+    ) -> None:
+        """One attempt from intent to outcome."""
+        _, intent = await self.recorder.open(entry, Always(), channel, limit=5)
+        failure = None if state is SUCCESS else FailureClass.TRANSIENT
+        made = Attempt(
+            intent.attempt_id, channel, state, ended=self.time.now(), failure=failure
+        )
+        await self.recorder.close(entry, made, intent, patience=5)
+
+    async def header(self, uid: str) -> Header:
+        """Where the marks of a log stand."""
+        snapshot = await self.log.read(uid)
+        assert snapshot is not None
+        return snapshot.header
+
+    async def flush(self, entry: Entry) -> Flushed:
+        """Write a status, and do with the entry what the loop does then."""
+        result = await self.sync.flush(entry)
+        self.sync._after(entry, result)
+        return result
+
+    async def expires(self, uid: str) -> bool:
+        """Whether a log has a time to live."""
+        ((_, _, ttl),) = await self.log.heads([uid])
+        return ttl > 0
+
+
+@asynccontextmanager
+async def world_on(url: str, *, audit_limit: int | None = 100) -> AsyncIterator[World]:
+    """A process on some Redis."""
+    client = LedgerClient(url)
+    await client.open("test")
+    running = asyncio.create_task(client.run())
+    log = RedisLog(client, patience=2.0)
+    cache = Cache(window=0.0, audit_limit=audit_limit)
+    time = LedgerTime()
+    metrics = SyncMetrics(CollectorRegistry())
+    recorder = Recorder(log, cache, time, metrics, identity="test")
+    owner, objects = Owner(), Objects()
+    try:
+        yield World(
+            client, log, cache, owner, objects, recorder,
+            SyncLoop(recorder, objects, owner, metrics),
+            Reconciler(recorder, objects, metrics, backoff=backoff),
+            time, CollectorRegistry(),
+        )  # fmt: skip
+    finally:
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+
+
+def backoff(policy: RetryPolicy, n: int) -> int:
+    """A second, always."""
+    del policy, n
+    return 1000
+
+
+@pytest.fixture
+async def world(redis_url: str) -> AsyncIterator[World]:
+    """Return a process with a feed, on an empty Redis."""
+    async with world_on(redis_url) as made:
+        yield made
+
+
+@pytest.fixture
+async def door() -> AsyncIterator[HttpDoor]:
+    """Return an open door that knows no proxy."""
+    async with HttpDoor(environment={}) as opened:
+        yield opened
+
+
+def store(door: HttpDoor, url: str, *, timeout_s: float = 2.0) -> StoreSink:
+    """The sink of an audit store, without a token."""
+    return StoreSink(door, url, timeout_s=timeout_s, token_file=Path("/nonexistent/token"))
+
+
+def received(receiver: Receiver) -> list[list[str]]:
+    """Ids of the events in each request."""
+    return [[e["event_data"]["event_id"] for e in r.json()] for r in receiver.requests]
+
+
+async def until(done: Any, seconds: float = 5.0) -> None:
+    """Wait for something to become true."""
+    async with asyncio.timeout(seconds):
+        while not done():  # noqa: ASYNC110 - nothing signals it
+            await asyncio.sleep(0.01)
+
+
+# -- at least once, in order ----------------------------------------------------------------------
+
+
+async def test_a_lost_reply_leads_to_a_repeat_under_the_same_ids(
+    world: World, door: HttpDoor
+) -> None:
+    """The mark stays until a receipt is read, and the repeat can be told by its ids."""
+    entry = await world.notification("u")
+    await world.attempt(entry)
+    async with receiving(Step(raw=b"", abort=True), Step(201)) as receiver:
+        feed = world.feed(store(door, receiver.url("/")))
+        assert not await feed.round()
+        assert (await world.header("u")).audited == 0
+        assert await feed.round()
+    first, second = received(receiver)
+    assert first == second == ["u/0.7-1/sent", "u/0.7-1/acknowledged"]
+    assert receiver.requests[0].line == "POST /api/v1/audit/events/batch HTTP/1.1"
+    assert (await world.header("u")).audited == entry.view.position
+    assert not world.cache.unaudited
+
+
+async def test_events_arrive_in_the_order_of_the_log(world: World, door: HttpDoor) -> None:
+    """A notification whose events need several requests is told in order; failures are repeated."""
+    entry = await world.notification("u")
+    for state in (FAILED, FAILED, SUCCESS):
+        await world.attempt(entry, state)
+    async with receiving(Step(201), Step(503), Step(201)) as receiver:
+        feed = world.feed(
+            store(door, receiver.url("/")), limits=replace(QUICK, batch_events=2)
+        )
+        assert not await feed.round()
+        # The mark stands right before the first event that was not taken.
+        assert (await world.header("u")).audited == 6
+        assert await feed.round()
+    told = received(receiver)
+    assert told == [
+        ["u/0.7-1/failed", "u/0.7-2/failed"],
+        ["u/0.7-3/sent", "u/0.7-3/acknowledged"],
+        ["u/0.7-3/sent", "u/0.7-3/acknowledged"],
+    ]
+
+
+async def test_notifications_share_a_request(world: World) -> None:
+    """Events of many notifications travel together, up to the size of a batch."""
+    for n in range(5):
+        await world.attempt(await world.notification(f"u{n}"))
+    sink = Collector()
+    assert await world.feed(sink, limits=replace(QUICK, batch_events=4)).round()
+    assert [len(b) for b in sink.batches] == [4, 4, 2]
+    assert len(set(sink.ids)) == 10
+
+
+async def test_a_restart_goes_on_where_the_mark_stands(redis_url: str) -> None:
+    """Another process tells what was not told, and only that."""
+    async with world_on(redis_url) as first:
+        entry = await first.notification("u")
+        await first.attempt(entry, FAILED)
+        early = Collector()
+        assert await first.feed(early).round()
+        await first.attempt(entry)
+        early.away = True
+        assert not await first.feed(early).round()
+    async with world_on(redis_url) as second:
+        await second.claim(second.cache.entries.setdefault("u", Entry(entry.request)))
+        late = Collector()
+        assert await second.feed(late).round()
+    assert early.ids == ["u/0.7-1/failed"]
+    assert late.ids == ["u/0.7-2/sent", "u/0.7-2/acknowledged"]
+
+
+async def test_an_open_attempt_holds_nobody_up(world: World) -> None:
+    """A success is told while another channel's attempt is still on the wire, once."""
+    entry = await world.notification("u", "console", "slack:ops")
+    _, intent = await world.recorder.open(entry, Always(), "slack:ops", limit=5)
+    await world.attempt(entry)
+    sink = Collector()
+    feed = world.feed(sink)
+    assert await feed.round()
+    assert sink.ids == ["u/0.7-2/sent"]
+    made = Attempt(intent.attempt_id, "slack:ops", SUCCESS, ended=world.time.now())
+    await world.recorder.close(entry, made, intent, patience=5)
+    assert await feed.round()
+    assert sink.ids == ["u/0.7-2/sent", "u/0.7-1/sent", "u/0.7-1/acknowledged"]
+
+
+async def test_what_belongs_to_another_replica_is_left_to_it(world: World) -> None:
+    """Without a tenure nothing is told and no mark is moved."""
+    entry = await world.notification("u")
+    await world.attempt(entry)
+    world.owner.others.add("u")
+    sink = Collector()
+    assert await world.feed(sink).round()
+    assert sink.ids == []
+    assert (await world.header("u")).audited == 0
+    assert not world.cache.unaudited
+
+
+# -- the end of a log -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("published_first", [True, False])
+async def test_whoever_marks_last_lets_the_log_expire(
+    world: World, *, published_first: bool
+) -> None:
+    """The log expires once it is published and audited, in either order; then a stub remains."""
+    entry = await world.notification("u")
+    await world.attempt(entry)
+    sink = Collector()
+    feed = world.feed(sink)
+    if published_first:
+        assert await world.flush(entry) is Flushed.WRITTEN
+        assert "u" in world.cache.entries
+        assert not await world.expires("u")
+        assert await feed.round()
+    else:
+        assert await feed.round()
+        assert not await world.expires("u")
+        assert await world.flush(entry) is Flushed.WRITTEN
+    assert await world.expires("u")
+    assert entry.expiring
+    assert "u" in world.cache.finished
+    assert "u" not in world.cache.entries
+
+
+async def test_marks_that_crossed_still_end_in_an_expiry(world: World) -> None:
+    """Both marks at the end and no expiry, since each side saw the other lag: it is made good."""
+    entry = await world.notification("u")
+    await world.attempt(entry)
+    assert await world.flush(entry) is Flushed.WRITTEN
+    # The feed's mark as it is when decided before, and executed after, the sync loop's.
+    mark = await world.log.ack("u", entry.view.position, entry.view.chain, ttl=0, marks="audited")
+    assert mark is Mark.MOVED
+    assert not await world.expires("u")
+    sink = Collector()
+    assert await world.feed(sink).round()
+    assert sink.ids == []
+    assert await world.expires("u")
+    assert "u" in world.cache.finished
+
+
+async def test_without_a_feed_publishing_is_enough(redis_url: str) -> None:
+    """No feed: the sync loop moves both marks, the log expires, nothing waits for audit."""
+    async with world_on(redis_url, audit_limit=None) as world:
+        entry = await world.notification("u")
+        await world.attempt(entry)
+        assert await world.flush(entry) is Flushed.WRITTEN
+        header = await world.header("u")
+        assert (header.acked, header.audited) == (entry.view.position,) * 2
+        assert entry.expiring
+        assert await world.expires("u")
+        assert "u" in world.cache.finished
+        assert not world.cache.unaudited
+
+
+async def test_finished_objects_that_lag_are_found_by_the_sweep(redis_url: str) -> None:
+    """After a restart the header tells; claimed, told and marked, the log expires."""
+    async with world_on(redis_url) as first:
+        entry = await first.notification("u")
+        await first.attempt(entry)
+        await first.flush(entry)
+        objects = first.objects
+    async with world_on(redis_url) as second:
+        second.objects.documents.update(objects.documents)
+        second.cache.retire(Entry(entry.request))
+        sweep = await second.reconciler.sweep_finished(list(second.cache.finished.values()))
+        assert (sweep.unaudited, sweep.reopened) == (("u",), ())
+        reopened = second.cache.reopen(entry.request)
+        await second.reconciler.claim(reopened, Always())
+        await second.flush(reopened)
+        sink = Collector()
+        assert await second.feed(sink).round()
+        assert sink.ids == ["u/0.7-1/sent", "u/0.7-1/acknowledged"]
+        assert await second.expires("u")
+        assert "u" in second.cache.finished
+        sweep = await second.reconciler.sweep_finished(list(second.cache.finished.values()))
+        assert (sweep.unaudited, sweep.reopened) == ((), ())
+
+
+async def test_a_feed_that_was_taken_away_leaves_no_log_behind(redis_url: str) -> None:
+    """Without a feed, logs that one left unaudited are brought back and expire."""
+    async with world_on(redis_url) as first:
+        entry = await first.notification("u")
+        await first.attempt(entry)
+        await first.flush(entry)
+        objects = first.objects
+    async with world_on(redis_url, audit_limit=None) as second:
+        second.objects.documents.update(objects.documents)
+        second.cache.retire(Entry(entry.request))
+        sweep = await second.reconciler.sweep_finished(list(second.cache.finished.values()))
+        assert sweep.reopened == ("u",)
+        reopened = second.cache.reopen(entry.request)
+        await second.reconciler.claim(reopened, Always())
+        assert reopened.dirty_since is not None
+        await second.flush(reopened)
+        assert await second.expires("u")
+        assert "u" in second.cache.finished
+
+
+async def test_memory_is_bounded_while_audit_is_away(redis_url: str) -> None:
+    """Beyond the limit a finished notification becomes a stub, and its log stays to tell."""
+    async with world_on(redis_url, audit_limit=2) as world:
+        for n in range(5):
+            entry = await world.notification(f"u{n}")
+            await world.attempt(entry)
+            await world.flush(entry)
+        assert len(world.cache.unaudited) <= 2
+        assert len(world.cache.entries) <= 2
+        assert len(world.cache.finished) >= 3
+        for uid in world.cache.finished:
+            assert not await world.expires(uid)
+        sweep = await world.reconciler.sweep_finished(list(world.cache.finished.values()))
+        assert set(sweep.unaudited) == set(world.cache.finished)
+
+
+async def test_a_deleted_notification_is_audited_all_the_same(world: World) -> None:
+    """What was sent before the deletion is told after it, by this process or the next."""
+    entry = await world.notification("u")
+    await world.attempt(entry, FAILED)
+    del world.objects.documents["name-u"]
+    entry.deleted = True
+    assert await world.reconciler.retire(entry, Always())
+    assert "u" not in world.cache.entries
+    sink = Collector()
+    assert await world.feed(sink).round()
+    assert sink.ids == ["u/0.7-1/failed"]
+    assert sink.batches[0][0]["event_data"]["subject"] == "s"
+    assert not world.cache.unaudited
+    assert await world.expires("u")
+
+
+async def test_a_deleted_notification_is_found_after_a_restart(redis_url: str) -> None:
+    """The orphan sweep hands the feed a log that expires but was not audited to its end."""
+    async with world_on(redis_url) as first:
+        entry = await first.notification("u")
+        await first.attempt(entry, FAILED)
+        entry.deleted = True
+        assert await first.reconciler.retire(entry, Always())
+    async with world_on(redis_url) as second:
+        def known(_: str) -> bool:
+            return False
+
+        await second.reconciler.sweep_orphans(second.owner, known, lambda _: True)
+        sink = Collector()
+        assert await second.feed(sink).round()
+        assert sink.ids == ["u/0.7-1/failed"]
+        assert (await second.header("u")).audited == entry.view.position
+        await second.reconciler.sweep_orphans(second.owner, known, lambda _: True)
+        assert not second.cache.unaudited
+
+
+# -- sinks that are away, slow, or refuse ---------------------------------------------------------
+
+
+async def test_events_are_given_up_at_max_age_and_counted(world: World) -> None:
+    """An old event is dropped after a failure, its log may expire, and a counter tells."""
+    entry = await world.notification("u")
+    await world.attempt(entry, FAILED)
+    await world.attempt(entry)
+    await world.flush(entry)
+    sink = Collector(away=True)
+    feed = world.feed(sink, limits=replace(QUICK, max_age=3600.0))
+    assert not await feed.round()
+    assert (await world.header("u")).audited == 0
+    feed.refresh()
+    assert 0 <= world.metric("notification_ledger_audit_lag_seconds") < 60
+    world.time.set(world.time.now() + 3601 * 1000)
+    feed.refresh()
+    assert world.metric("notification_ledger_audit_lag_seconds") > 3600
+    assert not await feed.round()
+    dropped = "audit_events_dropped_total"
+    assert world.metric(dropped, service="notification-controller") == 3
+    assert (await world.header("u")).audited == entry.view.position
+    assert await world.expires("u")
+    assert not world.cache.unaudited
+
+
+async def test_an_old_event_is_told_if_the_store_is_well(world: World) -> None:
+    """Age alone drops nothing: whoever comes back after a week still tells."""
+    await world.attempt(await world.notification("u"))
+    world.time.set(world.time.now() + 8 * 86_400_000)
+    sink = Collector()
+    assert await world.feed(sink).round()
+    assert sink.ids == ["u/0.7-1/sent", "u/0.7-1/acknowledged"]
+    assert world.metric("audit_events_dropped_total", service="notification-controller") == 0
+
+
+async def test_a_refused_notification_stands_alone(world: World) -> None:
+    """The one that the store does not want waits; all others are told, and in order."""
+    for n in range(6):
+        entry = await world.notification(f"u{n}")
+        await world.attempt(entry, FAILED)
+        await world.attempt(entry)
+    sink = Collector(refused=(b'"u3"',))
+    feed = world.feed(sink)
+    assert await feed.round()
+    assert list(world.cache.unaudited) == ["u3"]
+    assert {i.split("/")[0] for i in sink.ids} == {"u0", "u1", "u2", "u4", "u5"}
+    for n in (0, 1, 2, 4, 5):
+        first, second = f"u{n}/0.7-{2 * n + 1}", f"u{n}/0.7-{2 * n + 2}"
+        assert [i for i in sink.ids if i.startswith(f"u{n}/")] == [
+            f"{first}/failed", f"{second}/sent", f"{second}/acknowledged",
+        ]  # fmt: skip
+    assert (await world.header("u3")).audited == 0
+    asked = world.metric(
+        "notification_ledger_audit_write_failures_total", sink="collector", verdict="refused"
+    )
+    await feed.round()
+    again = world.metric(
+        "notification_ledger_audit_write_failures_total", sink="collector", verdict="refused"
+    )
+    assert again == asked, "it is offered again at once"
+
+
+async def test_later_events_do_not_overtake_refused_ones(world: World) -> None:
+    """A notification cut into several requests stops at the first that is refused."""
+    entry = await world.notification("u")
+    for state in (FAILED, FAILED, SUCCESS):
+        await world.attempt(entry, state)
+    sink = Collector(refused=(b"0.7-2/failed",))
+    assert await world.feed(sink, limits=replace(QUICK, batch_events=1)).round()
+    assert sink.ids == ["u/0.7-1/failed"]
+
+
+async def test_a_store_that_hangs_does_not_delay_the_record(world: World, door: HttpDoor) -> None:
+    """While a request hangs, attempts are recorded, published and acknowledged."""
+    await world.attempt(await world.notification("u0"))
+    async with receiving(Step(hang=True)) as receiver:
+        feed = world.feed(store(door, receiver.url("/"), timeout_s=30))
+        running = asyncio.create_task(feed.run())
+        try:
+            await until(lambda: receiver.requests)
+            async with asyncio.timeout(1.0):
+                entry = await world.notification("u1")
+                await world.attempt(entry)
+                assert await world.flush(entry) is Flushed.WRITTEN
+            assert entry.acked == entry.view.position
+            # The drain has its share and no more; what is left is in the log.
+            begun = asyncio.get_running_loop().time()
+            assert await feed.drain(0.3) == 2
+            assert asyncio.get_running_loop().time() - begun < 1.0
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+
+
+async def test_the_drain_hands_over_what_waits(world: World, door: HttpDoor) -> None:
+    """What was recorded right before the end is told before the process leaves."""
+    async with receiving(Step(201)) as receiver:
+        feed = world.feed(
+            store(door, receiver.url("/")), limits=replace(QUICK, flush_interval=60.0)
+        )
+        running = asyncio.create_task(feed.run())
+        await asyncio.sleep(0.05)
+        for n in range(3):
+            await world.attempt(await world.notification(f"u{n}"))
+        assert await feed.drain(3.0) == 0
+        running.cancel()
+        with suppress(asyncio.CancelledError):
+            await running
+    assert sum(map(len, received(receiver))) == 6
+
+
+async def test_the_running_feed_survives_an_outage(world: World, door: HttpDoor) -> None:
+    """Retries within a batch carry over an outage; each event is told."""
+    async with receiving(Step(503), Step(accept=False), Step(201)) as receiver:
+        feed = world.feed(
+            store(door, receiver.url("/")), limits=FeedLimits(flush_interval=0.02)
+        )
+        running = asyncio.create_task(feed.run())
+        try:
+            await world.attempt(await world.notification("u"))
+            await until(lambda: not world.cache.unaudited, 10)
+        finally:
+            running.cancel()
+            with suppress(asyncio.CancelledError):
+                await running
+    assert received(receiver)[-1] == ["u/0.7-1/sent", "u/0.7-1/acknowledged"]
+
+
+async def test_one_sink_does_not_get_again_what_only_the_other_lacks(
+    world: World, door: HttpDoor, tmp_path: Path
+) -> None:
+    """While the store is away the file gets each event once; the mark waits for both."""
+    entry = await world.notification("u")
+    await world.attempt(entry, FAILED)
+    path = tmp_path / "audit.jsonl"
+    file = FileSink(path)
+    feed = world.feed(file, store(door, f"http://127.0.0.1:{closed_port()}"))
+    for _ in range(3):
+        assert not await feed.round()
+    assert (await world.header("u")).audited == 0
+    await world.attempt(entry)
+    assert not await feed.round()
+    lines = path.read_text().splitlines()
+    feed.close()
+    told = [json.loads(line)["event_data"]["event_id"] for line in lines]
+    assert told == ["u/0.7-1/failed", "u/0.7-2/sent", "u/0.7-2/acknowledged"]
+
+
+# -- parcels --------------------------------------------------------------------------------------
+
+
+async def test_large_events_travel_alone(world: World) -> None:
+    """A request is bounded in bytes; an event that is larger still goes, by itself."""
+    entry = await world.notification("u")
+    for state in (FAILED, FAILED, SUCCESS):
+        await world.attempt(entry, state)
+    snapshot = await world.log.read("u")
+    assert snapshot is not None
+    events = world.feed(Collector())._events(entry, snapshot)
+    parcels = parcels_of(entry, snapshot, events, replace(QUICK, batch_bytes=10))
+    assert [len(p.events) for p in parcels] == [1, 1, 1, 1]
+    assert [p.position for p in parcels] == [4, 6, 6, 7]
+    assert [p.chain for p in parcels] == [snapshot.records[p.position - 1].chain for p in parcels]
