@@ -1,0 +1,599 @@
+"""
+What must hold in a simulated world, and what must have happened in it.
+
+The checks see every script that Redis ran, every version of every object, every request a receiver
+read, and every send at its beginning; they see nothing of a process's memory but whether it knew that
+an object was deleted. Their own fold is the simplest there is: the highest state that any record ever
+gave an attempt, kept for ever, whatever Redis loses.
+
+What Redis loses while no status shows it is entered in the loss ledger (`lost`); only those attempts
+may excuse anything. Invariants are named as in docs/guarantees.md; a violation is raised at once, where
+the trace still ends with its cause.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import unquote
+
+from notifier.content.message import Message
+from syncer.api.attempt import AttemptState, Epoch, attempt_epoch, epoch_key
+from syncer.api.errors import ContractError
+from syncer.ledger.codec import decode_log
+from tests.e2e.checker import TERMINAL, Call, Finding, Kind, Log, Version, _fallen, check
+from tests.fakes.apianswers import Request, Response
+from tests.fakes.memorylog import Argument
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Process, World
+
+Json = dict[str, Any]
+
+_UNKNOWN: Final = int(AttemptState.UNKNOWN)
+_FAILED: Final = int(AttemptState.FAILED)
+_SUCCESS: Final = int(AttemptState.SUCCESS)
+#: Bytes by which a status may exceed its limit: the limit is counted without the rest of the object.
+_SLACK: Final = 2048
+
+#: Everything that a run over many seeds must have seen.
+MARKS: Final = (
+    "takeover",
+    "handover between replicas",
+    "fenced claim",
+    "zombie outcome accepted",
+    "zombie request received",
+    "RECLAIM hit",
+    "guard refused an intent",
+    "DUP after a lost reply",
+    "DONE answered",
+    "outcome repeated after a lost reply",
+    "lost intent restored by its outcome",
+    "open intent recovered",
+    "log rebuilt from status",
+    "log rebuilt from memory",
+    "loss ledger counted",
+    "log lost its end",
+    "log lost wholly",
+    "stale ACK",
+    "late success",
+    "quarantine",
+    "compaction",
+    "applied, then answered 504",
+    "applied, then lost PATCH",
+    "409 retried",
+    "skip recorded",
+    "orphan retired",
+    "name used again",
+    "status wiped and restored",
+    "explained repeat",
+    "attempts used up",
+    "permanent failure",
+    "partly sent",
+    "log given its time to live",
+    "log expired",
+    "lease taken by its own name",
+    "drained and left",
+    "stale list",
+    "breaker opened",
+)
+
+
+class Violation(AssertionError):
+    """An invariant does not hold; `rule` is its name."""
+
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(f"{rule}: {text}")
+        self.rule = rule
+
+
+@dataclass(slots=True)
+class Ever:
+    """All that was ever on record of one attempt."""
+
+    uid: str
+    channel: str
+    state: int = 0
+    uncertain: bool = False
+    code: int = 0
+
+
+@dataclass(slots=True)
+class Subject:
+    """All that is known of one notification."""
+
+    uid: str
+    name: str
+    most: int
+    versions: list[Version] = field(default_factory=list)
+    shown: dict[str, int] = field(default_factory=dict)
+    claims: dict[str, set[str]] = field(default_factory=dict)
+    opened: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    lost: set[str] = field(default_factory=set)
+    calls: list[Call] = field(default_factory=list)
+    gone: bool = False
+    corrupt: bool = False
+    #: An edit by hand took attempts away, or the log's whole time had passed.
+    excused: bool = False
+
+
+@dataclass(slots=True)
+class Checks:
+    """The observer of one world."""
+
+    world: World
+    marks: Counter[str] = field(default_factory=Counter)
+    subjects: dict[str, Subject] = field(default_factory=dict)
+    ever: dict[str, Ever] = field(default_factory=dict)
+    conflicted: set[tuple[str, str]] = field(default_factory=set)
+    #: Set by the world around its own writes: what the next version may do.
+    allowed: str = ""
+
+    # -- bookkeeping ----------------------------------------------------------------------------
+
+    def mark(self, name: str) -> None:
+        """Note that something worth seeing has happened."""
+        self.marks[name] += 1
+
+    def fail(self, rule: str, text: str) -> None:
+        """
+        Report a violation.
+
+        Raises:
+            Violation: always.
+        """
+        self.world.trace("VIOLATION", rule, text)
+        violation = Violation(rule, text)
+        self.world.failed(violation)
+        raise violation
+
+    def created(self, document: Json) -> None:
+        """Take notice of a notification."""
+        meta, spec = document["metadata"], document["spec"]
+        most = int(spec["retryPolicy"]["maxAttempts"])
+        self.subjects[meta["uid"]] = Subject(meta["uid"], meta["name"], most)
+
+    # -- Redis ----------------------------------------------------------------------------------
+
+    def on_script(
+        self,
+        process: Process | None,
+        script: str,
+        uid: str,
+        args: Sequence[Argument],
+        reply: list[Any],
+        before: list[bytes],
+        after: list[bytes],
+    ) -> None:
+        """Judge one script that was run, by the log before and after it."""
+        subject = self.subjects.get(uid)
+        if subject is None:
+            self.fail("S13", f"a log of an object that never was: {uid}")
+            return
+        answer = bytes(reply[0]).decode()
+        new = after[len(before) or 1 :]
+        self._learn(subject, new)
+        judge = {
+            "claim": self._claim, "intent": self._intent, "outcome": self._outcome,
+            "recover": self._recover, "note": self._note, "ack": self._ack, "retire": self._retire,
+        }[script]  # fmt: skip
+        judge(process, subject, answer, [_text(a) for a in args], reply, before, after)
+
+    def _learn(self, subject: Subject, elements: Sequence[bytes]) -> None:
+        for element in elements:
+            kind, identity, channel = _fields(element)
+            state = _STATES.get(kind)
+            if state is None:
+                if kind == "skip":
+                    self.mark("skip recorded")
+                continue
+            known = self.ever.get(identity)
+            if known is None:
+                known = self.ever[identity] = Ever(subject.uid, channel)
+            if known.uid != subject.uid or known.channel != channel:
+                self.fail("S3", f"attempt {identity} belongs to {known.uid} and to {subject.uid}")
+            known.state = max(known.state, state)
+            known.uncertain = known.uncertain or state == _UNKNOWN
+
+    def _claim(
+        self, process: Process | None, subject: Subject, answer: str, args: list[str],
+        reply: list[Any], before: list[bytes], after: list[bytes],
+    ) -> None:  # fmt: skip
+        epoch = args[0]
+        if answer == "FENCED":
+            self.mark("fenced claim")
+            return
+        old = _epoch(before)
+        if old not in ("", "0.0", epoch):
+            self.mark("takeover")
+        if epoch_key(Epoch(old or "0.0")) > epoch_key(Epoch(epoch)):
+            self.fail("S9", f"a claim of {epoch} was accepted although {old} had claimed")
+        subject.claims[epoch] = self._delivered(subject)
+        seeded = [e for e in after[len(before) or 1 :] if e.startswith(b"seed.")]
+        if seeded:
+            shown = any(_fields(e)[1] in subject.shown for e in seeded)
+            self.mark("log rebuilt from status" if shown else "log rebuilt from memory")
+
+    def _delivered(self, subject: Subject) -> set[str]:
+        """Channels that the status shows as delivered."""
+        if not subject.versions or subject.gone:
+            return set()
+        states = subject.versions[-1].states().values()
+        return {s.channel for s in states if s.state == _SUCCESS}
+
+    def _intent(
+        self, process: Process | None, subject: Subject, answer: str, args: list[str],
+        reply: list[Any], before: list[bytes], after: list[bytes],
+    ) -> None:  # fmt: skip
+        epoch, identity = args[0], args[1]
+        match answer:
+            case "RECLAIM":
+                self.mark("RECLAIM hit")
+            case "DUP":
+                self.mark("DUP after a lost reply")
+            case "DONE":
+                self.mark("DONE answered")
+            case "EXHAUSTED":
+                self.mark("attempts used up")
+        if answer != "OK":
+            return
+        channel = _fields(after[-1])[2]
+        where = f"{subject.name} {channel} attempt {identity}"
+        states = _states(before)
+        if _epoch(before) != epoch:
+            self.fail("S9", f"{where}: accepted under epoch {epoch}, log has {_epoch(before)}")
+        if epoch not in subject.claims:
+            self.fail("S18", f"{where}: nobody has claimed the log in epoch {epoch}")
+        ours = {i: s for i, (c, s) in states.items() if c == channel}
+        if any(s == _SUCCESS for s in ours.values()):
+            self.fail("S7", f"{where}: the log holds a success")
+        if channel in subject.claims[epoch]:
+            self.fail("S7", f"{where}: the status showed a success when the log was claimed")
+        shown = {i for i, s in subject.shown.items() if s == _SUCCESS and self._of(i, channel)}
+        if not subject.gone and shown - subject.lost and not subject.excused:
+            self.fail("S7", f"{where}: the status shows a success")
+        if any(s == 0 for s in ours.values()):
+            self.fail("S8", f"{where}: another attempt is open")
+        if identity in subject.opened[channel]:
+            self.fail("S3", f"{where}: its id was used before")
+        subject.opened[channel].add(identity)
+        excused = sum(self._of(i, channel) for i in subject.lost)
+        if len(subject.opened[channel]) > subject.most + excused and not subject.excused:
+            self.fail("S12", f"{where}: number {len(subject.opened[channel])} of {subject.most}")
+
+    def _of(self, identity: str, channel: str) -> bool:
+        known = self.ever.get(identity)
+        return known is not None and known.channel == channel
+
+    def _outcome(
+        self, process: Process | None, subject: Subject, answer: str, args: list[str],
+        reply: list[Any], before: list[bytes], after: list[bytes],
+    ) -> None:  # fmt: skip
+        if answer == "NOOP":
+            self.mark("outcome repeated after a lost reply")
+            return
+        identity = args[0]
+        if len(after) - max(len(before), 1) == 2:
+            self.mark("lost intent restored by its outcome")
+        if epoch_key(attempt_epoch(identity)) < epoch_key(Epoch(_epoch(after))):  # type: ignore[arg-type]
+            self.mark("zombie outcome accepted")
+
+    def _recover(
+        self, process: Process | None, subject: Subject, answer: str, args: list[str],
+        reply: list[Any], before: list[bytes], after: list[bytes],
+    ) -> None:  # fmt: skip
+        if answer == "OK":
+            self.mark("open intent recovered")
+            if _epoch(before) != args[0]:
+                self.fail("S9", f"{subject.name}: recovered under epoch {args[0]}")
+        elif answer == "RECLAIM":
+            self.mark("RECLAIM hit")
+
+    def _note(self, *_: object) -> None:
+        """Judge nothing: what a note says is judged where it counts."""
+
+    def _ack(
+        self, process: Process | None, subject: Subject, answer: str, args: list[str],
+        reply: list[Any], before: list[bytes], after: list[bytes],
+    ) -> None:  # fmt: skip
+        if answer != "OK":
+            self.mark("stale ACK")
+            return
+        if subject.corrupt or subject.excused:
+            return
+        acked = int(args[0])
+        for identity, (_, state) in _states(after[: acked + 1]).items():
+            if subject.shown.get(identity, 0) < max(state, _UNKNOWN) and not self._rolled(
+                subject, state
+            ):
+                self.fail(
+                    "S10", f"{subject.name}: acked {acked}, and attempt {identity} is not shown"
+                )
+        if int(reply[1]):
+            self.mark("log given its time to live")
+            self._may_expire(subject, after)
+
+    def _rolled(self, subject: Subject, state: int) -> bool:
+        return state == _FAILED and "rollup" in (
+            subject.versions[-1].status if subject.versions else {}
+        )
+
+    def _may_expire(self, subject: Subject, log: list[bytes]) -> None:
+        phase = subject.versions[-1].phase if subject.versions else ""
+        if phase not in TERMINAL and not subject.gone:
+            self.fail("S11", f"{subject.name}: the log expires in phase {phase!r}")
+        if any(s == 0 for _, s in _states(log).values()):
+            self.fail("S11", f"{subject.name}: the log expires with an open attempt")
+
+    def _retire(
+        self, process: Process | None, subject: Subject, answer: str, args: list[str],
+        reply: list[Any], before: list[bytes], after: list[bytes],
+    ) -> None:  # fmt: skip
+        if answer != "OK" or not before:
+            return
+        if not subject.gone:
+            self.fail("S11", f"{subject.name}: retired although its object exists")
+        self.mark("orphan retired")
+        self._may_expire(subject, before)
+
+    def on_loss(self, uid: str, before: list[bytes], after: list[bytes]) -> None:
+        """Enter what the world has just taken away in the loss ledger."""
+        subject = self.subjects.get(uid)
+        if subject is None:
+            return
+        self.mark("log lost its end" if after else "log lost wholly")
+        kept = _states(after)
+        for identity, (_, state) in _states(before).items():
+            if kept.get(identity, ("", -1))[1] < state and subject.shown.get(identity, -1) < state:
+                subject.lost.add(identity)
+
+    def on_expiry(self, uid: str) -> None:
+        """Take notice that a log's time has passed."""
+        self.mark("log expired")
+        self.subjects[uid].excused |= self.subjects[uid].gone
+
+    # -- the API server -------------------------------------------------------------------------
+
+    def on_request(
+        self, process: Process, request: Request, response: Response, *, changed: bool,
+        mishap: object,
+    ) -> None:  # fmt: skip
+        """Take notice of a request that was answered, or would have been."""
+        if request.method != "PATCH":
+            if mishap == "stale list":
+                self.mark("stale list")
+            return
+        place = (process.name, request.path)
+        if request.path.endswith("/status"):
+            if response.code == 409:
+                self.conflicted.add(place)
+            elif response.code == 200 and place in self.conflicted:
+                self.conflicted.discard(place)
+                self.mark("409 retried")
+            if changed and mishap == "lose reply":
+                self.mark("applied, then lost PATCH")
+            if changed and mishap == "504 after":
+                self.mark("applied, then answered 504")
+        elif "/leases/" in request.path and changed and not process.draining:
+            spec = json.loads(request.body).get("spec") or {}
+            if spec.get("holderIdentity") == "":
+                self.mark("handover between replicas")
+
+    def on_version(self, document: Json) -> None:
+        """Judge a version of an object that was just stored."""
+        meta = document["metadata"]
+        subject = self.subjects.get(meta["uid"])
+        if subject is None:
+            self.created(document)
+            return
+        status = document.get("status") or {}
+        version = Version(meta["uid"], meta["uid"], meta["resourceVersion"], status)
+        allowed, self.allowed = self.allowed, ""
+        if allowed == "wipe":
+            subject.excused = True
+            subject.versions.append(version)
+            return
+        old = subject.versions[-1] if subject.versions else None
+        subject.versions.append(version)
+        if old is not None and old.status == status:
+            return
+        for fallen in _fallen(old, version) if old is not None else ():
+            self.fail("S4", f"{subject.name}: {fallen}")
+        if old is not None and subject.excused and not old.status and status:
+            self.mark("status wiped and restored")
+        for identity, seen in version.states().items():
+            known = self.ever.get(identity)
+            if known is None or known.uid != subject.uid or known.state < seen.state:
+                self.fail("S13", f"{subject.name}: shows attempt {identity}, which no log had")
+            subject.shown[identity] = max(seen.state, subject.shown.get(identity, 0))
+        self._numbers(subject, version)
+        size = len(json.dumps(status, ensure_ascii=False, separators=(",", ":")).encode())
+        if size > self.world.profile.status_bytes + _SLACK:
+            self.fail("S14", f"{subject.name}: a status of {size} bytes")
+        self._see(subject, old, version)
+
+    def _numbers(self, subject: Subject, version: Version) -> None:
+        rolled = {
+            c["name"]: int(c.get("number", 0))
+            for c in (version.status.get("rollup") or {}).get("channels", ())
+        }
+        for entry in version.attempts:
+            wanted = rolled.get(entry["channel"], 0) + 1
+            if int(entry["attempt"]) != wanted:
+                self.fail(
+                    "N", f"{subject.name} {entry['channel']}: {entry['attempt']}, not {wanted}"
+                )
+            rolled[entry["channel"]] = wanted
+
+    def _see(self, subject: Subject, old: Version | None, version: Version) -> None:
+        kinds = {c["type"] for c in version.status.get("conditions", ()) if c["status"] == "True"}
+        if "LateSuccess" in kinds:
+            self.mark("late success")
+        if "Quarantined" in kinds:
+            self.mark("quarantine")
+        long = self.world.profile.bulky
+        if "rollup" in version.status or (
+            long and any(0 < len(a.get("error", "")) <= 260 for a in version.attempts)
+        ):
+            self.mark("compaction")
+        if version.phase == "PartiallySent":
+            self.mark("partly sent")
+
+    def deleted(self, uid: str) -> None:
+        """Take notice that an object was deleted."""
+        subject = self.subjects[uid]
+        subject.gone = True
+        if any(s.name == subject.name for s in self.subjects.values() if s is not subject):
+            self.mark("name used again")
+
+    # -- receivers ------------------------------------------------------------------------------
+
+    def on_send(self, process: Process, message: Message, channel: str) -> None:
+        """Judge a send at its beginning."""
+        known = self.ever.get(message.attempt_id)
+        where = f"{message.name} {channel} attempt {message.attempt_id}"
+        if known is None or known.uid != message.uid or known.channel != channel:
+            self.fail("S1", f"{where}: sent without an intent on record")
+        entry = process.app.cache.entries.get(message.uid)
+        if entry is None or entry.deleted:
+            self.fail("S19", f"{where}: sent although the object is known to be gone")
+        subject = self.subjects[message.uid]
+        if str(attempt_epoch(message.attempt_id)) not in subject.claims:  # type: ignore[arg-type]
+            self.fail("S18", f"{where}: sent without a claim in its epoch")
+
+    def on_call(self, call: Call, channel: str) -> None:
+        """Judge a request that a receiver has read whole."""
+        subject = self.subjects[call.subject]
+        where = f"{subject.name} {channel} attempt {call.attempt}"
+        if any(c.attempt == call.attempt for c in subject.calls):
+            self.fail("S3", f"{where}: received twice")
+        before = [c for c in subject.calls if c.key == call.key]
+        if any(c.body != call.body for c in before):
+            self.fail("S15", f"{where}: another body under the same key")
+        subject.calls.append(call)
+        log = self.world.log_of(call.subject)
+        if log and epoch_key(Epoch(_epoch(log))) > epoch_key(attempt_epoch(call.attempt)):  # type: ignore[arg-type]
+            self.mark("zombie request received")
+        if not call.processed:
+            return
+        processed = [c.attempt for c in before if c.processed] + [call.attempt]
+        bare = [a for a in processed if not self._explained(subject, a)]
+        if len(bare) > 1:
+            self.fail("B1", f"{where}: a repeat that no recorded unknown explains: {bare}")
+        if len(processed) > 1:
+            self.mark("explained repeat")
+
+    def _explained(self, subject: Subject, identity: str) -> bool:
+        return self.ever[identity].uncertain or identity in subject.lost
+
+    # -- the end --------------------------------------------------------------------------------
+
+    def finish(self, *, converged: bool) -> None:
+        """Judge what can only be judged at the end."""
+        for subject in self.subjects.values():
+            for call in subject.calls:
+                known = self.ever.get(call.attempt)
+                if known is None:
+                    self.fail("S2", f"{subject.name}: attempt {call.attempt} is not on record")
+                elif known.state == _FAILED and call.processed:
+                    self.fail("S2", f"{subject.name}: {call.attempt} failed, and was processed")
+                elif known.state == _SUCCESS and not 200 <= call.code <= 299:
+                    self.fail("S2", f"{subject.name}: {call.attempt} succeeded with {call.code}")
+        called = {c.attempt for s in self.subjects.values() for c in s.calls}
+        for identity, known in self.ever.items():
+            if known.state == _SUCCESS and identity not in called:
+                self.fail("S2", f"attempt {identity} succeeded, and was never received")
+        for finding in self._oracle(converged=converged):
+            self.fail(f"oracle {finding.kind}", str(finding))
+
+    def _oracle(self, *, converged: bool) -> Iterator[Finding]:
+        """Ask the checker of the end-to-end tests too, about what Redis has not lost."""
+        books, logs, versions = [], {}, {}
+        for subject in self.subjects.values():
+            if subject.lost or subject.excused or subject.corrupt or subject.gone:
+                continue
+            elements = self.world.log_of(subject.uid)
+            if not elements:
+                continue
+            books += subject.calls
+            logs[subject.uid] = Log.read(elements)
+            versions[subject.uid] = subject.versions
+        findings = check(books, logs, versions, finished=converged)
+        # What the receiver saw may differ in order from what the log says: requests overtake.
+        yield from (f for f in findings.violations if f.kind is not Kind.REORDERED)
+
+    def unfinished(self) -> list[str]:
+        """What is not settled yet, in words; empty once the world has converged."""
+        out = []
+        for subject in self.subjects.values():
+            log = self.world.log_of(subject.uid)
+            if subject.corrupt:
+                continue
+            if subject.gone:
+                if log and self.world.expiry_of(subject.uid) is None:
+                    out.append(f"{subject.name} ({subject.uid[:8]}): deleted, log not retired")
+                continue
+            phase = subject.versions[-1].phase if subject.versions else ""
+            where = f"{subject.name} ({subject.uid[:8]})"
+            if phase not in TERMINAL:
+                out.append(f"{where}: phase {phase or '(none)'}")
+                continue
+            if not log:
+                continue
+            shown = subject.versions[-1].states()
+            for identity, (_, state) in _states(log).items():
+                at_least = shown[identity].state if identity in shown else 0
+                if state == 0:
+                    out.append(f"{where}: attempt {identity} is open")
+                elif at_least < state and not self._rolled(subject, state):
+                    out.append(f"{where}: attempt {identity} is not shown")
+            header, _ = decode_log(log)
+            if header.acked < len(log) - 1:
+                out.append(f"{where}: acked {header.acked} of {len(log) - 1}")
+            elif self.world.expiry_of(subject.uid) is None:
+                out.append(f"{where}: the log has no time to live")
+        return out
+
+    def on_corrupt(self, uid: str, log: list[bytes]) -> None:
+        """Take notice that the world has made a log unreadable."""
+        try:
+            decode_log(log)
+        except ContractError:
+            self.subjects[uid].corrupt = True
+        else:  # pragma: no cover - the flip is chosen so that it is noticed
+            raise AssertionError("the codec did not notice")
+
+
+_STATES: Final = {
+    "intent": 0, "unknown": 1, "failed": 2, "success": 3,
+    "seed.intent": 0, "seed.unknown": 1, "seed.failed": 2, "seed.success": 3,
+}  # fmt: skip
+_EPOCH: Final = re.compile(rb" epoch=(\S+)")
+
+
+def _fields(element: bytes) -> tuple[str, str, str]:
+    kind, identity, channel, _ = element.split(b" ", 3)
+    return kind.decode(), identity.decode(), unquote(channel.decode())
+
+
+def _states(log: Sequence[bytes]) -> dict[str, tuple[str, int]]:
+    out: dict[str, tuple[str, int]] = {}
+    for element in log[1:]:
+        kind, identity, channel = _fields(element)
+        state = _STATES.get(kind)
+        if state is not None:
+            out[identity] = (channel, max(state, out.get(identity, ("", 0))[1]))
+    return out
+
+
+def _epoch(log: Sequence[bytes]) -> str:
+    match = _EPOCH.search(log[0]) if log else None
+    return match[1].decode() if match else ""
+
+
+def _text(value: Argument) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,293 @@
+"""
+An event loop in which nothing happens by accident: virtual time, a seeded order, no way out.
+
+Time stands still while callbacks run and jumps to the next timer when none is ready, so a minute of
+waiting costs nothing. Callbacks that are ready at the same moment run in an order drawn from the
+loop's generator: whatever only works in the order in which asyncio happens to run things is found.
+A run is a function of its seed; a second one does exactly the same.
+
+Callbacks belong to whoever their context names (`OWNER`). The gate of the owner says whether one may
+run now: that of a paused process is kept until the process goes on, that of a dead one is dropped,
+without any `finally` of it running. That is what a SIGSTOP and a SIGKILL do.
+
+There are no sockets, no threads and no sleep here. Whoever asks the loop for one gets an error, and
+an audit hook refuses those that do not ask.
+
+The loop replaces one private method of the standard loop, `_run_once`, and uses its two queues
+(`_ready`, `_scheduled`). `turns` counts the calls of that method, so that a test notices when a new
+Python no longer makes them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import heapq
+import random
+import selectors
+import sys
+import warnings
+from collections.abc import Callable, Coroutine, Iterator
+from contextvars import Context, ContextVar
+from enum import Enum
+from typing import Any, Final, Protocol
+
+#: What a blocking call looks like to the interpreter's audit.
+_BLOCKING: Final = frozenset(
+    {
+        "time.sleep", "socket.__new__", "socket.connect", "socket.bind", "socket.getaddrinfo",
+        "_thread.start_new_thread", "subprocess.Popen", "os.system",
+    }
+)  # fmt: skip
+#: Cancelled timers that may lie around before the heap is made anew.
+_CANCELLED: Final = 200
+
+
+class Blocked(BaseException):
+    """Something reached for the real world. Not an `Exception`: no handler may swallow it."""
+
+
+class Deadlock(BaseException):
+    """Nothing is ready and nothing is scheduled: whoever is waited for will never come."""
+
+
+class Gate(Enum):
+    """What is to be done with a callback."""
+
+    RUN = "run"
+    KEEP = "keep"
+    DROP = "drop"
+
+
+class Owner(Protocol):
+    """Whose callbacks may have to wait or to go."""
+
+    @property
+    def gate(self) -> Gate:
+        """What is to be done with its callbacks now."""
+        ...
+
+    def keep(self, handle: asyncio.Handle) -> None:
+        """Hold a callback until the owner goes on."""
+        ...
+
+
+OWNER: Final[ContextVar[Owner | None]] = ContextVar("OWNER", default=None)
+
+
+class _Selector(selectors.BaseSelector):
+    """A selector of nothing, for a loop that never selects."""
+
+    def register(self, *_: Any) -> Any:
+        raise Blocked("a file was to be watched")
+
+    def unregister(self, *_: Any) -> Any:
+        raise Blocked("a file was to be watched")
+
+    def select(self, timeout: float | None = None) -> list[Any]:
+        raise Blocked("the loop waited for the outside")
+
+    def get_map(self) -> Any:
+        return {}
+
+
+class SimLoop(asyncio.SelectorEventLoop):
+    """
+    The loop.
+
+    Attributes:
+        random: Source of every choice in the run.
+        turns: How often the loop has gone round.
+    """
+
+    def __init__(self, seed: int, *, start: float = 1000.0) -> None:
+        self.random = random.Random(seed)  # noqa: S311 - reproducible on purpose
+        self.turns = 0
+        self._now = start
+        self._births = 0
+        super().__init__(_Selector())
+        self.set_task_factory(self._make_task)
+
+    def time(self) -> float:
+        """Return the virtual second."""
+        return self._now
+
+    def world_call(self, delay: float, call: Callable[[], None]) -> asyncio.TimerHandle:
+        """Have the world itself do something, whoever asks for it and whether he lives to see."""
+        return self.call_later(delay, call, context=Context())
+
+    # -- the turn -------------------------------------------------------------------------------
+
+    def _run_once(self) -> None:
+        self.turns += 1
+        self._drop_cancelled()
+        if not self._ready and not self._stopping:
+            if not self._scheduled:
+                raise Deadlock("nothing is ready and nothing is scheduled")
+            self._now = max(self._now, self._scheduled[0].when())
+        while self._scheduled and self._scheduled[0].when() <= self._now:
+            handle = heapq.heappop(self._scheduled)
+            handle._scheduled = False
+            if not handle.cancelled():
+                self._ready.append(handle)
+            else:
+                self._timer_cancelled_count -= 1
+        batch = [h for h in self._ready if not h.cancelled()]
+        self._ready.clear()
+        if len(batch) > 1:
+            self._order(batch)
+            self.random.shuffle(batch)
+        for handle in batch:
+            if not handle.cancelled():
+                self._perform(handle)
+
+    def _perform(self, handle: asyncio.Handle) -> None:
+        owner = handle._context.get(OWNER)
+        gate = Gate.RUN if owner is None else owner.gate
+        if gate is Gate.RUN:
+            handle._run()
+        elif gate is Gate.KEEP and owner is not None:
+            owner.keep(handle)
+
+    def resume(self, handles: list[asyncio.Handle]) -> None:
+        """Take back callbacks that were kept."""
+        self._ready.extend(handles)
+
+    def _drop_cancelled(self) -> None:
+        if self._timer_cancelled_count > _CANCELLED:
+            kept = [h for h in self._scheduled if not h.cancelled()]
+            for handle in self._scheduled:
+                if handle.cancelled():
+                    handle._scheduled = False
+            heapq.heapify(kept)
+            self._scheduled = kept
+            self._timer_cancelled_count = 0
+        while self._scheduled and self._scheduled[0].cancelled():
+            heapq.heappop(self._scheduled)._scheduled = False
+            self._timer_cancelled_count -= 1
+
+    @staticmethod
+    def _order(batch: list[asyncio.Handle]) -> None:
+        # Sets of tasks are walked in the order of addresses, which no seed controls. So the steps of
+        # tasks are brought into the order of their birth before they are shuffled.
+        places, steps = [], []
+        for place, handle in enumerate(batch):
+            birth = getattr(getattr(handle._callback, "__self__", None), "birth", None)
+            if birth is not None:
+                places.append(place)
+                steps.append((birth, len(steps), handle))
+        for place, (_, _, handle) in zip(places, sorted(steps), strict=True):
+            batch[place] = handle
+
+    def _make_task(
+        self,
+        _loop: asyncio.AbstractEventLoop,
+        coroutine: Coroutine[Any, Any, Any],
+        context: Context | None = None,
+    ) -> asyncio.Task[Any]:
+        task = asyncio.Task(coroutine, loop=self, context=context)
+        self._births += 1
+        task.birth = self._births  # type: ignore[attr-defined]
+        return task
+
+    # -- the outside ----------------------------------------------------------------------------
+
+    def _make_self_pipe(self) -> None:
+        pass
+
+    def _close_self_pipe(self) -> None:
+        pass
+
+    def _write_to_self(self) -> None:
+        pass
+
+    def run_in_executor(self, *_: Any) -> Any:
+        """Refuse."""
+        raise Blocked("a thread was to be used")
+
+    async def create_connection(self, *_: Any, **__: Any) -> Any:
+        """Refuse."""
+        raise Blocked("a connection was to be made")
+
+    async def create_server(self, *_: Any, **__: Any) -> Any:
+        """Refuse."""
+        raise Blocked("a server was to be started")
+
+    async def sock_connect(self, *_: Any) -> Any:
+        """Refuse."""
+        raise Blocked("a connection was to be made")
+
+
+_armed = False
+_hooked = False
+
+
+def _audit(event: str, _args: tuple[object, ...]) -> None:
+    if _armed and event in _BLOCKING:
+        raise Blocked(f"{event} was called inside a simulation")
+
+
+@contextlib.contextmanager
+def isolated() -> Iterator[None]:
+    """Refuse blocking calls within; an audit hook cannot be taken away, so it is switched."""
+    global _armed, _hooked  # noqa: PLW0603 - the interpreter has one audit
+    if not _hooked:
+        sys.addaudithook(_audit)
+        _hooked = True
+    before, _armed = _armed, True
+    try:
+        yield
+    finally:
+        _armed = before
+
+
+def simulate(seed: int, main: Callable[[SimLoop], Coroutine[Any, Any, None]]) -> SimLoop:
+    """
+    Run something to its end on a loop of its own, and take away whatever it leaves behind.
+
+    The product draws from the generator of the module `random`; that one is seeded too.
+
+    Raises:
+        Blocked: something left the simulation.
+        Deadlock: it can never end.
+    """
+    state = random.getstate()
+    random.seed(seed)
+    loop = SimLoop(seed)
+    # Held to the end: a dropped task that is collected early would run its `finally` blocks.
+    graveyard: set[asyncio.Task[Any]] = set()
+    collecting = gc.isenabled()
+    # When cycles are collected depends on the machine, and what is collected may act.
+    gc.disable()
+    try:
+        with isolated():
+            task = loop.create_task(main(loop))
+            try:
+                loop.run_until_complete(task)
+            finally:
+                graveyard |= asyncio.all_tasks(loop)
+    finally:
+        _bury(graveyard)
+        loop.close()
+        gc.unfreeze()  # the product freezes what it has listed, for good
+        if collecting:
+            gc.enable()
+        random.setstate(state)
+    return loop
+
+
+def _bury(tasks: set[asyncio.Task[Any]]) -> None:
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _unraisable: None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for task in tasks:
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                coroutine = task.get_coro()
+                with contextlib.suppress(BaseException):
+                    if coroutine is not None:
+                        coroutine.close()
+            tasks.clear()
+    finally:
+        sys.unraisablehook = hook

@@ -1,0 +1,1007 @@
+"""
+A whole installation in one thread: replicas of the real controller, and everything that befalls them.
+
+A process here is `notifier.app.Parts`, wired as in production, on a client of each server that goes
+through the simulated network, with clocks of its own host. Only what touches the machine is left out:
+files, signals, the admin server, HTTP. Killing a process drops all of its callbacks; pausing keeps
+them; a drained one has left by itself. The next one on the same host bears the same identity.
+
+A profile says how large the world is and which faults it knows; both are drawn from the seed, so that
+each seed tries another combination (swarm testing: what is always on hides what needs it off).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import random
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import Context
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any, Final, cast
+
+import orjson
+from prometheus_client import CollectorRegistry
+
+from notifier.app import App, Parts, Progress, Stopped
+from notifier.channels.base import Channel
+from notifier.channels.registry import Hold
+from notifier.delivery.breaker import Breakers
+from notifier.delivery.workqueue import WorkQueue
+from notifier.metrics import DeliveryMetrics
+from notifier.routing.reload import Routing
+from notifier.settings import Environment, Loaded, Settings
+from syncer.api.errors import LedgerError
+from syncer.api.record import Plan
+from syncer.api.resource import Json, NotificationRequest
+from syncer.cache import Cache
+from syncer.cluster.crd import load_crd
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.log import RedisLog
+from syncer.metrics import SyncMetrics
+from syncer.ownership import Shards
+from syncer.runtime.clock import LedgerTime
+from syncer.runtime.health import AdminServer
+from syncer.runtime.supervise import critical, restarting
+from syncer.settings import build
+from tests.fakes.apianswers import Request, Response
+from tests.fakes.apistate import MERGE_PATCH, ApiState
+from tests.fakes.memorylog import Argument, MemoryRedis
+from tests.simulation.checks import Checks, Violation
+from tests.simulation.loop import OWNER, Gate, SimLoop, simulate
+from tests.simulation.network import KubeServer, Receivers, SimChannel, SimKube, SimLane
+
+#: Unix second at which virtual time is 0.
+_EPOCH: Final = 1_760_000_000.0
+_FIRST: Final = 990
+_PREFIX: Final = "nl"
+_NAMESPACE: Final = "default"
+_HOME: Final = "system"
+_OBJECTS: Final = f"/apis/kubernaut.ai/v1alpha1/namespaces/{_NAMESPACE}/notificationrequests"
+#: Seconds that a world has to come to rest after its last fault.
+SETTLE: Final = 400.0
+_TAIL: Final = 600
+
+#: What may go wrong. Each seed knows about half of it.
+FAULTS: Final = (
+    "redis slow", "redis lose", "redis late", "redis restart", "redis failover", "redis flush",
+    "redis down", "redis corrupt", "redis clock",
+    "kube slow", "kube lose", "kube refuse", "kube down", "watch lag", "watch repeat",
+    "watch close", "watch stall", "stale list", "forgotten history",
+    "receiver 503", "receiver 429", "receiver 400", "receiver hang", "receiver drop",
+    "receiver slow", "receiver refuse", "receiver late", "receiver vanish",
+    "crash", "pause", "drain", "skew", "suspend",
+    "delete", "name again", "rival", "wipe", "hold",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """
+    The size of a world, and what may happen in it.
+
+    Attributes:
+        seed: Where all of it comes from.
+        live: Faults end, and the world must come to rest.
+        faults: Out of `FAULTS`.
+        chaos: Seconds of faults.
+        bulky: Statuses grow beyond their limit.
+    """
+
+    seed: int
+    live: bool
+    faults: frozenset[str]
+    replicas: int
+    shards: int
+    objects: int
+    channels: int
+    chaos: float
+    bulky: bool
+    at_most_once: bool
+    status_bytes: int
+    window: float
+
+    @classmethod
+    def draw(cls, seed: int, *, live: bool) -> Profile:
+        """Draw one; the same seed gives the same."""
+        dice = random.Random(f"profile {seed} {live}")  # noqa: S311 - reproducible on purpose
+        share = dice.choice((0.15, 0.3, 0.5, 0.7))
+        bulky = dice.random() < 0.06
+        return cls(
+            seed=seed,
+            live=live,
+            faults=frozenset(f for f in FAULTS if dice.random() < share),
+            replicas=dice.choice((1, 2, 2, 3)),
+            shards=dice.choice((1, 2, 3)),
+            objects=dice.randint(2, 6),
+            channels=4 if bulky else dice.choice((1, 1, 2, 3)),
+            chaos=dice.uniform(15.0, 35.0),
+            bulky=bulky,
+            at_most_once=dice.random() < 0.1,
+            status_bytes=16_384 if bulky else 65_536,
+            window=dice.choice((0.0, 0.1, 0.5)),
+        )
+
+
+class Dice:
+    """Every chance in a world; silent once the faults have ended."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._random = world.loop.random
+        self._faults = world.profile.faults
+
+    def chance(self, share: float) -> bool:
+        """Draw yes or no."""
+        return self._random.random() < share
+
+    def happens(self, fault: str, share: float) -> bool:
+        """Draw whether a fault strikes now."""
+        return self._world.chaos and fault in self._faults and self.chance(share)
+
+    def uniform(self, least: float, most: float) -> float:
+        """Draw a number."""
+        return self._random.uniform(least, most)
+
+    def between(self, least: int, most: int) -> int:
+        """Draw a whole number."""
+        return self._random.randint(least, most)
+
+    def exponential(self, mean: float) -> float:
+        """Draw a time."""
+        return self._random.expovariate(1 / mean) if mean > 0 else 0.0
+
+    def choose(self, options: Sequence[Any]) -> Any:
+        """Draw one of several."""
+        return self._random.choice(options)
+
+    def tiny(self) -> float:
+        """A time within a machine."""
+        return self.exponential(0.002)
+
+    def redis_delay(self) -> float:
+        """Time of one way to Redis."""
+        return self.exponential(0.25 if self.happens("redis slow", 0.2) else 0.002)
+
+    def kube_delay(self) -> float:
+        """Time of one way to the API server."""
+        return self.exponential(1.0 if self.happens("kube slow", 0.15) else 0.005)
+
+    def watch_lag(self) -> float:
+        """Mean lag of one watch."""
+        lagging = self._world.chaos and "watch lag" in self._faults
+        return float(self.choose((0.05, 0.5, 4.0))) if lagging else 0.005
+
+    def redis(self) -> str:
+        """What happens to one call."""
+        if self.happens("redis lose", 0.06):
+            return "lose reply" if self.chance(0.6) else "lose request"
+        if self.happens("redis late", 0.03):
+            return "late"
+        return ""
+
+    def kube(self, request: Request) -> str | int:
+        """What happens to one request: a code is answered instead of carrying it out."""
+        if self.happens("kube lose", 0.05):
+            return "lose reply" if self.chance(0.6) else "lose request"
+        if self.happens("kube refuse", 0.06):
+            return cast("str | int", self.choose((429, 500, 504, "504 after")))
+        if request.query.get("limit") and self.happens("stale list", 0.3):
+            return "stale list"
+        return ""
+
+    def receiver(self, channel: str) -> str:
+        """How a receiver takes one request."""
+        world = self._world
+        share = 0.9 if channel in world.sick else 0.35
+        if world.profile.bulky and world.chaos:
+            return "503"
+        if not world.chaos or not self.chance(share):
+            return "ok"
+        known = [f[9:] for f in FAULTS if f.startswith("receiver ") and f in self._faults]
+        if not known:
+            return "ok"
+        kind = str(self.choose(known))
+        # Permanent refusals end a channel; too many of them would end the runs early.
+        return "ok" if kind == "400" and not self.chance(0.3) else kind
+
+
+# -- processes --------------------------------------------------------------------------------------
+
+
+class _Admin:
+    """Takes checks that nobody asks."""
+
+    def __init__(self) -> None:
+        self.checks: dict[str, Callable[[], str | None]] = {}
+
+    def check(self, name: str, check: Callable[[], str | None]) -> None:
+        self.checks[name] = check
+
+
+class _Static:
+    """Routing that never changes."""
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+
+class SimApp(App):
+    """`App` without files, sockets and signals: the router is static, the clients are simulated."""
+
+    def __init__(self, world: World, process: Process) -> None:
+        # App's own constructor would open what there is not; the parts are made as it makes them.
+        settings = _settings(world.profile)
+        self.world = world
+        self.process = process
+        self.loaded = Loaded(settings, (), Environment(_HOME, Path("unused")))
+        self.settings = settings
+        self.progress = Progress()
+        self.registry = CollectorRegistry()
+        self.metrics = SyncMetrics(self.registry)
+        self.delivery_metrics = DeliveryMetrics(self.registry)
+        self.admin = cast("AdminServer", _Admin())
+        self.routing = cast("Routing", _Static())
+        self.boot = process.host.boot
+        self.wall = lambda: datetime.fromtimestamp(process.host.wall(), UTC)
+        self.time = LedgerTime(self.boot)
+        self.time.set(round(process.host.wall() * 1000))
+        self.client = cast("LedgerClient", SimLane(world, process, prefix=_PREFIX))
+        self.log = RedisLog(self.client)
+        self.cache = Cache(window=settings.sync.window, boot=self.boot)
+        self.audit = None
+        self.shards = Shards(settings.sharding.shards)
+        self.queue = WorkQueue(self.boot)
+        self.breakers = Breakers()
+        self.owning = asyncio.Event()
+        self._channels: dict[str, SimChannel] = {}
+
+    def plan(self, request: NotificationRequest, now: int) -> Plan:
+        """Choose channels; they depend on the name alone."""
+        channels = self.world.channels_of(request.name)
+        return Plan(channels, "RoutingRuleMatched", "simulated", now, request.content_hash())
+
+    def channel(self, name: str) -> Channel | None:
+        """Return the simulated way to a receiver."""
+        if name not in self._channels:
+            timeout = self.settings.delivery.slack.timeout
+            self._channels[name] = SimChannel(self.world, self.process, name, timeout)
+        return self._channels[name]
+
+    def hold(self, name: str) -> Hold | None:
+        """Hold what the world holds."""
+        return Hold("its credential is missing", 1.0) if name in self.world.held else None
+
+
+@cache
+def _settings_of(shards: int, window: float, status_bytes: int, guarantee: str) -> Settings:
+    return build(
+        Settings,
+        {
+            "controller": {"namespaces": "*"},
+            "redis": {"url": "redis://simulated.invalid"},
+            "delivery": {"guarantee": guarantee, "slack": {"timeout": "2s"}},
+            "sharding": {
+                "shards": shards, "renewDeadline": "2s", "retryPeriod": "600ms", "margin": "500ms",
+            },
+            "sync": {
+                "window": f"{round(window * 1000)}ms", "maxStatusBytes": status_bytes,
+                "liveSweep": "5s", "finishedSweep": "15s", "holdNotice": "5s",
+            },
+            "events": {"enabled": False},
+        },
+    )  # fmt: skip
+
+
+def _settings(profile: Profile) -> Settings:
+    guarantee = "atMostOnce" if profile.at_most_once else "atLeastOnce"
+    return _settings_of(profile.shards, profile.window, profile.status_bytes, guarantee)
+
+
+@dataclass(eq=False, slots=True)
+class Host:
+    """
+    Where processes run, one after the other.
+
+    Attributes:
+        rate: Seconds of its boot clock per second of the world.
+        offset: What its boot clock showed at the beginning, and every suspend since.
+        skew: By how many seconds its wall clock is wrong.
+    """
+
+    world: World
+    name: str
+    rate: float = 1.0
+    offset: float = 0.0
+    skew: float = 0.0
+    starts: int = 0
+    process: Process | None = None
+
+    def boot(self) -> float:
+        """Seconds of the boot clock."""
+        return self.offset + self.rate * self.world.loop.time()
+
+    def wall(self) -> float:
+        """Unix seconds that it believes in."""
+        return _EPOCH + self.skew + self.world.loop.time()
+
+    def start(self) -> None:
+        """Start a process, if none runs."""
+        if self.process is None:
+            self.starts += 1
+            self.process = Process(self, f"{self.name}.{self.starts}")
+            self.process.start()
+
+    def restart_after(self, seconds: float) -> None:
+        """Start one a little later."""
+        self.world.loop.world_call(seconds, self.start)
+
+
+class Process:
+    """One run of the controller; the owner of all of its callbacks."""
+
+    def __init__(self, host: Host, name: str) -> None:
+        self.host = host
+        self.name = name
+        self.world = host.world
+        self.dead = False
+        self.paused = False
+        self.draining = False
+        self.stop = asyncio.Event()
+        self._kept: list[asyncio.Handle] = []
+        self._context = Context()
+        self._context.run(OWNER.set, self)
+
+    # -- what the loop asks ---------------------------------------------------------------------
+
+    @property
+    def gate(self) -> Gate:
+        """Whether its callbacks may run."""
+        return Gate.DROP if self.dead else Gate.KEEP if self.paused else Gate.RUN
+
+    def keep(self, handle: asyncio.Handle) -> None:
+        """Hold a callback back."""
+        self._kept.append(handle)
+
+    # -- life -----------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin."""
+        self.world.trace("start", self.name)
+        self._context.run(self._begin)
+
+    def _begin(self) -> None:
+        world = self.world
+        self.app = SimApp(world, self)
+        self.parts = Parts(
+            self.app, SimKube(world, self), SimKube(world, self), f"{self.host.name}_8081"
+        )
+        for name, work in self.parts.critical():
+            self.create_task(critical(name, work), name=name)
+        for sweep in self.parts.sweeps():
+            self.create_task(
+                restarting(sweep.name, sweep.work, every=sweep.every, sooner=sweep.sooner),
+                name=sweep.name,
+            )
+        # A process offers what the start needs of a task group.
+        group = cast("asyncio.TaskGroup", self)
+        self.create_task(self.parts.bring_up(group), name="bring-up")
+        self.create_task(self.parts.end(self.stop), name="end")
+
+    def create_task(
+        self, work: Coroutine[Any, Any, Any], *, name: str | None = None
+    ) -> asyncio.Task[None]:
+        """Run a part of it; its end by an error is the end of the process."""
+        return self.world.loop.create_task(self._guarded(work, name or ""), name=name)
+
+    async def _guarded(self, work: Coroutine[Any, Any, Any], name: str) -> None:
+        try:
+            await work
+        except Stopped:
+            self.world.checks.mark("drained and left")
+            self.world.loop.world_call(0.0, self.leave)
+        except asyncio.CancelledError:
+            raise
+        except Violation:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it was ends the process
+            self.world.unexpected(f"{self.name}: {name} ended: {type(error).__name__}: {error}")
+
+    def kill(self) -> None:
+        """End at once; nothing of it runs any more."""
+        if self.dead:
+            return
+        self.world.trace("kill", self.name)
+        self.dead = True
+        self._kept.clear()
+        # A task that is collected would run its `finally` blocks; the dead do not.
+        self.world.graveyard |= asyncio.all_tasks(self.world.loop)
+        self.world.read_metrics(self.app)
+        if self.host.process is self:
+            self.host.process = None
+
+    def leave(self) -> None:
+        """End after draining; somebody starts the next one."""
+        if not self.dead:
+            self.kill()
+            self.host.restart_after(self.world.dice.uniform(0.05, 3.0))
+
+    def drain(self) -> None:
+        """Ask it to end."""
+        self.world.trace("drain", self.name)
+        self.draining = True
+        self._context.run(self.stop.set)
+
+    def pause(self) -> None:
+        """Do not let it run."""
+        if not self.dead:
+            self.world.trace("pause", self.name)
+            self.paused = True
+
+    def resume(self) -> None:
+        """Let it go on."""
+        if self.paused and not self.dead:
+            self.world.trace("resume", self.name)
+            self.paused = False
+            kept, self._kept = self._kept, []
+            self.world.loop.resume(kept)
+
+
+# -- the world --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """One change of Redis, and what was there before."""
+
+    at: float
+    key: str
+    log: list[bytes]
+    expires: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """
+    What a run came to.
+
+    Attributes:
+        digest: Hash of everything that was traced.
+        violation: What did not hold; None if all did.
+        tail: The end of the trace.
+        until: Virtual second at which it ended.
+    """
+
+    profile: Profile
+    digest: str
+    marks: dict[str, int]
+    violation: Violation | None
+    tail: tuple[str, ...]
+    until: float
+    calls: int
+    rested: float = 0.0
+
+
+class World:
+    """Everything."""
+
+    def __init__(self, loop: SimLoop, profile: Profile, *, whole_trace: bool = False) -> None:
+        self.loop = loop
+        self.profile = profile
+        self.chaos = True
+        self.violation: Violation | None = None
+        self.graveyard: set[asyncio.Task[Any]] = set()
+        self.sick: set[str] = set()
+        self.held: set[str] = set()
+        self.rested = 0.0
+        self._digest = hashlib.blake2b(digest_size=12)
+        self._tail: deque[str] = deque(maxlen=None if whole_trace else _TAIL)
+        self._uids = 0
+        self._names = 0
+        self._journal: deque[Undo] = deque(maxlen=5000)
+        self._redis_skew = 0.0
+        self._healed: dict[str, list[bytes]] = {}
+        self.first_revision = _FIRST
+        self.dice = Dice(self)
+        self.checks = Checks(self)
+        self.state = ApiState(
+            now=lambda: _EPOCH + loop.time(),
+            uid=self._uid,
+            crd=_crd(),
+            namespaces=(_NAMESPACE, _HOME),
+            first_revision=_FIRST,
+        )
+        self._seen = self.state.revision
+        self.state.listeners.append(self._stored)
+        self.kube = KubeServer(self)
+        self.redis = MemoryRedis(self._redis_ms)
+        self.receivers = Receivers(self)
+        self.hosts = [self._host(n) for n in range(profile.replicas)]
+
+    def _host(self, n: int) -> Host:
+        host = Host(self, f"host-{n}", offset=self.dice.uniform(10.0, 1e6))
+        if "skew" in self.profile.faults:
+            host.rate = self.dice.uniform(0.97, 1.03)
+            host.skew = self.dice.uniform(-7200.0, 7200.0)
+        return host
+
+    def _uid(self) -> str:
+        self._uids += 1
+        digest = hashlib.sha256(f"{self.profile.seed} {self._uids}".encode()).hexdigest()
+        return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-8{digest[17:20]}-{digest[20:32]}"
+
+    def _redis_ms(self) -> int:
+        return round((_EPOCH + self._redis_skew + self.loop.time()) * 1000)
+
+    def channels_of(self, name: str) -> tuple[str, ...]:
+        """Channels of a notification, by its name."""
+        first = sum(name.encode())
+        count = self.profile.channels
+        return tuple(f"webhook:r{(first + n) % (count + 1)}" for n in range(count))
+
+    # -- the record -----------------------------------------------------------------------------
+
+    def trace(self, kind: str, *fields: object) -> None:
+        """Note something that happened; all notes together are what a run was."""
+        line = f"{self.loop.time():.4f} {kind} {' '.join(map(str, fields))}"
+        self._digest.update(line.encode())
+        self._tail.append(line)
+
+    def failed(self, violation: Violation) -> None:
+        """Note the first violation; the run ends with it."""
+        if self.violation is None:
+            self.violation = violation
+
+    def unexpected(self, text: str) -> None:
+        """Note an error that no server and no network can have caused."""
+        self.trace("UNEXPECTED", text)
+        self.failed(Violation("unexpected error", text))
+
+    def read_metrics(self, app: App) -> None:
+        """Take from a process's metrics what the servers cannot see."""
+        if _value(app.metrics.loss) > 0:
+            self.checks.mark("loss ledger counted")
+        if _value(app.delivery_metrics.breaker_openings) > 0:
+            self.checks.mark("breaker opened")
+        if _value(app.metrics.conflicting) > 0 and self.violation is None:
+            self.failed(Violation("conflict", "an attempt has two definite results"))
+
+    def log_of(self, uid: str) -> list[bytes]:
+        """Return the log as it stands in Redis."""
+        return self.redis.twin.logs.get(_key(uid), [])
+
+    def expiry_of(self, uid: str) -> int | None:
+        """Return when a log goes, None if it stays."""
+        return self.redis.twin.expires.get(_key(uid))
+
+    # -- Redis ----------------------------------------------------------------------------------
+
+    def run_script(
+        self, process: Process, script: str, key: str, args: Sequence[Argument]
+    ) -> list[Any]:
+        """Run a script and have it judged."""
+        twin = self.redis.twin
+        now = self._redis_ms()
+        for gone in [k for k, at in twin.expires.items() if at <= now]:
+            self.trace("expire", gone)
+            self.checks.on_expiry(gone[len(_PREFIX) + 2 : -1])
+        twin.purge(now)
+        before, expires = list(twin.logs.get(key, ())), twin.expires.get(key)
+        reply = twin.run(script, key, args, now)
+        after = list(twin.logs.get(key, ()))
+        if after != before or twin.expires.get(key) != expires:
+            self._journal.append(Undo(self.loop.time(), key, before, expires))
+        uid = key[len(_PREFIX) + 2 : -1]
+        self.trace(
+            "redis", process.name, script, uid[:8], _short(reply), _brief(args), len(after) - 1
+        )
+        self.checks.on_script(process, script, uid, args, reply, before, after)
+        return reply
+
+    def _restore(self, key: str, log: list[bytes], expires: int | None) -> None:
+        twin = self.redis.twin
+        before = list(twin.logs.get(key, ()))
+        twin.delete(key)
+        if log:
+            twin.logs[key] = list(log)
+            if expires is not None:
+                twin.expires[key] = expires
+        self.checks.on_loss(key[len(_PREFIX) + 2 : -1], before, list(log))
+
+    def lose(self, seconds: float) -> None:
+        """Have another server take over that lacks the last seconds."""
+        undone = 0
+        while self._journal and self._journal[-1].at > self.loop.time() - seconds:
+            undo = self._journal.pop()
+            self._restore(undo.key, undo.log, undo.expires)
+            undone += 1
+        self.trace("redis-lost", undone)
+        self.redis.restart()
+
+    def flush(self) -> None:
+        """Have everything vanish from Redis."""
+        self.trace("redis-flush")
+        for key in list(self.redis.twin.logs):
+            self._restore(key, [], None)
+        self._journal.clear()
+        self.redis.flush()
+
+    def corrupt(self) -> None:
+        """Flip a bit in the body of one record."""
+        keys = sorted(k for k, log in self.redis.twin.logs.items() if len(log) > 1)
+        if not keys or len(self._healed) >= 1:
+            return
+        key = str(self.dice.choose(keys))
+        log = self.redis.twin.logs[key]
+        position = self.dice.between(1, len(log) - 1)
+        element = bytearray(log[position])
+        element[-1] ^= 1
+        self._healed[key] = []
+        log[position] = bytes(element)
+        self.trace("redis-corrupt", key, position)
+        self.checks.on_corrupt(key[len(_PREFIX) + 2 : -1], log)
+
+    # -- objects --------------------------------------------------------------------------------
+
+    def _stored(self) -> None:
+        for plural in ("notificationrequests", "leases"):
+            for change in self.state.changes_since(plural, self._seen):
+                if plural == "leases":
+                    self._lease(change.object, change.previous)
+                elif change.type == "DELETED":
+                    self.checks.deleted(change.object["metadata"]["uid"])
+                else:
+                    meta = change.object["metadata"]
+                    phase = (change.object.get("status") or {}).get("phase", "")
+                    self.trace("object", meta["name"], meta["resourceVersion"], phase)
+                    self.checks.on_version(change.object)
+        self._seen = self.state.revision
+
+    def _lease(self, now: Json, before: Json | None) -> None:
+        new, old = now.get("spec") or {}, (before or {}).get("spec") or {}
+        holder = new.get("holderIdentity")
+        if holder != old.get("holderIdentity") or new.get("acquireTime") != old.get("acquireTime"):
+            self.trace("lease", now["metadata"]["name"], holder, now["metadata"]["resourceVersion"])
+            if before and holder and holder == old.get("holderIdentity") and old.get("acquireTime"):
+                self.checks.mark("lease taken by its own name")
+
+    def _ask(
+        self, method: str, path: str, body: Json | None = None, *, form: str = "application/json"
+    ) -> Response:
+        data = orjson.dumps(body) if body is not None else b""
+        return self.state.answer(Request(method, path, {}, data, form))
+
+    def create(self, name: str) -> None:
+        """Create a notification."""
+        bulky = self.profile.bulky
+        policy = {
+            "maxAttempts": 10 if bulky else self.dice.between(1, 5),
+            "initialBackoffSeconds": 1 if bulky else self.dice.between(1, 2),
+            "backoffMultiplier": 1,
+            "maxBackoffSeconds": 60,
+        }
+        spec = {
+            "subject": name, "body": "text", "type": "Simple", "retryPolicy": policy,
+            "priority": self.dice.choose(["Low", "Medium", "High", "Critical"]),
+        }  # fmt: skip
+        body = {
+            "apiVersion": "kubernaut.ai/v1alpha1", "kind": "NotificationRequest",
+            "metadata": {"name": name, "namespace": _NAMESPACE}, "spec": spec,
+        }  # fmt: skip
+        response = self._ask("POST", _OBJECTS, body)
+        if response.code not in (201, 409):
+            raise AssertionError(response.body)
+
+    def _some(self) -> Json | None:
+        found = self.state.objects("notificationrequests")
+        return cast("Json", self.dice.choose(found)) if found else None
+
+    def delete(self, *, again: bool) -> None:
+        """Delete an object; `again` makes another one of the same name soon after."""
+        found = self._some()
+        if found is None:
+            return
+        name = found["metadata"]["name"]
+        self.trace("delete", name, found["metadata"]["uid"][:8])
+        self._ask("DELETE", f"{_OBJECTS}/{name}")
+        if again:
+            self.loop.world_call(self.dice.uniform(0.0, 3.0), lambda: self.create(name))
+
+    def edit(self, *, wipe: bool) -> None:
+        """Have somebody else write a status: a harmless member, or `null` for all of it."""
+        found = self._some()
+        if found is None or (wipe and not found.get("status")):
+            return
+        name, version = found["metadata"]["name"], found["metadata"]["resourceVersion"]
+        self.trace("wipe" if wipe else "edit", name)
+        if wipe:
+            self.checks.allowed = "wipe"
+            change: Json | None = None
+        elif found.get("status"):
+            change = {"message": f"edited at {self.loop.time():.3f}"}
+        else:
+            label = {"labels": {"edited": f"{self.loop.time():.0f}"}}
+            self._ask("PATCH", f"{_OBJECTS}/{name}", {"metadata": label}, form=MERGE_PATCH)
+            return
+        self._ask(
+            "PATCH", f"{_OBJECTS}/{name}/status",
+            {"metadata": {"resourceVersion": version}, "status": change}, form=MERGE_PATCH,
+        )  # fmt: skip
+        self.checks.allowed = ""
+
+    # -- what happens ---------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Live from the first start to the last check."""
+        self.loop.set_exception_handler(self._loop_error)
+        for host in self.hosts:
+            host.restart_after(self.dice.uniform(0.0, 2.0))
+        creating = asyncio.create_task(self._actor(self._create_all()))
+        monkey = asyncio.create_task(self._actor(self._monkey()))
+        end = self.loop.time() + self.profile.chaos
+        while self.loop.time() < end and self.violation is None:
+            await asyncio.sleep(0.25)
+        monkey.cancel()
+        creating.cancel()
+        converged = False
+        if self.profile.live and self.violation is None:
+            converged = await self._settle()
+        if self.violation is None:
+            for host in self.hosts:
+                if host.process is not None:
+                    self.read_metrics(host.process.app)
+            try:
+                self.checks.finish(converged=converged)
+            except Violation as violation:
+                self.failed(violation)
+
+    def _loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        error = context.get("exception")
+        if not isinstance(error, Violation):
+            self.unexpected(f"{context.get('message')}: {type(error).__name__}: {error}")
+
+    async def _settle(self) -> bool:
+        self._heal()
+        begun = self.loop.time()
+        while self.violation is None:
+            await asyncio.sleep(0.5)
+            left = self.checks.unfinished()
+            if not left:
+                self.rested = self.loop.time() - begun
+                return True
+            if self.loop.time() - begun > SETTLE:
+                text = f"not at rest after {SETTLE:g} s: {'; '.join(left[:6])}"
+                self.failed(Violation("L1", text))
+        return False
+
+    def _heal(self) -> None:
+        self.trace("heal")
+        self.chaos = False
+        self.redis.down = self.kube.down = False
+        self.sick.clear()
+        self.held.clear()
+        for made in list(self.kube.watches):
+            made.lag = 0.005
+        for host in self.hosts:
+            if host.process is None:
+                host.start()
+            else:
+                host.process.resume()
+
+    async def _actor(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Violation:
+            raise
+        except Exception as error:  # noqa: BLE001 - a fault of the world, but not to be missed
+            self.unexpected(f"the world itself: {type(error).__name__}: {error}")
+
+    async def _create_all(self) -> None:
+        share = self.profile.chaos * 0.6 / self.profile.objects
+        while self._names < self.profile.objects:
+            self._names += 1
+            self.create(f"n{self._names}")
+            await asyncio.sleep(self.dice.exponential(share / 2))
+
+    async def _monkey(self) -> None:
+        actions = self._actions()
+        known = sorted(a for a in actions if a in self.profile.faults)
+        while known:
+            await asyncio.sleep(self.dice.exponential(1.2))
+            actions[str(self.dice.choose(known))]()
+
+    def _actions(self) -> dict[str, Callable[[], None]]:
+        dice = self.dice
+        actions: dict[str, Callable[[], None]] = {
+            "crash": self._crash,
+            "pause": self._pause,
+            "drain": self._drain,
+            "suspend": self._suspend,
+            "redis restart": lambda: self.lose(0.0),
+            "redis failover": lambda: self.lose(dice.exponential(0.8)),
+            "redis flush": lambda: self.flush() if dice.chance(0.3) else None,
+            "redis down": self._redis_down,
+            "redis corrupt": self.corrupt,
+            "redis clock": self._step_clock,
+            "kube down": self._kube_down,
+            "watch close": lambda: self._watch(broken=dice.chance(0.5)),
+            "watch stall": self._stall,
+            "forgotten history": lambda: self.state.compact(),
+            "delete": lambda: self.delete(again=False) if dice.chance(0.4) else None,
+            "name again": lambda: self.delete(again=True) if dice.chance(0.5) else None,
+            "rival": lambda: self.edit(wipe=False),
+            "wipe": lambda: self.edit(wipe=True) if dice.chance(0.3) else None,
+            "hold": self._toggle_hold,
+        }
+        for fault in FAULTS:
+            if fault.startswith("receiver "):
+                actions[fault] = self._toggle_sick
+        return actions
+
+    def _victim(self) -> Process | None:
+        running = [h.process for h in self.hosts if h.process is not None]
+        return cast("Process", self.dice.choose(running)) if running else None
+
+    def _crash(self) -> None:
+        victim = self._victim()
+        if victim is not None:
+            victim.kill()
+            victim.host.restart_after(self.dice.choose((0.1, 1.0, 6.0)) * self.dice.uniform(0.5, 1))
+
+    def _pause(self) -> None:
+        victim = self._victim()
+        if victim is not None and not victim.paused:
+            victim.pause()
+            self.loop.world_call(self.dice.choose((0.3, 2.0, 8.0)), victim.resume)
+
+    def _drain(self) -> None:
+        victim = self._victim()
+        if victim is not None and not victim.draining:
+            victim.drain()
+
+    def _suspend(self) -> None:
+        host = cast("Host", self.dice.choose(self.hosts))
+        self.trace("suspend", host.name)
+        host.offset += self.dice.uniform(1.0, 20.0)
+
+    def _redis_down(self) -> None:
+        if not self.redis.down:
+            self.trace("redis-down")
+            self.redis.down = True
+            self.loop.world_call(self.dice.exponential(2.0), self._redis_up)
+
+    def _redis_up(self) -> None:
+        if self.redis.down:
+            self.trace("redis-up")
+            self.redis.down = False
+            self.redis.restart()
+
+    def _step_clock(self) -> None:
+        if self.dice.chance(0.4):
+            step = float(self.dice.choose((-3600.0, 60.0, 3600.0, 8 * 86400.0)))
+            self.trace("redis-clock", step)
+            self._redis_skew += step
+
+    def _kube_down(self) -> None:
+        if not self.kube.down:
+            self.trace("kube-down")
+            self.kube.down = True
+            self.kube.restart()
+            self.loop.world_call(self.dice.exponential(2.0), self._kube_up)
+
+    def _kube_up(self) -> None:
+        self.trace("kube-up")
+        self.kube.down = False
+
+    def _watch(self, *, broken: bool) -> None:
+        if self.kube.watches:
+            self.kube.close(self.dice.choose(self.kube.watches), broken=broken)
+
+    def _stall(self) -> None:
+        if self.kube.watches and self.dice.chance(0.3):
+            self.trace("watch-stall")
+            self.dice.choose(self.kube.watches).stalled = True
+
+    def _toggle_sick(self) -> None:
+        if self.sick and self.dice.chance(0.6):
+            self.sick.clear()
+        else:
+            self.sick.add(f"webhook:r{self.dice.between(0, self.profile.channels)}")
+
+    def _toggle_hold(self) -> None:
+        if self.held:
+            self.held.clear()
+        else:
+            self.held.add(f"webhook:r{self.dice.between(0, self.profile.channels)}")
+
+    def result(self) -> Result:
+        """Sum up."""
+        return Result(
+            self.profile,
+            self._digest.hexdigest(),
+            dict(self.checks.marks),
+            self.violation,
+            tuple(self._tail),
+            self.loop.time(),
+            len(self.receivers.books),
+            self.rested,
+        )
+
+
+class _Errors(logging.Handler):
+    """Takes notice of errors that the product has only logged."""
+
+    def __init__(self, world: World) -> None:
+        super().__init__(logging.ERROR)
+        self._world = world
+
+    def emit(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        if error is not None and not isinstance(error, LedgerError | Violation):
+            self._world.unexpected(f"{record.getMessage()}: {type(error).__name__}: {error}")
+
+
+@contextmanager
+def _listening(world: World) -> Iterator[None]:
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
+    handler = _Errors(world)
+    root.handlers[:] = [handler]
+    root.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+
+
+def run(seed: int, *, live: bool, whole_trace: bool = False) -> Result:
+    """Live through one world."""
+    return run_profile(Profile.draw(seed, live=live), whole_trace=whole_trace)
+
+
+def run_profile(profile: Profile, *, whole_trace: bool = False) -> Result:
+    """Live through the world of a profile."""
+    results: list[Result] = []
+
+    async def main(loop: SimLoop) -> None:
+        world = World(loop, profile, whole_trace=whole_trace)
+        with _listening(world):
+            await world.run()
+        # Summed up before what is left is thrown away, which is no part of the run.
+        results.append(world.result())
+
+    simulate(profile.seed, main)
+    return results[0]
+
+
+@cache
+def _crd() -> Json:
+    return load_crd()
+
+
+def _key(uid: str) -> str:
+    return f"{_PREFIX}:{{{uid}}}"
+
+
+def _value(metric: Any) -> float:
+    return sum(s.value for m in metric.collect() for s in m.samples if s.name.endswith("_total"))
+
+
+def _short(reply: Sequence[Any]) -> str:
+    return " ".join(
+        part.decode() if isinstance(part, bytes) else str(part)
+        for part in reply[:2]
+        if not isinstance(part, list)
+    )
+
+
+def _brief(args: Sequence[Argument]) -> str:
+    texts = (a.decode("utf-8", "replace") if isinstance(a, bytes) else str(a) for a in args[:2])
+    return " ".join(t[:40] for t in texts)
