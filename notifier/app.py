@@ -399,6 +399,7 @@ class Parts:
                 boot=app.boot,
             ),
         )
+        app.delivery_metrics.running.set_function(lambda: self.controller.lanes.running)
         self.sync = SyncLoop(
             self.recorder,
             self.store,
