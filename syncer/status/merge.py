@@ -129,7 +129,8 @@ def merge(
     out = _count(out, status)
     out = _stamp(out, status, view, now)
     out = _explain(out, status, standings)
-    out = replace(out, channels=_channels(standings, status, terminal=out.terminal))
+    if view.plan is not None:
+        out = replace(out, channels=_channels(standings, status, terminal=out.terminal))
     out = replace(out, conditions=_conditions(out, status, view, facts, now))
     return Merged(out, standings, reason)
 
@@ -224,7 +225,8 @@ def _phase(
 ) -> tuple[str, str]:
     if status.terminal:
         return status.phase, "terminal phases absorb"
-    if view.plan is None and not standings:
+    if view.plan is None:
+        # The channels that were tried may not be all: nothing is final before a plan says so.
         return _furthest(status.phase, PENDING), "not planned yet"
     if not standings:
         return FAILED, "no channel was resolved"

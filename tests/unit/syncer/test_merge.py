@@ -336,7 +336,7 @@ def test_an_object_ahead_of_a_lost_log_keeps_everything() -> None:
     after = shown(before, LogView())
     assert after.attempts == before.attempts
     assert (after.phase, after.total_attempts) == (before.phase, before.total_attempts)
-    assert [(c.name, c.state) for c in after.channels] == [("a", "Retrying"), ("b", "Delivered")]
+    assert after.channels == before.channels
 
 
 # -- phases over time -----------------------------------------------------------------------------
@@ -617,6 +617,17 @@ def test_channels_without_a_plan() -> None:
     assert [s.channel for s in standings_of(LogView(), listed, FACTS)] == ["b", "a"]
     tried = Status(attempts=(attempt(1, "b", FAILED), attempt(2, "a", FAILED)))
     assert [s.channel for s in standings_of(LogView(), tried, FACTS)] == ["b", "a"]
+
+
+def test_nothing_is_final_without_a_plan() -> None:
+    """What was tried may not be all that was meant: without a plan on record no phase is final."""
+    one = attempt(1, "a", SUCCESS)
+    for view, status in ((log(None, one), Status()), (LogView(), Status(attempts=(one,)))):
+        merged = merge(status, view, FACTS, now=NOW)
+        assert (merged.status.phase, merged.reason) == ("Pending", "not planned yet")
+        assert merged.status.channels == ()
+        assert merged.status.successful == 1
+    assert shown(Status(attempts=(one,)), log(PLAN, one)).phase == "Sending"
 
 
 def test_plan_wins_over_the_routing_of_today() -> None:
