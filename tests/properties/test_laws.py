@@ -1,0 +1,580 @@
+"""The laws that let every loop repeat, reorder and give up without bookkeeping.
+
+Each holds for any data, not only for what the product would write: joins and merges meet statuses
+that others have edited, logs that lost their end, and clocks that jumped.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import replace
+
+import fakeredis
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+
+from notifier.delivery.retry import delay, next_delay
+from syncer.api.attempt import (
+    Attempt,
+    AttemptId,
+    AttemptState,
+    Epoch,
+    FailureClass,
+    attempt_epoch,
+    attempt_key,
+    epoch_key,
+    join,
+    make_attempt_id,
+    parse_attempt_id,
+    parse_epoch,
+)
+from syncer.api.errors import ContractError
+from syncer.api.record import (
+    MAX_SKIPS,
+    Kind,
+    Plan,
+    Record,
+    attempt_record,
+    intent_record,
+    plan_record,
+    read_attempt,
+    skip_record,
+)
+from syncer.api.resource import RetryPolicy, Status, parse_status, render_status
+from syncer.ledger.client import SCRIPTS
+from syncer.ledger.codec import (
+    ROOT_CHAIN,
+    decode_record,
+    encode_record,
+    next_chain,
+    stored,
+)
+from syncer.loop import difference
+from syncer.status.compact import KEEP_PER_CHANNEL, compact, size_of
+from syncer.status.fold import LogView, fold
+from syncer.status.merge import Facts, exceeds, lacking, merge
+
+INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
+NOW = 1_700_000_000_000
+CHANNELS = ("a", "b", "slack:on call")
+
+# -- data ------------------------------------------------------------------------------------------
+
+epochs = st.builds(
+    lambda i, v: Epoch(f"{i}.{v}"), st.integers(0, 12), st.integers(0, 10**12)
+)
+moments = st.integers(NOW - 10**6, NOW + 10**6)
+texts = st.text(st.characters(codec="utf-8"), max_size=40)
+
+
+@st.composite
+def attempts(draw: st.DrawFn, identity: str | None = None, channel: str | None = None) -> Attempt:
+    """Any view of an attempt; of the one with `identity` if it is given."""
+    state = draw(st.sampled_from(AttemptState))
+    name = AttemptId(identity or f"0.{draw(st.integers(1, 3))}-{draw(st.integers(1, 3))}")
+    where = channel or draw(st.sampled_from(CHANNELS))
+    started = draw(st.one_of(st.just(0), moments))
+    if state is INTENT:
+        return Attempt(name, where, state, started)
+    return Attempt(
+        name, where, state, started, draw(moments), draw(st.one_of(st.just(0), moments)),
+        draw(st.integers(0, 9_999)),
+        None if state is SUCCESS else draw(st.sampled_from(FailureClass)),
+        "" if state is SUCCESS else draw(texts), draw(st.sampled_from([0, 200, 503])),
+        draw(st.integers(0, 3)),
+    )  # fmt: skip
+
+
+def views_of_one(number: int) -> st.SearchStrategy[list[Attempt]]:
+    """Several views of one attempt."""
+    return st.lists(attempts("0.7-1", "a"), min_size=number, max_size=number)
+
+
+@st.composite
+def histories(draw: st.DrawFn, *, most: int = 9) -> list[Record]:  # noqa: C901 - a menu
+    """What a log of one notification may hold, in any order that the scripts let through."""
+    channels = draw(st.lists(st.sampled_from(CHANNELS), unique=True, max_size=3))
+    records: list[Record] = []
+    if draw(st.booleans()):
+        records.append(plan_record(Plan(tuple(channels), "RoutingRuleMatched", "m", NOW)))
+    state: dict[str, tuple[str, AttemptState]] = {}
+    for n in range(1, draw(st.integers(0, most)) + 1):
+        kind = draw(st.sampled_from(["open", "settle", "settle", "skip", "order", "seed"]))
+        if kind == "open":
+            name, where = f"0.{draw(st.integers(1, 2))}-{n}", draw(st.sampled_from(CHANNELS))
+            records.append(intent_record(AttemptId(name), where, at=NOW + n, by="p"))
+            state[name] = where, INTENT
+        elif kind == "settle" and state:
+            name = draw(st.sampled_from(sorted(state)))
+            where, known = state[name]
+            if known is not SUCCESS:
+                risen = draw(st.sampled_from([s for s in AttemptState if s > known]))
+                view = replace(draw(attempts(name, where)), state=risen)
+                if risen is SUCCESS:
+                    view = replace(view, failure=None, error="")
+                elif view.failure is None:
+                    view = replace(view, failure=FailureClass.UNCERTAIN)
+                records.append(attempt_record(replace(view, ended=view.ended or NOW)))
+                state[name] = where, risen
+        elif kind == "seed":
+            view = draw(attempts())
+            if view.id in state:
+                view = replace(view, channel=state[view.id][0])
+            if view.id not in state or view.state > state[view.id][1]:
+                records.append(attempt_record(view, seed=True))
+                state[view.id] = view.channel, view.state
+        elif kind == "skip" and n < MAX_SKIPS:
+            where = draw(st.sampled_from(CHANNELS))
+            records.append(skip_record(f"skip:{n}:1", where, at=NOW, why="w"))
+        elif kind == "order":
+            where = draw(st.sampled_from(CHANNELS))
+            records.append(Record(Kind.ORDER, f"order:{n}", where, {"at": NOW}))
+    return records
+
+
+def chained(records: list[Record]) -> list[Record]:
+    """The records as a log holds them."""
+    out: list[Record] = []
+    for record in records:
+        before = out[-1].chain if out else ROOT_CHAIN
+        out.append(stored(record, before, len(out) + 1))
+    return out
+
+
+views = histories().map(lambda records: fold(chained(records)))
+facts = st.builds(
+    lambda n, once: Facts(1, RetryPolicy(max_attempts=n), once), st.integers(1, 4), st.booleans()
+)
+
+
+@st.composite
+def situations(draw: st.DrawFn) -> tuple[Status, LogView, Facts]:
+    """An object that shows one history and a log that holds another, of the same attempts."""
+    records = draw(histories())
+    rules = draw(facts)
+    seen = fold(chained(records[: draw(st.integers(0, len(records)))]))
+    status = merge(Status(), seen, rules, now=NOW).status
+    if draw(st.booleans()):
+        other = draw(views)
+        # An attempt has one channel for ever; a foreign history may not say otherwise.
+        assume(_one_channel_each(status, other))
+        return status, other, rules
+    return status, fold(chained(records)), rules
+
+
+def _one_channel_each(status: Status, view: LogView) -> bool:
+    return all(
+        view.attempts[a.id].channel == a.channel for a in status.attempts if a.id in view.attempts
+    )
+
+
+def facts_of(status: Status) -> dict[AttemptId, Attempt]:
+    """What a status says of attempts, numbers aside."""
+    return {a.id: replace(a, number=0) for a in status.attempts}
+
+
+# -- join ------------------------------------------------------------------------------------------
+
+
+@given(views_of_one(1))
+def test_join_is_idempotent(views_: list[Attempt]) -> None:
+    """Joining a view with itself changes nothing."""
+    (one,) = views_
+    assert join(one, one) == one
+
+
+@given(views_of_one(2))
+def test_join_is_commutative(views_: list[Attempt]) -> None:
+    """It does not matter which of two views is named first."""
+    one, two = views_
+    assert join(one, two) == join(two, one)
+
+
+@given(views_of_one(3))
+def test_join_is_associative(views_: list[Attempt]) -> None:
+    """It does not matter how three views are grouped."""
+    one, two, three = views_
+    assert join(join(one, two), three) == join(one, join(two, three))
+
+
+@given(views_of_one(2))
+def test_join_never_lowers(views_: list[Attempt]) -> None:
+    """The result is as high as the higher view, and joining it again adds nothing."""
+    one, two = views_
+    both = join(one, two)
+    assert both.state is max(one.state, two.state)
+    assert join(both, one) == join(both, two) == both
+
+
+# -- ids -------------------------------------------------------------------------------------------
+
+
+@given(epochs, epochs, epochs)
+def test_order_of_epochs_is_total(one: Epoch, two: Epoch, three: Epoch) -> None:
+    """Epochs are ordered as their numbers are, whatever their length."""
+
+    def numbers(epoch: Epoch) -> tuple[int, ...]:
+        return tuple(int(p) for p in epoch.split("."))
+
+    for left, right in ((one, two), (two, three), (one, three)):
+        assert (epoch_key(left) < epoch_key(right)) == (numbers(left) < numbers(right))
+        assert (epoch_key(left) == epoch_key(right)) == (left == right)
+    assert parse_epoch(one) == one
+
+
+@given(epochs, st.integers(1, 10**14), epochs, st.integers(1, 10**14))
+def test_attempt_ids_tell_epoch_and_number(one: Epoch, n: int, two: Epoch, m: int) -> None:
+    """Ids of different tenures or numbers differ, and sort by tenure, then by number."""
+    left, right = make_attempt_id(one, n), make_attempt_id(two, m)
+    assert attempt_epoch(parse_attempt_id(left)) == one
+    assert (left == right) == ((one, n) == (two, m))
+    assert (attempt_key(left) < attempt_key(right)) == (
+        (epoch_key(one), n) < (epoch_key(two), m)
+    )
+
+
+# -- fold ------------------------------------------------------------------------------------------
+
+
+@given(histories(), st.data())
+def test_fold_does_not_depend_on_cuts(records: list[Record], data: st.DataObject) -> None:
+    """A log folded piece by piece gives the view of the whole."""
+    log = chained(records)
+    view, left = LogView(), log
+    while left:
+        size = data.draw(st.integers(1, len(left)))
+        for record in left[:size]:
+            view.apply(record)
+        left = left[size:]
+        assert view == fold(log[: len(log) - len(left)])
+    assert view == fold(log)
+
+
+@given(histories())
+def test_fold_never_lowers(records: list[Record]) -> None:
+    """Every record leaves each attempt at least where it was, and the set only grows."""
+    view, before = LogView(), dict[AttemptId, Attempt]()
+    for record in chained(records):
+        view.apply(record)
+        assert list(before) == list(view.attempts)[: len(before)]
+        assert all(view.attempts[i].state >= a.state for i, a in before.items())
+        before = dict(view.attempts)
+
+
+@given(histories(), st.randoms(use_true_random=False))
+def test_attempts_do_not_depend_on_the_order_of_records(
+    records: list[Record], rng: random.Random
+) -> None:
+    """What is known of the attempts is the same in whatever order it was recorded."""
+    shuffled = records[:]
+    rng.shuffle(shuffled)
+    assert fold(chained(shuffled)).attempts == fold(chained(records)).attempts
+
+
+@given(histories())
+def test_publishable_part_holds_no_open_attempt(records: list[Record]) -> None:
+    """Up to the publishable position no attempt is open, and its chain is that of its record."""
+    log = chained(records)
+    view = fold(log)
+    position, chain = view.publishable
+    assert chain == (log[position - 1].chain if position else ROOT_CHAIN)
+    opened = {r.attempt_id for r in log[:position] if r.kind.state is not None}
+    assert not [i for i in opened if view.attempts[i].open]
+    if not any(a.open for a in view.attempts.values()):
+        assert position == len(log)
+
+
+# -- merge -----------------------------------------------------------------------------------------
+
+
+@given(situations())
+def test_merge_is_idempotent(situation: tuple[Status, LogView, Facts]) -> None:
+    """Merging the result again, later and after a round over the wire, writes nothing."""
+    status, view, rules = situation
+    once = merge(status, view, rules, now=NOW).status
+    read_back = parse_status(render_status(once))
+    again = merge(read_back, view, rules, now=NOW + 99_000).status
+    assert difference(read_back, again) == {}
+
+
+@given(situations())
+def test_status_never_lowers(situation: tuple[Status, LogView, Facts]) -> None:
+    """S4: entries stay in place and only rise, totals never fall, final phases absorb."""
+    status, view, rules = situation
+    after = merge(status, view, rules, now=NOW + 1).status
+    assert [a.id for a in after.attempts][: len(status.attempts)] == [
+        a.id for a in status.attempts
+    ]  # fmt: skip
+    found = {a.id: a for a in after.attempts}
+    for shown in status.attempts:
+        assert found[shown.id].state >= shown.state
+        assert found[shown.id].number == shown.number
+        assert join(found[shown.id], shown) == found[shown.id]
+    assert after.total_attempts >= status.total_attempts
+    assert after.successful >= status.successful
+    if status.terminal:
+        assert (after.phase, after.reason, after.message, after.completed_at) == (
+            status.phase, status.reason, status.message, status.completed_at,
+        )  # fmt: skip
+    order = ["", "Pending", "Sending", "Retrying", "PartiallySent", "Sent", "Failed"]
+    assert order.index(after.phase) >= order.index(status.phase)
+
+
+@given(situations())
+def test_counters_are_the_fold(situation: tuple[Status, LogView, Facts]) -> None:
+    """Every counter is computed from the entries; nothing is ever incremented."""
+    status, view, rules = situation
+    after = merge(status, view, rules, now=NOW).status
+    successes = {a.channel for a in after.attempts if a.state is SUCCESS}
+    assert after.total_attempts == len(after.attempts)
+    assert after.successful == len(successes)
+    assert after.failed == len({a.channel for a in after.attempts} - successes)
+    assert after.uncertain == sum(a.state is UNKNOWN for a in after.attempts)
+    assert not [a for a in after.attempts if a.open]
+
+
+@given(situations())
+def test_numbers_of_a_channel_differ(situation: tuple[Status, LogView, Facts]) -> None:
+    """Per channel the numbers are 1, 2, 3 in the order of publication, each given once."""
+    status, view, rules = situation
+    after = merge(status, view, rules, now=NOW).status
+    for channel in {a.channel for a in after.attempts}:
+        numbers = [a.number for a in after.attempts if a.channel == channel]
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+@given(situations())
+def test_merge_leaves_nothing_out(situation: tuple[Status, LogView, Facts]) -> None:
+    """After a merge the object shows all that the log may publish, and what it showed before."""
+    status, view, rules = situation
+    after = merge(status, view, rules, now=NOW).status
+    assert not exceeds(view, after)
+    settled = {i for i, a in view.attempts.items() if not a.open}
+    assert {a.id for a in after.attempts} == settled | {a.id for a in status.attempts}
+    assert {a.id for a in lacking(view, after)} == {a.id for a in lacking(view, status)}
+
+
+@given(situations(), st.data())
+def test_merge_of_parts(
+    situation: tuple[Status, LogView, Facts], data: st.DataObject
+) -> None:
+    """Publishing a log bit by bit, or in another order, shows the same attempts in the end."""
+    status, view, rules = situation
+    known = list(view.attempts.values())
+    cut = data.draw(st.integers(0, len(known)))
+
+    def part(some: list[Attempt]) -> LogView:
+        return LogView(plan=view.plan, attempts={a.id: a for a in some}, orders=view.orders)
+
+    def publish(*parts: LogView) -> Status:
+        out = status
+        for p in parts:
+            out = merge(out, p, rules, now=NOW).status
+        return out
+
+    whole = publish(part(known))
+    for parts in (
+        (part(known[:cut]), part(known)),
+        (part(known[:cut]), part(known[cut:])),
+        (part(known[cut:]), part(known[:cut])),
+        (part(known), part(known[:cut])),
+    ):
+        found = publish(*parts)
+        assert facts_of(found) == facts_of(whole)
+        assert (found.total_attempts, found.successful, found.failed, found.uncertain) == (
+            whole.total_attempts, whole.successful, whole.failed, whole.uncertain,
+        )  # fmt: skip
+
+
+@given(situations())
+def test_times_are_in_order(situation: tuple[Status, LogView, Facts]) -> None:
+    """Queued, begun, completed: never the other way round, whatever the clocks said."""
+    status, view, rules = situation
+    after = merge(status, view, rules, now=NOW).status
+    assert after.queued_at
+    if after.started_at:
+        assert after.queued_at <= after.started_at
+    assert bool(after.completed_at) is after.terminal
+    if after.terminal:
+        assert after.started_at <= after.completed_at
+
+
+# -- compaction ------------------------------------------------------------------------------------
+
+
+@st.composite
+def long_logs(draw: st.DrawFn) -> LogView:
+    """A log of many settled attempts, with errors of many lengths."""
+    size = draw(st.integers(20, 90))
+    rng = random.Random(draw(st.integers(0, 10**9)))  # noqa: S311 - one draw instead of thousands
+    records = [plan_record(Plan(CHANNELS, "RoutingRuleMatched", "m", NOW))]
+    for n in range(1, size + 1):
+        channel = rng.choice(CHANNELS)
+        state = rng.choices([FAILED, UNKNOWN, SUCCESS], [20, 2, 1])[0]
+        failure = {FAILED: FailureClass.TRANSIENT, UNKNOWN: FailureClass.UNCERTAIN}.get(state)
+        error = "" if state is SUCCESS else rng.choice("xü") * rng.randint(0, 700)
+        seen = Attempt(
+            AttemptId(f"0.7-{n}"), channel, state, NOW + n, NOW + n, 0, 1, failure, error
+        )
+        records += [
+            intent_record(seen.id, channel, at=NOW + n, by="p"), attempt_record(seen),
+        ]  # fmt: skip
+    return fold(chained(records))
+
+
+LONG = Facts(1, RetryPolicy(max_attempts=200))
+
+
+@settings(max_examples=40)
+@given(long_logs(), st.integers(2_000, 40_000))
+def test_compaction_preserves_the_fold(view: LogView, limit: int) -> None:
+    """Whatever is cut: counters, successes, unknowns and numbers are those of the whole."""
+    whole = merge(Status(), view, LONG, now=NOW).status
+    cut = compact(whole, limit=limit)
+    kept = {a.id for a in cut.attempts}
+    gone = [a for a in whole.attempts if a.id not in kept]
+    assert all(a.state is FAILED for a in gone)
+    assert [(a.id, a.number, a.state) for a in cut.attempts] == [
+        (a.id, a.number, a.state) for a in whole.attempts if a.id in kept
+    ]
+    assert (cut.rollup.through if cut.rollup else 0) == len(gone)
+    folded = {c.name: c.failed for c in cut.rollup.channels} if cut.rollup else {}
+    assert folded == Counter(a.channel for a in gone)
+    before, after = (Counter(a.channel for a in s.attempts) for s in (whole, cut))
+    assert all(after[c] >= min(before[c], KEEP_PER_CHANNEL) for c in before)
+    foldable = any(
+        a.state is FAILED and after[a.channel] > KEEP_PER_CHANNEL for a in cut.attempts
+    )
+    assert size_of(cut) <= limit or not foldable
+    counters = (whole.total_attempts, whole.successful, whole.failed, whole.uncertain)
+    again = merge(parse_status(render_status(cut)), view, LONG, now=NOW + 1).status
+    assert (again.total_attempts, again.successful, again.failed, again.uncertain) == counters
+    assert again.phase == whole.phase
+
+
+@settings(max_examples=40)
+@given(long_logs(), st.integers(2_000, 40_000))
+def test_publishing_a_cut_status_again_writes_nothing(view: LogView, limit: int) -> None:
+    """The status of a log, cut to size, is the same when it is made again from itself."""
+    once = compact(merge(Status(), view, LONG, now=NOW).status, limit=limit)
+    read_back = parse_status(render_status(once))
+    again = compact(merge(read_back, view, LONG, now=NOW + 1).status, limit=limit)
+    assert difference(read_back, again) == {}
+
+
+# -- codec -----------------------------------------------------------------------------------------
+
+names = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), min_size=1, max_size=20)
+bodies = st.dictionaries(
+    st.text("abcdefghij", min_size=1, max_size=5).filter(lambda k: k != "v"),
+    st.one_of(texts, st.integers(1 - 10**14, 10**14 - 1)),
+    max_size=5,
+)
+notes = st.builds(
+    Record, st.sampled_from([Kind.SKIP, Kind.ORDER]), st.just("note:1"), names, bodies
+)
+records_of_attempts = st.one_of(
+    attempts().map(attempt_record), attempts().map(lambda a: attempt_record(a, seed=True))
+)
+chains = st.integers(0, 4294967290).map(lambda n: f"{n:08x}")
+
+
+def element_of(record: Record, before: str) -> bytes:
+    """A record as a script stores it."""
+    kind, identity, channel, crc, body = encode_record(record).split(b" ", 4)
+    text = b" ".join((kind, identity, channel, crc)) + b" "
+    return text + next_chain(before, text).encode() + b" " + body
+
+
+@given(st.one_of(notes, records_of_attempts), chains)
+def test_codec_round_trip(record: Record, before: str) -> None:
+    """What is written is read back equal."""
+    found = decode_record(element_of(record, before), before, 3)
+    assert found == stored(record, before, 3)
+    assert replace(found, position=0, chain="") == record
+
+
+@given(attempts())
+def test_attempts_survive_the_log(attempt: Attempt) -> None:
+    """A seed restores an attempt as it was; an outcome says all but start and number."""
+    assert read_attempt(attempt_record(attempt, seed=True)) == attempt
+    if attempt.state is not INTENT:
+        assert read_attempt(attempt_record(attempt)) == replace(attempt, started=0, number=0)
+
+
+@settings(max_examples=25)
+@given(st.one_of(notes, records_of_attempts), chains, st.integers(1, 255))
+def test_every_flipped_byte_is_noticed(record: Record, before: str, change: int) -> None:
+    """A stored element that differs in one byte, any byte, is not read as anything else."""
+    element = element_of(record, before)
+    for index in range(len(element)):
+        broken = bytearray(element)
+        broken[index] ^= change
+        with pytest.raises(ContractError, match=r"^record 3: "):
+            decode_record(bytes(broken), before, 3)
+
+
+@settings(max_examples=50)
+@given(st.one_of(notes, records_of_attempts), chains, st.data())
+def test_every_cut_is_noticed(record: Record, before: str, data: st.DataObject) -> None:
+    """An element that lost its end, or grew one, is not read either."""
+    element = element_of(record, before)
+    end = data.draw(st.integers(0, len(element) - 1))
+    for broken in (element[:end], element + b"\x00"):
+        with pytest.raises(ContractError, match=r"^record 3: "):
+            decode_record(broken, before, 3)
+
+
+_PRELUDE = SCRIPTS[0].plain.split("-- Appends a record", 1)[0]
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(chains, st.binary(max_size=80)), min_size=1, max_size=20))
+def test_chain_is_that_of_the_scripts(cases: list[tuple[str, bytes]]) -> None:
+    """The chain that this side expects is the one that the server's Lua computes."""
+    text = _PRELUDE + """
+        local out = {}
+        for i = 1, #ARGV, 2 do
+          out[#out + 1] = next_chain(ARGV[i], ARGV[i + 1])
+        end
+        return out
+    """
+    with fakeredis.FakeRedis() as server:
+        found = server.eval(text, 0, *(part for case in cases for part in case))
+    assert found == [next_chain(before, part).encode() for before, part in cases]
+
+
+# -- back-off --------------------------------------------------------------------------------------
+
+policies = st.builds(
+    RetryPolicy, st.integers(1, 10), st.integers(1, 300), st.integers(1, 10),
+    st.integers(60, 3_600),
+)  # fmt: skip
+jitters = st.floats(-1, 1, exclude_max=True)
+
+
+@given(policies, st.integers(-5, 10**9), jitters)
+def test_back_off_stays_within_the_policy(policy: RetryPolicy, n: int, jitter: float) -> None:
+    """Every wait lies between the initial one and the maximum, whatever the count."""
+    wait = delay(policy, n, jitter)
+    initial = policy.initial_backoff * 1_000
+    assert initial <= wait <= max(initial, policy.max_backoff * 1_000)
+
+
+@given(policies, st.integers(1, 60))
+def test_back_off_never_shrinks(policy: RetryPolicy, n: int) -> None:
+    """Without jitter a later wait is never shorter."""
+    assert delay(policy, n, 0.0) <= delay(policy, n + 1, 0.0)
+
+
+@given(policies, st.integers(1, 60), jitters, st.floats(-10, 10**9, allow_nan=False))
+def test_a_receiver_can_only_lengthen_the_wait(
+    policy: RetryPolicy, n: int, jitter: float, wish: float
+) -> None:
+    """Retry-After never shortens a wait, and never adds more than an hour."""
+    plain, asked = delay(policy, n, jitter), next_delay(policy, n, jitter, wish)
+    assert plain <= asked <= max(plain, 3_600_000)
+    if 0 < wish <= 3_600:
+        assert asked >= int(wish * 1_000)
