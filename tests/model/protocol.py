@@ -101,8 +101,9 @@ class Pc(IntEnum):
 
 
 class Patch(NamedTuple):
-    """A status write that was decided on `Process.status`, and the history it shows."""
+    """A status write: the version it names, what it wants, and the history that this shows."""
 
+    base: Status
     wanted: Status
     shown: History
 
@@ -111,6 +112,7 @@ class Ack(NamedTuple):
     """An acknowledgement on its way."""
 
     shown: History
+    plan: int
     final: bool
 
 
@@ -172,7 +174,7 @@ class Ghost(NamedTuple):
 
 
 class State(NamedTuple):
-    """The whole system; faults left are `takeovers`, `crashes`, `losses`, `flushes`, `routings`."""
+    """The whole system; faults left are the counts after `late`."""
 
     lease: int
     holder: int
@@ -186,6 +188,7 @@ class State(NamedTuple):
     losses: int
     flushes: int
     routings: int
+    give_ups: int
     ghost: Ghost
 
 
@@ -204,6 +207,7 @@ class Options:
         crashes: How often a process dies.
         losses: How often the log falls back to an earlier state of its own.
         flushes: How often the key is deleted.
+        give_ups: How often an intent is given up without an answer.
         late_intents: An intent may arrive after its caller gave up.
         plan: Channels are frozen before the first attempt; the routing changes once.
         atomic: An object is read, merged and written in one step.
@@ -230,7 +234,9 @@ class Options:
         keep_cache: (M20) A claim offers the own cache as seeds.
         seed_status: (M21) A claim restores what only the status shows.
         seed_plan: (M23) A claim restores the plan as well.
+        seed_plan_alone: (R3) It does so even if the status shows no attempt that the log lacks.
         reread_final: (M24) The log is read again before Failed is said.
+        reread_again: (R2) It is read again after a conflict too.
         sweep: (M25) Records of others are noticed.
         fresh_ids: (M27) A call given up is not repeated under its id.
         dup_intent: (M28) Only DUP with the state intent permits a send.
@@ -238,6 +244,8 @@ class Options:
         server_rules: (M31c) The API server refuses a change of a terminal phase.
         advance_checked: (M35) A view advances only over what it has read.
         recover_own: (M36) Open attempts of the own epoch are settled too.
+        recover_seen: (R1) An open attempt that nobody executes is settled whenever it is seen, not
+            only at a claim.
         new_epoch: (M37) A lease taken again has a new epoch.
         expire_settled: (H1) A log with an open intent never expires.
         expire_here: (H2) Only an ACK of the last record lets a log expire.
@@ -257,6 +265,7 @@ class Options:
     crashes: int = 0
     losses: int = 0
     flushes: int = 0
+    give_ups: int = 1
     late_intents: bool = False
     plan: bool = False
     atomic: bool = False
@@ -283,7 +292,9 @@ class Options:
     keep_cache: bool = True
     seed_status: bool = True
     seed_plan: bool = True
+    seed_plan_alone: bool = True
     reread_final: bool = True
+    reread_again: bool = True
     sweep: bool = True
     fresh_ids: bool = True
     dup_intent: bool = True
@@ -291,6 +302,7 @@ class Options:
     server_rules: bool = True
     advance_checked: bool = True
     recover_own: bool = True
+    recover_seen: bool = True
     new_epoch: bool = True
     expire_settled: bool = True
     expire_here: bool = True
@@ -395,7 +407,7 @@ def records_of(log: Log | None) -> History:
 
 def start(o: Options) -> State:
     """One process leads in epoch 1; nothing has happened."""
-    budgets = (o.takeovers, o.crashes, o.losses, o.flushes, int(o.plan))
+    budgets = (o.takeovers, o.crashes, o.losses, o.flushes, int(o.plan), o.give_ups)
     return State(1, 0, (Process(1), Process(0)), None, Status(), (), (), *budgets, Ghost())
 
 
@@ -447,8 +459,8 @@ def _lose(p: Process) -> Process:
 
 def _reread(p: Process, log: Log | None) -> Process:
     """Take the log if it still holds what was seen, else give the claim up and keep the view."""
-    if log is None or log.records[: len(p.seen)] != p.seen:
-        return _lose(p) if log is None or not _same(p.seen, log.records) else p
+    if log is None or (p.plan and log.plan != p.plan) or not _same(p.seen, log.records):
+        return _lose(p)
     return _adopt(p, log)
 
 
@@ -464,7 +476,7 @@ def _append(log: Log, o: Options, *records: Record) -> Log:
 def _advance(p: Process, before: Log | None, after: Log, o: Options) -> Process:
     """Take an append of one's own into the view if nothing came in between, else read again."""
     old, new = records_of(before), after.records
-    if old == p.seen:
+    if old == p.seen and after.plan == p.plan:
         return p._replace(seen=new)
     if not o.advance_checked or (not o.advance_chain and len(old) == len(p.seen)):
         skipped = tuple(
@@ -489,13 +501,12 @@ def _faults(s: State, o: Options) -> Iterator[Step]:
         )
     for i, p in enumerate(s.processes):
         if s.crashes and p.epoch:
-            epoch = 0 if o.new_epoch else -p.epoch
-            yield f"crash of {i}", _put(s, i, Process(epoch), crashes=s.crashes - 1), ()
-        if p.epoch <= 0 and s.holder == i:
+            yield f"crash of {i}", _put(s, i, Process(0), crashes=s.crashes - 1), ()
+        if not p.epoch and s.holder == i:
             lease = s.lease + 1 if o.new_epoch else s.lease
             again = p._replace(epoch=lease, status=s.status, count=0)
             yield f"{i} acquires again", _put(s, i, again, lease=lease), ()
-        if p.epoch > 0 and s.holder != i:
+        if p.epoch and s.holder != i:
             yield f"{i} steps down", _put(s, i, _lose(p)._replace(epoch=0)), ()
     for key in s.late:
         log, _ = _intent(s.log, key, key[0], o)
@@ -625,20 +636,25 @@ def _gather(s: State, o: Options, i: int, then: Claim) -> Step:
     p = s.processes[i]._replace(status=s.status)
     if any(k[0] > p.epoch for k, _ in s.status.attempts):
         return f"{i} reads a later epoch", _put(s, i, _lose(p)._replace(epoch=0)), ()
-    lacks = not leq(s.status.attempts, fold(p.seen)) or (s.status.plan and not p.plan)
+    lacks = not leq(s.status.attempts, fold(p.seen))
+    lacks = lacks or (o.seed_plan_alone and s.status.plan > 0 and not p.plan)
     if then is Claim.GATHERED and lacks and o.seed_status:
         then = Claim.LACKING
     return f"{i} reads the object", _put(s, i, p._replace(claim=then)), ()
 
 
-def _recover(s: State, o: Options, i: int) -> Iterator[Step]:
-    p = s.processes[i]
+def _abandoned(p: Process, o: Options) -> list[Id]:
     executing = p.id if p.pc is not Pc.IDLE else NO_ID
-    left = [
+    return [
         k
         for k, r in fold(p.seen)
         if r == I and k != executing and o.recover and (o.recover_own or k[0] != p.epoch)
     ]
+
+
+def _recover(s: State, o: Options, i: int) -> Iterator[Step]:
+    p = s.processes[i]
+    left = _abandoned(p, o)
     if not left:
         held = _lose(p) if p.stale and o.check_store else p._replace(claim=Claim.HELD)
         label = "must claim again" if held.claim is Claim.NONE else "holds the claim"
@@ -665,6 +681,10 @@ def _recover(s: State, o: Options, i: int) -> Iterator[Step]:
 
 def _sweep(s: State, o: Options, i: int) -> Iterator[Step]:
     p = s.processes[i]
+    if p.stale and o.check_store:
+        yield f"{i} notices another store", _put(s, i, _lose(p)), ()
+    if o.recover_seen and _abandoned(p, o):
+        yield f"{i} finds an open attempt that nobody executes", _put(s, i, _lose(p)), ()
     if not o.sweep or p.pc is not Pc.IDLE or p.write is not None:
         return
     if s.log is None or len(s.log.records) != len(p.seen):
@@ -686,14 +706,12 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
         return
     if p.stale and o.check_store:
         return
-    if len(s.ghost.issued) > o.attempts + 1:
-        return
     key = (p.epoch, p.count + 1)
     if not o.ids_from_memory:
         key = (0, len(p.seen) + 1)
     elif not o.fresh_ids and p.unsent:
         key = p.unsent[-1]
-    broken = ("S3",) if key in s.ghost.issued and o.fresh_ids else ()
+    broken = ("S3",) if key in s.ghost.issued else ()
     ghost = s.ghost._replace(issued=tuple(sorted({*s.ghost.issued, key})))
     asking = p._replace(pc=Pc.ASKING, id=key, count=p.count + 1)
     if not o.write_ahead:
@@ -759,9 +777,13 @@ def _accepted(s: State, o: Options, p: Process | None, key: Id) -> tuple[str, ..
         out.append("P6f")
     if has(view, I):
         out.append("S8")
+    if p and not leq(p.status.attempts, view):
+        out.append("CL")
+    if p and p.stale:
+        out.append("S9")
     if key[0] < s.ghost.fence and o.lossless and o.ids_from_memory:
         out.append("S9")
-    if s.ghost.accepted >= o.attempts and not set(s.ghost.lost):
+    if s.ghost.accepted >= o.attempts + len(s.ghost.lost):
         out.append("S12")
     return tuple(out)
 
@@ -815,16 +837,19 @@ def _ask(s: State, o: Options, i: int) -> Iterator[Step]:
             yield f"{label}, reply lost", s._replace(log=log, ghost=ghost), broken
     elif answer.startswith("DUP") and (answer == "DUP 0" or not o.dup_intent):
         late = ("P7",) if has(fold(records_of(s.log)), S) else ()
+        if answer != "DUP 0":
+            late = (*late, "P8")
         yield label, _put(s, i, _reread(p._replace(pc=Pc.PERMITTED), s.log)), late
     elif answer in ("RECLAIM", "OPEN"):
         yield label, _put(s, i, _lose(kept)), ()
     else:
         yield label, _put(s, i, _reread(kept, s.log)), ()
-    if not o.lean or o.late_intents:
-        yield f"{i} gives {_name(p.id)} up", _put(s, i, _lose(kept)), ()
-        if o.late_intents and not s.late:
-            yield f"{i} gives {_name(p.id)} up, INTENT on the way", _put(
-                s, i, _lose(kept), late=(p.id,)
+    if s.give_ups:
+        given_up = _put(s, i, _lose(kept), give_ups=s.give_ups - 1)
+        yield f"{i} gives {_name(p.id)} up", given_up, ()
+        if o.late_intents:
+            yield f"{i} gives {_name(p.id)} up, INTENT on the way", given_up._replace(
+                late=(*s.late, p.id)
             ), ()
 
 
@@ -842,7 +867,7 @@ def _outcome(
     if known >= rank and o.raise_only:
         return s.log, ()
     records = [Record(I, key)] if known < 0 else []
-    broken = ("FO",) if known > rank else ()
+    broken = ("FO",) if known >= rank else ()
     return _append(log, o, *records, Record(rank, key)), broken
 
 
@@ -907,16 +932,19 @@ def _publish(s: State, o: Options, i: int) -> Iterator[Step]:
         yield from _ack(s, o, i, p.write)
 
 
-def _render(s: State, o: Options, i: int, label: str = "") -> Iterator[Step]:
+def _render(
+    s: State, o: Options, i: int, label: str = "", *, reread: bool = True
+) -> Iterator[Step]:
     """Merge and decide; what is new is patched, what is shown already is acknowledged."""
     p = s.processes[i]
     if o.atomic:
         p = p._replace(status=s.status)
     wanted = merge(p.status, fold(p.seen), p.plan, o)
-    if wanted.phase is Phase.FAILED and not p.status.phase and o.reread_final:
+    if wanted.phase is Phase.FAILED and not p.status.phase and o.reread_final and reread:
         p = _reread(p, s.log)
         wanted = merge(p.status, fold(p.seen), p.plan, o)
-    shown = p.seen[: publishable(p.seen)]
+    settled = publishable(p.seen) if o.expire_settled or not wanted.phase else len(p.seen)
+    shown = p.seen[:settled]
     if wanted == p.status:
         ready = _acknowledging(s, p, shown)
         if ready.write is not None or label:
@@ -927,15 +955,15 @@ def _render(s: State, o: Options, i: int, label: str = "") -> Iterator[Step]:
         held = fold(records_of(s.log))
         if has(held, S):
             broken.append("P5")
-        if has(held, I):
+        if any(r == I and rank_of(wanted.attempts, k) < 0 for k, r in held):
             broken.append("OF")
-    deciding = p._replace(write=Patch(wanted, shown))
+    deciding = p._replace(write=Patch(p.status, wanted, shown))
     decided = _put(s, i, deciding)
     if not o.ack_after_patch:
-        acking = p._replace(write=Ack(shown, False))
+        acking = p._replace(write=Ack(shown, p.plan, final=False))
         yield f"{i} acknowledges unpublished", _put(s, i, acking), ()
     if o.atomic:
-        for what, then, wrong in _patch(decided, o, i, Patch(wanted, shown)):
+        for what, then, wrong in _patch(decided, o, i, Patch(p.status, wanted, shown)):
             yield what, then, (*broken, *wrong)
     else:
         yield label or f"{i} decides on a status", decided, tuple(broken)
@@ -952,15 +980,16 @@ def _acknowledging(s: State, p: Process, shown: History) -> Process:
         or not _same(shown, log.records)
         or (final and not log.expiring)
     )
-    return p._replace(write=Ack(shown, final) if due else None)
+    return p._replace(write=Ack(shown, p.plan, final) if due else None)
 
 
 def _patch(s: State, o: Options, i: int, patch: Patch) -> Iterator[Step]:
     p = s.processes[i]
-    if p.status != s.status and o.compare_version:
+    if patch.base != s.status and o.compare_version:
         # Only the time of the read that follows matters: the refused patch did nothing.
         fresh = _put(s, i, p._replace(status=s.status, write=None))
-        yield from _render(fresh, o, i, f"{i} meets a conflict")
+        reread = o.reread_again or patch.wanted.phase is not Phase.FAILED
+        yield from _render(fresh, o, i, f"{i} meets a conflict", reread=reread)
         return
     if o.server_rules and s.status.phase and patch.wanted.phase != s.status.phase:
         yield f"{i} is refused", _put(s, i, p._replace(write=None)), ()
@@ -994,7 +1023,7 @@ def _shown_wrongly(s: State, patch: Patch) -> tuple[str, ...]:
 def _ack(s: State, o: Options, i: int, ack: Ack) -> Iterator[Step]:
     """ACK: everything up to here is published; let a finished log expire."""
     p, log, position = s.processes[i], s.log, len(ack.shown)
-    if log is None or not _acknowledged_history(log, ack.shown, o):
+    if log is None or not _acknowledged_history(log, ack, o):
         yield f"{i} ACK: STALE", _put(s, i, _lose(p)._replace(write=None)), ()
         return
     prefix = fold(log.records[:position])
@@ -1014,11 +1043,12 @@ def _ack(s: State, o: Options, i: int, ack: Ack) -> Iterator[Step]:
         yield f"{i} ACK {position}, reply lost", s._replace(log=after), broken
 
 
-def _acknowledged_history(log: Log, shown: History, o: Options) -> bool:
+def _acknowledged_history(log: Log, ack: Ack, o: Options) -> bool:
+    shown = ack.shown
     if len(log.records) < len(shown):
         return False
     if not o.ack_history:
         return True
     if not o.ack_chain:
         return log.records[len(shown) - 1] == shown[-1]._replace(unread=False)
-    return _same(shown, log.records)
+    return ack.plan == log.plan and _same(shown, log.records)

@@ -12,9 +12,11 @@ at a bound proves nothing beyond it and says so.
 
 from __future__ import annotations
 
+import gc
 import sys
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
@@ -24,6 +26,18 @@ T = TypeVar("T")
 Transition = tuple[str, T, tuple[str, ...]]
 
 _REPORT_EVERY = 500_000
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """States hold no cycles, and looking for some among millions takes longer than the search."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +123,44 @@ def search(
         max_seconds: Bound on the time.
         name: If given, long runs report progress under it on standard error.
     """
+    with _no_collector():
+        return _search(start, steps, goal, watch, measures, max_states, max_seconds, name)
+
+
+def replay(
+    start: T, steps: Callable[[T], Iterable[Transition[T]]], trace: Iterable[str]
+) -> tuple[T, tuple[str, ...]]:
+    """
+    Follow a trace, taking the first transition of each label.
+
+    Returns:
+        The last state, and the properties that the last step broke.
+
+    Raises:
+        LookupError: a step is not enabled; says which one and what is.
+    """
+    state, broken = start, tuple[str, ...]()
+    for n, label in enumerate(trace, 1):
+        for candidate, following, wrong in steps(state):
+            if candidate == label:
+                state, broken = following, wrong
+                break
+        else:
+            enabled = ", ".join(s[0] for s in steps(state))
+            raise LookupError(f"step {n}, {label!r}, is not enabled; enabled are: {enabled}")
+    return state, broken
+
+
+def _search(
+    start: T,
+    steps: Callable[[T], Iterable[Transition[T]]],
+    goal: Callable[[T], bool] | None,
+    watch: Container[str] | None,
+    measures: Callable[[T], dict[str, int]] | None,
+    max_states: int,
+    max_seconds: float,
+    name: str,
+) -> Found[T]:
     began = time.monotonic()
     index: dict[T, int] = {start: 0}
     order: list[T] = [start]

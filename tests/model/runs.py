@@ -1,0 +1,332 @@
+"""
+Which runs and mutants there are, what each must come to, and the command that tables them.
+
+A *run* has all rules in force and must break nothing; a *mutant* switches one rule off and must break
+the property named beside it. A mutant that survives means that the check is too weak, which is as bad
+as a broken rule. Mutants run in the smallest world that shows their harm: a violation in a part of the
+behaviours is one in all of them.
+
+    python -m tests.model.runs small|large|mutants
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from tests.model import delivery, protocol
+from tests.model.search import Found, search
+
+#: What kills a mutant that breaks no property but bars the way to the goal.
+STUCK = "stuck"
+
+D = delivery.Options
+P = protocol.Options
+
+#: One step per status write, no lost replies: what a mutant needs seldom lies there.
+QUIET = P(atomic=True, lean=True, quiet=True, give_ups=0)
+STEPS = P(lean=True, quiet=True, give_ups=0)
+LOSSY = P(atomic=True, lean=True, give_ups=0)
+LATE = P(atomic=True, lean=True, late_intents=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """
+    All rules in force.
+
+    Attributes:
+        name: Short name.
+        says: What happens in it.
+        options: Of the model that their type belongs to.
+        states: How many there are, None if the run is bounded.
+        transitions: Likewise.
+        largest: What its measures come to at most; checked if given.
+        max_states: Bound.
+    """
+
+    name: str
+    says: str
+    options: D | P
+    states: int | None = None
+    transitions: int | None = None
+    largest: tuple[tuple[str, int], ...] = ()
+    max_states: int = 3_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Mutant:
+    """One rule switched off; `killed_by` is a property or `STUCK`, `large` keeps it off every push."""
+
+    name: str
+    says: str
+    options: D | P
+    killed_by: str
+    large: bool = False
+    max_states: int = 3_000_000
+
+
+A = D()
+PROCESSED_2_1 = (("late", 1), ("processed", 2))
+
+SMALL: tuple[Run, ...] = (
+    Run("A", "crash, takeover, expiry", A, 51_797, 206_465, PROCESSED_2_1),
+    Run("A grace", "lease timing holds", D(grace=True), 27_559, 91_201, PROCESSED_2_1),
+    Run(
+        "A fenced outcomes", "outcomes need the fence too", D(fence_outcomes=True), 45_822, 186_688
+    ),
+    Run("D1", "no fault", P()),
+    Run("D5", "crash, step by step", P(crashes=1)),
+    Run("D2", "crash, late INTENT", P(crashes=1, late_intents=True, atomic=True, lean=True)),
+    Run("E1", "takeover, step by step, one attempt", replace(STEPS, takeovers=1, attempts=1)),
+    Run("L0", "the log falls back", replace(QUIET, losses=1)),
+    Run("F0", "FLUSH", replace(QUIET, flushes=1)),
+)
+
+LARGE: tuple[Run, ...] = (
+    Run(
+        "A at most once", "three attempts, two takeovers",
+        D(at_most_once=True, takeovers=2, attempts=3), 105_202, 433_790,
+        (("late", 0), ("processed", 1)),
+    ),
+    Run(
+        "A at most once, loss", "one loss",
+        D(at_most_once=True, losses=1, own_recovery=True), 92_131, 335_866,
+        (("processed", 2),),
+    ),
+    Run(
+        "A loss", "one loss", D(losses=1, own_recovery=True), 433_985, 1_714_807, PROCESSED_2_1
+    ),
+    Run("B", "status sync step by step", D(stepwise=True), max_states=3_000_000),
+    Run("D2s", "crash, late INTENT, step by step", P(crashes=1, late_intents=True)),
+    Run("E2", "takeover, two attempts, quiet", replace(QUIET, takeovers=1)),
+    Run("E3", "takeover, two attempts, lost replies", replace(LOSSY, takeovers=1)),
+    Run("F1", "crash, FLUSH", replace(QUIET, crashes=1, flushes=1)),
+    Run("F2", "crash, FLUSH, plan", replace(QUIET, crashes=1, flushes=1, plan=True)),
+    Run("L1", "crash, the log falls back", replace(QUIET, crashes=1, losses=1)),
+    Run("G3", "takeover, the log falls back", replace(QUIET, takeovers=1, losses=1)),
+    Run("G4", "takeover, FLUSH", replace(QUIET, takeovers=1, flushes=1)),
+    Run("E0", "takeover, crash, one attempt, every fault", P(takeovers=1, crashes=1, attempts=1)),
+)  # fmt: skip
+
+DELIVERY_MUTANTS: tuple[Mutant, ...] = (
+    Mutant("M1", "no fence", D(fence=False), "intent after a recorded success"),
+    Mutant("M2", "id from the length of the log", D(ids_from_memory=False, losses=1), "id reused"),
+    Mutant(
+        "M3", "ACK before the patch", D(ack_after_patch=False, stepwise=True),
+        "acknowledged but not published",
+    ),
+    Mutant("M4", "no guard after a success", D(guard=False), "intent after a recorded success"),
+    Mutant("M5", "send before the intent", D(write_ahead=False), "delivered without a record"),
+    Mutant(
+        "M6", "patch without version", D(compare_version=False, stepwise=True),
+        "the status goes back",
+    ),
+    Mutant(
+        "M7", "overwrite instead of union", D(unite=False, stepwise=True), "the status goes back",
+        large=True,
+    ),
+    Mutant(
+        "M8", "old view of the status at the claim", D(fresh_view=False),
+        "intent after a recorded success",
+    ),
+    Mutant(
+        "M9", "failover without a new claim", D(reclaim_on_failover=False, losses=1),
+        "intent after a recorded success",
+    ),
+    Mutant(
+        "M10", "dangling intents neither settled nor blocking",
+        D(recover=False, dangling_blocks=False), "two open intents",
+    ),
+    Mutant("M10b", "dangling intents not settled", D(recover=False), STUCK),
+    Mutant("M11", "own dangling intents not settled", D(losses=1), STUCK, large=True),
+    Mutant(
+        "M12", "fence not higher, instead of equal", D(exact_fence=False),
+        "intent after a recorded success",
+    ),
+    Mutant("M13", "no seeds", D(seed=False, losses=1, own_recovery=True), STUCK, large=True),
+)  # fmt: skip
+
+T = replace(QUIET, takeovers=1)
+C = replace(QUIET, crashes=1)
+FL = replace(QUIET, flushes=1)
+FC = replace(QUIET, flushes=1, crashes=1)
+LO = replace(QUIET, losses=1)
+
+PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
+    Mutant("M1", "no fence", replace(T, fence=False), "S9"),
+    Mutant("M2", "id from the length of the log", replace(FL, ids_from_memory=False), "S3"),
+    Mutant("M3", "ACK before the patch", replace(STEPS, ack_after_patch=False), "S10"),
+    Mutant("M4", "no success guard", replace(T, success_guard=False), "S7"),
+    Mutant("M5", "no intent before the send", replace(QUIET, write_ahead=False), "S1"),
+    Mutant("M6", "patch without version", replace(STEPS, takeovers=1, compare_version=False), "S4"),
+    Mutant("M7", "overwrite", replace(STEPS, takeovers=1, unite=False), "S4"),
+    Mutant("M8", "store not looked at before INTENT", replace(LO, check_store=False), "S9"),
+    Mutant(
+        "M9", "fence not higher, instead of equal",
+        replace(LO, takeovers=1, exact_fence=False), "S7", large=True,
+    ),
+    Mutant("M10", "a missing key is no refusal", replace(T, need_key=False), "S7cr"),
+    Mutant("M11", "open attempts not settled", replace(C, recover=False), STUCK),
+    Mutant("M12", "ACK without the chain", replace(FL, ack_history=False), "S10"),
+    Mutant("M13", "an append keeps the expiry", replace(T, persist=False), "S11"),
+    Mutant(
+        "M14", "expiry whatever was acknowledged",
+        replace(T, expire_acked=False, expire_here=False), "S11",
+    ),
+    Mutant("M15", "expiry of unfinished objects", replace(QUIET, expire_final=False), "S11"),
+    Mutant("M16", "outcomes are fenced", replace(T, facts_unfenced=False), "RK"),
+    Mutant("M17", "an outcome creates no key", replace(FL, facts_create=False), "RK"),
+    Mutant("M20", "the cache is dropped at a claim", replace(FL, keep_cache=False), "S2L"),
+    Mutant("M21", "no seeds from the status", replace(FC, seed_status=False), "CL"),
+    Mutant("M23", "the plan is not restored", replace(FC, plan=True, seed_plan=False), "PL"),
+    Mutant("M24", "Failed without another look", replace(T, reread_final=False), "P5"),
+    Mutant("M25", "no sweep", replace(T, attempts=1, sweep=False), STUCK),
+    Mutant("M27", "an id is used by two calls", replace(LATE, fresh_ids=False), "S3"),
+    Mutant(
+        "M28", "any DUP permits", replace(LOSSY, takeovers=1, dup_intent=False), "P8"
+    ),
+    Mutant("M31", "no absorbing phase", replace(T, absorb=False, server_rules=False), "S6"),
+    Mutant("M31c", "the same under server rules", replace(T, attempts=1, absorb=False), STUCK),
+    Mutant("M35", "position from the reply", replace(T, advance_checked=False), "S10"),
+    Mutant("M36", "own epoch not settled", replace(LATE, recover_own=False), STUCK),
+    Mutant("M37", "old epoch used again", replace(C, new_epoch=False), "S3"),
+    Mutant("H1", "expiry with an open intent", replace(T, expire_settled=False), "S10"),
+    Mutant("H3", "object read before CLAIM", replace(FL, takeovers=1, claim_first=False), "S7f"),
+    Mutant("H4", "a retry ignores the new store", replace(LO, guard_retries=False), "S9"),
+    Mutant("H8", "DUP answers before DONE", replace(LOSSY, takeovers=1, done_first=False), "P7"),
+    Mutant(
+        "R1", "settled only at a claim", replace(LATE, quiet=True, recover_seen=False), STUCK
+    ),
+    Mutant(
+        "R2", "no other look after a conflict",
+        replace(STEPS, takeovers=1, reread_again=False), "P5", large=True,
+    ),
+    Mutant(
+        "R3", "plan restored only with attempts",
+        replace(FC, plan=True, seed_plan_alone=False), "PL",
+    ),
+    Mutant("N", "attempts are numbered anew", replace(FL, settled_order=False), "N"),
+    Mutant("N2", "numbers out of log order", replace(T, log_order=False), "N2"),
+    Mutant("FO", "an outcome is appended twice", replace(LOSSY, raise_only=False), "FO"),
+    Mutant("OF", "an open attempt counts as used up", replace(QUIET, open_blocks=False), "OF"),
+)  # fmt: skip
+
+
+def execute(
+    options: D | P, *, live: bool = True, max_states: int = 3_000_000, max_seconds: float = 900.0,
+    name: str = "",
+) -> Found[Any]:
+    """Search the model that the options belong to; `live` asks for a way to the goal as well."""
+    model: Any = delivery if isinstance(options, D) else protocol
+    return search(
+        model.start(options),
+        partial(_steps, model, options),
+        goal=partial(_goal, model, options) if live else None,
+        measures=model.measures,
+        max_states=max_states,
+        max_seconds=max_seconds,
+        name=name,
+    )  # fmt: skip
+
+
+def _steps(model: Any, options: D | P, state: Any) -> Any:
+    return model.steps(state, options)
+
+
+def _goal(model: Any, options: D | P, state: Any) -> bool:
+    return bool(model.is_goal(state, options))
+
+
+def complaint(run: Run, found: Found[Any]) -> str:
+    """What is wrong with the result of a run, empty if nothing is."""
+    if found.violation is not None or found.stuck:
+        return found.verdict
+    if run.states is not None and (found.states, found.transitions) != (
+        run.states, run.transitions
+    ):  # fmt: skip
+        return f"{run.states:,} states and {run.transitions:,} transitions were expected"
+    for key, value in run.largest:
+        if found.largest[key] != value:
+            return f"{key}: {found.largest[key]}, expected {value}"
+    return ""
+
+
+def survives(mutant: Mutant, found: Found[Any]) -> str:
+    """Why a mutant was not killed as it should be, empty if it was."""
+    if mutant.killed_by == STUCK:
+        return "" if found.stuck else f"not stuck: {found.verdict}"
+    if found.violation is None:
+        return f"survives: {found.verdict}"
+    if mutant.killed_by not in found.violation.properties:
+        return f"killed by {', '.join(found.violation.properties)}, not by {mutant.killed_by}"
+    return ""
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one part and print its table; 1 if anything is not as it should be."""
+    match list(arguments):
+        case ["small"]:
+            bad = _table(SMALL)
+        case ["large"]:
+            bad = _table(LARGE) + _kill([m for m in _mutants() if m.large])
+        case ["mutants"]:
+            bad = _kill(_mutants())
+        case _:
+            print("usage: model small|large|mutants", file=sys.stderr)  # noqa: T201
+            return 2
+    return 1 if bad else 0
+
+
+def _mutants() -> list[Mutant]:
+    return [*DELIVERY_MUTANTS, *PROTOCOL_MUTANTS]
+
+
+def _line(name: str, says: str, found: Found[Any], verdict: str) -> None:
+    print(  # noqa: T201
+        f"{name:22} {says:45} {found.states:>10,} {found.transitions:>11,}"
+        f" {found.seconds:>7.1f}  {verdict}",
+        flush=True,
+    )
+
+
+def _head(name: str) -> None:
+    print(  # noqa: T201
+        f"{name:22} {'':45} {'states':>10} {'transitions':>11} {'seconds':>7}  verdict"
+    )
+
+
+def _table(runs: Sequence[Run]) -> int:
+    _head("run")
+    bad = 0
+    for run in runs:
+        found = execute(run.options, max_states=run.max_states, name=run.name)
+        wrong = complaint(run, found)
+        _line(run.name, run.says, found, f"WRONG: {wrong}" if wrong else found.verdict)
+        if wrong:
+            bad += 1
+            print(found.violation or "\n".join(found.stuck_trace))  # noqa: T201
+    return bad
+
+
+def _kill(mutants: Sequence[Mutant]) -> int:
+    _head("mutant")
+    bad = 0
+    for mutant in mutants:
+        live = mutant.killed_by == STUCK
+        found = execute(
+            mutant.options, live=live, max_states=mutant.max_states, name=mutant.name
+        )
+        wrong = survives(mutant, found)
+        model = "1" if isinstance(mutant.options, D) else "2"
+        verdict = f"SURVIVES: {wrong}" if wrong else f"killed: {found.verdict}"
+        _line(f"{mutant.name} (model {model})", mutant.says, found, verdict)
+        bad += bool(wrong)
+    return bad
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
