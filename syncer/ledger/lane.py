@@ -41,7 +41,14 @@ from redis.exceptions import (
     TimeoutError as RedisTimeoutError,
 )
 
-from syncer.api.errors import Ambiguous, ConfigError, LedgerError, Rejected, Unavailable
+from syncer.api.errors import (
+    Ambiguous,
+    ConfigError,
+    LedgerError,
+    PortError,
+    Rejected,
+    Unavailable,
+)
 from syncer.ledger.lua import Script
 from syncer.ledger.replies import classify_reply, parse_info, parse_pairs, word_of
 
@@ -246,7 +253,9 @@ class Lane:
         try:
             connection = await self._acquire()
         except (RedisError, OSError, TimeoutError) as error:
-            self._fail(batch, self._lost(error))
+            mapped = self._lost(error)
+            # A store that turned out to be another's ends a start; a caller only waits for its own.
+            self._fail(batch, mapped if isinstance(mapped, PortError) else Unavailable(str(mapped)))
             return
         try:
             batch = [w for w in batch if not w.future.done()]

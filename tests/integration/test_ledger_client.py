@@ -307,6 +307,20 @@ async def test_another_installation(redis_url: str) -> None:
     assert caught.value.path == "redis.keyPrefix"
 
 
+async def test_another_installation_while_running(
+    admin: redis_asyncio.Redis, proxy: Proxy, client: LedgerClient
+) -> None:
+    """A store of another installation behind the same address is not used: callers are told."""
+    await admin.set("nl:meta", "format=1 installation=two store=0")
+    proxy.cut()
+    with contextlib.suppress(Ambiguous):
+        await client.command("PING")  # the client notices
+    with pytest.raises(Unavailable, match="belong to installation 'two'"):
+        await client.command("PING")
+    assert client.problem is not None
+    assert "belong to installation 'two'" in client.problem
+
+
 async def test_another_format(redis_url: str, admin: redis_asyncio.Redis) -> None:
     """A store that a later version wrote is left alone."""
     await admin.set("nl:meta", f"format=2 installation={HOME} store=0")
@@ -321,14 +335,17 @@ async def test_another_format(redis_url: str, admin: redis_asyncio.Redis) -> Non
 async def test_a_demoted_server(
     admin: redis_asyncio.Redis, client: LedgerClient, log: RedisLog
 ) -> None:
-    """A server that became a replica executes nothing; once it is master again, it does."""
+    """A server that became a replica executes nothing; claims made before that are stale."""
     await claimed(log)
+    before = client.generation
     await tell(admin, "REPLICAOF", "127.0.0.1", "1")
     try:
         with pytest.raises(Unavailable, match="READONLY"):
             await RedisLog(client, patience=0.2).note("u", opening())
     finally:
         await tell(admin, "REPLICAOF", "NO", "ONE")
+    stale = await open_attempt(log, guard=lambda: client.generation == before)
+    assert stale == Appended(Answer.RECLAIM, detail="stale claim")
     assert (await open_attempt(log)).answer is Answer.OK
 
 
