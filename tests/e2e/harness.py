@@ -510,6 +510,7 @@ class Stage:
     redis: redis_asyncio.Redis
     samples: list[Sample] = field(default_factory=list)
     processes: list[NotifierProcess] = field(default_factory=list)
+    _marks: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def output(self) -> Path:
@@ -642,13 +643,24 @@ class Stage:
             await asyncio.sleep(_SAMPLE)
 
     async def _sample(self) -> None:
+        """Where a log's mark has moved: the log, then its object's status, in this order."""
         live = [u for u in self.watcher.versions if u not in self.watcher.deleted]
-        logs = await self.logs(live)
+        pipeline = self.redis.pipeline(transaction=False)
+        for uid in live:
+            pipeline.lindex(f"{self.prefix}:{{{uid}}}", 0)
+        headers = await pipeline.execute() if live else []
+        moved = [u for u, h in zip(live, headers, strict=True) if h and self._marks.get(u) != h]
+        if not moved:
+            return
+        logs = await self.logs(moved)
         reply = await self.api.ask("GET", self.api.requests)
         if reply.code != 200:
             return
         statuses = {i["metadata"]["uid"]: i.get("status") or {} for i in reply.body["items"]}
-        self.samples += [Sample(u, logs[u], statuses[u]) for u in logs if u in statuses]
+        for uid, log in logs.items():
+            if uid in statuses:
+                self.samples.append(Sample(uid, log, statuses[uid]))
+                self._marks[uid] = log.header.encode()
 
 
 @asynccontextmanager
