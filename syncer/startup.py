@@ -168,6 +168,10 @@ class Reconciler:
     async def _act(self, entry: Entry, tenure: Tenure, verdict: Verdict) -> None:
         if Action.STOP in verdict:
             self.metrics.fenced.inc()
+        if Action.NOTHING in verdict:
+            # The claim has made an empty log, which must not stay for ever.
+            ttl = retention_seconds(entry.request.retention_days)
+            await self.log.retire(entry.uid, tenure.epoch, ttl=ttl)
         if Action.SEED in verdict:
             await self._seed(entry, tenure)
         if Action.ORPHAN in verdict:

@@ -322,6 +322,9 @@ class Controller:
         if Action.HOLD in verdict:
             self.queue.retry(entry.uid)
             return False
+        if Action.NOTHING in verdict and not entry.busy:
+            self.cache.retire(entry)
+            return False
         if entry.claim is None:
             if not entry.quarantine:
                 self.queue.retry(entry.uid)
