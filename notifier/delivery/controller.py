@@ -251,8 +251,10 @@ class Controller:
         while True:
             uid = await self.queue.get()
             try:
-                await self.reconcile(uid)
-                self.queue.succeeded(uid)
+                decided = await self.reconcile(uid) is not None
+                if decided or uid not in self.cache.entries:
+                    # What was put off without a decision keeps its growing wait.
+                    self.queue.succeeded(uid)
             except asyncio.CancelledError:
                 raise
             except PortError as error:
