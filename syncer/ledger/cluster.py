@@ -21,7 +21,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_url
@@ -74,21 +74,32 @@ class Primary:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Who holds each slot; None where nobody does."""
+    """
+    Who holds each slot; None where nobody does.
+
+    Attributes:
+        slots: Holder of each slot.
+        healthy: False if the node that said so is cut off, or a slot is not served.
+        primaries: Every holder once, in the order of their first slot.
+        holes: Number of slots that nobody holds.
+    """
 
     slots: tuple[Primary | None, ...] = (None,) * REDIS_CLUSTER_HASH_SLOTS
-    #: False if the node that said so is cut off, or a slot is not served.
     healthy: bool = False
+    # Looked at by every call, so not counted anew each time: there are 16384 slots.
+    primaries: tuple[Primary, ...] = field(init=False, default=())
+    holes: int = field(init=False, default=0)
 
-    @property
-    def primaries(self) -> tuple[Primary, ...]:
-        """Every holder once, in the order of their first slot."""
-        return tuple(dict.fromkeys(p for p in self.slots if p is not None))
-
-    @property
-    def holes(self) -> int:
-        """Number of slots that nobody holds."""
-        return self.slots.count(None)
+    def __post_init__(self) -> None:
+        """Count."""
+        found: dict[Primary, None] = {}
+        last = None
+        for holder in self.slots:
+            if holder is not None and holder is not last:
+                found[holder] = None
+            last = holder
+        object.__setattr__(self, "primaries", tuple(found))
+        object.__setattr__(self, "holes", self.slots.count(None))
 
     def over(self, earlier: Layout) -> Layout:
         """This layout, with the last known holder where it names none."""
@@ -121,7 +132,7 @@ def parse_layout(reply: Any, asked: Address, *, healthy: bool) -> Layout:
             holder = Primary(node, (host, port))
             for slot in range(int(first), int(last) + 1):
                 slots[slot] = holder
-    except (TypeError, IndexError, KeyError) as error:
+    except (TypeError, ValueError, IndexError, KeyError) as error:
         raise ValueError("CLUSTER SLOTS is answered in an unknown form") from error
     return Layout(tuple(slots), healthy)
 

@@ -30,8 +30,8 @@ from redis.asyncio.sentinel import (
     SentinelConnectionPool,
     SentinelManagedConnection,
 )
+from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
-from redis.exceptions import RedisError
 
 from syncer.api.errors import ConfigError, Unavailable
 from syncer.ledger.lane import connection_options
@@ -55,13 +55,16 @@ class _Pool(SentinelConnectionPool):
         try:
             return await super().get_master_address()  # type: ignore[no-untyped-call]  # vendor
         except MasterNotFoundError as error:
-            raise RedisConnectionError("no master") from _no_master(error)
-
-
-def _no_master(error: MasterNotFoundError) -> Unavailable:
-    reason = Unavailable("the Sentinels know no healthy master of that service, or do not answer")
-    reason.__cause__ = error
-    return reason
+            # The vendor takes a refused password for a Sentinel that is away.
+            replies = await asyncio.gather(
+                *(s.ping() for s in self.sentinel_manager.sentinels), return_exceptions=True
+            )
+            for reply in replies:
+                if isinstance(reply, AuthenticationError | AuthorizationError | ResponseError):
+                    raise reply from error
+            raise RedisConnectionError("no master") from Unavailable(
+                "the Sentinels know no healthy master of that service, or do not answer"
+            )
 
 
 class Master:

@@ -1,0 +1,412 @@
+"""The log on a Redis Cluster: slots that move under running scripts, and a primary that is away.
+
+Three real nodes without replicas, made once for all tests of this file.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator
+
+import pytest
+from redis.crc import key_slot
+
+from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.api.errors import ConfigError, Unavailable
+from syncer.api.record import Record, attempt_record, intent_record
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.cluster import Layout, key_of, parse_layout, weakest
+from syncer.ledger.log import Answer, Appended, RedisLog
+from syncer.ledger.preflight import unfit
+from tests.servers.redis import RedisServer, find_binary
+from tests.servers.topology import SLOTS, RedisCluster, call, port_of, until
+
+EPOCH = Epoch("0.7")
+FIRST = AttemptId("0.7-1")
+CHANNEL = "slack:ops"
+NAME = "ns/n"
+
+
+@pytest.fixture(scope="module")
+def nodes() -> Iterator[RedisCluster]:
+    """The nodes of this file."""
+    cluster = RedisCluster()
+    try:
+        cluster.launch()
+        yield cluster
+    finally:
+        cluster.close()
+
+
+@pytest.fixture
+async def cluster(nodes: RedisCluster) -> RedisCluster:
+    """A cluster that is whole and empty."""
+    for node in nodes.nodes:
+        await asyncio.to_thread(node.heal)
+    await nodes.well()
+    for node in nodes.nodes:
+        await asyncio.to_thread(node.flush)
+    return nodes
+
+
+@contextlib.asynccontextmanager
+async def running(url: str, *, installation: str = "one") -> AsyncIterator[LedgerClient]:
+    """A client that is open and served."""
+    client = LedgerClient(url, timeout=1.0)
+    task = asyncio.create_task(client.run())
+    try:
+        if installation:
+            await client.open(installation)
+        yield client
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def client(cluster: RedisCluster) -> AsyncIterator[LedgerClient]:
+    """A client of the cluster."""
+    async with running(cluster.url) as client:
+        yield client
+
+
+@pytest.fixture
+def log(client: LedgerClient) -> RedisLog:
+    """A log on that client."""
+    return RedisLog(client, patience=10)
+
+
+def opening(attempt: AttemptId) -> Record:
+    """An intent."""
+    return intent_record(attempt, CHANNEL, at=1, by="p")
+
+
+def failed(attempt: AttemptId) -> Record:
+    """A failure."""
+    return attempt_record(Attempt(attempt, CHANNEL, AttemptState.FAILED, ended=2))
+
+
+async def intent(
+    log: RedisLog, attempt: AttemptId = FIRST, *, guard: Callable[[], bool] = lambda: True,
+    uid: str = "u", patience: float | None = None,
+) -> Appended:  # fmt: skip
+    """Open an attempt."""
+    return await log.intent(
+        uid, EPOCH, opening(attempt), limit=1000, guard=guard, patience=patience
+    )
+
+
+async def ids(log: RedisLog, uid: str = "u") -> list[str]:
+    """What a log holds: kind and id of each record."""
+    snapshot = await log.read(uid)
+    return [f"{r.kind} {r.id}" for r in snapshot.records] if snapshot else []
+
+
+def slot_of(log: RedisLog, uid: str = "u") -> int:
+    """Slot of a log."""
+    return key_slot(log.key(uid).encode())
+
+
+def other(cluster: RedisCluster, port: int) -> int:
+    """Port of a node that is not that one."""
+    return next(p for p in cluster.ports if p != port)
+
+
+async def test_logs_lie_on_every_primary(
+    cluster: RedisCluster, client: LedgerClient, log: RedisLog
+) -> None:
+    """Logs are spread over the nodes, and a scan and a sweep find all of them."""
+    uids = [f"u{n}" for n in range(60)]
+    claims = await asyncio.gather(*(log.claim(u, EPOCH, name=NAME) for u in uids))
+    assert {c.answer for c in claims} == {Answer.OK}
+    held = {p: call(p, "DBSIZE") for p in cluster.ports}
+    assert min(held.values()) > 0
+    assert sum(held.values()) == len(uids) + 1  # and the stamp of the store
+    assert sorted([u async for page in log.scan(page=7) for u in page]) == sorted(uids)
+    heads = await log.heads(uids)
+    assert [length for _, length, _ in heads] == [1] * len(uids)
+    assert client.problem is None
+    assert len(await client.primaries()) == 3
+
+
+async def test_the_store_has_one_id(cluster: RedisCluster, client: LedgerClient) -> None:
+    """Every client of a cluster reads the same store id, and a stranger is refused."""
+    assert client.server is not None
+    assert len(client.server.store) == 16
+    async with running(f"redis+cluster://127.0.0.1:{cluster.ports[2]}") as second:
+        assert second.server == client.server
+    with pytest.raises(ConfigError, match=r"set another redis\.keyPrefix"):
+        async with running(cluster.url, installation="two"):
+            pass
+
+
+async def test_a_client_that_was_never_opened(cluster: RedisCluster, log: RedisLog) -> None:
+    """Who only reads needs no `open`, and stamps nothing."""
+    await log.claim("u", EPOCH, name=NAME)
+    async with running(cluster.url, installation="") as reader:
+        snapshot = await RedisLog(reader, patience=3).read("u")
+    assert snapshot is not None
+    assert snapshot.header.object == NAME
+
+
+async def test_a_slot_that_moves(
+    cluster: RedisCluster, client: LedgerClient, log: RedisLog
+) -> None:
+    """On the way ASK is followed and the claim holds; once the slot has moved it is stale."""
+    await log.claim("u", EPOCH, name=NAME)
+    generation, slot = log.generation, slot_of(log)
+    source = cluster.owner(slot)
+    target = other(cluster, source)
+
+    def holds() -> bool:
+        return log.generation == generation
+
+    cluster.begin_move(slot, source, target)
+    assert (await intent(log, guard=holds)).answer is Answer.OK  # the key is still at the source
+    assert cluster.move_keys(slot, source, target) == 1
+    outcome = await log.outcome("u", failed(FIRST), opening(FIRST), name=NAME)
+    assert outcome.answer is Answer.OK  # by way of ASK
+    second = AttemptId("0.7-2")
+    assert (await intent(log, second, guard=holds)).answer is Answer.OK
+    assert call(source, "DBSIZE") + call(target, "DBSIZE") >= 1
+    assert log.generation == generation
+
+    cluster.end_move(slot, target)
+    await log.outcome("u", failed(second), opening(second), name=NAME)
+    assert log.generation == generation + 1
+    third = AttemptId("0.7-3")
+    stale = await intent(log, third, guard=holds)
+    assert (stale.answer, stale.detail) == (Answer.RECLAIM, "stale claim")
+    assert await ids(log) == ["intent 0.7-1", "failed 0.7-1", "intent 0.7-2", "failed 0.7-2"]
+    assert client.problem is None
+
+
+async def test_an_intent_never_follows_moved(cluster: RedisCluster, log: RedisLog) -> None:
+    """An intent that is the first to learn of the move is refused before the new owner sees it."""
+    await log.claim("u", EPOCH, name=NAME)
+    generation, slot = log.generation, slot_of(log)
+    source = cluster.owner(slot)
+    target = other(cluster, source)
+    cluster.begin_move(slot, source, target)
+    cluster.move_keys(slot, source, target)
+    cluster.end_move(slot, target)
+    stale = await intent(log, guard=lambda: log.generation == generation)
+    assert (stale.answer, stale.detail) == (Answer.RECLAIM, "stale claim")
+    assert await ids(log) == []
+
+
+async def test_slots_move_while_scripts_run(cluster: RedisCluster, log: RedisLog) -> None:
+    """Every attempt that was opened is on record once, with its outcome, wherever its log went."""
+    uids = [f"u{n}" for n in range(6)]
+    stop = asyncio.Event()
+    opened: dict[str, list[str]] = {u: [] for u in uids}
+    reclaims: list[str] = []
+
+    async def deliver(uid: str) -> None:
+        await log.claim(uid, EPOCH, name=NAME)
+        generation, n = log.generation, 0
+        while not stop.is_set() or n < 5:
+            n += 1
+            attempt = AttemptId(f"0.7-{n}")
+            held = generation
+            answer = await intent(log, attempt, uid=uid, guard=lambda: log.generation == held)  # noqa: B023
+            if answer.answer is Answer.RECLAIM:
+                reclaims.append(uid)
+                generation = log.generation
+                await log.claim(uid, EPOCH, name=NAME)
+                continue
+            assert answer.answer is Answer.OK
+            opened[uid].append(attempt)
+            done = await log.outcome(uid, failed(attempt), opening(attempt), name=NAME)
+            assert done.answer is Answer.OK
+            await asyncio.sleep(0.005)
+
+    def move_all() -> int:
+        moved = 0
+        for uid in uids:
+            slot = slot_of(log, uid)
+            source = cluster.owner(slot)
+            target = other(cluster, source)
+            cluster.begin_move(slot, source, target)
+            moved += cluster.move_keys(slot, source, target)
+            moved += cluster.move_keys(slot, source, target)
+            cluster.end_move(slot, target)
+        return moved
+
+    async with asyncio.TaskGroup() as group:
+        for uid in uids:
+            group.create_task(deliver(uid))
+        await asyncio.sleep(0.3)
+        assert await asyncio.to_thread(move_all) == len(uids)
+        await asyncio.sleep(0.3)
+        stop.set()
+    assert reclaims
+    for uid in uids:
+        expected = [f"{kind} {a}" for a in opened[uid] for kind in ("intent", "failed")]
+        assert await ids(log, uid) == expected
+
+
+async def test_one_primary_down_holds_everything(
+    cluster: RedisCluster, client: LedgerClient, log: RedisLog
+) -> None:
+    """No intent is accepted while a slot has no owner; outcomes wait until it is back."""
+    uids = {cluster.owner(slot_of(log, f"u{n}")): f"u{n}" for n in range(30)}
+    down = cluster.nodes[1]
+    hit, spared = uids[port_of(down)], uids[cluster.ports[0]]
+    for uid in (hit, spared):
+        await log.claim(uid, EPOCH, name=NAME)
+        assert (await intent(log, uid=uid)).answer is Answer.OK
+    generation = log.generation
+    await down.kill()
+    await until(lambda: RedisCluster.state(cluster.ports[0]) == "fail", what="the others notice")
+
+    with pytest.raises(Unavailable, match="Redis cannot be reached"):
+        await intent(log, AttemptId("0.7-2"), uid=hit, patience=0.2)
+    with pytest.raises(Unavailable, match="Redis answers CLUSTERDOWN"):
+        await intent(log, AttemptId("0.7-2"), uid=spared, patience=0.2)
+    assert client.problem is not None
+    assert "Redis Cluster is down" in client.problem or "CLUSTERDOWN" in client.problem
+    assert not log.available
+
+    waiting = asyncio.create_task(log.outcome(hit, failed(FIRST), opening(FIRST), name=NAME))
+    await asyncio.sleep(0.3)
+    assert not waiting.done()
+    await down.start()
+    assert (await waiting).answer is Answer.OK
+    await until(lambda: log.available, what="the client sees that all is well")
+    assert log.generation == generation + 1  # another process of the same node
+    stale = await intent(
+        log, AttemptId("0.7-2"), uid=spared, guard=lambda: log.generation == generation
+    )
+    assert (stale.answer, stale.detail) == (Answer.RECLAIM, "stale claim")
+    assert await ids(log, hit) == ["intent 0.7-1", "failed 0.7-1"]
+
+
+def verdict(client: LedgerClient) -> str | None:
+    """What the judge said last."""
+    return client.unfit
+
+
+async def test_a_replica_takes_over() -> None:
+    """A dead primary sends no MOVED: the client looks for who holds its slots now."""
+    async with RedisCluster(replica=True) as cluster, running(cluster.url) as client:
+        log = RedisLog(client, patience=10)
+        dead, heir = cluster.nodes[1], cluster.nodes[3]
+        uid = next(u for u in (f"u{n}" for n in range(99))
+                   if cluster.owner(slot_of(log, u)) == port_of(dead))  # fmt: skip
+        await log.claim(uid, EPOCH, name=NAME)
+        assert (await intent(log, uid=uid)).answer is Answer.OK
+        await cluster.replicated()
+        generation = log.generation
+        await dead.kill()
+        outcome = await log.outcome(uid, failed(FIRST), opening(FIRST), name=NAME)
+        assert outcome.answer is Answer.OK
+        assert cluster.owner(slot_of(log, uid)) == port_of(heir)
+        assert log.generation == generation + 1
+        stale = await intent(
+            log, AttemptId("0.7-2"), uid=uid, guard=lambda: log.generation == generation
+        )
+        assert (stale.answer, stale.detail) == (Answer.RECLAIM, "stale claim")
+        assert await ids(log, uid) == ["intent 0.7-1", "failed 0.7-1"]
+        await until(lambda: log.available, what="the client sees that all is well")
+
+
+async def test_every_primary_is_judged(cluster: RedisCluster, client: LedgerClient) -> None:
+    """One primary that may evict makes the whole cluster unfit."""
+    client.judge = lambda info: unfit(info, durability="relaxed")
+    await client.probe()
+    assert verdict(client) is None
+    call(cluster.ports[2], "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")
+    try:
+        await client.probe()
+        assert "eviction policy allkeys-lru" in (verdict(client) or "")
+        assert client.info["maxmemory_policy"] == "allkeys-lru"
+    finally:
+        call(cluster.ports[2], "CONFIG", "SET", "maxmemory-policy", "noeviction")
+
+
+async def test_the_wrong_kind_of_url(cluster: RedisCluster) -> None:
+    """A cluster where one server is expected, or the reverse, is told with the way out."""
+    port = next(p for p in cluster.ports if p != cluster.owner(key_slot(b"nl:meta")))
+    with pytest.raises(ConfigError, match=r"begin with redis\+cluster://") as caught:
+        async with running(f"redis://127.0.0.1:{port}"):
+            pass
+    assert caught.value.path == "redis.url"
+    async with RedisServer(find_binary("redis-server")) as plain:
+        with pytest.raises(ConfigError, match="begin with redis://") as caught:
+            async with running(f"redis+cluster://127.0.0.1:{port_of(plain)}"):
+                pass
+    assert caught.value.path == "redis.url"
+
+
+async def test_no_node_answers() -> None:
+    """Nodes that are away are named as that, without their addresses or the password."""
+    client = LedgerClient("redis+cluster://:c4n4ry@127.0.0.1:1,127.0.0.1:2", timeout=1.0)
+    with pytest.raises(Unavailable, match="no node of the Redis Cluster answers") as caught:
+        await client.open("one")
+    assert "c4n4ry" not in f"{caught.value!r} {client.problem} {client!r}"
+    await client.close()
+
+
+# -- pure parts ------------------------------------------------------------------------------------
+
+
+def layout(*holders: tuple[int, int, str]) -> Layout:
+    """A layout of ranges: first slot, last slot, node."""
+    reply = [[first, last, [b"h", 1, node.encode()]] for first, last, node in holders]
+    return parse_layout(reply, ("asked", 1), healthy=True)
+
+
+def test_an_endpoint_that_the_node_does_not_know() -> None:
+    """A node without an endpoint of its own is where it was asked."""
+    for unknown in (None, b"", b"?"):
+        found = parse_layout([[0, 1, [unknown, 7, b"n"], [b"r", 8, b"m"]]], ("asked", 1),
+                             healthy=True)  # fmt: skip
+        assert [p.address for p in found.primaries] == [("asked", 7)]
+        assert found.holes == SLOTS - 2
+
+
+def test_a_reply_that_is_no_map() -> None:
+    """What is no list of ranges is refused."""
+    for reply in ([[0, 1]], [[0, 1, 5]], 7):
+        with pytest.raises(ValueError, match="CLUSTER SLOTS is answered in an unknown form"):
+            parse_layout(reply, ("asked", 1), healthy=True)
+
+
+def test_what_counts_as_moved() -> None:
+    """Another node counts; a slot that lost its holder, or had none, does not until it has one."""
+    before = layout((0, 9, "a"), (10, 19, "b"))
+    assert before.moved(before) == 0
+    assert layout((0, 4, "a"), (5, 19, "b")).moved(before) == 5
+    hole = layout((10, 19, "b")).over(before)
+    assert hole.moved(before) == 0
+    assert layout((0, 9, "c"), (10, 19, "b")).over(hole).moved(hole) == 10
+    assert layout((0, 29, "a")).moved(layout((0, 9, "a"))) == 0
+
+
+def test_the_weakest_of_many() -> None:
+    """Of each promise, the one that promises least stands for all."""
+    good = {
+        "redis_version": "7.2.1", "connected_slaves": "2", "appendfsync": "always",
+        "maxmemory_policy": "noeviction", "aof_enabled": "1", "aof_last_write_status": "ok",
+    }  # fmt: skip
+    assert weakest([good, good]) == good
+    assert weakest([]) == {}
+    for name, value in (
+        ("redis_version", "7.0.15"),
+        ("connected_slaves", "0"),
+        ("appendfsync", "everysec"),
+        ("maxmemory_policy", "allkeys-lru"),
+        ("aof_enabled", "0"),
+        ("aof_last_write_status", "err"),
+    ):
+        assert weakest([good, good | {name: value}, good])[name] == value
+    assert "appendfsync" not in weakest([good, {k: v for k, v in good.items() if k[:4] != "appe"}])
+
+
+def test_the_key_of_a_command() -> None:
+    """The key decides where a command runs; commands without one are known by name."""
+    assert key_of(("EVALSHA", "sha", 1, "nl:{u}", b"x")) == b"nl:{u}"
+    assert key_of(("LRANGE", b"k", 0, -1)) == b"k"
+    assert key_of(("PUBLISH", "nl:poke", "u")) is None

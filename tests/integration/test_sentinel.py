@@ -1,0 +1,295 @@
+"""The log behind Redis Sentinels: failovers that lose what was acknowledged, and others.
+
+Real servers. Where a failover must lose a record, the replica is frozen and its link dropped before
+the record is written, so the loss is certain.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+
+import pytest
+
+from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.api.errors import ConfigError, Unauthorised, Unavailable
+from syncer.api.record import Record, attempt_record, intent_record
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.log import Answer, Appended, RedisLog
+from tests.servers.redis import RedisServer, find_binary
+from tests.servers.topology import SERVICE, Sentinel, SentinelSet, call, port_of, until
+
+EPOCH = Epoch("0.7")
+NEXT = Epoch("0.8")
+FIRST, SECOND = AttemptId("0.7-1"), AttemptId("0.7-2")
+CHANNEL = "slack:ops"
+NAME = "ns/n"
+
+
+@pytest.fixture
+async def servers() -> AsyncIterator[SentinelSet]:
+    """A master with a replica and three Sentinels."""
+    async with SentinelSet() as servers:
+        yield servers
+
+
+@contextlib.asynccontextmanager
+async def running(url: str) -> AsyncIterator[LedgerClient]:
+    """A client that is open and served."""
+    client = LedgerClient(url, timeout=1.0)
+    task = asyncio.create_task(client.run())
+    try:
+        await client.open("one")
+        yield client
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+@pytest.fixture
+async def client(servers: SentinelSet) -> AsyncIterator[LedgerClient]:
+    """A client of the service."""
+    async with running(servers.url) as client:
+        yield client
+
+
+@pytest.fixture
+def log(client: LedgerClient) -> RedisLog:
+    """A log on that client."""
+    return RedisLog(client, patience=15)
+
+
+def opening(attempt: AttemptId) -> Record:
+    """An intent."""
+    return intent_record(attempt, CHANNEL, at=1, by="p")
+
+
+def success(attempt: AttemptId, *, seed: bool = False) -> Record:
+    """A success, as an outcome or as restored from the object."""
+    return attempt_record(Attempt(attempt, CHANNEL, AttemptState.SUCCESS, ended=2), seed=seed)
+
+
+async def intent(
+    log: RedisLog, attempt: AttemptId, *, generation: int | None = None, epoch: Epoch = EPOCH
+) -> Appended:
+    """Open an attempt by a claim of that generation, or by one that nobody doubts."""
+    return await log.intent(
+        "u",
+        epoch,
+        opening(attempt),
+        limit=5,
+        guard=lambda: generation is None or log.generation == generation,
+    )
+
+
+async def kinds(log: RedisLog) -> list[str]:
+    """What the log holds: kind and id of each record."""
+    snapshot = await log.read("u")
+    return [f"{r.kind} {r.id}" for r in snapshot.records] if snapshot else []
+
+
+async def test_a_failover_that_loses_an_intent(
+    servers: SentinelSet, client: LedgerClient, log: RedisLog
+) -> None:
+    """The old claim permits nothing on the new master; the lost intent comes back with its id."""
+    changes: list[int] = []
+    client.on_change = lambda: changes.append(client.generation)
+    assert (await log.claim("u", EPOCH, name=NAME)).answer is Answer.OK
+    await servers.replicated()
+    generation = log.generation
+    await servers.cut_off_replica()
+    lost = await intent(log, FIRST, generation=generation)
+    assert lost.answer is Answer.OK
+    await servers.fail_over()
+
+    stale = await intent(log, SECOND, generation=generation)
+    assert (stale.answer, stale.detail) == (Answer.RECLAIM, "stale claim")
+    assert await kinds(log) == []
+    assert changes == [generation + 1]
+
+    restored = await log.outcome("u", success(FIRST), opening(FIRST), name=NAME)
+    assert (restored.answer, restored.count) == (Answer.OK, 2)
+    assert await kinds(log) == ["intent 0.7-1", "success 0.7-1"]
+    assert (await log.claim("u", EPOCH, name=NAME)).answer is Answer.OK
+    again = await intent(log, SECOND, generation=log.generation)
+    assert again.answer is Answer.DONE
+
+
+async def test_a_failover_that_loses_a_success_which_the_object_shows(
+    servers: SentinelSet, log: RedisLog
+) -> None:
+    """Claiming anew brings the success back from the object, and nothing is sent again."""
+    await log.claim("u", EPOCH, name=NAME)
+    assert (await intent(log, FIRST)).answer is Answer.OK
+    await servers.replicated()
+    await servers.cut_off_replica()
+    assert (await log.outcome("u", success(FIRST), opening(FIRST), name=NAME)).answer is Answer.OK
+    await servers.fail_over()
+
+    assert await kinds(log) == ["intent 0.7-1"]
+    claimed = await log.claim("u", EPOCH, name=NAME, seeds=[success(FIRST, seed=True)])
+    assert claimed.answer is Answer.OK
+    assert await kinds(log) == ["intent 0.7-1", "seed.success 0.7-1"]
+    assert (await intent(log, SECOND, generation=log.generation)).answer is Answer.DONE
+
+
+async def test_a_failover_that_loses_a_success_which_only_the_cache_knows(
+    servers: SentinelSet, log: RedisLog
+) -> None:
+    """The own cache is seed enough, and an id that was handed out once is known again."""
+    await log.claim("u", EPOCH, name=NAME)
+    await servers.replicated()
+    await servers.cut_off_replica()
+    assert (await intent(log, FIRST)).answer is Answer.OK
+    await servers.fail_over()
+
+    assert await kinds(log) == []
+    unknown = Attempt(FIRST, CHANNEL, AttemptState.UNKNOWN, ended=2)
+    claimed = await log.claim(
+        "u", EPOCH, name=NAME, seeds=[attempt_record(unknown, seed=True)]
+    )
+    assert claimed.answer is Answer.OK
+    repeated = await intent(log, FIRST, generation=log.generation)
+    assert (repeated.answer, repeated.rank) == (Answer.DUP, int(AttemptState.UNKNOWN))
+    assert (await intent(log, SECOND, generation=log.generation)).answer is Answer.OK
+
+
+async def test_a_failover_that_loses_a_claim(servers: SentinelSet, log: RedisLog) -> None:
+    """The fence that a new owner raised is gone: its intent is refused, the old fence named."""
+    await log.claim("u", EPOCH, name=NAME)
+    await servers.replicated()
+    await servers.cut_off_replica()
+    assert (await log.claim("u", NEXT, name=NAME)).answer is Answer.OK
+    await servers.fail_over()
+
+    refused = await intent(log, AttemptId("0.8-1"), epoch=NEXT)
+    assert (refused.answer, refused.detail) == (Answer.RECLAIM, str(EPOCH))
+    assert (await log.claim("u", NEXT, name=NAME)).answer is Answer.OK
+    assert (await intent(log, AttemptId("0.8-1"), epoch=NEXT)).answer is Answer.OK
+
+
+async def test_a_planned_switch(
+    servers: SentinelSet, client: LedgerClient, log: RedisLog
+) -> None:
+    """A switch that loses nothing makes claims stale as well, and is noticed without any call."""
+    await log.claim("u", EPOCH, name=NAME)
+    assert (await intent(log, FIRST)).answer is Answer.OK
+    await servers.replicated()
+    generation = log.generation
+    call(servers.sentinels[0].port, "SENTINEL", "FAILOVER", SERVICE)
+    await servers.promoted(servers.two)
+    await until(
+        lambda: log.generation > generation and client.problem is None, what="the switch is noticed"
+    )
+    assert client.server is not None
+    assert client.server.run_id == call(port_of(servers.two), "INFO", "server")["run_id"]
+    stale = await intent(log, SECOND, generation=generation)
+    assert (stale.answer, stale.detail) == (Answer.RECLAIM, "stale claim")
+    assert await kinds(log) == ["intent 0.7-1"]
+
+
+async def test_a_stale_sentinel(servers: SentinelSet) -> None:
+    """A Sentinel that names a replica is not believed; one that knows better is asked instead."""
+    stale = Sentinel(
+        find_binary("redis-server"), port_of(servers.two), quorum=1, patience_ms=60_000
+    )
+    try:
+        await asyncio.to_thread(stale.launch)
+        assert servers.named(stale) == port_of(servers.two)
+        alone = LedgerClient(f"redis+sentinel://127.0.0.1:{stale.port}/{SERVICE}", timeout=1.0)
+        with pytest.raises(Unavailable, match="Redis answers READONLY"):
+            await alone.open("one")
+        await alone.close()
+        both = LedgerClient(
+            servers.url.replace("://", f"://127.0.0.1:{stale.port},"), timeout=1.0
+        )
+        with pytest.raises(Unavailable, match="Redis answers READONLY"):
+            await both.open("one")
+        server = await both.open("one")
+        assert server.run_id == call(port_of(servers.one), "INFO", "server")["run_id"]
+        await both.close()
+    finally:
+        await asyncio.to_thread(stale.close)
+
+
+@pytest.fixture
+async def sentinel() -> AsyncIterator[Sentinel]:
+    """A Sentinel alone with a server."""
+    binary = find_binary("redis-server")
+    async with RedisServer(binary) as server:
+        sentinel = Sentinel(binary, port_of(server), quorum=1, patience_ms=600)
+        try:
+            await asyncio.to_thread(sentinel.launch)
+            yield sentinel
+        finally:
+            await asyncio.to_thread(sentinel.close)
+
+
+async def test_no_master(sentinel: Sentinel) -> None:
+    """A service that no Sentinel knows, and Sentinels that are away, are named as what they are."""
+    for url in (
+        f"redis+sentinel://127.0.0.1:{sentinel.port}/other",
+        f"redis+sentinel://:c4n4ry@127.0.0.1:1/{SERVICE}",
+    ):
+        client = LedgerClient(url, timeout=1.0)
+        with pytest.raises(Unavailable, match="know no healthy master of that service") as caught:
+            await client.open("one")
+        assert "c4n4ry" not in f"{caught.value!r} {client.problem} {client!r}"
+        await client.close()
+
+
+async def test_two_passwords() -> None:
+    """Server and Sentinels have credentials of their own, and neither is ever shown."""
+    binary = find_binary("redis-server")
+    server = RedisServer(binary)
+    sentinel = Sentinel(
+        binary, port_of(server), quorum=1, patience_ms=600, password="w4tcher",
+        settings=[f"sentinel auth-pass {SERVICE} s3rver"],
+    )  # fmt: skip
+    url = f"redis+sentinel://:%s@127.0.0.1:{sentinel.port}/{SERVICE}?sentinel_password=%s"
+    try:
+        await asyncio.to_thread(server.launch)
+        call(port_of(server), "CONFIG", "SET", "requirepass", "s3rver")
+        await asyncio.to_thread(sentinel.launch)
+        async with running(url % ("s3rver", "w4tcher")) as client:
+            assert client.problem is None
+        for pair in (("s3rver", "c4n4ry"), ("c4n4ry", "w4tcher")):
+            client = LedgerClient(url % pair, timeout=1.0)
+            with pytest.raises(Unauthorised, match="Redis refuses the credentials") as caught:
+                await client.open("one")
+            shown = f"{caught.value!r} {client.problem} {client!r}"
+            assert not {w for w in ("s3rver", "w4tcher", "c4n4ry") if w in shown}
+            await client.close()
+    finally:
+        await asyncio.to_thread(sentinel.close)
+        await asyncio.to_thread(server.close)
+
+
+async def test_the_address_of_a_sentinel_as_that_of_a_server(sentinel: Sentinel) -> None:
+    """A Sentinel where a server is expected is a mistake in the settings, and says the way out."""
+    client = LedgerClient(f"redis://127.0.0.1:{sentinel.port}", timeout=1.0)
+    with pytest.raises(ConfigError, match=r"begin with redis\+sentinel://") as caught:
+        await client.open("one")
+    assert caught.value.path == "redis.url"
+    await client.close()
+
+
+async def test_a_server_that_is_demoted_under_a_connection() -> None:
+    """READONLY on a live connection makes claims stale, even if the server comes back as it was."""
+    binary = find_binary("redis-server")
+    async with RedisServer(binary) as one, RedisServer(binary) as two, running(one.url) as client:
+        log = RedisLog(client, patience=0.3)
+        await log.claim("u", EPOCH, name=NAME)
+        generation = log.generation
+        call(port_of(one), "REPLICAOF", "127.0.0.1", port_of(two))
+        with pytest.raises(Unavailable, match="Redis answers READONLY"):
+            await intent(log, FIRST, generation=generation)
+        assert log.generation == generation + 1
+        assert client.problem == "Redis answers READONLY"
+        call(port_of(one), "REPLICAOF", "NO", "ONE")
+        # The same process, the same role, the same store: and yet it may have lost what it had.
+        refused = await intent(log, FIRST, generation=generation)
+        assert (refused.answer, refused.detail) == (Answer.RECLAIM, "stale claim")
+        assert (await log.claim("u", EPOCH, name=NAME)).answer is Answer.OK
+        assert client.problem is None
