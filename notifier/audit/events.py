@@ -112,14 +112,14 @@ def events_of(
         ValueError: the records do not follow one another.
     """
     view, settled, ending = _walk(records, request.policy, at_most_once=at_most_once)
+    fresh = [(a, position) for a, position in settled.items() if position > after]
+    ended = ending.kind if ending.position > after else None
+    if not fresh and ended is None:
+        return ()
     writer = _Writer(request)
-    events = [
-        writer.attempt(view.attempts[attempt], position)
-        for attempt, position in settled.items()
-        if position > after
-    ]
-    if ending.kind is not None and ending.position > after:
-        events.append(writer.ending(ending, ending.kind))
+    events = [writer.attempt(view.attempts[a], position) for a, position in fresh]
+    if ended is not None:
+        events.append(writer.ending(ending, ended))
     # Stable: the end of a notification comes after the attempt that brought it about.
     return tuple(sorted(events, key=lambda e: e.position))
 

@@ -215,11 +215,11 @@ class AuditFeed:
         for start in range(0, len(waiting), _READ_AHEAD):
             if not self.log.available:
                 return False
-            some = waiting[start : start + _READ_AHEAD]
-            for parcels in await asyncio.gather(*map(self._read, some)):
+            for parcels in await self._read_some(waiting[start : start + _READ_AHEAD]):
                 for parcel in parcels:
                     if batch and not self._fits(batch, parcel):
                         if not await self._deliver(batch):
+                            await self._give_up_some(waiting[start:])
                             return False
                         batch = []
                     batch.append(parcel)
@@ -227,6 +227,25 @@ class AuditFeed:
             return False
         self._held_since = 0
         return True
+
+    async def _read_some(self, entries: Sequence[Entry]) -> list[list[Parcel]]:
+        """What some logs hold above their marks, log by log."""
+        snapshots = await asyncio.gather(*map(self._read, entries))
+        out: list[list[Parcel]] = []
+        for entry, snapshot in zip(entries, snapshots, strict=True):
+            if snapshot is not None:
+                out.append(self._parcels(entry, snapshot))
+                # Making events takes a millisecond or more: let a delivery have its turn between.
+                await asyncio.sleep(0)
+        return out
+
+    async def _give_up_some(self, waiting: Sequence[Entry]) -> None:
+        """While the sinks are away, look for what is too old, until there is nothing of that."""
+        for start in range(0, len(waiting), _READ_AHEAD):
+            some = await self._read_some(waiting[start : start + _READ_AHEAD])
+            parcels = [p for of_one in some for p in of_one]
+            if len(await self._without_the_old(parcels)) == len(parcels):
+                return
 
     def _forget_the_gone(self) -> None:
         unaudited = self.cache.unaudited
@@ -242,34 +261,40 @@ class AuditFeed:
         size = sum(p.size for p in batch) + parcel.size
         return events <= self.limits.batch_events and size <= self.limits.batch_bytes
 
-    async def _read(self, entry: Entry) -> list[Parcel]:
-        """What a log holds above its mark; empty if there is nothing to do or to be had now."""
+    async def _read(self, entry: Entry) -> Snapshot | None:
+        """The log of an entry; None if it is not ours, or not to be had now or ever."""
         if self.ownership.tenure_of(entry.uid) is None:
             # Its owner looks at it; should we get it back, a claim or a sweep marks it again.
             self.cache.unaudited.pop(entry.uid, None)
             held = self.cache.entries.get(entry.uid) is entry
             if held and entry.request.status.terminal and not entry.busy:
                 self.cache.retire(entry)
-            return []
+            return None
+        snapshot: Snapshot | None = None
         try:
             snapshot = await self.log.read(entry.uid)
         except PortError as error:
             logger.info("audit waits for a log", extra={"uid": entry.uid, "error": str(error)})
-            return []
+            return None
         except ContractError:
             # Quarantined by whoever claims it; read again once somebody has mended it.
-            snapshot = None
+            pass
         if snapshot is None:
             self.cache.unaudited.pop(entry.uid, None)
-            return []
+        return snapshot
+
+    def _parcels(self, entry: Entry, snapshot: Snapshot) -> list[Parcel]:
+        """What a log holds above its mark; empty if there is nothing to do."""
         entry.audited = max(entry.audited, snapshot.header.audited)
-        parcels = parcels_of(entry, snapshot, self._events(entry, snapshot), self.limits)
         last = len(snapshot.records)
-        if not parcels and entry.view.position <= last:
+        events = self._events(entry, snapshot)
+        if events:
+            return parcels_of(entry, snapshot, events, self.limits)
+        if entry.view.position <= last:
             if entry.ends_at(last) and not entry.deleted and last:
                 return [Parcel(entry, (), last, snapshot.records[-1].chain)]
             self.cache.unaudited.pop(entry.uid, None)
-        return parcels
+        return []
 
     def _events(self, entry: Entry, snapshot: Snapshot) -> tuple[AuditEvent, ...]:
         after = snapshot.header.audited
@@ -293,7 +318,6 @@ class AuditFeed:
         """Have some parcels stored and marked; False if that must wait for a sink."""
         # What was refused earlier in this round must not be overtaken by its own later events.
         parcels = [p for p in batch if not self._is_postponed(p.entry)]
-        parcels = await self._without_the_old(parcels) if self._failures else parcels
         if not parcels:
             return True
         written = Written(Verdict.STORED)
@@ -302,7 +326,7 @@ class AuditFeed:
                 await self._pause(min(_PAUSE_MOST, 2.0 ** (retry - 1)) * self._jitter())
             written = await self._write(parcels)
             if written.verdict is Verdict.STORED:
-                self._failures = 0
+                self._failures, self._held_since = 0, 0
                 await self._stored(parcels)
                 return True
             if written.verdict is Verdict.REFUSED:
@@ -360,26 +384,35 @@ class AuditFeed:
     async def _without_the_old(self, parcels: Sequence[Parcel]) -> list[Parcel]:
         """Give up parcels that are wholly beyond `max_age`; what is left."""
         horizon = self._now() - self.limits.max_age * 1000
-        old = [p for p in parcels if p.events and all(e.at < horizon for e in p.events)]
+        old: list[Parcel] = []
+        kept: list[Parcel] = []
+        for parcel in parcels:
+            # A mark must not jump over events that are still to be told.
+            stays = any(k.entry is parcel.entry for k in kept)
+            young = not parcel.events or any(e.at >= horizon for e in parcel.events)
+            (kept if stays or young else old).append(parcel)
         if not old:
-            return list(parcels)
-        count = sum(len(p.events) for p in old)
+            return kept
+        marked = await self._mark(old)
+        # What could not be marked comes up again, and is counted then.
+        count = sum(len(p.events) for p in old if p.entry.uid in marked)
         self.metrics.dropped.inc(count)
         logger.error(
             "audit events are given up after audit.maxAge",
-            extra={"events": count, "notifications": len({p.entry.uid for p in old})},
+            extra={"events": count, "notifications": len(marked)},
         )
-        await self._mark(old)
-        return [p for p in parcels if p not in old]
+        return kept
 
     # -- the mark -------------------------------------------------------------------------------
 
-    async def _mark(self, parcels: Sequence[Parcel]) -> None:
-        """Move the marks of what was handed over; one that is not moved now is sent again."""
+    async def _mark(self, parcels: Sequence[Parcel]) -> set[str]:
+        """Move the marks of what was handed over; uids of those that could be moved."""
         furthest = {p.entry.uid: p for p in parcels}
-        await asyncio.gather(*map(self._mark_one, furthest.values()))
+        moved = await asyncio.gather(*map(self._mark_one, furthest.values()))
+        return {uid for uid, done in zip(furthest, moved, strict=True) if done}
 
-    async def _mark_one(self, parcel: Parcel) -> None:
+    async def _mark_one(self, parcel: Parcel) -> bool:
+        """Move one mark; False if that was not possible, so that its events are sent again."""
         entry, position = parcel.entry, parcel.position
         final = entry.ends_at(position) and not entry.deleted
         ttl = retention_seconds(entry.request.retention_days) if final else 0
@@ -389,15 +422,16 @@ class AuditFeed:
             )
         except PortError as error:
             logger.info("an audit mark waits", extra={"uid": entry.uid, "error": str(error)})
-            return
+            return False
         if answer is Mark.STALE:
             logger.warning("the log changed under the audit feed", extra={"uid": entry.uid})
-            return
+            return False
         self._postponed.pop(entry.uid, None)
         self.cache.mark_audited(entry, position)
         entry.expiring = entry.expiring or answer is Mark.EXPIRING
         if not entry.deleted and entry.ends_at(position):
             self._let_go(entry, position)
+        return True
 
     def _let_go(self, entry: Entry, position: int) -> None:
         if self.cache.entries.get(entry.uid) is not entry or entry.quarantine:

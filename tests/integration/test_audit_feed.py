@@ -547,6 +547,34 @@ async def test_events_are_given_up_at_max_age_and_counted(world: World) -> None:
     assert not world.cache.unaudited
 
 
+async def test_a_long_queue_of_old_events_is_given_up_at_once(world: World) -> None:
+    """One failure is enough to give up everything that is too old; the rest waits untouched."""
+    for n in range(40):
+        await world.attempt(await world.notification(f"old{n}"))
+    world.time.set(world.time.now() + 3601 * 1000)
+    await world.attempt(await world.notification("young"))
+    sink = Collector(away=True)
+    feed = world.feed(sink, limits=replace(QUICK, max_age=3600.0, batch_events=4))
+    assert not await feed.round()
+    assert list(world.cache.unaudited) == ["young"]
+    assert world.metric("audit_events_dropped_total", service="notification-controller") == 80
+    sink.away = False
+    assert await feed.round()
+    assert [i.split("/")[0] for i in sink.ids] == ["young", "young"]
+
+
+async def test_what_became_old_during_an_outage_is_offered_once_more(world: World) -> None:
+    """When the store is back, it gets what is left, whatever its age."""
+    await world.attempt(await world.notification("u"))
+    sink = Collector(away=True)
+    feed = world.feed(sink, limits=replace(QUICK, max_age=3600.0))
+    assert not await feed.round()
+    world.time.set(world.time.now() + 3601 * 1000)
+    sink.away = False
+    assert await feed.round()
+    assert sink.ids == ["u/0.7-1/sent", "u/0.7-1/acknowledged"]
+
+
 async def test_an_old_event_is_told_if_the_store_is_well(world: World) -> None:
     """Age alone drops nothing: whoever comes back after a week still tells."""
     await world.attempt(await world.notification("u"))
