@@ -199,11 +199,7 @@ def recorded(s: State) -> View:
 def is_goal(s: State, o: Options) -> bool:
     """Whether the work is done and published: liveness asks that this stays reachable."""
     known = recorded(s)
-    ended = (
-        has(known, S)
-        or len(s.issued) >= o.attempts
-        or (o.at_most_once and has(known, U))
-    )
+    ended = has(known, S) or len(s.issued) >= o.attempts or (o.at_most_once and has(known, U))
     settled = not s.wire and not has(known, I) and leq(s.log.attempts, s.status)
     return ended and settled and bool(known)
 

@@ -213,6 +213,7 @@ class Options:
         atomic: An object is read, merged and written in one step.
         lean: No reply of CLAIM or RECOVER is lost, nothing is given up before the send.
         quiet: No reply of Redis is lost at all.
+        rereads: The log may be read again at any time, as the attempts of other channels cause it.
 
         fence: (M1) INTENT compares the epoch.
         ids_from_memory: (M2) Ids are counted by the process, not by the length of the log.
@@ -271,6 +272,7 @@ class Options:
     atomic: bool = False
     lean: bool = False
     quiet: bool = False
+    rereads: bool = False
 
     fence: bool = True
     ids_from_memory: bool = True
@@ -538,9 +540,7 @@ def _store_faults(s: State, o: Options, log: Log) -> Iterator[Step]:
                 if older == log:
                     continue
                 fallen = _lost(s, older)._replace(losses=s.losses - 1, late=())
-                processes = tuple(
-                    p._replace(stale=True) if p.claim else p for p in s.processes
-                )
+                processes = tuple(p._replace(stale=True) if p.claim else p for p in s.processes)
                 yield (
                     f"log falls back to {length} records, epoch {epoch}",
                     fallen._replace(processes=processes),
@@ -685,7 +685,8 @@ def _sweep(s: State, o: Options, i: int) -> Iterator[Step]:
         yield f"{i} notices another store", _put(s, i, _lose(p)), ()
     if o.recover_seen and _abandoned(p, o):
         yield f"{i} finds an open attempt that nobody executes", _put(s, i, _lose(p)), ()
-    if not o.sweep or p.pc is not Pc.IDLE or p.write is not None:
+    busy = p.pc is not Pc.IDLE or p.write is not None
+    if not o.sweep or (busy and not o.rereads):
         return
     if s.log is None or len(s.log.records) != len(p.seen):
         yield f"{i} sweeps", _put(s, i, _reread(p, s.log)), ()
@@ -809,9 +810,17 @@ def _deliver(s: State, o: Options, i: int) -> Iterator[Step]:
                 broken.append("S1")
             ghost = s.ghost._replace(sent=tuple(sorted({*s.ghost.sent, p.id})))
             wire = tuple(sorted((*s.wire, p.id)))
-            yield f"{i} sends {_name(p.id)}", _put(s, i, waiting, wire=wire, ghost=ghost), tuple(broken)
+            yield (
+                f"{i} sends {_name(p.id)}",
+                _put(s, i, waiting, wire=wire, ghost=ghost),
+                tuple(broken),
+            )
             if not o.lean:
-                yield f"{i} abandons {_name(p.id)}", _put(s, i, p._replace(pc=Pc.KNOWN, result=F)), ()
+                yield (
+                    f"{i} abandons {_name(p.id)}",
+                    _put(s, i, p._replace(pc=Pc.KNOWN, result=F)),
+                    (),
+                )
         case Pc.WAITING:
             yield f"{i} times out", _put(s, i, p._replace(pc=Pc.KNOWN, result=U)), ()
         case Pc.KNOWN:
@@ -848,9 +857,11 @@ def _ask(s: State, o: Options, i: int) -> Iterator[Step]:
         given_up = _put(s, i, _lose(kept), give_ups=s.give_ups - 1)
         yield f"{i} gives {_name(p.id)} up", given_up, ()
         if o.late_intents:
-            yield f"{i} gives {_name(p.id)} up, INTENT on the way", given_up._replace(
-                late=(*s.late, p.id)
-            ), ()
+            yield (
+                f"{i} gives {_name(p.id)} up, INTENT on the way",
+                given_up._replace(late=(*s.late, p.id)),
+                (),
+            )
 
 
 def _outcome(

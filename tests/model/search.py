@@ -227,9 +227,7 @@ def _path(
     return tuple(reversed(trace)), tuple(reversed(states))
 
 
-def _without_way(
-    order: list[T], edges: list[list[int]], goal: Callable[[T], bool]
-) -> list[int]:
+def _without_way(order: list[T], edges: list[list[int]], goal: Callable[[T], bool]) -> list[int]:
     """Indexes, nearest first, of the states from which no goal can be reached."""
     reverse: list[list[int]] = [[] for _ in order]
     for source, targets in enumerate(edges):
