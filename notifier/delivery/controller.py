@@ -154,7 +154,14 @@ class Controller:
                 return
             self.cache.finished.pop(request.uid, None)
             tenure = self.ownership.tenure_of(request.uid)
-            fresh = first_seen_by_watch and not request.status.phase and tenure is not None
+            # A watch that lags shows objects as they were before the tenure, when its predecessor
+            # may have published: only what is newer than the acquiring Lease write is news.
+            fresh = (
+                first_seen_by_watch
+                and not request.status.phase
+                and tenure is not None
+                and _newer(request.resource_version, tenure.epoch.partition(".")[2])
+            )
             self.cache.entries[request.uid] = Entry(request, fresh=fresh)
             self.queue.add(request.uid)
             return
