@@ -1,15 +1,17 @@
 """
 The first model: one notification, one channel, two workers, one log, one status.
 
-The log is a set of attempts here, not yet a list of records: this model asks whether the *rules* of
-claiming, opening, recording, publishing and expiring fit together, with nothing in between two steps
-but the faults. The second model (`protocol.py`) asks whether the *scripts* keep these rules.
+The log is a set of attempts here, not yet a list of records: this model asks whether the *rules*
+of claiming, opening, recording, publishing and expiring fit together, with nothing in between
+two steps but the faults. The second model (`protocol.py`) asks whether the *scripts* keep these
+rules.
 
-Everything is asynchronous: any transition that is enabled may be next, so no result rests on timing
-(unless `grace` is on). Faults are transitions with budgets. Each rule of the protocol is one option
-whose default is the rule as built; a mutant changes one option.
+Everything is asynchronous: any transition that is enabled may be next, so no result rests on
+timing (unless `grace` is on). Faults are transitions with budgets. Each rule of the protocol is
+one option whose default is the rule as built; a mutant changes one option.
 
-A set of attempts is a sorted tuple with at most one entry per id, so that equal sets are equal states.
+A set of attempts is a sorted tuple with at most one entry per id, so that equal sets are equal
+states.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ class Result(IntEnum):
     SUCCESS = 3
 
 
-I, U, F, S = Result
+I, U, F, S = Result  # noqa: E741 - the letters of the lattice
 
 #: (id, epoch, state)
 Attempt = tuple[Id, int, Result]
@@ -120,7 +122,7 @@ class Options:
         write_ahead: The intent is recorded before the send.
         compare_version: A patch names the version that was read.
         unite: A status write joins what is there with what is new.
-        fresh_view: A claim reads the status itself instead of trusting what its process read before.
+        fresh_view: A claim reads the status itself, not what its process remembers.
         reclaim_on_failover: Losing the log makes every claim stale.
         recover: Dangling intents are settled.
         dangling_blocks: An open intent keeps the next one from being opened.
@@ -209,18 +211,18 @@ def measures(s: State) -> dict[str, int]:
     return {"processed": len(s.delivered), "late": s.late}
 
 
-# -- changes ----------------------------------------------------------------------------------------
+# -- changes --------------------------------------------------------------------------------------
 
 
 def _with(s: State, i: int, worker: Worker) -> tuple[Worker, ...]:
     return (*s.workers[:i], worker, *s.workers[i + 1 :])
 
 
-def _write(s: State, log: Log) -> dict[str, Log]:
-    """The change of the log; the old one is kept for as long as it may come back."""
+def _write(s: State, log: Log) -> State:
+    """Change the log; the old one is kept for as long as it may come back."""
     if log == s.log:
-        return {}
-    return {"log": log, "previous": s.log} if s.losses else {"log": log}
+        return s
+    return s._replace(log=log, previous=s.log if s.losses else s.previous)
 
 
 def _broken(s: State, o: Options) -> tuple[str, ...]:
@@ -243,7 +245,7 @@ def _to(label: str, s: State, o: Options, *broken: str) -> Step:
     return label, s, (*broken, *_broken(s, o))
 
 
-# -- lease and faults -------------------------------------------------------------------------------
+# -- lease and faults -----------------------------------------------------------------------------
 
 
 def _lease_and_faults(s: State, o: Options) -> Iterator[Step]:
@@ -286,14 +288,14 @@ def _lease_and_faults(s: State, o: Options) -> Iterator[Step]:
         yield _to("log loses its last write", lost, o)
     held = s.log.attempts
     if held and has(held, S) and not has(held, I) and leq(held, s.acked):
-        yield _to("log expires", s._replace(**_write(s, Log())), o)
+        yield _to("log expires", _write(s, Log()), o)
 
 
 def _idle(w: Worker, epoch: int | None = None) -> Worker:
     return Worker(w.epoch if epoch is None else epoch, pending=w.pending)
 
 
-# -- delivery ---------------------------------------------------------------------------------------
+# -- delivery -------------------------------------------------------------------------------------
 
 
 def _deliver(s: State, o: Options, i: int) -> Iterator[Step]:
@@ -318,7 +320,13 @@ def _deliver(s: State, o: Options, i: int) -> Iterator[Step]:
                 return
             workers = _with(s, i, _idle(w))
             label = f"{i} records {w.result.name.lower()}"
-            yield _to(label, s._replace(workers=workers, **_write(s, log)), o)
+            yield _to(
+                label,
+                _write(s, log)._replace(
+                    workers=workers,
+                ),
+                o,
+            )
 
 
 def _claim(s: State, o: Options, i: int) -> Step:
@@ -329,7 +337,13 @@ def _claim(s: State, o: Options, i: int) -> Step:
     attempts = join(s.log.attempts, seen) if o.seed else s.log.attempts
     log = Log(max(s.log.fence, w.epoch), attempts)
     worker = w._replace(pc=Pc.CLAIMED, seen=seen)
-    return _to(f"{i} claims", s._replace(workers=_with(s, i, worker), **_write(s, log)), o)
+    return _to(
+        f"{i} claims",
+        _write(s, log)._replace(
+            workers=_with(s, i, worker),
+        ),
+        o,
+    )
 
 
 def _claimed(s: State, o: Options, i: int) -> Iterator[Step]:
@@ -346,7 +360,7 @@ def _claimed(s: State, o: Options, i: int) -> Iterator[Step]:
     if dangling and o.recover and not (o.grace and _may_arrive(s, dangling)):
         settled = tuple((e[0], e[1], U) for e in dangling)
         log = s.log._replace(attempts=join(held, settled))
-        yield _to(f"{i} marks dangling intents", s._replace(**_write(s, log)), o)
+        yield _to(f"{i} marks dangling intents", _write(s, log), o)
     yield from _open(s, o, i)
 
 
@@ -384,10 +398,9 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
     worker = w._replace(pc=Pc.OPENED, attempt=new, seen=())
     yield _to(
         f"{i} opens {new[0]}-{new[1]}",
-        s._replace(
+        _write(s, log)._replace(
             workers=_with(s, i, worker),
             issued=tuple(sorted((*s.issued, new))),
-            **_write(s, log),
         ),
         o,
         *broken,
@@ -423,7 +436,7 @@ def _wire(s: State, o: Options) -> Iterator[Step]:
         yield _to(f"{name} lost", rest, o)
 
 
-# -- status sync ------------------------------------------------------------------------------------
+# -- status sync ----------------------------------------------------------------------------------
 
 
 def _sync_at_once(s: State, o: Options, i: int) -> Iterator[Step]:

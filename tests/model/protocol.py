@@ -1,16 +1,17 @@
 """
 The second model: the scripts, the caches and the status write, step by step.
 
-One notification, one channel, two processes. The log is a list of records under a header, and a chain
-value is modelled by what it stands for: the history itself. A process holds its epoch, how far its
-claim has come, the history it has read, the object it has seen, one delivery and one status write.
-Every call may be applied with its reply lost and is then repeated with the same arguments.
+One notification, one channel, two processes. The log is a list of records under a header, and a
+chain value is modelled by what it stands for: the history itself. A process holds its epoch, how
+far its claim has come, the history it has read, the object it has seen, one delivery and one
+status write. Every call may be applied with its reply lost and is then repeated with the same
+arguments.
 
-Two things are assumed of time: a key does not expire between the steps of a claim, nor while a request
-is on the wire. Everything else may happen at any moment.
+Two things are assumed of time: a key does not expire between the steps of a claim, nor while a
+request is on the wire. Everything else may happen at any moment.
 
-Each rule is one option whose default is the rule as built; a mutant changes one option. `None` as log
-is a missing key.
+Each rule is one option whose default is the rule as built; a mutant changes one option. `None`
+as log is a missing key.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ class Rank(IntEnum):
     SUCCESS = 3
 
 
-I, U, F, S = Rank
+I, U, F, S = Rank  # noqa: E741 - the letters of the lattice
 
 #: (id, rank), in the order in which the ids were first seen
 View = tuple[tuple[Id, Rank], ...]
@@ -127,7 +128,7 @@ class Process(NamedTuple):
         seen: The history it has read; its view is the fold of it.
         status: The newest status it has seen.
         early: What the status said when its claim began: bit 0 a success, bit 1 a terminal phase.
-        count: Attempts numbered in this epoch.
+        numbered: Attempts numbered in this epoch.
         pc: Progress of its attempt `id`, with `result` once that is known.
         unsent: Attempts it gave up before they left.
         write: Its status write or acknowledgement.
@@ -140,7 +141,7 @@ class Process(NamedTuple):
     plan: int = 0
     status: Status = Status()
     early: int = 0
-    count: int = 0
+    numbered: int = 0
     pc: Pc = Pc.IDLE
     id: Id = NO_ID
     result: Rank = I
@@ -324,7 +325,7 @@ class Options:
         return not self.losses and not self.flushes
 
 
-# -- rules of the fold and the merge ----------------------------------------------------------------
+# -- rules of the fold and the merge --------------------------------------------------------------
 
 
 @cache
@@ -404,7 +405,7 @@ def records_of(log: Log | None) -> History:
     return log.records if log else ()
 
 
-# -- the system -------------------------------------------------------------------------------------
+# -- the system -----------------------------------------------------------------------------------
 
 
 def start(o: Options) -> State:
@@ -489,13 +490,13 @@ def _advance(p: Process, before: Log | None, after: Log, o: Options) -> Process:
     return _reread(p, after)
 
 
-# -- lease and faults -------------------------------------------------------------------------------
+# -- lease and faults -----------------------------------------------------------------------------
 
 
 def _faults(s: State, o: Options) -> Iterator[Step]:
     if s.takeovers:
         other = 1 - s.holder
-        p = _lose(s.processes[other])._replace(epoch=s.lease + 1, count=0)
+        p = _lose(s.processes[other])._replace(epoch=s.lease + 1, numbered=0)
         yield (
             f"takeover by {other}",
             _put(s, other, p, lease=s.lease + 1, holder=other, takeovers=s.takeovers - 1),
@@ -506,7 +507,7 @@ def _faults(s: State, o: Options) -> Iterator[Step]:
             yield f"crash of {i}", _put(s, i, Process(0), crashes=s.crashes - 1), ()
         if not p.epoch and s.holder == i:
             lease = s.lease + 1 if o.new_epoch else s.lease
-            again = p._replace(epoch=lease, status=s.status, count=0)
+            again = p._replace(epoch=lease, status=s.status, numbered=0)
             yield f"{i} acquires again", _put(s, i, again, lease=lease), ()
         if p.epoch and s.holder != i:
             yield f"{i} steps down", _put(s, i, _lose(p)._replace(epoch=0)), ()
@@ -560,7 +561,7 @@ def _name(key: Id) -> str:
     return f"{key[0]}-{key[1]}"
 
 
-# -- claiming ---------------------------------------------------------------------------------------
+# -- claiming -------------------------------------------------------------------------------------
 
 
 def _claim(s: State, o: Options, i: int) -> Iterator[Step]:
@@ -692,7 +693,7 @@ def _sweep(s: State, o: Options, i: int) -> Iterator[Step]:
         yield f"{i} sweeps", _put(s, i, _reread(p, s.log)), ()
 
 
-# -- one attempt ------------------------------------------------------------------------------------
+# -- one attempt ----------------------------------------------------------------------------------
 
 
 def _open(s: State, o: Options, i: int) -> Iterator[Step]:
@@ -707,14 +708,14 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
         return
     if p.stale and o.check_store:
         return
-    key = (p.epoch, p.count + 1)
+    key = (p.epoch, p.numbered + 1)
     if not o.ids_from_memory:
         key = (0, len(p.seen) + 1)
     elif not o.fresh_ids and p.unsent:
         key = p.unsent[-1]
     broken = ("S3",) if key in s.ghost.issued else ()
     ghost = s.ghost._replace(issued=tuple(sorted({*s.ghost.issued, key})))
-    asking = p._replace(pc=Pc.ASKING, id=key, count=p.count + 1)
+    asking = p._replace(pc=Pc.ASKING, id=key, numbered=p.numbered + 1)
     if not o.write_ahead:
         asking = asking._replace(pc=Pc.PERMITTED)
     yield f"{i} asks for {_name(key)}", _put(s, i, asking, ghost=ghost), broken
@@ -929,7 +930,7 @@ def _processed(s: State, o: Options, key: Id, count: int) -> tuple[str, ...]:
     return tuple(out)
 
 
-# -- the status -------------------------------------------------------------------------------------
+# -- the status -----------------------------------------------------------------------------------
 
 
 def _publish(s: State, o: Options, i: int) -> Iterator[Step]:

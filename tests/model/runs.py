@@ -1,10 +1,10 @@
 """
 Which runs and mutants there are, what each must come to, and the command that tables them.
 
-A *run* has all rules in force and must break nothing; a *mutant* switches one rule off and must break
-the property named beside it. A mutant that survives means that the check is too weak, which is as bad
-as a broken rule. Mutants run in the smallest world that shows their harm: a violation in a part of the
-behaviours is one in all of them.
+A *run* has all rules in force and must break nothing; a *mutant* switches one rule off and must
+break the property named beside it. A mutant that survives means that the check is too weak,
+which is as bad as a broken rule. Mutants run in the smallest world that shows their harm: a
+violation in a part of the behaviours is one in all of them.
 
     python -m tests.model.runs small|large|mutants
 """
@@ -59,7 +59,17 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Mutant:
-    """One rule switched off; `killed_by` is a property or `STUCK`, `large` keeps it off every push."""
+    """
+    One rule switched off.
+
+    Attributes:
+        name: Short name.
+        says: What is done wrongly.
+        options: Of the model that their type belongs to.
+        killed_by: The property that must break, or `STUCK`.
+        large: Too long for every push.
+        max_states: Bound.
+    """
 
     name: str
     says: str
@@ -220,7 +230,8 @@ PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
 )  # fmt: skip
 
 
-#: Rules that another rule makes up for: alone they survive a complete run, together they do not (M14).
+#: Rules that another one makes up for: each alone survives a complete run, both together (M14)
+#: do not.
 REDUNDANT: tuple[Mutant, ...] = (
     Mutant("H2", "expiry at an earlier position", replace(T, expire_here=False), "", large=True),
     Mutant("M14a", "expiry below `acked`", replace(T, expire_acked=False), "", large=True),

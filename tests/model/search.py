@@ -1,13 +1,14 @@
 """
 Breadth-first search over the states of a model, with shortest counterexamples.
 
-A model is a start state and a function from a state to its transitions, each a triple: what happened,
-the next state, the names of the properties that it broke. States are hashable values; the search keeps
-each once, with the state it was first reached from, so the first violation found has a shortest trace.
+A model is a start state and a function from a state to its transitions, each a triple: what
+happened, the next state, the names of the properties that it broke. States are hashable values;
+the search keeps each once, with the state it was first reached from, so the first violation
+found has a shortest trace.
 
-A run that visits everything is *complete* and may ask for liveness too: from how many states no goal
-can be reached any more (backward search from the goals over the recorded transitions). A run that ends
-at a bound proves nothing beyond it and says so.
+A run that visits everything is *complete* and may ask for liveness too: from how many states no
+goal can be reached any more (backward search from the goals over the recorded transitions). A
+run that ends at a bound proves nothing beyond it and says so.
 """
 
 from __future__ import annotations
@@ -151,7 +152,7 @@ def replay(
     return state, broken
 
 
-def _search(
+def _search(  # noqa: PLR0912 - one loop, and each branch costs a call per transition
     start: T,
     steps: Callable[[T], Iterable[Transition[T]]],
     goal: Callable[[T], bool] | None,
@@ -202,7 +203,8 @@ def _search(
             if name and at % _REPORT_EVERY < 4096:
                 _report(name, len(order), depth, time.monotonic() - began)
     complete = violation is None and not bounded
-    stuck, stuck_trace = None, ()
+    stuck: int | None = None
+    stuck_trace: tuple[str, ...] = ()
     if complete and goal is not None:
         lost = _without_way(order, edges, goal)
         stuck = len(lost)

@@ -1,4 +1,4 @@
-"""The models: nothing breaks with all rules in force, and every rule that is switched off is missed."""
+"""The models: nothing breaks with all rules in force, and each rule switched off is missed."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_every_rule_has_a_mutant() -> None:
     assert rules - off == {"ack_chain"}  # H5, below
 
 
-# -- traces worth keeping ---------------------------------------------------------------------------
+# -- traces worth keeping -------------------------------------------------------------------------
 
 M12_TRACE = (
     "0 claims", "0 opens 1-1", "0 sends", "1-1 processed, reply read", "0 records success",
@@ -142,7 +142,7 @@ def _protocol(options: protocol.Options, state: protocol.State) -> list[Transiti
     return list(protocol.steps(state, options))
 
 
-# -- the search itself ------------------------------------------------------------------------------
+# -- the search itself ----------------------------------------------------------------------------
 
 
 def _walk(at: int) -> list[Transition[int]]:
