@@ -109,7 +109,7 @@ class Recorder:
         Raises:
             PortError: given up; whether the intent is recorded is not known, and it was not sent.
         """
-        attempt_id = self.next_id(tenure.epoch)
+        attempt_id, claim = self.next_id(tenure.epoch), entry.claim
         record = intent_record(attempt_id, channel, at=self.time.now(), by=self._identity)
         entry.executing[attempt_id] = channel
         entry.never_sent.add(attempt_id)
@@ -122,7 +122,10 @@ class Recorder:
                     tenure.epoch,
                     record,
                     limit=limit,
-                    guard=lambda: self.claim_holds(entry, tenure) and not entry.deleted,
+                    # The very claim that the decision rests on: one made since is another.
+                    guard=lambda: entry.claim is claim
+                    and self.claim_holds(entry, tenure)
+                    and not entry.deleted,
                 ),
             )
             opened = answer.answer is Answer.OK or (
