@@ -97,7 +97,7 @@ async def test_a_hundred_through_slack_show_all_three_attempts(
         async with _alive(here) as others:
             uids = await _create_all(here, names)
             for name, uid in zip(names, uids, strict=True):
-                _three_attempts(await here.wait_phase(uid), CHANNEL)
+                _three_attempts(await here.wait_phase(uid, within=60), CHANNEL)
                 calls = here.receiver.calls(name)
                 assert [c.code for c in calls] == [503, 503, 200]
                 waits = [after.at - before.answered for before, after in pairwise(calls)]
