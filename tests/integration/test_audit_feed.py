@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.audit.feed import AuditFeed, FeedLimits, parcels_of
+from notifier.audit.events import AuditEvent, EventKind
+from notifier.audit.feed import AuditFeed, FeedLimits, Parcel, parcels_of
 from notifier.audit.metrics import AuditMetrics
 from notifier.audit.sinks import FileSink, Sink, StoreSink, Verdict, Written
 from notifier.channels.http import HttpDoor
@@ -102,11 +103,13 @@ class Collector:
 
     refused: tuple[bytes, ...] = ()
     away: bool = False
+    failures: int = 0
     batches: list[list[Json]] = field(default_factory=list)
     name: str = "collector"
 
     async def write(self, lines: Sequence[bytes]) -> Written:
-        if self.away:
+        self.failures -= 1
+        if self.away or self.failures >= 0:
             return Written(Verdict.RETRY, "away")
         if any(word in line for word in self.refused for line in lines):
             return Written(Verdict.REFUSED, "not like this")
@@ -149,6 +152,7 @@ class World:
             metrics=AuditMetrics(registry),
             now=self.time.now,
             limits=limits,
+            jitter=lambda: 0.0,
         )
 
     def metric(self, name: str, **labels: str) -> float:
@@ -697,6 +701,34 @@ async def test_one_sink_does_not_get_again_what_only_the_other_lacks(
     feed.close()
     told = [json.loads(line)["event_data"]["event_id"] for line in lines]
     assert told == ["u/0.7-1/failed", "u/0.7-2/sent", "u/0.7-2/acknowledged"]
+
+
+async def test_a_batch_is_sent_again_before_it_is_read_again(world: World) -> None:
+    """As many failures as retries do not end a round; one more does."""
+    await world.attempt(await world.notification("u"))
+    sink = Collector(failures=3)
+    feed = world.feed(sink, limits=replace(QUICK, max_retries=2))
+    assert not await feed.round()
+    sink.failures = 2
+    assert await feed.round()
+    assert sink.ids == ["u/0.7-1/sent", "u/0.7-1/acknowledged"]
+
+
+async def test_giving_up_does_not_jump_over_younger_events(world: World) -> None:
+    """Old events behind one that still counts stay, or the mark would pass that one untold."""
+    entry = await world.notification("u")
+    await world.attempt(entry)
+    now = world.time.now()
+    feed = world.feed(Collector(), limits=replace(QUICK, max_age=3600.0))
+
+    def parcel(position: int, at: int) -> Parcel:
+        event = AuditEvent(f"u/{position}/failed", EventKind.FAILED, position, at, b"{}")
+        return Parcel(entry, (event,), position, entry.view.chain)
+
+    young, old = parcel(2, now), parcel(3, now - 7_200_000)
+    assert await feed._without_the_old([young, old]) == [young, old]
+    assert (await world.header("u")).audited == 0
+    assert world.metric("audit_events_dropped_total", service="notification-controller") == 0
 
 
 # -- parcels --------------------------------------------------------------------------------------
