@@ -21,7 +21,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Iterator
+import random
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from syncer.api.attempt import AttemptId, Epoch
@@ -62,6 +63,7 @@ class Entry:
         dirty_since: Boot-clock second of the first unpublished change, None if there is none.
         urgent: The change is final and must not wait for the window.
         failures: Status writes that failed in a row, the last one at `last_failure`.
+        spread: Share of the back-off that follows the last of them.
         writing: A write is under way.
         reread: The view may lack records of others: read the log again before relying on it.
     """
@@ -84,6 +86,7 @@ class Entry:
     urgent: bool = False
     failures: int = 0
     last_failure: float = 0.0
+    spread: float = 1.0
     writing: bool = False
     reread: bool = False
 
@@ -122,7 +125,12 @@ class Cache:
     """Entries by uid, and the order in which dirty ones are to be written."""
 
     def __init__(
-        self, *, window: float, boot: BootClock = boot_clock, audit_limit: int | None = None
+        self,
+        *,
+        window: float,
+        boot: BootClock = boot_clock,
+        audit_limit: int | None = None,
+        spread: Callable[[], float] = lambda: random.uniform(0.5, 1.0),  # noqa: S311 - no secret
     ) -> None:
         """
         Start empty.
@@ -131,7 +139,9 @@ class Cache:
             window: The batching window in seconds.
             boot: The clock of all its times.
             audit_limit: How many entries may wait for the audit feed; None where there is no feed.
+            spread: Share of a failed write's back-off to wait, in [0.5, 1].
         """
+        self._spread = spread
         self.entries: dict[str, Entry] = {}
         self.finished: dict[str, Finished] = {}
         #: Entries whose log says more than the audit feed has handed over, the longest waiting
@@ -166,6 +176,7 @@ class Cache:
         """Note that a write failed; the entry stays dirty and backs off."""
         entry.failures += 1
         entry.last_failure = self.boot()
+        entry.spread = self._spread()
         if entry.dirty_since is None:
             entry.dirty_since = self.boot()
         self._schedule(entry)
@@ -187,6 +198,7 @@ class Cache:
             last_failure=entry.last_failure,
             window=self._window,
             quiet=self._quiet(entry),
+            spread=entry.spread,
         )
 
     def _quiet(self, entry: Entry) -> bool:

@@ -44,6 +44,7 @@ def decide(
     last_failure: float,
     window: float,
     quiet: bool = False,
+    spread: float = 1.0,
 ) -> Decision:
     """
     Decide when a dirty entry is written; all times in boot-clock seconds.
@@ -55,10 +56,12 @@ def decide(
         last_failure: When the last of them did.
         window: Seconds for which changes are collected.
         quiet: No attempt is on the wire, and none is due within the window.
+        spread: Share of the back-off to wait, in [0.5, 1]; drawn anew for each failure, so that
+            writers that collided once do not meet again.
     """
     if failures:
         pause = min(_RETRY_MOST, _RETRY_FIRST * 2 ** min(failures - 1, 10))
-        return Decision(last_failure + pause, Flush.WAIT_RETRY)
+        return Decision(last_failure + pause * spread, Flush.WAIT_RETRY)
     if urgent:
         return Decision(dirty_since, Flush.TERMINAL)
     if quiet:

@@ -53,3 +53,16 @@ def test_waits_grow() -> None:
     ]
     assert waits == sorted(waits)
     assert (waits[0], waits[-1]) == (0.25, 30.0)
+
+
+def test_writers_that_collided_spread_out() -> None:
+    """The share drawn for a failure shortens its wait, and touches nothing else."""
+
+    def at(failures: int, spread: float) -> float:
+        return decide(
+            dirty_since=7.0, urgent=True, failures=failures, last_failure=10.0, window=1,
+            spread=spread,
+        ).at  # fmt: skip
+
+    assert (at(3, 0.5), at(3, 1.0)) == (10.5, 11.0)
+    assert at(0, 0.5) == at(0, 1.0) == 7.0
