@@ -140,8 +140,10 @@ class World:
     time: LedgerTime
     registry: CollectorRegistry
 
-    def feed(self, *sinks: Sink, limits: FeedLimits = QUICK) -> AuditFeed:
-        """A feed into some sinks."""
+    def feed(
+        self, *sinks: Sink, limits: FeedLimits = QUICK, pauses: float = 1.0
+    ) -> AuditFeed:
+        """A feed into some sinks; its pauses may be scaled."""
         registry = CollectorRegistry()
         self.registry = registry
         return AuditFeed(
@@ -152,7 +154,7 @@ class World:
             metrics=AuditMetrics(registry),
             now=self.time.now,
             limits=limits,
-            jitter=lambda: 0.0,
+            jitter=lambda: pauses,
         )
 
     def metric(self, name: str, **labels: str) -> float:
@@ -707,7 +709,7 @@ async def test_a_batch_is_sent_again_before_it_is_read_again(world: World) -> No
     """As many failures as retries do not end a round; one more does."""
     await world.attempt(await world.notification("u"))
     sink = Collector(failures=3)
-    feed = world.feed(sink, limits=replace(QUICK, max_retries=2))
+    feed = world.feed(sink, limits=replace(QUICK, max_retries=2), pauses=0.0)
     assert not await feed.round()
     sink.failures = 2
     assert await feed.round()
