@@ -28,7 +28,7 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_u
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 from redis.exceptions import RedisError, ResponseError
 
-from syncer.api.errors import Ambiguous, ConfigError, LedgerError, Unavailable
+from syncer.api.errors import ConfigError, LedgerError, Unavailable
 from syncer.ledger.identity import Identity, Server
 from syncer.ledger.lane import (
     PATIENCE,
@@ -240,9 +240,6 @@ class Cluster:
                         self._map_problem = "Redis answers CLUSTERDOWN: not every slot is served"
                         self._doubted = True
                         self._tell()
-                    raise
-                except (Unavailable, Ambiguous):
-                    self._doubted = True
                     raise
         raise Unavailable("the nodes of the Redis Cluster do not agree about a slot")
 

@@ -17,6 +17,7 @@ from syncer.api.errors import ConfigError, Unauthorised, Unavailable
 from syncer.api.record import Record, attempt_record, intent_record
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import Answer, Appended, RedisLog
+from syncer.ledger.single import Single
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import SERVICE, Sentinel, SentinelSet, call, port_of, until
 
@@ -237,6 +238,50 @@ async def test_no_master(sentinel: Sentinel) -> None:
             await client.open("one")
         assert "c4n4ry" not in f"{caught.value!r} {client.problem} {client!r}"
         await client.close()
+
+
+async def test_a_master_that_was_only_left_behind(sentinel: Sentinel) -> None:
+    """A connection to a master that the Sentinels no longer name is given up, without any call."""
+    url = f"redis+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}"
+    async with RedisServer(find_binary("redis-server")) as heir, running(url) as client:
+        generation = client.generation
+        point_at(sentinel, heir)
+        await until(lambda: client.generation > generation, what="the other master is noticed")
+        assert client.server is not None
+        assert client.server.run_id == call(port_of(heir), "INFO", "server")["run_id"]
+        assert client.problem is None
+
+
+async def test_a_master_that_was_left_behind_during_a_call(sentinel: Sentinel) -> None:
+    """A connection that was in use when the Sentinels were asked is not used again."""
+    url = f"redis+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}"
+    async with RedisServer(find_binary("redis-server")) as heir, running(url) as client:
+        servers = client._servers
+        assert isinstance(servers, Single)
+        assert servers._master is not None
+        slow = asyncio.create_task(client.command("BLPOP", "nothing", "0.5"))
+        await asyncio.sleep(0.1)
+        point_at(sentinel, heir)
+        await servers._master.confirm()
+        assert await slow is None
+        await client.command("SET", "here", "1")
+        assert call(port_of(heir), "GET", "here") == "1"
+
+
+async def test_readonly_by_way_of_sentinels(sentinel: Sentinel) -> None:
+    """A refused write is a refused write: nothing about its result is unknown."""
+    port = SentinelSet.named(sentinel)
+    url = f"redis+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}"
+    async with running(url) as client:
+        call(port, "REPLICAOF", "127.0.0.1", 1)
+        with pytest.raises(Unavailable, match="Redis answers READONLY"):
+            await client.command("SET", "here", "1")
+
+
+def point_at(sentinel: Sentinel, server: RedisServer) -> None:
+    """Have a Sentinel watch another master under the same name."""
+    call(sentinel.port, "SENTINEL", "REMOVE", SERVICE)
+    call(sentinel.port, "SENTINEL", "MONITOR", SERVICE, "127.0.0.1", port_of(server), 1)
 
 
 async def test_two_passwords() -> None:
