@@ -76,6 +76,7 @@ MARKS: Final = (
     "partly sent",
     "log given its time to live",
     "log expired",
+    "empty log of a finished one retired",
     "lease taken by its own name",
     "drained and left",
     "stale list",
@@ -237,8 +238,6 @@ class Checks:
                 self.mark("DUP after a lost reply")
             case "DONE":
                 self.mark("DONE answered")
-            case "EXHAUSTED":
-                self.mark("attempts used up")
         if answer != "OK":
             return
         channel = _fields(after[-1])[2]
@@ -364,8 +363,6 @@ class Checks:
     ) -> None:  # fmt: skip
         """Take notice of a request that was answered, or would have been."""
         if request.method != "PATCH":
-            if mishap == "stale list":
-                self.mark("stale list")
             return
         place = (process.name, request.path)
         if request.path.endswith("/status"):
@@ -442,6 +439,10 @@ class Checks:
             self.mark("compaction")
         if version.phase == "PartiallySent":
             self.mark("partly sent")
+        if any(a.get("class") == "permanent" for a in version.attempts):
+            self.mark("permanent failure")
+        if any(c.get("state") == "Exhausted" for c in version.status.get("channels", ())):
+            self.mark("attempts used up")
 
     def deleted(self, uid: str) -> None:
         """Take notice that an object was deleted."""

@@ -250,6 +250,7 @@ class KubeServer:
             back = world.dice.between(0, 20)
             revision = max(world.first_revision, world.state.revision - back)
             world.trace("kube-stale", process.name, revision)
+            world.checks.mark("stale list")
             return world.state.read_at(request, revision)
         before = world.state.revision
         response = world.state.answer(request)

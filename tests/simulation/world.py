@@ -92,6 +92,7 @@ class Profile:
         faults: Out of `FAULTS`.
         chaos: Seconds of faults.
         bulky: Statuses grow beyond their limit.
+        rules: The API server has our guard rails; only without them can a status be wiped.
     """
 
     seed: int
@@ -106,6 +107,7 @@ class Profile:
     at_most_once: bool
     status_bytes: int
     window: float
+    rules: bool
 
     @classmethod
     def draw(cls, seed: int, *, live: bool) -> Profile:
@@ -113,10 +115,11 @@ class Profile:
         dice = random.Random(f"profile {seed} {live}")  # noqa: S311 - reproducible on purpose
         share = dice.choice((0.15, 0.3, 0.5, 0.7))
         bulky = dice.random() < 0.06
+        faults = frozenset(f for f in FAULTS if dice.random() < share)
         return cls(
             seed=seed,
             live=live,
-            faults=frozenset(f for f in FAULTS if dice.random() < share),
+            faults=faults,
             replicas=dice.choice((1, 2, 2, 3)),
             shards=dice.choice((1, 2, 3)),
             objects=dice.randint(2, 6),
@@ -126,6 +129,7 @@ class Profile:
             at_most_once=dice.random() < 0.1,
             status_bytes=16_384 if bulky else 65_536,
             window=dice.choice((0.0, 0.1, 0.5)),
+            rules="wipe" not in faults and dice.random() < 0.5,
         )
 
 
@@ -182,7 +186,7 @@ class Dice:
         """What happens to one call."""
         if self.happens("redis lose", 0.06):
             return "lose reply" if self.chance(0.6) else "lose request"
-        if self.happens("redis late", 0.03):
+        if self.happens("redis late", 0.08):
             return "late"
         return ""
 
@@ -513,7 +517,7 @@ class World:
         self.state = ApiState(
             now=lambda: _EPOCH + loop.time(),
             uid=self._uid,
-            crd=_crd(),
+            crd=_crd(rules=profile.rules),
             namespaces=(_NAMESPACE, _HOME),
             first_revision=_FIRST,
         )
@@ -681,7 +685,7 @@ class World:
         """Create a notification."""
         bulky = self.profile.bulky
         policy = {
-            "maxAttempts": 10 if bulky else self.dice.between(1, 5),
+            "maxAttempts": 10 if bulky else self.dice.choose((1, 1, 2, 3, 5)),
             "initialBackoffSeconds": 1 if bulky else self.dice.between(1, 2),
             "backoffMultiplier": 1,
             "maxBackoffSeconds": 60,
@@ -858,7 +862,7 @@ class World:
         victim = self._victim()
         if victim is not None and not victim.paused:
             victim.pause()
-            self.loop.world_call(self.dice.choose((0.3, 2.0, 8.0)), victim.resume)
+            self.loop.world_call(self.dice.choose((0.3, 2.0, 8.0, 8.0)), victim.resume)
 
     def _drain(self) -> None:
         victim = self._victim()
@@ -982,8 +986,8 @@ def run_profile(profile: Profile, *, whole_trace: bool = False) -> Result:
 
 
 @cache
-def _crd() -> Json:
-    return load_crd()
+def _crd(*, rules: bool) -> Json:
+    return load_crd(rules=rules)
 
 
 def _key(uid: str) -> str:

@@ -1,0 +1,153 @@
+"""
+The product with one protection switched off, to prove that the simulation would notice.
+
+Each mutant replaces one function for the time of a run and changes nothing else. Where the protection
+is a script's, its twin is changed; that the twins are the scripts is another test's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import replace
+from typing import Any, Final
+
+import syncer.loop
+from syncer.api.record import intent_record
+from syncer.cluster.client import MERGE_PATCH
+from syncer.cluster.status import FIELD_MANAGER, StatusStore, object_path, readable
+from syncer.ledger.log import Answer, Appended, RedisLog
+from syncer.loop import SyncLoop
+from syncer.recorder import Recorder
+from syncer.startup import Reconciler
+from syncer.status.reconcile import Presence
+from tests.fakes.memorylog import ScriptTwin
+
+#: Background calls of a mutant; the loop holds tasks by weak references only.
+_running: set[asyncio.Task[Any]] = set()
+
+
+@contextlib.contextmanager
+def _instead(*changes: tuple[object, str, object]) -> Iterator[None]:
+    before = [(place, name, vars(place)[name]) for place, name, _ in changes]
+    for place, name, made in changes:
+        setattr(place, name, made)
+    try:
+        yield
+    finally:
+        for place, name, was in before:
+            setattr(place, name, was)
+        _running.clear()
+
+
+def no_fence() -> AbstractContextManager[None]:
+    """Every claim holds, and no script looks at the epoch."""
+    claim: Any = vars(ScriptTwin)["_claim"]
+
+    def unfenced(self: ScriptTwin, key: str, args: list[bytes], now: int) -> list[Any]:
+        log = self.logs.get(key)
+        if log:
+            log[0] = log[0].replace(log[0].split(b" ")[2], b"epoch=0.0")
+        reply: list[Any] = claim(self, key, args, now)
+        return reply
+
+    return _instead(
+        (Recorder, "claim_holds", lambda _self, entry, _tenure: entry.claim is not None),
+        (ScriptTwin, "_not_owner", staticmethod(lambda _log, _epoch: None)),
+        (ScriptTwin, "_claim", unfenced),
+    )
+
+
+def ack_before_patch() -> AbstractContextManager[None]:
+    """The log is marked as published before the status is written."""
+    write: Any = vars(SyncLoop)["_write"]
+
+    async def hasty(self: SyncLoop, entry: Any, patch: Any) -> Any:
+        position, chain = entry.view.publishable
+        if position:
+            await self.recorder.log.ack(entry.uid, position, chain, ttl=0)
+        return await write(self, entry, patch)
+
+    return _instead((SyncLoop, "_write", hasty))
+
+
+def overwrite() -> AbstractContextManager[None]:
+    """The status becomes what the log says, whatever it showed before."""
+    merge = syncer.loop.merge
+
+    def log_alone(status: Any, view: Any, facts: Any, **rest: Any) -> Any:
+        return merge(replace(status, attempts=(), rollup=None), view, facts, **rest)
+
+    return _instead((syncer.loop, "merge", log_alone))
+
+
+def send_before_intent() -> AbstractContextManager[None]:
+    """Sending does not wait for the log's permission."""
+
+    async def unasked(self: Recorder, entry: Any, tenure: Any, channel: str, *, limit: int) -> Any:
+        identity = self.next_id(tenure.epoch)
+        record = intent_record(identity, channel, at=self.time.now(), by="mutant")
+        entry.executing[identity] = channel
+        call = self.log.intent(entry.uid, tenure.epoch, record, limit=limit, guard=lambda: True)
+        task = asyncio.create_task(call)
+        _running.add(task)
+        entry.reread = True
+        return Appended(Answer.OK), record
+
+    return _instead((Recorder, "open", unasked))
+
+
+def no_resource_version() -> AbstractContextManager[None]:
+    """A status is written into whatever version of the object there is."""
+
+    async def blind(
+        self: StatusStore, namespace: str, name: str, status: Any, *, resource_version: str
+    ) -> Any:
+        answer = await self._client.request(
+            "PATCH",
+            f"{object_path(namespace, name)}/status",
+            params={"fieldManager": FIELD_MANAGER},
+            body={"status": status},
+            content_type=MERGE_PATCH,
+            timeout=self._timeout,
+        )
+        return readable(answer)
+
+    return _instead((StatusStore, "patch", blind))
+
+
+def no_recovery() -> AbstractContextManager[None]:
+    """What an earlier owner left open stays open."""
+
+    async def leave(*_: Any, **__: Any) -> bool:
+        return True
+
+    return _instead((Recorder, "recover", leave))
+
+
+def stale_read() -> AbstractContextManager[None]:
+    """Claiming believes the object as it was seen last."""
+
+    async def remembered(_self: Reconciler, entry: Any) -> Presence:
+        return Presence.ABSENT if entry.deleted else Presence.PRESENT
+
+    return _instead((Reconciler, "_gather", remembered))
+
+
+def no_reclaim() -> AbstractContextManager[None]:
+    """Another server or store changes nothing."""
+    return _instead((RedisLog, "generation", property(lambda _self: 0)))
+
+
+MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
+    "no fence": no_fence,
+    "ack before patch": ack_before_patch,
+    "overwrite instead of union": overwrite,
+    "send before intent": send_before_intent,
+    "no resourceVersion": no_resource_version,
+    "no recovery": no_recovery,
+    "stale read at the claim": stale_read,
+    "failover without re-claim": no_reclaim,
+}
