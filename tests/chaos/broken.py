@@ -1,0 +1,238 @@
+"""
+One replica of the product, with one of its protections switched off from outside.
+
+    python -m tests.chaos.broken NAME TTL run --config FILE
+
+The product knows nothing of this: functions of it are replaced before its command line is called,
+so what is broken is exactly what is written here. NAME is `none` for the sound product. TTL (in
+seconds, 0 for the product's own) is how long a finished log is kept: a run of minutes must see logs
+expire, and the product itself never goes below a day.
+
+Each break names the invariant that falls with it. A suite that stays green with one is broken.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import notifier.cli
+from notifier.delivery import controller
+from notifier.delivery.controller import Controller
+from notifier.delivery.outcome import Outcome
+from syncer import loop, recorder, startup
+from syncer.api.attempt import Attempt, FailureClass
+from syncer.api.errors import PortError
+from syncer.cluster.client import MERGE_PATCH
+from syncer.cluster.lease import Tenure
+from syncer.cluster.status import FIELD_MANAGER, StatusStore, object_path, readable
+from syncer.ledger import lua
+from syncer.ledger.lane import StaleGuard
+from syncer.ledger.log import Answer, Appended
+from syncer.loop import SyncLoop
+from syncer.recorder import Recorder
+from syncer.startup import Reconciler
+from syncer.status import merge
+
+NONE: Final = "none"
+
+
+def _trust_the_clock() -> None:
+    Tenure.valid = lambda self, now: True  # type: ignore[method-assign]
+    Tenure.may_send = lambda self, now, send_timeout: True  # type: ignore[method-assign]
+
+
+def no_deadline() -> None:
+    """A send may outlive its tenure: a frozen process wakes up and sends what another has sent."""
+    _trust_the_clock()
+
+
+def no_fence() -> None:
+    """
+    Any epoch may open an attempt, on a log that is gone as well.
+
+    Who held a claim before the log of a delivered notification expired sends once more. The
+    deadline must be off too, since it would hide the missing fence.
+    """
+    _trust_the_clock()
+    source = lua.INTENT.source
+    missing = "if #log == 0 then\n  return {'RECLAIM'}"
+    fence = "if stored ~= epoch then"
+    if missing not in source or fence not in source:
+        raise RuntimeError("INTENT has changed; this break must follow it")
+    header = "'nl1 object=any/any epoch=' .. epoch .. ' acked=0 audited=0'"
+    source = source.replace(
+        missing, f"if #log == 0 then\n  redis.call('RPUSH', key, {header})\n"
+        "  log = redis.call('LRANGE', key, 0, -1)",
+    ).replace(fence, "if false then")  # fmt: skip
+    lua.INTENT.source = source
+    lua.INTENT.sha = lua.hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+
+
+def ack_before_patch() -> None:
+    """The log is marked as published before it is: `acked` no longer means "in the status"."""
+    write = SyncLoop._write
+
+    async def broken(self: SyncLoop, entry: Any, patch: Any) -> Any:
+        position, chain = entry.view.publishable
+        if entry.claim is not None and position:
+            await self.recorder.log.ack(entry.uid, position, chain, ttl=0)
+        return await write(self, entry, patch)
+
+    SyncLoop._write = broken  # type: ignore[method-assign]
+
+
+def overwrite_instead_of_union() -> None:
+    """The status becomes what the log says, so whatever the log lost vanishes from the record."""
+
+    def only_the_log(status: Any, view: Any) -> list[Attempt]:
+        return list(view.attempts.values())
+
+    merge._unite = only_the_log
+    startup.lacking = lambda view, status: ()  # type: ignore[attr-defined]
+
+
+def send_before_intent() -> None:
+    """The request leaves before it is on record: a crash in between leaves a call nobody knows."""
+    attempt, send = Controller.attempt, Controller._send
+    sent: dict[tuple[str, str], tuple[str, Outcome]] = {}
+    next_id = Recorder.next_id
+
+    async def broken(self: Controller, uid: str, channel: str) -> Outcome | None:
+        entry, tenure = self.cache.entries.get(uid), self.ownership.tenure_of(uid)
+        sender = self.router.channel(channel)
+        if entry and tenure and sender and self._still_due(entry, tenure, channel):
+            chosen = next_id(self.recorder, tenure.epoch)
+            record = recorder.intent_record(chosen, channel, at=0, by="broken")
+            outcome = await send(self, entry, tenure, channel, sender, record)
+            sent[uid, channel] = (chosen, outcome)
+            reserved.append(chosen)
+        return await attempt(self, uid, channel)
+
+    reserved: list[Any] = []
+
+    def reuse(self: Recorder, epoch: Any) -> Any:
+        return reserved.pop(0) if reserved else next_id(self, epoch)
+
+    async def remembered(
+        self: Controller, entry: Any, tenure: Any, channel: str, sender: Any, intent: Any
+    ) -> Outcome:
+        return sent.pop((entry.uid, channel))[1]
+
+    Controller.attempt = broken  # type: ignore[method-assign]
+    Controller._send = remembered  # type: ignore[method-assign]
+    Recorder.next_id = reuse  # type: ignore[method-assign]
+
+
+def send_without_log() -> None:
+    """While Redis is away it is sent all the same, and recorded later: a crash loses the calls."""
+    open_ = Recorder.open
+
+    async def broken(
+        self: Recorder, entry: Any, tenure: Any, channel: str, *, limit: int
+    ) -> tuple[Appended, Any]:
+        try:
+            async with asyncio.timeout(0.7):
+                return await open_(self, entry, tenure, channel, limit=limit)
+        except (PortError, StaleGuard, TimeoutError):
+            chosen = self.next_id(tenure.epoch)
+            record = recorder.intent_record(chosen, channel, at=self.time.now(), by="broken")
+            entry.executing[chosen] = channel
+            return Appended(Answer.OK), record
+
+    Recorder.open = broken  # type: ignore[method-assign]
+
+
+def no_resource_version() -> None:
+    """A status is written over whatever is there: a late writer takes back what others showed."""
+
+    async def broken(
+        self: StatusStore, namespace: str, name: str, status: Any,
+        *, resource_version: str, dry_run: bool = False,
+    ) -> Any:  # fmt: skip
+        return readable(
+            await self._client.request(
+                "PATCH",
+                f"{object_path(namespace, name)}/status",
+                params={"fieldManager": FIELD_MANAGER, **({"dryRun": "All"} if dry_run else {})},
+                body={"status": status},
+                content_type=MERGE_PATCH,
+                timeout=self._timeout,
+            )
+        )
+
+    StatusStore.patch = broken  # type: ignore[method-assign]
+
+
+def no_recover() -> None:
+    """Attempts that a dead sender left open stay open, and so does their notification."""
+
+    async def broken(self: Reconciler, entry: Any, tenure: Any) -> None:
+        return None
+
+    Reconciler._recover = broken  # type: ignore[method-assign]
+
+
+def unknown_as_failed() -> None:
+    """A request without an answer counts as refused: the repeat after it is explained by nothing."""
+
+    def broken(cls: type[Outcome], error: str, *, code: int = 0) -> Outcome:
+        return replace(cls.transient(error, code=code), failure=FailureClass.TRANSIENT)
+
+    Outcome.unknown = classmethod(broken)  # type: ignore[assignment, method-assign]
+
+
+def numbers_from_count() -> None:
+    """A number is the count of what this write adds: attempts of later writes get numbers anew."""
+    publish = merge._publish
+
+    def broken(status: Any, view: Any) -> tuple[Attempt, ...]:
+        new, out = 0, []
+        kept = {a.id for a in status.attempts}
+        for attempt in publish(status, view):
+            if attempt.id in kept:
+                out.append(attempt)
+                continue
+            new += 1
+            out.append(replace(attempt, number=new))
+        return tuple(out)
+
+    merge._publish = broken
+
+
+BREAKS: Final[dict[str, Callable[[], None]]] = {
+    f.__name__.replace("_", "-"): f
+    for f in (
+        no_deadline, no_fence, ack_before_patch, overwrite_instead_of_union, send_before_intent,
+        send_without_log, no_resource_version, no_recover, unknown_as_failed, numbers_from_count,
+    )
+}  # fmt: skip
+
+
+def keep_finished_for(seconds: int) -> None:
+    """Let finished logs expire after so many seconds, whatever their objects ask for."""
+    from notifier.audit import feed  # noqa: PLC0415 - one of three that hold the name
+
+    for module in (startup, loop, feed):
+        module.retention_seconds = lambda days: seconds  # type: ignore[attr-defined]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Break what is named, then be `notifier`."""
+    name, ttl, *rest = arguments
+    if int(ttl):
+        keep_finished_for(int(ttl))
+    if name != NONE:
+        BREAKS[name]()
+        sys.stderr.write(f'{{"event":"broken","break":"{name}"}}\n')
+    return notifier.cli.main(rest)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
+
+
+__all__ = ["BREAKS", "NONE", "controller", "main"]

@@ -1,0 +1,185 @@
+"""
+The judgement over a run: the checker's findings, what landed, and whether it came to rest.
+
+A run is *sound* if nothing was violated, everything converged and every kind of fault has landed; it
+is *void* if a fault has not landed, since then it proves nothing. Both fail.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tests.chaos.world import World
+from tests.e2e.checker import Call, Finding, Findings, Json, Kind, Log, check
+
+#: Rows of the table that must be 0, with the kinds of finding that they count.
+ROWS: dict[str, tuple[Kind, ...]] = {
+    "lost": (Kind.LOST,),
+    "invented or misrecorded": (Kind.INVENTED, Kind.MISRECORDED),
+    "unrecorded": (Kind.UNRECORDED,),
+    "unexplained repeats": (Kind.REPEATED, Kind.DOUBLED),
+    "intents after a success": (Kind.AFTER_SUCCESS,),
+    "changed bodies": (Kind.CHANGED_BODY,),
+    "reordered": (Kind.REORDERED,),
+    "regressions": (Kind.REGRESSED,),
+    "acked, not shown": (Kind.OVERACKED,),
+    "never acked": (Kind.UNACKED,),
+    "left open": (Kind.UNSETTLED,),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """
+    What a run came to.
+
+    Attributes:
+        findings: The checker's.
+        left: What had not come to rest within the bound.
+        landed: Faults by kind.
+        wanted: Kinds that must have landed for the run to prove anything.
+        created: Notifications.
+        deleted: Of these, deleted while under way.
+        gaps: Times at which the watch may have missed versions.
+    """
+
+    findings: Findings
+    left: tuple[str, ...]
+    landed: Counter[str]
+    wanted: tuple[str, ...]
+    created: int
+    deleted: int
+    gaps: int
+    expired: int
+    faults: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def missing(self) -> list[str]:
+        """Kinds of fault that have not landed."""
+        return [k for k in self.wanted if not self.landed[k]]
+
+    @property
+    def violated(self) -> list[str]:
+        """Invariants that do not hold, by their names."""
+        kinds = dict.fromkeys(f.kind.value for f in self.findings.violations)
+        return [*kinds, *(["convergence"] if self.left else [])]
+
+    @property
+    def sound(self) -> bool:
+        """Whether the run has proven what it was for."""
+        return not self.violated and not self.missing and self.findings.calls > 0
+
+    def count(self, row: str) -> int:
+        """Findings of one row of the table."""
+        return sum(len(self.findings.of(kind)) for kind in ROWS[row])
+
+    def table(self) -> str:
+        """The table for a person."""
+        unknown = len(self.findings.of(Kind.EXPLAINED))
+        lines: list[tuple[str, object]] = [
+            ("notifications", f"{self.created} ({self.deleted} deleted under way)"),
+            ("sends", self.findings.calls),
+            ("attempts recorded", self.findings.attempts),
+            ("status versions seen", self.findings.versions),
+            ("watch gaps", self.gaps),
+            ("logs expired", self.expired),
+            ("faults landed", sum(self.landed.values())),
+            *((f"  {kind}", self.landed[kind]) for kind in self.wanted),
+            ("repeats after a recorded unknown", unknown),
+            *((row, self.count(row)) for row in ROWS),
+            ("converged", "no" if self.left else "yes"),
+        ]
+        width = max(len(name) for name, _ in lines)
+        return "\n".join(f"{name:<{width}}  {value}" for name, value in lines)
+
+    def verdict(self) -> str:
+        """One line."""
+        if self.violated:
+            return f"VIOLATED: {', '.join(self.violated)}"
+        if not self.findings.calls:
+            return "VOID: nothing was sent"
+        if self.missing:
+            return f"VOID: never landed: {', '.join(self.missing)}"
+        return "all invariants hold"
+
+    def document(self) -> Json:
+        """The same for programs."""
+        return {
+            "sound": self.sound,
+            "verdict": self.verdict(),
+            "notifications": self.created,
+            "deleted": self.deleted,
+            "sends": self.findings.calls,
+            "attempts": self.findings.attempts,
+            "versions": self.findings.versions,
+            "gaps": self.gaps,
+            "expired": self.expired,
+            "landed": {k: self.landed[k] for k in self.wanted},
+            "explained": len(self.findings.of(Kind.EXPLAINED)),
+            **{row: self.count(row) for row in ROWS},
+            "converged": not self.left,
+            "violated": self.violated,
+            "details": [str(f) for f in self.findings.violations][:100],
+            "left": list(self.left)[:100],
+        }
+
+
+async def judge(world: World, left: Sequence[str], wanted: Sequence[str]) -> Report:
+    """Hold everything together; to be asked once the world has come to rest, or will not."""
+    versions = world.here.watcher.versions
+    present = await world.here.logs()
+    world.dump(present)
+    gone = world.gone
+    whole = {}
+    for uid in versions:
+        log = world.archive.whole(uid, expired=uid not in present and not world.flushed)
+        if log is not None:
+            whole[uid] = log
+    names = {seen[-1].name for uid, seen in versions.items() if uid in gone}
+    found: list[Finding] = []
+    total = Counter[str]()
+    for deleted in (False, True):
+        uids = [u for u in versions if (u in gone) is deleted]
+        findings = check(
+            _about(world.book, names, among=deleted),
+            _of(whole, uids),
+            {u: versions[u] for u in uids},
+            [s for s in world.archive.samples if (s.uid in gone) is deleted],
+            finished=not deleted,
+        )
+        found += findings.found
+        total.update(
+            calls=findings.calls, attempts=findings.attempts, versions=findings.versions
+        )
+    # What is on record must be so *now*: dumps of a log that was lost do not count.
+    live = [u for u in versions if u not in gone]
+    now = check(
+        _about(world.book, names, among=False), _of(present, live), {u: versions[u] for u in live},
+        finished=False,
+    )  # fmt: skip
+    found += [f for f in now.of(Kind.LOST) if f not in found]
+    for uid in gone & present.keys():
+        for identity, seen in present[uid].states().items():
+            if seen.state == 0:
+                found.append(Finding(Kind.UNSETTLED, versions[uid][-1].name, f"attempt {identity}"))
+    findings = Findings(tuple(found), total["calls"], total["attempts"], total["versions"])
+    return Report(
+        findings,
+        tuple(left),
+        Counter(world.landed),
+        tuple(wanted),
+        len(versions),
+        len(gone),
+        world.here.watcher.gaps,
+        len(world.archive.newest.keys() - present.keys()),
+    )
+
+
+def _about(book: Iterable[Call], names: set[str], *, among: bool) -> list[Call]:
+    return [c for c in book if (c.subject in names) is among]
+
+
+def _of(logs: dict[str, Log], uids: Sequence[str]) -> dict[str, Log]:
+    return {u: logs[u] for u in uids if u in logs}

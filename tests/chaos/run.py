@@ -1,0 +1,212 @@
+"""
+The program of `scripts/chaos`.
+
+    scripts/chaos --minutes 5                 faults at random; exit code 1 unless all invariants hold
+    scripts/chaos --list-breaks               names of protections that can be switched off
+    scripts/chaos --break NAME                one is off: the run must fail, and says which invariant
+    scripts/chaos --against NAME              the same trouble, nothing switched off: must pass
+
+The table goes to standard output, progress to standard error.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import inspect
+import json
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+from syncer.cluster.crd import load_crd
+from tests.chaos.broken import BREAKS, NONE
+from tests.chaos.faults import KINDS, storm
+from tests.chaos.report import Report, judge
+from tests.chaos.targeted import SCHEDULES
+from tests.chaos.world import World, sentences, world
+from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer, find_binary
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+#: Seconds in which everything must come to rest once faults have ended: a breaker stays open for
+#: 30 s and then lets two notifications through at a time, and a replica must own a shard first.
+SETTLE: Final = 120.0
+#: The same after a schedule for one break.
+SETTLE_SHORT: Final = 20.0
+#: Seconds for which a finished log is kept; below the longest freeze, so that logs expire under a
+#: process that still holds an old claim.
+TTL: Final = 4
+_PROGRESS: Final = 5.0
+_START: Final = 60.0
+
+
+def say(text: str) -> None:
+    """A line of progress."""
+    sys.stderr.write(f"chaos: {text}\n")
+    sys.stderr.flush()
+
+
+async def chaos(
+    plane: ControlPlane,
+    redis: RedisServer,
+    folder: Path,
+    *,
+    seconds: float,
+    seed: int,
+    replicas: int = 3,
+    rate: float = 2.0,
+    pause: float = 3.0,
+    settle: float = SETTLE,
+) -> Report:
+    """Faults at random for so many seconds, then rest, then the judgement."""
+    async with world(plane, redis, folder, seed=seed, ttl=TTL) as here:
+        for _ in range(replicas):
+            await asyncio.to_thread(here.replica().start)
+        await _ready(here)
+        load = asyncio.create_task(here.load(rate))
+        progress = asyncio.create_task(_tell(here, seconds))
+        try:
+            await storm(here, seconds, pause)
+        finally:
+            for task in (load, progress):
+                task.cancel()
+            await asyncio.gather(load, progress, return_exceptions=True)
+        say("faults end; waiting until everything has come to rest")
+        await here.heal()
+        left = await here.settle(settle)
+        return await judge(here, left, KINDS)
+
+
+async def trouble(
+    plane: ControlPlane, redis: RedisServer, folder: Path, name: str, *, broken: bool
+) -> Report:
+    """The schedule of one break, with the protection on or off."""
+    schedule = SCHEDULES[name]
+    off = name if broken else NONE
+    async with world(
+        plane, redis, folder, seed=1, broken=off, ttl=schedule.ttl, shards=1
+    ) as here:
+        await schedule.run(here)
+        await here.heal()
+        left = await here.settle(SETTLE_SHORT)
+        return await judge(here, left, tuple(here.landed))
+
+
+async def _ready(here: World) -> None:
+    async with asyncio.timeout(_START):
+        await asyncio.gather(*(r.wait_ready(_START) for r in here.replicas))
+
+
+async def _tell(here: World, seconds: float) -> None:
+    began = time.monotonic()
+    while True:
+        await asyncio.sleep(_PROGRESS)
+        versions = here.here.watcher.versions.values()
+        sent = sum(v[-1].phase == "Sent" for v in versions)
+        say(
+            f"{time.monotonic() - began:.0f} of {seconds:.0f} s: {len(versions)} notifications,"
+            f" {sent} sent, {len(here.book)} calls, {sum(here.landed.values())} faults of"
+            f" {sum(v > 0 for v in here.landed.values())} kinds"
+        )
+
+
+@asynccontextmanager
+async def servers(*, rules: bool) -> AsyncIterator[tuple[ControlPlane, RedisServer, Path]]:
+    """Servers of our own, and a folder; all gone afterwards."""
+    answer = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, str(ROOT / "scripts" / "controlplane"), "assets"],
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True,
+    )  # fmt: skip
+    folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            plane = await stack.enter_async_context(ControlPlane(Path(answer.stdout.strip())))
+            redis = await stack.enter_async_context(RedisServer(find_binary("redis-server")))
+            crd = folder / "crd.json"
+            crd.write_text(json.dumps(load_crd(rules=rules)))
+            await plane.apply_crd(crd)
+            yield plane, redis, folder / "run"
+    finally:
+        await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
+
+
+async def _main(options: argparse.Namespace) -> int:
+    name = options.broken or options.against
+    rules = SCHEDULES[name].rules if name else True
+    say("starting etcd, kube-apiserver and Redis")
+    async with servers(rules=rules) as (plane, redis, folder):
+        if name:
+            report = await trouble(plane, redis, folder, name, broken=bool(options.broken))
+        else:
+            say(f"seed {options.seed}, {options.replicas} replicas")
+            report = await chaos(
+                plane, redis, folder,
+                seconds=options.minutes * 60, seed=options.seed, replicas=options.replicas,
+                rate=options.rate,
+            )  # fmt: skip
+        if not report.sound and options.keep:
+            shutil.copytree(folder, options.keep, dirs_exist_ok=True)
+    print(report.table())
+    print(report.verdict())
+    for finding in report.findings.violations[:20]:
+        print(f"  {finding}")
+    if report.left:
+        print(f"not at rest:{sentences(report.left)}")
+    if options.broken and not SCHEDULES[name].names & set(report.violated):
+        say(f"NOT NOTICED: the break {name} should violate {', '.join(SCHEDULES[name].names)}")
+    if options.json:
+        document = {"seed": options.seed, "break": options.broken or "", **report.document()}
+        Path(options.json).write_text(json.dumps(document, indent=2) + "\n")
+    return 0 if report.sound else 1
+
+
+def parser() -> argparse.ArgumentParser:
+    """Options of the program."""
+    out = argparse.ArgumentParser(
+        prog="scripts/chaos",
+        description="Break real parts at random and hold receivers, logs and statuses together.",
+    )
+    out.add_argument("--minutes", type=float, default=1.0, help="length of the faults (1)")
+    out.add_argument("--replicas", type=int, default=3, help="controllers at a time (3)")
+    out.add_argument("--rate", type=float, default=2.0, help="notifications a second (2)")
+    out.add_argument(
+        "--seed", type=int, default=random.randrange(10**6), help="order and parameters of faults"
+    )
+    which = out.add_mutually_exclusive_group()
+    which.add_argument(
+        "--break", dest="broken", choices=sorted(BREAKS), metavar="NAME",
+        help="switch one protection off; the run must then fail",
+    )  # fmt: skip
+    which.add_argument(
+        "--against", choices=sorted(BREAKS), metavar="NAME",
+        help="the trouble of a break, with nothing switched off; the run must pass",
+    )  # fmt: skip
+    which.add_argument("--list-breaks", action="store_true", help="name all breaks, and end")
+    out.add_argument("--json", metavar="FILE", help="write the result for programs, too")
+    out.add_argument("--keep", metavar="DIR", help="keep the replicas' logs of a run that fails")
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run; returns the exit code."""
+    options = parser().parse_args(arguments)
+    if options.list_breaks:
+        for name, function in BREAKS.items():
+            first = (inspect.getdoc(function) or "").split("\n")[0]
+            print(f"{name:<28}{first}")
+        return 0
+    return asyncio.run(_main(options))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

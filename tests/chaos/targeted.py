@@ -1,0 +1,217 @@
+"""
+One short schedule of faults for each break: the trouble that its protection is for.
+
+Each runs in seconds and is harmless to the sound product; that is tested too (`--against NAME`), for
+a schedule that any product fails would prove nothing. Where a process must be stopped or killed at
+one step of the protocol, the product's failpoints do it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from tests.chaos.world import Replica, World, frozen
+from tests.e2e.checker import TERMINAL, Kind
+from tests.e2e.harness import BUSY, OK, Step, until
+
+#: Seconds in which a schedule's step must come about; the machine may be busy.
+_SOON: Final = 40.0
+_LONG: Final = {"maxAttempts": 10, "initialBackoffSeconds": 1, "backoffMultiplier": 1}
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """
+    The trouble that shows a break.
+
+    Attributes:
+        run: Brings it about.
+        violates: Findings, at least one of which must appear.
+        ttl: Seconds for which a finished log is kept; 0 for the product's own.
+        rules: Whether the server's own rules guard the status; they would hide some breaks.
+        convergence: It shows by never coming to rest.
+    """
+
+    run: Callable[[World], Awaitable[None]]
+    violates: tuple[Kind, ...]
+    ttl: int = 0
+    rules: bool = True
+    convergence: bool = False
+
+    @property
+    def names(self) -> set[str]:
+        """Names of invariants, one of which must be violated."""
+        return {k.value for k in self.violates} | ({"convergence"} if self.convergence else set())
+
+
+async def _phase(world: World, uid: str, *phases: str) -> None:
+    await until(
+        lambda: world.here.watcher.phase(uid) in (phases or TERMINAL),
+        lambda: f"{uid} is at its end, it is {world.here.watcher.phase(uid) or 'new'}",
+        within=_SOON,
+    )
+
+
+async def _begin(replica: Replica, failpoints: str = "") -> None:
+    await asyncio.to_thread(replica.start, failpoints)
+
+
+async def _dead(replica: Replica, failpoint: str) -> None:
+    await replica.wait_exit(within=_SOON)
+    assert replica.landed(failpoint), f"the fault did not land; {replica.tail()}"
+
+
+async def _frozen_before_intent(world: World) -> None:
+    """A replica freezes before it opens an attempt; another one delivers; the log expires."""
+    first, second = world.replica(), world.replica()
+    uid = await world.notify("n", "steady")
+    await _begin(first, "before-intent=stop")
+    await frozen(first, "before-intent", within=_SOON)
+    await _begin(second)
+    await _phase(world, uid, "Sent")
+
+    async def expired() -> bool:
+        return not await world.here.redis.exists(world.here.prefix + f":{{{uid}}}")
+
+    await until(expired, "the log has expired", within=_SOON)
+    first.resume()
+    world.landed["freeze at a step"] += 1
+    await asyncio.sleep(4)
+
+
+async def _frozen_after_intent(world: World) -> None:
+    """A replica freezes between intent and send; another one takes over and delivers."""
+    first, second = world.replica(), world.replica()
+    uid = await world.notify("n", "steady")
+    await _begin(first, "after-intent=stop")
+    await frozen(first, "after-intent", within=_SOON)
+    await _begin(second)
+    await _phase(world, uid, "Sent")
+    first.resume()
+    world.landed["freeze at a step"] += 1
+    await asyncio.sleep(4)
+
+
+async def _killed_before_patch(world: World) -> None:
+    """A replica is killed as it is about to write a status, and stays away for a while."""
+    first = world.replica()
+    uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=_LONG)
+    await _begin(first, "before-patch=kill@3")
+    await _dead(first, "before-patch")
+    world.landed["kill at a step"] += 1
+    await asyncio.sleep(2)
+    await _begin(first)
+    await _phase(world, uid)
+
+
+async def _redis_emptied(world: World) -> None:
+    """Redis loses everything while the only replica is down and a notification is under way."""
+    first = world.replica()
+    uid = await world.notify("n", "steady", BUSY, BUSY, BUSY, OK, retryPolicy=_LONG)
+    await _begin(first)
+
+    def shown() -> bool:
+        version = world.here.watcher.last(uid)
+        return version is not None and len(version.attempts) >= 2
+
+    await until(shown, "two attempts are published", within=_SOON)
+    await asyncio.to_thread(first.kill)
+    world.flushed = True
+    await asyncio.to_thread(world.redis.flush)
+    world.landed["empty Redis"] += 1
+    await _begin(first)
+    await _phase(world, uid)
+
+
+async def _killed_before_intent(world: World) -> None:
+    """A replica is killed as it is about to put an attempt on record."""
+    first = world.replica()
+    uid = await world.notify("n", "steady")
+    await _begin(first, "before-intent=kill")
+    await _dead(first, "before-intent")
+    world.landed["kill at a step"] += 1
+    await _begin(first)
+    await _phase(world, uid)
+
+
+async def _killed_after_intent(world: World) -> None:
+    """A replica is killed between intent and send."""
+    first = world.replica()
+    uid = await world.notify("n", "steady")
+    await _begin(first, "after-intent=kill")
+    await _dead(first, "after-intent")
+    world.landed["kill at a step"] += 1
+    await _begin(first)
+    try:
+        await until(
+            lambda: world.here.watcher.phase(uid) in TERMINAL, "it ends", within=_SOON / 2
+        )
+    except AssertionError:
+        return  # that is the finding: it does not converge
+
+
+async def _redis_away(world: World) -> None:
+    """Redis dies while a retry falls due, and then the replica does."""
+    first = world.replica()
+    policy = {**_LONG, "initialBackoffSeconds": 3}
+    uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=policy)
+    await _begin(first)
+    await until(lambda: len(world.book) == 1, "the first attempt is made", within=_SOON)
+    await asyncio.sleep(1)
+    await world.redis.kill()
+    world.landed["kill Redis"] += 1
+    await asyncio.sleep(7)
+    await asyncio.to_thread(first.kill)
+    world.landed["kill at a step"] += 1
+    await world.redis.start()
+    await _begin(first)
+    await _phase(world, uid)
+
+
+async def _frozen_before_patch(world: World) -> None:
+    """A replica freezes as it is about to write a status; another one goes on and ends it."""
+    first, second = world.replica(), world.replica()
+    policy = {**_LONG, "initialBackoffSeconds": 2}
+    uid = await world.notify("n", "steady", BUSY, BUSY, OK, retryPolicy=policy)
+    await _begin(first, "before-patch=stop@2")
+    await frozen(first, "before-patch", within=_SOON)
+    await _begin(second)
+    await _phase(world, uid, "Sent")
+    first.resume()
+    world.landed["freeze at a step"] += 1
+    await asyncio.sleep(4)
+
+
+async def _dropped(world: World) -> None:
+    """A receiver acts upon a request and resets the connection."""
+    first = world.replica()
+    uid = await world.notify("n", "dropper", Step(drop="after"), OK, retryPolicy=_LONG)
+    await _begin(first)
+    await _phase(world, uid)
+    world.landed["process, then drop"] += 1
+
+
+async def _retried(world: World) -> None:
+    """A receiver refuses twice."""
+    first = world.replica()
+    uid = await world.notify("n", "steady", BUSY, BUSY, OK, retryPolicy=_LONG)
+    await _begin(first)
+    await _phase(world, uid)
+    world.landed["refuse"] += 1
+
+
+SCHEDULES: Final[dict[str, Schedule]] = {
+    "no-deadline": Schedule(_frozen_after_intent, (Kind.REPEATED,)),
+    "no-fence": Schedule(_frozen_before_intent, (Kind.REPEATED,), ttl=2),
+    "ack-before-patch": Schedule(_killed_before_patch, (Kind.OVERACKED,)),
+    "overwrite-instead-of-union": Schedule(_redis_emptied, (Kind.REGRESSED,), rules=False),
+    "send-before-intent": Schedule(_killed_before_intent, (Kind.LOST,)),
+    "send-without-log": Schedule(_redis_away, (Kind.LOST,)),
+    "no-resource-version": Schedule(_frozen_before_patch, (Kind.REGRESSED,), rules=False),
+    "no-recover": Schedule(_killed_after_intent, (Kind.UNSETTLED,), convergence=True),
+    "unknown-as-failed": Schedule(_dropped, (Kind.MISRECORDED, Kind.REPEATED)),
+    "numbers-from-count": Schedule(_retried, (Kind.REORDERED,)),
+}

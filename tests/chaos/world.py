@@ -1,0 +1,372 @@
+"""
+The world that chaos happens in: servers behind faulty connections, replicas, load, and eyes.
+
+Replicas reach Redis and the API server only through proxies; the eyes (watch, dumps of the logs,
+the receivers' books) look past them. Nothing here decides what goes wrong: `faults.py` does so at
+random, `targeted.py` on purpose. `settle` is the liveness half: faults have ended, and everything
+must come to rest within a bound.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import random
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import aiohttp
+from redis.exceptions import RedisError
+
+from syncer.runtime.failpoints import VARIABLE
+from tests.chaos.archive import Archive
+from tests.chaos.broken import NONE
+from tests.e2e.checker import TERMINAL, Call, Json, Log
+from tests.e2e.harness import (
+    BUSY,
+    OK,
+    QUICK,
+    RENEW_DEADLINE,
+    SEND_TIMEOUT,
+    NotifierProcess,
+    Receiver,
+    Stage,
+    Step,
+    stage,
+    until,
+)
+from tests.fakes.proxy import Proxy
+from tests.integration.api import notification
+from tests.servers.controlplane import ControlPlane
+from tests.servers.ports import free_port
+from tests.servers.process import _guard
+from tests.servers.redis import RedisServer
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+#: What each receiver does with the notifications that it is given, one script after the other.
+LANES: Final[dict[str, tuple[tuple[Step, ...], ...]]] = {
+    "steady": ((OK,),),
+    "busy": ((OK,), (BUSY, OK), (BUSY, BUSY, OK)),
+    "dropper": ((OK,), (Step(drop="after"), OK), (OK,), (BUSY, Step(drop="after"), OK)),
+    "slow": ((Step(delay=0.8),), (Step(delay=0.3),)),
+}
+#: Objects looked at in one round of the dumps; the rest has its turn in the next.
+_ROUND: Final = 40
+_DUMP: Final = 0.3
+
+_NETWORK: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
+
+
+class Replica(NotifierProcess):
+    """
+    A replica that may be broken; see `broken.py`.
+
+    Attributes:
+        broken: The protection that is switched off.
+        ttl: Seconds for which a finished log is kept.
+    """
+
+    def __init__(
+        self, config: Path, log: Path, env: dict[str, str], health: int, metrics: int,
+        *, broken: str, ttl: int,
+    ) -> None:  # fmt: skip
+        super().__init__(config, log, env, health, metrics)
+        self.broken = broken
+        self.ttl = ttl
+
+    def start(self, failpoints: str = "") -> None:
+        """Start it; `failpoints` as for `NotifierProcess`."""
+        self.kill()
+        env = {k: v for k, v in os.environ.items() if k != VARIABLE} | self._env
+        if failpoints:
+            env[VARIABLE] = failpoints
+        argv = [sys.executable, "-m", "tests.chaos.broken", self.broken, str(self.ttl)]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [*argv, "run", "--config", str(self._config)],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                cwd=ROOT,
+                env=env,
+                start_new_session=True,
+            )
+        self._guard = _guard(self._process.pid)
+        self._starts += 1
+
+
+@dataclass(slots=True)
+class World:
+    """One installation in trouble."""
+
+    here: Stage
+    plane: ControlPlane
+    redis: RedisServer
+    to_redis: Proxy
+    to_api: Proxy
+    receivers: dict[str, Receiver]
+    rng: random.Random
+    broken: str = NONE
+    ttl: int = 0
+    shards: int = 4
+    replicas: list[Replica] = field(default_factory=list)
+    archive: Archive = field(default_factory=Archive)
+    landed: Counter[str] = field(default_factory=Counter)
+    deleted: set[str] = field(default_factory=set)
+    #: Logs that are gone because a fault took them, not because they expired.
+    flushed: bool = False
+    created: int = 0
+    #: Notifications that need no more looks: final, and their log marked to the end.
+    _rested: set[str] = field(default_factory=set)
+
+    # -- replicas and load ------------------------------------------------------------------------
+
+    def replica(self) -> Replica:
+        """Write the files of one more replica, under a health port of its own."""
+        n = len(self.here.processes)
+        health, metrics = free_port(), free_port()
+        folder = self.here.folder
+        config = folder / f"config-{n}.yaml"
+        config.write_text(json.dumps(self._settings(health, metrics)))
+        env = {
+            "KUBECONFIG": str(self._kubeconfig()),
+            "KUBERNAUT_CONTROLLER_NAMESPACE": self.here.namespace,
+            "ROUTING_CONFIG_PATH": str(self._routing()),
+        }
+        made = Replica(
+            config, folder / f"notifier-{n}.log", env, health, metrics,
+            broken=self.broken, ttl=self.ttl,
+        )  # fmt: skip
+        self.here.processes.append(made)
+        self.replicas.append(made)
+        return made
+
+    def _settings(self, health: int, metrics: int) -> Json:
+        return {
+            "controller": {
+                "healthProbeAddr": f"127.0.0.1:{health}",
+                "metricsAddr": f"127.0.0.1:{metrics}",
+            },
+            "delivery": {
+                "slack": {"timeout": f"{SEND_TIMEOUT}s"},
+                "file": {"timeout": f"{SEND_TIMEOUT}s"},
+                "credentials": {"dir": str(self.here.folder / "credentials")},
+            },
+            "redis": {
+                "url": f"redis://127.0.0.1:{self.to_redis.port}",
+                "keyPrefix": self.here.prefix,
+                "timeout": "1s",
+            },
+            "sharding": {
+                "shards": self.shards,
+                "renewDeadline": f"{RENEW_DEADLINE}s", "retryPeriod": "400ms", "margin": "500ms",
+            },
+            "sync": {"window": "100ms", "liveSweep": "1s", "finishedSweep": "3s"},
+            "events": {"enabled": False},
+        }  # fmt: skip
+
+    def _routing(self) -> Path:
+        credentials = self.here.folder / "credentials"
+        credentials.mkdir(exist_ok=True)
+        for lane, receiver in self.receivers.items():
+            (credentials / lane).write_text(receiver.url)
+        routes = [{"match": {"lane": lane}, "receiver": lane} for lane in self.receivers]
+        receivers = [
+            {"name": lane, "slackConfigs": [{"credentialRef": lane}]} for lane in self.receivers
+        ]
+        file = self.here.folder / "routing.yaml"
+        file.write_text(
+            json.dumps({"route": {"receiver": "steady", "routes": routes}, "receivers": receivers})
+        )
+        return file
+
+    def _kubeconfig(self) -> Path:
+        """The controller's own, but for the way: through the proxy."""
+        file = self.here.folder / "kubeconfig"
+        text = self.plane.controller_kubeconfig.read_text()
+        behind = urlsplit(self.plane.server)
+        if behind.netloc not in text:
+            raise AssertionError("the kubeconfig does not name the API server")
+        file.write_text(text.replace(behind.netloc, f"127.0.0.1:{self.to_api.port}"))
+        return file
+
+    async def notify(self, name: str, lane: str, *script: Step, **spec: Any) -> str:
+        """Create a notification for one receiver; its uid, empty if that is not known."""
+        self.receivers[lane].scripts[name] = script or (OK,)
+        policy = {**QUICK, "maxAttempts": 10}
+        body = notification(
+            name, **{"subject": name, "retryPolicy": policy, "extensions": {"lane": lane}, **spec}
+        )
+        with contextlib.suppress(*_NETWORK):
+            reply = await self.here.api.ask("POST", self.here.api.requests, body)
+            if reply.code == 201:
+                self.created += 1
+                return str(reply.body["metadata"]["uid"])
+        return ""
+
+    async def load(self, rate: float) -> None:
+        """Create notifications for all receivers at a steady rate, until cancelled."""
+        n = 0
+        while True:
+            for lane, scripts in LANES.items():
+                script = scripts[(n // len(LANES)) % len(scripts)]
+                await self.notify(f"{lane}-{n:05}", lane, *script)
+                n += 1
+                await asyncio.sleep(self.rng.uniform(0.5, 1.5) / rate)
+
+    # -- eyes -----------------------------------------------------------------------------------
+
+    @property
+    def book(self) -> list[Call]:
+        """Calls of every receiver, in order of arrival."""
+        calls = [c for r in self.receivers.values() for c in r.book]
+        return sorted(calls, key=lambda c: c.at)
+
+    def dump(self, logs: dict[str, Log]) -> None:
+        """Keep what was read."""
+        for uid, log in logs.items():
+            self.archive.note(uid, log)
+
+    async def watch_logs(self) -> None:
+        """Dump logs, and hold them against statuses, again and again, until cancelled."""
+        while True:
+            with contextlib.suppress(RedisError, *_NETWORK):
+                await self._round()
+            await asyncio.sleep(_DUMP)
+
+    async def _round(self) -> None:
+        versions = self.here.watcher.versions
+        open_ = [u for u in versions if u not in self._rested]
+        self.rng.shuffle(open_)
+        logs = await self.here.logs(open_)
+        self.dump(logs)
+        for uid in [u for u in logs if u not in self.gone][:_ROUND]:
+            name = versions[uid][-1].name
+            reply = await self.here.api.ask("GET", f"{self.here.api.requests}/{name}")
+            if reply.code == 200 and reply.body["metadata"]["uid"] == uid:
+                status = reply.body.get("status") or {}
+                self.archive.sample(uid, logs[uid], status, reply.revision)
+                acked = logs[uid].header.acked == len(logs[uid].records)
+                if status.get("phase") in TERMINAL and acked:
+                    self._rested.add(uid)
+
+    @property
+    def gone(self) -> set[str]:
+        """Uids of objects that were deleted."""
+        return self.deleted | self.here.watcher.deleted
+
+    # -- the end --------------------------------------------------------------------------------
+
+    async def heal(self) -> None:
+        """End every fault: all run, all answer, connections that were made silent are cut."""
+        for proxy in (self.to_redis, self.to_api):
+            proxy.faults.clear()
+        for replica in self.replicas:
+            if replica.running:
+                replica.resume()
+        await asyncio.to_thread(self.redis.heal)
+        await asyncio.to_thread(self.plane.heal)
+        for proxy in (self.to_redis, self.to_api):
+            await proxy.accept()
+            proxy.cut()
+        for replica in self.replicas:
+            if not replica.running:
+                await asyncio.to_thread(replica.start)
+
+    async def unfinished(self) -> list[str]:
+        """What is not at rest yet, a sentence each."""
+        reply = await self.here.api.ask("GET", self.here.api.requests)
+        if reply.code != 200:
+            return [f"the objects cannot be listed ({reply.code})"]
+        present = set()
+        for item in reply.body["items"]:
+            self.here.watcher._note(item)
+            present.add(item["metadata"]["uid"])
+        versions = self.here.watcher.versions
+        self.deleted |= set(versions) - present
+        out = []
+        logs = await self.here.logs()
+        self.dump(logs)
+        for uid, seen in versions.items():
+            log, last = logs.get(uid), seen[-1]
+            if uid in self.gone:
+                if log is not None and any(s.state == 0 for s in log.states().values()):
+                    out.append(f"{last.name} (deleted): an attempt is open")
+            elif last.phase not in TERMINAL:
+                out.append(f"{last.name}: phase {last.phase or 'not set'}")
+            elif log is not None and log.header.acked < len(log.records):
+                out.append(f"{last.name}: acked {log.header.acked} of {len(log.records)}")
+        return out
+
+    async def settle(self, within: float) -> list[str]:
+        """Wait until everything is at rest; what is not by then, empty if all is well."""
+        deadline = time.monotonic() + within
+        left = ["nobody has looked yet"]
+        while True:
+            with contextlib.suppress(RedisError, *_NETWORK):
+                left = await self.unfinished()
+            if not left or time.monotonic() > deadline:
+                return left
+            await asyncio.sleep(0.5)
+
+
+@asynccontextmanager
+async def world(
+    plane: ControlPlane,
+    redis: RedisServer,
+    folder: Path,
+    *,
+    seed: int,
+    broken: str = NONE,
+    ttl: int = 0,
+    shards: int = 4,
+) -> AsyncIterator[World]:
+    """Set up receivers, proxies and eyes around servers that run, and clear them away."""
+    behind_api, behind_redis = urlsplit(plane.server), urlsplit(redis.url)
+    receivers = {lane: Receiver() for lane in LANES}
+    async with contextlib.AsyncExitStack() as stack:
+        for receiver in receivers.values():
+            await receiver.start()
+            stack.push_async_callback(receiver.close)
+        to_redis = await stack.enter_async_context(_proxy(behind_redis.port))
+        to_api = await stack.enter_async_context(_proxy(behind_api.port))
+        here = await stack.enter_async_context(stage(plane, redis.url, folder, sampled=False))
+        made = World(
+            here, plane, redis, to_redis, to_api, receivers, random.Random(seed),
+            broken, ttl, shards,
+        )  # fmt: skip
+        eyes = asyncio.create_task(made.watch_logs())
+        try:
+            yield made
+        finally:
+            eyes.cancel()
+            await asyncio.gather(eyes, return_exceptions=True)
+            for replica in made.replicas:
+                await asyncio.to_thread(replica.kill)
+
+
+def _proxy(port: int | None) -> Proxy:
+    if port is None:
+        raise AssertionError("a server behind a proxy needs a port")
+    return Proxy("127.0.0.1", port)
+
+
+async def frozen(replica: Replica, failpoint: str, *, within: float = 30.0) -> None:
+    """Wait until a replica has stopped itself at a failpoint."""
+    await until(lambda: replica.landed(failpoint) > 0, f"it stops at {failpoint}", within=within)
+
+
+def sentences(left: Sequence[str], most: int = 10) -> str:
+    """The first of some sentences, for a person."""
+    more = f"\n  and {len(left) - most} more" if len(left) > most else ""
+    return "".join(f"\n  {s}" for s in left[:most]) + more
