@@ -113,7 +113,7 @@ class Options:
         grace: Assume that lease timing holds: nobody sends under an old lease.
         at_most_once: Stop at an attempt whose result is unknown.
         stepwise: The status is synced in steps (read, patch, ack) instead of in one.
-        own_recovery: A claim settles open attempts of its own epoch too.
+        own_recovery: A claim settles open attempts of every epoch, its own included.
         fence: An intent needs the fence of its own claim.
         fence_outcomes: Outcomes need it as well.
         ids_from_memory: Numbers come from a counter in memory, not from the length of the log.
@@ -322,9 +322,7 @@ def _deliver(s: State, o: Options, i: int) -> Iterator[Step]:
             label = f"{i} records {w.result.name.lower()}"
             yield _to(
                 label,
-                _write(s, log)._replace(
-                    workers=workers,
-                ),
+                _write(s, log)._replace(workers=workers),
                 o,
             )
 
@@ -339,9 +337,7 @@ def _claim(s: State, o: Options, i: int) -> Step:
     worker = w._replace(pc=Pc.CLAIMED, seen=seen)
     return _to(
         f"{i} claims",
-        _write(s, log)._replace(
-            workers=_with(s, i, worker),
-        ),
+        _write(s, log)._replace(workers=_with(s, i, worker)),
         o,
     )
 
@@ -354,9 +350,7 @@ def _claimed(s: State, o: Options, i: int) -> Iterator[Step]:
     if o.fence and o.exact_fence and w.epoch != s.log.fence:
         yield _to(f"{i} must claim again", s._replace(workers=_with(s, i, _idle(w))), o)
         return
-    dangling = [
-        e for e in held if e[2] is I and (e[1] < w.epoch or (o.own_recovery and e[1] == w.epoch))
-    ]
+    dangling = [e for e in held if e[2] is I and (e[1] < w.epoch or o.own_recovery)]
     if dangling and o.recover and not (o.grace and _may_arrive(s, dangling)):
         settled = tuple((e[0], e[1], U) for e in dangling)
         log = s.log._replace(attempts=join(held, settled))
@@ -400,7 +394,7 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
         f"{i} opens {new[0]}-{new[1]}",
         _write(s, log)._replace(
             workers=_with(s, i, worker),
-            issued=tuple(sorted((*s.issued, new))),
+            issued=(*s.issued, new),
         ),
         o,
         *broken,
