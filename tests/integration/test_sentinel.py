@@ -246,7 +246,7 @@ async def test_a_master_that_was_only_left_behind(sentinel: Sentinel) -> None:
     async with RedisServer(find_binary("redis-server")) as heir, running(url) as client:
         generation = client.generation
         point_at(sentinel, heir)
-    # Well before the ten seconds after which any change would be noticed.
+        # Well before the ten seconds after which any change would be noticed.
         await until(
             lambda: client.generation > generation, what="the other master is noticed", timeout=6
         )
