@@ -160,9 +160,7 @@ def error_of(n: int) -> str:
 
 async def contend(api: Api, name: str, publish: Publish) -> Round:
     """Run one round: create an object, let the rival write, release all writers at once."""
-    created = await api.create(
-        name, retryPolicy={"maxAttempts": 10, "initialBackoffSeconds": 300}
-    )
+    created = await api.create(name, retryPolicy={"maxAttempts": 10, "initialBackoffSeconds": 300})
     path = f"{api.requests}/{name}"
     rival = Rival(api)
     rivalry = asyncio.create_task(rival.run(path))

@@ -1,0 +1,142 @@
+"""
+What the suites with a whole installation share: a control plane, a receiver, objects, settings.
+
+The receiver keeps its connections open, as real ones do; a call per connection would be charged to
+the controller. The settings are the product's defaults with Events off; only what a stage shortens
+for tests is put back.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of
+from tests.integration.api import Api
+from tests.servers.controlplane import ControlPlane
+
+Json = dict[str, Any]
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+CRD: Final = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"
+#: The defaults where a stage has shorter ones.
+SETTINGS: Final[dict[str, Json]] = {
+    "sharding": {"renewDeadline": "10s", "retryPeriod": "2s", "margin": "2s"},
+    "sync": {"window": "500ms", "liveSweep": "30s", "finishedSweep": "10m"},
+}
+_CREATORS: Final = 32
+
+
+async def programs() -> Path:
+    """The folder with etcd and kube-apiserver; builds them on the first run."""
+    asked = await asyncio.create_subprocess_exec(
+        sys.executable, str(ROOT / "scripts" / "controlplane"), "assets",
+        stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    found, _ = await asked.communicate()
+    if asked.returncode:
+        raise RuntimeError("`scripts/controlplane assets` failed; it said why above")
+    return Path(found.decode().strip())
+
+
+@asynccontextmanager
+async def plane_of(assets: Path) -> AsyncIterator[ControlPlane]:
+    """A control plane with the product's CRD."""
+    async with ControlPlane(assets) as plane:
+        await plane.apply_crd(CRD)
+        yield plane
+
+
+def notifier_of(here: Stage) -> NotifierProcess:
+    """A notifier with these settings, not started yet."""
+    return here.notifier(to="slack", **SETTINGS)
+
+
+def pid_of(process: NotifierProcess) -> int:
+    """Process id of a running notifier."""
+    assert process._process is not None
+    return process._process.pid
+
+
+def apiserver_pid(plane: ControlPlane) -> int:
+    """Process id of the API server."""
+    return plane._processes["kube-apiserver"].pid
+
+
+class SteadyReceiver(Receiver):
+    """
+    Answers many calls on one connection; keeps count instead of a book.
+
+    Attributes:
+        count: Calls read whole.
+    """
+
+    def __init__(self, answer: Callable[[str], int], *, delay: float) -> None:
+        """
+        Args:
+            answer: Status code for a subject.
+            delay: Seconds between reading a call and answering it.
+        """  # noqa: D205 - the class says what it is
+        super().__init__()
+        self.count = 0
+        self._answer_to = answer
+        self._delay = delay
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                while True:
+                    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                    length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
+                    body = await reader.readexactly(length)
+                    self.count += 1
+                    await asyncio.sleep(self._delay)
+                    code = self._answer_to(subject_of(body))
+                    writer.write(
+                        f"HTTP/1.1 {code} Scripted\r\nContent-Length: 2\r\n"
+                        "Content-Type: text/plain\r\n\r\nok".encode()
+                    )
+        finally:
+            self._serving.discard(task)
+            writer.close()
+
+
+@asynccontextmanager
+async def receiver_of(
+    here: Stage, answer: Callable[[str], int] = lambda _subject: 200, *, delay: float = 0.005
+) -> AsyncIterator[SteadyReceiver]:
+    """Put a steady receiver in the place of the stage's own, before a notifier is made."""
+    receiver = SteadyReceiver(answer, delay=delay)
+    await receiver.start()
+    first, here.receiver = here.receiver, receiver
+    try:
+        yield receiver
+    finally:
+        here.receiver = first
+        for process in here.processes:
+            await asyncio.to_thread(process.kill)
+        await receiver.close()
+
+
+async def create_all(api: Api, names: Iterable[str], **spec: Any) -> list[str]:
+    """Create objects as fast as the server takes them; returns their uids."""
+    waiting = iter(names)
+    uids: list[str] = []
+
+    async def work() -> None:
+        for name in waiting:
+            created = await api.create(name, **{"subject": name, **spec})
+            uids.append(str(created["metadata"]["uid"]))
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(_CREATORS):
+            group.create_task(work())
+    return uids

@@ -1,0 +1,160 @@
+"""
+What waiting notifications cost: memory, idle CPU, and the time that a restart takes.
+
+Thousands of notifications get 503 and wait 300 s for their next attempt, the longest first wait
+that the API allows. Now and then one gets 200, or the receiver's breaker would open and most would
+wait for it without an attempt. Then the process is left alone and watched from outside; then it is
+killed and started again, and has to claim every log and compare it with its object before it may
+send anything.
+
+One run gives one value for each figure: the rounds repeat the whole of it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from tests.benchmarks.load import create_all, notifier_of, pid_of, plane_of, programs, receiver_of
+from tests.benchmarks.report import Goal, Report, cpu_seconds, resident_mib
+from tests.e2e.harness import NotifierProcess, Stage, stage, until
+from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer, find_binary
+
+RSS: Final = Goal(200)
+IDLE: Final = Goal(2)
+POLICY: Final = {
+    "maxAttempts": 5, "initialBackoffSeconds": 300, "backoffMultiplier": 2,
+    "maxBackoffSeconds": 3600,
+}  # fmt: skip
+#: One in so many succeeds.
+_LUCKY: Final = 50
+_IDLE_SECONDS: Final = 20.0
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Notifications that wait, and rounds."""
+
+    notifications: int
+    rounds: int
+
+
+FULL: Final = Scale(10_000, 1)
+QUICK: Final = Scale(2_000, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """
+    What one run came to.
+
+    Attributes:
+        empty: Resident MiB before there is any notification.
+        rss: Resident MiB with all of them waiting, after the idle time.
+        idle: CPU while idle, in percent of a core.
+        ready: Seconds from the start of the second process until it owns the shard.
+        reconciled: Seconds from there until every notification waits again.
+        restart_cpu: CPU seconds of the second process up to then.
+        restarted: Resident MiB of the second process then.
+    """
+
+    empty: float
+    rss: float
+    idle: float
+    ready: float
+    reconciled: float
+    restart_cpu: float
+    restarted: float
+
+
+def _code(subject: str) -> int:
+    return 200 if subject.startswith("lucky") else 503
+
+
+async def _all_wait(process: NotifierProcess, n: int, *, within: float) -> None:
+    async def waits() -> bool:
+        return (
+            await process.metric("notification_ledger_delayed") >= n
+            and await process.metric("notification_ledger_queue_depth") == 0
+        )
+
+    await until(waits, lambda: f"{n} wait; {process.tail()}", within=within, every=0.2)
+
+
+async def _once(here: Stage, scale: Scale) -> Run:
+    n = scale.notifications
+    process = notifier_of(here)
+    process.start()
+    await process.wait_ready()
+    await process.seconds_to_acquire()
+    pid = pid_of(process)
+    first = await here.create("lucky")
+    await here.wait_phase(first)
+    empty = resident_mib(pid)
+    names = [f"lucky-{i}" if i % _LUCKY == 0 else f"wait-{i}" for i in range(n + n // _LUCKY)]
+    uids = await create_all(here.api, names, retryPolicy=POLICY)
+    expected = sum(name.startswith("wait") for name in names)
+    await until(
+        lambda: sum(here.watcher.phase(u) == "Retrying" for u in uids) >= expected,
+        lambda: f"{expected} are Retrying; {process.tail()}",
+        within=240, every=0.2,
+    )  # fmt: skip
+    await _all_wait(process, expected, within=30)
+    await asyncio.sleep(3)
+    before = cpu_seconds(pid)
+    await asyncio.sleep(_IDLE_SECONDS)
+    idle = (cpu_seconds(pid) - before) / _IDLE_SECONDS * 100
+    rss = resident_mib(pid)
+    process.kill()
+    began = time.monotonic()
+    process.start()
+    await process.wait_ready()
+    ready = await process.seconds_to_acquire()
+    pid = pid_of(process)
+    await _all_wait(process, expected, within=120)
+    total = time.monotonic() - began
+    return Run(empty, rss, idle, ready, total - ready, cpu_seconds(pid), resident_mib(pid))
+
+
+async def _round(plane: ControlPlane, redis_url: str, folder: Path, scale: Scale) -> Run:
+    async with (
+        stage(plane, redis_url, folder, sampled=False) as here,
+        receiver_of(here, _code),
+    ):
+        return await _once(here, scale)
+
+
+async def run(*, quick: bool) -> Report:
+    """Let them wait, look, restart."""
+    scale = QUICK if quick else FULL
+    async with (
+        plane_of(await programs()) as plane,
+        RedisServer(find_binary("redis-server")) as redis,
+    ):
+        with tempfile.TemporaryDirectory(prefix="bench-") as name:
+            runs = [
+                await _round(plane, redis.url, Path(name) / f"round-{n}", scale)
+                for n in range(scale.rounds)
+            ]
+    n = scale.notifications
+    report = Report("waiting")
+    report.notes.append(
+        f"about {n:,} notifications with one failed attempt each, waiting 300 s; default settings; "
+        f"idle is taken over {_IDLE_SECONDS:g} s; one run, so median, min and max are the same"
+    )
+    report.add("resident memory, nothing to do", "MiB", [r.empty for r in runs])
+    report.add(f"resident memory, {n:,} waiting", "MiB", [r.rss for r in runs], RSS)
+    report.add(
+        "memory per waiting notification", "KiB", [(r.rss - r.empty) * 1024 / n for r in runs]
+    )
+    report.add("CPU while all wait", "% of a core", [r.idle for r in runs], IDLE)
+    report.add("restart: start until the shard is owned", "s", [r.ready for r in runs])
+    report.add("restart: then until all wait again", "s", [r.reconciled for r in runs])
+    report.add("restart: CPU", "s", [r.restart_cpu for r in runs])
+    report.add("restart: resident memory", "MiB", [r.restarted for r in runs])
+    return report
