@@ -154,7 +154,9 @@ class App:
             native=settings.delivery.native,
         )
         self.client = LedgerClient(
-            settings.redis.url.get_secret_value(), prefix=settings.redis.key_prefix
+            settings.redis.url.get_secret_value(),
+            prefix=settings.redis.key_prefix,
+            timeout=settings.redis.timeout,
         )
         durability = settings.redis.durability
         self.client.judge = lambda info: unfit(info, durability=durability)

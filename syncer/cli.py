@@ -73,6 +73,7 @@ async def _inspect(options: argparse.Namespace, namespace: str, name: str) -> in
     client = LedgerClient(
         settings.redis.url.get_secret_value(),
         prefix=options.key_prefix or settings.redis.key_prefix,
+        timeout=settings.redis.timeout,
     )
     async with opened(RedisLog(client, patience=3.0)) as log:
         kube, problem = None, ""

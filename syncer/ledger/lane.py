@@ -239,15 +239,17 @@ class Lane:
     # -- one round ----------------------------------------------------------------------------
 
     async def _acquire(self) -> AbstractConnection:
-        connection: AbstractConnection = await self.pool.get_connection()  # type: ignore[no-untyped-call]  # vendor
-        if not self._current(connection):
-            try:
-                await connection.disconnect()
-                await connection.connect()  # type: ignore[no-untyped-call]  # vendor
-            except BaseException:
-                await self.pool.release(connection)
-                raise
-        return connection
+        # Connecting, greeting and, behind Sentinels, finding out where: each within its own limit.
+        async with asyncio.timeout(self._timeout * 3):
+            connection: AbstractConnection = await self.pool.get_connection()  # type: ignore[no-untyped-call]  # vendor
+            if not self._current(connection):
+                try:
+                    await connection.disconnect()
+                    await connection.connect()  # type: ignore[no-untyped-call]  # vendor
+                except BaseException:
+                    await self.pool.release(connection)
+                    raise
+            return connection
 
     async def _round(self, batch: list[_Waiting]) -> None:
         try:
@@ -276,18 +278,21 @@ class Lane:
         packed = connection.pack_commands([c for w in batch for c in w.call.commands])
         demoted = False
         try:
-            await connection.send_packed_command(packed, check_health=False)
-            missing: list[_Waiting] = []
-            for waiting in batch:
-                reply = await self._reply(connection, waiting.call)
-                word = word_of(reply) if isinstance(reply, ResponseError) else ""
-                demoted = demoted or word == "READONLY"
-                if word == "NOSCRIPT" and waiting.call.script:
-                    missing.append(waiting)
-                else:
-                    self._answer(waiting, reply)
-            if missing:
-                await self._load(connection, missing)
+            async with asyncio.timeout(self._timeout) as limit:
+                await connection.send_packed_command(packed, check_health=False)
+                missing: list[_Waiting] = []
+                for waiting in batch:
+                    limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
+                    reply = await self._reply(connection, waiting.call)
+                    word = word_of(reply) if isinstance(reply, ResponseError) else ""
+                    demoted = demoted or word == "READONLY"
+                    if word == "NOSCRIPT" and waiting.call.script:
+                        missing.append(waiting)
+                    else:
+                        self._answer(waiting, reply)
+                if missing:
+                    limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
+                    await self._load(connection, missing)
         except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as error:
             # A reply may still be on its way: the connection must not serve anyone else.
             await connection.disconnect(nowait=True)
@@ -402,7 +407,9 @@ def connection_options(timeout: float) -> dict[str, Any]:
     """The vendor's options that every connection has: no retries, a limit to every wait."""
     return {
         "protocol": 2,
-        "socket_timeout": timeout,
+        # Not the vendor's limit: on Python 3.11 its `wait_for` around a write can lose a
+        # cancellation, and a lane that nobody can cancel does not end. The limits are the lane's.
+        "socket_timeout": None,
         "socket_connect_timeout": timeout,
         "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),

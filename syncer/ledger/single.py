@@ -76,6 +76,11 @@ class Single:
         info, meta = await asyncio.gather(
             self._lane.look(), self._lane.submit(Call(("GET", self._identity.meta_key)))
         )
+        if meta is None and self._identity.installation:
+            # Emptied under a live connection: only a greeting stamps a store.
+            await self._lane.pool.disconnect(inuse_connections=False)
+            await self._lane.touch()
+            return
         self._note(info, meta)
 
     async def run(self) -> None:
@@ -95,8 +100,15 @@ class Single:
     async def _watch(self) -> None:
         while True:
             await asyncio.sleep(_PROBE_SECONDS)
-            with contextlib.suppress(LedgerError, TimeoutError):
+            try:
                 await self.probe()
+            except ConfigError as error:
+                # The store behind a live connection became somebody else's: nothing may be opened
+                # in it, and the next connection is refused by its greeting.
+                self._identity.unfit = str(error)
+                await self._lane.pool.disconnect(inuse_connections=False)
+            except (LedgerError, TimeoutError):
+                continue
 
     async def _follow(self, master: Master) -> None:
         while True:
