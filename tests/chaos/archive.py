@@ -50,8 +50,9 @@ class Archive:
         Everything that was ever seen of a notification's log, oldest first, as one log.
 
         Args:
-            expired: It is gone. Only an acknowledgement of its last record lets it expire, so it
-                counts as acknowledged, whatever the last dump says.
+            uid: Of the notification.
+            expired: The log is gone. Only an acknowledgement of its last record lets it expire,
+                so it counts as acknowledged, whatever the last dump says.
         """
         last = self.newest.get(uid)
         if last is None:

@@ -14,18 +14,19 @@ Each break names the invariant that falls with it. A suite that stays green with
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
 import notifier.cli
-from notifier.delivery import controller
 from notifier.delivery.controller import Controller
 from notifier.delivery.outcome import Outcome
-from syncer import loop, recorder, startup
+from syncer import loop, startup
 from syncer.api.attempt import Attempt, FailureClass
 from syncer.api.errors import PortError
+from syncer.api.record import intent_record
 from syncer.cluster.client import MERGE_PATCH
 from syncer.cluster.lease import Tenure
 from syncer.cluster.status import FIELD_MANAGER, StatusStore, object_path, readable
@@ -41,8 +42,11 @@ NONE: Final = "none"
 
 
 def _trust_the_clock() -> None:
-    Tenure.valid = lambda self, now: True  # type: ignore[method-assign]
-    Tenure.may_send = lambda self, now, send_timeout: True  # type: ignore[method-assign]
+    def always(*_: object) -> bool:
+        return True
+
+    Tenure.valid = always  # type: ignore[method-assign, assignment]
+    Tenure.may_send = always  # type: ignore[method-assign, assignment]
 
 
 def no_deadline() -> None:
@@ -69,7 +73,7 @@ def no_fence() -> None:
         "  log = redis.call('LRANGE', key, 0, -1)",
     ).replace(fence, "if false then")  # fmt: skip
     lua.INTENT.source = source
-    lua.INTENT.sha = lua.hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
+    lua.INTENT.sha = hashlib.sha1(source.encode(), usedforsecurity=False).hexdigest()
 
 
 def ack_before_patch() -> None:
@@ -92,7 +96,7 @@ def overwrite_instead_of_union() -> None:
         return list(view.attempts.values())
 
     merge._unite = only_the_log
-    startup.lacking = lambda view, status: ()  # type: ignore[attr-defined]
+    startup.lacking = lambda *_: ()  # type: ignore[attr-defined]
 
 
 def send_before_intent() -> None:
@@ -106,7 +110,7 @@ def send_before_intent() -> None:
         sender = self.router.channel(channel)
         if entry and tenure and sender and self._still_due(entry, tenure, channel):
             chosen = next_id(self.recorder, tenure.epoch)
-            record = recorder.intent_record(chosen, channel, at=0, by="broken")
+            record = intent_record(chosen, channel, at=0, by="broken")
             outcome = await send(self, entry, tenure, channel, sender, record)
             sent[uid, channel] = (chosen, outcome)
             reserved.append(chosen)
@@ -139,7 +143,7 @@ def send_without_log() -> None:
                 return await open_(self, entry, tenure, channel, limit=limit)
         except (PortError, StaleGuard, TimeoutError):
             chosen = self.next_id(tenure.epoch)
-            record = recorder.intent_record(chosen, channel, at=self.time.now(), by="broken")
+            record = intent_record(chosen, channel, at=self.time.now(), by="broken")
             entry.executing[chosen] = channel
             return Appended(Answer.OK), record
 
@@ -177,7 +181,7 @@ def no_recover() -> None:
 
 
 def unknown_as_failed() -> None:
-    """A request without an answer counts as refused: the repeat after it is explained by nothing."""
+    """A request without an answer counts as refused: nothing explains the repeat after it."""
 
     def broken(cls: type[Outcome], error: str, *, code: int = 0) -> Outcome:
         return replace(cls.transient(error, code=code), failure=FailureClass.TRANSIENT)
@@ -217,7 +221,7 @@ def keep_finished_for(seconds: int) -> None:
     from notifier.audit import feed  # noqa: PLC0415 - one of three that hold the name
 
     for module in (startup, loop, feed):
-        module.retention_seconds = lambda days: seconds  # type: ignore[attr-defined]
+        module.retention_seconds = lambda _: seconds  # type: ignore[attr-defined]
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -233,6 +237,3 @@ def main(arguments: Sequence[str]) -> int:
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))
-
-
-__all__ = ["BREAKS", "NONE", "controller", "main"]

@@ -77,7 +77,7 @@ async def storm(world: World, seconds: float, pause: float, *, patience: float =
     )
 
     async def stream(kinds: Sequence[str], strike: Strike, every: float) -> None:
-        rng = random.Random(world.rng.random())
+        rng = random.Random(world.rng.random())  # noqa: S311 - no secret
         for kind in bag(kinds, rng):
             missing = [k for k in kinds if not world.landed[k]]
             now = loop.time()

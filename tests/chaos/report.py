@@ -1,21 +1,25 @@
 """
 The judgement over a run: the checker's findings, what landed, and whether it came to rest.
 
-A run is *sound* if nothing was violated, everything converged and every kind of fault has landed; it
-is *void* if a fault has not landed, since then it proves nothing. Both fail.
+A run is *sound* if nothing was violated, everything converged and every kind of fault has landed;
+it is *void* if a fault has not landed, since then it proves nothing. Both fail.
 """
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Final
 
 from tests.chaos.world import World
 from tests.e2e.checker import Call, Finding, Findings, Json, Kind, Log, check
 
+#: Faults of the receivers themselves; counted in their books.
+DROPPED: Final = "receiver processes, then drops"
+REFUSED: Final = "receiver answers 503"
 #: Rows of the table that must be 0, with the kinds of finding that they count.
-ROWS: dict[str, tuple[Kind, ...]] = {
+ROWS: Final[dict[str, tuple[Kind, ...]]] = {
     "lost": (Kind.LOST,),
     "invented or misrecorded": (Kind.INVENTED, Kind.MISRECORDED),
     "unrecorded": (Kind.UNRECORDED,),
@@ -43,6 +47,7 @@ class Report:
         created: Notifications.
         deleted: Of these, deleted while under way.
         gaps: Times at which the watch may have missed versions.
+        expired: Logs that had expired when the run ended.
     """
 
     findings: Findings
@@ -53,7 +58,6 @@ class Report:
     deleted: int
     gaps: int
     expired: int
-    faults: dict[str, int] = field(default_factory=dict)
 
     @property
     def missing(self) -> list[str]:
@@ -150,9 +154,7 @@ async def judge(world: World, left: Sequence[str], wanted: Sequence[str]) -> Rep
             finished=not deleted,
         )
         found += findings.found
-        total.update(
-            calls=findings.calls, attempts=findings.attempts, versions=findings.versions
-        )
+        total.update(calls=findings.calls, attempts=findings.attempts, versions=findings.versions)
     # What is on record must be so *now*: dumps of a log that was lost do not count.
     live = [u for u in versions if u not in gone]
     now = check(
@@ -165,10 +167,13 @@ async def judge(world: World, left: Sequence[str], wanted: Sequence[str]) -> Rep
             if seen.state == 0:
                 found.append(Finding(Kind.UNSETTLED, versions[uid][-1].name, f"attempt {identity}"))
     findings = Findings(tuple(found), total["calls"], total["attempts"], total["versions"])
+    landed = Counter(world.landed)
+    landed[DROPPED] += sum(c.processed and not c.code for c in world.book)
+    landed[REFUSED] += sum(c.code >= 400 for c in world.book)
     return Report(
         findings,
         tuple(left),
-        Counter(world.landed),
+        landed,
         tuple(wanted),
         len(versions),
         len(gone),

@@ -1,10 +1,12 @@
 """
 The program of `scripts/chaos`.
 
-    scripts/chaos --minutes 5                 faults at random; exit code 1 unless all invariants hold
-    scripts/chaos --list-breaks               names of protections that can be switched off
-    scripts/chaos --break NAME                one is off: the run must fail, and says which invariant
-    scripts/chaos --against NAME              the same trouble, nothing switched off: must pass
+    scripts/chaos --minutes 5       faults at random; exit code 1 unless all invariants hold
+    scripts/chaos --list-breaks     names of protections that can be switched off
+    scripts/chaos --break NAME      one is off: the run must fail, and says which invariant
+    scripts/chaos --against NAME    the same trouble, nothing switched off: must pass
+    scripts/chaos --try-breaks      all of these, on shared servers; exit code 1 unless each break
+                                    is noticed and each trouble is survived
 
 The table goes to standard output, progress to standard error.
 """
@@ -16,7 +18,7 @@ import asyncio
 import contextlib
 import inspect
 import json
-import random
+import secrets
 import shutil
 import subprocess
 import sys
@@ -30,9 +32,10 @@ from typing import Final
 from syncer.cluster.crd import load_crd
 from tests.chaos.broken import BREAKS, NONE
 from tests.chaos.faults import KINDS, storm
-from tests.chaos.report import Report, judge
+from tests.chaos.report import DROPPED, REFUSED, Report, judge
 from tests.chaos.targeted import SCHEDULES
 from tests.chaos.world import World, sentences, world
+from tests.e2e.checker import Json
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
@@ -53,6 +56,12 @@ def say(text: str) -> None:
     """A line of progress."""
     sys.stderr.write(f"chaos: {text}\n")
     sys.stderr.flush()
+
+
+def tell(text: str) -> None:
+    """A line of the result."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
 
 
 async def chaos(
@@ -83,7 +92,7 @@ async def chaos(
         say("faults end; waiting until everything has come to rest")
         await here.heal()
         left = await here.settle(settle)
-        return await judge(here, left, KINDS)
+        return await judge(here, left, (*KINDS, DROPPED, REFUSED))
 
 
 async def trouble(
@@ -92,13 +101,44 @@ async def trouble(
     """The schedule of one break, with the protection on or off."""
     schedule = SCHEDULES[name]
     off = name if broken else NONE
-    async with world(
-        plane, redis, folder, seed=1, broken=off, ttl=schedule.ttl, shards=1
-    ) as here:
-        await schedule.run(here)
+    async with world(plane, redis, folder, seed=1, broken=off, ttl=schedule.ttl, shards=1) as here:
+        stuck = ""
+        try:
+            await schedule.run(here)
+        except AssertionError as error:
+            stuck = str(error)
         await here.heal()
         left = await here.settle(SETTLE_SHORT)
-        return await judge(here, left, tuple(here.landed))
+        if stuck:
+            left.append(f"the schedule got stuck: {stuck}")
+        return await judge(here, left, tuple(here.landed) or ("what the schedule brings about",))
+
+
+async def try_breaks(names: Sequence[str]) -> bool:
+    """Every break and its trouble without it, as a table; whether all is as it must be."""
+    good = True
+    tell(f"{'protection off':<28}{'violated':<34}{'seconds':>8}  with it on")
+    for rules in (True, False):
+        chosen = [n for n in names if SCHEDULES[n].rules is rules]
+        if not chosen:
+            continue
+        async with servers(rules=rules) as (plane, redis, folder):
+            for name in chosen:
+                begun = time.monotonic()
+                off = await trouble(plane, redis, folder / name / "off", name, broken=True)
+                took = time.monotonic() - begun
+                on = await trouble(plane, redis, folder / name / "on", name, broken=False)
+                good = good and noticed(name, off) and on.sound
+                said = ", ".join(off.violated) or "nothing"
+                tell(f"{name:<28}{said:<34}{took:>8.1f}  {on.verdict()}")
+                for finding in () if on.sound else on.findings.violations[:5]:
+                    tell(f"    with it on: {finding}")
+    return good
+
+
+def noticed(name: str, report: Report) -> bool:
+    """Whether a run has failed for the reason for which the break must make it fail."""
+    return not report.sound and bool(SCHEDULES[name].names & set(report.violated))
 
 
 async def _ready(here: World) -> None:
@@ -140,6 +180,10 @@ async def servers(*, rules: bool) -> AsyncIterator[tuple[ControlPlane, RedisServ
         await asyncio.to_thread(shutil.rmtree, folder, ignore_errors=True)
 
 
+def _write(file: Path, document: Json) -> None:
+    file.write_text(json.dumps(document, indent=2) + "\n")
+
+
 async def _main(options: argparse.Namespace) -> int:
     name = options.broken or options.against
     rules = SCHEDULES[name].rules if name else True
@@ -156,17 +200,17 @@ async def _main(options: argparse.Namespace) -> int:
             )  # fmt: skip
         if not report.sound and options.keep:
             shutil.copytree(folder, options.keep, dirs_exist_ok=True)
-    print(report.table())
-    print(report.verdict())
+    tell(report.table())
+    tell(report.verdict())
     for finding in report.findings.violations[:20]:
-        print(f"  {finding}")
+        tell(f"  {finding}")
     if report.left:
-        print(f"not at rest:{sentences(report.left)}")
-    if options.broken and not SCHEDULES[name].names & set(report.violated):
+        tell(f"not at rest:{sentences(report.left)}")
+    if options.broken and not noticed(name, report):
         say(f"NOT NOTICED: the break {name} should violate {', '.join(SCHEDULES[name].names)}")
     if options.json:
         document = {"seed": options.seed, "break": options.broken or "", **report.document()}
-        Path(options.json).write_text(json.dumps(document, indent=2) + "\n")
+        await asyncio.to_thread(_write, Path(options.json), document)
     return 0 if report.sound else 1
 
 
@@ -180,7 +224,7 @@ def parser() -> argparse.ArgumentParser:
     out.add_argument("--replicas", type=int, default=3, help="controllers at a time (3)")
     out.add_argument("--rate", type=float, default=2.0, help="notifications a second (2)")
     out.add_argument(
-        "--seed", type=int, default=random.randrange(10**6), help="order and parameters of faults"
+        "--seed", type=int, help="order and parameters of the faults; drawn and told by default"
     )
     which = out.add_mutually_exclusive_group()
     which.add_argument(
@@ -192,6 +236,9 @@ def parser() -> argparse.ArgumentParser:
         help="the trouble of a break, with nothing switched off; the run must pass",
     )  # fmt: skip
     which.add_argument("--list-breaks", action="store_true", help="name all breaks, and end")
+    which.add_argument(
+        "--try-breaks", action="store_true", help="show every break, and its trouble without it"
+    )
     out.add_argument("--json", metavar="FILE", help="write the result for programs, too")
     out.add_argument("--keep", metavar="DIR", help="keep the replicas' logs of a run that fails")
     return out
@@ -200,11 +247,15 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run; returns the exit code."""
     options = parser().parse_args(arguments)
+    if options.seed is None:
+        options.seed = secrets.randbelow(10**6)
     if options.list_breaks:
         for name, function in BREAKS.items():
             first = (inspect.getdoc(function) or "").split("\n")[0]
-            print(f"{name:<28}{first}")
+            tell(f"{name:<28}{first}")
         return 0
+    if options.try_breaks:
+        return 0 if asyncio.run(try_breaks(list(BREAKS))) else 1
     return asyncio.run(_main(options))
 
 

@@ -342,7 +342,7 @@ async def world(
         to_api = await stack.enter_async_context(_proxy(behind_api.port))
         here = await stack.enter_async_context(stage(plane, redis.url, folder, sampled=False))
         made = World(
-            here, plane, redis, to_redis, to_api, receivers, random.Random(seed),
+            here, plane, redis, to_redis, to_api, receivers, random.Random(seed),  # noqa: S311 - no secret
             broken, ttl, shards,
         )  # fmt: skip
         eyes = asyncio.create_task(made.watch_logs())
