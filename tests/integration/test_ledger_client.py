@@ -557,3 +557,35 @@ async def test_memory_belongs_to_one_installation(world: MemoryRedis, memory: Me
     with pytest.raises(ConfigError):
         await MemoryLog(world).client.open("two")
 
+
+
+async def test_a_cancelled_client_ends(redis_url: str) -> None:
+    """Cancelling ends the client at whatever point of a call it comes."""
+    for turns in range(60):
+        client = LedgerClient(redis_url)
+        task = asyncio.create_task(client.run())
+        await client.open("here/x@1")
+        call = asyncio.create_task(client.command("PING"))
+        for _ in range(turns % 8):
+            await asyncio.sleep(0)
+        task.cancel()
+        call.cancel()
+        _, pending = await asyncio.wait({task}, timeout=5)
+        await asyncio.gather(call, return_exceptions=True)
+        assert not pending, f"still running after being cancelled at turn {turns}"
+
+
+async def test_a_store_emptied_under_a_live_connection_is_stamped_anew(redis_url: str) -> None:
+    """A probe finds the stamp gone, writes a new one, and makes all claims stale."""
+    client = LedgerClient(redis_url)
+    task = asyncio.create_task(client.run())
+    try:
+        before, generation = await client.open("here/x@1"), client.generation
+        await client.command("FLUSHALL")
+        after = await client.probe()
+        assert after.store
+        assert after.store != before.store
+        assert client.generation == generation + 1
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
