@@ -10,8 +10,8 @@ arguments.
 Two things are assumed of time: a key does not expire between the steps of a claim, nor while a
 request is on the wire. Everything else may happen at any moment.
 
-Each rule is one option whose default is the safe rule; a mutant changes one option. The rules R1 to R3
-were found to be missing by this model (docs/model.md). `None` as log is a missing key.
+Each rule is one option whose default is the safe rule; a mutant changes one option. The rules R1
+to R3 were found to be missing by this model (docs/model.md). `None` as log is a missing key.
 """
 
 from __future__ import annotations
