@@ -641,7 +641,9 @@ def _gather(s: State, o: Options, i: int, then: Claim) -> Step:
     lacks = lacks or (o.seed_plan_alone and s.status.plan > 0 and not p.plan)
     if then is Claim.GATHERED and lacks and o.seed_status:
         then = Claim.LACKING
-    return f"{i} reads the object", _put(s, i, p._replace(claim=then)), ()
+    ready = then is Claim.GATHERED and not leq(s.status.attempts, fold(p.seen))
+    broken = ("CL",) if ready else ()
+    return f"{i} reads the object", _put(s, i, p._replace(claim=then)), broken
 
 
 def _abandoned(p: Process, o: Options) -> list[Id]:
@@ -767,7 +769,8 @@ def _accepted(s: State, o: Options, p: Process | None, key: Id) -> tuple[str, ..
     """Properties of the moment at which the log accepts an intent; `s` is the state before."""
     view = fold(records_of(s.log))
     out = []
-    if has(view, S) or (p and has(p.status.attempts, S)):
+    # With loss, a success may be published from a cache after the object was read: B1L counts it.
+    if has(view, S) or (p and has(p.status.attempts, S) and o.lossless):
         out.append("S7")
     if has(s.status.attempts, S) and o.lossless:
         out.append("S7cr")
@@ -779,9 +782,7 @@ def _accepted(s: State, o: Options, p: Process | None, key: Id) -> tuple[str, ..
         out.append("P6f")
     if has(view, I):
         out.append("S8")
-    if p and not leq(p.status.attempts, view):
-        out.append("CL")
-    if p and p.stale:
+    if p and (p.stale or (o.ids_from_memory and s.log and s.log.epoch != p.epoch)):
         out.append("S9")
     if key[0] < s.ghost.fence and o.lossless and o.ids_from_memory:
         out.append("S9")

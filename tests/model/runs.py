@@ -177,7 +177,7 @@ PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
     Mutant("M8", "store not looked at before INTENT", replace(LO, check_store=False), "S9"),
     Mutant(
         "M9", "fence not higher, instead of equal",
-        replace(LO, takeovers=1, exact_fence=False), "S7", large=True,
+        replace(FL, takeovers=1, exact_fence=False), "S9",
     ),
     Mutant("M10", "a missing key is no refusal", replace(T, need_key=False), "S7cr"),
     Mutant("M11", "open attempts not settled", replace(C, recover=False), STUCK),
