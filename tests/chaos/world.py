@@ -60,6 +60,9 @@ LANES: Final[dict[str, tuple[tuple[Step, ...], ...]]] = {
     "dropper": ((OK,), (Step(drop="after"), OK), (OK,), (BUSY, Step(drop="after"), OK)),
     "slow": ((Step(delay=0.8),), (Step(delay=0.3),)),
 }
+#: The lane of notifications that go to two receivers, and what each of them does with them.
+PAIR: Final = "pair"
+_PAIR_SCRIPTS: Final = ((OK,), (BUSY, OK), (Step(drop="after"), OK))
 #: Objects looked at in one round of the dumps; the rest has its turn in the next.
 _ROUND: Final = 40
 _DUMP: Final = 0.3
@@ -180,7 +183,12 @@ class World:
         credentials.mkdir(exist_ok=True)
         for lane, receiver in self.receivers.items():
             (credentials / lane).write_text(receiver.url)
-        routes = [{"match": {"lane": lane}, "receiver": lane} for lane in self.receivers]
+        # Two receivers at once: a notification of several channels that end at different times.
+        routes: list[Json] = [
+            {"match": {"lane": PAIR}, "receiver": "slow", "continue": True},
+            {"match": {"lane": PAIR}, "receiver": "busy"},
+        ]
+        routes += [{"match": {"lane": lane}, "receiver": lane} for lane in self.receivers]
         receivers = [
             {"name": lane, "slackConfigs": [{"credentialRef": lane}]} for lane in self.receivers
         ]
@@ -201,8 +209,9 @@ class World:
         return file
 
     async def notify(self, name: str, lane: str, *script: Step, **spec: Any) -> str:
-        """Create a notification for one receiver; its uid, empty if that is not known."""
-        self.receivers[lane].scripts[name] = script or (OK,)
+        """Create a notification for one lane; its uid, empty if that is not known."""
+        for each in ("slow", "busy") if lane == PAIR else (lane,):
+            self.receivers[each].scripts[name] = script or (OK,)
         policy = {**QUICK, "maxAttempts": 10}
         body = notification(
             name, **{"subject": name, "retryPolicy": policy, "extensions": {"lane": lane}, **spec}
@@ -216,10 +225,11 @@ class World:
 
     async def load(self, rate: float) -> None:
         """Create notifications for all receivers at a steady rate, until cancelled."""
+        lanes = {**LANES, PAIR: _PAIR_SCRIPTS}
         n = 0
         while True:
-            for lane, scripts in LANES.items():
-                script = scripts[(n // len(LANES)) % len(scripts)]
+            for lane, scripts in lanes.items():
+                script = scripts[(n // len(lanes)) % len(scripts)]
                 await self.notify(f"{lane}-{n:05}", lane, *script)
                 n += 1
                 await asyncio.sleep(self.rng.uniform(0.5, 1.5) / rate)
