@@ -90,6 +90,11 @@ class Violation(AssertionError):
     def __init__(self, rule: str, text: str) -> None:
         super().__init__(f"{rule}: {text}")
         self.rule = rule
+        self.text = text
+
+    def __reduce__(self) -> tuple[type[Violation], tuple[str, str]]:
+        """Pickle by what it was made of."""
+        return Violation, (self.rule, self.text)
 
 
 @dataclass(slots=True)
@@ -391,6 +396,12 @@ class Checks:
         version = Version(meta["uid"], meta["uid"], meta["resourceVersion"], status)
         allowed, self.allowed = self.allowed, ""
         if allowed == "wipe":
+            # Gone from the status, and with the log's copy lost as well, gone for good.
+            kept = _states(self.world.log_of(subject.uid))
+            subject.lost |= {
+                i for i, s in subject.shown.items() if kept.get(i, ("", -1))[1] < s
+            }
+            subject.shown.clear()
             subject.excused = True
             subject.versions.append(version)
             return

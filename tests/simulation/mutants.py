@@ -103,12 +103,14 @@ def no_resource_version() -> AbstractContextManager[None]:
     """A status is written into whatever version of the object there is."""
 
     async def blind(
-        self: StatusStore, namespace: str, name: str, status: Any, *, resource_version: str
-    ) -> Any:
+        self: StatusStore, namespace: str, name: str, status: Any, *, resource_version: str,
+        dry_run: bool = False,
+    ) -> Any:  # fmt: skip
+        dry = {"dryRun": "All"} if dry_run else {}
         answer = await self._client.request(
             "PATCH",
             f"{object_path(namespace, name)}/status",
-            params={"fieldManager": FIELD_MANAGER},
+            params={"fieldManager": FIELD_MANAGER, **dry},
             body={"status": status},
             content_type=MERGE_PATCH,
             timeout=self._timeout,

@@ -254,6 +254,7 @@ class SimApp(App):
         self.routing = cast("Routing", _Static())
         self.boot = process.host.boot
         self.wall = lambda: datetime.fromtimestamp(process.host.wall(), UTC)
+        self.started = self.boot()
         self.time = LedgerTime(self.boot)
         self.time.set(round(process.host.wall() * 1000))
         self.client = cast("LedgerClient", SimLane(world, process, prefix=_PREFIX))
@@ -495,7 +496,7 @@ class Result:
 class World:
     """Everything."""
 
-    def __init__(self, loop: SimLoop, profile: Profile, *, whole_trace: bool = False) -> None:
+    def __init__(self, loop: SimLoop, profile: Profile, *, tail: int | None = _TAIL) -> None:
         self.loop = loop
         self.profile = profile
         self.chaos = True
@@ -505,7 +506,7 @@ class World:
         self.held: set[str] = set()
         self.rested = 0.0
         self._digest = hashlib.blake2b(digest_size=12)
-        self._tail: deque[str] = deque(maxlen=None if whole_trace else _TAIL)
+        self._tail: deque[str] = deque(maxlen=tail)
         self._uids = 0
         self._names = 0
         self._journal: deque[Undo] = deque(maxlen=5000)
@@ -965,17 +966,17 @@ def _listening(world: World) -> Iterator[None]:
         root.setLevel(level)
 
 
-def run(seed: int, *, live: bool, whole_trace: bool = False) -> Result:
+def run(seed: int, *, live: bool, tail: int | None = _TAIL) -> Result:
     """Live through one world."""
-    return run_profile(Profile.draw(seed, live=live), whole_trace=whole_trace)
+    return run_profile(Profile.draw(seed, live=live), tail=tail)
 
 
-def run_profile(profile: Profile, *, whole_trace: bool = False) -> Result:
+def run_profile(profile: Profile, *, tail: int | None = _TAIL) -> Result:
     """Live through the world of a profile."""
     results: list[Result] = []
 
     async def main(loop: SimLoop) -> None:
-        world = World(loop, profile, whole_trace=whole_trace)
+        world = World(loop, profile, tail=tail)
         with _listening(world):
             await world.run()
         # Summed up before what is left is thrown away, which is no part of the run.

@@ -1,0 +1,162 @@
+"""
+Many worlds at once: what `scripts/simulate` runs.
+
+Every seed is lived through twice, once with faults to its end (safety) and once with faults that end,
+after which the world must come to rest (liveness). The run is red if an invariant is violated, or if
+something that must have happened somewhere (`MARKS`) never did: a simulation in which no lease was ever
+lost proves nothing about leases.
+"""
+
+from __future__ import annotations
+
+import argparse
+import concurrent.futures
+import contextlib
+import multiprocessing
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Final
+
+from tests.simulation.checks import MARKS
+from tests.simulation.mutants import MUTANTS
+from tests.simulation.world import Result, run
+
+#: Runs that one worker makes before its process is replaced, so that leaks do not matter.
+_RUNS_PER_WORKER: Final = 400
+#: Below this many seeds nobody can ask for everything to have happened.
+_ENOUGH: Final = 500
+_CHUNK: Final = 8
+_EVERY: Final = 5.0
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a campaign came to."""
+
+    runs: int = 0
+    calls: int = 0
+    seconds: float = 0.0
+    marks: Counter[str] = field(default_factory=Counter)
+    failed: list[tuple[int, bool, str]] = field(default_factory=list)
+
+    def add(self, result: Result) -> None:
+        """Count one run."""
+        self.runs += 1
+        self.calls += result.calls
+        self.seconds += result.until
+        self.marks.update(result.marks.keys())
+        if result.violation is not None:
+            profile = result.profile
+            self.failed.append((profile.seed, profile.live, str(result.violation)))
+
+    @property
+    def missing(self) -> list[str]:
+        """Marks that were never hit."""
+        return [mark for mark in MARKS if not self.marks[mark]]
+
+
+def one(job: tuple[int, bool, str]) -> Result:
+    """Live through one world; the trace stays behind."""
+    seed, live, mutant = job
+    off: AbstractContextManager[None] = MUTANTS[mutant]() if mutant else contextlib.nullcontext()
+    with off:
+        return run(seed, live=live, tail=0)
+
+
+def campaign(seeds: Sequence[int], *, jobs: int, mutant: str = "") -> Iterator[Result]:
+    """Live through all of them, in any order."""
+    work = [(seed, live, mutant) for seed in seeds for live in (False, True)]
+    if jobs == 1:
+        yield from map(one, work)
+        return
+    # Fresh interpreters: a fork would take along whatever this process has open.
+    context = multiprocessing.get_context("spawn")
+    with concurrent.futures.ProcessPoolExecutor(
+        jobs, mp_context=context, max_tasks_per_child=max(1, _RUNS_PER_WORKER // _CHUNK)
+    ) as pool:
+        yield from pool.map(one, work, chunksize=_CHUNK)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse, run, report; 1 if anything is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/simulate",
+        description="Run the controller on a seeded event loop among servers that misbehave.",
+    )
+    parser.add_argument("--seeds", type=int, default=200, help="how many seeds; default 200")
+    parser.add_argument("--first", type=int, default=0, help="the first of them; default 0")
+    parser.add_argument("--seed", type=int, help="repeat this one and print the end of its trace")
+    parser.add_argument(
+        "--mode", choices=("both", "safety", "liveness"), default="both",
+        help="with --seed: which of its two worlds",
+    )  # fmt: skip
+    parser.add_argument("--trace", type=int, default=80, help="with --seed: lines of the trace")
+    parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="default: all cores")
+    parser.add_argument("--mutant", choices=sorted(MUTANTS), default="", help="switch this off")
+    chosen = parser.parse_args(arguments)
+    if chosen.seed is not None:
+        return _repeat(chosen.seed, chosen.mode, chosen.trace, chosen.mutant)
+    seeds = range(chosen.first, chosen.first + chosen.seeds)
+    return _report(_watch(seeds, chosen.jobs, chosen.mutant), chosen.seeds, chosen.mutant)
+
+
+def _repeat(seed: int, mode: str, lines: int, mutant: str) -> int:
+    red = False
+    for live in (False, True):
+        if mode not in ("both", "liveness" if live else "safety"):
+            continue
+        off: AbstractContextManager[None]
+        off = MUTANTS[mutant]() if mutant else contextlib.nullcontext()
+        with off:
+            result = run(seed, live=live, tail=None)
+        print(f"seed {seed}, {'liveness' if live else 'safety'}: {result.profile}")
+        shown = result.tail[-lines:] if lines else ()
+        print("\n".join(shown))
+        print(f"trace {result.digest}, {result.calls} calls, {result.until:.0f} s of virtual time")
+        print(f"{result.violation or 'everything held'}\n")
+        red = red or result.violation is not None
+    return int(red)
+
+
+def _watch(seeds: Sequence[int], jobs: int, mutant: str) -> Tally:
+    tally, began = Tally(), time.monotonic()
+    said = began
+    for result in campaign(seeds, jobs=jobs, mutant=mutant):
+        tally.add(result)
+        if result.violation is not None:
+            profile = result.profile
+            print(f"FAILED seed {profile.seed} {'liveness' if profile.live else 'safety'}:"
+                  f" {result.violation}", flush=True)  # fmt: skip
+        if time.monotonic() - said >= _EVERY:
+            said = time.monotonic()
+            hit = len(MARKS) - len(tally.missing)
+            print(f"{tally.runs} of {2 * len(seeds)} runs, {hit} of {len(MARKS)} marks,"
+                  f" {len(tally.failed)} failed, {said - began:.0f} s", flush=True)  # fmt: skip
+    print(f"{tally.runs} runs in {time.monotonic() - began:.0f} s")
+    return tally
+
+
+def _report(tally: Tally, seeds: int, mutant: str) -> int:
+    print(f"{tally.seconds / 3600:.1f} h of virtual time, {tally.calls} calls at receivers")
+    for mark in MARKS:
+        print(f"  {tally.marks[mark]:6d}  {mark}")
+    option = f" --mutant '{mutant}'" if mutant else ""
+    for seed, live, text in tally.failed:
+        mode = "liveness" if live else "safety"
+        print(f"FAILED {text}")
+        print(f"  repeat with: scripts/simulate --seed {seed} --mode {mode}{option}")
+    missing = tally.missing
+    if missing and seeds >= _ENOUGH:
+        print(f"never seen: {', '.join(missing)}")
+    elif missing:
+        print(f"not seen in so few seeds: {', '.join(missing)}")
+    return int(bool(tally.failed) or (bool(missing) and seeds >= _ENOUGH))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
