@@ -33,14 +33,13 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from notifier.audit.assembly import Audit
-from notifier.version import __version__
+from notifier.channels.base import Channel
 from notifier.channels.egress import EgressGuard, EgressMode
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpDoor
 from notifier.channels.log import LogChannel
 from notifier.channels.registry import ChannelRegistry, Hold
 from notifier.content.sanitise import sanitise
-from notifier.channels.base import Channel
 from notifier.delivery.breaker import Breakers
 from notifier.delivery.controller import Controller, DeliverySettings
 from notifier.delivery.lanes import Lanes
@@ -52,6 +51,7 @@ from notifier.routing.attributes import attributes_of
 from notifier.routing.reload import Routing
 from notifier.routing.tree import resolve
 from notifier.settings import Loaded
+from notifier.version import __version__
 from syncer.api.errors import ConfigError, PortError, Unauthorised
 from syncer.api.record import Plan
 from syncer.api.resource import NotificationRequest, RetryPolicy
@@ -69,18 +69,21 @@ from syncer.ledger.preflight import Severity, preflight, replicas_to_wait_for, u
 from syncer.loop import Limits, SyncLoop
 from syncer.metrics import SyncMetrics
 from syncer.ownership import Shards
-from syncer.sharding import ShardKeeper
 from syncer.recorder import Recorder
 from syncer.runtime.clock import BootClock, LedgerTime, boot_clock
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.health import AdminServer
 from syncer.runtime.supervise import critical, restarting
+from syncer.sharding import ShardKeeper
 from syncer.startup import Reconciler
 
 logger = logging.getLogger("ledger")
 
 WORKERS: Final = 16
 _SWEEP_PAGE: Final = 1000
+#: Seconds between looks at how far the start-up reconciliation is, and after which it is said late.
+_RECONCILED_POLL: Final = 0.25
+_RECONCILED_LATE: Final = 600.0
 _CONNECT_PAUSE: Final = 1.0
 #: Seconds of the drain for recording, publishing and releasing, after the sends have ended.
 _DRAIN_RECORD: Final = 5.0
@@ -90,7 +93,7 @@ _DRAIN_EVENTS: Final = 2.0
 _DRAIN_AUDIT: Final = 3.0
 
 
-class Stopped(Exception):  # noqa: N818 - not an error: the way out of the task group
+class Stopped(Exception):
     """The process was asked to end and has drained."""
 
 
@@ -131,6 +134,7 @@ class App:
         )
         #: Every clock of the process: deadlines and waits, and the time that Leases show.
         self.boot: BootClock = boot_clock
+        self.started = self.boot()
         self.wall: Callable[[], datetime] = lambda: datetime.now(UTC)
         self.time = LedgerTime(self.boot)
         self.file = self._file_channel()
@@ -365,6 +369,8 @@ class Parts:
         self.identity = identity
         self.store = StatusStore(objects)
         self._acquired = (asyncio.Event(), asyncio.Event())
+        #: Sweeps that have been through once since a shard was owned, with what they looked at.
+        self._swept: dict[str, int] = {}
         self.events = EventRecorder(
             objects,
             instance=identity,
@@ -520,6 +526,39 @@ class Parts:
         failpoint(Failpoint.LISTED)
         await self._check_crd()
         group.create_task(self._keep_shards(), name="shards")
+        group.create_task(self._say_reconciled(), name="reconciled")
+
+    async def _say_reconciled(self) -> None:
+        """
+        Say once when everything that was there at the start has been looked at.
+
+        That is: every unfinished notification of ours is claimed, or it was said why it cannot be;
+        every finished one was held against its log; logs without an object were let go.
+        """
+        app = self.app
+        await app.owning.wait()
+        late = app.boot() + _RECONCILED_LATE
+        while True:
+            swept = len(self._swept) == len(self._acquired) and not any(
+                e.is_set() for e in self._acquired
+            )
+            unclaimed = self.controller.unclaimed()
+            if swept and not unclaimed:
+                break
+            if app.boot() > late:
+                logger.warning(
+                    "start-up reconciliation is not done", extra={"unclaimed": unclaimed}
+                )
+                return
+            await asyncio.sleep(_RECONCILED_POLL)
+        logger.info(
+            "start-up reconciliation done",
+            extra={
+                "seconds": round(app.boot() - app.started, 2),
+                "unfinished": len(app.cache.entries),
+                **self._swept,
+            },
+        )
 
     async def _installation(self) -> str:
         while True:
@@ -634,6 +673,7 @@ class Parts:
                 await self._reopen(uid)
             room = max(0, room - len(sweep.unaudited))
         logger.debug("finished objects looked at", extra={"objects": len(stubs), "no_log": lost})
+        self._swept["finished"] = len(stubs)
 
     async def _note_holds(self) -> None:
         self.controller.note_holds(
@@ -663,6 +703,7 @@ class Parts:
         if not self.reflector.synced:
             return
         sweep = await self.reconciler.sweep_orphans(self.app.shards, known, watched)
+        self._swept["logs"] = sweep.looked_at
         if sweep.retired:
             logger.info("logs of deleted objects retired", extra={"logs": sweep.retired})
 

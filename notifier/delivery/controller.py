@@ -214,6 +214,16 @@ class Controller:
         for uid in self.cache.entries:
             self.queue.add(uid)
 
+    def unclaimed(self) -> int:
+        """How many live notifications of ours have not been claimed, and nothing says why."""
+        return sum(
+            entry.claim is None
+            and not entry.quarantine
+            and uid not in self.fenced
+            and self.ownership.tenure_of(uid) is not None
+            for uid, entry in self.cache.entries.items()
+        )
+
     def fence_problem(self, patience: float) -> str | None:
         """
         Say that logs carry a later epoch than ours although we have owned them for long enough.
