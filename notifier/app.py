@@ -654,8 +654,10 @@ class Parts:
         entries = [e for e in self.app.cache.entries.values() if e.claim is not None]
         for start in range(0, len(entries), _SWEEP_PAGE):
             found = await self.reconciler.sweep_live(entries[start : start + _SWEEP_PAGE])
+            for uid in found:
+                self.app.queue.add(uid)
             if found:
-                logger.info("records of others were found", extra={"logs": found})
+                logger.info("records of others were found", extra={"logs": len(found)})
 
     async def _sweep_finished(self) -> None:
         await self.app.owning.wait()

@@ -45,7 +45,7 @@ from syncer.cache import Cache, Entry, stub
 from syncer.ledger.log import Answer, Appended
 from syncer.recorder import Recorder
 from syncer.runtime.failpoints import Failpoint, failpoint
-from syncer.startup import Reconciler
+from syncer.startup import Reconciler, abandoned
 from syncer.status.merge import Facts, merge, standings_of
 from syncer.status.reconcile import Action
 from syncer.status.standing import budget
@@ -307,6 +307,11 @@ class Controller:
             return None
         if entry.reread:
             await self.recorder.reread(entry)
+        if abandoned(entry):
+            # An INTENT of ours that its caller had given up came in late: only a claim settles it.
+            self.recorder.lose_claim(entry, "abandoned")
+            if not await self._claim(entry, tenure):
+                return None
         decision = self._decide(entry)
         if isinstance(decision, Resolve):
             if not entry.request.specified:
