@@ -34,7 +34,7 @@ from tests.chaos.broken import BREAKS, NONE
 from tests.chaos.faults import KINDS, storm
 from tests.chaos.report import DROPPED, REFUSED, Report, judge
 from tests.chaos.targeted import SCHEDULES
-from tests.chaos.world import World, sentences, world
+from tests.chaos.world import World, end, sentences, world
 from tests.e2e.checker import Json
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
@@ -86,9 +86,7 @@ async def chaos(
         try:
             await storm(here, seconds, pause)
         finally:
-            for task in (load, progress):
-                task.cancel()
-            await asyncio.gather(load, progress, return_exceptions=True)
+            await end(load, progress)
         say("faults end; waiting until everything has come to rest")
         await here.heal()
         left = await here.settle(settle)

@@ -359,8 +359,7 @@ async def world(
         try:
             yield made
         finally:
-            eyes.cancel()
-            await asyncio.gather(eyes, return_exceptions=True)
+            await end(eyes)
             for replica in made.replicas:
                 await asyncio.to_thread(replica.kill)
 
@@ -369,6 +368,20 @@ def _proxy(port: int | None) -> Proxy:
     if port is None:
         raise AssertionError("a server behind a proxy needs a port")
     return Proxy("127.0.0.1", port)
+
+
+async def end(*tasks: asyncio.Task[None]) -> None:
+    """
+    Cancel tasks until they have ended.
+
+    Asked once only, a task may go on: a client library can turn the cancellation of a read into a
+    timeout, which is a fault like any other here.
+    """
+    left = set(tasks)
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=0.5)
 
 
 async def frozen(replica: Replica, failpoint: str, *, within: float = 30.0) -> None:

@@ -1,0 +1,170 @@
+"""
+Rows of docs/faults.md that no other file covers: what Redis itself refuses, loses or cannot read.
+
+Every case is a real server in the state in question. What must hold is the same throughout: what
+was refused is known not to be executed, a log that lost its tail permits nothing that was claimed
+before, and a server that cannot read its file is not taken for an empty one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+import redis.asyncio as redis_asyncio
+
+from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.api.errors import Unavailable
+from syncer.api.record import attempt_record, intent_record
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.log import Answer, RedisLog
+from tests.e2e.harness import until
+from tests.servers.process import ServerError
+from tests.servers.redis import RedisServer, find_binary
+
+EPOCH = Epoch("0.7")
+FIRST, SECOND = AttemptId("0.7-1"), AttemptId("0.7-2")
+OPENING = intent_record(FIRST, "slack:ops", at=1, by="p")
+AGAIN = intent_record(SECOND, "slack:ops", at=3, by="p")
+SUCCESS = attempt_record(Attempt(FIRST, "slack:ops", AttemptState.SUCCESS, ended=2))
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[tuple[LedgerClient, RedisLog]]:
+    """A client that is served, and a log on it that insists for a moment only."""
+    client = LedgerClient(url, timeout=1.0)
+    task = asyncio.create_task(client.run())
+    try:
+        await client.open("one")
+        yield client, RedisLog(client, patience=0.5)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _set(url: str, settings: dict[str, str]) -> None:
+    async with redis_asyncio.Redis.from_url(url, socket_timeout=5) as admin:
+        for name, value in settings.items():
+            await admin.config_set(name, value)
+
+
+async def test_a_primary_without_replicas_executes_nothing() -> None:
+    """NOREPLICAS: intent and outcome are known not to be executed; both go when it ends."""
+    async with RedisServer(find_binary("redis-server")) as server, opened(server.url) as (_, log):
+        await log.claim("u", EPOCH, name="ns/n")
+        await _set(server.url, {"min-replicas-to-write": "1"})
+        with pytest.raises(Unavailable, match="NOREPLICAS"):
+            await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+        with pytest.raises(Unavailable, match="NOREPLICAS"):
+            await log.outcome("u", SUCCESS, OPENING, name="ns/n")
+        snapshot = await log.read("u")
+        assert snapshot is not None
+        assert not snapshot.records
+        await _set(server.url, {"min-replicas-to-write": "0"})
+        answer = await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+        assert answer.answer is Answer.OK
+
+
+async def test_a_server_that_cannot_save_executes_nothing() -> None:
+    """MISCONF, as with a full disk: nothing is executed, and work goes on once it can save."""
+    server = RedisServer(find_binary("redis-server"), settings={"dbfilename": "blocked"})
+    # A directory in the place of the file stands for a disk that takes no more.
+    await asyncio.to_thread((server.directory / "blocked").mkdir)
+    async with (
+        server,
+        opened(server.url) as (_, log),
+        redis_asyncio.Redis.from_url(server.url, socket_timeout=5) as admin,
+    ):
+        await log.claim("u", EPOCH, name="ns/n")
+        await admin.config_set("save", "3600 1")
+        await admin.bgsave()
+
+        async def fails() -> bool:
+            return bool((await admin.info("persistence"))["rdb_last_bgsave_status"] == "err")
+
+        await until(fails, "the server fails to save", within=20)
+        with pytest.raises(Unavailable, match="MISCONF"):
+            await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+        await admin.config_set("save", "")
+        answer = await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+        assert answer.answer is Answer.OK
+
+
+async def test_a_busy_server_is_waited_for() -> None:
+    """BUSY: another tenant's script holds the server; nothing is executed, and nobody kills it."""
+    async with (
+        RedisServer(find_binary("redis-server"), settings={"busy-reply-threshold": "50"}) as server,
+        opened(server.url) as (_, log),
+    ):
+        await log.claim("u", EPOCH, name="ns/n")
+        async with redis_asyncio.Redis.from_url(server.url, socket_timeout=20) as tenant:
+            spin: asyncio.Task[object] = asyncio.create_task(
+                tenant.eval(
+                    "local t = redis.call('TIME')[1] "
+                    "while redis.call('TIME')[1] - t < 3 do end return 1",
+                    0,
+                )  # type: ignore[arg-type]  # vendor
+            )
+            await asyncio.sleep(0.5)
+            with pytest.raises(Unavailable):
+                await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+            assert await spin == 1, "the other tenant's script was ended"
+        answer = await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+        assert answer.answer in (Answer.OK, Answer.DUP)
+
+
+def _newest(directory: Path) -> Path:
+    """The file that holds the newest writes."""
+    return max((directory / "appendonlydir").glob("*.incr.aof"), key=lambda p: p.stat().st_mtime)
+
+
+async def test_a_tail_lost_in_a_power_cut_permits_nothing_old() -> None:
+    """A file cut by some bytes loses a whole script; old claims are stale, the cache is seed."""
+    server = RedisServer(find_binary("redis-server"), appendfsync="always")
+    async with server, opened(server.url) as (client, log):
+        await log.claim("u", EPOCH, name="ns/n")
+        await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+        await log.outcome("u", SUCCESS, OPENING, name="ns/n")
+        before = client.generation
+        await server.kill()
+        file = _newest(server.directory)
+        file.write_bytes(file.read_bytes()[:-7])
+        await server.start()
+        async with asyncio.timeout(20):
+            while client.generation == before:
+                with contextlib.suppress(Unavailable):
+                    await log.read("u")
+                await asyncio.sleep(0.05)
+        lost = await log.read("u")
+        assert lost is not None
+        assert [str(r.kind) for r in lost.records] == ["intent"], "the cut hit no whole script"
+        stale = await log.intent(
+            "u", EPOCH, AGAIN, limit=5, guard=lambda: client.generation == before
+        )
+        assert stale.answer is Answer.RECLAIM
+        seed = attempt_record(Attempt(FIRST, "slack:ops", AttemptState.SUCCESS, ended=2), seed=True)
+        claimed = await log.claim("u", EPOCH, name="ns/n", seeds=[seed])
+        assert claimed.answer is Answer.OK
+        done = await log.intent("u", EPOCH, AGAIN, limit=5, guard=lambda: True)
+        assert done.answer is Answer.DONE
+
+
+async def test_a_damaged_file_is_not_taken_for_an_empty_one() -> None:
+    """Redis refuses to start on a file that is damaged in the middle: clients hold, not resend."""
+    server = RedisServer(find_binary("redis-server"), appendfsync="always")
+    async with server, opened(server.url) as (_, log):
+        await log.claim("u", EPOCH, name="ns/n")
+        for _ in range(3):
+            await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
+        await server.kill()
+        file = _newest(server.directory)
+        damaged = bytearray(file.read_bytes())
+        damaged[damaged.index(b"*", len(damaged) // 3)] = ord("?")
+        file.write_bytes(damaged)
+        with pytest.raises(ServerError):
+            await server.start()
+        with pytest.raises(Unavailable):
+            await log.read("u")
