@@ -287,6 +287,9 @@ class SyncLoop:
                 return result
             if await self._refresh(entry):
                 return Flushed.GONE
+            # The object has moved on, and what moved it may have been recorded: look again before
+            # anything is called failed.
+            reread = False
 
     def _merged(self, entry: Entry, tenure: Tenure) -> Merged:
         now = self.recorder.time.now()

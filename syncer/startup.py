@@ -163,6 +163,7 @@ class Reconciler:
             ),
             abandoned=len(abandoned(entry)),
             unacked=view.publishable[0] > entry.acked,
+            unplanned=view.plan is None and bool(status.channels),
         )
 
     async def _act(self, entry: Entry, tenure: Tenure, verdict: Verdict) -> None:
@@ -197,7 +198,7 @@ class Reconciler:
         self.metrics.repaired.inc()
         self.metrics.loss.inc(len(lost))
         logger.warning(
-            "the log had lost attempts that the object shows; restored",
+            "the log had lost what the object shows; restored",
             extra={"uid": entry.uid, "object": entry.request.key, "attempts": len(lost)},
         )
         self.cache.mark_dirty(entry)
@@ -363,15 +364,25 @@ class Reconciler:
             len(stubs), reopened=tuple(reopened), unaudited=tuple(unaudited), lost=lost
         )
 
-    async def sweep_live(self, entries: Sequence[Entry]) -> int:
-        """Read again every live log that somebody else has appended to; how many there were."""
-        found = 0
+    async def sweep_live(self, entries: Sequence[Entry]) -> list[str]:
+        """
+        Read again every live log that somebody else has appended to.
+
+        Returns:
+            Uids to be looked at: of those logs, and of any that holds an open attempt which nobody
+            here carries out (an INTENT that arrived after its caller had given it up).
+        """
+        found: list[str] = []
         lengths = await self.log.heads([e.uid for e in entries])
         for entry, (_, length, _) in zip(entries, lengths, strict=True):
-            if entry.claim is not None and length - 1 != entry.view.position and not entry.busy:
-                found += 1
+            if entry.claim is None or entry.busy:
+                continue
+            if length - 1 != entry.view.position:
                 await self.recorder.reread(entry)
                 self.cache.mark_dirty(entry)
+                found.append(entry.uid)
+            elif abandoned(entry):
+                found.append(entry.uid)
         return found
 
 

@@ -6,7 +6,7 @@ The table is data (`TABLE`), read in four stages. *Gate*: the first row that fit
 plain first-match reading would let a difference of log and object hide an open attempt.
 
 A row's name is that of the design's table (D1 to D27), so that a log line, a test and the
-documentation speak of the same case. Rows about hint keys (D24, D25) and finalizers have no counterpart
+documentation speak of the same case; P1 is ours: a plan is not an attempt, and can be lost alone. Rows about hint keys (D24, D25) and finalizers have no counterpart
 here; D15 and D21 are answered inside the join and the codec.
 """
 
@@ -67,7 +67,7 @@ class Situation:
         comparison: Log against object.
         abandoned: Open attempts that no task of this process executes.
         unacked: The log holds records that are not marked as published.
-        expected: The log should still be there: its retention has not passed.
+        unplanned: The object shows the plan, and the log does not hold it.
     """
 
     fenced: bool = False
@@ -80,7 +80,7 @@ class Situation:
     comparison: Comparison = Comparison.EQUAL
     abandoned: int = 0
     unacked: bool = False
-    expected: bool = True
+    unplanned: bool = False
 
 
 class Stage(StrEnum):
@@ -129,7 +129,8 @@ TABLE: tuple[Row, ...] = (
         "finished, and its log is gone",
     ),
     Row(
-        "D3", Stage.GATE, lambda s: not s.log_present and not s.shown, (Action.OPEN,),
+        "D3", Stage.GATE, lambda s: not s.log_present and not s.shown and not s.unplanned,
+        (Action.OPEN,),
         "a new notification",
     ),
     Row(
@@ -165,6 +166,10 @@ TABLE: tuple[Row, ...] = (
     Row(
         "D17", Stage.ATTEMPTS, lambda s: s.abandoned > 0, (Action.RECOVER, Action.SYNC),
         "attempts were left open by an earlier owner",
+    ),
+    Row(
+        "P1", Stage.ATTEMPTS, lambda s: s.unplanned, (Action.SEED,),
+        "the log lost the plan that the object shows",
     ),
     Row(
         "D26", Stage.HOUSEKEEPING, lambda s: s.unacked, (Action.ACK,),

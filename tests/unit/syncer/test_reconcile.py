@@ -98,6 +98,13 @@ CASES: dict[str, tuple[Situation, tuple[str, ...], tuple[Action, ...]]] = {
         Situation(log_present=False, shown=3),
         ("D4",), (Action.SEED, Action.RECOVER, Action.OPEN),
     ),
+    "a plan that only the object shows, its log gone": (
+        Situation(log_present=False, unplanned=True),
+        ("D4",), (Action.SEED, Action.RECOVER, Action.OPEN),
+    ),
+    "agreement about attempts, and the log lost the plan": (
+        Situation(unplanned=True), ("D6", "P1"), (Action.SEED, Action.OPEN),
+    ),
     "agreement": (Situation(), ("D6",), (Action.OPEN,)),
     "agreement, not yet marked": (
         Situation(unacked=True), ("D6", "D26"), (Action.ACK, Action.OPEN),
@@ -157,7 +164,7 @@ def test_what_the_object_knows_is_restored_before_anything_is_opened() -> None:
             Comparison.OBJECT_ABOVE, Comparison.APART,
         )  # fmt: skip
         gone = not situation.log_present and situation.shown
-        assert (Action.SEED in verdict) is bool(lost or gone), situation
+        assert (Action.SEED in verdict) is bool(lost or gone or situation.unplanned), situation
         assert verdict.actions[-1] is Action.OPEN
 
 

@@ -1,0 +1,210 @@
+"""
+Holes that the model check found in the code as it was first written; each trace is a test.
+
+R1: an INTENT arrives after its caller gave it up and after the next claim, so it stands open with
+nobody to carry it out. R2: a status write meets a conflict, and "failed" is decided a second time from
+a view that is older than the conflict. R3: the plan is lost with the log, while attempts are not
+lacking.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from syncer.api.attempt import (
+    Attempt,
+    AttemptState,
+    Epoch,
+    FailureClass,
+    make_attempt_id,
+    make_epoch,
+)
+from syncer.api.errors import Conflict
+from syncer.api.record import Plan, attempt_record, intent_record
+from syncer.api.resource import NotificationRequest, parse_object
+from syncer.cache import Cache, Entry
+from syncer.loop import Flushed, SyncLoop
+from syncer.metrics import SyncMetrics
+from syncer.recorder import Recorder
+from syncer.runtime.clock import LedgerTime
+from syncer.startup import Reconciler, abandoned
+from syncer.status.reconcile import Action
+from tests.fakes.memorylog import MemoryLog, MemoryRedis
+
+EPOCH = make_epoch(0, "7")
+
+
+@dataclass
+class Held:
+    """A tenure that never ends."""
+
+    epoch: Epoch = EPOCH
+
+    def valid(self, now: float) -> bool:
+        """Hold."""
+        return now >= 0
+
+    def may_send(self, now: float, send_timeout: float) -> bool:
+        """Allow."""
+        return now >= 0 and send_timeout >= 0
+
+
+class Ours:
+    """Everything is ours."""
+
+    def tenure_of(self, uid: str) -> Held:
+        """The one tenure."""
+        del uid
+        return Held()
+
+    def accepts(self, uid: str) -> bool:
+        """Accept."""
+        return bool(uid)
+
+
+@dataclass
+class Objects:
+    """One object, with the conflicts that a rival brings; every write is kept."""
+
+    request: NotificationRequest
+    conflicts: list[Any] = field(default_factory=list)
+    written: list[dict[str, Any]] = field(default_factory=list)
+
+    async def get(self, namespace: str, name: str) -> NotificationRequest:
+        """Read."""
+        assert f"{namespace}/{name}" == self.request.key
+        return self.request
+
+    async def patch(
+        self,
+        namespace: str,
+        name: str,
+        status: dict[str, Any],
+        *,
+        resource_version: str,
+        dry_run: bool = False,
+    ) -> NotificationRequest:
+        """Merge, unless a rival comes first."""
+        assert f"{namespace}/{name}" == self.request.key
+        document = self.request.document()
+        document["status"] = {**document["status"], **status}
+        if dry_run:
+            return parse_object(document)
+        if self.conflicts:
+            await self.conflicts.pop(0)()
+            raise Conflict("somebody else was first")
+        assert resource_version == self.request.resource_version
+        self.written.append(status)
+        document["metadata"]["resourceVersion"] = str(int(resource_version) + 1)
+        self.request = parse_object(document)
+        return self.request
+
+
+@dataclass
+class Bench:
+    """The record's loops over a Redis in memory."""
+
+    log: MemoryLog
+    cache: Cache
+    recorder: Recorder
+    reconciler: Reconciler
+    sync: SyncLoop
+    objects: Objects
+
+
+@asynccontextmanager
+async def bench(status: dict[str, Any] | None = None) -> AsyncIterator[tuple[Bench, Entry]]:
+    """One unfinished notification with one attempt allowed per channel."""
+    request = parse_object(
+        {
+            "metadata": {
+                "uid": "u", "namespace": "ns", "name": "n", "resourceVersion": "5",
+                "generation": 1,
+            },
+            "spec": {"type": "Simple", "subject": "s", "body": "b",
+                     "retryPolicy": {"maxAttempts": 1}},
+            "status": status or {},
+        }
+    )  # fmt: skip
+    log = MemoryLog(MemoryRedis(lambda: 1000), patience=0.5)
+    lane = asyncio.create_task(log.client.run())
+    await log.client.open("here/x@1")
+    cache = Cache(window=0.1)
+    metrics = SyncMetrics(CollectorRegistry())
+    recorder = Recorder(log, cache, LedgerTime(), metrics, identity="me")
+    objects = Objects(request)
+    reconciler = Reconciler(recorder, objects, metrics, backoff=lambda _policy, _n: 1000)
+    sync = SyncLoop(recorder, objects, Ours(), metrics)
+    entry = Entry(request)
+    cache.entries["u"] = entry
+    try:
+        yield Bench(log, cache, recorder, reconciler, sync, objects), entry
+    finally:
+        lane.cancel()
+        await asyncio.gather(lane, return_exceptions=True)
+
+
+async def test_an_intent_that_came_in_late_is_settled() -> None:
+    """R1: the sweep names it again and again until a claim has made it unknown."""
+    async with bench() as (here, entry):
+        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+        late = intent_record(make_attempt_id(EPOCH, 9), "console", at=1, by="me")
+        await here.log.intent("u", EPOCH, late, limit=5, guard=lambda: True)
+        assert await here.reconciler.sweep_live([entry]) == ["u"]
+        assert [a.id for a in abandoned(entry)] == [late.id]
+        assert await here.reconciler.sweep_live([entry]) == ["u"]
+        verdict = await here.reconciler.claim(entry, Held())
+        assert "D17" in verdict.rows
+        assert entry.view.attempts[late.attempt_id].state is AttemptState.UNKNOWN
+        assert await here.reconciler.sweep_live([entry]) == []
+
+
+async def test_failed_is_decided_anew_after_a_conflict() -> None:
+    """R2: what another process recorded while our write met a conflict is seen."""
+    async with bench() as (here, entry):
+        await here.reconciler.claim(entry, Held())
+        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        answer, intent = await here.recorder.open(entry, Held(), "console", limit=1)
+        assert answer.position == 2
+        unsure = Attempt(
+            intent.attempt_id, "console", AttemptState.UNKNOWN, ended=2,
+            failure=FailureClass.UNCERTAIN,
+        )  # fmt: skip
+        assert await here.recorder.close(entry, unsure, intent, patience=1)
+
+        async def late_success() -> None:
+            success = replace(unsure, state=AttemptState.SUCCESS, ended=3, failure=None)
+            await here.log.outcome("u", attempt_record(success), intent, name="ns/n")
+            here.objects.request = replace(here.objects.request, resource_version="6")
+
+        here.objects.conflicts.append(late_success)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert [w.get("phase") for w in here.objects.written] == ["Sent"]
+
+
+async def test_a_plan_that_only_the_object_shows_is_restored() -> None:
+    """R3: the channels frozen in the status stay frozen, although no attempt is lacking."""
+    shown = {
+        "phase": "Sending",
+        "channels": [{"name": "slack:old", "state": "Pending"}],
+        "conditions": [
+            {
+                "type": "RoutingResolved", "status": "True", "reason": "RoutingRuleMatched",
+                "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }
+        ],
+    }  # fmt: skip
+    async with bench(shown) as (here, entry):
+        verdict = await here.reconciler.claim(entry, Held())
+        assert Action.SEED in verdict
+        assert entry.view.plan is not None
+        assert entry.view.plan.channels == ("slack:old",)
+        elements = here.log.client.redis.twin.logs["nl:{u}"]
+        assert elements[1].startswith(b"plan plan ")
+
