@@ -80,7 +80,8 @@ from syncer.startup import Reconciler
 logger = logging.getLogger("ledger")
 
 WORKERS: Final = 16
-_SWEEP_PAGE: Final = 1000
+#: Logs in one question of a sweep: claims and intents wait behind it for a few milliseconds.
+_SWEEP_PAGE: Final = 256
 #: Seconds between looks at how far the start-up reconciliation is, and after which it is said late.
 _RECONCILED_POLL: Final = 0.25
 _RECONCILED_LATE: Final = 600.0

@@ -94,10 +94,15 @@ class SyncLoop:
     ) -> None:
         """
         Args:
+            recorder: Of the logs; its cache is what is published.
+            store: Of the objects.
+            ownership: Tells what may be written here.
+            metrics: Are counted.
+            limits: Of writes and sizes.
             on_settled: Told after each successful write: the entry (which holds the stored object),
                 the status before, and the merge that was written.
             on_stale: Told the uid of an entry that must be claimed again.
-        """  # noqa: D205, D212, D415 - the class says what it is
+        """  # noqa: D205 - the class says what it is
         self.recorder = recorder
         self.cache: Cache = recorder.cache
         self.store = store

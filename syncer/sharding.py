@@ -69,7 +69,7 @@ class ShardKeeper:
             period: Seconds between beats.
             patience: Seconds after which a free shard is taken by whoever sees it.
             clock: Boot-time seconds.
-        """  # noqa: D205, D212, D415 - the class says what it is
+        """  # noqa: D205 - the class says what it is
         self._shards = shards
         self._installation = installation
         self._owner = owner

@@ -61,7 +61,7 @@ class ChannelRegistry:
             file: The file channel, None if it is switched off.
             log: The log channel, None if it is switched off.
             native: Kinds among `webhook` and `email` that are delivered here.
-        """  # noqa: D205, D212, D415 - the class says what it is
+        """  # noqa: D205 - the class says what it is
         self._routing = routing
         self._door = door
         self._timeout = http_timeout

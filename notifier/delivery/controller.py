@@ -167,6 +167,12 @@ class Controller:
             return
         if _newer(request.resource_version, entry.request.resource_version):
             # Ours come back with the version that the write returned; this is somebody else's.
+            if not request.raw and self.ownership.tenure_of(request.uid) is not None:
+                # Only an outline, of an object that went and came back: claim it anew, and read it.
+                entry.fresh = False
+                self.recorder.lose_claim(entry, "outline")
+                self.queue.add(request.uid)
+                return
             entry.request = request
             if (
                 request.status.terminal
@@ -201,13 +207,12 @@ class Controller:
 
         What an earlier tenure saw for the first time may have been published by others since.
         """
-        found = 0
-        for entry in self.cache.entries.values():
-            if ours(entry.uid):
-                entry.fresh = False
-                self.queue.add(entry.uid)
-                found += 1
-        return found
+        mine = [e for e in self.cache.entries.values() if ours(e.uid)]
+        # What has waited longest first: after a long absence thousands may have to be claimed.
+        for entry in sorted(mine, key=_expected):
+            entry.fresh = False
+            self.queue.add(entry.uid)
+        return len(mine)
 
     def look_at_all(self) -> None:
         """Look anew at every live notification: the store has changed, their claims are stale."""
@@ -652,6 +657,11 @@ def _permits(answer: Appended) -> bool:
     return answer.answer is Answer.OK or (
         answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT
     )
+
+
+def _expected(entry: Entry) -> int:
+    """When the object says that its next attempt is due; 0, at once, if it says nothing."""
+    return min((c.next_retry for c in entry.request.status.channels if c.next_retry), default=0)
 
 
 def _newer(left: str, right: str) -> bool:

@@ -130,7 +130,7 @@ class Installation:
         """
         self._beats += 1
         change: dict[str, str | None] = {self._own: f"{self._beats} {int(willing)}"}
-        change |= {key: None for key in self._forgotten()}
+        change |= dict.fromkeys(self._forgotten())
         lease = await self._patch(change)
         self._look(_annotations(lease))
         return self._count()

@@ -67,6 +67,9 @@ class Sink(Protocol):
     def upsert(self, obj: NotificationRequest, *, first_seen_by_watch: bool) -> None:
         """Take an object that is new or has changed.
 
+        A finished object that a list introduces comes in outline: identity, version, phase and
+        retention, without `raw`.
+
         `first_seen_by_watch` is true only in the call that introduces an object, and only if an
         ADDED event of a watch did so, not a list.
         """
@@ -279,11 +282,13 @@ class Reflector:
                 limit=self._page_size,
                 continue_token=token,
                 timeout=self._timings.request_timeout,
+                known=lambda meta: self._version(scope, meta),
             )
             scope.contact = self._clock()
             if version_key(page.resource_version) < version_key(scope.newest):
                 raise Unavailable("the server lists an older state than it has shown before")
             anonymous += page.anonymous
+            present.update((m.namespace, m.name) for m in page.unchanged)
             for found in page.objects:
                 if isinstance(found, Unreadable):
                     self._report(found)
@@ -306,6 +311,11 @@ class Reflector:
         self.counts.lists += 1
         if self.synced:
             self._sink.listed()
+
+    @staticmethod
+    def _version(scope: _Scope, meta: Meta) -> str | None:
+        known = scope.known.get((meta.namespace, meta.name))
+        return known.resource_version if known is not None and known.uid == meta.uid else None
 
     async def _watch(self, scope: _Scope) -> bool:
         """Follow one watch to its end; returns whether it was of any use."""

@@ -11,16 +11,28 @@ Lists never ask for resourceVersion 0, which any stale cache may answer.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
 from syncer.api.errors import ContractError, Gone, KindMissing, Unavailable
-from syncer.api.resource import GROUP, PLURAL, VERSION, NotificationRequest, parse_object
+from syncer.api.resource import (
+    GROUP,
+    PLURAL,
+    TERMINAL_PHASES,
+    VERSION,
+    NotificationRequest,
+    RetryPolicy,
+    Status,
+    parse_object,
+)
 from syncer.cluster.client import MERGE_PATCH, Json, KubeClient
 
 PAGE_SIZE: Final = 500
 FIELD_MANAGER: Final = "notification-controller"
+_NO_POLICY: Final = RetryPolicy()
+_ENDED: Final = {phase: Status(phase=phase) for phase in TERMINAL_PHASES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +75,7 @@ class Page:
 
     Attributes:
         objects: What parsed, and what exists and did not.
+        unchanged: What the caller knows in this very version, not parsed.
         anonymous: How many entries had no identity at all.
         continue_token: For the next page; empty on the last.
         resource_version: Of the whole list, the same on every page.
@@ -72,6 +85,7 @@ class Page:
     anonymous: int
     continue_token: str
     resource_version: str
+    unchanged: tuple[Meta, ...] = ()
 
 
 class StatusStore:
@@ -153,9 +167,26 @@ class StatusStore:
 
 
 async def list_page(
-    client: KubeClient, namespace: str | None, *, limit: int, continue_token: str, timeout: float
+    client: KubeClient,
+    namespace: str | None,
+    *,
+    limit: int,
+    continue_token: str,
+    timeout: float,
+    known: Callable[[Meta], str | None] | None = None,
 ) -> Page:
     """Read one page of objects; the first is as fresh as the call, the others belong to the first.
+
+    Args:
+        client: Where to ask.
+        namespace: Of the list; None is all of them.
+        limit: Objects in a page.
+        continue_token: Of the page before; empty for the first.
+        timeout: Seconds.
+        known: Tells the resourceVersion in which the caller knows an object, None if it does not.
+            What it knows already is then not parsed, and a finished object that it does not know
+            only in `outline`: nine of ten are of this kind at the start of a process, and parsing
+            is ten times the work.
 
     Raises:
         Expired: the continue token is too old.
@@ -169,16 +200,49 @@ async def list_page(
     if not (isinstance(meta, dict) and isinstance(items, list) and meta.get("resourceVersion")):
         raise Unavailable("the answer is not a list")
     objects: list[NotificationRequest | Unreadable] = []
+    unchanged: list[Meta] = []
     for item in items:
         try:
-            objects.append(parse(item))
+            if known is None:
+                objects.append(parse(item))
+                continue
+            about = Meta.of(item)
+            version = known(about)
+            if version == about.resource_version:
+                unchanged.append(about)
+            else:
+                brief = outline(item, about) if version is None else None
+                objects.append(brief or parse(item))
         except ContractError:
             continue
     return Page(
         tuple(objects),
-        len(items) - len(objects),
+        len(items) - len(objects) - len(unchanged),
         str(meta.get("continue") or ""),
         str(meta["resourceVersion"]),
+        tuple(unchanged),
+    )
+
+
+def outline(document: Json, meta: Meta) -> NotificationRequest | None:
+    """What is kept of a finished object, and `raw` empty; None for one that is not finished."""
+    status, spec = document.get("status"), document.get("spec")
+    phase = status.get("phase") if isinstance(status, dict) else None
+    days = spec.get("retentionDays", 7) if isinstance(spec, dict) else 7
+    if phase not in TERMINAL_PHASES or type(days) is not int:
+        return None
+    return NotificationRequest(
+        uid=meta.uid,
+        namespace=meta.namespace,
+        name=meta.name,
+        resource_version=meta.resource_version,
+        generation=0,
+        created=0,
+        deleting=bool(document["metadata"].get("deletionTimestamp")),
+        priority="",
+        policy=_NO_POLICY,
+        retention_days=days or 7,
+        status=_ENDED[phase],
     )
 
 

@@ -12,8 +12,9 @@ may be run again (`log.py`) runs it again.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from redis.exceptions import RedisError
 
@@ -40,6 +41,9 @@ __all__ = [
     "ACK", "CLAIM", "INTENT", "NOTE", "OUTCOME", "RECOVER", "RETIRE", "SCRIPTS",
     "LedgerClient", "Script", "Server", "StaleGuard", "classify_reply", "parse_version",
 ]  # fmt: skip
+
+#: Commands that share one wait.
+_TOGETHER: Final = 96
 
 
 class Servers(Protocol):
@@ -136,6 +140,25 @@ class LedgerClient(Identity):
     async def command(self, *args: bytes | str | int, at: str | None = None) -> Any:
         """Run one command; `at` is one of `primaries`. Errors as for `evaluate`."""
         return await self._servers.submit(Call(args), at)
+
+    async def gather(self, commands: Sequence[tuple[bytes | str | int, ...]]) -> list[Any]:
+        """
+        Run many reads and return their replies in order; errors as for `evaluate`, of any of them.
+
+        Where one server holds all keys, many share one wait: with a call for each, reading the
+        headers of a hundred thousand logs costs half a minute of CPU.
+        """
+        if isinstance(self._servers, Cluster):
+            return await asyncio.gather(*(self.command(*c) for c in commands))
+        groups = [commands[n : n + _TOGETHER] for n in range(0, len(commands), _TOGETHER)]
+        replies = await asyncio.gather(
+            *(self._servers.submit(Call(g[0], more=tuple(g[1:])), None) for g in groups)
+        )
+        return [
+            reply
+            for group, answer in zip(groups, replies, strict=True)
+            for reply in (answer if len(group) > 1 else [answer])
+        ]
 
     async def primaries(self) -> tuple[str, ...]:
         """Names of all servers that hold keys, for commands that concern each of them."""

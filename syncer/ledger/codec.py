@@ -108,10 +108,12 @@ def pack_body(body: Body) -> bytes:
             raise ContractError(f"body member {key}: {type(value).__name__} is not allowed")
         if isinstance(value, int) and not -MAX_INT < value < MAX_INT:
             raise ContractError(f"body member {key}: integer out of range")
-        if isinstance(value, str):
-            # Lone surrogates have no encoding; they can come from a receiver or a hostile object.
-            value = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-        out[key] = value
+        # Lone surrogates have no encoding; they can come from a receiver or a hostile object.
+        out[key] = (
+            value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+            if isinstance(value, str)
+            else value
+        )
     packed: bytes = msgpack.packb(out, use_bin_type=True)
     return packed
 

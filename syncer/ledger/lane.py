@@ -74,6 +74,8 @@ class Call:
     script: Script | None = None
     #: Replicas that must confirm, and milliseconds to wait for them; the result is then a pair.
     wait: tuple[int, int] | None = None
+    #: More commands, executed after the first one; the result is then the tuple of all replies.
+    more: tuple[tuple[Any, ...], ...] = ()
     #: Sent behind ASKING, which lets a node serve a slot that is on its way to it.
     asking: bool = False
 
@@ -83,6 +85,7 @@ class Call:
         return [
             *([("ASKING",)] if self.asking else []),
             self.command,
+            *self.more,
             *([("WAIT", *self.wait)] if self.wait else []),
         ]
 
@@ -330,7 +333,7 @@ class Lane:
             return failed
         if call.asking:
             replies = replies[1:]
-        return tuple(replies) if call.wait else replies[0]
+        return tuple(replies) if call.wait or call.more else replies[0]
 
     @staticmethod
     def _answer(waiting: _Waiting, reply: Any) -> None:

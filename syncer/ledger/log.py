@@ -132,7 +132,7 @@ class RedisLog:
             client: The client of Redis.
             patience: Seconds for which a call is repeated, unless it says otherwise.
             replicas: How many replicas must confirm an intent before it permits a send.
-        """  # noqa: D205, D212, D415 - the class says what it is
+        """  # noqa: D205 - the class says what it is
         self._client = client
         self._patience = patience
         self._replicas = replicas
@@ -258,6 +258,9 @@ class RedisLog:
         Say that everything up to a position has been published.
 
         Args:
+            uid: Of the notification.
+            position: Of the last record that was published.
+            chain: Of that record: the history that was published.
             ttl: Seconds to keep a finished log, 0 to leave it without an expiry.
             marks: Which marks to move: `acked`, `audited`, or both.
 
@@ -301,15 +304,13 @@ class RedisLog:
 
     async def heads(self, uids: Sequence[str]) -> list[tuple[bytes | None, int, int]]:
         """Header element, length and time to live (s; -1 none, -2 no key) of each log."""
-        calls = []
+        if not uids:
+            return []
+        commands: list[tuple[str | int, ...]] = []
         for uid in uids:
             key = self.key(uid)
-            calls += [
-                self._command("LINDEX", key, 0),
-                self._command("LLEN", key),
-                self._command("TTL", key),
-            ]
-        replies = await asyncio.gather(*calls)
+            commands += [("LINDEX", key, 0), ("LLEN", key), ("TTL", key)]
+        replies = await self._insist(lambda: self._client.gather(commands), self._patience)
         return [
             (replies[n], int(replies[n + 1]), int(replies[n + 2]))
             for n in range(0, len(replies), 3)

@@ -60,7 +60,7 @@ async def restarting(
             await work()
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # the loop is the boundary: whatever it was, it is said
+        except Exception as error:  # noqa: BLE001 - the boundary: whatever it was, it is said
             failed(type(error).__name__)
             logger.warning(
                 "%s failed and is tried again", name,

@@ -73,7 +73,7 @@ class LogView:
     def _attempt(self, record: Record) -> None:
         new = read_attempt(record)
         old = self.attempts.get(new.id)
-        if old and AttemptState.FAILED <= old.state and AttemptState.FAILED <= new.state:
+        if old and old.state >= AttemptState.FAILED and new.state >= AttemptState.FAILED:
             self.conflicts += old.state is not new.state
         merged = join(old, new) if old else new
         self.attempts[new.id] = merged

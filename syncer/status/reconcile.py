@@ -5,9 +5,10 @@ The table is data (`TABLE`), read in four stages. *Gate*: the first row that fit
 *Comparison*: exactly one row fits. *Attempts* and *housekeeping*: every row that fits applies. A
 plain first-match reading would let a difference of log and object hide an open attempt.
 
-A row's name is that of the design's table (D1 to D27), so that a log line, a test and the
-documentation speak of the same case; P1 is ours: a plan is not an attempt, and can be lost alone. Rows about hint keys (D24, D25) and finalizers have no counterpart
-here; D15 and D21 are answered inside the join and the codec.
+A row's name is that of the design's table (D1 to D27), so that a log line, a test and the documentation
+speak of the same case; P1 is ours: a plan is no attempt, and can be lost alone. Rows about hint keys
+(D24, D25) and finalizers have no counterpart here; D15 and D21 are answered inside the join and the
+codec.
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ from __future__ import annotations
 def go_duration(ms: int) -> str:
     """
     A duration in Go's notation, as the replaced controller prints back-offs: `30s`, `1m30s`, `1.05s`.
-    """  # noqa: D200, D212 - too long for one line
+    """  # noqa: D200 - too long for one line
     if ms == 0:
         return "0s"
     sign, ms = ("-", -ms) if ms < 0 else ("", ms)

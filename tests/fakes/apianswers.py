@@ -95,7 +95,7 @@ class Target:
     subresource: str
 
 
-class Refusal(Exception):  # noqa: N818  # an answer, not a defect
+class Refusal(Exception):  # an answer, not a defect
     """Carries an answer out of the depth."""
 
     def __init__(self, response: Response) -> None:

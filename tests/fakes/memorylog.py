@@ -122,7 +122,7 @@ class ScriptTwin:
         time = [b"%d" % (now // 1000), b"%d" % (now % 1000 * 1000)]
         return [b"OK", list(log), time]
 
-    def _intent(self, key: str, args: list[bytes], now: int) -> Reply:  # noqa: C901 - as the Lua
+    def _intent(self, key: str, args: list[bytes], now: int) -> Reply:
         epoch, identity, channel, record, most = args
         log = self.logs.get(key, [])
         known: dict[bytes, int] = {}
@@ -404,7 +404,7 @@ class MemoryRedis:
             )
         )  # fmt: skip
 
-    def execute(self, *args: Argument) -> Any:  # noqa: C901 - a table of commands
+    def execute(self, *args: Argument) -> Any:
         """
         Run one plain command of those that the ledger uses.
 
@@ -516,6 +516,10 @@ class MemoryClient:
     async def command(self, *args: Argument, at: str | None = None) -> Any:
         """Run one command; see `LedgerClient.command`."""
         return await self._call(_bytes(args[0]).decode(), lambda: self.redis.execute(*args), None)
+
+    async def gather(self, commands: Sequence[tuple[Argument, ...]]) -> list[Any]:
+        """Run many reads; see `LedgerClient.gather`."""
+        return await asyncio.gather(*(self.command(*c) for c in commands))
 
     async def _call(
         self, name: str, execute: Callable[[], Any], guard: Callable[[], bool] | None

@@ -142,7 +142,7 @@ class Api:
     async def until_served(self, path: str) -> Reply:
         """Ask for a collection until its type is served; definitions take effect after a moment."""
         async with asyncio.timeout(20):
-            while (answer := await self.ask("GET", path)).code != 200:  # noqa: ASYNC110  # no event
+            while (answer := await self.ask("GET", path)).code != 200:  # no event
                 await asyncio.sleep(0.05)
         return answer
 

@@ -186,5 +186,5 @@ async def send_lines(request: web.Request, lines: Iterable[Any]) -> web.StreamRe
 async def eventually(condition: Callable[[], object], *, timeout: float = 5.0) -> None:
     """Wait until a condition holds; fails at the deadline."""
     async with asyncio.timeout(timeout):
-        while not condition():  # noqa: ASYNC110 (nobody there to set an event)
+        while not condition():
             await asyncio.sleep(0.01)

@@ -273,7 +273,7 @@ def received(receiver: Receiver) -> list[list[str]]:
 async def until(done: Any, seconds: float = 5.0) -> None:
     """Wait for something to become true."""
     async with asyncio.timeout(seconds):
-        while not done():  # noqa: ASYNC110 - nothing signals it
+        while not done():
             await asyncio.sleep(0.01)
 
 

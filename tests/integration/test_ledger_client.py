@@ -126,7 +126,7 @@ async def tell(admin: redis_asyncio.Redis, *words: str) -> None:
 async def struck(proxy: Proxy) -> None:
     """Wait until a fault has struck."""
     async with asyncio.timeout(5):
-        while not proxy.struck:  # noqa: ASYNC110 - the proxy keeps a list, no event
+        while not proxy.struck:
             await asyncio.sleep(0.005)
 
 

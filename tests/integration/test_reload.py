@@ -105,7 +105,7 @@ async def until(condition: Callable[[], bool], what: str) -> None:
     """Wait for a condition, at most five seconds."""
     try:
         async with asyncio.timeout(5):
-            while not condition():  # noqa: ASYNC110 - what is waited for has no event
+            while not condition():
                 await asyncio.sleep(0.01)
     except TimeoutError:
         pytest.fail(f"did not happen: {what}")

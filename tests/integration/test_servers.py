@@ -305,7 +305,7 @@ class TestCommand:
         assert [file.name for file in tmp_path.iterdir()] == ["thesis"]
 
 
-async def ask(url: str, *command: str) -> Any:  # noqa: ANN401 (Redis answers with anything)
+async def ask(url: str, *command: str) -> Any:
     """Send one command on a connection of its own and return the answer as text."""
     async with redis.asyncio.from_url(url, decode_responses=True, socket_timeout=0.5) as client:
         return await client.execute_command(*command)  # type: ignore[no-untyped-call]

@@ -1083,7 +1083,7 @@ async def test_terminating_namespace(api: Api) -> None:
         body = with_meta(made, name=None, generateName="x-")
         # The real server's cache of namespaces may be a moment behind.
         async with asyncio.timeout(10):
-            while (answer := await api.ask("POST", path, body)).code == 201:  # noqa: ASYNC110
+            while (answer := await api.ask("POST", path, body)).code == 201:
                 await asyncio.sleep(0.05)
         assert (answer.code, answer.reason) == (403, "Forbidden")
         assert answer.body["details"]["causes"][0]["reason"] == "NamespaceTerminating"
@@ -1242,6 +1242,6 @@ async def test_definition_life(api: Api) -> None:
         seen += [e async for e in events]
     assert told(seen) == [("ADDED", "a"), ("DELETED", "a")]
     async with asyncio.timeout(20):
-        while isinstance((after := await api.ask("GET", path)).body, dict):  # noqa: ASYNC110
+        while isinstance((after := await api.ask("GET", path)).body, dict):
             await asyncio.sleep(0.05)
     assert (after.code, after.body) == (404, "404 page not found\n")

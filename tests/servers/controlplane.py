@@ -151,7 +151,7 @@ class ControlPlane:
         """Create a namespace."""
         await asyncio.to_thread(self.api.create_namespace, name)
 
-    async def request(  # noqa: PLR0913 (all but the first by name)
+    async def request(
         self,
         method: str,
         path: str,

@@ -200,7 +200,7 @@ class Answer:
     text: str
 
     @property
-    def json(self) -> Any:  # noqa: ANN401 (what the API server sends has no type here)
+    def json(self) -> Any:
         """The parsed body."""
         return json.loads(self.text)
 
@@ -313,7 +313,7 @@ class Api:
         msg = f"{file.name} is refused with {answer.status}: {answer.text}"
         raise ApiError(msg)
 
-    def _apply(self, path: str, resource: str | Mapping[str, object]) -> Any:  # noqa: ANN401
+    def _apply(self, path: str, resource: str | Mapping[str, object]) -> Any:
         """Create or change one object by server-side apply and return it."""
         text = resource if isinstance(resource, str) else json.dumps(resource)
         answer = self.request(
