@@ -1,11 +1,13 @@
 """
 Many worlds at once: what `scripts/simulate` runs.
 
-Every seed is lived through twice, once with faults to its end (safety) and once with faults that end,
-after which the world must come to rest (liveness). The run is red if an invariant is violated, or if
-something that must have happened somewhere (`MARKS`) never did: a simulation in which no lease was ever
-lost proves nothing about leases.
+Every seed is lived through twice, once with faults to its end (safety) and once with faults that
+end, after which the world must come to rest (liveness). The run is red if an invariant is
+violated, or if something that must have happened somewhere (`MARKS`) never did: a simulation in
+which no lease was ever lost proves nothing about leases.
 """
+
+# ruff: noqa: T201 - a command's output
 
 from __future__ import annotations
 

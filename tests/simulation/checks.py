@@ -2,13 +2,13 @@
 What must hold in a simulated world, and what must have happened in it.
 
 The checks see every script that Redis ran, every version of every object, every request a receiver
-read, and every send at its beginning; they see nothing of a process's memory but whether it knew that
-an object was deleted. Their own fold is the simplest there is: the highest state that any record ever
-gave an attempt, kept for ever, whatever Redis loses.
+read, and every send at its beginning; they see nothing of a process's memory but whether it knew
+that an object was deleted. Their own fold is the simplest there is: the highest state that any
+record ever gave an attempt, kept for ever, whatever Redis loses.
 
-What Redis loses while no status shows it is entered in the loss ledger (`lost`); only those attempts
-may excuse anything. Invariants are named as in docs/guarantees.md; a violation is raised at once, where
-the trace still ends with its cause.
+What Redis loses while no status shows it is entered in the loss ledger (`lost`); only those
+attempts may excuse anything. Invariants are named as in docs/guarantees.md; a violation is raised
+at once, where the trace still ends with its cause.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from notifier.content.message import Message
-from syncer.api.attempt import AttemptState, Epoch, attempt_epoch, epoch_key
+from syncer.api.attempt import AttemptId, AttemptState, Epoch, attempt_epoch, epoch_key
 from syncer.api.errors import ContractError
 from syncer.ledger.codec import decode_log
 from tests.e2e.checker import TERMINAL, Call, Finding, Kind, Log, Version, _fallen, check
@@ -37,7 +37,7 @@ Json = dict[str, Any]
 _UNKNOWN: Final = int(AttemptState.UNKNOWN)
 _FAILED: Final = int(AttemptState.FAILED)
 _SUCCESS: Final = int(AttemptState.SUCCESS)
-#: Bytes by which a status may exceed its limit: the limit is counted without the rest of the object.
+#: Bytes by which a status may exceed its limit, which is counted in another spelling of it.
 _SLACK: Final = 2048
 
 #: Everything that a run over many seeds must have seen.
@@ -183,7 +183,7 @@ class Checks:
         answer = bytes(reply[0]).decode()
         new = after[len(before) or 1 :]
         self._learn(subject, new)
-        judge = {
+        judge: Any = {
             "claim": self._claim, "intent": self._intent, "outcome": self._outcome,
             "recover": self._recover, "note": self._note, "ack": self._ack, "retire": self._retire,
         }[script]  # fmt: skip
@@ -283,7 +283,7 @@ class Checks:
         identity = args[0]
         if len(after) - max(len(before), 1) == 2:
             self.mark("lost intent restored by its outcome")
-        if epoch_key(attempt_epoch(identity)) < epoch_key(Epoch(_epoch(after))):  # type: ignore[arg-type]
+        if _is_later(_epoch(after), identity):
             self.mark("zombie outcome accepted")
 
     def _recover(
@@ -355,10 +355,14 @@ class Checks:
             if kept.get(identity, ("", -1))[1] < state and subject.shown.get(identity, -1) < state:
                 subject.lost.add(identity)
 
-    def on_expiry(self, uid: str) -> None:
-        """Take notice that a log's time has passed."""
+    def on_expiry(self, uid: str, before: list[bytes]) -> None:
+        """Take notice that a log's time has passed; what no status shows is lost by that."""
         self.mark("log expired")
-        self.subjects[uid].excused |= self.subjects[uid].gone
+        subject = self.subjects[uid]
+        subject.excused |= subject.gone
+        for identity, (_, state) in _states(before).items():
+            if subject.shown.get(identity, -1) < state:
+                subject.lost.add(identity)
 
     # -- the API server -------------------------------------------------------------------------
 
@@ -474,7 +478,7 @@ class Checks:
         if entry is None or entry.deleted:
             self.fail("S19", f"{where}: sent although the object is known to be gone")
         subject = self.subjects[message.uid]
-        if str(attempt_epoch(message.attempt_id)) not in subject.claims:  # type: ignore[arg-type]
+        if attempt_epoch(AttemptId(message.attempt_id)) not in subject.claims:
             self.fail("S18", f"{where}: sent without a claim in its epoch")
 
     def on_call(self, call: Call, channel: str) -> None:
@@ -488,7 +492,7 @@ class Checks:
             self.fail("S15", f"{where}: another body under the same key")
         subject.calls.append(call)
         log = self.world.log_of(call.subject)
-        if log and epoch_key(Epoch(_epoch(log))) > epoch_key(attempt_epoch(call.attempt)):  # type: ignore[arg-type]
+        if log and _is_later(_epoch(log), call.attempt):
             self.mark("zombie request received")
         if not call.processed:
             return
@@ -535,8 +539,8 @@ class Checks:
             logs[subject.uid] = Log.read(elements)
             versions[subject.uid] = subject.versions
         findings = check(books, logs, versions, finished=converged)
-        # It takes the order of arrival for that of sending, and here requests overtake; B1 is judged
-        # above without that.
+        # It takes the order of arrival for that of sending, and here requests overtake each other;
+        # B1 is judged above without that.
         overtaken = (Kind.REORDERED, Kind.REPEATED)
         yield from (f for f in findings.violations if f.kind not in overtaken)
 
@@ -607,6 +611,10 @@ def _states(log: Sequence[bytes]) -> dict[str, tuple[str, int]]:
 def _epoch(log: Sequence[bytes]) -> str:
     match = _EPOCH.search(log[0]) if log else None
     return match[1].decode() if match else ""
+
+
+def _is_later(epoch: str, identity: str) -> bool:
+    return epoch_key(Epoch(epoch)) > epoch_key(attempt_epoch(AttemptId(identity)))
 
 
 def _text(value: Argument) -> str:

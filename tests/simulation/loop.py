@@ -6,9 +6,9 @@ waiting costs nothing. Callbacks that are ready at the same moment run in an ord
 loop's generator: whatever only works in the order in which asyncio happens to run things is found.
 A run is a function of its seed; a second one does exactly the same.
 
-Callbacks belong to whoever their context names (`OWNER`). The gate of the owner says whether one may
-run now: that of a paused process is kept until the process goes on, that of a dead one is dropped,
-without any `finally` of it running. That is what a SIGSTOP and a SIGKILL do.
+Callbacks belong to whoever their context names (`OWNER`). The gate of the owner says whether one
+may run now: that of a paused process is kept until the process goes on, that of a dead one is
+dropped, without any `finally` of it running. That is what a SIGSTOP and a SIGKILL do.
 
 There are no sockets, no threads and no sleep here. Whoever asks the loop for one gets an error, and
 an audit hook refuses those that do not ask.
@@ -28,10 +28,11 @@ import random
 import selectors
 import sys
 import warnings
+from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
 from contextvars import Context, ContextVar
 from enum import Enum
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
 #: What a blocking call looks like to the interpreter's audit.
 _BLOCKING: Final = frozenset(
@@ -101,13 +102,19 @@ class SimLoop(asyncio.SelectorEventLoop):
         turns: How often the loop has gone round.
     """
 
+    # Members of the standard loop that its stubs do not tell.
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+    _stopping: bool
+    _timer_cancelled_count: int
+
     def __init__(self, seed: int, *, start: float = 1000.0) -> None:
         self.random = random.Random(seed)  # noqa: S311 - reproducible on purpose
         self.turns = 0
         self._now = start
         self._births = 0
         super().__init__(_Selector())
-        self.set_task_factory(self._make_task)
+        self.set_task_factory(cast("Any", self._make_task))
 
     def time(self) -> float:
         """Return the virtual second."""
@@ -127,10 +134,10 @@ class SimLoop(asyncio.SelectorEventLoop):
                 raise Deadlock("nothing is ready and nothing is scheduled")
             self._now = max(self._now, self._scheduled[0].when())
         while self._scheduled and self._scheduled[0].when() <= self._now:
-            handle = heapq.heappop(self._scheduled)
-            handle._scheduled = False
-            if not handle.cancelled():
-                self._ready.append(handle)
+            timer = heapq.heappop(self._scheduled)
+            timer._scheduled = False  # type: ignore[attr-defined]
+            if not timer.cancelled():
+                self._ready.append(timer)
             else:
                 self._timer_cancelled_count -= 1
         batch = [h for h in self._ready if not h.cancelled()]
@@ -143,7 +150,7 @@ class SimLoop(asyncio.SelectorEventLoop):
                 self._perform(handle)
 
     def _perform(self, handle: asyncio.Handle) -> None:
-        owner = handle._context.get(OWNER)
+        owner = cast("Any", handle)._context.get(OWNER)
         gate = Gate.RUN if owner is None else owner.gate
         if gate is Gate.RUN:
             handle._run()
@@ -157,23 +164,24 @@ class SimLoop(asyncio.SelectorEventLoop):
     def _drop_cancelled(self) -> None:
         if self._timer_cancelled_count > _CANCELLED:
             kept = [h for h in self._scheduled if not h.cancelled()]
-            for handle in self._scheduled:
-                if handle.cancelled():
-                    handle._scheduled = False
+            for timer in self._scheduled:
+                if timer.cancelled():
+                    timer._scheduled = False  # type: ignore[attr-defined]
             heapq.heapify(kept)
             self._scheduled = kept
             self._timer_cancelled_count = 0
         while self._scheduled and self._scheduled[0].cancelled():
-            heapq.heappop(self._scheduled)._scheduled = False
+            heapq.heappop(self._scheduled)._scheduled = False  # type: ignore[attr-defined]
             self._timer_cancelled_count -= 1
 
     @staticmethod
     def _order(batch: list[asyncio.Handle]) -> None:
-        # Sets of tasks are walked in the order of addresses, which no seed controls. So the steps of
-        # tasks are brought into the order of their birth before they are shuffled.
-        places, steps = [], []
+        # Sets of tasks are walked in the order of addresses, which no seed controls. So the steps
+        # of tasks are brought into the order of their birth before they are shuffled.
+        places: list[int] = []
+        steps: list[tuple[int, int, asyncio.Handle]] = []
         for place, handle in enumerate(batch):
-            birth = getattr(getattr(handle._callback, "__self__", None), "birth", None)
+            birth = getattr(_task_of(handle), "birth", None)
             if birth is not None:
                 places.append(place)
                 steps.append((birth, len(steps), handle))
@@ -202,7 +210,7 @@ class SimLoop(asyncio.SelectorEventLoop):
     def _write_to_self(self) -> None:
         pass
 
-    def run_in_executor(self, *_: Any) -> Any:
+    def run_in_executor(self, *_: Any) -> Any:  # type: ignore[override]
         """Refuse."""
         raise Blocked("a thread was to be used")
 
@@ -217,6 +225,10 @@ class SimLoop(asyncio.SelectorEventLoop):
     async def sock_connect(self, *_: Any) -> Any:
         """Refuse."""
         raise Blocked("a connection was to be made")
+
+
+def _task_of(handle: asyncio.Handle) -> object:
+    return getattr(cast("Any", handle)._callback, "__self__", None)
 
 
 _armed = False

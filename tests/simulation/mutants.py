@@ -1,8 +1,9 @@
 """
 The product with one protection switched off, to prove that the simulation would notice.
 
-Each mutant replaces one function for the time of a run and changes nothing else. Where the protection
-is a script's, its twin is changed; that the twins are the scripts is another test's business.
+Each mutant replaces one function for the time of a run and changes nothing else. Where the
+protection is a script's, its twin is changed; that the twins are the scripts is another test's
+business.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ def ack_before_patch() -> AbstractContextManager[None]:
 
 def overwrite() -> AbstractContextManager[None]:
     """The status becomes what the log says, whatever it showed before."""
-    merge = syncer.loop.merge
+    merge: Any = vars(syncer.loop)["merge"]
 
     def log_alone(status: Any, view: Any, facts: Any, **rest: Any) -> Any:
         return merge(replace(status, attempts=(), rollup=None), view, facts, **rest)

@@ -1,13 +1,14 @@
 """
 The servers of a simulated world, as a process sees them through a network that loses things.
 
-A message, once sent, belongs to the world: it arrives whatever becomes of its sender. Each side of a
-call takes an exponential time of its own, so messages overtake each other where several connections
-are used (API server, receivers) and do not where there is one (Redis). What goes wrong is drawn per
-message from the world's dice; the servers themselves are the stand-ins that the other tests use.
+A message, once sent, belongs to the world: it arrives whatever becomes of its sender. Each side of
+a call takes an exponential time of its own, so messages overtake each other where several
+connections are used (API server, receivers) and do not where there is one (Redis). What goes wrong
+is drawn per message from the world's dice; the servers themselves are the stand-ins that the other
+tests use.
 
-Each class offers what the product's own client offers (`KubeClient`, `LedgerClient`, `Channel`), and
-raises what that one raises.
+Each class offers what the product's own client offers (`KubeClient`, `LedgerClient`, `Channel`),
+and raises what that one raises.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def _lost(text: str, *, write: bool) -> PortError:
     return Ambiguous(text) if write else Unavailable(text)
 
 
-# -- the API server ---------------------------------------------------------------------------------
+# -- the API server -------------------------------------------------------------------------------
 
 
 class SimKube(KubeClient):
@@ -99,7 +100,7 @@ class SimKube(KubeClient):
         document: Json = orjson.loads(raw)
         return document
 
-    def stream(
+    def stream(  # type: ignore[override]
         self,
         path: str,
         params: Mapping[str, str],
@@ -363,7 +364,7 @@ class KubeServer:
             self.close(made, broken=True)
 
 
-# -- Redis ------------------------------------------------------------------------------------------
+# -- Redis ----------------------------------------------------------------------------------------
 
 
 class SimLane(MemoryClient):
@@ -401,7 +402,12 @@ class SimLane(MemoryClient):
 
     async def command(self, *args: Argument, at: str | None = None) -> Any:
         """Run one command; see `LedgerClient.command`."""
-        return await self._call(str(args[0]), lambda: self.redis.execute(*args), None)
+
+        def execute() -> Any:
+            self._world.purge()
+            return self.redis.execute(*args)
+
+        return await self._call(str(args[0]), execute, None)
 
     async def probe(self) -> Any:
         """Ask the server who it is now, on the connection that there is."""
@@ -494,7 +500,7 @@ class SimLane(MemoryClient):
         loop.world_call(self._there - loop.time(), arrive)
 
 
-# -- receivers --------------------------------------------------------------------------------------
+# -- receivers ------------------------------------------------------------------------------------
 
 
 @dataclass(slots=True)

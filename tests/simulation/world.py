@@ -1,13 +1,14 @@
 """
-A whole installation in one thread: replicas of the real controller, and everything that befalls them.
+A whole installation in one thread.
 
-A process here is `notifier.app.Parts`, wired as in production, on a client of each server that goes
-through the simulated network, with clocks of its own host. Only what touches the machine is left out:
-files, signals, the admin server, HTTP. Killing a process drops all of its callbacks; pausing keeps
-them; a drained one has left by itself. The next one on the same host bears the same identity.
+Replicas of the real controller, and everything that befalls them. A process here is
+`notifier.app.Parts`, wired as in production, on a client of each server that goes through the
+simulated network, with clocks of its own host. Only what touches the machine is left out: files,
+signals, the admin server, HTTP. Killing a process drops all of its callbacks; pausing keeps them; a
+drained one has left by itself. The next one on the same host bears the same identity.
 
-A profile says how large the world is and which faults it knows; both are drawn from the seed, so that
-each seed tries another combination (swarm testing: what is always on hides what needs it off).
+A profile says how large the world is and which faults it knows; both are drawn from the seed, so
+that each seed tries another combination (swarm testing: what is always on hides what needs it off).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -175,7 +176,8 @@ class Dice:
 
     def kube_delay(self) -> float:
         """Time of one way to the API server."""
-        return self.exponential(1.0 if self.happens("kube slow", 0.15) else 0.005)
+        slow = self.happens("kube slow", 0.15)
+        return self.exponential(self.choose((1.0, 1.0, 5.0)) if slow else 0.005)
 
     def watch_lag(self) -> float:
         """Mean lag of one watch."""
@@ -216,7 +218,7 @@ class Dice:
         return "ok" if kind == "400" and not self.chance(0.3) else kind
 
 
-# -- processes --------------------------------------------------------------------------------------
+# -- processes ------------------------------------------------------------------------------------
 
 
 class _Admin:
@@ -458,7 +460,7 @@ class Process:
             self.world.loop.resume(kept)
 
 
-# -- the world --------------------------------------------------------------------------------------
+# -- the world ------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -587,16 +589,21 @@ class World:
 
     # -- Redis ----------------------------------------------------------------------------------
 
+    def purge(self) -> int:
+        """Drop the logs whose time has come; returns the server's time in milliseconds."""
+        twin, now = self.redis.twin, self._redis_ms()
+        for key in [k for k, at in twin.expires.items() if at <= now]:
+            self.trace("expire", key)
+            self.checks.on_expiry(key[len(_PREFIX) + 2 : -1], list(twin.logs.get(key, ())))
+        twin.purge(now)
+        return now
+
     def run_script(
         self, process: Process, script: str, key: str, args: Sequence[Argument]
     ) -> list[Any]:
         """Run a script and have it judged."""
         twin = self.redis.twin
-        now = self._redis_ms()
-        for gone in [k for k, at in twin.expires.items() if at <= now]:
-            self.trace("expire", gone)
-            self.checks.on_expiry(gone[len(_PREFIX) + 2 : -1])
-        twin.purge(now)
+        now = self.purge()
         before, expires = list(twin.logs.get(key, ())), twin.expires.get(key)
         reply = twin.run(script, key, args, now)
         after = list(twin.logs.get(key, ()))
@@ -837,7 +844,7 @@ class World:
             "kube down": self._kube_down,
             "watch close": lambda: self._watch(broken=dice.chance(0.5)),
             "watch stall": self._stall,
-            "forgotten history": lambda: self.state.compact(),
+            "forgotten history": self._compact,
             "delete": lambda: self.delete(again=False) if dice.chance(0.4) else None,
             "name again": lambda: self.delete(again=True) if dice.chance(0.5) else None,
             "rival": lambda: self.edit(wipe=False),
@@ -912,6 +919,9 @@ class World:
         if self.kube.watches and self.dice.chance(0.3):
             self.trace("watch-stall")
             self.dice.choose(self.kube.watches).stalled = True
+
+    def _compact(self) -> None:
+        self.state.compact()
 
     def _toggle_sick(self) -> None:
         if self.sick and self.dice.chance(0.6):
@@ -996,7 +1006,8 @@ def _key(uid: str) -> str:
 
 
 def _value(metric: Any) -> float:
-    return sum(s.value for m in metric.collect() for s in m.samples if s.name.endswith("_total"))
+    samples = (s for m in metric.collect() for s in m.samples)
+    return float(sum(s.value for s in samples if s.name.endswith("_total")))
 
 
 def _short(reply: Sequence[Any]) -> str:
