@@ -359,9 +359,7 @@ class Sweeper:
 class Parts:
     """What exists only while the servers' clients do, and the steps of start and end."""
 
-    def __init__(
-        self, app: App, objects: KubeClient, leases: KubeClient, identity: str
-    ) -> None:
+    def __init__(self, app: App, objects: KubeClient, leases: KubeClient, identity: str) -> None:
         """Wire the loops."""
         settings = app.settings
         self.app = app
@@ -382,9 +380,7 @@ class Parts:
             ),
         )
         narrator = Narrator(self._emit, app.delivery_metrics)
-        self.recorder = Recorder(
-            app.log, app.cache, app.time, app.metrics, identity=identity
-        )
+        self.recorder = Recorder(app.log, app.cache, app.time, app.metrics, identity=identity)
         self.reconciler = Reconciler(self.recorder, self.store, app.metrics, backoff=backoff)
         at_most_once = settings.delivery.guarantee == "atMostOnce"
         self.controller = Controller(
@@ -480,9 +476,7 @@ class Parts:
         discriminator: str,
     ) -> None:
         if self.app.settings.events.enabled:
-            self.events.emit(
-                request, kind, reason, sanitise(message), discriminator=discriminator
-            )
+            self.events.emit(request, kind, reason, sanitise(message), discriminator=discriminator)
 
     # -- loops ----------------------------------------------------------------------------------
 
@@ -662,9 +656,7 @@ class Parts:
 
     async def _sweep_finished(self) -> None:
         await self.app.owning.wait()
-        stubs = [
-            s for s in self.app.cache.finished.values() if self.app.shards.tenure_of(s.uid)
-        ]
+        stubs = [s for s in self.app.cache.finished.values() if self.app.shards.tenure_of(s.uid)]
         lost = 0
         room = self.app.cache.audit_room
         for start in range(0, len(stubs), _SWEEP_PAGE):
@@ -730,9 +722,7 @@ class Parts:
             await self.controller.lanes.abort()
         unrecorded = await self.controller.settle(_DRAIN_RECORD)
         unsynced = await self.sync.drain(app.boot() + _DRAIN_SYNC)
-        unaudited, _ = await asyncio.gather(
-            self._drain_audit(), self.events.drain(_DRAIN_EVENTS)
-        )
+        unaudited, _ = await asyncio.gather(self._drain_audit(), self.events.drain(_DRAIN_EVENTS))
         released = await self.keeper.release()
         logger.info(
             "drained",

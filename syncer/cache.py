@@ -103,9 +103,7 @@ class Entry:
     def ends_at(self, position: int) -> bool:
         """Whether a mark at this position speaks of the whole log of a finished notification."""
         return (
-            self.request.status.terminal
-            and not self.view.opened
-            and position == self.view.position
+            self.request.status.terminal and not self.view.opened and position == self.view.position
         )
 
 

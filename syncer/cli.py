@@ -84,9 +84,7 @@ async def _inspect(options: argparse.Namespace, namespace: str, name: str) -> in
                 problem = str(error)
         try:
             store = StatusStore(kube, timeout=5.0) if kube else None
-            found = await inspect(
-                log, store, namespace=namespace, name=name, uid=options.uid
-            )
+            found = await inspect(log, store, namespace=namespace, name=name, uid=options.uid)
         finally:
             if kube is not None:
                 await kube.close()

@@ -250,9 +250,7 @@ class SyncLoop:
         try:
             return await self._publish(entry, tenure)
         except PortError as error:
-            logger.info(
-                "a status write waits", extra={"uid": entry.uid, "error": str(error)}
-            )
+            logger.info("a status write waits", extra={"uid": entry.uid, "error": str(error)})
             return Flushed.UNAVAILABLE
 
     async def _publish(self, entry: Entry, tenure: Tenure) -> Flushed:
@@ -299,9 +297,7 @@ class SyncLoop:
     def _merged(self, entry: Entry, tenure: Tenure) -> Merged:
         now = self.recorder.time.now()
         request = entry.request
-        facts = Facts(
-            request.generation, request.policy, self.limits.at_most_once, held=entry.held
-        )
+        facts = Facts(request.generation, request.policy, self.limits.at_most_once, held=entry.held)
         if entry.quarantine:
             status = quarantine(request.status, entry.quarantine, facts, now=now)
             return Merged(status, (), "quarantined")
@@ -312,9 +308,7 @@ class SyncLoop:
     def _ends_badly(entry: Entry, wanted: Status) -> bool:
         return wanted.terminal and wanted.phase != SENT and not entry.request.status.terminal
 
-    async def _write(
-        self, entry: Entry, patch: Json
-    ) -> tuple[Flushed, NotificationRequest | None]:
+    async def _write(self, entry: Entry, patch: Json) -> tuple[Flushed, NotificationRequest | None]:
         """Write once; a refusal with None means "too large"."""
         request = entry.request
         failpoint(Failpoint.BEFORE_PATCH)
@@ -412,9 +406,7 @@ class SyncLoop:
         entry.request = current
         return False
 
-    async def _acknowledge(
-        self, entry: Entry, mark: tuple[int, str], result: Flushed
-    ) -> Flushed:
+    async def _acknowledge(self, entry: Entry, mark: tuple[int, str], result: Flushed) -> Flushed:
         position, chain = mark
         if entry.quarantine or position == 0 or entry.claim is None:
             return result
@@ -453,4 +445,3 @@ def difference(shown: Status, wanted: Status) -> Json:
     if patch and "log" in new:
         patch["log"] = new["log"]
     return patch
-

@@ -123,9 +123,11 @@ class Recorder:
                     record,
                     limit=limit,
                     # The very claim that the decision rests on: one made since is another.
-                    guard=lambda: entry.claim is claim
-                    and self.claim_holds(entry, tenure)
-                    and not entry.deleted,
+                    guard=lambda: (
+                        entry.claim is claim
+                        and self.claim_holds(entry, tenure)
+                        and not entry.deleted
+                    ),
                 ),
             )
             opened = answer.answer is Answer.OK or (

@@ -183,4 +183,3 @@ class ShardKeeper:
         self._shards.drop(n)
         released = await self._leases[n].release()
         logger.info("shard handed over", extra={"shard": n, "released": released})
-

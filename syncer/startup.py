@@ -188,9 +188,7 @@ class Reconciler:
         seeds = [attempt_record(self._adopted(entry, a), seed=True) for a in lost]
         if entry.view.plan is None and status.channels:
             seeds.insert(0, plan_record(plan_of_status(status)))
-        claimed = await self.log.claim(
-            entry.uid, tenure.epoch, name=entry.request.key, seeds=seeds
-        )
+        claimed = await self.log.claim(entry.uid, tenure.epoch, name=entry.request.key, seeds=seeds)
         if claimed.snapshot is None:
             self.recorder.lose_claim(entry, "seed")
             raise ContractError("the log changed under its claim")
@@ -312,9 +310,7 @@ class Reconciler:
                     continue
                 if ttl >= 0:
                     if header.audited < length - 1 and self.cache.audit_room:
-                        self.cache.mark_unaudited(
-                            Entry(ghost(uid, namespace, name), deleted=True)
-                        )
+                        self.cache.mark_unaudited(Entry(ghost(uid, namespace, name), deleted=True))
                     continue
                 if not await self._really_gone(uid, namespace, name):
                     continue
@@ -322,9 +318,7 @@ class Reconciler:
                 try:
                     retired += await self.retire(Entry(request, deleted=True), tenure)
                 except PortError as error:
-                    logger.info(
-                        "an orphaned log waits", extra={"uid": uid, "error": str(error)}
-                    )
+                    logger.info("an orphaned log waits", extra={"uid": uid, "error": str(error)})
         return Sweep(looked, retired=retired)
 
     async def _really_gone(self, uid: str, namespace: str, name: str) -> bool:
@@ -360,9 +354,7 @@ class Reconciler:
             elif ttl == -1:
                 lagging = self.cache.auditing and header.audited < length - 1
                 (unaudited if lagging else reopened).append(finished.uid)
-        return Sweep(
-            len(stubs), reopened=tuple(reopened), unaudited=tuple(unaudited), lost=lost
-        )
+        return Sweep(len(stubs), reopened=tuple(reopened), unaudited=tuple(unaudited), lost=lost)
 
     async def sweep_live(self, entries: Sequence[Entry]) -> list[str]:
         """

@@ -254,8 +254,10 @@ def _storable(value: Any) -> Any:
     Such a refusal would come back at every try and hold the event up for good.
     """
     if isinstance(value, str):
-        return value.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode(
-            "utf-16", "replace"
+        return (
+            value.replace("\0", "\ufffd")
+            .encode("utf-16", "surrogatepass")
+            .decode("utf-16", "replace")
         )
     if isinstance(value, dict):
         return {_storable(k): _storable(v) for k, v in value.items()}

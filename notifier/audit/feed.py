@@ -417,9 +417,7 @@ class AuditFeed:
         final = entry.ends_at(position) and not entry.deleted
         ttl = retention_seconds(entry.request.retention_days) if final else 0
         try:
-            answer = await self.log.ack(
-                entry.uid, position, parcel.chain, ttl=ttl, marks=AUDITED
-            )
+            answer = await self.log.ack(entry.uid, position, parcel.chain, ttl=ttl, marks=AUDITED)
         except PortError as error:
             logger.info("an audit mark waits", extra={"uid": entry.uid, "error": str(error)})
             return False

@@ -48,9 +48,7 @@ def rendered(kind: str, build: Callable[[Message], T], message: Message) -> T | 
     try:
         return build(message)
     except Exception as exc:  # noqa: BLE001 - a poison message must not reach the worker
-        _log.error(
-            "%s cannot render notification %s: %s", kind, message.key, type(exc).__name__
-        )
+        _log.error("%s cannot render notification %s: %s", kind, message.key, type(exc).__name__)
         return Outcome.permanent(f"failed to render {kind} payload: {type(exc).__name__}")
 
 
@@ -79,9 +77,7 @@ def http_headers(message: Message) -> dict[str, str]:
 
 def encode(payload: dict[str, Any]) -> bytes:
     """JSON of a payload: members in the order given, no blanks, UTF-8."""
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode(
-        "utf-8", "replace"
-    )
+    return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 
 def cut(text: str, excess: int) -> str:

@@ -75,9 +75,7 @@ class EgressGuard:
         ValueError: an entry is neither an address, a CIDR nor a host name.
     """
 
-    def __init__(
-        self, mode: EgressMode = EgressMode.OPERATOR, allowed: Iterable[str] = ()
-    ) -> None:
+    def __init__(self, mode: EgressMode = EgressMode.OPERATOR, allowed: Iterable[str] = ()) -> None:
         self.mode = mode
         networks: list[Network] = []
         hosts: set[str] = set()

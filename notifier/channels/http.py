@@ -246,9 +246,7 @@ class HttpDoor:
         Raises:
             RuntimeError: the door is not open.
         """
-        return await self._exchange(
-            "POST", target, body, headers, timeout_s=timeout_s, kind=kind
-        )
+        return await self._exchange("POST", target, body, headers, timeout_s=timeout_s, kind=kind)
 
     async def get(self, target: Target, *, timeout_s: float, kind: str) -> Outcome:
         """
@@ -581,9 +579,7 @@ def _chain(exc: BaseException) -> list[BaseException]:
     return links
 
 
-def _describe(
-    exc: Exception, chain: list[BaseException], flight: _Flight, timeout_s: float
-) -> str:
+def _describe(exc: Exception, chain: list[BaseException], flight: _Flight, timeout_s: float) -> str:
     """What went wrong, in fixed phrases, error numbers and class names."""
     if isinstance(exc, TimeoutError) and not isinstance(exc, aiohttp.ClientOSError):
         if flight.written:

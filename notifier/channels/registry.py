@@ -101,9 +101,13 @@ class ChannelRegistry:
         refs = target.credential_refs
         match target.kind:
             case "slack" if refs:
-                return SlackChannel(self._door, self._secret(name, refs[0]), timeout_s=self._timeout)
+                return SlackChannel(
+                    self._door, self._secret(name, refs[0]), timeout_s=self._timeout
+                )
             case "teams" if refs:
-                return TeamsChannel(self._door, self._secret(name, refs[0]), timeout_s=self._timeout)
+                return TeamsChannel(
+                    self._door, self._secret(name, refs[0]), timeout_s=self._timeout
+                )
             case "pagerduty" if refs and isinstance(target.config, PagerDutyConfig):
                 config = target.config
                 key = self._secret(name, refs[0])

@@ -56,9 +56,7 @@ def to_mrkdwn(text: str) -> str:
     text = _STRIKE.sub(r"~\1~", text)
     text = _HEADING.sub(_heading, text)
     pieces = text.split(_HOLE)
-    text = "".join(
-        _code(aside[int(piece)]) if n % 2 else piece for n, piece in enumerate(pieces)
-    )
+    text = "".join(_code(aside[int(piece)]) if n % 2 else piece for n, piece in enumerate(pieces))
     if text.count(FENCE) % 2:
         head, _, tail = text.rpartition(FENCE)
         text = f"{head}{_BROKEN_FENCE}{tail}"

@@ -123,17 +123,13 @@ UPSTREAM: Final = (
     _rule("api-key-json", "api", f'"({_API_KEY})' + _JSON, _JSON_MARK),
     _rule("api-key-plain", "api", f"({_API_KEY})" + _VALUE, _PLAIN_MARK),
     _rule("openai-key", "sk-", r"\bsk-[A-Za-z0-9_-]{4,}+", exact_case=True),
-    _rule(
-        "bearer-token", "bearer", r"(bearer)\s++[A-Za-z0-9._~+/=-]++", rf"Bearer {REDACTED}"
-    ),
+    _rule("bearer-token", "bearer", r"(bearer)\s++[A-Za-z0-9._~+/=-]++", rf"Bearer {REDACTED}"),
     _rule("github-token", "ghp_", r"ghp_[A-Za-z0-9]{36,}+", exact_case=True),
     _rule("token-json", "token", f'"({_TOKEN})' + _JSON, _JSON_MARK),
     _rule("token-plain", "token", rf"\b({_TOKEN})" + _VALUE, _PLAIN_MARK),
     _rule("secret-json", "secret", f'"({_SECRET})' + _JSON, _JSON_MARK),
     _rule("secret-plain", "secret", rf"\b({_SECRET})" + _VALUE, _PLAIN_MARK),
-    _rule(
-        "authorization-header", "authorization", r"(authorization)\s*+:\s*+[^\s]++", _PLAIN_MARK
-    ),
+    _rule("authorization-header", "authorization", r"(authorization)\s*+:\s*+[^\s]++", _PLAIN_MARK),
     _rule(
         "aws-access-key",
         "aws_access_key",

@@ -46,18 +46,14 @@ class Outcome:
         return cls(AttemptState.SUCCESS, code=code)
 
     @classmethod
-    def transient(
-        cls, error: str, *, code: int = 0, retry_after: float | None = None
-    ) -> Outcome:
+    def transient(cls, error: str, *, code: int = 0, retry_after: float | None = None) -> Outcome:
         """Refused for now, or never sent because the receiver could not be reached."""
         return cls(AttemptState.FAILED, FailureClass.TRANSIENT, error, code, retry_after)
 
     @classmethod
     def permanent(cls, error: str, *, code: int = 0) -> Outcome:
         """Refused for good; upstream's prefix is added here."""
-        return cls(
-            AttemptState.FAILED, FailureClass.PERMANENT, f"permanent failure: {error}", code
-        )
+        return cls(AttemptState.FAILED, FailureClass.PERMANENT, f"permanent failure: {error}", code)
 
     @classmethod
     def not_sent(cls, error: str) -> Outcome:
@@ -70,9 +66,7 @@ class Outcome:
         return cls(AttemptState.UNKNOWN, FailureClass.UNCERTAIN, error, code)
 
 
-def classify_http(
-    kind: str, code: int, body: str, *, retry_after: float | None = None
-) -> Outcome:
+def classify_http(kind: str, code: int, body: str, *, retry_after: float | None = None) -> Outcome:
     """
     Class of an HTTP answer, with upstream's text.
 

@@ -93,4 +93,3 @@ def decide(
     if then is not None:
         return WaitUntil(then, "next attempt not due yet")
     return Await("attempts under way")
-

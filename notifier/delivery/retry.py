@@ -37,9 +37,7 @@ def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
     return round(min(max(base * (1 + JITTER * jitter), initial), most))
 
 
-def next_delay(
-    policy: RetryPolicy, n: int, jitter: float, retry_after: float | None
-) -> int:
+def next_delay(policy: RetryPolicy, n: int, jitter: float, retry_after: float | None) -> int:
     """As `delay`, but never shorter than what the receiver asked for (seconds, at most 3,600)."""
     wait = delay(policy, n, jitter)
     if retry_after is None or retry_after <= 0:

@@ -34,9 +34,7 @@ class Condition:
     observed_generation: int = 0
 
 
-def set_condition(
-    conditions: tuple[Condition, ...], wanted: Condition
-) -> tuple[Condition, ...]:
+def set_condition(conditions: tuple[Condition, ...], wanted: Condition) -> tuple[Condition, ...]:
     """
     Put a condition into a list: in place if its type is there, else at the end.
 

@@ -65,9 +65,7 @@ class Installation:
             clock: Boot-time seconds.
         """
         self._client = client
-        self._leases = (
-            f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}/leases"
-        )
+        self._leases = f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}/leases"
         self._path = f"{self._leases}/{quote(name, safe='')}-map"
         self._name = name
         self._namespace = namespace

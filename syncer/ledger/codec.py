@@ -71,9 +71,7 @@ def decode_header(element: bytes) -> Header:
         epoch = parse_epoch(match["epoch"].decode())
     except ValueError as error:
         raise ContractError(f"header: {error}") from error
-    return Header(
-        match["object"].decode(), epoch, int(match["acked"]), int(match["audited"])
-    )
+    return Header(match["object"].decode(), epoch, int(match["acked"]), int(match["audited"]))
 
 
 def encode_channel(name: str) -> str:

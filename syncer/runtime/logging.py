@@ -55,9 +55,7 @@ def configure(
                 event[key] = redact(value)
         return event
 
-    def lean(
-        _logger: Any, _name: str, event: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
+    def lean(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         return {k: v for k, v in event.items() if v is not None}
 
     shared: list[structlog.types.Processor] = [

@@ -26,7 +26,9 @@ MAX_ENTRIES: Final = 500
 
 def size_of(status: Status) -> int:
     """Bytes of the status as JSON."""
-    return len(json.dumps(render_status(status), ensure_ascii=False, separators=(",", ":")).encode())
+    return len(
+        json.dumps(render_status(status), ensure_ascii=False, separators=(",", ":")).encode()
+    )
 
 
 def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:

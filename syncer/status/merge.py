@@ -80,9 +80,7 @@ class Merged:
     reason: str
 
 
-def standings_of(
-    view: LogView, status: Status, facts: Facts
-) -> tuple[Standing, ...]:
+def standings_of(view: LogView, status: Status, facts: Facts) -> tuple[Standing, ...]:
     """
     State of every planned channel, from log and object together.
 
@@ -141,9 +139,7 @@ def quarantine(status: Status, why: str, facts: Facts, *, now: int) -> Status:
 
     The text names the position and the kind of damage, never content.
     """
-    wanted = Condition(
-        QUARANTINED, "True", "LogUndecodable", why, _second(now), facts.generation
-    )
+    wanted = Condition(QUARANTINED, "True", "LogUndecodable", why, _second(now), facts.generation)
     return replace(status, conditions=set_condition(status.conditions, wanted))
 
 
@@ -220,9 +216,7 @@ def _publish(status: Status, view: LogView) -> tuple[Attempt, ...]:
     return tuple(out)
 
 
-def _phase(
-    status: Status, view: LogView, standings: tuple[Standing, ...]
-) -> tuple[str, str]:
+def _phase(status: Status, view: LogView, standings: tuple[Standing, ...]) -> tuple[str, str]:
     if status.terminal:
         return status.phase, "terminal phases absorb"
     if view.plan is None:

@@ -206,9 +206,7 @@ def reconcile(situation: Situation) -> Verdict:
     if len(compared) != 1:
         raise LookupError(f"{len(compared)} rows compare log and object: {situation}")
     rest = [
-        r
-        for r in TABLE
-        if r.stage in (Stage.ATTEMPTS, Stage.HOUSEKEEPING) and r.fits(situation)
+        r for r in TABLE if r.stage in (Stage.ATTEMPTS, Stage.HOUSEKEEPING) and r.fits(situation)
     ]
     return _verdict(compared + rest)
 
