@@ -9,6 +9,7 @@ at one step of the protocol, the product's failpoints do it.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
@@ -16,6 +17,7 @@ from typing import Final
 from tests.chaos.world import Replica, World, frozen
 from tests.e2e.checker import TERMINAL, Kind
 from tests.e2e.harness import BUSY, OK, Step, until
+from tests.fakes.proxy import DropReply, Fault
 
 #: Seconds in which a schedule's step must come about; the machine may be busy.
 _SOON: Final = 40.0
@@ -145,10 +147,13 @@ async def _killed_after_intent(world: World) -> None:
     await _dead(first, "after-intent")
     world.landed["kill at a step"] += 1
     await _begin(first)
-    try:
+    await _perhaps_ends(world, uid)
+
+
+async def _perhaps_ends(world: World, uid: str) -> None:
+    """Give a notification time to end; that it does not is for the judgement to say."""
+    with contextlib.suppress(AssertionError):
         await until(lambda: world.here.watcher.phase(uid) in TERMINAL, "it ends", within=_SOON / 2)
-    except AssertionError:
-        return  # that is the finding: it does not converge
 
 
 async def _redis_away(world: World) -> None:
@@ -167,6 +172,17 @@ async def _redis_away(world: World) -> None:
     await world.redis.start()
     await _begin(first)
     await _phase(world, uid)
+
+
+async def _answer_lost(world: World) -> None:
+    """The answer to an intent is lost on its way back."""
+    lost = Fault(DropReply(), match=b"\r\nintent ")
+    world.to_redis.faults.append(lost)
+    first = world.replica()
+    uid = await world.notify("n", "steady")
+    await _begin(first)
+    await _perhaps_ends(world, uid)
+    world.landed["drop the reply to an intent"] += not lost.times
 
 
 async def _frozen_before_patch(world: World) -> None:
@@ -208,6 +224,7 @@ SCHEDULES: Final[dict[str, Schedule]] = {
     "overwrite-instead-of-union": Schedule(_redis_emptied, (Kind.REGRESSED,), rules=False),
     "send-before-intent": Schedule(_killed_before_intent, (Kind.LOST,)),
     "send-without-log": Schedule(_redis_away, (Kind.LOST,)),
+    "retry-intent-blindly": Schedule(_answer_lost, (Kind.UNSETTLED,), convergence=True),
     "no-resource-version": Schedule(_frozen_before_patch, (Kind.REGRESSED,), rules=False),
     "no-recover": Schedule(_killed_after_intent, (Kind.UNSETTLED,), convergence=True),
     "unknown-as-failed": Schedule(_dropped, (Kind.MISRECORDED, Kind.REPEATED)),
