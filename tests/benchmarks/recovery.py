@@ -151,9 +151,7 @@ def kind(*, now: int, finished: bool, due: int = 0) -> Kind:
         due: When it is to come.
     """
     document = notification(subject="recovery", retryPolicy=_POLICY)
-    spec = parse_object(
-        {**document, "metadata": {"uid": "u", "namespace": "n", "name": "n"}}
-    )
+    spec = parse_object({**document, "metadata": {"uid": "u", "namespace": "n", "name": "n"}})
     plan = Plan((CHANNEL,), "RoutingFallback", "the default receiver", now, spec.content_hash())
     view, elements = LogView(), []
 
@@ -270,9 +268,7 @@ async def _stage(
     await asyncio.to_thread(folder.mkdir)
     client = redis_asyncio.Redis.from_url(redis_url, socket_timeout=30, socket_connect_timeout=5)
     async with Api(plane.server, plane.admin_token, plane.ca_file, namespace=name) as api:
-        made = Stage(
-            plane, name, redis_url, name, folder, receiver, api, Watcher(api), client
-        )
+        made = Stage(plane, name, redis_url, name, folder, receiver, api, Watcher(api), client)
         try:
             yield made
         finally:
@@ -286,7 +282,7 @@ async def _start(here: Stage, process: NotifierProcess, receiver: FirstCall, n: 
     began = time.monotonic()
     process.start()
     pid = pid_of(process)
-    ready, peak, done = 0.0, 0.0, 0.0
+    ready, peak, done, cpu = 0.0, 0.0, 0.0, 0.0
     while not (ready and done and receiver.count >= due_at_start(n)):
         process._must_run("done")
         if time.monotonic() - began > 300:
@@ -325,19 +321,20 @@ async def measure(plane: ControlPlane, redis_url: str, folder: Path, n: int) -> 
         began = time.monotonic()
         await fill(here, n)
         filled = time.monotonic() - began
-        # The API server's own cache has to take in what was put behind its back.
-        path = f"{here.api.requests}?limit=1"
         await until(
-            lambda: _listed(here, path, n), f"the API server lists {n}", within=120, every=0.5
+            lambda: _cached(here, n), f"the API server has taken in {n}", within=120, every=0.5
         )
         await asyncio.sleep(_QUIET)
         return replace(await _start(here, notifier_of(here), receiver, n), fill=filled)
 
 
-async def _listed(here: Stage, path: str, n: int) -> bool:
-    reply = await here.api.ask("GET", path)
-    rest = reply.body["metadata"].get("remainingItemCount", 0) if reply.code == 200 else 0
-    return bool(rest + 1 == n)
+async def _cached(here: Stage, n: int) -> bool:
+    """Whether the API server's cache, too, has what was put into etcd behind its back."""
+    first = await here.api.ask("GET", f"{here.api.requests}?limit=1")
+    if first.code != 200 or first.body["metadata"].get("remainingItemCount", 0) + 1 != n:
+        return False
+    query = f"resourceVersion={first.revision}&resourceVersionMatch=NotOlderThan&labelSelector=a"
+    return (await here.api.ask("GET", f"{here.api.requests}?{query}")).code == 200
 
 
 async def run(*, quick: bool) -> Report:
