@@ -54,6 +54,8 @@ logger = logging.getLogger("ledger.sync")
 
 #: Conflicts answered on the spot; afterwards the entry waits its turn again.
 MAX_CONFLICTS: Final = 5
+#: Between looks at the age of the oldest change; a scrape looks for itself.
+_AGE_SECONDS: Final = 1.0
 
 
 class Flushed(StrEnum):
@@ -121,11 +123,16 @@ class SyncLoop:
 
     async def run(self) -> None:
         """Serve until cancelled; writes under way are cancelled with it."""
+        measured = float("-inf")
         try:
             while True:
                 self.cache.wake.clear()
                 self._start_due()
-                self.metrics.dirty_oldest.set(self.cache.oldest_dirty())
+                now = self.cache.boot()
+                if now >= measured + _AGE_SECONDS:
+                    # It looks at every entry, which is too much for each write.
+                    measured = now
+                    self.metrics.dirty_oldest.set(self.cache.oldest_dirty())
                 await self._pause()
         finally:
             await self._stop()
