@@ -9,9 +9,10 @@ stay given, counters stay computed. The log keeps everything.
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from typing import Final
+
+import orjson
 
 from syncer.api.attempt import Attempt, AttemptId, AttemptState, attempt_key
 from syncer.api.conditions import bounded
@@ -26,9 +27,7 @@ MAX_ENTRIES: Final = 500
 
 def size_of(status: Status) -> int:
     """Bytes of the status as JSON."""
-    return len(
-        json.dumps(render_status(status), ensure_ascii=False, separators=(",", ":")).encode()
-    )
+    return len(orjson.dumps(render_status(status)))
 
 
 def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
