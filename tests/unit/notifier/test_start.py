@@ -61,9 +61,7 @@ def controller() -> Controller:
     now = 100.0
     cache = Cache(window=1.0, boot=lambda: now)
     registry = CollectorRegistry()
-    recorder = Recorder(
-        NONE, cache, LedgerTime(lambda: now), SyncMetrics(registry), identity="t"
-    )
+    recorder = Recorder(NONE, cache, LedgerTime(lambda: now), SyncMetrics(registry), identity="t")
     shards = Shards(1)
     shards.take(0, Held())
     return Controller(
