@@ -180,10 +180,9 @@ def kind(*, now: int, finished: bool, due: int = 0) -> Kind:
             failed = replace(failed, ended=min(now, due) - 30_000, due=due)
         append(attempt_record(failed))
     _, records = decode_log([Header("n/n", _EPOCH).encode(), *elements])
-    status = merge(
-        Status(), fold(records), Facts(1, RetryPolicy(10, 30, 1, 3600)), now=now,
-        mark=LogMark(view.position, _EPOCH, "bench"),
-    ).status  # fmt: skip
+    facts = Facts(1, RetryPolicy(10, 30, 1, 3600))
+    mark = LogMark(view.position, _EPOCH, "bench")
+    status = merge(Status(), fold(records), facts, now=now, mark=mark).status
     return Kind(tuple(elements), {**document, "status": render_status(status)})
 
 
@@ -204,8 +203,16 @@ def due_at_start(n: int) -> int:
     return (-(-n // _UNFINISHED)) // 2
 
 
-async def fill(here: Stage, n: int) -> None:
-    """Put so many objects into etcd and their logs into Redis."""
+async def fill(here: Stage, n: int, *, together: int = _PAGE) -> None:
+    """
+    Put so many objects into etcd and their logs into Redis.
+
+    Args:
+        here: The installation.
+        n: How many.
+        together: Objects in one transaction. They get the same resourceVersion, and an open watch
+            shows only the first of those: use 1 where something watches.
+    """
     etcd = f"http://127.0.0.1:{here.plane._recipe.etcd_port}/v3/kv/txn"
     now = round(time.time() * 1000)
     created = format_time(now - 3_600_000, millis=False)
@@ -243,7 +250,7 @@ async def fill(here: Stage, n: int) -> None:
     async with aiohttp.ClientSession(timeout=timeout) as session:
         for one in population(n, now):
             page.append(one)
-            if len(page) == _PAGE:
+            if len(page) == together:
                 await flush(session)
                 done += len(page)
                 page.clear()
@@ -322,13 +329,13 @@ async def measure(plane: ControlPlane, redis_url: str, folder: Path, n: int) -> 
         await fill(here, n)
         filled = time.monotonic() - began
         await until(
-            lambda: _cached(here, n), f"the API server has taken in {n}", within=120, every=0.5
+            lambda: put_in(here, n), f"the API server has taken in {n}", within=120, every=0.5
         )
         await asyncio.sleep(_QUIET)
         return replace(await _start(here, notifier_of(here), receiver, n), fill=filled)
 
 
-async def _cached(here: Stage, n: int) -> bool:
+async def put_in(here: Stage, n: int) -> bool:
     """Whether the API server's cache, too, has what was put into etcd behind its back."""
     first = await here.api.ask("GET", f"{here.api.requests}?limit=1")
     if first.code != 200 or first.body["metadata"].get("remainingItemCount", 0) + 1 != n:
