@@ -280,7 +280,8 @@ async def test_list_outlines_what_is_finished_and_parses_nothing_twice(tmp_path:
 
     async def expire(request: web.Request) -> web.StreamResponse:
         # What is known in this very version is passed over, whatever the text says now.
-        api.objects = [obj("waits", 1), {"metadata": obj("ended", 2)["metadata"]}, ended("ends", 9)]
+        known = obj("ended", 2) | {"spec": {"retentionDays": "cannot be parsed"}}
+        api.objects = [obj("waits", 1), known, ended("ends", 9)]
         api.version = 200
         return await send_lines(request, [EXPIRED])
 
