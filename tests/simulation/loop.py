@@ -27,6 +27,7 @@ import heapq
 import random
 import selectors
 import sys
+import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterator
@@ -37,7 +38,7 @@ from typing import Any, Final, Protocol, cast
 #: What a blocking call looks like to the interpreter's audit.
 _BLOCKING: Final = frozenset(
     {
-        "time.sleep", "socket.__new__", "socket.connect", "socket.bind", "socket.getaddrinfo",
+        "socket.__new__", "socket.connect", "socket.bind", "socket.getaddrinfo",
         "_thread.start_new_thread", "subprocess.Popen", "os.system",
     }
 )  # fmt: skip
@@ -240,6 +241,10 @@ def _audit(event: str, _args: tuple[object, ...]) -> None:
         raise Blocked(f"{event} was called inside a simulation")
 
 
+def _no_sleep(_seconds: float) -> None:
+    raise Blocked("time.sleep was called inside a simulation")
+
+
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
     """Refuse blocking calls within; an audit hook cannot be taken away, so it is switched."""
@@ -248,10 +253,13 @@ def isolated() -> Iterator[None]:
         sys.addaudithook(_audit)
         _hooked = True
     before, _armed = _armed, True
+    # Only newer Pythons audit it.
+    sleep, time.sleep = time.sleep, _no_sleep
     try:
         yield
     finally:
         _armed = before
+        time.sleep = sleep
 
 
 def simulate(seed: int, main: Callable[[SimLoop], Coroutine[Any, Any, None]]) -> SimLoop:

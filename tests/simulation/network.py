@@ -481,10 +481,13 @@ class SimLane(MemoryClient):
                     tell(Ambiguous("no reply from Redis (ConnectionError)"), 0.0)
                 return
             got: object
+            world.overdue = mishap == "late"
             try:
                 got = execute()
             except ResponseError as error:
                 got = error
+            finally:
+                world.overdue = False
             if mishap == "lose reply":
                 if world.dice.chance(0.5):
                     tell(Ambiguous("no reply from Redis (ConnectionError)"), 0.0)

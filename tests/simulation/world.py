@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import Context
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
@@ -426,9 +426,9 @@ class Process:
             return
         self.world.trace("kill", self.name)
         self.dead = True
-        self._kept.clear()
         # A task that is collected would run its `finally` blocks; the dead do not.
         self.world.graveyard |= asyncio.all_tasks(self.world.loop)
+        self._kept.clear()
         self.world.read_metrics(self.app)
         if self.host.process is self:
             self.host.process = None
@@ -507,6 +507,8 @@ class World:
         self.sick: set[str] = set()
         self.held: set[str] = set()
         self.rested = 0.0
+        #: The script that runs now was sent so long ago that nobody waits for its answer.
+        self.overdue = False
         self._digest = hashlib.blake2b(digest_size=12)
         self._tail: deque[str] = deque(maxlen=tail)
         self._uids = 0
@@ -776,7 +778,8 @@ class World:
     def _loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if not isinstance(error, Violation):
-            self.unexpected(f"{context.get('message')}: {type(error).__name__}: {error}")
+            where = context.get("task") or context.get("handle") or ""
+            self.unexpected(f"{context.get('message')}: {type(error).__name__}: {error} {where}")
 
     async def _settle(self) -> bool:
         self._heal()
@@ -976,9 +979,14 @@ def _listening(world: World) -> Iterator[None]:
         root.setLevel(level)
 
 
-def run(seed: int, *, live: bool, tail: int | None = _TAIL) -> Result:
-    """Live through one world."""
-    return run_profile(Profile.draw(seed, live=live), tail=tail)
+def run(
+    seed: int, *, live: bool, faults: frozenset[str] | None = None, tail: int | None = _TAIL
+) -> Result:
+    """Live through one world; `faults` instead of those that the seed knows."""
+    profile = Profile.draw(seed, live=live)
+    if faults is not None:
+        profile = replace(profile, faults=faults, replicas=max(2, profile.replicas), bulky=False)
+    return run_profile(profile, tail=tail)
 
 
 def run_profile(profile: Profile, *, tail: int | None = _TAIL) -> Result:
