@@ -25,14 +25,14 @@ from notifier.delivery.controller import Controller
 from notifier.delivery.outcome import Outcome
 from syncer import loop, startup
 from syncer.api.attempt import Attempt, FailureClass
-from syncer.api.errors import PortError, Unavailable
+from syncer.api.errors import PortError
 from syncer.api.record import intent_record
 from syncer.cluster.client import MERGE_PATCH
 from syncer.cluster.lease import Tenure
 from syncer.cluster.status import FIELD_MANAGER, StatusStore, object_path, readable
 from syncer.ledger import lua
 from syncer.ledger.lane import StaleGuard
-from syncer.ledger.log import Answer, Appended, RedisLog
+from syncer.ledger.log import Answer, Appended
 from syncer.loop import SyncLoop
 from syncer.recorder import Recorder
 from syncer.startup import Reconciler
@@ -150,31 +150,6 @@ def send_without_log() -> None:
     Recorder.open = broken  # type: ignore[method-assign]
 
 
-def retry_intent_blindly() -> None:
-    """A lost answer leads to a new attempt beside the first, which then stays open for ever."""
-    ask, open_ = RedisLog.intent, Recorder.open
-
-    async def once(self: RedisLog, *args: Any, **named: Any) -> Appended:
-        return await ask(self, *args, **{**named, "patience": 0.0})
-
-    async def broken(
-        self: Recorder, entry: Any, tenure: Any, channel: str, *, limit: int
-    ) -> tuple[Appended, Any]:
-        for _ in range(5):
-            try:
-                answer, record = await open_(self, entry, tenure, channel, limit=limit)
-            except PortError:
-                continue
-            if answer.answer is Answer.OPEN:
-                entry.executing[record.attempt_id] = channel
-                answer = Appended(Answer.OK)
-            return answer, record
-        raise Unavailable("tried five times")
-
-    RedisLog.intent = once  # type: ignore[method-assign]
-    Recorder.open = broken  # type: ignore[method-assign]
-
-
 def no_resource_version() -> None:
     """A status is written over whatever is there: a late writer takes back what others showed."""
 
@@ -236,7 +211,7 @@ BREAKS: Final[dict[str, Callable[[], None]]] = {
     f.__name__.replace("_", "-"): f
     for f in (
         no_deadline, no_fence, ack_before_patch, overwrite_instead_of_union, send_before_intent,
-        send_without_log, retry_intent_blindly, no_resource_version, no_recover, unknown_as_failed,
+        send_without_log, no_resource_version, no_recover, unknown_as_failed,
         numbers_from_count,
     )
 }  # fmt: skip

@@ -17,7 +17,6 @@ from typing import Final
 from tests.chaos.world import Replica, World, frozen
 from tests.e2e.checker import TERMINAL, Kind
 from tests.e2e.harness import BUSY, OK, Step, until
-from tests.fakes.proxy import DropReply, Fault
 
 #: Seconds in which a schedule's step must come about; the machine may be busy.
 _SOON: Final = 40.0
@@ -174,17 +173,6 @@ async def _redis_away(world: World) -> None:
     await _phase(world, uid)
 
 
-async def _answer_lost(world: World) -> None:
-    """The answer to an intent is lost on its way back."""
-    lost = Fault(DropReply(), match=b"\r\nintent ")
-    world.to_redis.faults.append(lost)
-    first = world.replica()
-    uid = await world.notify("n", "steady")
-    await _begin(first)
-    await _perhaps_ends(world, uid)
-    world.landed["drop the reply to an intent"] += not lost.times
-
-
 async def _frozen_before_patch(world: World) -> None:
     """A replica freezes as it is about to write a status; another one goes on and ends it."""
     first, second = world.replica(), world.replica()
@@ -224,7 +212,6 @@ SCHEDULES: Final[dict[str, Schedule]] = {
     "overwrite-instead-of-union": Schedule(_redis_emptied, (Kind.REGRESSED,), rules=False),
     "send-before-intent": Schedule(_killed_before_intent, (Kind.LOST,)),
     "send-without-log": Schedule(_redis_away, (Kind.LOST,)),
-    "retry-intent-blindly": Schedule(_answer_lost, (Kind.UNSETTLED,), convergence=True),
     "no-resource-version": Schedule(_frozen_before_patch, (Kind.REGRESSED,), rules=False),
     "no-recover": Schedule(_killed_after_intent, (Kind.UNSETTLED,), convergence=True),
     "unknown-as-failed": Schedule(_dropped, (Kind.MISRECORDED, Kind.REPEATED)),
