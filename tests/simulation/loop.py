@@ -27,6 +27,7 @@ import heapq
 import random
 import selectors
 import sys
+import threading
 import time
 import warnings
 from collections import deque
@@ -39,7 +40,7 @@ from typing import Any, Final, Protocol, cast
 _BLOCKING: Final = frozenset(
     {
         "socket.__new__", "socket.connect", "socket.bind", "socket.getaddrinfo",
-        "_thread.start_new_thread", "subprocess.Popen", "os.system",
+        "subprocess.Popen", "os.system",
     }
 )  # fmt: skip
 #: Cancelled timers that may lie around before the heap is made anew.
@@ -241,8 +242,8 @@ def _audit(event: str, _args: tuple[object, ...]) -> None:
         raise Blocked(f"{event} was called inside a simulation")
 
 
-def _no_sleep(_seconds: float) -> None:
-    raise Blocked("time.sleep was called inside a simulation")
+def _refuse(*_: object) -> None:
+    raise Blocked("a sleep or a thread inside a simulation")
 
 
 @contextlib.contextmanager
@@ -253,13 +254,16 @@ def isolated() -> Iterator[None]:
         sys.addaudithook(_audit)
         _hooked = True
     before, _armed = _armed, True
-    # Only newer Pythons audit it.
-    sleep, time.sleep = time.sleep, _no_sleep
+    # Only newer Pythons audit these two.
+    sleep, time.sleep = time.sleep, _refuse
+    start = threading.Thread.start
+    cast("Any", threading.Thread).start = _refuse
     try:
         yield
     finally:
         _armed = before
         time.sleep = sleep
+        cast("Any", threading.Thread).start = start
 
 
 def simulate(seed: int, main: Callable[[SimLoop], Coroutine[Any, Any, None]]) -> SimLoop:

@@ -255,7 +255,10 @@ KILLERS: Final = {
     "ack before patch": ({"S10"}, "receiver 503", False),
     "overwrite instead of union": (
         {"S4"},
-        "kube slow, pause, receiver 503, receiver slow, crash, redis failover, redis flush, redis late",
+        (
+            "kube slow, pause, receiver 503, receiver slow, crash, redis failover, redis flush,"
+            " redis lose, redis late"
+        ),
         False,
     ),
     "send before intent": ({"S1"}, "receiver 503", False),
