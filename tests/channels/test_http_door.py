@@ -23,13 +23,9 @@ PERMANENT = FailureClass.PERMANENT
 UNCERTAIN = FailureClass.UNCERTAIN
 
 
-async def post(
-    door: HttpDoor, url: str, *, body: bytes = b"{}", timeout_s: float = 2.0
-) -> Outcome:
+async def post(door: HttpDoor, url: str, *, body: bytes = b"{}", timeout_s: float = 2.0) -> Outcome:
     """One request through a door, as the Slack channel would make it."""
-    return await door.post(
-        Target(url), body, {"X-Test": "1"}, timeout_s=timeout_s, kind="slack"
-    )
+    return await door.post(Target(url), body, {"X-Test": "1"}, timeout_s=timeout_s, kind="slack")
 
 
 ANSWERS = {
@@ -204,9 +200,7 @@ async def test_reset_after_the_request_is_unknown(door: HttpDoor) -> None:
     async with receiving(Step(reset_after=40)) as receiver:
         outcome = await post(door, receiver.url())
     assert outcome.state is AttemptState.UNKNOWN
-    assert outcome.error == (
-        "slack webhook request failed: connection reset by peer (ECONNRESET)"
-    )
+    assert outcome.error == ("slack webhook request failed: connection reset by peer (ECONNRESET)")
 
 
 async def test_reset_in_the_middle_of_a_large_body_is_unknown(door: HttpDoor) -> None:

@@ -92,9 +92,7 @@ async def test_log_json_leaves_out_what_is_absent() -> None:
 async def test_log_text() -> None:
     """The text form is one line, whatever breaks the body has."""
     line = await _line("text", message(body="two\nlines\r\u2028x"))
-    assert line == (
-        "[2023-11-14T22:13:20.123Z] ops/disk-full Disk full: two\\nlines\\r\\u2028x"
-    )
+    assert line == ("[2023-11-14T22:13:20.123Z] ops/disk-full Disk full: two\\nlines\\r\\u2028x")
 
 
 async def test_unknown_log_form_is_json() -> None:
@@ -257,9 +255,7 @@ async def test_full_disk_leaves_nothing_behind() -> None:
     outcome = await channel.send(message())
     assert reserve is not full
     assert len(descriptors) == 1
-    assert outcome == Outcome.transient(
-        "failed to write temporary file: no space left on device"
-    )
+    assert outcome == Outcome.transient("failed to write temporary file: no space left on device")
 
 
 async def test_rename_that_fails(tmp_path: Path) -> None:

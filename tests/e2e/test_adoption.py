@@ -39,9 +39,7 @@ def entry(number: int, *, ago: int, status: str = "failed", error: str = "") -> 
 async def left_behind(here: Stage, name: str, status: Json, **spec: Any) -> str:
     """Create an object with the status that another controller left."""
     uid = await here.create(name, **spec)
-    answer = await here.api.ask(
-        "PATCH", f"{here.api.requests}/{name}/status", {"status": status}
-    )
+    answer = await here.api.ask("PATCH", f"{here.api.requests}/{name}/status", {"status": status})
     assert answer.code == 200, answer.body
     return uid
 

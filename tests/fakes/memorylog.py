@@ -565,9 +565,7 @@ class MemoryClient:
         if self._installation and stamp.get("installation") != self._installation:
             raise ConfigError("the keys belong to another installation", path="redis.keyPrefix")
         self.info = dict(line.split(":", 1) for line in self.redis.info().splitlines())
-        server = Server(
-            self.redis.run_id, self.redis.role, stamp.get("store", ""), (7, 0, 15)
-        )
+        server = Server(self.redis.run_id, self.redis.role, stamp.get("store", ""), (7, 0, 15))
         before, self.server = self.server, server
         self.problem = None
         self.unfit = self.judge(self.info)
@@ -604,8 +602,6 @@ class MemoryClient:
 class MemoryLog(RedisLog):
     """`RedisLog` over a `MemoryRedis`; `client` is its lane."""
 
-    def __init__(
-        self, redis: MemoryRedis, *, prefix: str = "nl", patience: float = 15.0
-    ) -> None:
+    def __init__(self, redis: MemoryRedis, *, prefix: str = "nl", patience: float = 15.0) -> None:
         self.client = MemoryClient(redis, prefix=prefix)
         super().__init__(cast("LedgerClient", self.client), patience=patience)

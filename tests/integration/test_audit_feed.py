@@ -140,9 +140,7 @@ class World:
     time: LedgerTime
     registry: CollectorRegistry
 
-    def feed(
-        self, *sinks: Sink, limits: FeedLimits = QUICK, pauses: float = 1.0
-    ) -> AuditFeed:
+    def feed(self, *sinks: Sink, limits: FeedLimits = QUICK, pauses: float = 1.0) -> AuditFeed:
         """A feed into some sinks; its pauses may be scaled."""
         registry = CollectorRegistry()
         self.registry = registry
@@ -192,9 +190,7 @@ class World:
         """One attempt from intent to outcome."""
         _, intent = await self.recorder.open(entry, Always(), channel, limit=5)
         failure = None if state is SUCCESS else FailureClass.TRANSIENT
-        made = Attempt(
-            intent.attempt_id, channel, state, ended=self.time.now(), failure=failure
-        )
+        made = Attempt(intent.attempt_id, channel, state, ended=self.time.now(), failure=failure)
         await self.recorder.close(entry, made, intent, patience=5)
 
     async def header(self, uid: str) -> Header:
@@ -304,9 +300,7 @@ async def test_events_arrive_in_the_order_of_the_log(world: World, door: HttpDoo
     for state in (FAILED, FAILED, SUCCESS):
         await world.attempt(entry, state)
     async with receiving(Step(201), Step(503), Step(201)) as receiver:
-        feed = world.feed(
-            store(door, receiver.url("/")), limits=replace(QUICK, batch_events=2)
-        )
+        feed = world.feed(store(door, receiver.url("/")), limits=replace(QUICK, batch_events=2))
         assert not await feed.round()
         # The mark stands right before the first event that was not taken.
         assert (await world.header("u")).audited == 6
@@ -515,6 +509,7 @@ async def test_a_deleted_notification_is_found_after_a_restart(redis_url: str) -
         entry.deleted = True
         assert await first.reconciler.retire(entry, Always())
     async with world_on(redis_url) as second:
+
         def known(_: str) -> bool:
             return False
 
@@ -671,9 +666,7 @@ async def test_the_drain_hands_over_what_waits(world: World, door: HttpDoor) -> 
 async def test_the_running_feed_survives_an_outage(world: World, door: HttpDoor) -> None:
     """Retries within a batch carry over an outage; each event is told."""
     async with receiving(Step(503), Step(accept=False), Step(201)) as receiver:
-        feed = world.feed(
-            store(door, receiver.url("/")), limits=FeedLimits(flush_interval=0.02)
-        )
+        feed = world.feed(store(door, receiver.url("/")), limits=FeedLimits(flush_interval=0.02))
         running = asyncio.create_task(feed.run())
         try:
             await world.attempt(await world.notification("u"))

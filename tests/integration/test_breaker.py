@@ -295,9 +295,7 @@ async def test_a_dead_receiver_delays_nobody(delivery: Delivery, receiver: Recei
     assert delivery.breakers.states(delivery.clock()) == {OPS: State.OPEN, DEV: State.CLOSED}
 
 
-async def test_one_notification_keeps_its_back_off(
-    delivery: Delivery, receiver: Receiver
-) -> None:
+async def test_one_notification_keeps_its_back_off(delivery: Delivery, receiver: Receiver) -> None:
     """Its own failures never open the breaker: it is tried at its own pace to the end."""
     receiver.down.add("/ops")
     delivery.create("alone", OPS, attempts=4)
@@ -329,9 +327,7 @@ async def test_many_that_fail_once_are_all_sent(delivery: Delivery, receiver: Re
     names = [f"n{n}" for n in range(60)]
     for name in names:
         delivery.create(name, OPS)
-    await until(
-        lambda: delivery.breakers.states(delivery.clock()).get(OPS) is State.OPEN, "open"
-    )
+    await until(lambda: delivery.breakers.states(delivery.clock()).get(OPS) is State.OPEN, "open")
     # Who has failed comes back after its second and waits in the lane.
     await asyncio.sleep(1.5)
     assert receiver.calls["/ops"] < 40

@@ -360,13 +360,9 @@ async def test_a_server_that_loads(proxy: Proxy, client: LedgerClient, log: Redi
 
 
 @pytest.mark.parametrize("rule", ["~other:* +@all", "~nl:* +@all -evalsha -script -eval"])
-async def test_missing_permissions(
-    admin: redis_asyncio.Redis, proxy: Proxy, rule: str
-) -> None:
+async def test_missing_permissions(admin: redis_asyncio.Redis, proxy: Proxy, rule: str) -> None:
     """A user that may not touch our keys, or run scripts, is told so; the password is not."""
-    await tell(
-        admin, "ACL", "SETUSER", "limited", "reset", "on", f">{CANARY}", *rule.split(" ")
-    )
+    await tell(admin, "ACL", "SETUSER", "limited", "reset", "on", f">{CANARY}", *rule.split(" "))
     try:
         url = f"redis://limited:{CANARY}@127.0.0.1:{proxy.port}"
         with pytest.raises(Unauthorised) as caught:
@@ -447,9 +443,7 @@ async def test_cancelled_calls_mix_no_replies(proxy: Proxy, client: LedgerClient
     """Calls that are cancelled on the way leave every other call its own reply."""
     for round_ in range(12):
         proxy.faults.append(Fault(Delay(0.01), b"ECHO"))
-        calls = [
-            asyncio.ensure_future(client.command("ECHO", f"{round_}-{n}")) for n in range(30)
-        ]
+        calls = [asyncio.ensure_future(client.command("ECHO", f"{round_}-{n}")) for n in range(30)]
         await asyncio.sleep(0.001 * (round_ % 6))
         for call in calls[round_ % 3 :: 3]:
             call.cancel()
@@ -556,7 +550,6 @@ async def test_memory_belongs_to_one_installation(world: MemoryRedis, memory: Me
     """In memory, too, another installation is refused."""
     with pytest.raises(ConfigError):
         await MemoryLog(world).client.open("two")
-
 
 
 async def test_a_cancelled_client_ends(redis_url: str) -> None:

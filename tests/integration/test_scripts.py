@@ -724,9 +724,7 @@ SEEDS = st.one_of(
 )
 NOTES = st.one_of(
     st.sampled_from([PLAN, SKIP, ORDER]),
-    st.builds(
-        verdict, IDS, st.sampled_from([Kind.RESOLVE_FAILED, Kind.RESOLVE_SUCCESS]), CHANNELS
-    ),
+    st.builds(verdict, IDS, st.sampled_from([Kind.RESOLVE_FAILED, Kind.RESOLVE_SUCCESS]), CHANNELS),
 )
 
 

@@ -147,9 +147,7 @@ async def test_a_failover_that_loses_a_success_which_only_the_cache_knows(
 
     assert await kinds(log) == []
     unknown = Attempt(FIRST, CHANNEL, AttemptState.UNKNOWN, ended=2)
-    claimed = await log.claim(
-        "u", EPOCH, name=NAME, seeds=[attempt_record(unknown, seed=True)]
-    )
+    claimed = await log.claim("u", EPOCH, name=NAME, seeds=[attempt_record(unknown, seed=True)])
     assert claimed.answer is Answer.OK
     repeated = await intent(log, FIRST, generation=log.generation)
     assert (repeated.answer, repeated.rank) == (Answer.DUP, int(AttemptState.UNKNOWN))
@@ -170,9 +168,7 @@ async def test_a_failover_that_loses_a_claim(servers: SentinelSet, log: RedisLog
     assert (await intent(log, AttemptId("0.8-1"), epoch=NEXT)).answer is Answer.OK
 
 
-async def test_a_planned_switch(
-    servers: SentinelSet, client: LedgerClient, log: RedisLog
-) -> None:
+async def test_a_planned_switch(servers: SentinelSet, client: LedgerClient, log: RedisLog) -> None:
     """A switch that loses nothing makes claims stale as well, and is noticed without any call."""
     await log.claim("u", EPOCH, name=NAME)
     assert (await intent(log, FIRST)).answer is Answer.OK
@@ -202,9 +198,7 @@ async def test_a_stale_sentinel(servers: SentinelSet) -> None:
         with pytest.raises(Unavailable, match="Redis answers READONLY"):
             await alone.open("one")
         await alone.close()
-        both = LedgerClient(
-            servers.url.replace("://", f"://127.0.0.1:{stale.port},"), timeout=1.0
-        )
+        both = LedgerClient(servers.url.replace("://", f"://127.0.0.1:{stale.port},"), timeout=1.0)
         with pytest.raises(Unavailable, match="Redis answers READONLY"):
             await both.open("one")
         server = await both.open("one")

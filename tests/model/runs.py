@@ -314,7 +314,7 @@ def main(arguments: Sequence[str]) -> int:
                 [Run(f"{m.name} alone", m.says, m.options) for m in REDUNDANT]
             )
         case _:
-            print("usage: model small|large|mutants", file=sys.stderr)  # noqa: T201
+            print("usage: model small|large|mutants", file=sys.stderr)
             return 2
     return 1 if bad else 0
 
@@ -324,7 +324,7 @@ def _mutants() -> list[Mutant]:
 
 
 def _line(name: str, says: str, found: Found[Any], verdict: str) -> None:
-    print(  # noqa: T201
+    print(
         f"{name:22} {says:45} {found.states:>10,} {found.transitions:>11,}"
         f" {found.seconds:>7.1f}  {verdict}",
         flush=True,
@@ -332,9 +332,7 @@ def _line(name: str, says: str, found: Found[Any], verdict: str) -> None:
 
 
 def _head(name: str) -> None:
-    print(  # noqa: T201
-        f"{name:22} {'':45} {'states':>10} {'transitions':>11} {'seconds':>7}  verdict"
-    )
+    print(f"{name:22} {'':45} {'states':>10} {'transitions':>11} {'seconds':>7}  verdict")
 
 
 def _table(runs: Sequence[Run]) -> int:
@@ -346,7 +344,7 @@ def _table(runs: Sequence[Run]) -> int:
         _line(run.name, run.says, found, f"WRONG: {wrong}" if wrong else found.verdict)
         if wrong:
             bad += 1
-            print(found.violation or "\n".join(found.stuck_trace))  # noqa: T201
+            print(found.violation or "\n".join(found.stuck_trace))
     return bad
 
 

@@ -62,9 +62,7 @@ CHANNELS = ("a", "b", "slack:on call")
 
 # -- data ------------------------------------------------------------------------------------------
 
-epochs = st.builds(
-    lambda i, v: Epoch(f"{i}.{v}"), st.integers(0, 12), st.integers(0, 10**12)
-)
+epochs = st.builds(lambda i, v: Epoch(f"{i}.{v}"), st.integers(0, 12), st.integers(0, 10**12))
 moments = st.integers(NOW - 10**6, NOW + 10**6)
 texts = st.text(st.characters(codec="utf-8"), max_size=40)
 
@@ -230,9 +228,7 @@ def test_attempt_ids_tell_epoch_and_number(one: Epoch, n: int, two: Epoch, m: in
     left, right = make_attempt_id(one, n), make_attempt_id(two, m)
     assert attempt_epoch(parse_attempt_id(left)) == one
     assert (left == right) == ((one, n) == (two, m))
-    assert (attempt_key(left) < attempt_key(right)) == (
-        (epoch_key(one), n) < (epoch_key(two), m)
-    )
+    assert (attempt_key(left) < attempt_key(right)) == ((epoch_key(one), n) < (epoch_key(two), m))
 
 
 # -- fold ------------------------------------------------------------------------------------------
@@ -357,9 +353,7 @@ def test_merge_leaves_nothing_out(situation: tuple[Status, LogView, Facts]) -> N
 
 
 @given(situations(), st.data())
-def test_merge_of_parts(
-    situation: tuple[Status, LogView, Facts], data: st.DataObject
-) -> None:
+def test_merge_of_parts(situation: tuple[Status, LogView, Facts], data: st.DataObject) -> None:
     """Publishing a log bit by bit, or in another order, shows the same attempts in the end."""
     status, view, rules = situation
     known = list(view.attempts.values())
@@ -444,9 +438,7 @@ def test_compaction_preserves_the_fold(view: LogView, limit: int) -> None:
     assert folded == Counter(a.channel for a in gone)
     before, after = (Counter(a.channel for a in s.attempts) for s in (whole, cut))
     assert all(after[c] >= min(before[c], KEEP_PER_CHANNEL) for c in before)
-    foldable = any(
-        a.state is FAILED and after[a.channel] > KEEP_PER_CHANNEL for a in cut.attempts
-    )
+    foldable = any(a.state is FAILED and after[a.channel] > KEEP_PER_CHANNEL for a in cut.attempts)
     assert size_of(cut) <= limit or not foldable
     counters = (whole.total_attempts, whole.successful, whole.failed, whole.uncertain)
     again = merge(parse_status(render_status(cut)), view, LONG, now=NOW + 1).status
@@ -534,13 +526,16 @@ _PRELUDE = SCRIPTS[0].plain.split("-- Appends a record", 1)[0]
 @given(st.lists(st.tuples(chains, st.binary(max_size=80)), min_size=1, max_size=20))
 def test_chain_is_that_of_the_scripts(cases: list[tuple[str, bytes]]) -> None:
     """The chain that this side expects is the one that the server's Lua computes."""
-    text = _PRELUDE + """
+    text = (
+        _PRELUDE
+        + """
         local out = {}
         for i = 1, #ARGV, 2 do
           out[#out + 1] = next_chain(ARGV[i], ARGV[i + 1])
         end
         return out
     """
+    )
     with fakeredis.FakeRedis() as server:
         found = server.eval(text, 0, *(part for case in cases for part in case))
     assert found == [next_chain(before, part).encode() for before, part in cases]

@@ -34,9 +34,7 @@ _START_TIMEOUT: Final = 30.0
 _CALL_TIMEOUT: Final = 5.0
 
 
-async def until(
-    condition: Callable[[], T | None], *, what: str, timeout: float = 15.0
-) -> T:
+async def until(condition: Callable[[], T | None], *, what: str, timeout: float = 15.0) -> T:
     """Poll a blocking condition until it gives something true; its errors count as not yet."""
     last: Exception | None = None
     try:
@@ -195,8 +193,10 @@ class SentinelSet:
         """Wait until a server is the master by its own words and by those of every Sentinel."""
         port = port_of(server)
         await until(
-            lambda: call(port, "INFO", "replication")["role"] == "master"
-            and all(self.named(s) == port for s in self.sentinels),
+            lambda: (
+                call(port, "INFO", "replication")["role"] == "master"
+                and all(self.named(s) == port for s in self.sentinels)
+            ),
             what="the replica is promoted",
             timeout=20,
         )
@@ -337,8 +337,10 @@ class RedisCluster:
         """Wait until the first three say that the cluster is whole, and name the same owners."""
         ports = self.ports[:3]
         await until(
-            lambda: all(self.state(p) == "ok" for p in ports)
-            and len({str(self.owners(p)) for p in ports}) == 1,
+            lambda: (
+                all(self.state(p) == "ok" for p in ports)
+                and len({str(self.owners(p)) for p in ports}) == 1
+            ),
             what="the cluster is whole",
         )
 

@@ -403,9 +403,7 @@ class Checks:
         if allowed == "wipe":
             # Gone from the status, and with the log's copy lost as well, gone for good.
             kept = _states(self.world.log_of(subject.uid))
-            subject.lost |= {
-                i for i, s in subject.shown.items() if kept.get(i, ("", -1))[1] < s
-            }
+            subject.lost |= {i for i, s in subject.shown.items() if kept.get(i, ("", -1))[1] < s}
             subject.shown.clear()
             subject.excused = True
             subject.versions.append(version)

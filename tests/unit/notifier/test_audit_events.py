@@ -336,8 +336,6 @@ def test_a_deleted_object_is_audited_without_its_content() -> None:
 
 def test_an_operators_verdict_is_told() -> None:
     """A verdict on an unknown attempt is told as the attempt's result."""
-    verdict = Record(
-        Kind.RESOLVE_SUCCESS, "resolve:0.7-1:1", "slack:ops", {"at": BEGUN + 9_000}
-    )
+    verdict = Record(Kind.RESOLVE_SUCCESS, "resolve:0.7-1:1", "slack:ops", {"at": BEGUN + 9_000})
     records = log_of(planned("slack:ops"), opened(1), settled(1, UNKNOWN), verdict)
     assert ids(events_of(records, notification())) == ["0.7-1/sent", "0.7-1/acknowledged"]

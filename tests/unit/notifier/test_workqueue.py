@@ -237,7 +237,7 @@ async def test_no_wake_up_is_lost_or_shared() -> None:
                 queue.add(key)
             await asyncio.sleep(0)
         async with asyncio.timeout(2):
-            while len(queue) or queue.delayed:  # noqa: ASYNC110 - the queue has no such event
+            while len(queue) or queue.delayed:
                 await asyncio.sleep(0.005)
         assert seen == version
         assert not [w for w in workers if w.done()]

@@ -207,4 +207,3 @@ async def test_a_plan_that_only_the_object_shows_is_restored() -> None:
         assert entry.view.plan.channels == ("slack:old",)
         elements = here.log.client.redis.twin.logs["nl:{u}"]
         assert elements[1].startswith(b"plan plan ")
-

@@ -249,9 +249,7 @@ def test_routing_fallback() -> None:
 
 def test_numbers_count_per_channel_in_log_order() -> None:
     """Numbers are given per channel at first publication, in the order of the log."""
-    view = log(
-        PLAN, attempt(1, "a", FAILED), attempt(2, "b", FAILED), attempt(3, "a", SUCCESS)
-    )
+    view = log(PLAN, attempt(1, "a", FAILED), attempt(2, "b", FAILED), attempt(3, "a", SUCCESS))
     assert [(a.channel, a.number) for a in shown(Status(), view).attempts] == [
         ("a", 1), ("b", 1), ("a", 2),
     ]  # fmt: skip

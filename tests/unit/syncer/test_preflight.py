@@ -84,4 +84,6 @@ def test_an_unfit_server_is_named_with_its_fix() -> None:
     """What refuses a server is one text with every reason; a warning alone does not refuse."""
     assert unfit(GOOD | {"aof_enabled": "0"}, durability="relaxed") is None
     text = unfit(GOOD | {"maxmemory_policy": "allkeys-lru"}, durability="relaxed")
-    assert text == "the eviction policy allkeys-lru may drop a record; set maxmemory-policy noeviction"
+    assert (
+        text == "the eviction policy allkeys-lru may drop a record; set maxmemory-policy noeviction"
+    )

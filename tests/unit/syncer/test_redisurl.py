@@ -126,7 +126,11 @@ def test_the_vendor_reads_its_part() -> None:
 
 def test_an_unknown_option() -> None:
     """An option that the vendor does not know is refused at the start, not at the first call."""
-    for url in ("redis://h?colour=1", "redis+sentinel://h/svc?colour=1", "redis+cluster://h?colour=1"):
+    for url in (
+        "redis://h?colour=1",
+        "redis+sentinel://h/svc?colour=1",
+        "redis+cluster://h?colour=1",
+    ):
         with pytest.raises(ConfigError, match="an option in the URL cannot be used") as caught:
             LedgerClient(url)
         assert caught.value.path == "redis.url"
