@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from tests.chaos.world import World
-from tests.e2e.checker import Call, Finding, Findings, Json, Kind, Log, check
+from tests.e2e.checker import Call, Finding, Findings, Json, Kind, Log, Version, check
 
 #: Faults of the receivers themselves; counted in their books.
 DROPPED: Final = "receiver processes, then drops"
@@ -132,7 +132,11 @@ class Report:
 
 async def judge(world: World, left: Sequence[str], wanted: Sequence[str]) -> Report:
     """Hold everything together; to be asked once the world has come to rest, or will not."""
-    versions = world.here.watcher.versions
+    # The list at the end may have overtaken the watch: the store's own order is that of its versions.
+    versions = {
+        uid: list({int(v.resource_version): v for v in sorted(seen, key=_revision)}.values())
+        for uid, seen in world.here.watcher.versions.items()
+    }
     present = await world.here.logs()
     world.dump(present)
     gone = world.gone
@@ -180,6 +184,10 @@ async def judge(world: World, left: Sequence[str], wanted: Sequence[str]) -> Rep
         world.here.watcher.gaps,
         len(world.archive.newest.keys() - present.keys()),
     )
+
+
+def _revision(version: Version) -> int:
+    return int(version.resource_version)
 
 
 def _about(book: Iterable[Call], names: set[str], *, among: bool) -> list[Call]:
