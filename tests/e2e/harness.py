@@ -492,6 +492,21 @@ async def create_notification(api: Api, name: str, **spec: Any) -> str:
     return str(created["metadata"]["uid"])
 
 
+async def _ended(task: asyncio.Task[None]) -> BaseException | None:
+    """
+    End a task; returns what it raised.
+
+    redis-py's pipelines write under a `wait_for` that can lose a cancellation on Python 3.11, so one
+    may not be enough.
+    """
+    for _ in range(40):
+        task.cancel()
+        await asyncio.wait({task}, timeout=0.25)
+        if task.done():
+            return None if task.cancelled() else task.exception()
+    raise TimeoutError("an observer does not end")
+
+
 # -- one installation -----------------------------------------------------------------------------
 
 
@@ -699,9 +714,7 @@ async def stage(
         finally:
             for process in made.processes:
                 await asyncio.to_thread(process.kill)
-            for task in eyes:
-                task.cancel()
-            ended = await asyncio.gather(*eyes, return_exceptions=True)
+            ended = [await _ended(task) for task in eyes]
             await receiver.close()
             await client.aclose()
     # A cancelled watch leaves a TLS connection that needs some turns of the loop to be closed.
