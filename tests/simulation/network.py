@@ -45,6 +45,8 @@ if TYPE_CHECKING:
 
 #: Seconds after which a lane gives a reply up, as in the real client.
 REPLY: Final = 3.0
+#: What follows on a connection arrives later: at one moment the loop would choose the order.
+TICK: Final = 1e-6
 _PROBE: Final = 10.0
 _BOOKMARK: Final = 60.0
 
@@ -341,7 +343,7 @@ class KubeServer:
             return
         line = None if event is None else orjson.dumps(event)
         lag = world.dice.exponential(made.lag) if world.chaos else 0.001
-        made.arrives = max(made.arrives, world.loop.time() + lag)
+        made.arrives = max(made.arrives + TICK, world.loop.time() + lag)
 
         def arrive() -> None:
             if broken:
@@ -464,7 +466,7 @@ class SimLane(MemoryClient):
         loop = world.loop
 
         def tell(got: object, delay: float) -> None:
-            self._back = max(self._back, loop.time() + delay)
+            self._back = max(self._back + TICK, loop.time() + delay)
 
             def arrive() -> None:
                 if not answer.done():
@@ -499,7 +501,7 @@ class SimLane(MemoryClient):
             # Kept somewhere on the way, on a connection that its sender will have given up.
             loop.world_call(delay + REPLY * world.dice.uniform(0.5, 3.0), arrive)
             return
-        self._there = max(self._there, loop.time() + delay)
+        self._there = max(self._there + TICK, loop.time() + delay)
         loop.world_call(self._there - loop.time(), arrive)
 
 
