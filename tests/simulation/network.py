@@ -382,6 +382,7 @@ class SimLane(MemoryClient):
         self._world = world
         self._process = process
         self._connection = -1
+        self._owed: list[asyncio.Future[Any]] = []
         self._there = 0.0
         self._back = 0.0
 
@@ -438,6 +439,11 @@ class SimLane(MemoryClient):
             self._cut("Redis cannot be reached")
             raise Unavailable("Redis cannot be reached")
         if self._connection != redis.starts:
+            # What the old connection still owes will not come once there is a new one.
+            for owed in self._owed:
+                if not owed.done():
+                    owed.set_result(Ambiguous("no reply from Redis (ConnectionError)"))
+            self._owed.clear()
             self._there = self._back = 0.0
             self._meet()
             self._connection = redis.starts
@@ -445,6 +451,7 @@ class SimLane(MemoryClient):
             world.checks.mark("guard refused an intent")
             raise StaleGuard("the claim is stale")
         answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self._owed = [*(a for a in self._owed if not a.done()), answer]
         self._put_on_the_wire(name, mishap, execute, answer)
         try:
             async with asyncio.timeout(REPLY):
