@@ -28,6 +28,7 @@ from syncer.api.attempt import (
     epoch_key,
     parse_epoch,
 )
+from syncer.api.conditions import ROUTING_RESOLVED, find_condition
 from syncer.api.errors import (
     ContractError,
     Gone,
@@ -400,7 +401,7 @@ def seeds_of_view(view: LogView) -> list[Record]:
 
 def plan_of_status(status: Status) -> Plan:
     """The plan as far as a status tells it."""
-    resolved = next((c for c in status.conditions if c.type == "RoutingResolved"), None)
+    resolved = find_condition(status.conditions, ROUTING_RESOLVED)
     return Plan(
         channels=tuple(c.name for c in status.channels),
         reason=resolved.reason if resolved else "",

@@ -21,7 +21,7 @@ KIND: Final = "slack"
 HEADER_CHARS: Final = 150
 SECTION_CHARS: Final = 3000
 
-_EMOJI: Final = {"Critical": "🚨", "High": "⚠️", "Medium": "ℹ️", "Low": "💬"}  # noqa: RUF001
+_EMOJI: Final = {"Critical": "🚨", "High": "⚠️", "Medium": "ℹ️", "Low": "💬"}  # noqa: RUF001 - upstream's
 _OTHER_EMOJI: Final = "📢"
 
 

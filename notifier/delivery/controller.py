@@ -138,7 +138,6 @@ class Controller:
         self.jitter = jitter
         self.lanes = lanes(self)
         self.draining = False
-        self.complete = False
         #: Notifications whose log or status names a later epoch, and since when.
         self.fenced: dict[str, float] = {}
         self._recording: set[asyncio.Task[None]] = set()
@@ -198,8 +197,7 @@ class Controller:
             self.queue.add(uid)
 
     def listed(self) -> None:
-        """Take notice that the cache holds every object there is."""
-        self.complete = True
+        """Part of the reflector's sink; nothing here waits for a complete list."""
 
     def begin_tenure(self, ours: Callable[[str], bool]) -> int:
         """

@@ -809,7 +809,7 @@ class _Table:
         inner = self.table(key)
         return [
             (name, self.reader.scalar(node, inner._at(name)), key_node)  # noqa: SLF001 - same class
-            for name, (key_node, node) in inner._entries.items()  # noqa: SLF001
+            for name, (key_node, node) in inner._entries.items()  # noqa: SLF001 - own
         ]
 
     def pairs(self, key: str) -> list[tuple[str, str]]:

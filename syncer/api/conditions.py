@@ -16,7 +16,6 @@ MESSAGE_BYTES: Final = 1024
 
 ROUTING_RESOLVED: Final = "RoutingResolved"
 READY: Final = "Ready"
-SYNCED: Final = "Synced"
 LOG_UNAVAILABLE: Final = "LogUnavailable"
 QUARANTINED: Final = "Quarantined"
 LATE_SUCCESS: Final = "LateSuccess"

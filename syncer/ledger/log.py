@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from syncer.api.attempt import AttemptId, AttemptState, Epoch
+from syncer.api.attempt import AttemptState, Epoch
 from syncer.api.errors import Ambiguous, ContractError, Unavailable
 from syncer.api.record import Record
 from syncer.ledger import lua
@@ -413,8 +413,3 @@ def _text(value: Any) -> str:
 
 def _glob(text: str) -> str:
     return "".join(f"\\{c}" if c in "*?[]\\^-" else c for c in text)
-
-
-def attempt_ids(records: Sequence[Record]) -> set[AttemptId]:
-    """Ids of all attempts that some records speak of."""
-    return {r.attempt_id for r in records if r.kind.state is not None}
