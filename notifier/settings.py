@@ -33,6 +33,7 @@ from syncer.settings import (
     build,
     load_file,
     unknown_keys,
+    with_redis_secrets,
 )
 
 ROUTING_PATH: Final = "/etc/notification-routing/routing.yaml"
@@ -416,6 +417,18 @@ class EventsSettings(Group):
     )
 
 
+class RetentionSettings(Group):
+    """What happens to a notification after its `retentionDays`."""
+
+    delete_objects: bool = Field(
+        default=False,
+        description="Whether a finished NotificationRequest is deleted once its retentionDays have "
+        "passed since its end; default false: only its log in Redis expires. It goes only if all of "
+        "its log is published and audited. Needs the right to delete notificationrequests; whoever "
+        "reads finished objects must be content with that time.",
+    )
+
+
 class Settings(Group):
     """The whole file."""
 
@@ -434,6 +447,7 @@ class Settings(Group):
     egress: EgressSettings = EgressSettings()
     events: EventsSettings = EventsSettings()
     sync: SyncSettings = SyncSettings()
+    retention: RetentionSettings = RetentionSettings()
 
     @property
     def auditing(self) -> bool:
@@ -502,7 +516,7 @@ def load(
             dotted path and never a value.
     """
     document = load_file(path)
-    settings = build(Settings, document)
+    settings = build(Settings, with_redis_secrets(document))
     warnings = unknown_keys(Settings, document)
     if settings.controller.leader_election:
         warnings.append("controller.leaderElection has no effect: replicas share work by shards")

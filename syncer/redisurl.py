@@ -16,10 +16,11 @@ here quotes any of it, and the parts that hold credentials are no part of a repr
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, TypeAlias
-from urllib.parse import SplitResult, parse_qsl, unquote, urlencode, urlsplit
+from urllib.parse import SplitResult, parse_qsl, quote, unquote, urlencode, urlsplit
 
 #: Host and port.
 Address: TypeAlias = tuple[str, int]
@@ -111,6 +112,38 @@ def parse_redis_url(url: str) -> RedisTarget:
         sentinel_username=username,
         sentinel_password=password,
     )
+
+
+def with_password(url: str, password: str) -> str:
+    """
+    Put a password into a URL that has none; the user, if there is one, stays.
+
+    Raises:
+        ValueError: the URL has a password.
+    """
+    scheme, mark, rest = url.partition("://")
+    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    login, _, hosts = authority.rpartition("@")
+    user, _, old = login.partition(":")
+    if old:
+        raise ValueError("must not be set where the URL holds a password")
+    return f"{scheme}{mark}{user}:{quote(password, safe='')}@{hosts}{rest[len(authority) :]}"
+
+
+def with_sentinel_password(url: str, password: str) -> str:
+    """
+    Put the Sentinels' own password into a URL.
+
+    Raises:
+        ValueError: the URL has one, or names no Sentinels.
+    """
+    parts = urlsplit(url)
+    if not parts.scheme.endswith("+sentinel"):
+        raise ValueError("must not be set where the URL names no Sentinels")
+    if "sentinel_password" in dict(parse_qsl(parts.query)):
+        raise ValueError("must not be set where the URL holds sentinel_password")
+    query = f"sentinel_password={quote(password, safe='')}"
+    return parts._replace(query=f"{parts.query}&{query}" if parts.query else query).geturl()
 
 
 def _check_single(parts: SplitResult) -> None:

@@ -39,7 +39,7 @@ from pydantic import (
 from pydantic.alias_generators import to_camel
 
 from syncer.api.errors import ConfigError
-from syncer.redisurl import parse_redis_url
+from syncer.redisurl import parse_redis_url, with_password, with_sentinel_password
 
 #: Bytes of a settings file; a ConfigMap holds no more.
 MAX_FILE: Final = 1 << 20
@@ -47,6 +47,14 @@ MAX_FILE: Final = 1 << 20
 _MAX_ALIASES: Final = 32
 _MAX_SECONDS: Final = 10.0 * 365 * 86400
 _WARNED_KEY: Final = 64
+#: Characters of a file that holds one secret.
+_MAX_SECRET: Final = 1 << 16
+#: Keys of `redis` that name such files, in both spellings.
+_SECRET_FILES: Final = {
+    "urlFile": "url_file",
+    "passwordFile": "password_file",
+    "sentinelPasswordFile": "sentinel_password_file",
+}
 
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{0,9})?")
@@ -155,6 +163,20 @@ class RedisSettings(Group):
         "a Redis Cluster; rediss+... for TLS. Options of the connection follow as a query "
         "(ssl_ca_certs, sentinel_password, ...). Required: without the log nothing may be sent. It "
         "is a secret as a whole and is never printed.",
+    )
+    url_file: str = Field(
+        default="",
+        description="File that holds the URL, in place of `url`; default none. For a URL that is "
+        "kept as a Secret. Read at start only.",
+    )
+    password_file: str = Field(
+        default="",
+        description="File that holds the password of the user in `url`, which then has none; "
+        "default none. Line ends at its end do not count. Read at start only.",
+    )
+    sentinel_password_file: str = Field(
+        default="",
+        description="The same for the Sentinels' own password; default none.",
     )
     key_prefix: str = Field(
         default="nl",
@@ -345,14 +367,75 @@ def load(path: Path | str | None, *, redis_url: str | None = None) -> LoadedSync
     document = load_file(path) if path is not None else {}
     if redis_url is not None:
         redis = document.get("redis")
-        document = {
-            **document,
-            "redis": {**(redis if isinstance(redis, dict) else {}), "url": redis_url},
+        kept = redis if isinstance(redis, dict) else {}
+        # The URL given is complete: what the file says about secrets belongs to the other one.
+        kept = {
+            key: kept[key] for key in kept if key not in {*_SECRET_FILES, *_SECRET_FILES.values()}
         }
+        document = {**document, "redis": {**kept, "url": redis_url}}
+    document = with_redis_secrets(document)
     known = {
         name: document[name] for name in _keys_of(SyncerSettings) if document.get(name) is not None
     }
     return LoadedSyncer(build(SyncerSettings, known), tuple(unknown_keys(SyncerSettings, known)))
+
+
+def with_redis_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    Put what the files of `redis` hold into its URL.
+
+    Args:
+        document: A settings file as it was read.
+
+    Returns:
+        The document, `redis.url` complete.
+
+    Raises:
+        ConfigError: a file cannot be read or is empty, or the URL says already what a file says.
+    """
+    out = dict(document)
+    redis = out.get("redis")
+    if not isinstance(redis, Mapping):
+        return out
+    redis = dict(redis)
+
+    def given(key: str) -> object:
+        value = redis.get(key)
+        return redis.get(_SECRET_FILES[key]) if value is None else value
+
+    if isinstance(path := given("urlFile"), str) and path:
+        if redis.get("url"):
+            raise ConfigError("must not be set beside redis.url", path="redis.urlFile")
+        redis["url"] = _secret(path, "redis.urlFile")
+    for key, put in (
+        ("passwordFile", with_password),
+        ("sentinelPasswordFile", with_sentinel_password),
+    ):
+        path, url = given(key), redis.get("url")
+        if not isinstance(path, str) or not path or not isinstance(url, str):
+            continue
+        try:
+            redis["url"] = put(url, _secret(path, f"redis.{key}"))
+        except ValueError as error:
+            raise ConfigError(str(error), path=f"redis.{key}") from None
+    out["redis"] = redis
+    return out
+
+
+def _secret(path: str, key: str) -> str:
+    try:
+        with Path(path).open("rb") as file:
+            text = file.read(_MAX_SECRET + 1).decode("utf-8").rstrip("\r\n")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(f"cannot be read: {reason}", path=key) from None
+    except UnicodeDecodeError:
+        raise ConfigError("is not UTF-8", path=key) from None
+    if not text or len(text) > _MAX_SECRET:
+        raise ConfigError(
+            "names a file that is empty" if not text else "names a file that is too long", path=key
+        )
+    return text
 
 
 G = TypeVar("G", bound=Group)
