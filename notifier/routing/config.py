@@ -24,13 +24,21 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
 import re2
 import yaml
 
+from notifier.routing.mail import (
+    PORTS,
+    Security,
+    parse_recipients,
+    parse_sender,
+    parse_smarthost,
+    recipient_tag,
+)
 from syncer.api.errors import ConfigError
 
 #: Characters of a routing file; a ConfigMap holds no more.
@@ -77,9 +85,10 @@ class TeamsConfig:
 @dataclass(frozen=True, slots=True)
 class EmailConfig:
     """
-    One e-mail recipient.
+    One e-mail recipient; where mail is delivered, an entry with a list of them becomes several.
 
-    `username` and `credential_ref` (the password) are additions of ours.
+    `security`, `username` and `credential_ref` (the password) are additions of ours. `host` and
+    `port` are what `smarthost` says; like `sender_name` they are empty until mail is delivered.
     """
 
     to: str = ""
@@ -88,6 +97,10 @@ class EmailConfig:
     require_tls: bool = False
     username: str = ""
     credential_ref: str = ""
+    security: Security = Security.STARTTLS
+    sender_name: str = ""
+    host: str = ""
+    port: int = 0
 
     @property
     def complete(self) -> bool:
@@ -186,6 +199,11 @@ class Target:
     config: ChannelConfig
 
     @property
+    def tag(self) -> str:
+        """What tells a recipient of e-mail from the receiver's others; empty for other kinds."""
+        return recipient_tag(self.config.to) if isinstance(self.config, EmailConfig) else ""
+
+    @property
     def credential_refs(self) -> tuple[str, ...]:
         """Credentials that a send needs, in no particular order and without empty names."""
         config = self.config
@@ -215,7 +233,8 @@ class Receiver:
 
         Kinds with a credential have one channel per entry, the others one bare name. E-mail and
         webhook have bare names until they are delivered natively: then two receivers' targets must
-        not share a name, and they are named like Slack's. A receiver without entries is `console`.
+        not share a name, and they are named like Slack's; several recipients of e-mail are told
+        apart by their tags instead of an index. A receiver without entries is `console`.
         """
         named: list[tuple[str, Target]] = []
         for kind, configs in self.entries:
@@ -226,7 +245,7 @@ class Receiver:
             for target in targets:
                 name = f"{kind}:{self.name}"
                 if len(targets) > 1:
-                    name += f":{target.index}"
+                    name += f":{target.tag or target.index}"
                 if kind in _ALWAYS_QUALIFIED and not target.credential_refs:
                     name = kind
                 named.append((name, target))
@@ -285,7 +304,10 @@ class RoutingConfig:
                 targets.setdefault(name, target)
                 # A list that grew or shrank to one entry renames its first channel.
                 short = f"{target.kind}:{receiver.name}"
-                if target.index == 0 and name in {short, f"{short}:0"}:
+                if target.tag and name.startswith(short):
+                    others[f"{short}:{target.tag}"] = target
+                    others.setdefault(short, target)
+                elif target.index == 0 and name in {short, f"{short}:0"}:
                     others[short] = others[f"{short}:0"] = target
         for name, target in others.items():
             targets.setdefault(name, target)
@@ -394,12 +416,15 @@ def _receivers(top: _Table, native: frozenset[str]) -> Iterator[Receiver]:
             raise ConfigError(f"receiver name is longer than {_MAX_NAME} characters{_at(node)}")
         entries = []
         for kind, key in KINDS:
-            configs = tuple(
-                _entry(kind, table.reader.table(entry, where), table.reader, where, native)
+            configs = [
+                config
                 for entry, where in table.items(key)
-            )
+                for config in _entry(kind, entry, table.reader, where, native)
+            ]
+            if kind == "email" and kind in native:
+                configs = _each_recipient_once(configs, table)
             if configs:
-                entries.append((kind, configs))
+                entries.append((kind, tuple(configs)))
         table.close()
         if not entries:
             table.warn("configures nothing: it delivers to the console")
@@ -407,17 +432,81 @@ def _receivers(top: _Table, native: frozenset[str]) -> Iterator[Receiver]:
 
 
 def _entry(
-    kind: str, table: _Table | None, reader: _Reader, path: str, native: frozenset[str]
-) -> ChannelConfig:
-    table = table or _Table(reader, path, {})
+    kind: str, node: yaml.Node, reader: _Reader, path: str, native: frozenset[str]
+) -> list[ChannelConfig]:
+    table = reader.table(node, path) or _Table(reader, path, {})
     config = _ENTRIES[kind](table)
     table.close()
-    if isinstance(config, (EmailConfig, WebhookConfig)):
-        if kind not in native:
-            table.warn(f"is never delivered: delivery.{kind}.enabled is false")
-        elif not config.complete:
-            table.warn("is never delivered: it is not fully configured")
-    return config
+    if not isinstance(config, (EmailConfig, WebhookConfig)):
+        return [config]
+    if kind not in native:
+        table.warn(f"is never delivered: delivery.{kind}.enabled is false")
+    elif not config.complete:
+        table.warn("is never delivered: it is not fully configured")
+    elif isinstance(config, EmailConfig):
+        return _recipients(config, table, node)
+    else:
+        _check_authentication(config, path, node)
+    return [config]
+
+
+def _recipients(config: EmailConfig, table: _Table, node: yaml.Node) -> list[ChannelConfig]:
+    """One entry per recipient; upstream never reads these texts, so they are checked only here."""
+
+    def refuse(key: str, why: str) -> ConfigError:
+        return ConfigError(f"{table.path}.{key} {why}{_at(node)}")
+
+    key = "to"
+    try:
+        recipients = parse_recipients(config.to)
+        key = "from"
+        name, sender = parse_sender(config.sender)
+        key = "smarthost"
+        host, port = parse_smarthost(config.smarthost, config.security)
+    except ValueError as error:
+        raise refuse(key, str(error)) from None
+    if bool(config.username) != bool(config.credential_ref):
+        raise refuse("username", "and credentialRef (its password) go together")
+    if config.security is Security.NONE and config.require_tls:
+        raise refuse("tls", "must not be none where requireTls is true")
+    if config.security is Security.NONE and config.credential_ref:
+        raise refuse("tls", "must not be none where there is a password")
+    if config.security is not Security.NONE and not config.require_tls and table.node("requireTls"):
+        table.warn("has no effect: TLS is always required unless tls is none", "requireTls")
+    if port == PORTS[Security.IMPLICIT] and table.node("tls") is None:
+        # A server on this port speaks TLS from the first byte; it would wait for us in silence.
+        config = replace(config, security=Security.IMPLICIT)
+    whole = replace(config, sender=sender, sender_name=name, host=host, port=port)
+    return [replace(whole, to=recipient) for recipient in recipients]
+
+
+def _each_recipient_once(configs: list[ChannelConfig], table: _Table) -> list[ChannelConfig]:
+    """Without what names a recipient again: nobody gets a message twice from one receiver."""
+    once: dict[str, ChannelConfig] = {}
+    for config in configs:
+        if isinstance(config, EmailConfig):
+            once.setdefault(recipient_tag(config.to), config)
+    if len(once) < len(configs):
+        table.warn("names a recipient more than once: the first entry is used", "emailConfigs")
+    return list(once.values())
+
+
+def _check_authentication(config: WebhookConfig, path: str, node: yaml.Node) -> None:
+    where = f"{path}.httpConfig"
+    bearer = [key for key in (config.bearer_token, config.bearer_token_ref) if key]
+    passwords = [key for key in (config.password, config.password_ref) if key]
+    if len(bearer) > 1:
+        raise ConfigError(f"{where}: bearerToken and bearerTokenRef exclude each other{_at(node)}")
+    if len(passwords) > 1:
+        raise ConfigError(
+            f"{where}.basicAuth: password and passwordRef exclude each other{_at(node)}"
+        )
+    if bool(config.username) != bool(passwords) or ":" in config.username:
+        raise ConfigError(
+            f"{where}.basicAuth: needs a username without a colon, and a password{_at(node)}"
+        )
+    if bearer and passwords:
+        raise ConfigError(f"{where}: a bearer token and basicAuth exclude each other{_at(node)}")
 
 
 def _slack(table: _Table) -> SlackConfig:
@@ -443,6 +532,7 @@ def _email(table: _Table) -> EmailConfig:
         table.flag("requireTls"),
         table.text("username"),
         table.text("credentialRef"),
+        table.choice("tls", Security),
     )
 
 
@@ -783,6 +873,17 @@ class _Table:
         if not plain or word not in _BOOLEANS:
             raise self.reader.wrong(node, self._at(key), "true or false")
         return _BOOLEANS[word]
+
+    def choice(self, key: str, words: type[Security]) -> Security:
+        """Return one of a few words, the first if absent."""
+        node = self.node(key)
+        first, *_ = words
+        if node is None:
+            return first
+        try:
+            return words(self.reader.scalar(node, self._at(key)))
+        except ValueError:
+            raise self.reader.wrong(node, self._at(key), " or ".join(words)) from None
 
     def enabled(self) -> bool:
         """Return `enabled`, which has no effect when it is false."""

@@ -20,6 +20,7 @@ from notifier.routing.config import (
     console_fallback,
     parse,
 )
+from notifier.routing.mail import recipient_tag
 from syncer.api.errors import ConfigError
 
 CANARY = "c4n4ry-s3cret"
@@ -243,16 +244,18 @@ def test_a_receiver_names_its_channels(case: str) -> None:
 
 def test_native_kinds_are_named_by_receiver() -> None:
     """Two receivers' mail must not share a channel once it is really delivered."""
+    whole = "from: n@x, smarthost: 'mail:25'"
     text = (
         "route: {receiver: a}\nreceivers:\n"
-        "- {name: a, emailConfigs: [{to: a@x}], webhookConfigs: [{url: u}]}\n"
-        "- {name: b, emailConfigs: [{to: b@x}, {to: c@x}]}\n"
+        f"- {{name: a, emailConfigs: [{{to: a@x, {whole}}}], webhookConfigs: [{{url: u}}]}}\n"
+        f"- {{name: b, emailConfigs: [{{to: 'b@x', {whole}}}, {{to: c@x, {whole}}}]}}\n"
     )
+    a, b, c = (recipient_tag(each) for each in ("a@x", "b@x", "c@x"))
     targets = parse(text, native=frozenset({"email"})).channel_targets()
     mails = {n: t.config.to for n, t in targets.items() if isinstance(t.config, EmailConfig)}
     assert mails == {
-        "email:a": "a@x", "email:a:0": "a@x", "email:b:0": "b@x", "email:b": "b@x",
-        "email:b:1": "c@x",
+        "email:a": "a@x", f"email:a:{a}": "a@x", f"email:b:{b}": "b@x", "email:b": "b@x",
+        f"email:b:{c}": "c@x",
     }  # fmt: skip
     assert "webhook" in targets
 
@@ -367,12 +370,13 @@ def test_needed_credentials_are_listed_once_in_order() -> None:
         "- {name: a, slackConfigs: [{credentialRef: s}], emailConfigs: [{credentialRef: m}]}\n"
         "- {name: b, teamsConfigs: [{credentialRef: t}], slackConfigs: [{credentialRef: s}],\n"
         "   webhookConfigs: [{credentialRef: w, signingSecretRefs: [k1, k2],\n"
-        "     httpConfig: {bearerTokenRef: bt, basicAuth: {passwordRef: pw}}}]}"
+        "     httpConfig: {bearerTokenRef: bt}},\n"
+        "     {url: u, httpConfig: {basicAuth: {username: n, passwordRef: pw}}}]}"
     )
     assert parse(text).credential_refs() == ("s", "t")
     native = frozenset({"email", "webhook"})
     assert parse(text, native=native).credential_refs() == (
-        "s", "m", "t", "w", "bt", "pw", "k1", "k2",
+        "s", "m", "t", "w", "bt", "k1", "k2", "pw",
     )  # fmt: skip
 
 
