@@ -70,6 +70,7 @@ from syncer.loop import Limits, SyncLoop
 from syncer.metrics import SyncMetrics
 from syncer.ownership import Shards
 from syncer.recorder import Recorder
+from syncer.retention import Retention
 from syncer.runtime.clock import BootClock, LedgerTime, boot_clock
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.health import AdminServer
@@ -383,6 +384,7 @@ class Parts:
         narrator = Narrator(self._emit, app.delivery_metrics)
         self.recorder = Recorder(app.log, app.cache, app.time, app.metrics, identity=identity)
         self.reconciler = Reconciler(self.recorder, self.store, app.metrics, backoff=backoff)
+        self.retention = Retention(app.log, self.store, app.shards, app.time, app.metrics)
         at_most_once = settings.delivery.guarantee == "atMostOnce"
         self.controller = Controller(
             cache=app.cache,
@@ -497,7 +499,10 @@ class Parts:
     def sweeps(self) -> list[Sweeper]:
         """Work that is done again and again."""
         sync = self.app.settings.sync
+        wanted = self.app.settings.retention.delete_objects
+        retention = [Sweeper("retention-sweep", self._sweep_expired, sync.finished_sweep)]
         return [
+            *(retention if wanted else []),
             Sweeper("live-sweep", self._sweep_live, sync.live_sweep),
             Sweeper("finished-sweep", self._sweep_finished, sync.finished_sweep, self._acquired[0]),
             Sweeper("orphan-sweep", self._sweep_orphans, sync.finished_sweep, self._acquired[1]),
@@ -676,6 +681,12 @@ class Parts:
             room = max(0, room - len(sweep.unaudited))
         logger.debug("finished objects looked at", extra={"objects": len(stubs), "no_log": lost})
         self._swept["finished"] = len(stubs)
+
+    async def _sweep_expired(self) -> None:
+        await self.app.owning.wait()
+        deleted = await self.retention.sweep(list(self.app.cache.finished.values()))
+        if deleted:
+            logger.info("finished objects are deleted", extra={"objects": deleted})
 
     async def _note_holds(self) -> None:
         self.controller.note_holds(

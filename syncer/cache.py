@@ -117,6 +117,8 @@ class Finished:
     resource_version: str
     phase: str
     retention_days: int
+    #: Unix milliseconds, 0 if the object does not tell.
+    ended: int = 0
 
 
 class Cache:
@@ -281,4 +283,5 @@ def stub(request: NotificationRequest) -> Finished:
         request.resource_version,
         request.status.phase,
         request.retention_days,
+        request.status.completed_at,
     )

@@ -65,3 +65,6 @@ class SyncMetrics:
             "conflicting_outcome", "Attempts with two definite results; impossible by rule."
         )
         self.orphans = counter("orphans_retired", "Logs of deleted objects given an expiry.")
+        self.deleted = counter(
+            "objects_deleted", "Finished notifications deleted after their retention time."
+        )

@@ -10,7 +10,8 @@ Invariants:
 - Every call ends at its timeout, a renewal of the credentials and the repeat after it included.
 - A write ends in success, in an error that says "not executed", or in `Ambiguous`. It is repeated
   only after a 401. Writes are POST and PATCH: aiohttp repeats PUT and DELETE by itself when a kept
-  connection turns out dead, and a lost reply would come back as a conflict with ourselves.
+  connection turns out dead, and a lost reply would come back as a conflict with ourselves. DELETE
+  is there for those who name what they delete and take "gone" for an answer; PUT is not.
 - No text of the vendor reaches an error or a log. Its errors show addresses, those about a
   kubeconfig the user entry with its token, those about an exec plugin what the plugin printed. Only
   the message of a Status object is quoted, bounded.
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
     from typing import Self
 
 Json = dict[str, Any]
-Method = Literal["GET", "POST", "PATCH"]
+Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 
@@ -205,7 +206,7 @@ class KubeClient:
         """Send one request and return the JSON object of the answer.
 
         Args:
-            method: HTTP method; why there are three is said at the top.
+            method: HTTP method; why there is no PUT is said at the top.
             path: Absolute path, already quoted.
             params: Query.
             body: Object to send, or bytes that are sent as they are.
@@ -289,7 +290,7 @@ class KubeClient:
     async def _open(
         self, transport: _Transport, call: _Call
     ) -> AsyncIterator[aiohttp.ClientResponse]:
-        if call.method not in ("GET", "POST", "PATCH"):
+        if call.method not in ("GET", "POST", "PATCH", "DELETE"):
             raise ValueError(f"method {call.method} would be repeated without asking")
         configuration = transport.api.configuration
         headers = {"Accept": "application/json", "User-Agent": self._user_agent}

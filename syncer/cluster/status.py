@@ -26,13 +26,13 @@ from syncer.api.resource import (
     RetryPolicy,
     Status,
     parse_object,
+    parse_time,
 )
 from syncer.cluster.client import MERGE_PATCH, Json, KubeClient
 
 PAGE_SIZE: Final = 500
 FIELD_MANAGER: Final = "notification-controller"
 _NO_POLICY: Final = RetryPolicy()
-_ENDED: Final = {phase: Status(phase=phase) for phase in TERMINAL_PHASES}
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +152,28 @@ class StatusStore:
             raise KindMissing("the status subresource is not served") from None
         return readable(answer)
 
+    async def delete(self, namespace: str, name: str, *, uid: str, resource_version: str) -> None:
+        """Delete the object that has this uid and this resourceVersion.
+
+        Raises:
+            ValueError: one of the two is not given; such a deletion would be unconditional.
+            Conflict: the object has another uid or resourceVersion.
+            Gone: there is no object of this name, or a first deletion was executed unanswered.
+            Ambiguous: it may have been deleted.
+        """
+        if not (uid and resource_version):
+            raise ValueError("a deletion needs a uid and a resourceVersion")
+        await self._client.request(
+            "DELETE",
+            object_path(namespace, name),
+            body={
+                "apiVersion": "v1",
+                "kind": "DeleteOptions",
+                "preconditions": {"uid": uid, "resourceVersion": resource_version},
+            },
+            timeout=self._timeout,
+        )
+
     async def list_page(
         self, namespace: str | None = None, *, limit: int = PAGE_SIZE, continue_token: str = ""
     ) -> Page:
@@ -231,6 +253,10 @@ def outline(document: Json, meta: Meta) -> NotificationRequest | None:
     days = spec.get("retentionDays", 7) if isinstance(spec, dict) else 7
     if phase not in TERMINAL_PHASES or type(days) is not int:
         return None
+    try:
+        ended = parse_time(status.get("completionTime") if isinstance(status, dict) else None)
+    except (TypeError, ValueError):
+        return None
     return NotificationRequest(
         uid=meta.uid,
         namespace=meta.namespace,
@@ -242,7 +268,7 @@ def outline(document: Json, meta: Meta) -> NotificationRequest | None:
         priority="",
         policy=_NO_POLICY,
         retention_days=days or 7,
-        status=_ENDED[phase],
+        status=Status(phase=phase, completed_at=ended),
     )
 
 

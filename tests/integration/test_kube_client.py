@@ -256,9 +256,8 @@ async def test_lost_connection_makes_a_write_ambiguous_and_does_not_repeat_it(
         with pytest.raises(Unavailable, match="connection lost"):
             await client.request("GET", "/y", timeout=2)
         assert server.seen.count("PATCH /x") == 1
-        for method in ("PUT", "DELETE"):
-            with pytest.raises(ValueError, match="repeated"):
-                await client.request(method, "/x", body={}, timeout=2)  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="repeated"):
+            await client.request("PUT", "/x", body={}, timeout=2)  # type: ignore[arg-type]
 
 
 async def test_answer_that_is_no_object_is_no_success(tmp_path: Path) -> None:

@@ -1,0 +1,156 @@
+"""
+Finished objects and their retention time, on a real API server.
+
+Days are not waited for: the end of a finished notification is moved into the past, through the status,
+as an administrator could. What a log shows is arranged in Redis itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from syncer.api.resource import format_time
+from tests.e2e.harness import NotifierProcess, Stage, stage, until
+from tests.servers.controlplane import ControlPlane
+
+pytestmark = [
+    pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
+    pytest.mark.timeout(120),
+]
+
+DAY: Final = 86_400_000
+RIGHTS: Final = "/apis/rbac.authorization.k8s.io/v1/clusterroles/notification-controller"
+
+
+def deleting(here: Stage) -> NotifierProcess:
+    """A notifier that deletes finished objects."""
+    return here.notifier(retention={"deleteObjects": True})
+
+
+async def finished(here: Stage, name: str, *, days: int = 1) -> str:
+    """Have one delivered, published and acked; returns its uid."""
+    uid = await here.create(name, retentionDays=days)
+    await here.wait_phase(uid)
+    await here.wait_acked([uid])
+    return uid
+
+
+async def ended(here: Stage, name: str, *, days: float) -> None:
+    """Move the end of a finished notification so many days into the past."""
+    moment = format_time(int(time.time() * 1000 - days * DAY), millis=True)
+    answer = await here.api.ask(
+        "PATCH", f"{here.api.requests}/{name}/status", {"status": {"completionTime": moment}}
+    )
+    assert answer.code == 200, answer.body
+
+
+async def gone(here: Stage, uid: str, process: NotifierProcess) -> None:
+    """Wait until the watch has seen an object deleted."""
+    await until(
+        lambda: uid in here.watcher.deleted, lambda: f"{uid} goes; {process.tail()}", within=15
+    )
+
+
+async def test_a_finished_object_goes_after_its_days(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """
+    Only the one whose own days are over, and its log stays until it expires by itself.
+
+    Without the right to delete nothing goes, and the process says which right is missing.
+    """
+    rights = (await control_plane.request("GET", RIGHTS))[1]["rules"]
+    less = [
+        {**r, "verbs": [v for v in r["verbs"] if v != "delete"]}
+        if r["resources"] == ["notificationrequests"]
+        else r
+        for r in rights
+    ]
+    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
+        process = deleting(here)
+        process.start()
+        over = await finished(here, "over", days=1)
+        young = await finished(here, "young", days=3)
+        new = await finished(here, "new", days=1)
+        await ended(here, "young", days=1.01)
+        try:
+            await control_plane.request("PATCH", RIGHTS, {"rules": less})
+            await ended(here, "over", days=1.01)
+            words = "needs the right to delete notificationrequests"
+            await until(
+                lambda: any(words in line["event"] for line in process.lines()),
+                process.tail,
+                within=15,
+            )
+            assert not here.watcher.deleted
+        finally:
+            await control_plane.request("PATCH", RIGHTS, {"rules": rights})
+        await gone(here, over, process)
+        # Another sweep, for whatever should not have gone.
+        await asyncio.sleep(1.5)
+        assert here.watcher.deleted == {over}
+        assert await process.metric("notification_ledger_objects_deleted_total") == 1
+        assert set(await here.logs([over, young, new])) == {over, young, new}
+        ttl = await here.redis.ttl(f"{here.prefix}:{{{over}}}")
+        assert 86_000 < ttl <= 86_400
+
+
+async def test_an_object_whose_log_has_expired_goes_too(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """After a restart, too, which lists it in outline; one that another store has logged stays."""
+    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
+        process = here.notifier()
+        process.start()
+        expired = await finished(here, "expired")
+        lost = await finished(here, "lost")
+        # Off by default: nothing goes before the other process starts.
+        for name in ("expired", "lost"):
+            await ended(here, name, days=2)
+        await asyncio.sleep(1.5)
+        process.kill()
+        await here.redis.delete(*(f"{here.prefix}:{{{u}}}" for u in (expired, lost)))
+        version = here.watcher.last(lost)
+        assert version is not None
+        mark = {**version.status["log"], "store": "another"}
+        answer = await here.api.ask(
+            "PATCH", f"{here.api.requests}/lost/status", {"status": {"log": mark}}
+        )
+        assert answer.code == 200, answer.body
+        assert not here.watcher.deleted
+        process = deleting(here)
+        process.start()
+        await gone(here, expired, process)
+        await asyncio.sleep(1.5)
+        assert here.watcher.deleted == {expired}
+
+
+async def test_an_object_stays_while_its_log_is_not_audited(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """An audit store that takes nothing keeps log and object; once it takes all, the object goes."""
+    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
+        feed = here.folder / "audit"
+        feed.mkdir()
+        process = here.notifier(
+            retention={"deleteObjects": True}, audit={"file": str(feed / "audit.jsonl")}
+        )
+        process.start()
+        await process.wait_ready()
+        # A directory in the file's place: nothing can be written to it.
+        (feed / "audit.jsonl").mkdir()
+        uid = await here.create("held", retentionDays=1)
+        await here.wait_phase(uid)
+        await ended(here, "held", days=2)
+        await asyncio.sleep(2.5)
+        assert not here.watcher.deleted
+        (feed / "audit.jsonl").rmdir()
+        await gone(here, uid, process)
+        told = [json.loads(line) for line in (feed / "audit.jsonl").read_text().splitlines()]
+        assert [e["event_action"] for e in told] == ["sent", "acknowledged"]
