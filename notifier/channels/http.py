@@ -26,7 +26,6 @@ too, and would send what it finds there.
 from __future__ import annotations
 
 import asyncio
-import errno
 import io
 import logging
 import os
@@ -51,15 +50,13 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from notifier.channels.egress import EgressDenied, EgressGuard, literal, proxy_for
-from notifier.content.sanitise import REDACTED, sanitise
+from notifier.channels.trouble import certificate_fault, chain_of, describe, excerpt
 from notifier.delivery.outcome import Outcome, classify_http
 
 _log = logging.getLogger(__name__)
 
 #: Bytes of an answer's body that are read, and that may come out of a compressed one.
 BODY_BYTES: Final = 64 * 1024
-#: Bytes of the sanitised excerpt.
-EXCERPT_BYTES: Final = 1024
 #: A receiver may ask for at most an hour.
 RETRY_AFTER_MAX: Final = 3600.0
 #: Unacknowledged data kills the connection after this time, whatever the kernel's defaults.
@@ -351,14 +348,8 @@ class HttpDoor:
     def _excerpt(flight: _Flight, target: Target) -> str:
         if 200 <= flight.code <= 299:
             return ""
-        text = inflate(bytes(flight.body), flight.encoding).decode("utf-8", "replace")
-        for secret in sorted(_secrets_of(target), key=len, reverse=True):
-            text = text.replace(secret, REDACTED)
-        text = "".join(c if c >= " " or c in "\n\t" else "\ufffd" for c in sanitise(text))
-        raw = text.encode()
-        if len(raw) <= EXCERPT_BYTES:
-            return text
-        return raw[: EXCERPT_BYTES - 3].decode("utf-8", "ignore") + "…"
+        answer = inflate(bytes(flight.body), flight.encoding).decode("utf-8", "replace")
+        return excerpt(answer, _secrets_of(target))
 
 
 class _GuardedResolver(AbstractResolver):
@@ -527,56 +518,18 @@ def _secrets_of(target: Target) -> set[str]:
     return {s for s in found if len(s) >= _SECRET_CHARS or s in target.secrets} - {""}
 
 
-#: OpenSSL's verify codes that happen; others are named by number.
-_VERIFY: Final = {
-    2: "unknown issuer",
-    9: "certificate is not yet valid",
-    10: "certificate has expired",
-    18: "self-signed certificate",
-    19: "self-signed certificate in the chain",
-    20: "unknown authority",
-    21: "unknown authority",
-    23: "certificate revoked",
-    26: "certificate is not for servers",
-    62: "host name mismatch",
-    64: "IP address mismatch",
-}
-
-
 def _failure(exc: Exception, flight: _Flight, kind: str, timeout_s: float) -> Outcome:
     """Outcome of a request that got no status line."""
-    chain = list(_chain(exc))
+    chain = chain_of(exc)
     for link in chain:
         if isinstance(link, EgressDenied):
             return Outcome.permanent(f"egress denied: {link.reason}")
-    for link in chain:
-        if isinstance(link, ssl.SSLCertVerificationError) and not flight.written:
-            # The library's own wrapper is of this type, too, and has no code.
-            number = getattr(link, "verify_code", None)
-            if number is None:
-                continue
-            why = _VERIFY.get(number, f"verify code {number}")
-            return Outcome.permanent(
-                f"TLS certificate validation failed (permanent failure - BR-NOT-058): {why}"
-            )
+    if not flight.written and (fault := certificate_fault(chain)):
+        return Outcome.permanent(fault)
     if not flight.written and isinstance(exc, (aiohttp.InvalidURL, ValueError, TypeError)):
         return Outcome.permanent(f"{kind} webhook request could not be built")
     text = f"{kind} webhook request failed: {_describe(exc, chain, flight, timeout_s)}"
     return Outcome.unknown(text) if flight.written else Outcome.transient(text)
-
-
-def _chain(exc: BaseException) -> list[BaseException]:
-    links: list[BaseException] = []
-    pending: list[BaseException | None] = [exc]
-    while pending and len(links) < 16:
-        link = pending.pop(0)
-        if link is None or link in links:
-            continue
-        links.append(link)
-        inner = getattr(link, "os_error", None) or getattr(link, "certificate_error", None)
-        pending.append(inner if isinstance(inner, BaseException) else None)
-        pending.append(link.__cause__)
-    return links
 
 
 def _describe(exc: Exception, chain: list[BaseException], flight: _Flight, timeout_s: float) -> str:
@@ -592,16 +545,4 @@ def _describe(exc: Exception, chain: list[BaseException], flight: _Flight, timeo
         return "malformed answer"
     if isinstance(exc, aiohttp.ServerDisconnectedError):
         return "connection closed without an answer (EOF)"
-    return next((text for text in map(_describe_link, chain) if text), type(exc).__name__)
-
-
-def _describe_link(link: BaseException) -> str:
-    if isinstance(link, socket.gaierror):
-        return "the host name did not resolve"
-    if isinstance(link, ssl.SSLError):
-        reason = getattr(link, "reason", None)
-        return f"TLS handshake failed ({reason})" if reason else ""
-    if isinstance(link, OSError) and link.errno in errno.errorcode:
-        number = link.errno or 0
-        return f"{os.strerror(number).lower()} ({errno.errorcode[number]})"
-    return ""
+    return describe(chain) or type(exc).__name__
