@@ -16,6 +16,7 @@ import re
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import quote, unquote
 
@@ -34,6 +35,7 @@ _HEADER = re.compile(
     rb"nl1 object=(?P<object>[^ /]+/[^ /]+) epoch=(?P<epoch>[0-9.]+)"
     rb" acked=(?P<acked>[0-9]+) audited=(?P<audited>[0-9]+)"
 )
+_BLANK = re.compile(r"\s")
 _PREFIX = re.compile(
     rb"(?P<text>(?P<kind>[a-z.]+) (?P<id>[^ ]+) (?P<channel>[^ ]+) (?P<crc>[0-9a-f]{8}) )"
     rb"(?P<chain>[0-9a-f]{8}) ",
@@ -74,6 +76,7 @@ def decode_header(element: bytes) -> Header:
     return Header(match["object"].decode(), epoch, int(match["acked"]), int(match["audited"]))
 
 
+@lru_cache(maxsize=1024)
 def encode_channel(name: str) -> str:
     """Percent-encode a channel name, so that it holds no blank and is never empty."""
     return quote(name, safe=_SAFE) or "%"
@@ -86,11 +89,13 @@ def encode_record(record: Record) -> bytes:
     Raises:
         ContractError: the id holds a blank, or a value is neither text nor an exact integer.
     """
-    if not record.id or re.search(r"\s", record.id):
+    if not record.id or _BLANK.search(record.id):
         raise ContractError(f"record id {record.id!r} is empty or holds a blank")
     body = pack_body(record.body)
-    crc = f"{zlib.crc32(body):08x}"
-    return f"{record.kind} {record.id} {encode_channel(record.channel)} {crc} ".encode() + body
+    channel = encode_channel(record.channel)
+    return b"%b %b %b %08x %b" % (
+        record.kind.value.encode(), record.id.encode(), channel.encode(), zlib.crc32(body), body
+    )  # fmt: skip
 
 
 def pack_body(body: Body) -> bytes:
@@ -102,17 +107,20 @@ def pack_body(body: Body) -> bytes:
     """
     out: dict[str, str | int] = {"v": BODY_VERSION}
     for key, value in body.items():
-        if isinstance(value, bool) or not isinstance(value, str | int):
+        if isinstance(value, str):
+            # Lone surrogates have no encoding; they can come from a receiver or a hostile object.
+            out[key] = (
+                value
+                if value.isascii()
+                else value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
+            )
+        elif not isinstance(value, int) or isinstance(value, bool):
             raise ContractError(f"body member {key}: {type(value).__name__} is not allowed")
-        if isinstance(value, int) and not -MAX_INT < value < MAX_INT:
+        elif not -MAX_INT < value < MAX_INT:
             raise ContractError(f"body member {key}: integer out of range")
-        # Lone surrogates have no encoding; they can come from a receiver or a hostile object.
-        out[key] = (
-            value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-            if isinstance(value, str)
-            else value
-        )
-    packed: bytes = msgpack.packb(out, use_bin_type=True)
+        else:
+            out[key] = value
+    packed: bytes = msgpack.packb(out)
     return packed
 
 

@@ -5,7 +5,10 @@ Why not the vendor's command methods: a write whose reply is lost must not be re
 (redis-py would, ten times by default), and an INTENT must be able to say "not on this server any
 more" *after* a connection is up and *before* a byte of it leaves. So the lane takes a connection
 from the vendor's pool, checks each waiting call's guard, sends what is left in one pipeline and
-hands every reply to its caller. Commands issued in the same tick share one round trip.
+hands every reply to its caller. Commands issued while another is on its way share the next round
+trip; a caller that finds the lane idle makes the round trip itself, which saves it two turns of the
+event loop. The connection stays with the lane between rounds, for taking it from the pool and
+giving it back costs as much as packing a record.
 
 What a failure means is decided here: before the pipeline is written, nothing was executed
 (`Unavailable`); afterwards every call without a reply is `Ambiguous`.
@@ -25,6 +28,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
+import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -127,7 +131,7 @@ class Lane:
     Calls to one server, in order.
 
     `serve()` must be running for calls to be answered. All calls are safe to cancel; a cancelled
-    call may still be executed.
+    call may still be executed. One round at a time: its holder has `_turn`.
 
     Attributes:
         problem: Why the server cannot be used now, None if it can or was not asked yet.
@@ -157,6 +161,11 @@ class Lane:
         self._current = current
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
+        #: The connection that rounds use; taken from the pool.
+        self._kept: AbstractConnection | None = None
+        #: Set where the next round must not use that connection as it is.
+        self._stale = False
         self._closed = False
 
     # -- calls --------------------------------------------------------------------------------
@@ -178,6 +187,15 @@ class Lane:
         if len(self._waiting) >= _QUEUE:
             raise Unavailable("too many calls are waiting for Redis")
         waiting = _Waiting(call)
+        if not self._waiting and not self._turn.locked():
+            async with self._turn:
+                try:
+                    await self._round([waiting])
+                except asyncio.CancelledError:
+                    # Failed already, for whoever waits; nobody does.
+                    waiting.future.exception()
+                    raise
+            return waiting.future.result()
         self._waiting.append(waiting)
         self._wake.set()
         async with asyncio.timeout(self._timeout * PATIENCE):
@@ -200,6 +218,11 @@ class Lane:
             raise self._lost(error) from error
         await self.pool.release(connection)
 
+    async def renew(self) -> None:
+        """Let no later call use a connection that is up now; those on their way are answered."""
+        self._stale = True
+        await self.pool.disconnect(inuse_connections=False)
+
     async def look(self) -> dict[str, str]:
         """
         Ask INFO, and appendfsync where that may be asked; errors as for `submit`.
@@ -211,7 +234,7 @@ class Lane:
             info |= parse_pairs(await self.submit(Call(("CONFIG", "GET", "appendfsync"))))
         if info.get("role") == "slave":
             self._demoted()
-            await self.pool.disconnect(inuse_connections=False)
+            await self.renew()
             raise Unavailable(self.problem or "")
         self.problem = None
         return info
@@ -231,13 +254,9 @@ class Lane:
             await self._wake.wait()
             self._wake.clear()
             while self._waiting:
-                size = min(len(self._waiting), _BATCH)
-                batch = [self._waiting.popleft() for _ in range(size)]
-                try:
-                    await self._round(batch)
-                except asyncio.CancelledError:
-                    self._fail(batch, Ambiguous("interrupted while waiting for Redis"))
-                    raise
+                async with self._turn:
+                    size = min(len(self._waiting), _BATCH)
+                    await self._round([self._waiting.popleft() for _ in range(size)])
 
     # -- one round ----------------------------------------------------------------------------
 
@@ -254,21 +273,42 @@ class Lane:
                     raise
             return connection
 
+    async def _connection(self) -> AbstractConnection:
+        """The connection for one round, sound as far as can be told without asking the server."""
+        kept = self._kept
+        if kept is not None and not self._stale and self._current(kept):
+            # Not connected: an error. Something to read, or its end: not usable either.
+            with contextlib.suppress(RedisError):
+                if not await kept.can_read():
+                    return kept
+        if kept is not None:
+            self._kept = None
+            await kept.disconnect(nowait=True)
+            await self.pool.release(kept)
+        self._stale = False
+        self._kept = await self._acquire()
+        return self._kept
+
     async def _round(self, batch: list[_Waiting]) -> None:
         try:
-            connection = await self._acquire()
+            connection = await self._connection()
         except (RedisError, OSError, TimeoutError) as error:
             mapped = self._lost(error)
             # A store that turned out to be another's ends a start; a caller only waits for its own.
             self._fail(batch, mapped if isinstance(mapped, PortError) else Unavailable(str(mapped)))
             return
-        try:
-            batch = [w for w in batch if not w.future.done()]
-            ready = [w for w in batch if self._guarded(w)]
-            if ready:
-                await self._exchange(connection, ready)
-        finally:
-            await self.pool.release(connection)
+        except asyncio.CancelledError:
+            self._fail(batch, Unavailable("interrupted while connecting to Redis"))
+            raise
+        if self._closed:
+            # Closed while connecting: nobody else would close this connection.
+            await connection.disconnect(nowait=True)
+            self._fail(batch, Unavailable("the Redis client is closed"))
+            return
+        batch = [w for w in batch if not w.future.done()]
+        ready = [w for w in batch if self._guarded(w)]
+        if ready:
+            await self._exchange(connection, ready)
 
     @staticmethod
     def _guarded(waiting: _Waiting) -> bool:
@@ -278,14 +318,15 @@ class Lane:
         return False
 
     async def _exchange(self, connection: AbstractConnection, batch: list[_Waiting]) -> None:
-        packed = connection.pack_commands([c for w in batch for c in w.call.commands])
+        packed = [_pack(c) for w in batch for c in w.call.commands]
         demoted = False
         try:
             async with asyncio.timeout(self._timeout) as limit:
                 await connection.send_packed_command(packed, check_health=False)
                 missing: list[_Waiting] = []
-                for waiting in batch:
-                    limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
+                for n, waiting in enumerate(batch):
+                    if n:
+                        limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
                     reply = await self._reply(connection, waiting.call)
                     word = word_of(reply) if isinstance(reply, ResponseError) else ""
                     demoted = demoted or word == "READONLY"
@@ -310,12 +351,12 @@ class Lane:
     async def _load(self, connection: AbstractConnection, batch: list[_Waiting]) -> None:
         for script in {w.call.script for w in batch if w.call.script}:
             await connection.send_packed_command(
-                connection.pack_command("SCRIPT", "LOAD", script.source), check_health=False
+                _pack(("SCRIPT", "LOAD", script.source)), check_health=False
             )
             await connection.read_response()
         for waiting in batch:
             await connection.send_packed_command(
-                connection.pack_commands(waiting.call.commands), check_health=False
+                map(_pack, waiting.call.commands), check_health=False
             )
             self._answer(waiting, await self._reply(connection, waiting.call))
 
@@ -393,6 +434,11 @@ async def ask(connection: AbstractConnection, *command: bytes | str | int) -> An
     """Send one command on a connection that nobody else uses, and read its reply."""
     await connection.send_command(*command, check_health=False)
     return await connection.read_response()
+
+
+def _pack(command: tuple[Any, ...]) -> bytes:
+    packed: bytes = hiredis.pack_command(command)
+    return packed
 
 
 def lost_connection(error: BaseException) -> LedgerError:

@@ -78,7 +78,7 @@ class Single:
         )
         if meta is None and self._identity.installation:
             # Emptied under a live connection: only a greeting stamps a store.
-            await self._lane.pool.disconnect(inuse_connections=False)
+            await self._lane.renew()
             await self._lane.touch()
             return
         self._note(info, meta)
@@ -106,7 +106,7 @@ class Single:
                 # The store behind a live connection became somebody else's: nothing may be opened
                 # in it, and the next connection is refused by its greeting.
                 self._identity.unfit = str(error)
-                await self._lane.pool.disconnect(inuse_connections=False)
+                await self._lane.renew()
             except (LedgerError, TimeoutError):
                 continue
 

@@ -13,7 +13,7 @@ local element = position > 0 and redis.call('LINDEX', key, position)
 if not element then
   return {'STALE'}
 end
-local _, _, _, _, chain = fields(element)
+local chain = chain_at(element, position)
 if chain ~= ARGV[2] then
   return {'STALE'}
 end

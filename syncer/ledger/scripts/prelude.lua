@@ -10,6 +10,8 @@
 --
 -- Only arithmetic that is exact in a double is used: no bit library, no sha1hex.
 
+local byte, find, format, match, sub = string.byte, string.find, string.format, string.match, string.sub
+
 local ROOT = '00000000'
 
 local RANK = {
@@ -18,24 +20,28 @@ local RANK = {
   ['resolve.failed'] = 2, ['resolve.success'] = 3,
 }
 
+-- Kind, id and channel. Every element of a log goes through here: nothing else is captured.
 local function fields(element)
-  return string.match(element, '^(%S+) (%S+) (%S+) (%x+) (%x+) ')
+  return match(element, '^([^ ]+) ([^ ]+) ([^ ]+) %x+ %x+ ')
 end
 
 -- A verdict names its attempt in its own id: resolve:<attempt>:<n>.
 local function attempt_of(id)
-  return string.match(id, '^resolve:(.-):') or id
+  if byte(id) == 114 then
+    return match(id, '^resolve:(.-):') or id
+  end
+  return id
 end
 
 -- Nil if the header is not wholly of this format: the other functions rely on each of its members.
 local function epoch_of(header)
-  return string.match(header, '^nl1 object=[^ /]+/[^ /]+ epoch=(%d+%.%d+) acked=%d+ audited=%d+$')
+  return match(header, '^nl1 object=[^ /]+/[^ /]+ epoch=(%d+%.%d+) acked=%d+ audited=%d+$')
 end
 
 -- -1, 0 or 1; part by part, a longer number is the larger one.
 local function compare(a, b)
-  local ai, ar = string.match(a, '^(%d+)%.(%d+)$')
-  local bi, br = string.match(b, '^(%d+)%.(%d+)$')
+  local ai, ar = match(a, '^(%d+)%.(%d+)$')
+  local bi, br = match(b, '^(%d+)%.(%d+)$')
   local left, right = {ai, ar}, {bi, br}
   for part = 1, 2 do
     local l, r = left[part], right[part]
@@ -52,25 +58,24 @@ end
 local function next_chain(chain, text)
   local hash = tonumber(chain, 16)
   for i = 1, #text do
-    hash = (hash * 65599 + string.byte(text, i)) % 4294967291
+    hash = (hash * 65599 + byte(text, i)) % 4294967291
   end
-  return string.format('%08x', hash)
+  return format('%08x', hash)
 end
 
 local function chain_at(element, index)
   if index == 0 then
     return ROOT
   end
-  local _, _, _, _, chain = fields(element)
-  return chain
+  return (match(element, '^[^ ]+ [^ ]+ [^ ]+ %x+ (%x+) '))
 end
 
 -- Appends a record and returns its chain.
 local function append(key, chain, record)
-  local _, stop = string.find(record, '^%S+ %S+ %S+ %x+ ')
-  local text = string.sub(record, 1, stop)
+  local _, stop = find(record, '^[^ ]+ [^ ]+ [^ ]+ %x+ ')
+  local text = sub(record, 1, stop)
   local new = next_chain(chain, text)
-  redis.call('RPUSH', key, text .. new .. ' ' .. string.sub(record, stop + 1))
+  redis.call('RPUSH', key, text .. new .. ' ' .. sub(record, stop + 1))
   return new
 end
 
