@@ -308,7 +308,10 @@ class SyncLoop:
         if entry.quarantine:
             status = quarantine(request.status, entry.quarantine, facts, now=now)
             return Merged(status, (), "quarantined")
-        mark = LogMark(entry.view.position, tenure.epoch, self.recorder.log.store)
+        # A log that was never read, because Redis is away, has no position to be named.
+        mark = None
+        if entry.view.position:
+            mark = LogMark(entry.view.position, tenure.epoch, self.recorder.log.store)
         return merge(request.status, entry.view, facts, now=now, mark=mark)
 
     @staticmethod

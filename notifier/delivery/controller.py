@@ -22,6 +22,7 @@ import contextlib
 import logging
 import random
 from collections.abc import Callable
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
@@ -40,7 +41,7 @@ from syncer.api.conditions import bounded
 from syncer.api.errors import PortError
 from syncer.api.ports import Ownership, Tenure
 from syncer.api.record import LOG_ERROR_BYTES, Plan, Record, read_attempt
-from syncer.api.resource import Json, NotificationRequest, render_status
+from syncer.api.resource import Json, NotificationRequest, Status, render_status
 from syncer.cache import Cache, Entry, stub
 from syncer.ledger.log import Answer, Appended
 from syncer.recorder import Recorder
@@ -48,7 +49,7 @@ from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.startup import Reconciler, abandoned
 from syncer.status.merge import Facts, merge, standings_of
 from syncer.status.reconcile import Action
-from syncer.status.standing import budget
+from syncer.status.standing import State, budget
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -56,6 +57,8 @@ logger = logging.getLogger("ledger.delivery")
 _GRACE: Final = 2.0
 #: Seconds between looks at a server that must not be given attempts.
 _UNFIT_PAUSE: Final = 5.0
+#: Words of a channel's state in a status that say that nothing more is due.
+_FINISHED: Final = frozenset(s.value for s in State if s.finished)
 
 
 class Router(Protocol):
@@ -365,13 +368,13 @@ class Controller:
         if not await self.reconciler.retire(entry, tenure) and not entry.executing:
             self.queue.retry(entry.uid)
 
-    def _decide(self, entry: Entry) -> Decision:
+    def _decide(self, entry: Entry, *, idle: AbstractSet[str] = frozenset()) -> Decision:
         view, status = entry.view, entry.request.status
         return decide(
             planned=view.plan is not None,
             terminal=status.terminal,
             standings=standings_of(view, status, self._facts(entry)),
-            executing=frozenset(entry.executing.values()),
+            executing=frozenset(entry.executing.values()) - idle,
             due=entry.due,
             now=self.cache.boot(),
         )
@@ -426,7 +429,8 @@ class Controller:
         """
         now = self.cache.boot()
         for entry in self.cache.entries.values():
-            waiting = not available and not entry.deleted and self._is_due(entry)
+            ours = self.ownership.tenure_of(entry.uid) is not None
+            waiting = ours and not available and not entry.deleted and self._is_due(entry)
             if not waiting:
                 entry.held_since = 0.0
                 if entry.held:
@@ -441,7 +445,11 @@ class Controller:
     def _is_due(self, entry: Entry) -> bool:
         if entry.request.status.terminal or entry.quarantine:
             return False
-        return entry.claim is None or isinstance(self._decide(entry), Deliver | Resolve)
+        if entry.claim is None and entry.view.position == 0:
+            return _shows_due(entry.request.status, self.recorder.time.now())
+        # An attempt that still asks the log for permission holds its channel up like any other.
+        asking = {c for i, c in entry.executing.items() if i in entry.never_sent}
+        return isinstance(self._decide(entry, idle=asking), Deliver | Resolve)
 
     # -- one attempt ----------------------------------------------------------------------------
 
@@ -660,6 +668,13 @@ def _permits(answer: Appended) -> bool:
 def _expected(entry: Entry) -> int:
     """When the object says that its next attempt is due; 0, at once, if it says nothing."""
     return min((c.next_retry for c in entry.request.status.channels if c.next_retry), default=0)
+
+
+def _shows_due(status: Status, now: int) -> bool:
+    """Whether an object by itself, its log not read yet, says that an attempt is due by now."""
+    return not status.channels or any(
+        c.state not in _FINISHED and c.next_retry <= now for c in status.channels
+    )
 
 
 def _newer(left: str, right: str) -> bool:

@@ -359,7 +359,7 @@ def _conditions(
         conditions = set_condition(
             conditions, Condition(READY, word, reason, message, at, generation)
         )
-    if facts.held:
+    if facts.held and not out.terminal:
         conditions = set_condition(
             conditions,
             Condition(LOG_UNAVAILABLE, "True", "DeliveryHeld", HELD, at, generation),

@@ -496,6 +496,9 @@ def test_held_deliveries() -> None:
     )  # fmt: skip
     assert held.phase == "Sending"
     assert not [c for c in shown(held, view).conditions if c.type == "LogUnavailable"]
+    sent = shown(held, log(ONE, attempt(1, "a", SUCCESS)), replace(FACTS, held=True))
+    assert sent.phase == "Sent"
+    assert not [c for c in sent.conditions if c.type == "LogUnavailable"]
 
 
 # -- adoption -------------------------------------------------------------------------------------
