@@ -35,6 +35,7 @@ from prometheus_client.process_collector import ProcessCollector
 from notifier.audit.assembly import Audit
 from notifier.channels.base import Channel
 from notifier.channels.egress import EgressGuard, EgressMode
+from notifier.channels.email import MailDoor
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpDoor
 from notifier.channels.log import LogChannel
@@ -148,6 +149,11 @@ class App:
                 ca_file=settings.egress.ca_bundle,
                 connections=settings.delivery.total,
             )
+            self.mail = (
+                MailDoor(guard=guard, ca_file=settings.egress.ca_bundle)
+                if settings.delivery.email.enabled
+                else None
+            )
         except OSError as error:
             raise ConfigError(
                 f"cannot be read: {type(error).__name__}", path="egress.caBundle"
@@ -159,6 +165,8 @@ class App:
             file=self.file,
             log=LogChannel(settings.delivery.log.format) if settings.delivery.log.enabled else None,
             native=settings.delivery.native,
+            mail=self.mail,
+            mail_timeout=settings.delivery.email.timeout,
         )
         self.client = LedgerClient(
             settings.redis.url.get_secret_value(),
@@ -325,6 +333,8 @@ class App:
 
     async def _close(self) -> None:
         await self.door.close()
+        if self.mail is not None:
+            self.mail.close()
         if self.audit is not None:
             await self.audit.close()
         if self.file is not None:

@@ -18,14 +18,15 @@ from typing import Final
 
 from notifier.channels.base import Channel, Provider
 from notifier.channels.console import ConsoleChannel
+from notifier.channels.email import EmailChannel, Envelope, MailDoor, Relay
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpDoor
 from notifier.channels.log import LogChannel
 from notifier.channels.pagerduty import PagerDutyChannel
 from notifier.channels.slack import SlackChannel
 from notifier.channels.teams import TeamsChannel
-from notifier.channels.webhook import WebhookChannel
-from notifier.routing.config import PagerDutyConfig, Target, WebhookConfig
+from notifier.channels.webhook import BasicAuth, BearerToken, WebhookChannel
+from notifier.routing.config import EmailConfig, PagerDutyConfig, Target, WebhookConfig
 from notifier.routing.reload import ResolvedTarget, Snapshot
 
 #: Seconds until a send that lacks its credential is looked at again.
@@ -52,6 +53,8 @@ class ChannelRegistry:
         file: FileChannel | None,
         log: LogChannel | None,
         native: frozenset[str] = frozenset(),
+        mail: MailDoor | None = None,
+        mail_timeout: float = 10.0,
     ) -> None:
         """
         Args:
@@ -61,11 +64,15 @@ class ChannelRegistry:
             file: The file channel, None if it is switched off.
             log: The log channel, None if it is switched off.
             native: Kinds among `webhook` and `email` that are delivered here.
+            mail: The way out for e-mail, None if it is switched off.
+            mail_timeout: Seconds for one SMTP session.
         """  # noqa: D205 - the class says what it is
         self._routing = routing
         self._door = door
         self._timeout = http_timeout
         self._native = native
+        self._mail = mail
+        self._mail_timeout = mail_timeout
         self._local: dict[str, Channel] = {"console": ConsoleChannel()}
         if file is not None:
             self._local["file"] = file
@@ -118,27 +125,47 @@ class ChannelRegistry:
                 return PagerDutyChannel(self._door, key, timeout_s=self._timeout)
             case "webhook" if "webhook" in self._native:
                 return self._webhook(name, target)
+            case "email" if self._mail is not None:
+                return self._email(name, target, self._mail)
         return None
 
     def _webhook(self, name: str, target: Target) -> Channel | None:
         config = target.config
         if not isinstance(config, WebhookConfig) or not config.complete:
             return None
-        url: Provider
-        if config.credential_ref:
-            url = self._secret(name, config.credential_ref)
-        else:
-            fixed = config.url
-
-            def url() -> str:
-                return fixed
-
+        ref = config.credential_ref
+        url = self._secret(name, ref) if ref else _fixed(config.url)
         signing = tuple(self._secret(name, ref) for ref in config.signing_refs)
         return WebhookChannel(
             self._door,
             url,
             secrets=lambda: [secret() for secret in signing],
+            authentication=self._authentication(name, config),
             timeout_s=self._timeout,
+        )
+
+    def _authentication(self, name: str, config: WebhookConfig) -> BearerToken | BasicAuth | None:
+        if config.bearer_token_ref:
+            return BearerToken(self._secret(name, config.bearer_token_ref))
+        if config.bearer_token:
+            return BearerToken(_fixed(config.bearer_token))
+        if config.password_ref:
+            return BasicAuth(config.username, self._secret(name, config.password_ref))
+        if config.password:
+            return BasicAuth(config.username, _fixed(config.password))
+        return None
+
+    def _email(self, name: str, target: Target, door: MailDoor) -> Channel | None:
+        config = target.config
+        if not isinstance(config, EmailConfig) or not config.complete:
+            return None
+        ref = config.credential_ref
+        return EmailChannel(
+            door,
+            Relay(config.host, config.port, config.security, config.username),
+            Envelope(config.sender, config.to, config.sender_name),
+            password=self._secret(name, ref) if ref else None,
+            timeout_s=self._mail_timeout,
         )
 
     def _secret(self, name: str, ref: str) -> Provider:
@@ -149,3 +176,7 @@ class ChannelRegistry:
             return resolved.secrets[ref]
 
         return read
+
+
+def _fixed(text: str) -> Provider:
+    return lambda: text

@@ -10,7 +10,8 @@ Body, in this order, members that are empty left out::
 It holds no time, no attempt number and nothing of the object that may change, so every attempt
 sends the same bytes under the same key. `webhook-id` is that key, constant over attempts. With a
 secret configured, `webhook-timestamp` and `webhook-signature` are added; during a rotation the
-provider gives the old and the new secret and the message is signed with both.
+provider gives the old and the new secret and the message is signed with both. A bearer token or a
+user and password go into the `Authorization` header; they are read at each send as well.
 
 Unlike with the other receivers, 409 is *unknown*: by the idempotency rules it says that an earlier
 request with this key is being worked on.
@@ -22,8 +23,10 @@ import base64
 import binascii
 import hashlib
 import hmac
+import re
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
@@ -36,6 +39,48 @@ KIND: Final = "webhook"
 SECRET_BYTES: Final = range(24, 65)
 _PREFIX: Final = "whsec_"
 _IN_PROGRESS: Final = 409
+#: Printable ASCII without blanks.
+_TOKEN: Final = re.compile(r"[!-~]+")
+
+
+@dataclass(frozen=True, slots=True)
+class BearerToken:
+    """Authentication by a token; its repr shows nothing."""
+
+    token: Provider = field(repr=False)
+
+    def header(self) -> tuple[str, tuple[str, ...]]:
+        """
+        Value of `Authorization`, and the texts in it that are secret.
+
+        Raises:
+            ValueError: the token cannot be part of a header; the text does not show it.
+        """
+        token = self.token()
+        if not _TOKEN.fullmatch(token):
+            raise ValueError("the token is empty or holds what no header may")
+        return f"Bearer {token}", (token,)
+
+
+@dataclass(frozen=True, slots=True)
+class BasicAuth:
+    """Authentication by user and password, in UTF-8; its repr does not show the password."""
+
+    username: str
+    password: Provider = field(repr=False)
+
+    def header(self) -> tuple[str, tuple[str, ...]]:
+        """
+        Value of `Authorization`, and the texts in it that are secret.
+
+        Raises:
+            ValueError: there is no password.
+        """
+        password = self.password()
+        if not password:
+            raise ValueError("the password is empty")
+        pair = base64.b64encode(f"{self.username}:{password}".encode()).decode()
+        return f"Basic {pair}", (pair, password)
 
 
 class WebhookChannel:
@@ -46,6 +91,7 @@ class WebhookChannel:
         door: The way out.
         url: Provider of the URL.
         secrets: Provider of the signing secrets, newest first; none means unsigned.
+        authentication: How to authenticate, None for not at all.
         timeout_s: Deadline of one request in seconds.
         clock: Unix milliseconds, for the signature.
     """
@@ -56,12 +102,14 @@ class WebhookChannel:
         url: Provider,
         *,
         secrets: Callable[[], Sequence[str]] = tuple,
+        authentication: BearerToken | BasicAuth | None = None,
         timeout_s: float = 15.0,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._door = door
         self._url = url
         self._secrets = secrets
+        self._authentication = authentication
         self._clock = clock
         self.timeout_s = timeout_s
 
@@ -88,8 +136,20 @@ class WebhookChannel:
                 return Outcome.permanent(f"webhook signing secret is not usable: {exc}")
             headers["webhook-timestamp"] = str(seconds)
             headers["webhook-signature"] = sign(keys, message.idempotency_key, seconds, body)
+        shown_to_it: tuple[str, ...] = ()
+        if self._authentication is not None:
+            try:
+                headers["Authorization"], shown_to_it = self._authentication.header()
+            except ValueError as exc:
+                return Outcome.permanent(f"webhook authentication is not usable: {exc}")
+            except Exception:  # noqa: BLE001 - as for the URL
+                return Outcome.not_sent("webhook authentication is not available")
         outcome = await self._door.post(
-            Target(url, secrets), body, headers, timeout_s=self.timeout_s, kind=KIND
+            Target(url, (*secrets, *shown_to_it)),
+            body,
+            headers,
+            timeout_s=self.timeout_s,
+            kind=KIND,
         )
         if outcome.code == _IN_PROGRESS:
             return Outcome.unknown(
