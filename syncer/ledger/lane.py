@@ -84,8 +84,15 @@ class Call:
     asking: bool = False
 
     @property
+    def alone(self) -> bool:
+        """Whether its command is all that goes on the wire."""
+        return not (self.more or self.wait or self.asking)
+
+    @property
     def commands(self) -> list[tuple[Any, ...]]:
         """What goes on the wire, in order, on one connection."""
+        if self.alone:
+            return [self.command]
         return [
             *([("ASKING",)] if self.asking else []),
             self.command,
@@ -363,6 +370,11 @@ class Lane:
     @staticmethod
     async def _reply(connection: AbstractConnection, call: Call) -> Any:
         """The reply to a call, error replies as values; every reply must be read."""
+        if call.alone:
+            try:
+                return await connection.read_response()
+            except ResponseError as error:
+                return error
         replies: list[Any] = []
         for _ in call.commands:
             try:
