@@ -1,0 +1,181 @@
+{{/*
+The controller's three inputs: settings, routing, and where Redis is.
+
+The settings are `config` with what the chart knows better. Redis's URL holds no secret: passwords, and
+URLs that hold one, are files beside it (`passwordFile`, `urlFile`).
+*/}}
+
+{{- define "ledger.settings" -}}
+{{- $config := deepCopy (.Values.config | default dict) -}}
+{{- $namespaces := list -}}
+{{- if .Values.watch.all -}}
+{{- $namespaces = "*" -}}
+{{- else if .Values.watch.namespaces -}}
+{{- $namespaces = uniq .Values.watch.namespaces -}}
+{{- end -}}
+{{- $_ := set $config "controller" (dict "metricsAddr" ":9090" "healthProbeAddr" ":8081" "namespaces" $namespaces) -}}
+{{- $delivery := $config.delivery | default dict -}}
+{{- $_ := set $delivery "credentials" (dict "dir" "/etc/notification/credentials") -}}
+{{- $_ := set $config "delivery" $delivery -}}
+{{- $sharding := $config.sharding | default dict -}}
+{{- $_ := set $sharding "leaseName" (include "ledger.lease" .) -}}
+{{- $_ := set $config "sharding" $sharding -}}
+{{- $_ := set $config "redis" (merge (include "ledger.redis.settings" . | fromYaml) ($config.redis | default dict)) -}}
+{{- if .Values.caBundle.existingConfigMap -}}
+{{- $_ := set $config "egress" (merge (dict "caBundle" "/etc/notification/ca/ca.crt") ($config.egress | default dict)) -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}
+
+{{- define "ledger.redis.settings" -}}
+{{- $dir := "/etc/notification/redis" -}}
+{{- if eq .Values.redis.mode "embedded" -}}
+url: {{ printf "redis://%s:6379/0" (include "ledger.redis.name" .) }}
+{{- if .Values.redis.embedded.existingSecret.name }}
+passwordFile: {{ $dir }}/password
+{{- end }}
+{{- else -}}
+{{- $redis := .Values.redis.external -}}
+{{- $secret := $redis.existingSecret -}}
+{{- if $secret.urlKey -}}
+urlFile: {{ $dir }}/url
+{{- else -}}
+url: {{ include "ledger.redis.url" . | quote }}
+{{- if $secret.passwordKey }}
+passwordFile: {{ $dir }}/password
+{{- end }}
+{{- if $secret.sentinelPasswordKey }}
+sentinelPasswordFile: {{ $dir }}/sentinel-password
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end -}}
+
+{{- define "ledger.redis.url" -}}
+{{- $redis := .Values.redis.external -}}
+{{- $dir := "/etc/notification/redis" -}}
+{{- $tls := $redis.tls -}}
+{{- $scheme := ternary "rediss" "redis" $tls.enabled -}}
+{{- if ne $redis.topology "standalone" -}}{{- $scheme = printf "%s+%s" $scheme $redis.topology -}}{{- end -}}
+{{- $user := "" -}}
+{{- with $redis.username -}}{{- $user = printf "%s@" (urlquery . | replace "+" "%20") -}}{{- end -}}
+{{- $path := printf "/%d" (int $redis.database) -}}
+{{- if eq $redis.topology "sentinel" -}}
+{{- $path = printf "/%s%s" (urlquery $redis.service | replace "+" "%20") $path -}}
+{{- end -}}
+{{- $options := list -}}
+{{- with $redis.sentinelUsername -}}{{- $options = append $options (printf "sentinel_username=%s" (urlquery .)) -}}{{- end -}}
+{{- if $tls.enabled -}}
+{{- if $tls.existingSecret -}}{{- $options = append $options (printf "ssl_ca_certs=%s/ca.crt" $dir) -}}{{- end -}}
+{{- if $tls.clientCertificate -}}
+{{- $options = concat $options (list (printf "ssl_certfile=%s/tls.crt" $dir) (printf "ssl_keyfile=%s/tls.key" $dir)) -}}
+{{- end -}}
+{{- $options = append $options (printf "ssl_check_hostname=%s" (ternary "true" "false" $tls.checkHostname)) -}}
+{{- end -}}
+{{- printf "%s://%s%s%s" $scheme $user (join "," $redis.hosts) $path -}}
+{{- if $options -}}?{{ join "&" $options }}{{- end -}}
+{{- end -}}
+
+{{/* Sources of the projected volume with Redis's secrets, as a YAML list; empty if there are none. */}}
+{{- define "ledger.redis.secrets" -}}
+{{- $items := list -}}
+{{- if eq .Values.redis.mode "embedded" -}}
+{{- with .Values.redis.embedded.existingSecret -}}
+{{- if .name }}
+- secret:
+    name: {{ .name }}
+    items:
+      - key: {{ .passwordKey }}
+        path: password
+{{- end -}}
+{{- end -}}
+{{- else -}}
+{{- $secret := .Values.redis.external.existingSecret -}}
+{{- if $secret.name }}
+- secret:
+    name: {{ $secret.name }}
+    items:
+      {{- with $secret.urlKey }}
+      - key: {{ . }}
+        path: url
+      {{- end }}
+      {{- with $secret.passwordKey }}
+      - key: {{ . }}
+        path: password
+      {{- end }}
+      {{- with $secret.sentinelPasswordKey }}
+      - key: {{ . }}
+        path: sentinel-password
+      {{- end }}
+{{- end -}}
+{{- $tls := .Values.redis.external.tls -}}
+{{- if $tls.existingSecret }}
+- secret:
+    name: {{ $tls.existingSecret }}
+    items:
+      - key: ca.crt
+        path: ca.crt
+      {{- if $tls.clientCertificate }}
+      - key: tls.crt
+        path: tls.crt
+      - key: tls.key
+        path: tls.key
+      {{- end }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Name of the ConfigMap with the routing file, and the file if the chart makes it. */}}
+{{- define "ledger.routing.name" -}}
+{{- default (include "ledger.component" (list . "routing")) .Values.routing.existingConfigMap -}}
+{{- end -}}
+
+{{- define "ledger.routing" -}}
+{{- if kindIs "map" .Values.routing.content -}}
+{{- toYaml .Values.routing.content -}}
+{{- else if .Values.routing.content -}}
+{{- .Values.routing.content -}}
+{{- else if .Values.slack.secretName -}}
+route:
+  receiver: slack-and-console
+receivers:
+  - name: slack-and-console
+    slackConfigs:
+      - channel: {{ .Values.slack.channel | quote }}
+        credentialRef: slack-webhook
+    consoleConfigs:
+      - enabled: true
+{{- else -}}
+route:
+  receiver: default-console
+receivers:
+  - name: default-console
+    consoleConfigs:
+      - enabled: true
+{{- end -}}
+{{- end -}}
+
+{{/* Sources of the projected volume with credentials, as a YAML list; empty if there are none. */}}
+{{- define "ledger.credentials" -}}
+{{- range .Values.credentials }}
+- secret:
+    name: {{ .secretName }}
+    optional: {{ dig "optional" true . }}
+    items:
+      - key: {{ .secretKey }}
+        path: {{ .name }}
+{{- end -}}
+{{- if and .Values.slack.secretName (not .Values.routing.content) (not .Values.routing.existingConfigMap) }}
+- secret:
+    name: {{ .Values.slack.secretName }}
+    optional: true
+    items:
+      - key: {{ .Values.slack.secretKey }}
+        path: slack-webhook
+{{- end -}}
+{{- if .Values.inlineCredentials }}
+- secret:
+    name: {{ include "ledger.component" (list . "credentials") }}
+    optional: true
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,170 @@
+{{/*
+Names, labels and the parts that several templates share. Names are at most 63 characters, suffix
+included: the suffix stays, what is before it is cut.
+*/}}
+
+{{- define "ledger.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "ledger.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 63 | trimSuffix "-" -}}
+{{- else if contains (include "ledger.name" .) .Release.Name -}}
+{{- .Release.Name | trunc 63 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name (include "ledger.name" .) | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The full name with a suffix: (list $ "redis"). A third item is the greatest length, default 63. */}}
+{{- define "ledger.component" -}}
+{{- $root := index . 0 -}}
+{{- $suffix := index . 1 -}}
+{{- $length := 63 -}}
+{{- if gt (len .) 2 -}}{{- $length = index . 2 -}}{{- end -}}
+{{- $room := int (sub $length (add (len $suffix) 1)) -}}
+{{- printf "%s-%s" (include "ledger.fullname" $root | trunc $room | trimSuffix "-") $suffix -}}
+{{- end -}}
+
+{{/* Name of an object without a namespace: two releases of one name may live side by side. */}}
+{{- define "ledger.clusterwide" -}}
+{{- $root := index . 0 -}}
+{{- $suffix := index . 1 -}}
+{{- $hash := printf "%s/%s" $root.Release.Namespace (include "ledger.fullname" $root) | sha256sum | trunc 8 -}}
+{{- include "ledger.component" (list $root (printf "%s-%s" $hash $suffix)) -}}
+{{- end -}}
+
+{{- define "ledger.redis.name" -}}
+{{- /* A StatefulSet's pods carry a hash of up to 11 characters behind its name in a label. */ -}}
+{{- include "ledger.component" (list . "redis" 52) -}}
+{{- end -}}
+
+{{- define "ledger.lease" -}}
+{{- default (include "ledger.fullname" .) .Values.leaseName | trunc 58 | trimSuffix "-" -}}
+{{- end -}}
+
+{{- define "ledger.serviceAccount" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "ledger.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Labels of an object: (list $ "controller"). */}}
+{{- define "ledger.labels" -}}
+{{- $root := index . 0 -}}
+{{- with $root.Values.commonLabels }}{{ toYaml . }}{{ "\n" }}{{ end -}}
+helm.sh/chart: {{ printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "ledger.selector" . }}
+app.kubernetes.io/version: {{ $root.Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: notification-ledger
+app.kubernetes.io/managed-by: {{ $root.Release.Service }}
+{{- end -}}
+
+{{- define "ledger.selector" -}}
+{{- $root := index . 0 -}}
+app.kubernetes.io/name: {{ include "ledger.name" $root }}
+app.kubernetes.io/instance: {{ $root.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end -}}
+
+{{/* Labels of a pod: none that changes with the version, or each upgrade would restart Redis. */}}
+{{- define "ledger.podLabels" -}}
+{{- $root := index . 0 -}}
+{{- with $root.Values.commonLabels }}{{ toYaml . }}{{ "\n" }}{{ end -}}
+{{ include "ledger.selector" . }}
+app.kubernetes.io/part-of: notification-ledger
+{{- end -}}
+
+{{/* An image reference: (dict "image" .Values.image "tag" default). A digest wins over a tag. */}}
+{{- define "ledger.image" -}}
+{{- if .image.digest -}}
+{{- printf "%s@%s" .image.repository .image.digest -}}
+{{- else -}}
+{{- printf "%s:%s" .image.repository (default .tag .image.tag) -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Namespaces that are watched, as a JSON list; empty for all. */}}
+{{- define "ledger.namespaces" -}}
+{{- if .Values.watch.all -}}[]
+{{- else -}}{{- default (list .Release.Namespace) .Values.watch.namespaces | uniq | toJson -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "ledger.rbac.cluster" -}}
+{{- if or (eq .Values.rbac.scope "cluster") (and (eq .Values.rbac.scope "auto") .Values.watch.all) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Rights on notifications, in the namespaces that are watched. */}}
+{{- define "ledger.rbac.watched" -}}
+- apiGroups: [kubernaut.ai]
+  resources: [notificationrequests]
+  verbs: [get, list, watch{{ if dig "retention" "deleteObjects" false .Values.config }}, delete{{ end }}]
+- apiGroups: [kubernaut.ai]
+  resources: [notificationrequests/status]
+  verbs: [patch]
+{{- if dig "events" "enabled" true .Values.config }}
+- apiGroups: [""]
+  resources: [events]
+  verbs: [create]
+{{- end }}
+{{- end -}}
+
+{{/*
+Seconds of a duration as the settings take it, rounded up: Go's form (1m30s) or a number. The schema
+has refused every other form. Parts below a millisecond count nothing.
+*/}}
+{{- define "ledger.seconds" -}}
+{{- $text := toString . -}}
+{{- $sum := 0.0 -}}
+{{- if regexMatch "^[0-9.]+$" $text -}}
+{{- $sum = float64 $text -}}
+{{- else -}}
+{{- $factor := dict "h" 3600.0 "m" 60.0 "s" 1.0 "ms" 0.001 -}}
+{{- range regexFindAll "[0-9.]+[a-zµμ]+" $text -1 -}}
+{{- $unit := regexFind "[a-zµμ]+$" . -}}
+{{- $number := trimSuffix $unit . -}}
+{{- $sum = addf $sum (mulf (float64 $number) (get $factor $unit | default 0.0)) -}}
+{{- end -}}
+{{- end -}}
+{{- ceil $sum | int -}}
+{{- end -}}
+
+{{/*
+What a drain may take, in seconds: the longest send and 2 s, 5 s to record, 8 s to publish, 3 s for the
+audit feed, 4 s for the Leases, and 3 s for the process itself. tests/chart compares it with the code.
+*/}}
+{{- define "ledger.drain" -}}
+{{- $delivery := .Values.config.delivery | default dict -}}
+{{- $longest := include "ledger.seconds" (dig "slack" "timeout" "10s" $delivery) | int -}}
+{{- if dig "file" "outputDir" "" $delivery -}}
+{{- $longest = max $longest (include "ledger.seconds" (dig "file" "timeout" "5s" $delivery) | int) -}}
+{{- end -}}
+{{- if dig "email" "enabled" false $delivery -}}
+{{- $longest = max $longest (include "ledger.seconds" (dig "email" "timeout" "10s" $delivery) | int) -}}
+{{- end -}}
+{{- add $longest 25 -}}
+{{- end -}}
+
+{{- define "ledger.grace" -}}
+{{- default (include "ledger.drain" . | int) (int .Values.terminationGracePeriodSeconds) -}}
+{{- end -}}
+
+{{- define "ledger.replicated" -}}
+{{- if gt (int .Values.replicas) 1 -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether the cluster knows a kind, by the mode: (list $ mode "apiVersion" "Kind"). */}}
+{{- define "ledger.render" -}}
+{{- $root := index . 0 -}}
+{{- $mode := index . 1 -}}
+{{- $what := printf "%s/%s" (index . 2) (index . 3) -}}
+{{- if or (eq $mode "alwaysRender") ($root.Capabilities.APIVersions.Has $what) -}}
+true
+{{- else if eq $mode "failIfMissing" -}}
+{{- fail (printf "The cluster does not know %s. Install Prometheus's operator first, or set renderMode to skipIfMissing, or to alwaysRender where Helm cannot ask the cluster (helm template, GitOps)." $what) -}}
+{{- end -}}
+{{- end -}}

@@ -1,0 +1,112 @@
+{{/*
+Values that contradict each other end here, with a sentence that says what to change. The schema has
+checked each value by itself; only what takes two of them to judge is here.
+*/}}
+{{- define "ledger.validate" -}}
+{{- $v := .Values -}}
+{{- $config := $v.config | default dict -}}
+{{- $faults := list -}}
+
+{{- if and $v.watch.all $v.watch.namespaces -}}
+{{- $faults = append $faults "watch.all and watch.namespaces exclude each other" -}}
+{{- end -}}
+{{- if and $v.watch.all (eq $v.rbac.scope "namespaced") -}}
+{{- $faults = append $faults "watch.all needs rbac.scope auto or cluster: a Role holds for one namespace" -}}
+{{- end -}}
+{{- if and (not $v.serviceAccount.create) (not $v.serviceAccount.name) -}}
+{{- $faults = append $faults "serviceAccount.create is off, so serviceAccount.name must name the account" -}}
+{{- end -}}
+
+{{- if and $v.routing.existingConfigMap $v.routing.content -}}
+{{- $faults = append $faults "routing.existingConfigMap and routing.content exclude each other" -}}
+{{- end -}}
+{{- if and $v.slack.secretName (or $v.routing.existingConfigMap $v.routing.content) -}}
+{{- $faults = append $faults "slack.secretName has no effect beside routing: list it in credentials and name it in the routing file" -}}
+{{- end -}}
+{{- $names := keys $v.inlineCredentials -}}
+{{- range $v.credentials -}}{{- $names = append $names .name -}}{{- end -}}
+{{- if $v.slack.secretName -}}{{- $names = append $names "slack-webhook" -}}{{- end -}}
+{{- if ne (len $names) (len (uniq $names)) -}}
+{{- $faults = append $faults "credentials: a name is given twice (inlineCredentials and slack count too)" -}}
+{{- end -}}
+
+{{- if eq $v.redis.mode "external" -}}
+{{- $redis := $v.redis.external -}}
+{{- $secret := $redis.existingSecret -}}
+{{- if and $secret.urlKey $redis.hosts -}}
+{{- $faults = append $faults "redis.external.hosts and redis.external.existingSecret.urlKey exclude each other" -}}
+{{- else if and (not $secret.urlKey) (not $redis.hosts) -}}
+{{- $faults = append $faults "redis.mode external needs redis.external.hosts, or redis.external.existingSecret.urlKey" -}}
+{{- end -}}
+{{- if and $secret.urlKey (or $secret.passwordKey $secret.sentinelPasswordKey $redis.username) -}}
+{{- $faults = append $faults "redis.external.existingSecret.urlKey names a whole URL, with user and passwords: leave username, passwordKey and sentinelPasswordKey empty" -}}
+{{- end -}}
+{{- if and (or $secret.urlKey $secret.passwordKey $secret.sentinelPasswordKey) (not $secret.name) -}}
+{{- $faults = append $faults "redis.external.existingSecret has a key but no name" -}}
+{{- end -}}
+{{- if and $secret.name (not (or $secret.urlKey $secret.passwordKey $secret.sentinelPasswordKey)) -}}
+{{- $faults = append $faults "redis.external.existingSecret has a name but no key" -}}
+{{- end -}}
+{{- if and (eq $redis.topology "standalone") (gt (len $redis.hosts) 1) -}}
+{{- $faults = append $faults "redis.external.topology standalone takes one host; several are sentinel or cluster" -}}
+{{- end -}}
+{{- if and (eq $redis.topology "sentinel") (not $redis.service) (not $secret.urlKey) -}}
+{{- $faults = append $faults "redis.external.topology sentinel needs redis.external.service, the name of the master" -}}
+{{- end -}}
+{{- if and (ne $redis.topology "sentinel") (or $redis.service $redis.sentinelUsername $secret.sentinelPasswordKey) -}}
+{{- $faults = append $faults "redis.external: service, sentinelUsername and sentinelPasswordKey belong to topology sentinel" -}}
+{{- end -}}
+{{- if and (eq $redis.topology "cluster") (ne (int $redis.database) 0) -}}
+{{- $faults = append $faults "redis.external.database must be 0 for topology cluster" -}}
+{{- end -}}
+{{- if and $redis.tls.clientCertificate (not $redis.tls.existingSecret) -}}
+{{- $faults = append $faults "redis.external.tls.clientCertificate needs redis.external.tls.existingSecret, which holds it" -}}
+{{- end -}}
+{{- if and (not $redis.tls.enabled) (or $redis.tls.existingSecret $redis.tls.clientCertificate) (not $secret.urlKey) -}}
+{{- $faults = append $faults "redis.external.tls is configured but not enabled" -}}
+{{- end -}}
+{{- else -}}
+{{- $redis := $v.redis.embedded -}}
+{{- if and (not $redis.existingSecret.name) (not $redis.networkPolicy.enabled) -}}
+{{- $faults = append $faults "redis.embedded is open to everybody: set redis.embedded.existingSecret.name, or leave redis.embedded.networkPolicy.enabled on" -}}
+{{- end -}}
+{{- if eq (dig "redis" "durability" "relaxed" $config) "strict" -}}
+{{- if or (ne $redis.appendfsync "always") (not $redis.persistence.enabled) -}}
+{{- $faults = append $faults "config.redis.durability strict needs redis.embedded.appendfsync always and redis.embedded.persistence.enabled" -}}
+{{- end -}}
+{{- end -}}
+{{- if or $v.redis.external.hosts $v.redis.external.existingSecret.name -}}
+{{- $faults = append $faults "redis.external is configured, but redis.mode is embedded" -}}
+{{- end -}}
+{{- end -}}
+
+{{- if and (ne (toString $v.podDisruptionBudget.minAvailable) "") (ne (toString $v.podDisruptionBudget.maxUnavailable) "") -}}
+{{- $faults = append $faults "podDisruptionBudget.minAvailable and maxUnavailable exclude each other" -}}
+{{- end -}}
+{{- $grace := int $v.terminationGracePeriodSeconds -}}
+{{- $drain := include "ledger.drain" . | int -}}
+{{- if and $grace (lt $grace $drain) -}}
+{{- $faults = append $faults (printf "terminationGracePeriodSeconds is %d, but with the timeouts in config a drain may take %d s" $grace $drain) -}}
+{{- end -}}
+{{- if and (dig "audit" "file" "" $config) (hasKey $v.volumes.audit "persistentVolumeClaim") (gt (int $v.replicas) 1) -}}
+{{- $faults = append $faults "volumes.audit is one claim for several replicas, which must not share config.audit.file" -}}
+{{- end -}}
+{{- if and $v.caBundle.existingConfigMap (dig "egress" "caBundle" "" $config) -}}
+{{- $faults = append $faults "caBundle.existingConfigMap and config.egress.caBundle exclude each other" -}}
+{{- end -}}
+{{- $own := list "KUBERNAUT_CONTROLLER_NAMESPACE" "ROUTING_CONFIG_PATH" -}}
+{{- if $v.caBundle.existingConfigMap -}}{{- $own = append $own "TLS_CA_FILE" -}}{{- end -}}
+{{- range $v.extraEnv -}}
+{{- if has .name $own -}}
+{{- $faults = append $faults (printf "extraEnv sets %s, which the chart sets" .name) -}}
+{{- end -}}
+{{- $own = append $own .name -}}
+{{- end -}}
+{{- if and $v.networkPolicy.egress $v.networkPolicy.extraEgress -}}
+{{- $faults = append $faults "networkPolicy.egress replaces every rule, so networkPolicy.extraEgress would have no effect" -}}
+{{- end -}}
+
+{{- if $faults -}}
+{{- fail (printf "\n\nThese values cannot be used together:\n- %s\n" (join "\n- " $faults)) -}}
+{{- end -}}
+{{- end -}}

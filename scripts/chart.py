@@ -1,0 +1,272 @@
+"""
+What the chart takes from the code, so that neither can fall behind the other.
+
+    scripts/chart generate    write it
+    scripts/chart check       say what is out of date; exit code 1 if something is
+
+The settings models of the controller are the one source of `config`: of its block in `values.yaml`,
+with every key, its default and its description, and of `properties.config` in `values.schema.json`.
+The table of values in the chart's README is made from the comments in `values.yaml`.
+
+Keys that the chart sets by itself are no part of `config`: where a pod listens, what it watches, where
+Redis is. Said twice, they could contradict each other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import textwrap
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from pydantic import BaseModel, BeforeValidator
+from pydantic.fields import FieldInfo
+
+ROOT: Final = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from notifier.settings import Settings  # noqa: E402 - needs the path above
+from syncer.settings import parse_duration  # noqa: E402 - as above
+
+CHART: Final = ROOT / "charts" / "notification-ledger"
+#: Keys that the chart sets, with what sets them.
+OWN: Final = {
+    "controller": "the pod's ports and `watch`",
+    "delivery.credentials": "where `credentials` are mounted",
+    "redis.url": "`redis`",
+    "redis.urlFile": "`redis`",
+    "redis.passwordFile": "`redis`",
+    "redis.sentinelPasswordFile": "`redis`",
+    "sharding.leaseName": "`leaseName`",
+}
+_BEGIN: Final = "  # --- made by scripts/chart from the controller's settings; do not edit ---"
+_END: Final = "  # --- end of what scripts/chart makes ---"
+_TABLE: Final = ("<!-- values: made by scripts/chart -->", "<!-- end of values -->")
+_WIDTH: Final = 100
+_DURATION: Final = (
+    r"^(\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+|[0-9]{1,12}(\.[0-9]{0,9})?)$"
+)
+
+
+class Key(typing.NamedTuple):
+    """A field of a settings model as the file names it."""
+
+    name: str
+    path: str
+    field: FieldInfo
+    group: type[BaseModel] | None
+
+
+def keys(model: type[BaseModel], path: str = "") -> Iterator[Key]:
+    """Yield the fields of a group that are for the user to set."""
+    for name, field in model.model_fields.items():
+        alias = field.alias or name
+        full = f"{path}{alias}"
+        if full not in OWN:
+            yield Key(alias, full, field, group_of(field.annotation))
+
+
+def group_of(annotation: object) -> type[BaseModel] | None:
+    """Return the group that a field holds, required or not; None for a plain value."""
+    options = (
+        typing.get_args(annotation)
+        if typing.get_origin(annotation) in {typing.Union, types.UnionType}
+        else (annotation,)
+    )
+    for option in options:
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None
+
+
+# -- the schema -----------------------------------------------------------------------------------
+
+
+def schema_of(model: type[BaseModel], path: str = "") -> dict[str, Any]:
+    """Return the JSON schema of a group: closed, with descriptions, without defaults."""
+    plain = model.model_json_schema(by_alias=True)
+    out: dict[str, Any] = {
+        "description": summary(model),
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {},
+    }
+    required = []
+    for key in keys(model, path):
+        if key.group is not None:
+            out["properties"][key.name] = schema_of(key.group, f"{key.path}.")
+            continue
+        if key.field.is_required():
+            required.append(key.name)
+        found = dict(plain["properties"][key.name])
+        for word in ("default", "title"):
+            found.pop(word, None)
+        if is_duration(key.field):
+            found["type"] = ["string", "number"]
+            found["pattern"] = _DURATION
+            found.setdefault("minimum", 0)
+        elif key.path == "logging.level":
+            found["enum"] = [w for level in found["enum"] for w in (level, level.lower())]
+        if any("$ref" in str(part) for part in found.values()):
+            raise TypeError(f"{key.path}: a type that this script does not know")
+        out["properties"][key.name] = found
+    if required:
+        out["required"] = required
+    return out
+
+
+def is_duration(field: FieldInfo) -> bool:
+    """Whether a field takes Go's text form as well as seconds."""
+    return any(isinstance(m, BeforeValidator) and m.func is parse_duration for m in field.metadata)
+
+
+def summary(model: type[BaseModel]) -> str:
+    """Return the first paragraph of a group's description, on one line."""
+    return " ".join((model.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+# -- the values -----------------------------------------------------------------------------------
+
+
+def values_of(model: type[BaseModel], path: str = "", indent: int = 2) -> Iterator[str]:
+    """Yield the lines that show every key of a group with its description and default."""
+    for key in keys(model, path):
+        pad = " " * indent
+        text = summary(key.group) if key.group else str(key.field.description)
+        yield from comment(text, pad)
+        if key.group is None:
+            yield f"{pad}{key.name}: {shown(key.field)}"
+            continue
+        inner = list(values_of(key.group, f"{key.path}.", indent + 2))
+        if key.field.get_default(call_default_factory=True) is None and not key.field.is_required():
+            # A group that is absent by default: shown, not set.
+            inner = [re.sub(rf"^ {{{indent}}}", f"{pad}# ", line) for line in inner]
+            yield f"{pad}# {key.name}:"
+        else:
+            yield f"{pad}{key.name}:"
+        yield from inner
+
+
+def comment(text: str, pad: str) -> Iterator[str]:
+    """Yield a text as a comment."""
+    for line in textwrap.wrap(text, _WIDTH - len(pad) - 2, break_on_hyphens=False):
+        yield f"{pad}# {line}"
+
+
+def shown(field: FieldInfo) -> str:
+    """Return a default as YAML."""
+    if field.is_required():
+        return '""'
+    default = field.get_default(call_default_factory=True)
+    if is_duration(field):
+        return duration(float(default))
+    if isinstance(default, tuple):
+        default = list(default)
+    if isinstance(default, float) and default.is_integer():
+        default = int(default)
+    return json.dumps(default) if not isinstance(default, str) or not default else default
+
+
+def duration(seconds: float) -> str:
+    """Return seconds in Go's form, in the largest unit that makes it a whole number."""
+    for unit, size in (("h", 3600.0), ("m", 60.0), ("s", 1.0)):
+        if seconds and seconds % size == 0:
+            return f"{int(seconds / size)}{unit}"
+    return f"{round(seconds * 1000)}ms"
+
+
+# -- the files ------------------------------------------------------------------------------------
+
+
+def new_values(text: str) -> str:
+    """Return `values.yaml` with the block of `config` made anew."""
+    before, _, rest = text.partition(_BEGIN)
+    _, _, after = rest.partition(_END)
+    if not after:
+        raise SystemExit("chart: values.yaml has lost the lines between which the config stands")
+    lines = "\n".join(values_of(Settings))
+    return f"{before}{_BEGIN}\n{lines}\n{_END}{after}"
+
+
+def new_schema(text: str) -> str:
+    """Return `values.schema.json` with the schema of `config` made anew."""
+    schema = json.loads(text)
+    made = schema_of(Settings)
+    made["description"] = "The controller's settings file, without what the chart sets by itself."
+    schema["properties"]["config"] = made
+    return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
+
+
+def documented(text: str) -> Iterator[tuple[str, str, str]]:
+    """
+    Yield path, default and description of each value that is not a group, in order.
+
+    The comment that stands right above a key is its description.
+    """
+    path: list[tuple[int, str]] = []
+    said: list[str] = []
+    lines = text.splitlines()
+    for number, line in enumerate(lines):
+        if match := re.match(r"^( *)# ?(.*)", line):
+            said.append(match[2])
+            continue
+        if match := re.match(r"^( *)([A-Za-z][\w.-]*):(?: (.*))?$", line):
+            indent = len(match[1])
+            while path and path[-1][0] >= indent:
+                path.pop()
+            path.append((indent, match[2]))
+            below = next((x for x in lines[number + 1 :] if x.strip() and "#" not in x[:20]), "")
+            group = match[3] is None and len(below) - len(below.lstrip()) > indent
+            if not group or below.lstrip().startswith("- "):
+                yield ".".join(name for _, name in path), match[3] or "see the file", " ".join(said)
+        said = []
+
+
+def new_readme(text: str, values: str) -> str:
+    """Return the chart's README with the table of values made anew."""
+    begin, end = _TABLE
+    before, _, rest = text.partition(begin)
+    _, _, after = rest.partition(end)
+    if not after:
+        raise SystemExit("chart: README.md has lost the lines between which the values stand")
+    rows = ["| value | default | |", "|---|---|---|"]
+    for path, default, said in documented(values):
+        cell = said.replace("|", "\\|")
+        rows.append(f"| `{path}` | `{default}` | {cell} |")
+    table = "\n".join(rows)
+    return f"{before}{begin}\n\n{table}\n\n{end}{after}"
+
+
+def made() -> dict[Path, str]:
+    """Return each file that is made here, with what should be in it."""
+    values = new_values((CHART / "values.yaml").read_text())
+    schema = CHART / "values.schema.json"
+    readme = CHART / "README.md"
+    return {
+        CHART / "values.yaml": values,
+        schema: new_schema(schema.read_text()),
+        readme: new_readme(readme.read_text(), values),
+    }
+
+
+def main() -> int:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(prog="chart", description=__doc__.strip().splitlines()[0])
+    parser.add_argument("command", choices=["generate", "check"])
+    command = parser.parse_args().command
+    stale = [path for path, text in made().items() if path.read_text() != text]
+    for path in stale:
+        if command == "generate":
+            path.write_text(made()[path])
+        print(f"chart: {path.relative_to(ROOT)} {'written' if command == 'generate' else 'is old'}")
+    return 1 if stale and command == "check" else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
