@@ -68,7 +68,7 @@ from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import Severity, preflight, replicas_to_wait_for, unfit
 from syncer.loop import Limits, SyncLoop
-from syncer.metrics import SyncMetrics
+from syncer.metrics import FENCED, NO_LOG, QUARANTINED, SELF_AUDIT, SyncMetrics
 from syncer.ownership import Shards
 from syncer.recorder import Recorder
 from syncer.retention import Retention
@@ -76,6 +76,7 @@ from syncer.runtime.clock import BootClock, LedgerTime, boot_clock
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.health import AdminServer
 from syncer.runtime.supervise import critical, restarting
+from syncer.scrub import Scrubber
 from syncer.sharding import ShardKeeper
 from syncer.startup import Reconciler
 
@@ -89,6 +90,8 @@ _SWEEP_PAGE: Final = 256
 _RECONCILED_POLL: Final = 0.25
 _RECONCILED_LATE: Final = 600.0
 _CONNECT_PAUSE: Final = 1.0
+#: Seconds between looks at how late the event loop is.
+_PULSE: Final = 0.5
 #: Seconds of the drain for recording, publishing and releasing, after the sends have ended.
 _DRAIN_RECORD: Final = 5.0
 _DRAIN_SYNC: Final = 8.0
@@ -130,6 +133,7 @@ class App:
             collector(registry=self.registry)
         self.metrics = SyncMetrics(self.registry)
         self.delivery_metrics = DeliveryMetrics(self.registry)
+        self.delivery_metrics.build.labels(__version__).set(1)
         self.admin = AdminServer(self.registry, refresh=self._refresh)
         self.routing = Routing(
             environment.routing_path,
@@ -322,6 +326,7 @@ class App:
                             ),
                             name=sweep.name,
                         )
+                    group.create_task(critical("pulse", self._pulse), name="pulse")
                     group.create_task(parts.bring_up(group), name="bring-up")
                     group.create_task(parts.end(stop), name="end")
             except BaseExceptionGroup as ended:
@@ -330,6 +335,13 @@ class App:
                 if others is not None:
                     raise others from None
                 raise Stopped from None
+
+    async def _pulse(self) -> None:
+        """Measure how late the event loop is."""
+        while True:
+            asked = self.boot() + _PULSE
+            await asyncio.sleep(_PULSE)
+            self.metrics.loop_lag.observe(max(0.0, self.boot() - asked))
 
     async def _close(self) -> None:
         await self.door.close()
@@ -350,6 +362,22 @@ class App:
         self.metrics.live.set(len(self.cache.entries))
         self.metrics.finished.set(len(self.cache.finished))
         self.metrics.dirty_oldest.set(self.cache.oldest_dirty())
+        held: Counter[str] = Counter()
+        for entry in self.cache.entries.values():
+            if entry.quarantine:
+                held[QUARANTINED] += 1
+            elif entry.violation:
+                held[SELF_AUDIT] += 1
+            elif entry.held_since:
+                held[NO_LOG] += 1
+        for reason in (QUARANTINED, SELF_AUDIT, NO_LOG):
+            self.metrics.held.labels(reason).set(held[reason])
+        self.metrics.quarantined.set(held[QUARANTINED])
+        usable = self.log.available and self.client.unfit is None
+        self.metrics.log_available.set(usable and self.progress.redis is None)
+        self.metrics.shards.set(self.shards.shards)
+        self.metrics.shards_owned.set(len(self.shards.owned))
+        self.delivery_metrics.routing_stale.set(self.routing.problem is not None)
         for channel, state in self.breakers.states(self.boot()).items():
             self.delivery_metrics.breaker.labels(channel).set(state)
         self.delivery_metrics.queue_depth.set(len(self.queue))
@@ -431,6 +459,20 @@ class Parts:
             on_settled=narrator.settled,
             on_stale=app.queue.add,
         )
+        self.scrubber: Scrubber | None = None
+        if settings.sync.scrub_rate:
+            self.scrubber = Scrubber(
+                self.recorder,
+                self.store,
+                app.shards,
+                self.sync,
+                app.metrics,
+                rate=settings.sync.scrub_rate,
+                on_change=app.queue.add,
+            )
+        app.delivery_metrics.oldest_due.set_function(self.controller.oldest_due)
+        app.metrics.held.labels(FENCED).set_function(lambda: len(self.controller.fenced))
+        app.delivery_metrics.events_dropped = lambda: self.events.counts.dropped
         app.client.on_change = self.controller.look_at_all
         app.admin.check("schema", lambda: self.sync.schema_problem)
         app.admin.check("epoch", lambda: self.controller.fence_problem(settings.lease_duration))
@@ -517,6 +559,11 @@ class Parts:
             Sweeper("finished-sweep", self._sweep_finished, sync.finished_sweep, self._acquired[0]),
             Sweeper("orphan-sweep", self._sweep_orphans, sync.finished_sweep, self._acquired[1]),
             Sweeper("holds", self._note_holds, min(5.0, sync.hold_notice / 2)),
+            *(
+                [Sweeper("self-audit", self.scrubber.round, sync.scrub_pause)]
+                if self.scrubber
+                else []
+            ),
         ]
 
     async def bring_up(self, group: asyncio.TaskGroup) -> None:

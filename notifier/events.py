@@ -90,6 +90,9 @@ class Narrator:
             )  # fmt: skip
         if not after.terminal or before.terminal:
             return
+        if request.created and after.completed_at:
+            took = max(0.0, (after.completed_at - request.created) / 1000)
+            self._metrics.completion.labels(after.phase).observe(took)
         if after.phase == PARTIALLY_SENT:
             self._emit(request, "Normal", "NotificationPartiallySent", after.message, "")
         elif after.phase == FAILED:

@@ -8,11 +8,16 @@ bounded by the routing file.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 UPSTREAM: Final = "kubernaut_notification"
+_LATENCY: Final = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 900, 3600, 6 * 3600, 24 * 3600)
+_ENDS: Final = ("Sent", "PartiallySent", "Failed")
 
 
 class DeliveryMetrics:
@@ -64,8 +69,38 @@ class DeliveryMetrics:
             registry=registry,
         )
         self.uncertain = Counter(
-            "notification_ledger_uncertain", "Attempts whose result is unknown.", registry=registry
+            "notification_ledger_uncertain",
+            "Attempts made by this process whose result is unknown.",
+            registry=registry,
         )
+        self.completion = Histogram(
+            "notification_ledger_completion_seconds",
+            "Time from the creation of a notification to the end of its last attempt, observed when"
+            " its final phase is written.",
+            ("phase",),
+            buckets=_LATENCY,
+            registry=registry,
+        )
+        for phase in _ENDS:
+            self.completion.labels(phase)
+        self.oldest_due = Gauge(
+            "notification_ledger_oldest_due_seconds",
+            "How long the attempt that has been due the longest has been waiting to begin, 0 if none"
+            " is due. Held ones count.",
+            registry=registry,
+        )
+        self.routing_stale = Gauge(
+            "notification_ledger_routing_stale",
+            "1 while the routing in force is not that of the files, because they cannot be used.",
+            registry=registry,
+        )
+        #: Where the number of dropped Events is kept.
+        self.events_dropped: Callable[[], int] = lambda: 0
+        registry.register(_EventsDropped(self))
+        self.build = Gauge(
+            "notification_ledger_build_info", "1; the version is its label.", ("version",),
+            registry=registry,
+        )  # fmt: skip
         self.fenced_notifications = Counter(
             "notification_ledger_fenced_notifications",
             "Looks at a notification whose log belongs to a later epoch.",
@@ -82,3 +117,17 @@ class DeliveryMetrics:
             "notification_ledger_delayed", "Notifications waiting for a due time.",
             registry=registry,
         )  # fmt: skip
+
+
+class _EventsDropped(Collector):
+    """A count that another part keeps."""
+
+    def __init__(self, metrics: DeliveryMetrics) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[CounterMetricFamily]:
+        yield CounterMetricFamily(
+            "notification_ledger_events_dropped",
+            "Kubernetes Events that were not written: the queue was full, or the process ended.",
+            value=self._metrics.events_dropped(),
+        )

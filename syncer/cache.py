@@ -52,6 +52,7 @@ class Entry:
         fresh: First seen by a watch event without status, in this tenure.
         deleted: The object is gone; nothing is sent any more.
         quarantine: Why the log cannot be read, empty if it can.
+        violation: What the self-audit found that must not be; nothing is sent while it is set.
         executing: Open attempts that a task of this process carries out, with their channels.
         never_sent: Attempts opened here that certainly did not leave.
         due: Boot-clock second before which a channel must not be tried again.
@@ -74,6 +75,7 @@ class Entry:
     fresh: bool = False
     deleted: bool = False
     quarantine: str = ""
+    violation: str = ""
     executing: dict[AttemptId, str] = field(default_factory=dict)
     never_sent: set[AttemptId] = field(default_factory=set)
     due: dict[str, float] = field(default_factory=dict)

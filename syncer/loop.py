@@ -301,10 +301,23 @@ class SyncLoop:
             # anything is called failed.
             reread = False
 
-    def _merged(self, entry: Entry, tenure: Tenure) -> Merged:
+    def pending(self, entry: Entry, shown: NotificationRequest, tenure: Tenure) -> bool:
+        """Whether a write of an entry's view would change an object as read just now."""
+        wanted = compact(self._merged(entry, tenure, shown).status, limit=self.limits.status_bytes)
+        return bool(difference(shown.status, wanted))
+
+    def _merged(
+        self, entry: Entry, tenure: Tenure, shown: NotificationRequest | None = None
+    ) -> Merged:
         now = self.recorder.time.now()
-        request = entry.request
-        facts = Facts(request.generation, request.policy, self.limits.at_most_once, held=entry.held)
+        request = shown or entry.request
+        facts = Facts(
+            request.generation,
+            request.policy,
+            self.limits.at_most_once,
+            held=entry.held,
+            violation=entry.violation,
+        )
         if entry.quarantine:
             status = quarantine(request.status, entry.quarantine, facts, now=now)
             return Merged(status, (), "quarantined")

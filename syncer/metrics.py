@@ -11,9 +11,19 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from syncer.api.attempt import AttemptState
+from syncer.status.divergence import Divergence
+
 PREFIX: Final = "notification_ledger"
 _FAST: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
 _SIZES: Final = (1, 2, 3, 5, 8, 13, 21, 50, 100)
+_LAGS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
+
+#: Why a notification is held; values of a label.
+QUARANTINED: Final = "quarantined"
+SELF_AUDIT: Final = "self-audit"
+NO_LOG: Final = "log-unavailable"
+FENCED: Final = "fenced"
 
 
 class SyncMetrics:
@@ -25,11 +35,17 @@ class SyncMetrics:
         def counter(name: str, text: str, *labels: str) -> Counter:
             return Counter(f"{PREFIX}_{name}", text, labels, registry=registry)
 
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(f"{PREFIX}_{name}", text, registry=registry)
+        def gauge(name: str, text: str, *labels: str) -> Gauge:
+            return Gauge(f"{PREFIX}_{name}", text, labels, registry=registry)
 
         self.intents = counter("intents", "Attempts opened in the log.")
-        self.outcomes = counter("outcomes", "Results recorded in the log.", "state")
+        self.outcomes = counter(
+            "outcomes",
+            "Results recorded in the log by this process, those of abandoned attempts included.",
+            "state",
+        )
+        for state in (AttemptState.UNKNOWN, AttemptState.FAILED, AttemptState.SUCCESS):
+            self.outcomes.labels(state.word)
         self.append_seconds = Histogram(
             f"{PREFIX}_append_seconds",
             "Time of one append to the log, retries included.",
@@ -50,6 +66,8 @@ class SyncMetrics:
             "status_conflicts", "Status writes answered 409, by what came of them.", "result"
         )
         self.patches = counter("sync_patch", "Status writes, by answer.", "result")
+        for result in ("written", "conflict", "unclear", "refused", "gone", "unavailable"):
+            self.patches.labels(result)
         self.batch_records = Histogram(
             f"{PREFIX}_sync_batch_attempts",
             "Attempts newly shown by one status write.",
@@ -65,6 +83,42 @@ class SyncMetrics:
             "conflicting_outcome", "Attempts with two definite results; impossible by rule."
         )
         self.orphans = counter("orphans_retired", "Logs of deleted objects given an expiry.")
+        self.held = gauge(
+            "held_notifications",
+            "Unfinished notifications of ours for which nothing is sent, by the reason.",
+            "reason",
+        )
+        for reason in (QUARANTINED, SELF_AUDIT, NO_LOG, FENCED):
+            self.held.labels(reason)
+        self.log_available = gauge(
+            "log_available", "1 while Redis answers and may be given attempts, else 0."
+        )
+        self.shards = gauge("shards", "Shards of the installation.")
+        self.shards_owned = gauge("shards_owned", "Shards that this replica owns.")
+        self.loop_lag = Histogram(
+            f"{PREFIX}_loop_lag_seconds",
+            "How much later than asked for the event loop wakes a sleeper.",
+            buckets=_LAGS,
+            registry=registry,
+        )
+        self.scrub_looks = counter(
+            "scrub_looks", "Looks of the self-audit at one notification, by what came of them.",
+            "result",
+        )  # fmt: skip
+        for result in ("agrees", "diverges", "passed", "unanswered"):
+            self.scrub_looks.labels(result)
+        self.divergences = counter(
+            "scrub_divergence", "Divergences that the self-audit found.", "class"
+        )
+        for divergence in Divergence:
+            self.divergences.labels(divergence.value)
+        self.scrub_coverage = gauge(
+            "scrub_coverage_ratio",
+            "Share of our live notifications that the self-audit has looked at in this round.",
+        )
+        self.scrub_age = gauge(
+            "scrub_age_seconds", "Time since the self-audit ended a round, or since the start."
+        )
         self.deleted = counter(
             "objects_deleted", "Finished notifications deleted after their retention time."
         )

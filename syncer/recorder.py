@@ -211,6 +211,7 @@ class Recorder:
         entry.never_sent.discard(abandoned.id)
         if answer.answer is Answer.OK:
             self.metrics.recovered.inc()
+            self.metrics.outcomes.labels(settled.state.word).inc()
             await self._advance(entry, answer, [record])
         else:
             await self.reread(entry)
@@ -265,7 +266,6 @@ class Recorder:
     def put_in_quarantine(self, entry: Entry, why: str) -> None:
         """Stop sends for a notification whose log cannot be read; its bytes stay as they are."""
         if not entry.quarantine:
-            self.metrics.quarantined.inc()
             logger.error(
                 "log cannot be read; nothing is sent for this notification",
                 extra={"uid": entry.uid, "object": entry.request.key, "why": why},

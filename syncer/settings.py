@@ -327,6 +327,21 @@ class SyncSettings(Group):
         description="An object whose due send was held for this long because Redis is away gets "
         "the condition LogUnavailable; default 60s.",
     )
+    scrub_rate: float = Field(
+        default=2.0,
+        ge=0,
+        le=1000,
+        allow_inf_nan=False,
+        description="Unfinished notifications per second and replica that the self-audit looks at "
+        "again, at most; default 2, and 0 switches it off. Each look reads one log and one object.",
+    )
+    scrub_pause: Duration = Field(
+        default=60.0,
+        ge=0.1,
+        le=86_400,
+        description="Rest between two rounds of the self-audit; default 60s. It keeps a small "
+        "installation from being looked at all the time.",
+    )
 
     @field_validator("finished_sweep")
     @classmethod

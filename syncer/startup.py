@@ -127,7 +127,6 @@ class Reconciler:
     def _adopt(self, entry: Entry, snapshot: Snapshot) -> None:
         if entry.quarantine:
             entry.quarantine = ""
-            self.metrics.quarantined.dec()
             self.cache.mark_dirty(entry)
         self.recorder.adopt(entry, snapshot)
 

@@ -318,6 +318,8 @@ class Controller:
             self.recorder.lose_claim(entry, "abandoned")
             if not await self._claim(entry, tenure):
                 return None
+        if entry.violation:
+            return Await("held by the self-audit")
         decision = self._decide(entry)
         if isinstance(decision, Resolve):
             if not entry.request.specified:
@@ -442,6 +444,33 @@ class Controller:
                 entry.held = True
                 self.cache.mark_dirty(entry)
 
+    def oldest_due(self) -> float:
+        """Seconds for which the longest waiting due attempt of ours has been due, 0 if none is."""
+        now = self.cache.boot()
+        oldest = 0.0
+        for entry in self.cache.entries.values():
+            if entry.deleted or self.ownership.tenure_of(entry.uid) is None:
+                continue
+            oldest = max(oldest, self._overdue(entry, now, oldest))
+        return oldest
+
+    def _overdue(self, entry: Entry, now: float, least: float) -> float:
+        """How long an entry has an attempt due; anything if that is not more than `least`."""
+        if entry.request.status.terminal:
+            return 0.0
+        age = max(0.0, (self.recorder.time.now() - entry.request.created) / 1000)
+        if entry.claim is None or entry.view.plan is None:
+            # Not looked at yet: its first attempt is due since it was created; a later one since
+            # its object says so.
+            expected = _expected(entry)
+            return age if not expected else (self.recorder.time.now() - expected) / 1000
+        if age <= least or (entry.due and now - min(entry.due.values()) <= least and _tried(entry)):
+            return 0.0
+        decision = self._decide(entry)
+        if not isinstance(decision, Deliver):
+            return 0.0
+        return max(now - entry.due[c] if c in entry.due else age for c in decision.channels)
+
     def _is_due(self, entry: Entry) -> bool:
         if entry.request.status.terminal or entry.quarantine:
             return False
@@ -541,7 +570,7 @@ class Controller:
         return len(left)
 
     def _still_due(self, entry: Entry, tenure: Tenure, channel: str) -> bool:
-        if entry.deleted or not self.recorder.claim_holds(entry, tenure):
+        if entry.deleted or entry.violation or not self.recorder.claim_holds(entry, tenure):
             return False
         decision = self._decide(entry)
         return isinstance(decision, Deliver) and channel in decision.channels
@@ -675,6 +704,11 @@ def _shows_due(status: Status, now: int) -> bool:
     return not status.channels or any(
         c.state not in _FINISHED and c.next_retry <= now for c in status.channels
     )
+
+
+def _tried(entry: Entry) -> bool:
+    """Whether every planned channel has a due time, or none is planned."""
+    return entry.view.plan is None or all(c in entry.due for c in entry.view.plan.channels)
 
 
 def _newer(left: str, right: str) -> bool:

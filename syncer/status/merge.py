@@ -62,6 +62,8 @@ class Facts:
     at_most_once: bool = False
     #: A due attempt has waited so long for the log that the object should say so.
     held: bool = False
+    #: What the self-audit found that must not be, empty if nothing.
+    violation: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -340,9 +342,15 @@ def _channels(
 def _conditions(
     out: Status, old: Status, view: LogView, facts: Facts, now: int
 ) -> tuple[Condition, ...]:
-    conditions = remove_condition(out.conditions, QUARANTINED)
     at = _second(now)
     generation = facts.generation
+    if facts.violation:
+        conditions = set_condition(
+            out.conditions,
+            Condition(QUARANTINED, "True", "SelfAudit", facts.violation, at, generation),
+        )
+    else:
+        conditions = remove_condition(out.conditions, QUARANTINED)
     if view.plan and view.plan.reason:
         conditions = set_condition(
             conditions,

@@ -51,6 +51,7 @@ from syncer.runtime.clock import LedgerTime
 from syncer.runtime.health import AdminServer
 from syncer.runtime.supervise import critical, restarting
 from syncer.settings import build
+from syncer.status.divergence import Divergence
 from tests.fakes.apianswers import Request, Response
 from tests.fakes.apistate import MERGE_PATCH, ApiState
 from tests.fakes.memorylog import Argument, MemoryRedis
@@ -300,6 +301,7 @@ def _settings_of(shards: int, window: float, status_bytes: int, guarantee: str) 
             "sync": {
                 "window": f"{round(window * 1000)}ms", "maxStatusBytes": status_bytes,
                 "liveSweep": "5s", "finishedSweep": "15s", "holdNotice": "5s",
+                "scrubRate": 10.0, "scrubPause": "2s",
             },
             "events": {"enabled": False},
         },
@@ -580,6 +582,13 @@ class World:
             self.checks.mark("breaker opened")
         if _value(app.metrics.conflicting) > 0 and self.violation is None:
             self.failed(Violation("conflict", "an attempt has two definite results"))
+        for divergence in Divergence:
+            if _value(app.metrics.divergences.labels(divergence.value)) > 0:
+                self.checks.mark(f"self-audit: {divergence}")
+                # Without our rules a status can be wiped, and that is what it then finds.
+                wiped = divergence is Divergence.ACKED and not self.profile.rules
+                if divergence.stops and not wiped and self.violation is None:
+                    self.failed(Violation("self-audit", divergence.says))
 
     def log_of(self, uid: str) -> list[bytes]:
         """Return the log as it stands in Redis."""
