@@ -21,7 +21,7 @@ if order > 0 then
 end
 local known, sound = {}, true
 for i = 2, #log do
-  local kind, id = fields(log[i])
+  local kind, id = match(log[i], RECORD)
   if kind == nil then
     -- The caller will see it too and send nothing; seeds behind it would be added at every claim.
     sound = false

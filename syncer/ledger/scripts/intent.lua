@@ -5,7 +5,7 @@ local key, epoch, id, channel = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local log = redis.call('LRANGE', key, 0, -1)
 local known, ids, count, done = {}, {}, 0, false
 for i = 2, #log do
-  local kind, rid, rchannel = fields(log[i])
+  local kind, rid, rchannel = match(log[i], RECORD)
   local rank = kind and RANK[kind]
   if rank then
     local attempt = attempt_of(rid)

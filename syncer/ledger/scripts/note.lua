@@ -8,7 +8,7 @@ if not epoch_of(log[1]) then
   return foreign(log[1])
 end
 for i = 2, #log do
-  local _, rid = fields(log[i])
+  local _, rid = match(log[i], RECORD)
   if rid == id then
     return {'NOOP', i - 1}
   end

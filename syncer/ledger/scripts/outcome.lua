@@ -14,7 +14,7 @@ local known = -1
 for i = 2, #log do
   -- A plain search first: taking every record apart is most of what a long log costs.
   if find(log[i], id, 1, true) then
-    local kind, rid = fields(log[i])
+    local kind, rid = match(log[i], RECORD)
     local r = kind and RANK[kind]
     if r and attempt_of(rid) == id and r > known then
       known = r

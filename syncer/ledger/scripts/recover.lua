@@ -13,7 +13,7 @@ if stored ~= epoch then
 end
 local known = -1
 for i = 2, #log do
-  local kind, rid = fields(log[i])
+  local kind, rid = match(log[i], RECORD)
   local r = kind and RANK[kind]
   if r and attempt_of(rid) == id and r > known then
     known = r

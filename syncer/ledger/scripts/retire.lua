@@ -13,7 +13,7 @@ if stored ~= ARGV[1] then
 end
 local known = {}
 for i = 2, #log do
-  local kind, rid = fields(log[i])
+  local kind, rid = match(log[i], RECORD)
   local rank = kind and RANK[kind]
   if rank then
     local attempt = attempt_of(rid)
