@@ -1,0 +1,739 @@
+"""E-mail: the message, what a session comes to, and that no recipient gets it twice."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import logging
+import socket
+import time
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from email import message_from_bytes
+from email.header import decode_header, make_header
+from email.utils import parseaddr
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from notifier.channels.base import TRUNCATED
+from notifier.channels.egress import EgressGuard, EgressMode
+from notifier.channels.email import (
+    LINKS,
+    MESSAGE_BYTES,
+    EmailChannel,
+    Envelope,
+    MailDoor,
+    Relay,
+    address_literal,
+    announced_size,
+    mail,
+    secrets_of,
+)
+from notifier.channels.http import HttpDoor
+from notifier.channels.registry import ChannelRegistry
+from notifier.content.message import Message
+from notifier.delivery.outcome import Outcome
+from notifier.routing.mail import Security, recipient_tag
+from notifier.routing.reload import Routing
+from syncer.api.attempt import AttemptState, FailureClass
+from tests.channels.mailserver import CUT, HANG, Arrived, MailServer, mail_server, scripted
+from tests.channels.messages import message
+from tests.channels.receiver import Certificates, closed_port
+
+NOW = 1_700_000_000
+OPS = Envelope("alerts@sender.example", "ops@receiver.example", "Alerts")
+TRANSIENT, PERMANENT = FailureClass.TRANSIENT, FailureClass.PERMANENT
+
+
+@pytest.fixture
+def mail_door() -> Iterator[MailDoor]:
+    """Return a door that trusts the system's authorities only."""
+    door = MailDoor()
+    yield door
+    door.close()
+
+
+@pytest.fixture
+def trusting(certificates: Certificates) -> Iterator[MailDoor]:
+    """Return a door that trusts the test's authority."""
+    door = MailDoor(ca_file=str(certificates.ca))
+    yield door
+    door.close()
+
+
+def channel(
+    door: MailDoor,
+    port: int,
+    security: Security = Security.NONE,
+    *,
+    host: str = "127.0.0.1",
+    username: str = "",
+    password: str = "",
+    timeout_s: float = 5.0,
+) -> EmailChannel:
+    """A channel to a server of the test."""
+    return EmailChannel(
+        door,
+        Relay(host, port, security, username),
+        OPS,
+        password=lambda: password,
+        timeout_s=timeout_s,
+        clock=lambda: NOW * 1000,
+    )
+
+
+# -- the message ----------------------------------------------------------------------------------
+
+
+def test_golden_message() -> None:
+    """The message is exactly the documented one: headers, body, facts, links."""
+    made = message(
+        "email:ops",
+        "3.14-2",
+        body="it is **full**\n\n.\nend ",
+        severity="critical",
+        context={
+            "analysis": {"rootCause": "logs"},
+            "workflow": {"confidence": "0.9"},
+            "target": {"targetResource": "Node/a"},
+            "lineage": {"remediationRequest": "rr"},
+        },
+        actionLinks=[{"service": "grafana", "url": "https://g.example/d/1", "label": "Graph"}],
+    )
+    assert mail(made, OPS, NOW).decode() == (
+        "From: Alerts <alerts@sender.example>\r\n"
+        "To: ops@receiver.example\r\n"
+        "Subject: CRITICAL: Disk full\r\n"
+        "Date: Tue, 14 Nov 2023 22:13:20 +0000\r\n"
+        f"Message-ID: <{made.idempotency_key}@sender.example>\r\n"
+        "Auto-Submitted: auto-generated\r\n"
+        "X-Notification-Attempt: 3.14-2\r\n"
+        "MIME-Version: 1.0\r\n"
+        'Content-Type: text/plain; charset="utf-8"\r\n'
+        "Content-Transfer-Encoding: quoted-printable\r\n"
+        "Importance: high\r\n"
+        "\r\n"
+        "it is **full**\r\n\r\n=2E\r\nend=20\r\n\r\n---\r\n"
+        "Priority: Critical\r\n"
+        "Type: Escalation\r\n"
+        "Severity: critical\r\n"
+        "Root cause: logs\r\n"
+        "Confidence: 0.9\r\n"
+        "Affected resource: Node/a\r\n"
+        "Command: kubectl kubernaut chat rar/rr -n ops\r\n"
+        "Notification: ops/disk-full\r\n"
+        "Graph: https://g.example/d/1\r\n"
+    )
+
+
+SUBJECTS: dict[str, tuple[str, str]] = {
+    "plain": ("Disk full", "CRITICAL: Disk full"),
+    "letters beyond ASCII": ("Größe: 🚨 満杯", "CRITICAL: Größe: 🚨 満杯"),
+    "long": ("word " * 100, "CRITICAL: " + ("word " * 100)[:489] + "…"),
+    "long and beyond ASCII": ("é🚨" * 240, "CRITICAL: " + "é🚨" * 240),
+    "what looks like an encoded word": ("=?utf-8?q?x?=", "CRITICAL: =?utf-8?q?x?="),
+    "another header": ("a\r\nBcc: c@z.example", "CRITICAL: a Bcc: [REDACTED]"),
+    "a bare line feed": ("a\nBcc: b", "CRITICAL: a Bcc: b"),
+    "a folded line": ("a\r\n b", "CRITICAL: a  b"),
+    "line ends of Unicode": ("a\u2028b\u2029c\x85d\x0be", "CRITICAL: a b c d e"),
+    "NUL": ("a\0b", "CRITICAL: a b"),
+    "a lone surrogate": ("a\ud800b", "CRITICAL: a\ufffd\ufffd\ufffdb"),
+}
+
+
+@pytest.mark.parametrize("case", SUBJECTS)
+def test_subject(case: str) -> None:
+    """A subject arrives as it was written; nothing in it becomes a header of its own."""
+    text, wanted = SUBJECTS[case]
+    content = mail(message(subject=text), OPS, NOW)
+    arrived = Arrived("", (), content, tls=False, user="").mail
+    assert arrived["Subject"] == wanted
+    assert arrived["Bcc"] is None
+    assert max(map(len, content.partition(b"\r\n\r\n")[0].split(b"\r\n"))) < 200
+    assert content.count(b"\r\n\r\n---\r\n") == 1
+
+
+def test_name_of_the_sender_is_encoded() -> None:
+    """A name beyond ASCII, or with quotes, arrives as it was written."""
+    for name in ("Jürgen 🚨 " * 9, 'a "b" \\ c', "a, b"):
+        content = mail(message(), Envelope("a@x", "b@y", name.strip()), NOW)
+        # The standard library's newer parser puts blanks between encoded words of a name.
+        value = str(make_header(decode_header(message_from_bytes(content)["From"])))
+        assert parseaddr(value) == (name.strip(), "a@x")
+
+
+def test_headers_that_hold_a_line_break_are_refused() -> None:
+    """Whatever way a line break comes by, no header is written with it."""
+    for envelope in (Envelope("a@x\r\nBcc: c@z", "b@y"), Envelope("a@x", "b@y\nBcc: c@z")):
+        with pytest.raises(ValueError, match="cannot be written"):
+            mail(message(), envelope, NOW)
+    with pytest.raises(ValueError, match="header X-Notification-Attempt cannot be written"):
+        mail(message(attempt="1\r\nBcc: c@z"), OPS, NOW)
+
+
+def test_attempts_differ_in_date_and_attempt_only() -> None:
+    """Message-ID and body are the same for each attempt: a repeat can be known as one."""
+    one = mail(message("email:ops", "0.5-1"), OPS, NOW).split(b"\r\n")
+    two = mail(message("email:ops", "0.5-2"), OPS, NOW + 60).split(b"\r\n")
+    assert [a.partition(b":")[0] for a, b in zip(one, two, strict=True) if a != b] == [
+        b"Date", b"X-Notification-Attempt",
+    ]  # fmt: skip
+    other = mail(message("email:other"), OPS, NOW)
+    assert b"Message-ID: <" + message("email:other").idempotency_key.encode() in other
+    assert one[4] not in other.split(b"\r\n")
+
+
+@pytest.mark.parametrize("unit", ["x", "é", "😀", "=", "\n", " ", "\n.", "\r"])
+def test_long_body_is_cut(unit: str) -> None:
+    """A body larger than a message may be is cut at a character, marked, and its facts stay."""
+    content = mail(message(body=unit * 600_000), OPS, NOW)
+    text = Arrived("", (), content, tls=False, user="").text
+    body, _, below = text.partition("\n\n---\n")
+    assert MESSAGE_BYTES - 100 < len(content) <= MESSAGE_BYTES
+    assert body.endswith(f"\n{TRUNCATED}")
+    assert set(body.removesuffix(TRUNCATED)) <= set(unit.replace("\r", "\n")) | {"\n"}
+    assert below.endswith("Notification: ops/disk-full\n")
+    assert max(map(len, content.split(b"\r\n"))) <= 100
+    assert content.count(b"\r") == content.count(b"\n") == content.count(b"\r\n")
+
+
+def test_long_facts_and_many_links_are_cut() -> None:
+    """What stands below the body is bounded as well, with marks."""
+    links = [{"service": "s", "url": f"https://x/{n}", "label": "l"} for n in range(LINKS + 7)]
+    context = {"analysis": {"rootCause": "é" * 500_000}}
+    text = Arrived(
+        "", (), mail(message(context=context, actionLinks=links), OPS, NOW), tls=False, user=""
+    ).text
+    assert f"Root cause: {'é' * 1000} {TRUNCATED}\n" in text
+    assert text.count("https://x/") == LINKS
+    assert "(7 further links are left out)" in text
+
+
+def test_too_small_a_limit_is_an_error() -> None:
+    """A limit that leaves no room for a body is refused instead of sending a torso."""
+    with pytest.raises(ValueError, match="cannot be cut to size"):
+        mail(message(), OPS, NOW, limit=1000)
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [("", MESSAGE_BYTES), ("0", MESSAGE_BYTES), ("1000", 1000), ("9" * 30, MESSAGE_BYTES),
+     ("x", MESSAGE_BYTES), ("-5", MESSAGE_BYTES), ("\u0665", MESSAGE_BYTES)],
+)  # fmt: skip
+def test_announced_size(text: str, wanted: int) -> None:
+    """A server may lower the limit, and garbage changes nothing."""
+    assert announced_size(text) == wanted
+
+
+def test_address_literal() -> None:
+    """A client without a name introduces itself by its address."""
+    assert address_literal("10.0.0.1") == "[10.0.0.1]"
+    assert address_literal("fe80::1%eth0") == "[IPv6:fe80::1]"
+
+
+# -- a real server --------------------------------------------------------------------------------
+
+
+async def test_starttls(trusting: MailDoor, certificates: Certificates) -> None:
+    """A message goes over STARTTLS to a server that demands it, whole."""
+    body = "first\n.\n..two\n. MAIL FROM:<x>\r\n.\r\nlast " + "é" * 300
+    async with mail_server(starttls=certificates.context("mail")) as server:
+        outcome = await channel(trusting, server.port, Security.STARTTLS).send(message(body=body))
+        (arrived,) = server.arrived
+    assert outcome == Outcome.success(250)
+    assert arrived.tls
+    assert (arrived.sender, arrived.recipients) == (OPS.sender, (OPS.recipient,))
+    assert arrived.text.partition("\n\n---\n")[0] == body.replace("\r\n", "\n")
+    assert arrived.mail["Date"].datetime == datetime.fromtimestamp(NOW, UTC)
+
+
+async def test_tls_from_the_first_byte(trusting: MailDoor, certificates: Certificates) -> None:
+    """A message goes to a server that speaks TLS from the start."""
+    async with mail_server(tls=certificates.context("smtps")) as server:
+        outcome = await channel(trusting, server.port, Security.IMPLICIT).send(message())
+        assert outcome == Outcome.success(250)
+        assert len(server.arrived) == 1
+
+
+async def test_plain_text_where_it_is_asked_for(mail_door: MailDoor) -> None:
+    """Without TLS a message goes only where the entry says so; a name leads to any address."""
+    async with mail_server() as server:
+        outcome = await channel(mail_door, server.port, host="localhost").send(message())
+        assert outcome == Outcome.success(250)
+        assert [a.tls for a in server.arrived] == [False]
+
+
+CERTIFICATES: dict[str, tuple[dict[str, Any], str]] = {
+    "self-signed": ({"self_signed": True}, "self-signed certificate"),
+    "expired": ({"expired": True}, "certificate has expired"),
+    "of another host": ({"san": "DNS:elsewhere.example"}, "IP address mismatch"),
+}
+
+
+@pytest.mark.parametrize("security", [Security.STARTTLS, Security.IMPLICIT])
+@pytest.mark.parametrize("case", CERTIFICATES)
+async def test_bad_certificate_is_permanent(
+    trusting: MailDoor, certificates: Certificates, case: str, security: Security
+) -> None:
+    """A server whose certificate does not verify gets no word of the message."""
+    made, why = CERTIFICATES[case]
+    context = certificates.context(f"mail-{case.replace(' ', '-')}-{security}", **made)
+    key = "starttls" if security is Security.STARTTLS else "tls"
+    async with mail_server(**{key: context}) as server:
+        outcome = await channel(trusting, server.port, security).send(message())
+        assert server.arrived == []
+    assert outcome == Outcome.permanent(
+        f"TLS certificate validation failed (permanent failure - BR-NOT-058): {why}"
+    )
+
+
+async def test_own_authority_must_be_named(mail_door: MailDoor, certificates: Certificates) -> None:
+    """Without the bundle the same server is not trusted."""
+    async with mail_server(starttls=certificates.context("mail2")) as server:
+        outcome = await channel(mail_door, server.port, Security.STARTTLS).send(message())
+    assert outcome.failure is PERMANENT
+    assert "BR-NOT-058" in outcome.error
+
+
+async def test_starttls_that_is_not_offered_is_permanent(mail_door: MailDoor) -> None:
+    """A server that offers no STARTTLS hears neither a password nor an address."""
+    async with scripted() as server:
+        outcome = await channel(
+            mail_door, server.port, Security.STARTTLS, username="u", password="p"
+        ).send(message())
+    assert outcome == Outcome.permanent("email server does not offer STARTTLS")
+    assert [line.split()[0] for line in server.lines] == ["EHLO"]
+
+
+async def test_starttls_that_is_refused(mail_door: MailDoor) -> None:
+    """A server that offers STARTTLS and then refuses it is not spoken to in plain text."""
+    answers = {"EHLO": "250-x\r\n250 STARTTLS", "STARTTLS": "454 not now"}
+    async with scripted(answers) as server:
+        outcome = await channel(mail_door, server.port, Security.STARTTLS).send(message())
+    assert outcome == Outcome.transient(
+        "email server returned 454 to STARTTLS (retryable): not now", code=454
+    )
+    assert [line.split()[0] for line in server.lines] == ["EHLO", "STARTTLS"]
+
+
+PASSWORD = "smtp-canary-0123456789"
+
+
+async def test_authentication(trusting: MailDoor, certificates: Certificates) -> None:
+    """The password is read at each send, so a rotated one serves the next."""
+    async with mail_server(starttls=certificates.context("auth")) as server:
+        server.users["relay"] = "second"
+        passwords = iter(["first", "second"])
+        made = EmailChannel(
+            trusting,
+            Relay("127.0.0.1", server.port, Security.STARTTLS, "relay"),
+            OPS,
+            password=lambda: next(passwords),
+        )
+        wrong, right = await made.send(message()), await made.send(message())
+        assert server.logins == [("relay", "first"), ("relay", "second")]
+        assert len(server.arrived) == 1
+    assert (wrong.failure, wrong.code) == (PERMANENT, 535)
+    assert wrong.error.startswith(
+        "permanent failure: email server returned 535 to AUTH (permanent failure): "
+    )
+    assert right == Outcome.success(250)
+
+
+async def test_other_methods_of_authentication(mail_door: MailDoor) -> None:
+    """LOGIN and CRAM-MD5 are used where nothing better is offered; without any, nothing is sent."""
+    for offered, first, wanted in (
+        ("LOGIN", "AUTH LOGIN", None),
+        ("CRAM-MD5", "AUTH CRAM-MD5", None),
+        ("CRAM-MD5 LOGIN PLAIN", "AUTH PLAIN", None),
+        ("GSSAPI", "", "email server offers no authentication that is supported"),
+    ):
+        async with scripted({"EHLO": f"250-x\r\n250 AUTH {offered}"}) as server:
+            outcome = await channel(mail_door, server.port, username="u", password=PASSWORD).send(
+                message()
+            )
+        tried = [line for line in server.lines if line.startswith("AUTH")]
+        assert "".join(tried).startswith(first)
+        assert len(tried) == bool(first)
+        if wanted:
+            assert outcome == Outcome.permanent(wanted)
+            assert [line.split()[0] for line in server.lines] == ["EHLO"]
+
+
+@pytest.mark.parametrize("temporary", [True, False])
+async def test_authentication_is_tried_once(mail_door: MailDoor, *, temporary: bool) -> None:
+    """A refusal of the first method is the answer: a second try could lock the account."""
+    answer = "454 later" if temporary else "535 no"
+    answers = {"EHLO": "250-x\r\n250 AUTH PLAIN LOGIN CRAM-MD5", "AUTH": answer}
+    async with scripted(answers) as server:
+        outcome = await channel(mail_door, server.port, username="u", password="p").send(message())
+    assert outcome.failure is (TRANSIENT if temporary else PERMANENT)
+    assert [line.split()[0] for line in server.lines] == ["EHLO", "AUTH"]
+
+
+async def test_missing_password_is_not_sent(mail_door: MailDoor) -> None:
+    """Without its password nothing is dialled, and the error's text stays inside."""
+
+    def missing() -> str:
+        raise LookupError("canary")
+
+    made = EmailChannel(mail_door, Relay("x", 1, username="u"), OPS, password=missing)
+    assert await made.send(message()) == Outcome.not_sent("email credential is not available")
+    empty = EmailChannel(mail_door, Relay("x", 1, username="u"), OPS, password=str)
+    assert (await empty.send(message())).failure is PERMANENT
+
+
+async def test_smaller_size_of_a_server(mail_door: MailDoor) -> None:
+    """A server that announces a smaller size gets a message that fits, with a mark."""
+    async with mail_server(data_size_limit=20_000) as server:
+        outcome = await channel(mail_door, server.port).send(message(body="é" * 30_000))
+        (arrived,) = server.arrived
+    assert outcome == Outcome.success(250)
+    assert 19_000 < len(arrived.content) <= 20_000
+    assert TRUNCATED in arrived.text
+    assert "Notification: ops/disk-full" in arrived.text
+
+
+async def test_size_that_nothing_fits_in(mail_door: MailDoor) -> None:
+    """A server that takes next to nothing gets nothing."""
+    async with scripted({"EHLO": "250-x\r\n250 SIZE 900"}) as server:
+        outcome = await channel(mail_door, server.port).send(message(body="b" * 900))
+    assert outcome == Outcome.permanent("failed to render email payload: ValueError")
+    assert "MAIL" not in {line.split()[0] for line in server.lines}
+
+
+# -- several recipients ---------------------------------------------------------------------------
+
+
+class Room:
+    """A registry over a routing file and a credentials folder, as the process has them."""
+
+    def __init__(
+        self, folder: Path, door: HttpDoor, mails: MailDoor, text: str, **credentials: str
+    ) -> None:
+        self.file = folder / "routing.yaml"
+        self.credentials = folder / "credentials"
+        self.credentials.mkdir()
+        for name, value in credentials.items():
+            (self.credentials / name).write_text(value)
+        self.file.write_text(text)
+        native = frozenset({"email"})
+        self.routing = Routing(self.file, self.credentials, native=native)
+        self.routing.load_initial()
+        self.channels = ChannelRegistry(
+            lambda: self.routing.current, door, http_timeout=1, file=None, log=None,
+            native=native, mail=mails, mail_timeout=5,
+        )  # fmt: skip
+
+    async def reload(self) -> None:
+        """Take up what has changed in the files, which needs to be seen twice."""
+        await self.routing.look()
+        assert await self.routing.look()
+
+    async def send(self, name: str) -> Outcome:
+        """One attempt on a channel."""
+        made = self.channels.channel(name)
+        assert made is not None, name
+        return await made.send(message(name))
+
+
+def _routing(to: str, port: int, more: str = "") -> str:
+    return (
+        "route: {receiver: ops}\nreceivers:\n"
+        f"- {{name: ops, emailConfigs: [{{to: '{to}', from: n@x.example,"
+        f" smarthost: '127.0.0.1:{port}', {more or 'tls: none'}}}]}}"
+    )
+
+
+def _names(server: MailServer) -> list[str]:
+    return [recipient for arrived in server.arrived for recipient in arrived.recipients]
+
+
+async def test_partial_refusal_sends_to_nobody_twice(
+    tmp_path: Path, door: HttpDoor, mail_door: MailDoor
+) -> None:
+    """Of four recipients two are refused, one for now: the retry goes to that one alone."""
+    a, b, c, d = (f"{name}@y.example" for name in "abcd")
+    async with mail_server() as server:
+        server.refuse = {b: ["550 no such user"], c: ["451 greylisted", "451 greylisted"]}
+        room = Room(tmp_path, door, mail_door, _routing(f"{a}, {b}, {c}, {d}", server.port))
+        config = room.routing.current.config
+        names = [name for name, _ in config.receivers[0].channels(config.native)]
+        assert names == [f"email:ops:{recipient_tag(each)}" for each in (a, b, c, d)]
+        outcomes = [await room.send(name) for name in names]
+        assert [o.failure for o in outcomes] == [None, PERMANENT, TRANSIENT, None]
+        assert outcomes[1].error == (
+            "permanent failure: email server returned 550 to RCPT (permanent failure): no such user"
+        )
+        # What the controller does next: only what may be tried again is.
+        again = [n for n, o in zip(names, outcomes, strict=True) if o.failure is TRANSIENT]
+        assert [(await room.send(name)).failure for name in again] == [TRANSIENT]
+        assert [(await room.send(name)).state for name in again] == [AttemptState.SUCCESS]
+        assert sorted(_names(server)) == [a, c, d]
+        identities = {arrived.mail["Message-ID"] for arrived in server.arrived}
+        assert len(identities) == 3
+
+
+async def test_recipient_removed_meanwhile_gets_nothing(
+    tmp_path: Path, door: HttpDoor, mail_door: MailDoor
+) -> None:
+    """A retry meant for somebody who left the list goes to nobody, least of all to the next."""
+    async with mail_server() as server:
+        room = Room(tmp_path, door, mail_door, _routing("a@y, b@y", server.port))
+        name = f"email:ops:{recipient_tag('a@y')}"
+        assert room.channels.channel(name) is not None
+        room.file.write_text(_routing("b@y", server.port))
+        await room.reload()
+        assert room.channels.channel(name) is None
+        assert room.channels.channel("email:ops") is not None
+
+
+async def test_password_comes_from_the_credentials_folder(
+    tmp_path: Path, door: HttpDoor, trusting: MailDoor, certificates: Certificates
+) -> None:
+    """A password is named in the routing file and kept elsewhere; it rotates without a reload."""
+    async with mail_server(starttls=certificates.context("rotate")) as server:
+        server.users["relay"] = "new-password"
+        text = _routing("a@y", server.port, "username: relay, credentialRef: smtp")
+        room = Room(tmp_path, door, trusting, text, smtp="old-password\n")
+        assert (await room.send("email:ops")).code == 535
+        (room.credentials / "smtp").write_text("new-password\n")
+        await room.reload()
+        assert await room.send("email:ops") == Outcome.success(250)
+        assert [p for _, p in server.logins] == ["old-password", "new-password"]
+
+
+async def test_switched_off_there_is_no_channel(
+    tmp_path: Path, door: HttpDoor, mail_door: MailDoor
+) -> None:
+    """Without the switch, and for an entry that is not complete, upstream's answer stays."""
+    room = Room(tmp_path, door, mail_door, _routing("a@y", 25, "tls: none"))
+    snapshot = room.routing.current
+    off = ChannelRegistry(lambda: snapshot, door, http_timeout=1, file=None, log=None)
+    assert room.channels.channel("email:ops") is not None
+    assert off.channel("email:ops") is None
+    room.file.write_text("route: {receiver: r}\nreceivers: [{name: r, emailConfigs: [{to: a@y}]}]")
+    await room.reload()
+    assert room.channels.channel("email:r") is None
+
+
+# -- what goes wrong ------------------------------------------------------------------------------
+
+ANSWERS: dict[str, tuple[Mapping[str, str | bytes], FailureClass | None, int, str]] = {
+    "taken": ({}, None, 250, ""),
+    "will forward": ({"RCPT": "251 user not local"}, None, 250, ""),
+    "no extended hello": ({"EHLO": "502 what"}, None, 250, ""),
+    "closed for now": ({"connect": "421 too busy"}, TRANSIENT, 421, "421 to the connection"),
+    "closed for good": ({"connect": "554 go away"}, PERMANENT, 554, "554 to the connection"),
+    "sender refused": ({"MAIL": "553 not you"}, PERMANENT, 553, "553 to MAIL"),
+    "no room": ({"MAIL": "452 disk"}, TRANSIENT, 452, "452 to MAIL"),
+    "greylisted": ({"RCPT": "450 4.2.0 later"}, TRANSIENT, 450, "450 to RCPT"),
+    "no such user": ({"RCPT": "550 5.1.1 none"}, PERMANENT, 550, "550 to RCPT"),
+    "closing": ({"RCPT": "421 bye"}, TRANSIENT, 421, "421 to RCPT"),
+    "no data for now": ({"DATA": "451 later"}, TRANSIENT, 451, "451 to DATA"),
+    "no data": ({"DATA": "554 no"}, PERMANENT, 554, "554 to DATA"),
+    "content put off": ({"content": "452 later"}, TRANSIENT, 452, "452 to the message"),
+    "content refused": ({"content": "550 spam"}, PERMANENT, 550, "550 to the message"),
+    "nonsense for MAIL": ({"MAIL": "299 eh"}, TRANSIENT, 0, "an answer to MAIL that means nothing"),
+    "nonsense for content": (
+        {"content": "354 go on"}, FailureClass.UNCERTAIN, 0, "to the message that means nothing",
+    ),
+    "no SMTP at all": ({"connect": b"HTTP/1.1 400 No\r\n\r\n"}, TRANSIENT, 0, "means nothing"),
+    "garbage after the content": (
+        {"content": b"\xff\x00\xfe\r\n"}, FailureClass.UNCERTAIN, 0, "means nothing",
+    ),
+    "an endless answer": ({"EHLO": b"250-x\r\n" * 20_000}, TRANSIENT, 0, "means nothing"),
+    "an endless line": ({"content": b"2" * 100_000}, FailureClass.UNCERTAIN, 0, "means nothing"),
+    "many lines": ({"RCPT": "550-a\r\n550-b\r\n550 c"}, PERMANENT, 550, "a\nb\nc"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+async def test_answer(mail_door: MailDoor, case: str) -> None:
+    """Each answer at each step comes to one outcome: 4xx may be tried again, 5xx may not."""
+    answers, failure, code, text = ANSWERS[case]
+    async with scripted(answers) as server:
+        outcome = await channel(mail_door, server.port).send(message())
+        assert server.sessions == 1
+    assert (outcome.failure, outcome.code) == (failure, code), outcome
+    assert text in outcome.error
+    assert len(server.contents) <= 1
+
+
+STEPS = ["connect", "EHLO", "MAIL", "RCPT", "DATA"]
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_connection_cut_before_the_content_is_not_sent(
+    mail_door: MailDoor, step: str
+) -> None:
+    """Whatever breaks before the first byte of content, the message did not leave."""
+    async with scripted({step: CUT}) as server:
+        outcome = await channel(mail_door, server.port).send(message())
+    assert outcome.failure is TRANSIENT
+    assert "connection" in outcome.error
+    assert server.contents == []
+
+
+@pytest.mark.parametrize("cut_after", [0, 10, None])
+async def test_connection_cut_after_data_is_unknown(
+    mail_door: MailDoor, cut_after: int | None
+) -> None:
+    """Once content has begun to leave, a lost connection leaves the result open."""
+    async with scripted({"content": CUT}, cut_after=cut_after) as server:
+        outcome = await channel(mail_door, server.port).send(message())
+    assert outcome.state is AttemptState.UNKNOWN
+    assert outcome.error.startswith("email request failed at the message: ")
+    assert len(server.contents) == 1
+
+
+@pytest.mark.parametrize("step", [*STEPS, "content"])
+async def test_silent_server_is_given_up_at_the_deadline(mail_door: MailDoor, step: str) -> None:
+    """Each step ends with the one deadline; only after the content is the result open."""
+    async with scripted({step: HANG}) as server:
+        began = time.monotonic()
+        outcome = await channel(mail_door, server.port, timeout_s=0.3).send(message())
+        took = time.monotonic() - began
+    wanted = AttemptState.UNKNOWN if step == "content" else AttemptState.FAILED
+    assert outcome.state is wanted
+    assert "timeout: no answer within 0.3 s" in outcome.error
+    assert 0.3 <= took < 5
+
+
+@pytest.mark.parametrize("security", [Security.IMPLICIT, Security.STARTTLS])
+async def test_handshake_that_is_never_answered(mail_door: MailDoor, security: Security) -> None:
+    """TLS that hangs ends with the deadline, too."""
+    answers = {"connect": HANG} if security is Security.IMPLICIT else {
+        "EHLO": "250-x\r\n250 STARTTLS"
+    }  # fmt: skip
+    async with scripted(answers) as server:
+        outcome = await channel(mail_door, server.port, security, timeout_s=0.3).send(message())
+    assert outcome.failure is TRANSIENT
+    assert "timeout" in outcome.error
+    assert server.contents == []
+
+
+async def test_nobody_listens(mail_door: MailDoor) -> None:
+    """A refused connection and an unknown name are failures before any byte."""
+    outcome = await channel(mail_door, closed_port()).send(message())
+    assert outcome == Outcome.transient(
+        "email request failed at connect: connection refused (ECONNREFUSED)"
+    )
+    outcome = await channel(mail_door, 25, host="no-such-host.invalid").send(message())
+    assert outcome == Outcome.transient(
+        "email request failed at connect: the host name did not resolve"
+    )
+
+
+async def test_next_address_is_tried(mail_door: MailDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of several addresses the first that answers is used, whatever the ones before do."""
+    async with mail_server() as server:
+        dead = ("127.0.0.2", closed_port())
+        real = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", server.port))
+        answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", dead), real]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+        sock = await mail_door.dial("mail", server.port, timeout_s=5)
+        with sock:
+            assert sock.getpeername() == ("127.0.0.1", server.port)
+
+
+@pytest.mark.parametrize(
+    "host", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "0.0.0.0",  # noqa: S104 - to dial, not to bind
+     "fd00:ec2::254"],
+)  # fmt: skip
+async def test_denied_address(mail_door: MailDoor, host: str) -> None:
+    """An address that nobody may reach is refused for good before anything is dialled."""
+    outcome = await channel(mail_door, 25, host=host).send(message())
+    assert outcome.failure is PERMANENT
+    assert outcome.error.startswith("permanent failure: egress denied: ")
+    assert host not in outcome.error
+
+
+async def test_strict_mode_denies_what_is_not_listed() -> None:
+    """In strict mode a private server must be listed; then it is reached."""
+    for allowed, denied in (((), True), (("localhost",), False)):
+        door = MailDoor(guard=EgressGuard(EgressMode.STRICT, allowed))
+        async with mail_server() as server:
+            outcome = await channel(door, server.port, host="localhost").send(message())
+            assert server.sessions == (not denied)
+        door.close()
+        assert ("egress denied: private address" in outcome.error) == denied
+
+
+async def test_error_in_the_guard_denies(mail_door: MailDoor) -> None:
+    """A guard that breaks lets nothing through."""
+
+    class Broken(EgressGuard):
+        def _reason(self, address: str, host: str, *, proxy: bool) -> str:
+            raise RuntimeError("canary")
+
+    door = MailDoor(guard=Broken())
+    async with scripted() as server:
+        outcome = await channel(door, server.port).send(message())
+        assert server.sessions == 0
+    door.close()
+    assert outcome == Outcome.permanent("egress denied: the address could not be judged")
+
+
+async def test_cancellation_passes(mail_door: MailDoor) -> None:
+    """A cancelled send ends with CancelledError, never with an outcome."""
+    async with scripted({"RCPT": HANG}) as server:
+        task = asyncio.create_task(channel(mail_door, server.port).send(message()))
+        while not any(line.startswith("RCPT") for line in server.lines):
+            await asyncio.sleep(0.01)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+async def test_message_that_cannot_be_rendered(
+    mail_door: MailDoor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A poison message fails for good, is logged once and not quoted, and nothing is dialled."""
+    broken = Message(
+        uid="u", namespace="ops", name="poison", attempt_id="0.5-1", idempotency_key="k",
+        spec=None,  # type: ignore[arg-type]
+    )  # fmt: skip
+    async with scripted() as server:
+        outcome = await channel(mail_door, server.port).send(broken)
+        assert server.sessions == 0
+    assert outcome == Outcome.permanent("failed to render email payload: AttributeError")
+    assert [r.getMessage() for r in caplog.records] == [
+        "email cannot render notification ops/poison: AttributeError"
+    ]
+
+
+def test_missing_bundle_stops_the_start(tmp_path: Path) -> None:
+    """A bundle that cannot be read is an error at the start, not at the first send."""
+    with pytest.raises(OSError, match=r"\[Errno 2\]"):
+        MailDoor(ca_file=str(tmp_path / "none.pem"))
+
+
+ECHO = "no {password} {encoded} {plain} for ops@receiver.example"
+
+
+@pytest.mark.parametrize("step", ["AUTH", "MAIL", "RCPT", "DATA", "content"])
+async def test_no_canary_gets_out(
+    mail_door: MailDoor, step: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that echoes the password in any form puts it on no record, nor an address."""
+    caplog.set_level(logging.DEBUG)
+    encoded = base64.b64encode(PASSWORD.encode()).decode()
+    plain = base64.b64encode(f"\0relay\0{PASSWORD}".encode()).decode()
+    echo = ECHO.format(password=PASSWORD, encoded=encoded, plain=plain)
+    answers = {"EHLO": "250-x\r\n250 AUTH PLAIN", step: f"451 {echo}"}
+    async with scripted(answers) as server:
+        made = channel(mail_door, server.port, username="relay", password=PASSWORD)
+        outcome = await made.send(message())
+    assert f"AUTH PLAIN {plain}" in server.lines
+    assert outcome.error.endswith("no [REDACTED] [REDACTED] [REDACTED] for [REDACTED]")
+    shown = [repr(outcome), repr(made), str(vars(made))]
+    shown += [f"{r.getMessage()} {r.exc_text} {r.__dict__}" for r in caplog.records]
+    assert [s for s in shown for c in (PASSWORD, encoded, plain) if c in s] == []
+
+
+def test_secrets_without_password() -> None:
+    """Without a password nothing is replaced, least of all the empty text."""
+    assert secrets_of("u", "") == frozenset()
