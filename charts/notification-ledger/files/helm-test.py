@@ -9,6 +9,8 @@ release's namespace if it is to send one, and has no token otherwise.
     REPLICAS     how many there should be
     SECONDS      deadline
     SPEC         spec of the notification to send, as JSON; empty sends none
+    PORT         of /readyz, where it is not 8081
+    ACCOUNT      directory with the token, where it is not the pod's own
 """
 
 # ruff: noqa: INP001, T201 - a program by itself, that prints
@@ -27,8 +29,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-HEALTH = 8081
+ACCOUNT = Path(os.environ.get("ACCOUNT") or "/var/run/secrets/kubernetes.io/serviceaccount")
+HEALTH = int(os.environ.get("PORT") or 8081)
 POLL = 0.5
 DEADLINE = time.monotonic() + float(os.environ["SECONDS"])
 # No proxy lies between this pod and the cluster.
@@ -46,7 +48,7 @@ def not_ready(service: str, replicas: int) -> str:
         found = socket.getaddrinfo(service, HEALTH, type=socket.SOCK_STREAM)
     except OSError as error:
         return f"{service} cannot be looked up: {error}"
-    hosts = sorted({address[4][0] for address in found})
+    hosts = sorted({str(address[4][0]) for address in found})
     for host in hosts:
         shown = f"[{host}]" if ":" in host else host
         try:
