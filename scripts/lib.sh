@@ -81,17 +81,21 @@ ensure_venv() {
   ) || fail "uv could not bring .venv to what uv.lock says"
 }
 
-# Brings redis-server. Debian's package would also start one as a service; policy-rc.d is Debian's way
-# to say no to that. The body is a subshell, so that its trap tidies up after an interrupt as well.
-ensure_redis_server() (
-  command -v redis-server >/dev/null && exit
-  need_root_or_sudo "to install redis-server" || exit
+# Brings redis-server.
+ensure_redis_server() { ensure_stopped redis-server redis-server; }
+
+# Usage: ensure_stopped PROGRAM PACKAGE. Brings a program whose Debian package would also start it as a
+# service; policy-rc.d is Debian's way to say no to that. The body is a subshell, so that its trap
+# tidies up after an interrupt as well.
+ensure_stopped() (
+  command -v "$1" >/dev/null && exit
+  need_root_or_sudo "to install $2" || exit
   policy=/usr/sbin/policy-rc.d
   if [ ! -e "$policy" ]; then
     trap 'as_root rm -f "$policy"' EXIT
     printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
     as_root chmod 755 "$policy"
   fi
-  apt_install redis-server || exit
-  if [ -d /run/systemd/system ]; then as_root systemctl --quiet disable --now redis-server; fi
+  apt_install "$2" || exit
+  if [ -d /run/systemd/system ]; then as_root systemctl --quiet disable --now "$2"; fi
 )
