@@ -44,10 +44,12 @@ from notifier.content.sanitise import sanitise
 from notifier.delivery.breaker import Breakers
 from notifier.delivery.controller import Controller, DeliverySettings
 from notifier.delivery.lanes import Lanes
+from notifier.delivery.pokes import Pokes
 from notifier.delivery.retry import delay
 from notifier.delivery.workqueue import WorkQueue
 from notifier.events import Narrator
 from notifier.metrics import DeliveryMetrics
+from notifier.pause import PauseSwitch
 from notifier.routing.attributes import attributes_of
 from notifier.routing.reload import Routing
 from notifier.routing.tree import resolve
@@ -410,6 +412,7 @@ class Parts:
         self._acquired = (asyncio.Event(), asyncio.Event())
         #: Sweeps that have been through once since a shard was owned, with what they looked at.
         self._swept: dict[str, int] = {}
+        self._pokes = Pokes()
         self.events = EventRecorder(
             objects,
             instance=identity,
@@ -433,7 +436,7 @@ class Parts:
             router=app,
             hooks=narrator,
             metrics=app.delivery_metrics,
-            settings=DeliverySettings(at_most_once=at_most_once),
+            settings=DeliverySettings(at_most_once, max_age=settings.delivery.max_age),
             lanes=lambda c: Lanes(
                 c.attempt,
                 per_channel=settings.delivery.per_receiver,
@@ -445,6 +448,7 @@ class Parts:
                 boot=app.boot,
             ),
         )
+        self.controller.pause(settings.delivery.paused)
         app.delivery_metrics.running.set_function(lambda: self.controller.lanes.running)
         self.sync = SyncLoop(
             self.recorder,
@@ -474,6 +478,7 @@ class Parts:
         app.metrics.held.labels(FENCED).set_function(lambda: len(self.controller.fenced))
         app.delivery_metrics.events_dropped = lambda: self.events.counts.dropped
         app.client.on_change = self.controller.look_at_all
+        app.client.on_poke = self._pokes.add
         app.admin.check("schema", lambda: self.sync.schema_problem)
         app.admin.check("epoch", lambda: self.controller.fence_problem(settings.lease_duration))
         namespaces = app.loaded.namespaces
@@ -544,6 +549,12 @@ class Parts:
             ("events", self.events.run),
         ]
         loops += [(f"worker-{n}", self.controller.work) for n in range(WORKERS)]
+        loops.append(("pokes", self._heed_pokes))
+        if self.app.loaded.path is not None:
+            switch = PauseSwitch(
+                self.app.loaded.path, self.controller.pause, paused=self.controller.paused
+            )
+            loops.append(("pause-switch", switch.run))
         if self.app.audit is not None:
             loops += self.app.audit.loops()
         return loops
@@ -716,6 +727,29 @@ class Parts:
                 self.app.queue.add(uid)
             if found:
                 logger.info("records of others were found", extra={"logs": len(found)})
+
+    async def _heed_pokes(self) -> None:
+        while True:
+            await self._heed(await self._pokes.get())
+
+    async def _heed(self, uid: str) -> None:
+        """Read a log of ours again because somebody says that it holds something new."""
+        app = self.app
+        if app.shards.tenure_of(uid) is None:
+            return
+        entry = app.cache.entries.get(uid)
+        if entry is not None:
+            entry.reread = True
+            app.cache.mark_dirty(entry)
+            app.queue.add(uid)
+        elif uid in app.cache.finished:
+            await self._reopen(uid)
+        else:
+            with contextlib.suppress(PortError):
+                ((_, length, ttl),) = await app.log.heads([uid])
+                if length and ttl < 0:
+                    # A log without an object that we know of, and not let go yet.
+                    self._acquired[1].set()
 
     def _begin_sweep(self, name: str, acquired: asyncio.Event) -> None:
         # What was acquired up to now is in this round; what comes meanwhile asks for another.

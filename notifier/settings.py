@@ -23,6 +23,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from syncer.api.errors import ConfigError
 from syncer.settings import (
+    DeliveryRules,
     Duration,
     Group,
     LoggingSettings,
@@ -217,14 +218,9 @@ class CredentialsSettings(Group):
     )
 
 
-class DeliverySettings(Group):
+class DeliverySettings(DeliveryRules):
     """What is sent, and how often."""
 
-    guarantee: Literal["atLeastOnce", "atMostOnce"] = Field(
-        default="atLeastOnce",
-        description="atLeastOnce (default) sends again when a result cannot be known; atMostOnce "
-        "stops there, so that a message may be missing rather than doubled.",
-    )
     per_receiver: int = Field(
         default=32,
         ge=1,
@@ -485,11 +481,12 @@ class Environment:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Settings, what to warn about, and the environment."""
+    """Settings, what to warn about, the environment, and the file they came from."""
 
     settings: Settings
     warnings: tuple[str, ...]
     environment: Environment
+    path: Path | None = None
 
     @property
     def namespaces(self) -> tuple[str, ...] | None:
@@ -530,7 +527,7 @@ def load(
         kubeconfig=env.get("KUBECONFIG") or None,
         tls_ca_file=env.get("TLS_CA_FILE") or None,
     )
-    return Loaded(settings, tuple(warnings), environment)
+    return Loaded(settings, tuple(warnings), environment, Path(path))
 
 
 def _own_namespace(env: Mapping[str, str], namespace_file: Path) -> str:

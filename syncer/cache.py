@@ -30,6 +30,7 @@ from syncer.api.resource import NotificationRequest
 from syncer.runtime.clock import BootClock, boot_clock
 from syncer.status.batch import Decision, decide
 from syncer.status.fold import LogView
+from syncer.status.merge import ordered_channels
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,10 +103,18 @@ class Entry:
         """Whether a task still works on it."""
         return bool(self.executing) or self.writing
 
+    @property
+    def ordered(self) -> frozenset[str]:
+        """Channels that an operator wants tried once more, and that have not been since."""
+        return ordered_channels(self.view, self.request.status)
+
     def ends_at(self, position: int) -> bool:
         """Whether a mark at this position speaks of the whole log of a finished notification."""
         return (
-            self.request.status.terminal and not self.view.opened and position == self.view.position
+            self.request.status.terminal
+            and not self.view.opened
+            and position == self.view.position
+            and not self.ordered
         )
 
 

@@ -227,6 +227,7 @@ class SyncLoop:
             and entry.expiring
             and not entry.executing
             and not entry.quarantine
+            and not entry.ordered
         )
 
     def _overdue(self, entry: Entry) -> bool:

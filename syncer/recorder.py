@@ -11,6 +11,7 @@ for others (intent, recover) needs the claim to be current.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -110,7 +111,10 @@ class Recorder:
             PortError: given up; whether the intent is recorded is not known, and it was not sent.
         """
         attempt_id, claim = self.next_id(tenure.epoch), entry.claim
-        record = intent_record(attempt_id, channel, at=self.time.now(), by=self._identity)
+        record = intent_record(
+            attempt_id, channel, at=self.time.now(), by=self._identity,
+            order=entry.view.order_ids.get(channel, "") if channel in entry.ordered else "",
+        )  # fmt: skip
         entry.executing[attempt_id] = channel
         entry.never_sent.add(attempt_id)
         opened = False
@@ -217,6 +221,11 @@ class Recorder:
             await self.reread(entry)
         return True
 
+    async def poke(self, uid: str) -> None:
+        """Tell the owner of a log, whoever that is, that it holds something new; best effort."""
+        with contextlib.suppress(PortError, TimeoutError):
+            await self.log.poke(uid)
+
     # -- keeping the view in step ---------------------------------------------------------------
 
     async def _advance(self, entry: Entry, answer: Appended, records: Sequence[Record]) -> None:
@@ -231,6 +240,8 @@ class Recorder:
             return
         for record in records:
             view.apply(stored(record, view.chain, view.position + 1))
+        # The append has taken the expiry off.
+        entry.expiring = False
         if any(r.kind.state is not AttemptState.INTENT for r in records):
             self.cache.mark_unaudited(entry)
 
@@ -255,6 +266,13 @@ class Recorder:
     def adopt(self, entry: Entry, snapshot: Snapshot) -> None:
         """Take a whole log as the truth."""
         view = fold(snapshot.records)
+        for channel in view.pending:
+            if entry.view.order_ids.get(channel) != view.order_ids[channel]:
+                # What an operator orders is due at once, whatever the wait was.
+                entry.due.pop(channel, None)
+        if view.position != entry.view.position:
+            # An append takes the expiry off.
+            entry.expiring = False
         if view.conflicts > entry.view.conflicts:
             self.metrics.conflicting.inc(view.conflicts - entry.view.conflicts)
         entry.view = view

@@ -351,10 +351,39 @@ class SyncSettings(Group):
         return period
 
 
+class DeliveryRules(Group):
+    """What decides whether, and how often, something is sent; the operators' command explains it."""
+
+    guarantee: Literal["atLeastOnce", "atMostOnce"] = Field(
+        default="atLeastOnce",
+        description="atLeastOnce (default) sends again when a result cannot be known; atMostOnce "
+        "stops there, so that a message may be missing rather than doubled.",
+    )
+    paused: bool = Field(
+        default=False,
+        description="true holds back every delivery until it is false again; default false. Taken "
+        "up from the file within about a second, without a restart. Attempts under way end as they "
+        "do; the log of each notification that waits says why.",
+    )
+    max_age: Duration = Field(
+        default=0.0,
+        description="A notification older than this is not sent any more: its channels that are "
+        "due then fail for good, and log and status say why; default 0, no limit. It keeps the end "
+        "of a long outage from paging people about what is long over. Age counts from the object's "
+        "creation, so the clocks of API server and Redis must agree to within it.",
+    )
+
+    @property
+    def at_most_once(self) -> bool:
+        """Whether an attempt whose result is unknown ends its channel."""
+        return self.guarantee == "atMostOnce"
+
+
 class SyncerSettings(Group):
     """What the operators' command takes from the file."""
 
     logging: LoggingSettings = LoggingSettings()
+    delivery: DeliveryRules = DeliveryRules()
     redis: RedisSettings
     sharding: ShardingSettings = ShardingSettings()
     sync: SyncSettings = SyncSettings()
@@ -392,7 +421,9 @@ def load(path: Path | str | None, *, redis_url: str | None = None) -> LoadedSync
     known = {
         name: document[name] for name in _keys_of(SyncerSettings) if document.get(name) is not None
     }
-    return LoadedSyncer(build(SyncerSettings, known), tuple(unknown_keys(SyncerSettings, known)))
+    # Most of `delivery` is another command's.
+    judged = {name: group for name, group in known.items() if name != "delivery"}
+    return LoadedSyncer(build(SyncerSettings, known), tuple(unknown_keys(SyncerSettings, judged)))
 
 
 def with_redis_secrets(document: Mapping[str, Any]) -> dict[str, Any]:

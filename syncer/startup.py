@@ -231,8 +231,10 @@ class Reconciler:
     def _schedule_due(self, entry: Entry) -> None:
         now_ms, now = self.recorder.time.now(), self.cache.boot()
         entry.due.clear()
+        ordered = entry.ordered
         for attempt in entry.view.attempts.values():
-            if attempt.due:
+            # What an operator orders is due at once.
+            if attempt.due and attempt.channel not in ordered:
                 entry.due[attempt.channel] = now + wait_of(attempt, now_ms) / 1000
 
     def _count(self, verdict: Verdict) -> Verdict:

@@ -29,14 +29,14 @@ from typing import Final, Protocol
 from notifier.channels.base import Channel
 from notifier.channels.registry import Hold
 from notifier.content.message import compose
+from notifier.content.sanitise import sanitise
 from notifier.delivery.breaker import refusal
 from notifier.delivery.lanes import Lanes
 from notifier.delivery.outcome import Outcome
-from notifier.delivery.plan import Await, Decision, Deliver, Finish, Resolve, WaitUntil, decide
 from notifier.delivery.retry import next_delay
 from notifier.delivery.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from syncer.api.attempt import Attempt, AttemptState, FailureClass
+from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_epoch
 from syncer.api.conditions import bounded
 from syncer.api.errors import PortError
 from syncer.api.ports import Ownership, Tenure
@@ -48,6 +48,19 @@ from syncer.recorder import Recorder
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.startup import Reconciler, abandoned
 from syncer.status.merge import Facts, merge, standings_of
+from syncer.status.plan import (
+    Await,
+    Decision,
+    Deliver,
+    Finish,
+    GiveUp,
+    Resolve,
+    WaitUntil,
+    Withhold,
+    decide,
+    hold_of,
+    stale_of,
+)
 from syncer.status.reconcile import Action
 from syncer.status.standing import State, budget
 
@@ -102,11 +115,13 @@ class DeliverySettings:
 
     Attributes:
         at_most_once: Stop at an attempt whose result is unknown.
+        max_age: Seconds after which a notification is not sent any more, 0 for no limit.
         outcome_patience: Seconds for which an outcome is held in memory while Redis is away.
         identity: Of this process, for upstream's events.
     """
 
     at_most_once: bool = False
+    max_age: float = 0.0
     outcome_patience: float = 7 * 86400.0
 
 
@@ -141,6 +156,8 @@ class Controller:
         self.jitter = jitter
         self.lanes = lanes(self)
         self.draining = False
+        #: Deliveries are held back, for all notifications.
+        self.paused = False
         #: Notifications whose log or status names a later epoch, and since when.
         self.fenced: dict[str, float] = {}
         self._recording: set[asyncio.Task[None]] = set()
@@ -215,8 +232,15 @@ class Controller:
             self.queue.add(entry.uid)
         return len(mine)
 
+    def pause(self, paused: bool) -> None:
+        """Hold all deliveries back, or let them go on; attempts under way end as they do."""
+        if paused != self.paused:
+            self.paused = paused
+            logger.warning("deliveries are paused" if paused else "deliveries go on")
+            self.look_at_all()
+
     def look_at_all(self) -> None:
-        """Look anew at every live notification: the store has changed, their claims are stale."""
+        """Look anew at every live notification: what holds for all of them has changed."""
         for uid in self.cache.entries:
             self.queue.add(uid)
 
@@ -312,7 +336,7 @@ class Controller:
         if not self.recorder.claim_holds(entry, tenure) and not await self._claim(entry, tenure):
             return None
         if entry.reread:
-            await self.recorder.reread(entry)
+            await self._reread(entry)
         if abandoned(entry):
             # An INTENT of ours that its caller had given up came in late: only a claim settles it.
             self.recorder.lose_claim(entry, "abandoned")
@@ -329,7 +353,14 @@ class Controller:
             decision = self._decide(entry)
         for channel in self._perform(entry, decision):
             await self._postponed(entry, channel)
+        await self._put_on_record(entry, tenure, decision)
         return decision
+
+    async def _reread(self, entry: Entry) -> None:
+        known = entry.view.position
+        await self.recorder.reread(entry)
+        if entry.view.position != known:
+            self.cache.mark_dirty(entry)
 
     async def _claim(self, entry: Entry, tenure: Tenure) -> bool:
         first = entry.claim is None and entry.view.position == 0
@@ -379,6 +410,9 @@ class Controller:
             executing=frozenset(entry.executing.values()) - idle,
             due=entry.due,
             now=self.cache.boot(),
+            ordered=entry.ordered,
+            held=sanitise(hold_of(entry.request.hold, paused=self.paused)),
+            stale=stale_of(entry.request.created, self.recorder.time.now(), self.settings.max_age),
         )
 
     def _facts(self, entry: Entry) -> Facts:
@@ -402,6 +436,10 @@ class Controller:
                         postponed.append(channel)
                 if then is not None:
                     self.queue.add_at(entry.uid, then)
+            case Withhold(_, then, _) | GiveUp(_, then, _):
+                # What holds it back says so when it ends; only other due times need an alarm.
+                if then is not None:
+                    self.queue.add_at(entry.uid, then)
             case WaitUntil(at, _):
                 self.queue.add_at(entry.uid, at)
             case Finish():
@@ -410,16 +448,61 @@ class Controller:
                 pass
         return postponed
 
+    async def _put_on_record(self, entry: Entry, tenure: Tenure, decision: Decision) -> None:
+        """What a decision not to send leaves in the log."""
+        match decision:
+            case Withhold(channels, _, why):
+                for channel in channels:
+                    await self._say(entry, channel, why)
+            case GiveUp(channels, _, why):
+                for channel in channels:
+                    await self._give_up(entry, tenure, channel, why)
+            case _:
+                pass
+
     async def _postponed(self, entry: Entry, channel: str) -> None:
         """Say once why an attempt is not made yet; it waits in its lane, and none is consumed."""
         why = refusal(channel)
         if entry.view.last_skip.get(channel) == why:
             return
+        if await self._say(entry, channel, why):
+            self.hooks.postponed(entry.request, channel, why, len(entry.view.of_channel(channel)))
+
+    async def _say(self, entry: Entry, channel: str, why: str) -> bool:
+        """Put on record, once, why a due attempt is not made; False if Redis did not answer."""
         try:
             await self.recorder.skip(entry, channel, why)
         except PortError:
+            return False
+        if entry.claim is None:
+            # The log turned out to be another one: it is claimed anew, by nobody else.
+            self.queue.add(entry.uid)
+        return True
+
+    async def _give_up(self, entry: Entry, tenure: Tenure, channel: str, why: str) -> None:
+        """
+        End a channel that is not to be tried any more, by an attempt that certainly is not sent.
+
+        So the end is on record like any other, and every reader of the log or the status sees why.
+        """
+        await self._say(entry, channel, why)
+        if not self.recorder.claim_holds(entry, tenure):
             return
-        self.hooks.postponed(entry.request, channel, why, len(entry.view.of_channel(channel)))
+        try:
+            answer, intent = await self.recorder.open(
+                entry, tenure, channel, limit=self._limit(entry, channel)
+            )
+        except PortError:
+            self.recorder.lose_claim(entry, "intent")
+            raise
+        if not _permits(answer):
+            await self._refused(entry, channel, answer)
+            return
+        logger.info(
+            "a notification is given up",
+            extra={"uid": entry.uid, "object": entry.request.key, "channel": channel, "why": why},
+        )
+        self._keep(entry, channel, intent, Outcome.permanent(why), 0.0)
 
     def note_holds(self, *, available: bool, notice: float) -> None:
         """
@@ -550,14 +633,21 @@ class Controller:
             raise
         finally:
             # Cancelling the send must not cancel the record of it; `settle` waits for these.
-            recording = asyncio.create_task(
-                self._record(entry, channel, intent, outcome, self.cache.boot() - began),
-                name=f"record-{uid}",
+            await asyncio.shield(
+                self._keep(entry, channel, intent, outcome, self.cache.boot() - began)
             )
-            self._recording.add(recording)
-            recording.add_done_callback(self._recording.discard)
-            await asyncio.shield(recording)
         return outcome
+
+    def _keep(
+        self, entry: Entry, channel: str, intent: Record, outcome: Outcome, seconds: float
+    ) -> asyncio.Task[None]:
+        """Have an outcome recorded, whatever becomes of the caller."""
+        recording = asyncio.create_task(
+            self._record(entry, channel, intent, outcome, seconds), name=f"record-{entry.uid}"
+        )
+        self._recording.add(recording)
+        recording.add_done_callback(self._recording.discard)
+        return recording
 
     async def settle(self, seconds: float) -> int:
         """Wait for outcomes that are being recorded; how many were left, and were given up."""
@@ -631,6 +721,15 @@ class Controller:
             )
             return Outcome.unknown(f"the channel failed unexpectedly ({type(error).__name__})")
 
+    def _owns(self, uid: str, attempt_id: AttemptId) -> bool:
+        """Whether an attempt is of the tenure that holds now."""
+        tenure = self.ownership.tenure_of(uid)
+        return (
+            tenure is not None
+            and tenure.epoch == attempt_epoch(attempt_id)
+            and tenure.valid(self.cache.boot())
+        )
+
     def _document(self, entry: Entry) -> Json:
         """The object with its status as of this moment, which its stored one lags behind."""
         document = entry.request.document()
@@ -670,6 +769,9 @@ class Controller:
             entry, attempt, intent, patience=self.settings.outcome_patience
         )
         failpoint(Failpoint.AFTER_OUTCOME)
+        if recorded and not self._owns(entry.uid, intent.attempt_id):
+            # A fact from an earlier tenure: whoever owns the log now should not wait for its sweep.
+            await self.recorder.poke(entry.uid)
         logger.info(
             "attempt recorded" if recorded else "attempt not recorded",
             extra={

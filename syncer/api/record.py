@@ -9,7 +9,8 @@ A record is written once and never changes. Its kind says what it states:
   the log had lost it;
 - `skip`: decided not to send, with the reason;
 - `resolve.<state>`: an operator's verdict on an attempt, id `resolve:<attempt id>:<n>`;
-- `order`: an operator's wish for one more attempt.
+- `order`: an operator's wish for one more attempt;
+- `repair`: who mended what; it changes nothing that is known.
 
 Bodies hold string and integer values only, so that the Redis server's own Lua can print them.
 """
@@ -52,6 +53,7 @@ class Kind(StrEnum):
     RESOLVE_FAILED = "resolve.failed"
     RESOLVE_SUCCESS = "resolve.success"
     ORDER = "order"
+    REPAIR = "repair"
 
     @property
     def state(self) -> AttemptState | None:
@@ -128,9 +130,14 @@ class Plan:
     body_hash: str = ""
 
 
-def intent_record(attempt_id: AttemptId, channel: str, *, at: int, by: str) -> Record:
-    """Open an attempt; `by` names the process."""
-    return Record(Kind.INTENT, attempt_id, channel, {"at": at, "by": by})
+def intent_record(
+    attempt_id: AttemptId, channel: str, *, at: int, by: str, order: str = ""
+) -> Record:
+    """Open an attempt; `by` names the process, `order` the operator's order that it follows."""
+    body: Body = {"at": at, "by": by}
+    if order:
+        body["order"] = order
+    return Record(Kind.INTENT, attempt_id, channel, body)
 
 
 def attempt_record(attempt: Attempt, *, seed: bool = False) -> Record:
@@ -168,6 +175,35 @@ def plan_record(plan: Plan) -> Record:
 def skip_record(note_id: str, channel: str, *, at: int, why: str) -> Record:
     """Say why a due attempt was not made."""
     return Record(Kind.SKIP, note_id, channel, {"at": at, "why": why})
+
+
+def order_record(note_id: str, channel: str, *, at: int, by: str, why: str) -> Record:
+    """Wish for one more attempt on a channel that has ended; `by` names the operator."""
+    return Record(Kind.ORDER, note_id, channel, {"at": at, "by": by, "why": why})
+
+
+def verdict_record(
+    attempt: Attempt, n: int, *, delivered: bool, at: int, by: str, why: str
+) -> Record:
+    """
+    An operator's verdict on an attempt whose result was not known.
+
+    What was not delivered keeps the wait that it had; its class is transient, since the operator
+    knows that it did not arrive and nothing else.
+    """
+    body: Body = {"at": at, "by": by, "why": why}
+    kind = Kind.RESOLVE_SUCCESS if delivered else Kind.RESOLVE_FAILED
+    if not delivered:
+        body["class"] = FailureClass.TRANSIENT.value
+        body["error"] = f"not delivered, says an operator: {why}"
+        if attempt.due:
+            body["due"] = attempt.due
+    return Record(kind, f"resolve:{attempt.id}:{n}", attempt.channel, body)
+
+
+def repair_record(note_id: str, *, at: int, by: str, what: str, did: str) -> Record:
+    """Say who repaired which divergence of log and object, and how."""
+    return Record(Kind.REPAIR, note_id, NO_CHANNEL, {"at": at, "by": by, "what": what, "did": did})
 
 
 def read_plan(record: Record) -> Plan:

@@ -36,6 +36,8 @@ GROUP: Final = "kubernaut.ai"
 VERSION: Final = "v1alpha1"
 PLURAL: Final = "notificationrequests"
 KIND: Final = "NotificationRequest"
+#: On an object, holds its deliveries back: present and not `false`.
+HOLD_ANNOTATION: Final = "notification-ledger/hold"
 
 PENDING: Final = "Pending"
 SENDING: Final = "Sending"
@@ -160,7 +162,8 @@ class NotificationRequest:
     One object as listed or watched.
 
     `specified` is False for an object created without a spec, which the schema allows: it may come
-    later, once, and until then there is nothing to send.
+    later, once, and until then there is nothing to send. `hold` is the value of the annotation by
+    which an operator holds it back, None without one.
     """
 
     uid: str
@@ -176,6 +179,7 @@ class NotificationRequest:
     status: Status
     raw: bytes = b""
     specified: bool = True
+    hold: str | None = None
 
     @property
     def key(self) -> str:
@@ -234,6 +238,7 @@ def parse_object(document: Json) -> NotificationRequest:
         status=parse_status(document.get("status") or {}),
         raw=_packed(kept),
         specified=bool(spec),
+        hold=(meta.get("annotations") or {}).get(HOLD_ANNOTATION),
     )
 
 

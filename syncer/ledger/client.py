@@ -16,10 +16,12 @@ import asyncio
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
+from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from syncer.api.errors import ConfigError, Unavailable
 from syncer.ledger.cluster import Cluster
+from syncer.ledger.ear import Ear
 from syncer.ledger.identity import Identity, Server
 from syncer.ledger.lane import Call, StaleGuard
 from syncer.ledger.lua import (
@@ -64,6 +66,12 @@ class Servers(Protocol):
     async def probe(self) -> None:
         """Ask every server who it is now."""
 
+    async def ear(self) -> AbstractConnection:
+        """Connect anew, to a server that hears what is published; see `Ear`."""
+
+    def hears(self, connection: AbstractConnection) -> bool:
+        """Whether the server of such a connection is still one to listen to."""
+
     async def run(self) -> None:
         """Serve until cancelled."""
 
@@ -92,6 +100,9 @@ class LedgerClient(Identity):
             ConfigError: the URL cannot be used.
         """
         super().__init__(prefix)
+        self._timeout = timeout
+        #: Told the uids of logs that others say they have appended to; set it before `run`.
+        self.on_poke: Callable[[str], None] | None = None
         try:
             target = parse_redis_url(url)
         except ValueError as error:
@@ -171,9 +182,18 @@ class LedgerClient(Identity):
 
     async def run(self) -> None:
         """Serve calls and watch the servers until cancelled."""
+        ear = None
+        if self.on_poke is not None:
+            listener = Ear(
+                self._servers, f"{self.prefix}:poke", self.on_poke, timeout=self._timeout
+            )
+            ear = asyncio.create_task(listener.run(), name="redis-ear")
         try:
             await self._servers.run()
         finally:
+            if ear is not None:
+                ear.cancel()
+                await asyncio.gather(ear, return_exceptions=True)
             await self.close()
 
     async def close(self) -> None:

@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import random
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -285,6 +286,20 @@ class Cluster:
         """Names of all primaries, newly read."""
         await self._read_map(self._readings)
         return tuple(_name(p.address) for p in self._map.primaries)
+
+    async def ear(self) -> AbstractConnection:
+        """Connect to a primary, or a node named at the start; what is published reaches every node."""
+        primaries = [p.address for p in self._map.primaries]
+        pool = self._pool(random.choice(primaries or list(self._seeds)))  # noqa: S311 - no secret
+        connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # vendor
+        async with asyncio.timeout(self._timeout * 3):
+            await connection.connect()  # type: ignore[no-untyped-call]  # vendor
+        return connection
+
+    def hears(self, connection: AbstractConnection) -> bool:
+        """Whether it goes to a primary; a node that left the cluster hears nothing more."""
+        where = (getattr(connection, "host", None), getattr(connection, "port", None))
+        return any(p.address == where for p in self._map.primaries) or where in self._seeds
 
     # -- lanes --------------------------------------------------------------------------------
 

@@ -36,6 +36,11 @@ _WAIT_MS: Final = 1000
 _WALKS: Final = 3
 
 
+def poke_channel(prefix: str) -> str:
+    """Channel on which owners hear the uids of logs that others have appended to."""
+    return f"{prefix}:poke"
+
+
 class Answer(StrEnum):
     """What a script said."""
 
@@ -338,6 +343,14 @@ class RedisLog:
                         break
             if self._client.layout == layout:
                 return
+
+    async def poke(self, uid: str) -> None:
+        """
+        Tell whoever owns a log that somebody else has appended to it; one try.
+
+        Errors are those of a command. Nothing rests on it: the owner's sweep finds the record.
+        """
+        await self._client.command("PUBLISH", poke_channel(self._client.prefix), uid)
 
     async def _command(self, *args: Any, at: str | None = None) -> Any:
         return await self._insist(lambda: self._client.command(*args, at=at), self._patience)

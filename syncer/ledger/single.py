@@ -39,6 +39,7 @@ class Single:
             ConfigError: the URL cannot be used.
         """
         self._identity = identity
+        self._timeout = timeout
         self._master: Master | None = None
 
         def plain(greet: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
@@ -82,6 +83,17 @@ class Single:
             await self._lane.touch()
             return
         self._note(info, meta)
+
+    async def ear(self) -> AbstractConnection:
+        """Connect to the server once more; it is greeted as every connection is."""
+        connection: AbstractConnection = self._lane.pool.make_connection()  # type: ignore[no-untyped-call]  # vendor
+        async with asyncio.timeout(self._timeout * 3):
+            await connection.connect()  # type: ignore[no-untyped-call]  # vendor
+        return connection
+
+    def hears(self, connection: AbstractConnection) -> bool:
+        """Whether it goes to the server that is named now."""
+        return self._master is None or self._master.current(connection)
 
     async def run(self) -> None:
         """Serve calls and watch the server until cancelled."""

@@ -30,6 +30,7 @@ class LogView:
         plan: The frozen plan, None until it was recorded.
         attempts: Every attempt in the order of its first record.
         orders: Per channel, ids of attempts that existed when an operator asked for one more.
+        order_ids: Per channel, id of that order.
         skips: How many skips were recorded.
         last_skip: Per channel, the reason of a skip that is the channel's last record.
         opened: Per open attempt, position and chain of the element before its intent.
@@ -41,6 +42,7 @@ class LogView:
     plan: Plan | None = None
     attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
     orders: dict[str, frozenset[AttemptId]] = field(default_factory=dict)
+    order_ids: dict[str, str] = field(default_factory=dict)
     skips: int = 0
     last_skip: dict[str, str] = field(default_factory=dict)
     opened: dict[AttemptId, tuple[int, str]] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class LogView:
             self.orders[record.channel] = frozenset(
                 a.id for a in self.attempts.values() if a.channel == record.channel
             )
+            self.order_ids[record.channel] = record.id
         self.position, self.chain = record.position, record.chain
 
     def _attempt(self, record: Record) -> None:
@@ -91,6 +94,23 @@ class LogView:
         Open attempts are not in the status, so nothing from the first of them on may be acked.
         """
         return min(self.opened.values(), default=(self.position, self.chain))
+
+    @property
+    def pending(self) -> frozenset[str]:
+        """
+        Channels that were ordered and have not been tried since.
+
+        A success ends an order unfulfilled: nothing is sent after one. So does an attempt that the
+        order did not know because the log had lost it, since nobody can tell it from a new one.
+        """
+        return frozenset(
+            channel
+            for channel, before in self.orders.items()
+            if all(
+                a.id in before and a.state is not AttemptState.SUCCESS
+                for a in self.of_channel(channel)
+            )
+        )
 
     def of_channel(self, channel: str) -> list[Attempt]:
         """Attempts of one channel, oldest first."""

@@ -103,6 +103,13 @@ def standings_of(view: LogView, status: Status, facts: Facts) -> tuple[Standing,
     )
 
 
+def ordered_channels(view: LogView, status: Status) -> frozenset[str]:
+    """Planned channels that an operator wants tried once more, and that have not been since."""
+    if not view.orders:
+        return frozenset()
+    return view.pending.intersection(_planned(view, status))
+
+
 def merge(
     status: Status, view: LogView, facts: Facts, *, now: int, mark: LogMark | None = None
 ) -> Merged:

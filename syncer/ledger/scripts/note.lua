@@ -1,4 +1,4 @@
--- NOTE(id, record): a plan, a skip, a verdict or an order; once per id, on a log that exists.
+-- NOTE(id, record): a plan, a skip, a verdict, an order or a repair; once per id, on a log that exists.
 local key, id = KEYS[1], ARGV[1]
 local log = redis.call('LRANGE', key, 0, -1)
 if #log == 0 then

@@ -14,6 +14,7 @@ from syncer.api.record import (
     attempt_record,
     intent_record,
     plan_record,
+    repair_record,
     skip_record,
 )
 from syncer.ledger.codec import ROOT_CHAIN, stored
@@ -117,6 +118,20 @@ def test_order_sets_known_attempts_aside() -> None:
         )
     )  # fmt: skip
     assert view.orders == {"slack:ops": frozenset({A1})}
+    assert view.order_ids == {"slack:ops": "order:1"}
+
+
+def test_order_is_pending_until_its_channel_was_tried() -> None:
+    """An attempt after the order fulfils it, a success at any time ends it, other channels do not."""
+    order = Record(Kind.ORDER, "order:1", "slack:ops", {"at": 3})
+    failed = result(A1, AttemptState.FAILED)
+    ordered = [intent(A1), failed, order]
+    assert fold(log(*ordered, intent(A2, "console"))).pending == {"slack:ops"}
+    assert fold(log(*ordered, intent(A2))).pending == frozenset()
+    assert fold(log(*ordered, result(A1))).pending == frozenset()
+    again = Record(Kind.ORDER, "order:2", "slack:ops", {"at": 4})
+    assert fold(log(*ordered, intent(A2), again)).pending == {"slack:ops"}
+    assert fold(log(intent(A1), failed)).pending == frozenset()
 
 
 def test_publishable_ends_before_the_first_open_attempt() -> None:
@@ -141,6 +156,14 @@ def test_verdict() -> None:
     assert view.attempts[A1] == Attempt(
         A1, "slack:ops", AttemptState.SUCCESS, started=1_000, ended=9_000
     )
+
+
+def test_repair_changes_nothing_known() -> None:
+    """A note of a repair moves the position and nothing else."""
+    repair = repair_record("repair:1", at=5, by="me", what="lost", did="restored")
+    view, without = fold(log(intent(A1), repair)), fold(log(intent(A1)))
+    assert (view.position, view.attempts) == (2, without.attempts)
+    assert (view.skips, view.orders, view.plan) == (0, {}, None)
 
 
 def test_seed_of_an_open_attempt() -> None:

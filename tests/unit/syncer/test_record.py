@@ -19,6 +19,7 @@ from syncer.api.record import (
     read_attempt,
     read_plan,
     skip_record,
+    verdict_record,
 )
 
 FAILED = Attempt(
@@ -113,4 +114,29 @@ def test_every_state_has_three_voices() -> None:
     """Each kind that states something of an attempt is an attempt's own, a seed, or a verdict."""
     stating = {k for k in Kind if k.state is not None}
     assert {k.rpartition(".")[2] for k in stating} == {s.word for s in AttemptState}
-    assert {k for k in Kind if k not in stating} == {Kind.PLAN, Kind.SKIP, Kind.ORDER}
+    assert {k for k in Kind if k not in stating} == {
+        Kind.PLAN, Kind.SKIP, Kind.ORDER, Kind.REPAIR,
+    }  # fmt: skip
+
+
+def test_verdict_is_read_back_as_the_attempt() -> None:
+    """What was not delivered keeps its wait and is transient; what was has no error."""
+    open_ = Attempt(AttemptId("0.7-1"), "c", AttemptState.UNKNOWN, started=1, ended=2, due=9)
+    failed = verdict_record(open_, 1, delivered=False, at=5, by="me", why="looked")
+    assert failed.id == "resolve:0.7-1:1"
+    assert read_attempt(failed) == Attempt(
+        AttemptId("0.7-1"), "c", AttemptState.FAILED, ended=5, due=9,
+        failure=FailureClass.TRANSIENT, error="not delivered, says an operator: looked",
+    )  # fmt: skip
+    sent = verdict_record(open_, 2, delivered=True, at=5, by="me", why="looked")
+    assert read_attempt(sent) == Attempt(
+        AttemptId("0.7-1"), "c", AttemptState.SUCCESS, ended=5
+    )  # fmt: skip
+    assert (sent.body["by"], sent.body["why"]) == ("me", "looked")
+
+
+def test_intent_names_the_order_it_follows() -> None:
+    """An ordered attempt has its provenance in the log, any other has none."""
+    ordered = intent_record(AttemptId("0.7-1"), "c", at=1, by="p", order="order:c:1")
+    assert ordered.body == {"at": 1, "by": "p", "order": "order:c:1"}
+    assert "order" not in intent_record(AttemptId("0.7-1"), "c", at=1, by="p").body
