@@ -107,9 +107,9 @@ BUSYBOX = ("cat", "cp", "date", "echo", "env", "grep", "hostname", "id", "kill",
 RAISED_FORMAT = (
     ("syncer/api/record.py", "BODY_VERSION: Final = 1", "BODY_VERSION: Final = 2"),
     (
-        "syncer/ledger/codec.py",
-        'content.get("v") != BODY_VERSION',
-        'content.get("v") not in (1, BODY_VERSION)',
+        "syncer/api/record.py",
+        "READABLE_VERSIONS: Final = frozenset({1})",
+        "READABLE_VERSIONS: Final = frozenset({1, 2})",
     ),
 )
 

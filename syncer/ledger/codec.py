@@ -24,7 +24,15 @@ import msgpack
 
 from syncer.api.attempt import NO_EPOCH, Epoch, parse_epoch
 from syncer.api.errors import ContractError
-from syncer.api.record import BODY_VERSION, Body, Kind, Record, read_attempt, read_plan
+from syncer.api.record import (
+    BODY_VERSION,
+    READABLE_VERSIONS,
+    Body,
+    Kind,
+    Record,
+    read_attempt,
+    read_plan,
+)
 
 ROOT_CHAIN: Final = "00000000"
 MAX_INT: Final = 10**14
@@ -174,7 +182,7 @@ def decode_record(element: bytes, before: str, position: int) -> Record:
         content: Any = msgpack.unpackb(body, raw=False, strict_map_key=True)
     except (ValueError, msgpack.UnpackException) as error:
         raise bad(f"body is not a msgpack map ({type(error).__name__})") from error
-    if not isinstance(content, dict) or content.get("v") != BODY_VERSION:
+    if not isinstance(content, dict) or content.get("v") not in READABLE_VERSIONS:
         version = content.get("v") if isinstance(content, dict) else None
         raise bad(f"body version {version!r} is not known")
     for key, value in content.items():
