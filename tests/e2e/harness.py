@@ -133,8 +133,9 @@ class Receiver:
         dropped: Calls that were reset unread, by subject.
     """
 
-    def __init__(self, default: Sequence[Step] = (OK,)) -> None:
+    def __init__(self, default: Sequence[Step] = (OK,), *, host: str = "127.0.0.1") -> None:
         self.default = tuple(default)
+        self.host = host
         self.scripts: dict[str, tuple[Step, ...]] = {}
         self.book: list[Call] = []
         self.dropped: list[str] = []
@@ -146,7 +147,7 @@ class Receiver:
     @property
     def url(self) -> str:
         """Address of the webhook."""
-        return f"http://127.0.0.1:{self.port}/services/hook"
+        return f"http://{self.host}:{self.port}/services/hook"
 
     def calls(self, subject: str) -> list[Call]:
         """Calls about one notification, in order."""
@@ -154,7 +155,7 @@ class Receiver:
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0, backlog=512)
+        self._server = await asyncio.start_server(self._serve, self.host, 0, backlog=512)
         self.port = self._server.sockets[0].getsockname()[1]
 
     async def close(self) -> None:
@@ -220,8 +221,11 @@ class Receiver:
 
 
 def subject_of(body: bytes) -> str:
-    """The subject in a Slack payload: the header's text after its emoji."""
-    text: str = json.loads(body)["blocks"][0]["text"]["text"]
+    """The subject in a Slack payload (the header's text after its emoji), or in a webhook's."""
+    payload = json.loads(body)
+    if "blocks" not in payload:
+        return str(payload["subject"])
+    text: str = payload["blocks"][0]["text"]["text"]
     return text.partition(" ")[2]
 
 
