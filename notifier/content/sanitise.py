@@ -321,8 +321,10 @@ def sanitise(text: str) -> str:
         text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     lowered = text.lower()
     for rule in RULES:
-        if any(needle in lowered for needle in rule.needles):
-            text = rule.pattern.sub(rule.replacement, text)
+        for needle in rule.needles:
+            if needle in lowered:
+                text = rule.pattern.sub(rule.replacement, text)
+                break
     return text
 
 
