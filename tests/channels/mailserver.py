@@ -188,7 +188,9 @@ class Scripted:
         self._tasks.add(task)
         self.sessions += 1
         try:
-            with contextlib.suppress(ConnectionError, asyncio.IncompleteReadError):
+            with contextlib.suppress(
+                ConnectionError, asyncio.IncompleteReadError, asyncio.CancelledError
+            ):
                 await self._talk(reader, writer)
         finally:
             self._tasks.discard(task)

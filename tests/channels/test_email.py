@@ -6,6 +6,7 @@ import asyncio
 import base64
 import logging
 import socket
+import ssl
 import time
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
@@ -263,6 +264,29 @@ async def test_plain_text_where_it_is_asked_for(mail_door: MailDoor) -> None:
         outcome = await channel(mail_door, server.port, host="localhost").send(message())
         assert outcome == Outcome.success(250)
         assert [a.tls for a in server.arrived] == [False]
+
+
+async def test_dialogue(mail_door: MailDoor) -> None:
+    """The whole dialogue: who we are, from whom, to whom, the content, and a polite end."""
+    async with scripted({"EHLO": "250-x\r\n250 SIZE 999999"}) as server:
+        outcome = await channel(mail_door, server.port).send(message())
+        assert outcome == Outcome.success(250)
+        size = len(mail(message(), OPS, NOW))
+        wanted = [
+            "EHLO [127.0.0.1]", f"MAIL FROM:<alerts@sender.example> SIZE={size}",
+            "RCPT TO:<ops@receiver.example>", "DATA", "QUIT",
+        ]  # fmt: skip
+        deadline = time.monotonic() + 5
+        while server.lines != wanted and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+    assert server.lines == wanted
+
+
+def test_old_tls_is_off(mail_door: MailDoor) -> None:
+    """Versions before 1.2 are not offered, and verification is on."""
+    assert mail_door.tls.minimum_version is ssl.TLSVersion.TLSv1_2
+    assert mail_door.tls.verify_mode is ssl.CERT_REQUIRED
+    assert mail_door.tls.check_hostname
 
 
 CERTIFICATES: dict[str, tuple[dict[str, Any], str]] = {
@@ -637,6 +661,30 @@ async def test_next_address_is_tried(mail_door: MailDoor, monkeypatch: pytest.Mo
         sock = await mail_door.dial("mail", server.port, timeout_s=5)
         with sock:
             assert sock.getpeername() == ("127.0.0.1", server.port)
+
+
+async def test_address_that_is_silent_leaves_time_for_the_next(
+    mail_door: MailDoor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An address that drops what it gets takes only its share of the time."""
+    with socket.socket() as silent, socket.socket() as first, socket.socket() as second:
+        silent.bind(("127.0.0.1", 0))
+        # Room for one: what comes after is not answered by the kernel.
+        silent.listen(0)
+        for filler in (first, second):
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+        async with mail_server() as server:
+            addresses = [silent.getsockname(), ("127.0.0.1", server.port)]
+            answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", each) for each in addresses]
+            monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+            async with asyncio.timeout(10):
+                sock = await mail_door.dial("mail", server.port, timeout_s=1)
+            with sock:
+                assert sock.getpeername() == ("127.0.0.1", server.port)
+            # The whole of a session, with the silent address first.
+            outcome = await channel(mail_door, server.port, timeout_s=2).send(message())
+            assert outcome == Outcome.success(250)
 
 
 @pytest.mark.parametrize(
