@@ -6,7 +6,8 @@ What the chart takes from the code, so that neither can fall behind the other.
 
 The settings models of the controller are the one source of `config`: of its block in `values.yaml`,
 with every key, its default and its description, and of `properties.config` in `values.schema.json`.
-The table of values in the chart's README is made from the comments in `values.yaml`.
+The comments in `values.yaml` are the one source of all other descriptions: in the schema, whose types
+are written by hand, and in the table of the chart's README.
 
 Keys that the chart sets by itself are no part of `config`: where a pod listens, what it watches, where
 Redis is. Said twice, they could contradict each other.
@@ -176,7 +177,7 @@ def shown(field: FieldInfo) -> str:
 def duration(seconds: float) -> str:
     """Return seconds in Go's form, in the largest unit that makes it a whole number."""
     for unit, size in (("h", 3600.0), ("m", 60.0), ("s", 1.0)):
-        if seconds and seconds % size == 0:
+        if seconds % size == 0 and (seconds or unit == "s"):
             return f"{int(seconds / size)}{unit}"
     return f"{round(seconds * 1000)}ms"
 
@@ -194,18 +195,24 @@ def new_values(text: str) -> str:
     return f"{before}{_BEGIN}\n{lines}\n{_END}{after}"
 
 
-def new_schema(text: str) -> str:
-    """Return `values.schema.json` with the schema of `config` made anew."""
+def new_schema(text: str, values: str) -> str:
+    """Return `values.schema.json` with descriptions and the schema of `config` made anew."""
     schema = json.loads(text)
+    for path, _, said, _ in documented(values):
+        node: Any = schema
+        for name in path.split("."):
+            node = node.get("properties", {}).get(name, {})
+        if node:
+            node["description"] = said
     made = schema_of(Settings)
     made["description"] = "The controller's settings file, without what the chart sets by itself."
     schema["properties"]["config"] = made
     return json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
 
 
-def documented(text: str) -> Iterator[tuple[str, str, str]]:
+def documented(text: str) -> Iterator[tuple[str, str, str, bool]]:
     """
-    Yield path, default and description of each value that is not a group, in order.
+    Yield path, default and description of each value, in order, and whether it is a group.
 
     The comment that stands right above a key is its description.
     """
@@ -213,18 +220,19 @@ def documented(text: str) -> Iterator[tuple[str, str, str]]:
     said: list[str] = []
     lines = text.splitlines()
     for number, line in enumerate(lines):
-        if match := re.match(r"^( *)# ?(.*)", line):
-            said.append(match[2])
+        if match := re.match(r"^ *# ?(.*)", line):
+            said = [] if match[1].startswith("---") else [*said, match[1]]
             continue
         if match := re.match(r"^( *)([A-Za-z][\w.-]*):(?: (.*))?$", line):
             indent = len(match[1])
             while path and path[-1][0] >= indent:
                 path.pop()
             path.append((indent, match[2]))
-            below = next((x for x in lines[number + 1 :] if x.strip() and "#" not in x[:20]), "")
-            group = match[3] is None and len(below) - len(below.lstrip()) > indent
-            if not group or below.lstrip().startswith("- "):
-                yield ".".join(name for _, name in path), match[3] or "see the file", " ".join(said)
+            below = next((x for x in lines[number + 1 :] if not x.lstrip().startswith("#")), "")
+            listed = below.startswith(f"{match[1]}  - ")
+            group = match[3] is None and not listed
+            default = match[3] or ("a list" if listed else "")
+            yield ".".join(name for _, name in path), default, " ".join(said), group
         said = []
 
 
@@ -236,9 +244,9 @@ def new_readme(text: str, values: str) -> str:
     if not after:
         raise SystemExit("chart: README.md has lost the lines between which the values stand")
     rows = ["| value | default | |", "|---|---|---|"]
-    for path, default, said in documented(values):
-        cell = said.replace("|", "\\|")
-        rows.append(f"| `{path}` | `{default}` | {cell} |")
+    for path, default, said, group in documented(values):
+        if not group:
+            rows.append(f"| `{path}` | `{default}` | {said.replace('|', '&#124;')} |")
     table = "\n".join(rows)
     return f"{before}{begin}\n\n{table}\n\n{end}{after}"
 
@@ -250,7 +258,7 @@ def made() -> dict[Path, str]:
     readme = CHART / "README.md"
     return {
         CHART / "values.yaml": values,
-        schema: new_schema(schema.read_text()),
+        schema: new_schema(schema.read_text(), values),
         readme: new_readme(readme.read_text(), values),
     }
 

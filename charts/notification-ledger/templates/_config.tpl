@@ -27,6 +27,13 @@ URLs that hold one, are files beside it (`passwordFile`, `urlFile`).
 {{- toYaml $config -}}
 {{- end -}}
 
+{{/* The settings that are read at the start only; the switch `paused` is followed in the file. */}}
+{{- define "ledger.settings.fixed" -}}
+{{- $config := include "ledger.settings" . | fromYaml -}}
+{{- $_ := unset $config.delivery "paused" -}}
+{{- toYaml $config -}}
+{{- end -}}
+
 {{- define "ledger.redis.settings" -}}
 {{- $dir := "/etc/notification/redis" -}}
 {{- if eq .Values.redis.mode "embedded" -}}

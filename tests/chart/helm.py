@@ -1,0 +1,118 @@
+"""
+The chart as Helm renders it, each combination once per run.
+
+A rendering is a matter of a tenth of a second, but there are two majors and many values files, and
+every test looks at all of them: so they are kept. Nobody may change what he is given.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from syncer.api.resource import Json
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+CHART: Final = ROOT / "charts" / "notification-ledger"
+MAJORS: Final = ("3", "4")
+#: Values files, by what they are about.
+CASES: Final = sorted(p.name.removesuffix("-values.yaml") for p in CHART.glob("ci/*-values.yaml"))
+RELEASE: Final = "r"
+NAMESPACE: Final = "alerts"
+_TIMEOUT: Final = 60
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What Helm said."""
+
+    code: int
+    out: str
+    err: str
+
+
+@functools.cache
+def program(major: str) -> Path:
+    """Return Helm of a major version; the first call on a machine fetches it."""
+    answer = subprocess.run(
+        [sys.executable, ROOT / "scripts" / "helm", "path", major],
+        capture_output=True, text=True, check=False, timeout=400,
+    )  # fmt: skip
+    if answer.returncode != 0:
+        raise RuntimeError(f"Helm {major} cannot be had: {answer.stderr.strip()}")
+    return Path(answer.stdout.strip())
+
+
+def helm(major: str, *arguments: str, values: Json | None = None) -> Run:
+    """Run Helm, with values on its standard input if there are any."""
+    given = () if values is None else ("--values", "-")
+    answer = subprocess.run(
+        [program(major), *arguments, *given],
+        input=json.dumps(values) if values is not None else "",
+        capture_output=True, text=True, check=False, timeout=_TIMEOUT,
+    )  # fmt: skip
+    return Run(answer.returncode, answer.stdout, answer.stderr)
+
+
+def template(
+    major: str, values: Json, *, release: str = RELEASE, namespace: str = NAMESPACE
+) -> Run:
+    """Render the chart with some values, without a look at any cluster."""
+    return helm(major, "template", release, str(CHART), "-n", namespace, values=values)
+
+
+@functools.cache
+def rendered(major: str, case: str) -> tuple[Json, ...]:
+    """Return the objects of a values file."""
+    return objects(template(major, values_of(case)))
+
+
+def values_of(case: str) -> Json:
+    """Return what a values file says."""
+    read: Json = yaml.safe_load((CHART / "ci" / f"{case}-values.yaml").read_text())
+    return read
+
+
+def objects(run: Run) -> tuple[Json, ...]:
+    """Return the objects of a rendering that must have succeeded."""
+    assert run.code == 0, run.err
+    return tuple(d for d in yaml.load_all(run.out, Loader=_LOADER) if d is not None)
+
+
+def of_kind(found: tuple[Json, ...], kind: str) -> list[Json]:
+    """Return the objects of a kind."""
+    return [o for o in found if o["kind"] == kind]
+
+
+def one(found: tuple[Json, ...], kind: str, suffix: str = "") -> Json:
+    """Return the only object of a kind whose name ends so."""
+    (found_one,) = [o for o in of_kind(found, kind) if o["metadata"]["name"].endswith(suffix)]
+    return found_one
+
+
+def pods(found: tuple[Json, ...]) -> list[tuple[str, Json]]:
+    """Return the specification of each pod, with the kind and name of what makes it."""
+    out: list[tuple[str, Json]] = []
+    for o in found:
+        name = f"{o['kind']}/{o['metadata']['name']}"
+        if o["kind"] == "Pod":
+            out.append((name, o["spec"]))
+        elif "template" in (o.get("spec") or {}):
+            out.append((name, o["spec"]["template"]["spec"]))
+    return out
+
+
+def settings_file(found: tuple[Json, ...]) -> str:
+    """Return the controller's settings file."""
+    text: str = one(found, "ConfigMap", "-config")["data"]["config.yaml"]
+    return text
+
+
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

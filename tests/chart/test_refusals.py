@@ -1,0 +1,240 @@
+"""Values that cannot be used are refused by both majors of Helm, with a text that says what to change."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from syncer.api.resource import Json
+from tests.chart.helm import CASES, MAJORS, template, values_of
+
+EXTERNAL: Json = {"mode": "external", "external": {"hosts": ["h"]}}
+
+
+def external(**more: Any) -> Json:
+    """Return values for a Redis outside the chart."""
+    return {"redis": {"mode": "external", "external": {"hosts": ["h"], **more}}}
+
+
+#: Values that a rule about one value refuses, and what the text names.
+SHAPE: dict[str, tuple[Json, str]] = {
+    "a key that does not exist": ({"replicaCount": 3}, "replicaCount"),
+    "a key of settings that does not exist": (
+        {"config": {"delivery": {"perReciever": 3}}}, "perReciever"
+    ),
+    "a key deep inside": ({"redis": {"embedded": {"persistence": {"sise": "1Gi"}}}}, "sise"),
+    "a key that the chart sets: addresses": (
+        {"config": {"controller": {"metricsAddr": ":1"}}}, "controller"
+    ),
+    "a key that the chart sets: Redis's URL": (
+        {"config": {"redis": {"url": "redis://h"}}}, "url"
+    ),
+    "a key that the chart sets: the name of the Leases": (
+        {"config": {"sharding": {"leaseName": "x"}}}, "leaseName"
+    ),
+    "a number as text": ({"replicas": "three"}, "replicas"),
+    "a negative number": ({"replicas": -1}, "replicas"),
+    "a text as a truth": ({"crds": {"enabled": "yes"}}, "enabled"),
+    "a mode that does not exist": ({"redis": {"mode": "bitnami"}}, "mode"),
+    "a setting that does not exist": ({"config": {"logging": {"level": "LOUD"}}}, "level"),
+    "a duration that is none": (
+        {"config": {"delivery": {"slack": {"timeout": "10 seconds"}}}}, "timeout"
+    ),
+    "a negative duration": ({"config": {"sync": {"window": "-1s"}}}, "window"),
+    "a number out of range": ({"config": {"sharding": {"shards": 257}}}, "shards"),
+    "an audit store without its URL": ({"config": {"datastorage": {"timeout": "1s"}}}, "url"),
+    "an evicting fsync": ({"redis": {"embedded": {"appendfsync": "no"}}}, "appendfsync"),
+    "a namespace that cannot be": ({"watch": {"namespaces": ["*"]}}, "namespaces"),
+    "a credential without its key": (
+        {"credentials": [{"name": "a", "secretName": "b"}]}, "secretKey"
+    ),
+    "a credential that is a hidden file": (
+        {"credentials": [{"name": ".a", "secretName": "b", "secretKey": "c"}]}, "name"
+    ),
+    "a digest that is none": ({"image": {"digest": "latest"}}, "digest"),
+    "a pull policy that does not exist": ({"image": {"pullPolicy": "Sometimes"}}, "pullPolicy"),
+    "a host with a scheme": (external(hosts=["redis://h"]), "hosts"),
+    "a mode of rendering that does not exist": (
+        {"metrics": {"monitor": {"renderMode": "maybe"}}}, "renderMode"
+    ),
+    "an unknown scope of rights": ({"rbac": {"scope": "world"}}, "scope"),
+    "a name that is too long": ({"fullnameOverride": "x" * 64}, "fullnameOverride"),
+    "a limit of what is no resource list": ({"resources": {"limit": {}}}, "limit"),
+}  # fmt: skip
+
+#: Values that only contradict each other, and the sentence.
+CONTRADICTIONS: dict[str, tuple[Json, str]] = {
+    "all namespaces and some": (
+        {"watch": {"all": True, "namespaces": ["a"]}},
+        "watch.all and watch.namespaces exclude each other",
+    ),
+    "all namespaces with a Role": (
+        {"watch": {"all": True}, "rbac": {"scope": "namespaced"}},
+        "watch.all needs rbac.scope auto or cluster",
+    ),
+    "no account": (
+        {"serviceAccount": {"create": False}}, "serviceAccount.name must name the account"
+    ),
+    "two routing files": (
+        {"routing": {"existingConfigMap": "a", "content": "route: {}"}},
+        "routing.existingConfigMap and routing.content exclude each other",
+    ),
+    "a shortcut that would not be taken": (
+        {"slack": {"secretName": "a"}, "routing": {"existingConfigMap": "b"}},
+        "slack.secretName has no effect beside routing",
+    ),
+    "one name for two credentials": (
+        {
+            "credentials": [{"name": "a", "secretName": "b", "secretKey": "c"}],
+            "inlineCredentials": {"a": "d"},
+        },
+        "credentials: a name is given twice",
+    ),
+    "an external Redis that is nowhere": (
+        {"redis": {"mode": "external"}}, "redis.mode external needs redis.external.hosts"
+    ),
+    "hosts beside a URL": (
+        external(existingSecret={"name": "a", "urlKey": "b"}),
+        "redis.external.hosts and redis.external.existingSecret.urlKey exclude each other",
+    ),
+    "a password beside a URL": (
+        external(hosts=[], existingSecret={"name": "a", "urlKey": "b", "passwordKey": "c"}),
+        "names a whole URL, with user and passwords",
+    ),
+    "a key without its Secret": (
+        external(existingSecret={"passwordKey": "a"}), "existingSecret has a key but no name"
+    ),
+    "a Secret without a key": (
+        external(existingSecret={"name": "a"}), "existingSecret has a name but no key"
+    ),
+    "several hosts for one server": (
+        external(hosts=["a", "b"]), "topology standalone takes one host"
+    ),
+    "Sentinels of nobody": (
+        external(topology="sentinel"), "topology sentinel needs redis.external.service"
+    ),
+    "a service without Sentinels": (
+        external(service="a"), "belong to topology sentinel"
+    ),
+    "a database of a cluster": (
+        external(topology="cluster", database=1), "database must be 0 for topology cluster"
+    ),
+    "TLS that is not switched on": (
+        external(tls={"existingSecret": "a"}), "redis.external.tls is configured but not enabled"
+    ),
+    "a client certificate out of nowhere": (
+        external(tls={"enabled": True, "clientCertificate": True}),
+        "clientCertificate needs redis.external.tls.existingSecret",
+    ),
+    "an external Redis beside the embedded": (
+        {"redis": {"external": {"hosts": ["h"]}}},
+        "redis.external is configured, but redis.mode is embedded",
+    ),
+    "a Redis open to everybody": (
+        {"redis": {"embedded": {"networkPolicy": {"enabled": False}}}},
+        "redis.embedded is open to everybody",
+    ),
+    "strict, with a server that is not": (
+        {"config": {"redis": {"durability": "strict"}}},
+        "durability strict needs redis.embedded.appendfsync always",
+    ),
+    "strict, without a disk": (
+        {
+            "config": {"redis": {"durability": "strict"}},
+            "redis": {"embedded": {"appendfsync": "always", "persistence": {"enabled": False}}},
+        },
+        "durability strict needs redis.embedded.appendfsync always and redis.embedded.persistence",
+    ),
+    "two budgets": (
+        {"podDisruptionBudget": {"minAvailable": 1, "maxUnavailable": 1}},
+        "podDisruptionBudget.minAvailable and maxUnavailable exclude each other",
+    ),
+    "a grace shorter than the drain": (
+        {"terminationGracePeriodSeconds": 30},
+        "terminationGracePeriodSeconds is 30, but with the timeouts in config a drain may take 35 s",
+    ),
+    "one audit file for two": (
+        {
+            "config": {"audit": {"file": "/a/b"}},
+            "volumes": {"audit": {"persistentVolumeClaim": {"claimName": "c"}}},
+        },
+        "volumes.audit is one claim for several replicas",
+    ),
+    "two bundles": (
+        {"caBundle": {"existingConfigMap": "a"}, "config": {"egress": {"caBundle": "/b"}}},
+        "caBundle.existingConfigMap and config.egress.caBundle exclude each other",
+    ),
+    "a variable that the chart sets": (
+        {"extraEnv": [{"name": "ROUTING_CONFIG_PATH", "value": "/x"}]},
+        "extraEnv sets ROUTING_CONFIG_PATH, which the chart sets",
+    ),
+    "a rule without effect": (
+        {"networkPolicy": {"egress": [{}], "extraEgress": [{}]}},
+        "networkPolicy.extraEgress would have no effect",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("major", MAJORS)
+@pytest.mark.parametrize("case", SHAPE)
+def test_a_value_that_cannot_be_is_refused_by_the_schema(major: str, case: str) -> None:
+    """Each wrong key, type or value is refused, and named."""
+    values, named = SHAPE[case]
+    run = template(major, values)
+    assert run.code != 0
+    assert "values don't meet the specifications of the schema" in run.err
+    assert named in run.err
+
+
+@pytest.mark.parametrize("major", MAJORS)
+@pytest.mark.parametrize("case", CONTRADICTIONS)
+def test_a_contradiction_is_refused_with_a_sentence(major: str, case: str) -> None:
+    """Values that are fine one by one and not together are refused, with what to change."""
+    values, sentence = CONTRADICTIONS[case]
+    run = template(major, values)
+    assert run.code != 0
+    assert "These values cannot be used together:" in run.err
+    assert sentence in run.err
+
+
+def test_every_contradiction_is_told_at_once() -> None:
+    """Whoever has made two mistakes is told of both."""
+    run = template(
+        "4", {"watch": {"all": True, "namespaces": ["a"]}, "redis": {"mode": "external"}}
+    )
+    assert "watch.all and watch.namespaces" in run.err
+    assert "redis.mode external needs" in run.err
+
+
+def test_a_closed_list_stays_closed() -> None:
+    """Each group of each values file refuses a key that nobody knows."""
+    tried = 0
+    for path in sorted({p for case in CASES for p in _groups(values_of(case))}):
+        if path[0] in OPEN or any(".".join(path[:n]) in OPEN for n in range(1, len(path) + 1)):
+            continue
+        values: Json = {"surprise": 1}
+        for name in reversed(path):
+            values = {name: values}
+        assert "surprise" in template("4", values).err, ".".join(path)
+        tried += 1
+    assert tried > 15
+
+
+#: Groups whose keys are the user's or Kubernetes's own.
+OPEN = {
+    "commonLabels", "inlineCredentials", "routing.content", "volumes.files", "volumes.audit",
+    "redis.embedded.probes.readiness", "redis.embedded.nodeSelector",
+    "redis.embedded.persistence.labels", "redis.embedded.persistence.annotations",
+    "metrics.monitor.labels", "metrics.monitor.endpoint", "metrics.rules.labels",
+    "metrics.rules.alertLabels", "metrics.rules.alertAnnotations", "metrics.dashboards.annotations",
+    "podAnnotations", "podLabels", "deploymentAnnotations", "nodeSelector", "affinity",
+}  # fmt: skip
+
+
+def _groups(values: Json, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    found = []
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            found += [(*path, name), *_groups(value, (*path, name))]
+    return found

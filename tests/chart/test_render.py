@@ -1,0 +1,441 @@
+"""Every values file, under both majors of Helm: what is rendered is valid, safe and the same."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import json
+import re
+from collections.abc import Callable
+from typing import Any
+
+import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
+import pytest
+
+from syncer.api.resource import Json
+from syncer.cluster.crd import load_crd
+from tests.chart.helm import (
+    CASES,
+    CHART,
+    MAJORS,
+    helm,
+    objects,
+    of_kind,
+    one,
+    pods,
+    rendered,
+    template,
+)
+from tests.chart.policy import RIGHTS, faults_of_pod, faults_of_role
+
+#: The oldest Kubernetes that the chart takes, and the newest whose schemas are at hand.
+KUBERNETES = ("1.31.0", "1.37.0")
+#: Kinds that Kubernetes itself does not know, with the members that a specification may have.
+FOREIGN = {
+    "ServiceMonitor": {"selector", "namespaceSelector", "endpoints"},
+    "PodMonitor": {"selector", "namespaceSelector", "podMetricsEndpoints"},
+    "PrometheusRule": {"groups"},
+}
+LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
+#: Rights beyond those of every installation, by values file.
+MORE_RIGHTS = {"files": {("kubernaut.ai", "notificationrequests", "delete")}}
+TEST_RIGHTS = {
+    ("kubernaut.ai", "notificationrequests", verb) for verb in ("create", "get", "delete")
+}
+PEOPLE = {
+    ("kubernaut.ai", "notificationrequests", verb)
+    for verb in ("get", "list", "watch", "create", "delete", "patch", "update")
+}
+
+each_case = pytest.mark.parametrize("case", CASES)
+each_major = pytest.mark.parametrize("major", MAJORS)
+
+
+@each_major
+def test_lint_has_nothing_to_say(major: str) -> None:
+    """The chart passes the strict linter with each values file, without a warning."""
+    files = [a for case in CASES for a in ("--values", str(CHART / "ci" / f"{case}-values.yaml"))]
+    for arguments in ([], files[:2]):
+        run = helm(major, "lint", "--strict", str(CHART), *arguments)
+        assert run.code == 0, run.out + run.err
+        assert "[WARNING]" not in run.out + run.err
+
+
+@each_case
+def test_both_majors_render_the_same(case: str) -> None:
+    """Helm 3 and Helm 4 make the same objects of the same values, in whatever order."""
+    first, second = (sorted(map(json.dumps, rendered(major, case))) for major in MAJORS)
+    assert first == second
+
+
+@each_case
+@pytest.mark.parametrize("version", KUBERNETES)
+def test_every_object_fits_its_schema(case: str, version: str) -> None:
+    """Every object is what Kubernetes's own schemas allow, without a member too many."""
+    for o in rendered("4", case):
+        if o["kind"] in FOREIGN:
+            assert set(o["spec"]) <= FOREIGN[o["kind"]]
+            continue
+        _fits(json.dumps(o, sort_keys=True), version)
+
+
+@functools.cache
+def _fits(text: str, version: str) -> None:
+    """Check an object once, however many values files make it."""
+    kubernetes_validate.validate(json.loads(text), version, strict=True)
+
+
+def test_a_member_too_many_is_found() -> None:
+    """The check of schemas refuses what is no member of a kind."""
+    deployment = copy.deepcopy(one(rendered("4", "default"), "Deployment"))
+    deployment["spec"]["template"]["spec"]["restartPolice"] = "Always"
+    with pytest.raises(kubernetes_validate.ValidationError, match="restartPolice"):
+        kubernetes_validate.validate(deployment, KUBERNETES[1], strict=True)
+
+
+@each_case
+def test_names_are_unique(case: str) -> None:
+    """No two objects are the same one, and no list holds two entries of one name."""
+    found = rendered("4", case)
+    ids = [(o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"]) for o in found]
+    assert len(ids) == len(set(ids))
+    for name, spec in pods(found):
+        for container in spec["containers"]:
+            for part, key in (("env", "name"), ("volumeMounts", "mountPath")):
+                entries = [entry[key] for entry in container.get(part) or []]
+                assert len(entries) == len(set(entries)), f"{name}: {part}"
+        volumes = [volume["name"] for volume in spec.get("volumes") or []]
+        mounted = {m["name"] for c in spec["containers"] for m in c.get("volumeMounts") or []}
+        claims = {
+            t["metadata"]["name"]
+            for o in of_kind(found, "StatefulSet")
+            if name == f"StatefulSet/{o['metadata']['name']}"
+            for t in o["spec"].get("volumeClaimTemplates") or []
+        }
+        assert len(volumes) == len(set(volumes))
+        assert mounted == set(volumes) | claims, f"{name}: volumes and mounts"
+
+
+@each_case
+def test_every_object_is_labelled(case: str) -> None:
+    """Whatever the chart itself makes can be found by the labels that everybody uses."""
+    for o in rendered("4", case):
+        if o["metadata"]["name"] in {"r-extra", "r-text"}:
+            continue
+        labels = o["metadata"]["labels"]
+        assert labels["app.kubernetes.io/instance"] == "r"
+        assert labels["app.kubernetes.io/managed-by"] == "Helm"
+        assert labels["helm.sh/chart"].startswith("notification-ledger-")
+
+
+@each_case
+def test_selectors_select_their_pods(case: str) -> None:
+    """What selects pods by label selects those of one component of this release."""
+    found = rendered("4", case)
+    templates = {
+        o["metadata"]["name"]: o["spec"]["template"]["metadata"]["labels"]
+        for kind in ("Deployment", "StatefulSet")
+        for o in of_kind(found, kind)
+    }
+    selectors = [
+        (o["metadata"]["name"], o["spec"]["selector"]["matchLabels"])
+        for kind in ("Deployment", "StatefulSet", "PodDisruptionBudget", "PodMonitor")
+        for o in of_kind(found, kind)
+    ]
+    selectors += [(o["metadata"]["name"], o["spec"]["selector"]) for o in of_kind(found, "Service")]
+    selectors += [
+        (o["metadata"]["name"], o["spec"]["podSelector"]["matchLabels"])
+        for o in of_kind(found, "NetworkPolicy")
+    ]
+    assert selectors
+    for name, selector in selectors:
+        hit = [t for t, labels in templates.items() if selector.items() <= labels.items()]
+        assert len(hit) == 1, name
+        assert ("redis" in name) is (hit[0].endswith("-redis")), name
+
+
+@each_case
+def test_pods_are_restricted(case: str) -> None:
+    """Every pod fits the restricted standard, has limits, and a token only if it needs one."""
+    found = rendered("4", case)
+    assert pods(found)
+    for name, spec in pods(found):
+        token = name.startswith("Deployment/") or (case == "helm-test" and name.startswith("Pod/"))
+        assert faults_of_pod(spec, token=token) == [], name
+
+
+def _container(change: Callable[[Json], Any]) -> Callable[[Json], Any]:
+    return lambda spec: change(spec["containers"][0])
+
+
+BREAKS: dict[str, tuple[Callable[[Json], Any], str]] = {
+    "the host's network": (lambda s: s.update(hostNetwork=True), "hostNetwork is on"),
+    "a directory of the host": (
+        lambda s: s["volumes"].append({"name": "x", "hostPath": {"path": "/"}}),
+        "volume x is a hostPath",
+    ),
+    "root": (lambda s: s["securityContext"].update(runAsNonRoot=False), "may run as root"),
+    "user 0": (_container(lambda c: c["securityContext"].update(runAsUser=0)), "runs as root"),
+    "no seccomp": (lambda s: s["securityContext"].pop("seccompProfile"), "no seccomp profile"),
+    "escalation": (
+        _container(lambda c: c["securityContext"].pop("allowPrivilegeEscalation")),
+        "may gain rights",
+    ),
+    "privilege": (
+        _container(lambda c: c["securityContext"].update(privileged=True)), "is privileged"
+    ),
+    "capabilities kept": (
+        _container(lambda c: c["securityContext"].pop("capabilities")), "keeps capabilities"
+    ),
+    "capabilities added": (
+        _container(lambda c: c["securityContext"]["capabilities"].update(add=["SYS_ADMIN"])),
+        "adds capabilities",
+    ),
+    "a port of the host": (
+        _container(lambda c: c["ports"][0].update(hostPort=80)), "a port of the host"
+    ),
+    "a writable root": (
+        _container(lambda c: c["securityContext"].pop("readOnlyRootFilesystem")),
+        "may write to its root",
+    ),
+    "no limit": (_container(lambda c: c["resources"].pop("limits")), "no limits of memory"),
+    "no request": (_container(lambda c: c["resources"].pop("requests")), "no requests of cpu"),
+    "any version": (_container(lambda c: c.update(image="x/notifier")), "without a version"),
+    "a token": (lambda s: s.pop("automountServiceAccountToken"), "automountServiceAccountToken"),
+    "service links": (lambda s: s.pop("enableServiceLinks"), "enableServiceLinks"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BREAKS)
+def test_a_pod_that_is_not_restricted_is_found(case: str) -> None:
+    """The check of pods finds each way in which one could be unsafe."""
+    change, fault = BREAKS[case]
+    spec = copy.deepcopy(one(rendered("4", "default"), "StatefulSet")["spec"]["template"]["spec"])
+    assert faults_of_pod(spec, token=False) == []
+    change(spec)
+    assert any(fault in found for found in faults_of_pod(spec, token=False))
+
+
+@each_case
+def test_rights_are_the_least(case: str) -> None:
+    """No role has a right that is not on the list; the real rights are tried in test_rights."""
+    found = rendered("4", case)
+    roles = of_kind(found, "Role") + of_kind(found, "ClusterRole")
+    assert roles or case == "existing-objects"
+    for role in roles:
+        allowed = RIGHTS | MORE_RIGHTS.get(case, set())
+        component = role["metadata"]["labels"]["app.kubernetes.io/component"]
+        allowed = {"access": PEOPLE, "test": TEST_RIGHTS}.get(component, allowed)
+        assert faults_of_role(role["rules"], allowed) == [], role["metadata"]["name"]
+
+
+@pytest.mark.parametrize(
+    ("rule", "fault"),
+    [
+        ({"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, "may * * of *"),
+        (
+            {"apiGroups": [""], "resources": ["secrets"], "verbs": ["get"]},
+            "may get secrets of core",
+        ),
+        (
+            {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["patch"]},
+            "may patch any of leases",
+        ),
+    ],
+    ids=["everything", "secrets", "every lease"],
+)
+def test_a_right_too_many_is_found(rule: Json, fault: str) -> None:
+    """The check of roles finds wildcards, further resources and missing names."""
+    assert faults_of_role([rule], RIGHTS) == [fault]
+
+
+@each_case
+def test_roles_are_bound_to_the_account_that_runs(case: str) -> None:
+    """Every role for the controller is bound, to the account of its pods, and nothing else is."""
+    found = rendered("4", case)
+    account = one(found, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"]
+    roles = {
+        (o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"])
+        for kind in ("Role", "ClusterRole")
+        for o in of_kind(found, kind)
+        if o["metadata"]["labels"]["app.kubernetes.io/component"] != "access"
+    }
+    bound = set()
+    for kind in ("RoleBinding", "ClusterRoleBinding"):
+        for binding in of_kind(found, kind):
+            (subject,) = binding["subjects"]
+            component = binding["metadata"]["labels"]["app.kubernetes.io/component"]
+            expected = "r-notification-ledger-test" if component == "test" else account
+            assert (subject["name"], subject["namespace"]) == (expected, "alerts")
+            ref = binding["roleRef"]
+            bound.add((ref["kind"], binding["metadata"].get("namespace"), ref["name"]))
+    assert bound == roles
+
+
+def test_watched_namespaces_get_a_role_each() -> None:
+    """Each watched namespace has the role, the release's own only if it is watched."""
+    found = rendered("4", "namespaces")
+    roles = [o for o in of_kind(found, "Role") if o["metadata"]["name"].endswith("-notifications")]
+    assert [o["metadata"]["namespace"] for o in roles] == ["payments", "platform"]
+    assert not [
+        o for o in of_kind(found, "ClusterRole") if o["metadata"]["name"].endswith("-notifications")
+    ]
+    assert [o["kind"] for o in rendered("4", "no-cluster-rights") if "Cluster" in o["kind"]] == []
+
+
+@each_major
+@pytest.mark.parametrize("rules", [True, False])
+@pytest.mark.parametrize("keep", [True, False])
+def test_the_definition_is_the_one_that_the_command_prints(
+    major: str, rules: bool, keep: bool
+) -> None:
+    """The definition is the file, with or without the rules, and is kept if so wanted."""
+    values = {"crds": {"rules": rules, "keep": keep}}
+    definition = copy.deepcopy(one(objects(template(major, values)), "CustomResourceDefinition"))
+    annotations = definition["metadata"].pop("annotations", {})
+    assert annotations == ({"helm.sh/resource-policy": "keep"} if keep else {})
+    definition["metadata"].pop("labels")
+    assert definition == load_crd(rules=rules)
+    assert (load_crd(rules=True) == load_crd(rules=False)) is False
+
+
+@each_major
+def test_long_names_are_cut_and_stay_apart(major: str) -> None:
+    """A name of 60 characters leaves every object a legal name, and none the name of another."""
+    values = {
+        "fullnameOverride": "n" + "o" * 58 + "x",
+        "redis": {"embedded": {"podDisruptionBudget": {"enabled": True}}},
+        "inlineCredentials": {"a": "b"},
+        "helmTest": {"notification": {"enabled": True}},
+        "networkPolicy": {"enabled": True},
+    }
+    found = objects(template(major, values, release="r" * 53, namespace="n" * 63))
+    ids = [(o["kind"], o["metadata"]["name"]) for o in found]
+    assert len(ids) == len(set(ids))
+    for kind, name in ids:
+        if kind != "CustomResourceDefinition":
+            assert len(name) <= 63
+            assert re.fullmatch(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?", name)
+    # The controller adds a hash of up to 11 characters and puts the result in a label.
+    assert len(one(found, "StatefulSet")["metadata"]["name"]) <= 52
+    for o in found:
+        labels = [o["metadata"]["labels"], (o.get("spec") or {}).get("selector") or {}]
+        for value in [v for each in labels for v in each.values() if isinstance(v, str)]:
+            assert LABEL.fullmatch(value)
+    names = [
+        n for rule in one(found, "Role", "-leases")["rules"] for n in rule.get("resourceNames", [])
+    ]
+    assert len(names) == 17
+    assert all(len(n) <= 63 for n in names)
+
+
+def test_two_releases_of_one_name_do_not_meet() -> None:
+    """Objects without a namespace have other names in another namespace."""
+    first, second = (
+        {
+            o["metadata"]["name"]
+            for o in objects(template("4", {"watch": {"all": True}}, namespace=namespace))
+            if o["kind"].startswith("ClusterRole")
+        }
+        for namespace in ("one", "two")
+    )
+    assert len(first) == len(second) == 4
+    assert first & second == set()
+
+
+def test_a_new_version_restarts_only_what_changed() -> None:
+    """Labels of pods hold no version, so that an upgrade of the chart leaves Redis alone."""
+    for kind in ("Deployment", "StatefulSet"):
+        labels = one(rendered("4", "default"), kind)["spec"]["template"]["metadata"]["labels"]
+        assert not {k for k in labels if "version" in k or "chart" in k}
+
+
+CHANGES: dict[str, tuple[Json, bool, bool]] = {
+    "settings": ({"config": {"sync": {"writers": 7}}}, True, False),
+    "the switch that is followed": ({"config": {"delivery": {"paused": True}}}, False, False),
+    "routing": ({"routing": {"content": "route: {receiver: x}\nreceivers: [{name: x}]"}}, False, False),
+    "a credential": ({"inlineCredentials": {"a": "b"}}, False, False),
+    "Redis's settings": ({"redis": {"embedded": {"maxmemory": "64mb"}}}, False, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHANGES)
+def test_what_is_read_at_the_start_restarts_its_pods(case: str) -> None:
+    """Checksums change with what is read once, and not with what is followed."""
+    values, controller, redis = CHANGES[case]
+    before, after = rendered("4", "default"), objects(template("4", values))
+    for kind, expected in (("Deployment", controller), ("StatefulSet", redis)):
+        sums = [
+            one(found, kind)["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+            for found in (before, after)
+        ]
+        assert (sums[0] != sums[1]) is expected, kind
+
+
+def test_routing_and_credentials_are_followed() -> None:
+    """Both are mounted as whole directories: a single file would never change."""
+    for case in CASES:
+        (container,) = one(rendered("4", case), "Deployment")["spec"]["template"]["spec"][
+            "containers"
+        ]
+        assert [m["mountPath"] for m in container["volumeMounts"] if "subPath" in m] == []
+
+
+def test_one_replica_has_no_disruption_budget() -> None:
+    """A budget for one pod would keep its node from ever being drained."""
+    assert of_kind(rendered("4", "trial"), "PodDisruptionBudget") == []
+    budget = one(rendered("4", "all-namespaces"), "PodDisruptionBudget")["spec"]
+    assert budget["maxUnavailable"] == "25%"
+    assert budget["unhealthyPodEvictionPolicy"] == "AlwaysAllow"
+    assert one(rendered("4", "extras"), "PodDisruptionBudget")["spec"]["minAvailable"] == 1
+
+
+def test_the_embedded_redis_forgets_nothing() -> None:
+    """It appends to a file on a disk, evicts nothing, and only the controller may connect."""
+    found = rendered("4", "default")
+    lines = one(found, "ConfigMap", "-redis")["data"]["redis.conf"].splitlines()
+    assert {
+        "appendonly yes", "appendfsync everysec", "maxmemory-policy noeviction", "dir /data",
+        "no-appendfsync-on-rewrite no",
+    } <= set(lines)  # fmt: skip
+    stateful = one(found, "StatefulSet")["spec"]
+    assert stateful["replicas"] == 1
+    (claim,) = stateful["volumeClaimTemplates"]
+    (container,) = stateful["template"]["spec"]["containers"]
+    assert {"name": claim["metadata"]["name"], "mountPath": "/data"} in container["volumeMounts"]
+    (rule,) = one(found, "NetworkPolicy", "-redis")["spec"]["ingress"]
+    (source,) = rule["from"]
+    assert source["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "controller"
+    assert of_kind(rendered("4", "external-url"), "StatefulSet") == []
+
+
+def test_monitors_say_when_the_cluster_does_not_know_them() -> None:
+    """Each mode does what it says where the operator's kinds are missing, and where they are not."""
+    values = {"metrics": {"monitor": {"enabled": True}}}
+    for major in MAJORS:
+        refused = template(major, values)
+        assert refused.code != 0
+        assert "does not know monitoring.coreos.com/v1/ServiceMonitor" in refused.err
+        known = ("--api-versions", "monitoring.coreos.com/v1/ServiceMonitor")
+        run = helm(major, "template", "r", str(CHART), *known, values=values)
+        assert [o["kind"] for o in objects(run)].count("ServiceMonitor") == 1
+    assert of_kind(rendered("4", "monitoring-service"), "ServiceMonitor") == []
+    (endpoint,) = one(rendered("4", "monitoring"), "PodMonitor")["spec"]["podMetricsEndpoints"]
+    assert endpoint == {
+        "port": "metrics", "interval": "15s", "scrapeTimeout": "10s", "honorLabels": True
+    }  # fmt: skip
+
+
+def test_alerts_and_dashboards_come_from_their_files() -> None:
+    """Whatever files there are is rendered as it is, plus the labels that were asked for."""
+    found = rendered("4", "monitoring")
+    dashboards = {
+        name: text
+        for o in of_kind(found, "ConfigMap")
+        if (o["metadata"].get("labels") or {}).get("grafana_dashboard") == "1"
+        for name, text in o["data"].items()
+    }
+    files = {p.name: p.read_text() for p in (CHART / "files" / "dashboards").glob("*.json")}
+    assert dashboards == files
+    alerts = CHART / "files" / "alerts.yaml"
+    assert len(of_kind(found, "PrometheusRule")) == alerts.exists()
