@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.benchmarks import append, recovery, throughput, waiting
+from tests.benchmarks import append, isolation, recovery, throughput, waiting
 from tests.benchmarks.report import Report, machine, write
 
 
@@ -30,6 +30,7 @@ class Suite(Protocol):
 
 SUITES: Final[dict[str, Suite]] = {
     "append": append.run,
+    "isolation": isolation.run,
     "recovery": recovery.run,
     "throughput": throughput.run,
     "waiting": waiting.run,

@@ -1,0 +1,288 @@
+"""
+What a receiver that hangs costs the others.
+
+Notifications to one receiver arrive at a steady rate, and meanwhile some to another one. That one
+answers at once in the blocks *without* and never in the blocks *with*; in everything else the two kinds
+of block are alike: the same process, servers, rates and numbers. They take turns in pairs, first one
+kind first, then the other, so that whatever else the machine does befalls both. Each block has another
+receiver of its own, since one that has hung for long is left alone by its breaker, and the question is
+about the time before that.
+
+Measured is the time from the moment at which a notification is due to be created until the steady
+receiver has read its call. How far the p99 of two blocks of the *same* kind lie apart is in the table
+too: a ratio within that says nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from tests.benchmarks.load import SETTINGS, plane_of, programs
+from tests.benchmarks.report import Goal, Report, percentile
+from tests.e2e.harness import NotifierProcess, Receiver, Stage, stage, subject_of, until
+from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer, find_binary
+
+Json = dict[str, Any]
+
+RATIO: Final = Goal(1.1)
+_ANSWER_AFTER: Final = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """
+    How much is measured.
+
+    Attributes:
+        pairs: Blocks with and without, each so many.
+        seconds: Length of a block.
+        rate: Notifications to the steady receiver per second.
+        at_once: Notifications to the other receiver at the beginning of a block; more than may run.
+        others: The same per second after that.
+    """
+
+    pairs: int = 10
+    seconds: float = 8.0
+    rate: float = 20.0
+    at_once: int = 48
+    others: float = 5.0
+
+
+FULL: Final = Scale()
+QUICK: Final = Scale(pairs=4, seconds=6.0)
+
+
+@dataclass(slots=True)
+class Block:
+    """Seconds from due to received for each notification of one block, and whether one hung."""
+
+    hung: bool
+    delays: list[float] = field(default_factory=list)
+    #: Most calls that hung at the same time.
+    hanging: int = 0
+
+    @property
+    def p99(self) -> float:
+        """The 99th percentile in ms."""
+        return _p99(self.delays)
+
+    @property
+    def p50(self) -> float:
+        """The median in ms."""
+        return percentile(self.delays, 0.5) * 1000
+
+
+def _p99(delays: Sequence[float]) -> float:
+    return percentile(delays, 0.99) * 1000
+
+
+class TwoReceivers(Receiver):
+    """
+    One server for all receivers, told apart by the path of the call.
+
+    Attributes:
+        arrived: When each notification's first call to the steady receiver was read, by subject.
+        hang: Whether calls to the other receivers are left unanswered.
+        hanging: Calls that are unanswered now.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.arrived: dict[str, float] = {}
+        self.hang = False
+        self.hanging = 0
+        self.most = 0
+        self._let_go = asyncio.Event()
+
+    def address(self, name: str) -> str:
+        """URL of a receiver."""
+        return f"http://127.0.0.1:{self.port}/{name}"
+
+    def release(self) -> None:
+        """Drop the calls that hang."""
+        self._let_go.set()
+        self._let_go = asyncio.Event()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._serving.add(task)
+        try:
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+                while True:
+                    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+                    length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
+                    body = await reader.readexactly(length)
+                    if head.startswith(b"post /steady "):
+                        self.arrived.setdefault(subject_of(body), time.monotonic())
+                    elif self.hang:
+                        await self._hold()
+                        return
+                    await asyncio.sleep(_ANSWER_AFTER)
+                    writer.write(
+                        b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
+                    )
+        finally:
+            self._serving.discard(task)
+            writer.close()
+
+    async def _hold(self) -> None:
+        self.hanging += 1
+        self.most = max(self.most, self.hanging)
+        try:
+            await self._let_go.wait()
+        finally:
+            self.hanging -= 1
+
+
+def _notifier(here: Stage, receiver: TwoReceivers, others: Sequence[str]) -> NotifierProcess:
+    """A notifier with default settings that knows the steady receiver and every other one."""
+    credentials = here.folder / "credentials"
+    delivery = {"slack": {"timeout": "10s"}, "credentials": {"dir": str(credentials)}}
+    process = here.notifier(to="slack", **SETTINGS, delivery=delivery)
+    names = ["steady", *others]
+    for name in names:
+        (credentials / name).write_text(receiver.address(name))
+    routing = {
+        "route": {
+            "receiver": "steady",
+            "routes": [{"match": {"to": name}, "receiver": name} for name in others],
+        },
+        "receivers": [{"name": n, "slackConfigs": [{"credentialRef": n}]} for n in names],
+    }
+    (here.folder / "routing.yaml").write_text(json.dumps(routing))
+    return process
+
+
+async def _steady(here: Stage, names: Sequence[str], rate: float) -> dict[str, float]:
+    """Create at a fixed rate, whatever each creation takes; returns when each was due."""
+    due: dict[str, float] = {}
+    begin = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for n, name in enumerate(names):
+            due[name] = begin + n / rate
+            await asyncio.sleep(due[name] - time.monotonic())
+            group.create_task(here.create(name))
+    return due
+
+
+async def _others(here: Stage, other: str, scale: Scale) -> list[str]:
+    """Create what goes to the other receiver; returns the names."""
+    names = [f"{other}-{n}" for n in range(scale.at_once + int(scale.others * scale.seconds))]
+    begin = time.monotonic()
+    async with asyncio.TaskGroup() as group:
+        for n, name in enumerate(names):
+            later = max(0, n - scale.at_once) / scale.others
+            await asyncio.sleep(begin + later - time.monotonic())
+            group.create_task(here.create(name, extensions={"to": other}))
+    return names
+
+
+async def _quiet(process: NotifierProcess, receiver: TwoReceivers) -> None:
+    """Wait until nothing is on the wire."""
+
+    async def idle() -> bool:
+        running = await process.metric("notification_ledger_running_attempts")
+        return not receiver.hanging and running == 0
+
+    await until(idle, lambda: f"nothing runs; {process.tail()}", within=60, every=0.2)
+
+
+async def _block(
+    here: Stage, process: NotifierProcess, receiver: TwoReceivers, scale: Scale, other: str,
+    *, hang: bool,
+) -> Block:  # fmt: skip
+    receiver.hang, receiver.most = hang, 0
+    names = [f"{other}-steady-{n}" for n in range(int(scale.rate * scale.seconds))]
+    others = asyncio.create_task(_others(here, other, scale))
+    due = await _steady(here, names, scale.rate)
+    made = await others
+    await until(
+        lambda: all(n in receiver.arrived for n in names),
+        lambda: f"all are received; {process.tail()}",
+        within=60,
+    )
+    block = Block(hang, [receiver.arrived[n] - due[n] for n in names], receiver.most)
+    # What hung is called off, so that no retry of it falls into a later block.
+    for name in made:
+        answer = await here.api.ask("DELETE", f"{here.api.requests}/{name}")
+        assert answer.code == 200, answer.body
+    await until(lambda: len(here.watcher.deleted) >= len(made), "the deletions are seen", within=20)
+    receiver.release()
+    await _quiet(process, receiver)
+    return block
+
+
+async def measure(
+    plane: ControlPlane, redis_url: str, folder: Path, scale: Scale
+) -> list[tuple[Block, Block]]:
+    """Pairs of blocks: without and with a receiver that hangs."""
+    others = [f"other-{n}" for n in range(2 * scale.pairs + 1)]
+    receiver = TwoReceivers()
+    await receiver.start()
+    pairs: list[tuple[Block, Block]] = []
+    try:
+        async with stage(plane, redis_url, folder, sampled=False) as here:
+            process = _notifier(here, receiver, others)
+            process.start()
+            await process.wait_ready()
+            await process.seconds_to_acquire()
+            warm = Scale(pairs=0, seconds=2.0, rate=scale.rate, at_once=4, others=scale.others)
+            await _block(here, process, receiver, warm, others.pop(), hang=False)
+            for n in range(scale.pairs):
+                found: dict[bool, Block] = {}
+                for hang in (False, True) if n % 2 else (True, False):
+                    found[hang] = await _block(
+                        here, process, receiver, scale, others.pop(), hang=hang
+                    )
+                pairs.append((found[False], found[True]))
+    finally:
+        await receiver.close()
+    return pairs
+
+
+def told(pairs: Sequence[tuple[Block, Block]], scale: Scale) -> Report:
+    """The report of some pairs of blocks."""
+    report = Report("isolation")
+    n = len(pairs[0][0].delays)
+    report.notes.append(
+        f"{len(pairs)} pairs of blocks of {scale.seconds:g} s; {n} notifications to the steady "
+        f"receiver in each, {scale.rate:g}/s; to the other one {scale.at_once} at once, then "
+        f"{scale.others:g}/s; default settings, Events and audit off"
+    )
+    report.notes.append("from the moment at which a notification is to be created until received")
+    report.add("nothing hangs: p50", "ms", [a.p50 for a, _ in pairs])
+    report.add("one receiver hangs: p50", "ms", [b.p50 for _, b in pairs])
+    report.add("nothing hangs: p99", "ms", [a.p99 for a, _ in pairs])
+    report.add("one receiver hangs: p99", "ms", [b.p99 for _, b in pairs])
+    report.add("p99, one hangs / nothing hangs", "", [b.p99 / a.p99 for a, b in pairs], RATIO)
+    apart = [_p99([d for p in pairs for d in p[side].delays]) for side in (0, 1)]
+    report.add("the same, all blocks of a kind as one", "", [apart[1] / apart[0]])
+    quiet = [a for a, _ in pairs]
+    if len(quiet) > 1:
+        same = [b.p99 / a.p99 for a, b in itertools.pairwise(quiet)]
+        report.add("p99, nothing hangs / nothing hangs (the noise)", "", same)
+    report.add("calls that hung at once", "", [float(b.hanging) for _, b in pairs])
+    return report
+
+
+async def run(*, quick: bool) -> Report:
+    """Measure on servers of its own."""
+    scale = QUICK if quick else FULL
+    async with (
+        plane_of(await programs()) as plane,
+        RedisServer(find_binary("redis-server")) as redis,
+    ):
+        with tempfile.TemporaryDirectory(prefix="bench-") as name:
+            pairs = await measure(plane, redis.url, Path(name) / "stage", scale)
+    return told(pairs, scale)
