@@ -37,11 +37,11 @@ from notifier.channels.registry import ChannelRegistry
 from notifier.content.message import Message
 from notifier.delivery.outcome import Outcome
 from notifier.routing.mail import Security, recipient_tag
-from notifier.routing.reload import Routing
 from syncer.api.attempt import AttemptState, FailureClass
 from tests.channels.mailserver import CUT, HANG, Arrived, MailServer, mail_server, scripted
 from tests.channels.messages import message
 from tests.channels.receiver import Certificates, closed_port
+from tests.channels.room import Room
 
 NOW = 1_700_000_000
 OPS = Envelope("alerts@sender.example", "ops@receiver.example", "Alerts")
@@ -431,38 +431,6 @@ async def test_size_that_nothing_fits_in(mail_door: MailDoor) -> None:
 # -- several recipients ---------------------------------------------------------------------------
 
 
-class Room:
-    """A registry over a routing file and a credentials folder, as the process has them."""
-
-    def __init__(
-        self, folder: Path, door: HttpDoor, mails: MailDoor, text: str, **credentials: str
-    ) -> None:
-        self.file = folder / "routing.yaml"
-        self.credentials = folder / "credentials"
-        self.credentials.mkdir()
-        for name, value in credentials.items():
-            (self.credentials / name).write_text(value)
-        self.file.write_text(text)
-        native = frozenset({"email"})
-        self.routing = Routing(self.file, self.credentials, native=native)
-        self.routing.load_initial()
-        self.channels = ChannelRegistry(
-            lambda: self.routing.current, door, http_timeout=1, file=None, log=None,
-            native=native, mail=mails, mail_timeout=5,
-        )  # fmt: skip
-
-    async def reload(self) -> None:
-        """Take up what has changed in the files, which needs to be seen twice."""
-        await self.routing.look()
-        assert await self.routing.look()
-
-    async def send(self, name: str) -> Outcome:
-        """One attempt on a channel."""
-        made = self.channels.channel(name)
-        assert made is not None, name
-        return await made.send(message(name))
-
-
 def _routing(to: str, port: int, more: str = "") -> str:
     return (
         "route: {receiver: ops}\nreceivers:\n"
@@ -482,7 +450,7 @@ async def test_partial_refusal_sends_to_nobody_twice(
     a, b, c, d = (f"{name}@y.example" for name in "abcd")
     async with mail_server() as server:
         server.refuse = {b: ["550 no such user"], c: ["451 greylisted", "451 greylisted"]}
-        room = Room(tmp_path, door, mail_door, _routing(f"{a}, {b}, {c}, {d}", server.port))
+        room = Room(tmp_path, door, _routing(f"{a}, {b}, {c}, {d}", server.port), mail_door)
         config = room.routing.current.config
         names = [name for name, _ in config.receivers[0].channels(config.native)]
         assert names == [f"email:ops:{recipient_tag(each)}" for each in (a, b, c, d)]
@@ -505,7 +473,7 @@ async def test_recipient_removed_meanwhile_gets_nothing(
 ) -> None:
     """A retry meant for somebody who left the list goes to nobody, least of all to the next."""
     async with mail_server() as server:
-        room = Room(tmp_path, door, mail_door, _routing("a@y, b@y", server.port))
+        room = Room(tmp_path, door, _routing("a@y, b@y", server.port), mail_door)
         name = f"email:ops:{recipient_tag('a@y')}"
         assert room.channels.channel(name) is not None
         room.file.write_text(_routing("b@y", server.port))
@@ -521,7 +489,7 @@ async def test_password_comes_from_the_credentials_folder(
     async with mail_server(starttls=certificates.context("rotate")) as server:
         server.users["relay"] = "new-password"
         text = _routing("a@y", server.port, "username: relay, credentialRef: smtp")
-        room = Room(tmp_path, door, trusting, text, smtp="old-password\n")
+        room = Room(tmp_path, door, text, trusting, smtp="old-password\n")
         assert (await room.send("email:ops")).code == 535
         (room.credentials / "smtp").write_text("new-password\n")
         await room.reload()
@@ -533,7 +501,7 @@ async def test_switched_off_there_is_no_channel(
     tmp_path: Path, door: HttpDoor, mail_door: MailDoor
 ) -> None:
     """Without the switch, and for an entry that is not complete, upstream's answer stays."""
-    room = Room(tmp_path, door, mail_door, _routing("a@y", 25, "tls: none"))
+    room = Room(tmp_path, door, _routing("a@y", 25, "tls: none"), mail_door)
     snapshot = room.routing.current
     off = ChannelRegistry(lambda: snapshot, door, http_timeout=1, file=None, log=None)
     assert room.channels.channel("email:ops") is not None

@@ -20,7 +20,14 @@ from notifier.channels.http import HttpDoor
 from notifier.channels.pagerduty import PagerDutyChannel, pagerduty_body, pagerduty_payload
 from notifier.channels.slack import SlackChannel, slack_payload
 from notifier.channels.teams import TeamsChannel, teams_body, teams_payload
-from notifier.channels.webhook import WebhookChannel, parse_secret, sign, webhook_payload
+from notifier.channels.webhook import (
+    BasicAuth,
+    BearerToken,
+    WebhookChannel,
+    parse_secret,
+    sign,
+    webhook_payload,
+)
 from notifier.content.message import Message
 from notifier.delivery.outcome import Outcome
 from syncer.api.attempt import AttemptState, FailureClass
@@ -460,6 +467,88 @@ async def test_webhook_conflict_is_unknown(door: HttpDoor) -> None:
         outcome = await _send("webhook", door, receiver, message())
     assert outcome.state is AttemptState.UNKNOWN
     assert outcome.code == 409
+
+
+AUTHENTICATION: dict[str, tuple[BearerToken | BasicAuth | None, str | None]] = {
+    "none": (None, None),
+    "a token": (BearerToken(lambda: "t0k3n.abc_-~+/="), "Bearer t0k3n.abc_-~+/="),
+    "user and password": (
+        BasicAuth("Aladdin", lambda: "open sesame"), "Basic QWxhZGRpbjpvcGVuIHNlc2FtZQ==",
+    ),
+    "a password beyond ASCII": (
+        BasicAuth("jürgen", lambda: "ß:ß"), "Basic asO8cmdlbjrDnzrDnw==",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", AUTHENTICATION)
+async def test_webhook_authentication(door: HttpDoor, case: str) -> None:
+    """A webhook gets the header that its entry asks for, and no other."""
+    authentication, wanted = AUTHENTICATION[case]
+    async with receiving() as receiver:
+        channel = WebhookChannel(door, receiver.url, authentication=authentication)
+        assert await channel.send(message()) == Outcome.success(200)
+    assert receiver.requests[0].headers.get("authorization") == wanted
+
+
+@pytest.mark.parametrize("make", [BearerToken, lambda secret: BasicAuth("u", secret)])
+async def test_rotated_authentication_serves_the_next_call(
+    door: HttpDoor, make: Callable[[Callable[[], str]], BearerToken | BasicAuth]
+) -> None:
+    """Token and password are asked for at each send."""
+    secrets = iter(["old-secret", "new-secret"])
+    async with receiving() as receiver:
+        channel = WebhookChannel(door, receiver.url, authentication=make(lambda: next(secrets)))
+        await channel.send(message())
+        await channel.send(message())
+    old, new = (r.headers["authorization"] for r in receiver.requests)
+    assert old in ("Bearer old-secret", "Basic dTpvbGQtc2VjcmV0")
+    assert new in ("Bearer new-secret", "Basic dTpuZXctc2VjcmV0")
+
+
+@pytest.mark.parametrize("token", ["", "two words", "a\r\nX-Evil: 1", "é", "a\0b"])
+async def test_unusable_token_is_permanent(door: HttpDoor, token: str) -> None:
+    """A token that no header may hold is refused for good; nothing is sent without it."""
+    async with receiving() as receiver:
+        channel = WebhookChannel(door, receiver.url, authentication=BearerToken(lambda: token))
+        outcome = await channel.send(message())
+        assert receiver.connections == 0
+    assert outcome == Outcome.permanent(
+        "webhook authentication is not usable: the token is empty or holds what no header may"
+    )
+    empty = WebhookChannel(door, receiver.url, authentication=BasicAuth("u", str))
+    assert (await empty.send(message())).failure is FailureClass.PERMANENT
+
+
+async def test_missing_authentication_is_not_sent(door: HttpDoor) -> None:
+    """A token that is not there yet means not sent, and the error's text stays inside."""
+
+    def missing() -> str:
+        raise LookupError("canary")
+
+    for authentication in (BearerToken(missing), BasicAuth("u", missing)):
+        async with receiving() as receiver:
+            channel = WebhookChannel(door, receiver.url, authentication=authentication)
+            outcome = await channel.send(message())
+            assert receiver.connections == 0
+        assert outcome == Outcome.not_sent("webhook authentication is not available")
+
+
+async def test_echoed_authentication_is_removed(
+    door: HttpDoor, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A receiver that repeats the header puts token, password and their coding on no record."""
+    caplog.set_level(logging.DEBUG)
+    pair = base64.b64encode(f"user:{CANARY}".encode()).decode()
+    for authentication in (BearerToken(lambda: CANARY), BasicAuth("user", lambda: CANARY)):
+        async with receiving(Step(401, f"you said {CANARY} and {pair}!".encode())) as receiver:
+            channel = WebhookChannel(door, receiver.url, authentication=authentication)
+            outcome = await channel.send(message())
+        shown = [outcome.error, repr(authentication), repr(channel)]
+        shown += [f"{r.getMessage()} {r.__dict__}" for r in caplog.records]
+        assert [s for s in shown if CANARY in s] == []
+        assert isinstance(authentication, BearerToken) or pair not in outcome.error
+        assert "[REDACTED]" in outcome.error
 
 
 CANARY = "canaryCANARYcanary0123"

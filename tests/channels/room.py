@@ -1,0 +1,49 @@
+"""Channels as the process makes them: from a routing file and a credentials folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from notifier.channels.email import MailDoor
+from notifier.channels.http import HttpDoor
+from notifier.channels.registry import ChannelRegistry
+from notifier.delivery.outcome import Outcome
+from notifier.routing.reload import Routing
+from tests.channels.messages import message
+
+
+class Room:
+    """A registry over a routing file and a credentials folder, as the process has them."""
+
+    def __init__(
+        self,
+        folder: Path,
+        door: HttpDoor,
+        text: str,
+        mails: MailDoor | None = None,
+        **credentials: str,
+    ) -> None:
+        self.file = folder / "routing.yaml"
+        self.credentials = folder / "credentials"
+        self.credentials.mkdir()
+        for name, value in credentials.items():
+            (self.credentials / name).write_text(value)
+        self.file.write_text(text)
+        native = frozenset({"email", "webhook"})
+        self.routing = Routing(self.file, self.credentials, native=native)
+        self.routing.load_initial()
+        self.channels = ChannelRegistry(
+            lambda: self.routing.current, door, http_timeout=1, file=None, log=None,
+            native=native, mail=mails, mail_timeout=5,
+        )  # fmt: skip
+
+    async def reload(self) -> None:
+        """Take up what has changed in the files, which needs to be seen twice."""
+        await self.routing.look()
+        assert await self.routing.look()
+
+    async def send(self, name: str) -> Outcome:
+        """One attempt on a channel."""
+        made = self.channels.channel(name)
+        assert made is not None, name
+        return await made.send(message(name))

@@ -1,0 +1,176 @@
+"""
+Receivers that misbehave, each with every HTTP channel.
+
+Whatever a receiver does, a channel answers with an outcome, within its deadline, with a bounded text.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gzip
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from notifier.channels.http import HttpDoor
+from notifier.delivery.outcome import Outcome
+from syncer.api.attempt import AttemptState, FailureClass
+from tests.channels.messages import message
+from tests.channels.receiver import Receiver, Step, receiving
+from tests.channels.test_http_channels import MAKERS
+
+FLOOD_BYTES = 100 * 1024 * 1024
+#: What the sockets of both sides may hold when we have stopped reading.
+IN_FLIGHT_BYTES = 16 * 1024 * 1024
+
+
+@asynccontextmanager
+async def flooding(code: int) -> AsyncIterator[tuple[str, list[int]]]:
+    """A receiver that answers with 100 MB; gives its URL and what it got rid of, per request."""
+    sent: list[int] = []
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        tasks.add(task)
+        n = len(sent)
+        sent.append(0)
+        with contextlib.suppress(ConnectionError, asyncio.CancelledError):
+            head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+            await reader.readexactly(int(head.partition("content-length: ")[2].split("\r\n")[0]))
+            writer.write(f"HTTP/1.1 {code} x\r\nContent-Length: {FLOOD_BYTES}\r\n\r\n".encode())
+            piece = b"quota " * 10_000
+            while sent[n] < FLOOD_BYTES:
+                writer.write(piece)
+                await writer.drain()
+                sent[n] += len(piece)
+        writer.transport.abort()
+        tasks.discard(task)
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/hook", sent
+    finally:
+        server.close()
+        for task in tuple(tasks):
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@pytest.mark.parametrize("code", [200, 503])
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_hundred_megabytes_are_not_read(door: HttpDoor, kind: str, code: int) -> None:
+    """An answer of 100 MB is read to the bound and no further, and its code counts."""
+    async with flooding(code) as (url, sent):
+        outcome = await MAKERS[kind](door, lambda: url).send(message())
+        await asyncio.sleep(0.05)
+        assert len(sent) == 1
+        assert sent[0] < IN_FLIGHT_BYTES
+    assert outcome.code == code
+    assert (outcome.state is AttemptState.SUCCESS) == (code == 200)
+    assert len(outcome.error) < 1200
+
+
+PAGE = b"<!DOCTYPE html><html><body><h1>502 Bad Gateway</h1></body></html>"
+HTML = (("Content-Type", "text/html"),)
+BOMB = gzip.compress(b"quota " * 20_000_000, compresslevel=1)
+
+#: What a receiver does, and what it comes to: state, class, and a part of the text.
+BAD: dict[str, tuple[Step, AttemptState, FailureClass | None, str]] = {
+    "never answers": (
+        Step(hang=True), AttemptState.UNKNOWN, FailureClass.UNCERTAIN, "timeout: no answer within",
+    ),
+    "answers half of a success": (
+        Step(raw=b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\nhal", abort=True),
+        AttemptState.SUCCESS, None, "",
+    ),
+    "answers half of a refusal": (
+        Step(raw=b"HTTP/1.1 400 No\r\nContent-Length: 1000\r\n\r\nhal"),
+        AttemptState.FAILED, FailureClass.PERMANENT, "returned 400 (permanent failure): hal",
+    ),
+    "answers half of a head": (
+        Step(raw=b"HTTP/1.1 200 OK\r\nContent-Le"), AttemptState.SUCCESS, None, "",
+    ),
+    "answers half of a status line": (
+        Step(raw=b"HTTP/1.1 20"), AttemptState.UNKNOWN, FailureClass.UNCERTAIN, "request failed",
+    ),
+    "answers a page of a gateway": (
+        Step(502, PAGE, HTML), AttemptState.FAILED, FailureClass.TRANSIENT, "<h1>502 Bad Gateway",
+    ),
+    "answers a page with success": (Step(200, PAGE, HTML), AttemptState.SUCCESS, None, ""),
+    "answers a bomb": (
+        Step(500, BOMB, (("Content-Encoding", "gzip"),)),
+        AttemptState.FAILED, FailureClass.TRANSIENT, "(retryable): quota quota",
+    ),
+    "answers a bomb with success": (
+        Step(200, BOMB, (("Content-Encoding", "gzip"),)), AttemptState.SUCCESS, None, "",
+    ),
+    "has an error inside a success": (
+        # A 2xx is the receiver's yes; what it says besides is not read, as in the replaced one.
+        Step(200, b'{"ok":false,"error":"invalid_blocks"}'), AttemptState.SUCCESS, None, "",
+    ),
+    "speaks something else": (
+        Step(raw=b"220 mail ESMTP\r\n"), AttemptState.UNKNOWN, FailureClass.UNCERTAIN,
+        "request failed",
+    ),
+    "asks for a wait of a year": (
+        Step(429, b"slow", (("Retry-After", "31536000"),)),
+        AttemptState.FAILED, FailureClass.TRANSIENT, "returned 429 (retryable): slow",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BAD)
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_bad_receiver(door: HttpDoor, kind: str, case: str) -> None:
+    """Each misdeed comes to one outcome, after one request, in time, with a bounded text."""
+    step, state, failure, text = BAD[case]
+    async with receiving(step) as receiver:
+        channel = MAKERS[kind](door, receiver.url)
+        channel.timeout_s = 0.4 if step.hang else 5.0
+        began = time.monotonic()
+        outcome = await channel.send(message())
+        took = time.monotonic() - began
+        assert receiver.connections == 1
+    assert (outcome.state, outcome.failure) == (state, failure), outcome
+    assert text in outcome.error
+    assert (outcome.retry_after or 0) <= 3600
+    assert len(outcome.error.encode()) < 1200
+    assert took < 5
+    if outcome.error:
+        assert f"{kind} webhook" in outcome.error
+
+
+@pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_redirect_to_another_host_is_not_followed(
+    door: HttpDoor, kind: str, code: int
+) -> None:
+    """A redirect is refused for good, and the other host hears nothing, neither body nor key."""
+    async with receiving() as other, receiving(
+        Step(code, b"", (("Location", other.url("/elsewhere", host="localhost")),))
+    ) as receiver:  # fmt: skip
+        outcome = await MAKERS[kind](door, receiver.url).send(message())
+        assert (len(receiver.requests), other.connections) == (1, 0)
+    assert outcome == Outcome.permanent(
+        f"{kind} webhook returned {code} (permanent failure): ", code=code
+    )
+
+
+@pytest.mark.parametrize("kind", MAKERS)
+async def test_one_bad_answer_does_not_spoil_the_next(door: HttpDoor, kind: str) -> None:
+    """Through one door, a send after each misdeed succeeds."""
+    steps = [s for s, *_ in BAD.values() if not s.hang]
+    script = [each for step in steps for each in (step, Step())]
+    receiver: Receiver
+    async with receiving(*script) as receiver:
+        channel = MAKERS[kind](door, receiver.url)
+        channel.timeout_s = 5.0
+        for _ in steps:
+            await channel.send(message())
+            assert await channel.send(message()) == Outcome.success(200)
+    assert len(receiver.requests) == len(script)

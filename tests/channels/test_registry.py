@@ -1,0 +1,92 @@
+"""Channels by name: what the routing file says of a webhook reaches its receiver."""
+
+from __future__ import annotations
+
+import base64
+import json
+from pathlib import Path
+
+import pytest
+
+from notifier.channels.http import HttpDoor
+from notifier.delivery.outcome import Outcome
+from tests.channels.receiver import Receiver, receiving
+from tests.channels.room import Room
+
+
+def _routing(receiver: Receiver, http: str, more: str = "") -> str:
+    url = json.dumps(receiver.url())
+    return (
+        "route: {receiver: ops}\nreceivers:\n"
+        f"- {{name: ops, webhookConfigs: [{{url: {url}, httpConfig: {{{http}}}{more}}}]}}"
+    )
+
+
+def _basic(password: str) -> str:
+    return "Basic " + base64.b64encode(f"u:{password}".encode()).decode()
+
+
+CASES: dict[str, tuple[str, list[str]]] = {
+    "a token in the file": ("bearerToken: in-file", ["Bearer in-file", "Bearer in-file"]),
+    "a token elsewhere": ("bearerTokenRef: auth", ["Bearer one", "Bearer two"]),
+    "a password in the file": (
+        "basicAuth: {username: u, password: in-file}", [_basic("in-file"), _basic("in-file")],
+    ),
+    "a password elsewhere": (
+        "basicAuth: {username: u, passwordRef: auth}", [_basic("one"), _basic("two")],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+async def test_authentication_of_a_webhook(tmp_path: Path, door: HttpDoor, case: str) -> None:
+    """Token and password reach the receiver, and rotate with the credential."""
+    http, wanted = CASES[case]
+    async with receiving() as receiver:
+        room = Room(tmp_path, door, _routing(receiver, http), auth="one\n")
+        assert await room.send("webhook:ops") == Outcome.success(200)
+        (room.credentials / "auth").write_text("two\n")
+        await room.reload()
+        assert await room.send("webhook:ops") == Outcome.success(200)
+    assert [r.headers["authorization"] for r in receiver.requests] == wanted
+
+
+async def test_changed_entry_makes_a_new_channel(tmp_path: Path, door: HttpDoor) -> None:
+    """Another way to authenticate is used from the next send on."""
+    async with receiving() as receiver:
+        room = Room(tmp_path, door, _routing(receiver, "bearerToken: first"))
+        await room.send("webhook:ops")
+        room.file.write_text(_routing(receiver, "basicAuth: {username: u, password: second}"))
+        await room.reload()
+        await room.send("webhook:ops")
+        room.file.write_text(_routing(receiver, ""))
+        await room.reload()
+        await room.send("webhook:ops")
+    assert [r.headers.get("authorization") for r in receiver.requests] == [
+        "Bearer first", _basic("second"), None,
+    ]  # fmt: skip
+
+
+async def test_signed_and_authenticated(tmp_path: Path, door: HttpDoor) -> None:
+    """A signature and a token go together."""
+    secret = "whsec_" + base64.b64encode(b"k" * 32).decode()
+    async with receiving() as receiver:
+        text = _routing(receiver, "bearerTokenRef: auth", ", signingSecretRefs: [key]")
+        room = Room(tmp_path, door, text, auth="one", key=secret)
+        await room.send("webhook:ops")
+    headers = receiver.requests[0].headers
+    assert headers["authorization"] == "Bearer one"
+    assert headers["webhook-signature"].startswith("v1,")
+
+
+async def test_kept_target_keeps_its_channel(tmp_path: Path, door: HttpDoor) -> None:
+    """A channel is made once and goes when its receiver does."""
+    async with receiving() as receiver:
+        room = Room(tmp_path, door, _routing(receiver, "bearerTokenRef: auth"), auth="one")
+        first = room.channels.channel("webhook:ops")
+        (room.credentials / "auth").write_text("two")
+        await room.reload()
+        assert room.channels.channel("webhook:ops") is first
+        room.file.write_text("route: {receiver: x}\nreceivers: [{name: x, logConfigs: [{}]}]")
+        await room.reload()
+        assert room.channels.channel("webhook:ops") is None
