@@ -206,6 +206,10 @@ class App:
         self.breakers = Breakers()
         #: Set once this process has owned a shard; sweeps look at what is ours then.
         self.owning = asyncio.Event()
+        #: Set by a signal, or by what makes this replica leave.
+        self.stop = asyncio.Event()
+        #: Why it left without a signal.
+        self.refusal: ConfigError | None = None
 
     def _file_channel(self) -> FileChannel | None:
         file = self.settings.delivery.file
@@ -246,10 +250,9 @@ class App:
         Raises:
             ConfigError: found only now, for example a store that belongs to another installation.
         """
-        stop = asyncio.Event()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+            loop.add_signal_handler(number, self.stop.set)
         try:
             port = await self._bind()
             self.routing.load_initial()
@@ -267,9 +270,11 @@ class App:
             if self.audit is not None:
                 await self.audit.open()
             with contextlib.suppress(Stopped):
-                await self._serve(identity, stop)
+                await self._serve(identity)
         finally:
             await self._close()
+        if self.refusal is not None:
+            raise self.refusal
         return 0
 
     async def _bind(self) -> int:
@@ -306,7 +311,7 @@ class App:
                 ) from error
         return port
 
-    async def _serve(self, identity: str, stop: asyncio.Event) -> None:
+    async def _serve(self, identity: str) -> None:
         agent = f"notification-ledger/{__version__}"
         async with contextlib.AsyncExitStack() as stack:
             kubeconfig = self.loaded.environment.kubeconfig
@@ -330,7 +335,7 @@ class App:
                         )
                     group.create_task(critical("pulse", self._pulse), name="pulse")
                     group.create_task(parts.bring_up(group), name="bring-up")
-                    group.create_task(parts.end(stop), name="end")
+                    group.create_task(parts.end(), name="end")
             except BaseExceptionGroup as ended:
                 # `Stopped` cancels everything else; what else went wrong on the way still counts.
                 _, others = ended.split(Stopped)
@@ -522,10 +527,16 @@ class Parts:
             ),
             # Without Redis nothing could be sent: shards are left to a replica that has it.
             able=lambda: app.log.available and not app.progress.draining,
+            refused=self._refuse,
             period=timings.retry_period,
             patience=timings.duration,
             clock=app.boot,
         )
+
+    def _refuse(self, error: ConfigError) -> None:
+        logger.error("this replica must leave: %s", error)
+        self.app.refusal = error
+        self.app.stop.set()
 
     def _emit(
         self,
@@ -816,15 +827,15 @@ class Parts:
 
     # -- the end --------------------------------------------------------------------------------
 
-    async def end(self, stop: asyncio.Event) -> None:
+    async def end(self) -> None:
         """
-        Wait for the signal, drain, and leave.
+        Wait for the signal, or for a reason to leave without one; drain, and leave.
 
         Raises:
             Stopped: always, after the drain.
         """
-        await stop.wait()
         app = self.app
+        await app.stop.wait()
         app.progress.draining = True
         logger.info("draining")
         self.controller.draining = True

@@ -21,7 +21,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from syncer.api.errors import PortError
+from syncer.api.errors import ConfigError, PortError
 from syncer.cluster.installation import Installation
 from syncer.cluster.lease import Lease, Tenure
 from syncer.ownership import Shards, share, surplus
@@ -55,6 +55,7 @@ class ShardKeeper:
         lease: Callable[[int, Callable[[], bool]], Lease],
         *,
         able: Callable[[], bool],
+        refused: Callable[[ConfigError], None],
         period: float,
         patience: float,
         clock: Callable[[], float],
@@ -66,6 +67,7 @@ class ShardKeeper:
             owner: Works on the shards.
             lease: Makes the Lease of a shard, given what it asks before it is taken.
             able: Whether this replica could work on a shard now.
+            refused: Told once that the installation has other shards now; `release` must follow.
             period: Seconds between beats.
             patience: Seconds after which a free shard is taken by whoever sees it.
             clock: Boot-time seconds.
@@ -74,6 +76,7 @@ class ShardKeeper:
         self._installation = installation
         self._owner = owner
         self._able = able
+        self._refused = refused
         self._period = period
         self._patience = patience
         self._clock = clock
@@ -171,6 +174,11 @@ class ShardKeeper:
     async def _beat(self) -> None:
         try:
             self._members = max(1, await self._installation.beat(willing=self._able()))
+        except ConfigError as error:
+            # What is held stays held until what is in flight is on record: others wait as long.
+            if not self._stopped:
+                self._stopped = True
+                self._refused(error)
         except PortError as error:
             logger.debug("members are not counted", extra={"error": str(error)})
 

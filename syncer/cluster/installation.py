@@ -2,8 +2,10 @@
 The Lease `<name>-map`: what all replicas of an installation must agree on, and who they are.
 
 *Shards.* Their number decides which Lease guards which notification, so two replicas must never
-believe in different ones. The first replica writes it down; another number is refused until the Lease
-is deleted, with the installation scaled to zero.
+believe in different ones. The first replica writes it down as an annotation, and another number is
+refused at the start. Who changes the annotation, with the installation scaled to zero, has changed the
+number; a replica that still runs finds out with its next beat and leaves. Deleting the Lease instead
+would make another installation of it, to which the logs do not belong.
 
 *Identity.* The Lease's uid is stamped into Redis, where it tells this installation's logs from those
 of another cluster that was given the same store.
@@ -81,20 +83,16 @@ class Installation:
         Find or found the installation; returns its id, without blanks.
 
         Raises:
-            ConfigError: it was founded with another number of shards.
+            ConfigError: it has another number of shards.
             PortError: the API server did not answer; call again.
         """
         try:
             lease = await self._client.request("GET", self._path, timeout=_TIMEOUT)
         except Gone:
             lease = await self._create()
-        recorded = _annotations(lease).get(_SHARDS, str(self._shards))
-        if recorded != str(self._shards):
-            raise ConfigError(
-                f"is {self._shards}, but this installation was founded with {recorded} (Lease"
-                f" {self._name}-map); scale to 0, delete that Lease, then change the number",
-                path="sharding.shards",
-            )
+        if _SHARDS not in _annotations(lease):
+            lease = await self._patch({_SHARDS: str(self._shards)})
+        self._agree(lease)
         return f"{self._namespace}/{self._name}@{lease['metadata']['uid']}"
 
     async def _create(self) -> Json:
@@ -106,12 +104,22 @@ class Installation:
                 "namespace": self._namespace,
                 "annotations": {_SHARDS: str(self._shards)},
             },
-            "spec": {"holderIdentity": f"shards={self._shards}"},
+            "spec": {"holderIdentity": self._name},
         }
         try:
             return await self._client.request("POST", self._leases, body=body, timeout=_TIMEOUT)
         except Conflict:
             return await self._client.request("GET", self._path, timeout=_TIMEOUT)
+
+    def _agree(self, lease: Json) -> None:
+        recorded = _annotations(lease).get(_SHARDS)
+        if recorded != str(self._shards):
+            raise ConfigError(
+                f"is {self._shards}, but the Lease {self._name}-map says {recorded}; to change the"
+                " number scale to 0 first, then: kubectl annotate lease --overwrite"
+                f" -n {self._namespace} {self._name}-map {_SHARDS}={self._shards}",
+                path="sharding.shards",
+            )
 
     async def beat(self, *, willing: bool) -> int:
         """
@@ -124,12 +132,14 @@ class Installation:
             Members that are alive and willing, this one included if it is.
 
         Raises:
+            ConfigError: the number of shards is another one now; nothing may be worked on.
             PortError: not answered; the last count may be used on.
         """
         self._beats += 1
         change: dict[str, str | None] = {self._own: f"{self._beats} {int(willing)}"}
         change |= dict.fromkeys(self._forgotten())
         lease = await self._patch(change)
+        self._agree(lease)
         self._look(_annotations(lease))
         return self._count()
 

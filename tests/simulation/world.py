@@ -268,6 +268,8 @@ class SimApp(App):
         self.queue = WorkQueue(self.boot)
         self.breakers = Breakers()
         self.owning = asyncio.Event()
+        self.stop = process.stop
+        self.refusal = None
         self._channels: dict[str, SimChannel] = {}
 
     def plan(self, request: NotificationRequest, now: int) -> Plan:
@@ -401,7 +403,7 @@ class Process:
         # A process offers what the start needs of a task group.
         group = cast("asyncio.TaskGroup", self)
         self.create_task(self.parts.bring_up(group), name="bring-up")
-        self.create_task(self.parts.end(self.stop), name="end")
+        self.create_task(self.parts.end(), name="end")
 
     def create_task(
         self, work: Coroutine[Any, Any, Any], *, name: str | None = None
