@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -50,13 +51,17 @@ def program(major: str) -> Path:
     return Path(answer.stdout.strip())
 
 
-def helm(major: str, *arguments: str, values: Json | None = None) -> Run:
-    """Run Helm, with values on its standard input if there are any."""
+def helm(
+    major: str, *arguments: str, values: Json | None = None, kubeconfig: Path | None = None
+) -> Run:
+    """Run Helm, with values on its standard input if there are any; without a cluster by default."""
     given = () if values is None else ("--values", "-")
+    # A kubeconfig of whoever runs the tests is none of our business.
+    env = {**os.environ, "KUBECONFIG": str(kubeconfig or os.devnull)}
     answer = subprocess.run(
         [program(major), *arguments, *given],
         input=json.dumps(values) if values is not None else "",
-        capture_output=True, text=True, check=False, timeout=_TIMEOUT,
+        capture_output=True, text=True, check=False, timeout=_TIMEOUT, env=env,
     )  # fmt: skip
     return Run(answer.returncode, answer.stdout, answer.stderr)
 

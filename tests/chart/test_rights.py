@@ -1,0 +1,258 @@
+"""
+The chart on a real API server that authorises: what it grants is enough, and none of it is too much.
+
+There is no kubelet, so the controller runs beside the API server, as the service account of the
+release, with its token and with no other right than the release's roles give. One notification is
+delivered from end to end. Then one right is taken away, and the controller says which.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from syncer.api.resource import Json
+from syncer.cluster.crd import missing_fields, missing_rules
+from tests.chart.helm import CHART, MAJORS, RELEASE, Run, helm, objects, of_kind, template
+from tests.e2e.harness import NotifierProcess, Stage, stage, until
+from tests.integration.api import CRDS
+from tests.servers.controlplane import ControlPlane
+
+ACCOUNT = "r-notification-ledger"
+TEST = "r-notification-ledger-test"
+RBAC = "/apis/rbac.authorization.k8s.io/v1"
+
+pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+
+
+def values(stage: Stage, more: Json | None = None) -> Json:
+    """Return values for a release beside a control plane that has the definition already."""
+    host = urlsplit(stage.redis_url).netloc
+    return (
+        {
+            "crds": {"enabled": False},
+            "redis": {"mode": "external", "external": {"hosts": [host]}},
+            "config": {"sharding": {"shards": 1}},
+            "helmTest": {"timeoutSeconds": 20, "notification": {"enabled": True}},
+        }
+        if more is None
+        else more
+    )
+
+
+def install(stage: Stage, instead: Json | None = None, *arguments: str, major: str = "4") -> Run:
+    """Install the release into the stage's namespace, or upgrade it."""
+    return helm(
+        major, "upgrade", "--install", RELEASE, str(CHART), "-n", stage.namespace, *arguments,
+        values=values(stage, instead), kubeconfig=stage.plane.kubeconfig,
+    )  # fmt: skip
+
+
+def uninstall(stage: Stage, *, major: str = "4") -> None:
+    """Remove it, and with it what is not in the namespace."""
+    run = helm(
+        major, "uninstall", RELEASE, "-n", stage.namespace, kubeconfig=stage.plane.kubeconfig
+    )
+    assert run.code == 0, run.err
+
+
+def token(stage: Stage, account: str) -> str:
+    """Return a token of a service account, as a kubelet would ask for it."""
+    answer = stage.plane.api.request(
+        "POST",
+        f"/api/v1/namespaces/{stage.namespace}/serviceaccounts/{account}/token",
+        json.dumps({"spec": {"expirationSeconds": 3600}}),
+    )
+    assert answer.status == 201, answer.text
+    return str(answer.json["status"]["token"])
+
+
+def kubeconfig(stage: Stage, account: str) -> Path:
+    """Write a kubeconfig of a service account."""
+    path = stage.folder / f"{account}.kubeconfig"
+    document: Json = json.loads(stage.plane.kubeconfig.read_text())
+    document["users"][0]["user"] = {"token": token(stage, account)}
+    path.write_text(json.dumps(document))
+    return path
+
+
+def get(stage: Stage, path: str) -> Any:
+    """Read from the API server as administrator."""
+    answer = stage.plane.api.request("GET", path)
+    assert answer.status == 200, answer.text
+    return answer.json
+
+
+def may(stage: Stage, role: str, resource: str, verb: str, *, granted: bool) -> None:
+    """Take one right out of a role of the release, or put it back."""
+    path = f"{RBAC}/namespaces/{stage.namespace}/roles/{ACCOUNT}-{role}"
+    rules = get(stage, path)["rules"]
+    for rule in rules:
+        if resource in rule["resources"] and ("resourceNames" in rule) is (resource == "leases"):
+            kept = [v for v in rule["verbs"] if v not in {verb, "-"}]
+            rule["verbs"] = [*kept, verb] if granted else kept or ["-"]
+    answer = stage.plane.api.request(
+        "PATCH", path, json.dumps({"rules": rules}), content_type="application/merge-patch+json"
+    )
+    assert answer.status == 200, answer.text
+
+
+def grant_the_test(stage: Stage) -> None:
+    """Make what Helm makes for its test: an account of its own, with its role."""
+    made = objects(template("4", values(stage), namespace=stage.namespace))
+    paths = {
+        "ServiceAccount": f"/api/v1/namespaces/{stage.namespace}/serviceaccounts",
+        "Role": f"{RBAC}/namespaces/{stage.namespace}/roles",
+        "RoleBinding": f"{RBAC}/namespaces/{stage.namespace}/rolebindings",
+    }
+    for kind, path in paths.items():
+        (one,) = [o for o in of_kind(made, kind) if o["metadata"]["name"] == TEST]
+        answer = stage.plane.api.request("POST", path, json.dumps(one))
+        assert answer.status == 201, answer.text
+
+
+def helm_test(stage: Stage, port: int, *, seconds: float = 20) -> Run:
+    """Run the program of `helm test` as its pod would, with the token of its account."""
+    account = stage.folder / "account"
+    account.mkdir(exist_ok=True)
+    (account / "token").write_text(token(stage, TEST))
+    (account / "namespace").write_text(stage.namespace)
+    (account / "ca.crt").write_bytes(stage.plane.ca_file.read_bytes())
+    server = urlsplit(stage.plane.server)
+    (pod,) = of_kind(objects(template("4", values(stage), namespace=stage.namespace)), "Pod")
+    (container,) = pod["spec"]["containers"]
+    env = {e["name"]: e["value"] for e in container["env"]}
+    assert env["SERVICE"] == f"{ACCOUNT}-metrics"
+    env |= {
+        "SERVICE": "127.0.0.1", "REPLICAS": "1", "SECONDS": str(seconds), "PORT": str(port), "ACCOUNT": str(account),
+        "KUBERNETES_SERVICE_HOST": str(server.hostname),
+        "KUBERNETES_SERVICE_PORT": str(server.port),
+    }  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, CHART / "files" / "helm-test.py"],
+        env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=90,
+    )  # fmt: skip
+    return Run(done.returncode, done.stdout, done.stderr)
+
+
+def as_the_release_says(stage: Stage) -> NotifierProcess:
+    """Prepare a controller with the release's account and the names out of its settings file."""
+    path = f"/api/v1/namespaces/{stage.namespace}/configmaps/{ACCOUNT}-config"
+    settings = yaml.safe_load(get(stage, path)["data"]["config.yaml"])
+    assert settings["redis"]["url"].removesuffix("/0") == stage.redis_url.removesuffix("/0")
+    notifier = stage.notifier(
+        sharding={"leaseName": settings["sharding"]["leaseName"]},
+        events={"enabled": settings["events"]["enabled"]},
+    )
+    notifier._env["KUBECONFIG"] = str(kubeconfig(stage, ACCOUNT))
+    return notifier
+
+
+async def test_the_rights_suffice_and_a_missing_one_is_named(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """With the release's rights a notification arrives; without one of them, the log names it."""
+    async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
+        run = await asyncio.to_thread(install, here)
+        assert run.code == 0, run.err
+        notifier = as_the_release_says(here)
+        notifier.start()
+        await notifier.wait_ready(60)
+        first = await here.create("first")
+        await here.wait_phase(first)
+        events = f"/api/v1/namespaces/{here.namespace}/events"
+        await until(lambda: len(get(here, events)["items"]) >= 2, "events are written", within=30)
+        # Everything it asked for was granted; the definition could be read as well.
+        text = notifier.log.read_text()
+        assert "Forbidden" not in text
+        assert "may not be read" not in text
+
+        await asyncio.to_thread(grant_the_test, here)
+        tested = await asyncio.to_thread(helm_test, here, notifier.health_port)
+        assert tested.code == 0, tested.out + tested.err
+        assert "every replica is ready" in tested.out
+        assert "delivered, and on record" in tested.out
+        assert get(here, here.api.requests)["items"][0]["metadata"]["name"] == "first"
+
+        may(here, "notifications", "notificationrequests/status", "patch", granted=False)
+        second = await here.create("second")
+        refused = "the API server refuses a status; the record stays in the log"
+        await until(
+            lambda: any(
+                'cannot patch resource "notificationrequests/status"' in line["error"]
+                for line in notifier.lines(refused)
+            ),
+            lambda: f"the missing right is named; {notifier.tail()}",
+            within=30,
+        )
+        assert here.watcher.phase(second) == ""
+        assert [r.kind for r in (await here.logs([second]))[second].records][-1] == "success"
+        may(here, "notifications", "notificationrequests/status", "patch", granted=True)
+        await here.wait_phase(second)
+
+        may(here, "leases", "leases", "patch", granted=False)
+
+        async def named() -> bool:
+            code, text = await notifier.ask("/readyz")
+            return code == 503 and 'cannot patch resource "leases"' in text
+
+        await until(named, "readiness names the missing right", within=30)
+        tested = await asyncio.to_thread(helm_test, here, notifier.health_port, seconds=1)
+        assert tested.code == 1
+        assert 'cannot patch resource "leases"' in tested.out
+        notifier.kill()
+        await asyncio.to_thread(uninstall, here)
+
+
+@pytest.mark.parametrize("major", MAJORS)
+async def test_helm_installs_upgrades_and_leaves_the_definition(
+    major: str, control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """A real API server takes every object; what is uninstalled leaves notifications alone."""
+    async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
+        kept = await here.create("kept")
+        more = {"crds": {"enabled": True}, "redis": {"mode": "embedded"}, "replicas": 1}
+        # The definition is there without Helm, as it is for those who come from elsewhere.
+        refused = await asyncio.to_thread(install, here, more, major=major)
+        assert refused.code != 0
+        assert "invalid ownership metadata" in refused.err
+        run = await asyncio.to_thread(install, here, more, "--take-ownership", major=major)
+        assert run.code == 0, run.err
+        for said in (
+            f"helm test r -n {here.namespace}",
+            f"kubectl -n {here.namespace} get notificationrequest first",
+            "replicas is 1", "Redis has no password",
+        ):  # fmt: skip
+            assert said in run.out
+        assert await asyncio.to_thread(create_from_notes, here, run.out) == "first"
+        again = await asyncio.to_thread(install, here, {**more, "replicas": 3}, major=major)
+        assert again.code == 0, again.err
+        path = f"/apis/apps/v1/namespaces/{here.namespace}/deployments/{ACCOUNT}"
+        assert get(here, path)["spec"]["replicas"] == 3
+        definition = get(here, f"{CRDS}/notificationrequests.kubernaut.ai")
+        assert definition["metadata"]["annotations"]["helm.sh/resource-policy"] == "keep"
+        assert missing_rules(definition) == missing_fields(definition) == []
+        await asyncio.to_thread(uninstall, here, major=major)
+        assert here.plane.api.request("GET", path).status == 404
+        found = get(here, here.api.requests)["items"]
+        assert kept in [item["metadata"]["uid"] for item in found]
+
+
+def create_from_notes(stage: Stage, notes: str) -> str:
+    """Do what the notes say; returns the name of what was created."""
+    text = notes.partition("<<'EOF'\n")[2].partition("    EOF")[0]
+    answer = stage.plane.api.request(
+        "POST", stage.api.requests, textwrap.dedent(text), content_type="application/yaml"
+    )
+    assert answer.status == 201, answer.text
+    return str(answer.json["metadata"]["name"])
