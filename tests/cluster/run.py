@@ -32,6 +32,8 @@ from typing import Any, Final, cast
 import aiohttp
 import msgpack
 import redis.asyncio as redis_asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
 from syncer.api.conditions import QUARANTINED
@@ -307,6 +309,7 @@ async def install(trial: Trial) -> None:
     began = time.monotonic()
     await trial.helm("install", str(CHART), "-f", str(values))
     installed = time.monotonic() - began
+    await find_redis(trial)
     # Until the definition is served the watch only fails; from here on it must miss nothing.
     watcher = trial.stage.watcher
     await until(lambda: bool(watcher._from), "the watch has begun", within=10)
@@ -496,6 +499,7 @@ async def uninstall(trial: Trial) -> None:
     began = time.monotonic()
     await trial.helm("install", str(CHART), "-f", str(values), "--set", f"image.tag={RAISED}")
     seconds = time.monotonic() - began
+    await find_redis(trial)
     await trial.create("after-all")
     findings = await trial.settled()
     if len(trial.stage.receiver.book) != calls + 2:
@@ -541,7 +545,6 @@ async def trial_of(folder: Path) -> AsyncIterator[Trial]:
     receiver = Receiver(host=ADDRESS)
     await receiver.start()
     token = (folder / "token").read_text()
-    # The log's address is known once it is installed; the name is resolved by nobody here.
     async with Api(f"https://{ADDRESS}:{API_PORT}", token, cluster.ca_file, NAMESPACE) as api:
         watcher = Watcher(api)
         stage = Stage(
@@ -562,22 +565,24 @@ async def trial_of(folder: Path) -> AsyncIterator[Trial]:
         raise StepFailed(f"an observer broke: {broken}")
 
 
+async def find_redis(trial: Trial) -> None:
+    """Connect to the release's Redis by the address of its Service; a new release has another."""
+    address = await trial.kubectl(
+        "get", "service", f"{DEPLOYMENT}-redis", "-o", "jsonpath={.spec.clusterIP}"
+    )
+    # No retries: an observer that hangs on yesterday's address would see nothing of today.
+    trial.stage.redis = redis_asyncio.Redis(
+        host=address, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0)
+    )
+
+
 async def _sampling(stage: Stage) -> None:
-    """Hold logs against statuses again and again; find Redis anew if its Service is new."""
-    service = f"/api/v1/namespaces/{NAMESPACE}/services/{DEPLOYMENT}-redis"
-    address = ""
+    """Hold logs against statuses again and again; Redis may be away."""
     while True:
-        with contextlib.suppress(RedisError, aiohttp.ClientError, OSError, TimeoutError):
-            answer = await stage.api.ask("GET", service)
-            found = answer.body["spec"]["clusterIP"] if answer.code == 200 else ""
-            if found and found != address:
-                address = found
-                stage.redis = redis_asyncio.Redis(
-                    host=address, socket_timeout=5, socket_connect_timeout=5
-                )
-            if address:
+        if stage.redis is not None:
+            with contextlib.suppress(RedisError, aiohttp.ClientError, OSError, TimeoutError):
                 await stage._sample()
-        await asyncio.sleep(0.5 if not address else _SAMPLE)
+        await asyncio.sleep(_SAMPLE)
 
 
 async def run(folder: Path, wanted: Sequence[str]) -> int:
