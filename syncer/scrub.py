@@ -160,8 +160,9 @@ class Scrubber:
                     "sends": "stopped" if divergence.stops else "go on",
                 },
             )
-        if Divergence.MEMORY in found and snapshot is not None:
-            # The memory is disposable, the log is not.
+        longer = snapshot is not None and len(snapshot.records) > entry.view.position
+        if snapshot is not None and (longer or Divergence.MEMORY in found):
+            # The memory is disposable, the log is not; and what others appended is news.
             self.recorder.adopt(entry, snapshot)
         violation = "; ".join(d.says for d in found if d.stops)
         changed = violation != entry.violation
@@ -173,7 +174,7 @@ class Scrubber:
         entry.violation = violation
         if Divergence.HISTORY in found or Divergence.LOG_BEHIND in found:
             self.recorder.lose_claim(entry, "scrub")
-        if changed or (found and Divergence.UNREADABLE not in found):
+        if longer or changed or (found and Divergence.UNREADABLE not in found):
             self.cache.mark_dirty(entry, urgent=bool(violation))
             self._on_change(entry.uid)
         return Look.DIVERGES if found else Look.AGREES

@@ -1,0 +1,445 @@
+"""
+The procedures of docs/recovery.md, carried out on real servers with the controller as a process.
+
+Each begins with notifications that have something on record, does the damage, follows the page, and
+ends with the question that matters: does the receiver's own book agree with the record, and was
+nothing sent that need not be.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import re
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import redis.asyncio as redis_asyncio
+
+from syncer.api.resource import Json
+from syncer.cluster.crd import CRD_NAME
+from tests.conftest import CRD
+from tests.e2e.harness import (
+    BUSY,
+    LEASE_SECONDS,
+    OK,
+    QUICK,
+    Stage,
+    stage,
+    until,
+)
+from tests.integration.api import MERGE, Api
+from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer, find_binary
+
+pytestmark = pytest.mark.timeout(240)
+
+PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "recovery.md"
+#: One wait long enough for whatever is done meanwhile; then it goes on at once.
+SLOW: Final[Json] = {**QUICK, "initialBackoffSeconds": 5}
+
+
+def attempts(here: Stage, uid: str) -> list[tuple[int, str]]:
+    """Numbers and results of the attempts that the object shows."""
+    version = here.watcher.last(uid)
+    shown = (version.status if version else {}).get("deliveryAttempts", [])
+    return [(a["attempt"], a["status"]) for a in shown]
+
+
+async def shown(here: Stage, uid: str, n: int) -> None:
+    """Wait until the object shows so many attempts, and the log says that it does."""
+    await until(lambda: len(attempts(here, uid)) == n, f"{n} attempts are shown", within=30)
+
+    async def acked() -> bool:
+        log = (await here.logs([uid]))[uid]
+        return log.header.acked == len(log.records)
+
+    await until(acked, "the log is marked as published", within=10)
+
+
+def aof(server: RedisServer) -> Path:
+    """The file to which a server appends."""
+    (file,) = (server.directory / "appendonlydir").glob("*.incr.aof")
+    return file
+
+
+@asynccontextmanager
+async def own_redis(name: str = "redis-server") -> AsyncIterator[RedisServer]:
+    """A server of our own, whose files may be meddled with."""
+    async with RedisServer(find_binary(name), appendfsync="always") as server:
+        yield server
+
+
+async def test_after_restarts(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """Nothing has to be done: controller and Redis are killed, and a retry goes on where it was."""
+    async with own_redis() as server, stage(control_plane, server.url, tmp_path) as here:
+        process = here.notifier()
+        process.start()
+        here.script("restarts", BUSY, OK)
+        uid = await here.create("restarts", retryPolicy=SLOW)
+        await shown(here, uid, 1)
+        process.kill()
+        await server.kill()
+        await server.start()
+        process.start()
+        await here.wait_phase(uid)
+        assert attempts(here, uid) == [(1, "failed"), (2, "success")]
+        assert len(here.receiver.calls("restarts")) == 2
+        await here.wait_acked([uid])
+        await here.sound()
+
+
+async def test_redis_lost_its_tail(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """What the status shows comes back into the log, is counted, and is not sent again."""
+    async with own_redis() as server, stage(control_plane, server.url, tmp_path) as here:
+        process = here.notifier()
+        process.start()
+        here.script("tail", BUSY, BUSY, OK)
+        uid = await here.create("tail", retryPolicy=SLOW)
+        await shown(here, uid, 1)
+        size = aof(server).stat().st_size
+        await shown(here, uid, 2)
+        process.kill()
+        await server.stop()
+        with aof(server).open("ab") as file:
+            file.truncate(size)
+        await server.start()
+        process.start()
+        await here.wait_phase(uid)
+        assert attempts(here, uid) == [(1, "failed"), (2, "failed"), (3, "success")]
+        assert len(here.receiver.calls("tail")) == 3
+        assert await process.metric("notification_ledger_log_loss_ledger_total") == 1
+        (line,) = process.lines("the log had lost what the object shows; restored")
+        assert (line["uid"], line["attempts"]) == (uid, 1)
+
+
+async def test_redis_is_empty_or_older(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """
+    Under a running controller Redis is emptied, and later replaced by an older copy.
+
+    What is finished stays as it is; what is not goes on with what memory and status know.
+    """
+    async with own_redis() as server, stage(control_plane, server.url, tmp_path) as here:
+        process = here.notifier()
+        process.start()
+        await process.wait_ready()
+        done = await here.create("done")
+        await here.wait_phase(done)
+        await here.wait_acked([done])
+        settled = here.watcher.last(done)
+        here.script("empty", BUSY, BUSY, OK)
+        uid = await here.create("empty", retryPolicy=SLOW)
+        await shown(here, uid, 1)
+        server.flush()
+        await here.wait_phase(uid)
+        assert attempts(here, uid) == [(1, "failed"), (2, "failed"), (3, "success")]
+        assert len(here.receiver.calls("empty")) == 3
+        # An older copy: taken while one attempt was on record, put back when there were two.
+        here.script("older", BUSY, BUSY, OK)
+        uid = await here.create("older", retryPolicy=SLOW)
+        await shown(here, uid, 1)
+        copy = tmp_path / "copy"
+        await asyncio.to_thread(shutil.copytree, server.directory / "appendonlydir", copy)
+        await shown(here, uid, 2)
+        await server.kill()
+        await asyncio.to_thread(shutil.rmtree, server.directory / "appendonlydir")
+        await asyncio.to_thread(shutil.copytree, copy, server.directory / "appendonlydir")
+        await server.start()
+        await here.wait_phase(uid)
+        assert attempts(here, uid) == [(1, "failed"), (2, "failed"), (3, "success")]
+        assert len(here.receiver.calls("older")) == 3
+        assert here.watcher.last(done) == settled
+        assert len(here.receiver.calls("done")) == 1
+
+
+async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> None:
+    """Epochs fall back: nothing is sent and the reason is said, until the incarnation is raised."""
+    async with (
+        ControlPlane(control_plane_assets) as plane,
+        own_redis() as server,
+    ):
+        await plane.apply_crd(CRD)
+        async with stage(plane, server.url, tmp_path, sampled=False) as here:
+            here.script("n", BUSY, BUSY, OK)
+            etcd = plane._recipe.directory / "etcd"
+            process = here.notifier()
+            process.start()
+            uid = await here.create("n", retryPolicy=SLOW)
+            await shown(here, uid, 1)
+            process.kill()
+            # The backup, when one attempt was on record. (An open watch keeps a polite end waiting.)
+            await plane.kill_apiserver()
+            await plane.stop()
+            await asyncio.to_thread(shutil.copytree, etcd, tmp_path / "backup")
+            await plane.start()
+            for n in range(30):
+                name = {"metadata": {"name": f"later-{n}"}}
+                await here.api.ask("POST", f"/api/v1/namespaces/{here.namespace}/configmaps", name)
+            process.start()
+            await shown(here, uid, 2)
+            process.kill()
+            # The restore: the object is there, as it was, and resourceVersions are lower.
+            await plane.kill_apiserver()
+            await plane.stop()
+            await asyncio.to_thread(shutil.rmtree, etcd)
+            await asyncio.to_thread(shutil.copytree, tmp_path / "backup", etcd)
+            await plane.start()
+            process.start()
+            await until(
+                lambda: bool(process.lines("the log belongs to a later epoch; if etcd was restored,"
+                                           " raise sharding.incarnation")),
+                lambda: f"it is fenced; {process.tail()}",
+                within=20,
+            )  # fmt: skip
+
+            async def told() -> bool:
+                _, text = await process.ask("/readyz")
+                return "raise sharding.incarnation" in text
+
+            await until(told, "readiness says so", within=LEASE_SECONDS + 10)
+            assert len(here.receiver.calls("n")) == 2
+            process.kill()
+            raised = here.notifier(sharding={"incarnation": 1})
+            raised.start()
+            await here.wait_phase(uid)
+            assert attempts(here, uid) == [(1, "failed"), (2, "failed"), (3, "success")]
+            assert len(here.receiver.calls("n")) == 3
+            raised.kill()
+            await deleted_crd(plane, server, here)
+
+
+async def deleted_crd(plane: ControlPlane, server: RedisServer, here: Stage) -> None:
+    """The definition goes, with all objects, and comes back; the logs stay."""
+    here.script("held", BUSY, OK)
+    process = here.notifier(sharding={"incarnation": 1})
+    process.start()
+    uid = await here.create("held", retryPolicy={**SLOW, "initialBackoffSeconds": 60})
+    await shown(here, uid, 1)
+    before = (await here.logs([uid]))[uid].records
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{CRD_NAME}"
+    assert (await here.api.ask("DELETE", path)).code == 200
+
+    async def gone() -> bool:
+        return (await here.api.ask("GET", path)).code == 404
+
+    await until(gone, "the definition is gone", within=30)
+
+    async def unready() -> bool:
+        code, text = await process.ask("/readyz")
+        return code == 503 and "cluster" in text
+
+    await until(unready, "the controller says what is missing", within=20)
+    assert (await here.logs([uid]))[uid].records == before
+    await plane.apply_crd(CRD)
+    await process.wait_ready()
+    fresh = await here.create("fresh")
+    await here.wait_phase(fresh)
+
+    async def archived() -> bool:
+        lines = process.lines("notification deleted; its log")
+        return any(uid in line["ledger"] for line in lines)
+
+    await until(archived, lambda: f"its log is archived; {process.tail()}", within=20)
+    assert (await here.logs([uid]))[uid].records == before
+    key = f"{here.prefix}:{{{uid}}}"
+    await until(lambda: _expires(here, key), "the log has an expiry", within=10)
+    assert len(here.receiver.calls("held")) == 1
+
+
+async def _expires(here: Stage, key: str) -> bool:
+    return int(await here.redis.ttl(key)) > 0
+
+
+async def test_moving_to_another_redis(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """A replica takes over with every byte; what was done is not done again."""
+    async with (
+        own_redis() as old,
+        own_redis("valkey") as new,
+        stage(control_plane, old.url, tmp_path) as here,
+    ):
+        process = here.notifier()
+        process.start()
+        here.script("moving", BUSY, OK)
+        uid = await here.create("moving", retryPolicy=SLOW)
+        done = await here.create("done")
+        await here.wait_phase(done)
+        await here.wait_acked([done])
+        await shown(here, uid, 1)
+        process.sigterm()
+        assert await process.wait_exit() == 0
+        target: Any = redis_asyncio.Redis.from_url(new.url)
+        await target.execute_command("REPLICAOF", "127.0.0.1", old.url.rpartition(":")[2])
+
+        async def in_step() -> bool:
+            info: dict[str, Any] = await target.info("replication")
+            return info["master_link_status"] == "up" and not info["master_sync_in_progress"]
+
+        await until(in_step, "the replica is in step", within=20)
+        logs = {k: await here.redis.lrange(k, 0, -1) for k in await here.redis.keys("*{*")}
+        await target.execute_command("REPLICAOF", "NO", "ONE")
+        assert {k: await target.lrange(k, 0, -1) for k in await target.keys("*{*")} == logs
+        await target.aclose()
+        await old.stop()
+        moved = here.notifier(redis={"url": new.url})
+        moved.start()
+        await here.wait_phase(uid)
+        assert attempts(here, uid) == [(1, "failed"), (2, "success")]
+        assert len(here.receiver.calls("moving")) == 2
+        assert len(here.receiver.calls("done")) == 1
+        assert await moved.metric("notification_ledger_log_loss_ledger_total") == 0
+
+
+async def test_a_log_is_damaged(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """One log is quarantined, put aside by hand, and restored from the status; others go on."""
+    async with (
+        own_redis() as server,
+        # What samples logs cannot read a damaged one either.
+        stage(control_plane, server.url, tmp_path, sampled=False) as here,
+    ):
+        process = here.notifier()
+        process.start()
+        here.script("hurt", BUSY, OK)
+        uid = await here.create("hurt", retryPolicy=SLOW)
+        await shown(here, uid, 1)
+        process.kill()
+        key = f"{here.prefix}:{{{uid}}}"
+        last: Any = await here.redis.lindex(key, -1)
+        flipped: Any = last[:-1] + bytes([last[-1] ^ 1])
+        await here.redis.lset(key, -1, flipped)
+        process.start()
+
+        async def quarantined() -> bool:
+            return condition(here, uid, "Quarantined") == "LogUndecodable"
+
+        await until(quarantined, lambda: f"the object says so; {process.tail()}", within=20)
+        held = "notification_ledger_held_notifications"
+        assert await process.metric(held, reason="quarantined") == 1
+        other = await here.create("other")
+        await here.wait_phase(other)
+        assert len(here.receiver.calls("hurt")) == 1
+        # The page: put the log aside, then have the object looked at.
+        for command in commands("damaged"):
+            await run(command, server.url, here, uid)
+        await annotate(here.api, "hurt")
+        await here.wait_phase(uid)
+        assert attempts(here, uid) == [(1, "failed"), (2, "success")]
+        assert len(here.receiver.calls("hurt")) == 2
+        assert condition(here, uid, "Quarantined") == ""
+        assert await process.metric(held, reason="quarantined") == 0
+        assert await here.redis.llen(f"damaged:{{{uid}}}") == 4
+
+
+async def test_the_self_audit_has_stopped_an_object(
+    control_plane: ControlPlane, tmp_path: Path
+) -> None:
+    """A mark that claims too much stops the sends of one object, until the status shows it."""
+    async with own_redis() as server, stage(control_plane, server.url, tmp_path) as here:
+        # No sweep finds it first.
+        process = here.notifier(
+            sync={"liveSweep": "1h", "finishedSweep": "1h", "scrubRate": 50, "scrubPause": "300ms"}
+        )
+        process.start()
+        here.script("stopped", BUSY, OK)
+        uid = await here.create("stopped", retryPolicy={**SLOW, "initialBackoffSeconds": 8})
+        await shown(here, uid, 1)
+        await plant_acked(here, uid)
+
+        async def stopped() -> bool:
+            return condition(here, uid, "Quarantined") == "SelfAudit"
+
+        await until(stopped, lambda: f"it is stopped; {process.tail()}", within=6)
+        divergences = "notification_ledger_scrub_divergence_total"
+        assert await process.metric(divergences, **{"class": "acked"}) >= 1
+        assert len(here.receiver.calls("stopped")) == 1
+        # What was planted is a failure like any other: published, and the sends go on by themselves.
+        await here.wait_phase(uid)
+        assert condition(here, uid, "Quarantined") == ""
+        assert [s for _, s in attempts(here, uid)] == ["failed", "failed", "success"]
+        (line,) = {
+            (e["class"], e["object"], e["sends"])
+            for e in process.lines("the self-audit found a divergence")
+        }
+        assert line == ("acked", f"{here.namespace}/stopped", "stopped")
+
+
+async def plant_acked(here: Stage, uid: str) -> None:
+    """Append a failure that no process made, and mark it as published, behind everybody's back."""
+    from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass  # noqa: PLC0415
+    from syncer.api.record import attempt_record, intent_record  # noqa: PLC0415
+    from syncer.inspect import opened  # noqa: PLC0415
+    from syncer.ledger.client import LedgerClient  # noqa: PLC0415
+    from syncer.ledger.log import RedisLog  # noqa: PLC0415
+
+    client = LedgerClient(here.redis_url, prefix=here.prefix, timeout=3.0)
+    async with opened(RedisLog(client)) as log:
+        identity = AttemptId("0.1-1")
+        intent = intent_record(identity, "slack:ops", at=1, by="nobody")
+        failed = Attempt(
+            identity, "slack:ops", AttemptState.FAILED, ended=2,
+            failure=FailureClass.TRANSIENT, error="planted",
+        )  # fmt: skip
+        await log.outcome(uid, attempt_record(failed), intent, name=f"{here.namespace}/stopped")
+    key = f"{here.prefix}:{{{uid}}}"
+    header: Any = await here.redis.lindex(key, 0)
+    last = await here.redis.llen(key) - 1
+    marked: Any = re.sub(rb"acked=\d+", f"acked={last}".encode(), header)
+    await here.redis.lset(key, 0, marked)
+
+
+def condition(here: Stage, uid: str, kind: str) -> str:
+    """Reason of a condition that the object shows as true, empty if it does not."""
+    version = here.watcher.last(uid)
+    for found in (version.status if version else {}).get("conditions", []):
+        if found["type"] == kind and found["status"] == "True":
+            return str(found["reason"])
+    return ""
+
+
+async def annotate(api: Api, name: str) -> None:
+    """What `kubectl annotate --overwrite` does."""
+    change = {"metadata": {"annotations": {"looked-at": "1"}}}
+    reply = await api.ask("PATCH", f"{api.requests}/{name}", change, form=MERGE)
+    assert reply.code == 200, reply.message
+
+
+def commands(name: str) -> list[str]:
+    """Commands of the page that are marked with a name."""
+    found = re.search(
+        rf"^<!-- commands: {name} -->\n```sh\n(.*?)^```$",
+        PAGE.read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert found, f"the page has no commands {name}"
+    return [found[1]]
+
+
+async def run(command: str, url: str, here: Stage, uid: str) -> str:
+    """Run commands of the page."""
+    process = await asyncio.create_subprocess_exec(
+        "bash", "-euo", "pipefail", "-c", command,
+        env={"PATH": "/usr/bin:/bin", "REDIS_URL": url, "NL": here.prefix, "NL_UID": uid},
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(process.communicate(), 20)
+    assert process.returncode == 0, out.decode()
+    return out.decode()
+
+
+def test_every_procedure_names_its_test() -> None:
+    """Each section of the page names a test of this file, and each such test is named."""
+    text = PAGE.read_text()
+    tree = ast.parse(Path(__file__).read_text())
+    tests = {
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        and node.name.startswith("test_")
+    }
+    named = set(re.findall(r"`tests/docs/test_recovery\.py::(test_\w+)`", text))
+    assert named == tests - {"test_every_procedure_names_its_test"}
+    for section in re.split(r"^## ", text, flags=re.MULTILINE)[1:]:
+        assert re.search(r"`tests/[\w/]+\.py::test_\w+`", section), section.split("\n")[0]
