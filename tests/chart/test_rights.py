@@ -2,8 +2,9 @@
 The chart on a real API server that authorises: what it grants is enough, and none of it is too much.
 
 There is no kubelet, so the controller runs beside the API server, as the service account of the
-release, with its token and with no other right than the release's roles give. One notification is
-delivered from end to end. Then one right is taken away, and the controller says which.
+release, with its token and with no other right than the release's roles give; its user of Redis has
+those that docs/install.md names. One notification is delivered from end to end. Then one right is taken
+away, and the controller says which.
 """
 
 from __future__ import annotations
@@ -23,13 +24,14 @@ import yaml
 
 from syncer.api.resource import Json
 from syncer.cluster.crd import missing_fields, missing_rules
-from tests.chart.helm import CHART, MAJORS, RELEASE, Run, helm, objects, of_kind, template
+from tests.chart.helm import CHART, MAJORS, RELEASE, ROOT, Run, helm, objects, of_kind, template
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.integration.api import CRDS
 from tests.servers.controlplane import ControlPlane
 
 ACCOUNT = "r-notification-ledger"
 TEST = "r-notification-ledger-test"
+PASSWORD = "p@ss/w:rd"  # with all that a URL would trip over
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
@@ -41,7 +43,14 @@ def values(stage: Stage, more: Json | None = None) -> Json:
     return (
         {
             "crds": {"enabled": False},
-            "redis": {"mode": "external", "external": {"hosts": [host]}},
+            "redis": {
+                "mode": "external",
+                "external": {
+                    "hosts": [host],
+                    "username": "ledger",
+                    "existingSecret": {"name": "redis", "passwordKey": "password"},
+                },
+            },
             "config": {"sharding": {"shards": 1}},
             "helmTest": {"timeoutSeconds": 20, "notification": {"enabled": True}},
         }
@@ -134,7 +143,8 @@ def helm_test(stage: Stage, port: int, *, seconds: float = 20) -> Run:
     env = {e["name"]: e["value"] for e in container["env"]}
     assert env["SERVICE"] == f"{ACCOUNT}-metrics"
     env |= {
-        "SERVICE": "127.0.0.1", "REPLICAS": "1", "SECONDS": str(seconds), "PORT": str(port), "ACCOUNT": str(account),
+        "SERVICE": "127.0.0.1", "REPLICAS": "1", "SECONDS": str(seconds),
+        "PORT": str(port), "ACCOUNT": str(account),
         "KUBERNETES_SERVICE_HOST": str(server.hostname),
         "KUBERNETES_SERVICE_PORT": str(server.port),
     }  # fmt: skip
@@ -145,14 +155,26 @@ def helm_test(stage: Stage, port: int, *, seconds: float = 20) -> Run:
     return Run(done.returncode, done.stdout, done.stderr)
 
 
+def acl_user(stage: Stage) -> list[str]:
+    """Return the words of docs/install.md that make a user of Redis, for the stage's prefix."""
+    text = (ROOT / "docs" / "install.md").read_text()
+    (line,) = [x.strip() for x in text.splitlines() if x.startswith("    ACL SETUSER")]
+    return line.replace(">PASSWORD", f">{PASSWORD}").replace("nl:", f"{stage.prefix}:").split()
+
+
 def as_the_release_says(stage: Stage) -> NotifierProcess:
     """Prepare a controller with the release's account and the names out of its settings file."""
+    (stage.folder / "password").write_text(f"{PASSWORD}\n")
     path = f"/api/v1/namespaces/{stage.namespace}/configmaps/{ACCOUNT}-config"
     settings = yaml.safe_load(get(stage, path)["data"]["config.yaml"])
-    assert settings["redis"]["url"].removesuffix("/0") == stage.redis_url.removesuffix("/0")
+    assert settings["redis"]["passwordFile"] == "/etc/notification/redis/password"
     notifier = stage.notifier(
         sharding={"leaseName": settings["sharding"]["leaseName"]},
         events={"enabled": settings["events"]["enabled"]},
+        redis={
+            "url": settings["redis"]["url"],
+            "passwordFile": str(stage.folder / "password"),
+        },
     )
     notifier._env["KUBECONFIG"] = str(kubeconfig(stage, ACCOUNT))
     return notifier
@@ -161,8 +183,9 @@ def as_the_release_says(stage: Stage) -> NotifierProcess:
 async def test_the_rights_suffice_and_a_missing_one_is_named(
     control_plane: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:
-    """With the release's rights a notification arrives; without one of them, the log names it."""
+    """With the documented rights a notification arrives; without one of them, the log names it."""
     async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
+        await here.redis.execute_command(*acl_user(here))  # type: ignore[no-untyped-call]  # vendor
         run = await asyncio.to_thread(install, here)
         assert run.code == 0, run.err
         notifier = as_the_release_says(here)
@@ -175,6 +198,8 @@ async def test_the_rights_suffice_and_a_missing_one_is_named(
         # Everything it asked for was granted; the definition could be read as well.
         text = notifier.log.read_text()
         assert "Forbidden" not in text
+        assert "NOPERM" not in text
+        assert PASSWORD not in text
         assert "may not be read" not in text
 
         await asyncio.to_thread(grant_the_test, here)
