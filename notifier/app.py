@@ -70,7 +70,7 @@ from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import Severity, preflight, replicas_to_wait_for, unfit
 from syncer.loop import Limits, SyncLoop
-from syncer.metrics import FENCED, NO_LOG, QUARANTINED, SELF_AUDIT, SyncMetrics
+from syncer.metrics import HOLDS, QUARANTINED, SyncMetrics
 from syncer.ownership import Shards
 from syncer.recorder import Recorder
 from syncer.retention import Retention
@@ -136,6 +136,8 @@ class App:
         self.metrics = SyncMetrics(self.registry)
         self.delivery_metrics = DeliveryMetrics(self.registry)
         self.delivery_metrics.build.labels(__version__).set(1)
+        #: How many notifications are held, by the reason.
+        self.holds: Callable[[], Counter[str]] = Counter
         self.admin = AdminServer(self.registry, refresh=self._refresh)
         self.routing = Routing(
             environment.routing_path,
@@ -369,15 +371,8 @@ class App:
         self.metrics.live.set(len(self.cache.entries))
         self.metrics.finished.set(len(self.cache.finished))
         self.metrics.dirty_oldest.set(self.cache.oldest_dirty())
-        held: Counter[str] = Counter()
-        for entry in self.cache.entries.values():
-            if entry.quarantine:
-                held[QUARANTINED] += 1
-            elif entry.violation:
-                held[SELF_AUDIT] += 1
-            elif entry.held_since:
-                held[NO_LOG] += 1
-        for reason in (QUARANTINED, SELF_AUDIT, NO_LOG):
+        held = self.holds()
+        for reason in HOLDS:
             self.metrics.held.labels(reason).set(held[reason])
         self.metrics.quarantined.set(held[QUARANTINED])
         usable = self.log.available and self.client.unfit is None
@@ -480,7 +475,7 @@ class Parts:
                 on_change=app.queue.add,
             )
         app.delivery_metrics.oldest_due.set_function(self.controller.oldest_due)
-        app.metrics.held.labels(FENCED).set_function(lambda: len(self.controller.fenced))
+        app.holds = self.controller.holds
         app.delivery_metrics.events_dropped = lambda: self.events.counts.dropped
         app.client.on_change = self.controller.look_at_all
         app.client.on_poke = self._pokes.add

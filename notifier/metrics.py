@@ -86,7 +86,7 @@ class DeliveryMetrics:
         self.oldest_due = Gauge(
             "notification_ledger_oldest_due_seconds",
             "How long the attempt that has been due the longest has been waiting to begin, 0 if none"
-            " is due. Held ones count.",
+            " is due. One that waits for Redis counts, one that is held back on purpose does not.",
             registry=registry,
         )
         self.routing_stale = Gauge(

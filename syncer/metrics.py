@@ -24,6 +24,10 @@ QUARANTINED: Final = "quarantined"
 SELF_AUDIT: Final = "self-audit"
 NO_LOG: Final = "log-unavailable"
 FENCED: Final = "fenced"
+ON_HOLD: Final = "hold"
+PAUSED: Final = "paused"
+#: The first that applies counts.
+HOLDS: Final = (QUARANTINED, SELF_AUDIT, FENCED, NO_LOG, ON_HOLD, PAUSED)
 
 
 class SyncMetrics:
@@ -85,10 +89,11 @@ class SyncMetrics:
         self.orphans = counter("orphans_retired", "Logs of deleted objects given an expiry.")
         self.held = gauge(
             "held_notifications",
-            "Unfinished notifications of ours for which nothing is sent, by the reason.",
+            "Notifications of ours for which nothing is sent, by the reason; finished ones only where"
+            " their log cannot be read.",
             "reason",
         )
-        for reason in (QUARANTINED, SELF_AUDIT, NO_LOG, FENCED):
+        for reason in HOLDS:
             self.held.labels(reason)
         self.log_available = gauge(
             "log_available", "1 while Redis answers and may be given attempts, else 0."

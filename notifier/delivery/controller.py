@@ -21,6 +21,7 @@ import asyncio
 import contextlib
 import logging
 import random
+from collections import Counter
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -44,6 +45,7 @@ from syncer.api.record import LOG_ERROR_BYTES, Plan, Record, read_attempt
 from syncer.api.resource import Json, NotificationRequest, Status, render_status
 from syncer.cache import Cache, Entry, stub
 from syncer.ledger.log import Answer, Appended
+from syncer.metrics import FENCED, NO_LOG, ON_HOLD, PAUSED, QUARANTINED, SELF_AUDIT
 from syncer.recorder import Recorder
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.startup import Reconciler, abandoned
@@ -526,6 +528,30 @@ class Controller:
             if not entry.held and now - entry.held_since >= notice:
                 entry.held = True
                 self.cache.mark_dirty(entry)
+
+    def holds(self) -> Counter[str]:
+        """How many unfinished notifications of ours are held, by the reason."""
+        found: Counter[str] = Counter()
+        for entry in self.cache.entries.values():
+            if entry.deleted or (entry.request.status.terminal and not entry.quarantine):
+                continue
+            if self.ownership.tenure_of(entry.uid) is not None:
+                found[self._held_for(entry)] += 1
+        del found[""]
+        return found
+
+    def _held_for(self, entry: Entry) -> str:
+        if entry.quarantine:
+            return QUARANTINED
+        if entry.violation:
+            return SELF_AUDIT
+        if entry.uid in self.fenced:
+            return FENCED
+        if entry.held_since:
+            return NO_LOG
+        if hold_of(entry.request.hold, paused=False):
+            return ON_HOLD
+        return PAUSED if self.paused else ""
 
     def oldest_due(self) -> float:
         """Seconds for which the longest waiting due attempt of ours has been due, 0 if none is."""
