@@ -1,0 +1,235 @@
+"""Parts of the chart by themselves: Redis's scripts on real servers, policies, alerts, the package."""
+
+from __future__ import annotations
+
+import copy
+import os
+import re
+import shutil
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+import redis
+import yaml
+
+from syncer.api.resource import Json
+from syncer.ledger.preflight import preflight
+from tests.chart.helm import (
+    CASES,
+    CHART,
+    MAJORS,
+    helm,
+    objects,
+    of_kind,
+    one,
+    rendered,
+    template,
+)
+from tests.servers.ports import free_port
+from tests.servers.process import ServerProcess
+
+PASSWORD = 'p"a$s\\w o`r#d'  # with all that a shell or a file of settings would trip over
+
+
+@pytest.mark.parametrize("case", ["default", "embedded-strict"])
+def test_the_embedded_redis_starts_as_rendered(
+    case: str, redis_binary: Path, tmp_path: Path
+) -> None:
+    """The rendered scripts start a real server that keeps what it is told, behind its password."""
+    port = free_port()
+    for name in ("data", "etc", "run", "auth", "bin"):
+        (tmp_path / name).mkdir()
+    text = one(rendered("4", case), "ConfigMap", "-redis")["data"]
+    for name, content in text.items():
+        for old, new in (
+            ("/etc/redis-auth", f"{tmp_path}/auth"),
+            ("/etc/redis", f"{tmp_path}/etc"),
+            ("/run/redis", f"{tmp_path}/run"),
+            ("dir /data", f"dir {tmp_path}/data"),
+            ("6379", str(port)),
+            ("bind * -::*", "bind 127.0.0.1"),
+        ):
+            content = content.replace(old, new)  # noqa: PLW2901 - one after the other
+        (tmp_path / "etc" / name).write_text(content)
+    (tmp_path / "auth" / "password").write_text(PASSWORD + "\n")
+    kind = "valkey" if "valkey" in redis_binary.name else "redis"
+    client = shutil.which("redis-cli")
+    assert client is not None, "it comes with redis-server"
+    (tmp_path / "bin" / f"{kind}-server").symlink_to(redis_binary)
+    (tmp_path / "bin" / f"{kind}-cli").symlink_to(client)
+    env = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+
+    def ready() -> bool:
+        done = subprocess.run(
+            ["sh", tmp_path / "etc" / "ready.sh"],
+            env=env, capture_output=True, check=False, timeout=10,
+        )  # fmt: skip
+        return done.returncode == 0
+
+    assert not ready()
+    strict = case == "embedded-strict"
+    server = ServerProcess(
+        "redis", ["sh", str(tmp_path / "etc" / "start.sh")], log=tmp_path / "log", env=env
+    )
+    try:
+        server.start(ready, timeout=30)
+        if strict:
+            with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+                stranger.ping()
+            (acl,) = (tmp_path / "run").iterdir()
+            assert PASSWORD not in acl.read_text()
+            assert acl.stat().st_mode & 0o077 == 0
+        with redis.Redis(port=port, password=PASSWORD if strict else None) as own:
+            info = {k: str(v) for k, v in own.info().items()}
+            info["appendfsync"] = str(own.config_get("appendfsync")["appendfsync"])
+            assert preflight(info, durability="strict" if strict else "relaxed") == ()
+            own.rpush("a", "b")
+        server.terminate()
+        server.start(ready, timeout=30)
+        with redis.Redis(port=port, password=PASSWORD if strict else None) as own:
+            assert own.lrange("a", 0, -1) == [b"b"]
+    finally:
+        server.kill()
+
+
+def _ports(rules: list[Json]) -> set[int | str]:
+    return {port["port"] for rule in rules for port in rule["ports"]}
+
+
+def test_the_controller_may_speak_to_what_it_needs() -> None:
+    """The policy opens what the values make necessary: Redis, the audit store, the receivers."""
+    base = {53, 443, 6443}
+    sentinel = one(rendered("4", "external-sentinel"), "NetworkPolicy")["spec"]
+    # A Sentinel names its server's address, which may have any port: the usual one is opened.
+    assert _ports(sentinel["egress"]) == base | {26379, 26380, 6379}
+    kubernaut = one(rendered("4", "kubernaut"), "NetworkPolicy", "controller")["spec"]
+    assert _ports(kubernaut["egress"]) == base | {6379, 8080}
+    policy = one(rendered("4", "network-policy"), "NetworkPolicy", "-ledger")["spec"]
+    assert _ports(policy["egress"]) == {53, 6443, 6379, 443, 8443, 3128}
+    (receivers,) = [r for r in policy["egress"] if "ipBlock" in str(r)]
+    assert receivers["to"] == [
+        {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8", "169.254.0.0/16"]}}
+    ]
+    metrics, health = policy["ingress"]
+    assert (metrics["ports"][0]["port"], "from" in metrics) == ("metrics", True)
+    assert (health["ports"][0]["port"], "from" in health) == ("health", False)
+    by_hand = one(rendered("4", "network-policy-egress"), "NetworkPolicy", "-ledger")["spec"]
+    assert by_hand["egress"] == [{"to": [{"namespaceSelector": {}}]}]
+
+
+def test_replicas_are_spread() -> None:
+    """A constraint without a selector gets that of the pods."""
+    for case, key in (
+        ("default", "kubernetes.io/hostname"),
+        ("extras", "topology.kubernetes.io/zone"),
+    ):
+        deployment = one(rendered("4", case), "Deployment")["spec"]
+        (constraint,) = deployment["template"]["spec"]["topologySpreadConstraints"]
+        assert constraint["topologyKey"] == key
+        assert constraint["labelSelector"] == deployment["selector"]
+
+
+def test_templates_are_evaluated_where_they_may_be() -> None:
+    """Variables, volumes and further objects may speak of the release."""
+    found = rendered("4", "extras")
+    (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
+    env = {e["name"]: e.get("value") for e in container["env"]}
+    assert env["RELEASE"] == "r"
+    assert {"r-extra", "r-text"} <= {o["metadata"]["name"] for o in of_kind(found, "ConfigMap")}
+    assert container["image"].endswith("@sha256:" + "b" * 64)
+
+
+def _alerts(groups: list[Json]) -> dict[str, Json]:
+    return {rule["alert"]: rule for group in groups for rule in group["rules"] if "alert" in rule}
+
+
+def test_alerts_are_those_of_the_file() -> None:
+    """Expressions, durations and texts are the file's; labels and annotations are added."""
+    path = CHART / "files" / "alerts.yaml"
+    groups = yaml.safe_load(path.read_text())["groups"]
+    found = one(rendered("4", "monitoring"), "PrometheusRule")["spec"]["groups"]
+    assert [g["name"] for g in found] == [g["name"] for g in groups]
+    expected = copy.deepcopy(groups)
+    for rule in _alerts(expected).values():
+        rule["labels"] = {**rule.get("labels", {}), "team": "platform"}
+        rule["annotations"] = {**rule.get("annotations", {}), "installation": "alerts/r"}
+    assert found == expected
+    first, second, *_ = _alerts(groups)
+    values = {
+        "metrics": {
+            "rules": {
+                "enabled": True, "renderMode": "alwaysRender", "disabled": [first],
+                "overrides": {second: {"for": "42m", "labels": {"severity": "none"}}},
+            }
+        }
+    }  # fmt: skip
+    changed = _alerts(one(objects(template("4", values)), "PrometheusRule")["spec"]["groups"])
+    assert set(changed) == set(_alerts(groups)) - {first}
+    assert changed[second]["for"] == "42m"
+    assert changed[second]["labels"]["severity"] == "none"
+    assert changed[second]["expr"] == _alerts(groups)[second]["expr"]
+
+
+def test_an_alert_that_does_not_exist_is_not_changed_in_silence() -> None:
+    """A misspelt name of an alert is refused: it would change nothing."""
+    for part in ({"disabled": ["NoSuchAlert"]}, {"overrides": {"NoSuchAlert": {"for": "1m"}}}):
+        values = {"metrics": {"rules": {"enabled": True, "renderMode": "alwaysRender", **part}}}
+        run = template("4", values)
+        assert run.code != 0
+        assert "there is no alert NoSuchAlert" in run.err
+
+
+@pytest.mark.parametrize("major", MAJORS)
+def test_an_old_kubernetes_is_refused(major: str) -> None:
+    """A cluster that would drop parts of the definition is too old."""
+    run = helm(major, "template", "r", str(CHART), "--kube-version", "1.30.9", values={})
+    assert run.code != 0
+    assert "which is incompatible with Kubernetes v1.30.9" in run.err
+    run = helm(major, "template", "r", str(CHART), "--kube-version", "1.31.0-eks.1", values={})
+    assert run.code == 0, run.err
+
+
+def test_nothing_is_random_and_nothing_asks_the_cluster() -> None:
+    """Two renderings are equal, as GitOps needs it: no template uses what would make them differ."""
+    forbidden = re.compile(
+        r"\b(lookup|rand\w+|genCA\w*|genSelfSignedCert\w*|genSignedCert\w*|genPrivateKey|uuidv4|now"
+        r"|htpasswd|bcrypt|derivePassword)\b(?=[^}]*}})"
+    )
+    used = [
+        f"{path.name}: {match[0]}"
+        for path in (CHART / "templates").rglob("*")
+        if path.is_file() and path.suffix in {".yaml", ".tpl"}
+        for block in re.findall(
+            r"{{.*?}}",
+            re.sub(r"{{-? ?/\*.*?\*/ ?-?}}", "", path.read_text(), flags=re.DOTALL),
+            re.DOTALL,
+        )
+        for match in forbidden.finditer(block)
+    ]
+    assert used == []
+    assert forbidden.search("{{ randAlphaNum 5 }}")
+    assert template("4", {}).out == template("4", {}).out
+
+
+def test_the_package_holds_what_it_needs(tmp_path: Path) -> None:
+    """A packaged chart has files and templates, not the values files of the tests, and renders."""
+    run = helm("4", "package", str(CHART), "-d", str(tmp_path))
+    assert run.code == 0, run.err
+    (package,) = tmp_path.iterdir()
+    with tarfile.open(package) as tar:
+        names = {name.partition("/")[2] for name in tar.getnames()}
+    assert {"files/crd.yaml", "files/helm-test.py", "values.schema.json", "README.md"} <= names
+    assert not [name for name in names if name.startswith("ci/")]
+    run = helm("4", "template", "r", str(package), "-n", "alerts", values={})
+    assert objects(run) == rendered("4", "default")
+
+
+def test_every_values_file_says_what_it_is_about() -> None:
+    """Each begins with a comment, and there is one for each way to a Redis."""
+    for case in CASES:
+        assert (CHART / "ci" / f"{case}-values.yaml").read_text().startswith("# "), case
+    assert {"external-standalone", "external-sentinel", "external-cluster", "external-url"} <= set(
+        CASES
+    )
