@@ -16,9 +16,9 @@ from typing import Any
 
 from syncer.api.attempt import Attempt, AttemptState
 from syncer.api.errors import ContractError, Gone, PortError
+from syncer.api.ports import StatusStore
 from syncer.api.record import Record
 from syncer.api.resource import NotificationRequest, format_time
-from syncer.cluster.status import StatusStore
 from syncer.ledger.codec import Header, decode_header, decode_record
 from syncer.ledger.log import RedisLog
 from syncer.status.fold import ROOT_CHAIN, LogView

@@ -48,6 +48,7 @@ _PREFIX = re.compile(
     rb"(?P<text>(?P<kind>[a-z.]+) (?P<id>[^ ]+) (?P<channel>[^ ]+) (?P<crc>[0-9a-f]{8}) )"
     rb"(?P<chain>[0-9a-f]{8}) ",
 )
+_UNCHAINED = re.compile(rb"(?P<text>[a-z.]+ [^ ]+ [^ ]+ [0-9a-f]{8} )")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +148,61 @@ def stored(record: Record, before: str, position: int) -> Record:
     return Record(
         record.kind, record.id, record.channel, record.body, position, next_chain(before, text)
     )
+
+
+def encode_element(record: Record, before: str) -> bytes:
+    """
+    The record as an element of a log, after an element with the chain `before`.
+
+    Raises:
+        ContractError: as `encode_record`.
+    """
+    encoded = encode_record(record)
+    match = _UNCHAINED.match(encoded)
+    if not match:
+        raise ContractError(f"record {record.id!r} cannot be encoded")
+    text = match["text"]
+    return text + next_chain(before, text).encode() + b" " + encoded[match.end() :]
+
+
+@dataclass(frozen=True, slots=True)
+class Remains:
+    """
+    What can still be read of an element whose place in the chain, checksum or map is broken.
+
+    Attributes:
+        kind: What it states.
+        id: Of the attempt or note.
+        channel: Decoded.
+        record: The whole record, None if its map cannot be trusted.
+    """
+
+    kind: Kind
+    id: str
+    channel: str
+    record: Record | None
+
+
+def salvage(element: bytes) -> Remains | None:
+    """Read an element without asking for its place in the chain; None if nothing is legible."""
+    match = _PREFIX.match(element)
+    if not match:
+        return None
+    try:
+        kind = Kind(match["kind"].decode())
+        identity, channel = match["id"].decode(), unquote(match["channel"].decode())
+        bare = Record(kind, identity, channel)
+        if kind.state is not None:
+            bare.attempt_id  # noqa: B018 - raises if it is none
+    except ValueError:
+        return None
+    # The chain is of one's own making, so that only checksum and map are judged.
+    chain = next_chain(ROOT_CHAIN, match["text"]).encode()
+    try:
+        record = decode_record(match["text"] + chain + b" " + element[match.end() :], ROOT_CHAIN, 1)
+    except ContractError:
+        return Remains(kind, identity, channel, None)
+    return Remains(kind, identity, channel, record)
 
 
 def decode_record(element: bytes, before: str, position: int) -> Record:

@@ -1,5 +1,5 @@
 """
-The log of each notification: seven scripts and a few reads, as typed calls.
+The log of each notification: its scripts and a few reads, as typed calls.
 
 Every method is one question to Redis and returns what was answered; what to do about it is decided
 elsewhere. Calls are repeated here, and only here, because each script may be run again after a lost
@@ -53,6 +53,7 @@ class Answer(StrEnum):
     NOOP = "NOOP"
     FENCED = "FENCED"
     STALE = "STALE"
+    APART = "APART"
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +284,51 @@ class RedisLog:
         reply = await self._repeat(lua.RETIRE, uid, [epoch, ttl])
         return Answer(_text(reply[0]))
 
+    # -- for operators ------------------------------------------------------------------------
+
+    async def rebuild(self, uid: str, seen: Sequence[bytes], elements: Sequence[bytes]) -> Answer:
+        """
+        Put a legible log in the place of one that nobody can read.
+
+        Args:
+            uid: Of the notification.
+            seen: The log as it was read; `STALE` if it is another one by now.
+            elements: What takes its place, header first.
+        """
+        reply = await self._repeat(lua.REBUILD, uid, [len(seen), seen[-1], *elements])
+        return Answer(_text(reply[0]))
+
+    async def keep_aside(self, uid: str, *, mark: int, ttl: int) -> str:
+        """
+        Copy a log to a key that no scan takes for one; returns the key.
+
+        Args:
+            uid: Of the notification.
+            mark: Makes the key unique.
+            ttl: Seconds to keep the copy.
+
+        Raises:
+            Unavailable: it was not copied.
+        """
+        # The same hash tag, so the same slot: one command on two keys is allowed there.
+        aside = f"{self._client.prefix}:aside:{{{uid}}}:{mark}"
+        await self._command("COPY", self.key(uid), aside)
+        if not int(await self._command("LLEN", aside)):
+            raise Unavailable("the log could not be kept aside")
+        await self._command("EXPIRE", aside, ttl)
+        return aside
+
+    async def restore(self, uid: str, elements: Sequence[bytes], *, ttl: int) -> tuple[Answer, int]:
+        """
+        Bring in an exported log.
+
+        Returns:
+            OK and how many records were appended; NOOP and how many there are, where nothing was
+            missing; APART and the first position that differs, where it is another history.
+        """
+        reply = await self._repeat(lua.RESTORE, uid, [ttl, *elements])
+        return Answer(_text(reply[0])), int(reply[1])
+
     # -- reads --------------------------------------------------------------------------------
 
     async def read(self, uid: str) -> Snapshot | None:
@@ -320,6 +366,17 @@ class RedisLog:
             (replies[n], int(replies[n + 1]), int(replies[n + 2]))
             for n in range(0, len(replies), 3)
         ]
+
+    async def whole(self, uids: Sequence[str]) -> list[tuple[list[bytes], int]]:
+        """Whole logs as stored, undecoded, each with its time to live (s; -1 none, -2 no key)."""
+        if not uids:
+            return []
+        commands: list[tuple[str | int, ...]] = []
+        for uid in uids:
+            key = self.key(uid)
+            commands += [("LRANGE", key, 0, -1), ("TTL", key)]
+        replies = await self._insist(lambda: self._client.gather(commands), self._patience)
+        return [(replies[n], int(replies[n + 1])) for n in range(0, len(replies), 2)]
 
     async def scan(self, *, page: int = 500) -> AsyncIterator[list[str]]:
         """

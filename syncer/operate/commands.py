@@ -1,0 +1,489 @@
+"""
+The commands: options in, an answer on standard output and an exit code out.
+
+Each one connects, asks the module that knows, and shows what it said. Nothing is decided here but which
+exit code an answer has: 0 if all is as it should be, 1 if something is not, or was refused.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, nullcontext
+from pathlib import Path
+from typing import Any, Final, TextIO
+
+from syncer.api.errors import ConfigError, Gone
+from syncer.api.resource import NotificationRequest
+from syncer.operate import doctor as health
+from syncer.operate.access import Access, Where, access, whoami
+from syncer.operate.explain import Rules, explain
+from syncer.operate.explain import as_json as explanation_json
+from syncer.operate.explain import as_text as explanation_text
+from syncer.operate.judge import Bounds, Class, Pair, Read, read_log
+from syncer.operate.listing import HEAD, Filter, rows
+from syncer.operate.orders import Said, append, orders, reason_of, verdicts
+from syncer.operate.repair import Act, Allowed, Done, Step, perform, plan_repair, wait_clean
+from syncer.operate.show import Columns, Progress, note, plain, say, say_json, table
+from syncer.operate.survey import Survey, Verdict, bounds_of, diverging, look_again
+from syncer.operate.transfer import bearers, bring_in, export, read_export
+from syncer.settings import parse_duration
+
+OK: Final = 0
+FOUND: Final = 1
+ABSENT: Final = 3
+
+#: Namespace of a pod's own account.
+_HOME: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+Options = argparse.Namespace
+
+
+class Absent(Exception):
+    """There is no such notification."""
+
+
+def where_of(options: Options) -> Where:
+    """Where the command line says to look."""
+    return Where(options.config, options.redis_url, options.key_prefix, options.kubeconfig)
+
+
+async def _object(at: Access, key: str) -> NotificationRequest:
+    namespace, _, name = key.partition("/")
+    if not (namespace and name):
+        raise ConfigError(f"NAMESPACE/NAME expected, not {plain(key)!r}")
+    try:
+        return await at.objects.get(namespace, name)
+    except Gone:
+        raise Absent(f"there is no object {key}") from None
+
+
+async def _both(at: Access, key: str) -> tuple[NotificationRequest, Read]:
+    """The object, and its log read after it."""
+    request = await _object(at, key)
+    return request, read_log(await at.log.elements(request.uid))
+
+
+def _rules(at: Access, options: Options) -> Rules:
+    said = at.settings.delivery
+    return Rules(said.at_most_once, said.paused, said.max_age, known=options.config is not None)
+
+
+# -- looking --------------------------------------------------------------------------------------
+
+
+async def list_(options: Options) -> int:
+    """`syncer list`."""
+    wanted = Filter(
+        phases=tuple(p.lower() for p in options.phase or ()),
+        name=options.name or "",
+        older=round(_seconds(options.older_than, "--older-than") * 1000),
+        unsynced=options.unsynced,
+        unknown=options.unknown,
+        quarantined=options.quarantined,
+        held=options.held,
+    )
+    shown = 0
+    async with access(where_of(options)) as at:
+        now = await at.now()
+        columns = Columns(HEAD)
+        with Progress("objects") as progress:
+            pages = rows(at, wanted, options.namespace or (), progress, now=now)
+            async with aclosing(pages):  # type: ignore[type-var]  # an async generator
+                async for page in pages:
+                    chosen = page[: options.limit - shown] if options.limit else page
+                    shown += len(chosen)
+                    if options.json:
+                        for row in chosen:
+                            say_json(row.as_json())
+                    elif chosen:
+                        say(columns.lines([row.cells(now) for row in chosen]))
+                    if options.limit and shown >= options.limit:
+                        break
+    return OK
+
+
+async def explain_(options: Options) -> int:
+    """`syncer explain`."""
+    async with access(where_of(options)) as at:
+        request, log = await _both(at, options.object)
+        found = explain(request, log, _rules(at, options), now=await at.now())
+    if options.json:
+        say_json(explanation_json(found))
+    else:
+        say(explanation_text(found))
+    return FOUND if log.problem else OK
+
+
+async def verify(options: Options) -> int:
+    """`syncer verify`."""
+    counts: Counter[Class] = Counter()
+    notifications = 0
+    async with access(where_of(options)) as at:
+        survey, bounds = Survey(), _bounds(at, options)
+        rows_: list[Sequence[str]] = [("NOTIFICATION", "UID", "CLASS", "WHAT")]
+        with Progress("verified") as progress:
+            found = diverging(
+                at, survey, bounds, options.namespace or (), progress, pause=options.pause
+            )
+            async for verdict in found:
+                mine = [f for f in verdict.findings if _wanted(f.kind, options)]
+                notifications += bool(mine)
+                for finding in mine:
+                    counts[finding.kind] += 1
+                    if options.json:
+                        say_json(_finding(verdict, finding.kind, finding.text))
+                    else:
+                        pair = verdict.pair
+                        rows_.append((pair.key or "?", pair.uid, finding.kind, finding.text))
+    summary = {
+        "objects": survey.objects,
+        "logs": survey.logs,
+        "records": survey.records,
+        "diverging": notifications,
+        "classes": {kind.value: n for kind, n in sorted(counts.items())},
+    }
+    if options.json:
+        say_json({"summary": summary})
+        return FOUND if counts else OK
+    if counts:
+        say(table(rows_))
+        say([""])
+        say(f"{kind}: {kind.advice}" for kind in Class if kind in counts)
+    walked = f"{survey.objects} objects, {survey.logs} logs, {survey.records} records"
+    say([f"{walked}: {notifications or 'none'} diverging"])
+    return FOUND if counts else OK
+
+
+def _finding(verdict: Verdict, kind: Class, text: str) -> dict[str, Any]:
+    return {
+        "uid": verdict.pair.uid,
+        "object": verdict.pair.key or None,
+        "class": kind.value,
+        "remedy": kind.remedy.value,
+        "what": text,
+    }
+
+
+def _wanted(kind: Class, options: Options) -> bool:
+    return not options.cls or kind.value in options.cls
+
+
+def _bounds(at: Access, options: Options) -> Bounds:
+    return bounds_of(
+        at,
+        settle=_seconds(options.settle, "--settle"),
+        stuck=_seconds(options.stuck, "--stuck"),
+    )
+
+
+async def doctor(options: Options) -> int:
+    """`syncer doctor`."""
+    where = where_of(options)
+    loaded = where.load()
+    home = options.controller_namespace or os.environ.get("KUBERNAUT_CONTROLLER_NAMESPACE", "")
+    if not home:
+        home = await asyncio.to_thread(_own_namespace)
+    async with access(where) as at:
+        checks = await health.examine(
+            at,
+            warnings=loaded.warnings,
+            given=options.config is not None,
+            namespaces=options.namespace or (),
+            home=home,
+            account=options.service_account or "",
+        )
+    if options.json:
+        for check in checks:
+            say_json(
+                {
+                    "check": check.name, "grade": check.grade.value, "found": check.text,
+                    "fix": check.fix or None,
+                }
+            )  # fmt: skip
+    else:
+        for check in checks:
+            say([f"{check.grade.value:<8}{check.name:<20}{plain(check.text)}"])
+            if check.fix:
+                say([f"{'':<28}fix: {check.fix}"])
+        grades = Counter(c.grade for c in checks)
+        say([", ".join(f"{grades[g]} {g.value}" for g in health.Grade)])
+    return FOUND if any(c.grade is health.Grade.FAIL for c in checks) else OK
+
+
+def _own_namespace() -> str:
+    try:
+        return _HOME.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+# -- mending --------------------------------------------------------------------------------------
+
+
+async def repair(options: Options) -> int:
+    """`syncer repair`."""
+    allowed = Allowed(options.rebuild, options.accept_loss)
+    by = whoami(options.by)
+    async with access(where_of(options)) as at:
+        survey, bounds = Survey(), _bounds(at, options)
+        todo: list[tuple[Verdict, tuple[Step, ...]]] = []
+        more = 0
+        with Progress("verified") as progress:
+            async for verdict in _to_repair(at, survey, bounds, options, progress):
+                mine = tuple(f for f in verdict.findings if _wanted(f.kind, options))
+                if not mine:
+                    continue
+                if len(todo) >= options.limit:
+                    more += 1
+                    continue
+                now = await at.now()
+                chosen = Verdict(verdict.pair, mine)
+                todo.append(
+                    (chosen, plan_repair(chosen.pair, mine, allowed=allowed, now=now, by=by))
+                )
+        left_alone = sum(all(s.act is Act.NOTHING for s in steps) for _, steps in todo)
+        for verdict, steps in todo:
+            _tell_plan(verdict, steps, options, by=by)
+        if more:
+            note(f"{more} more are beyond --limit {options.limit}; run it again for them")
+        if options.dry_run or not todo:
+            _tell_sum(options, {"found": len(todo) + more, "leftAlone": left_alone, "dryRun": True})
+            return FOUND if todo else OK
+        if not options.yes and sys.stdin.isatty() and not await _agreed(len(todo) - left_alone):
+            return FOUND
+        done, wrong = await _carry_out(at, survey, bounds, todo, options, by=by)
+    for verdict in wrong:
+        for finding in verdict.findings:
+            note(f"still {finding.kind}: {verdict.pair.key} ({finding.text})")
+    for one in done:
+        if one.problem:
+            note(f"{one.verdict.pair.key}: {one.problem}")
+    _tell_sum(
+        options,
+        {
+            "found": len(todo) + more,
+            "repaired": len(done) - len(wrong) - sum(bool(d.problem) for d in done),
+            "leftAlone": left_alone,
+            "stillDiverging": len(wrong),
+        },
+    )
+    clean = not (wrong or more or left_alone or any(d.problem for d in done))
+    return OK if clean else FOUND
+
+
+async def _to_repair(
+    at: Access, survey: Survey, bounds: Bounds, options: Options, progress: Progress
+) -> AsyncIterator[Verdict]:
+    if options.object:
+        named = []
+        for key in options.object:
+            request = await _object(at, key)
+            named.append((request.uid, request.key))
+        async for verdict in look_again(at, survey, bounds, named):
+            yield verdict
+        return
+    async for verdict in diverging(
+        at, survey, bounds, options.namespace or (), progress, pause=options.pause
+    ):
+        yield verdict
+
+
+async def _carry_out(
+    at: Access,
+    survey: Survey,
+    bounds: Bounds,
+    todo: Sequence[tuple[Verdict, tuple[Step, ...]]],
+    options: Options,
+    *,
+    by: str,
+) -> tuple[list[Done], list[Verdict]]:
+    done: list[Done] = []
+    with Progress("repaired", total=len(todo)) as progress:
+        for verdict, steps in todo:
+            if any(s.act is not Act.NOTHING for s in steps):
+                done.append(await perform(at, verdict, steps, by=by))
+            progress.step()
+    touched = [d.verdict for d in done if not d.problem]
+    seconds = _seconds(options.wait, "--wait")
+    return done, await wait_clean(at, survey, bounds, touched, seconds=seconds)
+
+
+async def _agreed(count: int) -> bool:
+    sys.stderr.write(f"Repair {count} notification(s)? [y/N] ")
+    sys.stderr.flush()
+    answer = await asyncio.to_thread(sys.stdin.readline)
+    return answer.strip().lower() in {"y", "yes"}
+
+
+def _tell_plan(verdict: Verdict, steps: Sequence[Step], options: Options, *, by: str) -> None:
+    kinds = sorted({f.kind.value for f in verdict.findings})
+    pair = verdict.pair
+    if options.json:
+        say_json(
+            {
+                "uid": pair.uid, "object": pair.key or None, "classes": kinds, "by": by,
+                "steps": [{"act": s.act.value, "what": s.text} for s in steps],
+                "dryRun": options.dry_run,
+            }
+        )  # fmt: skip
+        return
+    say([f"{pair.key or '?'}  {pair.uid}  {' '.join(kinds)}"])
+    verb = {Act.NOTHING: "leave"}
+    say(
+        f"  {verb.get(s.act, 'would' if options.dry_run else 'do')}: {plain(s.text)}" for s in steps
+    )
+
+
+def _tell_sum(options: Options, summary: dict[str, Any]) -> None:
+    if options.json:
+        say_json({"summary": summary})
+    elif not summary["found"]:
+        say(["nothing to repair"])
+    else:
+        say([", ".join(f"{k} {v}" for k, v in summary.items())])
+
+
+async def resolve(options: Options) -> int:
+    """`syncer resolve`."""
+    why = reason_of(options.reason)
+    by = whoami(options.by)
+    async with access(where_of(options)) as at:
+        request, log = await _both(at, options.object)
+        said = verdicts(
+            log,
+            attempt=options.attempt or "",
+            channel=options.channel or "",
+            delivered=options.verdict == "delivered",
+            even_open=options.even_open,
+            at=await at.now(),
+            by=by,
+            why=why,
+        )
+        return await _append(at, request, said, options, by=by)
+
+
+async def resend(options: Options) -> int:
+    """`syncer resend`."""
+    why = reason_of(options.reason)
+    by = whoami(options.by)
+    async with access(where_of(options)) as at:
+        request, log = await _both(at, options.object)
+        said = orders(
+            request,
+            log,
+            channels=tuple(options.channel or ()),
+            at_most_once=at.settings.delivery.at_most_once,
+            at=await at.now(),
+            by=by,
+            why=why,
+        )
+        return await _append(at, request, said, options, by=by)
+
+
+async def _append(
+    at: Access,
+    request: NotificationRequest,
+    said: tuple[Said, ...],
+    options: Options,
+    *,
+    by: str,
+) -> int:
+    new = [(s, True) for s in said] if options.dry_run else await append(at, request.uid, said)
+    for one, fresh in new:
+        if options.json:
+            say_json(
+                {
+                    "uid": request.uid, "object": request.key, "record": one.record.id,
+                    "kind": one.record.kind.value, "channel": one.record.channel, "by": by,
+                    "what": one.text, "appended": fresh and not options.dry_run,
+                    "dryRun": options.dry_run,
+                }
+            )  # fmt: skip
+        else:
+            word = "would record" if options.dry_run else "recorded" if fresh else "already said"
+            say([f"{word}: {plain(one.text)}"])
+    return OK
+
+
+# -- moving ---------------------------------------------------------------------------------------
+
+
+async def export_(options: Options) -> int:
+    """`syncer export`."""
+    async with access(where_of(options), cluster=False) as at:
+        with _output(options.output) as out, Progress("exported") as progress:
+            counts = await export(at, options.namespace or (), options.uid or (), out, progress)
+            out.flush()
+    note(f"{counts.logs} logs with {counts.records} records")
+    return OK
+
+
+def _output(path: str | None) -> Any:
+    if path in {None, "-"}:
+        return nullcontext(sys.stdout)
+    return Path(str(path)).open("w", encoding="utf-8")
+
+
+async def import_(options: Options) -> int:
+    """`syncer import`."""
+    path = Path(options.file)
+    try:
+        with _reading(path) as file:
+            total = sum(1 for _ in read_export(file))
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"cannot read {path}: {type(error).__name__}") from None
+    async with access(where_of(options), cluster=options.by_name) as at:
+        named = await bearers(at, ()) if options.by_name else None
+        with _reading(path) as file, Progress("imported", total=total) as progress:
+            came = await bring_in(
+                at, read_export(file), progress, named=named, join=options.join,
+                dry_run=options.dry_run,
+            )  # fmt: skip
+    for uid, position in came.apart:
+        note(f"another history from record {position} on, left alone: {uid}")
+    for name in came.nameless:
+        note(f"no object bears the name now: {plain(name)}")
+    for uid in came.refused:
+        note(f"damaged in the export, not imported: {uid}")
+    summary = {
+        "logs": total, "created": came.created, "extended": came.extended,
+        "present": came.present, "joined": came.joined, "records": came.records,
+        "apart": len(came.apart), "nameless": len(came.nameless), "refused": len(came.refused),
+        "dryRun": options.dry_run,
+    }  # fmt: skip
+    if options.json:
+        say_json({"summary": summary})
+    else:
+        say([", ".join(f"{k} {v}" for k, v in summary.items())])
+    return FOUND if came.apart or came.nameless or came.refused else OK
+
+
+def _reading(path: Path) -> TextIO:
+    return path.open("r", encoding="utf-8")
+
+
+def _seconds(text: str | float, option: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(f"{option}: {error}") from None
+
+
+HANDLERS: Final[dict[str, Callable[[Options], Awaitable[int]]]] = {
+    "list": list_,
+    "explain": explain_,
+    "verify": verify,
+    "repair": repair,
+    "resolve": resolve,
+    "resend": resend,
+    "export": export_,
+    "import": import_,
+    "doctor": doctor,
+}
+
+__all__ = ["ABSENT", "FOUND", "HANDLERS", "OK", "Absent", "Pair", "where_of"]

@@ -1,0 +1,402 @@
+"""
+One log against one object: every way in which they can disagree, by name; pure.
+
+A `Pair` is read, `judge` names what is wrong with it. Each class has its remedy: facts that anybody may
+append, a poke to the owner (who alone claims and writes statuses), a new log in the place of one that
+nobody can read, or a person's decision. The words for what the self-audit of the controller finds too
+are the same there.
+
+What is only on its way is no divergence: a record younger than `settle` may not be published yet. Whoever
+reads log and object one after the other reads them again before believing what he saw.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from syncer.api.attempt import (
+    NO_EPOCH,
+    AttemptState,
+    Epoch,
+    attempt_epoch,
+    epoch_key,
+)
+from syncer.api.errors import ContractError
+from syncer.api.record import Kind, Record
+from syncer.api.resource import PARTIALLY_SENT, SENT, NotificationRequest, Status
+from syncer.ledger.codec import Header, decode_header, decode_record
+from syncer.loop import difference
+from syncer.startup import highest_epoch, retention_seconds
+from syncer.status.compact import SOFT_LIMIT, compact
+from syncer.status.fold import ROOT_CHAIN, LogView
+from syncer.status.merge import Facts, exceeds, lacking, merge, ordered_channels, standings_of
+from syncer.status.standing import State
+
+
+class Remedy(StrEnum):
+    """Who can mend a class of divergence, and how."""
+
+    FACTS = "facts"
+    OWNER = "owner"
+    REBUILD = "rebuild"
+    PERSON = "person"
+
+
+class Class(StrEnum):
+    """A class of divergence; the values are words of the command's output."""
+
+    FOREIGN = "foreign"
+    UNREADABLE = "unreadable"
+    MISNAMED = "misnamed"
+    MARK_BEYOND = "mark-beyond"
+    LOG_MISSING = "log-missing"
+    LOG_BEHIND = "log-behind"
+    PLAN_MISSING = "plan-missing"
+    EXPIRING = "expiring"
+    STATUS_BEHIND = "status-behind"
+    ACKED = "acked"
+    STATUS_DIFFERS = "status-differs"
+    OPEN_ATTEMPT = "open-attempt"
+    UNACKED = "unacked"
+    NO_EXPIRY = "no-expiry"
+    ORPHAN = "orphan"
+    EPOCH_AHEAD = "epoch-ahead"
+    TWO_OPEN = "two-open"
+    CONFLICT = "conflict"
+    PHASE = "phase"
+    NUMBERS = "numbers"
+    OBJECT = "object"
+
+    @property
+    def remedy(self) -> Remedy:
+        """Who can mend it."""
+        return _REMEDY.get(self, Remedy.PERSON)
+
+    @property
+    def advice(self) -> str:
+        """What a person does about it."""
+        return ADVICE[self]
+
+
+_REMEDY: Final = {
+    Class.UNREADABLE: Remedy.REBUILD,
+    Class.MISNAMED: Remedy.REBUILD,
+    Class.MARK_BEYOND: Remedy.REBUILD,
+    Class.LOG_MISSING: Remedy.FACTS,
+    Class.LOG_BEHIND: Remedy.FACTS,
+    Class.PLAN_MISSING: Remedy.FACTS,
+    Class.EXPIRING: Remedy.FACTS,
+    Class.STATUS_BEHIND: Remedy.OWNER,
+    Class.ACKED: Remedy.OWNER,
+    Class.STATUS_DIFFERS: Remedy.OWNER,
+    Class.OPEN_ATTEMPT: Remedy.OWNER,
+    Class.UNACKED: Remedy.OWNER,
+    Class.NO_EXPIRY: Remedy.OWNER,
+    Class.ORPHAN: Remedy.OWNER,
+}
+
+ADVICE: Final[Mapping[Class, str]] = {
+    Class.FOREIGN: "another program uses the prefix: remove its key, or set another"
+    " redis.keyPrefix",
+    Class.UNREADABLE: "nothing is sent for it; `syncer repair --rebuild` keeps the log aside and"
+    " restores what can be told",
+    Class.MISNAMED: "`syncer repair --rebuild` writes the log anew under its right name",
+    Class.MARK_BEYOND: "the log lost its end; `syncer repair --rebuild` takes the marks back",
+    Class.LOG_MISSING: "`syncer repair` restores the log from the status",
+    Class.LOG_BEHIND: "`syncer repair` restores the attempts from the status",
+    Class.PLAN_MISSING: "`syncer repair` restores the plan from the status",
+    Class.EXPIRING: "`syncer repair` takes the expiry off",
+    Class.STATUS_BEHIND: "`syncer repair` has the owner publish it",
+    Class.ACKED: "`syncer repair` has the owner publish it",
+    Class.STATUS_DIFFERS: "`syncer repair` has the owner write the status anew",
+    Class.OPEN_ATTEMPT: "`syncer repair` has the owner settle it; `syncer resolve` says what became"
+    " of it",
+    Class.UNACKED: "`syncer repair` has the owner mark it",
+    Class.NO_EXPIRY: "`syncer repair` has the owner give the log its expiry",
+    Class.ORPHAN: "`syncer repair` has the owner let the log go",
+    Class.EPOCH_AHEAD: "after a restore of etcd or a move to another cluster, raise"
+    " sharding.incarnation by one",
+    Class.TWO_OPEN: "two attempts were begun at once, which the rules exclude: keep the log"
+    " (`syncer export`) and report it",
+    Class.CONFLICT: "one attempt has two definite results, which the rules exclude: keep the log"
+    " (`syncer export`) and report it",
+    Class.PHASE: "the status was written by somebody else; where an attempt did arrive,"
+    " `syncer resolve` puts it on record",
+    Class.NUMBERS: "the status was written by somebody else; nothing depends on the numbers",
+    Class.OBJECT: "the object does not parse; mend or delete it",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One divergence, in words that hold no content of the notification."""
+
+    kind: Class
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """
+    What was read of one notification.
+
+    Attributes:
+        uid: Of the notification.
+        key: `namespace/name` as its object or its log's header tells it, empty if neither does.
+        request: The object, None if there is none of this uid.
+        elements: Its log as stored, empty if there is none.
+        ttl: Seconds until it expires; -1 never, -2 no log.
+        problem: Why the object cannot be judged although it exists, empty if it can.
+        wrong_type: The key of the log holds something that is no list.
+    """
+
+    uid: str
+    key: str
+    request: NotificationRequest | None
+    elements: tuple[bytes, ...] = ()
+    ttl: int = -2
+    problem: str = ""
+    wrong_type: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """
+    What judging needs to know besides the pair.
+
+    Attributes:
+        now: Redis time in milliseconds.
+        settle: Milliseconds that a record may take to be published.
+        stuck: Milliseconds after which an open attempt is nobody's.
+        at_most_once: As the controller is configured.
+        latest: The latest epoch that the cluster can have given out, None if that is not known.
+        status_bytes: Largest status, as the controller is configured.
+    """
+
+    now: int
+    settle: int = 10_000
+    stuck: int = 120_000
+    at_most_once: bool = False
+    latest: Epoch | None = None
+    status_bytes: int = SOFT_LIMIT
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """
+    A log, read as far as it goes.
+
+    Attributes:
+        header: None if it cannot be read.
+        records: The readable beginning.
+        view: Its fold.
+        problem: Where and why reading ended, empty if it did not.
+    """
+
+    header: Header | None
+    records: tuple[Record, ...]
+    view: LogView
+    problem: str = ""
+
+
+def read_log(elements: Sequence[bytes]) -> Read:
+    """Read a log, the empty one included; never raises."""
+    view = LogView()
+    if not elements:
+        return Read(None, (), view)
+    try:
+        header = decode_header(elements[0])
+    except ContractError as error:
+        return Read(None, (), view, str(error))
+    records: list[Record] = []
+    chain = ROOT_CHAIN
+    try:
+        for position, element in enumerate(elements[1:], 1):
+            record = decode_record(element, chain, position)
+            view.apply(record)
+            records.append(record)
+            chain = record.chain
+    except ContractError as error:
+        return Read(header, tuple(records), view, str(error))
+    return Read(header, tuple(records), view)
+
+
+def judge(pair: Pair, bounds: Bounds) -> tuple[Finding, ...]:
+    """Name every divergence of a pair, the worst first; empty if all is well."""
+    if pair.wrong_type:
+        return (Finding(Class.FOREIGN, "the key of the log holds no list"),)
+    log = read_log(pair.elements)
+    if pair.elements and log.header is None:
+        return (Finding(Class.FOREIGN, log.problem),)
+    if pair.problem:
+        return (Finding(Class.OBJECT, pair.problem),)
+    request = pair.request
+    if request is None or request.deleting:
+        if log.header is None or pair.ttl >= 0 or request is not None:
+            return ()
+        return (Finding(Class.ORPHAN, "the object is gone and the log has no expiry"),)
+    if log.header is None:
+        return _without_log(request, bounds)
+    return _with_log(pair, request, log, log.header, bounds)
+
+
+def ours(status: Status) -> bool:
+    """Whether this controller has ever written a status."""
+    return status.log is not None or any(attempt_epoch(a.id) != NO_EPOCH for a in status.attempts)
+
+
+def _without_log(request: NotificationRequest, bounds: Bounds) -> tuple[Finding, ...]:
+    status = request.status
+    if not status.attempts or not ours(status):
+        # New, adopted, or ended without an attempt: there is nothing that a log could have lost.
+        return ()
+    if status.terminal:
+        kept_until = status.completed_at + 1000 * retention_seconds(request.retention_days)
+        if bounds.now >= kept_until:
+            return ()
+    return (
+        Finding(
+            Class.LOG_MISSING, f"the status shows {len(status.attempts)} attempt(s), no log does"
+        ),
+    )
+
+
+def _with_log(
+    pair: Pair, request: NotificationRequest, log: Read, header: Header, bounds: Bounds
+) -> tuple[Finding, ...]:
+    found: list[Finding] = []
+
+    def add(kind: Class, text: str) -> None:
+        found.append(Finding(kind, text))
+
+    status, view = request.status, log.view
+    if header.object != request.key:
+        add(Class.MISNAMED, f"the log is that of {header.object}, by its header")
+    if log.problem:
+        add(Class.UNREADABLE, log.problem)
+        return tuple(found)
+    last = len(log.records)
+    if max(header.acked, header.audited) > last:
+        add(
+            Class.MARK_BEYOND,
+            f"marked up to {max(header.acked, header.audited)}, and there are {last} record(s)",
+        )
+    epoch = max(header.epoch, highest_epoch(status), key=epoch_key)
+    if bounds.latest is not None and epoch_key(epoch) > epoch_key(bounds.latest):
+        add(Class.EPOCH_AHEAD, f"epoch {epoch} is later than any this cluster can have given out")
+    found += _impossible(log)
+    lost = lacking(view, status)
+    if lost:
+        add(Class.LOG_BEHIND, f"the log lacks {len(lost)} attempt(s) or result(s) of the status")
+    if view.plan is None and status.channels and ours(status):
+        add(Class.PLAN_MISSING, "the status shows channels, and the log has no plan")
+    if pair.ttl >= 0 and not status.terminal:
+        add(
+            Class.EXPIRING, f"the log expires in {pair.ttl} s, and the notification is not finished"
+        )
+    newest = max((int(r.body.get("at", 0)) for r in log.records), default=0)
+    settled = bounds.now - newest > bounds.settle
+    behind = exceeds(view, status)
+    if behind and settled:
+        if _first_missing(log, status) <= header.acked:
+            add(Class.ACKED, "records are marked as published and the status does not show them")
+        else:
+            add(Class.STATUS_BEHIND, "the log holds results that the status does not show")
+    stale = [a for a in view.attempts.values() if a.open and bounds.now - a.started > bounds.stuck]
+    if stale:
+        add(Class.OPEN_ATTEMPT, f"{len(stale)} attempt(s) are open and nobody settles them")
+    if settled and not behind and not lost:
+        found += _status_rules(request, view, bounds)
+    found += _housekeeping(pair, status, view, header, settled=settled, found=bool(found))
+    return tuple(found)
+
+
+def _impossible(log: Read) -> list[Finding]:
+    """What the rules exclude, whatever happens to servers."""
+    found: list[Finding] = []
+    definite: dict[str, set[AttemptState]] = {}
+    for record in log.records:
+        state = record.kind.state
+        # An operator's verdict may be overtaken by what the receiver did say.
+        verdict = record.kind in (Kind.RESOLVE_FAILED, Kind.RESOLVE_SUCCESS)
+        if state is not None and state >= AttemptState.FAILED and not verdict:
+            definite.setdefault(record.attempt_id, set()).add(state)
+    wires = Counter(a.channel for a in log.view.attempts.values() if a.open)
+    twice = sum(count > 1 for count in wires.values())
+    if twice:
+        found.append(Finding(Class.TWO_OPEN, f"{twice} channel(s) have two attempts open at once"))
+    both = sum(len(states) > 1 for states in definite.values())
+    if both:
+        found.append(Finding(Class.CONFLICT, f"{both} attempt(s) have two definite results"))
+    return found
+
+
+def _first_missing(log: Read, status: Status) -> int:
+    """Position of the first record whose result the status lacks."""
+    shown = {a.id: a.state for a in status.attempts}
+    for record in log.records:
+        state = record.kind.state
+        if state is None or state is AttemptState.INTENT:
+            continue
+        known = shown.get(record.attempt_id)
+        if known is None or known < state:
+            return record.position
+    return len(log.records) + 1
+
+
+#: Members of a status that follow from log and object alone, whoever writes it and when.
+_COMPUTED: Final = (
+    "phase", "deliveryAttempts", "totalAttempts", "successfulDeliveries", "failedDeliveries",
+    "uncertainAttempts", "channels",
+)  # fmt: skip
+
+
+def _status_rules(request: NotificationRequest, view: LogView, bounds: Bounds) -> list[Finding]:
+    found: list[Finding] = []
+    status = request.status
+    facts = Facts(request.generation, request.policy, bounds.at_most_once)
+    wanted = compact(merge(status, view, facts, now=bounds.now).status, limit=bounds.status_bytes)
+    patch = difference(status, wanted)
+    # While an attempt is open the words for its channel depend on when it was looked at.
+    moving = {"phase", "channels"} if view.opened else set()
+    wrong = [name for name in _COMPUTED if name in patch and name not in moving]
+    if wrong:
+        found.append(Finding(Class.STATUS_DIFFERS, f"the log says otherwise: {', '.join(wrong)}"))
+    standings = standings_of(view, status, facts)
+    delivered = sum(s.state is State.DELIVERED for s in standings)
+    unfounded = (status.phase == SENT and delivered < len(standings)) or (
+        status.phase == PARTIALLY_SENT and not delivered
+    )
+    if unfounded:
+        found.append(
+            Finding(
+                Class.PHASE,
+                f"the phase is {status.phase} and {delivered} of {len(standings)} channel(s) are"
+                " delivered",
+            )
+        )
+    numbers = [(a.channel, a.number) for a in status.attempts if attempt_epoch(a.id) != NO_EPOCH]
+    if len(numbers) != len(set(numbers)):
+        found.append(Finding(Class.NUMBERS, "two attempts of a channel bear one number"))
+    return found
+
+
+def _housekeeping(
+    pair: Pair, status: Status, view: LogView, header: Header, *, settled: bool, found: bool
+) -> list[Finding]:
+    ended = status.terminal and not view.opened and not ordered_channels(view, status)
+    if not (ended and settled) or found:
+        # What is wrong above keeps the owner from marking it; one name is enough.
+        return []
+    last = view.position
+    if header.acked < last:
+        return [
+            Finding(Class.UNACKED, f"{last - header.acked} record(s) are not marked as published")
+        ]
+    if pair.ttl == -1 and header.audited >= last:
+        return [Finding(Class.NO_EXPIRY, "finished, published, and the log has no expiry")]
+    return []

@@ -1,0 +1,202 @@
+"""
+What tests of the operators' command stand on: an installation, an owner in this process, the command.
+
+The owner is the real `App` on the test's own loop, and the command runs there too, through the same door
+as from a shell: nothing is imported twice, so that a case takes a second and not ten. What they meet is
+real: API server, Redis, HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pytest
+
+from notifier.app import App
+from notifier.settings import load
+from syncer import cli
+from syncer.api.record import Kind, Record
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.codec import Header, decode_log, encode_element, stored
+from syncer.ledger.log import RedisLog
+from syncer.status.fold import ROOT_CHAIN
+from tests.e2e.harness import NotifierProcess, Stage, until
+
+#: Nothing but a poke brings a look forward.
+NO_SWEEPS: Final = {"liveSweep": "1h", "finishedSweep": "1h", "window": "20ms", "scrubRate": 0}
+BY: Final = "tester@bench"
+
+
+@asynccontextmanager
+async def owner(process: NotifierProcess) -> AsyncIterator[App]:
+    """The controller that a process would run, on this loop, until it owns its shard and beyond."""
+    app = App(load(process._config, process._env))
+    task = asyncio.create_task(app.run())
+    try:
+        await until(
+            lambda: bool(app.shards.owned) or task.done(), "the owner has its shard", within=30
+        )
+        if task.done():
+            task.result()
+        yield app
+    finally:
+        # As SIGKILL ends one: nothing is drained, no lease is released.
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(number)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a command came to."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        """The answer as JSON lines."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+    @property
+    def classes(self) -> set[str]:
+        """Classes of divergence that `verify --json` has named."""
+        return {line["class"] for line in self.lines if "class" in line}
+
+
+class Operator:
+    """Runs commands against one installation."""
+
+    def __init__(self, here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+        self.here = here
+        self._capsys = capsys
+
+    async def run(self, command: str, *words: str, config: str = "") -> Answer:
+        """Run a command; where to look is added."""
+        here = self.here
+        where = ["--redis-url", here.redis_url, "--key-prefix", here.prefix]
+        if config:
+            where = ["--config", config]
+        if command != "export":
+            where += ["--kubeconfig", str(here.plane.kubeconfig)]
+        self._capsys.readouterr()
+        code = await cli.execute([command, *words, *where])
+        said = self._capsys.readouterr()
+        return Answer(code, said.out, said.err)
+
+    async def verify(self, *words: str, config: str = "") -> Answer:
+        """Verify this installation's namespace, without waiting for what is on its way."""
+        return await self.run(
+            "verify", "--json", "-n", self.here.namespace, "--settle", "0", "--pause", "0.2", *words,
+            config=config,
+        )  # fmt: skip
+
+    async def repair(self, *words: str) -> Answer:
+        """Repair this installation's namespace."""
+        return await self.run(
+            "repair", "--json", "-n", self.here.namespace, "--settle", "0", "--pause", "0.2",
+            "--by", BY, "--yes", "--wait", "20s", *words,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class RawLog:
+    """One log, to be looked at and spoilt."""
+
+    here: Stage
+    uid: str
+
+    @property
+    def key(self) -> str:
+        """Its key."""
+        return f"{self.here.prefix}:{{{self.uid}}}"
+
+    async def read(self) -> tuple[Header, list[Record]]:
+        """The log, which must be sound."""
+        return decode_log(await self.elements())
+
+    async def elements(self) -> list[bytes]:
+        """The log as stored."""
+        found: Any = await self.here.redis.lrange(self.key, 0, -1)
+        return list(found)
+
+    async def kinds(self) -> list[str]:
+        """Kinds of its records."""
+        _, records = await self.read()
+        return [r.kind.value for r in records]
+
+    async def by(self, kind: Kind) -> list[Record]:
+        """Records of one kind."""
+        _, records = await self.read()
+        return [r for r in records if r.kind is kind]
+
+    async def head(self, change: Callable[[Header], Header]) -> None:
+        """Overwrite the header."""
+        header, _ = await self.read()
+        await self.spoil(0, change(header).encode())
+
+    async def spoil(self, index: int, element: bytes) -> None:
+        """Overwrite one element."""
+        command: Any = self.here.redis.execute_command
+        await command("LSET", self.key, index, element)
+
+    async def write(self, header: Header, records: list[Record]) -> None:
+        """Overwrite the whole log by another sound one."""
+        elements, chain = [header.encode()], ROOT_CHAIN
+        for position, record in enumerate(records, 1):
+            elements.append(encode_element(record, chain))
+            chain = stored(record, chain, position).chain
+        ttl = await self.here.redis.ttl(self.key)
+        async with self.here.redis.pipeline(transaction=True) as pipe:
+            pipe.delete(self.key)
+            pipe.rpush(self.key, *elements)
+            if ttl > 0:
+                pipe.expire(self.key, ttl)
+            await pipe.execute()
+
+    async def ttl(self) -> int:
+        """Seconds until it expires, -1 never, -2 no log."""
+        return int(await self.here.redis.ttl(self.key))
+
+
+@asynccontextmanager
+async def ledger(here: Stage) -> AsyncIterator[RedisLog]:
+    """The logs as a second process reaches them."""
+    client = LedgerClient(here.redis_url, prefix=here.prefix)
+    task = asyncio.create_task(client.run())
+    try:
+        yield RedisLog(client)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def status_of(here: Stage, name: str) -> dict[str, Any]:
+    """The status of an object, read now."""
+    reply = await here.api.ask("GET", f"{here.api.requests}/{name}")
+    assert reply.code == 200, reply.body
+    found: dict[str, Any] = reply.body.get("status") or {}
+    return found
+
+
+async def patch(here: Stage, name: str, change: dict[str, Any], *, status: bool = False) -> None:
+    """Merge-patch an object as somebody else would."""
+    path = f"{here.api.requests}/{name}" + ("/status" if status else "")
+    reply = await here.api.ask("PATCH", path, change)
+    assert reply.code == 200, reply.body
+
+
+async def quiet(seconds: float) -> None:
+    """Let time pass in which something must not happen."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await asyncio.Event().wait()

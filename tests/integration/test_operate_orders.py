@@ -1,0 +1,244 @@
+"""Orders, verdicts, holding back: what an operator says, and what the owner makes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncer.api.record import Kind
+from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
+from tests.integration.api import notification
+from tests.integration.operating import (
+    BY,
+    NO_SWEEPS,
+    Operator,
+    RawLog,
+    owner,
+    patch,
+    quiet,
+    status_of,
+)
+from tests.servers.controlplane import ControlPlane
+
+pytestmark = pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
+
+GONE = Step(404, "no such hook")
+
+
+@pytest.fixture
+async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    """An installation."""
+    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
+        yield here
+
+
+@pytest.fixture
+def operator(here: Stage, capsys: pytest.CaptureFixture[str]) -> Operator:
+    """The command."""
+    return Operator(here, capsys)
+
+
+async def phase(here: Stage, uid: str, wanted: str) -> None:
+    """Wait until the watch has seen a phase."""
+    await until(lambda: here.watcher.phase(uid) == wanted, f"{wanted}", within=20)
+
+
+async def shown(here: Stage, name: str, count: int) -> dict[str, Any]:
+    """Wait until a status shows so many attempts; returns it."""
+    status: dict[str, Any] = {}
+
+    async def there() -> bool:
+        nonlocal status
+        status = await status_of(here, name)
+        return len(status.get("deliveryAttempts", [])) == count
+
+    await until(there, f"{name} shows {count} attempts", within=20)
+    return status
+
+
+async def test_failed_channel_is_sent_once_more(here: Stage, operator: Operator) -> None:
+    """An order after the end makes one attempt with provenance; the phase stays, the status tells."""
+    here.script("late", GONE, Step())
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        uid = await here.create("late")
+        await phase(here, uid, "Failed")
+        raw = RawLog(here, uid)
+        await until(lambda: _expires(raw), "the log expires", within=20)
+        dry = await operator.run(
+            "resend", f"{here.namespace}/late", "--reason", "hook is back", "--dry-run"
+        )
+        assert (dry.code, await raw.by(Kind.ORDER)) == (0, [])
+        answer = await operator.run(
+            "resend", f"{here.namespace}/late", "--reason", "hook is back", "--by", BY
+        )
+        assert answer.code == 0, answer.err
+        assert answer.out == f"recorded: {CHANNEL}: one more attempt, after 1\n"
+        status = await shown(here, "late", 2)
+        await until(lambda: _expires(raw), "the log expires again", within=20)
+    assert status["phase"] == "Failed"
+    assert [a["status"] for a in status["deliveryAttempts"]] == ["failed", "success"]
+    late = next(c for c in status["conditions"] if c["type"] == "LateSuccess")
+    assert late["status"] == "True"
+    assert len(here.receiver.calls("late")) == 2
+    (order,) = await raw.by(Kind.ORDER)
+    assert (order.body["by"], order.body["why"]) == (BY, "hook is back")
+    first, second = await raw.by(Kind.INTENT)
+    assert ("order" in first.body, second.body["order"]) == (False, order.id)
+    refused = await operator.run("resend", f"{here.namespace}/late", "--reason", "again")
+    assert (refused.code, refused.err) == (
+        1, "syncer: no channel has ended without a success\n",
+    )  # fmt: skip
+    named = await operator.run(
+        "resend", f"{here.namespace}/late", "--reason", "again", "--channel", CHANNEL
+    )
+    assert named.code == 1
+    assert "nothing is sent after a recorded success" in named.err
+
+
+async def test_order_survives_the_owner(here: Stage, operator: Operator) -> None:
+    """An order given while nobody owns is carried out by the next owner, once."""
+    here.script("later", GONE, GONE, Step())
+    process = here.notifier(sync=NO_SWEEPS)
+    async with owner(process):
+        uid = await here.create("later")
+        await phase(here, uid, "Failed")
+        await until(lambda: _expires(RawLog(here, uid)), "the log expires", within=20)
+    given = await operator.run("resend", f"{here.namespace}/later", "--reason", "x")
+    assert given.code == 0
+    again = await operator.run("resend", f"{here.namespace}/later", "--reason", "x")
+    assert (again.code, again.err) == (1, "syncer: no channel has ended without a success\n")
+    async with owner(process):
+        status = await shown(here, "later", 2)
+        await until(lambda: _expires(RawLog(here, uid)), "the log expires again", within=20)
+    assert [a["class"] for a in status["deliveryAttempts"]] == ["permanent", "permanent"]
+    assert len(here.receiver.calls("later")) == 2, "one attempt for one order"
+
+
+async def test_verdict_ends_a_retry(here: Stage, operator: Operator) -> None:
+    """What an operator knows to have arrived is not sent again, and the phase follows at once."""
+    here.script("seen", Step(drop="after"))
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        slow = {"maxAttempts": 5, "initialBackoffSeconds": 60, "maxBackoffSeconds": 60}
+        uid = await here.create("seen", retryPolicy=slow)
+        status = await shown(here, "seen", 1)
+        assert status["deliveryAttempts"][0]["status"] == "unknown"
+        answer = await operator.run(
+            "resolve", f"{here.namespace}/seen", "--as", "delivered", "--reason", "it is in the room",
+            "--by", BY,
+        )  # fmt: skip
+        assert answer.code == 0, answer.err
+        await phase(here, uid, "Sent")
+    status = await status_of(here, "seen")
+    assert [a["status"] for a in status["deliveryAttempts"]] == ["success"]
+    assert status.get("uncertainAttempts", 0) == 0
+    assert len(here.receiver.calls("seen")) == 1
+    (verdict,) = await RawLog(here, uid).by(Kind.RESOLVE_SUCCESS)
+    assert (verdict.body["by"], verdict.body["why"]) == (BY, "it is in the room")
+    stands = await operator.run(
+        "resolve", f"{here.namespace}/seen", "--as", "failed", "--reason", "no",
+        "--attempt", str(verdict.attempt_id),
+    )  # fmt: skip
+    assert stands.code == 1
+    assert "recorded as success, which stands" in stands.err
+
+
+async def test_verdict_of_failure_allows_an_order(here: Stage, operator: Operator) -> None:
+    """Under at-most-once an unknown result ends the channel; verdict and order send it again."""
+    here.script("lost", Step(drop="before"), Step())
+    async with owner(here.notifier(sync=NO_SWEEPS, delivery={"guarantee": "atMostOnce"})) as app:
+        uid = await here.create("lost")
+        await phase(here, uid, "Failed")
+        config = str(app.loaded.path)
+        told = await operator.run(
+            "resolve", f"{here.namespace}/lost", "--as", "failed", "--reason", "not there",
+            config=config,
+        )  # fmt: skip
+        assert told.code == 0, told.err
+        ordered = await operator.run(
+            "resend", f"{here.namespace}/lost", "--reason", "not there", config=config
+        )
+        assert ordered.code == 0, ordered.err
+        status = await shown(here, "lost", 2)
+    assert [a["status"] for a in status["deliveryAttempts"]] == ["failed", "success"]
+    assert status["deliveryAttempts"][0]["error"] == "not delivered, says an operator: not there"
+
+
+async def test_held_by_annotation(here: Stage) -> None:
+    """A held object is not sent and its log says why; without the annotation it goes at once."""
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        uid = await _held(here, "wait", "change 42")
+        raw = RawLog(here, uid)
+        await until(lambda: _skipped(raw), "the log says why", within=20)
+        await quiet(0.3)
+        assert here.receiver.book == []
+        (skip,) = await raw.by(Kind.SKIP)
+        assert skip.body["why"] == ("held: the annotation notification-ledger/hold says: change 42")
+        await patch(here, "wait", {"metadata": {"annotations": {"notification-ledger/hold": None}}})
+        await phase(here, uid, "Sent")
+    assert len(here.receiver.calls("wait")) == 1
+
+
+async def test_paused_for_all(here: Stage) -> None:
+    """Paused, nothing is sent; a change of the file lets all go on, without a restart."""
+    process = here.notifier(sync=NO_SWEEPS, delivery={"paused": True})
+    async with owner(process) as app:
+        uids = [await here.create(name) for name in ("one", "two")]
+        for uid in uids:
+            await until(lambda u=uid: _skipped(RawLog(here, u)), "the log says why", within=20)  # type: ignore[misc]  # bound now
+        await quiet(0.3)
+        assert here.receiver.book == []
+        path = app.loaded.path
+        assert path is not None
+        document = json.loads(await asyncio.to_thread(path.read_text))
+        document["delivery"]["paused"] = False
+        await asyncio.to_thread(path.write_text, json.dumps(document))
+        for uid in uids:
+            await phase(here, uid, "Sent")
+    skips = [s.body["why"] for u in uids for s in await RawLog(here, u).by(Kind.SKIP)]
+    assert skips == ["held: delivery is paused for all (delivery.paused)"] * 2
+    assert len(here.receiver.book) == 2
+
+
+async def test_too_old_is_not_sent(here: Stage, operator: Operator) -> None:
+    """What is older than the limit fails for good without a call, and an order sends it all the same."""
+    async with owner(here.notifier(sync=NO_SWEEPS, delivery={"maxAge": "1s"})):
+        uid = await _held(here, "old", "true")
+        raw = RawLog(here, uid)
+        await until(lambda: _skipped(raw), "it is held", within=20)
+        # Creation times are whole seconds.
+        await quiet(2.2)
+        await patch(here, "old", {"metadata": {"annotations": None}})
+        await phase(here, uid, "Failed")
+        assert here.receiver.book == []
+        status = await status_of(here, "old")
+        (attempt,) = status["deliveryAttempts"]
+        assert attempt["error"] == ("permanent failure: not sent: older than delivery.maxAge (1s)")
+        assert (await raw.by(Kind.SKIP))[-1].body["why"] == (
+            "not sent: older than delivery.maxAge (1s)"
+        )
+        answer = await operator.run("resend", f"{here.namespace}/old", "--reason", "still wanted")
+        assert answer.code == 0, answer.err
+        await shown(here, "old", 2)
+    assert len(here.receiver.calls("old")) == 1
+
+
+async def _held(here: Stage, name: str, why: str) -> str:
+    """Create an object with the annotation."""
+    document = notification(name, subject=name)
+    document["metadata"]["annotations"] = {"notification-ledger/hold": why}
+    reply = await here.api.ask("POST", here.api.requests, document)
+    assert reply.code == 201, reply.body
+    return str(reply.body["metadata"]["uid"])
+
+
+async def _expires(raw: RawLog) -> bool:
+    return await raw.ttl() > 0
+
+
+async def _skipped(raw: RawLog) -> bool:
+    return bool(await raw.elements()) and bool(await raw.by(Kind.SKIP))

@@ -1,0 +1,467 @@
+"""
+Every class of divergence, planted in a real Redis and API server: verify names it, repair mends it.
+
+Each case has an owner that sweeps only once an hour, so whatever is mended is mended by the repair and its
+poke. A class that nobody but a person can mend is named, left alone, and told with what to do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncer.api.attempt import (
+    Attempt,
+    AttemptId,
+    AttemptState,
+    Epoch,
+    FailureClass,
+    make_attempt_id,
+)
+from syncer.api.record import Kind, Plan, Record, attempt_record, intent_record, plan_record
+from syncer.ledger.log import Answer
+from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
+from tests.integration.operating import (
+    BY,
+    NO_SWEEPS,
+    Operator,
+    RawLog,
+    ledger,
+    owner,
+    patch,
+    status_of,
+)
+from tests.servers.controlplane import ControlPlane
+
+pytestmark = pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
+
+BUSY = Step(503, "busy")
+SLOW: dict[str, Any] = {
+    "maxAttempts": 5, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300,
+}  # fmt: skip
+
+
+@pytest.fixture
+async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    """An installation."""
+    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
+        yield here
+
+
+@pytest.fixture
+def operator(here: Stage, capsys: pytest.CaptureFixture[str]) -> Operator:
+    """The command."""
+    return Operator(here, capsys)
+
+
+# -- planting -------------------------------------------------------------------------------------
+
+
+async def finished(here: Stage) -> RawLog:
+    """A notification that is sent, published, and whose log expires."""
+    uid = await here.create("n")
+    raw = RawLog(here, uid)
+    await until(lambda: here.watcher.phase(uid) == "Sent", "it is sent", within=20)
+    await until(lambda: _expiring(raw), "its log expires", within=20)
+    return raw
+
+
+async def waiting(here: Stage, step: Step = BUSY) -> RawLog:
+    """A notification with one attempt in vain, published, that waits for its next one."""
+    here.script("n", step)
+    uid = await here.create("n", retryPolicy=SLOW)
+    raw = RawLog(here, uid)
+    await until(lambda: here.watcher.phase(uid) == "Sending", "it waits", within=20)
+    await until(lambda: _marked(raw), "its log is marked", within=20)
+    return raw
+
+
+async def _expiring(raw: RawLog) -> bool:
+    return await raw.ttl() > 0
+
+
+async def _marked(raw: RawLog) -> bool:
+    header, records = await raw.read()
+    return header.acked == len(records) > 2
+
+
+async def unreadable(here: Stage) -> RawLog:
+    """Flip a byte in the map of the last record."""
+    raw = await finished(here)
+    element = (await raw.elements())[-1]
+    await raw.spoil(-1, element[:-1] + bytes([element[-1] ^ 1]))
+    return raw
+
+
+async def misnamed(here: Stage) -> RawLog:
+    """Give the header another object's name."""
+    raw = await finished(here)
+    await raw.head(lambda h: replace(h, object=f"{here.namespace}/other"))
+    return raw
+
+
+async def mark_beyond(here: Stage) -> RawLog:
+    """Mark more as published than there is."""
+    raw = await finished(here)
+    await raw.head(lambda h: replace(h, acked=99))
+    return raw
+
+
+async def log_missing(here: Stage) -> RawLog:
+    """Delete the log."""
+    raw = await finished(here)
+    await here.redis.delete(raw.key)
+    return raw
+
+
+async def log_behind(here: Stage) -> RawLog:
+    """Cut the newest record off, as a failover does."""
+    raw = await finished(here)
+    header, records = await raw.read()
+    await raw.write(replace(header, acked=1, audited=1), records[:-1])
+    return raw
+
+
+async def plan_missing(here: Stage) -> RawLog:
+    """Leave the plan out."""
+    raw = await finished(here)
+    header, records = await raw.read()
+    await raw.write(replace(header, acked=2, audited=2), records[1:])
+    return raw
+
+
+async def expiring(here: Stage) -> RawLog:
+    """Let the log of an unfinished notification expire."""
+    raw = await waiting(here)
+    await here.redis.expire(raw.key, 5000)
+    return raw
+
+
+async def _late_success(here: Stage, raw: RawLog) -> None:
+    _, records = await raw.read()
+    attempt = Attempt(
+        records[-1].attempt_id, CHANNEL, AttemptState.SUCCESS, ended=int(records[-1].body["at"]) + 1
+    )
+    async with ledger(here) as log:
+        answer = await log.outcome(
+            raw.uid, attempt_record(attempt), None, name=f"{here.namespace}/n"
+        )
+    assert answer.answer is Answer.OK
+
+
+async def status_behind(here: Stage) -> RawLog:
+    """Record a success, of an attempt with an unknown result, that nobody tells the owner of."""
+    raw = await waiting(here, Step(drop="after"))
+    await _late_success(here, raw)
+    return raw
+
+
+async def acked(here: Stage) -> RawLog:
+    """The same, and mark it as published."""
+    raw = await status_behind(here)
+    _, records = await raw.read()
+    await raw.head(lambda h: replace(h, acked=len(records)))
+    return raw
+
+
+async def status_differs(here: Stage) -> RawLog:
+    """Have somebody write a counter into a finished status."""
+    raw = await finished(here)
+    await patch(here, "n", {"status": {"failedDeliveries": 7}}, status=True)
+    return raw
+
+
+async def open_attempt(here: Stage) -> RawLog:
+    """Open an attempt that nobody carries out."""
+    raw = await waiting(here)
+    header, records = await raw.read()
+    record = intent_record(
+        make_attempt_id(header.epoch, 999), CHANNEL, at=int(records[0].body["at"]) - 600_000, by="x"
+    )
+    async with ledger(here) as log:
+        answer = await log.intent(raw.uid, header.epoch, record, limit=9, guard=lambda: True)
+    assert answer.answer is Answer.OK
+    return raw
+
+
+async def unacked(here: Stage) -> RawLog:
+    """Take the mark of a finished log back."""
+    raw = await finished(here)
+    await raw.head(lambda h: replace(h, acked=1))
+    return raw
+
+
+async def no_expiry(here: Stage) -> RawLog:
+    """Take the expiry of a finished log off."""
+    raw = await finished(here)
+    await here.redis.persist(raw.key)
+    return raw
+
+
+async def orphan(here: Stage) -> RawLog:
+    """Leave a log whose object is gone."""
+    raw = RawLog(here, "11111111-2222-3333-4444-555555555555")
+    async with ledger(here) as log:
+        plan = plan_record(Plan((CHANNEL,), at=1))
+        await log.claim(raw.uid, Epoch("0.1"), name=f"{here.namespace}/ghost", seeds=[plan])
+    return raw
+
+
+@dataclass(frozen=True)
+class Case:
+    """How it is planted, and what a repair needs to be allowed to."""
+
+    plant: Callable[[Stage], Awaitable[RawLog]]
+    options: tuple[str, ...] = ()
+    says: str = ""
+
+
+MENDED = {
+    "unreadable": Case(unreadable, ("--rebuild",), "record 3: checksum does not match"),
+    "misnamed": Case(misnamed, ("--rebuild",)),
+    "mark-beyond": Case(mark_beyond, ("--rebuild",), "marked up to 99, and there are 3 record(s)"),
+    "log-missing": Case(log_missing),
+    "log-behind": Case(log_behind, (), "the log lacks 1 attempt(s) or result(s) of the status"),
+    "plan-missing": Case(plan_missing),
+    "expiring": Case(expiring),
+    "status-behind": Case(status_behind),
+    "acked": Case(acked),
+    "status-differs": Case(status_differs, (), "the log says otherwise: failedDeliveries"),
+    "open-attempt": Case(open_attempt, ("--stuck", "1s")),
+    "unacked": Case(unacked),
+    "no-expiry": Case(no_expiry),
+    "orphan": Case(orphan),
+}
+
+
+@pytest.mark.parametrize("kind", MENDED)
+async def test_divergence_is_named_and_mended(kind: str, here: Stage, operator: Operator) -> None:
+    """Verify names it, a dry run says what would be done and does nothing, repair does it for good."""
+    case = MENDED[kind]
+    judging = tuple(o for o in case.options if not o.startswith("--rebuild"))
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        assert (await operator.verify()).code == 0, "all is well before"
+        raw = await case.plant(here)
+        before = await raw.elements()
+        calls = len(here.receiver.book)
+
+        named = await operator.verify(*judging)
+        assert (named.code, named.classes) == (1, {kind}), named.out
+        (line, summary) = named.lines
+        assert line["uid"] == raw.uid
+        assert case.says in line["what"]
+        assert summary["summary"]["classes"] == {kind: 1}
+
+        dry = await operator.repair(*case.options, "--dry-run")
+        assert dry.code == 1
+        assert dry.lines[0]["classes"] == [kind]
+        acts = [s["act"] for s in dry.lines[0]["steps"]]
+        assert acts[-1] == "poke", "the owner would be told"
+        assert await raw.elements() == before, "a dry run leaves everything as it is"
+
+        done = await operator.repair(*case.options)
+        assert done.code == 0, done.out + done.err
+        assert done.lines[-1]["summary"]["repaired"] == 1
+        clean = await operator.verify(*judging)
+        assert (clean.code, clean.classes) == (0, set()), clean.out
+
+        repairs = await raw.by(Kind.REPAIR)
+        assert [(r.body["by"], r.body["what"]) for r in repairs] == [(BY, kind)]
+        assert repairs[0].body["did"]
+        assert len(here.receiver.book) == calls, "nothing is sent because of a repair"
+
+
+async def test_unreadable_is_left_alone_without_leave(here: Stage, operator: Operator) -> None:
+    """A log is not replaced unless that is allowed, and then the old one is kept."""
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        raw = await unreadable(here)
+        before = await raw.elements()
+        left = await operator.repair()
+        assert left.code == 1
+        assert left.lines[0]["steps"][0]["what"].startswith("would need --rebuild: ")
+        assert await raw.elements() == before
+        assert (await operator.repair("--rebuild")).code == 0
+        (aside,) = [k async for k in here.redis.scan_iter(f"{here.prefix}:aside:*")]
+        assert await here.redis.lrange(aside, 0, -1) == before
+        assert await here.redis.ttl(aside) > 29 * 86400
+
+
+async def test_illegible_record_needs_an_admission_of_loss(here: Stage, operator: Operator) -> None:
+    """Where of a record nothing is legible, a repair says what may be lost and waits for leave."""
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        raw = await waiting(here)
+        await raw.spoil(-1, b"\x00")
+        left = await operator.repair("--rebuild")
+        assert left.code == 1
+        assert "would need --accept-loss: of 1 record(s)" in left.lines[0]["steps"][0]["what"]
+        done = await operator.repair("--rebuild", "--accept-loss")
+        assert done.code == 0, done.out + done.err
+        # The status had shown what the record said.
+        assert await raw.kinds() == ["plan", "intent", "seed.failed", "repair"]
+
+
+async def test_damaged_success_is_never_forgotten(here: Stage, operator: Operator) -> None:
+    """Of a success whose map is damaged the name is enough: it stays one, and nothing is sent again."""
+    async with owner(here.notifier(sync=NO_SWEEPS)) as app:
+        raw = await status_behind(here)
+        element = (await raw.elements())[-1]
+        await raw.spoil(-1, element[:-1] + bytes([element[-1] ^ 1]))
+        app.cache.entries[raw.uid].reread = True
+        app.queue.add(raw.uid)
+        await until(lambda: bool(app.cache.entries[raw.uid].quarantine), "it is held", within=20)
+        done = await operator.repair("--rebuild")
+        assert done.code == 0, done.out + done.err
+        await until(lambda: here.watcher.phase(raw.uid) == "Sent", "it is sent", within=20)
+        assert (await raw.kinds())[-2:] == ["seed.success", "repair"]
+    assert len(here.receiver.book) == 1
+
+
+# -- what only a person can mend ------------------------------------------------------------------
+
+
+async def foreign(here: Stage) -> None:
+    """Two keys of another program under our prefix."""
+    await here.redis.set(f"{here.prefix}:{{a}}", "text")
+    await here.redis.rpush(f"{here.prefix}:{{b}}", "no header")
+
+
+async def epoch_ahead(here: Stage) -> None:
+    """A log from a cluster that was further on."""
+    raw = await finished(here)
+    await raw.head(lambda h: replace(h, epoch=Epoch("0.99999999999999")))
+
+
+async def conflict(here: Stage) -> None:
+    """One attempt with two definite results."""
+    raw = await finished(here)
+    header, records = await raw.read()
+    attempt = Attempt(
+        records[-1].attempt_id, CHANNEL, AttemptState.FAILED, ended=int(records[-1].body["at"]),
+        failure=FailureClass.TRANSIENT, error="e",
+    )  # fmt: skip
+    both = [*records[:-1], attempt_record(attempt), records[-1]]
+    await raw.write(replace(header, acked=4, audited=4), both)
+
+
+async def two_open(here: Stage) -> None:
+    """Two attempts of one channel on the wire at once."""
+    raw = await waiting(here)
+    header, records = await raw.read()
+    now = int(records[-1].body["at"])
+    opened: list[Record] = [
+        intent_record(AttemptId(make_attempt_id(header.epoch, n)), CHANNEL, at=now, by="x")
+        for n in (998, 999)
+    ]
+    await raw.write(header, [*records, *opened])
+
+
+async def phase(here: Stage) -> None:
+    """A status that says Sent although nothing arrived."""
+    await waiting(here)
+    await patch(here, "n", {"status": {"phase": "Sent"}}, status=True)
+    await until(lambda: _mentioned(here), "the owner has seen it", within=20)
+
+
+async def _mentioned(here: Stage) -> bool:
+    return "completionTime" in await status_of(here, "n")
+
+
+async def numbers(here: Stage) -> None:
+    """Two attempts that bear one number."""
+    here.script("n", BUSY)
+    quick = {"maxAttempts": 2, "initialBackoffSeconds": 1, "maxBackoffSeconds": 60}
+    uid = await here.create("n", retryPolicy=quick)
+    await until(lambda: here.watcher.phase(uid) == "Failed", "it failed", within=20)
+    await until(lambda: _expiring(RawLog(here, uid)), "its log expires", within=20)
+    attempts = (await status_of(here, "n"))["deliveryAttempts"]
+    for entry in attempts:
+        entry["attempt"] = 1
+    await patch(here, "n", {"status": {"deliveryAttempts": attempts}}, status=True)
+
+
+LEFT = {
+    "foreign": (foreign, 2),
+    "epoch-ahead": (epoch_ahead, 1),
+    "conflict": (conflict, 1),
+    "two-open": (two_open, 1),
+    "phase": (phase, 1),
+    "numbers": (numbers, 1),
+}
+
+
+@pytest.mark.parametrize("kind", LEFT)
+async def test_what_only_a_person_can_mend(kind: str, here: Stage, operator: Operator) -> None:
+    """Verify names it, repair touches nothing and says what to do."""
+    plant, count = LEFT[kind]
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        await plant(here)
+        # Keys of nobody have no namespace.
+        where = () if kind == "foreign" else ("-n", here.namespace)
+        common = (*where, "--json", "--settle", "0", "--pause", "0.2", "--class", kind)
+        named = await operator.run("verify", *common)
+        assert (named.code, named.classes) == (1, {kind}), named.out
+        left = await operator.run("repair", *common, "--yes")
+        assert left.code == 1
+        for line in left.lines[:count]:
+            (step,) = line["steps"]
+            assert (step["act"], step["what"].partition(":")[0]) == ("nothing", kind)
+        assert left.lines[-1]["summary"]["leftAlone"] == count
+        assert left.lines[-1]["summary"]["repaired"] == 0
+
+
+async def test_raised_incarnation_is_the_fix_of_epochs_ahead(
+    here: Stage, operator: Operator
+) -> None:
+    """What verify advises is right: with a raised incarnation the very same log is in order."""
+    process = here.notifier(sync=NO_SWEEPS)
+    async with owner(process):
+        await epoch_ahead(here)
+        config = str(process._config)
+        assert (await operator.verify(config=config)).classes == {"epoch-ahead"}
+    raised = here.notifier(
+        sync=NO_SWEEPS,
+        sharding={
+            "shards": 1, "renewDeadline": "1s", "retryPeriod": "400ms", "margin": "500ms",
+            "incarnation": 1,
+        },
+    )  # fmt: skip
+    async with owner(raised):
+        found = await operator.verify(config=str(raised._config))
+        assert (found.code, found.classes) == (0, set())
+
+
+async def test_limit_bounds_a_run(here: Stage, operator: Operator) -> None:
+    """No more than asked for is touched in one run, and the rest is told."""
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        raws = []
+        for name in ("a", "b", "c"):
+            uid = await here.create(name)
+            raws.append(RawLog(here, uid))
+            await until(lambda r=raws[-1]: _expiring(r), "its log expires", within=20)  # type: ignore[misc]  # bound now
+        for raw in raws:
+            await here.redis.persist(raw.key)
+        first = await operator.repair("--limit", "2")
+        assert first.code == 1
+        assert "1 more are beyond --limit 2" in first.err
+        assert first.lines[-1]["summary"]["repaired"] == 2
+        assert (await operator.repair("--limit", "2")).code == 0
+        assert (await operator.verify()).code == 0
+
+
+async def test_named_objects_alone(here: Stage, operator: Operator) -> None:
+    """Named objects are repaired and no others; a name that nobody bears is exit code 3."""
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        raw = await no_expiry(here)
+        absent = await operator.run("repair", f"{here.namespace}/nobody", "--yes")
+        assert (absent.code, absent.err) == (
+            3, f"syncer: there is no object {here.namespace}/nobody\n",
+        )  # fmt: skip
+        named = await operator.run(
+            "repair", f"{here.namespace}/n", "--settle", "0", "--yes", "--by", BY
+        )
+        assert named.code == 0, named.err
+        assert await raw.ttl() > 0
