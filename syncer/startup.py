@@ -270,7 +270,10 @@ class Reconciler:
         self.recorder.adopt(entry, claimed.snapshot)
         entry.claim = Claim(tenure.epoch, self.log.generation)
         await self._recover(entry, tenure)
-        archive.info("notification deleted; its log", extra={"ledger": archived(entry)})
+        archive.info(
+            "notification deleted; its log",
+            extra={"uid": entry.uid, "object": entry.request.key, "ledger": archived(entry)},
+        )
         ttl = retention_seconds(entry.request.retention_days)
         if await self.log.retire(entry.uid, tenure.epoch, ttl=ttl) is not Answer.OK:
             return False

@@ -498,7 +498,7 @@ class Controller:
             self.recorder.lose_claim(entry, "intent")
             raise
         if not _permits(answer):
-            await self._refused(entry, channel, answer)
+            await self._refused(entry, channel, intent, answer)
             return
         logger.info(
             "a notification is given up",
@@ -555,7 +555,7 @@ class Controller:
 
     def oldest_due(self) -> float:
         """Seconds for which the longest waiting due attempt of ours has been due, 0 if none is."""
-        now = self.cache.boot()
+        now = self.recorder.time.now()
         oldest = 0.0
         for entry in self.cache.entries.values():
             if entry.deleted or self.ownership.tenure_of(entry.uid) is None:
@@ -563,22 +563,28 @@ class Controller:
             oldest = max(oldest, self._overdue(entry, now, oldest))
         return oldest
 
-    def _overdue(self, entry: Entry, now: float, least: float) -> float:
+    def _overdue(self, entry: Entry, now: int, least: float) -> float:
         """How long an entry has an attempt due; anything if that is not more than `least`."""
-        if entry.request.status.terminal:
+        view, request = entry.view, entry.request
+        if request.status.terminal or hold_of(request.hold, paused=self.paused):
             return 0.0
-        age = max(0.0, (self.recorder.time.now() - entry.request.created) / 1000)
-        if entry.claim is None or entry.view.plan is None:
+        if entry.claim is None or view.plan is None:
             # Not looked at yet: its first attempt is due since it was created; a later one since
             # its object says so.
-            expected = _expected(entry)
-            return age if not expected else (self.recorder.time.now() - expected) / 1000
-        if age <= least or (entry.due and now - min(entry.due.values()) <= least and _tried(entry)):
+            return (now - (_expected(entry) or request.created)) / 1000
+        since: dict[str, int] = {}
+        executing = frozenset(entry.executing.values())
+        for channel in view.plan.channels:
+            tried = view.of_channel(channel)
+            # By the log, not by the alarms: those are moved on by whatever holds an attempt up.
+            at = tried[-1].due if tried else request.created
+            if at and channel not in executing and (now - at) / 1000 > least:
+                since[channel] = at
+        if not since:
             return 0.0
-        decision = self._decide(entry)
-        if not isinstance(decision, Deliver):
-            return 0.0
-        return max(now - entry.due[c] if c in entry.due else age for c in decision.channels)
+        standings = standings_of(view, request.status, self._facts(entry))
+        unfinished = {s.channel for s in standings if not s.state.finished}
+        return max(((now - at) / 1000 for c, at in since.items() if c in unfinished), default=0.0)
 
     def _is_due(self, entry: Entry) -> bool:
         if entry.request.status.terminal or entry.quarantine:
@@ -610,7 +616,10 @@ class Controller:
             return None
         unfit = self.recorder.log.unfit
         if unfit is not None:
-            logger.error("an attempt is held: Redis is not fit for it", extra={"why": unfit})
+            logger.error(
+                "an attempt is held: Redis is not fit for it",
+                extra={"uid": uid, "channel": channel, "why": unfit},
+            )
             entry.due[channel] = self.cache.boot() + _UNFIT_PAUSE
             self.queue.add_at(uid, entry.due[channel])
             return None
@@ -642,7 +651,7 @@ class Controller:
             )
             return None
         if not _permits(answer):
-            await self._refused(entry, channel, answer)
+            await self._refused(entry, channel, intent, answer)
             return None
         failpoint(Failpoint.AFTER_INTENT)
         outcome = Outcome.not_sent("cancelled before it was sent")
@@ -702,12 +711,14 @@ class Controller:
             folded=max(0, folded - held),
         )
 
-    async def _refused(self, entry: Entry, channel: str, answer: Appended) -> None:
+    async def _refused(self, entry: Entry, channel: str, intent: Record, answer: Appended) -> None:
         logger.info(
             "an attempt was not opened",
             extra={
                 "uid": entry.uid,
+                "object": entry.request.key,
                 "channel": channel,
+                "attempt": intent.id,
                 "answer": answer.answer.value,
                 "detail": answer.detail,
             },
@@ -832,11 +843,6 @@ def _shows_due(status: Status, now: int) -> bool:
     return not status.channels or any(
         c.state not in _FINISHED and c.next_retry <= now for c in status.channels
     )
-
-
-def _tried(entry: Entry) -> bool:
-    """Whether every planned channel has a due time, or none is planned."""
-    return entry.view.plan is None or all(c in entry.due for c in entry.view.plan.channels)
 
 
 def _newer(left: str, right: str) -> bool:

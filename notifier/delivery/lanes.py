@@ -270,7 +270,11 @@ class Lanes:
         outcome = None
         if not task.cancelled():
             if task.exception() is not None:
-                logger.error("an attempt ended unexpectedly", exc_info=task.exception())
+                logger.error(
+                    "an attempt ended unexpectedly",
+                    exc_info=task.exception(),
+                    extra={"uid": job.uid, "channel": lane.channel},
+                )
             else:
                 outcome = task.result()
         if permit is not None and lane.breaker is not None:

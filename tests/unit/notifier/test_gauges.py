@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -53,9 +54,10 @@ def controller() -> Controller:
     cache = Cache(window=1.0, boot=lambda: NOW)
     shards = Shards(1)
     shards.take(0, Held())
+    log = cast("Any", SimpleNamespace(generation=0))
     return Controller(
         cache=cache, queue=WorkQueue(lambda: NOW),
-        recorder=Recorder(cast("Any", SimpleNamespace(generation=0)), cache, time, SyncMetrics(registry), identity="t"),
+        recorder=Recorder(log, cache, time, SyncMetrics(registry), identity="t"),
         reconciler=NONE, ownership=shards, router=NONE, hooks=NONE,
         metrics=DeliveryMetrics(registry), settings=DeliverySettings(), lanes=lambda _: NONE,
     )  # fmt: skip
@@ -85,7 +87,10 @@ def add(
 
 def failed(entry: Entry, *, due: float) -> None:
     """It has failed once, and is due again at a second of the boot clock."""
-    attempt = Attempt(make_attempt_id(EPOCH, 1), "slack:ops", AttemptState.FAILED, ended=WALL)
+    attempt = Attempt(
+        make_attempt_id(EPOCH, 1), "slack:ops", AttemptState.FAILED,
+        due=WALL + round((due - NOW) * 1000),
+    )  # fmt: skip
     entry.view.attempts[attempt.id] = attempt
     entry.due["slack:ops"] = due
 
@@ -124,6 +129,23 @@ def test_oldest_due(controller: Controller, make: Callable[[Entry], None], secon
     assert controller.oldest_due() == pytest.approx(seconds)
     failed(add(controller, "older", age=2000), due=NOW - 1500)
     assert controller.oldest_due() == pytest.approx(1500)
+
+
+def test_what_waits_for_something_else_is_overdue_all_the_same(controller: Controller) -> None:
+    """An alarm that was set later, because a credential is missing, hides nothing."""
+    entry = add(controller, "a", age=40)
+    failed(entry, due=NOW - 7)
+    entry.due["slack:ops"] = NOW + 30
+    assert controller.oldest_due() == pytest.approx(7)
+
+
+def test_a_finished_channel_is_not_overdue(controller: Controller) -> None:
+    """Where no attempt follows, none is due."""
+    entry = add(controller, "a", age=40)
+    failed(entry, due=NOW - 7)
+    ((key, attempt),) = entry.view.attempts.items()
+    entry.view.attempts[key] = replace(attempt, state=AttemptState.SUCCESS)
+    assert controller.oldest_due() == 0
 
 
 def test_what_is_held_on_purpose_is_not_overdue(controller: Controller) -> None:
