@@ -458,7 +458,10 @@ class Watcher:
         }  # fmt: skip
         timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=310)
         session = self._api._session
-        async with session.get(self._api.requests, params=params, timeout=timeout) as answer:
+        # A line holds a whole object; the default would break at a quarter of what one may have.
+        async with session.get(
+            self._api.requests, params=params, timeout=timeout, read_bufsize=4 << 20
+        ) as answer:
             if answer.status != 200:
                 self._expired()
                 return
