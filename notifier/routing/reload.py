@@ -181,7 +181,7 @@ class Routing:
         config = self._candidate(reading)
         waiting = not reading.credentials.exists and config.credential_refs()
         if not waiting:
-            self._check_refs(config, reading.credentials.values)
+            self._check_refs(config, reading.credentials)
         self._taken = reading
         self._warn(config, reading.credentials)
         self.problem = (
@@ -310,7 +310,7 @@ class Routing:
                 config = self._snapshot.config
             else:
                 config = self._candidate(reading)
-            self._check_refs(config, reading.credentials.values)
+            self._check_refs(config, reading.credentials)
         except ConfigError as error:
             return error
         return config
@@ -325,11 +325,14 @@ class Routing:
             raise ConfigError(f"credentialRef is required: {'; '.join(missing[:_NAMED])}")
         return config
 
-    def _check_refs(self, config: RoutingConfig, values: Mapping[str, str]) -> None:
-        absent = [ref for ref in config.credential_refs() if ref not in values]
+    def _check_refs(self, config: RoutingConfig, seen: Look) -> None:
+        absent = [ref for ref in config.credential_refs() if ref not in seen.values]
         if not absent:
             return
+        # A file may be there and hold nothing that can be used: then "not found" is half the truth.
+        unusable = [f"{name}: {why}" for name, why in seen.refused if name in absent]
         raise ConfigError(
             f"{len(absent)} unresolvable credential ref(s): {', '.join(absent[:_NAMED])}"
             f": credential {quoted(absent[0])} not found in {self.credentials_dir}"
+            + (f" (not usable: {', '.join(unusable[:_NAMED])})" if unusable else "")
         )

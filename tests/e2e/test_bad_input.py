@@ -1,0 +1,331 @@
+"""
+Bad input to the whole program: files, Redis, credentials, and what a notification may say.
+
+A process that cannot work with its files ends with 1 and one line that names the place. What can be
+mended from outside (a password, a credential, a routing file) is waited for, and nothing is lost
+meanwhile. Whatever the API server lets through as a spec is delivered once, or fails with a record.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from notifier.app import App
+from notifier.settings import load
+from syncer.api.errors import ConfigError
+from tests.e2e.harness import ROOT, NotifierProcess, Stage, stage, until
+from tests.servers.controlplane import ControlPlane
+from tests.servers.ports import free_port
+from tests.servers.redis import RedisServer, find_binary
+
+CANARY: Final = "c4n4ry-s3cret"
+ROUTED: Final = {
+    "route": {"receiver": "ops"},
+    "receivers": [{"name": "ops", "slackConfigs": [{"credentialRef": "hook"}]}],
+}
+
+
+@dataclass(frozen=True)
+class Start:
+    """
+    What one start finds, and what it must say.
+
+    Attributes:
+        says: The whole error, with `{folder}` for the folder of the files.
+        settings: Members of the settings file beside the addresses; None for no file.
+        routing: Text of the routing file, None for no file.
+        credential: Bytes of the file `hook`, None for no file.
+        env: Further variables.
+    """
+
+    says: str
+    settings: dict[str, Any] | None = field(default_factory=dict)
+    routing: str | None = "receivers: [{name: x}]\nroute: {receiver: x}"
+    credential: bytes | None = b"https://hooks.example.com/x"
+    env: dict[str, str] = field(default_factory=dict)
+
+
+REDIS: Final = {"redis": {"url": "redis://127.0.0.1:1/0"}}
+HOOKED: Final = json.dumps(ROUTED)
+UNRESOLVED: Final = (
+    '1 unresolvable credential ref(s): hook: credential "hook" not found in {folder}/credentials'
+)
+
+STARTS: Final[dict[str, Start]] = {
+    "the settings file is missing": Start(
+        "cannot read {folder}/config.yaml: No such file or directory", None
+    ),
+    "a required key is missing": Start("redis.url: is required"),
+    "a required key within a group is missing": Start("redis.url: is required", {"redis": {}}),
+    "a value has the wrong type": Start(
+        "delivery.slack.timeout: must be a duration such as 500ms, 10s or 1m30s",
+        {**REDIS, "delivery": {"slack": {"timeout": "soon"}}},
+    ),
+    "a group is no group": Start("delivery: must be a mapping", {**REDIS, "delivery": [CANARY]}),
+    "the URL of Redis has another scheme": Start(
+        "redis.url: must begin with redis://, rediss:// or unix://, or with redis+sentinel:// or "
+        "redis+cluster:// (TLS: rediss+...)",
+        {"redis": {"url": f"http://x:{CANARY}@h"}},
+    ),
+    "the own namespace is not known": Start(
+        "KUBERNAUT_CONTROLLER_NAMESPACE is not set and there is no service account",
+        REDIS,
+        env={"KUBERNAUT_CONTROLLER_NAMESPACE": ""},
+    ),
+    "the kubeconfig is missing": Start("the kubeconfig does not exist", REDIS),
+    "the routing file is missing": Start(
+        "cannot read {folder}/routing.yaml: No such file or directory", REDIS, routing=None
+    ),
+    "the routing file is no YAML": Start(
+        "failed to parse YAML: line 2: expected ',' or ']', but got '<stream end>'",
+        REDIS,
+        routing=f"receivers: [{CANARY}\n",
+    ),
+    "the routing file names no receiver": Start(
+        "receiver 'y' not found in receivers list (line 2)",
+        REDIS,
+        routing="receivers: [{name: x}]\nroute: {receiver: y}",
+    ),
+    "a credential is missing": Start(UNRESOLVED, REDIS, routing=HOOKED, credential=None),
+    "a credential is empty": Start(
+        f"{UNRESOLVED} (not usable: hook: empty)", REDIS, routing=HOOKED, credential=b" \n"
+    ),
+    "a credential has two lines": Start(
+        f"{UNRESOLVED} (not usable: hook: holds a line break or control character)",
+        REDIS,
+        routing=HOOKED,
+        credential=f"https://h/{CANARY}\nX: y".encode(),
+    ),
+    "a credential cannot be read": Start(
+        f"{UNRESOLVED} (not usable: hook: Too many levels of symbolic links)",
+        REDIS,
+        routing=HOOKED,
+        credential=b"loop",
+    ),
+}
+
+
+def written(folder: Path, start: Start) -> dict[str, str]:
+    """Write the files of a start; returns its environment."""
+    credentials = folder / "credentials"
+    credentials.mkdir(parents=True)
+    if start.settings is not None:
+        document = {
+            "controller": {
+                "healthProbeAddr": f"127.0.0.1:{free_port()}",
+                "metricsAddr": f"127.0.0.1:{free_port()}",
+            },
+            "delivery": {"credentials": {"dir": str(credentials)}},
+        }
+        document |= {k: v for k, v in start.settings.items() if k != "delivery"}
+        if "delivery" in start.settings:
+            more = start.settings["delivery"]
+            document["delivery"] = more if isinstance(more, list) else document["delivery"] | more
+        (folder / "config.yaml").write_text(json.dumps(document))
+    if start.routing is not None:
+        (folder / "routing.yaml").write_text(start.routing)
+    if start.credential == b"loop":
+        (credentials / "hook").symlink_to("hook")
+    elif start.credential is not None:
+        (credentials / "hook").write_bytes(start.credential)
+    return {
+        "KUBECONFIG": str(folder / "no-kubeconfig"),
+        "KUBERNAUT_CONTROLLER_NAMESPACE": "default",
+        "ROUTING_CONFIG_PATH": str(folder / "routing.yaml"),
+        **start.env,
+    }
+
+
+@pytest.mark.parametrize("case", STARTS)
+async def test_a_start_that_cannot_work_names_the_place(case: str, tmp_path: Path) -> None:
+    """The error is the whole of what is wrong, without a secret; no server is asked for anything."""
+    start = STARTS[case]
+    env = written(tmp_path, start)
+    try:
+        with pytest.raises(ConfigError) as caught:
+            await App(load(tmp_path / "config.yaml", env)).run()
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().remove_signal_handler(number)
+    assert str(caught.value) == start.says.format(folder=tmp_path)
+    assert CANARY not in "".join(traceback.format_exception(caught.value))
+
+
+async def test_the_process_says_it_and_ends(tmp_path: Path) -> None:
+    """Exit code 1, and a last line with the error; no traceback, and no secret."""
+    start = STARTS["a credential has two lines"]
+    env = written(tmp_path, start)
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "notifier", "run", "--config", str(tmp_path / "config.yaml"),
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        cwd=ROOT, env={**os.environ, **env},
+    )  # fmt: skip
+    try:
+        async with asyncio.timeout(60):
+            out, _ = await process.communicate()
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+    assert process.returncode == 1
+    last = json.loads(out.splitlines()[-1])
+    assert last["event"] == "the configuration cannot be used"
+    assert last["error"] == start.says.format(folder=tmp_path)
+    assert b"Traceback" not in out
+    assert CANARY.encode() not in out
+
+
+async def test_a_redis_that_must_not_be_used(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """
+    A wrong password is waited for and never shown; an eviction policy that loses logs ends the start.
+
+    What was created meanwhile is sent once Redis is as it must be.
+    """
+    right, wrong = f"{CANARY}-right", f"{CANARY}-wrong"
+    options = {"maxmemory-policy": "allkeys-lru"}
+    async with RedisServer(find_binary("redis-server"), settings=options) as server:
+        await configure(server.url, "requirepass", right)
+        address = server.url.removeprefix("redis://")
+        url = f"redis://:{wrong}@{address}"
+        async with stage(control_plane, url, tmp_path / "stage", sampled=False) as here:
+            process = here.notifier()
+            process.start()
+
+            async def told() -> bool:
+                code, text = await process.ask("/readyz")
+                return code == 503 and "[-] redis: " in text and "credentials" in text
+
+            await until(told, process.tail, within=30)
+            uid = await here.create("waits")
+            await asyncio.sleep(0.5)
+            assert here.receiver.book == []
+
+            await configure(f"redis://:{right}@{address}", "requirepass", wrong)
+            assert await process.wait_exit() == 1
+            last = process.lines("the configuration cannot be used")[-1]
+            assert last["error"] == (
+                "redis: the eviction policy allkeys-lru may drop a record; set maxmemory-policy noeviction"
+            )
+
+            await configure(url, "maxmemory-policy", "noeviction")
+            process.start()
+            await here.wait_phase(uid)
+            assert len(here.receiver.calls("waits")) == 1
+            assert CANARY not in process.log.read_text()
+
+
+async def configure(url: str, name: str, value: str) -> None:
+    """Change an option of a running Redis."""
+    import redis.asyncio as redis_asyncio  # noqa: PLC0415 - here only
+
+    async with redis_asyncio.Redis.from_url(url, socket_timeout=5) as admin:
+        await admin.config_set(name, value)
+
+
+TEXTS: Final[dict[str, dict[str, str]]] = {
+    "nul": {"subject": "nul", "body": "a\0b\0"},
+    "surrogates": {"subject": "surrogates", "body": "\ud800 and \udfff and \udc00\ud800"},
+    "four-bytes": {"subject": "\N{PILE OF POO}" * 500, "body": "\U0010ffff\U0001f600" * 20_000},
+    "controls": {"subject": "controls", "body": "".join(map(chr, range(1, 32))) + "\x7f\x85\u2028"},
+    "markup": {"subject": "markup", "body": "<!channel> & <@U1> ``` * _ ~ > |" * 500},
+    "huge": {"subject": "huge", "body": "x" * 1_400_000},
+    "huge-and-wide": {"subject": "huge-and-wide", "body": "\N{PILE OF POO}" * 200_000},
+}
+
+
+@pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
+async def test_whatever_a_notification_says(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """
+    Any text that the API server takes is delivered once and recorded; what it refuses names the field.
+
+    Meanwhile the routing file breaks and a credential is emptied: both are told, and the last good ones
+    serve on.
+    """
+    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
+        process = here.notifier()
+        process.start()
+        await process.wait_ready()
+        await break_files(here)
+
+        async def told() -> bool:
+            code, text = await process.ask("/readyz")
+            return code == 200 and "[!] routing: routing not reloaded, the last good one" in text
+
+        await until(told, process.tail, within=10)
+        assert "line 2" in (await process.ask("/readyz"))[1]
+        uids = {name: await here.create(name, **text) for name, text in TEXTS.items()}
+        for uid in uids.values():
+            await here.wait_phase(uid)
+        assert len(here.receiver.book) == len(TEXTS)
+        for uid in uids.values():
+            version = here.watcher.last(uid)
+            assert version is not None
+            (attempt,) = version.status["deliveryAttempts"]
+            assert attempt["status"] == "success"
+        await here.wait_acked(list(uids.values()))
+        for spec, place in (
+            ({"subject": "x" * 501}, "spec.subject"),
+            ({"subject": ""}, "spec.subject"),
+            ({"body": ""}, "spec.body"),
+            ({"priority": "Urgent"}, "spec.priority"),
+        ):
+            answer = await here.api.ask(
+                "POST",
+                here.api.requests,
+                {
+                    "apiVersion": "kubernaut.ai/v1alpha1", "kind": "NotificationRequest",
+                    "metadata": {"name": "refused"},
+                    "spec": {"type": "Simple", "subject": "s", "body": "b", **spec},
+                },
+            )  # fmt: skip
+            assert answer.code == 422
+            assert place in answer.message
+        await no_room_for_a_status(here, process)
+        await mend_files(here)
+        await until(lambda: bool(process.lines("routing is good again")), process.tail, within=10)
+
+
+async def no_room_for_a_status(here: Stage, process: NotifierProcess) -> None:
+    """An object that fills what etcd takes: sent once, recorded in the log, and the refusal is told."""
+    uid = await here.create("brim", body="x" * 1_572_100)
+    refusal = "the API server refuses a status; the record stays in the log"
+    # Asked for again and again, it is not sent again.
+    await until(lambda: len(process.lines(refusal)) >= 3, process.tail, within=15)
+    assert {(e["object"], e["reason"]) for e in process.lines(refusal)} == {
+        (f"{here.namespace}/brim", "TooLarge")
+    }
+    assert len(here.receiver.calls("brim")) == 1
+    (log,) = (await here.logs([uid])).values()
+    assert [r.kind for r in log.records] == ["plan", "intent", "success"]
+    assert log.header.acked == 0
+
+
+async def break_files(here: Stage) -> None:
+    """Break the routing file and empty the credential, as a bad rollout would."""
+    await asyncio.to_thread((here.folder / "routing.yaml").write_text, "route: {receiver: [\n")
+    await asyncio.to_thread((here.folder / "credentials" / "slack-ops").write_text, "")
+
+
+async def mend_files(here: Stage) -> None:
+    """Put both back."""
+    good = {
+        "route": {"receiver": "ops"},
+        "receivers": [{"name": "ops", "slackConfigs": [{"credentialRef": "slack-ops"}]}],
+    }
+    await asyncio.to_thread(
+        (here.folder / "credentials" / "slack-ops").write_text, here.receiver.url
+    )
+    await asyncio.to_thread((here.folder / "routing.yaml").write_text, json.dumps(good))
