@@ -3,13 +3,13 @@ What a receiver that hangs costs the others.
 
 Notifications to one receiver arrive at a steady rate, and meanwhile some to another one. That one
 answers at once in the blocks *without* and never in the blocks *with*; in everything else the two kinds
-of block are alike: the same process, servers, rates and numbers. They take turns in pairs, first one
-kind first, then the other, so that whatever else the machine does befalls both. Each block has another
-receiver of its own, since one that has hung for long is left alone by its breaker, and the question is
-about the time before that.
+of block are alike: the same process, servers, rates and numbers. Blocks are short and take turns, first
+one kind first, then the other, so that whatever else the machine does befalls both; some of each kind
+make up a round. Each block has another receiver of its own, since one that has hung for long is left
+alone by its breaker, and the question is about the time before that.
 
 Measured is the time from the moment at which a notification is due to be created until the steady
-receiver has read its call. How far the p99 of two blocks of the *same* kind lie apart is in the table
+receiver has read its call. How far the p99 of two rounds of the *same* kind lie apart is in the table
 too: a ratio within that says nothing.
 """
 
@@ -22,7 +22,7 @@ import json
 import tempfile
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,32 +44,44 @@ class Scale:
     How much is measured.
 
     Attributes:
-        pairs: Blocks with and without, each so many.
+        rounds: Pairs of p99 that are compared.
+        turns: Blocks of each kind in a round.
         seconds: Length of a block.
         rate: Notifications to the steady receiver per second.
         at_once: Notifications to the other receiver at the beginning of a block; more than may run.
         others: The same per second after that.
     """
 
-    pairs: int = 10
-    seconds: float = 8.0
+    rounds: int = 6
+    turns: int = 5
+    seconds: float = 3.0
     rate: float = 20.0
     at_once: int = 48
     others: float = 5.0
 
 
 FULL: Final = Scale()
-QUICK: Final = Scale(pairs=4, seconds=6.0)
+QUICK: Final = Scale(rounds=4, turns=3)
 
 
 @dataclass(slots=True)
 class Block:
-    """Seconds from due to received for each notification of one block, and whether one hung."""
+    """
+    What blocks of one kind came to.
+
+    Attributes:
+        hung: Which kind.
+        delays: Seconds from due to received, for each notification.
+        hanging: Most calls that hung at the same time; of several blocks, where they were fewest.
+    """
 
     hung: bool
     delays: list[float] = field(default_factory=list)
-    #: Most calls that hung at the same time.
     hanging: int = 0
+
+    def __add__(self, other: Block) -> Block:
+        """Both as one."""
+        return Block(self.hung, self.delays + other.delays, min(self.hanging, other.hanging))
 
     @property
     def p99(self) -> float:
@@ -226,8 +238,8 @@ async def _block(
 async def measure(
     plane: ControlPlane, redis_url: str, folder: Path, scale: Scale
 ) -> list[tuple[Block, Block]]:
-    """Pairs of blocks: without and with a receiver that hangs."""
-    others = [f"other-{n}" for n in range(2 * scale.pairs + 1)]
+    """Rounds: what the blocks without and those with a receiver that hangs came to."""
+    others = [f"other-{n}" for n in range(2 * scale.rounds * scale.turns + 1)]
     receiver = TwoReceivers()
     await receiver.start()
     pairs: list[tuple[Block, Block]] = []
@@ -237,14 +249,16 @@ async def measure(
             process.start()
             await process.wait_ready()
             await process.seconds_to_acquire()
-            warm = Scale(pairs=0, seconds=2.0, rate=scale.rate, at_once=4, others=scale.others)
+            warm = replace(scale, seconds=2.0, at_once=4)
             await _block(here, process, receiver, warm, others.pop(), hang=False)
-            for n in range(scale.pairs):
+            for _ in range(scale.rounds):
                 found: dict[bool, Block] = {}
-                for hang in (False, True) if n % 2 else (True, False):
-                    found[hang] = await _block(
-                        here, process, receiver, scale, others.pop(), hang=hang
-                    )
+                for turn in range(scale.turns):
+                    for hang in (False, True) if turn % 2 else (True, False):
+                        block = await _block(
+                            here, process, receiver, scale, others.pop(), hang=hang
+                        )
+                        found[hang] = found[hang] + block if hang in found else block
                 pairs.append((found[False], found[True]))
     finally:
         await receiver.close()
@@ -252,13 +266,13 @@ async def measure(
 
 
 def told(pairs: Sequence[tuple[Block, Block]], scale: Scale) -> Report:
-    """The report of some pairs of blocks."""
+    """The report of some rounds."""
     report = Report("isolation")
     n = len(pairs[0][0].delays)
     report.notes.append(
-        f"{len(pairs)} pairs of blocks of {scale.seconds:g} s; {n} notifications to the steady "
-        f"receiver in each, {scale.rate:g}/s; to the other one {scale.at_once} at once, then "
-        f"{scale.others:g}/s; default settings, Events and audit off"
+        f"{len(pairs)} rounds of {scale.turns} blocks of each kind, {scale.seconds:g} s each; {n} "
+        f"notifications to the steady receiver in a round of a kind, {scale.rate:g}/s; to the other "
+        f"one {scale.at_once} at once, then {scale.others:g}/s; default settings, Events and audit off"
     )
     report.notes.append("from the moment at which a notification is to be created until received")
     report.add("nothing hangs: p50", "ms", [a.p50 for a, _ in pairs])
@@ -267,7 +281,7 @@ def told(pairs: Sequence[tuple[Block, Block]], scale: Scale) -> Report:
     report.add("one receiver hangs: p99", "ms", [b.p99 for _, b in pairs])
     report.add("p99, one hangs / nothing hangs", "", [b.p99 / a.p99 for a, b in pairs], RATIO)
     apart = [_p99([d for p in pairs for d in p[side].delays]) for side in (0, 1)]
-    report.add("the same, all blocks of a kind as one", "", [apart[1] / apart[0]])
+    report.add("the same, all rounds as one", "", [apart[1] / apart[0]])
     quiet = [a for a, _ in pairs]
     if len(quiet) > 1:
         same = [b.p99 / a.p99 for a, b in itertools.pairwise(quiet)]

@@ -9,7 +9,7 @@ import pytest
 from tests.benchmarks.isolation import Block, Scale, measure, told
 from tests.servers.controlplane import ControlPlane
 
-SMALL = Scale(pairs=1, seconds=2.0, rate=15.0, at_once=40, others=4.0)
+SMALL = Scale(rounds=1, turns=1, seconds=2.0, rate=15.0, at_once=40, others=4.0)
 
 
 @pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
