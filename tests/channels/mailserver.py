@@ -82,7 +82,7 @@ class MailServer:
                 tuple(map(str, envelope.rcpt_tos)),
                 bytes(envelope.original_content or b""),
                 session.ssl is not None,
-                str(session.login_data or ""),
+                str(session.auth_data or ""),
             )
         )
         return "250 taken"
