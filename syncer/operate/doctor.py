@@ -220,17 +220,24 @@ async def _first_page(at: Access, look: RedisLook) -> None:
 
 # -- Redis: judging -------------------------------------------------------------------------------
 
+_PASSWORD: Final = (
+    "put the right user and password into redis.url, or into the file of redis.passwordFile"
+)
 _CONNECT_FIXES: Final[tuple[tuple[str, str], ...]] = (
     ("Sentinel answers", "write the URL as redis+sentinel://host:port,.../SERVICE"),
     ("redis+cluster", "write the URL as redis+cluster://host:port,..."),
     ("redis://", "write the URL as redis://host:port/0"),
     ("READONLY", "name the primary, not a replica; or let Sentinels name it (redis+sentinel://)"),
     ("belong to installation", "set another redis.keyPrefix"),
-    ("NOAUTH", "put user and password into redis.url, or name redis.passwordFile"),
-    ("WRONGPASS", "correct user and password in redis.url, or in the file of redis.passwordFile"),
-    ("credentials", "correct user and password in redis.url, and let the user run INFO and EVALSHA"),
+    ("have format", "use the version that wrote them, or set another redis.keyPrefix"),
+    ("NOAUTH", _PASSWORD),
+    ("WRONGPASS", _PASSWORD),
+    ("credentials", f"{_PASSWORD}; the user must be allowed to run INFO, GET and PING"),
     ("LOADING", "wait until the server has read its data"),
-    ("CLUSTERDOWN", "mend the cluster: every slot needs a primary"),
+    (
+        "CLUSTERDOWN",
+        "see that every slot has a primary, and write the URL as redis+cluster://host:port,...",
+    ),
 )  # fmt: skip
 
 

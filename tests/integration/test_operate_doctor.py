@@ -1,0 +1,376 @@
+"""The doctor: a well-set installation has nothing to mend, each ill-set one is told its fix."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncer import cli
+from syncer.api.attempt import Epoch
+from syncer.ledger.client import LedgerClient
+from syncer.operate.doctor import (
+    ClusterLook,
+    Grade,
+    RedisLook,
+    judge_cluster,
+    judge_redis,
+    judge_settings,
+)
+from tests.e2e.harness import Stage, stage, until
+from tests.integration.operating import NO_SWEEPS, Operator, owner
+from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer, find_binary
+from tests.servers.topology import Sentinel, call, port_of
+
+Checks = dict[str, dict[str, Any]]
+
+
+# -- Redis ----------------------------------------------------------------------------------------
+
+
+async def examine(
+    url: str, capsys: pytest.CaptureFixture[str], config: Path | None = None
+) -> tuple[int, Checks]:
+    """Run the command against a server alone."""
+    capsys.readouterr()
+    where = ["--config", str(config)] if config else ["--redis-url", url]
+    nowhere = ["--kubeconfig", "/does/not/exist"]
+    code = await cli.execute(["doctor", "--json", *where, *nowhere])
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    return code, {line["check"]: line for line in lines}
+
+
+@contextmanager
+def served(**options: Any) -> Iterator[RedisServer]:
+    """A server of one's own."""
+    server = RedisServer(find_binary("redis-server"), **options)
+    try:
+        server.launch()
+        yield server
+    finally:
+        server.close()
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    One ill-set server.
+
+    Attributes:
+        check: The check that must not pass.
+        grade: What it must come to.
+        fix: Part of the fix that it must name.
+        options: Of the server.
+        spoil: What is done to it once it runs.
+        url: How it is reached.
+        durability: As configured.
+    """
+
+    check: str
+    grade: Grade
+    fix: str
+    options: dict[str, Any] = field(default_factory=dict)
+    spoil: Callable[[int], object] = lambda _: None
+    url: str = "redis://127.0.0.1:{port}"
+    durability: str = "relaxed"
+
+
+def full(port: int) -> None:
+    """Leave almost no memory."""
+    used = int(call(port, "INFO", "memory")["used_memory"])
+    call(port, "CONFIG", "SET", "maxmemory", round(used * 1.03))
+
+
+ILL = {
+    "an older record may be evicted": Case(
+        "redis-eviction", Grade.FAIL, "set maxmemory-policy noeviction",
+        {"settings": {"maxmemory-policy": "allkeys-lru", "maxmemory": "100mb"}},
+    ),
+    "nothing survives a restart": Case(
+        "redis-persistence", Grade.WARN, "set appendonly yes", {"appendonly": False},
+    ),
+    "strict durability on a server that syncs every second": Case(
+        "redis-appendfsync", Grade.FAIL, "set appendfsync always", durability="strict",
+    ),
+    "a password that is not given": Case(
+        "redis-connect", Grade.FAIL, "put the right user and password into redis.url",
+        {}, lambda port: call(port, "CONFIG", "SET", "requirepass", "p"),
+    ),
+    "a wrong password": Case(
+        "redis-connect", Grade.FAIL, "put the right user and password into redis.url",
+        {}, lambda port: call(port, "CONFIG", "SET", "requirepass", "p"),
+        "redis://:wrong@127.0.0.1:{port}",
+    ),
+    "a replica": Case(
+        "redis-connect", Grade.FAIL, "name the primary, not a replica",
+        {}, lambda port: call(port, "REPLICAOF", "127.0.0.1", "1"),
+    ),
+    "one node of a cluster, named as a server": Case(
+        "redis-connect", Grade.FAIL, "write the URL as redis+cluster://host:port",
+        {"settings": {"cluster-enabled": "yes"}},
+    ),
+    "a server, named as a cluster": Case(
+        "redis-connect", Grade.FAIL, "write the URL as redis://", url="redis+cluster://127.0.0.1:{port}",
+    ),
+    "nobody listens": Case(
+        "redis-connect", Grade.FAIL, "start the server, or correct host and port", url="redis://127.0.0.1:1",
+    ),
+    "memory is used up": Case(
+        "redis-memory", Grade.FAIL, "raise maxmemory", {}, full,
+    ),
+    "connections are used up": Case(
+        "redis-clients", Grade.WARN, "raise maxclients", {"settings": {"maxclients": "40"}},
+    ),
+    "idle connections are closed": Case(
+        "redis-timeout", Grade.WARN, "set timeout 0", {"settings": {"timeout": "7"}},
+    ),
+    "a user that may not run scripts": Case(
+        "redis-scripts", Grade.FAIL, "let the user run EVALSHA", {},
+        lambda port: call(port, "ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all", "-evalsha"),
+        "redis://u:p@127.0.0.1:{port}",
+    ),
+    "a user that may not write": Case(
+        "redis-write", Grade.FAIL, "let the user write keys", {},
+        lambda port: call(port, "ACL", "SETUSER", "u", "on", ">p", "%R~*", "&*", "+@all"),
+        "redis://u:p@127.0.0.1:{port}",
+    ),
+    "a user that may not publish": Case(
+        "redis-poke", Grade.WARN, "let the user run PUBLISH and SUBSCRIBE", {},
+        lambda port: call(port, "ACL", "SETUSER", "u", "on", ">p", "~*", "resetchannels", "+@all"),
+        "redis://u:p@127.0.0.1:{port}",
+    ),
+    "a user that may not scan": Case(
+        "redis-scan", Grade.FAIL, "let the user run SCAN", {},
+        lambda port: call(port, "ACL", "SETUSER", "u", "on", ">p", "~*", "&*", "+@all", "-scan"),
+        "redis://u:p@127.0.0.1:{port}",
+    ),
+    "logs of another format": Case(
+        "redis-connect", Grade.FAIL, "use the version that wrote them", {},
+        lambda port: call(port, "SET", "nl:meta", "format=9 installation=a store=b"),
+    ),
+    "keys of another program": Case(
+        "redis-keys", Grade.WARN, "another program should use another prefix", {},
+        lambda port: call(port, "RPUSH", "nl:{x}", "not a log"),
+    ),
+    "a store that no controller has used": Case(
+        "redis-stamp", Grade.WARN, "compare redis.url and redis.keyPrefix with its own",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("ill", ILL)
+async def test_ill_set_server(ill: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """The check that is meant does not pass and names its fix; it is the same run that finds it."""
+    case = ILL[ill]
+    with served(**case.options) as server:
+        case.spoil(port_of(server))
+        url = case.url.format(port=port_of(server))
+        config = tmp_path / "config.json"
+        redis = {"url": url, "durability": case.durability, "timeout": "1s"}
+        await asyncio.to_thread(config.write_text, json.dumps({"redis": redis}))
+        code, checks = await examine(url, capsys, config)
+    found = checks[case.check]
+    assert found["grade"] == case.grade.value, found
+    assert case.fix in found["fix"]
+    # There is no way to the API server in this test, so something fails in any case.
+    assert code == 1
+    assert not [c for c in checks.values() if c["grade"] in {"warn", "fail"} and not c["fix"]]
+    assert "wrong" not in json.dumps(checks)
+
+
+async def test_sentinel_named_as_a_server(capsys: pytest.CaptureFixture[str]) -> None:
+    """A Sentinel behind a plain URL is told from a server."""
+    with served() as server:
+        binary = find_binary("redis-server")
+        sentinel = Sentinel(binary, port_of(server), quorum=1, patience_ms=5000)
+        try:
+            await asyncio.to_thread(sentinel.launch)
+            _, checks = await examine(f"redis://127.0.0.1:{sentinel.port}", capsys)
+        finally:
+            sentinel.close()
+    assert checks["redis-connect"]["fix"] == (
+        "write the URL as redis+sentinel://host:port,.../SERVICE"
+    )
+
+
+async def test_well_set_server(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Of a server that syncs each write and that a controller uses, every check passes."""
+    with served(appendfsync="always") as server:
+        client = LedgerClient(server.url)
+        task = asyncio.create_task(client.run())
+        await client.open("ns/name@uid")
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        config = tmp_path / "config.json"
+        redis = {"url": server.url, "durability": "strict"}
+        await asyncio.to_thread(config.write_text, json.dumps({"redis": redis}))
+        _, checks = await examine(server.url, capsys, config)
+        keys = call(port_of(server), "KEYS", "*")
+    odd = {n: c for n, c in checks.items() if n.startswith("redis-") and c["grade"] != "ok"}
+    # How fast the machine is under other tests is not the server's fault.
+    odd.pop("redis-latency", None)
+    assert odd == {}
+    assert sum(n.startswith("redis-") for n in checks) >= 15
+    assert sorted(k.split(":")[1] for k in keys) == ["doctor", "meta"], "one key, which expires"
+
+
+# -- the whole ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    """An installation."""
+    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
+        yield here
+
+
+@pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
+async def test_well_set_installation(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """With an owner at work nothing is to be mended, and thirty things were looked at."""
+    async with owner(here.notifier(sync=NO_SWEEPS)) as app:
+        uid = await here.create("n")
+        await until(lambda: here.watcher.phase(uid) == "Sent", "it is sent", within=20)
+        answer = await Operator(here, capsys).run(
+            "doctor", "--json", "-n", here.namespace, "--controller-namespace", here.namespace,
+            config=str(app.loaded.path),
+        )  # fmt: skip
+        checks = {c["check"]: c for c in answer.lines}
+        bad = {n: c for n, c in checks.items() if c["grade"] != "ok" and "latency" not in n}
+        assert (answer.code, bad) == (0, {})
+        assert len(checks) == len(answer.lines) >= 30
+        # An account without any right, asked about instead.
+        nobody = await Operator(here, capsys).run(
+            "doctor", "--json", "--controller-namespace", here.namespace,
+            "--service-account", f"{here.namespace}/nobody", config=str(app.loaded.path),
+        )  # fmt: skip
+        grades = {c["check"]: c["grade"] for c in nobody.lines}
+        assert {n: g for n, g in grades.items() if n.startswith("rbac-")} == dict.fromkeys(
+            ("rbac-objects", "rbac-status", "rbac-events", "rbac-leases"), "fail"
+        )
+        assert nobody.code == 1
+        # For people: the fix stands below what it is for.
+        text = await Operator(here, capsys).run(
+            "doctor", "--controller-namespace", here.namespace,
+            "--service-account", f"{here.namespace}/nobody",
+        )  # fmt: skip
+        lines = text.out.splitlines()
+        at = next(n for n, line in enumerate(lines) if line.startswith("fail    rbac-status"))
+        assert lines[at + 1].lstrip().startswith("fix: apply the chart's roles")
+
+
+# -- judging alone --------------------------------------------------------------------------------
+
+GOOD = RedisLook(
+    info={
+        "redis_version": "7.2.4", "role": "master", "aof_enabled": "1", "appendfsync": "everysec",
+        "maxmemory_policy": "noeviction", "aof_last_write_status": "ok", "maxclients": "10000",
+        "connected_clients": "9",
+    },
+    settings={"timeout": "0", "min-replicas-to-write": "0"},
+    meta={"format": "1", "installation": "i", "store": "s"},
+    latency=0.2,
+)  # fmt: skip
+
+
+def graded(look: RedisLook, **options: Any) -> dict[str, Grade]:
+    """Grades of a look at Redis, of those that did not pass."""
+    url = options.pop("url", "redis://localhost:6379")
+    durability = options.pop("durability", "relaxed")
+    found = judge_redis(look, url=url, durability=durability, **options)
+    assert all(c.fix for c in found if c.grade in {Grade.WARN, Grade.FAIL})
+    return {c.name: c.grade for c in found if c.grade is not Grade.OK}
+
+
+def change(**members: Any) -> RedisLook:
+    """A good look with changes."""
+    look = RedisLook(**{n: getattr(GOOD, n) for n in RedisLook.__slots__})
+    for name, value in members.items():
+        setattr(look, name, {**getattr(look, name), **value} if isinstance(value, dict) else value)
+    return look
+
+
+@pytest.mark.parametrize(
+    ("look", "options", "wanted"),
+    [
+        (GOOD, {}, {}),
+        (change(info={"redis_version": "6.2.1"}), {}, {"redis-version": Grade.FAIL}),
+        (change(info={"aof_last_write_status": "err"}), {}, {"redis-disk": Grade.WARN}),
+        (change(info={"connected_slaves": "2"}), {}, {"redis-replicas": Grade.WARN}),
+        (change(info={"connected_slaves": "2"}, settings={"min-replicas-to-write": "1"}), {}, {}),
+        (
+            change(info={"connected_slaves": "2", "appendfsync": "always"}),
+            {"durability": "strict"}, {},
+        ),
+        (change(info={"maxmemory": "100", "used_memory": "85"}), {}, {"redis-memory": Grade.WARN}),
+        (change(offset=-5_000), {}, {"redis-clock": Grade.WARN}),
+        (change(offset=90_000), {}, {"redis-clock": Grade.FAIL}),
+        (change(latency=50.0), {}, {"redis-latency": Grade.WARN}),
+        (GOOD, {"installation": "j"}, {"redis-stamp": Grade.FAIL}),
+        (change(meta=None), {}, {"redis-stamp": Grade.WARN}),
+        (GOOD, {"url": "redis://far:6379"}, {"redis-transport": Grade.WARN}),
+        (GOOD, {"url": "redis://u:p@far:6379"}, {"redis-transport": Grade.WARN}),
+        (GOOD, {"url": "rediss://u:p@far:6379"}, {}),
+    ],
+)  # fmt: skip
+def test_judging_redis(look: RedisLook, options: dict[str, Any], wanted: dict[str, Grade]) -> None:
+    """One thing that is not right gives one finding, of its weight."""
+    assert graded(look, **options) == wanted
+
+
+def grade_cluster(look: ClusterLook, epoch: str = "0.5") -> dict[str, Grade]:
+    """Grades of a look at the API server, of those that did not pass."""
+    found = judge_cluster(look, shards=2, incarnation=0, epoch=Epoch(epoch), home="h")
+    assert all(c.fix for c in found if c.grade in {Grade.WARN, Grade.FAIL})
+    return {c.name: c.grade for c in found if c.grade is not Grade.OK}
+
+
+def cluster(**members: Any) -> ClusterLook:
+    """A look at a cluster that lacks only its definition."""
+    base: dict[str, Any] = {
+        "version": "100", "crd_problem": "there is none", "shards": 2, "offset": 0,
+        "installation": "i",
+    }  # fmt: skip
+    return ClusterLook(**base | members)
+
+
+@pytest.mark.parametrize(
+    ("look", "wanted"),
+    [
+        (cluster(), {}),
+        (cluster(listing="not served"), {"api-objects": Grade.FAIL}),
+        (cluster(latency=900.0), {"api-latency": Grade.WARN}),
+        (cluster(shards=3), {"shards": Grade.FAIL}),
+        (cluster(unowned=[1]), {"owners": Grade.FAIL}),
+        (cluster(leases_problem="gone"), {"shards": Grade.WARN}),
+        (cluster(offset=-70_000), {"api-clock": Grade.FAIL}),
+        (cluster(offset=None), {"api-clock": Grade.UNKNOWN}),
+        (cluster(missing={"rbac-status": ["patch in n"]}), {"rbac-status": Grade.FAIL}),
+        (cluster(version="4"), {"incarnation": Grade.FAIL}),
+    ],
+)
+def test_judging_a_cluster(look: ClusterLook, wanted: dict[str, Grade]) -> None:
+    """One thing that is not right gives one finding; the missing definition is one of its own."""
+    assert grade_cluster(look) == {"crd-served": Grade.FAIL, **wanted}
+
+
+def test_no_cluster_is_one_finding() -> None:
+    """Without a way to the API server nothing about it is guessed."""
+    (check,) = judge_cluster(
+        ClusterLook(error="no kubeconfig"), shards=2, incarnation=0, epoch=None, home=""
+    )
+    assert (check.name, check.grade) == ("api-connect", Grade.FAIL)
+    assert "--kubeconfig" in check.fix
+
+
+def test_judging_settings() -> None:
+    """Keys that mean nothing are told; without a file nothing can be said."""
+    assert [c.grade for c in judge_settings([], given=True)] == [Grade.OK]
+    assert [c.grade for c in judge_settings(["unknown key x"], given=True)] == [Grade.WARN]
+    assert [c.grade for c in judge_settings([], given=False)] == [Grade.UNKNOWN]
