@@ -19,6 +19,7 @@ import stat
 import subprocess
 import sys
 import tarfile
+import time
 import tomllib
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -116,6 +117,8 @@ def tree(folder: Path, *, late: bool) -> Path:
     if late:
         os.utime(folder / "opt/x/a", (10**9, 10**9))
     image.settle(folder)
+    if late:
+        os.utime(folder / "opt/x/b", (10**9, 10**9))
     return folder
 
 
@@ -124,17 +127,20 @@ def test_an_archive_depends_on_the_content_alone(
 ) -> None:
     """Neither order, time, umask nor owner of a tree shows in the image."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
-    digests = []
-    for name, late in (("early", False), ("late", True)):
-        target = tree(tmp_path / name, late=late)
-        digests.append(image.archive_of(target, "localhost/x:1", {}, tmp_path / f"{name}.tar"))
+    early, late = tree(tmp_path / "early", late=False), tree(tmp_path / "late", late=True)
+    digests = [
+        image.archive_of(target, "localhost/x:1", {}, tmp_path / f"{target.name}.tar")
+        for target in (early, late)
+    ]
     assert digests[0] == digests[1]
     assert (tmp_path / "early.tar").read_bytes() == (tmp_path / "late.tar").read_bytes()
-    (tmp_path / "late/opt/x/a").write_text("another")
-    changed = image.archive_of(tmp_path / "late", "localhost/x:1", {}, tmp_path / "late.tar")
+    names = ["opt", "opt/x", "opt/x/a", "tmp", "bin"]
+    assert image.tar_of(late, names) == image.tar_of(late, names[::-1])
+    (late / "opt/x/a").write_text("another")
+    changed = image.archive_of(late, "localhost/x:1", {}, tmp_path / "late.tar")
     assert changed != digests[0]
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86401")
-    later = image.archive_of(tmp_path / "early", "localhost/x:1", {}, tmp_path / "early.tar")
+    later = image.archive_of(early, "localhost/x:1", {}, tmp_path / "early.tar")
     assert later not in {changed, digests[0]}
 
 
@@ -311,7 +317,14 @@ def test_a_stored_pid_is_believed_only_with_its_command_line(tmp_path: Path) -> 
     )
     try:
         (tmp_path / "first.pid").write_text(str(ours.pid))
+        deadline = time.monotonic() + 20
+        while not cluster.inside(tmp_path) and time.monotonic() < deadline:
+            time.sleep(0.05)  # for a moment after exec a process has no command line
         assert cluster.inside(tmp_path) == ours.pid
+        other = tmp_path / "other"
+        other.mkdir()
+        (other / "first.pid").write_text(str(ours.pid))
+        assert cluster.inside(other) == 0
     finally:
         ours.kill()
         ours.wait()
