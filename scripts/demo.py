@@ -756,21 +756,12 @@ async def _prepare(
 
 async def _clean_cluster(parts: Parts, view: Plain) -> None:
     """Delete the namespace, and with it the object, its events and the leases."""
-    # The product deletes nothing, so its own door has no DELETE; half a second of imports.
-    from kubernetes_asyncio.client import ApiClient, Configuration, CoreV1Api  # noqa: PLC0415
-    from kubernetes_asyncio.config import load_kube_config  # noqa: PLC0415
-
     try:
         async with asyncio.timeout(CLEAN_DEADLINE):
-            configuration = Configuration()
-            await load_kube_config(
-                config_file=str(parts.admin_kubeconfig),
-                client_configuration=configuration,
-                persist_config=False,
-            )
-            async with ApiClient(configuration) as api:
-                await CoreV1Api(api).delete_namespace(
-                    parts.namespace, _request_timeout=CALL_TIMEOUT
+            client = await KubeClient.connect(str(parts.admin_kubeconfig), user_agent="demo")
+            async with client:
+                await client.request(
+                    "DELETE", f"/api/v1/namespaces/{parts.namespace}", timeout=CALL_TIMEOUT
                 )
         view.say(f"deleted the namespace {parts.namespace}")
     except Exception as error:  # noqa: BLE001 - whatever it was, a person has to know

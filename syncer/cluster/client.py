@@ -37,9 +37,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import aiohttp
 import orjson
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
-from kubernetes_asyncio.client import ApiClient, Configuration
-from kubernetes_asyncio.config import load_incluster_config, load_kube_config
-from kubernetes_asyncio.config.config_exception import ConfigException
 
 from syncer.api.conditions import bounded
 from syncer.api.errors import (
@@ -53,6 +50,13 @@ from syncer.api.errors import (
     Rejected,
     Unauthorised,
     Unavailable,
+)
+from syncer.cluster.vendor import (
+    ApiClient,
+    ConfigException,
+    Configuration,
+    load_incluster_config,
+    load_kube_config,
 )
 
 if TYPE_CHECKING:
