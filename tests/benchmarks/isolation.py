@@ -35,6 +35,8 @@ from tests.servers.redis import RedisServer, find_binary
 Json = dict[str, Any]
 
 RATIO: Final = Goal(1.1)
+#: Attempts that one receiver may have at once, by default.
+PER_RECEIVER: Final = 32
 _ANSWER_AFTER: Final = 0.005
 
 
@@ -48,15 +50,16 @@ class Scale:
         turns: Blocks of each kind in a round.
         seconds: Length of a block.
         rate: Notifications to the steady receiver per second.
-        at_once: Notifications to the other receiver at the beginning of a block; more than may run.
-        others: The same per second after that.
+        first: Notifications to the other receiver before the clock runs; more than it may have at
+            once.
+        others: The same per second while it runs.
     """
 
     rounds: int = 6
     turns: int = 5
     seconds: float = 3.0
     rate: float = 20.0
-    at_once: int = 48
+    first: int = 40
     others: float = 5.0
 
 
@@ -106,6 +109,8 @@ class TwoReceivers(Receiver):
         arrived: When each notification's first call to the steady receiver was read, by subject.
         hang: Whether calls to the other receivers are left unanswered.
         hanging: Calls that are unanswered now.
+        most: The largest number of them at once, since it was set to 0.
+        others: Calls to the other receivers, since it was set to 0.
     """
 
     def __init__(self) -> None:
@@ -114,6 +119,7 @@ class TwoReceivers(Receiver):
         self.hang = False
         self.hanging = 0
         self.most = 0
+        self.others = 0
         self._let_go = asyncio.Event()
 
     def address(self, name: str) -> str:
@@ -137,9 +143,11 @@ class TwoReceivers(Receiver):
                     body = await reader.readexactly(length)
                     if head.startswith(b"post /steady "):
                         self.arrived.setdefault(subject_of(body), time.monotonic())
-                    elif self.hang:
-                        await self._hold()
-                        return
+                    else:
+                        self.others += 1
+                        if self.hang:
+                            await self._hold()
+                            return
                     await asyncio.sleep(_ANSWER_AFTER)
                     writer.write(
                         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
@@ -188,16 +196,27 @@ async def _steady(here: Stage, names: Sequence[str], rate: float) -> dict[str, f
     return due
 
 
-async def _others(here: Stage, other: str, scale: Scale) -> list[str]:
-    """Create what goes to the other receiver; returns the names."""
-    names = [f"{other}-{n}" for n in range(scale.at_once + int(scale.others * scale.seconds))]
-    begin = time.monotonic()
+async def _first(
+    here: Stage, process: NotifierProcess, receiver: TwoReceivers, names: Sequence[str], other: str
+) -> None:
+    """Create what comes first, and wait until it hangs, or is delivered."""
     async with asyncio.TaskGroup() as group:
-        for n, name in enumerate(names):
-            later = max(0, n - scale.at_once) / scale.others
-            await asyncio.sleep(begin + later - time.monotonic())
+        for name in names:
             group.create_task(here.create(name, extensions={"to": other}))
-    return names
+    wanted = min(len(names), PER_RECEIVER) if receiver.hang else len(names)
+    await until(
+        lambda: receiver.others >= wanted,
+        lambda: f"{wanted} of the first reach {other}; {process.tail()}",
+        within=60,
+    )
+
+
+async def _others(here: Stage, names: Sequence[str], other: str, rate: float) -> None:
+    """Create the rest at a fixed rate."""
+    begin = time.monotonic()
+    for n, name in enumerate(names):
+        await asyncio.sleep(begin + n / rate - time.monotonic())
+        await here.create(name, extensions={"to": other})
 
 
 async def _quiet(process: NotifierProcess, receiver: TwoReceivers) -> None:
@@ -214,11 +233,14 @@ async def _block(
     here: Stage, process: NotifierProcess, receiver: TwoReceivers, scale: Scale, other: str,
     *, hang: bool,
 ) -> Block:  # fmt: skip
-    receiver.hang, receiver.most = hang, 0
+    receiver.hang, receiver.most, receiver.others = hang, 0, 0
     names = [f"{other}-steady-{n}" for n in range(int(scale.rate * scale.seconds))]
-    others = asyncio.create_task(_others(here, other, scale))
+    first = [f"{other}-first-{n}" for n in range(scale.first)]
+    later = [f"{other}-later-{n}" for n in range(int(scale.others * scale.seconds))]
+    await _first(here, process, receiver, first, other)
+    others = asyncio.create_task(_others(here, later, other, scale.others))
     due = await _steady(here, names, scale.rate)
-    made = await others
+    await others
     await until(
         lambda: all(n in receiver.arrived for n in names),
         lambda: f"all are received; {process.tail()}",
@@ -226,10 +248,11 @@ async def _block(
     )
     block = Block(hang, [receiver.arrived[n] - due[n] for n in names], receiver.most)
     # What hung is called off, so that no retry of it falls into a later block.
-    for name in made:
+    gone = len(here.watcher.deleted) + len(first) + len(later)
+    for name in (*first, *later):
         answer = await here.api.ask("DELETE", f"{here.api.requests}/{name}")
         assert answer.code == 200, answer.body
-    await until(lambda: len(here.watcher.deleted) >= len(made), "the deletions are seen", within=20)
+    await until(lambda: len(here.watcher.deleted) >= gone, "the deletions are seen", within=20)
     receiver.release()
     await _quiet(process, receiver)
     return block
@@ -249,7 +272,7 @@ async def measure(
             process.start()
             await process.wait_ready()
             await process.seconds_to_acquire()
-            warm = replace(scale, seconds=2.0, at_once=4)
+            warm = replace(scale, seconds=2.0, first=4)
             await _block(here, process, receiver, warm, others.pop(), hang=False)
             for _ in range(scale.rounds):
                 found: dict[bool, Block] = {}
@@ -272,7 +295,7 @@ def told(pairs: Sequence[tuple[Block, Block]], scale: Scale) -> Report:
     report.notes.append(
         f"{len(pairs)} rounds of {scale.turns} blocks of each kind, {scale.seconds:g} s each; {n} "
         f"notifications to the steady receiver in a round of a kind, {scale.rate:g}/s; to the other "
-        f"one {scale.at_once} at once, then {scale.others:g}/s; default settings, Events and audit off"
+        f"one {scale.first} before, then {scale.others:g}/s; default settings, Events and audit off"
     )
     report.notes.append("from the moment at which a notification is to be created until received")
     report.add("nothing hangs: p50", "ms", [a.p50 for a, _ in pairs])
