@@ -220,7 +220,7 @@ async def _first_page(at: Access, look: RedisLook) -> None:
 
 # -- Redis: judging -------------------------------------------------------------------------------
 
-_PASSWORD: Final = (
+_LOG_IN: Final = (
     "put the right user and password into redis.url, or into the file of redis.passwordFile"
 )
 _CONNECT_FIXES: Final[tuple[tuple[str, str], ...]] = (
@@ -230,9 +230,9 @@ _CONNECT_FIXES: Final[tuple[tuple[str, str], ...]] = (
     ("READONLY", "name the primary, not a replica; or let Sentinels name it (redis+sentinel://)"),
     ("belong to installation", "set another redis.keyPrefix"),
     ("have format", "use the version that wrote them, or set another redis.keyPrefix"),
-    ("NOAUTH", _PASSWORD),
-    ("WRONGPASS", _PASSWORD),
-    ("credentials", f"{_PASSWORD}; the user must be allowed to run INFO, GET and PING"),
+    ("NOAUTH", _LOG_IN),
+    ("WRONGPASS", _LOG_IN),
+    ("credentials", f"{_LOG_IN}; the user must be allowed to run INFO, GET and PING"),
     ("LOADING", "wait until the server has read its data"),
     (
         "CLUSTERDOWN",

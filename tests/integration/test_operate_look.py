@@ -1,0 +1,283 @@
+"""Looking, and moving logs: list, explain, inspect, export, import, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.api.record import Kind, Plan, Record, attempt_record, plan_record
+from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
+from tests.integration.api import notification
+from tests.integration.operating import (
+    NO_SWEEPS,
+    Operator,
+    RawLog,
+    ledger,
+    owner,
+    status_of,
+)
+from tests.servers.controlplane import ControlPlane
+
+pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+
+
+@pytest.fixture
+async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    """An installation."""
+    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
+        yield here
+
+
+@pytest.fixture
+def operator(here: Stage, capsys: pytest.CaptureFixture[str]) -> Operator:
+    """The command."""
+    return Operator(here, capsys)
+
+
+async def sent(here: Stage, *names: str) -> list[RawLog]:
+    """Notifications that are sent, and whose logs expire."""
+    raws = [RawLog(here, await here.create(name)) for name in names]
+    for raw in raws:
+        await until(lambda r=raw: _expires(r), "its log expires", within=20)  # type: ignore[misc]  # bound now
+    return raws
+
+
+async def _expires(raw: RawLog) -> bool:
+    return await raw.ttl() > 0
+
+
+async def test_list_and_its_filters(here: Stage, operator: Operator) -> None:
+    """Each notification is one row, and each filter takes what it says."""
+    here.script("lost", Step(drop="after"))
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        first, _ = await sent(here, "a", "b")
+        slow = {"maxAttempts": 5, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300}
+        lost = await here.create("lost", retryPolicy=slow)
+        await until(lambda: here.watcher.phase(lost) == "Sending", "it waits", within=20)
+        document = notification("held", subject="held")
+        document["metadata"]["annotations"] = {"notification-ledger/hold": "true"}
+        await here.api.ask("POST", here.api.requests, document)
+        uid = (await here.api.ask("GET", f"{here.api.requests}/held")).body["metadata"]["uid"]
+        await until(lambda: _there(RawLog(here, uid)), "it is seen", within=20)
+        await RawLog(here, lost).spoil(0, b"no header")
+        await first.head(lambda h: replace(h, acked=1))
+
+        async def names(*words: str) -> list[str]:
+            answer = await operator.run("list", "-n", here.namespace, "--json", *words)
+            assert answer.code == 0, answer.err
+            return [line["name"] for line in answer.lines]
+
+        assert await names() == ["a", "b", "held", "lost"]
+        assert await names("--phase", "Sent") == ["a", "b"]
+        assert await names("--phase", "none", "--phase", "pending", "--phase", "sending") == [
+            "held", "lost",
+        ]  # fmt: skip
+        assert await names("--unknown") == ["lost"]
+        assert await names("--held") == ["held"]
+        assert await names("--quarantined") == ["lost"]
+        unsynced = set(await names("--unsynced"))
+        assert "a" in unsynced
+        assert not unsynced & {"b", "lost"}
+        assert await names("--name", "?", "--limit", "1") == ["a"]
+        assert await names("--older-than", "1h") == []
+        text = await operator.run("list", "-n", here.namespace, "--unknown")
+        head, row = text.out.splitlines()
+        assert head.split()[:4] == ["NAMESPACE", "NAME", "PHASE", "AGE"]
+        assert row.split()[:3] == [here.namespace, "lost", "Sending"]
+    nobody = await operator.run("list", "-n", here.namespace, "--older-than", "soon")
+    assert (nobody.code, nobody.err) == (
+        2, "syncer: --older-than: must be a duration such as 500ms, 10s or 1m30s\n",
+    )  # fmt: skip
+
+
+async def _there(raw: RawLog) -> bool:
+    return len(await raw.elements()) > 1
+
+
+async def test_explain_tells_what_the_owner_will_do(here: Stage, operator: Operator) -> None:
+    """The time that is told is that of the object's status; a name that nobody bears is code 3."""
+    here.script("n", Step(503, "the hook is busy"))
+    slow = {"maxAttempts": 5, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300}
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        uid = await here.create("n", retryPolicy=slow)
+        await until(lambda: here.watcher.phase(uid) == "Sending", "it waits", within=20)
+    status = await status_of(here, "n")
+    answer = await operator.run("explain", f"{here.namespace}/n", "--json")
+    (found,) = answer.lines
+    assert (answer.code, found["next"]["decision"]) == (0, "WaitUntil")
+    assert found["next"]["at"] == status["channels"][0]["nextRetryTime"]
+    assert found["channels"][0]["attempts"][0]["error"].startswith("slack webhook returned 503")
+    assert found["plan"]["rule"] == "RoutingRuleMatched"
+    text = await operator.run("explain", f"{here.namespace}/n")
+    assert "NEXT    an attempt at " in text.out
+    absent = await operator.run("explain", f"{here.namespace}/x")
+    assert (absent.code, absent.out) == (3, "")
+    wrong = await operator.run("explain", "n")
+    assert (wrong.code, wrong.err) == (2, "syncer: NAMESPACE/NAME expected, not 'n'\n")
+
+
+async def test_inspect_still_answers(here: Stage, operator: Operator) -> None:
+    """The oldest command goes on as it was: an object with its log, and a log without one."""
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        (raw,) = await sent(here, "n")
+    answer = await operator.run("inspect", f"{here.namespace}/n", "--json")
+    (found,) = answer.lines
+    assert (answer.code, found["differences"]) == (0, [])
+    assert [r["kind"] for r in found["log"]["records"]] == ["plan", "intent", "success"]
+    alone = await operator.run("inspect", f"{here.namespace}/n", "--log-only")
+    assert alone.code == 0
+    assert f"{here.namespace}/n  uid {raw.uid}" in alone.out
+    absent = await operator.run("inspect", f"{here.namespace}/x")
+    assert absent.code == 3
+
+
+async def test_nobody_answers(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """A server that is away is code 4 for every command that needs it."""
+    operator = Operator(here, capsys)
+    for command in (["list"], ["export"]):
+        code = await asyncio.wait_for(
+            _away(command, str(here.plane.kubeconfig)), timeout=60
+        )  # fmt: skip
+        assert code == 4, command
+    assert "Redis cannot be reached" in capsys.readouterr().err
+    assert operator.here is here
+
+
+async def _away(command: list[str], kubeconfig: str) -> int:
+    from syncer import cli  # noqa: PLC0415 - as a shell does
+
+    return await cli.execute(
+        [*command, "--redis-url", "redis://127.0.0.1:1", "--kubeconfig", kubeconfig]
+    )
+
+
+# -- moving ---------------------------------------------------------------------------------------
+
+
+async def raw_logs(here: Stage, prefix: str) -> dict[str, list[bytes]]:
+    """Every log under a prefix, by uid."""
+    out: dict[str, Any] = {}
+    async for key in here.redis.scan_iter(f"{prefix}:{{*"):
+        out[key.decode()[len(prefix) + 2 : -1]] = await here.redis.lrange(key, 0, -1)
+    return out
+
+
+async def test_export_and_import(here: Stage, operator: Operator, tmp_path: Path) -> None:
+    """Logs arrive as the same bytes with their expiry; a second import changes nothing."""
+    file = tmp_path / "export.jsonl"
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        raws = await sent(here, "a", "b")
+        await here.redis.persist(raws[1].key)
+    answer = await operator.run("export", "--output", str(file))
+    assert (answer.code, answer.err) == (0, "syncer: 2 logs with 6 records\n")
+    before = await raw_logs(here, here.prefix)
+    other = f"{here.prefix}-moved"
+    target = ["--key-prefix", other]
+
+    async def bring(*words: str) -> tuple[int, dict[str, Any]]:
+        found = await operator.run("import", str(file), "--json", *words)
+        return found.code, found.lines[-1]["summary"]
+
+    home, here.prefix = here.prefix, other
+    code, dry = await bring("--dry-run")
+    assert (code, dry["created"], dry["dryRun"]) == (0, 2, True)
+    assert await raw_logs(here, other) == {}
+    code, done = await bring()
+    assert (code, done["created"], done["records"]) == (0, 2, 6)
+    assert await raw_logs(here, other) == before
+    assert 0 < await here.redis.ttl(f"{other}:{{{raws[0].uid}}}") <= 7 * 86400
+    assert await here.redis.ttl(f"{other}:{{{raws[1].uid}}}") == -1
+    code, again = await bring()
+    assert (code, again["present"], again["created"]) == (0, 2, 0)
+    # A log that is the beginning of the imported one is completed, another history is left alone.
+    await here.redis.ltrim(f"{other}:{{{raws[0].uid}}}", 0, 1)
+    await here.redis.lset(f"{other}:{{{raws[1].uid}}}", 2, "other")
+    code, rest = await bring()
+    assert (code, rest["extended"], rest["records"], rest["apart"]) == (1, 1, 2, 1)
+    here.prefix = home
+    assert target
+
+
+async def test_import_by_name_keeps_what_was_delivered(
+    here: Stage, operator: Operator, tmp_path: Path
+) -> None:
+    """Objects that were created anew get the logs of their names, and are not sent again."""
+    file = tmp_path / "export.jsonl"
+    process = here.notifier(sync=NO_SWEEPS, delivery={"paused": True})
+    async with ledger(here) as log:
+        for name, state in (("done", AttemptState.SUCCESS), ("gone", AttemptState.SUCCESS)):
+            uid = f"00000000-0000-0000-0000-00000000{len(name)}{name}"
+            attempt = Attempt(AttemptId("0.1-1"), CHANNEL, state, started=5, ended=6)
+            seeds: list[Record] = [
+                plan_record(Plan((CHANNEL,), "RoutingRuleMatched", "m", at=4)),
+                attempt_record(attempt, seed=True),
+            ]
+            await log.claim(uid, Epoch("0.1"), name=f"{here.namespace}/{name}", seeds=seeds)
+    assert (await operator.run("export", "--output", str(file))).code == 0
+    await here.redis.delete(*[k async for k in here.redis.scan_iter(f"{here.prefix}:*")])
+    uid = await here.create("done")
+    answer = await operator.run("import", str(file), "--by-name")
+    assert answer.code == 1
+    assert answer.err.splitlines()[-1] == (
+        f"syncer: no object bears the name now: {here.namespace}/gone"
+    )
+    async with owner(process) as app:
+        await until(lambda: here.watcher.phase(uid) == "Sent", "it is known as sent", within=20)
+        assert app.loaded.settings.delivery.paused
+    assert here.receiver.book == []
+    assert await RawLog(here, uid).kinds() == ["plan", "seed.success"]
+
+
+async def test_import_joins_what_has_begun_anew(
+    here: Stage, operator: Operator, tmp_path: Path
+) -> None:
+    """A controller that was quicker than the import has begun a log; the attempts are added to it."""
+    file = tmp_path / "export.jsonl"
+    old = "00000000-0000-0000-0000-000000000001"
+    attempt = Attempt(AttemptId("0.1-1"), CHANNEL, AttemptState.SUCCESS, started=5, ended=6)
+    async with ledger(here) as log:
+        seed = attempt_record(attempt, seed=True)
+        await log.claim(old, Epoch("0.1"), name=f"{here.namespace}/n", seeds=[seed])
+    assert (await operator.run("export", "--output", str(file))).code == 0
+    await here.redis.delete(f"{here.prefix}:{{{old}}}")
+    async with owner(here.notifier(sync=NO_SWEEPS, delivery={"paused": True})):
+        uid = await here.create("n")
+        raw = RawLog(here, uid)
+        await until(lambda: _skipped(raw), "it is held", within=20)
+        left = await operator.run("import", str(file), "--by-name", "--json")
+        assert (left.code, left.lines[-1]["summary"]["apart"]) == (1, 1)
+        joined = await operator.run("import", str(file), "--by-name", "--join", "--json")
+        assert (joined.code, joined.lines[-1]["summary"]["joined"]) == (0, 1)
+        await until(lambda: here.watcher.phase(uid) == "Sent", "it is known as sent", within=20)
+    assert here.receiver.book == []
+    assert Kind.SEED_SUCCESS.value in await raw.kinds()
+
+
+async def _skipped(raw: RawLog) -> bool:
+    return bool(await raw.elements()) and bool(await raw.by(Kind.SKIP))
+
+
+async def test_bad_file_writes_nothing(here: Stage, operator: Operator, tmp_path: Path) -> None:
+    """A file that was cut off is refused before the first log is written."""
+    file = tmp_path / "export.jsonl"
+    async with ledger(here) as log:
+        await log.claim("u", Epoch("0.1"), name="ns/n", seeds=[plan_record(Plan((CHANNEL,)))])
+    assert (await operator.run("export", "--output", str(file))).code == 0
+    lines = (await asyncio.to_thread(file.read_text)).splitlines()
+    assert [min(json.loads(line)) for line in lines] == ["at", "acked", "body", "end"]
+    await asyncio.to_thread(file.write_text, "\n".join(lines[:-1]) + "\n")
+    await here.redis.delete(f"{here.prefix}:{{u}}")
+    answer = await operator.run("import", str(file))
+    assert (answer.code, answer.err) == (
+        2, "syncer: line 3: the last line is missing: the file was cut off\n",
+    )  # fmt: skip
+    assert await raw_logs(here, here.prefix) == {}
+    absent = await operator.run("import", str(tmp_path / "none"))
+    assert (absent.code, "FileNotFoundError" in absent.err) == (2, True)

@@ -1,0 +1,555 @@
+"""The pure parts of the operators' command: judging, explaining, refusing, reading exports, words."""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncer import cli
+from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
+from syncer.api.record import (
+    Plan,
+    Record,
+    attempt_record,
+    intent_record,
+    order_record,
+    plan_record,
+    skip_record,
+)
+from syncer.api.resource import NotificationRequest, parse_object
+from syncer.ledger.codec import Header, encode_element, stored
+from syncer.operate.completion import SHELLS, candidates, script
+from syncer.operate.explain import Rules, as_json, as_text, explain
+from syncer.operate.judge import Bounds, Class, Pair, Remedy, judge, read_log
+from syncer.operate.orders import Refused, orders, reason_of, verdicts
+from syncer.operate.show import Columns, Progress, age, plain, table
+from syncer.operate.transfer import BadExport, lines_of, read_export
+from syncer.status.fold import ROOT_CHAIN
+
+NOW = 1_800_000_000_000
+C = "slack:ops"
+A1, A2 = AttemptId("0.7-1"), AttemptId("0.7-2")
+PLAN = plan_record(Plan((C,), "RoutingRuleMatched", "rule 1 matched", at=NOW - 60_000))
+BOUNDS = Bounds(NOW, latest=Epoch("0.1000"))
+
+
+def elements(*records: Record, header: Header | None = None) -> tuple[bytes, ...]:
+    """A log as stored."""
+    out, chain = [(header or Header("ns/n", Epoch("0.7"))).encode()], ROOT_CHAIN
+    for position, record in enumerate(records, 1):
+        out.append(encode_element(record, chain))
+        chain = stored(record, chain, position).chain
+    return tuple(out)
+
+
+def opened(attempt: AttemptId, *, at: int = NOW - 50_000, order: str = "") -> Record:
+    """An intent."""
+    return intent_record(attempt, C, at=at, by="p", order=order)
+
+
+def failed(attempt: AttemptId, *, wait: int = 30_000, at: int = NOW - 49_000) -> Record:
+    """A failure that may be retried after a wait."""
+    return attempt_record(
+        Attempt(
+            attempt, C, AttemptState.FAILED, ended=at, due=at + wait if wait else 0,
+            failure=FailureClass.TRANSIENT if wait else FailureClass.PERMANENT,
+            error="slack said no", code=503,
+        )
+    )  # fmt: skip
+
+
+def entry(state: str, number: int = 1, identity: str = A1) -> dict[str, Any]:
+    """One attempt of a status."""
+    return {
+        "id": identity, "channel": C, "attempt": number, "status": state,
+        "timestamp": "2027-01-15T07:59:11.000Z",
+    }  # fmt: skip
+
+
+def request(
+    *attempts: dict[str, Any], phase: str = "Sending", hold: str | None = None, **status: Any
+) -> NotificationRequest:
+    """An object with a status."""
+    return parse_object(
+        {
+            "metadata": {
+                "uid": "u", "namespace": "ns", "name": "n", "resourceVersion": "9",
+                "generation": 1, "creationTimestamp": "2027-01-15T07:00:00Z",
+                "annotations": {"notification-ledger/hold": hold} if hold is not None else {},
+            },
+            "spec": {"type": "Simple", "retryPolicy": {"maxAttempts": 2}},
+            "status": {
+                "phase": phase, "deliveryAttempts": list(attempts),
+                "log": {"position": 1, "epoch": "0.7", "store": "s"}, **status,
+            },
+        }
+    )  # fmt: skip
+
+
+# -- judging --------------------------------------------------------------------------------------
+
+
+def classes(pair: Pair, bounds: Bounds = BOUNDS) -> list[str]:
+    """Classes of a pair, in order."""
+    return [f.kind.value for f in judge(pair, bounds)]
+
+
+def pair(found: NotificationRequest | None, log: tuple[bytes, ...] = (), **more: Any) -> Pair:
+    """A pair."""
+    return Pair("u", "ns/n", found, log, **{"ttl": -1 if log else -2, **more})
+
+
+def test_what_is_on_its_way_is_no_divergence() -> None:
+    """A record younger than the time to settle says nothing; older, it is behind."""
+    log = elements(PLAN, opened(A1), failed(A1))
+    assert classes(pair(request(), log), replace(BOUNDS, now=NOW - 49_000 + 10_000)) == []
+    assert classes(pair(request(), log), BOUNDS) == ["status-behind"]
+
+
+def test_open_attempt_is_somebodys_for_a_while() -> None:
+    """An attempt on the wire is nothing odd until its time is over."""
+    log = elements(PLAN, opened(A1))
+    shown = request(channels=[{"name": C, "state": "Pending"}])
+    assert classes(pair(shown, log), replace(BOUNDS, stuck=50_000)) == []
+    assert classes(pair(shown, log), replace(BOUNDS, stuck=49_999)) == ["open-attempt"]
+
+
+def test_log_of_a_finished_object_may_be_gone_after_its_time() -> None:
+    """Within the retention a missing log is missed, after it has expired."""
+    ended = {"completionTime": "2027-01-15T08:00:00Z"}
+    sent = request(entry("success"), phase="Sent", **ended)
+    assert classes(pair(sent)) == ["log-missing"]
+    week = 7 * 86_400_000
+    assert classes(pair(sent), replace(BOUNDS, now=NOW + week)) == []
+
+
+def test_objects_of_the_replaced_controller_need_no_log() -> None:
+    """What another controller finished is left alone; an object without attempts has nothing to lose."""
+    old = entry("success")
+    del old["id"]
+    assert classes(pair(request(old, phase="Sent", log=None))) == []
+    assert classes(pair(request())) == []
+
+
+def test_orphan_is_one_that_nobody_lets_go() -> None:
+    """A log without an object is odd only while it has no expiry."""
+    log = elements(PLAN)
+    assert classes(pair(None, log)) == ["orphan"]
+    assert classes(pair(None, log, ttl=60)) == []
+
+
+def test_object_that_does_not_parse() -> None:
+    """An object that cannot be judged is told as such, and nothing is said of its log."""
+    assert classes(pair(None, elements(PLAN), problem="the object does not parse")) == ["object"]
+
+
+def test_every_class_has_advice() -> None:
+    """Whatever verify names, it says what to do; and the parser knows every class."""
+    assert all(kind.advice for kind in Class)
+    assert set(cli._CLASSES) == {kind.value for kind in Class}
+    assert Class.CONFLICT.remedy is Remedy.PERSON
+
+
+def test_verdict_overtaken_by_a_result_is_no_conflict() -> None:
+    """An operator who said failed and was wrong has broken no rule."""
+    said = Record(
+        plan_record(Plan(())).kind.RESOLVE_FAILED, f"resolve:{A1}:1", C, {"at": NOW - 40_000}
+    )
+    success = attempt_record(Attempt(A1, C, AttemptState.SUCCESS, ended=NOW - 30_000))
+    assert "conflict" not in classes(pair(request(), elements(PLAN, opened(A1), said, success)))
+    both = elements(PLAN, opened(A1), failed(A1), success)
+    assert "conflict" in classes(pair(request(), both))
+
+
+# -- explaining -----------------------------------------------------------------------------------
+
+
+def explained(
+    *records: Record, rules: Rules | None = None, found: NotificationRequest | None = None
+) -> tuple[dict[str, Any], str]:
+    """An explanation, as JSON and as text."""
+    log = read_log(elements(*records))
+    told = explain(found or request(), log, rules or Rules(), now=NOW)
+    return as_json(told), "\n".join(as_text(told))
+
+
+def test_explains_a_wait() -> None:
+    """The next attempt has a time, which is that of the log, and a reason."""
+    found, text = explained(PLAN, opened(A1), failed(A1, wait=60_000))
+    assert found["next"] == {
+        "decision": "WaitUntil", "reason": "next attempt not due yet", "channels": [],
+        "at": "2027-01-15T08:00:11.000Z",
+    }  # fmt: skip
+    assert "NEXT    an attempt at 2027-01-15T08:00:11.000Z (in 11s)" in text
+    assert found["plan"]["message"] == "rule 1 matched"
+    (channel,) = found["channels"]
+    assert (channel["state"], channel["rule"]) == ("Retrying", "attempts left")
+    assert channel["attempts"][0]["error"] == "slack said no"
+
+
+def test_explains_why_nothing_comes() -> None:
+    """A permanent failure, an exhausted budget, a hold, a pause and an age each have their words."""
+    found, _ = explained(PLAN, opened(A1), failed(A1, wait=0))
+    assert found["next"]["reason"] == "every channel is finished"
+    assert found["channels"][0]["rule"] == "permanent failure recorded"
+    found, _ = explained(PLAN, opened(A1), failed(A1), opened(A2), failed(A2))
+    assert found["channels"][0]["rule"] == "attempts used up"
+    _, text = explained(PLAN, found=request(hold="change 42"))
+    assert f"NEXT    nothing: {C} is due and held: the annotation" in text
+    _, text = explained(PLAN, rules=Rules(paused=True))
+    assert "is due and held: delivery is paused for all (delivery.paused)" in text
+    _, text = explained(PLAN, rules=Rules(max_age=60))
+    assert f"NEXT    {C} is given up: not sent: older than delivery.maxAge (1m0s)" in text
+    skip = skip_record("skip:1", C, at=NOW, why="circuit open")
+    found, text = explained(PLAN, skip)
+    assert found["channels"][0]["skipped"] == "circuit open"
+    assert "last due attempt was not made: circuit open" in text
+
+
+def test_explains_an_order() -> None:
+    """An ordered channel is due now, by name of the order; the attempt that follows bears it."""
+    order = order_record("order:slack:2", C, at=NOW, by="me", why="hook is back")
+    ended = request(entry("failed"), phase="Failed")
+    found, text = explained(PLAN, opened(A1), failed(A1, wait=0), order, found=ended)
+    assert found["next"]["decision"] == "Deliver"
+    assert found["channels"][0]["ordered"] == "order:slack:2"
+    assert "ordered by me: slack:ops: hook is back" in text
+    found, _ = explained(
+        PLAN, opened(A1), failed(A1, wait=0), order, opened(A2, order=order.id), found=ended
+    )
+    assert [a["order"] for a in found["channels"][0]["attempts"]] == [None, "order:slack:2"]
+    assert found["next"]["decision"] == "Finish"
+
+
+def test_explains_a_log_that_is_not_there_or_not_legible() -> None:
+    """What keeps the answer from being whole is said."""
+    log = list(elements(PLAN, opened(A1)))
+    log[-1] = log[-1][:-1] + b"\xff"
+    told = explain(request(), read_log(log), Rules(known=False), now=NOW)
+    assert told.notes[0].startswith("its log cannot be read, so nothing is sent: record 2")
+    assert "without --config the defaults of `delivery` are assumed" in told.notes
+    told = explain(request(), read_log([]), Rules(), now=NOW)
+    assert told.notes[0] == "it has no log yet: nobody owns it"
+
+
+# -- orders and verdicts --------------------------------------------------------------------------
+
+
+def order(*records: Record, found: NotificationRequest, **options: Any) -> list[str]:
+    """Ids of the records of an order."""
+    base: dict[str, Any] = {
+        "channels": (), "at_most_once": False, "at": NOW, "by": "me", "why": "w",
+    }  # fmt: skip
+    said = orders(found, read_log(elements(*records)), **base | options)
+    return [s.record.id for s in said]
+
+
+ENDED = request(entry("failed"), phase="Failed")
+SUCCESS = attempt_record(Attempt(A2, C, AttemptState.SUCCESS, ended=NOW))
+
+
+def test_order_counts_what_was_tried() -> None:
+    """The id of an order follows from the attempts made: the same wish twice is one order."""
+    tried = (PLAN, opened(A1), failed(A1, wait=0))
+    assert order(*tried, found=ENDED) == [f"order:{C}:2"]
+    assert order(*tried, found=ENDED, channels=(C,)) == [f"order:{C}:2"]
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "says"),
+    [
+        ((PLAN, opened(A1), failed(A1, wait=0)), {"channels": ("x",)}, "x is no channel of this"),
+        ((PLAN, opened(A2), SUCCESS), {"channels": (C,)}, "nothing is sent after a recorded"),
+        ((PLAN, opened(A2), SUCCESS), {}, "no channel has ended without a success"),
+        ((PLAN, opened(A2)), {"channels": (C,)}, "is Sending: it is tried without being told"),
+    ],
+)
+def test_order_that_makes_no_sense(
+    records: tuple[Record, ...], options: dict[str, Any], says: str
+) -> None:
+    """An order is refused with the reason, before anything is written."""
+    with pytest.raises(Refused, match=says):
+        order(*records, found=ENDED, **options)
+
+
+def test_order_of_a_channel_with_attempts_left() -> None:
+    """What will be tried by itself need not be ordered, unless its object's phase is final."""
+    tried = (PLAN, opened(A1), failed(A1))
+    with pytest.raises(Refused, match="is Retrying: it is tried without being told"):
+        order(*tried, found=request(), channels=(C,))
+    assert order(*tried, found=ENDED, channels=(C,)) == [f"order:{C}:2"]
+
+
+def test_order_without_a_log() -> None:
+    """Without its log nobody can tell what was delivered, so nothing is sent again."""
+    with pytest.raises(Refused, match="its log is gone"):
+        orders(
+            ENDED, read_log([]), channels=(), at_most_once=False, at=NOW, by="me", why="w"
+        )  # fmt: skip
+
+
+def verdict(*records: Record, **options: Any) -> list[str]:
+    """Texts of verdicts."""
+    base: dict[str, Any] = {
+        "attempt": "", "channel": "", "delivered": True, "even_open": False, "at": NOW,
+        "by": "me", "why": "w",
+    }  # fmt: skip
+    return [s.text for s in verdicts(read_log(elements(*records)), **base | options)]
+
+
+def unknown(attempt: AttemptId) -> Record:
+    """An unknown result."""
+    return attempt_record(
+        Attempt(attempt, C, AttemptState.UNKNOWN, ended=NOW, failure=FailureClass.UNCERTAIN)
+    )
+
+
+def test_verdict_is_on_what_is_not_known() -> None:
+    """By default every unknown result is meant; open attempts only if that is said."""
+    log = (PLAN, opened(A1), unknown(A1), opened(A2))
+    assert verdict(*log) == [f"attempt {A1} on {C}: unknown -> success"]
+    assert verdict(*log, delivered=False, even_open=True) == [
+        f"attempt {A1} on {C}: unknown -> failed", f"attempt {A2} on {C}: intent -> failed",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "says"),
+    [
+        ((PLAN, opened(A1), failed(A1)), {}, "no attempt has an unknown result"),
+        ((PLAN, opened(A1), unknown(A1)), {"attempt": "0.7-9"}, "knows no attempt 0.7-9"),
+        ((PLAN, opened(A1), unknown(A1)), {"channel": "x"}, "no attempt has an unknown result"),
+        ((PLAN, opened(A1)), {"attempt": A1}, "is open: its owner records"),
+        ((PLAN, opened(A2), SUCCESS), {"attempt": A2, "delivered": False}, "which stands"),
+        ((PLAN, opened(A1), failed(A1)), {"attempt": A1, "delivered": False}, "which stands"),
+    ],
+)
+def test_verdict_that_makes_no_sense(
+    records: tuple[Record, ...], options: dict[str, Any], says: str
+) -> None:
+    """A verdict never lowers what is known, and never guesses what is under way."""
+    with pytest.raises(Refused, match=says):
+        verdict(*records, **options)
+
+
+def test_verdict_is_a_new_one_each_time() -> None:
+    """A second verdict on an attempt has an id of its own."""
+    log = read_log(
+        elements(
+            PLAN, opened(A1), unknown(A1),
+            Record(PLAN.kind.RESOLVE_FAILED, f"resolve:{A1}:1", C, {"at": NOW, "class": "transient"}),
+        )
+    )  # fmt: skip
+    (said,) = verdicts(
+        log, attempt=A1, channel="", delivered=True, even_open=False, at=NOW, by="me", why="w"
+    )
+    assert said.record.id == f"resolve:{A1}:2"
+
+
+def test_reason_is_required_and_bounded() -> None:
+    """A reason is one line that says something."""
+    assert reason_of(" a\nb ") == "a b"
+    for text in ("", "  ", "x" * 257):
+        with pytest.raises(Refused, match="--reason"):
+            reason_of(text)
+
+
+# -- exports --------------------------------------------------------------------------------------
+
+
+def exported(*logs: tuple[bytes, ...]) -> list[str]:
+    """The lines of a whole export."""
+    out: list[dict[str, Any]] = [{"format": "notification-ledger-export/1"}]
+    for n, log in enumerate(logs):
+        out += lines_of(f"u{n}", log, -1)
+    out.append({"end": True, "logs": len(logs), "records": sum(len(x) - 1 for x in logs)})
+    return [json.dumps(line) for line in out]
+
+
+LOG = elements(PLAN, opened(A1), failed(A1))
+
+
+def test_export_reads_back_as_the_same_bytes() -> None:
+    """What was written is read back byte by byte, a damaged log included."""
+    damaged = (*LOG[:2], LOG[2][:-1] + b"\xff", LOG[3])
+    first, second = read_export(exported(LOG, damaged))
+    assert (first.elements, first.damaged) == (LOG, False)
+    assert (second.elements, second.damaged) == (damaged, True)
+
+
+def without(lines: list[str], number: int) -> list[str]:
+    """The lines but one."""
+    return lines[: number - 1] + lines[number:]
+
+
+def changed(lines: list[str], number: int, **members: Any) -> list[str]:
+    """The lines with one changed."""
+    line = json.loads(lines[number - 1]) | members
+    return [*lines[: number - 1], json.dumps(line), *lines[number:]]
+
+
+WHOLE = exported(LOG)
+BAD = {
+    "nothing at all": ([], "line 0: the last line is missing"),
+    "something else": (['{"a": 1}'], "line 1: not an export of format"),
+    "not JSON": ([WHOLE[0], "{"], "line 2: not JSON"),
+    "not an object": ([WHOLE[0], "[]"], "line 2: not a JSON object"),
+    "a file that was cut off": (WHOLE[:-1], "line 5: the last line is missing"),
+    "a record is missing": (without(WHOLE, 4), "line 4: position 2 is missing"),
+    "the last record is missing": (without(WHOLE, 5), "line 5: the log before has 2 record"),
+    "a header is missing": (without(WHOLE, 2), "line 2: a record of no log"),
+    "a record of another log": (changed(WHOLE, 3, uid="x"), "line 3: a record of no log"),
+    "a word was changed": (changed(WHOLE, 4, id="0.7-9"), "line 4: the chain does not follow"),
+    "a chain was changed": (changed(WHOLE, 4, chain="00000000"), "line 4: the chain does not"),
+    "a body was changed": (changed(WHOLE, 4, body={"at": 1}), "line 4: the chain does not follow"),
+    "an unknown kind": (changed(WHOLE, 4, kind="x"), "line 4: the record cannot be read"),
+    "a body that is none": (changed(WHOLE, 4, body=[]), "line 4: the record cannot be read"),
+    "a header that is none": (changed(WHOLE, 2, epoch="x"), "line 2: the header is none"),
+    "a uid that is none": (changed(WHOLE, 2, log="a}b"), "line 2: the uid is none"),
+    "the counts are others": (changed(WHOLE, 6, records=4), "line 6: 1 logs with 3 records"),
+    "something follows": ([*WHOLE, "{}"], "line 7: something follows the last line"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD)
+def test_export_that_is_not_whole(bad: str) -> None:
+    """An import refuses a file with a gap, a change or an end too soon, and names the line."""
+    lines, says = BAD[bad]
+    with pytest.raises(BadExport, match=says):
+        list(read_export(lines))
+
+
+# -- words ----------------------------------------------------------------------------------------
+
+COMPLETED = {
+    "the first letters of a command": (["ver"], ["verify"]),
+    "any command": (
+        [""],
+        ["completion", "doctor", "explain", "export", "import", "inspect", "list", "repair",
+         "resend", "resolve", "verify"],
+    ),
+    "an option of a command": (["resend", "ns/n", "--re"], ["--reason", "--redis-url"]),
+    "a value of an option": (["resolve", "ns/n", "--as", ""], ["delivered", "failed"]),
+    "a phase": (["list", "--phase", "s"], ["sending", "sent"]),
+    "a class of divergence": (["verify", "--class", "st"], ["status-behind", "status-differs"]),
+    "a file is the shell's business": (["list", "--config", ""], []),
+    "a switch takes no value": (["list", "--held", "--un"], ["--unknown", "--unsynced"]),
+    "a shell": (["completion", ""], ["bash", "fish", "zsh"]),
+    "an object is known to the cluster alone": (["inspect", "ns/"], []),
+    "an option of the whole": (["--h"], ["--help"]),
+    "nothing yet": ([], [
+        "completion", "doctor", "explain", "export", "import", "inspect", "list", "repair",
+        "resend", "resolve", "verify",
+    ]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COMPLETED)
+def test_completion(case: str) -> None:
+    """The parser itself says what a word may become."""
+    words, wanted = COMPLETED[case]
+    assert candidates(cli._parser(), words) == wanted
+
+
+def test_bash_completes(tmp_path: Path) -> None:
+    """The script for bash, run by bash, asks the command with the words as they stand."""
+    stub = tmp_path / "syncer"
+    stub.write_text('#!/bin/sh\nprintf "%s|" "$@" > "$0.args"\nprintf "verify\\nversion x\\n"\n')
+    stub.chmod(0o755)
+    code = (
+        f"{script('bash')}\nCOMP_WORDS=(syncer -n 'a b' ver); COMP_CWORD=3; _syncer\n"
+        'printf "%s|" "${COMPREPLY[@]}"'
+    )
+    answer = subprocess.run(
+        ["bash", "-c", code], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True,
+        text=True, check=True,
+    )  # fmt: skip
+    assert answer.stdout == "verify|version x|"
+    assert (tmp_path / "syncer.args").read_text() == "complete|--|-n|a b|ver|"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_scripts_ask_the_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every script is printed by the command, and does nothing but ask it."""
+    assert cli.main(["completion", shell]) == 0
+    printed = capsys.readouterr().out
+    assert printed == script(shell)
+    assert "syncer complete -- " in printed
+
+
+def test_complete_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    """The hidden command prints candidates, one a line."""
+    assert cli.main(["complete", "--", "list", "--phase", "f"]) == 0
+    assert capsys.readouterr().out == "failed\n"
+
+
+USAGE: dict[str, list[str]] = {
+    "no command": [],
+    "an unknown command": ["frobnicate"],
+    "an unknown option": ["list", "--frob"],
+    "a verdict without a reason": ["resolve", "ns/n", "--as", "failed"],
+    "a verdict that is none": ["resolve", "ns/n", "--as", "perhaps", "--reason", "x"],
+    "a class that is none": ["verify", "--class", "x"],
+    "a negative limit": ["repair", "--limit", "-1"],
+}
+
+
+@pytest.mark.parametrize("case", USAGE)
+def test_wrong_usage(case: str) -> None:
+    """Wrong usage ends with code 2."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(USAGE[case])
+    assert ended.value.code == 2
+
+
+def test_nowhere_to_look(capsys: pytest.CaptureFixture[str]) -> None:
+    """Without settings and URL the command says what it needs, with code 2."""
+    assert cli.main(["list"]) == 2
+    assert "say where to look: --config FILE, or --redis-url URL" in capsys.readouterr().err
+
+
+# -- showing --------------------------------------------------------------------------------------
+
+
+class Terminal(io.StringIO):
+    """A stream that says that somebody watches."""
+
+    def isatty(self) -> bool:
+        """Yes."""
+        return True
+
+
+def test_progress_is_for_terminals() -> None:
+    """A terminal sees how far it is, and nothing of it in the end; a file holds nothing at all."""
+    for stream, shown in ((Terminal(), True), (io.StringIO(), False)):
+        with Progress("verified", total=4, stream=stream) as progress:
+            for _ in range(3):
+                progress.step()
+        text = stream.getvalue()
+        assert ("verified [######------------------] 1/4" in text) is shown
+        assert text.endswith("\r") is shown
+
+
+def test_tables_are_plain() -> None:
+    """Columns are aligned, and what would move a cursor is not shown as it is."""
+    assert table([("A", "B"), ("long", "x\x1b[2Jy")]) == ["A     B", "long  x [2Jy"]
+    assert plain("a\r\nb") == "a  b"
+    columns = Columns(("A", "B"))
+    assert columns.lines([("1", "2")]) == ["A  B", "1  2"]
+    assert columns.lines([("long", "2")]) == ["long  2"]
+    assert columns.lines([("1", "2")]) == ["1     2"]
+
+
+@pytest.mark.parametrize(
+    ("ms", "wanted"),
+    [(0, "0s"), (119_000, "119s"), (120_000, "2m"), (7_200_000, "2h"), (3 * 86_400_000, "3d")],
+)
+def test_age(ms: int, wanted: str) -> None:
+    """Ages are told in one unit."""
+    assert age(ms) == wanted
