@@ -47,7 +47,7 @@ SHAPE: dict[str, tuple[Json, str]] = {
     "an evicting fsync": ({"redis": {"embedded": {"appendfsync": "no"}}}, "appendfsync"),
     "a namespace that cannot be": ({"watch": {"namespaces": ["*"]}}, "namespaces"),
     "a credential without its key": (
-        {"credentials": [{"name": "a", "secretName": "b"}]}, "secretKey"
+        {"credentials": [{"name": "a", "secretName": "b"}]}, "credentials"
     ),
     "a credential that is a hidden file": (
         {"credentials": [{"name": ".a", "secretName": "b", "secretKey": "c"}]}, "name"
@@ -168,6 +168,13 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
     "a variable that the chart sets": (
         {"extraEnv": [{"name": "ROUTING_CONFIG_PATH", "value": "/x"}]},
         "extraEnv sets ROUTING_CONFIG_PATH, which the chart sets",
+    ),
+    "a test that nobody would answer": (
+        {
+            "helmTest": {"notification": {"enabled": True}},
+            "watch": {"namespaces": ["elsewhere"]},
+        },
+        "helmTest.notification sends in the release's namespace alerts",
     ),
     "a rule without effect": (
         {"networkPolicy": {"egress": [{}], "extraEgress": [{}]}},

@@ -7,6 +7,7 @@ import importlib.util
 import json
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -33,7 +34,6 @@ from tests.chart.helm import (
 )
 
 ENV = {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}
-#: A certificate authority nobody has the key of; made for these tests.
 VALUES = (CHART / "values.yaml").read_text()
 SCHEMA: Json = json.loads((CHART / "values.schema.json").read_text())
 #: Parts of Kubernetes objects, whose keys are Kubernetes's business.
@@ -268,7 +268,20 @@ def test_a_missing_credential_does_not_keep_the_pod_from_starting() -> None:
     optional = {
         s["secret"]["name"]: s["secret"]["optional"] for s in volume["projected"]["sources"]
     }
-    assert optional == {"slack": True, "pagerduty": False, "teams": True}
+    assert optional == {
+        "slack": True, "pagerduty": False, "teams": True, "more-credentials": True
+    }  # fmt: skip
+    (whole,) = [s for s in volume["projected"]["sources"] if "items" not in s["secret"]]
+    assert whole["secret"]["name"] == "more-credentials"
+
+
+def test_the_chart_installs_the_version_of_the_project() -> None:
+    """Without a tag the image is that of the distribution's version."""
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    (container,) = one(rendered("4", "default"), "Deployment")["spec"]["template"]["spec"][
+        "containers"
+    ]
+    assert container["image"] == f"notification-ledger:{version}"
 
 
 def _missing(values: Any, schema: Json, path: str = "") -> list[str]:

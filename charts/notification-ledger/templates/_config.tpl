@@ -168,9 +168,11 @@ receivers:
 - secret:
     name: {{ .secretName }}
     optional: {{ dig "optional" true . }}
+    {{- if .name }}
     items:
       - key: {{ .secretKey }}
         path: {{ .name }}
+    {{- end }}
 {{- end -}}
 {{- if and .Values.slack.secretName (not .Values.routing.content) (not .Values.routing.existingConfigMap) }}
 - secret:

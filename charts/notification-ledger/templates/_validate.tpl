@@ -24,7 +24,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- $faults = append $faults "slack.secretName has no effect beside routing: list it in credentials and name it in the routing file" -}}
 {{- end -}}
 {{- $names := keys $v.inlineCredentials -}}
-{{- range $v.credentials -}}{{- $names = append $names .name -}}{{- end -}}
+{{- range $v.credentials -}}{{- with .name -}}{{- $names = append $names . -}}{{- end -}}{{- end -}}
 {{- if $v.slack.secretName -}}{{- $names = append $names "slack-webhook" -}}{{- end -}}
 {{- if ne (len $names) (len (uniq $names)) -}}
 {{- $faults = append $faults "credentials: a name is given twice (inlineCredentials and slack count too)" -}}
@@ -101,6 +101,9 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- $faults = append $faults (printf "extraEnv sets %s, which the chart sets" .name) -}}
 {{- end -}}
 {{- $own = append $own .name -}}
+{{- end -}}
+{{- if and $v.helmTest.enabled $v.helmTest.notification.enabled $v.watch.namespaces (not (has .Release.Namespace $v.watch.namespaces)) -}}
+{{- $faults = append $faults (printf "helmTest.notification sends in the release's namespace %s, which watch.namespaces does not name" .Release.Namespace) -}}
 {{- end -}}
 {{- if and $v.networkPolicy.egress $v.networkPolicy.extraEgress -}}
 {{- $faults = append $faults "networkPolicy.egress replaces every rule, so networkPolicy.extraEgress would have no effect" -}}
