@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.benchmarks import append, isolation, recovery, throughput, waiting
+from tests.benchmarks import append, isolation, recovery, strategies, throughput, waiting
 from tests.benchmarks.report import Report, machine, write
 
 
@@ -32,6 +32,7 @@ SUITES: Final[dict[str, Suite]] = {
     "append": append.run,
     "isolation": isolation.run,
     "recovery": recovery.run,
+    "strategies": strategies.run,
     "throughput": throughput.run,
     "waiting": waiting.run,
 }

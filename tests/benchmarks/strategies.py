@@ -1,0 +1,459 @@
+"""
+Ways to put attempts into a status, under one load: what each records, loses and costs.
+
+Writers record attempts on the same objects as fast as they can; nothing paces them. An attempt is a
+line of text that no other has, so that what is missing at the end can be named. Four ways, one
+interface:
+
+- `naive` reads the status, appends, and writes it back over whatever is there by then;
+- `A` does the same with the resourceVersion that was read, and begins anew when it is refused, after
+  the pause that client-go's DefaultRetry has (10 ms, jitter), as often as it takes;
+- `B` takes turns: a lock per object, the newest version kept in memory, one write per attempt;
+- `C` is this product: intent and outcome in Redis, the status folded and written by the sync loop
+  with its default window.
+
+A record is durable when the way says so: after its own write (naive, A, B), after OUTCOME (C). The
+clock of "shown" runs on until every attempt is in the status. The server-side rules are off for all,
+since they refuse what the naive way does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import tempfile
+import time
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+from prometheus_client import CollectorRegistry
+
+from syncer.api.attempt import AttemptState, Epoch, FailureClass
+from syncer.api.record import read_attempt
+from syncer.api.resource import Json, parse_object
+from syncer.cache import Cache, Claim, Entry
+from syncer.cluster.client import KubeClient
+from syncer.cluster.status import StatusStore
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.log import Answer, RedisLog
+from syncer.loop import SyncLoop
+from syncer.metrics import SyncMetrics
+from syncer.recorder import Recorder
+from syncer.runtime.clock import LedgerTime
+from tests.benchmarks.load import programs
+from tests.benchmarks.report import Goal, Report, percentile
+from tests.integration.api import Api, definition
+from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer, find_binary
+
+#: Recorded attempts per second, as a multiple of A's, where at least five writers share an object.
+FASTER: Final = Goal(10, least=True)
+NONE_LOST: Final = Goal(0)
+#: Status writes per attempt at twenty unpaced attempts per object; of a single attempt.
+FEW_WRITES: Final = Goal(0.1)
+ONE_WRITE: Final = Goal(1.2)
+_CROWD: Final = 5
+_RETRY_PAUSE: Final = 0.01
+_WINDOW: Final = 0.5
+_DEADLINE: Final = 180.0
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """Writers at once on each object, and attempts that each of them records there."""
+
+    writers: int
+    each: int
+
+    @property
+    def attempts(self) -> int:
+        """Attempts per object."""
+        return self.writers * self.each
+
+    def __str__(self) -> str:
+        """As the table shows it."""
+        return f"{self.attempts} attempts by {self.writers} writers"
+
+
+CASES: Final = (Case(1, 1), Case(1, 20), Case(5, 1), Case(5, 4), Case(32, 1))
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """Objects in a round, and rounds."""
+
+    objects: int
+    rounds: int
+
+
+FULL: Final = Scale(24, 5)
+QUICK: Final = Scale(8, 3)
+
+
+@dataclass(slots=True)
+class Costs:
+    """What a way has asked of the API server, by kind."""
+
+    writes: int = 0
+    conflicts: int = 0
+
+
+class Strategy(Protocol):
+    """One way to record attempts."""
+
+    costs: Costs
+
+    async def open(self, created: Json) -> None:
+        """Get ready for an object."""
+
+    async def record(self, created: Json, writer: int, text: str) -> None:
+        """Record one attempt; returns when it is durable."""
+
+    async def settle(self) -> None:
+        """Wait until everything that was recorded is in the status."""
+
+
+def _line(text: str, number: int) -> Json:
+    return {
+        "channel": "slack:ops", "attempt": number, "timestamp": "2026-01-01T00:00:00Z",
+        "status": "failed", "error": text,
+    }  # fmt: skip
+
+
+def _with(status: Json, text: str) -> Json:
+    attempts = [*status.get("deliveryAttempts", ())]
+    attempts.append(_line(text, len(attempts) + 1))
+    return {"phase": "Sending", "deliveryAttempts": attempts, "totalAttempts": len(attempts)}
+
+
+class Naive:
+    """Reads, appends, overwrites."""
+
+    def __init__(self, api: Api) -> None:
+        """`api` is shared with the other ways."""
+        self.api = api
+        self.costs = Costs()
+
+    async def open(self, created: Json) -> None:
+        """Nothing to get ready."""
+
+    async def settle(self) -> None:
+        """Everything is written already."""
+
+    async def record(self, created: Json, writer: int, text: str) -> None:
+        """Write the list that was read a moment before, and one line more."""
+        path = f"{self.api.requests}/{created['metadata']['name']}"
+        status = (await self.api.ask("GET", path)).body.get("status") or {}
+        self.costs.writes += 1
+        reply = await self.api.ask("PATCH", f"{path}/status", {"status": _with(status, text)})
+        # Where the server-side rules are on, they refuse a write that forgets attempts: lost, too.
+        assert reply.code in (200, 422), reply.body
+
+
+class Optimistic(Naive):
+    """As the naive one, but only onto the version that was read."""
+
+    async def record(self, created: Json, writer: int, text: str) -> None:
+        """Begin anew until the write is accepted."""
+        path = f"{self.api.requests}/{created['metadata']['name']}"
+        async with asyncio.timeout(_DEADLINE):
+            while True:
+                current = (await self.api.ask("GET", path)).body
+                if await self._written(path, current, text):
+                    return
+                # S311: spreading retries needs no secret randomness.
+                await asyncio.sleep(_RETRY_PAUSE * random.uniform(1.0, 1.1))  # noqa: S311
+
+    async def _written(self, path: str, current: Json, text: str) -> Json | None:
+        self.costs.writes += 1
+        reply = await self.api.ask(
+            "PATCH",
+            f"{path}/status",
+            {
+                "metadata": {"resourceVersion": current["metadata"]["resourceVersion"]},
+                "status": _with(current.get("status") or {}, text),
+            },
+        )
+        if reply.code == 200:
+            return dict(reply.body)
+        assert reply.code == 409, reply.body
+        self.costs.conflicts += 1
+        return None
+
+
+class Serialised(Optimistic):
+    """One writer at a time per object; the newest version stays in memory."""
+
+    def __init__(self, api: Api) -> None:
+        """Begin without any object."""
+        super().__init__(api)
+        self._turns: dict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._newest: dict[str, Json] = {}
+
+    async def open(self, created: Json) -> None:
+        """Remember the object as it was created."""
+        self._newest[created["metadata"]["name"]] = created
+
+    async def record(self, created: Json, writer: int, text: str) -> None:
+        """Wait for the turn, then write; a foreign write costs a reading."""
+        name = created["metadata"]["name"]
+        path = f"{self.api.requests}/{name}"
+        async with self._turns[name], asyncio.timeout(_DEADLINE):
+            while True:
+                written = await self._written(path, self._newest[name], text)
+                if written is not None:
+                    self._newest[name] = written
+                    return
+                self._newest[name] = dict((await self.api.ask("GET", path)).body)
+
+
+@dataclass(slots=True)
+class _Always:
+    """A tenure over everything that does not end; it is the ownership, too."""
+
+    epoch: Epoch = field(default_factory=lambda: Epoch("0.7"))
+
+    def valid(self, now: float) -> bool:
+        return True
+
+    def may_send(self, now: float, send_timeout: float) -> bool:
+        return True
+
+    def tenure_of(self, uid: str) -> _Always:
+        return self
+
+    def accepts(self, uid: str) -> bool:
+        return True
+
+
+class _Counting(StatusStore):
+    def __init__(self, client: KubeClient, costs: Costs) -> None:
+        super().__init__(client)
+        self._costs = costs
+
+    async def patch(self, *args: Any, **options: Any) -> Any:
+        if not options.get("dry_run"):
+            self._costs.writes += 1
+        return await super().patch(*args, **options)
+
+
+class Product:
+    """Log, fold, batch, merge: the product's own parts, with nothing left out but the send."""
+
+    def __init__(self, recorder: Recorder, tenure: _Always, costs: Costs) -> None:
+        """`recorder` has a sync loop running over its cache."""
+        self.recorder = recorder
+        self.tenure = tenure
+        self.costs = costs
+
+    async def open(self, created: Json) -> None:
+        """Claim the log, as a controller does when it first sees the object."""
+        entry = Entry(parse_object(created))
+        log = self.recorder.log
+        self.recorder.cache.entries[entry.uid] = entry
+        claimed = await log.claim(entry.uid, self.tenure.epoch, name=entry.request.key)
+        assert claimed.snapshot is not None
+        self.recorder.adopt(entry, claimed.snapshot)
+        entry.claim = Claim(self.tenure.epoch, log.generation)
+
+    async def record(self, created: Json, writer: int, text: str) -> None:
+        """Write intent and outcome; each writer has a channel, whose attempts never overlap."""
+        entry = self.recorder.cache.entries[created["metadata"]["uid"]]
+        answer, intent = await self.recorder.open(
+            entry, self.tenure, f"slack:w{writer}", limit=1000
+        )
+        assert answer.answer is Answer.OK, answer
+        now = self.recorder.time.now()
+        failed = replace(
+            read_attempt(intent), state=AttemptState.FAILED, ended=now, due=now + 300_000,
+            failure=FailureClass.TRANSIENT, code=503, error=text,
+        )  # fmt: skip
+        assert await self.recorder.close(entry, failed, intent, patience=5)
+
+    async def settle(self) -> None:
+        """Wait until every log is wholly marked as published."""
+        async with asyncio.timeout(_DEADLINE):
+            for entry in list(self.recorder.cache.entries.values()):
+                while entry.acked < entry.view.position or entry.dirty_since is not None:
+                    await asyncio.sleep(0.002)
+
+
+class Forgetful:
+    """Drops one attempt in so many: what the harness must notice."""
+
+    def __init__(self, inner: Strategy, every: int) -> None:
+        """`inner` records the others."""
+        self._inner = inner
+        self._every = every
+        self._seen = 0
+        self.costs = inner.costs
+
+    async def open(self, created: Json) -> None:
+        """As the inner one."""
+        await self._inner.open(created)
+
+    async def record(self, created: Json, writer: int, text: str) -> None:
+        """Say that it is recorded, and mostly it is."""
+        self._seen += 1
+        if self._seen % self._every:
+            await self._inner.record(created, writer, text)
+
+    async def settle(self) -> None:
+        """As the inner one."""
+        await self._inner.settle()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """
+    What one round of one way came to.
+
+    Attributes:
+        recorded: Attempts per second until the last one was durable; the missing do not count.
+        shown: The same until the last one was in the status.
+        lost: Attempts that are in no status.
+        writes: Status writes per attempt, refused ones included.
+        conflicts: Refused ones per attempt.
+        waits: Seconds from the send's end until the attempt was durable, of each.
+    """
+
+    recorded: float
+    shown: float
+    lost: int
+    writes: float
+    conflicts: float
+    waits: tuple[float, ...]
+
+
+async def measure(api: Api, strategy: Strategy, case: Case, objects: int, prefix: str) -> Run:
+    """Put the load of one round on so many new objects."""
+    policy = {"maxAttempts": 10, "initialBackoffSeconds": 300}
+    made = [await api.create(f"{prefix}-{n}", retryPolicy=policy) for n in range(objects)]
+    for created in made:
+        await strategy.open(created)
+    waits: list[float] = []
+
+    async def write(created: Json, writer: int) -> None:
+        for n in range(case.each):
+            # Where a request would be sent: other tasks have their turn.
+            await asyncio.sleep(0)
+            began = time.monotonic()
+            await strategy.record(created, writer, f"503 busy: writer {writer}, attempt {n}")
+            waits.append(time.monotonic() - began)
+
+    before = replace(strategy.costs)
+    began = time.monotonic()
+    async with asyncio.timeout(_DEADLINE), asyncio.TaskGroup() as group:
+        for created in made:
+            for writer in range(case.writers):
+                group.create_task(write(created, writer))
+    durable = time.monotonic() - began
+    await strategy.settle()
+    shown = time.monotonic() - began
+    total = objects * case.attempts
+    lost = 0
+    for created in made:
+        path = f"{api.requests}/{created['metadata']['name']}"
+        status = (await api.ask("GET", path)).body.get("status") or {}
+        lines = Counter(a["error"] for a in status.get("deliveryAttempts", ()))
+        lost += case.attempts - len(lines)
+    return Run(
+        (total - lost) / durable,
+        (total - lost) / shown,
+        lost,
+        (strategy.costs.writes - before.writes) / total,
+        (strategy.costs.conflicts - before.conflicts) / total,
+        tuple(waits),
+    )
+
+
+@asynccontextmanager
+async def product(plane: ControlPlane, redis_url: str) -> AsyncIterator[Product]:
+    """The product's recording side against these servers."""
+    async with AsyncExitStack() as stack:
+        kube = await stack.enter_async_context(
+            await KubeClient.connect(str(plane.controller_kubeconfig), user_agent="bench")
+        )
+        client = LedgerClient(redis_url, prefix="bench")
+        registry = CollectorRegistry()
+        metrics = SyncMetrics(registry)
+        costs = Costs()
+        recorder = Recorder(
+            RedisLog(client), Cache(window=_WINDOW), LedgerTime(), metrics, identity="bench"
+        )
+        tenure = _Always()
+        sync = SyncLoop(recorder, _Counting(kube, costs), tenure, metrics)
+        tasks = [asyncio.create_task(client.run())]
+        try:
+            await client.open("bench")
+            tasks.append(asyncio.create_task(sync.run()))
+            yield Product(recorder, tenure, costs)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+@asynccontextmanager
+async def bench() -> AsyncIterator[tuple[Api, Callable[[], AbstractAsyncContextManager[Product]]]]:
+    """A control plane without server-side rules, a Redis, and whatever measures on them."""
+    async with AsyncExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bench-")))
+        crd = folder / "crd.json"
+        crd.write_text(json.dumps(definition("kubernaut.ai", rules=False)))
+        plane = await stack.enter_async_context(ControlPlane(await programs()))
+        await plane.apply_crd(crd)
+        redis = await stack.enter_async_context(RedisServer(find_binary("redis-server")))
+        api = await stack.enter_async_context(Api(plane.server, plane.admin_token, plane.ca_file))
+        yield api, lambda: product(plane, redis.url)
+
+
+async def run(*, quick: bool) -> Report:
+    """Measure all four ways in all cases, in turn within each round."""
+    scale = QUICK if quick else FULL
+    report = Report("strategies")
+    report.notes.append(
+        f"{scale.objects} objects at once; every writer records its attempts one after the other, "
+        "as fast as it can; server-side rules off; Redis with appendfsync everysec"
+    )
+    report.notes.append("naive: overwrite; A: resourceVersion and retry; B: lock; C: the product")
+    async with bench() as (api, opened):
+        for number, case in enumerate(CASES):
+            rounds: dict[str, list[Run]] = {}
+            for turn in range(scale.rounds + 1):
+                async with opened() as own:
+                    ways: list[tuple[str, Strategy]] = [
+                        ("naive", Naive(api)), ("A", Optimistic(api)),
+                        ("B", Serialised(api)), ("C", own),
+                    ]  # fmt: skip
+                    ways = ways[turn % 4 :] + ways[: turn % 4]
+                    for way, strategy in ways:
+                        prefix = f"{way.lower()}-{number}-{turn}"
+                        done = await measure(api, strategy, case, scale.objects, prefix)
+                        if turn:  # the first round warms the servers and is thrown away
+                            rounds.setdefault(way, []).append(done)
+            _rows(report, case, rounds)
+    return report
+
+
+def _rows(report: Report, case: Case, rounds: dict[str, list[Run]]) -> None:
+    crowd = case.writers >= _CROWD
+    for way in ("naive", "A", "B", "C"):
+        runs, ours = rounds[way], way == "C"
+        few = FEW_WRITES if case.attempts >= 20 else ONE_WRITE if case.attempts == 1 else None
+        at = f"{case}: {way}"
+        report.add(f"{at} recorded/s", "1/s", [r.recorded for r in runs])
+        report.add(f"{at} shown/s", "1/s", [r.shown for r in runs])
+        report.add(f"{at} lost", "", [r.lost for r in runs], NONE_LOST if ours else None)
+        report.add(f"{at} writes per attempt", "", [r.writes for r in runs], few if ours else None)
+        report.add(f"{at} conflicts per attempt", "", [r.conflicts for r in runs])
+        for share, word in ((0.5, "p50"), (0.99, "p99")):
+            values = [percentile(r.waits, share) * 1000 for r in runs]
+            report.add(f"{at} send to record {word}", "ms", values)
+    ratios = [c.recorded / a.recorded for a, c in zip(rounds["A"], rounds["C"], strict=True)]
+    report.add(f"{case}: recorded/s, C / A", "", ratios, FASTER if crowd else None)
