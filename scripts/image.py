@@ -295,7 +295,12 @@ def dependencies(site: Path) -> None:
             "--no-compile-bytecode", "--python-platform", PLATFORM,
             "--python-version", python_version(),
         )  # fmt: skip
-    shutil.rmtree(site / "bin", ignore_errors=True)  # commands of the wheels; nobody runs them
+    # Commands of the wheels: nobody runs them, and they name the interpreter that was found here,
+    # also by their hashes in the lists of files.
+    shutil.rmtree(site / "bin", ignore_errors=True)
+    for file in site.glob("*.dist-info/RECORD"):
+        lines = file.read_text().splitlines(keepends=True)
+        file.write_text("".join(line for line in lines if not re.match(r"(\.\./)*bin/", line)))
     (site / ".lock").unlink(missing_ok=True)
     for junk in ("direct_url.json", "uv_cache.json", "REQUESTED"):
         for file in site.glob(f"*.dist-info/{junk}"):

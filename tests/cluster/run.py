@@ -57,7 +57,7 @@ RAISED: Final = "raised"
 FIRST_MESSAGE: Final = 60.0
 #: Notifications per second while something is done to the cluster; each is two messages.
 RATE: Final = 4.0
-_COMMAND: Final = 180.0
+_COMMAND: Final = 300.0
 _SETTLE: Final = 120.0
 _SAMPLE: Final = 2.0
 
@@ -167,7 +167,7 @@ class Trial:
     async def helm(self, verb: str, *arguments: str) -> str:
         """Run helm on the release, and wait."""
         return await self.call(
-            "helm", verb, RELEASE, *arguments, "-n", NAMESPACE, "--wait", "--timeout", "150s"
+            "helm", verb, RELEASE, *arguments, "-n", NAMESPACE, "--wait", "--timeout", "240s"
         )
 
     async def pods(self, component: str) -> list[str]:
@@ -180,7 +180,7 @@ class Trial:
 
     async def rolled_out(self) -> None:
         """Wait until the Deployment is as wanted."""
-        await self.kubectl("rollout", "status", f"deployment/{DEPLOYMENT}", "--timeout=150s")
+        await self.kubectl("rollout", "status", f"deployment/{DEPLOYMENT}", "--timeout=240s")
 
     # -- the load -----------------------------------------------------------------------------
 
@@ -195,22 +195,20 @@ class Trial:
     @asynccontextmanager
     async def load(self, name: str) -> AsyncIterator[None]:
         """Create notifications all the while, and a little before and after."""
-        task = asyncio.create_task(self._load(name))
+        stop = asyncio.Event()
+        task = asyncio.create_task(self._load(name, stop))
         try:
             await asyncio.sleep(2)
             yield
             await asyncio.sleep(2)
-            if task.done():
-                task.result()
         finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+            stop.set()  # not cancelled: it would not know of what it was just creating
+            await asyncio.wait_for(task, 30)
 
-    async def _load(self, name: str) -> None:
+    async def _load(self, name: str, stop: asyncio.Event) -> None:
         loop = asyncio.get_running_loop()
         start, n = loop.time(), 0
-        while True:
+        while not stop.is_set():
             await self.create(f"{name}-{n:04}", *SCRIPTS[n % len(SCRIPTS)])
             n += 1
             await asyncio.sleep(max(0.0, start + n / RATE - loop.time()))
