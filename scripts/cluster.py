@@ -69,6 +69,8 @@ PROGRAMS = Programs(
     sources=("coredns/main.go", "pause/main.go"),
 )
 GROUPS = Path("/sys/fs/cgroup")
+#: Where the machine's own state lies; the programs inside find these empty.
+HIDDEN = ("/run", "/var/lib", "/var/log")
 
 START_DEADLINE = 180.0
 STOP_DEADLINE = 60.0
@@ -163,7 +165,7 @@ class First:
 
     def _prepare(self) -> None:
         """Hide the machine's own state and make the network."""
-        for folder in ("/run", "/var/lib", "/var/log"):
+        for folder in HIDDEN:
             self._call(["mount", "-t", "tmpfs", "tmpfs", folder])
         for command in self.cluster.network:
             self._call(command)
@@ -405,6 +407,10 @@ def start(folder: Path, archives: Sequence[Path], *, follow: bool) -> Started:
     if folder.exists() and any(folder.iterdir()):
         msg = f"{folder} is not empty; `scripts/cluster down` clears it, or choose another --dir"
         raise Problem(msg)
+    for hidden in HIDDEN:
+        if folder.is_relative_to(hidden):
+            msg = f"{folder} is below {hidden}, which the programs do not see; choose another --dir"
+            raise Problem(msg)
     folder.mkdir(parents=True, exist_ok=True)
     cluster = Cluster(folder, places, plugins())
     cluster.write()

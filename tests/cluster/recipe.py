@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ PAUSE_IMAGE = "localhost/pause:1"
 STORAGE_CLASS = "local"
 VOLUMES = 4
 
-# User, uid, group by kubeconfig.
+# Group by user; the uid is the user's name.
 _USERS = {
     "admin": "system:masters",
     "system:kube-controller-manager": "",
@@ -46,7 +47,7 @@ _USERS = {
     "system:kube-proxy": "",
     f"system:node:{NODE}": "system:nodes",
 }
-#: Seen from an API server, a CoreDNS is nobody; the rights of the name server are the admin's.
+# User by kubeconfig; CoreDNS takes the first.
 _CONFIGS = {
     "admin": "admin",
     "kube-controller-manager": "system:kube-controller-manager",
@@ -78,7 +79,7 @@ class Cluster:
     @property
     def group(self) -> str:
         """Name of the control group that holds all pods."""
-        return f"notification-ledger-{self.folder.name}"
+        return f"notification-ledger-{zlib.crc32(str(self.folder).encode()):08x}"
 
     def kubeconfig(self, name: str = "admin") -> Path:
         """Kubeconfig of one of the users."""
