@@ -8,7 +8,8 @@ means:
 - written: check the uid, remember the version, acknowledge what the write showed;
 - conflict: read, merge with what is there now, write again, a bounded number of times;
 - unclear (lost reply, 504): read back, and only what is seen there counts as written;
-- refused: shorten once if too large; else tell the operator and slow down, never spin.
+- refused: shorten once if too large, then tell the phase alone; else tell the operator and slow down,
+  never spin.
 
 The acknowledgement names the position and chain that were rendered *before* the write, so a record
 that came meanwhile is never acknowledged unread. Nothing is written without a tenure.
@@ -47,7 +48,7 @@ from syncer.metrics import SyncMetrics
 from syncer.recorder import Recorder
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.startup import retention_seconds
-from syncer.status.compact import SOFT_LIMIT, compact
+from syncer.status.compact import SOFT_LIMIT, compact, least
 from syncer.status.merge import Facts, Merged, merge, quarantine
 
 logger = logging.getLogger("ledger.sync")
@@ -287,7 +288,7 @@ class SyncLoop:
                 if current is None and limit == self.limits.status_bytes:
                     limit //= 4
                     continue
-                return result
+                return result if current is not None else await self._say_least(entry, merged)
             if result not in (Flushed.CONFLICT, Flushed.UNCLEAR):
                 return result
             tries += 1
@@ -368,6 +369,25 @@ class SyncLoop:
         failpoint(Failpoint.AFTER_PATCH)
         self.metrics.patches.labels("written").inc()
         return Flushed.WRITTEN, stored
+
+    async def _say_least(self, entry: Entry, merged: Merged) -> Flushed:
+        """
+        Tell the phase and the counters where the object leaves no room for the attempts.
+
+        What was not shown is not acknowledged, so the answer is a refusal all the same: the log stays
+        without an expiry, and the whole is tried again, ever more slowly.
+        """
+        patch = difference(entry.request.status, least(merged.status, entry.request.status))
+        if not patch:
+            return Flushed.REFUSED
+        result, stored = await self._write(entry, patch)
+        if result is not Flushed.WRITTEN or stored is None:
+            return result
+        if stored.uid != entry.uid:
+            return Flushed.GONE
+        previous, entry.request = entry.request.status, stored
+        self._on_settled(entry, previous, merged)
+        return Flushed.REFUSED
 
     async def _verify(self, request: NotificationRequest, patch: Json) -> None:
         """

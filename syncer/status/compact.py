@@ -5,6 +5,8 @@ A status that outgrows its budget would be refused by the API server, and with i
 this order: errors are shortened (512, 256, 128 bytes), then old `failed` entries are folded into
 `rollup`, oldest first, never below ten of a channel. Every success and every unknown stays, numbers
 stay given, counters stay computed. The log keeps everything.
+
+Where even that is too much, because the object is nearly as large as an object may be, `least` is left.
 """
 
 from __future__ import annotations
@@ -51,6 +53,24 @@ def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
         if not surplus:
             return short
         out = _roll_up(out, surplus[: max(1, len(surplus) // 2)])
+
+
+def least(wanted: Status, shown: Status) -> Status:
+    """
+    What can still be said where the object itself fills its limit: how it ended, and the counters.
+
+    Everything else stays as it is shown. `totalAttempts` may then be larger than the list is long: the
+    log has the others.
+    """
+    return replace(
+        shown,
+        phase=wanted.phase,
+        reason=wanted.reason,
+        total_attempts=wanted.total_attempts,
+        successful=wanted.successful,
+        failed=wanted.failed,
+        completed_at=wanted.completed_at,
+    )
 
 
 def _shorten(status: Status, size: int) -> Status:

@@ -299,18 +299,32 @@ async def test_whatever_a_notification_says(
 
 
 async def no_room_for_a_status(here: Stage, process: NotifierProcess) -> None:
-    """An object that fills what etcd takes: sent once, recorded in the log, and the refusal is told."""
-    uid = await here.create("brim", body="x" * 1_572_100)
+    """
+    Objects that nearly fill what etcd takes: sent once, recorded in the log, and the refusal is told.
+
+    One leaves room for the phase, the other for nothing.
+    """
+    little = await here.create("little", body="x" * 1_571_450)
+    none = await here.create("none", body="x" * 1_572_100)
     refusal = "the API server refuses a status; the record stays in the log"
-    # Asked for again and again, it is not sent again.
-    await until(lambda: len(process.lines(refusal)) >= 3, process.tail, within=15)
-    assert {(e["object"], e["reason"]) for e in process.lines(refusal)} == {
-        (f"{here.namespace}/brim", "TooLarge")
-    }
-    assert len(here.receiver.calls("brim")) == 1
-    (log,) = (await here.logs([uid])).values()
-    assert [r.kind for r in log.records] == ["plan", "intent", "success"]
-    assert log.header.acked == 0
+
+    def refused(name: str) -> int:
+        lines = [e for e in process.lines(refusal) if e["object"] == f"{here.namespace}/{name}"]
+        assert {e["reason"] for e in lines} <= {"TooLarge"}
+        return len(lines)
+
+    # Asked for again and again, neither is sent again.
+    await until(lambda: refused("none") >= 3 and refused("little") >= 2, process.tail, within=20)
+    version = await here.wait_phase(little)
+    assert (version.status["totalAttempts"], version.status["successfulDeliveries"]) == (1, 1)
+    assert "deliveryAttempts" not in version.status
+    assert here.watcher.phase(none) == ""
+    logs = await here.logs([little, none])
+    for name, uid in (("little", little), ("none", none)):
+        assert len(here.receiver.calls(name)) == 1
+        assert [r.kind for r in logs[uid].records] == ["plan", "intent", "success"]
+        # Not marked as published, so it does not expire.
+        assert logs[uid].header.acked < 3
 
 
 async def break_files(here: Stage) -> None:

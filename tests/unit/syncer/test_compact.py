@@ -13,6 +13,7 @@ from syncer.status.compact import (
     MAX_ENTRIES,
     SOFT_LIMIT,
     compact,
+    least,
     size_of,
 )
 from syncer.status.fold import LogView
@@ -146,3 +147,18 @@ def test_size_is_that_of_the_wire() -> None:
     """The size is measured in bytes of the JSON that is sent, in UTF-8."""
     status = Status(phase="Sending", reason="ü")
     assert size_of(status) == len('{"phase":"Sending","reason":"ü"}'.encode())
+
+
+def test_the_least_is_small_and_takes_nothing_back() -> None:
+    """Phase and counters are new, the list stays as it is shown, and more can be shown later."""
+    shown = merged(attempt(1))
+    whole = merged(attempt(1), attempt(2), attempt(3, SUCCESS), status=shown)
+    told = least(whole, shown)
+    assert (told.phase, told.reason) == ("Sent", "AllDeliveriesSucceeded")
+    assert (told.total_attempts, told.successful, told.failed) == (3, 1, 0)
+    assert told.completed_at == whole.completed_at
+    assert told.attempts == shown.attempts
+    assert size_of(told) - size_of(shown) < 150
+    later = merged(attempt(1), attempt(2), attempt(3, SUCCESS), status=told)
+    assert later.attempts == whole.attempts
+    assert (later.phase, later.total_attempts) == ("Sent", 3)
