@@ -418,7 +418,8 @@ async def run(*, quick: bool) -> Report:
     scale = QUICK if quick else FULL
     report = Report("strategies")
     report.notes.append(
-        f"{scale.objects} objects at once ({scale.objects // 4} with 32 writers); every writer records its attempts one after the other, "
+        f"{scale.objects} objects at once ({scale.objects // 4} with 32 writers); every writer "
+        "records its attempts one after the other, "
         "as fast as it can; server-side rules off; Redis with appendfsync everysec"
     )
     report.notes.append("naive: overwrite; A: resourceVersion and retry; B: lock; C: the product")
