@@ -50,6 +50,8 @@ NAMESPACE: Final = "notifications"
 RELEASE: Final = "ledger"
 DEPLOYMENT: Final = "ledger-notification-ledger"
 CRD: Final = "notificationrequests.kubernaut.ai"
+CONTROLLER: Final = b"/bin/notifier"
+REDIS: Final = b"-server"  # redis or valkey
 CURRENT: Final = "current"
 RAISED: Final = "raised"
 
@@ -345,19 +347,25 @@ async def delete_a_pod(trial: Trial) -> None:
 
 async def kill_a_process(trial: Trial) -> None:
     """A replica's process is killed in the middle of everything; its container is restarted."""
+    await trial.step("kill -9 a controller, 2 replicas", "kill", lambda: kill(trial, CONTROLLER, 2))
 
-    async def action() -> None:
-        victims = controllers(trial.cluster)
-        if len(victims) < 2:
-            raise StepFailed(f"expected two controllers, found {victims}")
-        os.kill(victims[0], signal.SIGKILL)
-        await until(
-            lambda: len(set(controllers(trial.cluster)) - {victims[0]}) == len(victims),
-            "the container is restarted", within=60, every=0.2,
-        )  # fmt: skip
-        await trial.rolled_out()
 
-    await trial.step("kill -9 a controller, 2 replicas", "kill", action)
+async def kill_redis(trial: Trial) -> None:
+    """Redis's process is killed: what it confirmed is written, if not yet synced to the disk."""
+    await trial.step("kill -9 Redis, 3 replicas", "killed-redis", lambda: kill(trial, REDIS, 1))
+
+
+async def kill(trial: Trial, program: bytes, count: int) -> None:
+    """Kill the first of so many processes of a program, and wait until all are ready again."""
+    victims = processes(trial.cluster, program)
+    if len(victims) != count:
+        raise StepFailed(f"expected {count} of {program!r}, found {victims}")
+    os.kill(victims[0], signal.SIGKILL)
+    await until(
+        lambda: len(set(processes(trial.cluster, program)) - {victims[0]}) == count,
+        "the container is restarted", within=60, every=0.2,
+    )  # fmt: skip
+    await trial.rolled_out()
 
 
 async def roll_three(trial: Trial) -> None:
@@ -395,7 +403,7 @@ async def scale(trial: Trial) -> None:
             await trial.kubectl("scale", f"deployment/{DEPLOYMENT}", f"--replicas={count}")
             await trial.rolled_out()
             await until(
-                lambda count=count: len(controllers(trial.cluster)) == int(count),  # type: ignore[misc]
+                lambda count=count: len(processes(trial.cluster, CONTROLLER)) == int(count),  # type: ignore[misc]
                 f"{count} controllers run", within=60, every=0.2,
             )  # fmt: skip
 
@@ -506,7 +514,7 @@ async def uninstall(trial: Trial) -> None:
 
 
 STEPS: Final = (
-    install, helm_test, delete_a_pod, kill_a_process, roll_three, delete_redis, scale,
+    install, helm_test, delete_a_pod, kill_a_process, roll_three, delete_redis, kill_redis, scale,
     upgrade_and_rollback, uninstall,
 )  # fmt: skip
 
@@ -517,15 +525,15 @@ def name_of(trial: Trial, uid: str) -> str:
     return version.name if version else ""
 
 
-def controllers(cluster: Cluster) -> list[int]:
-    """Pids of the controllers' processes, as the machine sees them."""
+def processes(cluster: Cluster, program: bytes) -> list[int]:
+    """Pids of a program's processes in the pods, as the machine sees them."""
     out = []
     for process in Path("/proc").iterdir():
         if process.name.isdigit():
             with contextlib.suppress(OSError):
-                words = (process / "cmdline").read_bytes().split(b"\0")
+                words = (process / "cmdline").read_bytes().replace(b"\0", b" ").split()
                 ours = cluster.group in (process / "cgroup").read_text()
-                if ours and any(w.endswith(b"/bin/notifier") for w in words):
+                if ours and any(word.endswith(program) for word in words):
                     out.append(int(process.name))
     return sorted(out)
 
