@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.benchmarks import append, isolation, recovery, strategies, throughput, waiting
+from tests.benchmarks import append, isolation, operate, recovery, strategies, throughput, waiting
 from tests.benchmarks.report import Report, machine, write
 
 
@@ -31,6 +31,7 @@ class Suite(Protocol):
 SUITES: Final[dict[str, Suite]] = {
     "append": append.run,
     "isolation": isolation.run,
+    "operate": operate.run,
     "recovery": recovery.run,
     "strategies": strategies.run,
     "throughput": throughput.run,

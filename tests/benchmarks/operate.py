@@ -1,0 +1,200 @@
+"""
+How long an operator waits: `inspect` of one long log, `verify` of a hundred thousand notifications.
+
+The notifications are those of `recovery`, put where they belong without the controller. `verify` runs as a
+process of its own and is watched from outside: its time, its memory all the while. `inspect` is timed as a
+whole process, which is what an operator waits for, and once more without its imports, which is what is
+ours. Compiled modules are kept, as an installation has them; the first start, which compiles, is not
+counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from syncer.api.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
+from syncer.api.record import Plan, Record, attempt_record, intent_record, plan_record
+from syncer.ledger.codec import Header, encode_element, stored
+from syncer.status.fold import ROOT_CHAIN
+from tests.benchmarks.load import SteadyReceiver, plane_of, programs
+from tests.benchmarks.recovery import FirstCall, _stage, fill, put_in
+from tests.benchmarks.report import Goal, Report, cpu_seconds, resident_mib
+from tests.e2e.harness import CHANNEL, ROOT, Stage, until
+from tests.servers.redis import RedisServer, find_binary
+
+VERIFY: Final = Goal(120)
+INSPECT: Final = Goal(1.5)
+OURS: Final = Goal(0.3)
+#: Ten times the notifications may take so much more memory.
+FLAT: Final = Goal(1.25)
+_RECORDS: Final = 1_000
+_EPOCH: Final = Epoch("0.1")
+_IMPORTS: Final = (
+    "import syncer.cli, syncer.inspect, syncer.ledger.client, syncer.ledger.log, syncer.settings,"
+    " syncer.cluster.client, syncer.cluster.status, sys, time"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """One `verify`: its seconds, CPU seconds, largest memory, and memory at half of its time."""
+
+    seconds: float
+    cpu: float
+    peak: float
+    half: float
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The environment of an installed program: compiled modules are kept."""
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
+    return env | {"PYTHONPYCACHEPREFIX": str(folder / "compiled")}
+
+
+def where(here: Stage) -> list[str]:
+    """Where a command looks."""
+    return [
+        "--redis-url", here.redis_url, "--key-prefix", here.prefix, "--kubeconfig",
+        str(here.plane.kubeconfig),
+    ]  # fmt: skip
+
+
+async def _python(env: dict[str, str], *words: str) -> tuple[int, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *words, cwd=ROOT, env=env, stdout=asyncio.subprocess.PIPE
+    )
+    out, _ = await process.communicate()
+    return process.returncode or 0, out.decode()
+
+
+async def verify(here: Stage, env: dict[str, str], n: int) -> Walk:
+    """Verify so many notifications; AssertionError if anything is found, or not all were seen."""
+    began = time.monotonic()
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "syncer", "verify", "--json", "-n", here.namespace, *where(here),
+        cwd=ROOT, env=env, stdout=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    reading = asyncio.create_task(process.communicate())
+    sizes: list[float] = []
+    cpu = 0.0
+    while not reading.done():
+        try:
+            sizes.append(resident_mib(process.pid))
+            cpu = cpu_seconds(process.pid)
+        except (OSError, ValueError):
+            break
+        await asyncio.sleep(0.1)
+    out, _ = await reading
+    seconds = time.monotonic() - began
+    summary = json.loads(out.decode().splitlines()[-1])["summary"]
+    assert (process.returncode, summary["objects"], summary["diverging"]) == (0, n, 0), summary
+    return Walk(seconds, cpu, max(sizes), sizes[len(sizes) // 2])
+
+
+async def long_log(here: Stage) -> str:
+    """Make an object and a log of a thousand records for it; returns `namespace/name`."""
+    made = await here.api.create("long", subject="long")
+    uid, key = str(made["metadata"]["uid"]), f"{here.namespace}/long"
+    now = round(time.time() * 1000)
+    records: list[Record] = [plan_record(Plan((CHANNEL,), "RoutingFallback", "bench", now))]
+    for n in range(1, _RECORDS // 2):
+        identity, at = make_attempt_id(_EPOCH, n), now - 600_000 + n * 1000
+        records.append(intent_record(identity, CHANNEL, at=at, by="bench"))
+        failed = Attempt(
+            identity, CHANNEL, AttemptState.FAILED, ended=at + 20, due=at + 900, duration=20,
+            failure=FailureClass.TRANSIENT, error="503 Service Unavailable", code=503,
+        )  # fmt: skip
+        records.append(attempt_record(failed))
+    records.append(intent_record(make_attempt_id(_EPOCH, _RECORDS), CHANNEL, at=now, by="bench"))
+    elements, chain = [Header(key, _EPOCH).encode()], ROOT_CHAIN
+    for position, record in enumerate(records, 1):
+        elements.append(encode_element(record, chain))
+        chain = stored(record, chain, position).chain
+    assert len(elements) == _RECORDS + 1
+    pipeline = here.redis.pipeline(transaction=False)
+    pipeline.rpush(f"{here.prefix}:{{{uid}}}", *elements)
+    await pipeline.execute()
+    return key
+
+
+async def inspect(here: Stage, env: dict[str, str], rounds: int) -> tuple[list[float], list[float]]:
+    """Seconds of `inspect` as a whole process, and of what remains of it after the imports."""
+    words = ["inspect", await long_log(here), "--json", *where(here)]
+    timed = (
+        f"{_IMPORTS}\nbegan = time.perf_counter()\ncode = syncer.cli.main({words!r})\n"
+        "print(time.perf_counter() - began, file=sys.stderr)"
+    )
+    whole, ours = [], []
+    for n in range(rounds + 1):
+        began = time.perf_counter()
+        _, out = await _python(env, "-m", "syncer", *words)
+        spent = time.perf_counter() - began
+        found = json.loads(out)
+        assert found["log"]["length"] == _RECORDS
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "-c", timed, cwd=ROOT, env=env, stdout=asyncio.subprocess.DEVNULL,
+            stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        _, err = await process.communicate()
+        if n:
+            # The first of each compiles.
+            whole.append(spent)
+            ours.append(float(err.decode().splitlines()[-1]))
+    return whole, ours
+
+
+async def run(*, quick: bool) -> Report:
+    """Measure on two sizes, or on one small one."""
+    sizes: Sequence[int] = (2_000,) if quick else (10_000, 100_000)
+    report = Report("operate")
+    report.notes.append(
+        "95 % finished, ten attempts (21 records) in each log; objects are put straight into etcd,"
+        " logs into Redis; nothing diverges, so `verify` reads everything once"
+    )
+    assets = await programs()
+    walks: list[Walk] = []
+    for n in sizes:
+        with tempfile.TemporaryDirectory(prefix="bench-") as name:
+            folder = Path(name)
+            env = environment(folder)
+            async with (
+                plane_of(assets) as plane,
+                RedisServer(find_binary("redis-server")) as redis,
+            ):
+                receiver: SteadyReceiver = FirstCall()
+                await receiver.start()
+                assert isinstance(receiver, FirstCall)
+                async with _stage(plane, redis.url, folder / "stage", receiver) as here:
+                    if not walks:
+                        rounds = 3 if quick else 9
+                        whole, ours = await inspect(here, env, rounds)
+                        report.add("inspect, 1,000 records: whole process", "s", whole, INSPECT)
+                        report.add("inspect, 1,000 records: after imports", "s", ours, OURS)
+                        await here.api.ask("DELETE", f"{here.api.requests}/long")
+                        await here.redis.flushdb()
+                    await _python(env, "-c", "import syncer.operate.commands")
+                    await fill(here, n)
+                    await until(
+                        lambda h=here, m=n: put_in(h, m),  # type: ignore[misc]  # bound now
+                        f"the API server has taken in {n}", within=120, every=0.5,
+                    )  # fmt: skip
+                    walk = await verify(here, env, n)
+        walks.append(walk)
+        at = f"verify, {n:,} notifications"
+        report.add(f"{at}: time", "s", [walk.seconds], VERIFY if n == 100_000 else None)
+        report.add(f"{at}: CPU", "s", [walk.cpu])
+        report.add(f"{at}: resident, largest", "MiB", [walk.peak])
+        report.add(f"{at}: resident, half-way", "MiB", [walk.half])
+    if len(walks) > 1:
+        growth = walks[-1].peak / walks[0].peak
+        report.add("verify: memory of ten times the notifications", "", [growth], FLAT)
+    return report
