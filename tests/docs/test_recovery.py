@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import ast
 import asyncio
+import json
+import os
 import re
 import shutil
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,6 +31,8 @@ from tests.e2e.harness import (
     LEASE_SECONDS,
     OK,
     QUICK,
+    ROOT,
+    NotifierProcess,
     Stage,
     stage,
     until,
@@ -291,6 +296,75 @@ async def test_moving_to_another_redis(control_plane: ControlPlane, tmp_path: Pa
         assert len(here.receiver.calls("moving")) == 2
         assert len(here.receiver.calls("done")) == 1
         assert await moved.metric("notification_ledger_log_loss_ledger_total") == 0
+
+
+async def test_moving_to_another_cluster(control_plane: ControlPlane, tmp_path: Path) -> None:
+    """
+    Objects come back with new uids, and get their logs: what was delivered is not sent again.
+
+    The other cluster is stood in for by the same one: the objects are deleted and created anew, and
+    the new installation has another Redis.
+    """
+    async with (
+        own_redis() as old,
+        own_redis("valkey") as new,
+        stage(control_plane, old.url, tmp_path, sampled=False) as here,
+    ):
+        process = here.notifier()
+        process.start()
+        here.script("unfinished", BUSY, OK)
+        patient = {**SLOW, "initialBackoffSeconds": 20}
+        before = {
+            "done": await here.create("done"),
+            "unfinished": await here.create("unfinished", retryPolicy=patient),
+        }
+        await here.wait_phase(before["done"])
+        await here.wait_acked([before["done"]])
+        await shown(here, before["unfinished"], 1)
+        process.sigterm()
+        assert await process.wait_exit() == 0
+        logs = tmp_path / "logs.jsonl"
+        await syncer(here, process, "export", "--output", str(logs))
+        for name in before:
+            assert (await here.api.ask("DELETE", f"{here.api.requests}/{name}")).code == 200
+        fresh = here.notifier(redis={"url": new.url}, delivery={"paused": True})
+        fresh.start()
+        await fresh.wait_ready()
+        after = {
+            "done": await here.create("done"),
+            "unfinished": await here.create("unfinished", retryPolicy=SLOW),
+        }
+        assert not set(after.values()) & set(before.values())
+        await until(
+            lambda: all(len(here.watcher.versions.get(u, ())) > 1 for u in after.values()),
+            "the controller has looked at both",
+            within=20,
+        )
+        assert await fresh.metric("notification_ledger_held_notifications", reason="paused") == 2
+        await syncer(here, fresh, "import", "--by-name", "--join", str(logs))
+        await here.wait_phase(after["done"])
+        await until(lambda: len(attempts(here, after["unfinished"])) == 1, "it is shown", within=20)
+        assert [len(here.receiver.calls(name)) for name in before] == [1, 1]
+        settings = json.loads(fresh._config.read_text())
+        settings["delivery"]["paused"] = False
+        await asyncio.to_thread(fresh._config.write_text, json.dumps(settings))
+        await here.wait_phase(after["unfinished"])
+        assert [len(here.receiver.calls(name)) for name in before] == [1, 2]
+        assert attempts(here, after["done"]) == [(1, "success")]
+        assert attempts(here, after["unfinished"]) == [(1, "failed"), (2, "success")]
+        assert "0" in await syncer(here, fresh, "verify", "-n", here.namespace)
+
+
+async def syncer(here: Stage, process: NotifierProcess, *arguments: str) -> str:
+    """Run the operators' command with the settings of a controller."""
+    command = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "syncer", arguments[0], "--config", str(process._config), *arguments[1:],
+        env={**os.environ, "KUBECONFIG": str(here.plane.kubeconfig)}, cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+    )  # fmt: skip
+    out, _ = await asyncio.wait_for(command.communicate(), 60)
+    assert command.returncode == 0, out.decode()
+    return out.decode()
 
 
 async def test_a_log_is_damaged(control_plane: ControlPlane, tmp_path: Path) -> None:

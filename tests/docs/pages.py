@@ -1,0 +1,444 @@
+"""
+Pages that are made from the code, and the links of all pages.
+
+    scripts/docs            writes docs/configuration.md, docs/crd.md and docs/metrics.md
+    scripts/docs --check    writes nothing; exit 1 if a page is not what the code says, or a link is dead
+
+Each page is a function of the models, the definition and the registry, so that it cannot say what the
+code does not do. The words are those of the code: a field's description, a metric's help.
+"""
+
+from __future__ import annotations
+
+import argparse
+import enum
+import re
+import subprocess
+import sys
+import types
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
+from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from notifier.settings import Environment, Settings
+from syncer.cluster.crd import load_crd
+from syncer.settings import parse_duration
+from tests.docs.metrics import Family, families
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+DOCS: Final = ROOT / "docs"
+_MADE: Final = (
+    "<!-- Made by scripts/docs from the code. Do not edit: change the code and run it again. -->\n"
+)
+
+
+# -- configuration --------------------------------------------------------------------------------
+
+_CONFIGURATION: Final = """\
+# Configuration
+
+One YAML file configures the controller: `notifier run --config FILE`, by default
+`/etc/notification/config.yaml`. `syncer` reads the same file. Routing and credentials are files of their
+own and are reloaded while the controller runs; this one is read at the start.
+
+- An unknown key is a warning with its path, never an error.
+- A wrong type or an impossible value ends the process with exit code 1 and the path.
+- `null` means default. Names are camelCase; the spelling with underscores is accepted too.
+- Durations are `500ms`, `10s`, `1m30s`, or plain seconds.
+
+The shortest file that works:
+
+```yaml
+# example: settings
+redis:
+  url: redis://redis.example.svc:6379/0
+```
+
+One for production, with what is most often set:
+
+```yaml
+# example: settings
+controller:
+  namespaces: "*"
+delivery:
+  guarantee: atLeastOnce
+  slack:
+    timeout: 10s
+redis:
+  url: rediss://notifier:password@redis.example.svc:6379/0
+  durability: strict
+sync:
+  window: 1s
+```
+
+"""
+
+
+def configuration() -> str:
+    """Return the page of settings."""
+    out = [f"# Configuration\n\n{_MADE}", _CONFIGURATION.removeprefix("# Configuration\n")]
+    for path, model, required in _groups(Settings, "", required=True):
+        if path:
+            note = "" if required else " Optional: without it there is none."
+            out.append(f"## {path}\n\n{_sentence(model)}{note}\n")
+        rows = [
+            (f"`{field.alias or name}`", _kind(field), _default(field), field.description or "")
+            for name, field in model.model_fields.items()
+            if _group_of(field) is None
+        ]
+        if rows:
+            out.append(_table(("key", "type", "default", ""), rows))
+    out.append("## Environment\n")
+    text = (Environment.__doc__ or "").partition("Attributes:")[2]
+    meaning = dict(re.findall(r"(\w+): (.+?)(?=\n\s*\w+: |\Z)", text, re.DOTALL))
+    variables = [
+        (f"`{variable}`", " ".join(meaning[attribute].split()))
+        for variable, attribute in (
+            ("KUBERNAUT_CONTROLLER_NAMESPACE", "namespace"),
+            ("ROUTING_CONFIG_PATH", "routing_path"),
+            ("KUBECONFIG", "kubeconfig"),
+            ("TLS_CA_FILE", "tls_ca_file"),
+        )
+    ]
+    out.append(_table(("variable", ""), variables))
+    return "\n".join(out)
+
+
+def _groups(
+    model: type[BaseModel], path: str, *, required: bool
+) -> Iterator[tuple[str, type[BaseModel], bool]]:
+    yield path, model, required
+    for name, field in model.model_fields.items():
+        inner = _group_of(field)
+        if inner is not None:
+            below = f"{path}.{field.alias or name}" if path else field.alias or name
+            yield from _groups(inner, below, required=field.default is not None)
+
+
+def _group_of(field: FieldInfo) -> type[BaseModel] | None:
+    for option in _options(field.annotation):
+        if isinstance(option, type) and issubclass(option, BaseModel):
+            return option
+    return None
+
+
+def _options(annotation: object) -> tuple[object, ...]:
+    if typing.get_origin(annotation) in {typing.Union, types.UnionType}:
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _kind(field: FieldInfo) -> str:
+    if any(getattr(m, "func", None) is parse_duration for m in field.metadata):
+        return _bounded("duration", field)
+    words = []
+    for option in _options(field.annotation):
+        if typing.get_origin(option) is typing.Annotated:
+            option = typing.get_args(option)[0]  # noqa: PLW2901 - the same option, unwrapped
+        if typing.get_origin(option) is typing.Literal:
+            words += [f"`{value}`" if value else "empty" for value in typing.get_args(option)]
+        elif typing.get_origin(option) is tuple:
+            words.append("list of strings" if str in typing.get_args(option) else "list")
+        elif option is type(None):
+            continue
+        else:
+            words.append(_WORDS.get(option, "string"))
+    return _bounded(" or ".join(dict.fromkeys(words)), field)
+
+
+_WORDS: Final[dict[object, str]] = {
+    bool: "boolean", int: "integer", float: "number", str: "string", SecretStr: "secret string",
+}  # fmt: skip
+
+
+def _bounded(kind: str, field: FieldInfo) -> str:
+    bounds = []
+    for found in field.metadata:
+        match found:
+            case Ge():
+                bounds.append(f"≥ {_number(found.ge)}")
+            case Gt():
+                bounds.append(f"> {_number(found.gt)}")
+            case Le():
+                bounds.append(f"≤ {_number(found.le)}")
+            case Lt():
+                bounds.append(f"< {_number(found.lt)}")
+            case MinLen():
+                bounds.append(f"at least {found.min_length} characters")
+            case MaxLen():
+                bounds.append(f"at most {found.max_length} characters")
+            case _:
+                pass
+    return f"{kind}, {', '.join(bounds)}" if bounds else kind
+
+
+def _number(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _default(field: FieldInfo) -> str:
+    value = field.default
+    if value is PydanticUndefined:
+        return "required"
+    if any(getattr(m, "func", None) is parse_duration for m in field.metadata):
+        return f"`{_duration(float(value))}`"
+    if value is None or value in ("", ()):
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, enum.Enum):
+        return f"`{value.value}`"
+    if isinstance(value, float):
+        return f"`{value:g}`"
+    return f"`{value}`"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("m", 60), ("s", 1)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds * 1000:g}ms" if seconds else "0s"
+
+
+def _sentence(model: type[BaseModel]) -> str:
+    return " ".join((model.__doc__ or "").split())
+
+
+# -- the resource ---------------------------------------------------------------------------------
+
+
+def resource() -> str:
+    """Return the page of the CustomResourceDefinition."""
+    crd = load_crd()
+    (version,) = crd["spec"]["versions"]
+    names = crd["spec"]["names"]
+    schema = version["schema"]["openAPIV3Schema"]
+    out = [
+        f"# The resource\n\n{_MADE}",
+        (
+            f"`{crd['spec']['group']}/{version['name']}`, kind `{names['kind']}`, namespaced;"
+            f" short names {', '.join(f'`{n}`' for n in names['shortNames'])}."
+            f" `notifier crd` prints the definition.\n\n{_words(schema['description'])}\n"
+        ),
+        "Columns of `kubectl get`: "
+        + ", ".join(c["name"] for c in version["additionalPrinterColumns"])
+        + ". Field selectors: "
+        + ", ".join(f"`{f['jsonPath'][1:]}`" for f in version["selectableFields"])
+        + ".\n",
+    ]
+    for part in ("spec", "status"):
+        below = schema["properties"][part]
+        out.append(f"## {part}\n\n{_words(below.get('description', ''))}\n")
+        rows = list(_members(below, part))
+        out.append(_table(("member", "type", ""), rows))
+    out.append(
+        "## Rules\n\nThe API server refuses a write that breaks one of these. The rule on the spec is"
+        " always there; the others are left out by `notifier crd --without-rules`.\n"
+    )
+    rules = [
+        (f"`{place}`", _words(rule["message"]), f"`{_words(rule['rule'])}`")
+        for place, rule in _rules(schema, "")
+    ]
+    out.append(_table(("on", "message", "rule"), rules))
+    return "\n".join(out)
+
+
+def _members(schema: dict[str, Any], path: str) -> Iterator[tuple[str, str, str]]:
+    needed = set(schema.get("required", ()))
+    for name, below in schema.get("properties", {}).items():
+        place = f"{path}.{name}"
+        kind = below.get("type", "any")
+        inner = below
+        if kind == "array":
+            inner = below["items"]
+            kind = f"list of {inner.get('type', 'any')}s"
+            place += "[]"
+        elif kind == "object" and isinstance(below.get("additionalProperties"), dict):
+            kind = f"map of {below['additionalProperties'].get('type', 'any')}s"
+        limits = [
+            f"{word} `{below[key]}`"
+            for key, word in (
+                ("format", "format"), ("minimum", "≥"), ("maximum", "≤"), ("minLength", "length ≥"),
+                ("maxLength", "length ≤"), ("maxItems", "items ≤"), ("pattern", "matches"),
+            )
+            if key in below
+        ]  # fmt: skip
+        if "enum" in below:
+            limits.append("one of " + ", ".join(f"`{value}`" for value in below["enum"]))
+        if "default" in below:
+            limits.append(f"default `{below['default']}`")
+        if name in needed:
+            limits.append("required")
+        text = _words(below.get("description", ""))
+        yield f"`{place}`", kind, text + (f" ({'; '.join(limits)})" if limits else "")
+        yield from _members(inner, place)
+
+
+def _rules(schema: dict[str, Any], path: str) -> Iterator[tuple[str, dict[str, str]]]:
+    for rule in schema.get("x-kubernetes-validations", ()):
+        yield path or "the object", rule
+    for name, below in schema.get("properties", {}).items():
+        yield from _rules(below, f"{path}.{name}" if path else name)
+    if isinstance(schema.get("items"), dict):
+        yield from _rules(schema["items"], f"{path}[]")
+
+
+# -- metrics --------------------------------------------------------------------------------------
+
+_METRICS: Final = """\
+`/metrics` (port 9090 by default) serves these and those of the process and of Python. Names that begin
+with `kubernaut_notification_` and `audit_` are the replaced controller's; what they count is what happened.
+
+Labels are bounded: `channel` by the routing file, all others by words of the code. No label holds a uid,
+an object's name, a URL or a text. Counters begin with the process. Dashboards are in
+`charts/notification-ledger/files/dashboards/`, alerts in [alerts.md](alerts.md).
+
+What one usually asks:
+
+| question | expression |
+|---|---|
+| Does anything wait that should not? | `max(notification_ledger_oldest_due_seconds)` |
+| Why? | `sum by (reason) (notification_ledger_held_notifications)` |
+| How long from creation to the end? | `histogram_quantile(0.99, sum by (le) (rate(notification_ledger_completion_seconds_bucket[5m])))` |
+| How often is a result unknown? | `sum(rate(notification_ledger_outcomes_total{state="unknown"}[1h])) / sum(rate(notification_ledger_outcomes_total[1h]))` |
+| How far are the statuses behind? | `max(notification_ledger_dirty_oldest_seconds)` |
+| Has Redis lost anything? | `sum(increase(notification_ledger_log_loss_ledger_total[1d]))` |
+| Do log, memory and status agree? | `sum by (class) (increase(notification_ledger_scrub_divergence_total[1d]))` |
+
+"""  # noqa: E501 - rows of a table
+
+
+def metrics() -> str:
+    """Return the page of metrics."""
+    out = [f"# Metrics\n\n{_MADE}", _METRICS]
+    found = families()
+    groups = (
+        ("The record", [f for f in found if f.name in _of("syncer")]),
+        ("Delivery", [f for f in found if f.name in _of("notifier")]),
+        ("Audit feed (only where one is configured)", [f for f in found if "audit_" in f.name]),
+    )
+    for title, members in groups:
+        rows = [(f"`{_shown(f)}`", f.kind, ", ".join(f.labels), f.text) for f in members]
+        out.append(f"## {title}\n")
+        out.append(_table(("metric", "type", "labels", ""), rows))
+    return "\n".join(out)
+
+
+def _of(package: str) -> frozenset[str]:
+    from prometheus_client import CollectorRegistry  # noqa: PLC0415 - used by this page alone
+
+    from notifier.metrics import DeliveryMetrics  # noqa: PLC0415 - as above
+    from syncer.metrics import SyncMetrics  # noqa: PLC0415 - as above
+
+    registry = CollectorRegistry()
+    (SyncMetrics if package == "syncer" else DeliveryMetrics)(registry)
+    return frozenset(family.name for family in registry.collect())
+
+
+def _shown(family: Family) -> str:
+    return family.name + ("_total" if family.kind == "counter" else "")
+
+
+# -- links ----------------------------------------------------------------------------------------
+
+_LINK: Final = re.compile(r"(?<!\!)\[[^\]\n]*\]\(([^)\s]+)\)|!\[[^\]\n]*\]\(([^)\s]+)\)")
+_CODE: Final = re.compile(r"`[^`\n]*`")
+_FENCE: Final = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+
+
+def documents() -> list[Path]:
+    """All Markdown files of the repository that git knows or may come to know."""
+    answer = subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "*.md"],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    return sorted(ROOT / name for name in answer.stdout.split("\n") if name)
+
+
+def anchors(text: str) -> frozenset[str]:
+    """Anchors of the headings of a page, as GitHub makes them."""
+    found: list[str] = []
+    for line in _FENCE.sub("", text).splitlines():
+        heading = re.match(r"#{1,6} +(.+?)\s*#*$", line)
+        if heading:
+            words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading[1]).lower()
+            slug = re.sub(r"[^\w\- ]", "", words).replace(" ", "-")
+            n = sum(
+                s == slug or re.fullmatch(rf"{re.escape(slug)}-\d+", s) is not None for s in found
+            )
+            found.append(f"{slug}-{n}" if n else slug)
+    return frozenset(found)
+
+
+def dead_links(pages: Sequence[Path], below: Path = ROOT) -> list[str]:
+    """Links of these pages that lead nowhere within the repository; others are not asked."""
+    dead = []
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        for first, second in _LINK.findall(_CODE.sub("", _FENCE.sub("", text))):
+            target = first or second
+            if re.match(r"[a-z]+:", target):
+                continue
+            path, _, anchor = target.partition("#")
+            file = (page.parent / path).resolve() if path else page
+            if not file.exists():
+                dead.append(f"{page.relative_to(below)}: {target}")
+            elif anchor and file.suffix == ".md" and anchor not in anchors(file.read_text()):
+                dead.append(f"{page.relative_to(below)}: {target} (no such heading)")
+    return dead
+
+
+# -- the command ----------------------------------------------------------------------------------
+
+
+def _words(text: str) -> str:
+    return " ".join(str(text).split())
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(_cell(c) for c in line) + " |" for line in lines) + "\n"
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|") or " "
+
+
+PAGES: Final = {
+    DOCS / "configuration.md": configuration,
+    DOCS / "crd.md": resource,
+    DOCS / "metrics.md": metrics,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write or check the pages; returns the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/docs", description=(__doc__ or "").split("\n")[1]
+    )
+    parser.add_argument("--check", action="store_true", help="write nothing, complain instead")
+    options = parser.parse_args(arguments)
+    problems = []
+    for page, make in PAGES.items():
+        wanted = make()
+        if page.exists() and page.read_text(encoding="utf-8") == wanted:
+            continue
+        if options.check:
+            problems.append(f"{page.relative_to(ROOT)} is not what the code says; run scripts/docs")
+        else:
+            page.write_text(wanted, encoding="utf-8")
+            sys.stdout.write(f"wrote {page.relative_to(ROOT)}\n")
+    problems += [f"dead link in {link}" for link in dead_links(documents())]
+    for problem in problems:
+        sys.stderr.write(problem + "\n")
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

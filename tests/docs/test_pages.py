@@ -1,0 +1,205 @@
+"""Pages made from the code are what it says; dashboards ask for what exists; links live."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from notifier.settings import Settings
+from syncer.settings import build, unknown_keys
+from tests.docs.metrics import families, named, series
+from tests.docs.pages import DOCS, PAGES, ROOT, anchors, dead_links, documents
+
+DASHBOARDS: Final = ROOT / "charts" / "notification-ledger" / "files" / "dashboards"
+ALERTS: Final = DASHBOARDS.parent / "alerts.yaml"
+
+#: Labels with a bounded set of values: words of the code, or of an operator's file (`channel`, `sink`).
+BOUNDED: Final = {
+    "cause", "channel", "class", "kind", "phase", "reason", "result", "row", "script", "service",
+    "sink", "state", "status", "verdict", "version",
+}  # fmt: skip
+
+
+def boards() -> dict[str, dict[str, Any]]:
+    """All dashboards by file name."""
+    return {path.name: json.loads(path.read_text()) for path in sorted(DASHBOARDS.glob("*.json"))}
+
+
+@pytest.mark.parametrize("page", list(PAGES), ids=lambda page: page.name)
+def test_page_is_what_the_code_says(page: Path) -> None:
+    """A page that fell behind is told; `scripts/docs` writes it anew."""
+    assert page.read_text(encoding="utf-8") == PAGES[page](), "run scripts/docs"
+
+
+def test_every_setting_is_on_its_page() -> None:
+    """The page of settings has a row for every key, counted without the code that makes it."""
+    page = (DOCS / "configuration.md").read_text()
+    schema = Settings.model_json_schema(by_alias=True)
+    groups = [schema, *schema["$defs"].values()]
+    keys = [
+        key
+        for group in groups
+        for key, found in group.get("properties", {}).items()
+        if not _is_group(found)
+    ]
+    assert len(keys) > 40
+    missing = [key for key in keys if f"| `{key}` |" not in page]
+    assert missing == []
+
+
+def _is_group(found: dict[str, Any]) -> bool:
+    options = found.get("anyOf", [found])
+    return any("$ref" in option for option in options) or "allOf" in found
+
+
+def test_every_member_of_the_resource_is_on_its_page() -> None:
+    """Names of members that the definition has, and the page lacks: none."""
+    page = (DOCS / "crd.md").read_text()
+    crd = yaml.safe_load((DASHBOARDS.parent / "crd.yaml").read_text())
+    schema = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]
+    assert [p for p in _paths(schema, "") if f"| `{p}" not in page] == []
+
+
+def _paths(properties: dict[str, Any], above: str) -> list[str]:
+    out = []
+    for name, below in properties.items():
+        if not above and name not in {"spec", "status"}:
+            continue
+        path = f"{above}.{name}" if above else name
+        if above:
+            out.append(path)
+        inner = below.get("items", below)
+        array = "[]" if "items" in below else ""
+        out += _paths(inner.get("properties", {}), path + array)
+    return out
+
+
+def test_labels_are_bounded() -> None:
+    """No metric has a label that grows with the number of notifications."""
+    assert {label for family in families() for label in family.labels} <= BOUNDED
+
+
+def test_every_metric_says_what_it_is() -> None:
+    """A help text is a sentence."""
+    assert [f.name for f in families() if not f.text.endswith(".")] == []
+
+
+def test_every_metric_is_on_a_dashboard() -> None:
+    """Nothing is measured that no dashboard shows."""
+    shown = named("".join(json.dumps(board) for board in boards().values()))
+    assert [f.name for f in families() if not shown & set(f.series)] == []
+
+
+@pytest.mark.parametrize("name", sorted(boards()))
+def test_dashboard_asks_for_what_exists(name: str, tmp_path: Path) -> None:
+    """Its expressions can be parsed, and name series of the registry alone."""
+    board = boards()[name]
+    expressions = [t["expr"] for panel in board["panels"] for t in panel.get("targets", ())]
+    assert len(expressions) > 20
+    assert named(json.dumps(board)) <= series()
+    rules = [
+        {"record": f"x:{n}", "expr": _concrete(expression)}
+        for n, expression in enumerate(expressions)
+    ]
+    file = tmp_path / "rules.json"
+    file.write_text(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
+    promtool = shutil.which("promtool")
+    assert promtool, "promtool is missing; `. scripts/lib.sh; ensure_prometheus` installs it"
+    answer = subprocess.run(
+        [promtool, "check", "rules", str(file)],
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert answer.returncode == 0, answer.stdout + answer.stderr
+
+
+def _concrete(expression: str) -> str:
+    return (
+        expression.replace("$__rate_interval", "5m")
+        .replace("$job", ".*")
+        .replace("$namespace", ".*")
+    )
+
+
+@pytest.mark.parametrize("name", sorted(boards()))
+def test_dashboard_is_well_formed(name: str) -> None:
+    """Panels have ids, descriptions and places of their own."""
+    panels = boards()[name]["panels"]
+    assert len({p["id"] for p in panels}) == len(panels)
+    assert [p["title"] for p in panels if p["type"] != "row" and not p.get("description")] == []
+    taken: set[tuple[int, int]] = set()
+    for panel in panels:
+        place = panel["gridPos"]
+        cells = {
+            (x, y)
+            for x in range(place["x"], place["x"] + place["w"])
+            for y in range(place["y"], place["y"] + place["h"])
+        }
+        assert max(x for x, _ in cells) < 24
+        assert not cells & taken, f"{panel['title']} lies over another panel"
+        taken |= cells
+
+
+def test_dashboards_have_uids_of_their_own() -> None:
+    """Grafana keeps dashboards apart by uid."""
+    uids = [board["uid"] for board in boards().values()]
+    assert len(set(uids)) == len(uids)
+    assert all(len(uid) <= 40 for uid in uids)
+
+
+def test_links_live() -> None:
+    """Every link between files of the repository leads to a file, and to a heading in it."""
+    assert dead_links(documents()) == []
+
+
+def test_a_dead_link_is_noticed(tmp_path: Path) -> None:
+    """A missing file and a missing heading are both told."""
+    page = ROOT / "docs" / "README.md"
+    assert dead_links([page]) == []
+    broken = tmp_path / "docs.md"
+    broken.write_text(
+        "# One\n[a](gone.md) [b](#one) [c](#two) `[d](gone.md)`\n```\n[e](gone.md)\n```\n"
+    )
+    assert [d.partition(": ")[2] for d in dead_links([broken], below=tmp_path)] == [
+        "gone.md", "#two (no such heading)",
+    ]  # fmt: skip
+
+
+def test_anchors_are_those_of_the_renderer() -> None:
+    """Case, punctuation, code and repeats are treated as the renderer does."""
+    page = "# The `syncer` command: list\n## A-b, c\n## A-b, c\n```\n# no heading\n```\n"
+    assert anchors(page) == {"the-syncer-command-list", "a-b-c", "a-b-c-1"}
+
+
+_EXAMPLE: Final = re.compile(r"^```yaml\n# example: settings\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def _settings_examples() -> list[tuple[str, str]]:
+    return [
+        (f"{page.name}-{n}", block)
+        for page in documents()
+        for n, block in enumerate(_EXAMPLE.findall(page.read_text()))
+    ]
+
+
+@pytest.mark.parametrize(
+    "example", [e for _, e in _settings_examples()], ids=[n for n, _ in _settings_examples()]
+)
+def test_example_of_settings_is_accepted(example: str) -> None:
+    """Settings shown anywhere are read by the controller without an error or a warning."""
+    document = yaml.safe_load(example)
+    build(Settings, document)
+    assert unknown_keys(Settings, document) == []
+
+
+def test_index_names_every_page() -> None:
+    """A page that the index does not lead to is not found."""
+    index = (DOCS / "README.md").read_text()
+    pages = [p.relative_to(DOCS).as_posix() for p in sorted(DOCS.rglob("*.md"))]
+    assert [p for p in pages if p != "README.md" and f"({p}" not in index] == []
