@@ -62,11 +62,6 @@ def _rule(
     return Rule(name, tuple(needles.split()), re.compile(pattern, flags), replacement)
 
 
-#: A value behind `:` or `=`: quoted, or up to a blank, quote, comma or brace.
-_QUOTED_OR_BARE: Final = r"""(?:"[^"\n]*+"|'[^'\n]*+'|["']?[^\s"',}]++["']?)"""
-_VALUE: Final = rf"\s*+[:=]\s*+{_QUOTED_OR_BARE}"
-#: The same for rules that come late: what an earlier one replaced stays as that one wrote it.
-_NEW_VALUE: Final = rf"\s*+[:=]\s*+(?!\[REDACTED\]){_QUOTED_OR_BARE}"
 #: A JSON string; escapes inside are part of it.
 _JSON: Final = r'"\s*+:\s*+"(?:[^"\\]|\\.)*+"'
 _PLAIN_MARK: Final = rf"\1: {REDACTED}"
@@ -87,6 +82,21 @@ _ENDS: Final = (
     r"[\w.-]*[_.-](?:token|secret|api_?key|secret_key|private_key|access_key|passphrase|credentials)"
     r"|[\w.-]+(?:password|passwd)"
 )
+
+_NAME: Final = (
+    rf"(?:[\w.-]{{0,40}}[_.-])?(?:{_PASSWORD}|{_API_KEY}|{_TOKEN}|{_SECRET}|{_OTHER_KEYS}|"
+    r"authorization|credentials|\w{1,40}(?:password|passwd))"
+)
+#: What begins another secret, or holds one, is never taken for the value of the name before it: of
+#: `password:` and on the next line `token: x`, the `x` would be left.
+_NEXT_NAME: Final = rf"""(?:"{_NAME}"|'{_NAME}'|{_NAME})\s*+[:=]"""
+_NEXT_SECRET: Final = rf"(?:{_NEXT_NAME}|(?:bearer|basic|digest)\s|-----BEGIN)"
+_GAP: Final = rf"""(?:\s++(?!{_NEXT_SECRET}))?+(?![{{\[]\s*+["'{{\[])"""
+#: A value behind `:` or `=`: quoted, or up to a blank, quote, comma or brace.
+_QUOTED_OR_BARE: Final = r"""(?:"[^"\n]*+"|'[^'\n]*+'|["']?[^\s"',}]++["']?)"""
+_VALUE: Final = rf"\s*+[:=]{_GAP}{_QUOTED_OR_BARE}"
+#: The same for rules that come late: what an earlier one replaced stays as that one wrote it.
+_NEW_VALUE: Final = rf"\s*+[:=]{_GAP}(?!\[REDACTED\]){_QUOTED_OR_BARE}"
 
 _GENERATOR_URL: Final = _rule(
     "generator-url", "generatorurl", '"generatorURL' + _JSON, f'"generatorURL":"{REDACTED}"'
@@ -123,13 +133,23 @@ UPSTREAM: Final = (
     _rule("api-key-json", "api", f'"({_API_KEY})' + _JSON, _JSON_MARK),
     _rule("api-key-plain", "api", f"({_API_KEY})" + _VALUE, _PLAIN_MARK),
     _rule("openai-key", "sk-", r"\bsk-[A-Za-z0-9_-]{4,}+", exact_case=True),
-    _rule("bearer-token", "bearer", r"(bearer)\s++[A-Za-z0-9._~+/=-]++", rf"Bearer {REDACTED}"),
+    _rule(
+        "bearer-token",
+        "bearer",
+        rf"(bearer)\s++(?!{_NEXT_NAME})[A-Za-z0-9._~+/=-]++",
+        rf"Bearer {REDACTED}",
+    ),
     _rule("github-token", "ghp_", r"ghp_[A-Za-z0-9]{36,}+", exact_case=True),
     _rule("token-json", "token", f'"({_TOKEN})' + _JSON, _JSON_MARK),
     _rule("token-plain", "token", rf"\b({_TOKEN})" + _VALUE, _PLAIN_MARK),
     _rule("secret-json", "secret", f'"({_SECRET})' + _JSON, _JSON_MARK),
     _rule("secret-plain", "secret", rf"\b({_SECRET})" + _VALUE, _PLAIN_MARK),
-    _rule("authorization-header", "authorization", r"(authorization)\s*+:\s*+[^\s]++", _PLAIN_MARK),
+    _rule(
+        "authorization-header",
+        "authorization",
+        rf"(authorization)\s*+:(?:\s++(?!{_NEXT_NAME}))?+[^\s]++",
+        _PLAIN_MARK,
+    ),
     _rule(
         "aws-access-key",
         "aws_access_key",
@@ -209,6 +229,13 @@ ADDED: Final = (
         "token key passphrase secret passw authorization credentials",
         f'"({_OTHER_KEYS}|authorization|{_ENDS})' + _JSON,
         _JSON_MARK,
+    ),
+    _rule(
+        # How Python shows a dictionary.
+        "single-quoted",
+        "passw pwd token secret key passphrase authorization credentials",
+        rf"'({_NAME})'\s*+:\s*+'(?:[^'\\\n]|\\.)*+'",
+        rf"'\1': '{REDACTED}'",
     ),
     _rule(
         "azure-connection",

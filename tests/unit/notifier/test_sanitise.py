@@ -98,6 +98,22 @@ ADDED = {
         "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQ==\n-----END PGP PRIVATE KEY BLOCK-----", R,
     ),
     "a key whose end is missing": ("-----BEGIN EC PRIVATE KEY-----\nMHcCAQEE", R),
+    "a name without value before another": (
+        "PASSWORD=\nDB_TOKEN: oak31\npwd:\n'secret': 'elm'\ntoken:\nBearer ash",
+        f"PASSWORD=\nDB_TOKEN: {R}\npwd:\n'secret': '{R}'\ntoken:\nBearer {R}",
+    ),
+    "a dictionary as Python shows it": (
+        "{'user': 'jo', 'db_password': 'oak\\'31', 'token': ''}",
+        f"{{'user': 'jo', 'db_password': '{R}', 'token': '{R}'}}",
+    ),
+    "a name before an object": (
+        'password= {"token": "oak31"} pwd={ "pwd": "elm"}',
+        f'password= {{"token":"{R}"}} pwd={{ "pwd":"{R}"}}',
+    ),
+    "a bearer token by name": ("bearer token: oak31", f"bearer token: {R}"),
+    "an authorization before a password": (
+        "authorization:\nDEPLOY_TOKEN=oak31", f"authorization:\nDEPLOY_TOKEN: {R}",
+    ),
     "an IPv6 address": ("at 2001:db8::8:800 now", f"at {R} now"),
 }  # fmt: skip
 
@@ -134,6 +150,12 @@ def test_replaced(case: str) -> None:
 def test_untouched(case: str) -> None:
     """What only looks like a secret is left alone."""
     assert sanitise(UNTOUCHED[case]) == UNTOUCHED[case]
+
+
+def test_name_before_a_private_key() -> None:
+    """The head of a key is not taken for the value of a name, which would leave the key."""
+    key = "-----BEGIN RSA PRIVATE KEY-----\noak31\n-----END RSA PRIVATE KEY-----"
+    assert sanitise(f"secret:\n{key}\nend") == f"secret:\n{R}\nend"
 
 
 def test_no_rule_is_idle() -> None:
