@@ -138,7 +138,7 @@ def compose(document: Mapping[str, Any], channel: str, attempt_id: AttemptId | s
         metadata=flatten_context(spec.context) | {k: v for k, v in spec.extensions.items() if v},
         labels=_texts(metadata.get("labels")),
         annotations=_texts(metadata.get("annotations")),
-        phase=str(status.get("phase") or ""),
+        phase=sanitise(str(status.get("phase") or "")),
         successful=_count(status.get("successfulDeliveries")),
         failed=_count(status.get("failedDeliveries")),
         _source=document,
