@@ -198,7 +198,7 @@ class EmailSettings(Group):
         default=False,
         description="Whether emailConfigs are delivered; default false, which is the replaced "
         "controller's behaviour: they fail for good. Switched on, channels are named "
-        "`email:<receiver>`.",
+        "`email:<receiver>`; of several recipients each is `email:<receiver>:<tag>`.",
     )
     timeout: Duration = Field(
         default=10.0,
