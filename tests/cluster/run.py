@@ -336,18 +336,46 @@ async def helm_test(trial: Trial) -> None:
 
 
 async def delete_a_pod(trial: Trial) -> None:
-    """A replica is deleted, politely."""
+    """A replica is deleted, politely: what it was sending, it finishes."""
 
     async def action() -> None:
+        await in_flight(trial, "polite")
         await trial.kubectl("delete", "pod", (await trial.pods("controller"))[0])
         await trial.rolled_out()
 
     await trial.step("delete a controller pod, 2 replicas", "delete", action)
+    cut = repeats(trial, "polite")
+    if cut:
+        raise StepFailed(f"{len(cut)} sends were cut off by a deletion that should wait: {cut[0]}")
 
 
 async def kill_a_process(trial: Trial) -> None:
-    """A replica's process is killed in the middle of everything; its container is restarted."""
-    await trial.step("kill -9 a controller, 2 replicas", "kill", lambda: kill(trial, CONTROLLER, 2))
+    """A replica's process is killed while it sends; its container is restarted."""
+
+    async def action() -> None:
+        await in_flight(trial, "rude")
+        await kill(trial, CONTROLLER, 2)
+
+    await trial.step("kill -9 a controller, 2 replicas", "kill", action)
+    if not repeats(trial, "rude"):
+        raise StepFailed("the kill hit no send: nothing is proven")
+
+
+async def in_flight(trial: Trial, label: str) -> None:
+    """Have every replica wait for answers of the receiver, that take four seconds."""
+    names = [f"{label}-{n}" for n in range(12)]
+    for name in names:
+        await trial.create(name, Step(delay=4), Step(delay=4), OK)
+    book = trial.stage.receiver
+    await until(
+        lambda: all(len(book.calls(name)) == 2 for name in names), "each is being sent", within=10
+    )
+
+
+def repeats(trial: Trial, label: str) -> list[str]:
+    """The repeated calls of notifications with a label, as of the last audit."""
+    found = trial.rows[-1].findings.of(Kind.EXPLAINED)
+    return [str(finding) for finding in found if finding.name.startswith(f"{label}-")]
 
 
 async def kill_redis(trial: Trial) -> None:
