@@ -99,8 +99,8 @@ LEFT_OUT = re.compile(
     r"|boot|media|mnt|srv|home|usr/games|usr/include|usr/src|usr/local|usr/lib/systemd"
     rf"|usr/lib/{TRIPLET}/gconv|usr/lib/{TRIPLET}/(audit|perl5)|usr/sbin)(/.*)?"
 )
-BUSYBOX = ("cat", "cp", "date", "echo", "env", "grep", "hostname", "id", "kill", "ls", "mkdir",
-           "ps", "rm", "sed", "sh", "sleep", "test", "timeout", "touch", "tr", "wc")  # fmt: skip
+BUSYBOX = ("cat", "cp", "cut", "date", "echo", "env", "grep", "hostname", "id", "kill", "ls", "mkdir",
+           "ps", "rm", "sed", "sh", "sha256sum", "sleep", "test", "timeout", "touch", "tr", "wc")  # fmt: skip
 
 # A newer record format, to test upgrade and rollback with: it writes version 2 and reads both.
 # (file, text that must occur once, what stands there instead)
