@@ -251,13 +251,13 @@ def first(folder: Path, archives: Sequence[str]) -> int:
 # ------------------------------------------------------------------------------- the keeper
 
 
-def keep(folder: Path, archives: Sequence[str], *, follow: bool) -> int:
+def keep(folder: Path, archives: Sequence[str], *, follow: Path | None) -> int:
     """Start the first process, wait for its end or for a reason to end it, and clear away.
 
     Args:
         folder: of the cluster, its files written.
         archives: of images, to be imported.
-        follow: end when standard input does.
+        follow: end when standard input does, and remove this folder, which holds the other.
     """
     cluster = load(folder)
     ended = False
@@ -294,7 +294,7 @@ def keep(folder: Path, archives: Sequence[str], *, follow: bool) -> int:
     asked = ended
     clear(folder, cluster.group, child)
     if asked:
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(follow or folder, ignore_errors=True)
     return 0 if asked else 1
 
 
@@ -401,8 +401,8 @@ class Started:
         self.keeper.wait(2 * STOP_DEADLINE)
 
 
-def start(folder: Path, archives: Sequence[Path], *, follow: bool) -> Started:
-    """Start a cluster in a new folder and wait until its node is ready."""
+def start(folder: Path, archives: Sequence[Path], *, follow: Path | None = None) -> Started:
+    """Start a cluster in a new folder and wait until its node is ready; `follow` as for `keep`."""
     places = programs()
     if folder.exists() and any(folder.iterdir()):
         msg = f"{folder} is not empty; `scripts/cluster down` clears it, or choose another --dir"
@@ -419,7 +419,7 @@ def start(folder: Path, archives: Sequence[Path], *, follow: bool) -> Started:
     arguments = [str(archive.resolve()) for archive in archives]
     with (folder / "keeper.log").open("ab") as log:
         keeper = subprocess.Popen(
-            [sys.executable, __file__, "_keep", *(["--follow"] if follow else []), str(folder),
+            [sys.executable, __file__, "_keep", *(["--follow", str(follow)] if follow else []), str(folder),
              *arguments],
             stdin=subprocess.PIPE if follow else subprocess.DEVNULL,
             stdout=log,
@@ -469,7 +469,7 @@ def up(folder: Path, archives: Sequence[Path]) -> int:
     if inside(folder):
         say(f"it runs already, in {folder}")
         return 0
-    start(folder, archives, follow=False)
+    start(folder, archives)
     say("`scripts/cluster run kubectl get pods -A` looks inside, `scripts/cluster down` ends it")
     return 0
 
@@ -556,7 +556,9 @@ def load_images(folder: Path, archives: Sequence[Path]) -> int:
 
 def test(images: Path | None, arguments: Sequence[str]) -> int:
     """Build the images, start a cluster, and run the test inside it."""
-    with tempfile.TemporaryDirectory(prefix="cluster-test-") as temporary:
+    with tempfile.TemporaryDirectory(
+        prefix="cluster-test-", ignore_cleanup_errors=True
+    ) as temporary:  # the keeper removes it as well, if this process cannot
         built = images or Path(temporary) / "images"
         wanted = {
             "current": ["build", "--reference", "localhost/notification-ledger:current"],
@@ -573,7 +575,9 @@ def test(images: Path | None, arguments: Sequence[str]) -> int:
             if not archive.exists():
                 subprocess.run([ROOT / "scripts" / "image", *command, "--out", archive], check=True)
         folder = Path(temporary) / "cluster"
-        started = start(folder, [built / f"{name}.oci.tar" for name in wanted], follow=True)
+        started = start(
+            folder, [built / f"{name}.oci.tar" for name in wanted], follow=Path(temporary)
+        )
         try:
             command = [
                 sys.executable,
@@ -633,7 +637,7 @@ def parser() -> argparse.ArgumentParser:
     tests.add_argument("--keep-images", type=Path, metavar="DIR", help="use and keep images there")
     tests.add_argument("arguments", nargs="*", help="for the test, after `--`")
     keeper = commands.add_parser("_keep")
-    keeper.add_argument("--follow", action="store_true")
+    keeper.add_argument("--follow", type=Path)
     for hidden in (keeper, commands.add_parser("_first")):
         hidden.add_argument("folder", type=Path)
         hidden.add_argument("archives", nargs="*")

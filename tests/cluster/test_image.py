@@ -296,7 +296,7 @@ def test_a_folder_with_something_else_in_it_is_left_alone(
     monkeypatch.setattr(cluster, "programs", dict)
     (tmp_path / "thesis").write_text("years of work")
     with pytest.raises(Problem, match="is not empty"):
-        cluster.start(tmp_path, [], follow=False)
+        cluster.start(tmp_path, [])
     assert cluster.down(tmp_path) == 0
     assert [file.name for file in tmp_path.iterdir()] == ["thesis"]
 
