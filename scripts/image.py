@@ -99,8 +99,10 @@ LEFT_OUT = re.compile(
     r"|boot|media|mnt|srv|home|usr/games|usr/include|usr/src|usr/local|usr/lib/systemd"
     rf"|usr/lib/{TRIPLET}/gconv|usr/lib/{TRIPLET}/(audit|perl5)|usr/sbin)(/.*)?"
 )
-BUSYBOX = ("cat", "cp", "cut", "date", "echo", "env", "grep", "hostname", "id", "kill", "ls", "mkdir",
-           "ps", "rm", "sed", "sh", "sha256sum", "sleep", "test", "timeout", "touch", "tr", "wc")  # fmt: skip
+BUSYBOX = (
+    "cat", "cp", "cut", "date", "echo", "env", "grep", "hostname", "id", "kill", "ls", "mkdir",
+    "ps", "rm", "sed", "sh", "sha256sum", "sleep", "test", "timeout", "touch", "tr", "wc",
+)  # fmt: skip
 
 # A newer record format, to test upgrade and rollback with: it writes version 2 and reads both.
 # (file, text that must occur once, what stands there instead)
@@ -632,6 +634,11 @@ def check() -> int:
         say("two builds are the same, byte for byte")
         root = folder / "root"
         extract(folder / "0.oci.tar", root)
+        unlisted = installed(root) - listed(root)
+        if unlisted:
+            msg = f"the bill of materials does not name {', '.join(sorted(unlisted))}"
+            raise Problem(msg)
+        say(f"the bill of materials names all {len(installed(root))} packages that are installed")
         modules = "\n".join(
             file.name.split(".")[0]
             for file in sorted((root / "usr/lib/python3.11/lib-dynload").glob("*.so"))
@@ -658,6 +665,24 @@ def check() -> int:
             answer = run_in(root, argv)
             say(f"ran {' '.join(argv)[:60]!r}: {answer.splitlines()[0]}")
     return 0
+
+
+def installed(root: Path) -> set[str]:
+    """Return what a tree holds, as package URLs: wheels but the project's, and Debian packages."""
+    site = root / HOME / "lib/python3.11/site-packages"
+    found = {
+        f"pkg:pypi/{re.sub(r'[-_.]+', '-', name).lower()}@{number}"
+        for name, number in (
+            f.name[: -len(".dist-info")].split("-") for f in site.glob("*.dist-info")
+        )
+    }
+    names = [file.name for file in (root / "var/lib/dpkg/status.d").iterdir()]
+    return (found - {f"pkg:pypi/{NAME}@{version()}"}) | {p.purl for p in locked_packages(names)}
+
+
+def listed(root: Path) -> set[str]:
+    """Return what the bill of materials in a tree names."""
+    return {component["purl"] for component in json.loads((root / SBOM).read_text())["components"]}
 
 
 def difference(folder: Path) -> str:
