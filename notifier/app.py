@@ -63,7 +63,7 @@ from syncer.cluster.client import KubeClient
 from syncer.cluster.crd import missing_fields, missing_rules, refused_values
 from syncer.cluster.events import EventLimits, EventRecorder
 from syncer.cluster.installation import Installation
-from syncer.cluster.lease import Lease, LeaseTimings
+from syncer.cluster.lease import Lease, LeaseTimings, Tenure
 from syncer.cluster.reflector import Reflector
 from syncer.cluster.status import StatusStore
 from syncer.ledger.client import LedgerClient
@@ -135,6 +135,7 @@ class App:
             collector(registry=self.registry)
         self.metrics = SyncMetrics(self.registry)
         self.delivery_metrics = DeliveryMetrics(self.registry)
+        self.delivery_metrics.egress_denied.read = lambda: guard.denied
         self.delivery_metrics.build.labels(__version__).set(1)
         #: How many notifications are held, by the reason.
         self.holds: Callable[[], Counter[str]] = Counter
@@ -379,6 +380,8 @@ class App:
         self.metrics.log_available.set(usable and self.progress.redis is None)
         self.metrics.shards.set(self.shards.shards)
         self.metrics.shards_owned.set(len(self.shards.owned))
+        left = [t.left(self.boot()) for t in self.shards.owned.values() if isinstance(t, Tenure)]
+        self.metrics.lease_margin.set(min(left, default=0.0))
         self.delivery_metrics.routing_stale.set(self.routing.problem is not None)
         for channel, state in self.breakers.states(self.boot()).items():
             self.delivery_metrics.breaker.labels(channel).set(state)
@@ -476,7 +479,7 @@ class Parts:
             )
         app.delivery_metrics.oldest_due.set_function(self.controller.oldest_due)
         app.holds = self.controller.holds
-        app.delivery_metrics.events_dropped = lambda: self.events.counts.dropped
+        app.delivery_metrics.events_dropped.read = lambda: self.events.counts.dropped
         app.client.on_change = self.controller.look_at_all
         app.client.on_poke = self._pokes.add
         app.admin.check("schema", lambda: self.sync.schema_problem)

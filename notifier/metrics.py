@@ -94,9 +94,16 @@ class DeliveryMetrics:
             "1 while the routing in force is not that of the files, because they cannot be used.",
             registry=registry,
         )
-        #: Where the number of dropped Events is kept.
-        self.events_dropped: Callable[[], int] = lambda: 0
-        registry.register(_EventsDropped(self))
+        self.events_dropped = _Count(
+            "notification_ledger_events_dropped",
+            "Kubernetes Events that were not written: the queue was full, or the process ended.",
+        )
+        self.egress_denied = _Count(
+            "notification_ledger_egress_denied",
+            "Addresses that may not be dialled, and were not.",
+        )
+        for count in (self.events_dropped, self.egress_denied):
+            registry.register(count)
         self.build = Gauge(
             "notification_ledger_build_info", "1; the version is its label.", ("version",),
             registry=registry,
@@ -119,15 +126,12 @@ class DeliveryMetrics:
         )  # fmt: skip
 
 
-class _EventsDropped(Collector):
-    """A count that another part keeps."""
+class _Count(Collector):
+    """A count that another part keeps; `read` says where."""
 
-    def __init__(self, metrics: DeliveryMetrics) -> None:
-        self._metrics = metrics
+    def __init__(self, name: str, text: str) -> None:
+        self.read: Callable[[], int] = lambda: 0
+        self._family = name, text
 
     def collect(self) -> Iterable[CounterMetricFamily]:
-        yield CounterMetricFamily(
-            "notification_ledger_events_dropped",
-            "Kubernetes Events that were not written: the queue was full, or the process ended.",
-            value=self._metrics.events_dropped(),
-        )
+        yield CounterMetricFamily(*self._family, value=self.read())

@@ -100,6 +100,11 @@ class SyncMetrics:
         )
         self.shards = gauge("shards", "Shards of the installation.")
         self.shards_owned = gauge("shards_owned", "Shards that this replica owns.")
+        self.lease_margin = gauge(
+            "lease_margin_seconds",
+            "Time for which sends may still begin, of the shard whose lease was renewed longest ago;"
+            " 0 without a shard.",
+        )
         self.loop_lag = Histogram(
             f"{PREFIX}_loop_lag_seconds",
             "How much later than asked for the event loop wakes a sleeper.",

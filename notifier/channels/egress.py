@@ -88,6 +88,8 @@ class EgressGuard:
                 hosts.add(_fold(entry))
         self._networks = tuple(networks)
         self._hosts = frozenset(hosts)
+        #: Addresses refused up to now.
+        self.denied = 0
 
     def check(self, address: str, *, host: str = "", proxy: bool = False) -> None:
         """
@@ -104,8 +106,10 @@ class EgressGuard:
         try:
             reason = self._reason(address, host, proxy=proxy)
         except Exception as exc:
+            self.denied += 1
             raise EgressDenied("the address could not be judged") from exc
         if reason:
+            self.denied += 1
             raise EgressDenied(reason)
 
     def _reason(self, address: str, host: str, *, proxy: bool) -> str:

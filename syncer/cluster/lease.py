@@ -134,6 +134,11 @@ class Tenure:
         limit = self.renewed + self._timings.duration - self._timings.margin
         return not self.ended and now + send_timeout <= limit
 
+    def left(self, now: float) -> float:
+        """Seconds for which the tenure is valid without another renewal, 0 once it is over."""
+        over = bool(self.ended)
+        return 0.0 if over else max(0.0, self.renewed + self._timings.renew_deadline - now)
+
     def end(self, reason: str) -> None:
         """Allow nothing from now on; the first reason stays."""
         if not self.ended:

@@ -10,6 +10,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
+from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.delivery.controller import Controller, DeliverySettings
 from notifier.delivery.workqueue import WorkQueue
 from notifier.events import Narrator
@@ -18,6 +19,7 @@ from syncer.api.attempt import Attempt, AttemptState, Epoch, make_attempt_id
 from syncer.api.record import Plan
 from syncer.api.resource import HOLD_ANNOTATION, format_time, parse_object
 from syncer.cache import Cache, Claim, Entry
+from syncer.cluster.lease import LeaseTimings, Tenure
 from syncer.metrics import SyncMetrics
 from syncer.ownership import Shards
 from syncer.recorder import Recorder
@@ -214,3 +216,30 @@ def _done(phase: str, completed: str) -> dict[str, Any]:
         "spec": {"type": "Simple"},
         "status": {"phase": phase, **({"completionTime": completed} if completed else {})},
     }  # fmt: skip
+
+
+def test_counts_kept_elsewhere_are_read_at_each_scrape() -> None:
+    """What the recorder of Events and the egress guard count shows up as it stands."""
+    registry = CollectorRegistry()
+    metrics = DeliveryMetrics(registry)
+    guard = EgressGuard()
+    metrics.egress_denied.read = lambda: guard.denied
+    assert registry.get_sample_value("notification_ledger_egress_denied_total") == 0.0
+    with pytest.raises(EgressDenied):
+        guard.check("169.254.169.254")
+    with pytest.raises(EgressDenied):
+        guard.check("no address")
+    guard.check("127.0.0.1")
+    assert registry.get_sample_value("notification_ledger_egress_denied_total") == 2.0
+    assert registry.get_sample_value("notification_ledger_events_dropped_total") == 0.0
+
+
+def test_a_tenure_tells_how_long_it_lasts() -> None:
+    """Until the renew deadline, and no longer once it is over."""
+    timings = LeaseTimings(renew_deadline=5.0, retry_period=2.0, margin=3.0, send_timeout=10.0)
+    tenure = Tenure(EPOCH, NOW, timings)
+    assert tenure.left(NOW + 2) == pytest.approx(3)
+    assert tenure.valid(NOW + 4.9)
+    assert tenure.left(NOW + 6) == 0
+    tenure.end("lost")
+    assert tenure.left(NOW) == 0

@@ -1,0 +1,120 @@
+"""
+What the pages name exists: commands and options of `syncer`, settings, metrics, alerts, conditions.
+
+A page is read by somebody in a hurry; a name that is not there costs more than no name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import pytest
+from pydantic import BaseModel
+
+from notifier.settings import Settings
+from syncer.cli import _parser
+from tests.docs.metrics import families, named, series
+from tests.docs.pages import ROOT, _group_of, documents
+from tests.docs.test_alerts import alerts
+
+#: Decisions are history: they may name what has changed since.
+PAGES: Final = [p for p in documents() if "adr" not in p.parts]
+#: Pages about the chart: names with dots are its values, which have tests of their own.
+VALUES: Final = {ROOT / "charts/notification-ledger/README.md", ROOT / "docs/install.md"}
+_CODE: Final = re.compile(
+    r"`([^`\n]+(?:\n[^`\n]+)?)`|^ {4,}(syncer .+)$|^(syncer .+)$", re.MULTILINE
+)
+
+
+def code(page: Path) -> Iterator[str]:
+    """Pieces of code on a page: in the text, indented, or in a block."""
+    for found in _CODE.finditer(page.read_text(encoding="utf-8")):
+        yield " ".join(next(g for g in found.groups() if g).split())
+
+
+def commands() -> dict[str, set[str]]:
+    """Options of each command of `syncer`."""
+    (found,) = [
+        action for action in _parser()._actions if isinstance(action, argparse._SubParsersAction)
+    ]
+    return {
+        name: {option for action in parser._actions for option in action.option_strings}
+        for name, parser in found.choices.items()
+    }
+
+
+def settings(model: type[BaseModel] = Settings, above: str = "") -> set[str]:
+    """Dotted names of all settings and groups."""
+    out = set()
+    for name, field in model.model_fields.items():
+        path = f"{above}{field.alias or name}"
+        out.add(path)
+        inner = _group_of(field)
+        if inner is not None:
+            out |= settings(inner, f"{path}.")
+    return out
+
+
+def wrong_commands(page: Path) -> list[str]:
+    """Commands of `syncer` on a page that are not there, or have an option too many."""
+    known = commands()
+    wrong = []
+    for piece in code(page):
+        for found in re.finditer(r"\bsyncer ([a-z]+)\b([^|;&]*)", piece):
+            name, rest = found[1], found[2].partition("  ")[0]
+            options = set(re.findall(r"(?<=\s)(--?[a-z][a-z-]*)", rest))
+            if name not in known or not options <= known[name]:
+                wrong.append(found[0].strip())
+    return wrong
+
+
+def wrong_settings(page: Path) -> list[str]:
+    """Settings on a page that no file can have."""
+    known = settings()
+    groups = {name for name in known if "." not in name}
+    wrong = []
+    for piece in code(page):
+        found = re.fullmatch(r"([a-z][A-Za-z]*(?:\.[a-z][A-Za-z]*)+)(?:: .*)?", piece)
+        if not found or found[1].partition(".")[0] not in groups or found[1].endswith(".py"):
+            continue
+        if found[1] not in known:
+            wrong.append(found[1])
+    return wrong
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_names_exist(page: Path) -> None:
+    """Commands, settings and metrics that a page names are there."""
+    assert wrong_commands(page) == []
+    if page not in VALUES:
+        assert wrong_settings(page) == []
+    bare = {family.name for family in families()}
+    assert named(page.read_text()) - series() - bare - {"notification_ledger_"} <= _ELSEWHERE
+
+
+#: Of the replaced controller: named on the pages that compare, or as the beginning of names.
+_ELSEWHERE: Final = {
+    "kubernaut_notification_", "kubernaut_notification_channel_health_score",
+    "notification_ledger_audit_",
+}  # fmt: skip
+
+
+def test_alerts_named_on_pages_exist() -> None:
+    """A page that sends somebody to an alert sends him to one that exists."""
+    text = "\n".join(page.read_text() for page in PAGES)
+    assert set(re.findall(r"\bNotificationLedger[A-Z]\w+", text)) <= set(alerts())
+
+
+def test_a_wrong_name_is_noticed(tmp_path: Path) -> None:
+    """A command, an option and a setting that are not there are told."""
+    page = tmp_path / "page.md"
+    page.write_text(
+        "`syncer explain NS/N --config F`, `syncer explan x`, `syncer list --unsinked`\n"
+        "`sync.window: 1s` `sync.windows` `redis.url` `delivery.slack.timeout` `os.path`\n"
+    )
+    assert wrong_commands(page) == ["syncer explan x", "syncer list --unsinked"]
+    assert wrong_settings(page) == ["sync.windows"]
