@@ -119,6 +119,20 @@ async def test_order_survives_the_owner(here: Stage, operator: Operator) -> None
     assert len(here.receiver.calls("later")) == 2, "one attempt for one order"
 
 
+async def test_order_does_not_wait_for_the_back_off(here: Stage, operator: Operator) -> None:
+    """Attempts are used up and the last wait is long: what is ordered goes at once all the same."""
+    here.script("slow", Step(503, "busy"), Step())
+    once = {"maxAttempts": 1, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300}
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        uid = await here.create("slow", retryPolicy=once)
+        await phase(here, uid, "Failed")
+        await until(lambda: _expires(RawLog(here, uid)), "the log expires", within=20)
+        answer = await operator.run("resend", f"{here.namespace}/slow", "--reason", "x")
+        assert answer.code == 0, answer.err
+        status = await shown(here, "slow", 2)
+    assert status["deliveryAttempts"][1]["status"] == "success"
+
+
 async def test_verdict_ends_a_retry(here: Stage, operator: Operator) -> None:
     """What an operator knows to have arrived is not sent again, and the phase follows at once."""
     here.script("seen", Step(drop="after"))
