@@ -92,8 +92,8 @@ async def list_(options: Options) -> int:
         now = await at.now()
         columns = Columns(HEAD)
         with Progress("objects") as progress:
-            pages = rows(at, wanted, options.namespace or (), progress, now=now)
-            async with aclosing(pages):  # type: ignore[type-var]  # an async generator
+            found = rows(at, wanted, options.namespace or (), progress, now=now)
+            async with aclosing(found) as pages:
                 async for page in pages:
                     chosen = page[: options.limit - shown] if options.limit else page
                     shown += len(chosen)

@@ -6,7 +6,8 @@ Only headers and lengths of logs are read here: what a list shows is what status
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
@@ -105,18 +106,19 @@ class Filter:
 
 async def rows(
     at: Access, wanted: Filter, namespaces: Sequence[str], progress: Progress, *, now: int
-) -> AsyncIterator[list[Row]]:
+) -> AsyncGenerator[list[Row], None]:
     """List what is wanted, page by page; PortError if a server does not answer."""
-    async for page in objects(at, Survey(), namespaces):
-        requests = [o for o in page if not isinstance(o, Problem)]
-        heads = await at.log.heads([r.uid for r in requests])
-        found = []
-        for request, (element, length, _) in zip(requests, heads, strict=True):
-            row = _row(request, element, length)
-            if wanted.takes(row, now):
-                found.append(row)
-        progress.step(len(page))
-        yield found
+    async with aclosing(objects(at, Survey(), namespaces)) as pages:
+        async for page in pages:
+            requests = [o for o in page if not isinstance(o, Problem)]
+            heads = await at.log.heads([r.uid for r in requests])
+            found = []
+            for request, (element, length, _) in zip(requests, heads, strict=True):
+                row = _row(request, element, length)
+                if wanted.takes(row, now):
+                    found.append(row)
+            progress.step(len(page))
+            yield found
 
 
 def _row(request: NotificationRequest, element: bytes | None, length: int) -> Row:

@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Final
 
 from syncer.api.attempt import Epoch, make_epoch
 from syncer.api.errors import ContractError, Expired, Gone, PortError, Rejected
 from syncer.api.resource import NotificationRequest
-from syncer.cluster.status import Unreadable
+from syncer.cluster.status import Page, Unreadable
 from syncer.ledger.codec import decode_header
 from syncer.operate.access import Access
 from syncer.operate.judge import Bounds, Finding, Pair, judge
@@ -72,7 +73,7 @@ class Survey:
 
 async def pairs(
     at: Access, survey: Survey, namespaces: Sequence[str], progress: Progress
-) -> AsyncIterator[list[Pair]]:
+) -> AsyncGenerator[list[Pair], None]:
     """
     Walk through all objects with their logs, page by page; then through logs without an object.
 
@@ -85,12 +86,13 @@ async def pairs(
     Raises:
         PortError: one of the servers does not answer, or refuses.
     """
-    async for page in objects(at, survey, namespaces):
-        found = await read_logs(at, [(o.uid, o) for o in page])
-        survey.logs += sum(bool(p.elements) for p in found)
-        survey.records += sum(max(0, len(p.elements) - 1) for p in found)
-        progress.step(len(page))
-        yield found
+    async with aclosing(objects(at, survey, namespaces)) as pages:
+        async for page in pages:
+            found = await read_logs(at, [(o.uid, o) for o in page])
+            survey.logs += sum(bool(p.elements) for p in found)
+            survey.records += sum(max(0, len(p.elements) - 1) for p in found)
+            progress.step(len(page))
+            yield found
     async for uids in at.log.scan(page=PAGE):
         strangers = [u for u in dict.fromkeys(uids) if not survey.saw(u)]
         if not strangers:
@@ -104,37 +106,53 @@ async def pairs(
 
 async def objects(
     at: Access, survey: Survey, namespaces: Sequence[str]
-) -> AsyncIterator[list[NotificationRequest | Problem]]:
+) -> AsyncGenerator[list[NotificationRequest | Problem], None]:
     """List objects page by page, each once."""
     for namespace in namespaces or (None,):
-        token, restarts = "", 0
-        while True:
+        async with aclosing(_listed(at, namespace)) as pages:
+            async for page in pages:
+                survey.note_version(at, page.resource_version)
+                fresh: list[NotificationRequest | Problem] = []
+                for item in page.objects:
+                    found: NotificationRequest | Problem
+                    if isinstance(item, Unreadable):
+                        meta = item.meta
+                        key = f"{meta.namespace}/{meta.name}"
+                        found = Problem(
+                            meta.uid, key, f"the object does not parse ({item.problem})"
+                        )
+                    else:
+                        found = item
+                    if survey.see(found.uid):
+                        fresh.append(found)
+                survey.objects += len(fresh)
+                if fresh:
+                    yield fresh
+
+
+async def _listed(at: Access, namespace: str | None) -> AsyncGenerator[Page, None]:
+    """Pages of one list. The next one is asked for before this one is looked at: both take time."""
+    restarts, last = 0, False
+    coming = asyncio.create_task(at.objects.list_page(namespace, limit=PAGE))
+    try:
+        while not last:
             try:
-                page = await at.objects.list_page(namespace, limit=PAGE, continue_token=token)
+                page = await coming
             except Expired:
                 restarts += 1
                 if restarts > _RESTARTS:
                     raise
-                token = ""
+                coming = asyncio.create_task(at.objects.list_page(namespace, limit=PAGE))
                 continue
-            survey.note_version(at, page.resource_version)
-            fresh: list[NotificationRequest | Problem] = []
-            for item in page.objects:
-                found: NotificationRequest | Problem
-                if isinstance(item, Unreadable):
-                    meta = item.meta
-                    key = f"{meta.namespace}/{meta.name}"
-                    found = Problem(meta.uid, key, f"the object does not parse ({item.problem})")
-                else:
-                    found = item
-                if survey.see(found.uid):
-                    fresh.append(found)
-            survey.objects += len(fresh)
-            if fresh:
-                yield fresh
-            token = page.continue_token
-            if not token:
-                break
+            last = not page.continue_token
+            if not last:
+                coming = asyncio.create_task(
+                    at.objects.list_page(namespace, limit=PAGE, continue_token=page.continue_token)
+                )
+            yield page
+    finally:
+        coming.cancel()
+        await asyncio.gather(coming, return_exceptions=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,14 +257,15 @@ async def diverging(
         pause: Seconds between the end of the walk and the second look.
     """
     suspects: list[tuple[str, str]] = []
-    async for page in pairs(at, survey, namespaces, progress):
-        here = await _current(at, bounds, survey)
-        for pair in page:
-            if judge(pair, here):
-                if len(suspects) < _SUSPECTS:
+    async with aclosing(pairs(at, survey, namespaces, progress)) as pages:
+        async for page in pages:
+            here = await _current(at, bounds, survey)
+            for pair in page:
+                findings = judge(pair, here)
+                if findings and len(suspects) < _SUSPECTS:
                     suspects.append((pair.uid, pair.key))
-                else:
-                    yield Verdict(pair, judge(pair, here))
+                elif findings:
+                    yield Verdict(pair, findings)
     if not suspects:
         return
     await asyncio.sleep(pause)
