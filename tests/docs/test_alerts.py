@@ -158,8 +158,8 @@ def _inputs(found: dict[str, str]) -> list[dict[str, str]]:
     return out
 
 
-def _case(found: dict[str, str], at: str, firing: list[str]) -> dict[str, Any]:
-    """A test of promtool: these alerts, and no others, are firing at that time."""
+def _case(found: dict[str, str], firing: dict[str, list[str]]) -> dict[str, Any]:
+    """A test of promtool: at these times these alerts, and no others, are firing."""
     return {
         "interval": "1m",
         "input_series": _inputs(found),
@@ -168,9 +168,10 @@ def _case(found: dict[str, str], at: str, firing: list[str]) -> dict[str, Any]:
                 "expr": 'count by (alertname) (ALERTS{alertstate="firing"})',
                 "eval_time": at,
                 "exp_samples": [
-                    {"labels": f'{{alertname="{name}"}}', "value": 1} for name in firing
+                    {"labels": f'{{alertname="{name}"}}', "value": 1} for name in names
                 ],
             }
+            for at, names in firing.items()
         ],
     }
 
@@ -195,29 +196,31 @@ def test_every_alert_is_fired(tmp_path: Path) -> None:
     for name, (found, at) in FIRED.items():
         up = {"notification_ledger_shards_owned{}": "16x120"}
         alone = found if name == "NotificationLedgerDown" else {**up, **found}
-        tests.append(_case(alone, at, [name]))
+        tests.append(_case(alone, {at: [name]}))
     answer = _promtool(tmp_path, tests)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
 def test_nothing_fires_for_a_healthy_replica(tmp_path: Path) -> None:
     """Hours of ordinary work, with single failures, fire nothing."""
-    cases = [_case(HEALTHY, f"{minute}m", []) for minute in range(5, 240, 15)]
-    answer = _promtool(tmp_path, cases)
+    case = _case(HEALTHY, {f"{minute}m": [] for minute in range(5, 240, 5)})
+    answer = _promtool(tmp_path, [case])
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
 def test_what_was_found_before_the_first_scrape_fires(tmp_path: Path) -> None:
     """A counter that is above 0 from its first scrape on is news."""
     up = {"notification_ledger_shards_owned{}": "16x120"}
-    tests = [_case({**up, name: "_x20 2x100"}, "25m", [alert]) for alert, name in AT_START.items()]
+    tests = [
+        _case({**up, name: "_x20 2x100"}, {"25m": [alert]}) for alert, name in AT_START.items()
+    ]
     answer = _promtool(tmp_path, tests)
     assert answer.returncode == 0, answer.stdout + answer.stderr
 
 
 def test_a_rule_that_is_not_met_is_noticed(tmp_path: Path) -> None:
     """The harness can fail: an alert that is expected and does not fire is told."""
-    answer = _promtool(tmp_path, [_case(HEALTHY, "60m", ["NotificationLedgerDown"])])
+    answer = _promtool(tmp_path, [_case(HEALTHY, {"60m": ["NotificationLedgerDown"]})])
     assert answer.returncode != 0
     assert "NotificationLedgerDown" in answer.stdout + answer.stderr
 

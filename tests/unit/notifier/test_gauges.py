@@ -25,6 +25,7 @@ from syncer.ownership import Shards
 from syncer.recorder import Recorder
 from syncer.runtime.clock import LedgerTime
 from syncer.status.fold import LogView
+from syncer.status.plan import Await
 
 NONE = cast("Any", None)
 NOW = 1000.0
@@ -183,6 +184,14 @@ def test_a_stopped_notification_is_not_sent(controller: Controller) -> None:
     assert controller._still_due(entry, Held(), "slack:ops")
     entry.violation = "two open"
     assert not controller._still_due(entry, Held(), "slack:ops")
+
+
+async def test_a_stopped_notification_is_not_even_decided(controller: Controller) -> None:
+    """No attempt is opened for it on any way, not to give it up either."""
+    add(controller, "a", age=40).violation = "two open"
+    decision = await controller.reconcile("a")
+    assert isinstance(decision, Await)
+    assert decision.reason == "held by the self-audit"
 
 
 def test_completion_is_observed_once_with_its_phase() -> None:

@@ -165,9 +165,14 @@ PLANTED: dict[Divergence, list[Callable[[Scene], Awaitable[None]]]] = {
 CASES = [(d, plant) for d, plants in PLANTED.items() for plant in plants]
 
 
+#: What the rules exclude; everything else comes about by loss or by a hand from outside.
+STOPPING = {Divergence.MEMORY, Divergence.ACKED, Divergence.TWO_OPEN}
+
+
 def test_every_class_is_planted() -> None:
-    """No class is without a case."""
+    """No class is without a case, and those that stop sends are these."""
     assert set(PLANTED) == set(Divergence)
+    assert {d for d in Divergence if d.stops} == STOPPING
 
 
 @pytest.mark.parametrize(("divergence", "plant"), CASES, ids=[p.__name__ for _, p in CASES])
@@ -179,7 +184,7 @@ async def test_divergence(
         await plant(here)
         assert await here.scrubber.look(here.entry) is Look.DIVERGES
         assert here.found() == {divergence.value}
-        assert bool(here.entry.violation) == divergence.stops
+        assert bool(here.entry.violation) == (divergence in STOPPING)
         assert bool(here.entry.quarantine) == (divergence is Divergence.UNREADABLE)
         restored = divergence in (
             Divergence.HISTORY, Divergence.LOG_BEHIND, Divergence.UNREADABLE,
@@ -206,6 +211,17 @@ async def test_a_violation_is_shown_and_taken_back() -> None:
         assert await here.bench.sync.flush(here.entry) is Flushed.WRITTEN
         assert find_condition(here.bench.objects.request.status.conditions, QUARANTINED) is None
         assert here.changed == ["u", "u"]
+
+
+async def test_records_of_others_are_taken_in() -> None:
+    """A log that has grown is no divergence; what it says more is folded in and published."""
+    async with scene() as here:
+        result = Attempt(make_attempt_id(EPOCH, 9), "console", AttemptState.SUCCESS, ended=5)
+        intent = intent_record(result.id, "console", at=4, by="nobody")
+        await here.bench.log.outcome("u", attempt_record(result), intent, name="ns/n")
+        assert await here.scrubber.look(here.entry) is Look.AGREES
+        assert here.entry.view.attempts[result.id].state is AttemptState.SUCCESS
+        assert (here.changed, here.entry.dirty_since is None) == (["u"], False)
 
 
 async def test_a_pending_write_is_no_divergence() -> None:
