@@ -91,6 +91,8 @@ _SWEEP_PAGE: Final = 256
 #: Seconds between looks at how far the start-up reconciliation is, and after which it is said late.
 _RECONCILED_POLL: Final = 0.25
 _RECONCILED_LATE: Final = 600.0
+#: Seconds after which shards are taken although objects are still being listed.
+_LONG_LIST: Final = 1.0
 _CONNECT_PAUSE: Final = 1.0
 #: Seconds between looks at how late the event loop is.
 _PULSE: Final = 0.5
@@ -483,6 +485,7 @@ class Parts:
         app.client.on_change = self.controller.look_at_all
         app.client.on_poke = self._pokes.add
         app.admin.check("schema", lambda: self.sync.schema_problem)
+        app.admin.check("status", lambda: self.sync.access_problem)
         app.admin.check("epoch", lambda: self.controller.fence_problem(settings.lease_duration))
         namespaces = app.loaded.namespaces
         self.reflector = Reflector(
@@ -524,12 +527,19 @@ class Parts:
                 willing=willing,
             ),
             # Without Redis nothing could be sent: shards are left to a replica that has it.
-            able=lambda: app.log.available and not app.progress.draining,
+            able=self._able,
             refused=self._refuse,
             period=timings.retry_period,
             patience=timings.duration,
             clock=app.boot,
         )
+
+    def _able(self) -> bool:
+        app = self.app
+        if not app.log.available or app.progress.draining:
+            return False
+        # While objects are still being listed, others are quicker, if there are any.
+        return self.reflector.synced or self.keeper.alone
 
     def _refuse(self, error: ConfigError) -> None:
         logger.error("this replica must leave: %s", error)
@@ -597,15 +607,24 @@ class Parts:
         await self._open_redis(installation)
         group.create_task(critical("reflector", self.reflector.run), name="reflector")
         group.create_task(self._watch_readiness(), name="readiness")
-        while not self.reflector.synced:
-            await asyncio.sleep(0.05)
-        # What was listed at the start stays; it need not be walked by every collection. Nor need
-        # there be one for every seven hundred objects made: that took a seventh of the CPU.
-        gc.freeze()
+        # A collection for every seven hundred objects made took a seventh of the CPU.
         gc.set_threshold(50_000, 20, 50)
+        shards, late = None, self.app.boot() + _LONG_LIST
+        while not self.reflector.synced:
+            if shards is None and self.app.boot() > late:
+                # What is due need not wait for a hundred thousand that are not.
+                shards = group.create_task(self._keep_shards(), name="shards")
+            await asyncio.sleep(0.05)
+        # What was listed at the start stays; it need not be walked by every collection.
+        gc.freeze()
         failpoint(Failpoint.LISTED)
-        await self._check_crd()
-        group.create_task(self._keep_shards(), name="shards")
+        if shards is None:
+            await self._check_crd()
+            group.create_task(self._keep_shards(), name="shards")
+        else:
+            for wanted in self._acquired:
+                wanted.set()
+            await self._check_crd()
         group.create_task(self._say_reconciled(), name="reconciled")
 
     async def _say_reconciled(self) -> None:
@@ -770,6 +789,8 @@ class Parts:
     async def _sweep_finished(self) -> None:
         await self.app.owning.wait()
         self._begin_sweep("finished", self._acquired[0])
+        if not self.reflector.synced:
+            return
         stubs = [s for s in self.app.cache.finished.values() if self.app.shards.tenure_of(s.uid)]
         lost = 0
         room = self.app.cache.audit_room

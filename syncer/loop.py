@@ -30,6 +30,7 @@ from syncer.api.errors import (
     Gone,
     PortError,
     Rejected,
+    Unauthorised,
     Unavailable,
 )
 from syncer.api.ports import Ownership, StatusStore, Tenure
@@ -117,6 +118,8 @@ class SyncLoop:
         self._on_stale = on_stale
         #: What the served schema would drop of our status, None while nothing is known to be.
         self.schema_problem: str | None = None
+        #: Why the API server lets us write no status, None while nothing is known against it.
+        self.access_problem: str | None = None
         self._verified = False
         self._running: set[asyncio.Task[None]] = set()
 
@@ -355,6 +358,8 @@ class SyncLoop:
             return Flushed.UNCLEAR, None
         except Rejected as error:
             self.metrics.patches.labels("refused").inc()
+            if isinstance(error, Unauthorised):
+                self.access_problem = f"status writes are refused ({error})"
             logger.error(
                 "the API server refuses a status; the record stays in the log",
                 extra={
@@ -366,6 +371,7 @@ class SyncLoop:
         except Unavailable:
             self.metrics.patches.labels("unavailable").inc()
             raise
+        self.access_problem = None
         failpoint(Failpoint.AFTER_PATCH)
         self.metrics.patches.labels("written").inc()
         return Flushed.WRITTEN, stored

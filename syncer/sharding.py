@@ -81,6 +81,8 @@ class ShardKeeper:
         self._patience = patience
         self._clock = clock
         self._members = 1
+        #: Whether no other replica is known that could own a shard.
+        self.alone = False
         self._free_since: dict[int, float] = {}
         self._stopped = False
         self._leases = {
@@ -173,7 +175,10 @@ class ShardKeeper:
 
     async def _beat(self) -> None:
         try:
-            self._members = max(1, await self._installation.beat(willing=self._able()))
+            willing = self._able()
+            members = await self._installation.beat(willing=willing)
+            self._members = max(1, members)
+            self.alone = members <= int(willing)
         except ConfigError as error:
             # What is held stays held until what is in flight is on record: others wait as long.
             if not self._stopped:

@@ -220,10 +220,13 @@ async def test_the_rights_suffice_and_a_missing_one_is_named(
             lambda: f"the missing right is named; {notifier.tail()}",
             within=30,
         )
+        code, text = await notifier.ask("/readyz")
+        assert (code, "status writes are refused" in text) == (503, True), text
         assert here.watcher.phase(second) == ""
         assert [r.kind for r in (await here.logs([second]))[second].records][-1] == "success"
         may(here, "notifications", "notificationrequests/status", "patch", granted=True)
         await here.wait_phase(second)
+        await notifier.wait_ready()
 
         may(here, "leases", "leases", "patch", granted=False)
 
