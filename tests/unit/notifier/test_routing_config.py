@@ -149,10 +149,10 @@ BOMBS: dict[str, str] = {
 @pytest.mark.parametrize("case", BOMBS)
 def test_a_bomb_is_refused_quickly(case: str) -> None:
     """References that multiply end at the bound on values, not at the end of memory."""
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(ConfigError, match="more than 100000 values"):
         parse(BOMBS[case])
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_values_are_read_as_go_reads_them() -> None:
