@@ -3,12 +3,18 @@ Make a body readable: the id of a workflow becomes its name.
 
 Only the body is touched, never the subject and never the stored object; without a name, or without
 an id to look for, the body stays as it is. Runs before the sanitiser, so a name is sanitised, too.
+
+An id of one letter and a name of a mebibyte would make a body that no memory holds. Names are short;
+where replacing would add more than `MAX_GROWTH`, nothing is replaced.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
+
+#: Characters that names may add to a body.
+MAX_GROWTH: Final = 64 * 1024
 
 
 def enrich(body: str, context: Mapping[str, Any]) -> str:
@@ -23,6 +29,8 @@ def enrich(body: str, context: Mapping[str, Any]) -> str:
     identity = _text(workflow, "workflowId") or _text(workflow, "selectedWorkflow")
     name = _text(workflow, "workflowName")
     if not (identity and name):
+        return body
+    if body.count(identity) * (len(name) - len(identity)) > MAX_GROWTH:
         return body
     return body.replace(identity, name)
 
