@@ -205,7 +205,7 @@ def salvage(element: bytes) -> Remains | None:
     return Remains(kind, identity, channel, record)
 
 
-def decode_record(element: bytes, before: str, position: int) -> Record:
+def decode_record(element: bytes, before: str, position: int, *, folded: bool = False) -> Record:
     """
     Read one element.
 
@@ -213,6 +213,8 @@ def decode_record(element: bytes, before: str, position: int) -> Record:
         element: The element as stored.
         before: Chain of the element before it.
         position: Its index, for the error text.
+        folded: The caller folds the record at once, and takes the ValueError of a fold for damage:
+            it need not be tried here as well, which is a fifth of the work.
 
     Raises:
         ContractError: malformed, wrong checksum, wrong chain, unknown kind or version, or it states
@@ -255,15 +257,20 @@ def decode_record(element: bytes, before: str, position: int) -> Record:
         )
     except UnicodeDecodeError:
         raise bad("prefix is not text") from None
-    try:
-        # What the fold could not read must not pass here: only this error stops the sends.
-        if kind.state is not None:
-            read_attempt(record)
-        elif kind is Kind.PLAN:
-            read_plan(record)
-    except ValueError as error:
-        raise bad(str(error)) from error
+    if not folded:
+        try:
+            _fold_reads(record)
+        except ValueError as error:
+            raise bad(str(error)) from error
     return record
+
+
+def _fold_reads(record: Record) -> None:
+    """Raise ValueError for what the fold could not read: only an error here stops the sends."""
+    if record.kind.state is not None:
+        read_attempt(record)
+    elif record.kind is Kind.PLAN:
+        read_plan(record)
 
 
 def decode_log(elements: Sequence[bytes]) -> tuple[Header, list[Record]]:

@@ -216,8 +216,11 @@ def read_log(elements: Sequence[bytes]) -> Read:
     chain = ROOT_CHAIN
     try:
         for position, element in enumerate(elements[1:], 1):
-            record = decode_record(element, chain, position)
-            view.apply(record)
+            record = decode_record(element, chain, position, folded=True)
+            try:
+                view.apply(record)
+            except ValueError as error:
+                raise ContractError(f"record {position}: {error}") from error
             records.append(record)
             chain = record.chain
     except ContractError as error:

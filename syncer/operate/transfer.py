@@ -267,8 +267,12 @@ class _Reader:
             raise BadExport(number, f"position {position} is missing")
         if "raw" in line:
             element = _raw(number, line)
-            self.damaged = True
-            self.chain = _chain_of(element) or self.chain
+            try:
+                # Sound, and only not written as this version would write it.
+                self.chain = decode_record(element, self.chain, position).chain
+            except ContractError:
+                self.damaged = True
+                self.chain = _chain_of(element) or self.chain
         else:
             element = self._encoded(number, line, position)
         self.elements.append(element)

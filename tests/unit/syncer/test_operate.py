@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import json
 import subprocess
@@ -381,6 +382,23 @@ def test_export_reads_back_as_the_same_bytes() -> None:
     first, second = read_export(exported(LOG, damaged))
     assert (first.elements, first.damaged) == (LOG, False)
     assert (second.elements, second.damaged) == (damaged, True)
+
+
+def test_sound_record_in_raw_is_no_damage() -> None:
+    """A record that another version wrote travels as bytes, and is as good as any."""
+    lines = exported(LOG)
+    line = json.loads(lines[3])
+    raw = {"uid": line["uid"], "position": 2, "raw": base64.b64encode(LOG[2]).decode()}
+    (log,) = read_export([*lines[:3], json.dumps(raw), *lines[4:]])
+    assert (log.elements, log.damaged) == (LOG, False)
+
+
+def test_attempt_that_cannot_be_read_is_damage() -> None:
+    """What is stored well and says nothing that a fold could read ends the reading all the same."""
+    bad = Record(PLAN.kind.INTENT, "seven", C, {"at": 1})
+    log = read_log(elements(PLAN, bad, opened(A1)))
+    assert (len(log.records), log.view.position) == (1, 1)
+    assert log.problem.startswith("record 2: not an attempt id")
 
 
 def without(lines: list[str], number: int) -> list[str]:
