@@ -33,8 +33,8 @@ class Room:
         self.routing = Routing(self.file, self.credentials, native=native)
         self.routing.load_initial()
         self.channels = ChannelRegistry(
-            lambda: self.routing.current, door, http_timeout=1, file=None, log=None,
-            native=native, mail=mails, mail_timeout=5,
+            lambda: self.routing.current, door, http_timeout=20, file=None, log=None,
+            native=native, mail=mails, mail_timeout=20,
         )  # fmt: skip
 
     async def reload(self) -> None:

@@ -66,7 +66,9 @@ async def flooding(code: int) -> AsyncIterator[tuple[str, list[int]]]:
 async def test_hundred_megabytes_are_not_read(door: HttpDoor, kind: str, code: int) -> None:
     """An answer of 100 MB is read to the bound and no further, and its code counts."""
     async with flooding(code) as (url, sent):
-        outcome = await MAKERS[kind](door, lambda: url).send(message())
+        channel = MAKERS[kind](door, lambda: url)
+        channel.timeout_s = 20.0
+        outcome = await channel.send(message())
         await asyncio.sleep(0.05)
         assert len(sent) == 1
         assert sent[0] < IN_FLIGHT_BYTES
@@ -131,7 +133,7 @@ async def test_bad_receiver(door: HttpDoor, kind: str, case: str) -> None:
     step, state, failure, text = BAD[case]
     async with receiving(step) as receiver:
         channel = MAKERS[kind](door, receiver.url)
-        channel.timeout_s = 0.4 if step.hang else 5.0
+        channel.timeout_s = 0.4 if step.hang else 20.0
         began = time.monotonic()
         outcome = await channel.send(message())
         took = time.monotonic() - began
@@ -140,7 +142,7 @@ async def test_bad_receiver(door: HttpDoor, kind: str, case: str) -> None:
     assert text in outcome.error
     assert (outcome.retry_after or 0) <= 3600
     assert len(outcome.error.encode()) < 1200
-    assert took < 5
+    assert took < 30
     if outcome.error:
         assert f"{kind} webhook" in outcome.error
 
@@ -154,7 +156,9 @@ async def test_redirect_to_another_host_is_not_followed(
     async with receiving() as other, receiving(
         Step(code, b"", (("Location", other.url("/elsewhere", host="localhost")),))
     ) as receiver:  # fmt: skip
-        outcome = await MAKERS[kind](door, receiver.url).send(message())
+        channel = MAKERS[kind](door, receiver.url)
+        channel.timeout_s = 20.0
+        outcome = await channel.send(message())
         assert (len(receiver.requests), other.connections) == (1, 0)
     assert outcome == Outcome.permanent(
         f"{kind} webhook returned {code} (permanent failure): ", code=code
@@ -169,7 +173,7 @@ async def test_one_bad_answer_does_not_spoil_the_next(door: HttpDoor, kind: str)
     receiver: Receiver
     async with receiving(*script) as receiver:
         channel = MAKERS[kind](door, receiver.url)
-        channel.timeout_s = 5.0
+        channel.timeout_s = 20.0
         for _ in steps:
             await channel.send(message())
             assert await channel.send(message()) == Outcome.success(200)
