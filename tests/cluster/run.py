@@ -20,6 +20,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import signal
 import sys
 import time
@@ -98,6 +99,7 @@ VALUES: Final[Json] = {
     "config": {"delivery": {"webhook": {"enabled": True}}},
     "redis": {"embedded": {
         "image": {"repository": "localhost/redis", "tag": "test", "pullPolicy": "Never"},
+        "existingSecret": {"name": "redis", "passwordKey": "password"},
     }},
 }  # fmt: skip
 
@@ -138,8 +140,9 @@ class Trial:
     cluster: Cluster
     uids: list[str] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
-    began: float = 0.0
+    program: str = "helm"
     installed: float = 0.0
+    password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
 
     # -- the operator -------------------------------------------------------------------------
 
@@ -169,7 +172,7 @@ class Trial:
     async def helm(self, verb: str, *arguments: str) -> str:
         """Run helm on the release, and wait."""
         return await self.call(
-            "helm", verb, RELEASE, *arguments, "-n", NAMESPACE, "--wait", "--timeout", "240s"
+            self.program, verb, RELEASE, *arguments, "-n", NAMESPACE, "--wait", "--timeout", "240s"
         )
 
     async def pods(self, component: str) -> list[str]:
@@ -306,6 +309,9 @@ async def install(trial: Trial) -> None:
         "create", "secret", "generic", "receivers",
         f"--from-literal=slack={url}", f"--from-literal=webhook={url}",
     )  # fmt: skip
+    await trial.kubectl(
+        "create", "secret", "generic", "redis", f"--from-literal=password={trial.password}"
+    )
     began = time.monotonic()
     await trial.helm("install", str(CHART), "-f", str(values))
     installed = time.monotonic() - began
@@ -331,7 +337,7 @@ async def install(trial: Trial) -> None:
 async def helm_test(trial: Trial) -> None:
     """The chart's own test."""
     began = time.monotonic()
-    await trial.call("helm", "test", RELEASE, "-n", NAMESPACE, "--timeout", "120s")
+    await trial.call(trial.program, "test", RELEASE, "-n", NAMESPACE, "--timeout", "120s")
     trial.row("helm test", time.monotonic() - began, await trial.settled())
 
 
@@ -343,7 +349,7 @@ async def delete_a_pod(trial: Trial) -> None:
         await trial.kubectl("delete", "pod", (await trial.pods("controller"))[0])
         await trial.rolled_out()
 
-    await trial.step("delete a controller pod, 2 replicas", "delete", action)
+    await trial.step("delete a controller pod", "delete", action)
     cut = repeats(trial, "polite")
     if cut:
         raise StepFailed(f"{len(cut)} sends were cut off by a deletion that should wait: {cut[0]}")
@@ -356,7 +362,7 @@ async def kill_a_process(trial: Trial) -> None:
         await in_flight(trial, "rude")
         await kill(trial, CONTROLLER, 2)
 
-    await trial.step("kill -9 a controller, 2 replicas", "kill", action)
+    await trial.step("kill -9 a controller", "kill", action)
     if not repeats(trial, "rude"):
         raise StepFailed("the kill hit no send: nothing is proven")
 
@@ -380,7 +386,7 @@ def repeats(trial: Trial, label: str) -> list[str]:
 
 async def kill_redis(trial: Trial) -> None:
     """Redis's process is killed: what it confirmed is written, if not yet synced to the disk."""
-    await trial.step("kill -9 Redis, 3 replicas", "killed-redis", lambda: kill(trial, REDIS, 1))
+    await trial.step("kill -9 Redis", "killed-redis", lambda: kill(trial, REDIS, 1))
 
 
 async def kill(trial: Trial, program: bytes, count: int) -> None:
@@ -420,7 +426,7 @@ async def delete_redis(trial: Trial) -> None:
         if uid == await trial.kubectl("get", "pod", name, "-o", "jsonpath={.metadata.uid}"):
             raise StepFailed("the Redis pod is the same as before")
 
-    await trial.step("delete the Redis pod, 3 replicas", "redis", action)
+    await trial.step("delete the Redis pod", "redis", action)
 
 
 async def scale(trial: Trial) -> None:
@@ -570,7 +576,7 @@ def processes(cluster: Cluster, program: bytes) -> list[int]:
 
 
 @asynccontextmanager
-async def trial_of(folder: Path) -> AsyncIterator[Trial]:
+async def trial_of(folder: Path, helm: str) -> AsyncIterator[Trial]:
     """Put the observers in place."""
     document = json.loads((folder / "cluster.json").read_text())
     cluster = Cluster(
@@ -586,7 +592,7 @@ async def trial_of(folder: Path) -> AsyncIterator[Trial]:
             cast("redis_asyncio.Redis", None),
         )  # fmt: skip
         eyes = [asyncio.create_task(watcher.run()), asyncio.create_task(_sampling(stage))]
-        trial = Trial(stage, cluster)
+        trial = Trial(stage, cluster, program=helm)
         try:
             yield trial
         finally:
@@ -606,8 +612,9 @@ async def find_redis(trial: Trial) -> None:
     )
     # No retries: an observer that hangs on yesterday's address would see nothing of today.
     trial.stage.redis = redis_asyncio.Redis(
-        host=address, socket_timeout=5, socket_connect_timeout=5, retry=Retry(NoBackoff(), 0)
-    )
+        host=address, password=trial.password, retry=Retry(NoBackoff(), 0),
+        socket_timeout=5, socket_connect_timeout=5,
+    )  # fmt: skip
 
 
 async def _sampling(stage: Stage) -> None:
@@ -619,12 +626,12 @@ async def _sampling(stage: Stage) -> None:
         await asyncio.sleep(_SAMPLE)
 
 
-async def run(folder: Path, wanted: Sequence[str]) -> int:
+async def run(folder: Path, wanted: Sequence[str], helm: str) -> int:
     """Do all steps, or those wanted; the first is always done."""
     # Reads what the image with the newer format writes; the oracle's eyes, not the product's.
     vars(codec)["READABLE_VERSIONS"] = frozenset({1, 2})
     began = time.monotonic()
-    async with trial_of(folder) as trial:
+    async with trial_of(folder, helm) as trial:
         await trial.call("kubectl", "create", "namespace", NAMESPACE)
         await trial.call(
             "kubectl", "label", "namespace", NAMESPACE,
@@ -673,9 +680,10 @@ def main() -> int:
         "--only", action="append", default=[], choices=[s.__name__ for s in STEPS],
         help="only these steps; the installation is always done",
     )  # fmt: skip
+    parser.add_argument("--helm", choices=["helm", "helm3"], default="helm", help="helm is Helm 4")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    return asyncio.run(run(options.folder, options.only))
+    return asyncio.run(run(options.folder, options.only, options.helm))
 
 
 if __name__ == "__main__":
