@@ -56,6 +56,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -133,11 +134,8 @@ class Package:
     @property
     def purl(self) -> str:
         """Package URL."""
-        version = self.version.replace(":", "%3A").replace("+", "%2B").replace("~", "~")
-        return (
-            f"pkg:deb/debian/{self.name.replace('+', '%2B')}@{version}"
-            f"?arch={self.architecture}&distro={RELEASE}"
-        )
+        name, number = (quote(text, safe="~") for text in (self.name, self.version))
+        return f"pkg:deb/debian/{name}@{number}?arch={self.architecture}&distro={RELEASE}"
 
 
 def locked_packages(names: Sequence[str]) -> list[Package]:

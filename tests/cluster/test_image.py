@@ -80,10 +80,13 @@ def test_the_build_context_holds_what_the_build_reads() -> None:
     own = {"scripts/image.py", "scripts/gobuild.py", "scripts/image-debian.json"}
     assert kept == read | own
     assert all((ROOT / name).exists() for name in kept)
-    imported = re.findall(
-        r"^from (scripts\.\w+) import", (ROOT / "scripts/image.py").read_text(), re.MULTILINE
-    )
+    copies = re.findall(r"^COPY ([^-].*) \S+$", (ROOT / "Containerfile").read_text(), re.MULTILINE)
+    assert {name for words in copies for name in words.split()} == kept
+    text = (ROOT / "scripts/image.py").read_text()
+    imported = re.findall(r"^from (scripts\.\w+) import", text, re.MULTILINE)
     assert {f"{name.replace('.', '/')}.py" for name in imported} <= kept
+    # docker knows the file by another name.
+    assert (ROOT / ".dockerignore").read_text() == (ROOT / ".containerignore").read_text()
 
 
 def test_every_package_is_locked_by_a_hash() -> None:
