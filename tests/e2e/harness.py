@@ -248,6 +248,7 @@ class NotifierProcess:
     to a file; `lines` reads it.
 
     Attributes:
+        module: What is run; a test may put another program of the same kind there.
         health_port: Serves /healthz and /readyz.
         metrics_port: Serves /metrics.
         log: The file with everything that all starts wrote.
@@ -256,6 +257,7 @@ class NotifierProcess:
     def __init__(
         self, config: Path, log: Path, env: Mapping[str, str], health: int, metrics: int
     ) -> None:
+        self.module = "notifier"
         self.health_port = health
         self.metrics_port = metrics
         self.log = log
@@ -278,7 +280,7 @@ class NotifierProcess:
             env[VARIABLE] = failpoints
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "notifier", "run", "--config", str(self._config)],
+                [sys.executable, "-m", self.module, "run", "--config", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
