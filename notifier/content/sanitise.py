@@ -89,7 +89,7 @@ _NAME: Final = (
 )
 #: What begins another secret, or holds one, is never taken for the value of the name before it: of
 #: `password:` and on the next line `token: x`, the `x` would be left.
-_NEXT_NAME: Final = rf"""(?:"{_NAME}"|'{_NAME}'|{_NAME})\s*+[:=]"""
+_NEXT_NAME: Final = rf"""(?:"{_NAME}"|'{_NAME}'|\\"{_NAME}\\"|{_NAME})\s*+[:=]"""
 _NEXT_SECRET: Final = rf"(?:{_NEXT_NAME}|(?:bearer|basic|digest)\s|-----BEGIN)"
 _GAP: Final = rf"""(?:\s++(?!{_NEXT_SECRET}))?+(?![{{\[]\s*+["'{{\[])"""
 #: A value behind `:` or `=`: quoted, or up to a blank, quote, comma or brace.

@@ -106,6 +106,9 @@ ADDED = {
         "{'user': 'jo', 'db_password': 'oak\\'31', 'token': ''}",
         f"{{'user': 'jo', 'db_password': '{R}', 'token': '{R}'}}",
     ),
+    "a name before an escaped one": (
+        'pwd=\n\\"token\\":\\"oak31\\"', f'pwd=\n\\"token\\":\\"{R}\\"',
+    ),
     "a name before an object": (
         'password= {"token": "oak31"} pwd={ "pwd": "elm"}',
         f'password= {{"token":"{R}"}} pwd={{ "pwd":"{R}"}}',
