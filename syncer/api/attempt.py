@@ -15,7 +15,7 @@ Times are Unix milliseconds of the Redis server's clock, durations milliseconds.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final, NewType
 
@@ -121,7 +121,11 @@ def join(left: Attempt, right: Attempt) -> Attempt:
     number = max(left.number, right.number)
     if winner.started == started and winner.number == number:
         return winner
-    return replace(winner, started=started, number=number)
+    # Not `replace`, which takes three times as long: every outcome that is folded comes by here.
+    return Attempt(
+        winner.id, winner.channel, winner.state, started, winner.ended, winner.due, winner.duration,
+        winner.failure, winner.error, winner.code, number,
+    )  # fmt: skip
 
 
 def _weight(a: Attempt) -> tuple[int, int, int, int, str, str, int, int, str]:

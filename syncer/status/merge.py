@@ -221,7 +221,7 @@ def _publish(status: Status, view: LogView) -> tuple[Attempt, ...]:
         if not number:
             number = highest.get(attempt.channel, 0) + 1
             highest[attempt.channel] = number
-        out.append(replace(attempt, number=number))
+        out.append(attempt if attempt.number == number else replace(attempt, number=number))
     return tuple(out)
 
 
