@@ -105,6 +105,9 @@ BUSYBOX = (
     "ps", "rm", "sed", "sh", "sha256sum", "sleep", "test", "timeout", "touch", "tr", "wc",
 )  # fmt: skip
 
+# The vendor's generated API, which `syncer/cluster/vendor.py` keeps from being imported.
+UNUSED = ("kubernetes_asyncio/client/api", "kubernetes_asyncio/client/models")
+
 # A newer record format, to test upgrade and rollback with: it writes version 2 and reads both.
 # (file, text that must occur once, what stands there instead)
 RAISED_FORMAT = (
@@ -298,9 +301,12 @@ def dependencies(site: Path) -> None:
     # Commands of the wheels: nobody runs them, and they name the interpreter that was found here,
     # also by their hashes in the lists of files.
     shutil.rmtree(site / "bin", ignore_errors=True)
+    for name in UNUSED:
+        shutil.rmtree(site / name)
+    gone = re.compile("|".join([r"(\.\./)*bin/", *(re.escape(f"{name}/") for name in UNUSED)]))
     for file in site.glob("*.dist-info/RECORD"):
         lines = file.read_text().splitlines(keepends=True)
-        file.write_text("".join(line for line in lines if not re.match(r"(\.\./)*bin/", line)))
+        file.write_text("".join(line for line in lines if not gone.match(line)))
     (site / ".lock").unlink(missing_ok=True)
     for junk in ("direct_url.json", "uv_cache.json", "REQUESTED"):
         for file in site.glob(f"*.dist-info/{junk}"):
