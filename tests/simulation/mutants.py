@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import syncer.loop
+from notifier.app import Parts, Sweeper
 from syncer.api.record import intent_record
 from syncer.cluster.client import MERGE_PATCH
 from syncer.cluster.status import FIELD_MANAGER, StatusStore, object_path, readable
@@ -127,7 +128,14 @@ def no_recovery() -> AbstractContextManager[None]:
     async def leave(*_: Any, **__: Any) -> bool:
         return True
 
-    return _instead((Recorder, "recover", leave))
+    every = Parts.sweeps
+
+    def others(parts: Parts) -> list[Sweeper]:
+        return [sweep for sweep in every(parts) if sweep.name != "self-audit"]
+
+    # The self-audit stops the sends of what is left open twice, which is another end than the one
+    # looked for here.
+    return _instead((Recorder, "recover", leave), (Parts, "sweeps", others))
 
 
 def stale_read() -> AbstractContextManager[None]:

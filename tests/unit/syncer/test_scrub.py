@@ -224,10 +224,11 @@ async def test_records_of_others_are_taken_in() -> None:
         assert (here.changed, here.entry.dirty_since is None) == (["u"], False)
 
 
-async def test_a_pending_write_is_no_divergence() -> None:
-    """A status that is about to be written may lag."""
+@pytest.mark.parametrize("plant", [status_behind, acked], ids=lambda p: p.__name__)
+async def test_a_pending_write_is_no_divergence(plant: Callable[[Scene], Awaitable[None]]) -> None:
+    """A status that is about to be written may lag, behind the log and behind its mark."""
     async with scene() as here:
-        await status_behind(here)
+        await plant(here)
         here.bench.cache.mark_dirty(here.entry)
         assert await here.scrubber.look(here.entry) is Look.AGREES
 
