@@ -103,26 +103,19 @@ def plan_repair(
     kinds = {f.kind for f in findings}
     remedies = {k.remedy for k in kinds}
     steps: list[Step] = []
+    replaced = False
     if Remedy.REBUILD in remedies:
         rebuilt = _rebuilt(pair, kinds, now=now, by=by)
-        if not allowed.rebuild:
-            steps.append(Step(Act.NOTHING, f"would need --rebuild: {rebuilt.text}"))
-        elif rebuilt.lost and not allowed.accept_loss:
-            steps.append(
-                Step(
-                    Act.NOTHING,
-                    f"would need --accept-loss: of {rebuilt.lost} record(s) nothing is legible, so"
-                    " a success among them could be sent again",
-                )
-            )
-        else:
-            steps += [rebuilt, Step(Act.POKE, "tell the owner")]
-    elif Remedy.FACTS in remedies:
+        refusal = _refusal(rebuilt, allowed)
+        replaced = not refusal
+        steps.append(Step(Act.NOTHING, refusal) if refusal else rebuilt)
+    # Behind a record that cannot be read nothing that is appended would be read either.
+    if not replaced and Remedy.FACTS in remedies and Class.UNREADABLE not in kinds:
         records = _facts(pair)
         texts = [f"{r.kind} {r.id}" for r in records]
         said = f"append {', '.join(texts)}" if texts else "append a note, which ends the expiry"
         steps += [Step(Act.APPEND, said, tuple(records)), Step(Act.POKE, "tell the owner")]
-    elif Remedy.OWNER in remedies:
+    elif replaced or Remedy.OWNER in remedies:
         steps.append(Step(Act.POKE, "have the owner look at it"))
     steps += [
         Step(Act.NOTHING, f"{kind}: {kind.advice}")
@@ -130,6 +123,18 @@ def plan_repair(
         if kind in kinds and kind.remedy is Remedy.PERSON
     ]
     return tuple(steps)
+
+
+def _refusal(rebuilt: Step, allowed: Allowed) -> str:
+    """Why a log is not built anew, empty if it is."""
+    if not allowed.rebuild:
+        return f"would need --rebuild: {rebuilt.text}"
+    if rebuilt.lost and not allowed.accept_loss:
+        return (
+            f"would need --accept-loss: of {rebuilt.lost} record(s) nothing is legible, so a success"
+            " among them could be sent again"
+        )
+    return ""
 
 
 def _facts(pair: Pair) -> list[Record]:

@@ -29,6 +29,7 @@ from syncer.operate.completion import SHELLS, candidates, script
 from syncer.operate.explain import Rules, as_json, as_text, explain
 from syncer.operate.judge import Bounds, Class, Pair, Remedy, judge, read_log
 from syncer.operate.orders import Refused, orders, reason_of, verdicts
+from syncer.operate.repair import Allowed, plan_repair
 from syncer.operate.show import Columns, Progress, age, plain, table
 from syncer.operate.transfer import BadExport, lines_of, read_export
 from syncer.status.fold import ROOT_CHAIN
@@ -166,6 +167,55 @@ def test_verdict_overtaken_by_a_result_is_no_conflict() -> None:
     assert "conflict" not in classes(pair(request(), elements(PLAN, opened(A1), said, success)))
     both = elements(PLAN, opened(A1), failed(A1), success)
     assert "conflict" in classes(pair(request(), both))
+
+
+# -- planning a repair -----------------------------------------------------------------------------
+
+
+def steps(spoilt: Pair, **allowed: bool) -> list[tuple[str, str]]:
+    """What would be done, and the first words of it."""
+    planned = plan_repair(
+        spoilt, judge(spoilt, BOUNDS), allowed=Allowed(**allowed), now=NOW, by="me"
+    )
+    return [(s.act.value, s.text.partition(":")[0]) for s in planned]
+
+
+def test_facts_are_joined_although_a_log_is_not_replaced() -> None:
+    """What may be mended is, beside what would need leave; behind damage nothing is appended."""
+    beyond = elements(PLAN, header=Header("ns/n", Epoch("0.7"), acked=9))
+    shown = pair(request(entry("failed")), beyond)
+    assert classes(shown) == ["mark-beyond", "log-behind"]
+    assert steps(shown) == [
+        ("nothing", "would need --rebuild"), ("append", f"append seed.failed {A1}"),
+        ("poke", "tell the owner"),
+    ]  # fmt: skip
+    assert steps(shown, rebuild=True) == [
+        ("rebuild", "keep the log aside and put in its place one that is built anew"),
+        ("poke", "have the owner look at it"),
+    ]  # fmt: skip
+    damaged = (*beyond, b"damage")
+    assert steps(pair(request(entry("failed")), damaged), rebuild=True) == [
+        ("nothing", "would need --accept-loss")
+    ]
+
+
+def test_rebuilt_log_holds_what_both_sides_know() -> None:
+    """Of the old log what is legible, of the status what that lacks, the fence, and no mark."""
+    broken = [*elements(PLAN, opened(A1), failed(A1), opened(A2)), b"damage"]
+    broken[2] = broken[2][:-1] + b"\xff"
+    spoilt = pair(request(entry("success", identity="0.7-9")), tuple(broken))
+    planned = plan_repair(
+        spoilt, judge(spoilt, BOUNDS), allowed=Allowed(rebuild=True, accept_loss=True), now=NOW,
+        by="me",
+    )  # fmt: skip
+    log = read_log(planned[0].elements)
+    assert log.problem == ""
+    assert log.header == Header("ns/n", Epoch("0.7"))
+    assert [(r.kind.value, r.id) for r in log.records] == [
+        ("plan", "plan"), ("seed.unknown", A1), ("failed", A1), ("intent", A2),
+        ("seed.success", "0.7-9"), ("repair", f"repair:{NOW}"),
+    ]  # fmt: skip
+    assert log.view.attempts[A1].state is AttemptState.FAILED
 
 
 # -- explaining -----------------------------------------------------------------------------------
