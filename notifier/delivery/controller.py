@@ -344,6 +344,10 @@ class Controller:
             self.recorder.lose_claim(entry, "abandoned")
             if not await self._claim(entry, tenure):
                 return None
+            if abandoned(entry):
+                # It could not be settled: looked at again, but not at once and for ever.
+                self.queue.retry(uid)
+                return None
         if entry.violation:
             return Await("held by the self-audit")
         decision = self._decide(entry)
