@@ -301,7 +301,14 @@ class Api:
             for version in crd["spec"]["versions"]:
                 if version["served"]:
                     path = f"/apis/{group}/{version['name']}/{plural}?limit=1"
-                    self._wait_ok(path, deadline)
+                    self._wait_ok(path, deadline, crd["metadata"]["name"])
+
+    def _leaving(self, crd: str) -> bool:
+        """Whether a definition is gone or about to be: somebody else's test may be over."""
+        answer = self.request("GET", f"{_CRDS}/{crd}")
+        if answer.status == http.HTTPStatus.NOT_FOUND:
+            return True
+        return bool(answer.json["metadata"].get("deletionTimestamp"))
 
     def _crd_name(self, file: Path, text: str) -> str:
         """Let the API server read the file: a dry run tells the name, used already or not."""
@@ -327,8 +334,10 @@ class Api:
             raise ApiError(msg)
         return answer.json
 
-    def _wait_ok(self, path: str, deadline: float) -> None:
+    def _wait_ok(self, path: str, deadline: float, crd: str) -> None:
         while (answer := self.request("GET", path)).status != http.HTTPStatus.OK:
+            if answer.status == http.HTTPStatus.NOT_FOUND and self._leaving(crd):
+                return
             if time.monotonic() > deadline:
                 msg = f"{path} is still answered with {answer.status}: {answer.text}"
                 raise ApiError(msg)
