@@ -178,6 +178,7 @@ class App:
             native=settings.delivery.native,
             mail=self.mail,
             mail_timeout=settings.delivery.email.timeout,
+            dedup_namespace=settings.delivery.pagerduty.dedup_namespace,
         )
         self.client = LedgerClient(
             settings.redis.url.get_secret_value(),

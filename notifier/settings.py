@@ -180,6 +180,17 @@ class SlackSettings(Group):
     )
 
 
+class PagerDutySettings(Group):
+    """The PagerDuty channel."""
+
+    dedup_namespace: bool = Field(
+        default=False,
+        description="Whether the deduplication key is `namespace/name`; default false, which is the "
+        "replaced controller's name alone: two objects of one name in two namespaces are then one "
+        "incident.",
+    )
+
+
 class WebhookSettings(Group):
     """The native webhook channel."""
 
@@ -247,6 +258,7 @@ class DeliverySettings(DeliveryRules):
     file: FileSettings = FileSettings()
     log: LogChannelSettings = LogChannelSettings()
     slack: SlackSettings = SlackSettings()
+    pagerduty: PagerDutySettings = PagerDutySettings()
     webhook: WebhookSettings = WebhookSettings()
     email: EmailSettings = EmailSettings()
     credentials: CredentialsSettings = CredentialsSettings()

@@ -22,7 +22,7 @@ from notifier.channels.email import EmailChannel, Envelope, MailDoor, Relay
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpDoor
 from notifier.channels.log import LogChannel
-from notifier.channels.pagerduty import PagerDutyChannel
+from notifier.channels.pagerduty import ENDPOINT, PagerDutyChannel
 from notifier.channels.slack import SlackChannel
 from notifier.channels.teams import TeamsChannel
 from notifier.channels.webhook import BasicAuth, BearerToken, WebhookChannel
@@ -55,6 +55,7 @@ class ChannelRegistry:
         native: frozenset[str] = frozenset(),
         mail: MailDoor | None = None,
         mail_timeout: float = 10.0,
+        dedup_namespace: bool = False,
     ) -> None:
         """
         Args:
@@ -66,6 +67,7 @@ class ChannelRegistry:
             native: Kinds among `webhook` and `email` that are delivered here.
             mail: The way out for e-mail, None if it is switched off.
             mail_timeout: Seconds for one SMTP session.
+            dedup_namespace: Put the namespace before PagerDuty's deduplication key.
         """  # noqa: D205 - the class says what it is
         self._routing = routing
         self._door = door
@@ -73,6 +75,7 @@ class ChannelRegistry:
         self._native = native
         self._mail = mail
         self._mail_timeout = mail_timeout
+        self._dedup_namespace = dedup_namespace
         self._local: dict[str, Channel] = {"console": ConsoleChannel()}
         if file is not None:
             self._local["file"] = file
@@ -118,11 +121,13 @@ class ChannelRegistry:
             case "pagerduty" if refs and isinstance(target.config, PagerDutyConfig):
                 config = target.config
                 key = self._secret(name, refs[0])
-                if config.url:
-                    return PagerDutyChannel(
-                        self._door, key, url=config.url, timeout_s=self._timeout
-                    )
-                return PagerDutyChannel(self._door, key, timeout_s=self._timeout)
+                return PagerDutyChannel(
+                    self._door,
+                    key,
+                    url=config.url or ENDPOINT,
+                    dedup_namespace=self._dedup_namespace,
+                    timeout_s=self._timeout,
+                )
             case "webhook" if "webhook" in self._native:
                 return self._webhook(name, target)
             case "email" if self._mail is not None:

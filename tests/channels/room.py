@@ -21,6 +21,8 @@ class Room:
         door: HttpDoor,
         text: str,
         mails: MailDoor | None = None,
+        *,
+        dedup_namespace: bool = False,
         **credentials: str,
     ) -> None:
         self.file = folder / "routing.yaml"
@@ -34,7 +36,7 @@ class Room:
         self.routing.load_initial()
         self.channels = ChannelRegistry(
             lambda: self.routing.current, door, http_timeout=20, file=None, log=None,
-            native=native, mail=mails, mail_timeout=20,
+            native=native, mail=mails, mail_timeout=20, dedup_namespace=dedup_namespace,
         )  # fmt: skip
 
     async def reload(self) -> None:

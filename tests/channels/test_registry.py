@@ -90,3 +90,19 @@ async def test_kept_target_keeps_its_channel(tmp_path: Path, door: HttpDoor) -> 
         room.file.write_text("route: {receiver: x}\nreceivers: [{name: x, logConfigs: [{}]}]")
         await room.reload()
         assert room.channels.channel("webhook:ops") is None
+
+
+@pytest.mark.parametrize(("namespaced", "wanted"), [(False, "disk-full"), (True, "ops/disk-full")])
+async def test_deduplication_key_of_pagerduty(
+    tmp_path: Path, door: HttpDoor, *, namespaced: bool, wanted: str
+) -> None:
+    """The name alone, as ever, or with the namespace, as the setting says."""
+    async with receiving() as receiver:
+        url = json.dumps(receiver.url())
+        text = (
+            "route: {receiver: ops}\nreceivers:\n"
+            f"- {{name: ops, pagerdutyConfigs: [{{credentialRef: key, url: {url}}}]}}"
+        )
+        room = Room(tmp_path, door, text, dedup_namespace=namespaced, key="k")
+        assert (await room.send("pagerduty:ops")).state.word == "success"
+    assert json.loads(receiver.requests[0].body)["dedup_key"] == wanted
