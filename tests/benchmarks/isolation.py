@@ -26,7 +26,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-from tests.benchmarks.load import SETTINGS, plane_of, programs
+from tests.benchmarks.load import SETTINGS, plane_of, programs, read_call
 from tests.benchmarks.report import Goal, Report, percentile
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, stage, subject_of, until
 from tests.servers.controlplane import ControlPlane
@@ -138,9 +138,7 @@ class TwoReceivers(Receiver):
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 while True:
-                    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                    length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
-                    body = await reader.readexactly(length)
+                    head, body = await read_call(reader)
                     if head.startswith(b"post /steady "):
                         self.arrived.setdefault(subject_of(body), time.monotonic())
                     else:

@@ -68,6 +68,13 @@ def apiserver_pid(plane: ControlPlane) -> int:
     return plane._processes["kube-apiserver"].pid
 
 
+async def read_call(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """The next call on a connection: its head in lower case, and its body."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
+    return head, await reader.readexactly(length)
+
+
 class SteadyReceiver(Receiver):
     """
     Answers many calls on one connection; keeps count instead of a book.
@@ -94,9 +101,7 @@ class SteadyReceiver(Receiver):
         try:
             with contextlib.suppress(OSError, asyncio.IncompleteReadError):
                 while True:
-                    head = (await reader.readuntil(b"\r\n\r\n")).lower()
-                    length = int(head.partition(b"content-length:")[2].split(b"\r\n")[0])
-                    body = await reader.readexactly(length)
+                    _, body = await read_call(reader)
                     self.count += 1
                     await asyncio.sleep(self._delay)
                     code = self._answer_to(subject_of(body))
