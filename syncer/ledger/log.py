@@ -298,24 +298,28 @@ class RedisLog:
         reply = await self._repeat(lua.REBUILD, uid, [len(seen), seen[-1], *elements])
         return Answer(_text(reply[0]))
 
-    async def keep_aside(self, uid: str, *, mark: int, ttl: int) -> str:
+    async def keep_aside(self, uid: str, elements: Sequence[bytes], *, mark: int, ttl: int) -> str:
         """
-        Copy a log to a key that no scan takes for one; returns the key.
+        Keep a log at a key that no scan takes for one; returns the key.
+
+        The copy is made of what was read, not by the server: what `rebuild` then replaces is that
+        very log, or nothing.
 
         Args:
             uid: Of the notification.
+            elements: The log as it was read.
             mark: Makes the key unique.
             ttl: Seconds to keep the copy.
 
         Raises:
-            Unavailable: it was not copied.
+            Unavailable: it was not kept.
         """
-        # The same hash tag, so the same slot: one command on two keys is allowed there.
         aside = f"{self._client.prefix}:aside:{{{uid}}}:{mark}"
-        await self._command("COPY", self.key(uid), aside)
-        if not int(await self._command("LLEN", aside)):
-            raise Unavailable("the log could not be kept aside")
-        await self._command("EXPIRE", aside, ttl)
+        reply = await self._insist(
+            lambda: self._client.evaluate(lua.KEEP, aside, [ttl, *elements]), self._patience
+        )
+        if Answer(_text(reply[0])) is Answer.APART:
+            raise Unavailable(f"{aside} holds another log")
         return aside
 
     async def restore(self, uid: str, elements: Sequence[bytes], *, ttl: int) -> tuple[Answer, int]:

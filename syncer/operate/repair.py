@@ -249,7 +249,9 @@ async def perform(at: Access, verdict: Verdict, steps: Sequence[Step], *, by: st
                         await at.log.outcome(pair.uid, record, None, name=pair.key)
             case Act.REBUILD:
                 mark = await at.now()
-                aside = await at.log.keep_aside(pair.uid, mark=mark, ttl=ASIDE_SECONDS)
+                aside = await at.log.keep_aside(
+                    pair.uid, pair.elements, mark=mark, ttl=ASIDE_SECONDS
+                )
                 answer = await at.log.rebuild(pair.uid, pair.elements, step.elements)
                 if answer is not Answer.OK:
                     return Done(verdict, tuple(did), "the log has changed meanwhile; look again")

@@ -1,6 +1,6 @@
 """A Redis in memory for the ledger: the scripts as Python, a client with faults, a log on top.
 
-`ScriptTwin` does what the seven scripts do, on lists of bytes, with the same replies; a test of
+`ScriptTwin` does what the scripts do, on lists of bytes, with the same replies; a test of
 differences holds it against the real servers. `MemoryRedis` is the one server of a simulated world,
 with the faults that a world may show. `MemoryClient` is one process's lane to it and decides about
 generations and guards as the real client does; `MemoryLog` is the real `RedisLog` over such a lane,
@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
+from itertools import zip_longest
 from typing import Any, Final, cast
 
 from redis.exceptions import ResponseError
@@ -64,6 +65,9 @@ class ScriptTwin:
             "note": self._note,
             "ack": self._ack,
             "retire": self._retire,
+            "keep": self._keep,
+            "rebuild": self._rebuild,
+            "restore": self._restore,
         }
 
     def run(self, script: str, key: str, args: Sequence[Argument], now: int) -> Reply:
@@ -226,6 +230,51 @@ class ScriptTwin:
             return [b"RECLAIM", stored]
         self._expire(key, int(ttl), now)
         return [b"OK", 1]
+
+    # -- for operators ------------------------------------------------------------------------
+
+    def _keep(self, key: str, args: list[bytes], now: int) -> Reply:
+        ttl, elements = int(args[0]), args[1:]
+        kept = self.logs.get(key, [])
+        if not kept:
+            self.logs[key] = elements
+            self._expire(key, ttl, now)
+            return [b"OK", len(elements)]
+        for n, (ours, theirs) in enumerate(zip_longest(kept, elements)):
+            if ours != theirs:
+                return [b"APART", n]
+        return [b"NOOP", len(kept)]
+
+    def _rebuild(self, key: str, args: list[bytes], now: int) -> Reply:
+        length, last, elements = int(args[0]), args[1], args[2:]
+        log = self.logs.get(key, [])
+        if not log or len(log) != length or log[-1] != last:
+            return [b"STALE"]
+        if _epoch_of(elements[0]) is None:
+            raise ResponseError(_FOREIGN)
+        self.delete(key)
+        self.logs[key] = elements
+        return [b"OK", len(elements) - 1]
+
+    def _restore(self, key: str, args: list[bytes], now: int) -> Reply:
+        ttl, elements = int(args[0]), args[1:]
+        log = self.logs.get(key, [])
+        if _epoch_of(elements[0]) is None or (log and _epoch_of(log[0]) is None):
+            raise ResponseError(_FOREIGN)
+        if not log:
+            self.logs[key] = elements
+            if ttl > 0:
+                self._expire(key, ttl, now)
+            return [b"OK", len(elements) - 1]
+        for n, (ours, theirs) in enumerate(zip(log[1:], elements[1:], strict=False), 1):
+            if ours != theirs:
+                return [b"APART", n]
+        missing = elements[len(log) :]
+        if not missing:
+            return [b"NOOP", len(log) - 1]
+        log += missing
+        self.expires.pop(key, None)
+        return [b"OK", len(missing)]
 
     # -- parts --------------------------------------------------------------------------------
 

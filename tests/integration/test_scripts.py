@@ -1,4 +1,4 @@
-"""The seven scripts: on real servers, on fakeredis, and against their twin.
+"""The scripts: on real servers, on fakeredis, and against their twin.
 
 What a script answers is checked twice: by a table that names every guard in its order, and by
 random sequences of calls (repeated, stale, after losses, on broken lists) whose replies and lists
@@ -34,12 +34,13 @@ from syncer.api.record import (
 )
 from syncer.ledger.client import SCRIPTS, Script, classify_reply
 from syncer.ledger.codec import Header, decode_log, encode_channel, encode_record
+from syncer.ledger.lua import OPERATORS
 from syncer.status.fold import fold
 from tests.fakes.memorylog import Argument, ScriptTwin
 
 Call = tuple[str, list[Argument]]
 
-BY_NAME = {script.name: script for script in SCRIPTS}
+BY_NAME = {script.name: script for script in (*SCRIPTS, *OPERATORS)}
 INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
 OLD, NOW, LATER = "0.9", "0.10", "1.1"
 NAME = "ns/n"
@@ -106,6 +107,21 @@ def ack(position: int, chain: bytes, ttl: int = 0, marks: str = "acked audited")
 def retire(epoch: str, ttl: int = 60) -> Call:
     """RETIRE."""
     return "retire", [epoch, ttl]
+
+
+def keep(elements: Sequence[bytes], ttl: int = 600) -> Call:
+    """KEEP."""
+    return "keep", [ttl, *elements]
+
+
+def rebuild(seen: Sequence[bytes], elements: Sequence[bytes]) -> Call:
+    """REBUILD."""
+    return "rebuild", [len(seen), seen[-1] if seen else b"", *elements]
+
+
+def restore(elements: Sequence[bytes], ttl: int = 0) -> Call:
+    """RESTORE."""
+    return "restore", [ttl, *elements]
 
 
 def seed(identity: str, state: AttemptState, channel: str = CHANNEL) -> Record:
@@ -595,6 +611,17 @@ def test_every_append_persists(real: Served, case: str) -> None:
     assert real.ttl(KEY) == -1
 
 
+def test_what_is_restored_persists(real: Served) -> None:
+    """A log to which an import gives its end stays; one that lacks nothing keeps its expiry."""
+    log = built(real, *DONE)
+    real.drop(KEY, 1)
+    real.client.expire(KEY, 60)
+    assert real.run(KEY, restore(log[:2], ttl=9000)) == [b"NOOP", 1]
+    assert 55 <= real.ttl(KEY) <= 60
+    assert real.run(KEY, restore(log, ttl=9000)) == [b"OK", 1]
+    assert (real.log(KEY), real.ttl(KEY)) == (log, -1)
+
+
 def test_recovery_persists(real: Served) -> None:
     """An attempt that is marked unknown keeps its log, too."""
     built(real, *OPENED)
@@ -616,6 +643,41 @@ def test_retire_expires(real: Served) -> None:
     """An orphan that is retired expires."""
     built(real, *DONE, retire(NOW, 60))
     assert 55 <= real.ttl(KEY) <= 60
+
+
+# -- what operators' commands run --------------------------------------------------------------------
+
+
+def test_keep_makes_a_copy_that_goes(real: Served) -> None:
+    """The copy has its time to live from its first moment, and making it again changes nothing."""
+    log = [b"no header", b"\x00\xff", b""]
+    assert real.run(KEY, keep(log)) == [b"OK", 3]
+    assert real.log(KEY) == log
+    assert 595 <= real.ttl(KEY) <= 600
+    assert real.run(KEY, keep(log, ttl=9000)) == [b"NOOP", 3]
+    assert 595 <= real.ttl(KEY) <= 600
+
+
+@pytest.mark.parametrize(
+    ("other", "where"),
+    [([b"a", b"c"], 1), ([b"a"], 1), ([b"a", b"b", b"c"], 2)],
+    ids=["another record", "a shorter log", "a longer log"],
+)
+def test_keep_never_replaces_another_copy(real: Served, other: list[bytes], where: int) -> None:
+    """Where another log is kept already it stays, and that is said."""
+    real.run(KEY, keep([b"a", b"b"]))
+    assert real.run(KEY, keep(other)) == [b"APART", where]
+    assert real.log(KEY) == [b"a", b"b"]
+
+
+def test_keep_leaves_nothing_at_maxmemory(real: Served) -> None:
+    """A copy for which there is no room is not made, not even in part."""
+    real.client.config_set("maxmemory", "1")
+    try:
+        assert isinstance(real.run(KEY, keep([b"a", b"b"])), Unavailable)
+        assert real.ttl(KEY) == -2
+    finally:
+        real.client.config_set("maxmemory", "0")
 
 
 # -- broken and foreign keys -----------------------------------------------------------------------
@@ -645,7 +707,11 @@ def test_foreign_header(real: Served, case: str, call: Call) -> None:
     assert real.ttl(KEY) == -1
 
 
-@pytest.mark.parametrize("call", ALL, ids=[c[0] for c in ALL])
+HEADER = Header(NAME).encode()
+EVERY = [*ALL, keep([HEADER]), rebuild([HEADER], [HEADER]), restore([HEADER])]
+
+
+@pytest.mark.parametrize("call", EVERY, ids=[c[0] for c in EVERY])
 def test_wrong_type(real: Served, call: Call) -> None:
     """A key of another type is refused for good by every script."""
     real.client.set(KEY, "x")
@@ -745,6 +811,31 @@ class Ack:
 
 
 @dataclass(frozen=True)
+class Whole:
+    """A call that brings a whole log, made of the list as it is now: cut short, or with more."""
+
+    what: str
+    cut: int
+    more: int
+    ttl: int
+
+    def call(self, log: list[bytes]) -> Call:
+        """The call."""
+        spare = [encode_record(SKIP), b"more", b"and more"]
+        kept = (log or [Header(NAME).encode()])[: max(1, len(log) - self.cut)]
+        elements = [*kept, *spare[: self.more]]
+        match self.what:
+            case "rebuild":
+                return rebuild(log, elements)
+            case "rebuild of another":
+                return rebuild([*log, b"x"], elements)
+            case "restore":
+                return restore(elements, self.ttl)
+            case _:
+                return keep(elements, self.ttl or 600)
+
+
+@dataclass(frozen=True)
 class Harm:
     """What befalls a list from outside."""
 
@@ -767,7 +858,7 @@ class Harm:
                 backend.put(key, 1 + self.n % (size - 1), b"intent 0.9-1 console zz")
 
 
-STEPS: st.SearchStrategy[Call | Ack | Harm] = st.one_of(
+STEPS: st.SearchStrategy[Call | Ack | Whole | Harm] = st.one_of(
     st.builds(lambda e, s: claim(e, *s), EPOCHS, st.lists(SEEDS, max_size=3)),
     st.builds(intent, EPOCHS, IDS, CHANNELS, st.integers(1, 4)),
     st.builds(intent, EPOCHS, IDS, CHANNELS, st.integers(1, 4)),
@@ -781,6 +872,10 @@ STEPS: st.SearchStrategy[Call | Ack | Harm] = st.one_of(
         )
     ),
     st.builds(retire, EPOCHS, st.just(600)),
+    st.builds(
+        Whole, st.sampled_from(["keep", "rebuild", "rebuild of another", "restore"]),
+        st.integers(0, 2), st.integers(0, 3), st.sampled_from([0, 600]),
+    ),
     st.builds(Harm, st.sampled_from(["lose"]), st.integers(0, 3)),
     st.builds(Harm, st.sampled_from(["flush", "garbage", "foreign", "break"]), st.integers(0, 9)),
 )  # fmt: skip
@@ -788,7 +883,7 @@ STEPS: st.SearchStrategy[Call | Ack | Harm] = st.one_of(
 _KEYS = itertools.count()
 
 
-def compare(backend: Backend, steps: list[Call | Ack | Harm]) -> None:
+def compare(backend: Backend, steps: list[Call | Ack | Whole | Harm]) -> None:
     """Make the same calls on a server and on the twin, and compare everything after each."""
     key = f"nl:{{twin-{next(_KEYS)}}}"
     twin = Twin()
@@ -797,7 +892,7 @@ def compare(backend: Backend, steps: list[Call | Ack | Harm]) -> None:
             step.do(backend, key)
             step.do(twin, key)
         else:
-            call = step.call(twin.log(key)) if isinstance(step, Ack) else step
+            call = step.call(twin.log(key)) if isinstance(step, Ack | Whole) else step
             theirs, ours = backend.run(key, call), twin.run(key, call)
             if isinstance(ours, LedgerError) or isinstance(theirs, LedgerError):
                 assert type(theirs) is type(ours), (step, theirs, ours)
@@ -820,7 +915,7 @@ SEQUENCES = st.lists(STEPS, min_size=1, max_size=14).map(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=SEQUENCES)
-def test_twin_equals_server(real: Served, steps: list[Call | Ack | Harm]) -> None:
+def test_twin_equals_server(real: Served, steps: list[Call | Ack | Whole | Harm]) -> None:
     """Replies, lists and times to live are the same after every call of any sequence."""
     compare(real, steps)
 
@@ -829,6 +924,6 @@ def test_twin_equals_server(real: Served, steps: list[Call | Ack | Harm]) -> Non
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=SEQUENCES)
-def test_twin_equals_fakeredis(fake: Served, steps: list[Call | Ack | Harm]) -> None:
+def test_twin_equals_fakeredis(fake: Served, steps: list[Call | Ack | Whole | Harm]) -> None:
     """The same on fakeredis, which serves unit tests."""
     compare(fake, steps)
