@@ -1,10 +1,16 @@
 """
-Run benchmarks by hand: a table on standard output, JSON in a file.
+Run benchmarks by hand: tables on standard output, and on request a report with plots.
 
-    python -m tests.benchmarks SUITE... [--json FILE] [--quick]
+    python -m tests.benchmarks [SUITE...] [--quick] [--out DIR] [--json FILE]
+
+Without a suite, all of them. The last table holds every goal with its verdict. `--out` keeps
+`results.json`, `report.md` and the plots in a directory; a run of some suites replaces their part of
+it and leaves the rest, so suites can be run one by one when the machine is quiet. It is written
+after each suite, so that what an interrupted run has measured is not lost.
 
 Exit code 0 whether or not goals are met: on a busy machine a missed goal is a finding to look at,
-not a defect. A suite that cannot be run to its end ends the program with an error.
+not a defect. A suite that cannot be run to its end does not keep the others from running, is not
+measured, and makes the exit code 1.
 """
 
 from __future__ import annotations
@@ -13,12 +19,26 @@ import argparse
 import asyncio
 import shutil
 import sys
+import time
+import traceback
 from collections.abc import Awaitable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
 
-from tests.benchmarks import append, isolation, operate, recovery, strategies, throughput, waiting
-from tests.benchmarks.report import Report, machine, write
+from tests.benchmarks import (
+    append,
+    goals,
+    isolation,
+    latency,
+    operate,
+    pages,
+    recovery,
+    strategies,
+    throughput,
+    waiting,
+)
+from tests.benchmarks.load import programs
+from tests.benchmarks.report import Report, load, machine, write
 
 
 class Suite(Protocol):
@@ -31,12 +51,42 @@ class Suite(Protocol):
 SUITES: Final[dict[str, Suite]] = {
     "append": append.run,
     "isolation": isolation.run,
+    "latency": latency.run,
     "operate": operate.run,
     "recovery": recovery.run,
     "strategies": strategies.run,
     "throughput": throughput.run,
     "waiting": waiting.run,
 }
+#: Needs Redis alone; nobody has to build an API server for it.
+_REDIS_ALONE: Final = frozenset({"append"})
+
+
+async def measured(name: str, *, quick: bool, servers: Sequence[Path]) -> Report:
+    """Run one suite, and say where, when and how long."""
+    before = machine(servers)
+    began = time.monotonic()
+    report = await SUITES[name](quick=quick)
+    report.quick = quick
+    report.seconds = time.monotonic() - began
+    report.machine = {**before, "load after": load()}
+    return report
+
+
+async def servers_of(names: Sequence[str]) -> list[Path]:
+    """The programs that these suites run, so far as they say their version."""
+    found = shutil.which("redis-server")
+    servers = [Path(found)] if found else []
+    if not _REDIS_ALONE.issuperset(names):
+        assets = await programs()
+        servers += [assets / "kube-apiserver", assets / "etcd"]
+    return servers
+
+
+def _suite(text: str) -> str:
+    if text not in (*SUITES, "all"):
+        raise argparse.ArgumentTypeError(f"{text!r} is none of {', '.join((*SUITES, 'all'))}")
+    return text
 
 
 async def main(arguments: Sequence[str]) -> int:
@@ -44,25 +94,40 @@ async def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="bench", description="Measure the product on this machine."
     )
-    parser.add_argument("suite", nargs="+", choices=[*SUITES, "all"], help="what to measure")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round here")
+    # `choices` would refuse the empty list, which means all.
+    parser.add_argument(
+        "suite", nargs="*", type=_suite, metavar="SUITE",
+        help=f"what to measure: {', '.join(SUITES)}; default: all",
+    )  # fmt: skip
     parser.add_argument("--quick", action="store_true", help="fewer and smaller rounds")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="keep report and plots here")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write every round here")
     wanted = parser.parse_args(arguments)
-    names = list(SUITES) if "all" in wanted.suite else list(dict.fromkeys(wanted.suite))
-    found = shutil.which("redis-server")
-    about = machine([Path(found)] if found else [])
-    reports = []
-    for name in names:
-        report = await SUITES[name](quick=wanted.quick)
-        if wanted.quick:
-            report.notes.append("quick: fewer and smaller rounds than the full run")
-        reports.append(report)
+    everything = not wanted.suite or "all" in wanted.suite
+    names = list(SUITES) if everything else list(dict.fromkeys(wanted.suite))
+    servers = await servers_of(names)
+    reports: dict[str, Report] = {}
+    failed: dict[str, str] = {}
+    began = time.monotonic()
+    for number, name in enumerate(names, 1):
+        print(f"bench: {name} ({number} of {len(names)})", file=sys.stderr, flush=True)
+        try:
+            reports[name] = report = await measured(name, quick=wanted.quick, servers=servers)
+        except Exception as error:  # noqa: BLE001 - the others are to be measured all the same
+            traceback.print_exc()
+            failed[name] = f"the suite failed ({type(error).__name__})"
+            continue
         print(f"{report.table()}\n", flush=True)
-    about["load after"] = machine([])["load"]
-    print(", ".join(f"{k}: {v}" for k, v in about.items()))
-    if wanted.json:
-        write(wanted.json, reports, about)
-    return 0
+        if wanted.json:
+            write(wanted.json, reports)
+        if wanted.out:
+            pages.add(wanted.out, {name: report})
+    judged = goals.outcomes(reports, failed)
+    if not everything:
+        judged = [o for o in judged if o.target.suite in names]
+    print(f"## Goals\n\n{goals.table(judged)}")
+    print(f"bench: {time.monotonic() - began:.0f} s", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

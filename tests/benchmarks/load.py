@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from typing import Any, Final
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of
 from tests.integration.api import Api
 from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer
 
 Json = dict[str, Any]
 
@@ -52,9 +54,9 @@ async def plane_of(assets: Path) -> AsyncIterator[ControlPlane]:
         yield plane
 
 
-def notifier_of(here: Stage) -> NotifierProcess:
-    """A notifier with these settings, not started yet."""
-    return here.notifier(to="slack", **SETTINGS)
+def notifier_of(here: Stage, **settings: Json) -> NotifierProcess:
+    """A notifier with these settings and further groups of them, not started yet."""
+    return here.notifier(to="slack", **SETTINGS, **settings)
 
 
 def pid_of(process: NotifierProcess) -> int:
@@ -63,9 +65,10 @@ def pid_of(process: NotifierProcess) -> int:
     return process._process.pid
 
 
-def apiserver_pid(plane: ControlPlane) -> int:
-    """Process id of the API server."""
-    return plane._processes["kube-apiserver"].pid
+def pids_of(plane: ControlPlane, redis: RedisServer, controller: int) -> dict[str, int]:
+    """Process ids of everything that works on a notification, by name."""
+    servers = {name: process.pid for name, process in plane._processes.items()}
+    return {"controller": controller, **servers, "redis": redis._process.pid}
 
 
 async def read_call(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
@@ -131,13 +134,25 @@ async def receiver_of(
         await receiver.close()
 
 
-async def create_all(api: Api, names: Iterable[str], **spec: Any) -> list[str]:
-    """Create objects as fast as the server takes them; returns their uids."""
+async def create_all(
+    api: Api, names: Iterable[str], *, began: dict[str, float] | None = None, **spec: Any
+) -> list[str]:
+    """
+    Create objects as fast as the server takes them; returns their uids.
+
+    Args:
+        api: Where.
+        names: Of the objects; the subject is the name.
+        began: Gets the monotonic second at which each creation began, by name.
+        spec: Further members of the spec.
+    """
     waiting = iter(names)
     uids: list[str] = []
 
     async def work() -> None:
         for name in waiting:
+            if began is not None:
+                began[name] = time.monotonic()
             created = await api.create(name, **{"subject": name, **spec})
             uids.append(str(created["metadata"]["uid"]))
 

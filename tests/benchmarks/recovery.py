@@ -48,6 +48,7 @@ from syncer.api.resource import (
 from syncer.ledger.codec import Header, decode_log, encode_record, stored
 from syncer.status.fold import LogView, fold
 from syncer.status.merge import Facts, merge
+from tests.benchmarks.goals import FIRST_DELIVERY, START_MEMORY, START_SECONDS
 from tests.benchmarks.load import (
     Json,
     SteadyReceiver,
@@ -62,9 +63,6 @@ from tests.integration.api import Api, notification
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
-SECONDS: Final = Goal(30)
-MEMORY: Final = Goal(400)
-FIRST: Final = Goal(5)
 #: Twice the work per notification at the larger size would be far from linear.
 LINEAR: Final = Goal(1.3)
 _EPOCH: Final = Epoch("0.1")
@@ -374,11 +372,11 @@ async def report_of(sizes: Sequence[int]) -> Report:
         runs.append((n, got))
         at = f"{n:,} notifications"
         largest = n == 100_000
-        report.add(f"{at}: all looked at", "s", [got.done], SECONDS if largest else None)
+        report.add(f"{at}: all looked at", "s", [got.done], START_SECONDS if largest else None)
         report.add(f"{at}: ready", "s", [got.ready])
-        report.add(f"{at}: first pending delivery", "s", [got.first], FIRST)
+        report.add(f"{at}: first pending delivery", "s", [got.first], FIRST_DELIVERY)
         report.add(f"{at}: CPU until all looked at", "s", [got.cpu])
-        report.add(f"{at}: resident, largest", "MiB", [got.peak], MEMORY)
+        report.add(f"{at}: resident, largest", "MiB", [got.peak], START_MEMORY if largest else None)
         report.add(f"{at}: resident, after", "MiB", [got.after])
         report.add(f"{at}: filling", "s", [got.fill])
         report.add(f"{at}: attempts made after the start", "", [got.sent])

@@ -45,18 +45,13 @@ from syncer.loop import SyncLoop
 from syncer.metrics import SyncMetrics
 from syncer.recorder import Recorder
 from syncer.runtime.clock import LedgerTime
+from tests.benchmarks.goals import FASTER, FEW_WRITES, NONE_LOST, ONE_WRITE
 from tests.benchmarks.load import programs
-from tests.benchmarks.report import Goal, Report, percentile
+from tests.benchmarks.report import Report, percentile
 from tests.integration.api import Api, definition
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
-#: Recorded attempts per second, as a multiple of A's, where at least five writers share an object.
-FASTER: Final = Goal(10, least=True)
-NONE_LOST: Final = Goal(0)
-#: Status writes per attempt at twenty unpaced attempts per object; of a single attempt.
-FEW_WRITES: Final = Goal(0.1)
-ONE_WRITE: Final = Goal(1.2)
 _CROWD: Final = 5
 _RETRY_PAUSE: Final = 0.01
 _WINDOW: Final = 0.5

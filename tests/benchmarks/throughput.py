@@ -3,43 +3,66 @@ How many notifications pass per second, and what each costs, beside a null contr
 
 So many notifications are created as fast as the API server takes them, each to one Slack receiver
 that answers 200 after 5 ms. The clock runs from the first creation until an independent watch has
-seen the last final phase, so creating, watching and the two other processes are part of it, for the
-product and for the null controller (`null.py`) alike. Both run in turn, each time in a namespace of
-their own on the same servers; the ratio is taken within each pair.
+seen the last final phase, so creating, watching and the two other processes are part of it, for all
+that take turns here: the product with Events off, the product with Events on, and the null controller
+(`null.py`), each time in a namespace of its own on the same servers. Ratios are taken within each
+turn.
+
+What one notification costs is the CPU time of controller, API server, etcd and Redis over the whole
+run, divided by their number; creating and both watches are in it. Requests and commands are counted
+by the servers themselves: `apiserver_request_total`, and Redis's `INFO commandstats`, where commands
+that a script calls count as well.
+
+The figures of the replaced controller are not of this run. They were taken in another hour on the
+same kind of machine, under the same load, and with Events, which it always writes.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
+import re
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
+from tests.benchmarks import goals
 from tests.benchmarks.load import (
     ROOT,
-    apiserver_pid,
+    SteadyReceiver,
     create_all,
     notifier_of,
     pid_of,
+    pids_of,
     plane_of,
     programs,
-    receiver_of,
 )
-from tests.benchmarks.report import Goal, Report, cpu_seconds
-from tests.e2e.harness import TERMINAL, Stage, stage, until
+from tests.benchmarks.report import Report, cpu_seconds, percentile
+from tests.benchmarks.watching import FinalWatcher, watched
+from tests.e2e.harness import Stage, until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
-RATIO: Final = Goal(0.8, least=True)
-CPU: Final = Goal(1.0)
-WRITES: Final = Goal(1.2)
+#: Who is measured.
+Way = Literal["off", "on", "null"]
+
 _QUIET: Final = 1.0
+#: Events are written after the record, at their own pace.
+_EVENTS_WITHIN: Final = 60.0
+_REQUEST: Final = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
+_LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
+_RESOURCES: Final = ("notificationrequests", "events")
+#: The load is not the controller's; lists and watches do not belong to any one notification.
+_OTHERS: Final = ("WATCH", "LIST", "POST notificationrequests")
+_RARE: Final = 0.005
+_STATUS: Final = "PATCH notificationrequests/status"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,63 +74,136 @@ class Scale:
 
 
 FULL: Final = Scale(1000, 5)
-QUICK: Final = Scale(300, 5)
+QUICK: Final = Scale(300, 3)
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """
-    One run of one controller.
+    One run of one controller; everything but rate and waits is per notification.
 
     Attributes:
         rate: Notifications per second.
-        cpu: Controller CPU per notification, in ms.
-        server_cpu: The same of the API server; creating and both watches are in it.
-        writes: Versions of an object after the first, per notification.
+        waits: Seconds from the begin of its creation until the final phase was seen, of each.
+        cpu: CPU in ms by process: `controller`, `kube-apiserver`, `etcd`, `redis`.
+        requests: Of the controller to the API server, by verb and resource; leases left out.
+        commands: Redis commands by name.
+        object_bytes: Size of one object at the end, as JSON.
     """
 
     rate: float
-    cpu: float
-    server_cpu: float
-    writes: float
+    waits: Sequence[float]
+    cpu: dict[str, float]
+    requests: dict[str, float]
+    commands: dict[str, float]
+    object_bytes: int
+
+    @property
+    def all_cpu(self) -> float:
+        """CPU of all processes in ms."""
+        return sum(self.cpu.values())
 
 
-async def _measure(here: Stage, plane: ControlPlane, pid: int, scale: Scale) -> Run:
-    names = [f"n-{n}" for n in range(scale.notifications)]
-    server = apiserver_pid(plane)
-    before = cpu_seconds(pid), cpu_seconds(server)
+# -- counters of the servers -----------------------------------------------------------------------
+
+
+def requests_in(metrics: str) -> Counter[str]:
+    """
+    Requests for notifications and Events that an API server has answered so far.
+
+    Args:
+        metrics: Its /metrics page.
+    """
+    found: Counter[str] = Counter()
+    for labels, value in _REQUEST.findall(metrics):
+        of = dict(_LABEL.findall(labels))
+        if of["resource"] in _RESOURCES:
+            path = "/".join(filter(None, (of["resource"], of["subresource"])))
+            found[f"{of['verb']} {path}"] += int(float(value))
+    return found
+
+
+async def _requests(here: Stage) -> Counter[str]:
+    reply = await here.api.ask("GET", "/metrics")
+    assert reply.code == 200, reply.code
+    return requests_in(str(reply.body))
+
+
+async def _commands(here: Stage) -> Counter[str]:
+    stats = await here.redis.info("commandstats")
+    return Counter({k.removeprefix("cmdstat_"): int(v["calls"]) for k, v in stats.items()})
+
+
+def _each(after: Counter[str], before: Counter[str], n: int) -> dict[str, float]:
+    """Growth of counters, divided by the number of notifications."""
+    return {name: count / n for name, count in (after - before).items()}
+
+
+# -- one run ---------------------------------------------------------------------------------------
+
+
+async def _measure(
+    here: Stage, watcher: FinalWatcher, pids: dict[str, int], scale: Scale, *, events: bool
+) -> Run:
+    n = scale.notifications
+    names = [f"n-{i}" for i in range(n)]
+    # A look at the metrics costs the API server CPU: it stays outside of what is measured.
+    before = await _requests(here), await _commands(here)
+    used = {name: cpu_seconds(pid) for name, pid in pids.items()}
     began = time.monotonic()
-    uids = await create_all(here.api, names)
+    created: dict[str, float] = {}
+    await create_all(here.api, names, began=created)
 
     def ended() -> bool:
-        assert Path(f"/proc/{pid}/cmdline").read_bytes(), "the controller has ended"
-        return all(here.watcher.phase(uid) in TERMINAL for uid in uids)
+        alive = Path(f"/proc/{pids['controller']}/cmdline").read_bytes()
+        assert alive, "the controller has ended"
+        return len(watcher.ended) == n
 
     await until(
         ended,
-        lambda: f"{len(uids)} end; {''.join(p.tail() for p in here.processes)}",
+        lambda: f"{len(watcher.ended)} of {n} end; {''.join(p.tail() for p in here.processes)}",
         within=120, every=0.01,
     )  # fmt: skip
-    seconds = time.monotonic() - began
+    seconds = max(watcher.ended.values()) - began
+    if events:
+        await _events_written(here)
     # What is due after the last final phase (marks, acknowledgements) belongs to the cost.
     await asyncio.sleep(_QUIET)
-    cpu, server_cpu = cpu_seconds(pid) - before[0], cpu_seconds(server) - before[1]
-    n = scale.notifications
-    assert not here.watcher.gaps
-    writes = sum(len(here.watcher.versions[uid]) - 1 for uid in uids)
-    return Run(n / seconds, cpu * 1000 / n, server_cpu * 1000 / n, writes / n)
+    cpu = {name: (cpu_seconds(pid) - used[name]) * 1000 / n for name, pid in pids.items()}
+    commands = _each(await _commands(here), before[1], n)
+    requests = _each(await _requests(here), before[0], n)
+    requests = {k: v for k, v in requests.items() if not k.startswith(_OTHERS)}
+    assert not watcher.gaps, "the watch has missed versions"
+    last = (await here.api.ask("GET", f"{here.api.requests}/{names[-1]}")).body
+    size = len(json.dumps(last, separators=(",", ":")))
+    waits = [watcher.ended[name] - created[name] for name in names]
+    return Run(n / seconds, waits, cpu, requests, commands, size)
 
 
-async def _product(plane: ControlPlane, redis_url: str, folder: Path, scale: Scale) -> Run:
-    async with (
-        stage(plane, redis_url, folder, sampled=False) as here,
-        receiver_of(here) as receiver,
-    ):
-        process = notifier_of(here)
+async def _events_written(here: Stage) -> None:
+    """Wait until the number of Events stands still."""
+    count, since = -1, time.monotonic()
+    deadline = since + _EVENTS_WITHIN
+    while time.monotonic() - since < _QUIET:
+        assert time.monotonic() < deadline, "Events are written without end"
+        reply = await here.api.ask("GET", f"{here.api.events}?limit=1")
+        now = len(reply.body["items"]) + reply.body["metadata"].get("remainingItemCount", 0)
+        if now != count:
+            count, since = now, time.monotonic()
+        await asyncio.sleep(_QUIET / 4)
+
+
+async def _product(
+    plane: ControlPlane, redis: RedisServer, folder: Path, scale: Scale, *, events: bool
+) -> Run:
+    receiver = SteadyReceiver(lambda _subject: 200, delay=0.005)
+    async with watched(plane, redis.url, folder, receiver) as (here, watcher):
+        process = notifier_of(here, events={"enabled": events})
         process.start()
         await process.wait_ready()
         await process.seconds_to_acquire()
-        run = await _measure(here, plane, pid_of(process), scale)
+        pids = pids_of(plane, redis, pid_of(process))
+        run = await _measure(here, watcher, pids, scale, events=events)
         assert receiver.count == scale.notifications, f"{receiver.count} calls"
         return run
 
@@ -131,47 +227,134 @@ async def _null_process(plane: ControlPlane, namespace: str) -> AsyncIterator[in
         await process.wait()
 
 
-async def _null(plane: ControlPlane, redis_url: str, folder: Path, scale: Scale) -> Run:
+async def _null(plane: ControlPlane, redis: RedisServer, folder: Path, scale: Scale) -> Run:
+    receiver = SteadyReceiver(lambda _subject: 200, delay=0.005)
     async with (
-        stage(plane, redis_url, folder, sampled=False) as here,
+        watched(plane, redis.url, folder, receiver) as (here, watcher),
         _null_process(plane, here.namespace) as pid,
     ):
-        return await _measure(here, plane, pid, scale)
+        return await _measure(here, watcher, pids_of(plane, redis, pid), scale, events=False)
+
+
+async def measure(
+    plane: ControlPlane, redis: RedisServer, folder: Path, way: Way, scale: Scale
+) -> Run:
+    """Run one controller once, in a namespace of its own; `folder` is made."""
+    if way == "null":
+        return await _null(plane, redis, folder, scale)
+    return await _product(plane, redis, folder, scale, events=way == "on")
 
 
 async def run(*, quick: bool) -> Report:
-    """Run both controllers in turn."""
+    """Run all in turn; the first of a turn is another one each time."""
     scale = QUICK if quick else FULL
-    pairs: list[tuple[Run, Run]] = []
+    ways: list[Way] = ["off", "null", "on"]
+    rounds: list[dict[Way, Run]] = []
     async with (
         plane_of(await programs()) as plane,
         RedisServer(find_binary("redis-server")) as redis,
     ):
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             folder = Path(name)
-            # A first pair warms the API server and is thrown away.
-            for n in range(scale.rounds + 1):
-                if n % 2:
-                    null = await _null(plane, redis.url, folder / f"null-{n}", scale)
-                    full = await _product(plane, redis.url, folder / f"full-{n}", scale)
-                else:
-                    full = await _product(plane, redis.url, folder / f"full-{n}", scale)
-                    null = await _null(plane, redis.url, folder / f"null-{n}", scale)
-                if n:
-                    pairs.append((full, null))
+            # A first pair warms the servers and is thrown away.
+            for way in ways[:2]:
+                await measure(plane, redis, folder / f"warm-{way}", way, scale)
+            for n in range(scale.rounds):
+                rounds.append(
+                    {w: await measure(plane, redis, folder / f"{w}-{n}", w, scale) for w in ways}
+                )
+                ways.append(ways.pop(0))
+    return told(rounds, scale)
+
+
+# -- what is said ----------------------------------------------------------------------------------
+
+
+def told(rounds: Sequence[dict[Way, Run]], scale: Scale) -> Report:
+    """The report of some rounds."""
+    off, on, null = ([r[way] for r in rounds] for way in ("off", "on", "null"))
     report = Report("throughput")
     report.notes.append(
-        f"{scale.notifications} notifications at once, one channel, 200 after 5 ms, Events and "
-        "audit off; default settings; receiver, creator and watch run in the benchmark's process"
+        f"{scale.notifications} notifications at once, one channel, 200 after 5 ms, audit off, "
+        "Events off unless the row says on; default settings; etcd without fsync; receiver, creator "
+        "and watch run in the benchmark's process"
     )
     report.notes.append("null: a watch and one bare status patch per object, same client library")
-    report.add("notifications/s", "1/s", [f.rate for f, _ in pairs])
-    report.add("null: notifications/s", "1/s", [n.rate for _, n in pairs])
-    report.add("notifications/s, product / null", "", [f.rate / n.rate for f, n in pairs], RATIO)
-    report.add("controller CPU per notification", "ms", [f.cpu for f, _ in pairs], CPU)
-    report.add("null: controller CPU per notification", "ms", [n.cpu for _, n in pairs])
-    report.add("controller CPU, product / null", "", [f.cpu / n.cpu for f, n in pairs])
-    report.add("API server CPU per notification", "ms", [f.server_cpu for f, _ in pairs])
-    report.add("null: API server CPU per notification", "ms", [n.server_cpu for _, n in pairs])
-    report.add("status writes per notification", "", [f.writes for f, _ in pairs], WRITES)
+    report.notes.append(
+        f"upstream: the replaced controller under the same load, {goals.UPSTREAM_RATE_LOW:g} to "
+        f"{goals.UPSTREAM_RATE:g} notifications/s (the ratio is to the larger), "
+        f"{goals.UPSTREAM_CONTROLLER_CPU:g} ms of controller and {goals.UPSTREAM_SERVER_CPU:g} ms of "
+        f"API server and etcd CPU, {goals.UPSTREAM_REQUESTS:g} API requests for each; reference "
+        "figures of another hour on the same kind of machine, always with Events"
+    )
+    report.add("notifications/s", "1/s", [r.rate for r in off])
+    report.add("null: notifications/s", "1/s", [r.rate for r in null])
+    report.add("Events on: notifications/s", "1/s", [r.rate for r in on])
+    report.add("notifications/s, product / null", "", _ratios(off, null), goals.NEAR_THE_LIMIT)
+    report.add(
+        "notifications/s, product / upstream", "", [r.rate / goals.UPSTREAM_RATE for r in off],
+        goals.PAST_UPSTREAM,
+    )  # fmt: skip
+    report.add("notifications/s, Events on / off", "", _ratios(on, off), goals.WITH_EVENTS)
+    for share, word in ((0.5, "p50"), (0.99, "p99")):
+        for label, runs in (("", off), ("Events on: ", on), ("null: ", null)):
+            waits = [percentile(r.waits, share) * 1000 for r in runs]
+            report.add(f"{label}create to final phase {word}, all at once", "ms", waits)
+    _costs(report, off, on, null)
+    _counts(report, off, on)
     return report
+
+
+def _ratios(these: Sequence[Run], those: Sequence[Run]) -> list[float]:
+    return [a.rate / b.rate for a, b in zip(these, those, strict=True)]
+
+
+def _costs(report: Report, off: Sequence[Run], on: Sequence[Run], null: Sequence[Run]) -> None:
+    controller = [r.cpu["controller"] for r in off]
+    report.add("controller CPU per notification", "ms", controller, goals.CONTROLLER_CPU)
+    bare = [r.cpu["controller"] for r in null]
+    report.add("null: controller CPU per notification", "ms", bare)
+    ratios = [a / b for a, b in zip(controller, bare, strict=True)]
+    report.add("controller CPU, product / null", "", ratios)
+    report.add(
+        "Events on: controller CPU per notification", "ms", [r.cpu["controller"] for r in on]
+    )
+    for label, runs in (("", off), ("null: ", null), ("Events on: ", on)):
+        for process, words in (("kube-apiserver", "API server"), ("etcd", "etcd")):
+            each = [r.cpu[process] for r in runs]
+            report.add(f"{label}{words} CPU per notification", "ms", each)
+    report.add("Redis CPU per notification", "ms", [r.cpu["redis"] for r in off])
+    report.add("all CPU per notification", "ms", [r.all_cpu for r in off])
+    report.add(
+        "all CPU per notification, product / upstream", "",
+        [r.all_cpu / goals.UPSTREAM_CPU for r in off], goals.ALL_CPU,
+    )  # fmt: skip
+    report.add("Events on: all CPU per notification", "ms", [r.all_cpu for r in on])
+
+
+def _counts(report: Report, off: Sequence[Run], on: Sequence[Run]) -> None:
+    writes = [r.requests.get(_STATUS, 0.0) for r in off]
+    report.add("status writes per notification", "", writes, goals.ONE_WRITE)
+    report.add("API requests per notification", "", [sum(r.requests.values()) for r in off])
+    report.add(
+        "Events on: API requests per notification", "", [sum(r.requests.values()) for r in on]
+    )
+    scripts = [r.commands.get("evalsha", 0) + r.commands.get("eval", 0) for r in off]
+    report.add("Redis scripts per notification", "", scripts)
+    report.add("Redis commands per notification", "", [sum(r.commands.values()) for r in off])
+    report.add("bytes of an object at the end", "B", [r.object_bytes for r in off])
+    for label, runs in (("Events off", off), ("Events on", on)):
+        report.notes.append(f"API requests per notification, {label}: {_listed(runs, 'requests')}")
+    report.notes.append(
+        "Redis commands per notification, those within scripts included: "
+        + _listed(off, "commands")
+    )
+
+
+def _listed(runs: Sequence[Run], what: Literal["requests", "commands"]) -> str:
+    """Counters of all runs, the mean of each; what is rarer than one in two hundred is left out."""
+    each = [run.requests if what == "requests" else run.commands for run in runs]
+    names = {name for counts in each for name in counts}
+    means = {name: sum(c.get(name, 0.0) for c in each) / len(each) for name in names}
+    ordered = sorted(means.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{name} {mean:.2f}" for name, mean in ordered if mean >= _RARE)

@@ -1,0 +1,240 @@
+"""
+All goals in one list, and what the measurements say to each.
+
+A goal names the suite and the figures that it is about; where several figures match, the worst of
+them counts. A verdict is `met` or `missed` if the figure was measured at the size that the goal asks
+for. The quick run says `needs the full run` where it measures less, and shows what it has, if
+anything, without judging it. A suite that was not run, or did not come to its end, is
+`not measured`, with that as its reason: no goal is ever left out of the table.
+
+Suites take the limits from here, so a row in their tables is judged as the goal is.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from tests.benchmarks.report import Figure, Goal, Report, short
+
+# -- limits ---------------------------------------------------------------------------------------
+
+#: The replaced controller under the load of `throughput` (one Slack receiver, 200 after 5 ms, all
+#: created at once; on two cores of the same kind, in another hour), measured with Events, which it
+#: always writes: notifications per second, of which its better run counts; API requests; CPU in ms.
+UPSTREAM_RATE: Final = 35.0
+UPSTREAM_RATE_LOW: Final = 32.0
+UPSTREAM_REQUESTS: Final = 12.0
+UPSTREAM_CONTROLLER_CPU: Final = 7.0
+UPSTREAM_SERVER_CPU: Final = 30.0
+UPSTREAM_CPU: Final = UPSTREAM_CONTROLLER_CPU + UPSTREAM_SERVER_CPU
+
+#: Recorded attempts per second, as a multiple of A's, where at least five writers share an object.
+FASTER: Final = Goal(10, least=True)
+NONE_LOST: Final = Goal(0, every=True)
+#: Status writes per attempt at twenty unpaced attempts per object; of a single attempt.
+FEW_WRITES: Final = Goal(0.1)
+ONE_WRITE: Final = Goal(1.2)
+#: Notifications per second, as a multiple of the null controller's and of upstream's.
+NEAR_THE_LIMIT: Final = Goal(0.8, least=True)
+PAST_UPSTREAM: Final = Goal(8, least=True)
+#: The same with Events on, as a share of that with Events off.
+WITH_EVENTS: Final = Goal(0.9, least=True)
+#: CPU of one notification: the controller's in ms, and all, as a share of upstream's.
+CONTROLLER_CPU: Final = Goal(1.0)
+ALL_CPU: Final = Goal(0.25)
+#: p50 of intent and outcome, as a multiple of a bare round trip's.
+APPEND: Final = Goal(1.3)
+#: Creation to first byte at half load, answer to status at full load; ms.
+FIRST_BYTE_P50: Final = Goal(30)
+FIRST_BYTE_P99: Final = Goal(150)
+STATUS_P99: Final = Goal(3000)
+#: p99 beside a receiver that hangs, as a multiple of that without.
+ISOLATED: Final = Goal(1.1)
+#: Growth over the second half of a long run, as a share of the median.
+FLAT: Final = Goal(0.05)
+#: A start among 100,000: seconds, MiB; seconds until the first pending delivery at any size.
+START_SECONDS: Final = Goal(30)
+START_MEMORY: Final = Goal(400)
+FIRST_DELIVERY: Final = Goal(5)
+
+# -- goals ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    One goal.
+
+    Attributes:
+        words: What is wanted, without the limit.
+        suite: Which suite measures it.
+        figure: Regular expression for the whole name of the figures that it is about.
+        limit: The limit.
+        full: What the quick run lacks for a verdict, empty if it lacks nothing.
+    """
+
+    words: str
+    suite: str
+    figure: str
+    limit: Goal
+    full: str = ""
+
+
+_CROWDED: Final = r"\d+ attempts by (5|32) writers"
+
+TARGETS: Final = (
+    Target(
+        "attempts recorded/s, product / optimistic locking, from 5 writers per object on",
+        "strategies", rf"{_CROWDED}: recorded/s, C / A", FASTER,
+    ),
+    Target(
+        "attempts lost, in each round of each case", "strategies",
+        r"\d+ attempts by \d+ writers: C lost", NONE_LOST,
+    ),
+    Target(
+        "status writes per attempt at 20 and more unpaced attempts per object", "strategies",
+        r"(20|32) attempts by \d+ writers: C writes per attempt", FEW_WRITES,
+    ),
+    Target(
+        "status writes of an object with one attempt", "strategies",
+        r"1 attempts by 1 writers: C writes per attempt", ONE_WRITE,
+    ),
+    Target(
+        "status writes per one-attempt notification", "throughput",
+        "status writes per notification", ONE_WRITE,
+    ),
+    Target(
+        "notifications/s, product / null controller", "throughput",
+        "notifications/s, product / null", NEAR_THE_LIMIT,
+    ),
+    Target(
+        "notifications/s, product / replaced controller", "throughput",
+        "notifications/s, product / upstream", PAST_UPSTREAM,
+    ),
+    Target(
+        "controller CPU per notification, ms", "throughput", "controller CPU per notification",
+        CONTROLLER_CPU,
+    ),
+    Target(
+        "all CPU of one notification, product / replaced controller", "throughput",
+        "all CPU per notification, product / upstream", ALL_CPU,
+    ),
+    Target(
+        "notifications/s, Events on / off", "throughput", "notifications/s, Events on / off",
+        WITH_EVENTS,
+    ),
+    Target(
+        "create to first byte at half load, p50, ms", "latency",
+        "50 %: create to first byte, p50", FIRST_BYTE_P50,
+    ),
+    Target(
+        "create to first byte at half load, p99, ms", "latency",
+        "50 %: create to first byte, p99", FIRST_BYTE_P99,
+    ),
+    Target(
+        "attempt to status at full load, p99, ms", "latency",
+        "(90 %|at once): answer to status, p99", STATUS_P99,
+    ),
+    Target(
+        "intent and outcome, log / bare round trip, p50", "append", ".*: log / bare p50", APPEND
+    ),
+    Target(
+        "start among 100,000: all looked at, s", "recovery",
+        "100,000 notifications: all looked at", START_SECONDS, "100,000 notifications",
+    ),
+    Target(
+        "start among 100,000: resident, largest, MiB", "recovery",
+        "100,000 notifications: resident, largest", START_MEMORY, "100,000 notifications",
+    ),
+    Target(
+        "p99 of others, one receiver hangs / nothing hangs", "isolation",
+        "p99, one hangs / nothing hangs", ISOLATED,
+    ),
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """
+    What the measurements say to a goal.
+
+    Attributes:
+        target: The goal.
+        word: `met`, `missed`, or why there is no verdict.
+        figure: The worst of the figures that it is about, None if there is none.
+        of: How many there are.
+    """
+
+    target: Target
+    word: str
+    figure: Figure | None = None
+    of: int = 0
+
+    def row(self) -> str:
+        """A row of the table of goals."""
+        limit, figure, many = self.target.limit, self.figure, ""
+        numbers = ["", "", ""]
+        if figure:
+            shown = (limit.judged(figure.rounds), min(figure.rounds), max(figure.rounds))
+            numbers = [short(n) for n in shown]
+            many = f"worst of {self.of}: {figure.name}" if self.of > 1 else ""
+        words = f"{self.target.words} ({many})" if many else self.target.words
+        return f"| {' | '.join([self.target.suite, words, str(limit), *numbers, self.word])} |"
+
+
+def judge(target: Target, report: Report | None, failed: str = "") -> Outcome:
+    """
+    Hold a goal against what its suite measured.
+
+    Args:
+        target: The goal.
+        report: The suite's report, None if there is none.
+        failed: Why there is none, if it was run.
+    """
+    if report is None:
+        return Outcome(target, f"not measured: {failed or 'the suite was not run'}")
+    name = re.compile(target.figure)
+    found = [f for f in report.figures if name.fullmatch(f.name)]
+    sign = 1 if target.limit.least else -1
+    worst = min(found, key=lambda f: sign * target.limit.judged(f.rounds), default=None)
+    if report.quick and target.full:
+        return Outcome(target, f"needs the full run ({target.full})", worst, len(found))
+    if worst is None:
+        return Outcome(target, f"not measured: the suite has no figure {target.figure!r}")
+    met = target.limit.met(target.limit.judged(worst.rounds))
+    return Outcome(target, "met" if met else "missed", worst, len(found))
+
+
+def further(reports: Mapping[str, Report]) -> list[Target]:
+    """Goals of single figures that no goal of the list speaks of."""
+    known = [(t.suite, re.compile(t.figure)) for t in TARGETS]
+    return [
+        Target(f"{f.name}, {f.unit}" if f.unit else f.name, suite, re.escape(f.name), f.goal)
+        for suite, report in reports.items()
+        for f in report.figures
+        if f.goal and not any(s == suite and n.fullmatch(f.name) for s, n in known)
+    ]
+
+
+def outcomes(
+    reports: Mapping[str, Report], failed: Mapping[str, str] | None = None
+) -> list[Outcome]:
+    """Verdicts on all goals: the list first, then what single figures are asked for besides."""
+    said = failed or {}
+    targets = [*TARGETS, *further(reports)]
+    return [judge(t, reports.get(t.suite), said.get(t.suite, "")) for t in targets]
+
+
+def table(judged: Sequence[Outcome]) -> str:
+    """The goals as a Markdown table."""
+    lines = [
+        "| suite | goal | limit | reached | min | max | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    lines += [o.row() for o in judged]
+    kinds = [o.word.partition(":")[0].partition(" (")[0] for o in judged]
+    counts = [f"{kinds.count(k)} {k}" for k in dict.fromkeys(sorted(kinds))]
+    return "\n".join([*lines, "", f"{len(judged)} goals: {', '.join(counts)}."])

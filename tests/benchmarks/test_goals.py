@@ -1,0 +1,155 @@
+"""Verdicts are what the figures say, and no goal is left out, however little was measured."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks import plots
+from tests.benchmarks.__main__ import SUITES, main
+from tests.benchmarks.goals import TARGETS, Target, judge, outcomes, table
+from tests.benchmarks.report import Goal, Report, read, write
+
+ROOT = Path(__file__).resolve().parents[2]
+MACHINE = {
+    "at": "2026-01-01 00:00 UTC", "cpu": "a processor", "cores": 2, "load": [1.0, 0.5, 0.2],
+    "system": "Linux 6", "python": "3.11", "programs": {"etcd": "etcd 3.6"},
+    "product": "0123456789ab", "load after": [2.0, 1.0, 0.5],
+}  # fmt: skip
+FEW = Target("few", "s", "case .: few", Goal(2))
+MANY = Target("many", "s", "many", Goal(10, least=True))
+LARGE = Target("large", "s", "many", Goal(10, least=True), "a lot")
+NEVER = Target("never", "s", "many", Goal(0, every=True))
+
+
+def report(*, quick: bool = False, **figures: list[float]) -> Report:
+    """A report of a suite `s`; in a name, `_` is `: `."""
+    made = Report("s", quick=quick, machine=MACHINE)
+    for name, rounds in figures.items():
+        made.add(name.replace("_", ": ").replace("case", "case "), "", rounds)
+    return made
+
+
+@pytest.mark.parametrize(
+    ("target", "of", "word"),
+    [
+        pytest.param(MANY, report(many=[9, 10, 99]), "met", id="the median reaches it"),
+        pytest.param(MANY, report(many=[9, 9.9, 99]), "missed", id="the median does not"),
+        pytest.param(
+            FEW, report(case1_few=[1.0], case2_few=[3.0], case3_few=[1.0]), "missed",
+            id="one row of three does not",
+        ),
+        pytest.param(FEW, report(case1_few=[1.0], case2_few=[2.0]), "met", id="all rows do"),
+        pytest.param(NEVER, report(many=[0, 0, 0, 1, 0]), "missed", id="one round of five does not"),
+        pytest.param(LARGE, report(many=[99]), "met", id="the full run"),
+        pytest.param(
+            LARGE, report(quick=True, many=[99]), "needs the full run (a lot)", id="the quick run"
+        ),
+        pytest.param(
+            LARGE, report(quick=True, few=[99]), "needs the full run (a lot)", id="not in quick"
+        ),
+        pytest.param(MANY, report(quick=True, many=[99]), "met", id="quick is enough"),
+        pytest.param(
+            MANY, report(few=[9]), "not measured: the suite has no figure 'many'", id="no figure"
+        ),
+        pytest.param(MANY, None, "not measured: the suite was not run", id="no report"),
+    ],
+)  # fmt: skip
+def test_verdict(target: Target, of: Report | None, word: str) -> None:
+    """The worst row counts, by its median or, where each round counts, by its worst round."""
+    assert judge(target, of).word == word
+
+
+def test_the_worst_row_is_shown() -> None:
+    """What stands in the table is the row that decided, and its name."""
+    row = judge(FEW, report(case1_few=[1.0], case2_few=[2.5, 3.0, 4.0])).row()
+    assert row == "| s | few (worst of 2: case 2: few) | <= 2 | 3.000 | 2.500 | 4.000 | missed |"
+
+
+def test_no_goal_is_left_out() -> None:
+    """With nothing measured, all goals are in the table; a goal of a single row is added."""
+    assert [o.target for o in outcomes({})] == list(TARGETS)
+    further = Report("waiting", machine=MACHINE)
+    further.add("CPU while all wait", "%", [1.0], Goal(2))
+    judged = outcomes({"waiting": further}, {"append": "the suite failed (OSError)"})
+    assert [(o.target.words, o.word) for o in judged[len(TARGETS) :]] == [
+        ("CPU while all wait, %", "met")
+    ]
+    text = table(judged)
+    assert "not measured: the suite failed (OSError)" in text
+    assert text.splitlines()[-1] == (
+        f"{len(TARGETS) + 1} goals: 1 met, {len(TARGETS)} not measured."
+    )
+
+
+def test_every_goal_names_a_suite() -> None:
+    """A goal whose suite does not exist could never be measured."""
+    assert {t.suite for t in TARGETS} <= set(SUITES)
+    for target in TARGETS:
+        re.compile(target.figure)
+
+
+@pytest.mark.parametrize(
+    "goal", [None, Goal(1.5), Goal(10, least=True), Goal(0, every=True), Goal(1e-3)]
+)
+def test_results_survive_the_file(tmp_path: Path, goal: Goal | None) -> None:
+    """What was written is what is read, goals and series included."""
+    before = report(many=[1.25, 3.5])
+    before.add("judged", "ms", [0.1, 1e-7, 12345.678], goal)
+    before.notes.append("a note with [1, 2]")
+    before.series = {"s": [0.0, 5.0], "MiB": [70.5, 71.0]}
+    before.seconds = 12.3
+    write(tmp_path / "results.json", {"s": before})
+    assert read(tmp_path / "results.json") == {"s": before}
+    assert read(tmp_path / "other.json") == {}
+
+
+async def test_one_suite_replaces_its_part_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Suites are run one by one into the same directory, each with its own size and machine."""
+    drawn: list[str] = []
+    monkeypatch.setattr(plots, "draw", lambda _chart, path: drawn.append(path.name))
+
+    def suite(name: str, figure: str, value: float) -> None:
+        async def run(*, quick: bool) -> Report:
+            made = Report(name)
+            made.add(figure, "", [value])
+            return made
+
+        monkeypatch.setitem(SUITES, name, run)
+
+    async def broken(*, quick: bool) -> Report:
+        raise OSError("no servers here")
+
+    ratio = "everysec, 2 records, 1 at once: log / bare p50"
+    monkeypatch.setattr("tests.benchmarks.__main__.servers_of", _no_servers)
+    suite("append", ratio, 1.0)
+    suite("recovery", "100,000 notifications: all looked at", 31.0)
+    assert await main(["append", "recovery", "--out", str(tmp_path)]) == 0
+    suite("append", ratio, 2.0)
+    monkeypatch.setitem(SUITES, "waiting", broken)
+    assert await main(["append", "waiting", "--quick", "--out", str(tmp_path)]) == 1
+    said = capsys.readouterr().out
+    assert "| recovery | start among 100,000: all looked at, s | <= 30 | 31.0 " in said
+    now = read(tmp_path / "results.json")
+    assert {n: (r.quick, r.figures[0].median) for n, r in now.items()} == {
+        "append": (True, 2.0), "recovery": (False, 31.0),
+    }  # fmt: skip
+    page = (tmp_path / "report.md").read_text()
+    for words in ("## append", "## recovery", "full run; ", "quick: fewer", "load after"):
+        assert words in page
+    assert drawn == ["recovery.svg", "recovery.svg"]
+
+
+async def _no_servers(names: list[str]) -> list[Path]:
+    return []
+
+
+def test_usage_names_every_suite() -> None:
+    """`scripts/bench` says what can be measured, no more and no less."""
+    text = (ROOT / "scripts" / "bench").read_text()
+    (line,) = re.findall(r"^#\s+\[([a-z|]+)\|all\.\.\.\]$", text, re.MULTILINE)
+    assert line.split("|") == sorted(SUITES)
