@@ -18,10 +18,11 @@ Behind a proxy a *name* is resolved by the proxy, which then is the egress contr
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from enum import StrEnum
 from typing import Final
-from urllib.parse import urlsplit
+
+from syncer.runtime.proxies import fold
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -85,7 +86,7 @@ class EgressGuard:
             except ValueError:
                 if not entry or "/" in entry or ":" in entry or entry != entry.strip():
                     raise ValueError(f"not an address, CIDR or host name: {entry!r}") from None
-                hosts.add(_fold(entry))
+                hosts.add(fold(entry))
         self._networks = tuple(networks)
         self._hosts = frozenset(hosts)
         #: Addresses refused up to now.
@@ -118,7 +119,7 @@ class EgressGuard:
         for form in forms:
             if reason := _never(form):
                 return reason
-        if proxy or self.mode is EgressMode.OPERATOR or (host and _fold(host) in self._hosts):
+        if proxy or self.mode is EgressMode.OPERATOR or (host and fold(host) in self._hosts):
             return ""
         for form in forms:
             if not form.is_global and not self._listed(form):
@@ -158,64 +159,3 @@ def _carried(address: Address) -> tuple[Address, ...]:
     if embedded or (address in _V4_COMPATIBLE and low > 1):
         inner.append(ipaddress.IPv4Address(low))
     return tuple(inner)
-
-
-def _fold(host: str) -> str:
-    return host.rstrip(".").lower()
-
-
-def literal(host: str) -> str:
-    """The host if it is an IP address literal, else an empty string."""
-    try:
-        ipaddress.ip_address(host.partition("%")[0])
-    except ValueError:
-        return ""
-    return host
-
-
-def proxy_for(scheme: str, host: str, port: int, environment: Mapping[str, str]) -> str:
-    """
-    The proxy that the environment names for a target; empty for none.
-
-    Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, upper case or lower case (lower wins), as the
-    replaced controller's client did: loopback is never proxied; `NO_PROXY` takes `*`, names (with
-    their subdomains), `.suffix`, addresses, CIDRs, each with an optional port.
-    """
-
-    def lookup(name: str) -> str:
-        return environment.get(name.lower()) or environment.get(name.upper()) or ""
-
-    proxy = lookup(f"{scheme}_proxy")
-    host = _fold(host)
-    if not proxy or host == "localhost" or host.endswith(".localhost"):
-        return ""
-    address = ipaddress.ip_address(host.partition("%")[0]) if literal(host) else None
-    if address is not None and address.is_loopback:
-        return ""
-    for raw in lookup("no_proxy").split(","):
-        entry = raw.strip().lower()
-        if entry and _bypasses(entry, host, port, address):
-            return ""
-    return proxy if "://" in proxy else f"http://{proxy}"
-
-
-def _bypasses(entry: str, host: str, port: int, address: Address | None) -> bool:
-    if entry == "*":
-        return True
-    try:
-        network = ipaddress.ip_network(entry, strict=False)
-    except ValueError:
-        pass
-    else:
-        return address is not None and network.version == address.version and address in network
-    try:
-        parts = urlsplit(f"//{entry}")
-        name, wanted_port = _fold(parts.hostname or ""), parts.port
-    except ValueError:
-        return False
-    if not name or (wanted_port is not None and wanted_port != port):
-        return False
-    bare = name.lstrip("*").lstrip(".")
-    if entry.startswith((".", "*.")):
-        return host.endswith(f".{bare}")
-    return host == bare or host.endswith(f".{bare}")

@@ -49,9 +49,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
-from notifier.channels.egress import EgressDenied, EgressGuard, literal, proxy_for
+from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.trouble import certificate_fault, chain_of, describe, excerpt
 from notifier.delivery.outcome import Outcome, classify_http
+from syncer.runtime.proxies import literal, proxy_for
 
 _log = logging.getLogger(__name__)
 

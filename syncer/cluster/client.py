@@ -1,9 +1,9 @@
 """The door to the API server: one call, one deadline, one error tree.
 
 kubernetes-asyncio supplies configuration and authentication (kubeconfig, in-cluster, exec plugins,
-client certificates) and the aiohttp session made from them. Its calls are not used: they have no
+client certificates) and the aiohttp connector made from them. Its calls are not used: they have no
 timeouts and send a dict as a JSON patch; nor are its `Watch` and leader election, which spin and
-split the brain. Requests go straight to the session, bodies through orjson.
+split the brain. Requests go straight to a session of our own, bodies through orjson.
 
 Invariants:
 
@@ -37,6 +37,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import aiohttp
 import orjson
 from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from yarl import URL
 
 from syncer.api.conditions import bounded
 from syncer.api.errors import (
@@ -58,6 +59,7 @@ from syncer.cluster.vendor import (
     load_incluster_config,
     load_kube_config,
 )
+from syncer.runtime.proxies import proxy_for
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Iterator, Mapping
@@ -68,6 +70,8 @@ Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 
+#: Of a stream; a line may be twice as long. One event of a watch holds a whole object, of up to 3 MiB.
+_READ_BYTES: Final = 2 * 2**20
 _ERROR_BYTES: Final = 256
 #: A refusal may quote the whole object, which the server itself limits to 3 MiB.
 _ERROR_BODY_BYTES: Final = 4 * 2**20
@@ -106,6 +110,8 @@ class _Transport:
     """One session and the configuration it was made from; closed when retired and unused."""
 
     api: ApiClient
+    session: aiohttp.ClientSession
+    proxy: URL | None
     files: tuple[Path, ...]
     state: tuple[tuple[int, int, int], ...]
     users: int = 0
@@ -115,16 +121,19 @@ class _Transport:
     async def use(self) -> AsyncIterator[aiohttp.ClientSession]:
         self.users += 1
         try:
-            yield self.api.rest_client.pool_manager
+            yield self.session
         finally:
             self.users -= 1
             if self.retired and not self.users:
-                await self.api.close()
+                await self.close()
 
     async def retire(self) -> None:
         self.retired = True
         if not self.users:
-            await self.api.close()
+            await self.close()
+
+    async def close(self) -> None:
+        await self.session.close()
 
     @property
     def outdated(self) -> bool:
@@ -195,7 +204,7 @@ class KubeClient:
 
     async def close(self) -> None:
         """Close the pool; calls under way fail."""
-        await self._transport.api.close()
+        await self._transport.close()
 
     async def request(
         self,
@@ -319,7 +328,7 @@ class KubeClient:
                         total=None, connect=call.timeout * _CONNECT_SHARE
                     ),
                     server_hostname=configuration.tls_server_name,
-                    proxy=configuration.proxy,
+                    proxy=transport.proxy,
                     proxy_headers=configuration.proxy_headers,
                 )
             try:
@@ -386,7 +395,9 @@ class _Source:
                     files.append(Path(name))
             # Taken before the files are read into the TLS context: a change in between is seen.
             state = _state_of(tuple(files))
-            return _Transport(ApiClient(configuration), tuple(files), state)
+            proxy = _proxy_of(configuration)
+            api = ApiClient(configuration)
+            return _Transport(api, _session_of(api), proxy, tuple(files), state)
         except ConfigError:
             raise
         except Exception as error:  # noqa: BLE001
@@ -419,6 +430,40 @@ class _Source:
             persist_config=False,
         )
         return files
+
+
+def _session_of(api: ApiClient) -> aiohttp.ClientSession:
+    """
+    A session on the vendor's connector, which holds the TLS context.
+
+    The vendor's own session looks for a proxy and for `.netrc` at each request, each time in a thread:
+    that is half the CPU of a small request, and what `.netrc` has for the host would be sent.
+    """
+    vendor = api.rest_client.pool_manager
+    connector = vendor.connector
+    vendor.detach()
+    session = aiohttp.ClientSession(
+        connector=connector,
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=_READ_BYTES,
+    )
+    api.rest_client.pool_manager = session
+    return session
+
+
+def _proxy_of(configuration: Configuration) -> URL | None:
+    """
+    The proxy that the kubeconfig names, else the environment's.
+
+    Raises:
+        ValueError: it is no URL.
+    """
+    host = URL(configuration.host or "")
+    proxy = configuration.proxy or proxy_for(
+        host.scheme, host.raw_host or "", host.port or 0, os.environ
+    )
+    return URL(proxy) if proxy else None
 
 
 def _existing(paths: str) -> list[Path]:

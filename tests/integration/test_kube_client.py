@@ -623,3 +623,70 @@ async def test_body_that_is_no_json_is_refused(tmp_path: Path) -> None:
         with pytest.raises(Rejected) as caught:
             await client.request("POST", "/x", body={"a": "\ud800"}, timeout=1)
         assert caught.value.reason == "Invalid"
+
+
+async def test_nothing_of_netrc_is_sent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What `.netrc` holds for the host stays there; a kubeconfig without a user sends nothing."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text(f"machine 127.0.0.1 login admin password {CANARY}\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({})
+
+    async with (
+        ScriptedServer(answer) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        await client.request("GET", "/x", timeout=2)
+    assert "Authorization" not in server.headers[0]
+
+
+@pytest.mark.parametrize(
+    ("no_proxy", "asks"),
+    [("", "the proxy"), ("api.test", "nobody"), ("10.0.0.0/8", "the proxy")],
+)
+async def test_proxy_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, no_proxy: str, asks: str
+) -> None:
+    """The environment's proxy is asked unless `NO_PROXY` names the server, as kubectl would."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"by": "proxy"})
+
+    config = write_kubeconfig(tmp_path / "k", "http://api.test:8001")
+    async with ScriptedServer(answer) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url)
+        monkeypatch.setenv("NO_PROXY", no_proxy)
+        async with await connect(config) as client:
+            if asks == "the proxy":
+                assert await client.request("GET", "/x", timeout=2) == {"by": "proxy"}
+            else:
+                with pytest.raises(Unavailable, match="cannot connect"):
+                    await client.request("GET", "/x", timeout=2)
+        assert bool(proxy.seen) is (asks == "the proxy")
+
+
+async def test_no_proxy_may_name_a_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An API server inside a network of `NO_PROXY` is asked directly; the kubeconfig's proxy wins."""
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:1")
+    monkeypatch.setenv("NO_PROXY", "10.96.0.0/12")
+    plain = write_kubeconfig(tmp_path / "a", "https://10.96.0.1:443")
+    named = write_kubeconfig(
+        tmp_path / "b", "https://10.96.0.1:443", cluster={"proxy-url": "http://127.0.0.1:2"}
+    )
+    for config, wanted in ((plain, None), (named, "http://127.0.0.1:2")):
+        async with await connect(config) as client:
+            proxy = client._transport.proxy
+            assert (str(proxy) if proxy else None) == wanted
+
+
+async def test_proxy_that_is_no_url_is_said_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A proxy that cannot be used is an error of the configuration, and is not quoted."""
+    monkeypatch.setenv("HTTP_PROXY", f"http://user:{CANARY}@[oops")
+    with pytest.raises(ConfigError, match="cannot be used") as caught:
+        await connect(write_kubeconfig(tmp_path / "k", "http://api.test"))
+    assert CANARY not in str(caught.value)

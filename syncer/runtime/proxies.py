@@ -1,0 +1,79 @@
+"""
+Which proxy the environment names for a target.
+
+The rules are those of Go's `net/http`, which kubectl and every controller in the cluster follow, so a
+`NO_PROXY` that serves them serves this program too. The standard library's are others: it takes no
+CIDR, and an API server at 10.96.0.1 beside `NO_PROXY=10.0.0.0/8` would be asked through the proxy.
+HTTP libraries that look into the environment by themselves read `.netrc` as well, and would send
+what they find there; so none of them is let.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+from urllib.parse import urlsplit
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+
+def fold(host: str) -> str:
+    """A host name as it is compared: lower case, without the final dot."""
+    return host.rstrip(".").lower()
+
+
+def literal(host: str) -> str:
+    """The host if it is an IP address literal, else an empty string."""
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        return ""
+    return host
+
+
+def proxy_for(scheme: str, host: str, port: int, environment: Mapping[str, str]) -> str:
+    """
+    The proxy that the environment names for a target; empty for none.
+
+    Reads `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`, upper case or lower case (lower wins), as the
+    replaced controller's client did: loopback is never proxied; `NO_PROXY` takes `*`, names (with
+    their subdomains), `.suffix`, addresses, CIDRs, each with an optional port.
+    """
+
+    def lookup(name: str) -> str:
+        return environment.get(name.lower()) or environment.get(name.upper()) or ""
+
+    proxy = lookup(f"{scheme}_proxy")
+    host = fold(host)
+    if not proxy or host == "localhost" or host.endswith(".localhost"):
+        return ""
+    address = ipaddress.ip_address(host.partition("%")[0]) if literal(host) else None
+    if address is not None and address.is_loopback:
+        return ""
+    for raw in lookup("no_proxy").split(","):
+        entry = raw.strip().lower()
+        if entry and _bypasses(entry, host, port, address):
+            return ""
+    return proxy if "://" in proxy else f"http://{proxy}"
+
+
+def _bypasses(entry: str, host: str, port: int, address: Address | None) -> bool:
+    if entry == "*":
+        return True
+    try:
+        network = ipaddress.ip_network(entry, strict=False)
+    except ValueError:
+        pass
+    else:
+        return address is not None and network.version == address.version and address in network
+    try:
+        parts = urlsplit(f"//{entry}")
+        name, wanted_port = fold(parts.hostname or ""), parts.port
+    except ValueError:
+        return False
+    if not name or (wanted_port is not None and wanted_port != port):
+        return False
+    bare = name.lstrip("*").lstrip(".")
+    if entry.startswith((".", "*.")):
+        return host.endswith(f".{bare}")
+    return host == bare or host.endswith(f".{bare}")
