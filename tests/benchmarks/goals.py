@@ -150,6 +150,14 @@ TARGETS: Final = (
         "100,000 notifications: resident, largest", START_MEMORY, "100,000 notifications",
     ),
     Target(
+        "resident memory over 30 minutes: growth in the second half, share of the median", "soak",
+        "resident memory: growth, share of the median", FLAT, "30 minutes",
+    ),
+    Target(
+        "Redis memory and keys over 30 minutes: growth in the second half, share of the median",
+        "soak", "Redis: (used memory|keys): growth, share of the median", FLAT, "30 minutes",
+    ),
+    Target(
         "p99 of others, one receiver hangs / nothing hangs", "isolation",
         "p99, one hangs / nothing hangs", ISOLATED,
     ),

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
@@ -66,9 +67,11 @@ def pid_of(process: NotifierProcess) -> int:
 
 
 def pids_of(plane: ControlPlane, redis: RedisServer, controller: int) -> dict[str, int]:
-    """Process ids of everything that works on a notification, by name."""
+    """Process ids of everything that works on a notification, by name; `load` is this process."""
     servers = {name: process.pid for name, process in plane._processes.items()}
-    return {"controller": controller, **servers, "redis": redis._process.pid}
+    return {
+        "controller": controller, **servers, "redis": redis._process.pid, "load": os.getpid(),
+    }  # fmt: skip
 
 
 async def read_call(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:

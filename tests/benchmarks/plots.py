@@ -272,7 +272,7 @@ def _bars(axis: Any, chart: Chart, rows: list[Row]) -> None:
         if len(rows) == 1:
             for x, y in zip(places, row.y, strict=True):
                 axis.annotate(
-                    f"{y:.3g}", (x, y), xytext=(0, 3), textcoords="offset points", ha="center"
+                    f"{y:.3g}", (x, y), xytext=(4, 3), textcoords="offset points", ha="left"
                 )
     axis.set_xticks(range(len(chart.categories)), chart.categories)
     if len(rows) > 1:

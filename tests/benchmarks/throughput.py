@@ -85,7 +85,8 @@ class Run:
     Attributes:
         rate: Notifications per second.
         waits: Seconds from the begin of its creation until the final phase was seen, of each.
-        cpu: CPU in ms by process: `controller`, `kube-apiserver`, `etcd`, `redis`.
+        cpu: CPU in ms by process: `controller`, `kube-apiserver`, `etcd`, `redis`, and `load`, the
+            benchmark's own with creator, receiver and watch.
         requests: Of the controller to the API server, by verb and resource; leases left out.
         commands: Redis commands by name.
         object_bytes: Size of one object at the end, as JSON.
@@ -100,8 +101,13 @@ class Run:
 
     @property
     def all_cpu(self) -> float:
-        """CPU of all processes in ms."""
-        return sum(self.cpu.values())
+        """CPU in ms of all processes but the benchmark's own."""
+        return sum(ms for process, ms in self.cpu.items() if process != "load")
+
+    @property
+    def busy(self) -> float:
+        """Cores that all of it kept busy while it ran."""
+        return sum(self.cpu.values()) * self.rate / 1000
 
 
 # -- counters of the servers -----------------------------------------------------------------------
@@ -330,6 +336,10 @@ def _costs(report: Report, off: Sequence[Run], on: Sequence[Run], null: Sequence
         [r.all_cpu / goals.UPSTREAM_CPU for r in off], goals.ALL_CPU,
     )  # fmt: skip
     report.add("Events on: all CPU per notification", "ms", [r.all_cpu for r in on])
+    report.add(
+        "creator's, receiver's and watch's CPU per notification", "ms", [r.cpu["load"] for r in off]
+    )
+    report.add("cores busy, with creator, receiver and watch", "", [r.busy for r in off])
 
 
 def _counts(report: Report, off: Sequence[Run], on: Sequence[Run]) -> None:
