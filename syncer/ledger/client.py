@@ -38,6 +38,7 @@ from syncer.ledger.lua import (
 from syncer.ledger.replies import classify_reply, parse_version
 from syncer.ledger.single import Single
 from syncer.redisurl import Topology, parse_redis_url
+from syncer.runtime.supervise import critical, restarting
 
 __all__ = [
     "ACK", "CLAIM", "INTENT", "NOTE", "OUTCOME", "RECOVER", "RETIRE", "SCRIPTS",
@@ -181,19 +182,23 @@ class LedgerClient(Identity):
         return self._servers.layout
 
     async def run(self) -> None:
-        """Serve calls and watch the servers until cancelled."""
-        ear = None
-        if self.on_poke is not None:
-            listener = Ear(
-                self._servers, f"{self.prefix}:poke", self.on_poke, timeout=self._timeout
-            )
-            ear = asyncio.create_task(listener.run(), name="redis-ear")
+        """
+        Serve calls and watch the servers until cancelled.
+
+        Nothing rests on what is heard, so listening is begun again whatever ended it; an error of the
+        servers' own tasks ends this one.
+        """
         try:
-            await self._servers.run()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(critical("redis", self._servers.run), name="redis")
+                if self.on_poke is not None:
+                    listener = Ear(
+                        self._servers, f"{self.prefix}:poke", self.on_poke, timeout=self._timeout
+                    )
+                    group.create_task(
+                        restarting("redis-ear", listener.run, every=0.0), name="redis-ear"
+                    )
         finally:
-            if ear is not None:
-                ear.cancel()
-                await asyncio.gather(ear, return_exceptions=True)
             await self.close()
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ import pytest
 from syncer.ledger import ear
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
+from syncer.runtime import supervise
 from tests.servers.redis import RedisServer
 from tests.servers.topology import RedisCluster, SentinelSet, call, port_of
 
@@ -97,6 +98,31 @@ async def test_a_user_that_may_not_listen_harms_nothing(
                 await asyncio.sleep(0.02)
         assert await both.listener.command("PING") == b"PONG"
         assert both.uids == []
+
+
+@pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+async def test_an_error_that_nobody_expected_is_said_and_survived(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever ends listening is logged at once, and listening is begun again."""
+    monkeypatch.setattr(supervise, "_PAUSE_FIRST", 0.05)
+    async with heard(redis_url) as both:
+        hear = both.uids.append
+        failures: list[str] = []
+
+        def broken(uid: str) -> None:
+            if len(failures) < 2:
+                failures.append(uid)
+                raise LookupError("a fault of the hearer")
+            hear(uid)
+
+        # Both clients begin with the first await below.
+        both.listener.on_poke = broken
+        await both.poke_until_heard("first")
+        assert await both.listener.command("PING") == b"PONG"
+        said = [r for r in caplog.records if r.name == "ledger.supervise"]
+        assert [r.getMessage() for r in said] == ["redis-ear failed and is tried again"] * 2
+        assert {r.__dict__["error"] for r in said} == {"LookupError: a fault of the hearer"}
 
 
 async def test_what_is_no_uid_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
