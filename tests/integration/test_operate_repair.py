@@ -7,11 +7,14 @@ poke. A class that nobody but a person can mend is named, left alone, and told w
 
 from __future__ import annotations
 
+import json
+from base64 import b64decode, b64encode
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from syncer.api.attempt import (
@@ -24,6 +27,7 @@ from syncer.api.attempt import (
 )
 from syncer.api.record import Kind, Plan, Record, attempt_record, intent_record, plan_record
 from syncer.ledger.log import Answer
+from syncer.operate.judge import Class, Remedy
 from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
 from tests.integration.operating import (
     BY,
@@ -383,6 +387,27 @@ async def numbers(here: Stage) -> None:
     await patch(here, "n", {"status": {"deliveryAttempts": attempts}}, status=True)
 
 
+async def stored(here: Stage, uid: str, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change an object in etcd, behind the definition's back: as one stored under an older one."""
+    url = f"http://127.0.0.1:{here.plane._recipe.etcd_port}/v3/kv"
+    key = b64encode(f"/registry/kubernaut.ai/notificationrequests/{here.namespace}/n".encode())
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=10)) as session:
+        async with session.post(f"{url}/range", json={"key": key.decode()}) as answer:
+            (found,) = (await answer.json(content_type=None))["kvs"]
+        document = json.loads(b64decode(found["value"]))
+        assert document["metadata"]["uid"] == uid
+        change(document)
+        value = b64encode(json.dumps(document).encode()).decode()
+        async with session.post(f"{url}/put", json={"key": key.decode(), "value": value}) as done:
+            assert done.status == 200, await done.text()
+
+
+async def unparsed(here: Stage) -> None:
+    """An object with a member of a type that it cannot have."""
+    raw = await finished(here)
+    await stored(here, raw.uid, lambda d: d["spec"].update(retentionDays="a week"))
+
+
 LEFT = {
     "foreign": (foreign, 2),
     "epoch-ahead": (epoch_ahead, 1),
@@ -390,7 +415,15 @@ LEFT = {
     "two-open": (two_open, 1),
     "phase": (phase, 1),
     "numbers": (numbers, 1),
+    "object": (unparsed, 1),
 }
+
+
+@pytest.mark.usefixtures("redis_binary")
+def test_every_class_is_planted() -> None:
+    """No class of divergence is without a case of its own."""
+    assert set(MENDED) | set(LEFT) == {kind.value for kind in Class}
+    assert {k for k in Class if k.remedy is Remedy.PERSON} == set(LEFT)
 
 
 @pytest.mark.parametrize("kind", LEFT)
@@ -411,6 +444,26 @@ async def test_what_only_a_person_can_mend(kind: str, here: Stage, operator: Ope
             assert (step["act"], step["what"].partition(":")[0]) == ("nothing", kind)
         assert left.lines[-1]["summary"]["leftAlone"] == count
         assert left.lines[-1]["summary"]["repaired"] == 0
+
+
+@pytest.mark.parametrize("mended", [True, False], ids=["mended", "deleted"])
+async def test_object_that_parses_again_is_in_order(
+    mended: bool, here: Stage, operator: Operator
+) -> None:
+    """What verify advises is right: mended or deleted, the object is no divergence any more."""
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        await unparsed(here)
+        before = await operator.verify()
+        assert (before.code, before.classes) == (1, {"object"})
+        assert "a week" not in before.out
+        if mended:
+            uid = str(before.lines[0]["uid"])
+            await stored(here, uid, lambda d: d["spec"].pop("retentionDays"))
+        else:
+            reply = await here.api.ask("DELETE", f"{here.api.requests}/n")
+            assert reply.code == 200, reply.body
+        after = await operator.verify()
+        assert (after.code, after.classes) == (0, set()), after.out
 
 
 async def test_raised_incarnation_is_the_fix_of_epochs_ahead(
