@@ -3,8 +3,8 @@ One log against one object: every way in which they can disagree, by name; pure.
 
 A `Pair` is read, `judge` names what is wrong with it. Each class has its remedy: facts that anybody may
 append, a poke to the owner (who alone claims and writes statuses), a new log in the place of one that
-nobody can read, or a person's decision. The words for what the self-audit of the controller finds too
-are the same there.
+nobody can read, or a person's decision. What the controller's self-audit can see as well has its name and
+its rule there (`syncer.status.divergence`, which says why there are two judgements).
 
 What is only on its way is no divergence: a record younger than `settle` may not be published yet. Whoever
 reads log and object one after the other reads them again before believing what he saw.
@@ -12,7 +12,6 @@ reads log and object one after the other reads them again before believing what 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -32,6 +31,7 @@ from syncer.ledger.codec import Header, decode_header, decode_record
 from syncer.loop import difference
 from syncer.startup import highest_epoch, retention_seconds
 from syncer.status.compact import SOFT_LIMIT, compact
+from syncer.status.divergence import Divergence, acked_unshown, doubly_open
 from syncer.status.fold import ROOT_CHAIN, LogView
 from syncer.status.merge import Facts, exceeds, lacking, merge, ordered_channels
 from syncer.status.standing import State
@@ -50,22 +50,22 @@ class Class(StrEnum):
     """A class of divergence; the values are words of the command's output."""
 
     FOREIGN = "foreign"
-    UNREADABLE = "unreadable"
+    UNREADABLE = Divergence.UNREADABLE.value
     MISNAMED = "misnamed"
     MARK_BEYOND = "mark-beyond"
     LOG_MISSING = "log-missing"
-    LOG_BEHIND = "log-behind"
+    LOG_BEHIND = Divergence.LOG_BEHIND.value
     PLAN_MISSING = "plan-missing"
     EXPIRING = "expiring"
-    STATUS_BEHIND = "status-behind"
-    ACKED = "acked"
+    STATUS_BEHIND = Divergence.STATUS_BEHIND.value
+    ACKED = Divergence.ACKED.value
     STATUS_DIFFERS = "status-differs"
     OPEN_ATTEMPT = "open-attempt"
     UNACKED = "unacked"
     NO_EXPIRY = "no-expiry"
     ORPHAN = "orphan"
     EPOCH_AHEAD = "epoch-ahead"
-    TWO_OPEN = "two-open"
+    TWO_OPEN = Divergence.TWO_OPEN.value
     CONFLICT = "conflict"
     PHASE = "phase"
     NUMBERS = "numbers"
@@ -305,8 +305,8 @@ def _with_log(
     settled = bounds.now - newest > bounds.settle
     behind = exceeds(view, status)
     if behind and settled:
-        if _first_missing(log, status) <= header.acked:
-            add(Class.ACKED, "records are marked as published and the status does not show them")
+        if acked_unshown(log.records, header.acked, status):
+            add(Class.ACKED, Divergence.ACKED.says)
         else:
             add(Class.STATUS_BEHIND, "the log holds results that the status does not show")
     stale = [a for a in view.attempts.values() if a.open and bounds.now - a.started > bounds.stuck]
@@ -328,27 +328,13 @@ def _impossible(log: Read) -> list[Finding]:
         verdict = record.kind in (Kind.RESOLVE_FAILED, Kind.RESOLVE_SUCCESS)
         if state is not None and state >= AttemptState.FAILED and not verdict:
             definite.setdefault(record.attempt_id, set()).add(state)
-    wires = Counter(a.channel for a in log.view.attempts.values() if a.open)
-    twice = sum(count > 1 for count in wires.values())
+    twice = doubly_open(log.view)
     if twice:
         found.append(Finding(Class.TWO_OPEN, f"{twice} channel(s) have two attempts open at once"))
     both = sum(len(states) > 1 for states in definite.values())
     if both:
         found.append(Finding(Class.CONFLICT, f"{both} attempt(s) have two definite results"))
     return found
-
-
-def _first_missing(log: Read, status: Status) -> int:
-    """Position of the first record whose result the status lacks."""
-    shown = {a.id: a.state for a in status.attempts}
-    for record in log.records:
-        state = record.kind.state
-        if state is None or state is AttemptState.INTENT:
-            continue
-        known = shown.get(record.attempt_id)
-        if known is None or known < state:
-            return record.position
-    return len(log.records) + 1
 
 
 #: Members of a status that follow from log and object alone, whoever writes it and when.

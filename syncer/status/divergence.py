@@ -9,6 +9,12 @@ read *after* the log (a status read before it may rightly lag).
 Some classes come about by loss or by a hand from outside, and the ordinary rules heal them. Others
 cannot come about while the rules hold; where one is found, nothing more is sent for that object until
 a later look finds it in order (`Divergence.stops`).
+
+The operators' `syncer verify` (`syncer.operate.judge`) judges a log and an object without a memory, and
+names more: what only a restart, a bound of time or a person shows. What both can see has one name and one
+rule, and they are here: `Divergence`, `doubly_open`, `acked_unshown`, and `lacking` and `exceeds` of the
+merge. The judgements stay two. This one has a memory that is right about what waits to be written, so it
+needs no time to settle; that one has none, and must grant it.
 """
 
 from __future__ import annotations
@@ -92,6 +98,17 @@ class Evidence:
     pending: bool = False
 
 
+def doubly_open(view: LogView) -> int:
+    """How many channels have two attempts open at once."""
+    wires = Counter(a.channel for a in view.attempts.values() if a.open)
+    return sum(count > 1 for count in wires.values())
+
+
+def acked_unshown(records: Sequence[Record], acked: int, status: Status) -> bool:
+    """Whether a status lacks what its log marks as published, up to position `acked`."""
+    return exceeds(fold(records[:acked]), status)
+
+
 def examine(evidence: Evidence) -> tuple[Divergence, ...]:
     """
     Judge one notification; empty if all sides agree.
@@ -106,8 +123,7 @@ def examine(evidence: Evidence) -> tuple[Divergence, ...]:
     again = fold(records[: view.position])
     if again != view:
         found.append(Divergence.MEMORY)
-    open_of = Counter(a.channel for a in fold(records).attempts.values() if a.open)
-    if any(n > 1 for n in open_of.values()):
+    if doubly_open(fold(records)):
         found.append(Divergence.TWO_OPEN)
     status = evidence.status
     if status is None:
@@ -116,7 +132,7 @@ def examine(evidence: Evidence) -> tuple[Divergence, ...]:
         found.append(Divergence.LOG_BEHIND)
     if evidence.quiet:
         # What waits to be written heals both; only a status that nobody is about to write is wrong.
-        if exceeds(fold(records[: evidence.acked]), status):
+        if acked_unshown(records, evidence.acked, status):
             found.append(Divergence.ACKED)
         elif evidence.pending and not found:
             # Of a memory that is wrong or lacks something, what it would write says nothing.

@@ -122,6 +122,17 @@ def test_open_attempt_is_somebodys_for_a_while() -> None:
     assert classes(pair(shown, log), replace(BOUNDS, stuck=49_999)) == ["open-attempt"]
 
 
+def test_what_a_status_counts_alone_is_published() -> None:
+    """Failures folded away are shown by their number: only what is beyond the mark is behind."""
+    log = elements(
+        PLAN, opened(A1), failed(A1), opened(A2), failed(A2),
+        header=Header("ns/n", Epoch("0.7"), acked=3, audited=3),
+    )  # fmt: skip
+    folded = {"through": 1, "channels": [{"name": C, "failed": 1, "lastId": A1, "number": 1}]}
+    assert classes(pair(request(rollup=folded), log)) == ["status-behind"]
+    assert classes(pair(request(), log)) == ["acked"]
+
+
 def test_log_of_a_finished_object_may_be_gone_after_its_time() -> None:
     """Within the retention a missing log is missed, after it has expired."""
     ended = {"completionTime": "2027-01-15T08:00:00Z"}
