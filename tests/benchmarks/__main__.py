@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import shutil
 import sys
 import time
@@ -38,7 +39,7 @@ from tests.benchmarks import (
     throughput,
     waiting,
 )
-from tests.benchmarks.load import programs
+from tests.benchmarks.load import programs, sharing_a_plane
 from tests.benchmarks.report import Report, load, machine, write
 
 
@@ -75,14 +76,16 @@ async def measured(name: str, *, quick: bool, servers: Sequence[Path]) -> Report
     return report
 
 
-async def servers_of(names: Sequence[str]) -> list[Path]:
-    """The programs that these suites run, so far as they say their version."""
+async def _assets_for(names: Sequence[str]) -> Path | None:
+    """Where the servers of Kubernetes are, if one of these suites needs them."""
+    return None if _REDIS_ALONE.issuperset(names) else await programs()
+
+
+def _servers(assets: Path | None) -> list[Path]:
+    """The programs that are asked for their version."""
     found = shutil.which("redis-server")
     servers = [Path(found)] if found else []
-    if not _REDIS_ALONE.issuperset(names):
-        assets = await programs()
-        servers += [assets / "kube-apiserver", assets / "etcd"]
-    return servers
+    return servers + [assets / name for name in ("kube-apiserver", "etcd") if assets]
 
 
 def _suite(text: str) -> str:
@@ -107,23 +110,28 @@ async def main(arguments: Sequence[str]) -> int:
     wanted = parser.parse_args(arguments)
     everything = not wanted.suite or "all" in wanted.suite
     names = list(SUITES) if everything else list(dict.fromkeys(wanted.suite))
-    servers = await servers_of(names)
+    assets = await _assets_for(names)
+    servers = _servers(assets)
     reports: dict[str, Report] = {}
     failed: dict[str, str] = {}
     began = time.monotonic()
-    for number, name in enumerate(names, 1):
-        print(f"bench: {name} ({number} of {len(names)})", file=sys.stderr, flush=True)
-        try:
-            reports[name] = report = await measured(name, quick=wanted.quick, servers=servers)
-        except Exception as error:  # noqa: BLE001 - the others are to be measured all the same
-            traceback.print_exc()
-            failed[name] = f"the suite failed ({type(error).__name__})"
-            continue
-        print(f"{report.table()}\n", flush=True)
-        if wanted.json:
-            write(wanted.json, reports)
-        if wanted.out:
-            pages.add(wanted.out, {name: report})
+    async with contextlib.AsyncExitStack() as stack:
+        if assets and wanted.quick and len(names) > 1:
+            await stack.enter_async_context(sharing_a_plane(assets))
+        for number, name in enumerate(names, 1):
+            print(f"bench: {name} ({number} of {len(names)})", file=sys.stderr, flush=True)
+            try:
+                report = await measured(name, quick=wanted.quick, servers=servers)
+            except Exception as error:  # noqa: BLE001 - the others are to be measured all the same
+                traceback.print_exc()
+                failed[name] = f"the suite failed ({type(error).__name__})"
+                continue
+            reports[name] = report
+            print(f"{report.table()}\n", flush=True)
+            if wanted.json:
+                write(wanted.json, reports)
+            if wanted.out:
+                pages.add(wanted.out, {name: report})
     judged = goals.outcomes(reports, failed)
     if not everything:
         judged = [o for o in judged if o.target.suite in names]

@@ -64,7 +64,7 @@ class Scale:
 
 
 FULL: Final = Scale()
-QUICK: Final = Scale(rounds=4, turns=3)
+QUICK: Final = Scale(rounds=3, turns=2, seconds=2.0)
 
 
 @dataclass(slots=True)

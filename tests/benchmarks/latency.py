@@ -60,7 +60,7 @@ class Scale:
 
 
 FULL: Final = Scale(5, 1000, 15.0)
-QUICK: Final = Scale(3, 300, 4.0)
+QUICK: Final = Scale(3, 200, 2.5)
 
 
 @dataclass(frozen=True, slots=True)

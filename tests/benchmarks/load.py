@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, Final
 
@@ -47,12 +48,29 @@ async def programs() -> Path:
     return Path(found.decode().strip())
 
 
+_shared: ContextVar[ControlPlane | None] = ContextVar("shared", default=None)
+
+
 @asynccontextmanager
 async def plane_of(assets: Path) -> AsyncIterator[ControlPlane]:
-    """A control plane with the product's CRD."""
+    """A control plane with the product's CRD: a fresh one, or the one that is shared."""
+    if (shared := _shared.get()) is not None:
+        yield shared
+        return
     async with ControlPlane(assets) as plane:
         await plane.apply_crd(CRD)
         yield plane
+
+
+@asynccontextmanager
+async def sharing_a_plane(assets: Path) -> AsyncIterator[None]:
+    """Within it, suites share one control plane, each in namespaces of its own; saves their starts."""
+    async with plane_of(assets) as plane:
+        token = _shared.set(plane)
+        try:
+            yield
+        finally:
+            _shared.reset(token)
 
 
 def notifier_of(here: Stage, **settings: Json) -> NotifierProcess:

@@ -4,7 +4,10 @@ The null controller: a watch, and one bare status patch for each object; nothing
 It is the limit on a machine: what the same client library costs when nothing is recorded, sent or
 decided. It says `ready` on standard output once its watch is open, and runs until it is killed.
 
-    KUBECONFIG=FILE python -m tests.benchmarks.null NAMESPACE
+    KUBECONFIG=FILE python -m tests.benchmarks.null NAMESPACE [WATCHES]
+
+With a number it is not even that: it opens so many watches and throws away what they bring, to show
+what a watch costs the API server.
 """
 
 from __future__ import annotations
@@ -54,6 +57,31 @@ async def _watch(
                     work.put_nowait((meta["namespace"], meta["name"], version))
 
 
+async def _listen(client: KubeClient, namespace: str, opened: asyncio.Semaphore) -> None:
+    path = list_path(namespace)
+    version = (await client.request("GET", path, timeout=30))["metadata"]["resourceVersion"]
+    params = {"watch": "1", "resourceVersion": version, "timeoutSeconds": "300"}
+    async with client.stream(path, params, connect_timeout=30, idle_timeout=600) as lines:
+        opened.release()
+        async for _ in lines:
+            pass
+
+
+async def listen(namespace: str, watches: int) -> None:
+    """Hold so many watches open until killed; a watch that ends is an error."""
+    opened = asyncio.Semaphore(0)
+    async with (
+        await KubeClient.connect(None, user_agent="null-watches") as client,
+        asyncio.TaskGroup() as group,
+    ):
+        tasks = [group.create_task(_listen(client, namespace, opened)) for _ in range(watches)]
+        for _ in tasks:
+            await opened.acquire()
+        print("ready", flush=True)
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        raise RuntimeError("a watch has ended")
+
+
 async def main(namespace: str) -> None:
     """Run until killed."""
     work: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue(_QUEUE)
@@ -67,4 +95,7 @@ async def main(namespace: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    if len(sys.argv) > 2:
+        asyncio.run(listen(sys.argv[1], int(sys.argv[2])))
+    else:
+        asyncio.run(main(sys.argv[1]))

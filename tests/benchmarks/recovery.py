@@ -48,7 +48,7 @@ from syncer.api.resource import (
 from syncer.ledger.codec import Header, decode_log, encode_record, stored
 from syncer.status.fold import LogView, fold
 from syncer.status.merge import Facts, merge
-from tests.benchmarks.goals import FIRST_DELIVERY, START_MEMORY, START_SECONDS
+from tests.benchmarks.goals import FIRST_DELIVERY, START_LINEAR, START_MEMORY, START_SECONDS
 from tests.benchmarks.load import (
     Json,
     SteadyReceiver,
@@ -57,14 +57,12 @@ from tests.benchmarks.load import (
     plane_of,
     programs,
 )
-from tests.benchmarks.report import Goal, Report, cpu_seconds, resident_mib
+from tests.benchmarks.report import Report, cpu_seconds, resident_mib
 from tests.e2e.harness import CHANNEL, NotifierProcess, Stage, Watcher, until
 from tests.integration.api import Api, notification
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
-#: Twice the work per notification at the larger size would be far from linear.
-LINEAR: Final = Goal(1.3)
 _EPOCH: Final = Epoch("0.1")
 _POLICY: Final = {
     "maxAttempts": 10, "initialBackoffSeconds": 30, "backoffMultiplier": 1,
@@ -384,6 +382,6 @@ async def report_of(sizes: Sequence[int]) -> Report:
         (few, small), (many, large) = runs[0], runs[-1]
         report.add(
             f"CPU per notification, {many:,} / {few:,}", "",
-            [(large.cpu / many) / (small.cpu / few)], LINEAR,
+            [(large.cpu / many) / (small.cpu / few)], START_LINEAR,
         )  # fmt: skip
     return report

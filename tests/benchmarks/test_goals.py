@@ -9,7 +9,7 @@ import pytest
 
 from tests.benchmarks import plots
 from tests.benchmarks.__main__ import SUITES, main
-from tests.benchmarks.goals import TARGETS, Target, judge, outcomes, table
+from tests.benchmarks.goals import BESIDES, TARGETS, Target, judge, outcomes, table
 from tests.benchmarks.report import Goal, Report, read, write
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,6 +18,7 @@ MACHINE = {
     "system": "Linux 6", "python": "3.11", "programs": {"etcd": "etcd 3.6"},
     "product": "0123456789ab", "load after": [2.0, 1.0, 0.5],
 }  # fmt: skip
+ALL = (*TARGETS, *BESIDES)
 FEW = Target("few", "s", "case .: few", Goal(2))
 MANY = Target("many", "s", "many", Goal(10, least=True))
 LARGE = Target("large", "s", "many", Goal(10, least=True), "a lot")
@@ -70,24 +71,22 @@ def test_the_worst_row_is_shown() -> None:
 
 def test_no_goal_is_left_out() -> None:
     """With nothing measured, all goals are in the table; a goal of a single row is added."""
-    assert [o.target for o in outcomes({})] == list(TARGETS)
-    further = Report("waiting", machine=MACHINE)
-    further.add("CPU while all wait", "%", [1.0], Goal(2))
-    judged = outcomes({"waiting": further}, {"append": "the suite failed (OSError)"})
-    assert [(o.target.words, o.word) for o in judged[len(TARGETS) :]] == [
-        ("CPU while all wait, %", "met")
+    assert [o.target for o in outcomes({})] == list(ALL)
+    further = Report("strategies", machine=MACHINE)
+    further.add("a row of its own", "%", [1.0], Goal(2))
+    judged = outcomes({"strategies": further}, {"append": "the suite failed (OSError)"})
+    assert [(o.target.words, o.word) for o in judged[len(ALL) :]] == [
+        ("a row of its own, %", "met")
     ]
     text = table(judged)
     assert "not measured: the suite failed (OSError)" in text
-    assert text.splitlines()[-1] == (
-        f"{len(TARGETS) + 1} goals: 1 met, {len(TARGETS)} not measured."
-    )
+    assert text.splitlines()[-1] == (f"{len(ALL) + 1} goals: 1 met, {len(ALL)} not measured.")
 
 
 def test_every_goal_names_a_suite() -> None:
     """A goal whose suite does not exist could never be measured."""
-    assert {t.suite for t in TARGETS} <= set(SUITES)
-    for target in TARGETS:
+    assert {t.suite for t in ALL} <= set(SUITES)
+    for target in ALL:
         re.compile(target.figure)
 
 
@@ -125,7 +124,7 @@ async def test_one_suite_replaces_its_part_alone(
         raise OSError("no servers here")
 
     ratio = "everysec, 2 records, 1 at once: log / bare p50"
-    monkeypatch.setattr("tests.benchmarks.__main__.servers_of", _no_servers)
+    monkeypatch.setattr("tests.benchmarks.__main__._assets_for", _no_servers)
     suite("append", ratio, 1.0)
     suite("recovery", "100,000 notifications: all looked at", 31.0)
     assert await main(["append", "recovery", "--out", str(tmp_path)]) == 0
@@ -144,8 +143,8 @@ async def test_one_suite_replaces_its_part_alone(
     assert drawn == ["recovery.svg", "recovery.svg"]
 
 
-async def _no_servers(names: list[str]) -> list[Path]:
-    return []
+async def _no_servers(names: list[str]) -> None:
+    """No control plane is built or started."""
 
 
 def test_usage_names_every_suite() -> None:

@@ -9,9 +9,12 @@ that take turns here: the product with Events off, the product with Events on, a
 turn.
 
 What one notification costs is the CPU time of controller, API server, etcd and Redis over the whole
-run, divided by their number; creating and both watches are in it. Requests and commands are counted
-by the servers themselves: `apiserver_request_total`, and Redis's `INFO commandstats`, where commands
-that a script calls count as well.
+run, divided by their number; creating and both watches are in it. A fourth run has a second replica
+beside the first, which owns nothing and yet sees every object, and some bare watches more: that shows
+what replicas pay for each other, in their own CPU and in that of the API server.
+
+Requests and commands are counted by the servers themselves: `apiserver_request_total`, and Redis's
+`INFO commandstats`, where commands that a script calls count as well.
 
 The figures of the replaced controller are not of this run. They were taken in another hour on the
 same kind of machine, under the same load, and with Events, which it always writes.
@@ -23,6 +26,7 @@ import asyncio
 import json
 import os
 import re
+import statistics
 import sys
 import tempfile
 import time
@@ -51,9 +55,11 @@ from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
 #: Who is measured.
-Way = Literal["off", "on", "null"]
+Way = Literal["off", "on", "null", "pair"]
 
 _QUIET: Final = 1.0
+#: Bare watches beside the second replica: one more is lost in the noise.
+_WATCHES: Final = 7
 #: Events are written after the record, at their own pace.
 _EVENTS_WITHIN: Final = 60.0
 _REQUEST: Final = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
@@ -85,8 +91,9 @@ class Run:
     Attributes:
         rate: Notifications per second.
         waits: Seconds from the begin of its creation until the final phase was seen, of each.
-        cpu: CPU in ms by process: `controller`, `kube-apiserver`, `etcd`, `redis`, and `load`, the
-            benchmark's own with creator, receiver and watch.
+        cpu: CPU in ms by process: `controller`, `kube-apiserver`, `etcd`, `redis`, `standby` (a
+            second replica, if there is one), and `load`, the benchmark's own with creator, receiver
+            and watch.
         requests: Of the controller to the API server, by verb and resource; leases left out.
         commands: Redis commands by name.
         object_bytes: Size of one object at the end, as JSON.
@@ -200,8 +207,9 @@ async def _events_written(here: Stage) -> None:
 
 
 async def _product(
-    plane: ControlPlane, redis: RedisServer, folder: Path, scale: Scale, *, events: bool
+    plane: ControlPlane, redis: RedisServer, folder: Path, scale: Scale, way: Way
 ) -> Run:
+    events = way == "on"
     receiver = SteadyReceiver(lambda _subject: 200, delay=0.005)
     async with watched(plane, redis.url, folder, receiver) as (here, watcher):
         process = notifier_of(here, events={"enabled": events})
@@ -209,15 +217,23 @@ async def _product(
         await process.wait_ready()
         await process.seconds_to_acquire()
         pids = pids_of(plane, redis, pid_of(process))
-        run = await _measure(here, watcher, pids, scale, events=events)
+        if way == "pair":
+            standby = notifier_of(here, events={"enabled": False})
+            standby.start()
+            await standby.wait_ready()
+            pids["standby"] = pid_of(standby)
+            async with _null_process(plane, here.namespace, str(_WATCHES)):
+                run = await _measure(here, watcher, pids, scale, events=events)
+        else:
+            run = await _measure(here, watcher, pids, scale, events=events)
         assert receiver.count == scale.notifications, f"{receiver.count} calls"
         return run
 
 
 @asynccontextmanager
-async def _null_process(plane: ControlPlane, namespace: str) -> AsyncIterator[int]:
+async def _null_process(plane: ControlPlane, *arguments: str) -> AsyncIterator[int]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "tests.benchmarks.null", namespace,
+        sys.executable, "-m", "tests.benchmarks.null", *arguments,
         stdout=asyncio.subprocess.PIPE, cwd=ROOT,
         env={**os.environ, "KUBECONFIG": str(plane.controller_kubeconfig)},
     )  # fmt: skip
@@ -248,7 +264,7 @@ async def measure(
     """Run one controller once, in a namespace of its own; `folder` is made."""
     if way == "null":
         return await _null(plane, redis, folder, scale)
-    return await _product(plane, redis, folder, scale, events=way == "on")
+    return await _product(plane, redis, folder, scale, way)
 
 
 async def run(*, quick: bool) -> Report:
@@ -256,28 +272,39 @@ async def run(*, quick: bool) -> Report:
     scale = QUICK if quick else FULL
     ways: list[Way] = ["off", "null", "on"]
     rounds: list[dict[Way, Run]] = []
+    pairs: list[Run] = []
     async with (
         plane_of(await programs()) as plane,
         RedisServer(find_binary("redis-server")) as redis,
     ):
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             folder = Path(name)
-            # A first pair warms the servers and is thrown away.
-            for way in ways[:2]:
+            # What comes first warms the servers and is thrown away.
+            for way in ways[: 1 if quick else 2]:
                 await measure(plane, redis, folder / f"warm-{way}", way, scale)
             for n in range(scale.rounds):
                 rounds.append(
                     {w: await measure(plane, redis, folder / f"{w}-{n}", w, scale) for w in ways}
                 )
                 ways.append(ways.pop(0))
-    return told(rounds, scale)
+                # Not held against a goal, so once is enough for a quick look.
+                if not quick or n == 0:
+                    pairs.append(await measure(plane, redis, folder / f"pair-{n}", "pair", scale))
+    return told(rounds, pairs, scale)
 
 
 # -- what is said ----------------------------------------------------------------------------------
 
 
-def told(rounds: Sequence[dict[Way, Run]], scale: Scale) -> Report:
-    """The report of some rounds."""
+def told(rounds: Sequence[dict[Way, Run]], pairs: Sequence[Run], scale: Scale) -> Report:
+    """
+    The report of some rounds.
+
+    Args:
+        rounds: Each with a run of the product with Events off and on, and of the null controller.
+        pairs: Runs with a second replica.
+        scale: What a run was.
+    """
     off, on, null = ([r[way] for r in rounds] for way in ("off", "on", "null"))
     report = Report("throughput")
     report.notes.append(
@@ -307,6 +334,11 @@ def told(rounds: Sequence[dict[Way, Run]], scale: Scale) -> Report:
             waits = [percentile(r.waits, share) * 1000 for r in runs]
             report.add(f"{label}create to final phase {word}, all at once", "ms", waits)
     _costs(report, off, on, null)
+    beside = [r.cpu["standby"] for r in pairs]
+    report.add("a replica's CPU per notification of another's", "ms", beside)
+    alone = statistics.median(r.cpu["kube-apiserver"] for r in off)
+    more = [(r.cpu["kube-apiserver"] - alone) / (_WATCHES + 1) for r in pairs]
+    report.add("API server CPU per notification and further watch", "ms", more)
     _counts(report, off, on)
     return report
 
@@ -349,6 +381,8 @@ def _counts(report: Report, off: Sequence[Run], on: Sequence[Run]) -> None:
     report.add(
         "Events on: API requests per notification", "", [sum(r.requests.values()) for r in on]
     )
+    each = [sum(v for k, v in r.requests.items() if k.endswith(" events")) for r in on]
+    report.add("Events on: Event writes per notification", "", each)
     scripts = [r.commands.get("evalsha", 0) + r.commands.get("eval", 0) for r in off]
     report.add("Redis scripts per notification", "", scripts)
     report.add("Redis commands per notification", "", [sum(r.commands.values()) for r in off])
