@@ -23,6 +23,12 @@ from syncer.api.resource import ChannelRollup, Rollup, Status, render_status
 SOFT_LIMIT: Final = 64 * 1024
 ERROR_STEPS: Final = (512, 256, 128)
 KEEP_PER_CHANNEL: Final = 10
+#: Most bytes that JSON takes for a character (`\u0000`), an entry of a list without its texts, and all
+#: else; UTF-8 takes for a character.
+_CHAR_BYTES: Final = 6
+_ENTRY_BYTES: Final = 384
+_BASE_BYTES: Final = 1024
+_UTF8_BYTES: Final = 4
 #: The schema's bound on the list.
 MAX_ENTRIES: Final = 500
 
@@ -30,6 +36,25 @@ MAX_ENTRIES: Final = 500
 def size_of(status: Status) -> int:
     """Bytes of the status as JSON."""
     return len(orjson.dumps(render_status(status)))
+
+
+def fits(status: Status, limit: int) -> bool:
+    """
+    Whether a status is within `limit` bytes for certain, told without writing it.
+
+    Most are so small that this is plain; False means that it has to be measured.
+    """
+    texts = len(status.reason) + len(status.message)
+    texts += sum(len(a.error) + len(a.channel) + len(a.id) for a in status.attempts)
+    texts += sum(len(c.type) + len(c.reason) + len(c.message) for c in status.conditions)
+    texts += sum(len(c.name) + len(c.state) for c in status.channels)
+    if status.rollup:
+        texts += sum(len(c.name) + len(c.last_id) for c in status.rollup.channels)
+    if status.log:
+        texts += len(status.log.epoch) + len(status.log.store)
+    entries = len(status.attempts) + len(status.conditions) + len(status.channels)
+    entries += len(status.rollup.channels) if status.rollup else 0
+    return texts * _CHAR_BYTES + entries * _ENTRY_BYTES + _BASE_BYTES <= limit
 
 
 def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
@@ -46,7 +71,9 @@ def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
         # and cut again, and nothing is written twice.
         for step in ERROR_STEPS:
             short = _shorten(out, step)
-            if size_of(short) <= limit and len(short.attempts) <= MAX_ENTRIES:
+            if len(short.attempts) <= MAX_ENTRIES and (
+                fits(short, limit) or size_of(short) <= limit
+            ):
                 return short
         # Half of what may go at a time: each step re-measures the whole status.
         surplus = _foldable(out)
@@ -74,6 +101,8 @@ def least(wanted: Status, shown: Status) -> Status:
 
 
 def _shorten(status: Status, size: int) -> Status:
+    if all(len(a.error) * _UTF8_BYTES <= size for a in status.attempts):
+        return status
     attempts = tuple(replace(a, error=bounded(a.error, size)) for a in status.attempts)
     return replace(status, attempts=attempts)
 

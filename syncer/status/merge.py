@@ -37,6 +37,7 @@ from syncer.api.resource import (
     RETRYING,
     SENDING,
     SENT,
+    TERMINAL_PHASES,
     ChannelStatus,
     LogMark,
     RetryPolicy,
@@ -88,7 +89,12 @@ def standings_of(view: LogView, status: Status, facts: Facts) -> tuple[Standing,
 
     Without a plan the channels that the object shows count as planned.
     """
-    attempts = _unite(status, view)
+    return _standings(_unite(status, view), status, view, facts)
+
+
+def _standings(
+    attempts: list[Attempt], status: Status, view: LogView, facts: Facts
+) -> tuple[Standing, ...]:
     folded = {c.name: c.failed for c in status.rollup.channels} if status.rollup else {}
     return tuple(
         stand(
@@ -123,23 +129,32 @@ def merge(
         now: Redis time in milliseconds; only new timestamps are taken from it.
         mark: Which log the view stands for.
     """
-    standings = standings_of(view, status, facts)
-    published = _publish(status, view)
-    phase, reason = _phase(status, view, standings)
+    attempts = _unite(status, view)
+    standings = _standings(attempts, status, view, facts)
+    published = _publish(attempts, status)
+    phase, why = _phase(status, view, standings)
+    total, successful, failed = _count(published, status)
+    queued, started, completed = _times(phase, published, status, view, now)
+    reason, message = _explain(phase, status, standings)
     out = replace(
         status,
-        attempts=published,
         phase=phase,
+        reason=reason,
+        message=message,
+        conditions=_conditions(phase, published, status, view, facts, now),
+        attempts=published,
+        total_attempts=total,
+        successful=successful,
+        failed=failed,
+        uncertain=sum(a.state is AttemptState.UNKNOWN for a in published),
+        queued_at=queued,
+        started_at=started,
+        completed_at=completed,
         observed_generation=max(facts.generation, status.observed_generation),
+        channels=_channels(phase, standings, status, view),
         log=mark or status.log,
     )
-    out = _count(out, status)
-    out = _stamp(out, status, view, now)
-    out = _explain(out, status, standings)
-    if view.plan is not None:
-        out = replace(out, channels=_channels(standings, status, terminal=out.terminal))
-    out = replace(out, conditions=_conditions(out, status, view, facts, now))
-    return Merged(out, standings, reason)
+    return Merged(out, standings, why)
 
 
 def quarantine(status: Status, why: str, facts: Facts, *, now: int) -> Status:
@@ -206,7 +221,7 @@ def _unite(status: Status, view: LogView) -> list[Attempt]:
     return list(out.values())
 
 
-def _publish(status: Status, view: LogView) -> tuple[Attempt, ...]:
+def _publish(attempts: list[Attempt], status: Status) -> tuple[Attempt, ...]:
     highest: dict[str, int] = {}
     if status.rollup:
         highest = {c.name: c.number for c in status.rollup.channels}
@@ -214,7 +229,7 @@ def _publish(status: Status, view: LogView) -> tuple[Attempt, ...]:
         highest[shown.channel] = max(highest.get(shown.channel, 0), shown.number)
     kept = {a.id: a.number for a in status.attempts}
     out = []
-    for attempt in _unite(status, view):
+    for attempt in attempts:
         if attempt.open:
             continue
         number = kept.get(attempt.id, 0)
@@ -253,49 +268,52 @@ def _furthest(current: str, wanted: str) -> str:
     return current if ahead else wanted
 
 
-def _count(out: Status, old: Status) -> Status:
-    folded = out.rollup.through if out.rollup else 0
+def _count(published: tuple[Attempt, ...], old: Status) -> tuple[int, int, int]:
+    """Attempts in all, channels delivered, channels tried and not delivered."""
+    folded = old.rollup.through if old.rollup else 0
     channels: dict[str, bool] = {}
-    if out.rollup:
-        channels = {c.name: False for c in out.rollup.channels}
-    for attempt in out.attempts:
+    if old.rollup:
+        channels = {c.name: False for c in old.rollup.channels}
+    for attempt in published:
         success = attempt.state is AttemptState.SUCCESS
         channels[attempt.channel] = channels.get(attempt.channel, False) or success
     successful = sum(channels.values())
     # The server refuses a fall of the first two; an object that shows more than its list (another
     # controller's, or edited from outside) keeps what it shows.
-    return replace(
-        out,
-        total_attempts=max(len(out.attempts) + folded, old.total_attempts),
-        successful=max(successful, old.successful),
-        failed=len(channels) - successful,
-        uncertain=sum(a.state is AttemptState.UNKNOWN for a in out.attempts),
+    return (
+        max(len(published) + folded, old.total_attempts),
+        max(successful, old.successful),
+        len(channels) - successful,
     )
 
 
-def _stamp(out: Status, old: Status, view: LogView, now: int) -> Status:
+def _times(
+    phase: str, published: tuple[Attempt, ...], old: Status, view: LogView, now: int
+) -> tuple[int, int, int]:
+    """When it was queued, when processing began, when it ended (0 before that)."""
     begun = view.plan.at if view.plan and view.plan.at else now
     queued = old.queued_at or min(begun, now)
     started = old.started_at
-    if out.phase != PENDING and not started:
+    if phase != PENDING and not started:
         started = max(queued, begun)
     completed = old.completed_at
-    if out.terminal and not completed:
-        newest = max((a.ended for a in out.attempts), default=0)
+    if phase in TERMINAL_PHASES and not completed:
+        newest = max((a.ended for a in published), default=0)
         completed = max(started, newest or now)
-    return replace(out, queued_at=queued, started_at=started, completed_at=completed)
+    return queued, started, completed
 
 
-def _explain(out: Status, old: Status, standings: tuple[Standing, ...]) -> Status:
-    if out.phase == old.phase and old.reason:
-        return out
+def _explain(phase: str, old: Status, standings: tuple[Standing, ...]) -> tuple[str, str]:
+    """Reason and message of a phase."""
+    if phase == old.phase and old.reason:
+        return old.reason, old.message
     total = len(standings)
     delivered = sum(s.state is State.DELIVERED for s in standings)
-    match out.phase:
+    match phase:
         case "Pending":
-            reason, message = "Initialized", "Notification request received"
+            return "Initialized", "Notification request received"
         case "Sending":
-            reason, message = "ProcessingDeliveries", "Processing delivery channels"
+            return "ProcessingDeliveries", "Processing delivery channels"
         case "Retrying":
             wait = min(
                 (
@@ -305,20 +323,19 @@ def _explain(out: Status, old: Status, standings: tuple[Standing, ...]) -> Statu
                 ),
                 default=0,
             )
-            reason = "PartialFailureRetrying"
-            message = (
+            return "PartialFailureRetrying", (
                 f"Delivered to {delivered}/{total} channel(s), retrying failed channels"
                 f" with backoff {go_duration(wait)}"
             )
         case "Sent":
-            reason = "AllDeliveriesSucceeded"
-            message = f"Successfully delivered to {total} channel(s)"
+            return "AllDeliveriesSucceeded", f"Successfully delivered to {total} channel(s)"
         case "PartiallySent":
-            reason = "PartialDeliverySuccess"
-            message = f"Delivered to {delivered}/{total} channel(s), others failed"
+            return (
+                "PartialDeliverySuccess",
+                f"Delivered to {delivered}/{total} channel(s), others failed",
+            )
         case _:
-            reason, message = _failure_reason(standings), ALL_FAILED
-    return replace(out, reason=reason, message=message)
+            return _failure_reason(standings), ALL_FAILED
 
 
 def _failure_reason(standings: tuple[Standing, ...]) -> str:
@@ -330,10 +347,11 @@ def _failure_reason(standings: tuple[Standing, ...]) -> str:
 
 
 def _channels(
-    standings: tuple[Standing, ...], status: Status, *, terminal: bool
+    phase: str, standings: tuple[Standing, ...], status: Status, view: LogView
 ) -> tuple[ChannelStatus, ...]:
-    if not standings:
+    if view.plan is None or not standings:
         return status.channels
+    terminal = phase in TERMINAL_PHASES
     return tuple(
         ChannelStatus(
             s.channel,
@@ -347,17 +365,23 @@ def _channels(
 
 
 def _conditions(
-    out: Status, old: Status, view: LogView, facts: Facts, now: int
+    phase: str,
+    published: tuple[Attempt, ...],
+    old: Status,
+    view: LogView,
+    facts: Facts,
+    now: int,
 ) -> tuple[Condition, ...]:
     at = _second(now)
     generation = facts.generation
+    terminal = phase in TERMINAL_PHASES
     if facts.violation:
         conditions = set_condition(
-            out.conditions,
+            old.conditions,
             Condition(QUARANTINED, "True", "SelfAudit", facts.violation, at, generation),
         )
     else:
-        conditions = remove_condition(out.conditions, QUARANTINED)
+        conditions = remove_condition(old.conditions, QUARANTINED)
     if view.plan and view.plan.reason:
         conditions = set_condition(
             conditions,
@@ -365,23 +389,23 @@ def _conditions(
                 ROUTING_RESOLVED, "True", view.plan.reason, view.plan.message, at, generation
             ),
         )
-    if out.terminal and not old.terminal:
+    if terminal and not old.terminal:
         word, reason, message = {
             SENT: ("True", "Ready", "Notification delivered"),
             PARTIALLY_SENT: ("True", "Ready", "Notification partially delivered"),
             FAILED: ("False", "NotReady", "Notification delivery failed"),
-        }[out.phase]
+        }[phase]
         conditions = set_condition(
             conditions, Condition(READY, word, reason, message, at, generation)
         )
-    if facts.held and not out.terminal:
+    if facts.held and not terminal:
         conditions = set_condition(
             conditions,
             Condition(LOG_UNAVAILABLE, "True", "DeliveryHeld", HELD, at, generation),
         )
     else:
         conditions = remove_condition(conditions, LOG_UNAVAILABLE)
-    late = _late(out, old)
+    late = _late(published, old)
     if late:
         conditions = set_condition(
             conditions,
@@ -393,11 +417,11 @@ def _conditions(
     return conditions
 
 
-def _late(out: Status, old: Status) -> Mapping[str, None]:
+def _late(published: tuple[Attempt, ...], old: Status) -> Mapping[str, None]:
     if not old.terminal:
         return {}
     before = {a.channel for a in old.attempts if a.state is AttemptState.SUCCESS}
-    after = (a.channel for a in out.attempts if a.state is AttemptState.SUCCESS)
+    after = (a.channel for a in published if a.state is AttemptState.SUCCESS)
     return dict.fromkeys(c for c in after if c not in before)
 
 

@@ -52,7 +52,7 @@ from syncer.ledger.codec import (
     stored,
 )
 from syncer.loop import difference
-from syncer.status.compact import KEEP_PER_CHANNEL, compact, size_of
+from syncer.status.compact import KEEP_PER_CHANNEL, compact, fits, size_of
 from syncer.status.fold import LogView, fold
 from syncer.status.merge import Facts, exceeds, lacking, merge
 
@@ -454,6 +454,26 @@ def test_publishing_a_cut_status_again_writes_nothing(view: LogView, limit: int)
     read_back = parse_status(render_status(once))
     again = compact(merge(read_back, view, LONG, now=NOW + 1).status, limit=limit)
     assert difference(read_back, again) == {}
+
+
+@given(
+    situations(),
+    st.lists(st.tuples(texts, st.integers(0, 3_000)), max_size=12),
+    st.sampled_from("\x00\x1füx"),
+)
+def test_what_fits_without_measuring_fits(
+    situation: tuple[Status, LogView, Facts], more: list[tuple[str, int]], character: str
+) -> None:
+    """The bound that saves writing a status down is never below its size."""
+    status = merge(*situation, now=NOW).status
+    largest = Attempt(
+        AttemptId(f"{10**13}.{10**13}-{10**13}"), "a", UNKNOWN, NOW, NOW, NOW, 10**13 + 1,
+        FailureClass.UNCERTAIN, "", 10**13, 10**13,
+    )  # fmt: skip
+    entries = tuple(replace(largest, channel=c, error=character * n) for c, n in more)
+    status = replace(status, attempts=status.attempts + entries)
+    assert not fits(status, size_of(status) - 1)
+    assert fits(Status(), 2_048)
 
 
 # -- codec -----------------------------------------------------------------------------------------

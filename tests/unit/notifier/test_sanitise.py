@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import Any
 
@@ -153,6 +154,19 @@ def test_replaced(case: str) -> None:
 def test_untouched(case: str) -> None:
     """What only looks like a secret is left alone."""
     assert sanitise(UNTOUCHED[case]) == UNTOUCHED[case]
+
+
+def test_only_clean_texts_are_remembered() -> None:
+    """What is kept to be told at once next time is bounded, and none of it ever held a secret."""
+    module = sys.modules[sanitise.__module__]
+    for text, _ in REPLACED.values():
+        sanitise(text)
+    for n in range(5_000):
+        sanitise(f"plain words {n}")
+    kept: set[str] = module._CLEAN
+    assert 0 < len(kept) <= 4_096
+    assert not kept.intersection(text for text, wanted in REPLACED.values() if wanted != text)
+    assert max(map(len, kept)) <= 64
 
 
 def test_name_before_a_private_key() -> None:
