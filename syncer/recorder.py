@@ -238,8 +238,11 @@ class Recorder:
         ):
             await self.reread(entry)
             return
-        for record in records:
+        *others, last = records
+        for record in others:
             view.apply(stored(record, view.chain, view.position + 1))
+        # The answer tells the chain of the last one; working it out once more is a third of an append.
+        view.apply(replace(last, position=answer.position, chain=answer.chain))
         # The append has taken the expiry off.
         entry.expiring = False
         if any(r.kind.state is not AttemptState.INTENT for r in records):

@@ -34,9 +34,11 @@ class Channel(Protocol):
     Attributes:
         timeout_s: Longest time in seconds that a send may take; the lease's length is derived from
             the largest of them.
+        shows_status: Whether it shows the object's status, which must then be that of the moment.
     """
 
     timeout_s: float
+    shows_status: bool
 
     async def send(self, message: Message) -> Outcome:
         """Deliver one message, once."""

@@ -18,6 +18,7 @@ class ConsoleChannel:
     """Writes `[<priority>] [<type>] <subject>`, a line break and the body."""
 
     timeout_s: float = 1.0
+    shows_status: bool = False
 
     def __init__(self, logger: logging.Logger | None = None) -> None:
         self._logger = logger or logging.getLogger("notifier.console")

@@ -194,6 +194,8 @@ class EmailChannel:
         clock: Unix milliseconds, for the date.
     """
 
+    shows_status: bool = False
+
     def __init__(
         self,
         door: MailDoor,

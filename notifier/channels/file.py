@@ -52,6 +52,8 @@ class FileChannel:
         threads: Writes at a time; more wait within their timeouts.
     """
 
+    shows_status: bool = True
+
     def __init__(
         self,
         directory: str,

@@ -30,6 +30,7 @@ class LogChannel:
     """
 
     timeout_s: float = 1.0
+    shows_status: bool = True
 
     def __init__(
         self,

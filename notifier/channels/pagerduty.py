@@ -41,6 +41,8 @@ class PagerDutyChannel:
         timeout_s: Deadline of one request in seconds.
     """
 
+    shows_status: bool = False
+
     def __init__(
         self,
         door: HttpDoor,

@@ -35,6 +35,8 @@ class SlackChannel:
         timeout_s: Deadline of one request in seconds.
     """
 
+    shows_status: bool = False
+
     def __init__(self, door: HttpDoor, url: Provider, *, timeout_s: float = 10.0) -> None:
         self._door = door
         self._url = url

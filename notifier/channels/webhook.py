@@ -96,6 +96,8 @@ class WebhookChannel:
         clock: Unix milliseconds, for the signature.
     """
 
+    shows_status: bool = False
+
     def __init__(
         self,
         door: HttpDoor,

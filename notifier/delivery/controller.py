@@ -207,6 +207,14 @@ class Controller:
                 self.cache.mark_dirty(entry)
             self.queue.add(request.uid)
 
+    def has(self, uid: str, resource_version: str) -> bool:
+        """Whether this very version is known already, as that of each own write is."""
+        entry = self.cache.entries.get(uid)
+        if entry is not None:
+            return entry.request.resource_version == resource_version
+        finished = self.cache.finished.get(uid)
+        return finished is not None and finished.resource_version == resource_version
+
     def delete(self, uid: str, namespace: str, name: str) -> None:
         """Deleting is cancelling: nothing more is sent, what is on the wire is still recorded."""
         del namespace, name
@@ -743,7 +751,8 @@ class Controller:
         if entry.deleted:
             return Outcome.not_sent("the notification was deleted before it was sent")
         try:
-            message = compose(self._document(entry), channel, intent.attempt_id)
+            document = self._document(entry, with_status=sender.shows_status)
+            message = compose(document, channel, intent.attempt_id)
         except ValueError as error:
             return Outcome.permanent(f"the message cannot be composed ({type(error).__name__})")
         # The last look at the clock: nothing but the send itself may stand between it and the wire.
@@ -771,9 +780,11 @@ class Controller:
             and tenure.valid(self.cache.boot())
         )
 
-    def _document(self, entry: Entry) -> Json:
-        """The object with its status as of this moment, which its stored one lags behind."""
+    def _document(self, entry: Entry, *, with_status: bool) -> Json:
+        """The object; where that is shown, with its status as of now, behind which it lags."""
         document = entry.request.document()
+        if not with_status:
+            return document
         status = merge(
             entry.request.status, entry.view, self._facts(entry), now=self.recorder.time.now()
         ).status

@@ -74,6 +74,9 @@ class Sink(Protocol):
         ADDED event of a watch did so, not a list.
         """
 
+    def has(self, uid: str, resource_version: str) -> bool:
+        """Tell whether this version of an object is known already; it is then not handed over."""
+
     def delete(self, uid: str, namespace: str, name: str) -> None:
         """Forget an object; it may be one that was never handed over because it did not parse."""
 
@@ -379,6 +382,9 @@ class Reflector:
             meta = Meta.of(document)
             if kind == "DELETED":
                 self._deleted(scope, meta)
+            elif self._sink.has(meta.uid, meta.resource_version):
+                # Our own write comes back: parsing it once more would be for nothing.
+                self._exists(scope, meta)
             else:
                 found = parse(document)
                 if isinstance(found, Unreadable):

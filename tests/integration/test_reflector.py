@@ -72,6 +72,12 @@ class Mirror:
         self.objects: dict[str, NotificationRequest] = {}
         self.calls: list[str] = []
         self.lists = 0
+        #: Versions known before the watch tells of them.
+        self.own: set[tuple[str, str]] = set()
+
+    def has(self, uid: str, resource_version: str) -> bool:
+        """Whether that version is one of `own`."""
+        return (uid, resource_version) in self.own
 
     def upsert(self, obj: NotificationRequest, *, first_seen_by_watch: bool) -> None:
         """Keep the object by uid."""
@@ -620,6 +626,18 @@ async def test_listed_waits_for_each_namespace(tmp_path: Path) -> None:
             assert reflector.synced
         with pytest.raises(ValueError, match="no namespace"):
             Reflector(client, [], mirror, clock=boot_clock)
+
+
+async def test_version_that_is_known_is_not_handed_over(tmp_path: Path) -> None:
+    """An own write that comes back is passed over, and what follows it is not."""
+    api = Api(obj("a", 1), version=100)
+    own = [event("MODIFIED", obj("a", n)) for n in (101, 101, 102)]
+    api.watches = [stay(*own, event("DELETED", obj("a", 103)))]
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        mirror.own.add(("uid-a", "101"))
+        await eventually(lambda: len(mirror.calls) == 3)
+        assert reflector.counts.events == 4
+    assert mirror.calls == ["upsert uid-a 1", "upsert uid-a 102", "delete uid-a ns/a"]
 
 
 async def test_error_of_the_sink_is_not_swallowed(tmp_path: Path) -> None:
