@@ -40,7 +40,7 @@ from tests.benchmarks import (
     waiting,
 )
 from tests.benchmarks.load import programs, sharing_a_plane
-from tests.benchmarks.report import Report, load, machine, write
+from tests.benchmarks.report import Cores, Report, load, machine, write
 
 
 class Suite(Protocol):
@@ -68,11 +68,11 @@ _REDIS_ALONE: Final = frozenset({"append"})
 async def measured(name: str, *, quick: bool, servers: Sequence[Path]) -> Report:
     """Run one suite, and say where, when and how long."""
     before = machine(servers)
-    began = time.monotonic()
+    began, cores = time.monotonic(), Cores()
     report = await SUITES[name](quick=quick)
     report.quick = quick
     report.seconds = time.monotonic() - began
-    report.machine = {**before, "load after": load()}
+    report.machine = {**before, "load after": load(), **cores.others()}
     return report
 
 

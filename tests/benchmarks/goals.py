@@ -53,6 +53,8 @@ FIRST_BYTE_P99: Final = Goal(150)
 STATUS_P99: Final = Goal(3000)
 #: p99 beside a receiver that hangs, as a multiple of that without.
 ISOLATED: Final = Goal(1.1)
+#: Bytes of Redis for each further attempt.
+PER_ATTEMPT: Final = Goal(450)
 #: Growth over the second half of a long run, as a share of the median.
 FLAT: Final = Goal(0.05)
 #: Ten thousand that wait: MiB, percent of a core.

@@ -64,7 +64,7 @@ class Scale:
 
 
 FULL: Final = Scale()
-QUICK: Final = Scale(rounds=3, turns=2, seconds=2.0)
+QUICK: Final = Scale(rounds=3, turns=1, seconds=2.0)
 
 
 @dataclass(slots=True)

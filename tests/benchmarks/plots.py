@@ -185,7 +185,19 @@ def _recovery(report: Report) -> list[Chart]:
 
 
 def _memory(report: Report) -> list[Chart]:
-    return []
+    rows = []
+    for label, words in (
+        ("short errors", ""), ("errors of 200 B", ", errors of 200 B"),
+        ("errors of 1,000 B", ", errors of 1,000 B"),
+    ):  # fmt: skip
+        found = _matching(report, rf"Redis, (\d+) attempts?{words}")
+        rows.append(_row(label, [(_number(m[1]), f) for m, f in found]))
+    return [
+        Chart(
+            "memory", "Redis memory of one log", "attempts, all but the last failed", ("B",), "lines",
+            tuple(rows),
+        )
+    ]  # fmt: skip
 
 
 def _soak(report: Report) -> list[Chart]:
@@ -260,6 +272,12 @@ def _spread(row: Row) -> Any:
     return [below, [high - y for y, high in zip(row.y, row.high, strict=True)]]
 
 
+def _legend(axis: Any, rows: list[Row]) -> None:
+    if len(rows) > 1:
+        # Beside the axes: within them there is no place that is free in every chart.
+        axis.legend(frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.0))
+
+
 def _bars(axis: Any, chart: Chart, rows: list[Row]) -> None:
     width = 0.8 / len(rows)
     for i, row in enumerate(rows):
@@ -275,8 +293,7 @@ def _bars(axis: Any, chart: Chart, rows: list[Row]) -> None:
                     f"{y:.3g}", (x, y), xytext=(4, 3), textcoords="offset points", ha="left"
                 )
     axis.set_xticks(range(len(chart.categories)), chart.categories)
-    if len(rows) > 1:
-        axis.legend(frameon=False)
+    _legend(axis, rows)
 
 
 def _lines(axis: Any, chart: Chart, rows: list[Row]) -> None:
@@ -288,5 +305,4 @@ def _lines(axis: Any, chart: Chart, rows: list[Row]) -> None:
         )  # fmt: skip
     if chart.log_x:
         axis.set_xscale("log")
-    if len(rows) > 1:
-        axis.legend(frameon=False)
+    _legend(axis, rows)

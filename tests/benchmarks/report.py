@@ -13,12 +13,14 @@ replaces that part alone.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
 import re
 import statistics
 import subprocess
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -36,6 +38,7 @@ _PACKAGES: Final = (
 )  # fmt: skip
 _NUMBERS: Final = re.compile(r"\[[-+0-9.e,\s]+\]")
 _AFTER: Final = "load after"
+_OTHERS: Final = "cores of others"
 _EVERY: Final = " in every round"
 #: What the product is made of: a commit speaks for the figures only if these are as it has them.
 _PRODUCT: Final = ("notifier", "syncer", "charts")
@@ -163,7 +166,7 @@ class Report:
             f"{self.seconds:.0f} s", about["at"],
             f"{about['cpu']}, {about['cores']} cores, {about['system']}",
             f"Python {about['python']}", *about["programs"].values(), f"product {about['product']}",
-            ", ".join(loads),
+            ", ".join(loads), *_shares(about),
         ]  # fmt: skip
         return "; ".join(facts)
 
@@ -196,6 +199,13 @@ class Report:
             document["suite"], figures, document["notes"], document["series"], document["quick"],
             document["seconds"], document["machine"],
         )  # fmt: skip
+
+
+def _shares(about: Json) -> list[str]:
+    """What else the cores were busy with, where it is known."""
+    if _OTHERS not in about:
+        return []
+    return [f"other work took {about[_OTHERS]:g} cores, the host {about['stolen']:g}"]
 
 
 def short(number: float) -> str:
@@ -298,6 +308,49 @@ def cpu_seconds(pid: int) -> float:
     # The command name, in parentheses, may itself hold blanks and parentheses.
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / _TICK
+
+
+def _own_seconds() -> float:
+    """CPU time of this process and of all that it ever started, be they over or not."""
+    parents: dict[int, list[int]] = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError, ValueError):
+            words = (folder / "stat").read_text().rpartition(")")[2].split()
+            parents.setdefault(int(words[1]), []).append(int(folder.name))
+    total, waiting = 0.0, [os.getpid()]
+    while waiting:
+        pid = waiting.pop()
+        with contextlib.suppress(OSError, ValueError):
+            words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            # Its own time, and that of its children that have ended and were waited for.
+            total += sum(map(int, words[11:15])) / _TICK
+        waiting += parents.get(pid, ())
+    return total
+
+
+def _machine_seconds() -> tuple[float, float]:
+    """Seconds that all cores were busy so far, and that the host did not give them."""
+    words = Path("/proc/stat").read_text().splitlines()[0].split()[1:9]
+    user, nice, system, _, _, irq, softirq, stolen = map(int, words)
+    return (user + nice + system + irq + softirq) / _TICK, stolen / _TICK
+
+
+@dataclass(slots=True)
+class Cores:
+    """What else the cores do while something is measured: begins with its making."""
+
+    began: float = field(default_factory=time.monotonic)
+    own: float = field(default_factory=_own_seconds)
+    before: tuple[float, float] = field(default_factory=_machine_seconds)
+
+    def others(self) -> Json:
+        """Cores that other work was given since, and cores that the host kept for itself."""
+        elapsed = max(time.monotonic() - self.began, 1 / _TICK)
+        busy, stolen = (
+            now - then for now, then in zip(_machine_seconds(), self.before, strict=True)
+        )
+        others = max(0.0, busy - (_own_seconds() - self.own))
+        return {_OTHERS: round(others / elapsed, 2), "stolen": round(stolen / elapsed, 2)}
 
 
 def resident_mib(pid: int) -> float:

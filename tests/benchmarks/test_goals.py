@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ import pytest
 from tests.benchmarks import plots
 from tests.benchmarks.__main__ import SUITES, main
 from tests.benchmarks.goals import BESIDES, TARGETS, Target, judge, outcomes, table
-from tests.benchmarks.report import Goal, Report, read, write
+from tests.benchmarks.report import Cores, Goal, Report, _own_seconds, read, write
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = {
@@ -152,3 +154,30 @@ def test_usage_names_every_suite() -> None:
     text = (ROOT / "scripts" / "bench").read_text()
     (line,) = re.findall(r"^#\s+\[([a-z|]+)\|all\.\.\.\]$", text, re.MULTILINE)
     assert line.split("|") == sorted(SUITES)
+
+
+@pytest.mark.parametrize("ended", [True, False], ids=["ended", "still there"])
+def test_what_we_started_is_not_the_work_of_others(*, ended: bool) -> None:
+    """CPU of a child counts as ours while it lives and after it has ended."""
+    before = _own_seconds()
+    busy = "import time\nend = time.process_time() + 0.3\nwhile time.process_time() < end: pass\n"
+    child = subprocess.Popen(
+        [sys.executable, "-c", f"{busy}print('done', flush=True)\nimport sys\nsys.stdin.read()"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert child.stdin is not None
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"done\n"
+    if ended:
+        child.communicate()
+    grown = _own_seconds() - before
+    child.communicate()
+    assert grown >= 0.29
+
+
+def test_other_work_is_told() -> None:
+    """Where the machine did something else meanwhile, the report says how much."""
+    made = report(many=[1.0])
+    assert "other work" not in made.where()
+    made.machine = {**MACHINE, **Cores().others()}
+    assert re.search(r"other work took [\d.]+ cores, the host [\d.]+$", made.where())

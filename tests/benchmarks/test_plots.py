@@ -43,6 +43,20 @@ def test_lines_by_load_and_by_size() -> None:
     assert (row.panel, row.x, row.y) == (1, (10_000, 100_000), (10, 100))
 
 
+def test_memory_by_attempts() -> None:
+    """A line for each length of error; rows of another kind are no points of it."""
+    memory = Report("memory")
+    for name, size in (
+        ("1 attempt", 800.0), ("5 attempts", 2000.0), ("5 attempts, errors of 200 B", 2600.0),
+        ("5 attempts: MEMORY USAGE", 1.0), ("3 channels, 5 attempts each", 2.0),
+    ):  # fmt: skip
+        memory.add(f"Redis, {name}", "B", [size])
+    (chart,) = charts({"memory": memory})["memory"]
+    short, longer, longest = chart.rows
+    assert (short.x, short.y) == ((1, 5), (800, 2000))
+    assert (longer.x, longer.y, longest.x) == ((5,), (2600,), ())
+
+
 def test_a_long_run_over_time() -> None:
     """A panel for each column; minutes along the bottom."""
     soak = Report("soak", series={"s": [0.0, 60.0], "MiB": [70.0, 71.0], "keys": [5.0, 4.0]})

@@ -222,6 +222,7 @@ async def _product(
             standby.start()
             await standby.wait_ready()
             pids["standby"] = pid_of(standby)
+            await asyncio.sleep(_QUIET)
             async with _null_process(plane, here.namespace, str(_WATCHES)):
                 run = await _measure(here, watcher, pids, scale, events=events)
         else:
