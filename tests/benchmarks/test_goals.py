@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks import plots
+from tests.benchmarks import pages, plots
 from tests.benchmarks.__main__ import SUITES, main
 from tests.benchmarks.goals import BESIDES, TARGETS, Target, judge, outcomes, table
 from tests.benchmarks.report import Cores, Goal, Report, _own_seconds, read, write
@@ -134,6 +134,7 @@ async def test_one_suite_replaces_its_part_alone(
     monkeypatch.setitem(SUITES, "waiting", broken)
     assert await main(["append", "waiting", "--quick", "--out", str(tmp_path)]) == 1
     said = capsys.readouterr().out
+    assert "not measured: the suite failed (OSError)" in said
     assert "| recovery | start among 100,000: all looked at, s | <= 30 | 31.0 " in said
     now = read(tmp_path / "results.json")
     assert {n: (r.quick, r.figures[0].median) for n, r in now.items()} == {
@@ -147,6 +148,29 @@ async def test_one_suite_replaces_its_part_alone(
 
 async def _no_servers(names: list[str]) -> None:
     """No control plane is built or started."""
+
+
+def test_the_report_is_made_from_its_results() -> None:
+    """The page that is published says what the results say, and has the plots that belong to them."""
+    folder = ROOT / "docs" / "benchmarks"
+    reports = read(folder / "results.json")
+    charts = plots.charts(reports)
+    assert (folder / "report.md").read_text() == pages.page(reports, charts)
+    drawn = {path.name for path in folder.glob("*.svg")}
+    assert drawn == {chart.file for some in charts.values() for chart in some}
+
+
+def test_rows_and_goals_ask_for_the_same() -> None:
+    """Where a row of a suite's table has a goal, it is the limit of the goal in the list."""
+    reports = read(ROOT / "docs" / "benchmarks" / "results.json")
+    compared = 0
+    for target in ALL:
+        report = reports.get(target.suite, Report(target.suite))
+        for figure in report.figures:
+            if re.fullmatch(target.figure, figure.name) and figure.goal:
+                assert figure.goal == target.limit, figure.name
+                compared += 1
+    assert compared > 10
 
 
 def test_usage_names_every_suite() -> None:

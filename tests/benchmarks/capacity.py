@@ -1,0 +1,414 @@
+"""
+How far it goes: a capacity model of a few lines, filled with measured figures.
+
+Every notification costs CPU in four places: its controller, the other replicas, which see every object
+of their installation, API server with etcd, and Redis. What a place carries is its cores divided by
+that cost, at a share of its time that leaves room for the unexpected; what an installation carries is
+what its tightest place carries. Nothing else is assumed: no figure of another machine, no gain from
+batching beyond what was measured, no loss through contention.
+
+The model is pure. `block` makes the tables of docs/scale.md from the results of the benchmarks, and
+`--write` puts them there, between two marks; the prose around them states no number that a
+measurement could change.
+
+    python -m tests.benchmarks.capacity [--write]     print them, or write them into the page
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Final
+
+from tests.benchmarks.report import ROOT, Figure, Report, read
+from tests.benchmarks.sizing import Shape, log_bytes
+
+RESULTS: Final = ROOT / "docs" / "benchmarks" / "results.json"
+PAGE: Final = ROOT / "docs" / "scale.md"
+BEGIN: Final = "<!-- capacity: made by `python -m tests.benchmarks.capacity --write` -->"
+END: Final = "<!-- capacity: end -->"
+
+#: Share of a core that is planned with.
+USABLE: Final = 0.6
+#: Most replicas of an installation that can work at once, by default (`sharding.shards`).
+SHARDS: Final = 16
+#: Largest database that etcd's manual recommends, in bytes.
+ETCD_BYTES: Final = 8 * 2**30
+DAY: Final = 86_400
+#: Days that a log is kept, by default (`spec.retentionDays`).
+RETENTION_DAYS: Final = 7
+WANTED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """
+    What was measured; CPU in ms per notification of one attempt.
+
+    Attributes:
+        rate: Notifications per second, all at once, everything on one machine.
+        busy: Cores that were busy meanwhile, with creator, receiver and watch.
+        controller: CPU of its controller; `controller_events` with Events on.
+        others: CPU of every other replica.
+        servers: CPU of API server and etcd, creation and two watches in it; `servers_events` with
+            Events on.
+        watch: CPU of the API server for each further watch, which is each further replica.
+        redis: CPU of Redis.
+        writes: Status writes; `event_writes` those of Events, where they are on.
+        scripts: Redis scripts; `commands` with those within them.
+        object_bytes: JSON of a finished object.
+        start: CPU seconds of a start for each notification that it finds.
+    """
+
+    rate: float
+    busy: float
+    controller: float
+    controller_events: float
+    others: float
+    servers: float
+    servers_events: float
+    watch: float
+    redis: float
+    writes: float
+    event_writes: float
+    scripts: float
+    commands: float
+    object_bytes: float
+    start: float
+
+
+@dataclass(frozen=True, slots=True)
+class Carried:
+    """
+    What the places of one installation carry, in notifications per second.
+
+    Attributes:
+        controllers: All replicas.
+        servers: API server and etcd.
+        redis: All Redis masters.
+    """
+
+    controllers: float
+    servers: float
+    redis: float
+
+    @property
+    def most(self) -> float:
+        """What the installation carries."""
+        return min(self.controllers, self.servers, self.redis)
+
+    @property
+    def wall(self) -> str:
+        """The place that is full first."""
+        places = {
+            "API server": self.servers, "controller": self.controllers, "Redis": self.redis,
+        }  # fmt: skip
+        return min(places, key=lambda name: places[name])
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """
+    What a rate takes.
+
+    Attributes:
+        installations: Each with a namespace of its own, so that its replicas see only their part.
+        replicas: In each of them, at most `SHARDS`.
+        cores: Of API servers and etcd, in all.
+        masters: Redis masters, in all.
+    """
+
+    installations: int
+    replicas: int
+    cores: int
+    masters: int
+
+
+def carried(
+    known: Inputs, *, replicas: int, cores: float, masters: int, events: bool = False
+) -> Carried:
+    """
+    What one installation carries.
+
+    Args:
+        known: What was measured.
+        replicas: That share its notifications evenly; each uses one core.
+        cores: Of API server and etcd.
+        masters: Of Redis, one core each.
+        events: Whether Events are on.
+    """
+    controller = known.controller_events if events else known.controller
+    servers = known.servers_events if events else known.servers
+    # A replica pays for its own share in full, and for watching the shares of the others.
+    each = controller / replicas + known.others * (1 - 1 / replicas)
+    return Carried(
+        USABLE * 1000 / each,
+        cores * USABLE * 1000 / (servers + known.watch * (replicas - 1)),
+        masters * USABLE * 1000 / known.redis,
+    )
+
+
+def need(known: Inputs, rate: float, *, events: bool = False) -> Need:
+    """
+    What so many notifications per second take, with as few installations as possible.
+
+    Raises:
+        ValueError: A measured cost is not above 0.
+    """
+    if min(known.controller, known.others, known.servers, known.redis) <= 0:
+        raise ValueError("every measured cost must be above 0")
+    installations = 0
+    while True:
+        installations += 1
+        share = rate / installations
+        for replicas in range(1, SHARDS + 1):
+            one = carried(known, replicas=replicas, cores=1, masters=1, events=events)
+            if one.controllers >= share:
+                return Need(
+                    installations, replicas, math.ceil(rate / one.servers),
+                    math.ceil(rate / one.redis),
+                )  # fmt: skip
+
+
+def etcd_lasts(known: Inputs, rate: float) -> float:
+    """Seconds until etcd is full if nothing is deleted."""
+    return ETCD_BYTES / known.object_bytes / rate
+
+
+def log_gib(rate: float, days: float) -> float:
+    """Redis memory in GiB for the logs of so many days, one attempt each."""
+    return rate * DAY * days * log_bytes(Shape()) / 2**30
+
+
+# -- from the results ------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """
+    Where an input comes from.
+
+    Attributes:
+        words: What it is.
+        unit: Its unit.
+        suite: Which suite.
+        figures: Whose medians are added.
+    """
+
+    words: str
+    unit: str
+    suite: str
+    figures: tuple[str, ...]
+
+
+_EVENTS: Final = "Events on: "
+_API: Final = ("API server CPU per notification", "etcd CPU per notification")
+SOURCES: Final[dict[str, Source]] = {
+    "rate": Source("all at once, everything on one machine", "1/s", "throughput", ("notifications/s",)),
+    "busy": Source(
+        "cores busy meanwhile, with creator, receiver and watch", "", "throughput",
+        ("cores busy, with creator, receiver and watch",),
+    ),
+    "controller": Source(
+        "CPU of its controller", "ms", "throughput", ("controller CPU per notification",)
+    ),
+    "controller_events": Source(
+        "the same, Events on", "ms", "throughput", (f"{_EVENTS}controller CPU per notification",)
+    ),
+    "others": Source(
+        "CPU of every other replica", "ms", "throughput",
+        ("a replica's CPU per notification of another's",),
+    ),
+    "servers": Source("CPU of API server and etcd", "ms", "throughput", _API),
+    "servers_events": Source(
+        "the same, Events on", "ms", "throughput", tuple(_EVENTS + name for name in _API)
+    ),
+    "watch": Source(
+        "the same, for each replica beyond the first", "ms", "throughput",
+        ("API server CPU per notification and further watch",),
+    ),
+    "redis": Source("CPU of Redis", "ms", "throughput", ("Redis CPU per notification",)),
+    "writes": Source("status writes", "", "throughput", ("status writes per notification",)),
+    "event_writes": Source(
+        "Event writes, Events on", "", "throughput", (f"{_EVENTS}Event writes per notification",)
+    ),
+    "scripts": Source("Redis scripts", "", "throughput", ("Redis scripts per notification",)),
+    "commands": Source(
+        "Redis commands, those within scripts included", "", "throughput",
+        ("Redis commands per notification",),
+    ),
+    "object_bytes": Source(
+        "JSON of an object at the end", "B", "throughput", ("bytes of an object at the end",)
+    ),
+    "start": Source(
+        "CPU of a start, for each notification that it finds", "ms", "recovery",
+        ("CPU until all looked at, by the largest number",),
+    ),
+}  # fmt: skip
+
+
+def _of_a_start(report: Report) -> list[Figure]:
+    """What a start costs in ms for each notification, out of the largest start."""
+    sizes = [
+        (int(m[1].replace(",", "")), f)
+        for f in report.figures
+        if (m := re.fullmatch(r"([\d,]+) notifications: CPU until all looked at", f.name))
+    ]
+    if not sizes:
+        return []
+    n, figure = max(sizes, key=lambda size: size[0])
+    each = tuple(seconds * 1000 / n for seconds in figure.rounds)
+    return [Figure(SOURCES["start"].figures[0], "ms", each)]
+
+
+def inputs(reports: Mapping[str, Report]) -> Inputs:
+    """
+    The inputs out of reports.
+
+    Raises:
+        ValueError: A figure is missing; the message names it.
+    """
+    found: dict[str, float] = {}
+    for field in fields(Inputs):
+        source = SOURCES[field.name]
+        report = reports.get(source.suite) or Report(source.suite)
+        medians = {f.name: f.median for f in [*report.figures, *_of_a_start(report)]}
+        missing = [name for name in source.figures if name not in medians]
+        if missing:
+            raise ValueError(f"{field.name}: {source.suite} has no figure {missing[0]!r}")
+        found[field.name] = sum(medians[name] for name in source.figures)
+    # What a further watch costs is a difference, and may drown in the noise.
+    return Inputs(**{**found, "watch": max(0.0, found["watch"])})
+
+
+# -- the tables ------------------------------------------------------------------------------------
+
+#: What is computed: words, replicas, cores of API server and etcd, Redis masters.
+INSTALLATIONS: Final = (
+    ("one replica, 2 cores for API server and etcd, one Redis", 1, 2, 1),
+    ("one replica, 8 cores, one Redis", 1, 8, 1),
+    ("ten replicas, 8 cores, one Redis", 10, 8, 1),
+    ("ten replicas, 32 cores, one Redis", 10, 32, 1),
+    ("ten replicas, 32 cores, Redis Cluster of three masters", 10, 32, 3),
+)
+
+
+def rounded(number: float) -> str:
+    """Two digits, as a model deserves."""
+    if number <= 0:
+        return "0"
+    digits = 1 - math.floor(math.log10(number))
+    value = round(number, digits)
+    return f"{value:,.{max(0, digits)}f}" if digits > 0 else f"{value:,.0f}"
+
+
+def _rows(*rows: tuple[str, ...]) -> list[str]:
+    head, *body = rows
+    lines = [f"| {' | '.join(head)} |", f"|{'---|' * len(head)}"]
+    return lines + [f"| {' | '.join(row)} |" for row in body]
+
+
+def _inputs(known: Inputs) -> list[str]:
+    rows: list[tuple[str, ...]] = [
+        ("per notification of one attempt", "value", "unit", "in the report")
+    ]
+    for name, source in SOURCES.items():
+        where = f"{source.suite}: {' + '.join(source.figures)}"
+        value = getattr(known, name)
+        rows.append(
+            (source.words, f"{value:,.0f}" if value >= 100 else f"{value:.3g}", source.unit, where)
+        )
+    return _rows(*rows)
+
+
+def _carried(known: Inputs) -> list[str]:
+    rows: list[tuple[str, ...]] = [
+        ("installation", "replicas carry", "API server carries", "Redis carries", "so, per second",
+         "first wall", "with Events on"),
+    ]  # fmt: skip
+    for words, replicas, cores, masters in INSTALLATIONS:
+        off, on = (
+            carried(known, replicas=replicas, cores=cores, masters=masters, events=events)
+            for events in (False, True)
+        )
+        places = (off.controllers, off.servers, off.redis, off.most)
+        rows.append((words, *map(rounded, places), off.wall, f"{rounded(on.most)} ({on.wall})"))
+    return _rows(*rows)
+
+
+def _wanted(known: Inputs) -> list[str]:
+    off, on = (need(known, WANTED, events=events) for events in (False, True))
+    writes = WANTED * (1 + known.writes), WANTED * (1 + known.writes + known.event_writes)
+    scripts, commands = rounded(WANTED * known.scripts), rounded(WANTED * known.commands)
+    logs, kept = (rounded(log_gib(WANTED, days)) for days in (1, RETENTION_DAYS))
+    lasts = rounded(etcd_lasts(known, WANTED) / 60)
+    return _rows(
+        (f"{WANTED:,} notifications per second take", "Events off", "Events on"),
+        ("installations, each in a namespace of its own", str(off.installations), str(on.installations)),
+        ("replicas in each", str(off.replicas), str(on.replicas)),
+        ("cores of API servers and etcd", f"{off.cores:,}", f"{on.cores:,}"),
+        ("writes to the API server per second, creations included", *map(rounded, writes)),
+        ("Redis masters", str(off.masters), str(on.masters)),
+        ("Redis scripts per second", scripts, scripts),
+        ("Redis commands per second, those within scripts included", commands, commands),
+        ("GiB of Redis for the logs of a day, one attempt each", logs, logs),
+        (f"the same for {RETENTION_DAYS} days, the default retention", kept, kept),
+        ("minutes until an etcd of 8 GiB is full, if nothing is deleted", lasts, lasts),
+    )  # fmt: skip
+
+
+def block(reports: Mapping[str, Report]) -> str:
+    """The tables, with their marks."""
+    known = inputs(reports)
+    many = rounded(carried(known, replicas=10**6, cores=1, masters=1).controllers)
+    start = rounded(known.start * 100_000 / 1000)
+    between = (
+        f"However many replicas one installation has, they carry no more than {many} per second: each "
+        "sees every object. A replica that takes over everything, with 100,000 notifications, needs "
+        f"{start} s of CPU for it."
+    )
+    parts = [
+        BEGIN, "", *_inputs(known), "", f"Planned with: {USABLE * 100:.0f} % of each core.", "",
+        *_carried(known), "", between, "", *_wanted(known), "", END,
+    ]  # fmt: skip
+    return "\n".join(parts)
+
+
+def filled(text: str, tables: str) -> str:
+    """
+    The page with these tables in the place of those between the marks.
+
+    Raises:
+        ValueError: The page has no marks.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not (begin and end):
+        raise ValueError(f"no place for the tables: {BEGIN} ... {END}")
+    return before + tables + after
+
+
+def main(arguments: list[str], *, results: Path = RESULTS, place: Path = PAGE) -> int:
+    """Print the tables, or write them into the page."""
+    parser = argparse.ArgumentParser(prog="capacity", description="What the measured costs carry.")
+    parser.add_argument("--write", action="store_true", help=f"into {place.name}")
+    wanted = parser.parse_args(arguments)
+    try:
+        tables = block(read(results))
+        if wanted.write:
+            place.write_text(filled(place.read_text(), tables))
+        else:
+            print(tables)
+    except (OSError, ValueError) as error:
+        print(f"capacity: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,143 @@
+"""The capacity model computes what it says, and docs/scale.md holds what it computes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.benchmarks.capacity import (
+    BEGIN,
+    END,
+    PAGE,
+    RESULTS,
+    SHARDS,
+    SOURCES,
+    Carried,
+    Inputs,
+    Need,
+    block,
+    carried,
+    etcd_lasts,
+    filled,
+    inputs,
+    main,
+    need,
+    rounded,
+)
+from tests.benchmarks.report import Report, read, write
+
+KNOWN = Inputs(
+    rate=200, busy=1.9, controller=2, controller_events=3, others=0.5, servers=6, servers_events=10,
+    watch=0.1, redis=0.25, writes=1, event_writes=3, scripts=5, commands=24, object_bytes=2**11,
+    start=0.25,
+)  # fmt: skip
+
+
+def test_what_one_replica_carries() -> None:
+    """A core at 60 % gives 600 ms in a second; the tightest place decides."""
+    one = carried(KNOWN, replicas=1, cores=2, masters=1)
+    assert one == Carried(300, 200, 2400)
+    assert (one.most, one.wall) == (200, "API server")
+    more = carried(KNOWN, replicas=1, cores=8, masters=1)
+    assert (more.most, more.wall) == (300, "controller")
+    assert carried(KNOWN, replicas=1, cores=8, masters=1, events=True).most == 200
+
+
+def test_replicas_pay_for_each_other() -> None:
+    """Ten replicas carry less than ten times as much: each watches all, and each is one watch more."""
+    ten = carried(KNOWN, replicas=10, cores=8, masters=3)
+    assert ten.controllers == pytest.approx(600 / (0.2 + 0.45))
+    assert ten.servers == pytest.approx(8 * 600 / 6.9)
+    assert ten.redis == pytest.approx(7200)
+    many = carried(KNOWN, replicas=10**6, cores=8, masters=3)
+    assert many.controllers == pytest.approx(600 / 0.5, rel=1e-3)
+
+
+def test_what_a_rate_takes() -> None:
+    """As few installations as can hold it, each with as few replicas, and each carries its share."""
+    assert need(KNOWN, 300) == Need(1, 1, 3, 1)
+    assert need(KNOWN, 301) == Need(1, 2, 4, 1)
+    wanted = need(KNOWN, 10_000)
+    share = 10_000 / wanted.installations
+    one = carried(KNOWN, replicas=wanted.replicas, cores=1, masters=1)
+    assert one.controllers >= share
+    assert carried(KNOWN, replicas=SHARDS, cores=1, masters=1).controllers < 10_000 / (
+        wanted.installations - 1
+    )
+    assert wanted.cores * one.servers >= 10_000 > (wanted.cores - 1) * one.servers
+    assert wanted.masters * one.redis >= 10_000 > (wanted.masters - 1) * one.redis
+    assert etcd_lasts(KNOWN, 1024) == 4096
+    with pytest.raises(ValueError, match="above 0"):
+        need(Inputs(**dict.fromkeys(SOURCES, 0.0)), 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [
+        (0, "0"),
+        (0.0426, "0.043"),
+        (3.14, "3.1"),
+        (99.6, "100"),
+        (1234, "1,200"),
+        (98_765, "99,000"),
+    ],
+)
+def test_two_digits(number: float, text: str) -> None:
+    """A model is not exact, and does not look it."""
+    assert rounded(number) == text
+
+
+def measured() -> dict[str, Report]:
+    """Results that hold every input, each with the value 1."""
+    throughput, recovery = Report("throughput"), Report("recovery")
+    for source in SOURCES.values():
+        if source.suite == "throughput":
+            for name in source.figures:
+                throughput.add(name, source.unit, [0.5, 1.0, 9.0])
+    recovery.add("10,000 notifications: CPU until all looked at", "s", [2.0])
+    recovery.add("100,000 notifications: CPU until all looked at", "s", [30.0])
+    return {"throughput": throughput, "recovery": recovery}
+
+
+def test_inputs_are_medians_of_figures() -> None:
+    """Costs of two processes are added; a start is taken at its largest size, in ms for each."""
+    known = inputs(measured())
+    assert (known.controller, known.servers, known.servers_events) == (1, 2, 2)
+    assert known.start == pytest.approx(0.3)
+
+
+def test_a_missing_figure_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing is filled in for what was not measured, and the page stays as it is."""
+    reports = measured()
+    del reports["recovery"]
+    with pytest.raises(ValueError, match="start: recovery has no figure"):
+        inputs(reports)
+    results, page = tmp_path / "results.json", tmp_path / "scale.md"
+    write(results, reports)
+    page.write_text(f"{BEGIN}\nold\n{END}\n")
+    assert main(["--write"], results=results, place=page) == 1
+    assert "recovery has no figure" in capsys.readouterr().err
+    assert "old" in page.read_text()
+
+
+def test_only_the_tables_are_replaced(tmp_path: Path) -> None:
+    """What stands around the marks is the author's."""
+    results, page = tmp_path / "results.json", tmp_path / "scale.md"
+    write(results, measured())
+    page.write_text(f"# Scale\n\n{BEGIN}\nold\n{END}\n\nprose\n")
+    assert main(["--write"], results=results, place=page) == 0
+    text = page.read_text()
+    assert text.startswith(f"# Scale\n\n{BEGIN}\n\n| per notification")
+    assert text.endswith(f"{END}\n\nprose\n")
+    assert "old" not in text
+    with pytest.raises(ValueError, match="no place for the tables"):
+        filled("# Scale\n", "tables")
+
+
+def test_the_page_is_up_to_date() -> None:
+    """Numbers on the page are those of the committed results; `--write` puts them there."""
+    text = PAGE.read_text()
+    assert filled(text, block(read(RESULTS))) == text, (
+        "run python -m tests.benchmarks.capacity --write"
+    )
