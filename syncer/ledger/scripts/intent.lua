@@ -5,11 +5,16 @@ local key, epoch, id, channel = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
 local log = redis.call('LRANGE', key, 0, -1)
 local known, ids, count, done = {}, {}, 0, false
 for i = 2, #log do
-  local kind, rid, rchannel = match(log[i], RECORD)
-  local rank = kind and RANK[kind]
-  if rank then
-    local attempt = attempt_of(rid)
-    if rchannel == channel then
+  -- Plain searches: a pattern with three captures takes a third longer, and this loop is most of a
+  -- long log's cost.
+  local element = log[i]
+  local one = find(element, ' ', 1, true)
+  local rank = one and RANK[sub(element, 1, one - 1)]
+  local two = rank and find(element, ' ', one + 1, true)
+  local three = two and find(element, ' ', two + 1, true)
+  if three then
+    local attempt = attempt_of(sub(element, one + 1, two - 1))
+    if sub(element, two + 1, three - 1) == channel then
       if known[attempt] == nil then
         count = count + 1
         ids[count] = attempt

@@ -20,7 +20,7 @@ local RANK = {
   ['resolve.failed'] = 2, ['resolve.success'] = 3,
 }
 
--- Gives kind, id and channel. Every record of a log is matched by every append: no more is captured
+-- Gives kind, id and channel. Every record of a log is looked at by every append: no more is captured
 -- than is needed, and a function around it would cost a tenth of a script's time.
 local RECORD = '^([^ ]+) ([^ ]+) ([^ ]+) %x+ %x+ '
 
