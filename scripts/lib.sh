@@ -4,6 +4,7 @@
 #     ensure_venv test demo     # .venv with the locked dependencies of these groups
 #     ensure_redis_server       # redis-server on PATH
 #     ensure_prometheus         # promtool and prometheus on PATH
+#     ensure_shells             # zsh and fish on PATH
 #
 # Each brings what is missing and is quick when nothing is. They work in a fresh clone on a machine
 # with a Python 3.11 or newer; what they install from the distribution they install with apt-get, as
@@ -87,6 +88,11 @@ ensure_redis_server() { ensure_stopped redis-server redis-server; }
 
 # Brings promtool, which tests the alerts, and the server that it comes with.
 ensure_prometheus() { ensure_stopped promtool prometheus; }
+
+# Brings the shells, besides bash, for which there are completions.
+ensure_shells() {
+  { command -v zsh && command -v fish; } >/dev/null || apt_install zsh fish
+}
 
 # Usage: ensure_stopped PROGRAM PACKAGE. Brings a program whose Debian package would also start it as a
 # service; policy-rc.d is Debian's way to say no to that. The body is a subshell, so that its trap

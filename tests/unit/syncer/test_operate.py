@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -536,21 +537,60 @@ def test_completion(case: str) -> None:
     assert candidates(cli._parser(), words) == wanted
 
 
-def test_bash_completes(tmp_path: Path) -> None:
-    """The script for bash, run by bash, asks the command with the words as they stand."""
+#: For each shell, how it is run without files of its own, and what has it complete its words, of which
+#: the last is being written. Bash and zsh complete within their line editors alone, so what these would
+#: call is called here.
+LINES = {
+    "bash": (
+        ["bash", "--norc", "-c"],
+        """COMP_WORDS=(syncer {words} more); COMP_CWORD={count}; _syncer
+        printf '%s\\n' "${{COMPREPLY[@]}}" """,
+    ),
+    "zsh": (
+        ["zsh", "-f", "-c"],
+        """compadd() {{ print -rl -- "${{@[2,-1]}}" }}
+        _files() {{ print a-file }}
+        words=(syncer {words} more); CURRENT=$(({count} + 1)); $_comps[syncer]""",
+    ),
+    "fish": (["fish", "--no-config", "-c"], 'complete -C "syncer {typed}"'),
+}
+#: What a person's own files do before.
+SET_UP = {"zsh": "autoload -U compinit && compinit -D -u\n"}
+
+
+def completed(shell: str, tmp_path: Path, words: list[str], *found: str) -> list[str]:
+    """What a shell makes of its words when the command finds this; the command is a stub."""
     stub = tmp_path / "syncer"
-    stub.write_text('#!/bin/sh\nprintf "%s|" "$@" > "$0.args"\nprintf "verify\\nversion x\\n"\n')
+    said = "".join(f"{line}\\n" for line in found)
+    stub.write_text(f'#!/bin/sh\nprintf "%s|" "$@" > "$0.args"\nprintf "{said}"\n')
     stub.chmod(0o755)
-    code = (
-        f"{script('bash')}\nCOMP_WORDS=(syncer -n 'a b' ver); COMP_CWORD=3; _syncer\n"
-        'printf "%s|" "${COMPREPLY[@]}"'
-    )
+    nowhere = tmp_path / "no-files"
+    nowhere.mkdir()
+    command, line = LINES[shell]
+    quoted = shlex.join(words)
+    # An empty word is typed as nothing.
+    line = line.format(words=quoted, count=len(words), typed=quoted.removesuffix("''"))
     answer = subprocess.run(
-        ["bash", "-c", code], env={"PATH": f"{tmp_path}:/usr/bin:/bin"}, capture_output=True,
-        text=True, check=True,
+        [*command, f"{SET_UP.get(shell, '')}{script(shell)}\n{line}"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), "TERM": "dumb"},
+        cwd=nowhere, capture_output=True, text=True, check=True, timeout=30,
     )  # fmt: skip
-    assert answer.stdout == "verify|version x|"
-    assert (tmp_path / "syncer.args").read_text() == "complete|--|-n|a b|ver|"
+    assert answer.stderr == ""
+    return answer.stdout.splitlines()
+
+
+@pytest.mark.parametrize("words", [["-n", "a b", "ver"], ["verify", ""]], ids=["begun", "empty"])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_shell_completes(shell: str, words: list[str], tmp_path: Path) -> None:
+    """The script of each shell, run by that shell, asks the command with the words as they stand."""
+    assert completed(shell, tmp_path, words, "verify", "version x") == ["verify", "version x"]
+    said = (tmp_path / "syncer.args").read_text()
+    assert said == "".join(f"{word}|" for word in ("complete", "--", *words))
+
+
+def test_zsh_completes_files(tmp_path: Path) -> None:
+    """Where the command knows no word, zsh is told to complete files; the others do so by themselves."""
+    assert completed("zsh", tmp_path, ["x"]) == ["a-file"]
 
 
 @pytest.mark.parametrize("shell", SHELLS)
