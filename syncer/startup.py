@@ -27,6 +27,7 @@ from syncer.api.attempt import (
     attempt_epoch,
     epoch_key,
     parse_epoch,
+    wait_of,
 )
 from syncer.api.conditions import ROUTING_RESOLVED, find_condition
 from syncer.api.errors import (
@@ -420,16 +421,6 @@ def highest_epoch(status: Status) -> Epoch:
     if status.log and status.log.epoch:
         epochs.append(parse_epoch(status.log.epoch))
     return max(epochs, key=epoch_key, default=NO_EPOCH)
-
-
-def wait_of(attempt: Attempt, now: int) -> int:
-    """
-    Milliseconds to wait before the next attempt of a channel, after a claim.
-
-    The stored due time is trusted only within the wait that was meant: a server whose clock jumped
-    can neither skip it nor stretch it.
-    """
-    return min(max(attempt.due - now, 0), max(attempt.due - attempt.ended, 0))
 
 
 def retention_seconds(days: int) -> int:

@@ -136,6 +136,16 @@ def _weight(a: Attempt) -> tuple[int, int, int, int, str, str, int, int, str]:
     )  # fmt: skip
 
 
+def wait_of(attempt: Attempt, now: int) -> int:
+    """
+    Milliseconds to wait before the next attempt of a channel, by a clock that may have jumped.
+
+    The stored due time is trusted only within the wait that was meant: a server whose clock jumped
+    can neither skip it nor stretch it.
+    """
+    return min(max(attempt.due - now, 0), max(attempt.due - attempt.ended, 0))
+
+
 def make_epoch(incarnation: int, resource_version: str) -> Epoch:
     """
     Epoch of a tenure that began with a Lease write answered with this resourceVersion.

@@ -21,7 +21,14 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass, parse_attempt_id
+from syncer.api.attempt import (
+    Attempt,
+    AttemptId,
+    AttemptState,
+    FailureClass,
+    parse_attempt_id,
+    wait_of,
+)
 
 #: Version written into every body as its first member.
 BODY_VERSION: Final = 1
@@ -191,16 +198,17 @@ def verdict_record(
     """
     An operator's verdict on an attempt whose result was not known.
 
-    What was not delivered keeps the wait that it had; its class is transient, since the operator
-    knows that it did not arrive and nothing else.
+    What was not delivered keeps the rest of the wait that it had, counted from the verdict: a due time
+    is trusted only as far as it lies behind the time of its own record (`wait_of`). Its class is
+    transient, since the operator knows that it did not arrive and nothing else.
     """
     body: Body = {"at": at, "by": by, "why": why}
     kind = Kind.RESOLVE_SUCCESS if delivered else Kind.RESOLVE_FAILED
     if not delivered:
         body["class"] = FailureClass.TRANSIENT.value
         body["error"] = f"not delivered, says an operator: {why}"
-        if attempt.due:
-            body["due"] = attempt.due
+        if wait := wait_of(attempt, at):
+            body["due"] = at + wait
     return Record(kind, f"resolve:{attempt.id}:{n}", attempt.channel, body)
 
 

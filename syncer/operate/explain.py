@@ -13,13 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from syncer.api.attempt import Attempt, AttemptState, FailureClass
+from syncer.api.attempt import Attempt, AttemptState, FailureClass, wait_of
 from syncer.api.conditions import find_condition
 from syncer.api.record import Kind, Record
 from syncer.api.resource import NotificationRequest, format_time
 from syncer.operate.judge import Read
 from syncer.operate.show import age, table
-from syncer.startup import wait_of
 from syncer.status.merge import Facts, ordered_channels, standings_of
 from syncer.status.plan import (
     Await,

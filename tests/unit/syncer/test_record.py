@@ -6,7 +6,14 @@ from dataclasses import replace
 
 import pytest
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.api.attempt import (
+    Attempt,
+    AttemptId,
+    AttemptState,
+    FailureClass,
+    join,
+    wait_of,
+)
 from syncer.api.record import (
     NO_CHANNEL,
     PLAN_ID,
@@ -117,6 +124,24 @@ def test_every_state_has_three_voices() -> None:
     assert {k for k in Kind if k not in stating} == {
         Kind.PLAN, Kind.SKIP, Kind.ORDER, Kind.REPAIR,
     }  # fmt: skip
+
+
+VERDICTS = {
+    "at once": (2_000, 30_000),
+    "in the midst of the wait": (12_000, 20_000),
+    "after the wait": (32_000, 0),
+    "by a clock that has fallen back": (2_000 - 3_600_000, 30_000),
+    "by a clock that has leapt ahead": (2_000 + 3_600_000, 0),
+}
+
+
+@pytest.mark.parametrize("case", VERDICTS)
+def test_verdict_keeps_the_rest_of_the_wait(case: str) -> None:
+    """What did not arrive is due when it was, but no later than the wait that was meant."""
+    at, wait = VERDICTS[case]
+    unknown = replace(FAILED, state=AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN)
+    record = verdict_record(unknown, 1, delivered=False, at=at, by="me", why="looked")
+    assert wait_of(join(unknown, read_attempt(record)), at) == wait
 
 
 def test_verdict_is_read_back_as_the_attempt() -> None:
