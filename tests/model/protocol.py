@@ -5,10 +5,13 @@ One notification, one channel, two processes. The log is a list of records under
 chain value is modelled by what it stands for: the history itself. A process holds its epoch, how
 far its claim has come, the history it has read, the object it has seen, one delivery and one
 status write. Every call may be applied with its reply lost and is then repeated with the same
-arguments.
+arguments. An operator may order one more attempt of a channel that has ended in vain: he looks, and
+what he says reaches the log at any later time.
 
-Two things are assumed of time: a key does not expire between the steps of a claim, nor while a
-request is on the wire. Everything else may happen at any moment.
+Some things are assumed of time, for a key lives a day at least: it does not expire between the steps
+of a claim, nor while a request is on the wire, nor while an operator repeats what he says; nor, where
+there are orders, while a process acts on what it knew before (a lease, an order, an INTENT on its way).
+Everything else may happen at any moment.
 
 Each rule is one option whose default is the safe rule; a mutant changes one option. The rules R1
 to R3 were found to be missing by this model (docs/model.md). `None` as log is a missing key.
@@ -43,12 +46,18 @@ View = tuple[tuple[Id, Rank], ...]
 
 
 class Record(NamedTuple):
-    """One element of a log; `unread` marks, in mutants, what a process has skipped over."""
+    """
+    One element of a log.
+
+    `unread` marks, in mutants, what a process has skipped over. An `order` is of no rank; its id is
+    `(0, n)` with n the attempts that the operator saw, plus one.
+    """
 
     rank: Rank
     id: Id
     seed: bool = False
     unread: bool = False
+    order: bool = False
 
 
 History = tuple[Record, ...]
@@ -129,6 +138,7 @@ class Process(NamedTuple):
         status: The newest status it has seen.
         early: What the status said when its claim began: bit 0 a success, bit 1 a terminal phase.
         numbered: Attempts numbered in this epoch.
+        limit: Most attempts that its INTENT lets the log hold, 0 for the channel's own.
         pc: Progress of its attempt `id`, with `result` once that is known.
         unsent: Attempts it gave up before they left.
         write: Its status write or acknowledgement.
@@ -142,6 +152,7 @@ class Process(NamedTuple):
     status: Status = Status()
     early: int = 0
     numbered: int = 0
+    limit: int = 0
     pc: Pc = Pc.IDLE
     id: Id = NO_ID
     result: Rank = I
@@ -160,6 +171,7 @@ class Ghost(NamedTuple):
         accepted: Intents that the log took.
         doubt: Attempts that were unknown when a later intent was accepted.
         lost: Attempts whose newest state fell out of both log and status.
+        unsaid: Orders that the log has lost: said again, they are new ones.
         fence: Highest epoch that has claimed.
         plan: The plan first recorded.
     """
@@ -170,12 +182,20 @@ class Ghost(NamedTuple):
     accepted: int = 0
     doubt: tuple[Id, ...] = ()
     lost: tuple[Id, ...] = ()
+    unsaid: tuple[Id, ...] = ()
     fence: int = 0
     plan: int = 0
 
 
 class State(NamedTuple):
-    """The whole system; faults left are the counts after `late`."""
+    """
+    The whole system; faults left are the counts after `late`.
+
+    Attributes:
+        late: INTENTs on their way whose callers have given up, each with its limit.
+        wishes: Orders that an operator has left.
+        saying: Id of the order that he is about to put on record.
+    """
 
     lease: int
     holder: int
@@ -183,13 +203,15 @@ class State(NamedTuple):
     log: Log | None
     status: Status
     wire: tuple[Id, ...]
-    late: tuple[Id, ...]
+    late: tuple[tuple[Id, int], ...]
     takeovers: int
     crashes: int
     losses: int
     flushes: int
     routings: int
     give_ups: int
+    wishes: int
+    saying: Id
     ghost: Ghost
 
 
@@ -209,6 +231,7 @@ class Options:
         losses: How often the log falls back to an earlier state of its own.
         flushes: How often the key is deleted.
         give_ups: How often an intent is given up without an answer.
+        wishes: How often an operator orders one more attempt.
         late_intents: An intent may arrive after its caller gave up.
         plan: Channels are frozen before the first attempt; the routing changes once.
         atomic: An object is read, merged and written in one step.
@@ -260,6 +283,11 @@ class Options:
         log_order: (N2) New attempts are numbered in the order of the log.
         raise_only: (FO) OUTCOME appends only what raises the attempt.
         open_blocks: (OF) An open attempt keeps the phase open.
+        order_spent: (O1) An attempt after it ends an order.
+        order_limit: (O2) INTENT lets an ordered channel have one attempt more than the order knew.
+        order_named: (O3) An order's id counts the attempts seen: saying it again is no new one.
+        order_kept: (O4) A log whose order is not carried out does not expire.
+        order_final: (O5) An order is carried out after a terminal phase too.
     """
 
     attempts: int = 2
@@ -268,6 +296,7 @@ class Options:
     losses: int = 0
     flushes: int = 0
     give_ups: int = 1
+    wishes: int = 0
     late_intents: bool = False
     plan: bool = False
     atomic: bool = False
@@ -318,12 +347,20 @@ class Options:
     log_order: bool = True
     raise_only: bool = True
     open_blocks: bool = True
+    order_spent: bool = True
+    order_limit: bool = True
+    order_named: bool = True
+    order_kept: bool = True
+    order_final: bool = True
 
     @property
     def lossless(self) -> bool:
         """Whether the log keeps what it was given."""
         return not self.losses and not self.flushes
 
+
+#: All rules in force: what a property asks, whatever a mutant has switched off.
+SAFE = Options()
 
 # -- rules of the fold and the merge --------------------------------------------------------------
 
@@ -333,9 +370,45 @@ def fold(records: History) -> View:
     """What a history says of each attempt."""
     out: dict[Id, Rank] = {}
     for record in records:
-        if not record.unread:
+        if not (record.unread or record.order):
             out[record.id] = max(record.rank, out.get(record.id, I))
     return tuple(out.items())
+
+
+@cache
+def before_order(records: History) -> tuple[Id, ...] | None:
+    """Attempts that the latest order of a history knew, None without one."""
+    for n in range(len(records) - 1, -1, -1):
+        if records[n].order and not records[n].unread:
+            return tuple(k for k, _ in fold(records[:n]))
+    return None
+
+
+@cache
+def pending(records: History, o: Options) -> bool:
+    """Whether a history ends with an order that is neither carried out nor overtaken by a success."""
+    before = before_order(records)
+    view = fold(records)
+    if before is None or has(view, S):
+        return False
+    return not o.order_spent or all(k in before for k, _ in view)
+
+
+@cache
+def spent(known: View, records: History, o: Options) -> bool:
+    """Whether a channel has used its attempts up; what a log's latest order knew does not count."""
+    before = before_order(records)
+    if before is None:
+        return len(known) >= o.attempts
+    return o.order_spent and any(k not in before for k, _ in known)
+
+
+def limit_of(records: History, o: Options) -> int:
+    """Limit that an INTENT carries, 0 for the channel's own."""
+    before = before_order(records)
+    if before is None:
+        return 0
+    return len(before) + 1 if o.order_limit else len(records) + 9
 
 
 @cache
@@ -375,8 +448,9 @@ def publishable(seen: History) -> int:
 
 
 @cache
-def merge(status: Status, view: View, plan: int, o: Options) -> Status:
+def merge(status: Status, seen: History, plan: int, o: Options) -> Status:
     """The status that shows what both sides know."""
+    view = fold(seen)
     known = join(status.attempts, view) if o.unite else view
     if not o.settled_order:
         ordered = join(view, known)
@@ -387,17 +461,17 @@ def merge(status: Status, view: View, plan: int, o: Options) -> Status:
         new = sorted((a for a in known if a[0] not in old), reverse=True)
         ordered = (*(a for a in known if a[0] in old), *new)
     shown = tuple(a for a in ordered if a[1] != I)
-    return Status(shown, _phase(status, known, o), status.plan or plan)
+    return Status(shown, _phase(status, known, seen, o), status.plan or plan)
 
 
-def _phase(status: Status, known: View, o: Options) -> Phase:
+def _phase(status: Status, known: View, seen: History, o: Options) -> Phase:
     if status.phase and o.absorb:
         return status.phase
     if has(known, S):
         return Phase.SENT
     if has(known, I) and o.open_blocks:
         return Phase.OPEN
-    return Phase.FAILED if len(known) >= o.attempts else status.phase
+    return Phase.FAILED if spent(known, seen, o) else status.phase
 
 
 def records_of(log: Log | None) -> History:
@@ -411,7 +485,8 @@ def records_of(log: Log | None) -> History:
 def start(o: Options) -> State:
     """One process leads in epoch 1; nothing has happened."""
     budgets = (o.takeovers, o.crashes, o.losses, o.flushes, int(o.plan), o.give_ups)
-    return State(1, 0, (Process(1), Process(0)), None, Status(), (), (), *budgets, Ghost())
+    processes = (Process(1), Process(0))
+    return State(1, 0, processes, None, Status(), (), (), *budgets, o.wishes, NO_ID, Ghost())
 
 
 def steps(s: State, o: Options) -> Iterator[Step]:
@@ -425,13 +500,15 @@ def steps(s: State, o: Options) -> Iterator[Step]:
                 yield from _sweep(s, o, i)
         yield from _deliver(s, o, i)
         yield from _publish(s, o, i)
+    yield from _operate(s, o)
     yield from _wire(s, o)
 
 
 def is_goal(s: State, o: Options) -> bool:
     """Whether the work is done, published and acknowledged."""
-    del o
     log = s.log
+    if s.saying != NO_ID or pending(records_of(log), o):
+        return False
     quiet = not s.wire and all(p.pc is Pc.IDLE and p.write is None for p in s.processes)
     shown = log is None or (
         log.acked == len(log.records) and log.expiring and leq(fold(log.records), s.status.attempts)
@@ -511,9 +588,10 @@ def _faults(s: State, o: Options) -> Iterator[Step]:
             yield f"{i} acquires again", _put(s, i, again, lease=lease), ()
         if p.epoch and s.holder != i:
             yield f"{i} steps down", _put(s, i, _lose(p)._replace(epoch=0)), ()
-    for key in s.late:
-        log, _ = _intent(s.log, key, key[0], o)
-        rest = tuple(k for k in s.late if k != key)
+    for call in s.late:
+        key, limit = call
+        log, _ = _intent(s.log, key, key[0], limit, o)
+        rest = tuple(c for c in s.late if c != call)
         accepted = log is not s.log
         broken = _accepted(s, o, None, key) if accepted else ()
         ghost = _count(s, key) if accepted else s.ghost
@@ -526,9 +604,15 @@ def _faults(s: State, o: Options) -> Iterator[Step]:
 
 def _store_faults(s: State, o: Options, log: Log) -> Iterator[Step]:
     claiming = any(p.claim in (Claim.READ_FIRST, Claim.CLAIMED, Claim.LACKING) for p in s.processes)
-    if log.expiring and not s.wire and not claiming:
+    early = claiming or s.saying != NO_ID
+    if o.wishes:
+        unaware = any(p.epoch for i, p in enumerate(s.processes) if i != s.holder)
+        asking = bool(s.late) or any(p.pc is Pc.ASKING for p in s.processes)
+        early = early or unaware or asking or any(pending(p.seen, SAFE) for p in s.processes)
+    if log.expiring and not s.wire and not early:
         view = fold(log.records)
         wrong = has(view, I) or not leq(view, s.status.attempts) or not s.status.phase
+        wrong = wrong or pending(log.records, SAFE)
         yield "log expires", s._replace(log=None), ("S11",) if wrong else ()
     if s.flushes:
         yield "FLUSH", _lost(s, None)._replace(flushes=s.flushes - 1), ()
@@ -553,8 +637,15 @@ def _lost(s: State, log: Log | None) -> State:
     before = join(fold(records_of(s.log)), s.status.attempts)
     after = join(fold(records_of(log)), s.status.attempts)
     lost = {k for k, r in before if rank_of(after, k) < r}
-    ghost = s.ghost._replace(lost=tuple(sorted(lost | set(s.ghost.lost))))
+    ghost = s.ghost._replace(
+        lost=tuple(sorted(lost | set(s.ghost.lost))),
+        unsaid=tuple(sorted({*s.ghost.unsaid, *(_orders(s.log) - _orders(log))})),
+    )
     return s._replace(log=log, ghost=ghost)
+
+
+def _orders(log: Log | None) -> set[Id]:
+    return {r.id for r in records_of(log) if r.order}
 
 
 def _name(key: Id) -> str:
@@ -580,6 +671,30 @@ def _claim(s: State, o: Options, i: int) -> Iterator[Step]:
             yield from _claim_log(s, o, i, p.status.attempts)
         case Claim.GATHERED:
             yield from _recover(s, o, i)
+
+
+def _operate(s: State, o: Options) -> Iterator[Step]:
+    """An operator looks at log and object, and then has NOTE append an order."""
+    log = s.log
+    if s.wishes and s.saying == NO_ID and log is not None:
+        known = join(fold(log.records), s.status.attempts)
+        ended = s.status.phase is not Phase.OPEN or spent(known, log.records, SAFE)
+        if ended and not has(known, S) and not has(known, I) and not pending(log.records, SAFE):
+            saying = (0, len(fold(log.records)) + 1)
+            yield "operator looks", s._replace(wishes=s.wishes - 1, saying=saying), ()
+    if s.saying == NO_ID:
+        return
+    if log is None:
+        yield "operator finds no log", s._replace(saying=NO_ID), ()
+        return
+    if s.saying in _orders(log) and o.order_named:
+        yield "NOTE order: NOOP", s._replace(saying=NO_ID), ()
+        return
+    after = _append(log, o, Record(I, s.saying, order=True))
+    yield "NOTE order", s._replace(log=after, saying=NO_ID), ()
+    # Without its name a repetition never ends; one is enough to show the harm.
+    if not o.quiet and s.saying not in _orders(log):
+        yield "NOTE order, reply lost", s._replace(log=after), ()
 
 
 def _worth_claiming(s: State, p: Process) -> bool:
@@ -700,13 +815,15 @@ def _sweep(s: State, o: Options, i: int) -> Iterator[Step]:
 
 def _open(s: State, o: Options, i: int) -> Iterator[Step]:
     p = s.processes[i]
-    if p.pc is not Pc.IDLE or p.status.phase:
+    if p.pc is not Pc.IDLE:
+        return
+    if p.status.phase and not (o.order_final and pending(p.seen, o)):
         return
     if o.plan and not p.plan:
         yield from _freeze(s, i)
         return
     known = join(fold(p.seen), p.status.attempts)
-    if has(known, S) or has(known, I) or len(known) >= o.attempts:
+    if has(known, S) or has(known, I) or spent(known, p.seen, o):
         return
     if p.stale and o.check_store:
         return
@@ -717,7 +834,8 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
         key = p.unsent[-1]
     broken = ("S3",) if key in s.ghost.issued else ()
     ghost = s.ghost._replace(issued=tuple(sorted({*s.ghost.issued, key})))
-    asking = p._replace(pc=Pc.ASKING, id=key, numbered=p.numbered + 1)
+    limit = limit_of(p.seen, o)
+    asking = p._replace(pc=Pc.ASKING, id=key, numbered=p.numbered + 1, limit=limit)
     if not o.write_ahead:
         asking = asking._replace(pc=Pc.PERMITTED)
     yield f"{i} asks for {_name(key)}", _put(s, i, asking, ghost=ghost), broken
@@ -742,7 +860,7 @@ def _frozen(ghost: Ghost, log: Log) -> Ghost:
     return ghost if ghost.plan or not log.plan else ghost._replace(plan=log.plan)
 
 
-def _intent(log: Log | None, key: Id, epoch: int, o: Options) -> tuple[Log | None, str]:
+def _intent(log: Log | None, key: Id, epoch: int, limit: int, o: Options) -> tuple[Log | None, str]:
     """INTENT as the script decides it; the order of the guards is part of it."""
     view = fold(records_of(log))
     known = rank_of(view, key)
@@ -760,7 +878,7 @@ def _intent(log: Log | None, key: Id, epoch: int, o: Options) -> tuple[Log | Non
         return log, "RECLAIM"
     if has(view, I):
         return log, "OPEN"
-    if len(view) >= o.attempts:
+    if len(view) >= (limit or o.attempts):
         return log, "EXHAUSTED"
     return _append(log, o, Record(I, key)), "OK"
 
@@ -774,11 +892,13 @@ def _accepted(s: State, o: Options, p: Process | None, key: Id) -> tuple[str, ..
         out.append("S7")
     if has(s.status.attempts, S) and o.lossless:
         out.append("S7cr")
-    if s.status.phase and o.lossless:
+    ordered = pending(records_of(s.log), SAFE)
+    if s.status.phase and o.lossless and not ordered:
         out.append("P6")
     if p and p.early & 1:
         out.append("S7f")
-    if p and p.early & 2:
+    # Asked for under an order that the log has lost since, it is what the operator wished.
+    if p and p.early & 2 and not (ordered or p.limit):
         out.append("P6f")
     if has(view, I):
         out.append("S8")
@@ -786,7 +906,8 @@ def _accepted(s: State, o: Options, p: Process | None, key: Id) -> tuple[str, ..
         out.append("S9")
     if key[0] < s.ghost.fence and o.lossless and o.ids_from_memory:
         out.append("S9")
-    if s.ghost.accepted >= o.attempts + len(s.ghost.lost):
+    wished = o.wishes - s.wishes
+    if s.ghost.accepted >= o.attempts + wished + len(s.ghost.lost) + len(s.ghost.unsaid):
         out.append("S12")
     return tuple(out)
 
@@ -831,18 +952,18 @@ def _deliver(s: State, o: Options, i: int) -> Iterator[Step]:
 
 def _ask(s: State, o: Options, i: int) -> Iterator[Step]:
     p = s.processes[i]
-    idle = p._replace(pc=Pc.IDLE, id=NO_ID)
+    idle = p._replace(pc=Pc.IDLE, id=NO_ID, limit=0)
     kept = idle._replace(unsent=tuple(sorted({*p.unsent, p.id})))
     if (p.claim is not Claim.HELD or (p.stale and o.check_store)) and o.guard_retries:
         yield f"{i} gives {_name(p.id)} up: stale claim", _put(s, i, _lose(kept)), ()
         return
-    log, answer = _intent(s.log, p.id, p.id[0] if o.ids_from_memory else p.epoch, o)
+    log, answer = _intent(s.log, p.id, p.id[0] if o.ids_from_memory else p.epoch, p.limit, o)
     label = f"INTENT {_name(p.id)} of {i}: {answer}"
     if answer == "OK" and log is not None:
         ghost = _count(s, p.id)
         broken = _accepted(s, o, p, p.id)
         late = ("P7",) if has(fold(records_of(s.log)), S) else ()
-        permitted = _advance(p._replace(pc=Pc.PERMITTED), s.log, log, o)
+        permitted = _advance(p._replace(pc=Pc.PERMITTED, limit=0), s.log, log, o)
         yield label, _put(s, i, permitted, log=log, ghost=ghost), broken + late
         if not o.quiet:
             yield f"{label}, reply lost", s._replace(log=log, ghost=ghost), broken
@@ -850,7 +971,7 @@ def _ask(s: State, o: Options, i: int) -> Iterator[Step]:
         late = ("P7",) if has(fold(records_of(s.log)), S) else ()
         if answer != "DUP 0":
             late = (*late, "P8")
-        yield label, _put(s, i, _reread(p._replace(pc=Pc.PERMITTED), s.log)), late
+        yield label, _put(s, i, _reread(p._replace(pc=Pc.PERMITTED, limit=0), s.log)), late
     elif answer in ("RECLAIM", "OPEN"):
         yield label, _put(s, i, _lose(kept)), ()
     else:
@@ -861,7 +982,7 @@ def _ask(s: State, o: Options, i: int) -> Iterator[Step]:
         if o.late_intents:
             yield (
                 f"{i} gives {_name(p.id)} up, INTENT on the way",
-                given_up._replace(late=(*s.late, p.id)),
+                given_up._replace(late=(*s.late, (p.id, p.limit))),
                 (),
             )
 
@@ -952,14 +1073,14 @@ def _render(
     p = s.processes[i]
     if o.atomic:
         p = p._replace(status=s.status)
-    wanted = merge(p.status, fold(p.seen), p.plan, o)
+    wanted = merge(p.status, p.seen, p.plan, o)
     if wanted.phase is Phase.FAILED and not p.status.phase and o.reread_final and reread:
         p = _reread(p, s.log)
-        wanted = merge(p.status, fold(p.seen), p.plan, o)
+        wanted = merge(p.status, p.seen, p.plan, o)
     settled = publishable(p.seen) if o.expire_settled or not wanted.phase else len(p.seen)
     shown = p.seen[:settled]
     if wanted == p.status:
-        ready = _acknowledging(s, p, shown)
+        ready = _acknowledging(s, p, shown, o)
         if ready.write is not None or label:
             yield label or f"{i} acknowledges", _put(s, i, ready), ()
         return
@@ -982,11 +1103,12 @@ def _render(
         yield label or f"{i} decides on a status", decided, tuple(broken)
 
 
-def _acknowledging(s: State, p: Process, shown: History) -> Process:
+def _acknowledging(s: State, p: Process, shown: History, o: Options) -> Process:
     log = s.log
     if not shown or p.claim is not Claim.HELD:
         return p._replace(write=None)
     final = bool(p.status.phase) and len(shown) == len(p.seen)
+    final = final and not (o.order_kept and pending(p.seen, o))
     due = (
         log is None
         or log.acked < len(shown)
@@ -1009,7 +1131,7 @@ def _patch(s: State, o: Options, i: int, patch: Patch) -> Iterator[Step]:
         return
     broken = _shown_wrongly(s, patch)
     known = p._replace(status=patch.wanted)
-    written = _put(s, i, _acknowledging(s, known, patch.shown), status=patch.wanted)
+    written = _put(s, i, _acknowledging(s, known, patch.shown, o), status=patch.wanted)
     yield f"{i} patches", written, broken
     # An unclear answer is read back, and only what is seen there counts.
     unclear = _put(s, i, p._replace(write=None), status=patch.wanted)

@@ -30,6 +30,8 @@ P = protocol.Options
 QUIET = P(atomic=True, lean=True, quiet=True, give_ups=0)
 STEPS = P(lean=True, quiet=True, give_ups=0)
 LOSSY = P(atomic=True, lean=True, give_ups=0)
+#: An operator orders one more attempt of a channel that had one.
+ORDER = replace(QUIET, attempts=1, wishes=1)
 LATE = P(atomic=True, lean=True, late_intents=True)
 
 
@@ -94,6 +96,10 @@ SMALL: tuple[Run, ...] = (
     Run("E1", "takeover, step by step, one attempt", replace(STEPS, takeovers=1, attempts=1)),
     Run("L0", "the log falls back", replace(QUIET, losses=1)),
     Run("F0", "FLUSH", replace(QUIET, flushes=1)),
+    Run("W1", "an order, crash, one attempt", replace(ORDER, crashes=1)),
+    Run("W2", "an order, late INTENT, one attempt", replace(LATE, attempts=1, wishes=1)),
+    Run("W3", "an order, the log falls back, one attempt", replace(ORDER, losses=1)),
+    Run("W4", "an order, two attempts, lost replies", replace(LOSSY, wishes=1)),
 )
 
 LARGE: tuple[Run, ...] = (
@@ -119,6 +125,15 @@ LARGE: tuple[Run, ...] = (
     Run("L1", "crash, the log falls back", replace(QUIET, crashes=1, losses=1)),
     Run("G3", "takeover, the log falls back", replace(QUIET, takeovers=1, losses=1)),
     Run("G4", "takeover, FLUSH", replace(QUIET, takeovers=1, flushes=1)),
+    Run("W5", "an order, takeover, one attempt", replace(ORDER, takeovers=1)),
+    Run("W6", "the same, step by step", replace(STEPS, attempts=1, wishes=1, takeovers=1)),
+    Run(
+        "W7", "the same, late INTENT",
+        replace(ORDER, takeovers=1, late_intents=True, give_ups=1),
+    ),
+    Run("W8", "two orders, crash, one attempt", replace(ORDER, wishes=2, crashes=1)),
+    Run("W2b", "two orders, late INTENT", replace(LATE, attempts=1, wishes=2)),
+    Run("W9", "an order, crash, FLUSH, one attempt", replace(ORDER, crashes=1, flushes=1)),
     Run("E0", "takeover, crash, one attempt, every fault", P(takeovers=1, crashes=1, attempts=1)),
 )  # fmt: skip
 
@@ -227,6 +242,20 @@ PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
     Mutant("N2", "numbers out of log order", replace(T, log_order=False), "N2"),
     Mutant("FO", "an outcome is appended twice", replace(LOSSY, raise_only=False), "FO"),
     Mutant("OF", "an open attempt counts as used up", replace(QUIET, open_blocks=False), "OF"),
+    Mutant(
+        "O1", "an order is never spent, and opens any number",
+        replace(ORDER, order_spent=False, order_limit=False), "S12",
+    ),
+    Mutant(
+        "O2", "INTENT knows no limit of an order",
+        replace(LATE, attempts=1, wishes=1, order_limit=False), "S12",
+    ),
+    Mutant(
+        "O3", "an order said again is another one",
+        replace(LOSSY, attempts=1, wishes=1, order_named=False), "S12",
+    ),
+    Mutant("O4", "expiry with an order not carried out", replace(ORDER, order_kept=False), "S11"),
+    Mutant("O5", "a terminal phase bars orders", replace(ORDER, order_final=False), STUCK),
 )  # fmt: skip
 
 
