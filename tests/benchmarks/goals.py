@@ -279,5 +279,5 @@ def table(judged: Sequence[Outcome]) -> str:
     ]
     lines += [o.row() for o in judged]
     kinds = [o.word.partition(":")[0].partition(" (")[0] for o in judged]
-    counts = [f"{kinds.count(k)} {k}" for k in dict.fromkeys(sorted(kinds))]
-    return "\n".join([*lines, "", f"{len(judged)} goals: {', '.join(counts)}."])
+    counts = [f"{kind}: {kinds.count(kind)}" for kind in sorted(set(kinds))]
+    return "\n".join([*lines, "", f"{len(judged)} goals; {', '.join(counts)}."])

@@ -178,7 +178,7 @@ def _recovery(report: Report) -> list[Chart]:
         rows.append(_row(name, at, panel))
     return [
         Chart(
-            "recovery", "A start, by what it finds", "notifications", ("s", "MiB"), "lines",
+            "recovery", "A start, by what it finds", "notifications", ("s", "resident, MiB"), "lines",
             tuple(rows), log_x=True,
         )
     ]  # fmt: skip

@@ -82,7 +82,7 @@ def test_no_goal_is_left_out() -> None:
     ]
     text = table(judged)
     assert "not measured: the suite failed (OSError)" in text
-    assert text.splitlines()[-1] == (f"{len(ALL) + 1} goals: 1 met, {len(ALL)} not measured.")
+    assert text.splitlines()[-1] == (f"{len(ALL) + 1} goals; met: 1, not measured: {len(ALL)}.")
 
 
 def test_every_goal_names_a_suite() -> None:

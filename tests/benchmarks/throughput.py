@@ -329,6 +329,10 @@ def told(rounds: Sequence[dict[Way, Run]], pairs: Sequence[Run], scale: Scale) -
         "notifications/s, product / upstream", "", [r.rate / goals.UPSTREAM_RATE for r in off],
         goals.PAST_UPSTREAM,
     )  # fmt: skip
+    report.add(
+        "Events on: notifications/s, product / upstream", "",
+        [r.rate / goals.UPSTREAM_RATE for r in on],
+    )  # fmt: skip
     report.add("notifications/s, Events on / off", "", _ratios(on, off), goals.WITH_EVENTS)
     for share, word in ((0.5, "p50"), (0.99, "p99")):
         for label, runs in (("", off), ("Events on: ", on), ("null: ", null)):
@@ -369,6 +373,10 @@ def _costs(report: Report, off: Sequence[Run], on: Sequence[Run], null: Sequence
         [r.all_cpu / goals.UPSTREAM_CPU for r in off], goals.ALL_CPU,
     )  # fmt: skip
     report.add("Events on: all CPU per notification", "ms", [r.all_cpu for r in on])
+    report.add(
+        "Events on: all CPU per notification, product / upstream", "",
+        [r.all_cpu / goals.UPSTREAM_CPU for r in on],
+    )  # fmt: skip
     report.add(
         "creator's, receiver's and watch's CPU per notification", "ms", [r.cpu["load"] for r in off]
     )
