@@ -76,7 +76,7 @@ class Scale:
 
 
 FULL: Final = Scale(1800, 20, 5)
-QUICK: Final = Scale(90, 20, 1)
+QUICK: Final = Scale(60, 20, 1)
 
 
 def kind_of(number: int) -> str:
@@ -481,7 +481,7 @@ def told(result: Result, scale: Scale) -> Report:
 
 
 async def run(*, quick: bool) -> Report:
-    """Work for half an hour, or for a minute and a half."""
+    """Work for half an hour, or for a minute."""
     return await report_of(QUICK if quick else FULL)
 
 

@@ -1,0 +1,578 @@
+"""
+What a notification takes of memory: in Redis, and in a replica.
+
+Redis: logs are written through the product's own scripts, from the claim to the expiry, on a server that
+nothing else uses. What its memory grows by from some logs to more is what `maxmemory` will count: keys,
+expiries and the allocator's rounding are in it, buffers and tables that are there anyway are not.
+
+A replica: objects are put into etcd and logs into Redis, made by the product's own fold and merge, and a
+replica is started on them and left until it has looked at all of them. Its private memory with many, less
+that with few, is what each takes; what it takes by itself is what remains. At the end notifications come
+to a running replica the usual way and wait, which says how far the first way holds.
+
+Each figure stands beside what the formula (`sizing.py`) says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import itertools
+import json
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import redis.asyncio as redis_asyncio
+
+from syncer.api.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
+from syncer.api.record import Plan, Record, attempt_record, intent_record, plan_record
+from syncer.api.resource import (
+    LogMark,
+    RetryPolicy,
+    Status,
+    format_time,
+    parse_object,
+    render_status,
+)
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.codec import Header, encode_element, stored
+from syncer.ledger.log import Answer, Mark, RedisLog
+from syncer.status.fold import LogView
+from syncer.status.merge import Facts, merge
+from tests.benchmarks.load import (
+    Json,
+    SteadyReceiver,
+    create_all,
+    notifier_of,
+    pid_of,
+    plane_of,
+    programs,
+    receiver_of,
+)
+from tests.benchmarks.recovery import FirstCall, _stage, put_in
+from tests.benchmarks.report import Goal, Report
+from tests.benchmarks.sizing import (
+    FINISHED,
+    Shape,
+    live_bytes,
+    log_bytes,
+    replica_bytes,
+)
+from tests.e2e.harness import CHANNEL, NotifierProcess, Stage, stage, until
+from tests.integration.api import notification
+from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer, find_binary
+
+#: Bytes of Redis per attempt beyond the log's own.
+PER_ATTEMPT: Final = Goal(450)
+#: How far the formula may be off.
+MOST: Final = Goal(1.15)
+LEAST: Final = Goal(0.85, least=True)
+DONE: Final = "start-up reconciliation done"
+_EPOCH: Final = Epoch("0.1234567")
+#: Of logs that a replica takes over: below any that it is given.
+_EARLIER: Final = Epoch("0.1")
+_NOW: Final = 1_767_225_600_000
+_TTL: Final = 7 * 86400
+_PAGE: Final = 100
+_WRITERS: Final = 16
+#: A replica sends nothing that is due in an hour.
+_LATER: Final = 3_600_000
+_POLICY: Final = {
+    "maxAttempts": 10, "initialBackoffSeconds": 300, "backoffMultiplier": 1,
+    "maxBackoffSeconds": 3600,
+}  # fmt: skip
+_QUIET: Final = 1.5
+
+
+# -- one notification ------------------------------------------------------------------------------
+
+
+def channels_of(shape: Shape) -> tuple[str, ...]:
+    """Names of the wanted length; the first is the one that the stage has."""
+    names = []
+    for n in range(shape.channels):
+        kept = f"slack:{n}-"
+        names.append(kept + "c" * (shape.channel - len(kept)))
+    return tuple(names)
+
+
+def attempts_of(
+    shape: Shape,
+    channels: Sequence[str],
+    numbers: Iterator[int],
+    *,
+    end: int,
+    epoch: Epoch = _EPOCH,
+) -> list[Attempt]:
+    """
+    The attempts of a notification, the failed ones first, the channels in turn.
+
+    Args:
+        shape: How many, and how long their errors are.
+        channels: Where to.
+        numbers: For their ids.
+        end: When the last one ended, Unix milliseconds; the others a minute apart before it.
+        epoch: For their ids.
+    """
+    out = []
+    for n in range(shape.attempts):
+        ended = end - (shape.attempts - 1 - n) * 60_000
+        attempt = Attempt(
+            make_attempt_id(epoch, next(numbers)), channels[n % len(channels)],
+            AttemptState.SUCCESS, started=ended - 20, ended=ended, duration=20, code=200,
+        )  # fmt: skip
+        if n < shape.failed:
+            attempt = replace(
+                attempt, state=AttemptState.FAILED, due=ended + 60_000, code=503,
+                failure=FailureClass.TRANSIENT, error="e" * shape.error,
+            )  # fmt: skip
+        out.append(attempt)
+    return out
+
+
+def _plan(shape: Shape, channels: Sequence[str], at: int, content: str) -> Record:
+    return plan_record(Plan(tuple(channels), "RoutingRuleMatched", "w" * shape.route, at, content))
+
+
+def _intent(shape: Shape, attempt: Attempt) -> Record:
+    return intent_record(attempt.id, attempt.channel, at=attempt.started, by="r" * shape.replica)
+
+
+# -- Redis -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Books:
+    """One server, the product's way to write to it, and a plain connection."""
+
+    log: RedisLog
+    bare: redis_asyncio.Redis
+    numbers: Iterator[int]
+
+    async def write(self, shape: Shape, n: int) -> list[str]:
+        """Write so many logs; returns their uids."""
+        uids = [str(uuid.uuid4()) for _ in range(n)]
+        waiting = iter(uids)
+
+        async def work() -> None:
+            for uid in waiting:
+                await self._one(uid, shape)
+
+        async with asyncio.timeout(120), asyncio.TaskGroup() as group:
+            for _ in range(_WRITERS):
+                group.create_task(work())
+        return uids
+
+    async def _one(self, uid: str, shape: Shape) -> None:
+        name = "n/" + "n" * (shape.name - 2)
+        channels = channels_of(shape)
+        claimed = await self.log.claim(uid, _EPOCH, name=name)
+        noted = await self.log.note(uid, _plan(shape, channels, _NOW, "0123456789abcdef"))
+        assert (claimed.answer, noted.answer) == (Answer.OK, Answer.OK)
+        position, chain = noted.position, noted.chain
+        for attempt in attempts_of(shape, channels, self.numbers, end=_NOW):
+            opened = _intent(shape, attempt)
+            intent = await self.log.intent(uid, _EPOCH, opened, limit=1000, guard=lambda: True)
+            outcome = await self.log.outcome(uid, attempt_record(attempt), opened, name=name)
+            assert (intent.answer, outcome.answer) == (Answer.OK, Answer.OK)
+            position, chain = outcome.position, outcome.chain
+        assert await self.log.ack(uid, position, chain, ttl=_TTL) is Mark.EXPIRING
+
+    async def used(self) -> int:
+        """Bytes that the server uses, once it has written its file."""
+        await asyncio.sleep(0.2)
+        return int((await self.bare.info("memory"))["used_memory"])
+
+    async def per_log(self, shape: Shape, n: int) -> float:
+        """Bytes that each of so many logs adds to some that are there."""
+        await self.bare.flushall()
+        await self.write(shape, max(20, n // 4))
+        before = await self.used()
+        await self.write(shape, n)
+        return (await self.used() - before) / n
+
+    async def usage(self, uids: Sequence[str]) -> float:
+        """What MEMORY USAGE says of these logs, on the average; without their expiries."""
+        sizes = [await self.bare.memory_usage(self.log.key(uid), samples=0) for uid in uids]
+        return sum(int(s or 0) for s in sizes) / len(sizes)
+
+
+@asynccontextmanager
+async def books(url: str) -> AsyncIterator[Books]:
+    """Open a server that nothing else uses."""
+    client = LedgerClient(url)
+    bare = redis_asyncio.Redis.from_url(url, socket_timeout=10, socket_connect_timeout=5)
+    serving = asyncio.create_task(client.run())
+    try:
+        await client.open("bench")
+        yield Books(RedisLog(client), bare, itertools.count(1))
+    finally:
+        serving.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await serving
+        await bare.aclose()
+
+
+#: What the formula was fitted to: logs by what is special about them.
+FITTED: Final = {
+    "1 attempt": Shape(),
+    "5 attempts": Shape(5, 4),
+    "20 attempts": Shape(20, 19),
+    "40 attempts": Shape(40, 39),
+    "5 attempts, errors of 200 B": Shape(5, 4, error=200),
+    "5 attempts, errors of 1,000 B": Shape(5, 4, error=1000),
+    "20 attempts, errors of 200 B": Shape(20, 19, error=200),
+    "20 attempts, errors of 1,000 B": Shape(20, 19, error=1000),
+    "3 channels, 1 attempt each": Shape(3, 0, channels=3),
+    "3 channels, 5 attempts each": Shape(15, 12, channels=3),
+    "8 channels, 5 attempts each": Shape(40, 32, channels=8),
+    "all names twice as long, 5 attempts": Shape(
+        5, 4, name=80, channel=32, route=240, replica=96
+    ),
+}  # fmt: skip
+
+
+def logs_for(shape: Shape, wanted: int) -> int:
+    """How many logs of a shape make so many bytes; at least 40."""
+    return max(40, round(wanted / log_bytes(shape)))
+
+
+async def _redis(report: Report, wanted: int) -> None:
+    shares: list[float] = []
+    found: dict[str, float] = {}
+    async with (
+        RedisServer(find_binary("redis-server")) as server,
+        books(server.url) as here,
+    ):
+        await here.write(Shape(), 200)  # what is allocated once
+        for words, shape in FITTED.items():
+            n = logs_for(shape, wanted)
+            found[words] = each = await here.per_log(shape, n)
+            shares.append(each / log_bytes(shape))
+            report.add(f"Redis, {words}", "B", [each])
+            report.add(
+                f"Redis, {words}: MEMORY USAGE",
+                "B",
+                [await here.usage(await here.write(shape, 20))],
+            )
+    one, five, twenty = (found[f"{n}"] for n in ("1 attempt", "5 attempts", "20 attempts"))
+    report.add("Redis, each attempt beyond the first, of 5", "B", [(five - one) / 4], PER_ATTEMPT)
+    report.add(
+        "Redis, each attempt beyond the first, of 20", "B", [(twenty - one) / 19], PER_ATTEMPT
+    )
+    longer = found["20 attempts, errors of 1,000 B"] - found["20 attempts, errors of 200 B"]
+    report.add("Redis, each byte of error text", "B", [longer / 19 / 800])
+    _judge(report, "Redis", shares)
+
+
+def _judge(report: Report, where: str, shares: Sequence[float]) -> None:
+    report.add(f"{where}: measured / formula, smallest", "", [min(shares)], LEAST)
+    report.add(f"{where}: measured / formula, largest", "", [max(shares)], MOST)
+
+
+# -- a replica -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """
+    Memory of a replica, in bytes.
+
+    Attributes:
+        resident: All that counts for it, files included.
+        private: What nobody shares: its own data.
+    """
+
+    resident: int
+    private: int
+
+
+def held(pid: int) -> Held:
+    """Memory of a process."""
+    found = {}
+    for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:]:
+        name, _, rest = line.partition(":")
+        found[name] = int(rest.split()[0]) * 1024
+    return Held(found["Rss"], found["Private_Dirty"])
+
+
+@dataclass(frozen=True, slots=True)
+class Crowd:
+    """So many notifications of one shape, finished or with an attempt due in an hour."""
+
+    n: int
+    shape: Shape
+    finished: bool = False
+
+
+def _document(shape: Shape) -> Json:
+    """An object without its identity and status, its spec of the wanted length."""
+    bare = notification(subject="s", body="", retryPolicy=_POLICY)
+    rest = shape.spec - len(json.dumps(bare["spec"], separators=(",", ":")))
+    return notification(subject="s", body="b" * max(1, rest), retryPolicy=_POLICY)
+
+
+def _made(shape: Shape, *, finished: bool, now: int) -> tuple[list[bytes], Json]:
+    """Elements of a log, the header left out, and the object that shows all of it."""
+    document = _document(shape)
+    named = {**document, "metadata": {"uid": "u", "namespace": "n", "name": "n"}}
+    channels = (CHANNEL,)
+    attempts = attempts_of(shape, channels, itertools.count(1), end=now, epoch=_EARLIER)
+    if not finished:
+        attempts[-1] = replace(attempts[-1], due=now + _LATER)
+    view, elements = LogView(), []
+    records = [_plan(shape, channels, now, parse_object(named).content_hash())]
+    for attempt in attempts:
+        records += [_intent(shape, attempt), attempt_record(attempt)]
+    for record in records:
+        elements.append(encode_element(record, view.chain))
+        view.apply(stored(record, view.chain, view.position + 1))
+    facts = Facts(1, RetryPolicy(10, 300, 1, 3600))
+    mark = LogMark(view.position, _EARLIER, "bench")
+    status = merge(Status(), view, facts, now=now, mark=mark).status
+    assert status.terminal is finished
+    return elements, {**document, "status": render_status(status)}
+
+
+async def put(here: Stage, crowd: Crowd) -> None:
+    """Put objects into etcd, as the API server stores them, and their logs into Redis."""
+    etcd = f"http://127.0.0.1:{here.plane._recipe.etcd_port}/v3/kv/txn"
+    now = round(time.time() * 1000)
+    created = format_time(now - 3_600_000, millis=False)
+    elements, document = _made(crowd.shape, finished=crowd.finished, now=now)
+    end = len(elements)
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(timeout=timeout) as session:
+        for start in range(0, crowd.n, _PAGE):
+            puts = []
+            pipeline = here.redis.pipeline(transaction=False)
+            for i in range(start, min(start + _PAGE, crowd.n)):
+                uid, name = str(uuid.uuid4()), f"{'f' if crowd.finished else 'w'}-{i:06}"
+                meta = {
+                    "name": name, "namespace": here.namespace, "uid": uid, "generation": 1,
+                    "creationTimestamp": created,
+                }  # fmt: skip
+                key = f"/registry/kubernaut.ai/notificationrequests/{here.namespace}/{name}"
+                value = json.dumps({**document, "metadata": meta}, separators=(",", ":"))
+                puts.append({"requestPut": {"key": _b64(key), "value": _b64(value)}})
+                log = f"{here.prefix}:{{{uid}}}"
+                header = Header(f"{here.namespace}/{name}", _EARLIER, end, end).encode()
+                pipeline.rpush(log, header, *elements)
+                if crowd.finished:
+                    pipeline.expire(log, _TTL)
+            async with session.post(etcd, json={"success": puts}) as answer:
+                body = await answer.json(content_type=None)
+                if answer.status != 200 or not body.get("succeeded"):
+                    raise RuntimeError(f"etcd answers {answer.status} {str(body)[:200]}")
+            await pipeline.execute()
+
+
+def _b64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+async def after_start(
+    plane: ControlPlane, redis_url: str, folder: Path, crowds: Sequence[Crowd]
+) -> Held:
+    """Start a replica on some notifications; returns its memory once it has looked at all."""
+    receiver = FirstCall()
+    await receiver.start()
+    total = sum(c.n for c in crowds)
+    async with _stage(plane, redis_url, folder, receiver) as here:
+        for crowd in crowds:
+            await put(here, crowd)
+        await until(
+            lambda: put_in(here, total),
+            f"the API server has taken in {total}",
+            within=60,
+            every=0.2,
+        )
+        process = notifier_of(here)
+        process.start()
+        await until(lambda: bool(process.lines(DONE)), process.tail, within=240, every=0.1)
+        # It is not where it was refused a log, and then it holds less.
+        await process.wait_ready()
+        await _settled(process, crowds)
+        assert receiver.count == 0, "nothing was due"
+        return held(pid_of(process))
+
+
+async def _settled(process: NotifierProcess, crowds: Sequence[Crowd]) -> None:
+    live = sum(c.n for c in crowds if not c.finished)
+    finished = sum(c.n for c in crowds if c.finished)
+
+    async def holds() -> bool:
+        return (
+            await process.metric("notification_ledger_live_notifications") == live
+            and await process.metric("notification_ledger_finished_notifications") == finished
+            and await process.metric("notification_ledger_queue_depth") == 0
+        )
+
+    await until(
+        holds, lambda: f"{live} live, {finished} finished; {process.tail()}", within=30, every=0.2
+    )
+    await asyncio.sleep(_QUIET)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """
+    How much is measured.
+
+    Attributes:
+        bytes: Of Redis, for each shape.
+        few: Unfinished notifications that a replica has done its warming up with.
+        many: More of them.
+        finished: Finished ones, few and many.
+        created: Notifications that come to a running replica, few and many; 0 for none.
+    """
+
+    bytes: int
+    few: int
+    many: int
+    finished: tuple[int, int]
+    created: tuple[int, int]
+
+
+FULL: Final = Scale(1_500_000, 500, 5_000, (10_000, 60_000), (500, 3_000))
+QUICK: Final = Scale(600_000, 500, 1_500, (4_000, 12_000), (0, 0))
+
+WAITING: Final = {
+    "1 attempt": Shape(1, 1),
+    "9 attempts": Shape(9, 9),
+    "1 attempt, spec of 2,500 B": Shape(1, 1, spec=2_500),
+    "9 attempts, errors of 400 B": Shape(9, 9, error=400),
+}
+
+
+async def _replica(report: Report, plane: ControlPlane, folder: Path, scale: Scale) -> None:
+    shares: list[float] = []
+    names = itertools.count()
+    async with RedisServer(find_binary("redis-server")) as redis:
+
+        async def start(*crowds: Crowd) -> Held:
+            return await after_start(plane, redis.url, folder / f"stage-{next(names)}", crowds)
+
+        chosen = WAITING if scale is FULL else dict(itertools.islice(WAITING.items(), 2))
+        usual = WAITING["1 attempt"]
+        few = await start(Crowd(scale.few, usual))
+        for words, shape in chosen.items():
+            base = few if shape == usual else await start(Crowd(scale.few, shape))
+            many = await start(Crowd(scale.many, shape))
+            each = (many.private - base.private) / (scale.many - scale.few)
+            report.add(f"replica, unfinished, {words}", "B", [each])
+            shares.append(each / live_bytes(shape))
+        bottom = few.resident - scale.few * live_bytes(usual)
+        report.add("replica, by itself: resident", "MiB", [bottom / 2**20])
+        report.add(
+            "replica, by itself: of that files", "MiB", [(few.resident - few.private) / 2**20]
+        )
+        shares.append(few.resident / replica_bytes(scale.few, 0, usual))
+        less, more = scale.finished
+        before = await start(Crowd(less, Shape(), finished=True))
+        after = await start(Crowd(more, Shape(), finished=True))
+        each = (after.private - before.private) / (more - less)
+        report.add("replica, finished", "B", [each])
+        shares.append(each / FINISHED)
+        if scale.created[1]:
+            ran = folder / "created"
+            shares.append(await _created(report, plane, redis.url, ran, scale.created))
+        _judge(report, "replica", shares)
+
+
+async def _created(
+    report: Report, plane: ControlPlane, redis_url: str, folder: Path, counts: tuple[int, int]
+) -> float:
+    """Notifications come to a running replica, fail once and wait; returns measured / formula."""
+    few, many = counts
+    # Now and then one succeeds, or the receiver's breaker would open.
+    async with (
+        stage(plane, redis_url, folder, sampled=False) as here,
+        receiver_of(here, lambda s: 200 if s.startswith("lucky") else 503) as receiver,
+    ):
+        process = notifier_of(here)
+        process.start()
+        await process.wait_ready()
+        await process.seconds_to_acquire()
+        found: list[tuple[Held, int]] = []
+        lucky = 0
+        for begin, end in ((0, few), (few, many)):
+            # The breaker wants to have seen a success before failures come.
+            await here.wait_phase(await here.create(f"lucky-{begin}"))
+            names = [f"wait-{i}" for i in range(begin, end)]
+            for i in range(0, len(names), 50):
+                names.insert(i, f"lucky-{begin}-{i}")
+            await create_all(here.api, names, retryPolicy=_POLICY)
+            lucky += 1 + len(names) - (end - begin)
+            await _tried(process, receiver, end + lucky)
+            await _settled(process, (Crowd(end, Shape()), Crowd(lucky, Shape(), finished=True)))
+            used = int((await here.redis.info("memory"))["used_memory"])
+            found.append((held(pid_of(process)), used))
+        uid = next(u for u, v in here.watcher.versions.items() if v[-1].name == "wait-0")
+        shape = await _shape_of(here, uid)
+    grown = found[1][0].private - found[0][0].private
+    each = grown / (many - few)
+    report.add("replica, come to a running one, 1 attempt", "B", [each])
+    bottom = found[1][0].resident - many * each - lucky * FINISHED
+    report.add("replica, running, by itself: resident", "MiB", [bottom / 2**20])
+    report.add("the same: measured / formula", "", [each / live_bytes(shape)])
+    in_redis = (found[1][1] - found[0][1]) / (many - few)
+    report.add("Redis, written by a running one, 1 attempt", "B", [in_redis])
+    report.add("the same: measured / formula for Redis", "", [in_redis / log_bytes(shape)])
+    return each / live_bytes(shape)
+
+
+async def _tried(process: NotifierProcess, receiver: SteadyReceiver, calls: int) -> None:
+    await until(
+        lambda: receiver.count >= calls,
+        lambda: f"{calls} calls, there are {receiver.count}; {process.tail()}",
+        within=180, every=0.2,
+    )  # fmt: skip
+
+
+async def _shape_of(here: Stage, uid: str) -> Shape:
+    """The shape of a notification that the product itself has written."""
+    log = (await here.logs([uid]))[uid]
+    plan = next(r for r in log.records if r.kind == "plan")
+    intent = next(r for r in log.records if r.kind == "intent")
+    failed = next(r for r in log.records if r.kind == "failed")
+    name = here.watcher.versions[uid][-1].name
+    object_ = await here.api.ask("GET", f"{here.api.requests}/{name}")
+
+    def size(value: Any) -> int:
+        return len(str(value).encode())
+
+    return Shape(
+        1, 1, 1, size(failed.body["error"]), size(f"{here.namespace}/{name}"), size(CHANNEL),
+        size(plan.body.get("why", "")), size(intent.body["by"]),
+        len(json.dumps(object_.body["spec"], separators=(",", ":"))),
+    )  # fmt: skip
+
+
+async def run(*, quick: bool) -> Report:
+    """Measure Redis, then a replica."""
+    scale = QUICK if quick else FULL
+    report = Report("memory")
+    report.notes.append(
+        "Redis: growth of used_memory per log, from some logs to more; errors of 60 B unless it says "
+        "otherwise, names as in docs/scale.md; every log ends with a success and has its expiry"
+    )
+    report.notes.append(
+        f"replica: private memory after a start among {scale.many:,} unfinished notifications less "
+        f"that among {scale.few:,}; finished: {scale.finished[1]:,} less {scale.finished[0]:,}; one "
+        "replica, default settings, Events and audit off; formula: tests/benchmarks/sizing.py"
+    )
+    await _redis(report, scale.bytes)
+    async with plane_of(await programs()) as plane:
+        with tempfile.TemporaryDirectory(prefix="bench-") as name:
+            await _replica(report, plane, Path(name), scale)
+    return report
