@@ -160,6 +160,10 @@ TARGETS: Final = (
         "100,000 notifications: resident, largest", START_MEMORY, "100,000 notifications",
     ),
     Target(
+        "Redis memory of each attempt beyond the first, B", "memory",
+        "Redis, each attempt beyond the first, of (5|20)", PER_ATTEMPT,
+    ),
+    Target(
         "resident memory over 30 minutes: growth in the second half, share of the median", "soak",
         "resident memory: growth, share of the median", FLAT, "30 minutes",
     ),

@@ -444,7 +444,7 @@ class Scale:
 
 
 FULL: Final = Scale(1_500_000, 500, 5_000, (10_000, 60_000), (500, 3_000))
-QUICK: Final = Scale(600_000, 500, 1_500, (4_000, 12_000), (0, 0))
+QUICK: Final = Scale(400_000, 500, 1_500, (1_000, 6_000), (0, 0))
 
 WAITING: Final = {
     "1 attempt": Shape(1, 1),
@@ -462,7 +462,7 @@ async def _replica(report: Report, plane: ControlPlane, folder: Path, scale: Sca
         async def start(*crowds: Crowd) -> Held:
             return await after_start(plane, redis.url, folder / f"stage-{next(names)}", crowds)
 
-        chosen = WAITING if scale is FULL else dict(itertools.islice(WAITING.items(), 2))
+        chosen = WAITING if scale is FULL else dict(itertools.islice(WAITING.items(), 1))
         usual = WAITING["1 attempt"]
         few = await start(Crowd(scale.few, usual))
         for words, shape in chosen.items():
