@@ -25,17 +25,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.benchmarks.goals import FIRST_BYTE_P50, FIRST_BYTE_P99, STATUS_P99
 from tests.benchmarks.load import create_all, notifier_of, plane_of, programs, read_call
-from tests.benchmarks.report import Goal, Report, percentile
+from tests.benchmarks.report import Report, percentile
 from tests.benchmarks.watching import FinalWatcher, watched
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of, until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
-#: Goals in ms: creation to first byte, at half load; answer to status, at full load.
-FIRST_P50: Final = Goal(30)
-FIRST_P99: Final = Goal(150)
-STATUS_P99: Final = Goal(3000)
 SHARES: Final = (0.1, 0.5, 0.9)
 _HALF: Final = 0.5
 _FULL: Final = 0.9
@@ -252,10 +249,16 @@ def told(rounds: Sequence[Round], scale: Scale) -> Report:
             [getattr(v, of) for v in levels] for of in ("first", "final", "shown")
         )
         report.add(
-            f"{at}: create to first byte, p50", "ms", _ms(first, 0.5), FIRST_P50 if half else None
+            f"{at}: create to first byte, p50",
+            "ms",
+            _ms(first, 0.5),
+            FIRST_BYTE_P50 if half else None,
         )
         report.add(
-            f"{at}: create to first byte, p99", "ms", _ms(first, 0.99), FIRST_P99 if half else None
+            f"{at}: create to first byte, p99",
+            "ms",
+            _ms(first, 0.99),
+            FIRST_BYTE_P99 if half else None,
         )
         report.add(f"{at}: create to final phase, p50", "ms", _ms(final, 0.5))
         report.add(f"{at}: create to final phase, p99", "ms", _ms(final, 0.99))
