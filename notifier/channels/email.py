@@ -76,6 +76,8 @@ _BODY_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _PLAIN: Final = re.compile(r"[\x20-\x7e]{1,60}")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+(?:\r\n [\x20-\x7e]+)*")
+#: The end of quoted-printable that was cut: less than an escape, or than a soft line break.
+_BROKEN_ESCAPE: Final = re.compile(rb"=[0-9A-F\r]?\Z")
 _LEADING_DOT: Final = re.compile(rb"^\.", re.MULTILINE)
 
 
@@ -525,14 +527,11 @@ def _cut_encoded(text: str, room: int) -> bytes:
         if len(encoded) <= room:
             return encoded
     mark = _quoted_printable(f"\r\n{TRUNCATED}")
-    # Each character takes a byte at least, and twelve (with breaks a little more) at most.
-    low, high = 0, max(0, min(len(text), room - len(mark)))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if len(_quoted_printable(text[:middle])) + len(mark) <= room:
-            low = middle
-        else:
-            high = middle - 1
+    # Not a search: each encoding of so long a text holds the process up for milliseconds. A cut of the
+    # whole says how much of it fits, but for what its end costs.
+    encoded = _quoted_printable(text[:room])
+    fits = _BROKEN_ESCAPE.sub(b"", encoded[: max(0, room - len(mark))])
+    low = len(binascii.a2b_qp(fits).decode("utf-8", "ignore"))
     while True:
         # A cut between CR and LF would leave a bare CR; a blank that ends a text takes more room.
         kept = _quoted_printable(text[:low].removesuffix("\r"))

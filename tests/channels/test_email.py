@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 
+from notifier.channels import email as email_channel
 from notifier.channels.base import TRUNCATED
 from notifier.channels.egress import EgressGuard, EgressMode
 from notifier.channels.email import (
@@ -198,6 +199,21 @@ def test_long_body_is_cut(unit: str) -> None:
     assert below.endswith("Notification: ops/disk-full\n")
     assert max(map(len, content.split(b"\r\n"))) <= 100
     assert content.count(b"\r") == content.count(b"\n") == content.count(b"\r\n")
+
+
+@pytest.mark.parametrize("unit", ["word ", "é", "=", "a line\n", " ", "\n.", "x \n"])
+def test_cutting_is_no_search(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A long body is encoded a few times, whatever it holds: each time the whole process waits."""
+    lengths: list[int] = []
+    encode = email_channel._quoted_printable
+
+    def counted(text: str) -> bytes:
+        lengths.append(len(text))
+        return encode(text)
+
+    monkeypatch.setattr(email_channel, "_quoted_printable", counted)
+    mail(message(body=unit * (1_000_000 // len(unit))), OPS, NOW)
+    assert sum(length > 10_000 for length in lengths) in (2, 3, 4)
 
 
 def test_long_facts_and_many_links_are_cut() -> None:
