@@ -78,6 +78,7 @@ class SimKube(KubeClient):
         params: Mapping[str, str] | None = None,
         body: Json | bytes | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
         timeout: float,
     ) -> Json:
         """Send one request; see `KubeClient.request`."""
@@ -85,7 +86,7 @@ class SimKube(KubeClient):
         if "/customresourcedefinitions/" in path:
             # Reading ours takes longer than all the rest of a process's start.
             raise Unauthorised("the simulation does not let it be read", reason="Forbidden")
-        request = Request(method, path, dict(params or {}), data, content_type)
+        request = Request(method, path, dict(params or {}), data, content_type, accept)
         write = method != "GET"
         answer: asyncio.Future[Response | PortError] = asyncio.get_running_loop().create_future()
         self._world.kube.take(self._process, request, answer)
@@ -332,7 +333,7 @@ class KubeServer:
         if made not in self.watches:
             return
         for event in made.watch.take():
-            for _ in range(2 if self._world.dice.happens("watch_repeat", 0.05) else 1):
+            for _ in range(2 if self._world.dice.happens("watch repeat", 0.05) else 1):
                 self._send(made, event)
         if made.watch.closed or self._world.loop.time() >= made.ends:
             self.close(made)
@@ -549,6 +550,8 @@ class Receivers:
 
 class SimChannel:
     """A way to one simulated receiver; what `notifier.channels` would be over HTTP."""
+
+    shows_status: bool = False
 
     def __init__(self, world: World, process: Process, name: str, timeout_s: float) -> None:
         self.name = name
