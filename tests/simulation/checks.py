@@ -81,6 +81,16 @@ MARKS: Final = (
     "drained and left",
     "stale list",
     "breaker opened",
+    "order given",
+    "order after the final phase",
+    "order said twice",
+    "order carried out",
+    "order carried out by a later owner",
+    "takeover with an order waiting",
+    "order overtaken by a success",
+    "delivered by an order",
+    "verdict recorded",
+    "verdict overtaken by the result",
 )
 
 
@@ -106,6 +116,8 @@ class Ever:
     state: int = 0
     uncertain: bool = False
     code: int = 0
+    #: An operator has said what became of it.
+    judged: bool = False
 
 
 @dataclass(slots=True)
@@ -120,6 +132,9 @@ class Subject:
     claims: dict[str, set[str]] = field(default_factory=dict)
     opened: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
     lost: set[str] = field(default_factory=set)
+    #: Per channel, orders ever put on record, and the epoch of the log at the latest.
+    orders: Counter[str] = field(default_factory=Counter)
+    ordered: dict[str, str] = field(default_factory=dict)
     calls: list[Call] = field(default_factory=list)
     gone: bool = False
     corrupt: bool = False
@@ -196,12 +211,17 @@ class Checks:
             if state is None:
                 if kind == "skip":
                     self.mark("skip recorded")
+                if kind == "order":
+                    subject.orders[channel] += 1
                 continue
             known = self.ever.get(identity)
             if known is None:
                 known = self.ever[identity] = Ever(subject.uid, channel)
             if known.uid != subject.uid or known.channel != channel:
                 self.fail("S3", f"attempt {identity} belongs to {known.uid} and to {subject.uid}")
+            if known.judged and state > _UNKNOWN and not kind.startswith("resolve."):
+                self.mark("verdict overtaken by the result")
+            known.judged = known.judged or kind.startswith("resolve.")
             known.state = max(known.state, state)
             known.uncertain = known.uncertain or state == _UNKNOWN
 
@@ -216,6 +236,8 @@ class Checks:
         old = _epoch(before)
         if old not in ("", "0.0", epoch):
             self.mark("takeover")
+            if _waiting(subject, before):
+                self.mark("takeover with an order waiting")
         if epoch_key(Epoch(old or "0.0")) > epoch_key(Epoch(epoch)):
             self.fail("S9", f"a claim of {epoch} was accepted although {old} had claimed")
         subject.claims[epoch] = self._delivered(subject)
@@ -266,9 +288,24 @@ class Checks:
         if identity in subject.opened[channel] and not self.world.overdue:
             self.fail("S3", f"{where}: its id was used before")
         subject.opened[channel].add(identity)
-        excused = sum(self._of(i, channel) for i in subject.lost)
+        self._final(subject, channel, where, before, epoch)
+        excused = sum(self._of(i, channel) for i in subject.lost) + subject.orders[channel]
         if len(subject.opened[channel]) > subject.most + excused and not subject.excused:
             self.fail("S12", f"{where}: number {len(subject.opened[channel])} of {subject.most}")
+
+    def _final(
+        self, subject: Subject, channel: str, where: str, before: list[bytes], epoch: str
+    ) -> None:
+        """Judge an attempt by the phase, and by the order that allows it."""
+        if channel in _waiting(subject, before):
+            self.mark("order carried out")
+            if subject.ordered.get(channel, epoch) != epoch:
+                self.mark("order carried out by a later owner")
+            return
+        phase = subject.versions[-1].phase if subject.versions else ""
+        excused = subject.lost or subject.excused or subject.gone or self.world.overdue
+        if phase in TERMINAL and not excused:
+            self.fail("O1", f"{where}: begun in phase {phase}, and no order asks for it")
 
     def _of(self, identity: str, channel: str) -> bool:
         known = self.ever.get(identity)
@@ -286,6 +323,12 @@ class Checks:
             self.mark("lost intent restored by its outcome")
         if _is_later(_epoch(after), identity):
             self.mark("zombie outcome accepted")
+        if int(args[2]) == _SUCCESS and subject.orders:
+            channel = self.ever[identity].channel
+            if channel in _waiting(subject, before):
+                self.mark("order overtaken by a success")
+            elif subject.orders[channel]:
+                self.mark("delivered by an order")
 
     def _recover(
         self, process: Process | None, subject: Subject, answer: str, args: list[str],
@@ -298,8 +341,27 @@ class Checks:
         elif answer == "RECLAIM":
             self.mark("RECLAIM hit")
 
-    def _note(self, *_: object) -> None:
-        """Judge nothing: what a note says is judged where it counts."""
+    def _note(
+        self, process: Process | None, subject: Subject, answer: str, args: list[str],
+        reply: list[Any], before: list[bytes], after: list[bytes],
+    ) -> None:  # fmt: skip
+        """Take notice of what an operator says; what a note says is judged where it counts."""
+        kind, _, rest = args[0].partition(":")
+        if kind == "resolve" and answer == "OK":
+            self.mark("verdict recorded")
+            known = self.ever[_fields(after[-1])[1]]
+            if known.state == _SUCCESS and known.channel in _waiting(subject, before):
+                self.mark("order overtaken by a success")
+        if kind != "order":
+            return
+        if answer != "OK":
+            if before:
+                self.mark("order said twice")
+            return
+        self.mark("order given")
+        subject.ordered[unquote(rest.rpartition(":")[0])] = _epoch(before)
+        if subject.versions and subject.versions[-1].phase in TERMINAL:
+            self.mark("order after the final phase")
 
     def _ack(
         self, process: Process | None, subject: Subject, answer: str, args: list[str],
@@ -333,6 +395,8 @@ class Checks:
             self.fail("S11", f"{subject.name}: the log expires in phase {phase!r}")
         if any(s == 0 for _, s in _states(log).values()):
             self.fail("S11", f"{subject.name}: the log expires with an open attempt")
+        if not subject.gone and _waiting(subject, log):
+            self.fail("O2", f"{subject.name}: the log expires with an order not carried out")
 
     def _retire(
         self, process: Process | None, subject: Subject, answer: str, args: list[str],
@@ -514,13 +578,15 @@ class Checks:
                 known = self.ever.get(call.attempt)
                 if known is None:
                     self.fail("S2", f"{subject.name}: attempt {call.attempt} is not on record")
+                elif known.judged:
+                    continue
                 elif known.state == _FAILED and call.processed:
                     self.fail("S2", f"{subject.name}: {call.attempt} failed, and was processed")
                 elif known.state == _SUCCESS and not 200 <= call.code <= 299:
                     self.fail("S2", f"{subject.name}: {call.attempt} succeeded with {call.code}")
         called = {c.attempt for s in self.subjects.values() for c in s.calls}
         for identity, known in self.ever.items():
-            if known.state == _SUCCESS and identity not in called:
+            if known.state == _SUCCESS and identity not in called and not known.judged:
                 self.fail("S2", f"attempt {identity} succeeded, and was never received")
         for finding in self._oracle(converged=converged):
             self.fail(f"oracle {finding.kind}", str(finding))
@@ -530,6 +596,9 @@ class Checks:
         books, logs, versions = [], {}, {}
         for subject in self.subjects.values():
             if subject.lost or subject.excused or subject.corrupt or subject.gone:
+                continue
+            if any(e.judged for e in self.ever.values() if e.uid == subject.uid):
+                # It takes every word of a record for the receiver's.
                 continue
             elements = self.world.log_of(subject.uid)
             if not elements:
@@ -569,6 +638,8 @@ class Checks:
                 elif at_least < state and not self._rolled(subject, state):
                     out.append(f"{where}: attempt {identity} is not shown")
             header, _ = decode_log(log)
+            if waiting := _waiting(subject, log):
+                out.append(f"{where}: ordered and not tried: {', '.join(sorted(waiting))}")
             if header.acked < len(log) - 1:
                 out.append(f"{where}: acked {header.acked} of {len(log) - 1}")
             elif self.world.expiry_of(subject.uid) is None:
@@ -588,13 +659,37 @@ class Checks:
 _STATES: Final = {
     "intent": 0, "unknown": 1, "failed": 2, "success": 3,
     "seed.intent": 0, "seed.unknown": 1, "seed.failed": 2, "seed.success": 3,
+    "resolve.failed": 2, "resolve.success": 3,
 }  # fmt: skip
 _EPOCH: Final = re.compile(rb" epoch=(\S+)")
 
 
 def _fields(element: bytes) -> tuple[str, str, str]:
     kind, identity, channel, _ = element.split(b" ", 3)
-    return kind.decode(), identity.decode(), unquote(channel.decode())
+    name = identity.decode()
+    if kind.startswith(b"resolve."):
+        name = name.split(":")[1]
+    return kind.decode(), name, unquote(channel.decode())
+
+
+def _waiting(subject: Subject, log: Sequence[bytes]) -> set[str]:
+    """Channels of a log with an order that neither an attempt nor a success has followed."""
+    if not subject.orders:
+        return set()
+    before: dict[str, set[str]] = {}
+    tried: dict[str, dict[str, int]] = defaultdict(dict)
+    for element in log[1:]:
+        kind, identity, channel = _fields(element)
+        state = _STATES.get(kind)
+        if kind == "order":
+            before[channel] = set(tried[channel])
+        elif state is not None:
+            tried[channel][identity] = max(state, tried[channel].get(identity, 0))
+    return {
+        c
+        for c, known in before.items()
+        if set(tried[c]) <= known and _SUCCESS not in tried[c].values()
+    }
 
 
 def _states(log: Sequence[bytes]) -> dict[str, tuple[str, int]]:

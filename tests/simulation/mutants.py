@@ -18,12 +18,14 @@ from typing import Any, Final
 import syncer.loop
 from notifier.app import Parts, Sweeper
 from syncer.api.record import intent_record
+from syncer.cache import Entry
 from syncer.cluster.client import MERGE_PATCH
 from syncer.cluster.status import FIELD_MANAGER, StatusStore, object_path, readable
 from syncer.ledger.log import Answer, Appended, RedisLog
 from syncer.loop import SyncLoop
 from syncer.recorder import Recorder
 from syncer.startup import Reconciler
+from syncer.status.fold import LogView
 from syncer.status.reconcile import Presence
 from tests.fakes.memorylog import ScriptTwin
 
@@ -152,6 +154,28 @@ def no_reclaim() -> AbstractContextManager[None]:
     return _instead((RedisLog, "generation", property(lambda _self: 0)))
 
 
+def order_never_spent() -> AbstractContextManager[None]:
+    """An order sets every attempt aside, those that followed it too."""
+    attempt: Any = vars(LogView)["_attempt"]
+
+    def renewed(self: LogView, record: Any) -> None:
+        attempt(self, record)
+        if record.channel in self.orders and not self.opened:
+            self.orders[record.channel] = frozenset(a.id for a in self.of_channel(record.channel))
+
+    return _instead((LogView, "_attempt", renewed))
+
+
+def order_expires() -> AbstractContextManager[None]:
+    """A log may expire although an order waits in it."""
+
+    def ends_at(self: Entry, position: int) -> bool:
+        settled = self.request.status.terminal and not self.view.opened
+        return settled and position == self.view.position
+
+    return _instead((Entry, "ends_at", ends_at))
+
+
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no fence": no_fence,
     "ack before patch": ack_before_patch,
@@ -161,4 +185,6 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no recovery": no_recovery,
     "stale read at the claim": stale_read,
     "failover without re-claim": no_reclaim,
+    "order never spent": order_never_spent,
+    "log with an order expires": order_expires,
 }

@@ -44,6 +44,7 @@ REGRESSIONS: Final = {
     "what a wipe and an expiry had taken was not either": [(48, False), (1104, True)],
     "the network changed the order of what one watch says": [(1062, True), (5304, True)],
     "an old connection answered after a new one was made": [(5278, True)],
+    "a verdict stretched a wait by as much as a clock had stepped": [(164, True)],
 }
 
 
@@ -229,7 +230,13 @@ def test_every_world_comes_to_rest(tally: Tally) -> None:
 
 #: Too rare to be asked of so few seeds; `scripts/simulate` asks for all.
 _RARE: Final = frozenset(
-    {"late success", "log expired", "empty log of a finished one retired", "RECLAIM hit"}
+    {
+        "late success",
+        "log expired",
+        "empty log of a finished one retired",
+        "RECLAIM hit",
+        "verdict overtaken by the result",
+    }
 )
 
 
@@ -271,6 +278,8 @@ KILLERS: Final = {
     "failover without re-claim": (
         {"S3"}, "redis failover, redis lose, redis late, redis slow, receiver 503", False,
     ),
+    "order never spent": ({"O1", "S12"}, "operator, receiver 503", False),
+    "log with an order expires": ({"O2"}, "operator, receiver 503, hold", False),
 }  # fmt: skip
 _TRIES: Final = 90
 

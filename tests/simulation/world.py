@@ -58,6 +58,7 @@ from tests.fakes.memorylog import Argument, MemoryRedis
 from tests.simulation.checks import Checks, Violation
 from tests.simulation.loop import OWNER, Gate, SimLoop, simulate
 from tests.simulation.network import KubeServer, Receivers, SimChannel, SimKube, SimLane
+from tests.simulation.operator import Operator
 
 #: Unix second at which virtual time is 0.
 _EPOCH: Final = 1_760_000_000.0
@@ -80,6 +81,7 @@ FAULTS: Final = (
     "receiver slow", "receiver refuse", "receiver late", "receiver vanish",
     "crash", "pause", "drain", "skew", "suspend",
     "delete", "name again", "rival", "wipe", "hold",
+    "operator",
 )  # fmt: skip
 
 
@@ -117,8 +119,8 @@ class Profile:
         dice = random.Random(f"profile {seed} {live}")  # noqa: S311 - reproducible on purpose
         share = dice.choice((0.15, 0.3, 0.5, 0.7))
         bulky = dice.random() < 0.06
-        faults = frozenset(f for f in FAULTS if dice.random() < share)
-        return cls(
+        faults = frozenset(f for f in FAULTS if f != "operator" and dice.random() < share)
+        drawn = cls(
             seed=seed,
             live=live,
             faults=faults,
@@ -133,6 +135,10 @@ class Profile:
             window=dice.choice((0.0, 0.1, 0.5)),
             rules="wipe" not in faults and dice.random() < 0.5,
         )
+        # Drawn last, so that worlds without an operator are those that they were before there was one.
+        if dice.random() < share:
+            drawn = replace(drawn, faults=faults | {"operator"})
+        return drawn
 
 
 class Dice:
@@ -365,6 +371,8 @@ class Process:
         self.paused = False
         self.draining = False
         self.stop = asyncio.Event()
+        #: Told the uids of logs that others have appended to, once it runs.
+        self.hear: Callable[[str], None] | None = None
         self._kept: list[asyncio.Handle] = []
         self._context = Context()
         self._context.run(OWNER.set, self)
@@ -393,6 +401,7 @@ class Process:
         self.parts = Parts(
             self.app, SimKube(world, self), SimKube(world, self), f"{self.host.name}_8081"
         )
+        self.hear = self.app.client.on_poke
         for name, work in self.parts.critical():
             self.create_task(critical(name, work), name=name)
         for sweep in self.parts.sweeps():
@@ -533,8 +542,9 @@ class World:
         self._seen = self.state.revision
         self.state.listeners.append(self._stored)
         self.kube = KubeServer(self)
-        self.redis = MemoryRedis(self._redis_ms)
+        self.redis = MemoryRedis(self.redis_ms)
         self.receivers = Receivers(self)
+        self.operator = Operator(self)
         self.hosts = [self._host(n) for n in range(profile.replicas)]
 
     def _host(self, n: int) -> Host:
@@ -549,7 +559,8 @@ class World:
         digest = hashlib.sha256(f"{self.profile.seed} {self._uids}".encode()).hexdigest()
         return f"{digest[:8]}-{digest[8:12]}-4{digest[13:16]}-8{digest[17:20]}-{digest[20:32]}"
 
-    def _redis_ms(self) -> int:
+    def redis_ms(self) -> int:
+        """Return the time of Redis in Unix milliseconds."""
         return round((_EPOCH + self._redis_skew + self.loop.time()) * 1000)
 
     def channels_of(self, name: str) -> tuple[str, ...]:
@@ -582,7 +593,9 @@ class World:
             self.checks.mark("loss ledger counted")
         if _value(app.delivery_metrics.breaker_openings) > 0:
             self.checks.mark("breaker opened")
-        if _value(app.metrics.conflicting) > 0 and self.violation is None:
+        # A verdict may be overtaken by what the receiver did say.
+        judged = self.checks.marks["verdict recorded"]
+        if _value(app.metrics.conflicting) > 0 and not judged and self.violation is None:
             self.failed(Violation("conflict", "an attempt has two definite results"))
         for divergence in Divergence:
             if _value(app.metrics.divergences.labels(divergence.value)) > 0:
@@ -596,6 +609,17 @@ class World:
         """Return the log as it stands in Redis."""
         return self.redis.twin.logs.get(_key(uid), [])
 
+    def key_of(self, uid: str) -> str:
+        """Return the key of a log."""
+        return _key(uid)
+
+    def poke(self, uid: str) -> None:
+        """Have every process that runs hear of a log."""
+        for host in self.hosts:
+            process = host.process
+            if process is not None and not process.dead and process.hear is not None:
+                process.hear(uid)
+
     def expiry_of(self, uid: str) -> int | None:
         """Return when a log goes, None if it stays."""
         return self.redis.twin.expires.get(_key(uid))
@@ -604,7 +628,7 @@ class World:
 
     def purge(self) -> int:
         """Drop the logs whose time has come; returns the server's time in milliseconds."""
-        twin, now = self.redis.twin, self._redis_ms()
+        twin, now = self.redis.twin, self.redis_ms()
         for key in [k for k, at in twin.expires.items() if at <= now]:
             self.trace("expire", key)
             self.checks.on_expiry(key[len(_PREFIX) + 2 : -1], list(twin.logs.get(key, ())))
@@ -612,9 +636,9 @@ class World:
         return now
 
     def run_script(
-        self, process: Process, script: str, key: str, args: Sequence[Argument]
+        self, process: Process | None, script: str, key: str, args: Sequence[Argument]
     ) -> list[Any]:
-        """Run a script and have it judged."""
+        """Run a script and have it judged; without a process it is the operator's."""
         twin = self.redis.twin
         now = self.purge()
         before, expires = list(twin.logs.get(key, ())), twin.expires.get(key)
@@ -624,7 +648,13 @@ class World:
             self._journal.append(Undo(self.loop.time(), key, before, expires))
         uid = key[len(_PREFIX) + 2 : -1]
         self.trace(
-            "redis", process.name, script, uid[:8], _short(reply), _brief(args), len(after) - 1
+            "redis",
+            process.name if process else "operator",
+            script,
+            uid[:8],
+            _short(reply),
+            _brief(args),
+            len(after) - 1,
         )
         self.checks.on_script(process, script, uid, args, reply, before, after)
         return reply
@@ -723,13 +753,14 @@ class World:
         if response.code not in (201, 409):
             raise AssertionError(response.body)
 
-    def _some(self) -> Json | None:
+    def some_object(self) -> Json | None:
+        """Return any object, None if there is none."""
         found = self.state.objects("notificationrequests")
         return cast("Json", self.dice.choose(found)) if found else None
 
     def delete(self, *, again: bool) -> None:
         """Delete an object; `again` makes another one of the same name soon after."""
-        found = self._some()
+        found = self.some_object()
         if found is None:
             return
         name = found["metadata"]["name"]
@@ -740,7 +771,7 @@ class World:
 
     def edit(self, *, wipe: bool) -> None:
         """Have somebody else write a status: a harmless member, or `null` for all of it."""
-        found = self._some()
+        found = self.some_object()
         if found is None or (wipe and not found.get("status")):
             return
         name, version = found["metadata"]["name"], found["metadata"]["resourceVersion"]
@@ -768,12 +799,14 @@ class World:
         for host in self.hosts:
             host.restart_after(self.dice.uniform(0.0, 2.0))
         creating = asyncio.create_task(self._actor(self._create_all()))
-        monkey = asyncio.create_task(self._actor(self._monkey()))
+        acting = [creating, asyncio.create_task(self._actor(self._monkey()))]
+        if "operator" in self.profile.faults:
+            acting.append(asyncio.create_task(self._actor(self._operate())))
         end = self.loop.time() + self.profile.chaos
         while self.loop.time() < end and self.violation is None:
             await asyncio.sleep(0.25)
-        monkey.cancel()
-        creating.cancel()
+        for task in acting:
+            task.cancel()
         converged = False
         if self.profile.live and self.violation is None:
             converged = await self._settle()
@@ -841,6 +874,11 @@ class World:
         while known:
             await asyncio.sleep(self.dice.exponential(1.2))
             actions[str(self.dice.choose(known))]()
+
+    async def _operate(self) -> None:
+        while True:
+            await asyncio.sleep(self.dice.exponential(1.0))
+            self.operator.act()
 
     def _actions(self) -> dict[str, Callable[[], None]]:
         dice = self.dice
