@@ -181,14 +181,8 @@ def _judging(parser: argparse.ArgumentParser) -> None:
         "--class", dest="cls", action="append", choices=_CLASSES, metavar="CLASS",
         help="only this class of divergence; may be given again",
     )  # fmt: skip
-    parser.add_argument(
-        "--settle", default="10s", metavar="TIME",
-        help="time that a record may take to be published (default %(default)s)",
-    )  # fmt: skip
-    parser.add_argument(
-        "--stuck", default="2m", metavar="TIME",
-        help="time after which an open attempt is nobody's (default %(default)s)",
-    )  # fmt: skip
+    _time(parser, "--settle", "10s", "time that a record may take to be published")
+    _time(parser, "--stuck", "2m", "time after which an open attempt is nobody's")
     parser.add_argument(
         "--pause", type=float, default=2.0, metavar="SECONDS",
         help="before what looks wrong is read a second time (default %(default)s)",
@@ -201,7 +195,7 @@ def _repair(parser: argparse.ArgumentParser) -> None:
     )
     _namespaces(parser)
     _judging(parser)
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, do nothing")
+    _dry_run(parser, "what would be done, do nothing")
     parser.add_argument(
         "--limit", type=_count, default=1000, metavar="N",
         help="notifications in one run (default %(default)s)",
@@ -214,10 +208,7 @@ def _repair(parser: argparse.ArgumentParser) -> None:
         "--accept-loss", action="store_true",
         help="even where of a record nothing is legible: what it said may be sent again",
     )  # fmt: skip
-    parser.add_argument(
-        "--wait", default="30s", metavar="TIME",
-        help="for the owner to do its part (default %(default)s)",
-    )  # fmt: skip
+    _time(parser, "--wait", "30s", "for the owner to do its part")
     parser.add_argument("--yes", action="store_true", help="do not ask on a terminal")
     _by(parser)
 
@@ -231,24 +222,24 @@ def _resolve(parser: argparse.ArgumentParser) -> None:
         choices=("delivered", "failed"),
         help="what became of it",
     )
-    parser.add_argument("--reason", required=True, help="how that is known; it is put on record")
+    _reason(parser, "how that is known")
     parser.add_argument("--attempt", metavar="ID", help="default: all whose result is unknown")
     parser.add_argument("--channel", metavar="CHANNEL", help="only on this one")
     parser.add_argument(
         "--even-open", action="store_true", help="also attempts that may still be on the wire"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be recorded")
+    _dry_run(parser, "what would be recorded")
     _by(parser)
 
 
 def _resend(parser: argparse.ArgumentParser) -> None:
     _object(parser)
-    parser.add_argument("--reason", required=True, help="why; it is put on record")
+    _reason(parser, "why")
     parser.add_argument(
         "--channel", action="append", metavar="CHANNEL",
         help="may be given again (default: all that ended without success)",
     )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="say what would be recorded")
+    _dry_run(parser, "what would be recorded")
     _by(parser)
 
 
@@ -270,7 +261,7 @@ def _import(parser: argparse.ArgumentParser) -> None:
         "--join", action="store_true",
         help="where a log has another history, append the attempts to it as facts",
     )  # fmt: skip
-    parser.add_argument("--dry-run", action="store_true", help="say what would be written")
+    _dry_run(parser, "what would be written")
 
 
 def _doctor(parser: argparse.ArgumentParser) -> None:
@@ -283,6 +274,20 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
         "--service-account", metavar="NAMESPACE/NAME",
         help="ask about the rights of this account instead of one's own",
     )  # fmt: skip
+
+
+def _dry_run(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--dry-run", action="store_true", help=f"say {what}")
+
+
+def _reason(parser: argparse.ArgumentParser, what: str) -> None:
+    parser.add_argument("--reason", required=True, help=f"{what}; it is put on record")
+
+
+def _time(parser: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
+    parser.add_argument(
+        option, default=default, metavar="TIME", help=f"{what} (default %(default)s)"
+    )
 
 
 def _by(parser: argparse.ArgumentParser) -> None:
