@@ -130,6 +130,23 @@ async def test_logs_lie_on_every_primary(
     assert len(await client.primaries()) == 3
 
 
+async def test_a_log_is_kept_beside_itself(
+    cluster: RedisCluster, client: LedgerClient, log: RedisLog
+) -> None:
+    """The copy of a log lies where the log does, expires, and is taken for no log by a scan."""
+    for uid in (f"u{n}" for n in range(9)):
+        await log.claim(uid, EPOCH, name=NAME)
+        elements = await log.elements(uid)
+        aside = await log.keep_aside(uid, elements, mark=7, ttl=600)
+        assert key_slot(aside.encode()) == slot_of(log, uid)
+        assert await client.command("LRANGE", aside, 0, -1) == elements
+        assert 590 <= int(await client.command("TTL", aside)) <= 600
+        assert await log.keep_aside(uid, elements, mark=7, ttl=600) == aside
+        with pytest.raises(Unavailable, match="holds another log"):
+            await log.keep_aside(uid, [*elements, b"x"], mark=7, ttl=600)
+    assert len({u async for page in log.scan() for u in page}) == 9
+
+
 async def test_the_store_has_one_id(cluster: RedisCluster, client: LedgerClient) -> None:
     """Every client of a cluster reads the same store id, and a stranger is refused."""
     assert client.server is not None
