@@ -132,11 +132,13 @@ class ScriptTwin:
         known: dict[bytes, int] = {}
         ids: list[bytes] = []
         done = False
-        for kind, rid, where in _fields(log):
-            rank = RANK.get(kind)
+        for element in log[1:]:
+            # A record that is damaged behind its first three words counts: it can only refuse.
+            words = element.split(b" ", 3)
+            rank = RANK.get(words[0]) if len(words) == 4 else None
             if rank is None:
                 continue
-            attempt = _attempt_of(rid)
+            attempt, where = _attempt_of(words[1]), words[2]
             if where == channel:
                 if attempt not in known:
                     ids.append(attempt)

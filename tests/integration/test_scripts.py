@@ -17,7 +17,7 @@ from typing import Any
 import fakeredis
 import pytest
 import redis
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
@@ -915,6 +915,10 @@ SEQUENCES = st.lists(STEPS, min_size=1, max_size=14).map(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(steps=SEQUENCES)
+# INTENT counts attempts by the first words of a record, whatever became of the rest.
+@example(steps=[claim(OLD, PLAN), Harm("break"), intent(OLD, A1)])
+@example(steps=[claim(OLD, PLAN), Harm("break"), intent(OLD, A2, OTHER)])
+@example(steps=[claim(OLD, PLAN), Harm("break"), intent(OLD, A2, OTHER, 1)])
 def test_twin_equals_server(real: Served, steps: list[Call | Ack | Whole | Harm]) -> None:
     """Replies, lists and times to live are the same after every call of any sequence."""
     compare(real, steps)
