@@ -41,7 +41,7 @@ from tests.benchmarks import (
     waiting,
 )
 from tests.benchmarks.load import programs, sharing_a_plane
-from tests.benchmarks.report import Cores, Report, load, machine, write
+from tests.benchmarks.report import Cores, Report, load, machine, meanwhile, write
 
 
 class Suite(Protocol):
@@ -137,7 +137,7 @@ async def main(arguments: Sequence[str]) -> int:
     judged = goals.outcomes(reports, failed)
     if not everything:
         judged = [o for o in judged if o.target.suite in names]
-    print(f"## Goals\n\n{goals.table(judged)}")
+    print(f"## Goals\n\n{goals.table(judged)}\n{meanwhile(reports.values())}")
     print(f"bench: {time.monotonic() - began:.0f} s", file=sys.stderr)
     return 1 if failed else 0
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from tests.benchmarks import goals, plots
-from tests.benchmarks.report import Report, read, write
+from tests.benchmarks.report import Report, meanwhile, read, write
 
 RESULTS: Final = "results.json"
 PAGE: Final = "report.md"
@@ -43,7 +43,13 @@ def page(reports: Mapping[str, Report], charts: Mapping[str, list[plots.Chart]])
         reports: By suite.
         charts: Those of each suite.
     """
-    parts = [_INTRODUCTION, goals.table(goals.outcomes(reports)), ""]
+    parts = [
+        _INTRODUCTION,
+        goals.table(goals.outcomes(reports)),
+        "",
+        meanwhile(reports.values()),
+        "",
+    ]
     for name in sorted(reports):
         parts.append(reports[name].table())
         parts += [f"\n![{c.title}]({c.file})" for c in charts.get(name, ())]

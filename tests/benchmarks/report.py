@@ -208,6 +208,19 @@ def _shares(about: Json) -> list[str]:
     return [f"other work took {about[_OTHERS]:g} cores, the host {about['stolen']:g}"]
 
 
+def meanwhile(reports: Iterable[Report]) -> str:
+    """One line on what the machine did besides; empty where that is not known."""
+    known = [r for r in reports if _OTHERS in r.machine]
+    if not known:
+        return ""
+    busiest = max(known, key=lambda r: float(r.machine[_OTHERS]))
+    quietest = min(known, key=lambda r: float(r.machine[_OTHERS]))
+    return (
+        f"Of {busiest.machine['cores']} cores other work took {quietest.machine[_OTHERS]:g} "
+        f"({quietest.suite}) to {busiest.machine[_OTHERS]:g} ({busiest.suite}) while this was measured."
+    )
+
+
 def short(number: float) -> str:
     """A number with as many digits as a reader can use."""
     return f"{number:.3f}" if abs(number) < 10 else f"{number:,.1f}"

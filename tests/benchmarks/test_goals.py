@@ -12,7 +12,7 @@ import pytest
 from tests.benchmarks import pages, plots
 from tests.benchmarks.__main__ import SUITES, main
 from tests.benchmarks.goals import BESIDES, TARGETS, Target, judge, outcomes, table
-from tests.benchmarks.report import Cores, Goal, Report, _own_seconds, read, write
+from tests.benchmarks.report import Cores, Goal, Report, _own_seconds, meanwhile, read, write
 
 ROOT = Path(__file__).resolve().parents[2]
 MACHINE = {
@@ -203,5 +203,7 @@ def test_other_work_is_told() -> None:
     """Where the machine did something else meanwhile, the report says how much."""
     made = report(many=[1.0])
     assert "other work" not in made.where()
+    assert not meanwhile([made])
     made.machine = {**MACHINE, **Cores().others()}
+    assert meanwhile([made, report(many=[2.0])]).startswith("Of 2 cores other work took ")
     assert re.search(r"other work took [\d.]+ cores, the host [\d.]+$", made.where())

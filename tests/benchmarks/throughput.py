@@ -80,7 +80,7 @@ class Scale:
 
 
 FULL: Final = Scale(1000, 5)
-QUICK: Final = Scale(300, 3)
+QUICK: Final = Scale(200, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +311,7 @@ def told(rounds: Sequence[dict[Way, Run]], pairs: Sequence[Run], scale: Scale) -
     report.notes.append(
         f"{scale.notifications} notifications at once, one channel, 200 after 5 ms, audit off, "
         "Events off unless the row says on; default settings; etcd without fsync; receiver, creator "
-        "and watch run in the benchmark's process"
+        "and watch run in the benchmark's process; what the servers use when idle is in their CPU"
     )
     report.notes.append("null: a watch and one bare status patch per object, same client library")
     report.notes.append(
