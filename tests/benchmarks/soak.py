@@ -56,9 +56,6 @@ _STRIDE: Final = 7
 EXPECTED: Final = {
     "good": ("Sent", 1), "flaky": ("Sent", 3), "refused": ("Failed", 1), "brief": ("Sent", 1),
 }  # fmt: skip
-#: Seconds that an object stays after its end, and a log after it was counted.
-_OBJECT_STAYS: Final = 10.0
-_LOG_STAYS: Final = 10
 #: A process of this age has done what it does once.
 _GROWN_UP: Final = 600.0
 _DRAIN: Final = 120.0
@@ -66,11 +63,22 @@ _DRAIN: Final = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """Length in seconds, notifications per second, seconds between two samples."""
+    """
+    How much is measured.
+
+    Attributes:
+        seconds: Length of the run.
+        rate: Notifications per second.
+        every: Seconds between two samples.
+        object_stays: Seconds from the end of a notification until its object is deleted.
+        log_stays: Seconds from the counting of its log until that expires.
+    """
 
     seconds: float
     rate: float
     every: float
+    object_stays: float = 10.0
+    log_stays: int = 10
 
 
 FULL: Final = Scale(1800, 20, 5)
@@ -250,7 +258,7 @@ class Soak:
         kind = name.partition("-")[0]
         if kind == "hopeless":
             return self.receiver.heard[name] > 0 and now - life.since > 1.5
-        stays = 0.0 if kind == "brief" else _OBJECT_STAYS
+        stays = 0.0 if kind == "brief" else self.scale.object_stays
         return name in self.watcher.ended and now - self.watcher.ended[name] > stays
 
     async def _delete(self, name: str, life: Life) -> None:
@@ -280,8 +288,8 @@ class Soak:
                     self._count(name, Log.read(elements))
                     life.stage = "counted"
                 # A deletion that the product notices late gives the log its whole time again.
-                if ttl > _LOG_STAYS:
-                    shorter.expire(self._key(life), _LOG_STAYS)
+                if ttl > self.scale.log_stays:
+                    shorter.expire(self._key(life), self.scale.log_stays)
         await shorter.execute()
 
     def _key(self, life: Life) -> str:
@@ -428,8 +436,8 @@ def told(result: Result, scale: Scale) -> Report:
         + f"; sampled every {scale.every:g} s; default settings, Events and audit off"
     )
     report.notes.append(
-        f"an object is deleted {_OBJECT_STAYS:g} s after its end (brief: at once; hopeless: while it "
-        f"waits); its log, once let go, is counted and then expires within {_LOG_STAYS} s instead of "
+        f"an object is deleted {scale.object_stays:g} s after its end (brief: at once; hopeless: while it "
+        f"waits); its log, once let go, is counted and then expires within {scale.log_stays} s instead of "
         "a day; rounds are the samples of the second half"
     )
     grown = scale.seconds >= _GROWN_UP
@@ -456,7 +464,10 @@ def told(result: Result, scale: Scale) -> Report:
         report.add(name, unit, [value for _, value in points])
         hourly, share = growth(points)
         report.add(f"{name}: slope", f"{unit}/h".lstrip("/") if unit else "1/h", [hourly])
-        report.add(f"{name}: growth, share of the median", "", [share], flat)
+        # Descriptors follow the calls that are under way.
+        report.add(
+            f"{name}: growth, share of the median", "", [share], None if member == "fds" else flat
+        )
     report.series = {
         "s": [s.at for s in result.samples],
         "resident, MiB": [s.rss for s in result.samples],

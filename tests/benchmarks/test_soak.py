@@ -1,11 +1,14 @@
-"""The long run sees a loss, a repeat, a log that is gone and memory that grows; no servers needed."""
+"""The long run sees a loss, a repeat, a log that is gone and memory that grows."""
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import redis.asyncio as redis_asyncio
 
 from syncer.api.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
 from syncer.api.record import attempt_record, intent_record
@@ -23,10 +26,12 @@ from tests.benchmarks.soak import (
     Tally,
     growth,
     kind_of,
+    measure,
     told,
 )
 from tests.benchmarks.watching import FinalWatcher
 from tests.e2e.checker import Log
+from tests.servers.controlplane import ControlPlane
 
 EPOCH = Epoch("0.7")
 CHANNEL = "slack:ops"
@@ -149,3 +154,31 @@ def test_memory_that_grows_is_noticed(rise: float, verdict: str) -> None:
     assert (judged.verdict, judged.goal) == (verdict, FLAT)
     short = told(Result(samples, Tally(1, 1, 1), 1, 1, 1, 50, 90), QUICK)
     assert not any(f.goal for f in short.figures if "growth" in f.name)
+
+
+async def steal(redis_url: str) -> str:
+    """Take the last record of one log that was let go; returns its text."""
+    async with redis_asyncio.Redis.from_url(redis_url) as client:
+        while True:
+            async for key in client.scan_iter(match="*:{*}"):
+                if await client.ttl(key) > 0 and "/good-" in str(await client.lindex(key, 0)):
+                    return str(await client.rpop(key))
+            await asyncio.sleep(0.05)
+
+
+@pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
+async def test_a_stolen_record_is_the_only_thing_noticed(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """A few seconds of the whole thing: all end, are deleted and counted, and nothing is left."""
+    scale = Scale(5, 8, 1, 1, 1)
+    thief = asyncio.create_task(steal(redis_url))
+    result = await measure(control_plane, redis_url, tmp_path / "stage", scale)
+    assert "success" in await thief
+    assert (result.tally.created, result.tally.counted) == (40, 40)
+    # Twelve, four, one, two and one of twenty; a hopeless one is called up to three times.
+    assert 2 * 28 <= result.tally.calls <= 2 * 30
+    assert noticed(result.tally) == {"lost": 1}
+    assert result.keys_after == 1
+    assert len(result.samples) >= 5
+    assert all(s.rss > 20 and s.fds > 5 for s in result.samples)
