@@ -35,8 +35,8 @@ END: Final = "<!-- capacity: end -->"
 
 #: Share of a core that is planned with.
 USABLE: Final = 0.6
-#: Most replicas of an installation that can work at once, by default (`sharding.shards`).
-SHARDS: Final = 16
+#: Replicas against the loss of one.
+PAIR: Final = 2
 #: Largest database that etcd's manual recommends, in bytes.
 ETCD_BYTES: Final = 8 * 2**30
 DAY: Final = 86_400
@@ -117,14 +117,12 @@ class Need:
     What a rate takes.
 
     Attributes:
-        installations: Each with a namespace of its own, so that its replicas see only their part.
-        replicas: In each of them, at most `SHARDS`.
+        installations: Of `PAIR` replicas, each with namespaces of its own.
         cores: Of API servers and etcd, in all.
         masters: Redis masters, in all.
     """
 
     installations: int
-    replicas: int
     cores: int
     masters: int
 
@@ -155,24 +153,12 @@ def carried(
 
 def need(known: Inputs, rate: float, *, events: bool = False) -> Need:
     """
-    What so many notifications per second take, with as few installations as possible.
+    What so many notifications per second take, spread over installations of two replicas.
 
-    Raises:
-        ValueError: A measured cost is not above 0.
+    More replicas in each would be more in all, since each pays for watching the others' share.
     """
-    if min(known.controller, known.others, known.servers, known.redis) <= 0:
-        raise ValueError("every measured cost must be above 0")
-    installations = 0
-    while True:
-        installations += 1
-        share = rate / installations
-        for replicas in range(1, SHARDS + 1):
-            one = carried(known, replicas=replicas, cores=1, masters=1, events=events)
-            if one.controllers >= share:
-                return Need(
-                    installations, replicas, math.ceil(rate / one.servers),
-                    math.ceil(rate / one.redis),
-                )  # fmt: skip
+    one = carried(known, replicas=PAIR, cores=1, masters=1, events=events)
+    return Need(*(math.ceil(rate / each) for each in (one.controllers, one.servers, one.redis)))
 
 
 def etcd_lasts(known: Inputs, rate: float) -> float:
@@ -343,14 +329,14 @@ def _carried(known: Inputs) -> list[str]:
 
 def _wanted(known: Inputs) -> list[str]:
     off, on = (need(known, WANTED, events=events) for events in (False, True))
+    pairs = str(off.installations), str(on.installations)
     writes = WANTED * (1 + known.writes), WANTED * (1 + known.writes + known.event_writes)
     scripts, commands = rounded(WANTED * known.scripts), rounded(WANTED * known.commands)
     logs, kept = (rounded(log_gib(WANTED, days)) for days in (1, RETENTION_DAYS))
     lasts = rounded(etcd_lasts(known, WANTED) / 60)
     return _rows(
         (f"{WANTED:,} notifications per second take", "Events off", "Events on"),
-        ("installations, each in a namespace of its own", str(off.installations), str(on.installations)),
-        ("replicas in each", str(off.replicas), str(on.replicas)),
+        ("installations of two replicas, each with namespaces of its own", *pairs),
         ("cores of API servers and etcd", f"{off.cores:,}", f"{on.cores:,}"),
         ("writes to the API server per second, creations included", *map(rounded, writes)),
         ("Redis masters", str(off.masters), str(on.masters)),

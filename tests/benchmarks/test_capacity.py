@@ -11,7 +11,6 @@ from tests.benchmarks.capacity import (
     END,
     PAGE,
     RESULTS,
-    SHARDS,
     SOURCES,
     Carried,
     Inputs,
@@ -55,21 +54,14 @@ def test_replicas_pay_for_each_other() -> None:
 
 
 def test_what_a_rate_takes() -> None:
-    """As few installations as can hold it, each with as few replicas, and each carries its share."""
-    assert need(KNOWN, 300) == Need(1, 1, 3, 1)
-    assert need(KNOWN, 301) == Need(1, 2, 4, 1)
-    wanted = need(KNOWN, 10_000)
-    share = 10_000 / wanted.installations
-    one = carried(KNOWN, replicas=wanted.replicas, cores=1, masters=1)
-    assert one.controllers >= share
-    assert carried(KNOWN, replicas=SHARDS, cores=1, masters=1).controllers < 10_000 / (
-        wanted.installations - 1
-    )
-    assert wanted.cores * one.servers >= 10_000 > (wanted.cores - 1) * one.servers
-    assert wanted.masters * one.redis >= 10_000 > (wanted.masters - 1) * one.redis
+    """As many installations of two replicas, cores and masters as carry it, and not one more."""
+    one = carried(KNOWN, replicas=2, cores=1, masters=1)
+    assert one == Carried(480, 600 / 6.1, 2400)
+    assert need(KNOWN, 480) == Need(1, 5, 1)
+    assert need(KNOWN, 481) == Need(2, 5, 1)
+    assert need(KNOWN, 10_000) == Need(21, 102, 5)
+    assert need(KNOWN, 10_000, events=True) == Need(30, 169, 5)
     assert etcd_lasts(KNOWN, 1024) == 4096
-    with pytest.raises(ValueError, match="above 0"):
-        need(Inputs(**dict.fromkeys(SOURCES, 0.0)), 1)
 
 
 @pytest.mark.parametrize(
