@@ -494,6 +494,8 @@ class Parts:
             list(namespaces) if namespaces is not None else None,
             self.controller,
             clock=app.boot,
+            # Who deletes finished objects has to know when they ended.
+            brief=not settings.retention.delete_objects,
         )
         sharding = settings.sharding
         namespace = app.loaded.environment.namespace

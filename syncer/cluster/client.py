@@ -99,6 +99,7 @@ class _Call:
     data: bytes | None
     content_type: str
     timeout: float
+    accept: str = "application/json"
 
     @property
     def write(self) -> bool:
@@ -214,6 +215,7 @@ class KubeClient:
         params: Mapping[str, str] | None = None,
         body: Json | bytes | None = None,
         content_type: str = "application/json",
+        accept: str = "application/json",
         timeout: float,
     ) -> Json:
         """Send one request and return the JSON object of the answer.
@@ -224,6 +226,7 @@ class KubeClient:
             params: Query.
             body: Object to send, or bytes that are sent as they are.
             content_type: Of the body.
+            accept: Forms of the answer to choose from.
             timeout: Seconds for everything, waiting for a free connection included.
 
         Raises:
@@ -233,7 +236,7 @@ class KubeClient:
             data = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
         except TypeError as error:
             raise Rejected("the body cannot be written as JSON") from error
-        call = _Call(method, path, params, data, content_type, timeout)
+        call = _Call(method, path, params, data, content_type, timeout, accept)
         try:
             async with asyncio.timeout(timeout):
                 transport = await self._current()
@@ -306,7 +309,7 @@ class KubeClient:
         if call.method not in ("GET", "POST", "PATCH", "DELETE"):
             raise ValueError(f"method {call.method} would be repeated without asking")
         configuration = transport.api.configuration
-        headers = {"Accept": "application/json", "User-Agent": self._user_agent}
+        headers = {"Accept": call.accept, "User-Agent": self._user_agent}
         if call.data is not None:
             headers["Content-Type"] = call.content_type
         try:

@@ -5,6 +5,10 @@ the list's resourceVersion, another watch from the last event, and so on. The lo
 whatever cannot be understood leads to a new list, and the difference to what is known becomes
 deletes. Only uid, name and resourceVersion are kept for that; objects belong to the sink.
 
+A list takes what is not finished first and whole, then the rest by name, version and phase, where the
+server can tell them apart: a hundred thousand finished objects would be a third of a gigabyte. The
+watch begins at the first of the two lists, so what changes in between is not lost.
+
 Rules that cost someone an outage:
 
 - A clean end of a watch is nothing special (the server closes slow watchers so), but a watch that
@@ -36,12 +40,23 @@ from syncer.api.errors import (
     Expired,
     KindMissing,
     PortError,
+    Rejected,
     Unauthorised,
     Unavailable,
 )
-from syncer.api.resource import GROUP, PLURAL, NotificationRequest
+from syncer.api.resource import GROUP, PLURAL, TERMINAL_PHASES, NotificationRequest
 from syncer.cluster.client import OversizedLine
-from syncer.cluster.status import Meta, Unreadable, list_page, list_path, parse, version_key
+from syncer.cluster.status import (
+    UNFINISHED,
+    Meta,
+    Row,
+    Unreadable,
+    list_page,
+    list_path,
+    list_rows,
+    parse,
+    version_key,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -67,7 +82,7 @@ class Sink(Protocol):
     def upsert(self, obj: NotificationRequest, *, first_seen_by_watch: bool) -> None:
         """Take an object that is new or has changed.
 
-        A finished object that a list introduces comes in outline: identity, version, phase and
+        A finished object that a list brings may come in outline: identity, version, phase and
         retention, without `raw`.
 
         `first_seen_by_watch` is true only in the call that introduces an object, and only if an
@@ -161,6 +176,7 @@ class Reflector:
         clock: Callable[[], float],
         timings: ReflectorTimings | None = None,
         page_size: int = 500,
+        brief: bool = False,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """Prepare; `run` starts.
@@ -172,6 +188,8 @@ class Reflector:
             clock: Seconds of the boot-time clock.
             timings: Periods; tests use short ones.
             page_size: Objects in a page of a list.
+            brief: Finished objects may come without their retention and the time of their end, which
+                makes a list of mostly finished ones several times as quick.
             jitter: Random numbers in [0, 1).
 
         Raises:
@@ -185,6 +203,7 @@ class Reflector:
         self._clock = clock
         self._timings = timings or ReflectorTimings()
         self._page_size = page_size
+        self._brief = brief
         self._jitter = jitter
         self._scopes = [_Scope(n) for n in scopes]
         self._tombstones: OrderedDict[str, None] = OrderedDict()
@@ -276,7 +295,80 @@ class Reflector:
         )
 
     async def _list(self, scope: _Scope) -> None:
+        if not (self._brief and await self._list_in_brief(scope)):
+            present: set[tuple[str, str]] = set()
+            version, anonymous = await self._take(scope, present)
+            self._listed(scope, version, present, anonymous)
+
+    async def _list_in_brief(self, scope: _Scope) -> bool:
+        """
+        List what is not finished, then of everything its name, version and phase.
+
+        Nine of ten objects are finished, and nothing else is wanted of them.
+
+        Returns:
+            False if the server cannot tell them apart; what was taken until then is right.
+        """
         present: set[tuple[str, str]] = set()
+        try:
+            version, anonymous = await self._take(scope, present, selector=UNFINISHED)
+        except Rejected as error:
+            if error.reason != "BadRequest":
+                raise
+            self._whole(f"the phase cannot be selected ({error})")
+            return False
+        token = ""
+        while True:
+            page = await list_rows(
+                self._client,
+                scope.namespace,
+                limit=self._page_size,
+                continue_token=token,
+                timeout=self._timings.request_timeout,
+            )
+            if page is None:
+                self._whole("objects are not printed with their phase")
+                return False
+            scope.contact = self._clock()
+            if version_key(page.resource_version) < version_key(version):
+                raise Unavailable("the server lists an older state than it has shown before")
+            anonymous += page.anonymous
+            for row in page.rows:
+                present.add((row.meta.namespace, row.meta.name))
+                # What has changed since the first list: the watch begins there, and tells it whole.
+                if version_key(row.meta.resource_version) > version_key(version):
+                    continue
+                if not self._take_row(scope, row):
+                    self._whole("the list of what is not finished lacks an object")
+                    return False
+            token = page.continue_token
+            if not token:
+                break
+        self._listed(scope, version, present, anonymous)
+        return True
+
+    def _take_row(self, scope: _Scope, row: Row) -> bool:
+        """Take what a row tells; False if the object should have been in the first list."""
+        meta = row.meta
+        if self._version(scope, meta) == meta.resource_version:
+            return True
+        if self._sink.has(meta.uid, meta.resource_version):
+            self._exists(scope, meta)
+            return True
+        if row.phase in TERMINAL_PHASES:
+            self._upsert(scope, row.outline(), added=False)
+            return True
+        return False
+
+    def _whole(self, why: str) -> None:
+        """Note that objects can only be listed whole, until the next start."""
+        self._brief = False
+        _log.info("objects are listed whole, finished ones too: %s", why)
+
+    async def _take(
+        self, scope: _Scope, present: set[tuple[str, str]], *, selector: str = ""
+    ) -> tuple[str, int]:
+        """Take a whole list; returns its resourceVersion, and how many entries had no identity."""
         token, anonymous = "", 0
         while True:
             page = await list_page(
@@ -286,6 +378,7 @@ class Reflector:
                 continue_token=token,
                 timeout=self._timings.request_timeout,
                 known=lambda meta: self._version(scope, meta),
+                selector=selector,
             )
             scope.contact = self._clock()
             if version_key(page.resource_version) < version_key(scope.newest):
@@ -302,13 +395,18 @@ class Reflector:
                     present.add((found.namespace, found.name))
             token = page.continue_token
             if not token:
-                break
+                return page.resource_version, anonymous
+
+    def _listed(
+        self, scope: _Scope, version: str, present: set[tuple[str, str]], anonymous: int
+    ) -> None:
+        """Note that a list is complete; what it lacks is gone."""
         # An entry without identity may be any of those that are missing now.
         self.counts.unreadable += anonymous
         if not anonymous:
             for key in [k for k in scope.known if k not in present]:
                 self._delete(scope, key)
-        scope.resume = scope.newest = page.resource_version
+        scope.resume = scope.newest = version
         scope.listed_at = self._clock()
         scope.synced = True
         self.counts.lists += 1

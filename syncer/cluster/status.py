@@ -32,6 +32,11 @@ from syncer.cluster.client import MERGE_PATCH, Json, KubeClient
 
 PAGE_SIZE: Final = 500
 FIELD_MANAGER: Final = "notification-controller"
+#: Selects what has not reached a final phase.
+UNFINISHED: Final = ",".join(f"status.phase!={phase}" for phase in sorted(TERMINAL_PHASES))
+#: Asks for a list as it is printed: of each object its metadata and a few cells.
+_TABLE: Final = "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"
+_PHASE_COLUMN: Final = "Phase"
 _NO_POLICY: Final = RetryPolicy()
 
 
@@ -86,6 +91,29 @@ class Page:
     continue_token: str
     resource_version: str
     unchanged: tuple[Meta, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One object of a list in brief; `phase` is empty before the first status."""
+
+    meta: Meta
+    phase: str
+    deleting: bool
+
+    def outline(self) -> NotificationRequest:
+        """What is kept of a finished object; retention and the time of its end are not known."""
+        return _outlined(self.meta, self.phase, deleting=self.deleting, days=7, ended=0)
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """One page of a list in brief; members as of `Page`."""
+
+    rows: tuple[Row, ...]
+    anonymous: int
+    continue_token: str
+    resource_version: str
 
 
 class StatusStore:
@@ -196,6 +224,7 @@ async def list_page(
     continue_token: str,
     timeout: float,
     known: Callable[[Meta], str | None] | None = None,
+    selector: str = "",
 ) -> Page:
     """Read one page of objects; the first is as fresh as the call, the others belong to the first.
 
@@ -209,18 +238,20 @@ async def list_page(
             What it knows already is then not parsed, and a finished object that it does not know
             only in `outline`: nine of ten are of this kind at the start of a process, and parsing
             is ten times the work.
+        selector: Of fields, for example `UNFINISHED`; empty for none.
 
     Raises:
         Expired: the continue token is too old.
+        Rejected: the definition does not let a field be selected (`BadRequest`).
         PortError: as `KubeClient.request`.
     """
     params = {"limit": str(limit)}
+    if selector:
+        params["fieldSelector"] = selector
     if continue_token:
         params["continue"] = continue_token
     answer = await client.request("GET", list_path(namespace), params=params, timeout=timeout)
-    meta, items = answer.get("metadata"), answer.get("items")
-    if not (isinstance(meta, dict) and isinstance(items, list) and meta.get("resourceVersion")):
-        raise Unavailable("the answer is not a list")
+    meta, items = _list_of(answer, "items")
     objects: list[NotificationRequest | Unreadable] = []
     unchanged: list[Meta] = []
     for item in items:
@@ -246,6 +277,64 @@ async def list_page(
     )
 
 
+async def list_rows(
+    client: KubeClient, namespace: str | None, *, limit: int, continue_token: str, timeout: float
+) -> Rows | None:
+    """Read one page of objects in brief: a tenth of the bytes, and a fifth of the server's work.
+
+    Args:
+        client: Where to ask.
+        namespace: Of the list; None is all of them.
+        limit: Objects in a page.
+        continue_token: Of the page before; empty for the first.
+        timeout: Seconds.
+
+    Returns:
+        None if the server does not print objects of this type with their phase.
+
+    Raises:
+        Expired: the continue token is too old.
+        PortError: as `KubeClient.request`.
+    """
+    params = {"limit": str(limit)}
+    if continue_token:
+        params["continue"] = continue_token
+    answer = await client.request(
+        "GET", list_path(namespace), params=params, accept=_TABLE, timeout=timeout
+    )
+    if answer.get("kind") != "Table":
+        return None
+    names = [c.get("name") for c in answer.get("columnDefinitions") or [] if isinstance(c, dict)]
+    if _PHASE_COLUMN not in names:
+        return None
+    column = names.index(_PHASE_COLUMN)
+    # Of an empty list the rows are null.
+    meta, found = _list_of({**answer, "rows": answer.get("rows") or []}, "rows")
+    rows: list[Row] = []
+    for row in found:
+        try:
+            document = row["object"]
+            about = Meta.of(document)
+            phase = row["cells"][column]
+        except (ContractError, KeyError, IndexError, TypeError, AttributeError):
+            continue
+        deleting = bool(document["metadata"].get("deletionTimestamp"))
+        rows.append(Row(about, str(phase or ""), deleting))
+    return Rows(
+        tuple(rows),
+        len(found) - len(rows),
+        str(meta.get("continue") or ""),
+        str(meta["resourceVersion"]),
+    )
+
+
+def _list_of(answer: Json, member: str) -> tuple[Json, list[Json]]:
+    meta, found = answer.get("metadata"), answer.get(member)
+    if not (isinstance(meta, dict) and isinstance(found, list) and meta.get("resourceVersion")):
+        raise Unavailable("the answer is not a list")
+    return meta, found
+
+
 def outline(document: Json, meta: Meta) -> NotificationRequest | None:
     """What is kept of a finished object, and `raw` empty; None for one that is not finished."""
     status, spec = document.get("status"), document.get("spec")
@@ -257,6 +346,13 @@ def outline(document: Json, meta: Meta) -> NotificationRequest | None:
         ended = parse_time(status.get("completionTime") if isinstance(status, dict) else None)
     except (TypeError, ValueError):
         return None
+    deleting = bool(document["metadata"].get("deletionTimestamp"))
+    return _outlined(meta, phase, deleting=deleting, days=days or 7, ended=ended)
+
+
+def _outlined(
+    meta: Meta, phase: str, *, deleting: bool, days: int, ended: int
+) -> NotificationRequest:
     return NotificationRequest(
         uid=meta.uid,
         namespace=meta.namespace,
@@ -264,10 +360,10 @@ def outline(document: Json, meta: Meta) -> NotificationRequest | None:
         resource_version=meta.resource_version,
         generation=0,
         created=0,
-        deleting=bool(document["metadata"].get("deletionTimestamp")),
+        deleting=deleting,
         priority="",
         policy=_NO_POLICY,
-        retention_days=days or 7,
+        retention_days=days,
         status=Status(phase=phase, completed_at=ended),
     )
 

@@ -31,6 +31,8 @@ class Kind:
     namespaced: bool = True
     schema: Json | None = None
     selectable: tuple[str, ...] = ()
+    #: Name, type and path of each printed column.
+    columns: tuple[tuple[str, str, str], ...] = ()
 
     @property
     def custom(self) -> bool:
@@ -74,6 +76,11 @@ class Request:
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
     content_type: str = "application/json"
+    accept: str = ""
+
+
+#: One term of a field selector: path, value, and whether they must be equal or must not.
+Term = tuple[str, str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -320,36 +327,36 @@ def check_event(made: Json) -> None:
         raise Refusal(invalid(EVENTS, made["metadata"]["name"], [cause]))
 
 
-def read_selector(kind: Kind, query: Mapping[str, str]) -> dict[str, str]:
-    """Read a field selector: equalities only, joined by commas."""
+def read_selector(kind: Kind, query: Mapping[str, str]) -> list[Term]:
+    """Read a field selector: terms joined by commas."""
     if query.get("labelSelector"):
         raise Refusal(unsupported("label selectors"))
-    selector = {}
+    selector = []
     for term in filter(None, query.get("fieldSelector", "").split(",")):
-        if "!=" in term:
-            raise Refusal(unsupported("field selectors with !="))
-        path, _, value = term.replace("==", "=").partition("=")
+        equal = "!=" not in term
+        path, _, value = term.replace("!=", "=").replace("==", "=").partition("=")
         if path not in {"metadata.name", "metadata.namespace", *kind.selectable}:
             raise Refusal(failure(400, "BadRequest", f"field label not supported: {path}"))
-        selector[path] = value
+        selector.append((path, value, equal))
     return selector
 
 
-def matches(stored: Json, target: Target, selector: Mapping[str, str]) -> bool:
+def matches(stored: Json, target: Target, selector: Sequence[Term]) -> bool:
     """Tell whether an object belongs to a collection and fits a selector."""
     if target.namespace and stored["metadata"].get("namespace") != target.namespace:
         return False
-    for path, value in selector.items():
-        found: Any = stored
-        for step in path.split("."):
-            found = found.get(step, "") if isinstance(found, dict) else ""
-        if found != value:
-            return False
-    return True
+    return all((_at(stored, path, "") == value) is equal for path, value, equal in selector)
+
+
+def _at(stored: Json, path: str, absent: Any) -> Any:
+    found: Any = stored
+    for step in path.split("."):
+        found = found.get(step, absent) if isinstance(found, dict) else absent
+    return found
 
 
 def select(
-    objects: Mapping[tuple[str, str], Json], target: Target, selector: Mapping[str, str]
+    objects: Mapping[tuple[str, str], Json], target: Target, selector: Sequence[Term]
 ) -> Iterator[Json]:
     """Yield the objects of a collection that fit a selector, by namespace and name."""
     for place in sorted(objects):
@@ -367,6 +374,29 @@ def listing(kind: Kind, rows: Sequence[Json], meta: Json, revision: int) -> Json
         "apiVersion": kind.api_version,
         "metadata": {**meta, "resourceVersion": str(revision)},
         "items": list(items),
+    }
+
+
+def table(kind: Kind, rows: Sequence[Json], meta: Json, revision: int) -> Json:
+    """
+    Build a list as it is printed: cells, and of each object only the metadata.
+
+    Columns whose path is more than names joined by dots stay empty.
+    """
+    partial = {"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1"}
+    names = [("Name", "string", "metadata.name"), *kind.columns]
+    return {
+        "kind": "Table",
+        "apiVersion": "meta.k8s.io/v1",
+        "metadata": {**meta, "resourceVersion": str(revision)},
+        "columnDefinitions": [{"name": name, "type": form} for name, form, _ in names],
+        "rows": [
+            {
+                "cells": [_at(o, path, None) for _, _, path in names],
+                "object": {**partial, "metadata": o["metadata"]},
+            }
+            for o in rows
+        ],
     }
 
 

@@ -131,6 +131,7 @@ class FakeApiServer:
             dict(incoming.query),
             await incoming.read(),
             incoming.headers.get("Content-Type", ""),
+            incoming.headers.get("Accept", ""),
         )
         target, verb = self.state.classify(request)
         if self._token and incoming.headers.get("Authorization") != f"Bearer {self._token}":

@@ -37,6 +37,7 @@ from tests.fakes.apianswers import (
     Request,
     Response,
     Target,
+    Term,
     about,
     bad_option,
     check_event,
@@ -60,6 +61,7 @@ from tests.fakes.apianswers import (
     read_token,
     select,
     stale_delete,
+    table,
     terminating,
     too_large,
     unreadable,
@@ -92,6 +94,10 @@ _FIXED: Final = (
     "deletionGracePeriodSeconds",
     "managedFields",
 )
+
+
+def _form_of(kind: Kind, accept: str) -> Callable[[Kind, Sequence[Json], Json, int], Json]:
+    return table if kind.custom and "as=Table" in accept else listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +220,8 @@ class ApiState:
                 response = Response(200, found) if found else not_found(target.kind, target.name)
             else:
                 rows = list(select(shown, target, read_selector(target.kind, request.query)))
-                response = Response(200, listing(target.kind, rows, {}, revision))
+                form = _form_of(target.kind, request.accept)
+                response = Response(200, form(target.kind, rows, {}, revision))
         except Refusal as refusal:
             response = refusal.response
         self.count(verb, target, response.code)
@@ -251,7 +258,7 @@ class ApiState:
             return failure(413, "RequestEntityTooLarge", text)
         if not target.name:
             if request.method == "GET":
-                return self._list(target, request.query)
+                return self._list(target, request.query, request.accept)
             if request.method == "POST":
                 return self._post(target, request)
             return failure(400, "BadRequest", "name must be provided")
@@ -270,7 +277,7 @@ class ApiState:
             raise Refusal(not_found(target.kind, target.name))
         return found
 
-    def _list(self, target: Target, query: Mapping[str, str]) -> Response:
+    def _list(self, target: Target, query: Mapping[str, str], accept: str) -> Response:
         kind = target.kind
         selector = read_selector(kind, query)
         limit = int(query.get("limit") or 0)
@@ -283,7 +290,7 @@ class ApiState:
             meta["continue"] = write_token(revision, place_of(page[-1]))
             if not selector:
                 meta["remainingItemCount"] = len(rows) - len(page)
-        return Response(200, listing(kind, page, meta, revision))
+        return Response(200, _form_of(kind, accept)(kind, page, meta, revision))
 
     def _position(self, kind: Kind, query: Mapping[str, str]) -> tuple[int, tuple[str, str]]:
         """Tell which revision a list is to show, and after which object it begins."""
@@ -682,6 +689,10 @@ class ApiState:
             spec["scope"] == "Namespaced",
             schema,
             tuple(f["jsonPath"].lstrip(".") for f in version.get("selectableFields") or []),
+            tuple(
+                (c["name"], c["type"], c["jsonPath"].lstrip("."))
+                for c in version.get("additionalPrinterColumns") or []
+            ),
         )
         known = self._kinds.get((kind.group, kind.version, kind.plural))
         self._kinds[kind.group, kind.version, kind.plural] = kind
@@ -729,7 +740,7 @@ class Watch:
         self,
         state: ApiState,
         target: Target,
-        selector: Mapping[str, str],
+        selector: Sequence[Term],
         *,
         bookmarks: bool,
     ) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
+from syncer.api.resource import TERMINAL_PHASES
 from syncer.cluster.client import MERGE_PATCH, KubeClient
 from syncer.cluster.reflector import Reflector, ReflectorTimings
 from syncer.cluster.status import list_path
@@ -758,3 +759,174 @@ async def test_real_type_may_come_late_and_go(
             await client.request("POST", list_path("default"), body=manifest("b"), timeout=10)
             await eventually(lambda: mirror.names() == ["b"], timeout=15)
             assert mirror.lists > lists
+
+
+# -- lists in brief ------------------------------------------------------------------------------
+
+
+def phased(name: str, version: int, phase: str) -> dict[str, Any]:
+    """Return an object with a phase."""
+    return {**obj(name, version), "status": {"phase": phase}}
+
+
+def bad_request(_: web.Request) -> web.Response:
+    """Answer as a server whose definition does not let the phase be selected."""
+    return status(400, "BadRequest", "field label not supported: status.phase")
+
+
+class Brief(Api):
+    """Tells what is not finished, and everything in brief; `between` happens in between."""
+
+    def __init__(self, *objects: dict[str, Any], **more: Any) -> None:
+        """Begin with some objects."""
+        super().__init__(*objects, **more)
+        self.asked: list[str] = []
+        self.between: Callable[[], None] = lambda: None
+        self.lacking = ""
+
+    async def list(self, request: web.Request) -> web.StreamResponse:
+        """Answer one of the lists."""
+        meta = {"resourceVersion": str(self.version)}
+        if "fieldSelector" in request.query:
+            self.asked.append("unfinished")
+            items = [
+                o
+                for o in self.objects
+                if o["status"]["phase"] not in TERMINAL_PHASES
+                and o["metadata"]["name"] != self.lacking
+            ]
+            self.between()
+        elif "as=Table" in request.headers["Accept"]:
+            self.asked.append("brief")
+            rows = [
+                {"cells": [o["metadata"]["name"], o["status"]["phase"]], "object": {
+                    "kind": "PartialObjectMetadata", "metadata": o["metadata"],
+                }}
+                for o in self.objects
+            ]  # fmt: skip
+            columns = [{"name": "Name"}, {"name": "Phase"}]
+            return web.json_response(
+                {"kind": "Table", "metadata": meta, "columnDefinitions": columns, "rows": rows}
+            )
+        else:
+            self.asked.append("whole")
+            items = self.objects
+        return web.json_response({"metadata": meta, "items": items})
+
+
+async def test_what_is_finished_comes_in_brief(tmp_path: Path) -> None:
+    """Unfinished objects come whole and first, finished ones by name, version and phase."""
+    api = Brief(phased("a", 1, "Sent"), phased("b", 2, "Sending"), phased("c", 3, "Failed"))
+    async with mirroring(api, tmp_path, brief=True) as (reflector, mirror, _):
+        await eventually(lambda: mirror.lists == 1)
+        assert reflector.synced
+    assert api.asked == ["unfinished", "brief"]
+    assert mirror.calls == ["upsert uid-b 2", "upsert uid-a 1", "upsert uid-c 3"]
+    shown = {o.name: (o.status.phase, bool(o.raw)) for o in mirror.objects.values()}
+    assert shown == {"a": ("Sent", False), "b": ("Sending", True), "c": ("Failed", False)}
+
+
+async def test_second_list_in_brief_tells_what_is_news(tmp_path: Path) -> None:
+    """What is known is passed over, what is gone is deleted, an own write is not handed over."""
+    api = Brief(*(phased(n, v, p) for n, v, p in (("a", 1, "Sent"), ("b", 2, ""), ("c", 3, ""))))
+    api.watches = [stay(EXPIRED)]
+    async with mirroring(api, tmp_path, brief=True) as (_, mirror, _):
+        await eventually(lambda: mirror.lists == 1)
+        mirror.own.add(("uid-b", "105"))
+        api.objects = [phased("b", 105, "Sent"), phased("c", 106, "Failed"), phased("d", 107, "")]
+        api.version = 110
+        await eventually(lambda: mirror.lists == 2)
+    news = ["upsert uid-d 107", "upsert uid-c 106", "delete uid-a ns/a"]
+    assert mirror.calls[3:] == news
+
+
+async def test_what_changes_between_the_two_lists_is_told_by_the_watch(tmp_path: Path) -> None:
+    """The watch begins at the first list, so the second one need not be believed about it."""
+    api = Brief(phased("a", 1, "Sending"), phased("b", 2, "Sent"))
+
+    def finish() -> None:
+        api.objects = [phased("a", 101, "Sent"), phased("b", 2, "Sent"), phased("new", 102, "")]
+        api.version = 103
+
+    api.between = finish
+    after = [("MODIFIED", phased("a", 101, "Sent")), ("ADDED", phased("new", 102, ""))]
+    api.watches = [stay(*(event(kind, o) for kind, o in after))]
+    async with mirroring(api, tmp_path, brief=True) as (_, mirror, _):
+        await eventually(lambda: len(mirror.calls) == 4)
+    assert api.resumed == ["100"]
+    assert mirror.calls == [
+        "upsert uid-a 1",
+        "upsert uid-b 2",
+        "upsert uid-a 101",
+        "first uid-new 102",
+    ]
+    assert mirror.objects["uid-a"].raw
+
+
+@pytest.mark.parametrize("case", ["no selection", "no table", "no phase", "an object is lacking"])
+async def test_whole_list_where_the_other_is_not_to_be_had(tmp_path: Path, case: str) -> None:
+    """A server that cannot list in brief, or contradicts itself, is asked for everything."""
+    api = Brief(phased("a", 1, "Sent"), phased("b", 2, "Sending"))
+    if case == "an object is lacking":
+        api.lacking = "b"
+    answer = api.list
+
+    async def odd(request: web.Request) -> web.StreamResponse:
+        table = "as=Table" in request.headers["Accept"]
+        if case == "no selection" and "fieldSelector" in request.query:
+            return bad_request(request)
+        if case == "no table" and table:
+            return web.json_response({"metadata": {"resourceVersion": "1"}, "items": []})
+        if case == "no phase" and table:
+            return web.json_response({"kind": "Table", "metadata": {}, "columnDefinitions": []})
+        return await answer(request)
+
+    api.list = odd  # type: ignore[method-assign]
+    async with mirroring(api, tmp_path, brief=True) as (_, mirror, _):
+        await eventually(lambda: mirror.lists == 1)
+        assert {o.name: bool(o.raw) for o in mirror.objects.values()} == {"a": False, "b": True}
+        assert api.asked[-1] == "whole"
+
+
+async def test_refused_access_does_not_end_lists_in_brief(tmp_path: Path) -> None:
+    """A 403 says nothing about what the server can: it is asked in brief again."""
+    api = Brief(phased("a", 1, "Sent"))
+    api.lists = [refuse(403, "Forbidden", "no")]
+    async with mirroring(api, tmp_path, brief=True) as (_, mirror, _):
+        await eventually(lambda: mirror.lists == 1)
+    assert api.asked == ["unfinished", "brief"]
+
+
+async def test_real_server_lists_in_brief(
+    control_plane: ControlPlane, namespace: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The real server selects by phase and prints it, page by page, also where nothing is there."""
+    control_plane.heal()
+    caplog.set_level(logging.INFO)
+    mirror = Mirror()
+    path = list_path(namespace)
+    async with await KubeClient.connect(str(control_plane.kubeconfig), user_agent="t") as client:
+        empty = Reflector(client, [namespace], mirror, clock=boot_clock, timings=QUICK, brief=True)
+        async with running(empty):
+            await eventually(lambda: mirror.lists == 1)
+        for n in range(7):
+            made = await client.request("POST", path, body=manifest(f"n{n}"), timeout=10)
+            if n % 3:
+                patch = {
+                    "metadata": {"resourceVersion": made["metadata"]["resourceVersion"]},
+                    "status": {"phase": "Sent" if n % 2 else "Failed"},
+                }
+                await client.request(
+                    "PATCH", f"{path}/n{n}/status", body=patch, content_type=MERGE_PATCH, timeout=5
+                )
+        reflector = Reflector(
+            client, [namespace], mirror, clock=boot_clock, timings=QUICK, page_size=2, brief=True
+        )
+        async with running(reflector):
+            await eventually(lambda: mirror.lists == 2)
+    shown = {o.name: (o.status.phase, bool(o.raw)) for o in mirror.objects.values()}
+    assert shown == {
+        "n0": ("", True), "n1": ("Sent", False), "n2": ("Failed", False), "n3": ("", True),
+        "n4": ("Failed", False), "n5": ("Sent", False), "n6": ("", True),
+    }  # fmt: skip
+    assert "listed whole" not in caplog.text

@@ -1009,9 +1009,33 @@ async def test_selectors(api: Api) -> None:
         ("metadata.name%3Da", ["a"]),
         ("spec.type%3DApproval", ["b"]),
         ("spec.type%3DSimple,metadata.name%3Db", []),
+        ("spec.type!%3DSimple", ["b"]),
+        ("status.phase!%3DSent,status.phase!%3DFailed", ["a", "b"]),
+        ("status.phase%3DSent", []),
     ):
         answer = await api.ask("GET", f"{api.requests}?fieldSelector={selector}")
         assert [o["metadata"]["name"] for o in answer.body["items"]] == names
+
+
+async def test_table(api: Api) -> None:
+    """A list may be asked for as it is printed: a few cells, and of an object only its metadata."""
+    accept = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io,application/json"}
+    empty = (await api.ask("GET", api.requests, headers=accept)).body
+    assert (empty["kind"], empty["rows"] or []) == ("Table", [])
+    made = await api.create("a")
+    await api.create("b")
+    page = (await api.ask("GET", f"{api.requests}?limit=1", headers=accept)).body
+    names = [c["name"] for c in page["columnDefinitions"]]
+    assert names == ["Name", "Type", "Priority", "Phase", "Attempts", "Reason", "Age"]
+    (row,) = page["rows"]
+    assert row["cells"][:4] == ["a", "Simple", "Medium", None]
+    shown = row["object"]
+    assert (shown["kind"], "spec" in shown) == ("PartialObjectMetadata", False)
+    for member in ("name", "namespace", "uid", "resourceVersion"):
+        assert shown["metadata"][member] == made["metadata"][member]
+    query = f"{api.requests}?limit=1&continue={page['metadata']['continue']}"
+    rest = (await api.ask("GET", query, headers=accept)).body
+    assert [r["cells"][0] for r in rest["rows"]] == ["b"]
 
 
 async def test_lease_life(api: Api) -> None:
