@@ -193,10 +193,10 @@ def numbers_from_count() -> None:
     """A number is the count of what this write adds: attempts of later writes get numbers anew."""
     publish = merge._publish
 
-    def broken(status: Any, view: Any) -> tuple[Attempt, ...]:
+    def broken(attempts: list[Attempt], status: Any) -> tuple[Attempt, ...]:
         new, out = 0, []
         kept = {a.id for a in status.attempts}
-        for attempt in publish(status, view):
+        for attempt in publish(attempts, status):
             if attempt.id in kept:
                 out.append(attempt)
                 continue
