@@ -166,9 +166,12 @@ def test_every_script_and_kind_is_described() -> None:
         assert re.search(rf"`{family}(\.<state>)?`", text), f"{kind} is not described"
 
 
-def test_only_intent_is_refused_without_memory() -> None:
-    """What ADR 0001 says of `allow-oom` holds: every script but INTENT carries it."""
+def test_facts_are_taken_without_memory() -> None:
+    """What ADR 0001 says of `allow-oom` holds: every script but INTENT and KEEP carries it."""
     text = "".join(path.read_text() for path in LEDGER.glob("*.py"))
     flags = dict(re.findall(r'Script\("(\w+)", allow_oom=(True|False)\)', text))
     assert flags.keys() == {path.stem for path in LEDGER.glob("scripts/*.lua")} - {"prelude"}
-    assert [name for name, carried in flags.items() if carried == "False"] == ["intent"]
+    assert [name for name, carried in flags.items() if carried == "False"] == [
+        "intent",
+        "keep",
+    ]
