@@ -20,6 +20,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from syncer.runtime.proxies import fold
@@ -59,6 +60,8 @@ _METADATA: Final = frozenset(
         "168.63.129.16",
     )
 )
+#: Verdicts that a guard remembers.
+_JUDGED: Final = 1024
 _THIS_NETWORK: Final = ipaddress.ip_network("0.0.0.0/8")
 _NAT64: Final = tuple(ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48"))
 _V4_COMPATIBLE: Final = ipaddress.ip_network("::/96")
@@ -89,6 +92,8 @@ class EgressGuard:
                 hosts.add(fold(entry))
         self._networks = tuple(networks)
         self._hosts = frozenset(hosts)
+        # The same few receivers are dialled again and again, and the rules stay as they are.
+        self._reason = lru_cache(maxsize=_JUDGED)(self._judge)
         #: Addresses refused up to now.
         self.denied = 0
 
@@ -113,7 +118,7 @@ class EgressGuard:
             self.denied += 1
             raise EgressDenied(reason)
 
-    def _reason(self, address: str, host: str, *, proxy: bool) -> str:
+    def _judge(self, address: str, host: str, *, proxy: bool) -> str:
         outer = ipaddress.ip_address(address.partition("%")[0])
         forms = (outer, *_carried(outer))
         for form in forms:

@@ -470,6 +470,8 @@ def parse_retry_after(value: str, now: float) -> float | None:
         now: Unix seconds.
     """
     value = value.strip()[:64]
+    if not value:
+        return None
     if value.isascii() and value.isdigit():
         return min(float(value), RETRY_AFTER_MAX)
     try:
