@@ -93,7 +93,7 @@ class EgressGuard:
         self._networks = tuple(networks)
         self._hosts = frozenset(hosts)
         # The same few receivers are dialled again and again, and the rules stay as they are.
-        self._reason = lru_cache(maxsize=_JUDGED)(self._judge)
+        self._verdict = lru_cache(maxsize=_JUDGED)(self._reason)
         #: Addresses refused up to now.
         self.denied = 0
 
@@ -110,7 +110,7 @@ class EgressGuard:
             EgressDenied: it may not be dialled, or it could not be judged.
         """
         try:
-            reason = self._reason(address, host, proxy=proxy)
+            reason = self._verdict(address, host, proxy=proxy)
         except Exception as exc:
             self.denied += 1
             raise EgressDenied("the address could not be judged") from exc
@@ -118,7 +118,7 @@ class EgressGuard:
             self.denied += 1
             raise EgressDenied(reason)
 
-    def _judge(self, address: str, host: str, *, proxy: bool) -> str:
+    def _reason(self, address: str, host: str, *, proxy: bool) -> str:
         outer = ipaddress.ip_address(address.partition("%")[0])
         forms = (outer, *_carried(outer))
         for form in forms:
