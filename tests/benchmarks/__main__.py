@@ -34,6 +34,7 @@ from tests.benchmarks import (
     memory,
     operate,
     pages,
+    plots,
     recovery,
     soak,
     strategies,
@@ -110,6 +111,10 @@ async def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--out", type=Path, metavar="DIR", help="keep report and plots here")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write every round here")
     wanted = parser.parse_args(arguments)
+    if wanted.out and not plots.can_draw():
+        parser.error(
+            "--out draws plots: install the dependency group `bench`, as scripts/bench does"
+        )
     everything = not wanted.suite or "all" in wanted.suite
     names = list(SUITES) if everything else list(dict.fromkeys(wanted.suite))
     assets = await _assets_for(names)

@@ -61,8 +61,9 @@ def render(folder: Path) -> None:
     """Make page and plots from the results that are there."""
     reports = read(folder / RESULTS)
     charts = plots.charts(reports)
-    for old in folder.glob("*.svg"):
-        old.unlink()
+    # Those of an earlier run that have nothing to show any more; other people's pictures stay.
+    for name in plots.NAMES:
+        (folder / f"{name}.svg").unlink(missing_ok=True)
     for chart in (c for some in charts.values() for c in some):
         plots.draw(chart, folder / chart.file)
     (folder / PAGE).write_text(page(reports, charts))

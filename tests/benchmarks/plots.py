@@ -11,6 +11,7 @@ text.
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from tests.benchmarks.report import Figure, Report
 
 #: Told apart in grey and by the colour-blind as well.
 _COLOURS: Final = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+#: Of all charts that there may be.
+NAMES: Final = ("cpu", "latency", "memory", "recovery", "soak", "strategies", "throughput")
 _INCHES: Final = (7.2, 3.8)
 
 
@@ -230,6 +233,11 @@ def charts(reports: Mapping[str, Report]) -> dict[str, list[Chart]]:
 
 
 # -- how they are drawn ----------------------------------------------------------------------------
+
+
+def can_draw() -> bool:
+    """Whether the dependency group `bench` is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def draw(chart: Chart, path: Path) -> None:

@@ -113,6 +113,7 @@ async def test_one_suite_replaces_its_part_alone(
     """Suites are run one by one into the same directory, each with its own size and machine."""
     drawn: list[str] = []
     monkeypatch.setattr(plots, "draw", lambda _chart, path: drawn.append(path.name))
+    monkeypatch.setattr(plots, "can_draw", lambda: True)
 
     def suite(name: str, figure: str, value: float) -> None:
         async def run(*, quick: bool) -> Report:
@@ -144,6 +145,29 @@ async def test_one_suite_replaces_its_part_alone(
     for words in ("## append", "## recovery", "full run; ", "quick: fewer", "load after"):
         assert words in page
     assert drawn == ["recovery.svg", "recovery.svg"]
+
+
+async def test_plots_that_cannot_be_drawn_are_found_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody measures for an hour to hear that a library is missing."""
+    monkeypatch.setattr(plots, "can_draw", lambda: False)
+    with pytest.raises(SystemExit) as ended:
+        await main(["append", "--out", str(tmp_path)])
+    assert ended.value.code == 2
+    assert "dependency group `bench`" in capsys.readouterr().err
+
+
+def test_only_our_plots_are_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plot without figures goes; a picture of somebody else stays, and each name is known."""
+    monkeypatch.setattr(plots, "draw", lambda _chart, path: path.write_text("new"))
+    for name in ("soak.svg", "theirs.svg"):
+        (tmp_path / name).write_text("old")
+    pages.add(tmp_path, {"append": report(many=[1.0])})
+    assert {path.name for path in tmp_path.glob("*.svg")} == {"theirs.svg"}
+    published = read(ROOT / "docs" / "benchmarks" / "results.json")
+    made = {chart.name for some in plots.charts(published).values() for chart in some}
+    assert made <= set(plots.NAMES)
 
 
 async def _no_servers(names: list[str]) -> None:
