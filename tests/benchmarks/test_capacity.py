@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,11 @@ def test_what_one_replica_carries() -> None:
     more = carried(KNOWN, replicas=1, cores=8, masters=1)
     assert (more.most, more.wall) == (300, "controller")
     assert carried(KNOWN, replicas=1, cores=8, masters=1, events=True).most == 200
+    # Half of the Events were written: all of them cost twice as much again.
+    half = replace(KNOWN, event_writes=1.5)
+    dear = carried(half, replicas=1, cores=2, masters=1, events=True)
+    assert (dear.controllers, dear.redis) == (150, 2400)
+    assert dear.servers == pytest.approx(1200 / 14)
 
 
 def test_replicas_pay_for_each_other() -> None:
@@ -111,6 +117,16 @@ def test_a_missing_figure_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["--write"], results=results, place=page) == 1
     assert "recovery has no figure" in capsys.readouterr().err
     assert "old" in page.read_text()
+
+
+def test_events_must_have_been_written() -> None:
+    """A run in which none was let through says nothing of their cost."""
+    reports = measured()
+    name = SOURCES["event_writes"].figures[0]
+    figures = reports["throughput"].figures
+    figures[:] = [replace(f, rounds=(0.0,)) if f.name == name else f for f in figures]
+    with pytest.raises(ValueError, match="no Event was written"):
+        inputs(reports)
 
 
 def test_only_the_tables_are_replaced(tmp_path: Path) -> None:

@@ -179,7 +179,10 @@ def test_the_report_is_made_from_its_results() -> None:
     folder = ROOT / "docs" / "benchmarks"
     reports = read(folder / "results.json")
     charts = plots.charts(reports)
-    assert (folder / "report.md").read_text() == pages.page(reports, charts)
+    made = pages.page(reports, charts)
+    assert (folder / "report.md").read_text() == made, (
+        "run -m tests.benchmarks.pages docs/benchmarks"
+    )
     drawn = {path.name for path in folder.glob("*.svg")}
     assert drawn == {chart.file for some in charts.values() for chart in some}
 

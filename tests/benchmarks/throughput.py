@@ -310,7 +310,8 @@ def told(rounds: Sequence[dict[Way, Run]], pairs: Sequence[Run], scale: Scale) -
     report = Report("throughput")
     report.notes.append(
         f"{scale.notifications} notifications at once, one channel, 200 after 5 ms, audit off, "
-        "Events off unless the row says on; default settings; etcd without fsync; receiver, creator "
+        "Events off unless the row says on (then as many are written as the default lets "
+        "through, the others dropped); default settings; etcd without fsync; receiver, creator "
         "and watch run in the benchmark's process; what the servers use when idle is in their CPU"
     )
     report.notes.append("null: a watch and one bare status patch per object, same client library")
