@@ -213,12 +213,14 @@ class Outcome:
         word: `met`, `missed`, or why there is no verdict.
         figure: The worst of the figures that it is about, None if there is none.
         of: How many there are.
+        quick: They are of a quick run.
     """
 
     target: Target
     word: str
     figure: Figure | None = None
     of: int = 0
+    quick: bool = False
 
     def row(self) -> str:
         """A row of the table of goals."""
@@ -229,7 +231,8 @@ class Outcome:
             numbers = [short(n) for n in shown]
             many = f"worst of {self.of}: {figure.name}" if self.of > 1 else ""
         words = f"{self.target.words} ({many})" if many else self.target.words
-        return f"| {' | '.join([self.target.suite, words, str(limit), *numbers, self.word])} |"
+        suite = f"{self.target.suite} (quick)" if self.quick else self.target.suite
+        return f"| {' | '.join([suite, words, str(limit), *numbers, self.word])} |"
 
 
 def judge(target: Target, report: Report | None, failed: str = "") -> Outcome:
@@ -248,11 +251,11 @@ def judge(target: Target, report: Report | None, failed: str = "") -> Outcome:
     sign = 1 if target.limit.least else -1
     worst = min(found, key=lambda f: sign * target.limit.judged(f.rounds), default=None)
     if report.quick and target.full:
-        return Outcome(target, f"needs the full run ({target.full})", worst, len(found))
+        return Outcome(target, f"needs the full run ({target.full})", worst, len(found), quick=True)
     if worst is None:
         return Outcome(target, f"not measured: the suite has no figure {target.figure!r}")
     met = target.limit.met(target.limit.judged(worst.rounds))
-    return Outcome(target, "met" if met else "missed", worst, len(found))
+    return Outcome(target, "met" if met else "missed", worst, len(found), quick=report.quick)
 
 
 def further(reports: Mapping[str, Report]) -> list[Target]:
@@ -284,4 +287,4 @@ def table(judged: Sequence[Outcome]) -> str:
     lines += [o.row() for o in judged]
     kinds = [o.word.partition(":")[0].partition(" (")[0] for o in judged]
     counts = [f"{kind}: {kinds.count(kind)}" for kind in sorted(set(kinds))]
-    return "\n".join([*lines, "", f"{len(judged)} goals; {', '.join(counts)}."])
+    return "\n".join([*lines, "", f"Goals: {len(judged)}; {', '.join(counts)}."])

@@ -69,6 +69,8 @@ def test_the_worst_row_is_shown() -> None:
     """What stands in the table is the row that decided, and its name."""
     row = judge(FEW, report(case1_few=[1.0], case2_few=[2.5, 3.0, 4.0])).row()
     assert row == "| s | few (worst of 2: case 2: few) | <= 2 | 3.000 | 2.500 | 4.000 | missed |"
+    assert judge(MANY, report(quick=True, many=[99])).row().startswith("| s (quick) | many |")
+    assert judge(LARGE, report(quick=True, many=[99])).row().startswith("| s (quick) | large |")
 
 
 def test_no_goal_is_left_out() -> None:
@@ -82,7 +84,7 @@ def test_no_goal_is_left_out() -> None:
     ]
     text = table(judged)
     assert "not measured: the suite failed (OSError)" in text
-    assert text.splitlines()[-1] == (f"{len(ALL) + 1} goals; met: 1, not measured: {len(ALL)}.")
+    assert text.splitlines()[-1] == (f"Goals: {len(ALL) + 1}; met: 1, not measured: {len(ALL)}.")
 
 
 def test_every_goal_names_a_suite() -> None:
