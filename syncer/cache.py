@@ -196,7 +196,9 @@ class Cache:
         decision = self.decision(entry)
         self._ticket += 1
         heapq.heappush(self._heap, (decision.at, self._ticket, entry.uid))
-        self.wake.set()
+        if self._heap[0][1] == self._ticket:
+            # Whoever waits, waits for an earlier one otherwise.
+            self.wake.set()
 
     def decision(self, entry: Entry) -> Decision:
         """When a dirty entry is to be written, and why then."""

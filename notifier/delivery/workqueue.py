@@ -5,13 +5,18 @@ Semantics of client-go's queue, which level-triggered controllers rely on: addin
 waiting changes nothing; adding one that is being handled makes it wait again once that is done; a
 delayed add keeps the earliest time. So an object is always handled serially, different objects in
 parallel, and no wake-up is ever lost or multiplied. There is no task and no timer per key: one heap
-holds all delays.
+holds all delays, and one timer waits for the earliest while a worker waits.
+
+A key that becomes ready wakes one worker. Waking them all, as an event does, has sixty of them look for
+a key that the first one has taken: a millisecond for each notification of a quiet hour.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import heapq
+import math
 from collections import deque
 from typing import Final
 
@@ -37,7 +42,10 @@ class WorkQueue:
         self._delayed: dict[str, float] = {}
         self._heap: list[tuple[float, str]] = []
         self._failures: dict[str, int] = {}
-        self._wake = asyncio.Event()
+        #: Workers without a key, the longest waiting first.
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
 
     def __len__(self) -> int:
         """Keys ready or in hand, delayed ones excluded."""
@@ -56,7 +64,7 @@ class WorkQueue:
         elif key not in self._waiting:
             self._waiting.add(key)
             self._ready.append(key)
-            self._wake.set()
+            self._wake_one()
 
     def add_at(self, key: str, at: float) -> None:
         """Have a key handled at a boot-clock second, or earlier if something else adds it."""
@@ -68,7 +76,8 @@ class WorkQueue:
             return
         self._delayed[key] = at
         heapq.heappush(self._heap, (at, key))
-        self._wake.set()
+        if self._idle:
+            self._set_timer()
 
     def retry(self, key: str) -> float:
         """Have a key handled again after a failure, later each time; returns the wait in seconds."""
@@ -92,22 +101,52 @@ class WorkQueue:
         """Wait for the next key; the caller must call `done` with it."""
         while True:
             self._ripen()
-            while self._ready:
+            if self._ready:
                 key = self._ready.popleft()
                 self._waiting.discard(key)
                 self._in_hand.add(key)
-                if self._ready:
-                    self._wake.set()
                 return key
-            self._wake.clear()
-            wait = _NAP
-            if self._heap:
-                wait = min(wait, max(0.0, self._heap[0][0] - self.boot()))
-            try:
-                async with asyncio.timeout(wait):
-                    await self._wake.wait()
-            except TimeoutError:
-                continue
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait to be woken; a worker that is cancelled then passes the wake-up on."""
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._idle.append(woken)
+        self._set_timer()
+        try:
+            await woken
+        except asyncio.CancelledError:
+            with contextlib.suppress(ValueError):
+                self._idle.remove(woken)
+            if self._ready:
+                self._wake_one()
+            raise
+
+    def _wake_one(self) -> None:
+        while self._idle:
+            woken = self._idle.popleft()
+            if not woken.done():
+                woken.set_result(None)
+                return
+
+    def _set_timer(self) -> None:
+        """Have the earliest delay noticed, if nobody else will."""
+        if not self._heap:
+            return
+        at = self._heap[0][0]
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        wait = min(_NAP, max(0.0, at - self.boot()))
+        self._timer = asyncio.get_running_loop().call_later(wait, self._rung)
+
+    def _rung(self) -> None:
+        self._timer = None
+        self._ripen()
+        if self._idle:
+            self._set_timer()
 
     def done(self, key: str) -> None:
         """Give a key back."""

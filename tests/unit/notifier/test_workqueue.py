@@ -196,6 +196,25 @@ async def test_two_workers_two_keys(queue: WorkQueue) -> None:
         assert set(await asyncio.gather(*workers)) == {"a", "b"}
 
 
+async def test_a_key_wakes_one_worker(queue: WorkQueue, clock: Clock) -> None:
+    """Of many idle workers one is woken for a key, also for one whose delay is over."""
+    workers = [asyncio.create_task(queue.get()) for _ in range(8)]
+    await asyncio.sleep(0)
+    queue.add("a")
+    assert len(queue._idle) == 7
+    queue.add_at("b", 100.001)
+    clock.now = 101.0
+    async with asyncio.timeout(1):
+        while sum(w.done() for w in workers) < 2:
+            await asyncio.sleep(0.001)
+    assert len(queue._idle) == 6
+    for worker in workers:
+        worker.cancel()
+    assert {w.result() for w in workers if w.done()} == {"a", "b"}
+    await asyncio.gather(*workers, return_exceptions=True)
+    assert not queue._idle
+
+
 async def test_a_cancelled_worker_loses_nothing(queue: WorkQueue) -> None:
     """A worker that is cancelled while a key arrives leaves it to the others."""
     first, second = (asyncio.create_task(queue.get()) for _ in range(2))
