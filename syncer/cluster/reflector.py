@@ -383,6 +383,9 @@ class Reflector:
             scope.contact = self._clock()
             if version_key(page.resource_version) < version_key(scope.newest):
                 raise Unavailable("the server lists an older state than it has shown before")
+            # Before the list is complete: what it brings is known from now on, and an older list
+            # that follows it after a failure would take that for deleted.
+            scope.newest = page.resource_version
             anonymous += page.anonymous
             present.update((m.namespace, m.name) for m in page.unchanged)
             for found in page.objects:

@@ -325,6 +325,7 @@ async def test_expired_page_starts_the_list_anew(tmp_path: Path) -> None:
     half = {"metadata": {"resourceVersion": "90", "continue": "t"}, "items": [obj("a", 1)]}
 
     async def first(_: web.Request) -> web.StreamResponse:
+        api.version = 95
         return web.json_response(half)
 
     api.lists = [api.list, first, refuse(410, "Expired")]
@@ -577,6 +578,23 @@ async def test_list_of_the_past_is_refused(tmp_path: Path) -> None:
         assert mirror.names() == ["a", "b"]
         api.objects, api.version = [obj("b", 130)], 140
         await eventually(lambda: mirror.names() == ["b"])
+
+
+async def test_list_of_the_past_after_half_a_list_is_refused(tmp_path: Path) -> None:
+    """What a list brought before it broke off is no more deleted by an older one than if it had not."""
+    api = Api(obj("a", 1), version=100)
+
+    async def half(_: web.Request) -> web.StreamResponse:
+        meta = {"resourceVersion": "120", "continue": "more"}
+        return web.json_response({"metadata": meta, "items": [obj("a", 1), obj("b", 110)]})
+
+    api.lists = [half, refuse(500, "InternalError", "broken off")]
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        await eventually(lambda: "older state" in (reflector.problem or ""))
+        assert mirror.calls == ["upsert uid-a 1", "upsert uid-b 110"]
+        api.objects, api.version = [obj("a", 1), obj("b", 110)], 120
+        await eventually(lambda: mirror.lists == 1)
+        assert mirror.names() == ["a", "b"]
 
 
 async def test_old_list_is_renewed_when_a_watch_ends(tmp_path: Path) -> None:
