@@ -123,6 +123,10 @@ def test_the_page_states_the_formula() -> None:
     for stated in (log_formula(), replica_formula()):
         assert "\n".join("    " + line for line in stated.splitlines()) in page
     assert examples() in page
+    usual = Shape()
+    names = f"{usual.name}, {usual.channel}, {usual.replica}"
+    for taken in (usual.error, usual.route, names, usual.spec):
+        assert f" | {taken} |\n" in page
     assert f"{attempt_bytes(Shape()):.0f} bytes for each further attempt" in page
 
 
