@@ -36,7 +36,7 @@ REPLICA_BASE: Final = 98_000_000
 LIVE: Final = 5_950
 LIVE_ATTEMPT: Final = 1_200
 LIVE_TEXT: Final = 3.1
-FINISHED: Final = 800
+FINISHED: Final = 900
 
 
 @dataclass(frozen=True, slots=True)
