@@ -110,7 +110,7 @@ class SteadyReceiver(Receiver):
     def __init__(self, answer: Callable[[str], int], *, delay: float) -> None:
         """
         Args:
-            answer: Status code for a subject.
+            answer: Status code for a subject; asked once for each call, when it was read whole.
             delay: Seconds between reading a call and answering it.
         """  # noqa: D205 - the class says what it is
         super().__init__()
@@ -127,8 +127,8 @@ class SteadyReceiver(Receiver):
                 while True:
                     _, body = await read_call(reader)
                     self.count += 1
-                    await asyncio.sleep(self._delay)
                     code = self._answer_to(subject_of(body))
+                    await asyncio.sleep(self._delay)
                     writer.write(
                         f"HTTP/1.1 {code} Scripted\r\nContent-Length: 2\r\n"
                         "Content-Type: text/plain\r\n\r\nok".encode()

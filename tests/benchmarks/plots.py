@@ -248,7 +248,7 @@ def draw(chart: Chart, path: Path) -> None:
         ModuleNotFoundError: The dependency group `bench` is not installed.
     """
     import matplotlib as mpl  # noqa: PLC0415 - only who draws needs it
-    from matplotlib.figure import Figure as Canvas  # noqa: PLC0415
+    from matplotlib.figure import Figure as Canvas  # noqa: PLC0415 - as above
 
     style = {
         "svg.hashsalt": "notification-ledger", "svg.fonttype": "none", "font.size": 9,

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import statistics
 import sys
 import tempfile
@@ -37,11 +36,11 @@ from typing import Any, Final
 from syncer.api.attempt import AttemptState
 from syncer.api.record import Kind
 from tests.benchmarks.goals import FLAT, NONE_LOST
-from tests.benchmarks.load import SteadyReceiver, notifier_of, pid_of, plane_of, programs, read_call
+from tests.benchmarks.load import SteadyReceiver, notifier_of, pid_of, plane_of, programs
 from tests.benchmarks.report import Goal, Report, cpu_seconds, load, machine, resident_mib, write
 from tests.benchmarks.watching import FinalWatcher, watched
 from tests.e2e.checker import Log
-from tests.e2e.harness import NotifierProcess, Stage, subject_of, until
+from tests.e2e.harness import NotifierProcess, Stage, until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
@@ -100,9 +99,15 @@ class CountingReceiver(SteadyReceiver):
     """
 
     def __init__(self) -> None:
-        super().__init__(lambda _: 200, delay=0.005)
+        super().__init__(self._take, delay=0.005)
         self.heard: Counter[str] = Counter()
         self.taken: Counter[str] = Counter()
+
+    def _take(self, subject: str) -> int:
+        self.heard[subject] += 1
+        code = self.code(subject)
+        self.taken[subject] += code == 200
+        return code
 
     def code(self, subject: str) -> int:
         """The status code for the newest call about a subject."""
@@ -112,27 +117,6 @@ class CountingReceiver(SteadyReceiver):
         if kind == "hopeless" or (kind == "flaky" and self.heard[subject] <= 2):
             return 503
         return 200
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._serving.add(task)
-        try:
-            with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-                while True:
-                    subject = subject_of((await read_call(reader))[1])
-                    self.count += 1
-                    self.heard[subject] += 1
-                    code = self.code(subject)
-                    self.taken[subject] += code == 200
-                    await asyncio.sleep(self._delay)
-                    writer.write(
-                        f"HTTP/1.1 {code} Scripted\r\nContent-Length: 2\r\n"
-                        "Content-Type: text/plain\r\n\r\nok".encode()
-                    )
-        finally:
-            self._serving.discard(task)
-            writer.close()
 
 
 @dataclass(slots=True)
