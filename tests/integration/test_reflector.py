@@ -899,7 +899,7 @@ async def test_whole_list_where_the_other_is_not_to_be_had(tmp_path: Path, case:
             return web.json_response({"kind": "Table", "metadata": {}, "columnDefinitions": []})
         return await answer(request)
 
-    api.list = odd  # type: ignore[method-assign]
+    api.list = odd  # type: ignore[method-assign]  # one test, one odd server
     async with mirroring(api, tmp_path, brief=True) as (_, mirror, _):
         await eventually(lambda: mirror.lists == 1)
         assert {o.name: bool(o.raw) for o in mirror.objects.values()} == {"a": False, "b": True}
