@@ -63,7 +63,7 @@ async def shown(here: Stage, uid: str, n: int) -> None:
         log = (await here.logs([uid]))[uid]
         return log.header.acked == len(log.records)
 
-    await until(acked, "the log is marked as published", within=10)
+    await until(acked, "the log is marked as published", within=30)
 
 
 def aof(server: RedisServer) -> Path:
@@ -251,7 +251,7 @@ async def deleted_crd(plane: ControlPlane, server: RedisServer, here: Stage) -> 
     await until(archived, lambda: f"its log is archived; {process.tail()}", within=20)
     assert (await here.logs([uid]))[uid].records == before
     key = f"{here.prefix}:{{{uid}}}"
-    await until(lambda: _expires(here, key), "the log has an expiry", within=10)
+    await until(lambda: _expires(here, key), "the log has an expiry", within=30)
     assert len(here.receiver.calls("held")) == 1
 
 

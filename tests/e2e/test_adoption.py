@@ -132,7 +132,7 @@ async def test_finished_objects_stay_untouched(
         await process.wait_ready()
         other = await here.create("other")
         await here.wait_phase(other)
-        await until(lambda: len(here.receiver.book) == 1, "the other one is delivered", within=5)
+        await until(lambda: len(here.receiver.book) == 1, "the other one is delivered", within=30)
         after = await here.api.ask("GET", f"{here.api.requests}/done")
         assert after.revision == before.revision
         assert await here.logs([uid]) == {}

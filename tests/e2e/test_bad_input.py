@@ -264,7 +264,7 @@ async def test_whatever_a_notification_says(
             code, text = await process.ask("/readyz")
             return code == 200 and "[!] routing: routing not reloaded, the last good one" in text
 
-        await until(told, process.tail, within=10)
+        await until(told, process.tail, within=30)
         assert "line 2" in (await process.ask("/readyz"))[1]
         uids = {name: await here.create(name, **text) for name, text in TEXTS.items()}
         for uid in uids.values():
@@ -295,7 +295,7 @@ async def test_whatever_a_notification_says(
             assert place in answer.message
         await no_room_for_a_status(here, process)
         await mend_files(here)
-        await until(lambda: bool(process.lines("routing is good again")), process.tail, within=10)
+        await until(lambda: bool(process.lines("routing is good again")), process.tail, within=30)
 
 
 async def no_room_for_a_status(here: Stage, process: NotifierProcess) -> None:

@@ -144,7 +144,7 @@ async def published(here: Stage, uid: str, attempts: int) -> None:
             and v.status.get("log")
         ),
         lambda: f"{uid} shows {attempts} attempts; {here.processes[-1].tail()}",
-        within=15,
+        within=30,
     )
 
 
@@ -254,7 +254,7 @@ async def test_the_old_definition_under_the_new_controller(
             code, text = await process.ask("/readyz")
             return code == 503 and "apply the CRD" in text
 
-        await until(told, process.tail, within=10)
+        await until(told, process.tail, within=30)
         version = here.watcher.last(uid)
         assert version is not None
         assert "deliveryAttempts" not in version.status

@@ -86,7 +86,7 @@ async def test_a_finished_object_goes_after_its_days(
             await until(
                 lambda: any(words in line["event"] for line in process.lines()),
                 process.tail,
-                within=15,
+                within=30,
             )
             assert not here.watcher.deleted
         finally:

@@ -183,7 +183,7 @@ async def send_lines(request: web.Request, lines: Iterable[Any]) -> web.StreamRe
     return response
 
 
-async def eventually(condition: Callable[[], object], *, timeout: float = 5.0) -> None:
+async def eventually(condition: Callable[[], object], *, timeout: float = 30.0) -> None:
     """Wait until a condition holds; fails at the deadline."""
     async with asyncio.timeout(timeout):
         while not condition():

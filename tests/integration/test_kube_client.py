@@ -595,7 +595,7 @@ async def test_left_stream_is_closed_at_once(tmp_path: Path) -> None:
     ):
         async with client.stream("/w", {}, connect_timeout=2, idle_timeout=9) as lines:
             assert await anext(lines) == b"{}"
-        await eventually(left.is_set, timeout=2)
+        await eventually(left.is_set)
 
 
 async def test_cancelled_call_is_cancelled(tmp_path: Path) -> None:

@@ -231,7 +231,7 @@ async def test_duration_of_the_holder_counts_not_ours(
             await eventually(lambda: a.valid)
         began = boot_clock()
         async with playing(client, namespace, "b") as b:
-            await eventually(lambda: b.valid, timeout=8)
+            await eventually(lambda: b.valid)
             assert boot_clock() - began >= 3.9
             assert (await read(client, namespace))["spec"]["leaseDurationSeconds"] == 2
 
@@ -459,7 +459,7 @@ async def test_two_contenders_never_both_hold(
             proxy = one if a.valid else two
             setattr(proxy, gate, True)
             other = b if proxy is one else a
-            await eventually(lambda other=other: other.sends, timeout=8)  # type: ignore[misc]
+            await eventually(lambda other=other: other.sends)  # type: ignore[misc]
             setattr(proxy, gate, False)
         watcher.cancel()
     assert double == []

@@ -125,7 +125,7 @@ async def tell(admin: redis_asyncio.Redis, *words: str) -> None:
 
 async def struck(proxy: Proxy) -> None:
     """Wait until a fault has struck."""
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         while not proxy.struck:
             await asyncio.sleep(0.005)
 

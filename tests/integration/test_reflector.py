@@ -744,7 +744,7 @@ async def test_real_server_is_mirrored_over_a_restart(
             calls = list(mirror.calls)
             await control_plane.restart_apiserver()
             await create("after")
-            await eventually(lambda: "after" in mirror.names(), timeout=15)
+            await eventually(lambda: "after" in mirror.names())
             # Every older version has expired with the server's memory: this was found by a list, whose
             # pages are handed over as they come.
             await eventually(lambda: mirror.lists > lists)
@@ -768,14 +768,14 @@ async def test_real_type_may_come_late_and_go(
             assert not reflector.synced
             await asyncio.to_thread(plane.api.apply_crd, crd)
             await client.request("POST", list_path("default"), body=manifest("a"), timeout=10)
-            await eventually(lambda: mirror.names() == ["a"], timeout=15)
+            await eventually(lambda: mirror.names() == ["a"])
             crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
             await plane.request("DELETE", f"{crds}/notificationrequests.kubernaut.ai")
-            await eventually(lambda: "is not served" in (reflector.problem or ""), timeout=20)
+            await eventually(lambda: "is not served" in (reflector.problem or ""))
             lists = mirror.lists
             await asyncio.to_thread(plane.api.apply_crd, crd)
             await client.request("POST", list_path("default"), body=manifest("b"), timeout=10)
-            await eventually(lambda: mirror.names() == ["b"], timeout=15)
+            await eventually(lambda: mirror.names() == ["b"])
             assert mirror.lists > lists
 
 

@@ -102,9 +102,9 @@ async def running(routing: Routing) -> AsyncIterator[Routing]:
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition, at most five seconds."""
+    """Wait for a condition, at most twenty seconds."""
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(20):
             while not condition():
                 await asyncio.sleep(0.01)
     except TimeoutError:

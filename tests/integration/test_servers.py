@@ -477,7 +477,7 @@ def command_lines_with(text: str) -> list[str]:
     return found
 
 
-def eventually(condition: Callable[[], bool], seconds: float = 10) -> bool:
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> bool:
     """Wait until a condition holds."""
     deadline = time.monotonic() + seconds
     while not condition():

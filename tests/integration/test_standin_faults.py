@@ -135,7 +135,7 @@ async def test_hang(standin: FakeApiServer, api: Api, applied: bool) -> None:
     done, _ = await asyncio.wait({call}, timeout=0.3)
     assert not done
     assert await phase(api) == ("Sent" if applied else None)
-    async with asyncio.timeout(3):
+    async with asyncio.timeout(20):
         await standin.stop()
     with pytest.raises(BROKEN):
         await call
@@ -169,7 +169,7 @@ async def watched(standin: FakeApiServer, api: Api, *actions: StreamAction) -> l
     for action in actions:
         standin.faults.add(WATCH, action)
     query = {"resourceVersion": str(standin.state.revision), "timeoutSeconds": "1"}
-    async with asyncio.timeout(5), api.watch(api.requests, **query) as events:
+    async with asyncio.timeout(20), api.watch(api.requests, **query) as events:
         for word in ("Pending", "Sending", "Sent"):
             await api.ask("PATCH", f"{api.requests}/a/status", {"status": {"phase": word}})
         return [e.object.get("status", {}).get("phase", e.type) async for e in events]
@@ -197,11 +197,11 @@ async def test_streams(
 async def test_faults_strike_an_idle_stream(standin: FakeApiServer, api: Api) -> None:
     """A fault that is added while a watch is open and idle strikes it at once."""
     query = {"resourceVersion": str(standin.state.revision), "timeoutSeconds": "30"}
-    async with asyncio.timeout(3), api.watch(api.requests, **query) as events:
+    async with asyncio.timeout(20), api.watch(api.requests, **query) as events:
         standin.faults.add(WATCH, ExpireWatch())
         seen = [e async for e in events]
     assert [(e.type, e.object["code"]) for e in seen] == [("ERROR", 410)]
-    async with asyncio.timeout(3), api.watch(api.requests, **query) as events:
+    async with asyncio.timeout(20), api.watch(api.requests, **query) as events:
         standin.faults.add(WATCH, CloseWatch())
         assert [e async for e in events] == []
 
@@ -210,7 +210,7 @@ async def test_stream_breaks_in_the_middle_of_a_line(standin: FakeApiServer, api
     """An abrupt end is an error to the client, not the end of a stream."""
     standin.faults.add(WATCH, CloseWatch(abruptly=True))
     with pytest.raises(BROKEN):
-        async with asyncio.timeout(3), api.watch(api.requests) as events:
+        async with asyncio.timeout(20), api.watch(api.requests) as events:
             _ = [e async for e in events]
 
 
@@ -218,7 +218,7 @@ async def test_garbage_line(standin: FakeApiServer, api: Api) -> None:
     """Bytes of the test's own appear in the stream."""
     standin.faults.add(WATCH, SendLine(b'{"type":"WEIRD","object":{}}\n'))
     standin.faults.add(WATCH, CloseWatch())
-    async with asyncio.timeout(3), api.watch(api.requests) as events:
+    async with asyncio.timeout(20), api.watch(api.requests) as events:
         assert Event("WEIRD", {}) in [e async for e in events]
 
 
@@ -226,10 +226,10 @@ async def test_bookmarks(standin: FakeApiServer, api: Api) -> None:
     """A watch that asks for bookmarks is told how far it has come, writes elsewhere included."""
     query = {"resourceVersion": str(standin.state.revision), "timeoutSeconds": "1"}
     await api.ask("POST", "/api/v1/namespaces", {"metadata": {"name": "other"}})
-    async with asyncio.timeout(5), api.watch(api.requests, **query) as events:
+    async with asyncio.timeout(20), api.watch(api.requests, **query) as events:
         assert [e async for e in events] == []
     async with (
-        asyncio.timeout(5),
+        asyncio.timeout(20),
         api.watch(api.requests, allowWatchBookmarks="true", **query) as events,
     ):
         seen = [e async for e in events]
@@ -281,7 +281,7 @@ async def test_history_is_bounded() -> None:
 async def test_restart_keeps_state_and_port(standin: FakeApiServer, api: Api) -> None:
     """A server that was killed breaks its watches, and comes back where it was."""
     url = standin.url
-    async with asyncio.timeout(3), api.watch(api.requests) as events:
+    async with asyncio.timeout(20), api.watch(api.requests) as events:
         await anext(events)
         await standin.kill()
         with pytest.raises(BROKEN):

@@ -34,7 +34,7 @@ _START_TIMEOUT: Final = 30.0
 _CALL_TIMEOUT: Final = 5.0
 
 
-async def until(condition: Callable[[], T | None], *, what: str, timeout: float = 15.0) -> T:
+async def until(condition: Callable[[], T | None], *, what: str, timeout: float = 45.0) -> T:
     """Poll a blocking condition until it gives something true; its errors count as not yet."""
     last: Exception | None = None
     try:
