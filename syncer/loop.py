@@ -269,7 +269,13 @@ class SyncLoop:
         limit = self.limits.status_bytes
         tries = 0
         reread = False
+        # What a write whose answer never came started from: if it turns out to have landed, it is
+        # still to be told.
+        unclear: Status | None = None
         while True:
+            # The watch may bring our own write before the answer to it does; what was there before
+            # is therefore remembered now, not when the answer is in.
+            before = entry.request.status
             merged = self._merged(entry, tenure)
             wanted = compact(merged.status, limit=limit)
             if self._ends_badly(entry, wanted) and not reread:
@@ -278,15 +284,17 @@ class SyncLoop:
                 await self.recorder.reread(entry)
                 reread = True
                 continue
-            patch = difference(entry.request.status, wanted)
+            patch = difference(before, wanted)
             mark = entry.view.publishable
             if not patch:
+                if unclear is not None:
+                    self._on_settled(entry, unclear, merged)
                 return await self._acknowledge(entry, mark, Flushed.EQUAL)
             if not tenure.valid(self.cache.boot()):
                 return Flushed.NOT_OURS
             result, current = await self._write(entry, patch)
             if result is Flushed.WRITTEN and current is not None:
-                return await self._written(entry, merged, wanted, current, mark)
+                return await self._written(entry, before, merged, current, mark)
             if result is Flushed.REFUSED:
                 if current is None and limit == self.limits.status_bytes:
                     limit //= 4
@@ -294,6 +302,7 @@ class SyncLoop:
                 return result if current is not None else await self._say_least(entry, merged)
             if result not in (Flushed.CONFLICT, Flushed.UNCLEAR):
                 return result
+            unclear = unclear or (before if result is Flushed.UNCLEAR else None)
             tries += 1
             if result is Flushed.CONFLICT:
                 outcome = "retried" if tries <= MAX_CONFLICTS else "requeued"
@@ -383,7 +392,8 @@ class SyncLoop:
         What was not shown is not acknowledged, so the answer is a refusal all the same: the log stays
         without an expiry, and the whole is tried again, ever more slowly.
         """
-        patch = difference(entry.request.status, least(merged.status, entry.request.status))
+        previous = entry.request.status
+        patch = difference(previous, least(merged.status, previous))
         if not patch:
             return Flushed.REFUSED
         result, stored = await self._write(entry, patch)
@@ -391,7 +401,7 @@ class SyncLoop:
             return result
         if stored.uid != entry.uid:
             return Flushed.GONE
-        previous, entry.request = entry.request.status, stored
+        entry.request = stored
         self._on_settled(entry, previous, merged)
         return Flushed.REFUSED
 
@@ -430,19 +440,18 @@ class SyncLoop:
     async def _written(
         self,
         entry: Entry,
+        before: Status,
         merged: Merged,
-        wanted: Status,
         stored: NotificationRequest,
         mark: tuple[int, str],
     ) -> Flushed:
         if stored.uid != entry.uid:
             # The version matched, so this can only follow a restore of etcd; never acknowledge it.
             return Flushed.GONE
-        shown = len(wanted.attempts) - len(entry.request.status.attempts)
+        shown = len(stored.status.attempts) - len(before.attempts)
         self.metrics.batch_records.observe(max(0, shown))
-        previous = entry.request
         entry.request = stored
-        self._on_settled(entry, previous.status, merged)
+        self._on_settled(entry, before, merged)
         return await self._acknowledge(entry, mark, Flushed.WRITTEN)
 
     async def _refresh(self, entry: Entry) -> bool:
