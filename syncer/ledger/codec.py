@@ -101,10 +101,8 @@ def encode_record(record: Record) -> bytes:
     if not record.id or _BLANK.search(record.id):
         raise ContractError(f"record id {record.id!r} is empty or holds a blank")
     body = pack_body(record.body)
-    channel = encode_channel(record.channel)
-    return b"%b %b %b %08x %b" % (
-        record.kind.value.encode(), record.id.encode(), channel.encode(), zlib.crc32(body), body
-    )  # fmt: skip
+    text = f"{record.kind} {record.id} {encode_channel(record.channel)} {zlib.crc32(body):08x} "
+    return text.encode() + body
 
 
 def pack_body(body: Body) -> bytes:
@@ -114,21 +112,16 @@ def pack_body(body: Body) -> bytes:
     Raises:
         ContractError: a value that Redis's Lua could not print exactly.
     """
-    out: dict[str, str | int] = {"v": BODY_VERSION}
+    out: dict[str, str | int] = {"v": BODY_VERSION, **body}
     for key, value in body.items():
         if isinstance(value, str):
-            # Lone surrogates have no encoding; they can come from a receiver or a hostile object.
-            out[key] = (
-                value
-                if value.isascii()
-                else value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
-            )
+            if not value.isascii():
+                # Lone surrogates have no encoding; they can come from a receiver or a hostile object.
+                out[key] = value.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
         elif not isinstance(value, int) or isinstance(value, bool):
             raise ContractError(f"body member {key}: {type(value).__name__} is not allowed")
         elif not -MAX_INT < value < MAX_INT:
             raise ContractError(f"body member {key}: integer out of range")
-        else:
-            out[key] = value
     packed: bytes = msgpack.packb(out)
     return packed
 

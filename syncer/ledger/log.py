@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
@@ -316,7 +316,7 @@ class RedisLog:
         """
         aside = f"{self._client.prefix}:aside:{{{uid}}}:{mark}"
         reply = await self._insist(
-            lambda: self._client.evaluate(lua.KEEP, aside, [ttl, *elements]), self._patience
+            self._patience, self._client.evaluate, lua.KEEP, aside, [ttl, *elements]
         )
         if Answer(_text(reply[0])) is Answer.APART:
             raise Unavailable(f"{aside} holds another log")
@@ -365,7 +365,7 @@ class RedisLog:
         for uid in uids:
             key = self.key(uid)
             commands += [("LINDEX", key, 0), ("LLEN", key), ("TTL", key)]
-        replies = await self._insist(lambda: self._client.gather(commands), self._patience)
+        replies = await self._insist(self._patience, self._client.gather, commands)
         return [
             (replies[n], int(replies[n + 1]), int(replies[n + 2]))
             for n in range(0, len(replies), 3)
@@ -379,7 +379,7 @@ class RedisLog:
         for uid in uids:
             key = self.key(uid)
             commands += [("LRANGE", key, 0, -1), ("TTL", key)]
-        replies = await self._insist(lambda: self._client.gather(commands), self._patience)
+        replies = await self._insist(self._patience, self._client.gather, commands)
         return [(replies[n], int(replies[n + 1])) for n in range(0, len(replies), 2)]
 
     async def scan(self, *, page: int = 500) -> AsyncIterator[list[str]]:
@@ -391,7 +391,7 @@ class RedisLog:
         """
         prefix = f"{self._client.prefix}:{{"
         for _ in range(_WALKS):
-            servers = await self._insist(self._client.primaries, self._patience)
+            servers = await self._insist(self._patience, self._client.primaries)
             layout = self._client.layout
             for server in servers:
                 cursor: Any = 0
@@ -414,7 +414,7 @@ class RedisLog:
         await self._client.command("PUBLISH", poke_channel(self._client.prefix), uid)
 
     async def _command(self, *args: Any, at: str | None = None) -> Any:
-        return await self._insist(lambda: self._client.command(*args, at=at), self._patience)
+        return await self._insist(self._patience, self._client.command, *args, at=at)
 
     # -- repeating ----------------------------------------------------------------------------
 
@@ -430,7 +430,10 @@ class RedisLog:
     ) -> Appended:
         wait = (replicas, _WAIT_MS) if replicas else None
         try:
-            reply = await self._repeat(script, uid, args, guard=guard, patience=patience, wait=wait)
+            reply = await self._insist(
+                self._patience if patience is None else patience,
+                self._client.evaluate, script, self.key(uid), args, guard=guard, wait=wait,
+            )  # fmt: skip
         except StaleGuard:
             return Appended(Answer.RECLAIM, detail="stale claim")
         confirmed = True
@@ -447,29 +450,21 @@ class RedisLog:
             return Appended(answer, rank=int(reply[1]), confirmed=confirmed)
         return Appended(answer, detail=_text(reply[1]) if len(reply) > 1 else "")
 
-    async def _repeat(
-        self,
-        script: lua.Script,
-        uid: str,
-        args: list[Any],
-        *,
-        guard: Callable[[], bool] | None = None,
-        patience: float | None = None,
-        wait: tuple[int, int] | None = None,
-    ) -> Any:
+    async def _repeat(self, script: lua.Script, uid: str, args: list[Any]) -> Any:
         return await self._insist(
-            lambda: self._client.evaluate(script, self.key(uid), args, guard=guard, wait=wait),
-            self._patience if patience is None else patience,
+            self._patience, self._client.evaluate, script, self.key(uid), args
         )
 
     @staticmethod
-    async def _insist(call: Callable[[], Any], patience: float) -> Any:
+    async def _insist(
+        patience: float, call: Callable[..., Awaitable[Any]], *args: Any, **options: Any
+    ) -> Any:
         loop = asyncio.get_running_loop()
         give_up = loop.time() + patience
         pause = _BACKOFF_FIRST
         while True:
             try:
-                return await call()
+                return await call(*args, **options)
             except (Unavailable, Ambiguous, TimeoutError) as error:
                 left = give_up - loop.time()
                 if left <= 0:

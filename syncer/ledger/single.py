@@ -2,7 +2,8 @@
 One server at a time: a Redis of its own, or the master that Sentinels name.
 
 One lane, one identity. A change of process, role or store shows on the next new connection, and
-every ten seconds on the one that is up.
+every ten seconds on the one that is up. A server that goes away while nobody calls it shows at the
+connection that listens: when that one cannot be had again, the server is asked at once.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.exceptions import ResponseError
+from redis.exceptions import RedisError, ResponseError
 
 from syncer.api.errors import ConfigError, LedgerError
 from syncer.ledger.identity import Identity, Server
@@ -23,6 +24,7 @@ from syncer.ledger.sentinel import Master
 from syncer.redisurl import RedisTarget, Topology
 
 _PROBE_SECONDS: Final = 10.0
+_PROBE_TROUBLED: Final = 2.0
 _CONFIRM_SECONDS: Final = 2.0
 
 
@@ -41,6 +43,8 @@ class Single:
         self._identity = identity
         self._timeout = timeout
         self._master: Master | None = None
+        #: Set where the listening connection cannot be had.
+        self._deaf = asyncio.Event()
 
         def plain(greet: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
             return ConnectionPool.from_url(
@@ -87,8 +91,12 @@ class Single:
     async def ear(self) -> AbstractConnection:
         """Connect to the server once more; it is greeted as every connection is."""
         connection: AbstractConnection = self._lane.pool.make_connection()  # type: ignore[no-untyped-call]  # vendor
-        async with asyncio.timeout(self._timeout * 3):
-            await connection.connect()  # type: ignore[no-untyped-call]  # vendor
+        try:
+            async with asyncio.timeout(self._timeout * 3):
+                await connection.connect()  # type: ignore[no-untyped-call]  # vendor
+        except (RedisError, OSError, TimeoutError):
+            self._deaf.set()
+            raise
         return connection
 
     def hears(self, connection: AbstractConnection) -> bool:
@@ -111,7 +119,11 @@ class Single:
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_PROBE_SECONDS)
+            calm = self._identity.problem is None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PROBE_SECONDS if calm else _PROBE_TROUBLED):
+                    await self._deaf.wait()
+            self._deaf.clear()
             try:
                 await self.probe()
             except ConfigError as error:

@@ -270,6 +270,20 @@ CLAIMED = [claim(NOW)]
 OPENED = [claim(NOW), intent(NOW, A2)]
 DONE = [*OPENED, outcome(A2)]
 
+
+def past(n: int) -> list[Call]:
+    """So many elements more, of other attempts; the last of them may be open."""
+    ids = [f"{NOW}-{100 + k // 2}" for k in range(n)]
+    return [
+        outcome(i, FAILED, OTHER) if k % 2 else intent(NOW, i, OTHER, 99) for k, i in enumerate(ids)
+    ]
+
+
+def past_log(n: int) -> list[str]:
+    """What those leave in a log."""
+    return ["failed" if k % 2 else "intent" for k in range(n)]
+
+
 CASES: dict[str, Case] = {
     # INTENT: success, same id, epoch, open, budget.
     "INTENT on a missing key is refused": Case([], intent(NOW, A2), [b"RECLAIM"], []),
@@ -369,6 +383,39 @@ CASES: dict[str, Case] = {
     ),
     "OUTCOME knows what a verdict said": Case(
         [*OPENED, note(verdict(A2))], outcome(A2), [b"NOOP", 3], ["intent", "resolve.success"]
+    ),
+    # A log that is longer than what OUTCOME looks at first; its intent there, before it, nowhere.
+    **{
+        f"OUTCOME ends an attempt that was opened {n} elements ago": Case(
+            [*OPENED, *past(n)], outcome(A2, FAILED), [b"OK", n + 2],
+            ["intent", *past_log(n), "failed"],
+        )
+        for n in (3, 4, 5, 6, 13)
+    },
+    **{
+        f"OUTCOME finds what ended {n} elements ago": Case(
+            [*DONE, *past(n)], outcome(A2, FAILED), [b"NOOP", 3],
+            ["intent", "success", *past_log(n)],
+        )
+        for n in (3, 4, 5, 6, 13)
+    },
+    **{
+        f"OUTCOME finds the verdict of {n} elements ago": Case(
+            [*OPENED, *past(n), note(verdict(A2))], outcome(A2, FAILED), [b"NOOP", 3],
+            ["intent", *past_log(n), "resolve.success"],
+        )
+        for n in (3, 4, 13)
+    },
+    "OUTCOME finds a success far before a verdict": Case(
+        [*DONE, *past(7), note(verdict(A2, Kind.RESOLVE_FAILED))], outcome(A2), [b"NOOP", 3],
+        ["intent", "success", *past_log(7), "resolve.failed"],
+    ),
+    "OUTCOME finds a seed far back": Case(
+        [claim(NOW, seed(A1, SUCCESS)), *past(9)], outcome(A1, FAILED), [b"NOOP", 3],
+        ["seed.success", *past_log(9)],
+    ),
+    "OUTCOME restores an intent that a long log has lost": Case(
+        [*CLAIMED, *past(13)], outcome(A2), [b"OK", 15], [*past_log(13), "intent", "success"]
     ),
     # RECOVER: the owner's, for open attempts.
     "RECOVER on a missing key is refused": Case([], recover(NOW, A2), [b"RECLAIM"], []),

@@ -1,5 +1,23 @@
 -- CLAIM(epoch, header, seeds...): raise the fence, join what the caller knows, read everything.
 -- Refused when a later owner has already claimed. Creates the log if it is absent.
+
+-- -1, 0 or 1; part by part, a longer number is the larger one.
+local function compare(a, b)
+  local ai, ar = match(a, '^(%d+)%.(%d+)$')
+  local bi, br = match(b, '^(%d+)%.(%d+)$')
+  local left, right = {ai, ar}, {bi, br}
+  for part = 1, 2 do
+    local l, r = left[part], right[part]
+    if #l ~= #r then
+      return #l < #r and -1 or 1
+    end
+    if l ~= r then
+      return l < r and -1 or 1
+    end
+  end
+  return 0
+end
+
 local key, epoch = KEYS[1], ARGV[1]
 local log = redis.call('LRANGE', key, 0, -1)
 local changed = false

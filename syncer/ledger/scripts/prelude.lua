@@ -37,23 +37,6 @@ local function epoch_of(header)
   return match(header, '^nl1 object=[^ /]+/[^ /]+ epoch=(%d+%.%d+) acked=%d+ audited=%d+$')
 end
 
--- -1, 0 or 1; part by part, a longer number is the larger one.
-local function compare(a, b)
-  local ai, ar = match(a, '^(%d+)%.(%d+)$')
-  local bi, br = match(b, '^(%d+)%.(%d+)$')
-  local left, right = {ai, ar}, {bi, br}
-  for part = 1, 2 do
-    local l, r = left[part], right[part]
-    if #l ~= #r then
-      return #l < #r and -1 or 1
-    end
-    if l ~= r then
-      return l < r and -1 or 1
-    end
-  end
-  return 0
-end
-
 local function next_chain(chain, text)
   local hash = tonumber(chain, 16)
   for i = 1, #text do
