@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from syncer.ledger import ear
+from syncer.ledger import ear, single
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.runtime import supervise
@@ -63,6 +63,26 @@ async def test_one_server_through_a_restart(redis_url: str, redis_server: RedisS
         await redis_server.kill()
         await redis_server.start()
         await both.poke_until_heard("second")
+
+
+async def test_an_idle_client_notices_that_its_server_is_gone(
+    redis_url: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody calls, and no probe is due: the end of the listening connection tells."""
+    monkeypatch.setattr(single, "_PROBE_SECONDS", 3600.0)
+    async with heard(redis_url) as both:
+        await both.poke_until_heard("first")
+
+        async def until(troubled: bool) -> None:
+            while (both.listener.problem is not None) is not troubled:
+                await asyncio.sleep(0.05)
+
+        async with asyncio.timeout(30):
+            await until(False)
+            await redis_server.kill()
+            await until(True)
+            await redis_server.start()
+            await until(False)
 
 
 @pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
