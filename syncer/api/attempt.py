@@ -107,9 +107,10 @@ def join(left: Attempt, right: Attempt) -> Attempt:
     Combine two views of one attempt.
 
     The higher state wins with all of its facts; equal states are told apart by their facts in a
-    fixed order. Start and number are no facts of a state and are joined by themselves: the earlier
-    start, the higher number. So the result depends neither on the order of the views nor on their
-    grouping.
+    fixed order, a failure for good before one that may be tried again: a later word, such as an
+    operator's, does not reopen what a receiver has refused for good. Start and number are no facts of
+    a state and are joined by themselves: the earlier start, the higher number. So the result depends
+    neither on the order of the views nor on their grouping.
 
     Raises:
         ValueError: the two views are of different attempts.
@@ -128,11 +129,11 @@ def join(left: Attempt, right: Attempt) -> Attempt:
     )  # fmt: skip
 
 
-def _weight(a: Attempt) -> tuple[int, int, int, int, str, str, int, int, str]:
+def _weight(a: Attempt) -> tuple[int, bool, int, int, int, str, str, int, int, str]:
     # The error sorts by length first: a status may hold a shortened copy of the log's text.
     return (
-        a.state, a.ended, a.due, len(a.error), a.error, a.failure or "",
-        a.duration, a.code, a.channel,
+        a.state, a.failure is FailureClass.PERMANENT, a.ended, a.due, len(a.error), a.error,
+        a.failure or "", a.duration, a.code, a.channel,
     )  # fmt: skip
 
 

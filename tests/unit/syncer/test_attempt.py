@@ -129,6 +129,11 @@ JOINS = {
     "of two results of one rank the later one counts": (
         FAILED, replace(FAILED, ended=2_001, code=500), replace(FAILED, ended=2_001, code=500),
     ),
+    "a refusal for good outlives a later word that it may be tried again": (
+        replace(FAILED, failure=FailureClass.PERMANENT, code=410),
+        replace(FAILED, failure=FailureClass.TRANSIENT, ended=9_000, due=9_500),
+        replace(FAILED, failure=FailureClass.PERMANENT, code=410),
+    ),
     "of two starts the earlier one counts": (
         replace(SUCCESS, started=900), replace(FAILED, started=800), replace(SUCCESS, started=800),
     ),
