@@ -40,6 +40,8 @@ from syncer.settings import (
 ROUTING_PATH: Final = "/etc/notification-routing/routing.yaml"
 CREDENTIALS_DIR: Final = "/etc/notification/credentials/"
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+#: What the log channel can write; any other word means the first.
+LOG_FORMATS: Final = ("json", "text")
 
 _LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _HOST: Final = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
@@ -162,8 +164,10 @@ class LogChannelSettings(Group):
         description="Whether the channel exists; default false. Routing to it without it fails "
         "for good.",
     )
-    format: Literal["json"] = Field(
-        default="json", description="json: one object per line on standard output."
+    format: str = Field(
+        default="json",
+        description="json (default): one object per line on standard output; text: one line of "
+        "plain text. Any other word means json, with a warning.",
     )
 
 
@@ -531,6 +535,8 @@ def load(
         warnings.append("controller.leaderElection has no effect: replicas share work by shards")
     if not settings.delivery.console.enabled:
         warnings.append("delivery.console.enabled has no effect: the console channel is always on")
+    if settings.delivery.log.format not in LOG_FORMATS:
+        warnings.append("delivery.log.format has no effect: it is neither json nor text")
     if settings.egress.mode == "operator" and settings.egress.allow:
         warnings.append("egress.allow has no effect unless egress.mode is strict")
     environment = Environment(

@@ -300,14 +300,24 @@ def test_keys_without_effect_are_warned_about(tmp_path: Path) -> None:
     """Upstream's switches that do nothing here are accepted and said to do nothing."""
     text = (
         "redis: {url: redis://h}\ncontroller: {leaderElection: true}\n"
-        "delivery: {console: {enabled: false}}\negress: {allow: [10.0.0.0/8]}\n"
+        "delivery: {console: {enabled: false}, log: {format: xml}}\n"
+        "egress: {allow: [10.0.0.0/8]}\n"
     )
     warnings = load(write(tmp_path, text), ENV).warnings
     assert [w.split(" has no effect")[0] for w in warnings] == [
         "controller.leaderElection",
         "delivery.console.enabled",
+        "delivery.log.format",
         "egress.allow",
     ]
+
+
+def test_the_log_channel_may_write_text(tmp_path: Path) -> None:
+    """A file of the replaced controller with `format: text` is taken as it is."""
+    text = CONTRACT.replace("log: {enabled: true, format: json}", "log: {format: text}")
+    loaded = load(write(tmp_path, text), ENV)
+    assert loaded.settings.delivery.log.format == "text"
+    assert loaded.warnings == ()
 
 
 def test_the_operators_command_reads_the_same_file(tmp_path: Path) -> None:
