@@ -272,11 +272,17 @@ class Controller:
         resourceVersions have fallen back.
         """
         now = self.cache.boot()
-        lasting = [uid for uid, since in self.fenced.items() if now - since > patience]
+        self.fenced = {
+            uid: since
+            for uid, since in self.fenced.items()
+            # What is another's or over by now, is in the right hands.
+            if uid in self.cache.entries and self.ownership.tenure_of(uid) is not None
+        }
+        lasting = sum(now - since > patience for since in self.fenced.values())
         if not lasting:
             return None
         return (
-            f"{len(lasting)} log(s) carry a later epoch than this cluster gives out; after a restore"
+            f"{lasting} log(s) carry a later epoch than this cluster gives out; after a restore"
             " of etcd or a move, raise sharding.incarnation"
         )
 
@@ -336,6 +342,10 @@ class Controller:
         """
         entry = self.cache.entries.get(uid)
         tenure = self.ownership.tenure_of(uid)
+        if entry is not None and entry.deleted and tenure is None and not entry.busy:
+            # Its log is another's to let go, and is found by a sweep should that one not come to it.
+            self.cache.forget(uid)
+            return None
         if entry is None or tenure is None or not self._accepts(uid):
             return None
         if not tenure.valid(self.cache.boot()):
