@@ -342,13 +342,12 @@ class Controller:
         """
         entry = self.cache.entries.get(uid)
         tenure = self.ownership.tenure_of(uid)
-        if entry is not None and entry.deleted and tenure is None and not entry.busy:
-            # Its log is another's to let go, and is found by a sweep should that one not come to it.
-            self.cache.forget(uid)
+        if tenure is None:
+            if entry is not None and entry.deleted and not entry.busy:
+                # Its log is another's to let go; should that one not come to it, a sweep finds it.
+                self.cache.forget(uid)
             return None
-        if entry is None or tenure is None or not self._accepts(uid):
-            return None
-        if not tenure.valid(self.cache.boot()):
+        if entry is None or not self._accepts(uid) or not tenure.valid(self.cache.boot()):
             return None
         if entry.deleted:
             await self._let_go(entry, tenure)
