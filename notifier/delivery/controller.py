@@ -342,12 +342,10 @@ class Controller:
         """
         entry = self.cache.entries.get(uid)
         tenure = self.ownership.tenure_of(uid)
-        if tenure is None:
-            if entry is not None and entry.deleted and not entry.busy:
-                # Its log is another's to let go; should that one not come to it, a sweep finds it.
-                self.cache.forget(uid)
+        if entry is None or tenure is None or not self._accepts(uid):
+            self._forget_stranger(entry, tenure)
             return None
-        if entry is None or not self._accepts(uid) or not tenure.valid(self.cache.boot()):
+        if not tenure.valid(self.cache.boot()):
             return None
         if entry.deleted:
             await self._let_go(entry, tenure)
@@ -378,6 +376,11 @@ class Controller:
             await self._postponed(entry, channel)
         await self._put_on_record(entry, tenure, decision)
         return decision
+
+    def _forget_stranger(self, entry: Entry | None, tenure: Tenure | None) -> None:
+        if entry is not None and entry.deleted and tenure is None and not entry.busy:
+            # Its log is another's to let go; should that one not come to it, a sweep finds it.
+            self.cache.forget(entry.uid)
 
     async def _reread(self, entry: Entry) -> None:
         known = entry.view.position
