@@ -134,14 +134,14 @@ class Recorder:
                     ),
                 ),
             )
-            opened = answer.answer is Answer.OK or (
-                answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT
-            )
             if answer.answer is Answer.OK:
                 self.metrics.intents.inc()
+                # Without its answer nobody sends, so nobody would ever close the attempt.
                 await self._advance(entry, answer, [record])
-            elif opened:
+                opened = True
+            elif answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT:
                 entry.reread = True
+                opened = True
         finally:
             if not opened:
                 entry.executing.pop(attempt_id, None)
@@ -179,10 +179,14 @@ class Recorder:
             entry.executing.pop(attempt.id, None)
             entry.never_sent.discard(attempt.id)
         self.metrics.outcomes.labels(attempt.state.word).inc()
-        if answer.answer is Answer.OK:
-            await self._advance(entry, answer, [intent, record][2 - answer.count :])
-        else:
-            await self.reread(entry)
+        try:
+            if answer.answer is Answer.OK:
+                await self._advance(entry, answer, [intent, record][2 - answer.count :])
+            else:
+                await self.reread(entry)
+        except PortError:
+            # It is recorded; what else the log holds is read with the next look.
+            entry.reread = True
         self.cache.mark_dirty(entry)
         return True
 

@@ -1,0 +1,144 @@
+"""What is left behind where Redis goes away, or a tenure ends, in the middle of an attempt."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from notifier.content.message import Message
+from notifier.delivery.controller import Controller, DeliverySettings
+from notifier.delivery.outcome import Outcome
+from notifier.delivery.workqueue import WorkQueue
+from notifier.metrics import DeliveryMetrics
+from syncer.api.attempt import AttemptState, Epoch
+from syncer.api.record import Plan, skip_record
+from syncer.api.resource import parse_object
+from syncer.cache import Cache, Claim, Entry
+from syncer.metrics import SyncMetrics
+from syncer.ownership import Shards
+from syncer.recorder import Recorder
+from syncer.runtime.clock import LedgerTime
+from syncer.startup import Reconciler
+from tests.fakes.memorylog import Fault, MemoryLog, MemoryRedis, Mishap
+from tests.unit.notifier.test_zombie import Tenure, Told
+
+NONE = cast("Any", None)
+NOW = 100.0
+WALL = 1_795_576_400_000
+EPOCH = Epoch("0.7")
+
+
+class Receiver:
+    """A channel that takes everything, and counts."""
+
+    timeout_s = 1.0
+    shows_status = False
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def send(self, message: Message) -> Outcome:
+        """Take it."""
+        self.sent += 1
+        return Outcome.success(200)
+
+
+class World:
+    """A controller that owns one planned notification, and another writer of its log."""
+
+    def __init__(self) -> None:
+        self.redis = MemoryRedis(clock=lambda: WALL)
+        self.log = MemoryLog(self.redis, patience=0.0)
+        self.cache = Cache(window=1.0, boot=lambda: NOW)
+        self.shards = Shards(1)
+        self.shards.take(0, Tenure(EPOCH))
+        self.receiver = Receiver()
+        registry = CollectorRegistry()
+        time = LedgerTime(lambda: NOW)
+        time.set(WALL)
+        metrics = SyncMetrics(registry)
+        recorder = Recorder(self.log, self.cache, time, metrics, identity="t")
+        self.hooks = Told()
+        self.controller = Controller(
+            cache=self.cache, queue=WorkQueue(lambda: NOW), recorder=recorder,
+            reconciler=Reconciler(recorder, NONE, metrics, backoff=lambda *_: 1000),
+            ownership=self.shards,
+            router=cast(
+                "Any",
+                SimpleNamespace(
+                    channel=lambda _: self.receiver, hold=lambda _: None,
+                    plan=lambda *_: Plan(("c",), "r", "m", 1),
+                ),
+            ),
+            hooks=cast("Any", self.hooks), metrics=DeliveryMetrics(registry),
+            settings=DeliverySettings(outcome_patience=0.0), lanes=lambda _: NONE,
+        )  # fmt: skip
+        self.controller.upsert(
+            parse_object(
+                {
+                    "metadata": {
+                        "uid": "uid-a", "namespace": "n", "name": "a", "resourceVersion": "9",
+                    },
+                    "spec": {"type": "Simple", "priority": "High", "subject": "s", "body": "b"},
+                }
+            ),
+            first_seen_by_watch=True,
+        )  # fmt: skip
+        self.entry: Entry = self.cache.entries["uid-a"]
+
+    async def planned(self) -> None:
+        """Claim the log and freeze the plan."""
+        await self.log.claim("uid-a", EPOCH, name="n/a")
+        self.entry.claim = Claim(EPOCH, self.log.generation)
+        await self.controller.recorder.plan(self.entry, self.controller.router.plan(NONE, 1))
+
+    async def word_of_another(self) -> None:
+        """Somebody else appends to the log, so that the next answer does not fit the view."""
+        other = MemoryLog(self.redis, patience=0.0)
+        await other.note("uid-a", skip_record("skip:x", "c", at=1, why="w"))
+
+
+@pytest.fixture
+def world() -> World:
+    """A fresh one."""
+    return World()
+
+
+async def test_intent_that_cannot_be_read_back_holds_up_nothing(world: World) -> None:
+    """Recorded, not sent, and Redis away before the log is read again: the next claim settles it."""
+    await world.planned()
+    await world.word_of_another()
+    world.redis.faults.append(Fault(Mishap.REFUSE, "LRANGE"))
+    assert await world.controller.attempt("uid-a", "c") is None
+    assert world.redis.struck
+    assert world.receiver.sent == 0
+    assert not world.entry.busy
+    world.entry.fresh = True
+    decision = await world.controller.reconcile("uid-a")
+    attempts = list(world.entry.view.attempts.values())
+    assert [(a.state, a.failure and a.failure.value) for a in attempts] == [
+        (AttemptState.FAILED, "notSent")
+    ]
+    assert decision is not None
+
+
+async def test_outcome_that_cannot_be_read_back_is_told_all_the_same(world: World) -> None:
+    """Recorded, and Redis away before the log is read again: metrics, breaker and queue hear of it."""
+    await world.planned()
+
+    async def send(message: Message) -> Outcome:
+        await world.word_of_another()
+        world.redis.faults.append(Fault(Mishap.REFUSE, "LRANGE"))
+        return Outcome.success(200)
+
+    world.receiver.send = send  # type: ignore[method-assign] # the receiver of this test alone
+    outcome = await world.controller.attempt("uid-a", "c")
+    assert world.redis.struck
+    assert outcome is not None
+    assert [a.state.word for a in world.hooks.attempts] == ["success"]
+    assert await world.controller.queue.get() == "uid-a"
+    await world.controller.reconcile("uid-a")
+    assert [a.state.word for a in world.entry.view.attempts.values()] == ["success"]
