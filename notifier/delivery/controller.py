@@ -691,10 +691,10 @@ class Controller:
                 outcome = Outcome.unknown("the process ended while waiting for an answer")
             raise
         finally:
-            # Cancelling the send must not cancel the record of it; `settle` waits for these.
-            await asyncio.shield(
-                self._keep(entry, channel, intent, outcome, self.cache.boot() - began)
-            )
+            # Cancelling the send must not cancel the record of it; `settle` waits for that, not we:
+            # whoever cancels has a bound, and Redis may be away.
+            kept = self._keep(entry, channel, intent, outcome, self.cache.boot() - began)
+        await asyncio.shield(kept)
         return outcome
 
     def _keep(

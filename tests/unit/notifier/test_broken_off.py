@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -142,3 +143,27 @@ async def test_outcome_that_cannot_be_read_back_is_told_all_the_same(world: Worl
     assert await world.controller.queue.get() == "uid-a"
     await world.controller.reconcile("uid-a")
     assert [a.state.word for a in world.entry.view.attempts.values()] == ["success"]
+
+
+async def test_end_waits_for_no_record_without_a_bound(world: World) -> None:
+    """A send that is cut off leaves its record to `settle`, which gives up in time."""
+    await world.planned()
+    begun = asyncio.Event()
+
+    async def send(message: Message) -> Outcome:
+        begun.set()
+        await asyncio.Event().wait()
+        return Outcome.success(200)
+
+    async def never(*_: object, **__: object) -> bool:
+        await asyncio.Event().wait()
+        return False
+
+    world.receiver.send = send  # type: ignore[method-assign] # the receiver of this test alone
+    world.controller.recorder.close = never  # type: ignore[method-assign] # Redis is away
+    task = asyncio.create_task(world.controller.attempt("uid-a", "c"))
+    await begun.wait()
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=0.5)
+    assert done
+    assert await world.controller.settle(0.01) == 1
