@@ -113,16 +113,26 @@ class Api:
         form: str = "",
         headers: dict[str, str] | None = None,
     ) -> Reply:
-        """Send one request; a patch is a merge patch unless `form` says otherwise."""
+        """
+        Send one request; a patch is a merge patch unless `form` says otherwise.
+
+        A real server that fills its watch cache once more, which it may do at any time, is asked again.
+        """
         sent = dict(headers or {})
         if body is not None:
             sent["Content-Type"] = form or (MERGE if method == "PATCH" else "application/json")
         text = body if body is None or isinstance(body, str) else json.dumps(body)
-        data = None if text is None else io.BytesIO(text.encode())
-        async with self._session.request(method, path, data=data, headers=sent) as answer:
-            text = await answer.text()
-            parsed = json.loads(text) if answer.content_type == "application/json" else text
-            return Reply(answer.status, parsed, dict(answer.headers))
+        async with asyncio.timeout(60):
+            while True:
+                data = None if text is None else io.BytesIO(text.encode())
+                async with self._session.request(method, path, data=data, headers=sent) as answer:
+                    said = await answer.text()
+                    if not _fills_its_cache(answer.status, said):
+                        parsed = (
+                            json.loads(said) if answer.content_type == "application/json" else said
+                        )
+                        return Reply(answer.status, parsed, dict(answer.headers))
+                await asyncio.sleep(0.2)
 
     @asynccontextmanager
     async def watch(self, path: str, **query: str) -> AsyncIterator[AsyncIterator[Event]]:
@@ -152,6 +162,10 @@ class Api:
         assert answer.code == 201, answer.body
         created: Json = answer.body
         return created
+
+
+def _fills_its_cache(code: int, said: str) -> bool:
+    return code == 429 and "storage is (re)initializing" in said
 
 
 def notification(name: str = "a", *, group: str = "kubernaut.ai", **spec: Any) -> Json:
