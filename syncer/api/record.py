@@ -8,7 +8,7 @@ A record is written once and never changes. Its kind says what it states:
 - `seed.<state>`: an attempt restored from the status of the object or from an owner's memory, after
   the log had lost it;
 - `skip`: decided not to send, with the reason;
-- `resolve.<state>`: an operator's verdict on an attempt, id `resolve:<attempt id>:<n>`;
+- `resolve.<state>`: an operator's verdict on an attempt, id `resolve:<attempt id>:<state>`;
 - `order`: an operator's wish for one more attempt;
 - `repair`: who mended what; it changes nothing that is known.
 
@@ -69,6 +69,11 @@ class Kind(StrEnum):
     def state(self) -> AttemptState | None:
         """State that the record asserts of an attempt; None for notes."""
         return _STATES.get(self)
+
+    @property
+    def verdict(self) -> bool:
+        """Whether it is an operator's word, not a sender's."""
+        return self in (Kind.RESOLVE_FAILED, Kind.RESOLVE_SUCCESS)
 
 
 _STATES: Final = {
@@ -192,11 +197,11 @@ def order_record(note_id: str, channel: str, *, at: int, by: str, why: str) -> R
     return Record(Kind.ORDER, note_id, channel, {"at": at, "by": by, "why": why})
 
 
-def verdict_record(
-    attempt: Attempt, n: int, *, delivered: bool, at: int, by: str, why: str
-) -> Record:
+def verdict_record(attempt: Attempt, *, delivered: bool, at: int, by: str, why: str) -> Record:
     """
     An operator's verdict on an attempt whose result was not known.
+
+    Its id names what it says, so that only the same word is a repetition of it.
 
     What was not delivered keeps the rest of the wait that it had, counted from the verdict: a due time
     is trusted only as far as it lies behind the time of its own record (`wait_of`). Its class is
@@ -209,7 +214,8 @@ def verdict_record(
         body["error"] = f"not delivered, says an operator: {why}"
         if wait := wait_of(attempt, at):
             body["due"] = at + wait
-    return Record(kind, f"resolve:{attempt.id}:{n}", attempt.channel, body)
+    word = AttemptState.SUCCESS.word if delivered else AttemptState.FAILED.word
+    return Record(kind, f"resolve:{attempt.id}:{word}", attempt.channel, body)
 
 
 def repair_record(note_id: str, *, at: int, by: str, what: str, did: str) -> Record:

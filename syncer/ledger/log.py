@@ -254,7 +254,11 @@ class RedisLog:
         )
 
     async def note(self, uid: str, record: Record) -> Appended:
-        """Append a plan, skip, verdict or order, once per id."""
+        """
+        Append a plan, skip, verdict or order, once per id.
+
+        `DUP` with the rank answers a verdict that says no more than what is recorded.
+        """
         return await self._append(lua.NOTE, uid, [record.id, encode_record(record)])
 
     async def ack(

@@ -26,7 +26,7 @@ from syncer.operate.explain import as_json as explanation_json
 from syncer.operate.explain import as_text as explanation_text
 from syncer.operate.judge import Bounds, Class, Pair, Read, read_log
 from syncer.operate.listing import HEAD, Filter, rows
-from syncer.operate.orders import Said, append, orders, reason_of, verdicts
+from syncer.operate.orders import Said, Told, append, orders, reason_of, verdicts
 from syncer.operate.repair import Act, Allowed, Done, Step, perform, plan_repair, wait_clean
 from syncer.operate.show import Columns, Progress, note, plain, say, say_json, table
 from syncer.operate.survey import Survey, Verdict, bounds_of, diverging, look_again
@@ -393,21 +393,25 @@ async def _append(
     *,
     by: str,
 ) -> int:
-    new = [(s, True) for s in said] if options.dry_run else await append(at, request.uid, said)
-    for one, fresh in new:
+    told = [Told(s, True) for s in said] if options.dry_run else await append(at, request.uid, said)
+    for one in told:
+        record, stands = one.said.record, one.stands
         if options.json:
             say_json(
                 {
-                    "uid": request.uid, "object": request.key, "record": one.record.id,
-                    "kind": one.record.kind.value, "channel": one.record.channel, "by": by,
-                    "what": one.text, "appended": fresh and not options.dry_run,
+                    "uid": request.uid, "object": request.key, "record": record.id,
+                    "kind": record.kind.value, "channel": record.channel, "by": by,
+                    "what": one.said.text, "appended": one.fresh and not options.dry_run,
+                    "stands": stands.word if stands is not None else None,
                     "dryRun": options.dry_run,
                 }
             )  # fmt: skip
+        elif stands is not None:
+            say([f"not recorded: {plain(one.said.text)}; by now it is {stands.word}, which stands"])
         else:
-            word = "would record" if options.dry_run else "recorded" if fresh else "already said"
-            say([f"{word}: {plain(one.text)}"])
-    return OK
+            word = "recorded" if one.fresh else "already said"
+            say([f"{'would record' if options.dry_run else word}: {plain(one.said.text)}"])
+    return FOUND if any(one.stands is not None for one in told) else OK
 
 
 # -- moving ---------------------------------------------------------------------------------------

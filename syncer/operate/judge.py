@@ -25,7 +25,7 @@ from syncer.api.attempt import (
     epoch_key,
 )
 from syncer.api.errors import ContractError
-from syncer.api.record import Kind, Record
+from syncer.api.record import Record
 from syncer.api.resource import PARTIALLY_SENT, SENT, NotificationRequest, Status
 from syncer.ledger.codec import Header, decode_header, decode_record
 from syncer.loop import difference
@@ -325,8 +325,7 @@ def _impossible(log: Read) -> list[Finding]:
     for record in log.records:
         state = record.kind.state
         # An operator's verdict may be overtaken by what the receiver did say.
-        verdict = record.kind in (Kind.RESOLVE_FAILED, Kind.RESOLVE_SUCCESS)
-        if state is not None and state >= AttemptState.FAILED and not verdict:
+        if state is not None and state >= AttemptState.FAILED and not record.kind.verdict:
             definite.setdefault(record.attempt_id, set()).add(state)
     twice = doubly_open(log.view)
     if twice:

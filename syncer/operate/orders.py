@@ -4,7 +4,8 @@ An operator's word: what became of an attempt (`resolve`), and try once more (`r
 Both are records like any other, appended under the guards of the log and never under a claim; the owner
 is poked and acts upon them. What is refused is refused before anything is written, with the reason:
 
-- a verdict may raise what is known of an attempt and never lower it;
+- a verdict may raise what is known of an attempt and never lower it. The log has moved on by the time it
+  arrives, so its script asks the same once more, and whoever gave it is told what stands;
 - an order is for a channel that has ended without a success. One with attempts left will be tried by
   itself. One that was delivered cannot be sent again under this notification: the log refuses an attempt
   after a success whoever asks, which is what the promise of no needless repeat rests on.
@@ -15,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState
+from syncer.api.attempt import AttemptId, AttemptState
 from syncer.api.errors import LedgerError
 from syncer.api.record import Record, order_record, verdict_record
 from syncer.api.resource import NotificationRequest, Status
@@ -41,6 +42,22 @@ class Said:
 
     record: Record
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """
+    What became of a record.
+
+    Attributes:
+        said: The record.
+        fresh: It was appended just now.
+        stands: What the log says of its attempt instead, None if the record is in the log.
+    """
+
+    said: Said
+    fresh: bool
+    stands: AttemptState | None = None
 
 
 def reason_of(text: str) -> str:
@@ -109,17 +126,11 @@ def verdicts(
             raise Refused(f"attempt {one.id} is recorded as {one.state.word}, which stands")
     return tuple(
         Said(
-            verdict_record(
-                one, _verdicts_on(log, one) + 1, delivered=delivered, at=at, by=by, why=why
-            ),
+            verdict_record(one, delivered=delivered, at=at, by=by, why=why),
             f"attempt {one.id} on {one.channel}: {one.state.word} -> {target.word}",
         )
         for one in chosen
     )
-
-
-def _verdicts_on(log: Read, attempt: Attempt) -> int:
-    return sum(r.id.startswith(f"resolve:{attempt.id}:") for r in log.records)
 
 
 def orders(
@@ -208,12 +219,12 @@ def _legible(log: Read) -> None:
         raise Refused(f"the log cannot be read ({log.problem}); repair it first")
 
 
-async def append(at: Access, uid: str, said: tuple[Said, ...]) -> list[tuple[Said, bool]]:
+async def append(at: Access, uid: str, said: tuple[Said, ...]) -> list[Told]:
     """
     Append records and tell the owner.
 
     Returns:
-        Each with whether it is new; False if the log holds one of that id already.
+        What became of each.
 
     Raises:
         Refused: there is no log any more.
@@ -224,6 +235,7 @@ async def append(at: Access, uid: str, said: tuple[Said, ...]) -> list[tuple[Sai
         answer = await at.log.note(uid, one.record)
         if answer.answer is Answer.NOOP and answer.rank < 0:
             raise Refused("its log is gone; `syncer repair` restores it from the status")
-        out.append((one, answer.answer is Answer.OK))
+        stands = AttemptState(answer.rank) if answer.answer is Answer.DUP else None
+        out.append(Told(one, answer.answer is Answer.OK, stands))
     await at.log.poke(uid)
     return out

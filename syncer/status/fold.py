@@ -7,7 +7,8 @@ cache of the product: disposable, rebuilt from the log at will, and never ahead 
 
 A record that contradicts an earlier one never lowers anything: attempts are joined, plans are taken
 once. Two different definite results for one attempt are impossible by rule; the join still has an
-answer, and `conflicts` counts them.
+answer, and `conflicts` counts them. An operator's verdict is no result: it may be wrong, and is overtaken
+by what a sender learns.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ class LogView:
         last_skip: Per channel, the reason of a skip that is the channel's last record.
         opened: Per open attempt, position and chain of the element before its intent.
         conflicts: Attempts for which two definite results were recorded.
+        judged: Attempts with an operator's verdict.
         position: Index of the last folded element.
         chain: Its chain.
     """
@@ -47,6 +49,7 @@ class LogView:
     last_skip: dict[str, str] = field(default_factory=dict)
     opened: dict[AttemptId, tuple[int, str]] = field(default_factory=dict)
     conflicts: int = 0
+    judged: frozenset[AttemptId] = frozenset()
     position: int = 0
     chain: str = ROOT_CHAIN
 
@@ -76,7 +79,14 @@ class LogView:
     def _attempt(self, record: Record) -> None:
         new = read_attempt(record)
         old = self.attempts.get(new.id)
-        if old and old.state >= AttemptState.FAILED and new.state >= AttemptState.FAILED:
+        if record.kind.verdict:
+            self.judged |= {new.id}
+        elif (
+            old
+            and old.state >= AttemptState.FAILED
+            and new.state >= AttemptState.FAILED
+            and new.id not in self.judged
+        ):
             self.conflicts += old.state is not new.state
         merged = join(old, new) if old else new
         self.attempts[new.id] = merged

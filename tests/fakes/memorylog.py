@@ -164,8 +164,10 @@ class ScriptTwin:
         log = self.logs.setdefault(key, [header])
         if _epoch_of(log[0]) is None:
             raise ResponseError(_FOREIGN)
+        # An operator's `failed` is below the sender's.
         known = _rank_of(log, identity)
-        if known >= int(rank):
+        own = max((r for k, r in _ranks_of(log, identity) if k != b"resolve.failed"), default=-1)
+        if own >= int(rank) or (own < known and int(rank) < known):
             return [b"NOOP", known]
         return self._appended(key, [intent, record] if known < 0 and intent else [record])
 
@@ -192,6 +194,10 @@ class ScriptTwin:
             match = _FIELDS.match(element)
             if match and match[2] == identity:
                 return [b"NOOP", position]
+        rank = RANK.get(record.split(b" ", 1)[0])
+        known = _rank_of(log, _attempt_of(identity))
+        if rank is not None and known >= rank:
+            return [b"DUP", known]
         return self._appended(key, [record])
 
     def _ack(self, key: str, args: list[bytes], now: int) -> Reply:
@@ -330,8 +336,12 @@ def _attempt_of(identity: bytes) -> bytes:
 
 
 def _rank_of(log: list[bytes], identity: bytes) -> int:
-    ranks = (RANK[k] for k, rid, _ in _fields(log) if k in RANK and _attempt_of(rid) == identity)
-    return max(ranks, default=-1)
+    return max((r for _, r in _ranks_of(log, identity)), default=-1)
+
+
+def _ranks_of(log: list[bytes], identity: bytes) -> list[tuple[bytes, int]]:
+    fields = _fields(log)
+    return [(k, RANK[k]) for k, rid, _ in fields if k in RANK and _attempt_of(rid) == identity]
 
 
 def _epoch_of(header: bytes) -> bytes | None:

@@ -131,7 +131,7 @@ def seed(identity: str, state: AttemptState, channel: str = CHANNEL) -> Record:
 
 def verdict(identity: str, kind: Kind = Kind.RESOLVE_SUCCESS, channel: str = CHANNEL) -> Record:
     """An operator's verdict."""
-    return Record(kind, f"resolve:{identity}:1", channel, {"at": 3})
+    return Record(kind, f"resolve:{identity}:{kind.rpartition('.')[2]}", channel, {"at": 3})
 
 
 PLAN = plan_record(Plan((CHANNEL, OTHER), "RoutingRuleMatched", "m", 1, "ff"))
@@ -384,6 +384,30 @@ CASES: dict[str, Case] = {
     "OUTCOME knows what a verdict said": Case(
         [*OPENED, note(verdict(A2))], outcome(A2), [b"NOOP", 3], ["intent", "resolve.success"]
     ),
+    **{
+        f"OUTCOME {state.word} {what} after a verdict of failure, {n} elements ago": Case(
+            [*OPENED, note(verdict(A2, Kind.RESOLVE_FAILED)), *past(n)], outcome(A2, state), reply(n),
+            ["intent", "resolve.failed", *past_log(n), *more],
+        )
+        for n in (0, 2, 9)
+        for state, what, reply, more in (
+            (UNKNOWN, "says less", lambda _: [b"NOOP", 2], ()),
+            (FAILED, "says more", lambda n: [b"OK", n + 3], ("failed",)),
+            (SUCCESS, "says more", lambda n: [b"OK", n + 3], ("success",)),
+        )
+    },
+    "OUTCOME failed is taken once beside a verdict of failure": Case(
+        [*OPENED, note(verdict(A2, Kind.RESOLVE_FAILED)), outcome(A2, FAILED)], outcome(A2, FAILED),
+        [b"NOOP", 2], ["intent", "resolve.failed", "failed"],
+    ),
+    "OUTCOME failed says less than a verdict of delivery": Case(
+        [*OPENED, note(verdict(A2))], outcome(A2, FAILED), [b"NOOP", 3],
+        ["intent", "resolve.success"],
+    ),
+    "OUTCOME restores no intent before a verdict": Case(
+        [*CLAIMED, note(verdict(A2, Kind.RESOLVE_FAILED))], outcome(A2, FAILED), [b"OK", 2],
+        ["resolve.failed", "failed"],
+    ),
     # A log that is longer than what OUTCOME looks at first; its intent there, before it, nowhere.
     **{
         f"OUTCOME ends an attempt that was opened {n} elements ago": Case(
@@ -406,9 +430,9 @@ CASES: dict[str, Case] = {
         )
         for n in (3, 4, 13)
     },
-    "OUTCOME finds a success far before a verdict": Case(
-        [*DONE, *past(7), note(verdict(A2, Kind.RESOLVE_FAILED))], outcome(A2), [b"NOOP", 3],
-        ["intent", "success", *past_log(7), "resolve.failed"],
+    "OUTCOME finds a success far back, behind a verdict": Case(
+        [*OPENED, note(verdict(A2, Kind.RESOLVE_FAILED)), outcome(A2), *past(7)], outcome(A2),
+        [b"NOOP", 3], ["intent", "resolve.failed", "success", *past_log(7)],
     ),
     "OUTCOME finds a seed far back": Case(
         [claim(NOW, seed(A1, SUCCESS)), *past(9)], outcome(A1, FAILED), [b"NOOP", 3],
@@ -436,6 +460,34 @@ CASES: dict[str, Case] = {
     "NOTE is appended": Case(CLAIMED, note(PLAN), [b"OK", 1, ROOT], ["plan"]),
     "NOTE of the same id tells where it is": Case(
         [*OPENED, note(PLAN)], note(PLAN), [b"NOOP", 2], ["intent", "plan"]
+    ),
+    "NOTE of a verdict of failure after a success changes nothing": Case(
+        DONE, note(verdict(A2, Kind.RESOLVE_FAILED)), [b"DUP", 3], ["intent", "success"]
+    ),
+    "NOTE of a verdict that says what is recorded changes nothing": Case(
+        [*OPENED, outcome(A2, FAILED)], note(verdict(A2, Kind.RESOLVE_FAILED)), [b"DUP", 2],
+        ["intent", "failed"],
+    ),
+    "NOTE of a verdict after a restored result changes nothing": Case(
+        [claim(NOW, seed(A1, SUCCESS))], note(verdict(A1)), [b"DUP", 3], ["seed.success"]
+    ),
+    "NOTE of a verdict that says more is appended": Case(
+        [*OPENED, outcome(A2, FAILED)], note(verdict(A2)), [b"OK", 3],
+        ["intent", "failed", "resolve.success"],
+    ),
+    "NOTE of another verdict is no repetition": Case(
+        [*OPENED, note(verdict(A2, Kind.RESOLVE_FAILED))], note(verdict(A2)), [b"OK", 3],
+        ["intent", "resolve.failed", "resolve.success"],
+    ),
+    "NOTE of a lower verdict after a higher one changes nothing": Case(
+        [*OPENED, note(verdict(A2))], note(verdict(A2, Kind.RESOLVE_FAILED)), [b"DUP", 3],
+        ["intent", "resolve.success"],
+    ),
+    "NOTE of a verdict again tells where it is": Case(
+        [*OPENED, note(verdict(A2))], note(verdict(A2)), [b"NOOP", 2], ["intent", "resolve.success"]
+    ),
+    "NOTE of a verdict looks at its own attempt only": Case(
+        [*DONE], note(verdict(A3)), [b"OK", 3], ["intent", "success", "resolve.success"]
     ),
     "NOTE needs no claim": Case(
         [claim(LATER)], note(verdict(A2)), [b"OK", 1], ["resolve.success"]

@@ -1,4 +1,5 @@
 -- NOTE(id, record): a plan, a skip, a verdict, an order or a repair; once per id, on a log that exists.
+-- A verdict is looked up by whoever gives it before it arrives here: by then as much may be known.
 local key, id = KEYS[1], ARGV[1]
 local log = redis.call('LRANGE', key, 0, -1)
 if #log == 0 then
@@ -7,11 +8,19 @@ end
 if not epoch_of(log[1]) then
   return foreign(log[1])
 end
+local rank, attempt, known = RANK[match(ARGV[2], '^[^ ]+')], attempt_of(id), -1
 for i = 2, #log do
-  local _, rid = match(log[i], RECORD)
+  local kind, rid = match(log[i], RECORD)
   if rid == id then
     return {'NOOP', i - 1}
   end
+  local r = rank and kind and RANK[kind]
+  if r and r > known and attempt_of(rid) == attempt then
+    known = r
+  end
+end
+if rank and known >= rank then
+  return {'DUP', known}
 end
 local before = chain_at(log[#log], #log - 1)
 if not before then

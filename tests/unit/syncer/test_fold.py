@@ -158,6 +158,18 @@ def test_verdict() -> None:
     )
 
 
+def test_a_verdict_is_no_second_result() -> None:
+    """What a sender learns after an operator's word contradicts nobody; two senders do."""
+    wrong = Record(Kind.RESOLVE_FAILED, f"resolve:{A1}:failed", "slack:ops", {"at": 1_500})
+    overtaken = fold(log(intent(A1), wrong, result(A1)))
+    assert (overtaken.attempts[A1].state, overtaken.conflicts) == (AttemptState.SUCCESS, 0)
+    assert overtaken.judged == {A1}
+    raised = Record(Kind.RESOLVE_SUCCESS, f"resolve:{A1}:success", "slack:ops", {"at": 9_000})
+    assert fold(log(intent(A1), result(A1, AttemptState.FAILED), raised)).conflicts == 0
+    assert fold(log(intent(A1), result(A1, AttemptState.FAILED), result(A1))).conflicts == 1
+    assert fold(log(wrong, intent(A2), result(A2, AttemptState.FAILED), result(A2))).conflicts == 1
+
+
 def test_repair_changes_nothing_known() -> None:
     """A note of a repair moves the position and nothing else."""
     repair = repair_record("repair:1", at=5, by="me", what="lost", did="restored")

@@ -4,7 +4,8 @@ Holes that the model check found in the code as it was first written; each trace
 R1: an INTENT arrives after its caller gave it up and after the next claim, so it stands open with
 nobody to carry it out. R2: a status write meets a conflict, and "failed" is decided a second time from
 a view that is older than the conflict. R3: the plan is lost with the log, while attempts are not
-lacking.
+lacking. V4: a verdict arrives after the result that it is about. V5: two operators contradict each
+other. V7: a receiver's refusal for good comes after a verdict of failure.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
+import pytest
 from prometheus_client import CollectorRegistry
 
 from syncer.api.attempt import (
@@ -26,15 +29,20 @@ from syncer.api.attempt import (
     make_epoch,
 )
 from syncer.api.errors import Conflict
-from syncer.api.record import Plan, attempt_record, intent_record
+from syncer.api.record import Plan, Record, attempt_record, intent_record
 from syncer.api.resource import NotificationRequest, parse_object
 from syncer.cache import Cache, Entry
 from syncer.loop import Flushed, SyncLoop
 from syncer.metrics import SyncMetrics
+from syncer.operate import commands
+from syncer.operate.access import Access
+from syncer.operate.judge import read_log
+from syncer.operate.orders import Said, append, verdicts
 from syncer.recorder import Recorder
 from syncer.runtime.clock import LedgerTime
 from syncer.startup import Reconciler, abandoned
 from syncer.status.reconcile import Action
+from syncer.status.standing import State, stand
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 
 EPOCH = make_epoch(0, "7")
@@ -207,3 +215,109 @@ async def test_a_plan_that_only_the_object_shows_is_restored() -> None:
         assert entry.view.plan.channels == ("slack:old",)
         elements = here.log.client.redis.twin.logs["nl:{u}"]
         assert elements[1].startswith(b"plan plan ")
+
+
+# -- verdicts -------------------------------------------------------------------------------------
+
+
+async def unsure(here: Bench, entry: Entry) -> tuple[Attempt, Record]:
+    """An attempt whose result is unknown, on record, and its intent."""
+    await here.reconciler.claim(entry, Held())
+    await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+    _, intent = await here.recorder.open(entry, Held(), "console", limit=5)
+    attempt = Attempt(
+        intent.attempt_id, "console", AttemptState.UNKNOWN, ended=2, due=9,
+        failure=FailureClass.UNCERTAIN,
+    )  # fmt: skip
+    assert await here.recorder.close(entry, attempt, intent, patience=1)
+    return attempt, intent
+
+
+async def looked(here: Bench, *, delivered: bool) -> tuple[Said, ...]:
+    """What an operator who looks now is going to say."""
+    return verdicts(
+        read_log(await here.log.elements("u")), attempt="", channel="", delivered=delivered,
+        even_open=False, at=5_000, by="me", why="looked",
+    )  # fmt: skip
+
+
+def shell(here: Bench) -> Access:
+    """What the command has of an installation, as far as appending asks."""
+    return cast("Access", SimpleNamespace(log=here.log))
+
+
+REFUSED: dict[str, Any] = {
+    "state": AttemptState.FAILED,
+    "failure": FailureClass.PERMANENT,
+    "due": 0,
+    "code": 410,
+}
+
+
+async def test_a_verdict_after_a_refusal_for_good_changes_nothing() -> None:
+    """V4: what the receiver said stands, the channel stays ended, and the operator is told so."""
+    async with bench() as (here, entry):
+        attempt, intent = await unsure(here, entry)
+        said = await looked(here, delivered=False)
+        gone = replace(attempt, **REFUSED)
+        await here.log.outcome("u", attempt_record(gone), intent, name="ns/n")
+        (told,) = await append(shell(here), "u", said)
+        assert (told.fresh, told.stands) == (False, AttemptState.FAILED)
+        await here.recorder.reread(entry)
+        known = entry.view.attempts[attempt.id]
+        assert (known.failure, known.code, known.ended) == (FailureClass.PERMANENT, 410, 2)
+        assert stand("console", [known], max_attempts=5).state is State.FAILED
+
+
+async def test_verdicts_that_contradict_each_other() -> None:
+    """V5: the one that says more is recorded, whoever comes first; the other is told what stands."""
+    for first, fresh in ((False, True), (True, False)):
+        async with bench() as (here, entry):
+            attempt, _ = await unsure(here, entry)
+            one, two = await looked(here, delivered=first), await looked(here, delivered=not first)
+            (told,) = await append(shell(here), "u", one)
+            assert told.fresh
+            (told,) = await append(shell(here), "u", two)
+            assert (told.fresh, told.stands is None) == (fresh, fresh)
+            (again,) = await append(shell(here), "u", one)
+            assert (again.fresh, again.stands) == (False, None)
+            await here.recorder.reread(entry)
+            assert entry.view.attempts[attempt.id].state is AttemptState.SUCCESS
+
+
+async def test_a_refusal_for_good_after_a_verdict_of_failure_is_recorded() -> None:
+    """V7: the sender's own word is on record beside the verdict, and nothing more is sent."""
+    async with bench() as (here, entry):
+        attempt, intent = await unsure(here, entry)
+        await append(shell(here), "u", await looked(here, delivered=False))
+        await here.recorder.reread(entry)
+        judged = entry.view.attempts[attempt.id]
+        assert stand("console", [judged], max_attempts=5).state is State.RETRYING
+        gone = replace(attempt, **REFUSED)
+        assert await here.recorder.close(entry, gone, intent, patience=1)
+        known = entry.view.attempts[attempt.id]
+        assert (known.failure, known.code) == (FailureClass.PERMANENT, 410)
+        assert stand("console", [known], max_attempts=5).state is State.FAILED
+        assert entry.view.conflicts == 0
+
+
+async def test_the_command_tells_what_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    """A verdict that came too late is not called recorded, and the exit code says so."""
+    async with bench() as (here, entry):
+        attempt, intent = await unsure(here, entry)
+        said = await looked(here, delivered=False)
+        success = replace(attempt, state=AttemptState.SUCCESS, failure=None, due=0)
+        await here.log.outcome("u", attempt_record(success), intent, name="ns/n")
+        for as_json in (False, True):
+            options = SimpleNamespace(dry_run=False, json=as_json)
+            code = await commands._append(
+                shell(here), here.objects.request, said, cast("Any", options), by="me"
+            )
+            assert code == commands.FOUND
+        plain, rich = capsys.readouterr().out.splitlines()
+        assert plain == (
+            f"not recorded: attempt {attempt.id} on console: unknown -> failed; by now it is success,"
+            " which stands"
+        )
+        assert '"appended":false' in rich.replace(" ", "")
+        assert '"stands":"success"' in rich.replace(" ", "")

@@ -401,18 +401,18 @@ def test_verdict_that_makes_no_sense(
         verdict(*records, **options)
 
 
-def test_verdict_is_a_new_one_each_time() -> None:
-    """A second verdict on an attempt has an id of its own."""
-    log = read_log(
-        elements(
-            PLAN, opened(A1), unknown(A1),
-            Record(PLAN.kind.RESOLVE_FAILED, f"resolve:{A1}:1", C, {"at": NOW, "class": "transient"}),
+def test_verdicts_that_contradict_each_other_have_ids_of_their_own() -> None:
+    """Two who look at the same log and disagree do not take each other's word for their own."""
+    log = read_log(elements(PLAN, opened(A1), unknown(A1)))
+    ids = {
+        said.record.id
+        for delivered in (True, False)
+        for said in verdicts(
+            log, attempt=A1, channel="", delivered=delivered, even_open=False, at=NOW, by="me",
+            why="w",
         )
-    )  # fmt: skip
-    (said,) = verdicts(
-        log, attempt=A1, channel="", delivered=True, even_open=False, at=NOW, by="me", why="w"
-    )
-    assert said.record.id == f"resolve:{A1}:2"
+    }  # fmt: skip
+    assert ids == {f"resolve:{A1}:success", f"resolve:{A1}:failed"}
 
 
 def test_reason_is_required_and_bounded() -> None:
