@@ -6,6 +6,9 @@ The controller's command line.
     notifier --version
 
 Exit codes: 0 ended as asked; 1 the configuration cannot be used, or a loop was lost; 2 wrong usage.
+
+A thread that hangs in a dead name server or a dead disk cannot be ended, and the interpreter waits for
+every thread. When all is said and done, the process ends without it.
 """
 
 from __future__ import annotations
@@ -15,13 +18,19 @@ import asyncio
 import logging
 import os
 import sys
+import threading
+import time
 from collections.abc import Sequence
+from typing import Final
 
 from syncer.api.errors import ConfigError, LedgerError
 
+#: Seconds that threads have to end once nothing is left to do.
+_LAST: Final = 1.0
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code."""
+    """Run a command; returns the exit code, or ends the process with it where a thread hangs."""
     options = _parser().parse_args(arguments)
     if options.version:
         from notifier.app import version_line  # noqa: PLC0415 - half a second of imports
@@ -34,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(render_crd(rules=not options.without_rules))
         return 0
     if options.command == "run":
-        return _run(options.config)
+        return _ended(_run(options.config))
     _parser().print_usage(sys.stderr)
     return 2
 
@@ -85,6 +94,23 @@ def _run(path: str) -> int:
             exc_info=None if config else group,
         )
         return 1
+
+
+def _ended(code: int) -> int:
+    """The exit code; does not return while a thread hangs, but ends the process."""
+    threads = [
+        t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon
+    ]
+    deadline = time.monotonic() + _LAST
+    for thread in threads:
+        thread.join(max(0.0, deadline - time.monotonic()))
+    hanging = [t.name for t in threads if t.is_alive()]
+    if hanging:
+        logging.getLogger("ledger").warning("threads hang", extra={"threads": hanging[:8]})
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code)
+    return code
 
 
 async def _main(loaded: object, app: type) -> int:
