@@ -282,6 +282,9 @@ class SyncLoop:
                 # Before saying that something was not delivered, ask the log once more: a late
                 # success may have been recorded by another process.
                 await self.recorder.reread(entry)
+                if entry.claim is None and not entry.quarantine:
+                    # It holds another history, perhaps with a success: what is known is no answer.
+                    return Flushed.NOT_OURS
                 reread = True
                 continue
             patch = difference(before, wanted)
@@ -304,9 +307,7 @@ class SyncLoop:
                 return result
             unclear = unclear or (before if result is Flushed.UNCLEAR else None)
             tries += 1
-            if result is Flushed.CONFLICT:
-                outcome = "retried" if tries <= MAX_CONFLICTS else "requeued"
-                self.metrics.conflicts.labels(outcome).inc()
+            self._count_conflict(result, tries)
             if tries > MAX_CONFLICTS:
                 return result
             if await self._refresh(entry):
@@ -314,6 +315,11 @@ class SyncLoop:
             # The object has moved on, and what moved it may have been recorded: look again before
             # anything is called failed.
             reread = False
+
+    def _count_conflict(self, result: Flushed, tries: int) -> None:
+        if result is Flushed.CONFLICT:
+            outcome = "retried" if tries <= MAX_CONFLICTS else "requeued"
+            self.metrics.conflicts.labels(outcome).inc()
 
     def pending(self, entry: Entry, shown: NotificationRequest, tenure: Tenure) -> bool:
         """Whether a write of an entry's view would change an object as read just now."""

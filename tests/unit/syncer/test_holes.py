@@ -4,8 +4,9 @@ Holes that the model check found in the code as it was first written; each trace
 R1: an INTENT arrives after its caller gave it up and after the next claim, so it stands open with
 nobody to carry it out. R2: a status write meets a conflict, and "failed" is decided a second time from
 a view that is older than the conflict. R3: the plan is lost with the log, while attempts are not
-lacking. V4: a verdict arrives after the result that it is about. V5: two operators contradict each
-other. V7: a receiver's refusal for good comes after a verdict of failure.
+lacking. R4: the log is lost, and built up again by a late success, before "failed" is decided. V4: a
+verdict arrives after the result that it is about. V5: two operators contradict each other. V7: a
+receiver's refusal for good comes after a verdict of failure.
 """
 
 from __future__ import annotations
@@ -215,6 +216,21 @@ async def test_a_plan_that_only_the_object_shows_is_restored() -> None:
         assert entry.view.plan.channels == ("slack:old",)
         elements = here.log.client.redis.twin.logs["nl:{u}"]
         assert elements[1].startswith(b"plan plan ")
+
+
+async def test_failed_is_not_said_while_the_log_holds_another_history() -> None:
+    """R4: what is remembered is no answer any more; the log is claimed anew, and its success is told."""
+    async with bench() as (here, entry):
+        attempt, intent = await unsure(here, entry)
+        assert here.sync._merged(entry, Held()).status.phase == "Failed"
+        here.log.client.redis.twin.delete("nl:{u}")
+        success = replace(attempt, state=AttemptState.SUCCESS, failure=None, due=0)
+        await here.log.outcome("u", attempt_record(success), intent, name="ns/n")
+        assert await here.sync.flush(entry) is Flushed.NOT_OURS
+        assert here.objects.written == []
+        await here.reconciler.claim(entry, Held())
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert [w.get("phase") for w in here.objects.written] == ["Sent"]
 
 
 # -- verdicts -------------------------------------------------------------------------------------
