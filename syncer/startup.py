@@ -29,7 +29,7 @@ from syncer.api.attempt import (
     parse_epoch,
     wait_of,
 )
-from syncer.api.conditions import ROUTING_RESOLVED, find_condition
+from syncer.api.conditions import ROUTING_RESOLVED, bounded, find_condition
 from syncer.api.errors import (
     ContractError,
     Gone,
@@ -38,10 +38,10 @@ from syncer.api.errors import (
     Unauthorised,
 )
 from syncer.api.ports import Backoff, Ownership, StatusStore, Tenure
-from syncer.api.record import Plan, Record, attempt_record, plan_record
+from syncer.api.record import LOG_ERROR_BYTES, Plan, Record, attempt_record, plan_record
 from syncer.api.resource import NotificationRequest, RetryPolicy, Status
 from syncer.cache import Cache, Claim, Entry, Finished
-from syncer.ledger.codec import Header, decode_header
+from syncer.ledger.codec import MAX_INT, Header, decode_header
 from syncer.ledger.log import Answer, RedisLog, Snapshot
 from syncer.metrics import SyncMetrics
 from syncer.recorder import Recorder
@@ -186,7 +186,7 @@ class Reconciler:
     async def _seed(self, entry: Entry, tenure: Tenure) -> None:
         status = entry.request.status
         lost = lacking(entry.view, status)
-        seeds = [attempt_record(self._adopted(entry, a), seed=True) for a in lost]
+        seeds = [attempt_record(recordable(self._adopted(entry, a)), seed=True) for a in lost]
         if entry.view.plan is None and status.channels:
             seeds.insert(0, plan_record(plan_of_status(status)))
         claimed = await self.log.claim(entry.uid, tenure.epoch, name=entry.request.key, seeds=seeds)
@@ -404,6 +404,24 @@ def seeds_of_view(view: LogView) -> list[Record]:
     return seeds
 
 
+def recordable(shown: Attempt) -> Attempt:
+    """An attempt as a status shows it, which may hold larger numbers and texts than a record can."""
+    return replace(
+        shown,
+        started=_within(shown.started),
+        ended=_within(shown.ended),
+        due=_within(shown.due),
+        duration=_within(shown.duration),
+        error=bounded(shown.error, LOG_ERROR_BYTES),
+        code=_within(shown.code),
+        number=_within(shown.number),
+    )
+
+
+def _within(number: int) -> int:
+    return max(0, min(number, MAX_INT - 1))
+
+
 def plan_of_status(status: Status) -> Plan:
     """The plan as far as a status tells it."""
     resolved = find_condition(status.conditions, ROUTING_RESOLVED)
@@ -411,7 +429,7 @@ def plan_of_status(status: Status) -> Plan:
         channels=tuple(c.name for c in status.channels),
         reason=resolved.reason if resolved else "",
         message=resolved.message if resolved else "",
-        at=status.started_at or status.queued_at,
+        at=_within(status.started_at or status.queued_at),
     )
 
 

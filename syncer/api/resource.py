@@ -10,7 +10,8 @@ Parsing is tolerant of unknown fields and strict about types: an object that the
 let through always parses. Attempts that another controller wrote carry no id and get `0-<index>`.
 
 Times are Unix milliseconds; on the wire RFC 3339 in UTC, with milliseconds where the field is ours
-or the type takes them.
+or the type takes them. The server's idea of a time is wider than any calendar's (a year 0, a letter
+before the fraction): what none can tell counts as absent, and a time that must be there never is.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ from syncer.api.attempt import (
     AttemptState,
     FailureClass,
     parse_attempt_id,
+    parse_epoch,
 )
 from syncer.api.conditions import Condition
 
@@ -51,6 +53,13 @@ TERMINAL_PHASES: Final = frozenset({SENT, PARTIALLY_SENT, FAILED})
 #: Prefix by which attempts of the replaced controller tell that they were final. Only the adoption
 #: of its objects reads a text; our own attempts carry the class in a field.
 PERMANENT_PREFIX: Final = "permanent failure"
+
+#: The first and the last millisecond that can be written, and what is where one is required and absent.
+_FIRST: Final = -62_135_596_800_000
+_LAST: Final = 253_402_300_799_999
+_ORIGIN: Final = "1970-01-01T00:00:00Z"
+#: Seconds; a longer call was none.
+_LONGEST_CALL: Final = 1e9
 
 Json = dict[str, Any]
 
@@ -231,7 +240,7 @@ def parse_object(document: Json) -> NotificationRequest:
         name=name,
         resource_version=str(meta.get("resourceVersion") or ""),
         generation=int(meta.get("generation") or 0),
-        created=parse_time(meta.get("creationTimestamp")),
+        created=_time_of(meta.get("creationTimestamp")),
         deleting=bool(meta.get("deletionTimestamp")),
         priority=str(spec.get("priority") or "Medium"),
         policy=parse_policy(spec.get("retryPolicy")),
@@ -298,7 +307,7 @@ def parse_status(status: Json) -> Status:
             str(c.get("name", "")),
             str(c.get("state", "")),
             int(c.get("attempts") or 0),
-            parse_time(c.get("nextRetryTime")),
+            _time_of(c.get("nextRetryTime")),
         )
         for c in status.get("channels") or []
     )
@@ -313,7 +322,7 @@ def parse_status(status: Json) -> Status:
                 str(c.get("status", "")),
                 str(c.get("reason", "")),
                 str(c.get("message", "")),
-                parse_time(c.get("lastTransitionTime")),
+                _time_of(c.get("lastTransitionTime")),
                 int(c.get("observedGeneration") or 0),
             )
             for c in status.get("conditions") or []
@@ -323,14 +332,16 @@ def parse_status(status: Json) -> Status:
         successful=int(status.get("successfulDeliveries") or 0),
         failed=int(status.get("failedDeliveries") or 0),
         uncertain=int(status.get("uncertainAttempts") or 0),
-        queued_at=parse_time(status.get("queuedAt")),
-        started_at=parse_time(status.get("processingStartedAt")),
-        completed_at=parse_time(status.get("completionTime")),
+        queued_at=_time_of(status.get("queuedAt")),
+        started_at=_time_of(status.get("processingStartedAt")),
+        completed_at=_time_of(status.get("completionTime")),
         observed_generation=int(status.get("observedGeneration") or 0),
         channels=channels,
         rollup=_parse_rollup(status.get("rollup")),
         log=LogMark(
-            int(log.get("position") or 0), str(log.get("epoch") or ""), str(log.get("store") or "")
+            int(log.get("position") or 0),
+            _epoch_of(str(log.get("epoch") or "")),
+            str(log.get("store") or ""),
         )
         if log
         else None,
@@ -348,14 +359,14 @@ def _parse_attempts(
         error = str(entry.get("error") or "")
         state = _STATE_OF_WORD.get(str(entry.get("status", "")), AttemptState.FAILED)
         identity = str(entry.get("id") or "")
-        ended = parse_time(entry.get("timestamp"))
-        duration = round(float(entry.get("durationSeconds") or 0) * 1000)
+        ended = _time_of(entry.get("timestamp"))
+        duration = round(min(float(entry.get("durationSeconds") or 0), _LONGEST_CALL) * 1000)
         out.append(
             Attempt(
                 id=parse_attempt_id(identity) if identity else AttemptId(f"0-{index}"),
                 channel=channel,
                 state=state,
-                started=parse_time(entry.get("startedAt")),
+                started=_time_of(entry.get("startedAt")),
                 ended=ended,
                 due=due_of.get(channel, 0) if newest[channel] == index else 0,
                 duration=duration,
@@ -376,6 +387,14 @@ _STATE_OF_WORD: Final = {
     "invalid": AttemptState.FAILED,
     "unknown": AttemptState.UNKNOWN,
 }
+
+
+def _epoch_of(text: str) -> str:
+    """An epoch, empty for what is none: it names no owner."""
+    try:
+        return parse_epoch(text)
+    except ValueError:
+        return ""
 
 
 def _failure_of(state: AttemptState, word: str, error: str) -> FailureClass | None:
@@ -421,7 +440,7 @@ def render_status(status: Status) -> Json:
                 "status": c.status,
                 "reason": c.reason,
                 "message": c.message,
-                "lastTransitionTime": format_time(c.transition, millis=False),
+                "lastTransitionTime": format_time(c.transition, millis=False) or _ORIGIN,
                 **({"observedGeneration": c.observed_generation} if c.observed_generation else {}),
             }
             for c in status.conditions
@@ -466,7 +485,7 @@ def _render_attempt(attempt: Attempt) -> Json:
     out: Json = {
         "channel": attempt.channel,
         "attempt": attempt.number,
-        "timestamp": format_time(attempt.ended or attempt.started),
+        "timestamp": format_time(attempt.ended or attempt.started) or _ORIGIN,
         "status": attempt.state.word,
         "id": attempt.id,
     }
@@ -495,7 +514,15 @@ def parse_time(text: str | None) -> int:
     when = datetime.fromisoformat(text)
     if when.tzinfo is None:
         when = when.replace(tzinfo=UTC)
-    return round(when.timestamp() * 1000)
+    return max(_FIRST, min(round(when.timestamp() * 1000), _LAST))
+
+
+def _time_of(text: str | None) -> int:
+    """A time that the server let through; 0 for one that no calendar knows."""
+    try:
+        return parse_time(text.upper() if text else text)
+    except ValueError:
+        return 0
 
 
 def format_time(ms: int, *, millis: bool = True) -> str:
@@ -510,4 +537,5 @@ def format_time(ms: int, *, millis: bool = True) -> str:
 @lru_cache(maxsize=256)
 def _second(seconds: int) -> str:
     # The times of one notification, and of those that are handled with it, share a few seconds.
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    # Not strftime, which writes the year 1 with one digit.
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()

@@ -17,10 +17,11 @@ from syncer.api.errors import (
     Rejected,
     Unavailable,
 )
-from syncer.api.resource import NotificationRequest
+from syncer.api.resource import NotificationRequest, render_status
 from syncer.cluster.client import KubeClient
 from syncer.cluster.status import StatusStore, Unreadable, list_path, version_key
 from tests.integration.scripted import ScriptedServer, status, write_kubeconfig
+from tests.unit.syncer.test_resource import ODD_TIMES
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -65,6 +66,31 @@ async def test_status_is_written_against_a_version(
         )
         assert (third.status.phase, third.status.message) == ("Pending", "")
         assert (await store.get(namespace, "a")).resource_version == third.resource_version
+
+
+async def test_odd_values_that_the_server_takes(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """What its schema lets through as a time is read, and what was read may be written again."""
+    taken = 0
+    async with await connect(control_plane.kubeconfig) as client:
+        store = StatusStore(client)
+        await client.request("POST", list_path(namespace), body=manifest("a", namespace), timeout=5)
+        found = await store.get(namespace, "a")
+        for text in ODD_TIMES:
+            condition = {
+                "type": "T", "status": "True", "reason": "R", "message": "",
+                "lastTransitionTime": text,
+            }  # fmt: skip
+            odd = {"queuedAt": text, "conditions": [condition], "log": {"epoch": text}}
+            found = await store.patch(namespace, "a", odd, resource_version=found.resource_version)
+            assert found.status.queued_at == ODD_TIMES[text]
+            again = render_status(found.status)
+            found = await store.patch(
+                namespace, "a", again, resource_version=found.resource_version
+            )
+            taken += 1
+    assert taken == len(ODD_TIMES)
 
 
 async def test_refusals_keep_their_kinds(control_plane: ControlPlane, namespace: str) -> None:

@@ -258,6 +258,50 @@ def test_absent_times() -> None:
         parse_time("noon")
 
 
+#: Each is a date-time to a real API server.
+ODD_TIMES = {
+    "2023-11-14t22:13:20z": SECOND,
+    "0001-01-01T00:00:00Z": -62_135_596_800_000,
+    "0001-01-01T00:00:00+14:00": -62_135_596_800_000,
+    "9999-12-31T23:59:59-23:00": 253_402_300_799_999,
+    "0000-01-01T00:00:00Z": 0,
+    "2023-11-14T22:13:20x5Z": 0,
+    "1970-01-01T00:00:00Z": 0,
+}
+
+
+@pytest.mark.parametrize("text", ODD_TIMES)
+def test_odd_times(text: str) -> None:
+    """A status is read whatever time the server takes for one, and each is written as a time."""
+    condition = {
+        "type": "T", "status": "True", "reason": "R", "message": "", "lastTransitionTime": text,
+    }  # fmt: skip
+    attempt = {"channel": "a", "attempt": 1, "status": "failed", "timestamp": text}
+    status = parse_status(
+        {"queuedAt": text, "conditions": [condition], "deliveryAttempts": [attempt]}
+    )
+    assert status.queued_at == status.attempts[0].ended == ODD_TIMES[text]
+    wire = render_status(status)
+    for written in (
+        wire["conditions"][0]["lastTransitionTime"],
+        wire["deliveryAttempts"][0]["timestamp"],
+    ):
+        assert parse_time(written) == pytest.approx(ODD_TIMES[text], abs=1000)
+        assert len(written.partition("-")[0]) == 4
+
+
+def test_numbers_without_measure() -> None:
+    """The schema bounds neither the length of a call nor the form of an epoch."""
+    status = parse_status(
+        {
+            "deliveryAttempts": [{"channel": "a", "durationSeconds": 1e308}],
+            "log": {"position": 1, "epoch": "no epoch", "store": "s"},
+        }
+    )
+    assert status.attempts[0].duration == 10**12
+    assert status.log == LogMark(1, "", "s")
+
+
 def test_policy() -> None:
     """A retry policy keeps what is set and takes upstream's defaults for the rest."""
     assert parse_policy({"maxAttempts": 2, "maxBackoffSeconds": 60}) == replace(

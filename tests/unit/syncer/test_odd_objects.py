@@ -1,0 +1,64 @@
+"""Objects that the API server takes and that no controller would write: they cost only themselves."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from syncer.api.record import LOG_ERROR_BYTES
+from syncer.startup import highest_epoch
+from syncer.status.reconcile import Action
+from tests.unit.syncer.test_holes import Held, bench
+
+
+def shown(**members: Any) -> dict[str, Any]:
+    """A status with one failed attempt, as edited by hand."""
+    entry = {
+        "channel": "console", "attempt": 1, "status": "failed", "id": "0.3-1",
+        "timestamp": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    return {"phase": "Retrying", "deliveryAttempts": [entry | members], "totalAttempts": 1}
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "a number": {"attempt": 10**17},
+    "a code": {"code": 10**17},
+    "a code below zero": {"code": -(10**17)},
+    "the length of a call": {"durationSeconds": 1e300},
+    "the end of time": {"timestamp": "9999-12-31T23:59:59Z"},
+    "the beginning of time": {"timestamp": "0001-01-01T00:00:00Z", "startedAt": "0001-01-01T00:00:00Z"},
+    "a text": {"error": "x" * 100_000},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+async def test_what_no_record_can_hold_is_cut(case: str) -> None:
+    """A log is restored from whatever its object shows; a claim that fails would fail for ever."""
+    async with bench(shown(**ODD[case])) as (here, entry):
+        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+        assert list(entry.view.attempts) == ["0.3-1"]
+        assert len(entry.view.attempts[next(iter(entry.view.attempts))].error) <= LOG_ERROR_BYTES
+        # Restored once: what was cut is not taken for lost at the next claim.
+        position = entry.view.position
+        assert "D6" in (await here.reconciler.claim(entry, Held())).rows
+        assert entry.view.position == position
+
+
+async def test_what_no_plan_can_hold_is_cut() -> None:
+    """So is a time of the plan that the object shows."""
+    status = {
+        "phase": "Sending", "channels": [{"name": "console", "state": "Pending"}],
+        "processingStartedAt": "9999-12-31T23:59:59Z",
+    }  # fmt: skip
+    async with bench(status) as (here, entry):
+        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+        assert entry.view.plan is not None
+        assert entry.view.plan.channels == ("console",)
+
+
+async def test_an_epoch_that_is_none_fences_nobody() -> None:
+    """The mark of the log is for people; what is no epoch there is passed over."""
+    async with bench({"log": {"position": 1, "epoch": "later", "store": "s"}}) as (here, entry):
+        assert highest_epoch(entry.request.status) == "0.0"
+        assert Action.OPEN in await here.reconciler.claim(entry, Held())
