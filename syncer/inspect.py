@@ -23,6 +23,7 @@ from syncer.ledger.codec import Header, decode_header, decode_record
 from syncer.ledger.log import RedisLog
 from syncer.status.fold import ROOT_CHAIN, LogView
 from syncer.status.merge import Facts, exceeds, lacking, merge
+from syncer.status.text import plain
 
 _PAGE = 500
 
@@ -282,7 +283,8 @@ def as_text(found: Inspection, *, now: int) -> str:
         out.append(f"FOLD    {_phase(found, now)}")
     out.append("")
     out += [f"! {d}" for d in found.differences] or ["log and status agree"]
-    return "\n".join(out) + "\n"
+    # What a creator, a receiver or a colleague wrote is among it.
+    return "".join(f"{plain(line)}\n" for line in out)
 
 
 def _remark(logged: Attempt | None, seen: Attempt | None) -> str:

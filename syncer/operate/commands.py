@@ -28,10 +28,11 @@ from syncer.operate.judge import Bounds, Class, Pair, Read, read_log
 from syncer.operate.listing import HEAD, Filter, rows
 from syncer.operate.orders import Said, Told, append, orders, reason_of, verdicts
 from syncer.operate.repair import Act, Allowed, Done, Step, perform, plan_repair, wait_clean
-from syncer.operate.show import Columns, Progress, note, plain, say, say_json, table
+from syncer.operate.show import Columns, Progress, note, say, say_json, table
 from syncer.operate.survey import Survey, Verdict, bounds_of, diverging, look_again
 from syncer.operate.transfer import bearers, bring_in, export, read_export
 from syncer.settings import parse_duration
+from syncer.status.text import plain
 
 OK: Final = 0
 FOUND: Final = 1
@@ -419,10 +420,16 @@ async def _append(
 
 async def export_(options: Options) -> int:
     """`syncer export`."""
-    async with access(where_of(options), cluster=False) as at:
-        with _output(options.output) as out, Progress("exported") as progress:
-            counts = await export(at, options.namespace or (), options.uid or (), out, progress)
-            out.flush()
+    try:
+        async with access(where_of(options), cluster=False) as at:
+            with _output(options.output) as out, Progress("exported") as progress:
+                counts = await export(at, options.namespace or (), options.uid or (), out, progress)
+                out.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise ConfigError(f"cannot write {options.output or 'the export'}: {reason}") from None
     note(f"{counts.logs} logs with {counts.records} records")
     return OK
 

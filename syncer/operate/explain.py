@@ -34,6 +34,7 @@ from syncer.status.plan import (
     stale_of,
 )
 from syncer.status.standing import Standing, State
+from syncer.status.text import plain
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +216,8 @@ def as_text(found: Explanation) -> list[str]:
         out += ["", *_story(story, found.now)]
     if found.notes:
         out += ["", *(f"! {n}" for n in found.notes)]
-    return out
+    # What a creator, a receiver or a colleague wrote is among it.
+    return [plain(line) for line in out]
 
 
 def _story(story: ChannelStory, now: int) -> list[str]:

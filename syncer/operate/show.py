@@ -14,6 +14,8 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Self, TextIO
 
+from syncer.status.text import plain
+
 #: Seconds between updates of the progress line.
 _REFRESH: Final = 0.2
 _BAR: Final = 24
@@ -51,11 +53,6 @@ class Columns:
         ]
 
 
-def plain(text: str) -> str:
-    """A text on one line, without characters that move a cursor or change a colour."""
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
 def say(lines: Iterable[str]) -> None:
     """Write lines of an answer."""
     for line in lines:
@@ -69,7 +66,7 @@ def say_json(document: Any) -> None:
 
 def note(text: str) -> None:
     """Write a remark that is no part of the answer."""
-    sys.stderr.write(f"syncer: {text}\n")
+    sys.stderr.write(f"syncer: {plain(text)}\n")
 
 
 def age(ms: int) -> str:

@@ -190,7 +190,7 @@ def read_export(lines: Iterable[str]) -> Iterator[Log]:
             raise BadExport(number, "the line is too long")
         try:
             line = json.loads(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise BadExport(number, "not JSON") from None
         if not isinstance(line, dict):
             raise BadExport(number, "not a JSON object")
@@ -255,7 +255,7 @@ class _Reader:
                 f" audited={int(line['audited'])}"
             )
             self.header = decode_header(text.encode())
-        except (KeyError, TypeError, ValueError, ContractError):
+        except (KeyError, TypeError, ValueError, OverflowError, ContractError):
             raise BadExport(number, "the header is none of this format") from None
         self.elements.append(self.header.encode())
 

@@ -27,7 +27,7 @@ from typing import Final
 
 from syncer.api.resource import HOLD_ANNOTATION
 from syncer.status.standing import Standing, State
-from syncer.status.text import go_duration
+from syncer.status.text import go_duration, plain
 
 PAUSED: Final = "held: delivery is paused for all (delivery.paused)"
 
@@ -152,9 +152,8 @@ def hold_of(annotation: str | None, *, paused: bool) -> str:
         paused: Deliveries are paused for all.
     """
     if annotation is not None and annotation.strip().lower() != "false":
-        # It ends up in the log and on terminals: one line, nothing that a terminal obeys.
-        legible = "".join(c if c.isprintable() else " " for c in annotation)
-        said = " ".join(legible.split())[:100]
+        # It ends up in the log and on terminals.
+        said = " ".join(plain(annotation).split())[:100]
         told = f" says: {said}" if said and said.lower() != "true" else ""
         return f"held: the annotation {HOLD_ANNOTATION}{told or ' is set'}"
     return PAUSED if paused else ""

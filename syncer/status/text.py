@@ -1,6 +1,11 @@
-"""Texts that are an interface: durations as Go prints them."""
+"""Texts that are an interface, durations as Go prints them, and texts of others made harmless."""
 
 from __future__ import annotations
+
+
+def plain(text: str) -> str:
+    """A text on one line, without characters that move a cursor or change a colour."""
+    return "".join(c if c.isprintable() else " " for c in text)
 
 
 def go_duration(ms: int) -> str:

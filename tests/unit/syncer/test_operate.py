@@ -25,15 +25,19 @@ from syncer.api.record import (
     skip_record,
 )
 from syncer.api.resource import NotificationRequest, parse_object
+from syncer.inspect import Inspection, Line
+from syncer.inspect import as_text as inspection_text
 from syncer.ledger.codec import Header, encode_element, stored
+from syncer.operate import commands
 from syncer.operate.completion import SHELLS, candidates, script
 from syncer.operate.explain import Rules, as_json, as_text, explain
 from syncer.operate.judge import Bounds, Class, Pair, Remedy, judge, read_log
 from syncer.operate.orders import Refused, orders, reason_of, verdicts
 from syncer.operate.repair import Allowed, plan_repair
-from syncer.operate.show import Columns, Progress, age, plain, table
-from syncer.operate.transfer import BadExport, lines_of, read_export
+from syncer.operate.show import Columns, Progress, age, note, table
+from syncer.operate.transfer import BadExport, Counts, lines_of, read_export
 from syncer.status.fold import ROOT_CHAIN
+from syncer.status.text import plain
 
 NOW = 1_800_000_000_000
 C = "slack:ops"
@@ -479,6 +483,7 @@ BAD = {
     "nothing at all": ([], "line 0: the last line is missing"),
     "something else": (['{"a": 1}'], "line 1: not an export of format"),
     "not JSON": ([WHOLE[0], "{"], "line 2: not JSON"),
+    "nested too deeply": ([WHOLE[0], "[" * 100_000], "line 2: not JSON"),
     "not an object": ([WHOLE[0], "[]"], "line 2: not a JSON object"),
     "a file that was cut off": (WHOLE[:-1], "line 5: the last line is missing"),
     "a record is missing": (without(WHOLE, 4), "line 4: position 2 is missing"),
@@ -491,6 +496,7 @@ BAD = {
     "an unknown kind": (changed(WHOLE, 4, kind="x"), "line 4: the record cannot be read"),
     "a body that is none": (changed(WHOLE, 4, body=[]), "line 4: the record cannot be read"),
     "a header that is none": (changed(WHOLE, 2, epoch="x"), "line 2: the header is none"),
+    "a mark beyond all numbers": (changed(WHOLE, 2, acked=float("inf")), "line 2: the header is"),
     "a uid that is none": (changed(WHOLE, 2, log="a}b"), "line 2: the uid is none"),
     "the counts are others": (changed(WHOLE, 6, records=4), "line 6: 1 logs with 3 records"),
     "something follows": ([*WHOLE, "{}"], "line 7: something follows the last line"),
@@ -663,6 +669,49 @@ def test_tables_are_plain() -> None:
     assert columns.lines([("1", "2")]) == ["A  B", "1  2"]
     assert columns.lines([("long", "2")]) == ["long  2"]
     assert columns.lines([("1", "2")]) == ["1     2"]
+
+
+def test_answers_for_people_are_plain(capsys: pytest.CaptureFixture[str]) -> None:
+    """What a creator or another writer wrote neither begins a line nor commands the terminal."""
+    hostile = "x\x1b[2J\x9b1m\nNEXT    nothing"
+    plan = plan_record(Plan((C,), "RoutingRuleMatched", hostile, at=NOW - 60_000))
+    skip = skip_record("skip:2:1", C, at=NOW, why=hostile)
+    log = elements(plan, skip)
+    request = parse_object(
+        {
+            "metadata": {"namespace": "ns", "name": "n", "uid": "u", "resourceVersion": "1"},
+            "spec": {"type": "Simple"},
+            "status": {"phase": "Sending", "message": hostile},
+        }
+    )
+    read = read_log(log)
+    lines = tuple(Line(r.position, r) for r in read.records)
+    found = Inspection("u", "ns/n", request, "", read.header, lines, read.view, -1)
+    inspected = inspection_text(found, now=NOW)
+    explained = as_text(explain(request, read, Rules(), now=NOW))
+    note(hostile)
+    for line in (*explained, *inspected.split("\n")[:-1], capsys.readouterr().err.rstrip("\n")):
+        assert line.isprintable(), line
+    assert "x [2J 1m NEXT    nothing" in inspected
+
+
+@pytest.mark.parametrize(
+    ("where", "why"),
+    [("/nowhere/x", "No such file or directory"), ("/dev/full", "No space left on device")],
+)
+async def test_export_that_cannot_be_written(
+    where: str, why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory that is not there, or a full disk, is said in a sentence, with code 2."""
+
+    async def export(*given: Any) -> Counts:
+        given[3].write("x" * 100_000)
+        return Counts()
+
+    monkeypatch.setattr(commands, "export", export)
+    words = ["export", "--redis-url", "redis://127.0.0.1:1/0", "--output", where]
+    assert await cli.execute(words) == 2
+    assert capsys.readouterr().err == f"syncer: cannot write {where}: {why}\n"
 
 
 @pytest.mark.parametrize(
