@@ -58,8 +58,11 @@ class LogChannel:
                 # An output that takes ASCII only gets the same line, spelt in ASCII.
                 stream.write(f"{_ascii(line, self._form)}\n")
             stream.flush()
-        except (OSError, ValueError) as exc:
+        except ValueError as exc:
             return Outcome.transient(f"failed to write log line: {type(exc).__name__}")
+        except OSError as exc:
+            # The stream keeps what it could not write, and it may come out with a later line.
+            return Outcome.unknown(f"failed to write log line: {type(exc).__name__}")
         return Outcome.success()
 
 

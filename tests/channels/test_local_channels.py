@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import io
 import json
 import logging
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -122,6 +124,36 @@ async def test_log_that_cannot_be_written() -> None:
     stream.close()
     outcome = await LogChannel(stream=stream).send(message())
     assert outcome == Outcome.transient("failed to write log line: ValueError")
+
+
+class FullDisk(io.RawIOBase):
+    """A disk that is full until it is not."""
+
+    def __init__(self) -> None:
+        self.full = True
+        self.lines = 0
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Count the lines, or refuse."""
+        if self.full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        self.lines += bytes(data).count(b"\n")
+        return len(data)
+
+
+async def test_log_on_a_full_disk_may_come_out_later() -> None:
+    """What a stream could not write it keeps, so nobody can say that a line did not come out."""
+    disk = FullDisk()
+    channel = LogChannel(stream=io.TextIOWrapper(io.BufferedWriter(disk), encoding="utf-8"))
+    outcome = await channel.send(message())
+    assert outcome == Outcome.unknown("failed to write log line: OSError")
+    disk.full = False
+    assert await channel.send(message()) == Outcome.success()
+    assert disk.lines == 2
 
 
 @pytest.mark.parametrize("form", ["json", "text"])
