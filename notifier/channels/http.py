@@ -5,9 +5,10 @@ Every request to a receiver goes through `HttpDoor.post` and comes back as an `O
 here raises for what a receiver, a name server or a proxy did. `HttpDoor.get` asks the audit store
 for its health under the same rules. What the door promises:
 
-- POST once: no redirect is followed, nothing is re-sent. Each request has a connection of its own:
-  a kept-alive one may be closed by the peer just as it is used again, and such a request would
-  be of unknown outcome, which later means a message sent twice. A handshake is cheaper.
+- POST once: no redirect is followed, nothing is re-sent.
+- A connection serves again only within a second, after a rest, and while its socket is silent: one
+  that the peer closes just as it is used again makes an outcome unknown, which later means a message
+  sent twice. Why these bounds: docs/adr/0007.
 - One deadline for everything: waiting for a connection, resolving, dialling, TLS, sending, reading.
 - Whether bytes left decides between *failed* and *unknown*. The mark is set when the request's
   head is handed to the socket. A status line, once read, is an answer, whatever the body does.
@@ -30,6 +31,7 @@ import io
 import logging
 import os
 import re
+import select
 import socket
 import ssl
 import time
@@ -42,7 +44,7 @@ from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib import metadata
 from types import SimpleNamespace, TracebackType
-from typing import Final, Literal, Self, cast
+from typing import Any, Final, Literal, Self, cast
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -62,6 +64,10 @@ BODY_BYTES: Final = 64 * 1024
 RETRY_AFTER_MAX: Final = 3600.0
 #: Unacknowledged data kills the connection after this time, whatever the kernel's defaults.
 USER_TIMEOUT_MS: Final = 20_000
+#: A connection is kept for less time than any usual server keeps one.
+IDLE_SECONDS: Final = 1.0
+#: Silence before it serves again: whoever closes without a word does so right behind the answer.
+REST_SECONDS: Final = 0.005
 #: Bodies up to this size are handed over at once.
 _PIECE_BYTES: Final = 1 << 20
 #: Parts of a URL shorter than this are words, not secrets.
@@ -112,7 +118,7 @@ _SEEN_BYTES: Final = 8 * 1024
 
 class _Witness(ResponseHandler):
     """
-    Keeps the first bytes that a connection received.
+    Keeps the first bytes of an answer, and says whether its connection can serve again.
 
     The library's parser reports head and body together: if both arrive at once and the body is
     broken, it forgets the status line. The receiver's answer was given all the same.
@@ -121,13 +127,40 @@ class _Witness(ResponseHandler):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(loop)
         self._seen = bytearray()
+        self._heard = loop.time()
+
+    def set_response_params(self, **params: Any) -> None:
+        """Begin a request; called for each, on a new connection and on a kept one."""
+        self._seen = bytearray()
         if flight := _FLIGHT.get(None):
-            # Behind a proxy the tunnel has a protocol first; the last one made is the receiver's.
+            # Behind a proxy the tunnel has a protocol first; the last one asked is the receiver's.
             flight.seen = self._seen
+        super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
+        self._heard = self._loop.time()
         self._seen += data[: max(0, _SEEN_BYTES - len(self._seen))]
         super().data_received(data)
+
+    def is_connected(self) -> bool:
+        """
+        Whether a kept connection may be used; the pool asks this, and closes it otherwise.
+
+        Bytes that nobody asked for would be taken for the next answer; an end that the loop has not
+        come to read yet shows at the socket.
+        """
+        if not super().is_connected() or self.should_close:
+            return False
+        if self._loop.time() - self._heard < REST_SECONDS:
+            return False
+        return self.transport is not None and not _readable(self.transport)
+
+
+def _readable(transport: asyncio.Transport) -> bool:
+    """Whether there is something to read at a socket, be it the end."""
+    watch = select.poll()
+    watch.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return bool(watch.poll(0))
 
 
 class HttpDoor:
@@ -172,13 +205,14 @@ class HttpDoor:
             self._resolver = _GuardedResolver(self._guard)
             trace = aiohttp.TraceConfig()
             trace.on_connection_create_end.append(_mark_connected)
+            trace.on_connection_reuseconn.append(_mark_connected)
             trace.on_request_headers_sent.append(_mark_written)
             connector = aiohttp.TCPConnector(
                 ssl=self._tls,
                 resolver=self._resolver,
                 ttl_dns_cache=10,
                 limit=self._connections,
-                force_close=True,
+                keepalive_timeout=IDLE_SECONDS,
                 socket_factory=self._socket,
             )
             # There is no public way to name the protocol.

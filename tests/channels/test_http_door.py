@@ -144,14 +144,6 @@ async def test_no_cookies_are_kept(door: HttpDoor) -> None:
     assert "cookie" not in receiver.requests[1].headers
 
 
-async def test_each_request_has_its_own_connection(door: HttpDoor) -> None:
-    """A kept-alive connection is never used again, so none can die under a request."""
-    async with receiving() as receiver:
-        await post(door, receiver.url())
-        await post(door, receiver.url())
-        assert receiver.connections == 2
-
-
 RETRY_AFTER: dict[str, tuple[str, float | None]] = {
     "seconds": ("7", 7.0),
     "zero": ("0", 0.0),

@@ -1,0 +1,191 @@
+"""
+Which connections serve again.
+
+A connection that its receiver closes just as a request goes out on it leaves an outcome that nobody
+knows. So the door uses one again only while it is young, after a rest, and with a silent socket; what
+a receiver does against that must cost a new connection and nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import socket
+import ssl
+import threading
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+
+import pytest
+
+from notifier.channels import http
+from notifier.channels.http import HttpDoor, Target, tls_context
+from notifier.delivery.outcome import Outcome
+from syncer.api.attempt import AttemptState, FailureClass
+from tests.channels.receiver import Certificates
+
+FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
+REFUSAL = b"HTTP/1.1 500 No\r\nContent-Length: 2\r\n\r\nno"
+BROKEN = b"HTTP/1.1 503 No\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n"
+#: Longer than the rest that a connection needs.
+BREATH = 0.05
+
+
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that stands still for a second is no reason for a new connection here."""
+    monkeypatch.setattr(http, "IDLE_SECONDS", 60.0)
+
+
+async def post(door: HttpDoor, url: str) -> Outcome:
+    """One request."""
+    return await door.post(Target(url), b"{}", {}, timeout_s=5.0, kind="slack")
+
+
+@dataclass
+class Keeper:
+    """A receiver that keeps its connections."""
+
+    #: What it writes for each request; the last one again and again.
+    answers: tuple[bytes, ...]
+    #: What it writes a little later, unasked, behind each answer.
+    afterthought: bytes = b""
+    requests: int = 0
+    connections: int = 0
+    tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer until the other side has enough."""
+        self.connections += 1
+        if task := asyncio.current_task():
+            self.tasks.add(task)
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                length = re.search(rb"(?i)content-length: *(\d+)", head)
+                await reader.readexactly(int(length[1]) if length else 0)
+                writer.write(self.answers[min(self.requests, len(self.answers) - 1)])
+                self.requests += 1
+                await writer.drain()
+                if self.afterthought:
+                    await asyncio.sleep(BREATH / 5)
+                    writer.write(self.afterthought)
+        except (ConnectionError, asyncio.IncompleteReadError):
+            pass
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def keeping(
+    *answers: bytes, afterthought: bytes = b"", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[tuple[Keeper, str]]:
+    """A `Keeper` that listens, and its URL."""
+    keeper = Keeper(answers, afterthought)
+    server = await asyncio.start_server(keeper.serve, "127.0.0.1", 0, ssl=tls)
+    port = server.sockets[0].getsockname()[1]
+    try:
+        yield keeper, f"{'https' if tls else 'http'}://127.0.0.1:{port}/hook"
+    finally:
+        server.close()
+        for task in keeper.tasks:
+            task.cancel()
+        await asyncio.gather(*keeper.tasks, return_exceptions=True)
+
+
+@contextmanager
+def closing(after: float = 0.0) -> Iterator[tuple[list[int], str]]:
+    """A receiver that closes behind each answer without a word; its peers' ports, and its URL."""
+    peers: list[int] = []
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                connection, address = listener.accept()
+                peers.append(address[1])
+                with connection:
+                    received = b""
+                    while not received.endswith(b"{}"):
+                        received += connection.recv(4096)
+                    connection.sendall(FINE)
+                    time.sleep(after)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        yield peers, f"http://127.0.0.1:{listener.getsockname()[1]}/hook"
+        listener.shutdown(socket.SHUT_RDWR)
+    thread.join(5)
+
+
+async def test_one_after_another_share_a_connection(door: HttpDoor) -> None:
+    """With a breath between them, five requests have one connection."""
+    async with keeping(FINE) as (keeper, url):
+        for _ in range(5):
+            assert (await post(door, url)).state is AttemptState.SUCCESS
+            await asyncio.sleep(BREATH)
+    assert (keeper.requests, keeper.connections) == (5, 1)
+
+
+async def test_with_tls_too(certificates: Certificates) -> None:
+    """What TLS sends on its own account does not stand against a connection."""
+    door = HttpDoor(tls=tls_context(str(certificates.ca)))
+    context = certificates.context("kept")
+    async with keeping(FINE, tls=context) as (keeper, url), door:
+        for _ in range(3):
+            assert (await post(door, url)).state is AttemptState.SUCCESS
+            await asyncio.sleep(BREATH)
+    assert (keeper.requests, keeper.connections) == (3, 1)
+
+
+async def test_not_before_a_rest(door: HttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever closes without a word does so behind the answer: that is waited for."""
+    monkeypatch.setattr(http, "REST_SECONDS", 60.0)
+    with closing(after=BREATH) as (peers, url):
+        outcomes = [await post(door, url) for _ in range(3)]
+    assert [o.state for o in outcomes] == [AttemptState.SUCCESS] * 3
+    assert len(set(peers)) == 3
+
+
+async def test_not_after_its_end(door: HttpDoor) -> None:
+    """The end lies at the socket, and the loop has had no turn to read it."""
+    with closing() as (peers, url):
+        for _ in range(2):
+            assert (await post(door, url)).state is AttemptState.SUCCESS
+            time.sleep(BREATH)  # noqa: ASYNC251 - the loop is not to have a turn
+    assert len(set(peers)) == 2
+
+
+async def test_not_when_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever waited longer than a connection is kept has a new one."""
+    monkeypatch.setattr(http, "IDLE_SECONDS", BREATH / 2)
+    async with keeping(FINE) as (keeper, url), HttpDoor() as door:
+        for _ in range(2):
+            assert (await post(door, url)).state is AttemptState.SUCCESS
+            await asyncio.sleep(BREATH)
+    assert (keeper.requests, keeper.connections) == (2, 2)
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_what_nobody_asked_for_answers_nothing(door: HttpDoor, late: bool) -> None:
+    """A second answer, with the first or after it, is not that to the next request."""
+    twice = ((FINE, REFUSAL), FINE) if late else ((FINE + FINE, REFUSAL), b"")
+    async with keeping(*twice[0], afterthought=twice[1]) as (keeper, url):
+        assert (await post(door, url)).state is AttemptState.SUCCESS
+        await asyncio.sleep(BREATH)
+        assert (await post(door, url)).failure is FailureClass.TRANSIENT
+    assert (keeper.requests, keeper.connections) == (2, 2)
+
+
+async def test_each_answer_is_read_anew(door: HttpDoor) -> None:
+    """The code of a broken answer is this one's, not an earlier one's on the same connection."""
+    async with keeping(FINE, BROKEN) as (keeper, url):
+        assert (await post(door, url)).state is AttemptState.SUCCESS
+        await asyncio.sleep(BREATH)
+        outcome = await post(door, url)
+    assert outcome.failure is FailureClass.TRANSIENT
+    assert "slack webhook returned 503" in outcome.error
+    assert (keeper.requests, keeper.connections) == (2, 1)
