@@ -119,6 +119,21 @@ def test_the_controller_may_speak_to_what_it_needs() -> None:
     assert by_hand["egress"] == [{"to": [{"namespaceSelector": {}}]}]
 
 
+def test_the_policy_follows_the_settings() -> None:
+    """A store that is asked for its health elsewhere, and mail, are reached as well."""
+    values: Json = {
+        "networkPolicy": {"enabled": True},
+        "config": {
+            "datastorage": {"url": "https://store", "healthUrl": "http://store:8081/health"},
+            "delivery": {"email": {"enabled": True}},
+        },
+    }
+    policy = one(objects(template("4", values)), "NetworkPolicy", "-ledger")["spec"]
+    store, receivers = policy["egress"][-2:]
+    assert _ports([store]) == {443, 8081}
+    assert _ports([receivers]) == {443, 25, 465, 587}
+
+
 def test_replicas_are_spread() -> None:
     """A constraint without a selector gets that of the pods."""
     for case, key in (
