@@ -392,7 +392,7 @@ class EgressSettings(Group):
     ca_bundle: str = Field(
         default="",
         description="File with further certificate authorities (PEM) trusted for receivers; "
-        "default none. The system's are trusted as well.",
+        "default none. The system's are trusted as well. Read at start only.",
     )
 
     @field_validator("allow")
