@@ -11,6 +11,7 @@ again until it fits, always at a code point.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -113,9 +114,17 @@ def pagerduty_payload(
     return {
         "routing_key": routing_key,
         "event_action": "trigger",
-        "dedup_key": dedup[:DEDUP_CHARS],
+        "dedup_key": _short(dedup),
         "payload": payload,
     }
+
+
+def _short(dedup: str) -> str:
+    """The key as it is, or its head and a digest: what tells two names apart often stands at the end."""
+    if len(dedup) <= DEDUP_CHARS:
+        return dedup
+    digest = hashlib.sha256(dedup.encode("utf-8", "replace")).hexdigest()[:16]
+    return f"{dedup[: DEDUP_CHARS - 17]}~{digest}"
 
 
 def pagerduty_body(

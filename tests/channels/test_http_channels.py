@@ -8,6 +8,7 @@ import hmac
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,12 @@ from hypothesis import strategies as st
 from notifier.channels import slack, teams, webhook
 from notifier.channels.base import TRUNCATED, Channel, cut
 from notifier.channels.http import HttpDoor
-from notifier.channels.pagerduty import PagerDutyChannel, pagerduty_body, pagerduty_payload
+from notifier.channels.pagerduty import (
+    DEDUP_CHARS,
+    PagerDutyChannel,
+    pagerduty_body,
+    pagerduty_payload,
+)
 from notifier.channels.slack import SlackChannel, slack_payload
 from notifier.channels.teams import TeamsChannel, teams_body, teams_payload
 from notifier.channels.webhook import (
@@ -140,6 +146,17 @@ def test_pagerduty_namespace_option() -> None:
     """With the option, equal names of two namespaces are two alerts."""
     event = pagerduty_payload(message(), "k", dedup_namespace=True)
     assert event["dedup_key"] == "ops/disk-full"
+
+
+def test_pagerduty_keys_of_long_names_stay_apart() -> None:
+    """A key may hold 255 characters; two names that differ at their end are two incidents still."""
+    keys = set()
+    for end in ("a", "b"):
+        made = replace(message(), namespace="n" * 63, name="x" * 252 + end)
+        keys.add(pagerduty_payload(made, "k", dedup_namespace=True)["dedup_key"])
+        assert pagerduty_payload(made, "k")["dedup_key"] == made.name
+    assert len(keys) == 2
+    assert {len(key) for key in keys} == {DEDUP_CHARS}
 
 
 @pytest.mark.parametrize("unit", ["x", "é", "😀", '"', "\\", "\n"])
