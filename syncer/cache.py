@@ -67,6 +67,7 @@ class Entry:
         failures: Status writes that failed in a row, the last one at `last_failure`.
         spread: Share of the back-off that follows the last of them.
         writing: A write is under way.
+        ending: Version of the object onto which a final phase was written, not known to be refused.
         reread: The view may lack records of others: read the log again before relying on it.
     """
 
@@ -91,6 +92,7 @@ class Entry:
     last_failure: float = 0.0
     spread: float = 1.0
     writing: bool = False
+    ending: str = ""
     reread: bool = False
 
     @property
@@ -107,6 +109,16 @@ class Entry:
     def ordered(self) -> frozenset[str]:
         """Channels that an operator wants tried once more, and that have not been since."""
         return ordered_channels(self.view, self.request.status)
+
+    @property
+    def closing(self) -> bool:
+        """
+        Whether the object may have a final phase that this process has not seen.
+
+        What is known can fall behind a phase that was asked for: under at most once an unknown result
+        ends a channel, and an operator's verdict takes that back.
+        """
+        return self.ending == self.request.resource_version and bool(self.ending)
 
     def ends_at(self, position: int) -> bool:
         """Whether a mark at this position speaks of the whole log of a finished notification."""

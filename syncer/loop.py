@@ -36,6 +36,7 @@ from syncer.api.errors import (
 from syncer.api.ports import Ownership, StatusStore, Tenure
 from syncer.api.resource import (
     SENT,
+    TERMINAL_PHASES,
     Json,
     LogMark,
     NotificationRequest,
@@ -105,7 +106,7 @@ class SyncLoop:
             limits: Of writes and sizes.
             on_settled: Told after each successful write: the entry (which holds the stored object),
                 the status before, and the merge that was written.
-            on_stale: Told the uid of an entry that must be claimed again.
+            on_stale: Told the uid of an entry that must be claimed, or looked at, again.
         """  # noqa: D205 - the class says what it is
         self.recorder = recorder
         self.cache: Cache = recorder.cache
@@ -353,8 +354,10 @@ class SyncLoop:
 
     async def _write(self, entry: Entry, patch: Json) -> tuple[Flushed, NotificationRequest | None]:
         """Write once; a refusal with None means "too large"."""
-        request = entry.request
+        request, ending = entry.request, entry.ending
         failpoint(Failpoint.BEFORE_PATCH)
+        if patch.get("phase") in TERMINAL_PHASES:
+            entry.ending = request.resource_version
         try:
             if not self._verified and "deliveryAttempts" in patch:
                 await self._verify(request, patch)
@@ -372,6 +375,7 @@ class SyncLoop:
             self.metrics.patches.labels("unclear").inc()
             return Flushed.UNCLEAR, None
         except Rejected as error:
+            entry.ending = ending
             self.metrics.patches.labels("refused").inc()
             if isinstance(error, Unauthorised):
                 self.access_problem = f"status writes are refused ({error})"
@@ -384,6 +388,7 @@ class SyncLoop:
             )  # fmt: skip
             return Flushed.REFUSED, None if error.reason == "TooLarge" else request
         except Unavailable:
+            entry.ending = ending
             self.metrics.patches.labels("unavailable").inc()
             raise
         self.access_problem = None
@@ -407,7 +412,7 @@ class SyncLoop:
             return result
         if stored.uid != entry.uid:
             return Flushed.GONE
-        entry.request = stored
+        self._take(entry, stored)
         self._on_settled(entry, previous, merged)
         return Flushed.REFUSED
 
@@ -456,7 +461,7 @@ class SyncLoop:
             return Flushed.GONE
         shown = len(stored.status.attempts) - len(before.attempts)
         self.metrics.batch_records.observe(max(0, shown))
-        entry.request = stored
+        self._take(entry, stored)
         self._on_settled(entry, before, merged)
         return await self._acknowledge(entry, mark, Flushed.WRITTEN)
 
@@ -468,8 +473,15 @@ class SyncLoop:
             return True
         if current.uid != entry.uid:
             return True
-        entry.request = current
+        self._take(entry, current)
         return False
+
+    def _take(self, entry: Entry, current: NotificationRequest) -> None:
+        waited = entry.closing
+        entry.request = current
+        if waited and not entry.closing and not current.status.terminal:
+            # Nothing was opened while it might have been final: have it looked at again.
+            self._on_stale(entry.uid)
 
     async def _acknowledge(self, entry: Entry, mark: tuple[int, str], result: Flushed) -> Flushed:
         position, chain = mark

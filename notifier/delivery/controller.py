@@ -431,7 +431,7 @@ class Controller:
         view, status = entry.view, entry.request.status
         return decide(
             planned=view.plan is not None,
-            terminal=status.terminal,
+            terminal=status.terminal or entry.closing,
             standings=standings_of(view, status, self._facts(entry)),
             executing=frozenset(entry.executing.values()) - idle,
             due=entry.due,

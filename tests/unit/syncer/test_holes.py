@@ -128,8 +128,10 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(status: dict[str, Any] | None = None) -> AsyncIterator[tuple[Bench, Entry]]:
-    """One unfinished notification with one attempt allowed per channel."""
+async def bench(
+    status: dict[str, Any] | None = None, *, most: int = 1
+) -> AsyncIterator[tuple[Bench, Entry]]:
+    """One unfinished notification with one attempt, or more, allowed per channel."""
     request = parse_object(
         {
             "metadata": {
@@ -137,7 +139,7 @@ async def bench(status: dict[str, Any] | None = None) -> AsyncIterator[tuple[Ben
                 "generation": 1,
             },
             "spec": {"type": "Simple", "subject": "s", "body": "b",
-                     "retryPolicy": {"maxAttempts": 1}},
+                     "retryPolicy": {"maxAttempts": most}},
             "status": status or {},
         }
     )  # fmt: skip
