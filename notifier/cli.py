@@ -7,6 +7,10 @@ The controller's command line.
 
 Exit codes: 0 ended as asked; 1 the configuration cannot be used, or a loop was lost; 2 wrong usage.
 
+A signal to end is heeded from the first moment: process 1 of a container ignores one that it has no
+handler for, and would be killed in the middle of its first sends. Until there is anything to drain, it
+ends the process at once; behind the drain, another one changes nothing.
+
 A thread that hangs in a dead name server or a dead disk cannot be ended, and the interpreter waits for
 every thread. When all is said and done, the process ends without it.
 """
@@ -17,10 +21,11 @@ import argparse
 import asyncio
 import logging
 import os
+import signal
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from syncer.api.errors import ConfigError, LedgerError
@@ -64,7 +69,17 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _at_once(_number: int, _frame: object) -> None:
+    raise SystemExit(0)
+
+
+def _heed(handler: Callable[[int, object], None] | signal.Handlers) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
+
+
 def _run(path: str) -> int:
+    _heed(_at_once)
     from notifier.app import App  # noqa: PLC0415 - half a second of imports
     from notifier.content.sanitise import sanitise  # noqa: PLC0415 - as above
     from notifier.settings import load  # noqa: PLC0415 - as above
@@ -98,6 +113,7 @@ def _run(path: str) -> int:
 
 def _ended(code: int) -> int:
     """The exit code; does not return while a thread hangs, but ends the process."""
+    _heed(signal.SIG_IGN)
     threads = [
         t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon
     ]

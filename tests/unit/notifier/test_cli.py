@@ -1,16 +1,24 @@
-"""The end of the process: exit code, and threads that hang."""
+"""The process: how it ends, whatever hangs, and when it is told to before it has begun."""
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
+
+import pytest
 
 _END = """
-import sys, threading, time
+import os, signal, sys, threading, time
 from notifier.cli import _ended
 threading.Thread(target=time.sleep, args=({seconds},), name="resolve_0").start()
-sys.exit(_ended(3))
+code = _ended(3)
+os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(code)
 """
 
 
@@ -35,3 +43,28 @@ def test_thread_that_ends_is_waited_for() -> None:
     """What a thread still has to say is said."""
     code, said, _ = ended(0.2)
     assert (code, said) == (3, "")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_signal_before_the_start(number: signal.Signals, tmp_path: Path) -> None:
+    """While settings are still being read there is nothing to drain: it ends at once, with code 0."""
+    settings = tmp_path / "config.yaml"
+    os.mkfifo(settings)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "notifier", "run", "--config", settings], stderr=subprocess.PIPE
+    )
+    try:
+        deadline = time.monotonic() + 60
+        writer = None
+        while writer is None and time.monotonic() < deadline:
+            # There is a reader as soon as the process reads its settings, and it waits for a word.
+            with contextlib.suppress(OSError):
+                writer = os.open(settings, os.O_WRONLY | os.O_NONBLOCK)
+            time.sleep(0.02)
+        assert writer is not None
+        process.send_signal(number)
+        _, said = process.communicate(timeout=60)
+        os.close(writer)
+    finally:
+        process.kill()
+    assert (process.returncode, said) == (0, b"")
