@@ -428,7 +428,9 @@ class Controller:
             self.queue.retry(entry.uid)
 
     def _decide(self, entry: Entry, *, idle: AbstractSet[str] = frozenset()) -> Decision:
-        view, status = entry.view, entry.request.status
+        view, status, hold = entry.view, entry.request.status, entry.request.hold
+        # Cleaned whole: a secret of which only the head is shown must be recognised too.
+        hold = None if hold is None else sanitise(hold)
         return decide(
             planned=view.plan is not None,
             terminal=status.terminal or entry.closing,
@@ -437,7 +439,7 @@ class Controller:
             due=entry.due,
             now=self.cache.boot(),
             ordered=entry.ordered,
-            held=sanitise(hold_of(entry.request.hold, paused=self.paused)),
+            held=hold_of(hold, paused=self.paused),
             stale=stale_of(entry.request.created, self.recorder.time.now(), self.settings.max_age),
         )
 

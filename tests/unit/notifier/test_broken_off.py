@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -167,3 +168,14 @@ async def test_end_waits_for_no_record_without_a_bound(world: World) -> None:
     done, _ = await asyncio.wait({task}, timeout=0.5)
     assert done
     assert await world.controller.settle(0.01) == 1
+
+
+async def test_secret_in_a_hold_is_not_shown_in_part(world: World) -> None:
+    """Of a long reason only the head is recorded; a secret across the cut is no secret in its head."""
+    await world.planned()
+    reason = "x" * 80 + " ghp_" + "A" * 36
+    world.entry.request = replace(world.entry.request, hold=reason)
+    await world.controller.reconcile("uid-a")
+    said = world.entry.view.last_skip["c"]
+    assert "x" * 80 in said
+    assert "ghp" not in said
