@@ -55,7 +55,7 @@ from notifier.routing.reload import Routing
 from notifier.routing.tree import resolve
 from notifier.settings import Loaded
 from notifier.version import __version__
-from syncer.api.errors import ConfigError, PortError, Unauthorised
+from syncer.api.errors import ConfigError, ContractError, PortError, Unauthorised
 from syncer.api.record import Plan
 from syncer.api.resource import NotificationRequest, RetryPolicy
 from syncer.cache import Cache
@@ -823,7 +823,8 @@ class Parts:
         stub = self.app.cache.finished.get(uid)
         if stub is None:
             return
-        with contextlib.suppress(PortError):
+        # One that does not parse has no status that could be compared with its log.
+        with contextlib.suppress(PortError, ContractError):
             request = await self.store.get(stub.namespace, stub.name)
             if request.uid == uid:
                 self.app.cache.reopen(request)

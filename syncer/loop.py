@@ -27,6 +27,7 @@ from typing import Final
 from syncer.api.errors import (
     Ambiguous,
     Conflict,
+    ContractError,
     Gone,
     PortError,
     Rejected,
@@ -262,7 +263,7 @@ class SyncLoop:
         self.cache.begin_write(entry)
         try:
             return await self._publish(entry, tenure)
-        except PortError as error:
+        except (PortError, ContractError) as error:
             logger.info("a status write waits", extra={"uid": entry.uid, "error": str(error)})
             return Flushed.UNAVAILABLE
 

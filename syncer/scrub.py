@@ -20,7 +20,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
-from syncer.api.errors import ContractError, Gone, PortError
+from syncer.api.errors import ContractError, PortError
 from syncer.api.ports import Ownership, StatusStore
 from syncer.api.resource import NotificationRequest
 from syncer.cache import Entry
@@ -141,7 +141,7 @@ class Scrubber:
         request = entry.request
         try:
             return await self.store.get(request.namespace, request.name)
-        except (Gone, PortError, TimeoutError):
+        except (PortError, ContractError, TimeoutError):
             return None
 
     def _found(

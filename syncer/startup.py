@@ -143,7 +143,7 @@ class Reconciler:
             current = await self.store.get(request.namespace, request.name)
         except Gone:
             return Presence.ABSENT
-        except (KindMissing, Unauthorised):
+        except (KindMissing, Unauthorised, ContractError):
             return Presence.UNREADABLE
         if current.uid != entry.uid:
             return Presence.ABSENT
@@ -332,7 +332,7 @@ class Reconciler:
             current = await self.store.get(namespace, name)
         except Gone:
             return True
-        except PortError:
+        except (PortError, ContractError):
             return False
         return current.uid != uid
 

@@ -2,7 +2,8 @@
 What the rules and shells need from the world, as protocols.
 
 Adapters implement them; tests and the simulation bring their own. Every method that talks to a
-server raises `PortError`s only, and lets `asyncio.CancelledError` pass.
+server raises `PortError`s, or `ContractError` for what it cannot read, and lets
+`asyncio.CancelledError` pass.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ class StatusStore(Protocol):
         Read an object from a quorum.
 
         Raises:
+            ContractError: it exists and does not parse; says nothing about its state.
             Gone: there is no such object.
             KindMissing: the resource type is not served.
             Unauthorised: reading is not allowed.

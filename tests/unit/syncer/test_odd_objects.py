@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from syncer.api.errors import ContractError, Gone
+from syncer.api.ports import StatusStore
 from syncer.api.record import LOG_ERROR_BYTES
+from syncer.api.resource import NotificationRequest
 from syncer.startup import highest_epoch
 from syncer.status.reconcile import Action
-from tests.unit.syncer.test_holes import Held, bench
+from tests.unit.syncer.test_holes import EPOCH, Held, Ours, bench
+from tests.unit.syncer.test_scrub import scene
 
 
 def shown(**members: Any) -> dict[str, Any]:
@@ -62,3 +66,51 @@ async def test_an_epoch_that_is_none_fences_nobody() -> None:
     async with bench({"log": {"position": 1, "epoch": "later", "store": "s"}}) as (here, entry):
         assert highest_epoch(entry.request.status) == "0.0"
         assert Action.OPEN in await here.reconciler.claim(entry, Held())
+
+
+class Unreadable:
+    """A store of an object that exists and does not parse."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def get(self, namespace: str, name: str) -> NotificationRequest:
+        """Fail as the real one does."""
+        self.asked += 1
+        raise ContractError(f"{namespace}/{name} cannot be read")
+
+
+async def test_an_object_that_cannot_be_read_is_held() -> None:
+    """It says nothing: its log is neither opened for sending nor let go."""
+    async with bench() as (here, entry):
+        here.reconciler.store = cast("StatusStore", Unreadable())
+        verdict = await here.reconciler.claim(entry, Held())
+        assert verdict.rows == ("D8",)
+        assert entry.claim is None
+
+
+async def test_an_object_that_cannot_be_read_does_not_end_the_sweep_for_orphans() -> None:
+    """Its own log stays, and those behind it in the scan are let go all the same."""
+    async with bench() as (here, _):
+        for uid in ("orphan-1", "odd", "orphan-2"):
+            await here.log.claim(uid, EPOCH, name=f"ns/{uid}")
+
+        class Mixed(Unreadable):
+            async def get(self, namespace: str, name: str) -> NotificationRequest:
+                if name == "odd":
+                    return await super().get(namespace, name)
+                raise Gone(f"no {name}")
+
+        store = Mixed()
+        here.reconciler.store = cast("StatusStore", store)
+        sweep = await here.reconciler.sweep_orphans(Ours(), lambda _: False, lambda _: True)
+        assert (sweep.looked_at, sweep.retired, store.asked) == (3, 2, 1)
+        assert [t for _, _, t in await here.log.heads(["odd"])] == [-1]
+
+
+async def test_the_self_audit_judges_a_log_whose_object_cannot_be_read() -> None:
+    """One such object must not keep the look from all that come after it."""
+    store = Unreadable()
+    async with scene(store=store) as here:
+        await here.scrubber.round()
+        assert (store.asked, here.found(), here.changed) == (1, set(), [])
