@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import socket
 import ssl
 from collections.abc import Iterable
@@ -20,6 +21,8 @@ from notifier.content.sanitise import REDACTED, sanitise
 #: Bytes of the sanitised excerpt.
 EXCERPT_BYTES: Final = 1024
 _LINKS: Final = 16
+#: C0 but for line breaks and tabs, DEL, and C1, of which some begin a terminal's commands as well.
+_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 #: OpenSSL's verify codes that happen; others are named by number.
 _VERIFY: Final = {
@@ -78,7 +81,7 @@ def excerpt(text: str, secrets: Iterable[str] = ()) -> str:
     """
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, REDACTED)
-    text = "".join(c if c >= " " or c in "\n\t" else "\ufffd" for c in sanitise(text))
+    text = _CONTROLS.sub("\ufffd", sanitise(text))
     raw = text.encode()
     if len(raw) <= EXCERPT_BYTES:
         return text

@@ -284,6 +284,14 @@ async def test_large_answer_is_bounded(door: HttpDoor) -> None:
     assert len(outcome.error.encode()) <= len(prefix) + 1024
 
 
+async def test_answer_commands_no_terminal(door: HttpDoor) -> None:
+    """Control characters of an answer are not recorded, those beyond ASCII neither."""
+    async with receiving(Step(503, "a\x1b[2Jb\x7f\x9b2Jc\td\ne é".encode())) as receiver:
+        outcome = await post(door, receiver.url())
+    prefix = "slack webhook returned 503 (retryable): "
+    assert outcome.error == f"{prefix}a\ufffd[2Jb\ufffd\ufffd2Jc\td\ne é"
+
+
 async def test_gzip_bomb_is_bounded(door: HttpDoor) -> None:
     """A compressed body is undone only as far as a plain one would be read."""
     bomb = gzip.compress(b"quota " * 20_000_000, compresslevel=1)
@@ -309,6 +317,13 @@ async def test_secrets_in_an_answer_are_removed(door: HttpDoor) -> None:
     assert "[REDACTED]" in outcome.error
     for canary in ("canaryCanary", "siggySiggy", "k-1234567890", "hunter2", str(receiver.port)):
         assert canary not in outcome.error
+
+
+async def test_a_part_of_the_url_alone_is_removed(door: HttpDoor) -> None:
+    """A short token that comes back without its path is found; a word of the path stays."""
+    async with receiving(Step(500, b"services: no hook k4nary8X9, no ops-room")) as receiver:
+        outcome = await post(door, receiver.url("/services/k4nary8X9/ops-room"))
+    assert outcome.error.endswith("services: no hook [REDACTED], no ops-room")
 
 
 async def test_control_characters_of_an_answer_are_replaced(door: HttpDoor) -> None:
