@@ -43,6 +43,8 @@ _HEADER = re.compile(
     rb"nl1 object=(?P<object>[^ /]+/[^ /]+) epoch=(?P<epoch>[0-9.]+)"
     rb" acked=(?P<acked>[0-9]+) audited=(?P<audited>[0-9]+)"
 )
+#: One for all: to make one takes longer than to pack a map.
+_PACKER: Final = msgpack.Packer()
 _BLANK = re.compile(r"\s")
 _PREFIX = re.compile(
     rb"(?P<text>(?P<kind>[a-z.]+) (?P<id>[^ ]+) (?P<channel>[^ ]+) (?P<crc>[0-9a-f]{8}) )"
@@ -122,7 +124,7 @@ def pack_body(body: Body) -> bytes:
             raise ContractError(f"body member {key}: {type(value).__name__} is not allowed")
         elif not -MAX_INT < value < MAX_INT:
             raise ContractError(f"body member {key}: integer out of range")
-    packed: bytes = msgpack.packb(out)
+    packed: bytes = _PACKER.pack(out)
     return packed
 
 

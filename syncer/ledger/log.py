@@ -56,6 +56,9 @@ class Answer(StrEnum):
     APART = "APART"
 
 
+_ANSWERS: Final = {answer.encode(): answer for answer in Answer}
+
+
 @dataclass(frozen=True, slots=True)
 class Appended:
     """
@@ -444,12 +447,12 @@ class RedisLog:
         if wait is not None:
             reply, count = reply
             confirmed = int(count) >= replicas
-        answer = Answer(_text(reply[0]))
+        answer = _ANSWERS[reply[0]]
         if answer is Answer.OK:
+            _, position, before, chain, count = reply
             return Appended(
-                answer, int(reply[1]), _text(reply[2]), _text(reply[3]), int(reply[4]),
-                confirmed=confirmed,
-            )  # fmt: skip
+                answer, position, before.decode(), chain.decode(), count, confirmed=confirmed
+            )
         if answer in (Answer.DUP, Answer.NOOP):
             return Appended(answer, rank=int(reply[1]), confirmed=confirmed)
         return Appended(answer, detail=_text(reply[1]) if len(reply) > 1 else "")
