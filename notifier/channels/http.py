@@ -72,6 +72,8 @@ REST_SECONDS: Final = 0.005
 _PIECE_BYTES: Final = 1 << 20
 #: Parts of a URL shorter than this are words, not secrets.
 _SECRET_CHARS: Final = 8
+#: Longer parts are words, too, up to twice that, if they are spelt like one.
+_WORD: Final = re.compile(r"[a-z]+([-_.][a-z]+)*")
 
 _STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n")
 
@@ -551,7 +553,7 @@ def _secrets_of(target: Target) -> set[str]:
         return {s for s in found if s}
     found.update((url.raw_path, url.path, url.raw_path_qs, url.path_qs, url.password or ""))
     parts = (*url.parts, *url.raw_parts, *url.query.values())
-    found.update(p for p in parts if len(p) >= 2 * _SECRET_CHARS)
+    found.update(p for p in parts if len(p) >= 2 * _SECRET_CHARS or not _WORD.fullmatch(p))
     return {s for s in found if len(s) >= _SECRET_CHARS or s in target.secrets} - {""}
 
 
