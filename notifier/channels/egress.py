@@ -73,7 +73,8 @@ class EgressGuard:
 
     Args:
         mode: `operator` or `strict`.
-        allowed: What `strict` lets through although private: addresses, CIDRs and host names.
+        allowed: What `strict` lets through although private: addresses, CIDRs and host names, of
+            which `*.example.com` is all below `example.com`.
 
     Raises:
         ValueError: an entry is neither an address, a CIDR nor a host name.
@@ -83,15 +84,20 @@ class EgressGuard:
         self.mode = mode
         networks: list[Network] = []
         hosts: set[str] = set()
+        zones: list[str] = []
         for entry in allowed:
             try:
                 networks.append(ipaddress.ip_network(entry, strict=False))
             except ValueError:
                 if not entry or "/" in entry or ":" in entry or entry != entry.strip():
                     raise ValueError(f"not an address, CIDR or host name: {entry!r}") from None
-                hosts.add(fold(entry))
+                if entry.startswith("*."):
+                    zones.append(fold(entry[1:]))
+                else:
+                    hosts.add(fold(entry))
         self._networks = tuple(networks)
         self._hosts = frozenset(hosts)
+        self._zones = tuple(zones)
         # The same few receivers are dialled again and again, and the rules stay as they are.
         self._verdict = lru_cache(maxsize=_JUDGED)(self._reason)
         #: Addresses refused up to now.
@@ -124,12 +130,15 @@ class EgressGuard:
         for form in forms:
             if reason := _never(form):
                 return reason
-        if proxy or self.mode is EgressMode.OPERATOR or (host and fold(host) in self._hosts):
+        if proxy or self.mode is EgressMode.OPERATOR or (host and self._named(fold(host))):
             return ""
         for form in forms:
             if not form.is_global and not self._listed(form):
                 return "private address"
         return ""
+
+    def _named(self, host: str) -> bool:
+        return host in self._hosts or host.endswith(self._zones)
 
     def _listed(self, address: Address) -> bool:
         return any(n.version == address.version and address in n for n in self._networks)

@@ -77,6 +77,20 @@ def test_listing_lifts_only_the_strict_rule() -> None:
     assert _verdict(guard, "169.254.169.254", host="hooks") == NEVER
 
 
+@pytest.mark.parametrize(
+    ("host", "passes"),
+    [
+        ("a.example.com", True), ("A.B.Example.COM.", True),
+        ("example.com", False), ("aexample.com", False), ("example.com.evil.org", False), ("", False),
+    ],
+)  # fmt: skip
+def test_listed_zone(host: str, passes: bool) -> None:
+    """An entry with a star is every name below, and not the name itself."""
+    guard = EgressGuard(EgressMode.STRICT, ("*.example.com",))
+    assert _verdict(guard, "10.0.0.1", host=host) == ("" if passes else PRIVATE)
+    assert _verdict(guard, "169.254.169.254", host=host) == NEVER
+
+
 def test_proxy_is_the_operators_choice() -> None:
     """A private proxy is let through in strict mode, a link-local one never."""
     guard = EgressGuard(EgressMode.STRICT)
