@@ -54,6 +54,20 @@ def test_every_setting_is_on_its_page() -> None:
     assert missing == []
 
 
+def test_commands_in_a_pod_find_the_settings() -> None:
+    """What a page runs in a pod names the settings file where the chart mounts it."""
+    chart = (ROOT / "charts/notification-ledger/templates/deployment.yaml").read_text()
+    (mounted,) = re.findall(r"- (/\S+/config\.yaml)\n", chart)
+    ran = [
+        command
+        for page in sorted(DOCS.glob("*.md"))
+        for command in re.findall(r"kubectl exec .*?\n(?=\n)", page.read_text() + "\n", re.DOTALL)
+        if "syncer" in command
+    ]
+    assert len(ran) >= 2
+    assert [c for c in ran if f"--config {mounted}\n" not in c] == []
+
+
 def _is_group(found: dict[str, Any]) -> bool:
     options = found.get("anyOf", [found])
     return any("$ref" in option for option in options) or "allOf" in found
