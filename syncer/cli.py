@@ -198,7 +198,7 @@ def _repair(parser: argparse.ArgumentParser) -> None:
     _dry_run(parser, "what would be done, do nothing")
     parser.add_argument(
         "--limit", type=_count, default=1000, metavar="N",
-        help="notifications in one run (default %(default)s)",
+        help="notifications in one run, 0 for all (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--rebuild", action="store_true",

@@ -239,7 +239,7 @@ async def repair(options: Options) -> int:
                 mine = tuple(f for f in verdict.findings if _wanted(f.kind, options))
                 if not mine:
                     continue
-                if len(todo) >= options.limit:
+                if options.limit and len(todo) >= options.limit:
                     more += 1
                     continue
                 now = await at.now()
@@ -253,7 +253,8 @@ async def repair(options: Options) -> int:
         if more:
             note(f"{more} more are beyond --limit {options.limit}; run it again for them")
         if options.dry_run or not todo:
-            _tell_sum(options, {"found": len(todo) + more, "leftAlone": left_alone, "dryRun": True})
+            found = len(todo) + more
+            _tell_sum(options, {"found": found, "leftAlone": left_alone, "dryRun": options.dry_run})
             return FOUND if todo else OK
         if not options.yes and sys.stdin.isatty() and not await _agreed(len(todo) - left_alone):
             return FOUND

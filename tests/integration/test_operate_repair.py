@@ -497,6 +497,9 @@ async def test_limit_bounds_a_run(here: Stage, operator: Operator) -> None:
             await until(lambda r=raws[-1]: _expiring(r), "its log expires", within=20)  # type: ignore[misc]  # bound now
         for raw in raws:
             await here.redis.persist(raw.key)
+        every = await operator.repair("--limit", "0", "--dry-run")
+        assert (every.code, every.lines[-1]["summary"]["found"]) == (1, 3)
+        assert "beyond" not in every.err
         first = await operator.repair("--limit", "2")
         assert first.code == 1
         assert "1 more are beyond --limit 2" in first.err
