@@ -21,6 +21,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+import math
 import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -64,6 +65,7 @@ class Entry:
         expiring: The log has been given its time to live.
         dirty_since: Boot-clock second of the first unpublished change, None if there is none.
         urgent: The change is final and must not wait for the window.
+        ticket: Boot-clock second at which its turn to be written is looked at, infinite for never.
         failures: Status writes that failed in a row, the last one at `last_failure`.
         spread: Share of the back-off that follows the last of them.
         writing: A write is under way.
@@ -88,6 +90,7 @@ class Entry:
     expiring: bool = False
     dirty_since: float | None = None
     urgent: bool = False
+    ticket: float = math.inf
     failures: int = 0
     last_failure: float = 0.0
     spread: float = 1.0
@@ -205,9 +208,13 @@ class Cache:
         self._schedule(entry)
 
     def _schedule(self, entry: Entry) -> None:
-        decision = self.decision(entry)
+        at = self.decision(entry).at
+        if entry.ticket <= at:
+            # Looked at by then, and put off if it is too early.
+            return
+        entry.ticket = at
         self._ticket += 1
-        heapq.heappush(self._heap, (decision.at, self._ticket, entry.uid))
+        heapq.heappush(self._heap, (at, self._ticket, entry.uid))
         if self._heap[0][1] == self._ticket:
             # Whoever waits, waits for an earlier one otherwise.
             self.wake.set()
@@ -233,14 +240,19 @@ class Cache:
         return min(entry.due.values()) > self.boot() + self._window
 
     def take_due(self, now: float) -> Entry | None:
-        """The next entry whose write is due and not under way; tickets of others are dropped."""
+        """The next entry whose write is due and not under way; one that is early by now is put off."""
         while self._heap and self._heap[0][0] <= now:
-            _, _, uid = heapq.heappop(self._heap)
+            at, _, uid = heapq.heappop(self._heap)
             entry = self.entries.get(uid)
-            if entry is None or entry.dirty_since is None or entry.writing:
+            if entry is None or entry.ticket != at:
+                continue
+            entry.ticket = math.inf
+            if entry.dirty_since is None or entry.writing:
+                # Clean, or marked anew when the write ends.
                 continue
             if self.decision(entry).at <= now:
                 return entry
+            self._schedule(entry)
         return None
 
     def next_due(self) -> float | None:

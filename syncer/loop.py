@@ -186,7 +186,7 @@ class SyncLoop:
             if not waiting and not self._running:
                 break
             for entry in waiting:
-                if not entry.failures:
+                if not (entry.failures or entry.urgent):
                     self.cache.mark_dirty(entry, urgent=True)
             await asyncio.sleep(0.02)
         return sum(1 for _ in self.cache.dirty())

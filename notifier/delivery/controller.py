@@ -297,7 +297,7 @@ class Controller:
             mine = [e for e in self.cache.entries.values() if ours(e.uid)]
             dirty = [e for e in mine if e.dirty_since is not None]
             for entry in dirty:
-                if not entry.failures:
+                if not (entry.failures or entry.urgent):
                     self.cache.mark_dirty(entry, urgent=True)
             if not dirty and not any(e.busy for e in mine):
                 return True
