@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from syncer.api.attempt import AttemptState, Epoch
-from syncer.api.errors import Ambiguous, ContractError, Unavailable
+from syncer.api.errors import Ambiguous, ContractError, Rejected, Unavailable
 from syncer.api.record import Record
 from syncer.ledger import lua
 from syncer.ledger.client import LedgerClient
@@ -95,6 +95,9 @@ class Mark(StrEnum):
     #: As above, and every mark stands at the end: the log was given its time to live.
     EXPIRING = "expiring"
 
+
+#: Reason of a refusal: the key holds something that is no list.
+WRONG_TYPE: Final = "WRONGTYPE"
 
 #: What the status shows, and what the audit feed has handed over.
 BOTH_MARKS: Final = "acked audited"
@@ -365,9 +368,24 @@ class RedisLog:
         await self._client.run()
 
     async def heads(self, uids: Sequence[str]) -> list[tuple[bytes | None, int, int]]:
-        """Header element, length and time to live (s; -1 none, -2 no key) of each log."""
+        """
+        Header element, length and time to live (s; -1 none, -2 no key) of each log.
+
+        A key of another type is somebody else's: its header is empty, and its length 0.
+        """
         if not uids:
             return []
+        try:
+            return await self._heads(uids)
+        except Rejected as error:
+            if error.reason != WRONG_TYPE:
+                raise
+            if len(uids) == 1:
+                return [(b"", 0, -1)]
+            # Asked one by one, it is the only one that refuses.
+            return [head for uid in uids for head in await self.heads([uid])]
+
+    async def _heads(self, uids: Sequence[str]) -> list[tuple[bytes | None, int, int]]:
         commands: list[tuple[str | int, ...]] = []
         for uid in uids:
             key = self.key(uid)

@@ -206,8 +206,11 @@ async def _first_page(at: Access, look: RedisLook) -> None:
     async for uids in at.log.scan(page=500):
         epochs = []
         for element, _, _ in await at.log.heads(uids):
+            if element is None:
+                # It was there when the scan came by.
+                continue
             try:
-                epochs.append(decode_header(element or b"").epoch)
+                epochs.append(decode_header(element).epoch)
             except ContractError:
                 look.others += 1
         look.logs += len(epochs)

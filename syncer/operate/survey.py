@@ -24,6 +24,7 @@ from syncer.api.errors import ContractError, Expired, Gone, PortError, Rejected
 from syncer.api.resource import NotificationRequest
 from syncer.cluster.status import Page, Unreadable
 from syncer.ledger.codec import decode_header
+from syncer.ledger.log import WRONG_TYPE
 from syncer.operate.access import Access
 from syncer.operate.judge import Bounds, Finding, Pair, judge
 from syncer.operate.show import Progress
@@ -171,7 +172,9 @@ async def read_logs(
     uids = [uid for uid, _ in wanted]
     try:
         logs: list[tuple[list[bytes], int] | None] = list(await at.log.whole(uids))
-    except Rejected:
+    except Rejected as error:
+        if error.reason != WRONG_TYPE:
+            raise
         # A key of another type among them; asked one by one, it is the only one that refuses.
         logs = [await _whole(at, uid) for uid in uids]
     out = []
@@ -189,7 +192,9 @@ async def read_logs(
 async def _whole(at: Access, uid: str) -> tuple[list[bytes], int] | None:
     try:
         return (await at.log.whole([uid]))[0]
-    except Rejected:
+    except Rejected as error:
+        if error.reason != WRONG_TYPE:
+            raise
         return None
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from urllib.parse import urlsplit
 
 import pytest
@@ -359,6 +359,12 @@ async def test_a_server_that_loads(proxy: Proxy, client: LedgerClient, log: Redi
     assert proxy.struck == ["Answer", "Answer"]
 
 
+async def allowed(yes: bool, call: Awaitable[object]) -> None:
+    """Hold a call to be answered, or refused for want of permission."""
+    with contextlib.nullcontext() if yes else pytest.raises(Unauthorised, match="NOPERM"):
+        await call
+
+
 @pytest.mark.parametrize("rule", ["~other:* +@all", "~nl:* +@all -evalsha -script -eval"])
 async def test_missing_permissions(admin: redis_asyncio.Redis, proxy: Proxy, rule: str) -> None:
     """A user that may not touch our keys, or run scripts, is told so; the password is not."""
@@ -369,6 +375,9 @@ async def test_missing_permissions(admin: redis_asyncio.Redis, proxy: Proxy, rul
             async with running(url) as client:
                 await claimed(RedisLog(client, patience=0))
         assert caught.value.reason == "NOPERM"
+        async with running(url, installation="") as client:
+            for ask in (RedisLog(client, patience=0).heads, RedisLog(client, patience=0).whole):
+                await allowed(rule.startswith("~nl:"), ask(["u"]))
         assert CANARY not in repr(caught.value) + str(caught.value.__cause__)
     finally:
         await tell(admin, "ACL", "DELUSER", "limited")
@@ -401,6 +410,14 @@ async def test_a_foreign_key(admin: redis_asyncio.Redis, log: RedisLog) -> None:
 
 
 # -- bounds ----------------------------------------------------------------------------------------
+
+
+async def test_a_foreign_key_hides_no_other(admin: redis_asyncio.Redis, log: RedisLog) -> None:
+    """Among the heads of many logs a key that is no list stands for itself, and holds up no sweep."""
+    await claimed(log)
+    await admin.set("nl:{x}", "no list")
+    (ours, foreign, gone) = await log.heads(["u", "x", "gone"])
+    assert (ours[1:], foreign, gone) == ((1, -1), (b"", 0, -1), (None, 0, -2))
 
 
 async def test_a_frozen_server_costs_bounded_time(

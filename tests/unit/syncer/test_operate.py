@@ -9,12 +9,14 @@ import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
 from syncer import cli
 from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
+from syncer.api.errors import Rejected, Unauthorised
 from syncer.api.record import (
     Plan,
     Record,
@@ -29,12 +31,14 @@ from syncer.inspect import Inspection, Line
 from syncer.inspect import as_text as inspection_text
 from syncer.ledger.codec import Header, encode_element, stored
 from syncer.operate import commands
+from syncer.operate.access import Access
 from syncer.operate.completion import SHELLS, candidates, script
 from syncer.operate.explain import Rules, as_json, as_text, explain
 from syncer.operate.judge import Bounds, Class, Pair, Remedy, judge, read_log
 from syncer.operate.orders import Refused, orders, reason_of, verdicts
 from syncer.operate.repair import Allowed, plan_repair
 from syncer.operate.show import Columns, Progress, age, note, table
+from syncer.operate.survey import read_logs
 from syncer.operate.transfer import BadExport, Counts, lines_of, read_export
 from syncer.status.fold import ROOT_CHAIN
 from syncer.status.text import plain
@@ -669,6 +673,26 @@ def test_tables_are_plain() -> None:
     assert columns.lines([("1", "2")]) == ["A  B", "1  2"]
     assert columns.lines([("long", "2")]) == ["long  2"]
     assert columns.lines([("1", "2")]) == ["1     2"]
+
+
+async def test_logs_that_may_not_be_read_are_not_called_foreign() -> None:
+    """A missing permission is an error of the command; only a key of another type is a finding."""
+
+    class Log:
+        def __init__(self, error: Rejected) -> None:
+            self.error = error
+
+        async def whole(self, uids: list[str]) -> list[tuple[list[bytes], int]]:
+            raise self.error
+
+    for error in (Unauthorised("no"), Rejected("no", reason="WRONGTYPE")):
+        at = cast("Access", SimpleNamespace(log=Log(error)))
+        if isinstance(error, Unauthorised):
+            with pytest.raises(Unauthorised):
+                await read_logs(at, [("u", None), ("v", None)])
+        else:
+            found = await read_logs(at, [("u", None), ("v", None)])
+            assert [p.wrong_type for p in found] == [True, True]
 
 
 def test_answers_for_people_are_plain(capsys: pytest.CaptureFixture[str]) -> None:
