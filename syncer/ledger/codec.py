@@ -23,6 +23,7 @@ from urllib.parse import quote, unquote
 import msgpack
 
 from syncer.api.attempt import NO_EPOCH, Epoch, parse_epoch
+from syncer.api.conditions import bounded
 from syncer.api.errors import ContractError
 from syncer.api.record import (
     BODY_VERSION,
@@ -36,6 +37,8 @@ from syncer.api.record import (
 
 ROOT_CHAIN: Final = "00000000"
 MAX_INT: Final = 10**14
+#: Of what is said about a record that cannot be read.
+_WHY_BYTES: Final = 200
 #: Characters of a channel name that need no encoding; a space or percent sign always does.
 _SAFE: Final = ":@/+,=!*()'~"
 
@@ -81,10 +84,15 @@ def decode_header(element: bytes) -> Header:
         version = element[:12].decode("ascii", "replace")
         raise ContractError(f"header is not of format nl1 (begins {version!r})")
     try:
-        epoch = parse_epoch(match["epoch"].decode())
+        return Header(
+            match["object"].decode(),
+            parse_epoch(match["epoch"].decode()),
+            int(match["acked"]),
+            int(match["audited"]),
+        )
     except ValueError as error:
+        # Not text, no epoch, or more digits than a number may have.
         raise ContractError(f"header: {error}") from error
-    return Header(match["object"].decode(), epoch, int(match["acked"]), int(match["audited"]))
 
 
 @lru_cache(maxsize=1024)
@@ -217,7 +225,7 @@ def decode_record(element: bytes, before: str, position: int, *, folded: bool = 
     """
 
     def bad(why: str) -> ContractError:
-        return ContractError(f"record {position}: {why}")
+        return ContractError(f"record {position}: {bounded(why, _WHY_BYTES)}")
 
     match = _PREFIX.match(element)
     if not match:
@@ -232,21 +240,15 @@ def decode_record(element: bytes, before: str, position: int, *, folded: bool = 
     except ValueError:
         raise bad(f"unknown kind {match['kind'].decode()!r}") from None
     try:
-        content: Any = msgpack.unpackb(body, raw=False, strict_map_key=True)
-    except (ValueError, msgpack.UnpackException) as error:
-        raise bad(f"body is not a msgpack map ({type(error).__name__})") from error
-    if not isinstance(content, dict) or content.get("v") not in READABLE_VERSIONS:
-        version = content.get("v") if isinstance(content, dict) else None
-        raise bad(f"body version {version!r} is not known")
-    for key, value in content.items():
-        if type(value) not in (str, int):
-            raise bad(f"body member {key}: {type(value).__name__} is not allowed")
+        content = _unpack_body(body)
+    except ValueError as error:
+        raise bad(str(error)) from error
     try:
         record = Record(
             kind,
             match["id"].decode(),
             unquote(match["channel"].decode()),
-            {k: v for k, v in content.items() if k != "v"},
+            content,
             position,
             match["chain"].decode(),
         )
@@ -258,6 +260,25 @@ def decode_record(element: bytes, before: str, position: int, *, folded: bool = 
         except ValueError as error:
             raise bad(str(error)) from error
     return record
+
+
+def _unpack_body(packed: bytes) -> Body:
+    """The members of a map without its version; ValueError where it breaks the diet."""
+    try:
+        content: Any = msgpack.unpackb(packed, raw=False, strict_map_key=True)
+    except (ValueError, msgpack.UnpackException) as error:
+        raise ValueError(f"body is not a msgpack map ({type(error).__name__})") from error
+    version = content.pop("v", None) if isinstance(content, dict) else None
+    if type(version) is not int or version not in READABLE_VERSIONS:
+        raise ValueError(f"body version {version!r} is not known")
+    for key, value in content.items():
+        if type(value) is int:
+            if not -MAX_INT < value < MAX_INT:
+                raise ValueError(f"body member {key}: integer out of range")
+        elif type(value) is not str:
+            raise ValueError(f"body member {key}: {type(value).__name__} is not allowed")
+    members: Body = content
+    return members
 
 
 def _fold_reads(record: Record) -> None:

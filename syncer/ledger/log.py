@@ -502,7 +502,8 @@ class RedisLog:
 
 
 def _text(value: Any) -> str:
-    return value.decode() if isinstance(value, bytes) else str(value)
+    # A key or an id of somebody else may be no text; it then names nothing that is ours.
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 
 def _glob(text: str) -> str:

@@ -69,6 +69,8 @@ def test_header() -> None:
         b"nl1 object=n epoch=0.7 acked=0 audited=0",
         b"nl1 object=ns/n epoch=0.07 acked=0 audited=0",
         b"nl1 object=ns/n epoch=0.7 acked=-1 audited=0", HEADER.encode() + b" more=1",
+        b"nl1 object=\xff/n epoch=0.7 acked=0 audited=0",
+        b"nl1 object=ns/n epoch=0.7 acked=" + b"9" * 5000 + b" audited=0",
     ],
 )  # fmt: skip
 def test_foreign_header(text: bytes) -> None:
@@ -144,6 +146,10 @@ DAMAGE = {
     "an unknown kind": (raw({"v": 1}, kind="sent"), "unknown kind 'sent'"),
     "a later version": (raw({"v": 2}), "body version 2 is not known"),
     "no version": (raw({"at": 1}), "body version None is not known"),
+    "a list as the version": (raw({"v": [1]}), "body version .1. is not known"),
+    "a truth as the version": (raw({"v": True}), "body version True is not known"),
+    "an integer too large": (raw({"v": 1, "at": 10**14}), "body member at: integer out of range"),
+    "an integer too small": (raw({"v": 1, "at": -(10**14)}), "body member at: integer out of"),
     "a body that is no map": (raw([1]), "body version None is not known"),
     "a body cut short": (raw(b"\x82\xa1v\x01"), "body is not a msgpack map"),
     "a body with a tail": (raw(b"\x81\xa1v\x01\xc0"), "body is not a msgpack map"),
@@ -170,6 +176,15 @@ def test_undecodable(case: str) -> None:
     with pytest.raises(ContractError, match=why) as caught:
         decode_record(broken, ROOT_CHAIN, 4)
     assert str(caught.value).startswith("record 4: ")
+
+
+@pytest.mark.parametrize("member", ["v", "at", "class", "x" * 10**6])
+def test_damage_is_told_in_few_words(member: str) -> None:
+    """What is told of it ends up in a condition and on terminals, whatever the record holds."""
+    broken = raw({"v": 1, member: [1]} if len(member) > 9 else {"v": 1, member: "y" * 10**6})
+    with pytest.raises(ContractError) as caught:
+        decode_record(broken, ROOT_CHAIN, 4)
+    assert len(str(caught.value)) < 250
 
 
 def log_of(*records: Record) -> list[bytes]:

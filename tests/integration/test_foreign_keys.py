@@ -1,0 +1,52 @@
+"""Keys of others under our prefix: what is no log of ours costs no log of ours its sweep."""
+
+from __future__ import annotations
+
+import pytest
+import redis.asyncio as redis_asyncio
+from prometheus_client import CollectorRegistry
+
+from syncer.api.errors import ContractError, Gone
+from syncer.api.resource import NotificationRequest
+from syncer.cache import Cache
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.log import RedisLog
+from syncer.metrics import SyncMetrics
+from syncer.recorder import Recorder
+from syncer.runtime.clock import LedgerTime
+from syncer.startup import Reconciler
+from tests.integration.test_ledger_client import EPOCH, admin, client, log, proxy
+from tests.unit.syncer.test_holes import Objects, Ours
+
+__all__ = ["admin", "client", "log", "proxy"]
+
+
+class Nothing(Objects):
+    """A cluster without objects."""
+
+    def __init__(self) -> None:
+        return
+
+    async def get(self, namespace: str, name: str) -> NotificationRequest:
+        """Find nothing."""
+        raise Gone(f"no {namespace}/{name}")
+
+
+async def test_foreign_keys_stop_no_sweep(
+    admin: redis_asyncio.Redis, client: LedgerClient, log: RedisLog
+) -> None:
+    """A name and a header that are no text, and a key of another type: logs are let go all the same."""
+    await admin.rpush(b"nl:{\xff\xfe}", b"x")
+    await admin.rpush("nl:{header}", b"nl1 object=\xff/n epoch=0.1 acked=0 audited=0")
+    await admin.rpush("nl:{huge}", b"nl1 object=n/n epoch=0.1 acked=" + b"9" * 5000 + b" audited=0")
+    await admin.set("nl:{string}", "x")
+    for n in range(3):
+        await log.claim(f"orphan-{n}", EPOCH, name=f"ns/orphan-{n}")
+    metrics, cache = SyncMetrics(CollectorRegistry()), Cache(window=1.0)
+    recorder = Recorder(log, cache, LedgerTime(), metrics, identity="me")
+    reconciler = Reconciler(recorder, Nothing(), metrics, backoff=lambda _policy, _n: 0)
+    sweep = await reconciler.sweep_orphans(Ours(), lambda _: False, lambda _: True)
+    assert sweep.retired == 3
+    for uid in ("header", "huge"):
+        with pytest.raises(ContractError, match="header"):
+            await log.read(uid)
