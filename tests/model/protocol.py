@@ -5,16 +5,17 @@ One notification, one channel, two processes. The log is a list of records under
 chain value is modelled by what it stands for: the history itself. A process holds its epoch, how
 far its claim has come, the history it has read, the object it has seen, one delivery and one
 status write. Every call may be applied with its reply lost and is then repeated with the same
-arguments. An operator may order one more attempt of a channel that has ended in vain: he looks, and
-what he says reaches the log at any later time.
+arguments. An operator may order one more attempt of a channel that has ended in vain, and say what became
+of an attempt (a verdict), also wrongly: he looks, and what he says reaches the log at any later time.
 
 Some things are assumed of time, for a key lives a day at least: it does not expire between the steps
-of a claim, nor while a request is on the wire, nor while an operator repeats what he says; nor, where
+of a claim, nor while a request is on the wire, nor while an operator repeats an order; nor, where
 there are orders, while a process acts on what it knew before (a lease, an order, an INTENT on its way).
 Everything else may happen at any moment.
 
 Each rule is one option whose default is the safe rule; a mutant changes one option. The rules R1
-to R3 were found to be missing by this model (docs/model.md). `None` as log is a missing key.
+to R5, V4, V5, V7 and V8 were found to be missing by this model (docs/model.md). `None` as log is a
+missing key.
 """
 
 from __future__ import annotations
@@ -36,10 +37,12 @@ class Rank(IntEnum):
     INTENT = 0
     UNKNOWN = 1
     FAILED = 2
-    SUCCESS = 3
+    REFUSED = 3
+    SUCCESS = 4
 
 
-I, U, F, S = Rank  # noqa: E741 - the letters of the lattice
+#: A refusal for good (R) is a class of failure: scripts and claims take it for F, fold and merge do not.
+I, U, F, R, S = Rank  # noqa: E741 - the letters of the lattice
 
 #: (id, rank), in the order in which the ids were first seen
 View = tuple[tuple[Id, Rank], ...]
@@ -50,7 +53,8 @@ class Record(NamedTuple):
     One element of a log.
 
     `unread` marks, in mutants, what a process has skipped over. An `order` is of no rank; its id is
-    `(0, n)` with n the attempts that the operator saw, plus one.
+    `(0, n)` with n the attempts that the operator saw, plus one. A `verdict` is an operator's word on
+    the attempt `id`, its number there in mutants, else 1; `over`, in mutants, has it replace what is known.
     """
 
     rank: Rank
@@ -58,6 +62,8 @@ class Record(NamedTuple):
     seed: bool = False
     unread: bool = False
     order: bool = False
+    verdict: int = 0
+    over: bool = False
 
 
 History = tuple[Record, ...]
@@ -142,6 +148,8 @@ class Process(NamedTuple):
         pc: Progress of its attempt `id`, with `result` once that is known.
         unsent: Attempts it gave up before they left.
         write: Its status write or acknowledgement.
+        ending: It has asked for a final phase and has not seen the object since. Only a verdict under
+            at most once can make that matter, so it is kept only there.
     """
 
     epoch: int
@@ -158,6 +166,20 @@ class Process(NamedTuple):
     result: Rank = I
     unsent: tuple[Id, ...] = ()
     write: Patch | Ack | None = None
+    ending: bool = False
+
+
+class Verdict(NamedTuple):
+    """
+    What an operator is about to put on record of an attempt: `rank` is F or S.
+
+    `founded` if he saw it settled, or means an open one: only then does it excuse a repeat.
+    """
+
+    id: Id
+    rank: Rank
+    number: int = 1
+    founded: bool = True
 
 
 class Ghost(NamedTuple):
@@ -172,6 +194,7 @@ class Ghost(NamedTuple):
         doubt: Attempts that were unknown when a later intent was accepted.
         lost: Attempts whose newest state fell out of both log and status.
         unsaid: Orders that the log has lost: said again, they are new ones.
+        judged: Attempts that have a founded verdict.
         fence: Highest epoch that has claimed.
         plan: The plan first recorded.
     """
@@ -183,6 +206,7 @@ class Ghost(NamedTuple):
     doubt: tuple[Id, ...] = ()
     lost: tuple[Id, ...] = ()
     unsaid: tuple[Id, ...] = ()
+    judged: tuple[Id, ...] = ()
     fence: int = 0
     plan: int = 0
 
@@ -195,6 +219,8 @@ class State(NamedTuple):
         late: INTENTs on their way whose callers have given up, each with its limit.
         wishes: Orders that an operator has left.
         saying: Id of the order that he is about to put on record.
+        verdicts: Verdicts that operators have left.
+        judging: Those on their way.
     """
 
     lease: int
@@ -213,6 +239,8 @@ class State(NamedTuple):
     wishes: int
     saying: Id
     ghost: Ghost
+    verdicts: int = 0
+    judging: tuple[Verdict, ...] = ()
 
 
 #: A transition: what happened, the next state, the properties that it broke.
@@ -232,6 +260,10 @@ class Options:
         flushes: How often the key is deleted.
         give_ups: How often an intent is given up without an answer.
         wishes: How often an operator orders one more attempt.
+        verdicts: How often an operator says what became of an attempt; two may do so at once.
+        even_open: He may mean attempts that are open, too.
+        refusals: A receiver may refuse for good.
+        once: Delivery is at most once: nothing follows an attempt whose result is unknown.
         late_intents: An intent may arrive after its caller gave up.
         plan: Channels are frozen before the first attempt; the routing changes once.
         atomic: An object is read, merged and written in one step.
@@ -262,6 +294,8 @@ class Options:
         seed_plan_alone: (R3) It does so even if the status shows no attempt that the log lacks.
         reread_final: (M24) The log is read again before Failed is said.
         reread_again: (R2) It is read again after a conflict too.
+        reread_held: (R4) If it holds another history by then, Failed is not said: claim first.
+        final_waits: (R5) While an answer to Failed is out, what it ended is not opened again.
         sweep: (M25) Records of others are noticed.
         fresh_ids: (M27) A call given up is not repeated under its id.
         dup_intent: (M28) Only DUP with the state intent permits a send.
@@ -288,6 +322,17 @@ class Options:
         order_named: (O3) An order's id counts the attempts seen: saying it again is no new one.
         order_kept: (O4) A log whose order is not carried out does not expire.
         order_final: (O5) An order is carried out after a terminal phase too.
+        verdict_guards: (V1) INTENT takes a verdict for what it says.
+        verdict_counts: (V2) An attempt that an operator calls failed has been made all the same.
+        verdict_yields: (V3) The result of a send that says more is recorded after a verdict.
+        verdict_raises: (V4) A verdict is put on record only if it says more than the log.
+        verdict_joins: (V4b) A verdict is joined like any record, and never takes the place of one.
+        verdict_named: (V5) A verdict's id says what it says: another one is not a repetition of it.
+        verdict_settled: (V6) He says nothing of an open attempt unless he means to.
+        verdict_final: (V7) A failure that the receiver meant for good is recorded after a verdict
+            that says no more than failed.
+        refusal_stands: (V8) A refusal for good outweighs a failure that may be tried again.
+        once_stops: (V9) At most once, an unknown result ends the channel.
     """
 
     attempts: int = 2
@@ -297,6 +342,10 @@ class Options:
     flushes: int = 0
     give_ups: int = 1
     wishes: int = 0
+    verdicts: int = 0
+    even_open: bool = False
+    refusals: bool = False
+    once: bool = False
     late_intents: bool = False
     plan: bool = False
     atomic: bool = False
@@ -327,6 +376,8 @@ class Options:
     seed_plan_alone: bool = True
     reread_final: bool = True
     reread_again: bool = True
+    reread_held: bool = True
+    final_waits: bool = True
     sweep: bool = True
     fresh_ids: bool = True
     dup_intent: bool = True
@@ -352,6 +403,16 @@ class Options:
     order_named: bool = True
     order_kept: bool = True
     order_final: bool = True
+    verdict_guards: bool = True
+    verdict_counts: bool = True
+    verdict_yields: bool = True
+    verdict_raises: bool = True
+    verdict_joins: bool = True
+    verdict_named: bool = True
+    verdict_settled: bool = True
+    verdict_final: bool = True
+    refusal_stands: bool = True
+    once_stops: bool = True
 
     @property
     def lossless(self) -> bool:
@@ -371,8 +432,20 @@ def fold(records: History) -> View:
     out: dict[Id, Rank] = {}
     for record in records:
         if not (record.unread or record.order):
-            out[record.id] = max(record.rank, out.get(record.id, I))
+            known = I if record.over else out.get(record.id, I)
+            out[record.id] = max(record.rank, known)
     return tuple(out.items())
+
+
+@cache
+def results(records: History) -> View:
+    """What a history says of each attempt by itself, without what operators said."""
+    return fold(tuple(r for r in records if not r.verdict))
+
+
+def word(rank: int) -> int:
+    """A rank as the scripts see it."""
+    return F if rank == R else rank
 
 
 @cache
@@ -398,16 +471,25 @@ def pending(records: History, o: Options) -> bool:
 def spent(known: View, records: History, o: Options) -> bool:
     """Whether a channel has used its attempts up; what a log's latest order knew does not count."""
     before = before_order(records)
+    counted = known if before is None else tuple(a for a in known if a[0] not in before)
+    if has(counted, R) or (o.once and o.once_stops and has(counted, U)):
+        return True
     if before is None:
-        return len(known) >= o.attempts
-    return o.order_spent and any(k not in before for k, _ in known)
+        returned = 0 if o.verdict_counts else _called_failed(records)
+        return len(known) - returned >= o.attempts
+    return o.order_spent and bool(counted)
+
+
+@cache
+def _called_failed(records: History) -> int:
+    return len({r.id for r in records if r.verdict and r.rank == F})
 
 
 def limit_of(records: History, o: Options) -> int:
     """Limit that an INTENT carries, 0 for the channel's own."""
     before = before_order(records)
     if before is None:
-        return 0
+        return 0 if o.verdict_counts else o.attempts + _called_failed(records)
     return len(before) + 1 if o.order_limit else len(records) + 9
 
 
@@ -420,6 +502,14 @@ def join(a: View, b: View) -> View:
     return tuple(out.items())
 
 
+def unite(shown: View, view: View, o: Options) -> View:
+    """What object and log say together, in this order."""
+    if o.refusal_stands:
+        return join(shown, view)
+    log = dict(view)
+    return tuple((k, F if r == R and log.get(k) == F else r) for k, r in join(shown, view))
+
+
 def rank_of(view: View, key: Id) -> int:
     """What a view knows of an attempt, -1 if nothing."""
     return next((r for k, r in view if k == key), -1)
@@ -430,6 +520,13 @@ def leq(a: View, b: View) -> bool:
     """Whether everything in `a` is in `b` with at least that rank."""
     known = dict(b)
     return all(known.get(k, -1) >= r for k, r in a)
+
+
+@cache
+def lacks(a: View, b: View) -> bool:
+    """Whether something in `a` is not in `b`, or is known less well there; classes do not count."""
+    known = dict(b)
+    return any(word(known.get(k, -1)) < word(r) for k, r in a)
 
 
 def has(view: View, rank: Rank) -> bool:
@@ -451,7 +548,7 @@ def publishable(seen: History) -> int:
 def merge(status: Status, seen: History, plan: int, o: Options) -> Status:
     """The status that shows what both sides know."""
     view = fold(seen)
-    known = join(status.attempts, view) if o.unite else view
+    known = unite(status.attempts, view, o) if o.unite else view
     if not o.settled_order:
         ordered = join(view, known)
     elif o.log_order:
@@ -486,7 +583,8 @@ def start(o: Options) -> State:
     """One process leads in epoch 1; nothing has happened."""
     budgets = (o.takeovers, o.crashes, o.losses, o.flushes, int(o.plan), o.give_ups)
     processes = (Process(1), Process(0))
-    return State(1, 0, processes, None, Status(), (), (), *budgets, o.wishes, NO_ID, Ghost())
+    start_ = (1, 0, processes, None, Status(), (), ())
+    return State(*start_, *budgets, o.wishes, NO_ID, Ghost(), o.verdicts)
 
 
 def steps(s: State, o: Options) -> Iterator[Step]:
@@ -501,13 +599,14 @@ def steps(s: State, o: Options) -> Iterator[Step]:
         yield from _deliver(s, o, i)
         yield from _publish(s, o, i)
     yield from _operate(s, o)
+    yield from _judge(s, o)
     yield from _wire(s, o)
 
 
 def is_goal(s: State, o: Options) -> bool:
     """Whether the work is done, published and acknowledged."""
     log = s.log
-    if s.saying != NO_ID or pending(records_of(log), o):
+    if s.saying != NO_ID or s.judging or pending(records_of(log), o):
         return False
     quiet = not s.wire and all(p.pc is Pc.IDLE and p.write is None for p in s.processes)
     shown = log is None or (
@@ -697,6 +796,104 @@ def _operate(s: State, o: Options) -> Iterator[Step]:
         yield "NOTE order, reply lost", s._replace(log=after), ()
 
 
+def _judge(s: State, o: Options) -> Iterator[Step]:
+    """Operators look at the log, and then have NOTE append what became of an attempt."""
+    log = s.log
+    if s.verdicts and log is not None:
+        for key, rank in fold(log.records):
+            if rank == I and o.verdict_settled and not o.even_open:
+                continue
+            for target in (F, S):
+                if word(rank) < target:
+                    founded = rank != I or o.even_open
+                    verdict = Verdict(key, target, _next_verdict(log, key, o), founded)
+                    judging = tuple(sorted((*s.judging, verdict)))
+                    yield (
+                        f"operator calls {_name(key)} {_verdict_word(target)}",
+                        s._replace(verdicts=s.verdicts - 1, judging=judging),
+                        (),
+                    )
+    for verdict in dict.fromkeys(s.judging):
+        at = s.judging.index(verdict)
+        rest = s.judging[:at] + s.judging[at + 1 :]
+        yield from _note_verdict(s._replace(judging=rest), s, o, verdict)
+
+
+def _next_verdict(log: Log, key: Id, o: Options) -> int:
+    if o.verdict_named:
+        return 1
+    return 1 + sum(r.verdict > 0 and r.id == key for r in log.records)
+
+
+def _verdict_word(rank: Rank) -> str:
+    return "delivered" if rank == S else "failed"
+
+
+def _note_verdict(done: State, s: State, o: Options, verdict: Verdict) -> Iterator[Step]:
+    """NOTE of a verdict; `done` is the state in which he has his answer."""
+    key, rank, number, founded = verdict
+    label = f"NOTE {_name(key)} {_verdict_word(rank)}"
+    log = s.log
+    if log is None:
+        yield f"{label}: no log", done, ()
+        return
+    known = rank_of(fold(log.records), key)
+    # He is told that it is on record.
+    untrue = ("VR",) if known < rank else ()
+    same = [
+        r
+        for r in log.records
+        if r.verdict == number and r.id == key and (r.rank == rank or not o.verdict_named)
+    ]
+    if same:
+        yield f"{label}: NOOP", done, untrue
+        return
+    if word(known) >= rank and o.verdict_raises:
+        yield f"{label}: as much is known", done, untrue
+        return
+    broken = ("VF",) if word(known) >= rank else ()
+    over = not o.verdict_joins or (known == R and not o.refusal_stands)
+    record = Record(rank, key, verdict=number, over=over)
+    judged = {*s.ghost.judged, key} if founded else set(s.ghost.judged)
+    after = _append(log, o, record)
+    ghost = s.ghost._replace(judged=tuple(sorted(judged)))
+    yield label, done._replace(log=after, ghost=ghost), broken
+    if not o.quiet:
+        yield f"{label}, reply lost", s._replace(log=after, ghost=ghost), broken
+
+
+def marks(s: State) -> dict[str, int]:
+    """What runs with verdicts must have seen, 1 in a state that shows it."""
+    records = records_of(s.log)
+    said = [(n, r) for n, r in enumerate(records) if r.verdict]
+    view, own = dict(fold(records)), dict(results(records))
+    called = {(r.id, r.rank) for _, r in said}
+    failed = {k for k, r in called if r == F}
+    shown = dict(s.status.attempts)
+    delivered = [k for k, r in called if r == S and own.get(k, -1) != S]
+    return {
+        "stands": any(view[k] == F and own.get(k, -1) < F for k in failed),
+        "overtaken by a success": any(own.get(k) == S for k in failed),
+        "overtaken by a refusal": any(own.get(k) == R for k in failed),
+        "ended the channel": any(shown.get(k) == S for k in delivered)
+        and s.status.phase is Phase.SENT,
+        "delivered after the end": any(shown.get(k) == S for k in delivered)
+        and s.status.phase is Phase.FAILED,
+        "next attempt after failed": any(
+            not later.verdict and later.rank == I and later.id != r.id
+            for n, r in said if r.rank == F for later in records[n + 1 :]
+        ),
+        "both verdicts": any((k, S) in called for k in failed),
+        "too late": any(word(view.get(v.id, -1)) >= v.rank for v in s.judging),
+        "of an attempt the log lost": any(k not in own for k, _ in called),
+        "lost with the log": s.log is not None
+        and any(k not in {r.id for _, r in said} for k in s.ghost.judged),
+        "of an earlier owner's attempt": s.log is not None
+        and any(k[0] < s.log.epoch for k, _ in called),
+        "ends an order": any(r.order for r in records) and bool(delivered),
+    }  # fmt: skip
+
+
 def _worth_claiming(s: State, p: Process) -> bool:
     if not p.status.phase or p.seen:
         return True
@@ -715,7 +912,7 @@ def _claim_log(s: State, o: Options, i: int, shown: View) -> Iterator[Step]:
     first = p.claim in (Claim.NONE, Claim.READ_FIRST)
     seeds = join(fold(p.seen) if first and o.keep_cache else (), shown)
     known = fold(log.records)
-    fresh = tuple(Record(r, k, seed=True) for k, r in seeds if r > rank_of(known, k))
+    fresh = tuple(Record(r, k, seed=True) for k, r in seeds if word(r) > word(rank_of(known, k)))
     if fresh:
         log = _append(log, o, *fresh)
     log = log._replace(epoch=max(p.epoch, log.epoch), plan=log.plan or _plan_seed(p, o, first))
@@ -745,18 +942,18 @@ def _plan_seed(p: Process, o: Options, first: bool) -> int:
 def _forgets(s: State, p: Process, log: Log) -> tuple[str, ...]:
     """S2L: what a living process knew must be somewhere when it takes a log as the truth."""
     elsewhere = join(fold(log.records), s.status.attempts)
-    return () if leq(fold(p.seen), elsewhere) else ("S2L",)
+    return ("S2L",) if lacks(fold(p.seen), elsewhere) else ()
 
 
 def _gather(s: State, o: Options, i: int, then: Claim) -> Step:
-    p = s.processes[i]._replace(status=s.status)
+    p = s.processes[i]._replace(status=s.status, ending=False)
     if any(k[0] > p.epoch for k, _ in s.status.attempts):
         return f"{i} reads a later epoch", _put(s, i, _lose(p)._replace(epoch=0)), ()
-    lacks = not leq(s.status.attempts, fold(p.seen))
-    lacks = lacks or (o.seed_plan_alone and s.status.plan > 0 and not p.plan)
-    if then is Claim.GATHERED and lacks and o.seed_status:
+    missing = lacks(s.status.attempts, fold(p.seen))
+    missing = missing or (o.seed_plan_alone and s.status.plan > 0 and not p.plan)
+    if then is Claim.GATHERED and missing and o.seed_status:
         then = Claim.LACKING
-    ready = then is Claim.GATHERED and not leq(s.status.attempts, fold(p.seen))
+    ready = then is Claim.GATHERED and lacks(s.status.attempts, fold(p.seen))
     broken = ("CL",) if ready else ()
     return f"{i} reads the object", _put(s, i, p._replace(claim=then)), broken
 
@@ -817,12 +1014,13 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
     p = s.processes[i]
     if p.pc is not Pc.IDLE:
         return
-    if p.status.phase and not (o.order_final and pending(p.seen, o)):
+    final = p.status.phase or (p.ending and o.final_waits)
+    if final and not (o.order_final and pending(p.seen, o)):
         return
     if o.plan and not p.plan:
         yield from _freeze(s, i)
         return
-    known = join(fold(p.seen), p.status.attempts)
+    known = unite(p.status.attempts, fold(p.seen), o)
     if has(known, S) or has(known, I) or spent(known, p.seen, o):
         return
     if p.stale and o.check_store:
@@ -833,6 +1031,9 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
     elif not o.fresh_ids and p.unsent:
         key = p.unsent[-1]
     broken = ("S3",) if key in s.ghost.issued else ()
+    refused = any(r.rank == R for r in p.seen) or has(p.status.attempts, R)
+    if refused and not pending(p.seen, SAFE):
+        broken = (*broken, "PF")
     ghost = s.ghost._replace(issued=tuple(sorted({*s.ghost.issued, key})))
     limit = limit_of(p.seen, o)
     asking = p._replace(pc=Pc.ASKING, id=key, numbered=p.numbered + 1, limit=limit)
@@ -862,7 +1063,7 @@ def _frozen(ghost: Ghost, log: Log) -> Ghost:
 
 def _intent(log: Log | None, key: Id, epoch: int, limit: int, o: Options) -> tuple[Log | None, str]:
     """INTENT as the script decides it; the order of the guards is part of it."""
-    view = fold(records_of(log))
+    view = fold(records_of(log)) if o.verdict_guards else results(records_of(log))
     known = rank_of(view, key)
     if not o.done_first and known >= 0:
         return log, f"DUP {known}"
@@ -893,6 +1094,8 @@ def _accepted(s: State, o: Options, p: Process | None, key: Id) -> tuple[str, ..
     if has(s.status.attempts, S) and o.lossless:
         out.append("S7cr")
     ordered = pending(records_of(s.log), SAFE)
+    if o.once and has(view, U) and o.lossless and not (ordered or (p and p.limit)):
+        out.append("AM")
     if s.status.phase and o.lossless and not ordered:
         out.append("P6")
     if p and p.early & 1:
@@ -915,6 +1118,7 @@ def _accepted(s: State, o: Options, p: Process | None, key: Id) -> tuple[str, ..
 def _count(s: State, key: Id) -> Ghost:
     known = join(fold(records_of(s.log)), s.status.attempts)
     unknown = {k for k, r in known if r == U and k != key}
+    unknown |= {k for k, r in known if k in s.ghost.judged and r != S}
     return s.ghost._replace(
         accepted=s.ghost.accepted + 1, doubt=tuple(sorted(unknown | set(s.ghost.doubt)))
     )
@@ -997,11 +1201,18 @@ def _outcome(
     if log is not None and not o.facts_unfenced and log.epoch != epoch:
         return log, () if rank_of(fold(log.records), key) >= rank else ("RK",)
     log = log or Log()
-    known = rank_of(fold(log.records), key)
-    if known >= rank and o.raise_only:
-        return s.log, ()
+    known = word(rank_of(fold(log.records), key))
+    recorded = known
+    if word(rank) == F == known and o.verdict_final:
+        # A verdict of failure does not say how: what the sender knows is recorded beside it.
+        recorded = word(rank_of(results(log.records), key))
+    if recorded >= word(rank) and o.raise_only:
+        lost = rank == R and rank_of(fold(log.records), key) == F and o.lossless
+        return s.log, ("RK",) if lost else ()
+    if not o.verdict_yields and any(r.verdict and r.id == key for r in log.records):
+        return s.log, ("RK",)
     records = [Record(I, key)] if known < 0 else []
-    broken = ("FO",) if known >= rank else ()
+    broken = ("FO",) if recorded >= word(rank) else ()
     return _append(log, o, *records, Record(rank, key)), broken
 
 
@@ -1036,6 +1247,9 @@ def _wire(s: State, o: Options) -> Iterator[Step]:
                 yield f"{_name(key)} processed, reply read", _put(done, i, success), broken
                 refused = p._replace(pc=Pc.KNOWN, result=F)
                 yield f"{_name(key)} refused", _put(rest, i, refused), ()
+                if o.refusals:
+                    for_good = p._replace(pc=Pc.KNOWN, result=R)
+                    yield f"{_name(key)} refused for good", _put(rest, i, for_good), ()
         yield f"{_name(key)} processed, reply lost", done, broken
         yield f"{_name(key)} lost", rest, ()
 
@@ -1072,10 +1286,14 @@ def _render(
     """Merge and decide; what is new is patched, what is shown already is acknowledged."""
     p = s.processes[i]
     if o.atomic:
-        p = p._replace(status=s.status)
+        p = p._replace(status=s.status, ending=False)
     wanted = merge(p.status, p.seen, p.plan, o)
     if wanted.phase is Phase.FAILED and not p.status.phase and o.reread_final and reread:
         p = _reread(p, s.log)
+        if p.claim is Claim.NONE and o.reread_held:
+            lost = p._replace(write=None)
+            yield f"{i} finds another history and says nothing", _put(s, i, lost), ()
+            return
         wanted = merge(p.status, p.seen, p.plan, o)
     settled = publishable(p.seen) if o.expire_settled or not wanted.phase else len(p.seen)
     shown = p.seen[:settled]
@@ -1091,7 +1309,8 @@ def _render(
             broken.append("P5")
         if any(r == I and rank_of(wanted.attempts, k) < 0 for k, r in held):
             broken.append("OF")
-    deciding = p._replace(write=Patch(p.status, wanted, shown))
+    ending = p.ending or (o.once and wanted.phase is not p.status.phase)
+    deciding = p._replace(write=Patch(p.status, wanted, shown), ending=ending)
     decided = _put(s, i, deciding)
     if not o.ack_after_patch:
         acking = p._replace(write=Ack(shown, p.plan, final=False))
@@ -1122,15 +1341,15 @@ def _patch(s: State, o: Options, i: int, patch: Patch) -> Iterator[Step]:
     p = s.processes[i]
     if patch.base != s.status and o.compare_version:
         # Only the time of the read that follows matters: the refused patch did nothing.
-        fresh = _put(s, i, p._replace(status=s.status, write=None))
+        fresh = _put(s, i, p._replace(status=s.status, write=None, ending=False))
         reread = o.reread_again or patch.wanted.phase is not Phase.FAILED
         yield from _render(fresh, o, i, f"{i} meets a conflict", reread=reread)
         return
     if o.server_rules and s.status.phase and patch.wanted.phase != s.status.phase:
-        yield f"{i} is refused", _put(s, i, p._replace(write=None)), ()
+        yield f"{i} is refused", _put(s, i, p._replace(write=None, ending=False)), ()
         return
     broken = _shown_wrongly(s, patch)
-    known = p._replace(status=patch.wanted)
+    known = p._replace(status=patch.wanted, ending=False)
     written = _put(s, i, _acknowledging(s, known, patch.shown, o), status=patch.wanted)
     yield f"{i} patches", written, broken
     # An unclear answer is read back, and only what is seen there counts.

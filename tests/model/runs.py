@@ -33,6 +33,9 @@ LOSSY = P(atomic=True, lean=True, give_ups=0)
 #: An operator orders one more attempt of a channel that had one.
 ORDER = replace(QUIET, attempts=1, wishes=1)
 LATE = P(atomic=True, lean=True, late_intents=True)
+#: An operator says what became of an attempt.
+VERDICT = replace(QUIET, verdicts=1)
+VERDICT_1 = replace(VERDICT, attempts=1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class Run:
         states: How many there are, None if the run is bounded.
         transitions: Likewise.
         largest: What its measures come to at most; checked if given.
+        seen: What must have come about in it (`protocol.marks`), or it says nothing of that.
         max_states: Bound.
     """
 
@@ -56,6 +60,7 @@ class Run:
     states: int | None = None
     transitions: int | None = None
     largest: tuple[tuple[str, int], ...] = ()
+    seen: tuple[str, ...] = ()
     max_states: int = 3_000_000
 
 
@@ -69,6 +74,7 @@ class Mutant:
         says: What is done wrongly.
         options: Of the model that their type belongs to.
         killed_by: The property that must break, or `STUCK`.
+        later: It breaks after others, which do not stop the search: its own rule's, say.
         large: Too long for every push.
         max_states: Bound.
     """
@@ -77,6 +83,7 @@ class Mutant:
     says: str
     options: D | P
     killed_by: str
+    later: bool = False
     large: bool = False
     max_states: int = 3_000_000
 
@@ -100,7 +107,38 @@ SMALL: tuple[Run, ...] = (
     Run("W2", "an order, late INTENT, one attempt", replace(LATE, attempts=1, wishes=1)),
     Run("W3", "an order, the log falls back, one attempt", replace(ORDER, losses=1)),
     Run("W4", "an order, two attempts, lost replies", replace(LOSSY, wishes=1)),
-)
+    Run(
+        "J1", "a verdict, takeover, one attempt",
+        replace(VERDICT_1, takeovers=1, refusals=True),
+        seen=(
+            "stands", "overtaken by a success", "overtaken by a refusal", "ended the channel",
+            "delivered after the end", "too late", "of an earlier owner's attempt",
+        ),
+    ),
+    Run(
+        "J2", "two verdicts, lost replies, one attempt",
+        replace(LOSSY, attempts=1, verdicts=2), seen=("both verdicts", "too late"),
+    ),
+    Run(
+        "J3", "a verdict, open attempts too", replace(VERDICT, even_open=True, refusals=True),
+        largest=(("processed", 2),),
+        seen=("stands", "next attempt after failed", "overtaken by a success", "too late"),
+    ),
+    Run(
+        "J4", "a verdict and an order, one attempt", replace(VERDICT_1, wishes=1),
+        seen=("ends an order", "next attempt after failed"),
+    ),
+    Run(
+        "J5", "a verdict, the log falls back, one attempt",
+        replace(VERDICT_1, losses=1, refusals=True, even_open=True),
+        seen=("of an attempt the log lost", "lost with the log", "overtaken by a refusal"),
+    ),
+    Run(
+        "J6", "a verdict, crash, at most once, step by step",
+        replace(STEPS, verdicts=1, once=True, crashes=1),
+        seen=("next attempt after failed", "delivered after the end"),
+    ),
+)  # fmt: skip
 
 LARGE: tuple[Run, ...] = (
     Run(
@@ -134,6 +172,38 @@ LARGE: tuple[Run, ...] = (
     Run("W8", "two orders, crash, one attempt", replace(ORDER, wishes=2, crashes=1)),
     Run("W2b", "two orders, late INTENT", replace(LATE, attempts=1, wishes=2)),
     Run("W9", "an order, crash, FLUSH, one attempt", replace(ORDER, crashes=1, flushes=1)),
+    Run("J7", "a verdict, crash", replace(VERDICT, crashes=1, refusals=True)),
+    Run("J8", "a verdict, takeover", replace(VERDICT, takeovers=1), max_states=2_000_000),
+    Run(
+        "J9", "a verdict, takeover, step by step, one attempt",
+        replace(STEPS, attempts=1, takeovers=1, verdicts=1, refusals=True),
+    ),
+    Run(
+        "J10", "a verdict, crash, late INTENT, one attempt",
+        replace(LATE, attempts=1, verdicts=1, crashes=1),
+    ),
+    Run("J11", "a verdict, the log falls back", replace(VERDICT, losses=1)),
+    Run("J12", "a verdict, FLUSH", replace(VERDICT, flushes=1, refusals=True)),
+    Run(
+        "J13", "a verdict, takeover, FLUSH, one attempt",
+        replace(VERDICT_1, takeovers=1, flushes=1), max_states=2_000_000,
+    ),
+    Run(
+        "J14", "two verdicts and an order, one attempt",
+        replace(VERDICT_1, verdicts=2, wishes=1, refusals=True),
+    ),
+    Run(
+        "J15", "two verdicts, open attempts too", replace(VERDICT, verdicts=2, even_open=True),
+    ),
+    Run(
+        "J16", "two verdicts, open attempts too, takeover, one attempt",
+        replace(VERDICT_1, verdicts=2, even_open=True, takeovers=1, refusals=True),
+    ),
+    Run(
+        "J17", "a verdict and an order, at most once, lost replies, one attempt",
+        replace(LOSSY, attempts=1, verdicts=1, wishes=1, once=True),
+    ),
+    Run("E4", "takeover, FLUSH, one attempt", replace(QUIET, attempts=1, takeovers=1, flushes=1)),
     Run("E0", "takeover, crash, one attempt, every fault", P(takeovers=1, crashes=1, attempts=1)),
 )  # fmt: skip
 
@@ -238,6 +308,14 @@ PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
         "R3", "plan restored only with attempts",
         replace(FC, plan=True, seed_plan_alone=False), "PL",
     ),
+    Mutant(
+        "R4", "Failed although the log holds another history",
+        replace(FL, attempts=1, takeovers=1, reread_held=False), "P5",
+    ),
+    Mutant(
+        "R5", "opened behind a Failed that may be written",
+        replace(VERDICT, once=True, final_waits=False), "P6",
+    ),
     Mutant("N", "attempts are numbered anew", replace(FL, settled_order=False), "N"),
     Mutant("N2", "numbers out of log order", replace(T, log_order=False), "N2"),
     Mutant("FO", "an outcome is appended twice", replace(LOSSY, raise_only=False), "FO"),
@@ -256,6 +334,49 @@ PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
     ),
     Mutant("O4", "expiry with an order not carried out", replace(ORDER, order_kept=False), "S11"),
     Mutant("O5", "a terminal phase bars orders", replace(ORDER, order_final=False), STUCK),
+    Mutant(
+        "V1", "INTENT knows no verdicts", replace(VERDICT, verdict_guards=False), "S7"
+    ),
+    Mutant(
+        "V2", "a verdict of failure gives the attempt back",
+        replace(VERDICT, verdict_counts=False), "S12",
+    ),
+    Mutant(
+        "V3", "a verdict is the last word",
+        replace(VERDICT_1, takeovers=1, verdict_yields=False), "RK",
+    ),
+    Mutant(
+        "V4", "a verdict is recorded whatever is known",
+        replace(VERDICT_1, verdicts=2, verdict_raises=False), "VF",
+    ),
+    Mutant(
+        "V4b", "the same, and it takes the place of what is known",
+        replace(VERDICT, verdicts=2, verdict_raises=False, verdict_joins=False), "S7cr", later=True,
+    ),
+    Mutant(
+        "V4c", "the same, over a refusal for good",
+        replace(
+            VERDICT, takeovers=1, refusals=True, verdict_raises=False, refusal_stands=False
+        ),
+        "PF", later=True,
+    ),
+    Mutant(
+        "V5", "another verdict counts as the same one",
+        replace(VERDICT_1, verdicts=2, verdict_named=False), "VR",
+    ),
+    Mutant(
+        "V6", "a verdict on an open attempt by mistake",
+        replace(VERDICT, crashes=1, verdict_settled=False), "B1",
+    ),
+    Mutant(
+        "V7", "a refusal for good is dropped behind a verdict",
+        replace(VERDICT_1, takeovers=1, refusals=True, verdict_final=False), "RK",
+    ),
+    Mutant(
+        "V8", "a later failure outweighs a refusal for good",
+        replace(VERDICT_1, losses=1, refusals=True, even_open=True, refusal_stands=False), "S4",
+    ),
+    Mutant("V9", "at most once goes on", replace(QUIET, once=True, once_stops=False), "AM"),
 )  # fmt: skip
 
 
@@ -277,25 +398,64 @@ H5_TRACE = (
 )  # fmt: skip
 
 
+#: Two operators look, one says failed, and the other is told that delivered is on record (V5).
+V5_TRACE = (
+    "0 claims", "0 reads the object", "0 holds the claim", "0 asks for 1-1", "INTENT 1-1 of 0: OK",
+    "0 sends 1-1", "0 times out", "0 records 1-1 unknown", "operator calls 1-1 failed",
+    "operator calls 1-1 delivered", "NOTE 1-1 failed", "NOTE 1-1 delivered: NOOP",
+)  # fmt: skip
+#: A verdict of failure arrives after the old owner has recorded a refusal for good (V4c).
+V4C_TRACE = (
+    "takeover by 1", "0 claims", "0 reads the object", "0 holds the claim", "0 asks for 1-1",
+    "INTENT 1-1 of 0: OK", "0 sends 1-1", "1 claims", "1 reads the object", "1 recovers 1-1",
+    "operator calls 1-1 failed", "1-1 refused for good", "0 records 1-1 refused",
+    "NOTE 1-1 failed", "0 sweeps", "0 asks for 1-2",
+)  # fmt: skip
+#: The log is lost and built up again by a verdict of delivery; the owner says Failed (R4).
+R4_TRACE = (
+    "0 claims", "0 reads the object", "0 holds the claim", "0 asks for 1-1", "INTENT 1-1 of 0: OK",
+    "0 sends 1-1", "0 times out", "0 records 1-1 unknown", "operator calls 1-1 delivered",
+    "log falls back to 0 records, epoch 1", "NOTE 1-1 delivered", "0 patches",
+)  # fmt: skip
+#: Failed is written, its answer lost; a verdict of failure opens the channel again (R5).
+R5_TRACE = (
+    "0 claims", "0 reads the object", "0 holds the claim", "0 asks for 1-1", "INTENT 1-1 of 0: OK",
+    "0 sends 1-1", "0 times out", "0 records 1-1 unknown", "0 patches, reply lost",
+    "operator calls 1-1 failed", "NOTE 1-1 failed", "0 sweeps", "0 asks for 1-2",
+    "INTENT 1-2 of 0: OK",
+)  # fmt: skip
+
+
 def execute(
     options: D | P,
     *,
     live: bool = True,
+    watch: tuple[str, ...] | None = None,
     max_states: int = 3_000_000,
     max_seconds: float = 900.0,
     name: str = "",
 ) -> Found[Any]:
-    """Search the model that the options belong to; `live` asks for a way to the goal as well."""
+    """
+    Search the model that the options belong to.
+
+    `live` asks for a way to the goal as well; `watch` names the properties that stop it, None for all.
+    """
     model: Any = delivery if isinstance(options, D) else protocol
+    judged = isinstance(options, P) and options.verdicts
     return search(
         model.start(options),
         partial(_steps, model, options),
         goal=partial(_goal, model, options) if live else None,
-        measures=model.measures,
+        watch=watch,
+        measures=_judged_measures if judged else model.measures,
         max_states=max_states,
         max_seconds=max_seconds,
         name=name,
     )  # fmt: skip
+
+
+def _judged_measures(state: protocol.State) -> dict[str, int]:
+    return protocol.measures(state) | protocol.marks(state)
 
 
 def _steps(model: Any, options: D | P, state: Any) -> Any:
@@ -317,7 +477,13 @@ def complaint(run: Run, found: Found[Any]) -> str:
     for key, value in run.largest:
         if found.largest[key] != value:
             return f"{key}: {found.largest[key]}, expected {value}"
-    return ""
+    missed = [mark for mark in run.seen if not found.largest[mark]]
+    return f"never seen: {', '.join(missed)}" if missed else ""
+
+
+def watched(mutant: Mutant) -> tuple[str, ...] | None:
+    """What stops the search for a mutant's harm."""
+    return (mutant.killed_by,) if mutant.later else None
 
 
 def survives(mutant: Mutant, found: Found[Any]) -> str:
@@ -382,7 +548,10 @@ def _kill(mutants: Sequence[Mutant]) -> int:
     bad = 0
     for mutant in mutants:
         live = mutant.killed_by == STUCK
-        found = execute(mutant.options, live=live, max_states=mutant.max_states, name=mutant.name)
+        found = execute(
+            mutant.options, live=live, watch=watched(mutant), max_states=mutant.max_states,
+            name=mutant.name,
+        )  # fmt: skip
         wrong = survives(mutant, found)
         model = "1" if isinstance(mutant.options, D) else "2"
         verdict = f"SURVIVES: {wrong}" if wrong else f"killed: {found.verdict}"

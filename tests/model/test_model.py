@@ -14,12 +14,19 @@ from tests.model.runs import (
     H5,
     H5_TRACE,
     PROTOCOL_MUTANTS,
+    R4_TRACE,
+    R5_TRACE,
     SMALL,
+    V4C_TRACE,
+    V5_TRACE,
+    VERDICT,
+    VERDICT_1,
     Mutant,
     Run,
     complaint,
     execute,
     survives,
+    watched,
 )
 from tests.model.search import Transition, replay, search
 
@@ -43,7 +50,7 @@ def test_all_rules_in_force(run: Run) -> None:
 @pytest.mark.parametrize("mutant", MUTANTS, ids=_name)
 def test_a_rule_switched_off_is_missed(mutant: Mutant) -> None:
     """The mutant breaks the property that its rule is for."""
-    found = execute(mutant.options, live=mutant.killed_by == "stuck")
+    found = execute(mutant.options, live=mutant.killed_by == "stuck", watch=watched(mutant))
     assert survives(mutant, found) == ""
 
 
@@ -134,6 +141,45 @@ def test_h5_the_same_last_record_is_not_the_same_history() -> None:
         replay(protocol.start(H5), partial(_protocol, H5), H5_TRACE)
 
 
+@pytest.mark.parametrize(
+    ("safe", "mutant", "trace", "missing", "broken"),
+    [
+        pytest.param(
+            replace(VERDICT_1, verdicts=2), {"verdict_named": False}, V5_TRACE,
+            "NOTE 1-1 delivered: NOOP", "VR",
+            id="V5: of two verdicts one is not recorded, and both are told that they are",
+        ),
+        pytest.param(
+            replace(VERDICT, takeovers=1, refusals=True),
+            {"verdict_raises": False, "refusal_stands": False}, V4C_TRACE,
+            "NOTE 1-1 failed", "PF",
+            id="V4: a verdict that comes late reopens what was refused for good",
+        ),
+        pytest.param(
+            replace(VERDICT_1, losses=1), {"reread_held": False}, R4_TRACE, "0 patches", "P5",
+            id="R4: Failed is said of a log that was lost and delivered since",
+        ),
+        pytest.param(
+            replace(VERDICT, once=True), {"final_waits": False}, R5_TRACE, "0 asks for 1-2", "P6",
+            id="R5: a verdict opens what a status write has just ended",
+        ),
+    ],
+)  # fmt: skip
+def test_a_trace_of_verdicts_that_only_the_mutant_can_take(
+    safe: protocol.Options,
+    mutant: dict[str, Any],
+    trace: tuple[str, ...],
+    missing: str,
+    broken: str,
+) -> None:
+    """The trace breaks the property without the rule; with it, one of its steps is not there."""
+    without = replace(safe, **mutant)
+    _, wrong = replay(protocol.start(without), partial(_protocol, without), trace)
+    assert broken in wrong
+    with pytest.raises(LookupError, match=f"'{missing}', is not enabled"):
+        replay(protocol.start(safe), partial(_protocol, safe), trace)
+
+
 def _delivery(options: delivery.Options, state: delivery.State) -> list[Transition[delivery.State]]:
     return list(delivery.steps(state, options))
 
@@ -185,6 +231,33 @@ def test_a_surviving_mutant_is_told() -> None:
     assert survives(survivor, execute(survivor.options)).startswith("survives")
     wrong = replace(MUTANTS[0], killed_by="S7")
     assert "not by S7" in survives(wrong, execute(wrong.options, live=False))
+
+
+def test_a_run_that_has_not_seen_what_it_is_for_is_told() -> None:
+    """A world in which no verdict can be overtaken says nothing of those that are."""
+    run = Run(
+        "blind", "one verdict, no fault", VERDICT_1, seen=("stands", "overtaken by a success")
+    )
+    assert complaint(run, execute(run.options)) == "never seen: overtaken by a success"
+
+
+def test_marks_are_of_verdicts() -> None:
+    """Nothing is marked before a verdict was given, and without one nothing ever is."""
+    assert not any(protocol.marks(protocol.start(VERDICT)).values())
+    seen = [protocol.marks(state) for state in _reached(replace(VERDICT, verdicts=0))]
+    assert len(seen) > 300
+    assert not any(any(marks.values()) for marks in seen)
+
+
+def _reached(options: protocol.Options) -> set[protocol.State]:
+    todo = [protocol.start(options)]
+    known = set(todo)
+    while todo:
+        for _, state, _ in protocol.steps(todo.pop(), options):
+            if state not in known:
+                known.add(state)
+                todo.append(state)
+    return known
 
 
 def test_a_run_with_other_counts_is_told() -> None:
