@@ -91,6 +91,7 @@ MARKS: Final = (
     "delivered by an order",
     "verdict recorded",
     "verdict overtaken by the result",
+    "verdict came too late",
 )
 
 
@@ -347,7 +348,14 @@ class Checks:
     ) -> None:  # fmt: skip
         """Take notice of what an operator says; what a note says is judged where it counts."""
         kind, _, rest = args[0].partition(":")
+        if kind == "resolve" and answer == "DUP":
+            self.mark("verdict came too late")
+            if after != before or int(reply[1]) < _FAILED:
+                self.fail("V4", f"{subject.name}: a verdict was refused, and nothing says as much")
         if kind == "resolve" and answer == "OK":
+            was = _states(before).get(_fields(after[-1])[1], ("", -1))[1]
+            if was >= _STATES[_fields(after[-1])[0]]:
+                self.fail("V4", f"{subject.name}: a verdict was recorded that says nothing new")
             self.mark("verdict recorded")
             known = self.ever[_fields(after[-1])[1]]
             if known.state == _SUCCESS and known.channel in _waiting(subject, before):

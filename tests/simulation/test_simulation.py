@@ -237,6 +237,7 @@ _RARE: Final = frozenset(
         "empty log of a finished one retired",
         "RECLAIM hit",
         "verdict overtaken by the result",
+        "verdict came too late",
     }
 )
 
