@@ -21,13 +21,15 @@ from enum import StrEnum
 from typing import Any, Final
 
 from syncer.api.attempt import AttemptState, Epoch
-from syncer.api.errors import Ambiguous, ContractError, Rejected, Unavailable
+from syncer.api.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
 from syncer.api.record import Record
 from syncer.ledger import lua
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import Header, decode_log, encode_channel, encode_record
 from syncer.ledger.lane import StaleGuard
 
+#: What a call is repeated after.
+_LATER: Final = (Unavailable, Ambiguous, TimeoutError)
 _BACKOFF_FIRST: Final = 0.05
 _BACKOFF_MOST: Final = 1.0
 #: Milliseconds for replicas to confirm an intent; within the client's timeout for one reply.
@@ -233,7 +235,11 @@ class RedisLog:
         name: str,
         patience: float | None = None,
     ) -> Appended:
-        """Record what became known of an attempt; restores a lost intent, or a lost log."""
+        """
+        Record what became known of an attempt; restores a lost intent, or a lost log.
+
+        Refused credentials are waited for like a server that is away: nobody else knows the result.
+        """
         state = record.kind.state
         if state is None or state is AttemptState.INTENT:
             raise ValueError(f"a {record.kind} record is no outcome")
@@ -249,6 +255,7 @@ class RedisLog:
                 Header(name).encode(),
             ],
             patience=patience,
+            again=(*_LATER, Unauthorised),
         )
 
     async def recover(
@@ -452,12 +459,14 @@ class RedisLog:
         guard: Callable[[], bool] | None = None,
         patience: float | None = None,
         replicas: int = 0,
+        again: tuple[type[Exception], ...] = _LATER,
     ) -> Appended:
         wait = (replicas, _WAIT_MS) if replicas else None
         try:
             reply = await self._insist(
                 self._patience if patience is None else patience,
-                self._client.evaluate, script, self.key(uid), args, guard=guard, wait=wait,
+                self._client.evaluate, script, self.key(uid), args, again=again,
+                guard=guard, wait=wait,
             )  # fmt: skip
         except StaleGuard:
             return Appended(Answer.RECLAIM, detail="stale claim")
@@ -482,7 +491,11 @@ class RedisLog:
 
     @staticmethod
     async def _insist(
-        patience: float, call: Callable[..., Awaitable[Any]], *args: Any, **options: Any
+        patience: float,
+        call: Callable[..., Awaitable[Any]],
+        *args: Any,
+        again: tuple[type[Exception], ...] = _LATER,
+        **options: Any,
     ) -> Any:
         loop = asyncio.get_running_loop()
         give_up = loop.time() + patience
@@ -490,7 +503,7 @@ class RedisLog:
         while True:
             try:
                 return await call(*args, **options)
-            except (Unavailable, Ambiguous, TimeoutError) as error:
+            except again as error:
                 left = give_up - loop.time()
                 if left <= 0:
                     if isinstance(error, TimeoutError):
