@@ -8,7 +8,8 @@ store tells its payloads apart, and adds three members: `event_id`, `notificatio
 `attempt_id`.
 
 - Every settled attempt yields one `sent` or `failed` event, placed at the record that gave the
-  attempt its highest state. `error_type` tells the class: transient, permanent, notSent,
+  attempt its highest state and, where an operator's verdict came before a receiver's refusal, its
+  class. `error_type` tells the class: transient, permanent, notSent,
   uncertain. An attempt audited as failed (its result was unknown) and found to have succeeded
   later yields a `sent` event, too: a correction, under an id of its own.
 - The record that ends a notification yields one more: `acknowledged` if every channel was
@@ -127,7 +128,7 @@ def events_of(
 def _walk(
     records: Sequence[Record], policy: RetryPolicy, *, at_most_once: bool
 ) -> tuple[LogView, dict[AttemptId, int], Ending]:
-    """Fold a log; also where each attempt got its highest state, and where everything ended."""
+    """Fold a log; also where each attempt got its state and class, and where everything ended."""
     view = LogView()
     settled: dict[AttemptId, int] = {}
     standings: dict[str, Standing] = {}
@@ -137,7 +138,9 @@ def _walk(
         known = view.attempts.get(record.attempt_id) if state is not None else None
         view.apply(record)
         if state is not None:
-            if state is AttemptState.INTENT or (known and known.state >= state):
+            new = view.attempts[record.attempt_id]
+            told = known and (known.state, known.failure) == (new.state, new.failure)
+            if state is AttemptState.INTENT or told:
                 continue
             if attempt_epoch(record.attempt_id) != NO_EPOCH:
                 settled[record.attempt_id] = record.position

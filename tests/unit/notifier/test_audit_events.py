@@ -334,6 +334,20 @@ def test_a_deleted_object_is_audited_without_its_content() -> None:
     assert "subject" not in told["event_data"]
 
 
+def test_a_refusal_for_good_after_a_verdict_of_failure_is_told() -> None:
+    """The receiver's word takes the place of the operator's, and ends the notification."""
+    verdict = Record(Kind.RESOLVE_FAILED, "resolve:0.7-1:failed", "slack:ops", {
+        "at": BEGUN + 9_000, "class": "transient",
+    })  # fmt: skip
+    refused = settled(1, FAILED, failure=FailureClass.PERMANENT)
+    records = log_of(planned("slack:ops"), opened(1), settled(1, UNKNOWN), verdict, refused)
+    assert ids(events_of(records[:-1], notification())) == ["0.7-1/failed"]
+    told = events_of(records, notification())
+    assert ids(told) == ["0.7-1/failed", "0.7-1/escalated"]
+    assert [e.position for e in told] == [5, 5]
+    assert body(told[0])["event_data"]["error_type"] == "permanent"
+
+
 def test_an_operators_verdict_is_told() -> None:
     """A verdict on an unknown attempt is told as the attempt's result."""
     verdict = Record(Kind.RESOLVE_SUCCESS, "resolve:0.7-1:1", "slack:ops", {"at": BEGUN + 9_000})
