@@ -23,6 +23,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from syncer.api.errors import ConfigError
 from syncer.settings import (
+    LABEL,
     DeliveryRules,
     Duration,
     Group,
@@ -31,6 +32,7 @@ from syncer.settings import (
     RedisSettings,
     ShardingSettings,
     SyncSettings,
+    WatchRules,
     build,
     load_file,
     unknown_keys,
@@ -43,7 +45,6 @@ NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/name
 #: What the log channel can write; any other word means the first.
 LOG_FORMATS: Final = ("json", "text")
 
-_LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _HOST: Final = re.compile(r"(\*\.)?[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?")
 _ADDRESS_HELP: Final = "must be `:port` or `host:port`"
 
@@ -83,7 +84,7 @@ def parse_address(value: object) -> Address:
 ListenAddress = Annotated[Address, BeforeValidator(parse_address)]
 
 
-class ControllerSettings(Group):
+class ControllerSettings(WatchRules):
     """The process itself."""
 
     metrics_addr: ListenAddress = Field(
@@ -103,11 +104,6 @@ class ControllerSettings(Group):
         default="notification.kubernaut.ai",
         description="Accepted and ignored, see leaderElection.",
     )
-    namespaces: Names | Literal["*"] = Field(
-        default=(),
-        description="Namespaces to watch: a list, or `*` for all; default the own namespace only. "
-        "All namespaces need a ClusterRoleBinding.",
-    )
 
     @field_validator("health_probe_addr")
     @classmethod
@@ -115,17 +111,6 @@ class ControllerSettings(Group):
         if address.port and address == info.data.get("metrics_addr"):
             raise ValueError("must differ from controller.metricsAddr")
         return address
-
-    @field_validator("namespaces", mode="before")
-    @classmethod
-    def _list_or_star(cls, value: object) -> object:
-        if value == "*":
-            return value
-        if not isinstance(value, (list, tuple)) or not all(isinstance(n, str) for n in value):
-            raise ValueError("must be a list of namespaces, or `*`")
-        if not all(_LABEL.fullmatch(n) for n in value):
-            raise ValueError("holds a name that no namespace can have")
-        return tuple(dict.fromkeys(value))
 
 
 class ConsoleSettings(Group):
@@ -557,6 +542,6 @@ def _own_namespace(env: Mapping[str, str], namespace_file: Path) -> str:
             raise ConfigError(
                 "KUBERNAUT_CONTROLLER_NAMESPACE is not set and there is no service account"
             ) from None
-    if not _LABEL.fullmatch(name):
+    if not LABEL.fullmatch(name):
         raise ConfigError("KUBERNAUT_CONTROLLER_NAMESPACE is not the name of a namespace")
     return name

@@ -156,7 +156,7 @@ def _object(parser: argparse.ArgumentParser) -> None:
 def _namespaces(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-n", "--namespace", action="append", metavar="NAMESPACE",
-        help="only this one; may be given again (default: all)",
+        help="only this one; may be given again (default: those that --config has watched, else all)",
     )  # fmt: skip
 
 

@@ -56,6 +56,9 @@ _SECRET_FILES: Final = {
     "sentinelPasswordFile": "sentinel_password_file",
 }
 
+#: A name that a namespace can have.
+LABEL: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
 _PART: Final = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h)")
 _NUMBER: Final = re.compile(r"[0-9]{1,12}(?:\.[0-9]{0,9})?")
 _UNIT: Final = {
@@ -351,6 +354,27 @@ class SyncSettings(Group):
         return period
 
 
+class WatchRules(Group):
+    """Which notifications the controller watches; the operators' command looks there as well."""
+
+    namespaces: Names | Literal["*"] = Field(
+        default=(),
+        description="Namespaces to watch: a list, or `*` for all; default the own namespace only. "
+        "All namespaces need a ClusterRoleBinding.",
+    )
+
+    @field_validator("namespaces", mode="before")
+    @classmethod
+    def _list_or_star(cls, value: object) -> object:
+        if value == "*":
+            return value
+        if not isinstance(value, (list, tuple)) or not all(isinstance(n, str) for n in value):
+            raise ValueError("must be a list of namespaces, or `*`")
+        if not all(LABEL.fullmatch(n) for n in value):
+            raise ValueError("holds a name that no namespace can have")
+        return tuple(dict.fromkeys(value))
+
+
 class DeliveryRules(Group):
     """What decides whether, and how often, something is sent; the operators' command explains it."""
 
@@ -383,6 +407,7 @@ class SyncerSettings(Group):
     """What the operators' command takes from the file."""
 
     logging: LoggingSettings = LoggingSettings()
+    controller: WatchRules = WatchRules()
     delivery: DeliveryRules = DeliveryRules()
     redis: RedisSettings
     sharding: ShardingSettings = ShardingSettings()
@@ -421,8 +446,9 @@ def load(path: Path | str | None, *, redis_url: str | None = None) -> LoadedSync
     known = {
         name: document[name] for name in _keys_of(SyncerSettings) if document.get(name) is not None
     }
-    # Most of `delivery` is another command's.
-    judged = {name: group for name, group in known.items() if name != "delivery"}
+    # Most of these is another command's.
+    shared = {"controller", "delivery"}
+    judged = {name: group for name, group in known.items() if name not in shared}
     return LoadedSyncer(build(SyncerSettings, known), tuple(unknown_keys(SyncerSettings, judged)))
 
 

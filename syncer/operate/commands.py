@@ -74,6 +74,29 @@ def _rules(at: Access, options: Options) -> Rules:
     return Rules(said.at_most_once, said.paused, said.max_age, known=options.config is not None)
 
 
+async def _watched(at: Access, options: Options) -> tuple[str, ...]:
+    """
+    Namespaces to look at; empty for all.
+
+    What was named, else what the settings file has the controller watch: an account that may see these
+    often may see no others.
+    """
+    named = getattr(options, "namespace", None) or ()
+    if named or options.config is None:
+        return tuple(named)
+    said = at.settings.controller.namespaces
+    if said == "*":
+        return ()
+    home = "" if said else await _home()
+    return tuple(said) or ((home,) if home else ())
+
+
+async def _home() -> str:
+    """The controller's own namespace, as its pod is told it; empty elsewhere."""
+    named = os.environ.get("KUBERNAUT_CONTROLLER_NAMESPACE", "").strip()
+    return named or await asyncio.to_thread(_own_namespace)
+
+
 # -- looking --------------------------------------------------------------------------------------
 
 
@@ -93,7 +116,7 @@ async def list_(options: Options) -> int:
         now = await at.now()
         columns = Columns(HEAD)
         with Progress("objects") as progress:
-            found = rows(at, wanted, options.namespace or (), progress, now=now)
+            found = rows(at, wanted, await _watched(at, options), progress, now=now)
             async with aclosing(found) as pages:
                 async for page in pages:
                     chosen = page[: options.limit - shown] if options.limit else page
@@ -128,9 +151,8 @@ async def verify(options: Options) -> int:
         survey, bounds = Survey(), _bounds(at, options)
         rows_: list[Sequence[str]] = [("NOTIFICATION", "UID", "CLASS", "WHAT")]
         with Progress("verified") as progress:
-            found = diverging(
-                at, survey, bounds, options.namespace or (), progress, pause=options.pause
-            )
+            where = await _watched(at, options)
+            found = diverging(at, survey, bounds, where, progress, pause=options.pause)
             async for verdict in found:
                 mine = [f for f in verdict.findings if _wanted(f.kind, options)]
                 notifications += bool(mine)
@@ -186,15 +208,13 @@ async def doctor(options: Options) -> int:
     """`syncer doctor`."""
     where = where_of(options)
     loaded = where.load()
-    home = options.controller_namespace or os.environ.get("KUBERNAUT_CONTROLLER_NAMESPACE", "")
-    if not home:
-        home = await asyncio.to_thread(_own_namespace)
+    home = options.controller_namespace or await _home()
     async with access(where) as at:
         checks = await health.examine(
             at,
             warnings=loaded.warnings,
             given=options.config is not None,
-            namespaces=options.namespace or (),
+            namespaces=await _watched(at, options),
             home=home,
             account=options.service_account or "",
         )
@@ -289,9 +309,8 @@ async def _to_repair(
         async for verdict in look_again(at, survey, bounds, named):
             yield verdict
         return
-    async for verdict in diverging(
-        at, survey, bounds, options.namespace or (), progress, pause=options.pause
-    ):
+    where = await _watched(at, options)
+    async for verdict in diverging(at, survey, bounds, where, progress, pause=options.pause):
         yield verdict
 
 
@@ -450,7 +469,7 @@ async def import_(options: Options) -> int:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {type(error).__name__}") from None
     async with access(where_of(options), cluster=options.by_name) as at:
-        named = await bearers(at, ()) if options.by_name else None
+        named = await bearers(at, await _watched(at, options)) if options.by_name else None
         with _reading(path) as file, Progress("imported", total=total) as progress:
             came = await bring_in(
                 at, read_export(file), progress, named=named, join=options.join,

@@ -99,7 +99,11 @@ async def pairs(
         if not strangers:
             continue
         found = await read_logs(at, [(u, None) for u in strangers])
-        wanted = [p for p in found if not namespaces or p.key.partition("/")[0] in namespaces]
+        # What tells no namespace may be anybody's.
+        wanted = [
+            p for p in found
+            if not namespaces or not p.key or p.key.partition("/")[0] in namespaces
+        ]  # fmt: skip
         survey.logs += len(wanted)
         progress.step(len(wanted))
         yield wanted
@@ -283,9 +287,11 @@ async def look_again(
 ) -> AsyncIterator[Verdict]:
     """Read notifications (uid, key) anew and yield those with findings."""
     waiting = list(suspects)
-    # An epoch given out since the list was read is no later than this.
-    page = await at.objects.list_page(waiting[0][1].partition("/")[0] or None, limit=1)
-    survey.note_version(at, page.resource_version)
+    near = next((key.partition("/")[0] for _, key in waiting if key), "")
+    if near:
+        # An epoch given out since the list was read is no later than this.
+        page = await at.objects.list_page(near, limit=1)
+        survey.note_version(at, page.resource_version)
     for start in range(0, len(waiting), _TOGETHER):
         batch = waiting[start : start + _TOGETHER]
         fresh = await asyncio.gather(*(again(at, Pair(uid, key, None)) for uid, key in batch))

@@ -53,6 +53,20 @@ async def _expires(raw: RawLog) -> bool:
     return await raw.ttl() > 0
 
 
+async def test_settings_file_says_where_to_look(
+    here: Stage, operator: Operator, tmp_path: Path
+) -> None:
+    """With the controller's file no other namespace is asked for than those that it watches."""
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        await sent(here, "a")
+    for namespace, rows in ((here.namespace, 1), ("elsewhere", 0)):
+        config = tmp_path / "config.yaml"
+        redis = {"url": here.redis_url, "keyPrefix": here.prefix}
+        config.write_text(json.dumps({"redis": redis, "controller": {"namespaces": [namespace]}}))
+        answer = await operator.run("list", "--json", config=str(config))
+        assert (answer.code, len(answer.lines)) == (0, rows)
+
+
 async def test_list_and_its_filters(here: Stage, operator: Operator) -> None:
     """Each notification is one row, and each filter takes what it says."""
     here.script("lost", Step(drop="after"))

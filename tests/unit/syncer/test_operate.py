@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import base64
 import io
 import json
@@ -40,6 +41,7 @@ from syncer.operate.repair import Allowed, plan_repair
 from syncer.operate.show import Columns, Progress, age, note, table
 from syncer.operate.survey import read_logs
 from syncer.operate.transfer import BadExport, Counts, lines_of, read_export
+from syncer.settings import SyncerSettings, build
 from syncer.status.fold import ROOT_CHAIN
 from syncer.status.text import plain
 
@@ -673,6 +675,30 @@ def test_tables_are_plain() -> None:
     assert columns.lines([("1", "2")]) == ["A  B", "1  2"]
     assert columns.lines([("long", "2")]) == ["long  2"]
     assert columns.lines([("1", "2")]) == ["1     2"]
+
+
+@pytest.mark.parametrize(
+    ("named", "config", "said", "home", "wanted"),
+    [
+        pytest.param(["x"], "f", ("a",), "h", ("x",), id="what is named wins"),
+        pytest.param(None, None, ("a",), "h", (), id="without a settings file all"),
+        pytest.param(None, "f", ("a", "b"), "h", ("a", "b"), id="what the controller watches"),
+        pytest.param(None, "f", "*", "h", (), id="which may be all"),
+        pytest.param(None, "f", (), "h", ("h",), id="and is its own by default"),
+        pytest.param(None, "f", (), "", (), id="if that is known"),
+    ],
+)
+async def test_namespaces_that_are_looked_at(
+    named: list[str] | None, config: str | None, said: tuple[str, ...] | str, home: str,
+    wanted: tuple[str, ...], monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    """In a pod of the controller a command looks where its account may look."""
+    monkeypatch.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", home)
+    document = {"redis": {"url": "redis://h/0"}, "controller": {"namespaces": said}}
+    settings = build(SyncerSettings, document)
+    at = cast("Access", SimpleNamespace(settings=settings))
+    options = argparse.Namespace(namespace=named, config=config)
+    assert await commands._watched(at, options) == wanted
 
 
 async def test_logs_that_may_not_be_read_are_not_called_foreign() -> None:
