@@ -80,12 +80,7 @@ class Recorder:
 
     async def plan(self, entry: Entry, plan: Plan) -> None:
         """Freeze the plan; an earlier one stays in force."""
-        record = plan_record(plan)
-        answer = await self._timed("note", lambda: self.log.note(entry.uid, record))
-        if answer.answer is Answer.OK:
-            await self._advance(entry, answer, [record])
-        else:
-            await self.reread(entry)
+        await self._note(entry, plan_record(plan))
         self.cache.mark_dirty(entry)
 
     async def skip(self, entry: Entry, channel: str, why: str) -> None:
@@ -94,8 +89,14 @@ class Recorder:
         if view.last_skip.get(channel) == why or view.skips >= MAX_SKIPS:
             return
         note_id = f"skip:{view.position + 1}:{self.time.now()}"
-        record = skip_record(note_id, channel, at=self.time.now(), why=why)
-        answer = await self._timed("note", lambda: self.log.note(entry.uid, record))
+        await self._note(entry, skip_record(note_id, channel, at=self.time.now(), why=why))
+
+    async def _note(self, entry: Entry, record: Record) -> None:
+        try:
+            answer = await self._timed("note", lambda: self.log.note(entry.uid, record))
+        except ContractError as error:
+            self.put_in_quarantine(entry, str(error))
+            return
         await self._advance(entry, answer, [record])
 
     async def open(
@@ -142,6 +143,9 @@ class Recorder:
             elif answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT:
                 entry.reread = True
                 opened = True
+        except ContractError as error:
+            self.put_in_quarantine(entry, str(error))
+            answer = Appended(Answer.RECLAIM, detail="the log cannot be read")
         finally:
             if not opened:
                 entry.executing.pop(attempt_id, None)
@@ -169,7 +173,7 @@ class Recorder:
                     entry.uid, record, intent, name=entry.request.key, patience=patience
                 ),
             )
-        except PortError as error:
+        except (PortError, ContractError) as error:
             logger.error(
                 "an outcome could not be recorded; the attempt will be found open",
                 extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},

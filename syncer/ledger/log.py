@@ -121,7 +121,7 @@ class Claimed:
     """
     Answer of CLAIM.
 
-    `error` is set where the log was read but holds something undecodable; then `snapshot` is None.
+    `error` is set where the log holds something undecodable; then `snapshot` is None.
     """
 
     answer: Answer
@@ -181,12 +181,12 @@ class RedisLog:
         self, uid: str, epoch: Epoch, *, name: str, seeds: Sequence[Record] = ()
     ) -> Claimed:
         """Raise the fence to `epoch`, join `seeds`, and read the whole log."""
-        header = Header(name, epoch)
-        reply = await self._repeat(
-            lua.CLAIM,
-            uid,
-            [epoch, header.encode(), *(encode_record(s) for s in seeds)],
-        )
+        args = [epoch, Header(name, epoch).encode(), *(encode_record(s) for s in seeds)]
+        try:
+            reply = await self._repeat(lua.CLAIM, uid, args)
+        except ContractError as error:
+            # The script could not even read whose log it is.
+            return Claimed(Answer.OK, error=error)
         answer = Answer(_text(reply[0]))
         if answer is not Answer.OK:
             return Claimed(answer, fence=_text(reply[1]))

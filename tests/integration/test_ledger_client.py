@@ -405,8 +405,11 @@ def test_an_unusable_url(url: str) -> None:
 async def test_a_foreign_key(admin: redis_asyncio.Redis, log: RedisLog) -> None:
     """A key that holds no log of ours is an error of the data, not of the server."""
     await admin.rpush("nl:{u}", "job:1")
+    claimed = await log.claim("u", EPOCH, name=NAME)
+    assert claimed.snapshot is None
+    assert "no log of this format" in str(claimed.error)
     with pytest.raises(ContractError, match="no log of this format"):
-        await log.claim("u", EPOCH, name=NAME)
+        await open_attempt(log)
 
 
 # -- bounds ----------------------------------------------------------------------------------------
