@@ -256,8 +256,11 @@ class SyncLoop:
         tenure = self.ownership.tenure_of(entry.uid)
         if entry.deleted:
             return Flushed.GONE
-        if tenure is None or not tenure.valid(self.cache.boot()):
+        if tenure is None:
             return Flushed.NOT_OURS
+        if not tenure.valid(self.cache.boot()):
+            # Late is not lost: the answer to a renewal may be about to be read.
+            return Flushed.UNAVAILABLE
         if entry.claim is None and not entry.quarantine and not entry.held:
             return Flushed.NOT_OURS
         self.cache.begin_write(entry)
@@ -296,7 +299,7 @@ class SyncLoop:
                     self._on_settled(entry, unclear, merged)
                 return await self._acknowledge(entry, mark, Flushed.EQUAL)
             if not tenure.valid(self.cache.boot()):
-                return Flushed.NOT_OURS
+                return Flushed.UNAVAILABLE
             result, current = await self._write(entry, patch)
             if result is Flushed.WRITTEN and current is not None:
                 return await self._written(entry, before, merged, current, mark)
