@@ -161,6 +161,23 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
         },
         "volumes.audit is one claim for several replicas",
     ),
+    "an audit file in a directory that is taken": (
+        {"config": {"audit": {"file": "/etc/notification-routing/audit.jsonl"}}},
+        "config.audit.file needs a directory of its own: something else is mounted at /etc/notification-routing",
+    ),
+    "delivered files in the audit file's directory": (
+        {
+            "config": {
+                "audit": {"file": "/data/audit.jsonl"},
+                "delivery": {"file": {"outputDir": "/data/"}},
+            },
+        },
+        "config.delivery.file.outputDir needs a directory of its own: something else is mounted at /data",
+    ),
+    "delivered files nowhere in particular": (
+        {"config": {"delivery": {"file": {"outputDir": "files"}}}},
+        "config.delivery.file.outputDir must be an absolute path",
+    ),
     "two bundles": (
         {"caBundle": {"existingConfigMap": "a"}, "config": {"egress": {"caBundle": "/b"}}},
         "caBundle.existingConfigMap and config.egress.caBundle exclude each other",

@@ -91,6 +91,23 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- if and (dig "audit" "file" "" $config) (hasKey $v.volumes.audit "persistentVolumeClaim") (gt (int $v.replicas) 1) -}}
 {{- $faults = append $faults "volumes.audit is one claim for several replicas, which must not share config.audit.file" -}}
 {{- end -}}
+{{- /* Each of these directories is a mount; two at one place are refused only half-way through an upgrade. */}}
+{{- $mounts := list "/" "/tmp" "/etc" "/etc/notification" "/etc/notification/config" "/etc/notification/credentials" "/etc/notification/redis" "/etc/notification/ca" "/etc/notification-routing" -}}
+{{- $directories := dict "config.delivery.file.outputDir" (dig "delivery" "file" "outputDir" "" $config) -}}
+{{- with dig "audit" "file" "" $config -}}
+{{- $_ := set $directories "config.audit.file" (dir .) -}}
+{{- end -}}
+{{- range $key, $directory := $directories -}}
+{{- if $directory -}}
+{{- $place := clean $directory -}}
+{{- if not (isAbs $directory) -}}
+{{- $faults = append $faults (printf "%s must be an absolute path: a volume is mounted there" $key) -}}
+{{- else if has $place $mounts -}}
+{{- $faults = append $faults (printf "%s needs a directory of its own: something else is mounted at %s" $key $place) -}}
+{{- end -}}
+{{- $mounts = append $mounts $place -}}
+{{- end -}}
+{{- end -}}
 {{- if and $v.caBundle.existingConfigMap (dig "egress" "caBundle" "" $config) -}}
 {{- $faults = append $faults "caBundle.existingConfigMap and config.egress.caBundle exclude each other" -}}
 {{- end -}}
