@@ -163,7 +163,7 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
     ),
     "an audit file in a directory that is taken": (
         {"config": {"audit": {"file": "/etc/notification-routing/audit.jsonl"}}},
-        "config.audit.file needs a directory of its own: something else is mounted at /etc/notification-routing",
+        "config.audit.file needs a directory of its own: something else is mounted at /etc",
     ),
     "delivered files in the audit file's directory": (
         {
