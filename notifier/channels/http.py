@@ -6,7 +6,7 @@ here raises for what a receiver, a name server or a proxy did. `HttpDoor.get` as
 for its health under the same rules. What the door promises:
 
 - POST once: no redirect is followed, nothing is re-sent.
-- A connection serves again only within a second, after a rest, and while its socket is silent: one
+- A connection serves again only within half a second, after a rest, and while its socket is silent: one
   that the peer closes just as it is used again makes an outcome unknown, which later means a message
   sent twice. Why these bounds: docs/adr/0007.
 - One deadline for everything: waiting for a connection, resolving, dialling, TLS, sending, reading.
@@ -65,7 +65,7 @@ RETRY_AFTER_MAX: Final = 3600.0
 #: Unacknowledged data kills the connection after this time, whatever the kernel's defaults.
 USER_TIMEOUT_MS: Final = 20_000
 #: A connection is kept for less time than any usual server keeps one.
-IDLE_SECONDS: Final = 1.0
+IDLE_SECONDS: Final = 0.5
 #: Silence before it serves again: whoever closes without a word does so right behind the answer.
 REST_SECONDS: Final = 0.005
 #: Bodies up to this size are handed over at once.
