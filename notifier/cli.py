@@ -26,6 +26,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
 from syncer.api.errors import ConfigError, LedgerError
@@ -129,7 +130,18 @@ def _ended(code: int) -> int:
     return code
 
 
+class _Threads(ThreadPoolExecutor):
+    """The loop's threads, in which servers' names are looked up; the loop's end waits for none."""
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Let the threads end, whatever the loop wishes."""
+        del wait, cancel_futures
+        super().shutdown(wait=False, cancel_futures=True)
+
+
 async def _main(loaded: object, app: type) -> int:
+    threads = _Threads(thread_name_prefix="loop")
+    asyncio.get_running_loop().set_default_executor(threads)
     code: int = await app(loaded).run()
     return code
 

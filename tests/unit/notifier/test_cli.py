@@ -68,3 +68,29 @@ def test_signal_before_the_start(number: signal.Signals, tmp_path: Path) -> None
     finally:
         process.kill()
     assert (process.returncode, said) == (0, b"")
+
+
+_LOOKUP = """
+import asyncio, sys, time
+from notifier.cli import _ended, _main
+
+class App:
+    def __init__(self, loaded: object) -> None: ...
+
+    async def run(self) -> int:
+        asyncio.get_running_loop().run_in_executor(None, time.sleep, 90)
+        await asyncio.sleep(0.1)
+        return 3
+
+sys.exit(_ended(asyncio.run(_main(None, App))))
+"""
+
+
+def test_lookup_that_hangs_does_not_hold_up_the_loop() -> None:
+    """The names of Redis and of the API server are looked up in the loop's threads."""
+    began = time.monotonic()
+    process = subprocess.run(
+        [sys.executable, "-c", _LOOKUP], capture_output=True, timeout=100, check=False
+    )
+    assert (process.returncode, time.monotonic() - began < 60) == (3, True)
+    assert b"threads hang" in process.stderr
