@@ -451,7 +451,7 @@ class Cluster:
         """Read the map and connect to every primary, anew where there is a connection already."""
         await self._read_map(self._readings)
         for lane in list(self._lanes.values()):
-            await lane.pool.disconnect()
+            await lane.reset()
         for primary in self._map.primaries:
             await self._lane_at(primary.address).touch()
         if self._map_problem is not None:

@@ -228,7 +228,16 @@ class Lane:
     async def renew(self) -> None:
         """Let no later call use a connection that is up now; those on their way are answered."""
         self._stale = True
-        await self.pool.disconnect(inuse_connections=False)
+        await self._disconnect(all_of_them=False)
+
+    async def reset(self) -> None:
+        """Connect anew for the next call, whatever is on its way."""
+        await self._disconnect(all_of_them=True)
+
+    async def _disconnect(self, *, all_of_them: bool) -> None:
+        # A server that does not answer the end of TLS is waited for, and left all the same.
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            await self.pool.disconnect(inuse_connections=all_of_them)
 
     async def look(self) -> dict[str, str]:
         """
@@ -251,9 +260,9 @@ class Lane:
         self._closed = True
         while self._waiting:
             self._fail([self._waiting.popleft()], Unavailable("the Redis client is closed"))
-        with contextlib.suppress(RedisError, OSError, TimeoutError):
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(2):
-                await self.pool.disconnect(inuse_connections=True)
+                await self._disconnect(all_of_them=True)
 
     async def serve(self) -> None:
         """Serve calls until cancelled."""
@@ -273,7 +282,7 @@ class Lane:
             connection: AbstractConnection = await self.pool.get_connection()  # type: ignore[no-untyped-call]  # vendor
             if not self._current(connection):
                 try:
-                    await connection.disconnect()
+                    await connection.disconnect(nowait=True)
                     await connection.connect()  # type: ignore[no-untyped-call]  # vendor
                 except BaseException:
                     await self.pool.release(connection)
@@ -353,7 +362,7 @@ class Lane:
                 raise
         if demoted:
             self._demoted()
-            await connection.disconnect()
+            await connection.disconnect(nowait=True)
 
     async def _load(self, connection: AbstractConnection, batch: list[_Waiting]) -> None:
         for script in {w.call.script for w in batch if w.call.script}:

@@ -73,7 +73,7 @@ class Single:
 
     async def open(self) -> None:
         """Connect anew, so that the store is looked at with the installation known."""
-        await self._lane.pool.disconnect()
+        await self._lane.reset()
         await self._lane.touch()
 
     async def probe(self) -> None:
