@@ -158,10 +158,6 @@ class Routing:
         """The snapshot in force. Read it once per decision."""
         return self._snapshot
 
-    def secret(self, ref: str) -> Callable[[], str]:
-        """Make a provider that answers with a credential's value now, empty while it is absent."""
-        return lambda: self._snapshot.credentials.get(ref, "")
-
     def on_change(self, listener: Callable[[Snapshot], None]) -> None:
         """Have a function called with every new snapshot, after it is in force."""
         self._listeners.append(listener)

@@ -24,7 +24,7 @@ from syncer.operate.access import Access, Where, access, whoami
 from syncer.operate.explain import Rules, explain
 from syncer.operate.explain import as_json as explanation_json
 from syncer.operate.explain import as_text as explanation_text
-from syncer.operate.judge import Bounds, Class, Pair, Read, read_log
+from syncer.operate.judge import Bounds, Class, Read, read_log
 from syncer.operate.listing import HEAD, Filter, rows
 from syncer.operate.orders import Said, Told, append, orders, reason_of, verdicts
 from syncer.operate.repair import Act, Allowed, Done, Step, perform, plan_repair, wait_clean
@@ -516,5 +516,3 @@ HANDLERS: Final[dict[str, Callable[[Options], Awaitable[int]]]] = {
     "import": import_,
     "doctor": doctor,
 }
-
-__all__ = ["ABSENT", "FOUND", "HANDLERS", "OK", "Absent", "Pair", "where_of"]

@@ -39,8 +39,8 @@ from syncer.api.record import (
 from syncer.ledger.codec import Header, encode_element, salvage, stored
 from syncer.ledger.log import Answer
 from syncer.operate.access import Access
-from syncer.operate.judge import Bounds, Class, Finding, Pair, Remedy, judge, read_log
-from syncer.operate.survey import Survey, Verdict, again, look_again
+from syncer.operate.judge import Bounds, Class, Finding, Pair, Remedy, read_log
+from syncer.operate.survey import Survey, Verdict, look_again
 from syncer.startup import highest_epoch, plan_of_status
 from syncer.status.fold import ROOT_CHAIN, LogView
 from syncer.status.merge import lacking
@@ -301,11 +301,3 @@ async def wait_clean(
         if not left or asyncio.get_running_loop().time() >= deadline:
             return wrong
         await asyncio.sleep(_WAIT_STEP)
-
-
-async def looked_up(at: Access, bounds: Bounds, pair: Pair, survey: Survey) -> Verdict | None:
-    """One notification, read anew and judged; None if all is well."""
-    fresh = await again(at, pair)
-    here = replace(bounds, now=await at.now(), latest=survey.latest)
-    findings = judge(fresh, here)
-    return Verdict(fresh, findings) if findings else None

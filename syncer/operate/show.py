@@ -102,10 +102,6 @@ class Progress:
             self._stream.write("\r" + " " * self._width + "\r")
             self._stream.flush()
 
-    def expect(self, total: int) -> None:
-        """Say how much there is."""
-        self._total = total
-
     def step(self, count: int = 1) -> None:
         """Say that so many more are done."""
         self.done += count

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from syncer.api.attempt import Epoch, make_epoch
-from syncer.api.errors import ContractError, Expired, Gone, PortError, Rejected
+from syncer.api.errors import ContractError, Expired, Gone, Rejected
 from syncer.api.resource import NotificationRequest
 from syncer.cluster.status import Page, Unreadable
 from syncer.ledger.codec import decode_header
@@ -322,9 +322,3 @@ def bounds_of(at: Access, *, settle: float, stuck: float) -> Bounds:
 
 def _short(uid: str) -> int:
     return int.from_bytes(hashlib.blake2b(uid.encode(), digest_size=8).digest(), "big")
-
-
-__all__ = [
-    "PAGE", "PortError", "Problem", "Survey", "Verdict", "again", "bounds_of", "diverging",
-    "look_again", "objects", "pairs", "read_logs",
-]  # fmt: skip
