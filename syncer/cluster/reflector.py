@@ -275,6 +275,10 @@ class Reflector:
                 pause = error.retry_after or 0.0
             case Unauthorised():
                 scope.problem = f"access is refused ({error})"
+            case Rejected():
+                # Perhaps it is the version at which the watch would begin that is refused.
+                scope.resume = ""
+                scope.problem = str(error)
             case Unavailable():
                 scope.problem = str(error)
                 pause = error.retry_after or 0.0
@@ -466,9 +470,11 @@ class Reflector:
             raise Expired("a line of the watch is not an event") from None
         if kind == "BOOKMARK":
             self.counts.bookmarks += 1
-            try:
-                self._advance(scope, str(document["metadata"]["resourceVersion"]))
-            except (KeyError, TypeError):
+            meta = document.get("metadata") if isinstance(document, dict) else None
+            version = meta.get("resourceVersion") if isinstance(meta, dict) else None
+            if isinstance(version, str):
+                self._advance(scope, version)
+            else:
                 self.counts.garbage += 1
             return
         if kind == "ERROR":

@@ -56,7 +56,7 @@ class Meta:
         Raises:
             ContractError: there is none, or it names nothing.
         """
-        meta = document.get("metadata")
+        meta = document.get("metadata") if isinstance(document, dict) else None
         if isinstance(meta, dict):
             found = [
                 str(meta.get(k) or "") for k in ("uid", "namespace", "name", "resourceVersion")
@@ -374,8 +374,6 @@ def parse(document: Json) -> NotificationRequest | Unreadable:
     Raises:
         ContractError: it has no identity.
     """
-    if not isinstance(document, dict):
-        raise ContractError("an object that is no JSON object")
     meta = Meta.of(document)
     try:
         return parse_object(document)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 from aiohttp import web
@@ -319,6 +319,17 @@ async def test_expired_answer_to_a_watch_leads_to_a_list(tmp_path: Path) -> None
         assert mirror.calls == ["upsert uid-a 1"]
 
 
+async def test_refused_version_leads_to_a_list(tmp_path: Path) -> None:
+    """A watch that is refused where it would begin can begin nowhere but at a list."""
+    api = Api(obj("a", 1))
+    odd = event("BOOKMARK", {"metadata": {"resourceVersion": None}})
+    api.watches = [refuse(400, "BadRequest", "invalid resource version"), end(odd), stay()]
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        await eventually(lambda: len(api.resumed) == 3)
+        assert (mirror.lists, api.resumed) == (2, ["100", "100", "100"])
+        assert reflector.counts.garbage == 1
+
+
 async def test_expired_page_starts_the_list_anew(tmp_path: Path) -> None:
     """A continue token that is too old restarts the list; nothing is deleted on half a list."""
     api = Api(obj("a", 1), obj("b", 2))
@@ -361,6 +372,8 @@ async def test_silent_watch_is_replaced(tmp_path: Path) -> None:
         b'{"type":"ADDED","object":{"metadata":{}}}\n',
         b'{"type":"ERROR","object":{"code":500}}\n',
         b'{"type":"ERROR","object":null}\n',
+        b'{"type":"ADDED","object":null}\n',
+        b'{"type":"DELETED","object":["a"]}\n',
     ],
 )
 async def test_line_that_is_not_understood_leads_to_a_list(tmp_path: Path, line: bytes) -> None:
@@ -554,14 +567,14 @@ async def test_entry_without_identity_stops_deletes(tmp_path: Path) -> None:
     api = Api(obj("a", 1))
 
     async def turn(request: web.Request) -> web.StreamResponse:
-        api.objects = [{"metadata": {}}]
+        api.objects = [{"metadata": {}}, cast("Any", None)]
         return await send_lines(request, [EXPIRED])
 
     api.watches = [turn, stay()]
     async with mirroring(api, tmp_path) as (reflector, mirror, _):
         await eventually(lambda: mirror.lists == 2)
         assert mirror.names() == ["a"]
-        assert reflector.counts.unreadable == 1
+        assert reflector.counts.unreadable == 2
 
 
 async def test_list_of_the_past_is_refused(tmp_path: Path) -> None:
