@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import json
 import re
+import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -414,6 +415,9 @@ def _receivers(top: _Table, native: frozenset[str]) -> Iterator[Receiver]:
             raise ConfigError(f"receiver name cannot be empty{_at(node)}")
         if len(name) > _MAX_NAME:
             raise ConfigError(f"receiver name is longer than {_MAX_NAME} characters{_at(node)}")
+        if any(unicodedata.category(c) == "Cc" for c in name):
+            # A plan on record has its channels line by line, and terminals obey some of these.
+            raise ConfigError(f"receiver name holds a control character{_at(node)}")
         entries = []
         for kind, key in KINDS:
             configs = [

@@ -118,6 +118,11 @@ ERRORS: dict[str, tuple[str, str]] = {
     ),
     "brackets without end": ("[" * 5000, "failed to parse YAML: nested too deeply"),
     "more than a ConfigMap holds": ("#" * ((1 << 20) + 1), "failed to parse YAML: longer than"),
+    "a name of two lines": (
+        receivers(r'- name: "a\nb"'),
+        "receiver name holds a control character",
+    ),
+    "a name that colours": (receivers(r'- name: "a\e[31m"'), "receiver name holds a control"),
     "a name without measure": (receivers(f"- name: {'x' * 300}"), "receiver name is longer than"),
 }
 
