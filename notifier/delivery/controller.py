@@ -163,6 +163,8 @@ class Controller:
         #: Notifications whose log or status names a later epoch, and since when.
         self.fenced: dict[str, float] = {}
         self._recording: set[asyncio.Task[None]] = set()
+        #: Why Redis must not be given attempts, as it was last said.
+        self._unfit: str | None = None
 
     # -- what the reflector reports -------------------------------------------------------------
 
@@ -640,12 +642,7 @@ class Controller:
         if not self._still_due(entry, tenure, channel):
             self.queue.add(uid)
             return None
-        unfit = self.recorder.log.unfit
-        if unfit is not None:
-            logger.error(
-                "an attempt is held: Redis is not fit for it",
-                extra={"uid": uid, "channel": channel, "why": unfit},
-            )
+        if not self._fit():
             entry.due[channel] = self.cache.boot() + _UNFIT_PAUSE
             self.queue.add_at(uid, entry.due[channel])
             return None
@@ -698,6 +695,17 @@ class Controller:
             kept = self._keep(entry, channel, intent, outcome, self.cache.boot() - began)
         await asyncio.shield(kept)
         return outcome
+
+    def _fit(self) -> bool:
+        """Whether Redis may be given attempts; a change is said once, not for each that is held."""
+        unfit = self.recorder.log.unfit
+        if unfit != self._unfit:
+            self._unfit = unfit
+            if unfit is not None:
+                logger.error("attempts are held: Redis is not fit for them", extra={"why": unfit})
+            else:
+                logger.warning("Redis is fit for attempts again")
+        return unfit is None
 
     def _keep(
         self, entry: Entry, channel: str, intent: Record, outcome: Outcome, seconds: float

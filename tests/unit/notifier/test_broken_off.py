@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
@@ -179,3 +180,18 @@ async def test_secret_in_a_hold_is_not_shown_in_part(world: World) -> None:
     said = world.entry.view.last_skip["c"]
     assert "x" * 80 in said
     assert "ghp" not in said
+
+
+async def test_unfit_redis_is_said_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Thousands may be due while Redis must not be given attempts: the log says so once, and its end."""
+    await world.planned()
+    with caplog.at_level(logging.WARNING, "ledger.delivery"):
+        for unfit in ("it evicts", "it evicts", "it evicts", None, None):
+            world.log._client.unfit = unfit
+            world.entry.due.clear()
+            await world.controller.attempt("uid-a", "c")
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("ERROR", "attempts are held: Redis is not fit for them"),
+        ("WARNING", "Redis is fit for attempts again"),
+    ]
+    assert world.receiver.sent == 1
