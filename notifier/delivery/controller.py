@@ -397,11 +397,13 @@ class Controller:
             "claimed", extra={"uid": entry.uid, "rows": verdict.rows, "says": verdict.says}
         )
         if Action.STOP in verdict:
-            logger.error(
-                "the log belongs to a later epoch; if etcd was restored, raise"
-                " sharding.incarnation",
-                extra={"uid": entry.uid, "object": entry.request.key, "epoch": tenure.epoch},
-            )
+            if entry.uid not in self.fenced:
+                # Once: after a restore of etcd it may be every one of them, every half minute.
+                logger.error(
+                    "the log belongs to a later epoch; if etcd was restored, raise"
+                    " sharding.incarnation",
+                    extra={"uid": entry.uid, "object": entry.request.key, "epoch": tenure.epoch},
+                )
             self.metrics.fenced_notifications.inc()
             self.fenced.setdefault(entry.uid, self.cache.boot())
             self.queue.retry(entry.uid)

@@ -195,3 +195,17 @@ async def test_unfit_redis_is_said_once(world: World, caplog: pytest.LogCaptureF
         ("WARNING", "Redis is fit for attempts again"),
     ]
     assert world.receiver.sent == 1
+
+
+async def test_fenced_notification_is_named_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is looked at every half minute for as long as it takes; one line names it, the rest counts."""
+    other = MemoryLog(world.redis, patience=0.0)
+    await other.claim("uid-a", Epoch("0.8"), name="n/a")
+    with caplog.at_level(logging.ERROR, "ledger.delivery"):
+        for _ in range(3):
+            await world.controller.reconcile("uid-a")
+    assert [r.getMessage().partition(";")[0] for r in caplog.records] == [
+        "the log belongs to a later epoch"
+    ]
