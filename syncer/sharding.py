@@ -113,6 +113,7 @@ class ShardKeeper:
             await self._beat()
             for n in self._leases:
                 group.create_task(self._compete(n), name=f"shard-{n}")
+            group.create_task(self._keep_beating(), name="shard-beat")
             group.create_task(self._spread(), name="shard-spread")
 
     async def release(self, *, timeout: float = 2.0) -> int:
@@ -162,16 +163,22 @@ class ShardKeeper:
         self._shards.drop(n)
         logger.warning("shard lost", extra={"shard": n, "epoch": tenure.epoch, "why": why})
 
-    async def _spread(self) -> None:
+    async def _keep_beating(self) -> None:
+        # Beside the handing over, which may take longer than a silent replica counts as alive.
         while True:
             await asyncio.sleep(self._period)
             await self._beat()
-            for n in surplus(
+
+    async def _spread(self) -> None:
+        while True:
+            await asyncio.sleep(self._period)
+            while above := surplus(
                 set(self._shards.owned) - self._shards.leaving,
                 shards=self._shards.shards,
                 members=self._members,
             ):
-                await self._hand_over(n)
+                # One at a time: meanwhile others may have come or gone.
+                await self._hand_over(above[0])
 
     async def _beat(self) -> None:
         try:
@@ -188,8 +195,6 @@ class ShardKeeper:
             logger.debug("members are not counted", extra={"error": str(error)})
 
     async def _hand_over(self, n: int) -> None:
-        if self._shards.owned.get(n) is None:
-            return
         self._shards.leave(n)
         if not await self._owner.quiesce(n, _QUIET):
             logger.warning("a shard is handed over before it is quiet", extra={"shard": n})
