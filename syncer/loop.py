@@ -179,10 +179,14 @@ class SyncLoop:
         Write everything that is dirty, without waiting for windows.
 
         `run` must still be running. Returns how many entries remain dirty at the deadline (a
-        boot-clock second).
+        boot-clock second), or before it, once none of them can be written by then.
         """
         while self.cache.boot() < deadline:
-            waiting = [e for e in self.cache.dirty() if not e.executing]
+            waiting = [
+                e
+                for e in self.cache.dirty()
+                if not e.executing and (not e.failures or self.cache.decision(e).at < deadline)
+            ]
             if not waiting and not self._running:
                 break
             for entry in waiting:

@@ -36,6 +36,7 @@ from syncer.api.errors import (
     KindMissing,
     PortError,
     Unauthorised,
+    Unavailable,
 )
 from syncer.api.ports import Backoff, Ownership, StatusStore, Tenure
 from syncer.api.record import LOG_ERROR_BYTES, Plan, Record, attempt_record, plan_record
@@ -192,7 +193,7 @@ class Reconciler:
         claimed = await self.log.claim(entry.uid, tenure.epoch, name=entry.request.key, seeds=seeds)
         if claimed.snapshot is None:
             self.recorder.lose_claim(entry, "seed")
-            raise ContractError("the log changed under its claim")
+            raise Unavailable("the log changed under its claim")
         self.recorder.adopt(entry, claimed.snapshot)
         self.metrics.repaired.inc()
         self.metrics.loss.inc(len(lost))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import cast
 
 from syncer.api.ports import Ownership
@@ -66,3 +67,22 @@ async def test_a_lost_lease_ends_the_writes() -> None:
         await sync._one(entry)
         assert (here.objects.written, stale) == ([], ["u"])
         assert entry.dirty_since is None
+
+
+async def test_a_drain_waits_for_no_write_that_is_due_behind_its_end() -> None:
+    """A status that is refused backs off; the end of the process need not be put off for it."""
+    async with bench() as (here, entry):
+        await here.reconciler.claim(entry, Held())
+        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        sync, _ = writing(here, Shaky())
+        for _ in range(10):
+            here.cache.failed(entry)
+        begun = here.cache.boot()
+        running = asyncio.create_task(sync.run())
+        try:
+            assert await sync.drain(begun + 10) == 1
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert here.cache.boot() - begun < 5
+        assert here.objects.written == []
