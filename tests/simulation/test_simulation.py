@@ -276,7 +276,7 @@ KILLERS: Final = {
         {"S4"}, "kube slow, pause, receiver 503, receiver slow, crash, drain", False,
     ),
     "no recovery": ({"L1"}, "crash, receiver slow, redis lose, receiver hang", True),
-    "stale read at the claim": ({"S7"}, "watch lag, redis flush, crash, drain", False),
+    "stale read at the claim": ({"S7"}, "watch lag, redis flush, drain", False),
     "failover without re-claim": (
         {"S3"}, "redis failover, redis lose, redis late, redis slow, receiver 503", False,
     ),
