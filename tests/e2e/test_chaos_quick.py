@@ -36,7 +36,8 @@ async def test_a_storm_leaves_record_and_receivers_agreed(
         report = await chaos(
             control_plane, redis, tmp_path / "run", seconds=_SECONDS, seed=_SEED, pause=1.5
         )
-    assert report.sound, f"{report.table()}\n{report.verdict()}\n{report.findings}"
+    left = "\n".join(report.left)
+    assert report.sound, f"{report.table()}\n{report.verdict()}\n{left}\n{report.findings}"
     assert set(report.wanted) == {*KINDS, DROPPED, REFUSED}
     assert report.expired, "no log has expired: the short time to live was not in force"
 
