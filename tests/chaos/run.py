@@ -41,8 +41,9 @@ from tests.servers.redis import RedisServer, find_binary
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: Seconds in which everything must come to rest once faults have ended: a breaker stays open for
-#: 30 s and then lets two notifications through at a time, and a replica must own a shard first.
-SETTLE: Final = 120.0
+#: 30 s and then lets two notifications through at a time, and a replica must own a shard first. A
+#: receiver with many failures outstanding takes several such turns.
+SETTLE: Final = 300.0
 #: The same after a schedule for one break.
 SETTLE_SHORT: Final = 20.0
 #: Seconds for which a finished log is kept; below the longest freeze, so that logs expire under a

@@ -22,7 +22,7 @@ from tests.chaos.targeted import SCHEDULES
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(500)
 
 _SECONDS = 25.0
 _SEED = 4
