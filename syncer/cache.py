@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from syncer.api.attempt import AttemptId, Epoch
-from syncer.api.resource import NotificationRequest
+from syncer.api.resource import NotificationRequest, version_key
 from syncer.runtime.clock import BootClock, boot_clock
 from syncer.status.batch import Decision, decide
 from syncer.status.fold import LogView
@@ -122,6 +122,21 @@ class Entry:
         ends a channel, and an operator's verdict takes that back.
         """
         return self.ending == self.request.resource_version and bool(self.ending)
+
+    def take(self, answer: NotificationRequest, *, since: str) -> None:
+        """
+        Take what the API server answered about the object.
+
+        The watch may have brought a later version while the answer was on its way, and will not bring
+        that one again.
+
+        Args:
+            answer: The object, read or written.
+            since: Its version as known when the API server was asked.
+        """
+        known = self.request.resource_version
+        if known == since or version_key(answer.resource_version) > version_key(known):
+            self.request = answer
 
     def ends_at(self, position: int) -> bool:
         """Whether a mark at this position speaks of the whole log of a finished notification."""

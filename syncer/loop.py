@@ -284,15 +284,14 @@ class SyncLoop:
         while True:
             # The watch may bring our own write before the answer to it does; what was there before
             # is therefore remembered now, not when the answer is in.
-            before = entry.request.status
+            known = entry.request
+            before = known.status
             merged = self._merged(entry, tenure)
             wanted = compact(merged.status, limit=limit)
             if self._ends_badly(entry, wanted) and not reread:
                 # Before saying that something was not delivered, ask the log once more: a late
                 # success may have been recorded by another process.
-                await self.recorder.reread(entry)
-                if entry.claim is None and not entry.quarantine:
-                    # It holds another history, perhaps with a success: what is known is no answer.
+                if not await self._read_again(entry):
                     return Flushed.NOT_OURS
                 reread = True
                 continue
@@ -306,7 +305,7 @@ class SyncLoop:
                 return Flushed.UNAVAILABLE
             result, current = await self._write(entry, patch)
             if result is Flushed.WRITTEN and current is not None:
-                return await self._written(entry, before, merged, current, mark)
+                return await self._written(entry, known, merged, current, mark)
             if result is Flushed.REFUSED:
                 if current is None and limit == self.limits.status_bytes:
                     limit //= 4
@@ -324,6 +323,15 @@ class SyncLoop:
             # The object has moved on, and what moved it may have been recorded: look again before
             # anything is called failed.
             reread = False
+
+    async def _read_again(self, entry: Entry) -> bool:
+        """Read the log again; False if it holds another history, perhaps with a success."""
+        position = entry.view.position
+        await self.recorder.reread(entry)
+        if entry.view.position != position:
+            # Nobody else will find it new: an order among it would never be carried out.
+            self._on_stale(entry.uid)
+        return entry.claim is not None or bool(entry.quarantine)
 
     def _count_conflict(self, result: Flushed, tries: int) -> None:
         if result is Flushed.CONFLICT:
@@ -411,7 +419,8 @@ class SyncLoop:
         What was not shown is not acknowledged, so the answer is a refusal all the same: the log stays
         without an expiry, and the whole is tried again, ever more slowly.
         """
-        previous = entry.request.status
+        known = entry.request
+        previous = known.status
         patch = difference(previous, least(merged.status, previous))
         if not patch:
             return Flushed.REFUSED
@@ -420,7 +429,7 @@ class SyncLoop:
             return result
         if stored.uid != entry.uid:
             return Flushed.GONE
-        self._take(entry, stored)
+        self._take(entry, stored, known.resource_version)
         self._on_settled(entry, previous, merged)
         return Flushed.REFUSED
 
@@ -459,7 +468,7 @@ class SyncLoop:
     async def _written(
         self,
         entry: Entry,
-        before: Status,
+        known: NotificationRequest,
         merged: Merged,
         stored: NotificationRequest,
         mark: tuple[int, str],
@@ -467,27 +476,28 @@ class SyncLoop:
         if stored.uid != entry.uid:
             # The version matched, so this can only follow a restore of etcd; never acknowledge it.
             return Flushed.GONE
-        shown = len(stored.status.attempts) - len(before.attempts)
+        shown = len(stored.status.attempts) - len(known.status.attempts)
         self.metrics.batch_records.observe(max(0, shown))
-        self._take(entry, stored)
-        self._on_settled(entry, before, merged)
+        self._take(entry, stored, known.resource_version)
+        self._on_settled(entry, known.status, merged)
         return await self._acknowledge(entry, mark, Flushed.WRITTEN)
 
     async def _refresh(self, entry: Entry) -> bool:
         """Read the object again; True if it is not the same one any more."""
+        known = entry.request
         try:
-            current = await self.store.get(entry.request.namespace, entry.request.name)
+            current = await self.store.get(known.namespace, known.name)
         except Gone:
             return True
         if current.uid != entry.uid:
             return True
-        self._take(entry, current)
+        self._take(entry, current, known.resource_version)
         return False
 
-    def _take(self, entry: Entry, current: NotificationRequest) -> None:
+    def _take(self, entry: Entry, answer: NotificationRequest, since: str) -> None:
         waited = entry.closing
-        entry.request = current
-        if waited and not entry.closing and not current.status.terminal:
+        entry.take(answer, since=since)
+        if waited and not entry.closing and not entry.request.status.terminal:
             # Nothing was opened while it might have been final: have it looked at again.
             self._on_stale(entry.uid)
 

@@ -148,7 +148,7 @@ class Reconciler:
             return Presence.UNREADABLE
         if current.uid != entry.uid:
             return Presence.ABSENT
-        entry.request = current
+        entry.take(current, since=request.resource_version)
         return Presence.PRESENT
 
     def _situation(self, entry: Entry, tenure: Tenure, presence: Presence) -> Situation:

@@ -42,7 +42,7 @@ from syncer.api.conditions import bounded
 from syncer.api.errors import PortError
 from syncer.api.ports import Ownership, Tenure
 from syncer.api.record import LOG_ERROR_BYTES, Plan, Record, read_attempt
-from syncer.api.resource import Json, NotificationRequest, Status, render_status
+from syncer.api.resource import Json, NotificationRequest, Status, render_status, version_key
 from syncer.cache import Cache, Entry, stub
 from syncer.ledger.log import Answer, Appended
 from syncer.metrics import FENCED, NO_LOG, ON_HOLD, PAUSED, QUARANTINED, SELF_AUDIT
@@ -183,12 +183,14 @@ class Controller:
                 first_seen_by_watch
                 and not request.status.phase
                 and tenure is not None
-                and _newer(request.resource_version, tenure.epoch.partition(".")[2])
+                and version_key(request.resource_version)
+                > version_key(tenure.epoch.partition(".")[2])
             )
             self.cache.entries[request.uid] = Entry(request, fresh=fresh)
             self.queue.add(request.uid)
             return
-        if _newer(request.resource_version, entry.request.resource_version):
+        known = entry.request.resource_version
+        if version_key(request.resource_version) > version_key(known):
             # Ours come back with the version that the write returned; this is somebody else's.
             if not request.raw and self.ownership.tenure_of(request.uid) is not None:
                 # Only an outline, of an object that went and came back: claim it anew, and read it.
@@ -882,7 +884,3 @@ def _shows_due(status: Status, now: int) -> bool:
     return not status.channels or any(
         c.state not in _FINISHED and c.next_retry <= now for c in status.channels
     )
-
-
-def _newer(left: str, right: str) -> bool:
-    return (len(left), left) > (len(right), right)

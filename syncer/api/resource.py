@@ -502,6 +502,11 @@ def _render_attempt(attempt: Attempt) -> Json:
     return out
 
 
+def version_key(resource_version: str) -> tuple[int, str]:
+    """Sort key of a resourceVersion: a decimal number, so by length, then lexically."""
+    return len(resource_version), resource_version
+
+
 def parse_time(text: str | None) -> int:
     """
     RFC 3339 to Unix milliseconds; 0 for an absent time.

@@ -44,7 +44,7 @@ from syncer.api.errors import (
     Unauthorised,
     Unavailable,
 )
-from syncer.api.resource import GROUP, PLURAL, TERMINAL_PHASES, NotificationRequest
+from syncer.api.resource import GROUP, PLURAL, TERMINAL_PHASES, NotificationRequest, version_key
 from syncer.cluster.client import OversizedLine
 from syncer.cluster.status import (
     UNFINISHED,
@@ -55,7 +55,6 @@ from syncer.cluster.status import (
     list_path,
     list_rows,
     parse,
-    version_key,
 )
 
 if TYPE_CHECKING:

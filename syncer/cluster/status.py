@@ -402,8 +402,3 @@ def list_path(namespace: str | None) -> str:
 def object_path(namespace: str, name: str) -> str:
     """Path of one object."""
     return f"{list_path(namespace)}/{quote(name, safe='')}"
-
-
-def version_key(resource_version: str) -> tuple[int, str]:
-    """Sort key of a resourceVersion: a decimal number, so by length, then lexically."""
-    return len(resource_version), resource_version

@@ -17,9 +17,9 @@ from syncer.api.errors import (
     Rejected,
     Unavailable,
 )
-from syncer.api.resource import NotificationRequest, render_status
+from syncer.api.resource import NotificationRequest, render_status, version_key
 from syncer.cluster.client import KubeClient
-from syncer.cluster.status import StatusStore, Unreadable, list_path, version_key
+from syncer.cluster.status import StatusStore, Unreadable, list_path
 from tests.integration.scripted import ScriptedServer, status, write_kubeconfig
 from tests.unit.syncer.test_resource import ODD_TIMES
 

@@ -415,9 +415,11 @@ class Checks:
         if not subject.gone and _states(before):
             self.fail("S11", f"{subject.name}: retired although its object exists")
         self.mark("orphan retired" if subject.gone else "empty log of a finished one retired")
-        if not subject.gone and len(before) > 1:
-            # A note came in between. The sweep of finished logs finds it, since it is not marked: an
-            # order among them is carried out, or ends with what the status gives the log back.
+        if not subject.gone:
+            # Without attempts it may go, whatever has become of the status since that was read: what
+            # is appended takes the expiry off. A note may have come in between. The sweep of finished
+            # logs finds it, since it is not marked: an order among them is carried out, or ends with
+            # what the status gives the log back.
             return
         self._may_expire(subject, before)
 
