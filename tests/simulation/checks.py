@@ -278,6 +278,12 @@ class Checks:
         ours = {i: s for i, (c, s) in states.items() if c == channel}
         if any(s == _SUCCESS for s in ours.values()):
             self.fail("S7", f"{where}: the log holds a success")
+        if identity in subject.opened[channel]:
+            # One that was held up on its way may come after the log has lost its first copy, and much
+            # may have happened meanwhile. Nobody sends for it once more: `on_call` sees to that.
+            if not self.world.overdue:
+                self.fail("S3", f"{where}: its id was used before")
+            return
         if channel in subject.claims[epoch]:
             self.fail("S7", f"{where}: the status showed a success when the log was claimed")
         shown = {i for i, s in subject.shown.items() if s == _SUCCESS and self._of(i, channel)}
@@ -285,9 +291,6 @@ class Checks:
             self.fail("S7", f"{where}: the status shows a success")
         if any(s == 0 for s in ours.values()):
             self.fail("S8", f"{where}: another attempt is open")
-        # One that was held up on its way may come after the log has lost its first copy.
-        if identity in subject.opened[channel] and not self.world.overdue:
-            self.fail("S3", f"{where}: its id was used before")
         subject.opened[channel].add(identity)
         self._final(subject, channel, where, before, epoch)
         excused = sum(self._of(i, channel) for i in subject.lost) + subject.orders[channel]
