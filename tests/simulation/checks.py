@@ -278,11 +278,7 @@ class Checks:
         ours = {i: s for i, (c, s) in states.items() if c == channel}
         if any(s == _SUCCESS for s in ours.values()):
             self.fail("S7", f"{where}: the log holds a success")
-        if identity in subject.opened[channel]:
-            # One that was held up on its way may come after the log has lost its first copy, and much
-            # may have happened meanwhile. Nobody sends for it once more: `on_call` sees to that.
-            if not self.world.overdue:
-                self.fail("S3", f"{where}: its id was used before")
+        if self._came_before(subject, channel, identity):
             return
         if channel in subject.claims[epoch]:
             self.fail("S7", f"{where}: the status showed a success when the log was claimed")
@@ -296,6 +292,16 @@ class Checks:
         excused = sum(self._of(i, channel) for i in subject.lost) + subject.orders[channel]
         if len(subject.opened[channel]) > subject.most + excused and not subject.excused:
             self.fail("S12", f"{where}: number {len(subject.opened[channel])} of {subject.most}")
+
+    def _came_before(self, subject: Subject, channel: str, identity: str) -> bool:
+        """Whether an intent is a copy that was held up on its way; judge it, if it is none."""
+        if identity not in subject.opened[channel]:
+            return False
+        # The log has lost the first copy, and much may have happened meanwhile. Nobody sends for it once
+        # more: `on_call` sees to that.
+        if not self.world.overdue:
+            self.fail("S3", f"{subject.name} {channel} attempt {identity}: its id was used before")
+        return True
 
     def _final(
         self, subject: Subject, channel: str, where: str, before: list[bytes], epoch: str
