@@ -71,7 +71,7 @@ async def test_due_objects_say_that_the_log_is_away(
         await redis_server.resume()
         for uid in (new, soon):
             await here.wait_phase(uid)
-            await until(lambda uid=uid: not condition(here, uid), process.tail, within=30)  # type: ignore[misc]
+            await until(lambda uid=uid: not condition(here, uid), process.tail, within=30)  # type: ignore[misc]  # bound now
         await here.wait_acked([new, soon, done])
         await asyncio.sleep(0.5)
         assert [len(here.receiver.calls(n)) for n in ("new", "soon", "later")] == [1, 2, 1]

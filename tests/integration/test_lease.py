@@ -459,7 +459,7 @@ async def test_two_contenders_never_both_hold(
             proxy = one if a.valid else two
             setattr(proxy, gate, True)
             other = b if proxy is one else a
-            await eventually(lambda other=other: other.sends)  # type: ignore[misc]
+            await eventually(lambda other=other: other.sends)  # type: ignore[misc]  # bound now
             setattr(proxy, gate, False)
         watcher.cancel()
     assert double == []

@@ -56,7 +56,7 @@ class Frozen:
                 if name == b"EVALSHA":
                     self.frozen += 1
                     # The transport below TLS, so that the end of the connection is not answered.
-                    writer.transport._ssl_protocol._transport.pause_reading()  # type: ignore[attr-defined]
+                    writer.transport._ssl_protocol._transport.pause_reading()  # type: ignore[attr-defined]  # below TLS
                     return
 
     @contextlib.asynccontextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -36,6 +37,11 @@ MUTANTS = [m for m in (*DELIVERY_MUTANTS, *PROTOCOL_MUTANTS) if not m.large]
 def _name(mutant: Mutant) -> str:
     model = 1 if isinstance(mutant.options, delivery.Options) else 2
     return f"{mutant.name} in model {model}: {mutant.says}"
+
+
+def not_enabled(step: str) -> AbstractContextManager[object]:
+    """Expect that a replay ends because a step is not there."""
+    return pytest.raises(LookupError, match=f"'{step}', is not enabled")
 
 
 @pytest.mark.parametrize("run", SMALL, ids=lambda r: f"{r.name}: {r.says}")
@@ -116,7 +122,7 @@ def test_a_trace_that_only_the_mutant_can_take(
     without = replace(safe, **mutant)
     _, wrong = replay(delivery.start(without), partial(_delivery, without), trace)
     assert broken in wrong
-    with pytest.raises(LookupError, match=f"'{missing}', is not enabled"):
+    with not_enabled(missing):
         replay(delivery.start(safe), partial(_delivery, safe), trace)
 
 
@@ -176,7 +182,7 @@ def test_a_trace_of_verdicts_that_only_the_mutant_can_take(
     without = replace(safe, **mutant)
     _, wrong = replay(protocol.start(without), partial(_protocol, without), trace)
     assert broken in wrong
-    with pytest.raises(LookupError, match=f"'{missing}', is not enabled"):
+    with not_enabled(missing):
         replay(protocol.start(safe), partial(_protocol, safe), trace)
 
 
