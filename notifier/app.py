@@ -186,7 +186,7 @@ class App:
             timeout=settings.redis.timeout,
         )
         durability = settings.redis.durability
-        self.client.judge = lambda info: unfit(info, durability=durability)
+        self.client.judge = lambda info: unfit(settings.redis.seen_in(info), durability=durability)
         self.log = RedisLog(
             self.client,
             replicas=lambda: replicas_to_wait_for(self.client.info, durability=durability),

@@ -58,6 +58,7 @@ from tests.servers.ports import free_port  # noqa: E402
 from tests.servers.process import ServerError, ServerProcess  # noqa: E402
 from tests.servers.recipe import ApiError  # noqa: E402
 from tests.servers.redis import RedisServer, find_binary  # noqa: E402
+from tests.servers.users import USERS, acl_rule, url_of  # noqa: E402
 
 Json = dict[str, Any]
 
@@ -297,6 +298,8 @@ class Parts:
     #: For what the controller may not do; the same as `kubeconfig` on a person's cluster.
     admin_kubeconfig: Path | None
     redis_url: str
+    #: The same for who only looks.
+    reader_url: str
     api_name: str
     own_cluster: bool
     own_redis: bool
@@ -305,15 +308,18 @@ class Parts:
 
     @property
     def redis_cli(self) -> list[str]:
-        """The command line that reaches this Redis; a password is asked for, never shown."""
-        url = urlsplit(self.redis_url)
+        """The command line that reaches this Redis; a person's password is asked for, never shown."""
+        url = urlsplit(self.reader_url)
         if url.scheme == "unix":
             return ["redis-cli", "-s", url.path]
         host = url.netloc.rpartition("@")[2]
         words = ["redis-cli", "-u", urlunsplit((url.scheme, host, url.path, "", ""))]
         if url.username:
             words += ["--user", url.username]
-        if url.password:
+        if url.password and self.own_redis:
+            # It ends with this server, in minutes.
+            words += ["--pass", url.password, "--no-auth-warning"]
+        elif url.password:
             words.append("--askpass")
         return words
 
@@ -331,6 +337,7 @@ def start_parts(options: argparse.Namespace, stack: contextlib.ExitStack, view: 
         kubeconfig=options.kubeconfig,
         admin_kubeconfig=options.kubeconfig,
         redis_url=options.redis_url or "",
+        reader_url=options.redis_url or "",
         api_name="the API server of your kubeconfig" if options.kubeconfig else "a stand-in",
         own_cluster=own_cluster,
         own_redis=own_redis,
@@ -347,11 +354,18 @@ def start_parts(options: argparse.Namespace, stack: contextlib.ExitStack, view: 
         parts.api_name = "a real kube-apiserver"
     if own_redis:
         real = options.real and shutil.which("redis-server") is not None
-        server = RedisServer(find_binary("redis-server" if real else "valkey"))
+        # The users of docs/install.md: what is shown works with no more rights than these.
+        passwords = {user: secrets.token_hex(16) for user in USERS}
+        server = RedisServer(
+            find_binary("redis-server" if real else "valkey"),
+            users=[acl_rule(user, password) for user, password in passwords.items()],
+        )
         stack.callback(server.close)
         view.say(f"starting {'redis-server' if real else 'the embedded Valkey'}")
         server.launch()
-        parts.redis_url = server.url
+        parts.redis_url, parts.reader_url = (
+            url_of(server.url, user, passwords[user]) for user in USERS
+        )
     return parts
 
 
@@ -628,7 +642,7 @@ async def run(options: argparse.Namespace, parts: Parts, folder: Path, view: Pla
         # No socket_timeout: with one, redis-py writes under asyncio.wait_for, which on Python 3.11
         # swallows a cancellation that comes as the write ends. Calls have their own deadline.
         redis = Redis.from_url(
-            parts.redis_url, socket_timeout=None, socket_connect_timeout=CALL_TIMEOUT
+            parts.reader_url, socket_timeout=None, socket_connect_timeout=CALL_TIMEOUT
         )
         stack.push_async_callback(redis.aclose)
         version = await _redis(redis.info("server"))

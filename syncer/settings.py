@@ -184,7 +184,9 @@ class RedisSettings(Group):
     key_prefix: str = Field(
         default="nl",
         description="First part of every key; default nl. One installation, one prefix: a prefix "
-        "that another installation uses is refused at start. Changing it hides all earlier logs.",
+        "that another installation uses is refused at start. Letters, digits, `_`, `-` and `.`; no "
+        "colon, or it would lie under the keys of a shorter prefix. Changing it hides all earlier "
+        "logs.",
     )
     durability: Literal["relaxed", "strict"] = Field(
         default="relaxed",
@@ -192,6 +194,12 @@ class RedisSettings(Group):
         "readiness what it cannot hold; strict refuses to start unless every write is on disk "
         "before it is answered (appendfsync always). With relaxed, a crash of Redis may lose its "
         "last second, and what was sent in it may be sent again.",
+    )
+    appendfsync: Literal["", "always", "everysec", "no"] = Field(
+        default="",
+        description="What the server's appendfsync is set to, said by whoever set it; default "
+        "none. Only for a server whose user may not run CONFIG GET, as none should: it cannot be "
+        "seen there, and durability strict needs it. What the server itself tells wins.",
     )
     timeout: Duration = Field(
         default=3.0,
@@ -210,10 +218,22 @@ class RedisSettings(Group):
     @field_validator("key_prefix")
     @classmethod
     def _plain_prefix(cls, prefix: str) -> str:
-        # Braces would move the hash tag, and with it the slot, away from the uid.
-        if not re.fullmatch(r"[A-Za-z0-9_.:-]{1,64}", prefix):
-            raise ValueError("must be 1 to 64 of letters, digits, `_`, `-`, `.` and `:`")
+        # Braces would move the hash tag, and with it the slot, away from the uid. A Redis user is
+        # given `~<prefix>:*`, which must cover the keys of no other installation.
+        if ":" in prefix:
+            raise ValueError(
+                "must hold no `:`, which would put its keys among another prefix's keys; choose one"
+                " without, and move existing logs with `syncer export --key-prefix` and"
+                " `syncer import`"
+            )
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{1,64}", prefix):
+            raise ValueError("must be 1 to 64 of letters, digits, `_`, `-` and `.`")
         return prefix
+
+    def seen_in(self, info: Mapping[str, str]) -> dict[str, str]:
+        """Members of INFO, with what the settings say where the server does not tell."""
+        said = {"appendfsync": self.appendfsync} if self.appendfsync else {}
+        return {**said, **info}
 
 
 class ShardingSettings(Group):

@@ -173,6 +173,8 @@ class Lane:
         self._kept: AbstractConnection | None = None
         #: Set where the next round must not use that connection as it is.
         self._stale = False
+        #: Whether the server answers CONFIG GET, as far as the newest connection knows.
+        self._tells_settings = True
         self._closed = False
 
     # -- calls --------------------------------------------------------------------------------
@@ -246,8 +248,9 @@ class Lane:
         The reply says nothing about who answers a *later* connection; `welcome` does.
         """
         info = parse_info(await self.submit(Call(("INFO",))))
-        with contextlib.suppress(Rejected):
-            info |= parse_pairs(await self.submit(Call(("CONFIG", "GET", "appendfsync"))))
+        if self._tells_settings:
+            with contextlib.suppress(Rejected):
+                info |= parse_pairs(await self.submit(Call(("CONFIG", "GET", "appendfsync"))))
         if info.get("role") == "slave":
             self._demoted()
             await self.renew()
@@ -417,9 +420,13 @@ class Lane:
     async def _greet(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
         info = parse_info(await ask(connection, "INFO"))
-        with contextlib.suppress(ResponseError):
-            # Refused by an ACL: then the setting is not known, which strict durability refuses.
+        try:
             info |= parse_pairs(await ask(connection, "CONFIG", "GET", "appendfsync"))
+            self._tells_settings = True
+        except ResponseError:
+            # Refused by an ACL: then it cannot be seen. Asked once a connection, since a server
+            # counts and logs what it refuses.
+            self._tells_settings = False
         if info.get("role") == "slave":
             self._owner.demoted(self)
             raise ResponseError("READONLY connected to a replica")
@@ -485,5 +492,8 @@ def connection_options(timeout: float) -> dict[str, Any]:
         "retry": Retry(NoBackoff(), 0),
         "retry_on_error": [],
         "health_check_interval": 0,
+        # The vendor's name is told by CLIENT SETINFO, which Redis 7.0 does not know, not even in a
+        # user's rule; a server counts and logs what it refuses.
+        "driver_info": None,
         "max_connections": _CONNECTIONS,
     }

@@ -60,9 +60,11 @@ def preflight(info: Mapping[str, str], *, durability: str) -> tuple[Finding, ...
             "use Redis 7.0, Valkey 7.2, or later", refuse=True)  # fmt: skip
     fsync = info.get("appendfsync")
     if strict and fsync != "always":
-        add("appendfsync", f"appendfsync is {fsync or 'not known (CONFIG GET is refused)'}, so the"
-            " newest records can be lost with the machine's power",
-            "set appendfsync always, or redis.durability relaxed", refuse=True)  # fmt: skip
+        add("appendfsync", f"appendfsync is {fsync}, so the newest records can be lost with the"
+            " machine's power" if fsync else "appendfsync cannot be seen (CONFIG GET is refused)",
+            "set appendfsync always, or redis.durability relaxed" if fsync else "set appendfsync"
+            " always on the server and say so in redis.appendfsync, or set redis.durability relaxed",
+            refuse=True)  # fmt: skip
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         add("eviction", f"the eviction policy {policy} may drop a record",

@@ -145,7 +145,7 @@ async def look_at_redis(at: Access) -> RedisLook:
         look.error = str(error) or "no answer in time"
         look.refused = isinstance(error, Unauthorised) or "credentials" in look.error
         return look
-    look.info = dict(client.info)
+    look.info = at.settings.redis.seen_in(client.info)
     for name in _SETTINGS:
         try:
             reply = await client.command("CONFIG", "GET", name)
@@ -337,8 +337,11 @@ def _replicas(info: Mapping[str, str], settings: Mapping[str, str], *, durabilit
     if durability == "strict":
         return _ok("redis-replicas", f"{count} replica(s); each attempt waits for one to confirm")
     floor = settings.get("min-replicas-to-write", "")
-    if floor and floor != "0":
-        return _ok("redis-replicas", f"{count} replica(s), at least {floor} needed to write")
+    # INFO has this member only where a number of replicas is demanded.
+    if (floor and floor != "0") or "min_slaves_good_slaves" in info:
+        return _ok(
+            "redis-replicas", f"{count} replica(s), at least {floor or 'one'} needed to write"
+        )
     return _warn(
         "redis-replicas",
         f"{count} replica(s), and none must confirm: a failover may lose the newest records",
@@ -359,7 +362,10 @@ def _clients(info: Mapping[str, str]) -> Check:
 def _idle(settings: Mapping[str, str]) -> Check:
     seconds = settings.get("timeout", "")
     if not seconds:
-        return _unknown("redis-timeout", "CONFIG GET is refused", "let the user run CONFIG|GET")
+        return _unknown(
+            "redis-timeout", "cannot be seen: CONFIG GET is refused, as it should be",
+            "see that the server has timeout 0, so that it does not close idle connections",
+        )  # fmt: skip
     if seconds == "0" or int(seconds) >= 60:
         return _ok("redis-timeout", "idle connections are kept")
     return _warn(

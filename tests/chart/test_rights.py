@@ -24,10 +24,11 @@ import yaml
 
 from syncer.api.resource import Json
 from syncer.cluster.crd import missing_fields, missing_rules
-from tests.chart.helm import CHART, MAJORS, RELEASE, ROOT, Run, helm, objects, of_kind, template
+from tests.chart.helm import CHART, MAJORS, RELEASE, Run, helm, objects, of_kind, template
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.integration.api import CRDS
 from tests.servers.controlplane import ControlPlane
+from tests.servers.users import acl_rule
 
 ACCOUNT = "r-notification-ledger"
 TEST = "r-notification-ledger-test"
@@ -155,13 +156,6 @@ def helm_test(stage: Stage, port: int, *, seconds: float = 20) -> Run:
     return Run(done.returncode, done.stdout, done.stderr)
 
 
-def acl_user(stage: Stage) -> list[str]:
-    """Return the words of docs/install.md that make a user of Redis, for the stage's prefix."""
-    text = (ROOT / "docs" / "install.md").read_text()
-    (line,) = [x.strip() for x in text.splitlines() if x.startswith("    ACL SETUSER")]
-    return line.replace(">PASSWORD", f">{PASSWORD}").replace("nl:", f"{stage.prefix}:").split()
-
-
 def as_the_release_says(stage: Stage) -> NotifierProcess:
     """Prepare a controller with the release's account and the names out of its settings file."""
     (stage.folder / "password").write_text(f"{PASSWORD}\n")
@@ -185,7 +179,7 @@ async def test_the_rights_suffice_and_a_missing_one_is_named(
 ) -> None:
     """With the documented rights a notification arrives; without one of them, the log names it."""
     async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
-        await here.redis.execute_command(*acl_user(here))  # type: ignore[no-untyped-call]  # vendor
+        await here.redis.execute_command(*acl_rule("ledger", PASSWORD, prefix=here.prefix))  # type: ignore[no-untyped-call]  # vendor
         run = await asyncio.to_thread(install, here)
         assert run.code == 0, run.err
         notifier = as_the_release_says(here)

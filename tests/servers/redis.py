@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import shutil
 import socket
 import tempfile
@@ -17,9 +18,10 @@ from typing import TYPE_CHECKING, Literal, Self, TypeAlias
 
 from .ports import free_port
 from .process import ServerProcess
+from .users import acl_file
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from types import TracebackType
 
 Fsync: TypeAlias = Literal["always", "everysec", "no"]
@@ -68,6 +70,7 @@ class RedisServer:
         appendfsync: Fsync = "everysec",
         unix: bool = False,
         settings: Mapping[str, str] | None = None,
+        users: Sequence[Sequence[str]] = (),
     ) -> None:
         """Choose the address; nothing runs yet.
 
@@ -78,6 +81,7 @@ class RedisServer:
                 nothing with any value.
             unix: listen on a unix socket instead of a port.
             settings: more lines of ``redis.conf``, for example ``{"maxmemory": "2mb"}``.
+            users: the only ones that may log in, as ``users.acl_rule`` gives them; default anybody.
         """
         self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
         self._socket = self.directory / "socket" if unix else None
@@ -93,6 +97,14 @@ class RedisServer:
             **({"unixsocket": str(self._socket)} if unix else {}),
             **(settings or {}),
         }
+        # What this class itself logs in with, where not everybody may.
+        self._password = secrets.token_hex(16) if users else ""
+        if users:
+            keeper = ["ACL", "SETUSER", "keeper", "on", f">{self._password}", "~*", "&*", "+@all"]
+            rules = self.directory / "users.acl"
+            rules.touch(mode=0o600)
+            rules.write_text(acl_file([keeper, *users]))
+            options["aclfile"] = str(rules)
         argv = [str(binary)]
         for name, value in options.items():
             argv += [f"--{name}", value]
@@ -180,5 +192,9 @@ class RedisServer:
         with connection:
             connection.settimeout(5)
             connection.connect(address)
+            if self._password:
+                connection.sendall(f"AUTH keeper {self._password}\r\n".encode())
+                if (answer := connection.recv(1_000)) != b"+OK\r\n":
+                    return answer
             connection.sendall(line.encode() + b"\r\n")
             return connection.recv(1_000)

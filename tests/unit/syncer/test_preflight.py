@@ -60,7 +60,8 @@ def test_every_finding_names_its_fix() -> None:
         "version": "use Redis 7.0, Valkey 7.2, or later",
         "eviction": "set maxmemory-policy noeviction",
         "persistence": "set appendonly yes",
-        "appendfsync": "set appendfsync always, or redis.durability relaxed",
+        "appendfsync": "set appendfsync always on the server and say so in redis.appendfsync, or set"
+        " redis.durability relaxed",
     }
     assert all(f.text for f in preflight(broken, durability="strict"))
 

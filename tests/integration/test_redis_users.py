@@ -1,0 +1,233 @@
+"""
+What the documented users of Redis can do: all that the product needs, and nothing beyond.
+
+The server belongs to somebody else too: it has keys of another program, of another installation, a
+password of its own, and functions. None of it may be read or changed, by a command or by a script.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final, cast
+
+import pytest
+import redis.asyncio as redis_asyncio
+from redis.exceptions import NoPermissionError, ResponseError
+
+from syncer.api.errors import ConfigError
+from syncer.ledger.preflight import unfit
+from syncer.operate.doctor import Grade
+from syncer.settings import RedisSettings, build, load
+from tests.integration.test_ledger_client import admin, running, tell
+from tests.integration.test_operate_doctor import examine
+from tests.servers.users import USERS, acl_rule, url_of
+
+__all__ = ["admin"]
+
+PASSWORD: Final = "a-long-password"
+FOREIGN: Final = ("other", "nlx:{u}", "nl", "NL:{u}")
+
+#: What must be refused to every user: the name, and the command.
+REFUSED: Final[dict[str, tuple[str, ...]]] = {
+    "read the server's own password": ("CONFIG", "GET", "requirepass"),
+    "read every setting": ("CONFIG", "GET", "*"),
+    "read one harmless setting": ("CONFIG", "GET", "appendfsync"),
+    "change a setting": ("CONFIG", "SET", "maxmemory-policy", "allkeys-lru"),
+    "read the users": ("ACL", "LIST"),
+    "make a user": ("ACL", "SETUSER", "mine", "on", "nopass", "~*", "+@all"),
+    "give itself rights": ("ACL", "SETUSER", "ledger", "+@all"),
+    "load functions": ("FUNCTION", "LOAD", "#!lua name=f\nredis.register_function('f', function() end)"),
+    "read functions": ("FUNCTION", "DUMP"),
+    "delete functions": ("FUNCTION", "FLUSH"),
+    "call a function": ("FCALL", "f", "0"),
+    "take the scripts from others": ("SCRIPT", "FLUSH"),
+    "end the script of others": ("SCRIPT", "KILL"),
+    "run a text as a script": ("EVAL", "return 1", "0"),
+    "empty the server": ("FLUSHALL",),
+    "empty the database": ("FLUSHDB",),
+    "list all keys at once": ("KEYS", "*"),
+    "be shown a key by chance": ("RANDOMKEY",),
+    "hear every command": ("MONITOR",),
+    "see who is connected": ("CLIENT", "LIST"),
+    "end the connections of others": ("CLIENT", "KILL", "TYPE", "normal"),
+    "stop the clients of others": ("CLIENT", "PAUSE", "1"),
+    "make it a replica": ("REPLICAOF", "127.0.0.1", "1"),
+    "stop the server": ("SHUTDOWN", "NOSAVE"),
+    "save at the wrong time": ("SAVE",),
+    "load code": ("MODULE", "LIST"),
+    "move keys to another server": ("MIGRATE", "127.0.0.1", "1", "nl:{u}", "0", "10"),
+    "exchange databases": ("SWAPDB", "0", "1"),
+    "move a key": ("MOVE", "nl:{u}", "1"),
+    "give a log another name": ("RENAME", "nl:{u}", "nl:{v}"),
+    "copy a log out of the prefix": ("COPY", "nl:{u}", "other"),
+    "put a dump in": ("RESTORE", "nl:{v}", "0", "x"),
+    "see the slow commands of others": ("SLOWLOG", "GET"),
+    "see what is slow": ("LATENCY", "LATEST"),
+    "sort by keys of others": ("SORT", "nl:{u}", "BY", "other*"),
+    "tell others on their channel": ("PUBLISH", "other:poke", "x"),
+    "cut a log": ("LTRIM", "nl:{u}", "1", "0"),
+    "take a record away": ("LREM", "nl:{u}", "0", "x"),
+}  # fmt: skip
+
+
+@pytest.fixture
+async def shared(admin: redis_asyncio.Redis) -> AsyncIterator[redis_asyncio.Redis]:
+    """A server that others use as well; both documented users may log in."""
+    for name in FOREIGN:
+        await tell(admin, "RPUSH", name, "not yours")
+    await tell(admin, "RPUSH", "nl:{u}", "a log")
+    for user in USERS:
+        await tell(admin, *acl_rule(user, PASSWORD))
+    yield admin
+    for user in USERS:
+        await tell(admin, "ACL", "DELUSER", user)
+
+
+@pytest.fixture(params=USERS)
+async def user(
+    request: pytest.FixtureRequest, shared: redis_asyncio.Redis, redis_url: str
+) -> AsyncIterator[redis_asyncio.Redis]:
+    """A connection of one of them."""
+    url = url_of(redis_url, request.param, PASSWORD)
+    async with redis_asyncio.Redis.from_url(url, socket_timeout=5) as client:
+        yield client
+
+
+@pytest.mark.parametrize("what", REFUSED)
+async def test_no_user_may(user: redis_asyncio.Redis, what: str) -> None:
+    """A command that reaches beyond the logs is refused by the server."""
+    with pytest.raises((NoPermissionError, ResponseError), match=r"(?i)permission"):
+        await ask(user, *REFUSED[what])
+
+
+@pytest.mark.parametrize("key", FOREIGN)
+async def test_foreign_keys_are_neither_read_nor_written(
+    user: redis_asyncio.Redis, shared: redis_asyncio.Redis, key: str
+) -> None:
+    """Neither a command nor a script, with the key declared or not, gets at what is not ours."""
+    listing = "return redis.call('LRANGE', KEYS[1] or ARGV[1], 0, -1)"
+    read = await ask(user, "SCRIPT", "LOAD", listing)
+    drop = await ask(user, "SCRIPT", "LOAD", "return redis.call('DEL', KEYS[1] or ARGV[1])")
+    spy = await ask(user, "SCRIPT", "LOAD", "return redis.call('CONFIG', 'GET', 'requirepass')")
+    tries: list[tuple[Any, ...]] = [
+        ("LRANGE", key, 0, -1), ("GET", key), ("LLEN", key), ("MEMORY", "USAGE", key),
+        ("RPUSH", key, "x"), ("SET", key, "x"), ("DEL", key), ("EXPIRE", key, 1),
+        *((run, sha, keys, key) for run in ("EVALSHA", "EVALSHA_RO") for sha in (read, drop)
+          for keys in (1, 0)),
+        *((run, spy, 0) for run in ("EVALSHA", "EVALSHA_RO")),
+        ("EVAL_RO", listing, 0, key),
+    ]  # fmt: skip
+    for command in tries:
+        with pytest.raises(
+            ResponseError, match=r"(?i)permission|not allowed from|can't (access|run)"
+        ):
+            await ask(user, *command)
+    assert await ask(shared, "LRANGE", key, 0, -1) == [b"not yours"]
+
+
+async def test_the_reader_changes_nothing(shared: redis_asyncio.Redis, redis_url: str) -> None:
+    """Who only looks can write into no log, by a command or a script."""
+    url = url_of(redis_url, "reader", PASSWORD)
+    async with redis_asyncio.Redis.from_url(url, socket_timeout=5) as client:
+        assert await ask(client, "LRANGE", "nl:{u}", 0, -1) == [b"a log"]
+        script = "return redis.call('RPUSH', KEYS[1], 'x')"
+        sha = await ask(client, "SCRIPT", "LOAD", script)
+        for command in (
+            ("RPUSH", "nl:{u}", "x"), ("DEL", "nl:{u}"), ("EVALSHA_RO", sha, 1, "nl:{u}"),
+            ("EVALSHA", sha, 1, "nl:{u}"), ("EVAL_RO", script, 1, "nl:{u}"),
+        ):  # fmt: skip
+            with pytest.raises(
+                ResponseError, match=r"(?i)permission|not allowed from read-only|can't run"
+            ):
+                await ask(client, *command)
+    assert await ask(shared, "LRANGE", "nl:{u}", 0, -1) == [b"a log"]
+
+
+async def test_only_its_own_notices(shared: redis_asyncio.Redis, redis_url: str) -> None:
+    """It hears its own channel, and no other one."""
+    url = url_of(redis_url, "ledger", PASSWORD)
+    async with redis_asyncio.Redis.from_url(url, socket_timeout=5) as client:
+        async with client.pubsub() as own:
+            await own.subscribe("nl:poke")
+            assert await own.get_message(timeout=5)
+        for command in (
+            ("SUBSCRIBE", "other:poke"), ("SUBSCRIBE", "nl:b:poke"), ("PSUBSCRIBE", "*"),
+        ):  # fmt: skip
+            with pytest.raises(NoPermissionError):
+                await ask(client, *command)
+
+
+async def test_the_names_of_foreign_keys_can_be_seen(user: redis_asyncio.Redis) -> None:
+    """SCAN cannot be limited to a pattern by any rule; docs/security.md says so."""
+    _, keys = await ask(user, "SCAN", "0", "COUNT", "1000")
+    assert b"other" in keys
+
+
+async def test_the_doctor_finds_nothing_missing(
+    shared: redis_asyncio.Redis, redis_url: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The user may do all that the product needs; what cannot be seen is said, with no wish for it."""
+    url = url_of(redis_url, "ledger", PASSWORD)
+    async with running(url, installation="tests"):
+        pass
+    _, checks = await examine(url, capsys)
+    bad = {n: c for n, c in checks.items() if c["grade"] in {Grade.FAIL, Grade.WARN}}
+    assert set(bad) <= {"redis-keys", "api-connect"}, bad
+    assert "cannot be seen" in checks["redis-timeout"]["found"]
+    assert "let the user" not in checks["redis-timeout"]["fix"]
+
+
+async def test_a_refused_question_is_not_asked_again_and_again(
+    shared: redis_asyncio.Redis, redis_url: str
+) -> None:
+    """A server counts what it refuses, and somebody is alerted by it: each connection asks once."""
+    url = url_of(redis_url, "ledger", PASSWORD)
+    before = await refusals(shared)
+    async with running(url) as client:
+        assert await refusals(shared) <= before + 2, "one of the log, one of the listener"
+        before = await refusals(shared)
+        for _ in range(3):
+            await client.probe()
+        assert await refusals(shared) == before
+
+
+async def ask(client: redis_asyncio.Redis, *words: str | int) -> Any:
+    """Give the server a command and return its answer."""
+    return await client.execute_command(*words)  # type: ignore[no-untyped-call]  # vendor
+
+
+async def refusals(server: redis_asyncio.Redis) -> int:
+    """Return how many commands the server has refused to anybody, as its log of the rules has it."""
+    return sum(
+        int(str(entry["count"])) for entry in cast("list[dict[str, Any]]", await server.acl_log())
+    )
+
+
+async def test_strict_takes_the_word_of_who_set_the_server(
+    shared: redis_asyncio.Redis, redis_url: str
+) -> None:
+    """Strict durability refuses what cannot be seen, until the settings say it; what is seen wins."""
+    url = url_of(redis_url, "ledger", PASSWORD)
+    async with running(url) as client:
+        silent, said = (
+            build(RedisSettings, {"url": url, **more}) for more in ({}, {"appendfsync": "always"})
+        )
+        refused = unfit(silent.seen_in(client.info), durability="strict")
+        assert refused is not None
+        assert "cannot be seen" in refused
+        assert "redis.appendfsync" in refused
+        assert unfit(said.seen_in(client.info), durability="strict") is None
+        seen = said.seen_in(client.info | {"appendfsync": "everysec"})
+        assert unfit(seen, durability="strict") is not None
+
+
+@pytest.mark.parametrize("prefix", ["nl:b", "a:", ":", "a:b:c"])
+def test_no_prefix_lies_under_another(tmp_path: Path, prefix: str) -> None:
+    """A prefix with a colon would be covered by another installation's user; it is refused."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"redis": {"url": "redis://h", "keyPrefix": prefix}}))
+    with pytest.raises(ConfigError, match="another prefix's keys") as caught:
+        load(path)
+    assert caught.value.path == "redis.keyPrefix"

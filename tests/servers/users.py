@@ -1,0 +1,57 @@
+"""
+The Redis users of docs/install.md, for every test that should run with no more than is documented.
+
+The page is the only source: what it says is what tests log in with, so a right that the product needs
+and the page does not name fails them, and a right too many fails `tests/integration/test_redis_users.py`.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import quote, urlsplit, urlunsplit
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "install.md"
+#: The controller and `syncer`; a person who looks with `redis-cli`.
+USERS: Final = ("ledger", "reader")
+
+
+def acl_rule(user: str, password: str, *, prefix: str = "nl", cluster: bool = False) -> list[str]:
+    """
+    Return the words of a documented `ACL SETUSER` command.
+
+    Args:
+        user: One of `USERS`.
+        password: Its password.
+        prefix: Of the keys, in the place of the page's `nl`.
+        cluster: Whether to add what the page adds for a Redis Cluster.
+    """
+    text = _PAGE.read_text()
+    (line,) = re.findall(rf"^    (ACL SETUSER {user} .*)$", text, re.MULTILINE)
+    words = [
+        f">{password}" if word == ">PASSWORD" else re.sub(r"^([^+]*[~&])nl:", rf"\1{prefix}:", word)
+        for word in line.split()
+    ]
+    if cluster:
+        (more,) = re.findall(r"^    (\+cluster.*)$", text, re.MULTILINE)
+        words += more.split()
+    return words
+
+
+def url_of(url: str, user: str, password: str) -> str:
+    """Return the address of a server with a user's name and password in it."""
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    login = f"{quote(user, safe='')}:{quote(password, safe='')}"
+    return urlunsplit(parts._replace(netloc=f"{login}@{host}"))
+
+
+def acl_file(rules: Sequence[Sequence[str]]) -> str:
+    """Return the text of a server's `aclfile` with users as `acl_rule` gives them, and no other."""
+    lines = ["user default reset off"]
+    lines += [" ".join(["user", *rule[2:]]) for rule in rules]
+    return "\n".join(lines) + "\n"
