@@ -14,7 +14,7 @@ from typing import Any, Final
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
 from notifier.channels.http import HttpDoor, Target
 from notifier.content.message import Message
-from notifier.content.mrkdwn import shorten, shorten_plain, to_mrkdwn
+from notifier.content.mrkdwn import escape, shorten, shorten_plain, to_mrkdwn
 from notifier.delivery.outcome import Outcome
 
 KIND: Final = "slack"
@@ -84,7 +84,7 @@ def slack_payload(message: Message) -> dict[str, Any]:
                 "elements": [
                     {
                         "type": "mrkdwn",
-                        "text": f"*Priority:* {spec.priority} | *Type:* {spec.type}",
+                        "text": f"*Priority:* {escape(spec.priority)} | *Type:* {escape(spec.type)}",
                     }
                 ],
             },

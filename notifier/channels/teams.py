@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, cut, encode, http_headers, rendered
 from notifier.channels.http import HttpDoor, Target
+from notifier.content.links import only_safe_links
 from notifier.content.message import Message
 from notifier.delivery.outcome import Outcome
 
@@ -61,7 +62,7 @@ def teams_payload(message: Message) -> Json:
     prefix, color = _HEADLINE.get(spec.priority, ("", ""))
     headline: Json = {
         "type": "TextBlock",
-        "text": f"{prefix}{spec.subject}",
+        "text": f"{prefix}{only_safe_links(spec.subject)}",
         "weight": "bolder",
         "size": "medium",
         "wrap": True,
@@ -76,7 +77,12 @@ def teams_payload(message: Message) -> Json:
             "isSubtle": True,
             "spacing": "none",
         },
-        {"type": "TextBlock", "text": spec.body, "wrap": True, "spacing": "medium"},
+        {
+            "type": "TextBlock",
+            "text": only_safe_links(spec.body),
+            "wrap": True,
+            "spacing": "medium",
+        },
         *_facts(
             "medium",
             {
@@ -161,5 +167,7 @@ def _by_type(message: Message) -> list[Json]:
 
 
 def _facts(spacing: str, facts: dict[str, str]) -> list[Json]:
-    present = [{"title": title, "value": value} for title, value in facts.items() if value]
+    present = [
+        {"title": title, "value": only_safe_links(value)} for title, value in facts.items() if value
+    ]
     return [{"type": "FactSet", "facts": present, "spacing": spacing}] if present else []

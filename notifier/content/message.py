@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -27,6 +28,9 @@ from syncer.api.resource import Spec, parse_spec
 
 Json = dict[str, Any]
 
+#: What Kubernetes takes for the name of an object.
+_NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
+_NAME_CHARS: Final = 253
 _IDENTITY: Final = ("name", "namespace", "uid")
 
 
@@ -75,9 +79,14 @@ class Message:
         return value if isinstance(value, str) else ""
 
     def chat_command(self) -> str:
-        """The command that opens a chat about the remediation; empty where there is none."""
+        """
+        The command that opens a chat about the remediation; empty where there is none.
+
+        People copy it into a shell, so it is made only of what can be the name of an object: a name
+        with a blank, a `;` or a `$` in it is nobody's.
+        """
         remediation = self.fact("lineage", "remediationRequest")
-        if not remediation:
+        if len(remediation) > _NAME_CHARS or not _NAME.fullmatch(remediation):
             return ""
         return f"kubectl kubernaut chat rar/{remediation} -n {self.namespace}"
 

@@ -4,7 +4,8 @@ Markdown to Slack's mrkdwn.
 The order is the contract: code is set aside first, so that nothing inside it is read as markup;
 then the three characters that Slack reserves are escaped; then images, links, bold, strike-through
 and headings; at last the code comes back. Code is escaped as well, since Slack would read
-`<!channel>` in it as a mention.
+`<!channel>` in it as a mention. For the same reason only http, https and mailto become links:
+`[hi](!channel)` would be one, too.
 
 Patterns are linear on any input: a repetition never runs over the start of the next candidate.
 """
@@ -13,6 +14,8 @@ from __future__ import annotations
 
 import re
 from typing import Final
+
+from notifier.content.links import is_link
 
 #: Stands for a piece of code set aside; NUL cannot come from a text, it is taken out first.
 _HOLE: Final = "\0"
@@ -99,7 +102,7 @@ def shorten_plain(text: str, limit: int, mark: str = "…") -> str:
 
 def _link(match: re.Match[str]) -> str:
     label, url = match.group(1), match.group(2)
-    if not url or "|" in url:
+    if "|" in url or not is_link(url):
         return match.group()
     return f"<{url}|{label}>" if label else f"<{url}>"
 

@@ -164,3 +164,31 @@ def test_any_message_can_be_rendered(kind: str, spec: dict[str, Any]) -> None:
     body = BUILDERS[kind](message(**spec))
     body.decode()
     assert len(body) < 40_000
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "x; rm -rf ~",
+        "$(id)",
+        "a b",
+        "a\nb",
+        "`id`",
+        "-o",
+        "--kubeconfig=x",
+        "A",
+        "é",
+        "a" * 254,
+        "a-",
+        "x|sh",
+        "../x",
+    ],
+)
+def test_a_command_holds_nothing_but_a_name(name: str) -> None:
+    """People copy it: what cannot be the name of an object makes no command, on no channel."""
+    made = message(type="Approval", context={"lineage": {"remediationRequest": name}})
+    assert made.chat_command() == ""
+    for build in (lambda m: pagerduty_body(m, "key"), teams_body):
+        assert b"kubectl kubernaut chat" not in build(made)
+    good = message(context={"lineage": {"remediationRequest": "rr-1.a"}})
+    assert good.chat_command().startswith("kubectl kubernaut chat rar/rr-1.a -n ")

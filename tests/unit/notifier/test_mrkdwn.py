@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
@@ -24,6 +25,17 @@ CASES = {
     "a link with parentheses": ("[w](https://x.y/a_(b))", "<https://x.y/a_(b)|w>"),
     "an image": ("![graph](https://i.x/g.png)", "<https://i.x/g.png|graph>"),
     "an image without a text": ("![](https://i.x/g.png)", "<https://i.x/g.png>"),
+    "a link of the other schemes": (
+        "[a](HTTP://x.y) [b](mailto:a@b.c)", "<HTTP://x.y|a> <mailto:a@b.c|b>",
+    ),
+    "a link that would be a mention of the channel": ("[hi](!channel)", "[hi](!channel)"),
+    "an image that would be one of everyone": ("![](!everyone)", "![](!everyone)"),
+    "a link that would be one of a person": ("[hi](@U012AB3CD)", "[hi](@U012AB3CD)"),
+    "a link that would be one of a group": ("[x](!subteam^S1)", "[x](!subteam^S1)"),
+    "a link that would be a date": ("[x](!date^0^{date}^https://a.b)", "[x](!date^0^{date}^https://a.b)"),
+    "a link that would be a channel": ("[x](#C012)", "[x](#C012)"),
+    "a link that starts a program": ("[x](slack://open)", "[x](slack://open)"),
+    "an image that would run a script": ("![y](javascript:a)", "![y](javascript:a)"),
     "a heading": ("# Top", "*Top*"),
     "a deep heading": ("### Third level", "*Third level*"),
     "a bold heading": ("## **Top**", "*Top*"),
@@ -97,8 +109,27 @@ def test_any_markup(text: str) -> None:
     assert short.count("```") % 2 == 0
 
 
+#: What Slack reads as a command or a link of its own.
+PARTS = st.sampled_from([
+    "[", "]", "(", ")", "](", "![", "<", ">", "|", "!channel", "!here", "@U012", "#C012", "!subteam^S1",
+    "!date^0^x^https://a.b", "https://a.b", "mailto:a@b.c", "slack://x", "`", "```", "**", "__", "~~",
+    "# ", "\n", "a", "&lt;", "\0", "0",
+])  # fmt: skip
+
+
+@settings(max_examples=600, deadline=None)
+@given(st.lists(PARTS, max_size=14).map("".join), st.integers(40, 90))
+def test_no_markup_becomes_a_mention(text: str, limit: int) -> None:
+    """Whatever is written, an angle bracket in the result begins a link to the web or to a mailbox."""
+    result = to_mrkdwn(text)
+    for made in (result, shorten(result, limit)):
+        for begun in made.split("<")[1:]:
+            assert re.match("(https://a|mailto:a)", begun), made
+
+
 UNITS = [
     "`", "``` ", "**", "** a", "__", " __a", "~~", "[", "![", "[a](", "[a](b(", "# ", "# a ", "<",
+    "[a](!b)", "![](!", "[a](https://b",
 ]  # fmt: skip
 
 

@@ -1,0 +1,42 @@
+"""
+Which links a text may hold: `http`, `https` and `mailto`, and no other.
+
+A text is written by whoever may create a notification, and read by people who trust the channel it
+comes through. A link of another scheme would be a mention of a whole channel in Slack (`!channel`,
+`@U…`, `!subteam^…`), or start a program of the reader's (`ms-appinstaller:`, `file:`). What is no
+link stays as text, so that nothing is lost and everybody sees what was tried.
+
+Schemes are compared as they are written, before any decoding: an encoded one is none of the three.
+Patterns are linear on any input.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+_ALLOWED: Final = re.compile(r"(?:https?://|mailto:)[^\s]", re.IGNORECASE)
+#: Where Markdown begins a target: `](target`, a definition `]: target`, and `<scheme:`.
+_TARGET: Final = re.compile(r"\]\([ \t\n]*+<?|\]:[ \t\n]*+<?|<(?=[A-Za-z][A-Za-z0-9+.-]*+:)")
+
+
+def is_link(target: str) -> bool:
+    """Whether a target may become a link."""
+    return _ALLOWED.match(target) is not None
+
+
+def only_safe_links(markdown: str) -> str:
+    """
+    Take the meaning from every Markdown link with another target, by a backslash; the text stays.
+
+    Args:
+        markdown: Of a body, a headline, the value of a fact.
+    """
+
+    def judged(match: re.Match[str]) -> str:
+        text = match.group()
+        if _ALLOWED.match(markdown, match.end()):
+            return text
+        return f"\\{text}" if text.startswith("<") else f"]\\{text[1:]}"
+
+    return _TARGET.sub(judged, markdown)
