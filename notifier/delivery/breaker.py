@@ -1,11 +1,17 @@
 """
 Circuit breakers: whether a receiver is worth another call now, one per channel name.
 
-Upstream's numbers, another subject. A breaker counts *notifications*, not calls: it opens when the
+Upstream's counts, another subject. A breaker counts *notifications*, not calls: it opens when the
 three that failed last did so within 10 s and nothing succeeded in those 10 s. So one notification
 that fails again and again keeps its own back-off, and a receiver that still answers some messages
-is not called dead because a burst of others failed. It stays open for 30 s; then two calls may go
-(probes). Two successes close it, one failure opens it again. Why so: docs/adr/0005.
+is not called dead because a burst of others failed.
+
+It stays open for 1 s, then one call may go (a probe). Its failure opens the breaker again, for twice
+as long each time, 30 s at most; its success lets a second one go, and the success of that one closes
+it. So a receiver that only refused a burst is served again after about a second, and one that is down
+gets one call per probe. A failure after a success opens it for 1 s again: such a receiver is not down.
+Nobody probes before the time that the receiver's Retry-After names, within those 30 s. Why so:
+docs/adr/0005.
 
 A refusal only postpones: it consumes no attempt and changes nothing here. Answers that are final
 for a message, and attempts that never left, say nothing about the receiver: in a probe they free
@@ -23,8 +29,14 @@ from syncer.api.attempt import AttemptState, FailureClass
 
 FAILURES: Final = 3
 WINDOW: Final = 10.0
-OPEN_FOR: Final = 30.0
+#: Seconds for which it is open: at first, and at most. Each probe in vain doubles the time.
+OPEN_FIRST: Final = 1.0
+OPEN_MOST: Final = 30.0
 PROBES: Final = 2
+#: Seconds for which a first attempt leaves the probe to one that was refused and is about to be due.
+PATIENCE: Final = 0.5
+#: Notifications that are remembered to have probed in vain.
+_SUSPECTS: Final = 256
 
 #: Kinds that call nobody: their failures are this process's own.
 LOCAL: Final = frozenset({"console", "file", "log"})
@@ -59,11 +71,20 @@ def evidence_of(outcome: Outcome | None) -> Evidence:
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """A call may go; to be given back to `settle` when it has ended, whatever it came to."""
+    """
+    A call may go; to be given back to `settle` when it has ended, whatever it came to.
+
+    Attributes:
+        era: Which state it belongs to.
+        probe: Whether the receiver's health is judged by it alone.
+        reason: Why it may go.
+        first: Whether it is its notification's first attempt there.
+    """
 
     era: int
     probe: bool
     reason: str
+    first: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,18 +110,24 @@ class Breaker:
 
     Attributes:
         era: Raised whenever it opens or closes.
-        until: When it may let probes through, None while it is closed.
-        suspects: Notifications that probed in vain the last time. Others are to probe next, so that
-            a message that always fails cannot keep the breaker open.
+        until: When it may let a probe through, None while it is closed.
+        suspects: Notifications that probed in vain since it was closed, the latest last. Others are
+            to probe next, so that a message that always fails cannot keep the breaker open.
+        wants_refused: Whether the next probe is to be an attempt that follows a refused one, or a
+            first attempt. After a probe in vain it is to be the other kind, after a success the
+            same, so that neither a receiver that refuses each first call nor a crowd of messages
+            that always fail looks like a dead receiver for long.
     """
 
     era: int = 0
     until: float | None = None
-    suspects: frozenset[str] = frozenset()
-    _failed: dict[str, float] = field(default_factory=dict)
+    suspects: dict[str, None] = field(default_factory=dict)
+    wants_refused: bool = True
+    #: Notifications that failed last: when, and before which second the receiver wants no call.
+    _failed: dict[str, tuple[float, float]] = field(default_factory=dict)
     _success: float = float("-inf")
-    _probes: set[str] = field(default_factory=set)
-    _probing: int = 0
+    _openings: int = 0
+    _probing: bool = False
     _succeeded: int = 0
 
     def state(self, now: float) -> State:
@@ -109,33 +136,46 @@ class Breaker:
             return State.CLOSED
         return State.OPEN if now < self.until else State.HALF_OPEN
 
-    def look(self, now: float) -> Postpone | None:
-        """Why a call could not go now, None if one could."""
-        state = self.state(now)
-        if state is State.OPEN:
+    def look(self, now: float, *, first: bool = False) -> Postpone | None:
+        """Why a call, `first` if it is a first attempt, could not go now; None if it could."""
+        if self.until is None:
+            return None
+        if now < self.until:
             return Postpone(self.until, "open")
-        if state is State.HALF_OPEN and self._probing + self._succeeded >= PROBES:
-            return Postpone(None, "half-open, and its probes are under way")
+        if self._probing:
+            return Postpone(None, "half-open, and its probe is under way")
+        if first and self.wants_refused and now < self.until + PATIENCE:
+            return Postpone(self.until + PATIENCE, "half-open, and who was refused is to probe")
         return None
 
-    def ask(self, now: float, uid: str) -> Permit | Postpone:
+    def ask(self, now: float, *, first: bool = False) -> Permit | Postpone:
         """Ask for one call on behalf of a notification."""
-        held = self.look(now)
+        held = self.look(now, first=first)
         if held is not None:
             return held
         if self.until is None:
-            return Permit(self.era, probe=False, reason="closed")
-        self._probing += 1
-        self._probes.add(uid)
-        return Permit(self.era, probe=True, reason="half-open: a probe")
+            return Permit(self.era, probe=False, reason="closed", first=first)
+        self._probing = True
+        return Permit(self.era, probe=True, reason="half-open: a probe", first=first)
 
-    def settle(self, permit: Permit, uid: str, evidence: Evidence, now: float) -> Change | None:
-        """Learn what a permitted call came to."""
+    def settle(
+        self,
+        permit: Permit,
+        uid: str,
+        evidence: Evidence,
+        now: float,
+        *,
+        retry_after: float | None = None,
+    ) -> Change | None:
+        """Learn what a permitted call came to; `retry_after` is the receiver's wish, in seconds."""
         if permit.era != self.era:
             return None
-        return self._probed(evidence, now) if permit.probe else self._called(uid, evidence, now)
+        quiet = now + (retry_after or 0.0)
+        if permit.probe:
+            return self._probed(permit, uid, evidence, now, quiet)
+        return self._called(uid, evidence, now, quiet)
 
-    def _called(self, uid: str, evidence: Evidence, now: float) -> Change | None:
+    def _called(self, uid: str, evidence: Evidence, now: float, quiet: float) -> Change | None:
         if evidence is Evidence.UP:
             self._success = now
             self._failed.clear()
@@ -143,38 +183,53 @@ class Breaker:
             return None
         # The last to fail stands last; three are remembered.
         self._failed.pop(uid, None)
-        self._failed[uid] = now
+        self._failed[uid] = now, quiet
         if len(self._failed) > FAILURES:
             del self._failed[next(iter(self._failed))]
-        first = next(iter(self._failed.values()))
+        first, _ = next(iter(self._failed.values()))
         if len(self._failed) < FAILURES or now - first > WINDOW or now - self._success <= WINDOW:
             return None
-        return self._open(now, f"{FAILURES} notifications failed and none succeeded")
+        asked = max(quiet for _, quiet in self._failed.values())
+        return self._open(now, asked, f"{FAILURES} notifications failed and none succeeded")
 
-    def _probed(self, evidence: Evidence, now: float) -> Change | None:
-        self._probing -= 1
+    def _probed(
+        self, permit: Permit, uid: str, evidence: Evidence, now: float, quiet: float
+    ) -> Change | None:
+        self._probing = False
         if evidence is Evidence.DOWN:
-            self.suspects = frozenset(self._probes)
-            return self._open(now, "a probe failed")
+            self.suspects.pop(uid, None)
+            self.suspects[uid] = None
+            if len(self.suspects) > _SUSPECTS:
+                del self.suspects[next(iter(self.suspects))]
+            self.wants_refused = permit.first
+            if self._succeeded:
+                # It is not down: something was delivered a moment ago.
+                self._openings = 0
+            return self._open(now, quiet, "a probe failed")
         if evidence is Evidence.UP:
             self._succeeded += 1
+            self.wants_refused = not permit.first
             if self._succeeded == PROBES:
                 self._begin_era(None)
-                self.suspects = frozenset()
+                self._openings = 0
+                self.suspects.clear()
+                self.wants_refused = True
                 self._success = now
                 return Change(State.CLOSED, f"{PROBES} probes succeeded")
         return None
 
-    def _open(self, now: float, reason: str) -> Change:
-        self._begin_era(now + OPEN_FOR)
+    def _open(self, now: float, quiet: float, reason: str) -> Change:
+        wait = min(OPEN_MOST, OPEN_FIRST * 2.0 ** min(self._openings, 10))
+        self._openings += 1
+        self._begin_era(now + max(wait, min(quiet - now, OPEN_MOST)))
         return Change(State.OPEN, reason)
 
     def _begin_era(self, until: float | None) -> None:
         self.era += 1
         self.until = until
         self._failed.clear()
-        self._probes = set()
-        self._probing = self._succeeded = 0
+        self._probing = False
+        self._succeeded = 0
 
 
 class Breakers:

@@ -464,6 +464,7 @@ class Controller:
                         channel,
                         due=entry.due.get(channel, self.cache.boot()),
                         priority=entry.request.priority,
+                        namespace=entry.request.namespace,
                         tried=len(entry.view.of_channel(channel)),
                     )
                     if held is not None:

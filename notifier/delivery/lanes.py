@@ -2,18 +2,24 @@
 Lanes: which attempts run now, per receiver and in all.
 
 Each channel has a lane with room for a few attempts, so a receiver that hangs fills its own lane
-and nobody else's. What does not fit waits in the lane as a small job, ordered by due time (to the
-second), then by priority; a task exists only for an attempt that runs. The whole is bounded by what
-is live, since a (notification, channel) pair waits at most once.
+and nobody else's. What does not fit waits in the lane as a small job; a task exists only for an
+attempt that runs. The whole is bounded by what is live, since a (notification, channel) pair waits at
+most once.
+
+Within a lane namespaces take turns, and what waits of one namespace is ordered by due time (to the
+second), then by priority. A priority says what its author wants first; it takes no turn away from
+another namespace, or one author could hold up all others by calling everything critical.
 
 The total is shared with foresight: a lane that runs n attempts starts another only while more than
 n places are free. So k lanes that hang leave one part in k + 1 to the others instead of nothing,
 and a lane that runs nothing finds a place as long as there is one.
 
 A lane stands still while its breaker is open. Who waits there costs nothing: one timer per lane
-starts the probes, the end of a probe starts the rest or sets the timer anew. Probes are taken from
-those that have been refused most often: they caused the opening, and a message that was never tried
-is not spent on finding out whether its receiver is back.
+starts the probe, its end starts the next one, or the rest, or sets the timer anew. A probe is of the
+kind that the breaker wants: an attempt of those refused most often, since they caused the opening, or
+a first attempt; and of the namespace whose turn it is. After a success both stay, after a failure both
+change. Either way only what is due by its own back-off probes, so no attempt is used up earlier than
+without a breaker.
 """
 
 from __future__ import annotations
@@ -22,13 +28,15 @@ import asyncio
 import heapq
 import logging
 import math
-from collections.abc import Awaitable, Callable
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
 from notifier.delivery.breaker import (
     Breaker,
     Breakers,
+    Evidence,
     Permit,
     Postpone,
     State,
@@ -42,23 +50,56 @@ logger = logging.getLogger("ledger.delivery")
 _PRIORITY: Final = {"Critical": 0, "High": 1, "Medium": 2, "Low": 3}
 #: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps.
 _NAP: Final = 5.0
-#: Candidates for the probes of one half-open time.
-_CANDIDATES: Final = 8
 
 
 @dataclass(order=True, slots=True)
 class Job:
-    """One attempt that waits for room; ordered by due second, priority, arrival."""
+    """One attempt that waits for room; those of a namespace by due second, priority, arrival."""
 
     due: int
     rank: int
     ticket: int
     uid: str = field(compare=False)
+    namespace: str = field(compare=False, default="")
     tried: int = field(compare=False, default=0)
     #: Its notification was told that the breaker holds it.
     told: bool = field(compare=False, default=False)
     #: It was started out of turn and only has to be dropped from the heap.
     taken: bool = field(compare=False, default=False)
+
+
+class _Share:
+    """What waits of one namespace for one channel: a heap, and two more while probes are chosen."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        #: Who was refused before, most often first; without those that probed in vain.
+        self.refused: list[tuple[int, Job]] = []
+        #: Who was never tried.
+        self.fresh: list[Job] = []
+
+    def head(self) -> Job | None:
+        """Who is next."""
+        while self.jobs and self.jobs[0].taken:
+            heapq.heappop(self.jobs)
+        return self.jobs[0] if self.jobs else None
+
+    def note(self, job: Job, breaker: Breaker) -> None:
+        """Have a job found as a candidate for a probe."""
+        if not job.tried:
+            heapq.heappush(self.fresh, job)
+        elif job.uid not in breaker.suspects:
+            heapq.heappush(self.refused, (-job.tried, job))
+
+    def candidate(self, *, refused: bool) -> Job | None:
+        """The best of a kind."""
+        if refused:
+            while self.refused and self.refused[0][1].taken:
+                heapq.heappop(self.refused)
+            return self.refused[0][1] if self.refused else None
+        while self.fresh and self.fresh[0].taken:
+            heapq.heappop(self.fresh)
+        return self.fresh[0] if self.fresh else None
 
 
 class _Lane:
@@ -67,37 +108,86 @@ class _Lane:
     def __init__(self, channel: str, breaker: Breaker | None) -> None:
         self.channel = channel
         self.breaker = breaker
-        self.waiting: list[Job] = []
         self.keys: set[str] = set()
         self.running = 0
         self.timer: asyncio.TimerHandle | None = None
         self.timer_at = math.inf
-        self._candidates: list[Job] = []
-        self._era = -1
+        #: By namespace, in the order of their turns.
+        self._shares: OrderedDict[str, _Share] = OrderedDict()
+        #: Candidates for probes are kept.
+        self._choosing = False
+
+    def push(self, job: Job) -> None:
+        """Have a job wait for its turn."""
+        self.keys.add(job.uid)
+        share = self._shares.setdefault(job.namespace, _Share())
+        heapq.heappush(share.jobs, job)
+        if self.breaker is not None and self.breaker.until is not None:
+            if self._choosing:
+                share.note(job, self.breaker)
+            else:
+                self._choose(self.breaker)
+
+    def waiting(self) -> Iterator[Job]:
+        """Who waits, in no order."""
+        return (job for share in self._shares.values() for job in share.jobs if not job.taken)
 
     def head(self) -> Job | None:
         """Whose turn it is."""
-        while self.waiting and self.waiting[0].taken:
-            heapq.heappop(self.waiting)
-        return self.waiting[0] if self.waiting else None
+        while self._shares:
+            namespace, share = next(iter(self._shares.items()))
+            job = share.head()
+            if job is not None:
+                return job
+            del self._shares[namespace]
+        return None
 
-    def next(self, *, probe: bool) -> Job | None:
-        """Who is to run now; for a probe, who is best fit for one."""
-        breaker = self.breaker
-        if probe and breaker is not None:
-            if self._era != breaker.era:
-                suspects = breaker.suspects
-                self._era = breaker.era
-                self._candidates = heapq.nsmallest(
-                    _CANDIDATES,
-                    (job for job in self.waiting if not job.taken),
-                    key=lambda job: (job.uid in suspects, -job.tried, job),
-                )
-            while self._candidates:
-                job = self._candidates.pop(0)
-                if not job.taken:
+    def probe(self, breaker: Breaker) -> Job | None:
+        """Who is fit to probe: one of the kind that the breaker wants, else of the other."""
+        for refused in (breaker.wants_refused, not breaker.wants_refused):
+            for share in self._shares.values():
+                job = share.candidate(refused=refused)
+                if job is not None:
                     return job
         return self.head()
+
+    def take(self, job: Job) -> None:
+        """Let a job go; its namespace has had its turn."""
+        job.taken = True
+        self._shares.move_to_end(job.namespace)
+
+    def settled(self, breaker: Breaker, job: Job, evidence: Evidence) -> None:
+        """Note what a call came to, after the breaker has."""
+        if breaker.until is None:
+            if self._choosing:
+                self._choosing = False
+                for share in self._shares.values():
+                    share.refused.clear()
+                    share.fresh.clear()
+        elif not self._choosing:
+            self._choose(breaker)
+        elif evidence is Evidence.UP and job.namespace in self._shares:
+            # The second probe is to be like the first one that was not in vain.
+            self._shares.move_to_end(job.namespace, last=False)
+
+    def _choose(self, breaker: Breaker) -> None:
+        self._choosing = True
+        for share in self._shares.values():
+            for job in share.jobs:
+                if not job.taken:
+                    share.note(job, breaker)
+
+    def clear(self) -> None:
+        """Drop everything that waits."""
+        self._shares.clear()
+        self.keys.clear()
+        self.stop_timer()
+
+    def stop_timer(self) -> None:
+        """Have nobody woken."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
 
 
 class Lanes:
@@ -148,7 +238,14 @@ class Lanes:
         return len(self._tasks)
 
     def submit(
-        self, uid: str, channel: str, *, due: float, priority: str, tried: int = 0
+        self,
+        uid: str,
+        channel: str,
+        *,
+        due: float,
+        priority: str,
+        namespace: str = "",
+        tried: int = 0,
     ) -> Postpone | None:
         """
         Have an attempt made as soon as its lane has room; a waiting one is left as it is.
@@ -158,6 +255,7 @@ class Lanes:
             channel: Where to.
             due: Boot-clock second since when it may be made.
             priority: Critical, High, Medium or Low.
+            namespace: Of the notification.
             tried: Attempts already made.
 
         Returns:
@@ -173,12 +271,11 @@ class Lanes:
         if uid not in lane.keys:
             self._ticket += 1
             rank = _PRIORITY.get(priority, _PRIORITY["Medium"])
-            job = Job(math.floor(due), rank, self._ticket, uid, tried)
-            lane.keys.add(uid)
-            heapq.heappush(lane.waiting, job)
+            job = Job(math.floor(due), rank, self._ticket, uid, namespace, tried)
+            lane.push(job)
             now = self._boot()
-            while self._may_start(lane, now):
-                self._start(lane, now)
+            while (first := self._next(lane, now)) is not None:
+                self._start(lane, first, now)
             if job.taken:
                 return None
             job.told = self._held(lane) is not None
@@ -190,40 +287,37 @@ class Lanes:
             return None
         return lane.breaker.look(now)
 
-    def _has_room(self, lane: _Lane) -> bool:
-        if lane.running >= self._per_channel or lane.head() is None:
-            return False
-        return lane.running < self._total - len(self._tasks)
-
-    def _may_start(self, lane: _Lane, now: float) -> bool:
-        if not self._has_room(lane):
-            return False
-        held = lane.breaker.look(now) if lane.breaker is not None else None
+    def _next(self, lane: _Lane, now: float) -> Job | None:
+        """Who may start now in a lane; whatever only time stands against is looked at in time."""
+        if lane.running >= self._per_channel or lane.running >= self._total - len(self._tasks):
+            return None
+        job = lane.head()
+        if job is None:
+            return None
+        held = None
+        if lane.breaker is not None and lane.breaker.until is not None:
+            job = lane.probe(lane.breaker) or job
+            held = lane.breaker.look(now, first=not job.tried)
         if held is not None:
             if held.until is not None:
                 self._wake_at(lane, held.until, now)
-            return False
+            return None
         paced = self._paced.get(lane.channel, 0.0)
         if paced > now:
             self._wake_at(lane, paced, now)
-            return False
-        return True
+            return None
+        return job
 
-    def _start(self, lane: _Lane, now: float) -> None:
-        breaker = lane.breaker
-        probe = breaker is not None and breaker.state(now) is State.HALF_OPEN
-        job = lane.next(probe=probe)
-        if job is None:
-            return
+    def _start(self, lane: _Lane, job: Job, now: float) -> None:
         permit: Permit | None = None
-        if breaker is not None:
-            answer = breaker.ask(now, job.uid)
+        if lane.breaker is not None:
+            answer = lane.breaker.ask(now, first=not job.tried)
             if isinstance(answer, Postpone):
                 return
             permit = answer
             if self._interval:
                 self._paced[lane.channel] = now + self._interval
-        job.taken = True
+        lane.take(job)
         lane.running += 1
         task = asyncio.create_task(self._job(job, lane), name=f"attempt-{job.uid}")
         self._tasks.add(task)
@@ -236,12 +330,12 @@ class Lanes:
             able = [
                 (job, lane.channel)
                 for lane in self._lanes.values()
-                if (job := lane.head()) is not None and self._may_start(lane, now)
+                if (job := self._next(lane, now)) is not None
             ]
             if not able:
                 return
-            _, channel = min(able)
-            self._start(self._lanes[channel], now)
+            job, channel = min(able)
+            self._start(self._lanes[channel], job, now)
 
     def _wake_at(self, lane: _Lane, at: float, now: float) -> None:
         if lane.timer is not None and lane.timer_at <= at:
@@ -286,7 +380,10 @@ class Lanes:
     def _settle(
         self, lane: _Lane, breaker: Breaker, permit: Permit, job: Job, outcome: Outcome | None
     ) -> None:
-        change = breaker.settle(permit, job.uid, evidence_of(outcome), self._boot())
+        evidence = evidence_of(outcome)
+        wish = outcome.retry_after if outcome is not None else None
+        change = breaker.settle(permit, job.uid, evidence, self._boot(), retry_after=wish)
+        lane.settled(breaker, job, evidence)
         if change is None:
             return
         logger.warning(
@@ -300,15 +397,13 @@ class Lanes:
         )
         if change.state is State.OPEN:
             self._opened(lane.channel)
-            for waiting in lane.waiting:
-                if not waiting.told and not waiting.taken:
+            for waiting in lane.waiting():
+                if not waiting.told:
                     waiting.told = True
                     self._postponed(waiting.uid)
 
     def _forget(self, lane: _Lane) -> None:
-        if lane.timer is not None:
-            lane.timer.cancel()
-            lane.timer = None
+        lane.stop_timer()
         # A lane that was emptied meanwhile may already have a successor of the same name.
         if self._lanes.get(lane.channel) is lane:
             del self._lanes[lane.channel]
@@ -317,11 +412,7 @@ class Lanes:
         """Start nothing more; waiting jobs are dropped, the log still knows that they are due."""
         self._closed = True
         for lane in self._lanes.values():
-            lane.waiting.clear()
-            lane.keys.clear()
-            if lane.timer is not None:
-                lane.timer.cancel()
-                lane.timer = None
+            lane.clear()
 
     async def drain(self, seconds: float) -> bool:
         """Wait for running attempts; False if some were still running at the end."""

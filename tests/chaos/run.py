@@ -40,8 +40,8 @@ from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-#: Seconds in which everything must come to rest once faults have ended: a breaker stays open for
-#: 30 s and then lets two notifications through at a time, and a replica must own a shard first. A
+#: Seconds in which everything must come to rest once faults have ended: a breaker stays open for up
+#: to 30 s and then lets one notification through at a time, and a replica must own a shard first. A
 #: receiver with many failures outstanding takes several such turns.
 SETTLE: Final = 300.0
 #: The same after a schedule for one break.

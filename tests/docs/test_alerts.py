@@ -45,7 +45,12 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
         "40m",
     ),
     "NotificationLedgerReceiverDown": (
-        {'kubernaut_notification_channel_circuit_breaker_state{channel="slack:ops"}': "2x120"},
+        {
+            # A scrape now and then meets a probe.
+            'kubernaut_notification_channel_circuit_breaker_state{channel="slack:ops"}': (
+                "2x4 1x1 2x4 1x1 2x110"
+            )
+        },
         "20m",
     ),
     "NotificationLedgerUnknownResults": (

@@ -115,7 +115,7 @@ async def _alive(here: Stage) -> AsyncIterator[list[str]]:
     Have the receiver take another message at once, every other second; gives the uids.
 
     Otherwise the circuit breaker would, rightly, take a receiver that refuses a hundred
-    notifications in a row for dead, and try it again only after half a minute.
+    notifications in a row for dead, and try it ever more rarely, with one call at a time.
     """
     uids: list[str] = []
 

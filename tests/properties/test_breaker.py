@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 
 from notifier.delivery.breaker import (
     FAILURES,
-    OPEN_FOR,
-    PROBES,
+    OPEN_FIRST,
+    OPEN_MOST,
+    PATIENCE,
     WINDOW,
     Breaker,
     Change,
@@ -28,7 +29,15 @@ EVENTS = st.lists(
 )
 #: As events, with the number of another call that ends first, of those under way.
 RACES = st.lists(
-    st.tuples(STEPS, UIDS, st.sampled_from(list(Evidence)), st.integers(0, 7), st.booleans()),
+    st.tuples(
+        STEPS,
+        UIDS,
+        st.sampled_from(list(Evidence)),
+        st.integers(0, 7),
+        st.booleans(),
+        st.booleans(),
+        st.sampled_from([None, 0.5, 3.0, 45.0]),
+    ),
     max_size=60,
 )
 
@@ -42,7 +51,7 @@ def test_opens_exactly_by_its_rule(events: list[tuple[float, str, Evidence]]) ->
     history: list[tuple[float, str, Evidence]] = []
     for step, uid, evidence in events:
         now += step
-        permit = breaker.ask(now, uid)
+        permit = breaker.ask(now)
         assert isinstance(permit, Permit)
         change = breaker.settle(permit, uid, evidence, now)
         history.append((now, uid, evidence))
@@ -58,39 +67,47 @@ def test_opens_exactly_by_its_rule(events: list[tuple[float, str, Evidence]]) ->
 
 @given(RACES)
 @settings(deadline=None)
-def test_any_course(events: list[tuple[float, str, Evidence, int, bool]]) -> None:
+def test_any_course(
+    events: list[tuple[float, str, Evidence, int, bool, bool, float | None]],
+) -> None:
     """
     Over calls that overlap: bounded probes, refusals without a trace, a way out of every state.
 
-    It opens only on a failure, closes only by the success of a probe, and never holds more than two
-    probes. Whatever has happened, it lets a call through once the open time has passed and the
-    calls under way have ended.
+    It opens only on a failure, for no less than a second and no less than the receiver asked for;
+    it closes only by the success of a probe, and never has more than one probe under way. Whatever
+    has happened, it lets a call through once the open time has passed and the calls under way have
+    ended.
     """
     breaker = Breaker()
     now = 0.0
     flying: list[tuple[Permit, str]] = []
-    for step, uid, evidence, which, end in events:
+    for step, uid, evidence, which, end, first, wish in events:
         now += step
         if end and flying:
             permit, who = flying.pop(which % len(flying))
             before = breaker.state(now)
-            change = breaker.settle(permit, who, evidence, now)
+            change = breaker.settle(permit, who, evidence, now, retry_after=wish)
             check(change, before, permit, evidence)
+            if change is not None and change.state is State.OPEN:
+                assert breaker.until is not None
+                least = max(OPEN_FIRST, min(wish or 0, OPEN_MOST))
+                assert least <= breaker.until - now <= OPEN_MOST
             continue
         untouched = copy.deepcopy(breaker)
-        answer = breaker.ask(now, uid)
+        answer = breaker.ask(now, first=first)
         if isinstance(answer, Permit):
             flying.append((answer, uid))
             assert answer.probe == (breaker.state(now) is State.HALF_OPEN)
         else:
             assert breaker == untouched, "a refusal leaves no trace"
             assert breaker.state(now) is not State.CLOSED, "a closed breaker refuses nobody"
-            assert answer.until is None or now < answer.until <= now + OPEN_FOR
+            assert answer.until is None or now < answer.until <= now + OPEN_MOST
         current = [p for p, _ in flying if p.probe and p.era == breaker.era]
-        assert len(current) <= PROBES
+        assert len(current) <= 1
     for permit, who in flying:
         breaker.settle(permit, who, Evidence.NONE, now)
-    assert isinstance(breaker.ask(now + OPEN_FOR, "new"), Permit), "there is always a way out"
+    late = now + OPEN_MOST + PATIENCE
+    assert isinstance(breaker.ask(late, first=True), Permit), "there is always a way out"
 
 
 def check(change: Change | None, before: State, permit: Permit, evidence: Evidence) -> None:

@@ -9,7 +9,9 @@ from prometheus_client import generate_latest
 
 from notifier.app import App
 from notifier.delivery.breaker import (
-    OPEN_FOR,
+    OPEN_FIRST,
+    OPEN_MOST,
+    PATIENCE,
     Breaker,
     Breakers,
     Change,
@@ -99,7 +101,7 @@ def test_closed(case: str) -> None:
     breaker = Breaker()
     changes = []
     for now, uid, evidence in events:
-        permit = breaker.ask(now, uid)
+        permit = breaker.ask(now)
         assert permit == Permit(0, probe=False, reason="closed")
         changes.append(breaker.settle(permit, uid, evidence, now))
     assert changes[:-1] == [None] * (len(events) - 1)
@@ -110,75 +112,181 @@ def opened(at: float = 0.0) -> Breaker:
     """Return a breaker that opened at a time."""
     breaker = Breaker()
     for uid in ("a", "b", "c"):
-        permit = breaker.ask(at, uid)
+        permit = breaker.ask(at)
         assert isinstance(permit, Permit)
         breaker.settle(permit, uid, DOWN, at)
     assert breaker.state(at) is State.OPEN
     return breaker
 
 
-def probe(breaker: Breaker, now: float, uid: str) -> Permit:
+def probe(breaker: Breaker, now: float, *, first: bool = False) -> Permit:
     """Get a probe."""
-    permit = breaker.ask(now, uid)
+    permit = breaker.ask(now, first=first)
     assert isinstance(permit, Permit), permit
     assert permit.reason == "half-open: a probe"
     return permit
 
 
 def test_open_refuses_until_its_time() -> None:
-    """An open breaker names the time at which it may let probes through."""
+    """An open breaker names the time at which it may let a probe through, soon at first."""
     breaker = opened(100)
-    assert breaker.ask(100, "d") == Postpone(100 + OPEN_FOR, "open")
-    assert breaker.ask(129.9, "d") == Postpone(130, "open")
-    assert breaker.state(130) is State.HALF_OPEN
+    assert breaker.ask(100) == Postpone(100 + OPEN_FIRST, "open")
+    assert breaker.ask(100.9) == Postpone(101, "open")
+    assert breaker.state(101) is State.HALF_OPEN
 
 
-def test_two_probes_and_no_more() -> None:
-    """Half-open lets two calls through; the third waits for their end."""
+def test_each_probe_in_vain_doubles_the_time() -> None:
+    """A receiver that is down gets one call per probe, ever more rarely; a success starts anew."""
+    breaker, now, waits = opened(), 0.0, list[float]()
+    for n in range(8):
+        assert breaker.until is not None
+        waits.append(breaker.until - now)
+        now = breaker.until
+        permit = probe(breaker, now)
+        assert breaker.ask(now) == Postpone(None, "half-open, and its probe is under way")
+        change = breaker.settle(permit, f"n{n}", DOWN, now)
+        assert change == Change(State.OPEN, "a probe failed")
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+    for uid in ("a", "b"):
+        breaker.settle(probe(breaker, now + OPEN_MOST), uid, UP, now + OPEN_MOST)
+    now += OPEN_MOST + 20
+    for uid in ("a", "b", "c"):
+        call = breaker.ask(now)
+        assert isinstance(call, Permit)
+        breaker.settle(call, uid, DOWN, now)
+    assert breaker.until == now + OPEN_FIRST
+
+
+#: What a receiver asked for in the failures that opened it, in seconds; for how long it is open.
+WISHES: dict[str, tuple[list[float | None], float]] = {
+    "nothing": ([None, None, None], 1),
+    "less than the breaker waits anyway": ([0.5, None, 0.2], 1),
+    "some seconds": ([None, 7, None], 7),
+    "different times": ([3, 5, 4], 5),
+    "an hour": ([3600, 3600, 3600], OPEN_MOST),
+    "the past": ([-5, -5, -5], 1),
+}
+
+
+@pytest.mark.parametrize("case", WISHES)
+def test_retry_after_is_kept(case: str) -> None:
+    """No probe comes before the receiver wants a call again, for as long as it may be open."""
+    wishes, expected = WISHES[case]
+    breaker = Breaker()
+    for uid, wish in zip("abc", wishes, strict=True):
+        permit = breaker.ask(50)
+        assert isinstance(permit, Permit)
+        breaker.settle(permit, uid, DOWN, 50, retry_after=wish)
+    assert breaker.until == 50 + expected
+    permit = probe(breaker, 50 + expected)
+    breaker.settle(permit, "a", DOWN, 100, retry_after=wishes[1])
+    assert breaker.until == 100 + max(2, min(wishes[1] or 0, OPEN_MOST))
+
+
+def test_a_wish_is_no_opening() -> None:
+    """What asks for time, and does not open it, holds nobody but its own notification."""
+    breaker = Breaker()
+    for uid in ("a", "b"):
+        permit = breaker.ask(0)
+        assert isinstance(permit, Permit)
+        breaker.settle(permit, uid, DOWN, 0, retry_after=30)
+    assert isinstance(breaker.ask(0), Permit)
+
+
+def test_one_probe_at_a_time() -> None:
+    """Half-open lets one call through; the next one waits for its end."""
     breaker = opened()
-    probe(breaker, 30, "a")
-    probe(breaker, 30, "b")
-    assert breaker.ask(31, "c") == Postpone(None, "half-open, and its probes are under way")
+    first = probe(breaker, 1)
+    assert breaker.ask(2) == Postpone(None, "half-open, and its probe is under way")
+    assert breaker.settle(first, "a", UP, 2) is None
+    probe(breaker, 2)
+    assert isinstance(breaker.ask(3), Postpone)
 
 
 def test_two_successes_close() -> None:
-    """The second success closes it, not the first; the place of the first is not given again."""
+    """The second success closes it, not the first."""
     breaker = opened()
-    first, second = probe(breaker, 30, "a"), probe(breaker, 30, "b")
-    assert breaker.settle(first, "a", UP, 31) is None
-    assert isinstance(breaker.ask(31, "c"), Postpone)
-    assert breaker.settle(second, "b", UP, 32) == Change(State.CLOSED, "2 probes succeeded")
-    assert breaker.ask(32, "c") == Permit(breaker.era, probe=False, reason="closed")
+    assert breaker.settle(probe(breaker, 1), "a", UP, 2) is None
+    assert breaker.settle(probe(breaker, 2), "b", UP, 3) == Change(
+        State.CLOSED, "2 probes succeeded"
+    )
+    assert breaker.ask(3) == Permit(breaker.era, probe=False, reason="closed")
 
 
 def test_a_burst_after_closing_is_no_outage() -> None:
     """The successes of the probes count: what fails right after them does not open it again."""
     breaker = opened()
     for uid in ("a", "b"):
-        breaker.settle(probe(breaker, 30, uid), uid, UP, 30)
+        breaker.settle(probe(breaker, 30), uid, UP, 30)
     for n in range(100):
-        permit = breaker.ask(31, f"n{n}")
+        permit = breaker.ask(31)
         assert isinstance(permit, Permit)
         assert breaker.settle(permit, f"n{n}", DOWN, 31) is None
 
 
 def test_one_failure_opens_again() -> None:
-    """A failed probe opens it for the whole time, even after a success of the other."""
+    """A failed probe opens it even after a success of the other, but that is no sign of an outage."""
     breaker = opened()
-    first, second = probe(breaker, 30, "a"), probe(breaker, 30, "b")
-    breaker.settle(first, "a", UP, 31)
-    assert breaker.settle(second, "b", DOWN, 33) == Change(State.OPEN, "a probe failed")
-    assert breaker.ask(34, "c") == Postpone(33 + OPEN_FOR, "open")
-    assert breaker.suspects == {"a", "b"}
+    breaker.settle(probe(breaker, 1), "x", DOWN, 1)
+    breaker.settle(probe(breaker, 3), "a", UP, 3)
+    assert breaker.settle(probe(breaker, 3), "b", DOWN, 4) == Change(State.OPEN, "a probe failed")
+    assert breaker.ask(4) == Postpone(4 + OPEN_FIRST, "open"), "for the shortest time"
+    assert list(breaker.suspects) == ["x", "b"], "who was delivered is none"
+
+
+def test_who_probed_in_vain_is_remembered() -> None:
+    """All of them until it closes, the latest of very many, and none after that."""
+    breaker = opened()
+    for n in range(300):
+        breaker.settle(probe(breaker, n * 40 + 40), f"n{n}", DOWN, n * 40 + 40)
+    assert list(breaker.suspects) == [f"n{n}" for n in range(44, 300)]
+    for _ in range(2):
+        breaker.settle(probe(breaker, 13000), "x", UP, 13000)
+    assert not breaker.suspects
+
+
+def test_a_first_attempt_leaves_the_probe_to_a_refused_one() -> None:
+    """For a moment: whose back-off is as long as the breaker's wait comes right after its end."""
+    breaker = opened()
+    assert breaker.ask(1, first=True) == Postpone(
+        1 + PATIENCE, "half-open, and who was refused is to probe"
+    )
+    probe(breaker, 1.1)
+    breaker = opened()
+    probe(breaker, 1 + PATIENCE, first=True)
+
+
+#: Probes, as (a first attempt, what it came to); whether a refused one is wanted after them.
+KINDS: dict[str, tuple[list[tuple[bool, Evidence]], bool]] = {
+    "none yet": ([], True),
+    "a refused one in vain": ([(False, DOWN)], False),
+    "a first attempt in vain": ([(True, DOWN)], True),
+    "one of each in vain": ([(False, DOWN), (True, DOWN)], True),
+    "a refused one taken for want of others, in vain": ([(False, DOWN), (False, DOWN)], False),
+    "a first attempt succeeded": ([(True, UP)], False),
+    "a refused one succeeded": ([(False, DOWN), (False, UP)], True),
+    "one that says nothing": ([(False, DOWN), (True, NONE)], False),
+}
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_kinds_of_probes(case: str) -> None:
+    """The next probe is of the kind that succeeded last, or of the one that did not fail last."""
+    probes, expected = KINDS[case]
+    breaker, now = opened(), 0.0
+    for first, evidence in probes:
+        now += 40
+        breaker.settle(probe(breaker, now, first=first), f"at-{now}", evidence, now)
+    assert breaker.wants_refused is expected
 
 
 def test_a_probe_without_evidence_frees_its_place() -> None:
     """A final answer, or an attempt that was not made, lets another one probe."""
     breaker = opened()
-    first, _ = probe(breaker, 30, "a"), probe(breaker, 30, "b")
+    first = probe(breaker, 30)
+    assert isinstance(breaker.ask(31), Postpone)
     assert breaker.settle(first, "a", NONE, 31) is None
-    probe(breaker, 31, "c")
-    assert isinstance(breaker.ask(31, "d"), Postpone)
+    probe(breaker, 31)
 
 
 def test_latecomers_are_no_evidence() -> None:
@@ -186,7 +294,7 @@ def test_latecomers_are_no_evidence() -> None:
     breaker = Breaker()
     permits = {}
     for uid in ("a", "b", "c", "late", "later"):
-        permits[uid] = breaker.ask(0, uid)
+        permits[uid] = breaker.ask(0)
     for uid in ("a", "b", "c"):
         permit = permits[uid]
         assert isinstance(permit, Permit)
@@ -194,9 +302,9 @@ def test_latecomers_are_no_evidence() -> None:
     late, later = permits["late"], permits["later"]
     assert isinstance(late, Permit)
     assert isinstance(later, Permit)
-    assert breaker.settle(late, "late", UP, 2) is None
-    assert breaker.state(2) is State.OPEN
-    probing = probe(breaker, 31, "a")
+    assert breaker.settle(late, "late", UP, 1.5) is None
+    assert breaker.state(1.5) is State.OPEN
+    probing = probe(breaker, 31)
     assert breaker.settle(later, "later", DOWN, 32) is None
     assert breaker.state(32) is State.HALF_OPEN
     assert breaker.settle(probing, "a", UP, 33) is None

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from notifier.delivery.breaker import OPEN_FOR, Breakers, State
+from notifier.delivery.breaker import OPEN_FIRST, OPEN_MOST, Breakers, State
 from notifier.delivery.lanes import Lanes
 from notifier.delivery.outcome import Outcome
 from notifier.settings import Settings
@@ -34,6 +34,11 @@ class Clock:
     def skip(self, seconds: float) -> None:
         """Let time pass at once."""
         self.skipped += seconds
+
+    def skip_to(self, moment: float) -> float:
+        """Let time pass up to a moment, if it is not over; returns what was skipped in all."""
+        self.skipped += max(0.0, moment - self()) + 0.001
+        return self.skipped
 
 
 class Receiver:
@@ -98,9 +103,14 @@ class Bench:
             boot=self.clock,
         )
 
-    def submit(self, uid: str, channel: str = SLACK, *, tried: int = 0) -> str | None:
+    def submit(
+        self, uid: str, channel: str = SLACK, *, tried: int = 0, namespace: str = "",
+        priority: str = "Medium", due: float = 0,
+    ) -> str | None:  # fmt: skip
         """Submit; returns why it waits."""
-        held = self.lanes.submit(uid, channel, due=0, priority="Medium", tried=tried)
+        held = self.lanes.submit(
+            uid, channel, due=due, priority=priority, namespace=namespace, tried=tried
+        )
         return held.reason if held is not None else None
 
     def state(self, channel: str = SLACK) -> State:
@@ -126,7 +136,7 @@ async def test_an_open_breaker_holds_the_lane() -> None:
     assert bench.openings == [SLACK]
     assert [bench.submit(f"n{n}") for n in range(5)] == ["open"] * 5
     assert bench.submit("n0") == "open", "submitting again changes nothing"
-    bench.clock.skip(OPEN_FOR - 1)
+    bench.clock.skip(OPEN_FIRST / 2)
     assert bench.submit("n5") == "open"
     await settle()
     assert bench.receiver.calls == []
@@ -142,17 +152,17 @@ async def test_those_in_the_queue_are_told_once() -> None:
     # Two had taken the places of the first two failures when the third one opened it.
     assert bench.receiver.calls == [f"n{n}" for n in range(6)]
     assert sorted(bench.told) == sorted(f"n{n}" for n in range(6, 20))
-    bench.clock.skip(OPEN_FOR)
+    bench.clock.skip(OPEN_MOST)
     bench.submit("poke")
     await settle()
-    assert len(bench.receiver.calls) == 8, "two probes"
+    assert len(bench.receiver.calls) == 7, "one probe"
     assert sorted(bench.told) == sorted(f"n{n}" for n in range(6, 20)), "told once"
     assert bench.openings == [SLACK, SLACK]
     bench.lanes.close()
 
 
 async def test_after_two_successes_everything_goes() -> None:
-    """Half-open lets two through; their successes free the lane for all at once."""
+    """Half-open lets one through, then another; their successes free the lane for all at once."""
     down = True
     bench = Bench(lambda _uid, _n: DOWN if down else UP)
     await opened(bench)
@@ -160,10 +170,10 @@ async def test_after_two_successes_everything_goes() -> None:
         bench.submit(f"n{n}")
     down = False
     bench.receiver.most = 0
-    bench.clock.skip(OPEN_FOR)
+    bench.clock.skip(OPEN_MOST)
     bench.submit("poke")
     await asyncio.sleep(0)
-    assert bench.lanes.running == 2
+    assert bench.lanes.running == 1
     await settle()
     assert len(bench.receiver.calls) == 31
     assert bench.receiver.most == 4
@@ -183,34 +193,126 @@ async def test_a_timer_starts_the_probes() -> None:
 
 
 async def test_who_was_refused_probes_first() -> None:
-    """Probes are taken from those with most attempts, whatever waits longer."""
+    """The first probe is one of those with most attempts, whatever waits longer."""
     bench = Bench(lambda _uid, _n: DOWN)
     await opened(bench)
     for uid, tried in (("new", 0), ("once", 1), ("twice", 2), ("thrice", 3)):
         bench.submit(uid, tried=tried)
-    bench.clock.skip(OPEN_FOR)
+    bench.clock.skip(OPEN_MOST)
     bench.submit("poke")
     await settle()
-    assert set(bench.receiver.calls) <= {"thrice", "twice"}
+    assert bench.receiver.calls == ["thrice"]
     bench.lanes.close()
 
 
-async def test_a_message_that_always_fails_does_not_hold_the_others() -> None:
-    """The probes of the next half-open time are others: the receiver is found to be well."""
+async def test_a_first_attempt_waits_a_moment_for_a_refused_one() -> None:
+    """Whose back-off ends just after the breaker's time probes before a message never tried."""
+    bench = Bench(lambda _uid, _n: DOWN)
+    await opened(bench)
+    bench.submit("new")
+    bench.clock.skip(OPEN_FIRST + 0.1)
+    bench.submit("poke")
+    await settle()
+    assert bench.receiver.calls == []
+    bench.submit("refused", tried=1)
+    await settle()
+    assert bench.receiver.calls == ["refused"]
+    bench.lanes.close()
+
+
+async def test_a_first_attempt_probes_where_nobody_was_refused() -> None:
+    """Nobody needs to ask again: the lane itself looks once the moment is over."""
+    bench = Bench(lambda _uid, _n: DOWN)
+    await opened(bench)
+    bench.submit("new")
+    await until(lambda: bench.receiver.calls == ["new"])
+    bench.lanes.close()
+
+
+#: Messages that always fail, by namespace; what waits as well.
+POISON: dict[str, list[str]] = {
+    "one message": ["a"],
+    "a crowd of one author": ["a"] * 40,
+    "many authors": [f"author-{n}" for n in range(12)],
+}
+
+
+@pytest.mark.parametrize("case", POISON)
+async def test_messages_that_always_fail_do_not_hold_the_others(case: str) -> None:
+    """Whoever probes in vain leaves the next probe to others: the receiver is found to be well."""
     down = True
-    bench = Bench(lambda uid, _n: DOWN if down or uid == "poison" else UP)
+    bench = Bench(lambda uid, _n: DOWN if down or uid.startswith("poison") else UP)
     await opened(bench)
     down = False
-    bench.submit("poison", tried=4)
-    for n in range(5):
-        bench.submit(f"n{n}")
-    for _ in range(2):
-        bench.clock.skip(OPEN_FOR)
-        bench.submit("poison", tried=4)
-        bench.submit(f"poke-{bench.clock.skipped}")
+    good = {f"n{n}" for n in range(5)}
+    waited = 0.0
+
+    def come_again() -> None:
+        for n, namespace in enumerate(POISON[case]):
+            bench.submit(f"poison-{n}", namespace=namespace, tried=4)
+
+    come_again()
+    for uid in sorted(good):
+        bench.submit(uid, namespace="good")
+    while not good <= set(bench.receiver.calls):
+        breaker = bench.breakers.of(SLACK)
+        assert breaker is not None
+        assert breaker.until is not None
+        waited = bench.clock.skip_to(breaker.until)
+        come_again()
+        bench.submit(f"n-{waited}", namespace="good")
         await settle()
-    assert {f"n{n}" for n in range(5)} <= set(bench.receiver.calls)
+    assert waited < 4, "the second probe has found out"
     bench.lanes.close()
+
+
+async def test_a_receiver_that_is_down_gets_one_call_per_probe() -> None:
+    """However much waits; over ten minutes one a half minute, and five before."""
+    bench = Bench(lambda _uid, _n: DOWN, per_channel=32)
+    await opened(bench)
+    for n in range(300):
+        bench.submit(f"n{n}", tried=n % 3)
+    breaker = bench.breakers.of(SLACK)
+    assert breaker is not None
+    began, times = bench.clock(), []
+    while bench.clock() < began + 600:
+        assert breaker.until is not None
+        bench.clock.skip_to(breaker.until)
+        times.append(bench.clock() - began)
+        bench.submit(f"poke-{len(times)}", tried=1)
+        await settle()
+        assert len(bench.receiver.calls) == len(times)
+    assert [round(t) for t in times[:7]] == [1, 3, 7, 15, 31, 61, 91]
+    assert len(times) <= 25
+    bench.lanes.close()
+
+
+async def test_namespaces_take_turns_at_a_receiver() -> None:
+    """A crowd that came first, and calls everything critical, leaves each other one its turn."""
+    bench = Bench(lambda _uid, _n: UP, per_channel=1)
+    for n in range(50):
+        bench.submit(f"crowd-{n}", namespace="crowd", priority="Critical")
+    for namespace in ("b", "c"):
+        for n in range(3):
+            bench.submit(f"{namespace}-{n}", namespace=namespace, priority="Low", due=5)
+    await until(lambda: len(bench.receiver.calls) == 56)
+    assert [uid.partition("-")[0] for uid in bench.receiver.calls[1:10]] == ["crowd", "b", "c"] * 3
+
+
+async def test_priority_orders_what_one_namespace_waits_for() -> None:
+    """Within a namespace the priority decides, from turn to turn."""
+    bench = Bench(lambda _uid, _n: UP, per_channel=1)
+    bench.submit("first", namespace="a")
+    for namespace in ("a", "b"):
+        for priority in ("Low", "Medium", "Critical"):
+            bench.submit(f"{namespace}-{priority}", namespace=namespace, priority=priority)
+    await settle()
+    assert [c for c in bench.receiver.calls if c.startswith("a-")] == [
+        "a-Critical", "a-Medium", "a-Low",
+    ]  # fmt: skip
+    assert [c for c in bench.receiver.calls if c.startswith("b-")] == [
+        "b-Critical", "b-Medium", "b-Low",
+    ]  # fmt: skip
 
 
 async def test_probes_that_were_not_made_are_replaced() -> None:
@@ -223,7 +325,7 @@ async def test_probes_that_were_not_made_are_replaced() -> None:
         bench.submit(f"gone-{n}", tried=5)
     bench.submit("a")
     bench.submit("b")
-    bench.clock.skip(OPEN_FOR)
+    bench.clock.skip(OPEN_MOST)
     bench.submit("c")
     await settle()
     assert {"a", "b", "c"} <= set(bench.receiver.calls)
