@@ -17,14 +17,19 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tests.model import delivery, protocol
+from tests.model import delivery, protocol, wakeups
+from tests.model.fairness import Fairness, Promise
 from tests.model.search import Found, search
 
 #: What kills a mutant that breaks no property but bars the way to the goal.
 STUCK = "stuck"
+#: What kills a mutant that breaks no property but a promise.
+PROMISES = ("LOOK", "HAND", "DONE")
 
 D = delivery.Options
 P = protocol.Options
+K = wakeups.Options
+Faults = wakeups.Budget
 
 #: One step per status write, no lost replies: what a mutant needs seldom lies there.
 QUIET = P(atomic=True, lean=True, quiet=True, give_ups=0)
@@ -36,6 +41,12 @@ LATE = P(atomic=True, lean=True, late_intents=True)
 #: An operator says what became of an attempt.
 VERDICT = replace(QUIET, verdicts=1)
 VERDICT_1 = replace(VERDICT, attempts=1)
+#: Any wake-up may be lost, any number of times; the second with a replica beside it.
+DEAF = K(lossy=True)
+DEAF_2 = replace(DEAF, replicas=2)
+PAIR = K(replicas=2)
+#: Nothing looks again by itself, and no wake-up is lost.
+WAKE_UPS_ALONE = K(resync=False, attempts=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +67,7 @@ class Run:
 
     name: str
     says: str
-    options: D | P
+    options: D | P | K
     states: int | None = None
     transitions: int | None = None
     largest: tuple[tuple[str, int], ...] = ()
@@ -73,7 +84,7 @@ class Mutant:
         name: Short name.
         says: What is done wrongly.
         options: Of the model that their type belongs to.
-        killed_by: The property that must break, or `STUCK`.
+        killed_by: The property that must break, the promise that must not be kept, or `STUCK`.
         later: It breaks after others, which do not stop the search: its own rule's, say.
         large: Too long for every push.
         max_states: Bound.
@@ -81,7 +92,7 @@ class Mutant:
 
     name: str
     says: str
-    options: D | P
+    options: D | P | K
     killed_by: str
     later: bool = False
     large: bool = False
@@ -137,6 +148,47 @@ SMALL: tuple[Run, ...] = (
         "J6", "a verdict, crash, at most once, step by step",
         replace(STEPS, verdicts=1, once=True, crashes=1),
         seen=("next attempt after failed", "delivered after the end"),
+    ),
+    Run("K1", "any wake-up lost, two attempts", replace(DEAF, attempts=2)),
+    Run(
+        "K2", "no resync, nothing lost: crash, late INTENT",
+        replace(WAKE_UPS_ALONE, faults=Faults(crashes=1, replies=1)),
+    ),
+    Run(
+        "K3", "no resync, nothing lost: outage, damage, delete",
+        replace(WAKE_UPS_ALONE, faults=Faults(outages=1, breaks=1, deletes=1)),
+    ),
+    Run(
+        "K4", "renewal, late INTENT, attempt raises",
+        replace(DEAF, attempts=2, faults=Faults(renewals=1, replies=1, raises=1)),
+    ),
+    Run(
+        "K5", "renewal, log damaged, object deleted",
+        replace(DEAF, faults=Faults(renewals=1, breaks=1, deletes=1)),
+    ),
+    Run(
+        "K6", "outage, late INTENT, object deleted",
+        replace(DEAF, faults=Faults(outages=1, replies=1, deletes=1)),
+    ),
+    Run(
+        "K7", "two replicas: renewal, late INTENT",
+        replace(DEAF_2, faults=Faults(renewals=1, replies=1)),
+    ),
+    Run(
+        "K8", "two replicas: hand-over, object deleted",
+        replace(DEAF_2, faults=Faults(handovers=1, deletes=1)),
+    ),
+    Run(
+        "K9", "two replicas: one cut off, late INTENT",
+        replace(DEAF_2, faults=Faults(cuts=1, replies=1)),
+    ),
+    Run(
+        "K10", "two replicas: status refused, hand-over, late INTENT",
+        replace(DEAF_2, refused=True, faults=Faults(handovers=1, replies=1)),
+    ),
+    Run(
+        "K11", "two replicas: crash, log damaged",
+        replace(DEAF_2, faults=Faults(crashes=1, breaks=1)),
     ),
 )  # fmt: skip
 
@@ -205,6 +257,22 @@ LARGE: tuple[Run, ...] = (
     ),
     Run("E4", "takeover, FLUSH, one attempt", replace(QUIET, attempts=1, takeovers=1, flushes=1)),
     Run("E0", "takeover, crash, one attempt, every fault", P(takeovers=1, crashes=1, attempts=1)),
+    Run(
+        "K12", "two replicas: one cut off, object deleted",
+        replace(DEAF_2, faults=Faults(cuts=1, deletes=1)),
+    ),
+    Run(
+        "K13", "two replicas, two attempts: renewal, late INTENT",
+        replace(DEAF_2, attempts=2, faults=Faults(renewals=1, replies=1)),
+    ),
+    Run(
+        "K14", "two replicas: hand-over, renewal, late INTENT",
+        replace(DEAF_2, faults=Faults(handovers=1, renewals=1, replies=1)),
+    ),
+    Run(
+        "K15", "two replicas: crash, renewal, log damaged",
+        replace(DEAF_2, faults=Faults(crashes=1, renewals=1, breaks=1)),
+    ),
 )  # fmt: skip
 
 DELIVERY_MUTANTS: tuple[Mutant, ...] = (
@@ -379,6 +447,88 @@ PROTOCOL_MUTANTS: tuple[Mutant, ...] = (
     Mutant("V9", "at most once goes on", replace(QUIET, once=True, once_stops=False), "AM"),
 )  # fmt: skip
 
+ALONE = replace(WAKE_UPS_ALONE, attempts=1)
+
+WAKEUP_MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "W1", "no resync, a renewal's answer is lost",
+        replace(ALONE, faults=Faults(renewals=1)), "LOOK",
+    ),
+    Mutant("W1b", "no resync, an attempt raises", replace(ALONE, faults=Faults(raises=1)), "LOOK"),
+    Mutant("W1c", "no resync, a wake-up is lost", replace(DEAF, resync=False), "LOOK"),
+    Mutant(
+        "W2", "the resync leaves out what is not claimed",
+        replace(DEAF, resync_unclaimed=False), "LOOK",
+    ),
+    Mutant(
+        "W3", "the resync leaves out the quarantined",
+        replace(DEAF, faults=Faults(breaks=1), resync_quarantined=False), "LOOK",
+    ),
+    Mutant(
+        "W4", "the resync leaves out what is deleted",
+        replace(DEAF, faults=Faults(deletes=1), resync_deleted=False), "LOOK",
+    ),
+    Mutant("W5", "re-queue dropped while in hand", replace(ALONE, requeue=False), "LOOK"),
+    Mutant(
+        "W6", "a key whose handling raised is not given back",
+        K(faults=Faults(outages=1), give_back=False), "LOOK",
+    ),
+    Mutant(
+        "W7", "an attempt that raised keeps its place",
+        K(faults=Faults(raises=1), free_place=False), "DONE",
+    ),
+    Mutant(
+        "W8", "the end of an attempt wakes nobody",
+        replace(WAKE_UPS_ALONE, outcome_wakes=False), "LOOK",
+    ),
+    Mutant(
+        "W9", "no timer for what is not due yet",
+        replace(WAKE_UPS_ALONE, waits_by_timer=False), "LOOK",
+    ),
+    Mutant("W10", "a lease term begins unnoticed", replace(ALONE, term_wakes=False), "LOOK"),
+    Mutant("N1", "notSent counted", K(faults=Faults(replies=1), unsent_free=False), "BF"),
+    Mutant(
+        "N2", "notSent counted by INTENT alone",
+        K(faults=Faults(replies=1), intent_unsent_free=False), "DONE",
+    ),
+    Mutant(
+        "N3", "an INTENT in doubt is forgotten",
+        K(faults=Faults(replies=1), doubt_settled=False), "BF",
+    ),
+    Mutant(
+        "N4", "what a damaged log does not take is dropped",
+        K(faults=Faults(breaks=1, deletes=1), result_kept=False), "BF",
+    ),
+    Mutant(
+        "H1", "hand-over waits for what backs off",
+        replace(PAIR, refused=True, faults=Faults(handovers=1), leave_backing=False), "HAND",
+    ),
+    Mutant(
+        "H2", "hand-over waits for what Redis does not take",
+        replace(PAIR, faults=Faults(cuts=1), leave_unable=False), "HAND",
+    ),
+    Mutant(
+        "H3", "who is cut off keeps the shard",
+        replace(PAIR, faults=Faults(cuts=1), hands_on=False), "LOOK",
+    ),
+    Mutant(
+        "H4", "who is cut off competes for it",
+        replace(PAIR, faults=Faults(cuts=1), compete_able=False), "LOOK",
+    ),
+    Mutant(
+        "D1", "deleting object still sent",
+        K(faults=Faults(deletes=1), deleting_stops=False), "DL",
+    ),
+    Mutant(
+        "D2", "log retired while the object exists",
+        K(faults=Faults(deletes=1), retire_gone=False), "RT",
+    ),
+    Mutant(
+        "D3", "no last sync of what is deleting",
+        K(faults=Faults(deletes=1), last_sync=False), "DONE",
+    ),
+)  # fmt: skip
+
 
 #: Rules that another one makes up for: each alone survives a complete run, both together (M14)
 #: do not.
@@ -427,7 +577,7 @@ R5_TRACE = (
 
 
 def execute(
-    options: D | P,
+    options: D | P | K,
     *,
     live: bool = True,
     watch: tuple[str, ...] | None = None,
@@ -438,8 +588,20 @@ def execute(
     """
     Search the model that the options belong to.
 
-    `live` asks for a way to the goal as well; `watch` names the properties that stop it, None for all.
+    `live` asks for a way to the goal as well, of the third model for its promises; `watch` names the
+    properties that stop it, None for all.
     """
+    if isinstance(options, K):
+        return search(
+            wakeups.start(options),
+            partial(_steps, wakeups, options),
+            fairness=_fairness(options) if live else None,
+            watch=watch,
+            measures=wakeups.measures,
+            max_states=max_states,
+            max_seconds=max_seconds,
+            name=name,
+        )
     model: Any = delivery if isinstance(options, D) else protocol
     judged = isinstance(options, P) and options.verdicts
     return search(
@@ -458,7 +620,14 @@ def _judged_measures(state: protocol.State) -> dict[str, int]:
     return protocol.measures(state) | protocol.marks(state)
 
 
-def _steps(model: Any, options: D | P, state: Any) -> Any:
+def _fairness(options: K) -> Fairness[wakeups.State]:
+    promises = wakeups.promises(options).items()
+    return Fairness(
+        wakeups.action, tuple(Promise(name, pending, by) for name, (pending, by) in promises)
+    )
+
+
+def _steps(model: Any, options: D | P | K, state: Any) -> Any:
     return model.steps(state, options)
 
 
@@ -468,7 +637,7 @@ def _goal(model: Any, options: D | P, state: Any) -> bool:
 
 def complaint(run: Run, found: Found[Any]) -> str:
     """What is wrong with the result of a run, empty if nothing is."""
-    if found.violation is not None or found.stuck:
+    if found.violation is not None or found.stuck or found.unkept:
         return found.verdict
     if run.states is not None and (found.states, found.transitions) != (
         run.states, run.transitions
@@ -481,6 +650,11 @@ def complaint(run: Run, found: Found[Any]) -> str:
     return f"never seen: {', '.join(missed)}" if missed else ""
 
 
+def model_of(mutant: Mutant) -> int:
+    """Number of the model that a mutant is of."""
+    return {D: 1, P: 2, K: 3}[type(mutant.options)]
+
+
 def watched(mutant: Mutant) -> tuple[str, ...] | None:
     """What stops the search for a mutant's harm."""
     return (mutant.killed_by,) if mutant.later else None
@@ -490,6 +664,9 @@ def survives(mutant: Mutant, found: Found[Any]) -> str:
     """Why a mutant was not killed as it should be, empty if it was."""
     if mutant.killed_by == STUCK:
         return "" if found.stuck else f"not stuck: {found.verdict}"
+    if mutant.killed_by in PROMISES:
+        unkept = [u.name for u in found.unkept or ()]
+        return "" if mutant.killed_by in unkept else f"kept: {found.verdict}"
     if found.violation is None:
         return f"survives: {found.verdict}"
     if mutant.killed_by not in found.violation.properties:
@@ -515,7 +692,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _mutants() -> list[Mutant]:
-    return [*DELIVERY_MUTANTS, *PROTOCOL_MUTANTS]
+    return [*DELIVERY_MUTANTS, *PROTOCOL_MUTANTS, *WAKEUP_MUTANTS]
 
 
 def _line(name: str, says: str, found: Found[Any], verdict: str) -> None:
@@ -540,6 +717,8 @@ def _table(runs: Sequence[Run]) -> int:
         if wrong:
             bad += 1
             print(found.violation or "\n".join(found.stuck_trace))
+            for promise in found.unkept or ():
+                print(promise)
     return bad
 
 
@@ -547,13 +726,13 @@ def _kill(mutants: Sequence[Mutant]) -> int:
     _head("mutant")
     bad = 0
     for mutant in mutants:
-        live = mutant.killed_by == STUCK
+        live = mutant.killed_by in (STUCK, *PROMISES)
         found = execute(
             mutant.options, live=live, watch=watched(mutant), max_states=mutant.max_states,
             name=mutant.name,
         )  # fmt: skip
         wrong = survives(mutant, found)
-        model = "1" if isinstance(mutant.options, D) else "2"
+        model = model_of(mutant)
         verdict = f"SURVIVES: {wrong}" if wrong else f"killed: {found.verdict}"
         _line(f"{mutant.name} (model {model})", mutant.says, found, verdict)
         bad += bool(wrong)

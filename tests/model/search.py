@@ -7,8 +7,9 @@ the search keeps each once, with the state it was first reached from, so the fir
 found has a shortest trace.
 
 A run that visits everything is *complete* and may ask for liveness too: from how many states no
-goal can be reached any more (backward search from the goals over the recorded transitions). A
-run that ends at a bound proves nothing beyond it and says so.
+goal can be reached any more (backward search from the goals over the recorded transitions), and
+which promises a fair behaviour breaks (`fairness.py`), a stronger question. A run that ends at a
+bound proves nothing beyond it and says so.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from collections.abc import Callable, Container, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
+
+from tests.model.fairness import Fairness, Graph, Unkept
 
 T = TypeVar("T")
 
@@ -63,12 +66,13 @@ class Found(Generic[T]):
     Attributes:
         states: Different states reached.
         transitions: Transitions taken from states that were expanded.
-        seconds: Wall time.
+        seconds: Wall time of the search.
         depth: Steps to the deepest state.
         complete: Every reachable state was expanded.
         violation: The first property broken, None if none was.
         stuck: States that can reach no goal; None if that was not asked or is not known.
         stuck_trace: A shortest way to one of them.
+        unkept: Promises that a fair behaviour breaks; None if that was not asked or is not known.
         largest: The largest value of each measure.
     """
 
@@ -81,6 +85,7 @@ class Found(Generic[T]):
     stuck: int | None = None
     stuck_trace: tuple[str, ...] = ()
     largest: dict[str, int] = field(default_factory=dict)
+    unkept: tuple[Unkept, ...] | None = None
 
     @property
     def safe(self) -> bool:
@@ -97,6 +102,11 @@ class Found(Generic[T]):
             return f"no violation, not complete (depth {self.depth})"
         if self.stuck:
             return f"STUCK: {self.stuck} states without a way to the goal"
+        if self.unkept:
+            names = ", ".join(u.name for u in self.unkept)
+            return f"NOT KEPT after {len(self.unkept[0].trace)} steps: {names}"
+        if self.unkept is not None:
+            return "safe, and live if fair"
         return "safe" if self.stuck is None else "safe and live"
 
 
@@ -105,6 +115,7 @@ def search(
     steps: Callable[[T], Iterable[Transition[T]]],
     *,
     goal: Callable[[T], bool] | None = None,
+    fairness: Fairness[T] | None = None,
     watch: Container[str] | None = None,
     measures: Callable[[T], dict[str, int]] | None = None,
     max_states: int = 20_000_000,
@@ -118,6 +129,7 @@ def search(
         start: Where to begin.
         steps: The transitions of a state.
         goal: If given, and the run completes, count the states that cannot reach a goal any more.
+        fairness: If given, and the run completes, ask which promises a fair behaviour breaks.
         watch: Names of the properties that stop the search; None for all.
         measures: Values of a state whose largest are reported.
         max_states: Bound on the states kept.
@@ -125,7 +137,7 @@ def search(
         name: If given, long runs report progress under it on standard error.
     """
     with _no_collector():
-        return _search(start, steps, goal, watch, measures, max_states, max_seconds, name)
+        return _search(start, steps, goal, fairness, watch, measures, max_states, max_seconds, name)
 
 
 def replay(
@@ -156,6 +168,7 @@ def _search(  # noqa: PLR0912 - one loop, and each branch costs a call per trans
     start: T,
     steps: Callable[[T], Iterable[Transition[T]]],
     goal: Callable[[T], bool] | None,
+    fairness: Fairness[T] | None,
     watch: Container[str] | None,
     measures: Callable[[T], dict[str, int]] | None,
     max_states: int,
@@ -168,6 +181,7 @@ def _search(  # noqa: PLR0912 - one loop, and each branch costs a call per trans
     parents: list[int] = [-1]
     labels: list[str] = [""]
     edges: list[list[int]] = []
+    graph = Graph(fairness) if fairness is not None else None
     largest: dict[str, int] = dict(measures(start)) if measures else {}
     transitions, at, level_end, depth = 0, 0, 1, 0
     violation: Violation[T] | None = None
@@ -177,6 +191,7 @@ def _search(  # noqa: PLR0912 - one loop, and each branch costs a call per trans
             depth, level_end = depth + 1, len(order)
         state = order[at]
         targets: list[int] = []
+        named: list[tuple[str, int]] = []
         for label, following, broken in steps(state):
             transitions += 1
             target = index.get(following)
@@ -189,6 +204,8 @@ def _search(  # noqa: PLR0912 - one loop, and each branch costs a call per trans
                     for key, value in measures(following).items():
                         largest[key] = max(value, largest.get(key, value))
             targets.append(target)
+            if graph is not None:
+                named.append((label, target))
             if broken:
                 watched = tuple(p for p in broken if watch is None or p in watch)
                 if watched:
@@ -197,23 +214,23 @@ def _search(  # noqa: PLR0912 - one loop, and each branch costs a call per trans
                     break
         if goal is not None:
             edges.append(targets)
+        if graph is not None:
+            graph.add(named)
         at += 1
         if at % 4096 == 0:
             bounded = len(order) > max_states or time.monotonic() - began > max_seconds
             if name and at % _REPORT_EVERY < 4096:
                 _report(name, len(order), depth, time.monotonic() - began)
     complete = violation is None and not bounded
-    stuck: int | None = None
-    stuck_trace: tuple[str, ...] = ()
-    if complete and goal is not None:
-        lost = _without_way(order, edges, goal)
-        stuck = len(lost)
-        if lost:
-            stuck_trace = _path(order, parents, labels, lost[0])[0]
-    seconds = time.monotonic() - began
+    lost = _without_way(order, edges, goal) if complete and goal is not None else None
+    unkept = None
+    if complete and graph is not None:
+        unkept = graph.unkept(order, lambda n: _path(order, parents, labels, n)[0])
     return Found(
-        len(order), transitions, seconds, depth, complete, violation, stuck, stuck_trace, largest
-    )
+        len(order), transitions, time.monotonic() - began, depth, complete, violation,
+        None if lost is None else len(lost),
+        _path(order, parents, labels, lost[0])[0] if lost else (), largest, unkept,
+    )  # fmt: skip
 
 
 def _path(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -9,11 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.model import delivery, protocol
+from tests.model import delivery, protocol, wakeups
+from tests.model.fairness import Fairness, Promise
 from tests.model.runs import (
     DELIVERY_MUTANTS,
     H5,
     H5_TRACE,
+    PROMISES,
     PROTOCOL_MUTANTS,
     R4_TRACE,
     R5_TRACE,
@@ -22,21 +25,23 @@ from tests.model.runs import (
     V5_TRACE,
     VERDICT,
     VERDICT_1,
+    WAKEUP_MUTANTS,
     Mutant,
     Run,
     complaint,
     execute,
+    model_of,
     survives,
     watched,
 )
 from tests.model.search import Transition, replay, search
 
-MUTANTS = [m for m in (*DELIVERY_MUTANTS, *PROTOCOL_MUTANTS) if not m.large]
+TABLES = (DELIVERY_MUTANTS, PROTOCOL_MUTANTS, WAKEUP_MUTANTS)
+MUTANTS = [m for table in TABLES for m in table if not m.large]
 
 
 def _name(mutant: Mutant) -> str:
-    model = 1 if isinstance(mutant.options, delivery.Options) else 2
-    return f"{mutant.name} in model {model}: {mutant.says}"
+    return f"{mutant.name} in model {model_of(mutant)}: {mutant.says}"
 
 
 def not_enabled(step: str) -> AbstractContextManager[object]:
@@ -50,28 +55,32 @@ def test_all_rules_in_force(run: Run) -> None:
     found = execute(run.options)
     assert complaint(run, found) == ""
     assert found.complete
-    assert found.stuck == 0
+    assert found.stuck == 0 or found.unkept == ()
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=_name)
 def test_a_rule_switched_off_is_missed(mutant: Mutant) -> None:
     """The mutant breaks the property that its rule is for."""
-    found = execute(mutant.options, live=mutant.killed_by == "stuck", watch=watched(mutant))
+    live = mutant.killed_by in ("stuck", *PROMISES)
+    found = execute(mutant.options, live=live, watch=watched(mutant))
     assert survives(mutant, found) == ""
 
 
 def test_names_are_unique() -> None:
     """No mutant hides behind another of its name."""
-    for table in (DELIVERY_MUTANTS, PROTOCOL_MUTANTS):
+    for table in TABLES:
         assert len({m.name for m in table}) == len(table)
 
 
 def test_every_rule_has_a_mutant() -> None:
     """Each option that is a rule is switched off by some mutant, or by a trace of its own."""
-    defaults = protocol.Options()
-    rules = {n for n in protocol.Options.__dataclass_fields__ if getattr(defaults, n) is True}
-    off = {n for m in PROTOCOL_MUTANTS for n in rules if not getattr(m.options, n)}
-    assert rules - off == {"ack_chain"}  # H5, below
+    assert _never_off(protocol.Options(), PROTOCOL_MUTANTS) == {"ack_chain"}  # H5, below
+    assert _never_off(wakeups.Options(), WAKEUP_MUTANTS) == set()
+
+
+def _never_off(defaults: protocol.Options | wakeups.Options, table: Sequence[Mutant]) -> set[str]:
+    rules = {n for n in type(defaults).__dataclass_fields__ if getattr(defaults, n) is True}
+    return rules - {n for m in table for n in rules if not getattr(m.options, n)}
 
 
 # -- traces worth keeping -------------------------------------------------------------------------
@@ -186,6 +195,46 @@ def test_a_trace_of_verdicts_that_only_the_mutant_can_take(
         replay(protocol.start(safe), partial(_protocol, safe), trace)
 
 
+W1_TRACE = (
+    "0 acquires", "fault: a renewal is not answered", "0 is notified", "0 looks in vain",
+    "0 reads the lease: its renewal was written", "0 gives back",
+)  # fmt: skip
+
+
+def test_w1_a_lease_that_is_valid_again_wakes_nobody() -> None:
+    """A look while a renewal is in doubt comes to nothing; only the resync brings the next one."""
+    faults = wakeups.Budget(renewals=1)
+    without = wakeups.Options(faults=faults, resync=False)
+    state, _ = replay(wakeups.start(without), partial(_wakeups, without), W1_TRACE)
+    assert wakeups.is_due(state, without)
+    assert _wakeups(without, state) == []
+    safe = wakeups.Options(faults=faults)
+    trace = (*W1_TRACE, "resync of 0", "0 looks: due")
+    state, _ = replay(wakeups.start(safe), partial(_wakeups, safe), trace)
+    assert state.replicas[0].job is wakeups.Job.WAITING
+
+
+H1_TRACE = (
+    "0 acquires", "0 is notified", "0 looks: due", "0 starts: OK", "fault: shards are shared anew",
+    "0 sends", "answer to 0: success", "0 records", "0 writes the status: refused",
+    "0 has handed over", "1 acquires",
+)  # fmt: skip
+
+
+def test_h1_a_status_that_is_refused_holds_up_no_hand_over() -> None:
+    """The shard goes on while the status of one object is tried again, ever more slowly."""
+    safe = wakeups.Options(replicas=2, refused=True, faults=wakeups.Budget(handovers=1))
+    state, _ = replay(wakeups.start(safe), partial(_wakeups, safe), H1_TRACE)
+    assert state.owner == 1
+    without = replace(safe, leave_backing=False)
+    with not_enabled("0 has handed over"):
+        replay(wakeups.start(without), partial(_wakeups, without), H1_TRACE)
+
+
+def _wakeups(options: wakeups.Options, state: wakeups.State) -> list[Transition[wakeups.State]]:
+    return list(wakeups.steps(state, options))
+
+
 def _delivery(options: delivery.Options, state: delivery.State) -> list[Transition[delivery.State]]:
     return list(delivery.steps(state, options))
 
@@ -221,6 +270,67 @@ def test_states_without_a_way() -> None:
     assert (found.states, found.complete, found.stuck) == (7, True, 1)
     assert found.stuck_trace == ("0 to 1", "1 to 3", "3 to 6")
     assert found.transitions == 10
+
+
+def _ring(at: int) -> list[Transition[int]]:
+    """A ring of 0, 1 and 2 with a way out of 1 to 3, where it ends, and a fault there from 2."""
+    steps = {
+        0: [("on", 1)],
+        1: [("on", 2), ("out", 3)],
+        2: [("on", 0), ("fault", 4)],
+        3: [],
+        4: [("on", 4)],
+    }
+    return [(label, to, ()) for label, to in steps[at]]
+
+
+def _fair(*possible_for_ever: int, kept_by: str = "") -> Fairness[int]:
+    """It is promised that none of these states is stayed in for ever."""
+    promise: Promise[int] = Promise(
+        "P", lambda n: n in possible_for_ever, lambda label: label == kept_by
+    )
+    return Fairness(lambda label: None if label == "fault" else label, (promise,))
+
+
+@pytest.mark.parametrize(
+    ("fairness", "unkept"),
+    [
+        pytest.param(
+            _fair(0, 1, 2), [((), ("on",), 3)],
+            id="a ring may be gone around for ever if its way out is not possible all the time",
+        ),
+        pytest.param(_fair(1), [], id="no state is stayed in while it has a step"),
+        pytest.param(
+            _fair(3), [(("on", "out"), (), 1)], id="where there is no step a behaviour may stop"
+        ),
+        pytest.param(
+            _fair(4), [(("on", "on", "fault"), ("on",), 1)], id="a fault may lead to where it stays"
+        ),
+        pytest.param(_fair(0, 1, 2, kept_by="on"), [], id="a step keeps a promise, wherever it leads"),
+    ],
+)  # fmt: skip
+def test_promises_under_weak_fairness(
+    fairness: Fairness[int], unkept: list[tuple[tuple[str, ...], tuple[str, ...], int]]
+) -> None:
+    """A promise is broken where a behaviour may go on, or stop, and nobody is passed over for ever."""
+    found = search(0, _ring, fairness=fairness)
+    assert [(u.trace, u.for_ever, u.states) for u in found.unkept or ()] == unkept
+
+
+def test_an_action_that_stays_possible_is_taken() -> None:
+    """A loop beside a way out that is always possible is left; it is not if the way out is a fault."""
+
+    def loop(at: int) -> list[Transition[int]]:
+        return [("on", at, ()), ("out", 1, ())] if at == 0 else [("on", at, ())]
+
+    promise: Promise[int] = Promise("P", lambda n: n == 0)
+    fair = search(0, loop, fairness=Fairness(lambda label: label, (promise,)))
+    assert fair.unkept == ()
+    assert fair.verdict == "safe, and live if fair"
+    unfair = Fairness(lambda label: None if label == "out" else label, (promise,))
+    found = search(0, loop, fairness=unfair)
+    assert "NOT KEPT after 0 steps: P" in found.verdict
+    assert str((found.unkept or ())[0]).splitlines() == ["not kept: P", "  *  on"]
 
 
 def test_a_bounded_run_says_so() -> None:
