@@ -56,7 +56,7 @@ class Entry:
         quarantine: Why the log cannot be read, empty if it can.
         violation: What the self-audit found that must not be; nothing is sent while it is set.
         executing: Open attempts that a task of this process carries out, with their channels.
-        never_sent: Attempts opened here that certainly did not leave.
+        never_sent: Those of them of which no byte has left, since the log has not permitted it.
         due: Boot-clock second before which a channel must not be tried again.
         held_since: Since when a due attempt could not be made for lack of Redis, 0 if none.
         held: That has lasted long enough for the status to say so.

@@ -37,7 +37,7 @@ from syncer.api.record import (
 )
 from syncer.cache import Cache, Claim, Entry
 from syncer.ledger.codec import stored
-from syncer.ledger.log import Answer, Appended, RedisLog, Snapshot
+from syncer.ledger.log import Answer, Appended, RedisLog, Snapshot, Tries
 from syncer.metrics import SyncMetrics
 from syncer.runtime.clock import LedgerTime
 from syncer.status.fold import LogView, fold
@@ -58,6 +58,9 @@ class Recorder:
         self.metrics = metrics
         self._identity = identity
         self._counters: dict[Epoch, int] = {}
+        #: Told of an intent that may be in the log, or get there yet, and for which nothing was sent.
+        #: Its attempt stays in `entry.executing`, so that its channel waits, until `close` is called.
+        self.in_doubt: Callable[[Entry, Record], None] = self._give_up
 
     def next_id(self, epoch: Epoch) -> AttemptId:
         """A fresh attempt id; never given out twice by any process."""
@@ -106,7 +109,8 @@ class Recorder:
         Ask the log for permission to send.
 
         Only `OK`, or `DUP` with the state `intent` (the echo of this very call), permits it. The
-        attempt is then listed in `entry.executing` until `close` is called.
+        attempt is then listed in `entry.executing` until `close` is called. So is one that is not
+        permitted and whose intent may be recorded all the same: `in_doubt` is told of it.
 
         Raises:
             PortError: given up; whether the intent is recorded is not known, and it was not sent.
@@ -118,7 +122,7 @@ class Recorder:
         )  # fmt: skip
         entry.executing[attempt_id] = channel
         entry.never_sent.add(attempt_id)
-        opened = False
+        opened, tries = False, Tries()
         try:
             answer = await self._timed(
                 "intent",
@@ -127,6 +131,7 @@ class Recorder:
                     tenure.epoch,
                     record,
                     limit=limit,
+                    tries=tries,
                     # The very claim that the decision rests on: one made since is another.
                     guard=lambda: (
                         entry.claim is claim
@@ -137,6 +142,7 @@ class Recorder:
             )
             if answer.answer is Answer.OK:
                 self.metrics.intents.inc()
+                tries.uncertain = True
                 # Without its answer nobody sends, so nobody would ever close the attempt.
                 await self._advance(entry, answer, [record])
                 opened = True
@@ -147,9 +153,16 @@ class Recorder:
             self.put_in_quarantine(entry, str(error))
             answer = Appended(Answer.RECLAIM, detail="the log cannot be read")
         finally:
-            if not opened:
-                entry.executing.pop(attempt_id, None)
+            if not opened and tries.uncertain:
+                self.in_doubt(entry, record)
+            elif not opened:
+                self._give_up(entry, record)
         return answer, record
+
+    @staticmethod
+    def _give_up(entry: Entry, intent: Record) -> None:
+        entry.executing.pop(intent.attempt_id, None)
+        entry.never_sent.discard(intent.attempt_id)
 
     def sending(self, entry: Entry, attempt_id: AttemptId) -> None:
         """Note that bytes may leave from now on."""
@@ -196,31 +209,21 @@ class Recorder:
 
     async def recover(self, entry: Entry, tenure: Tenure, abandoned: Attempt, *, due: int) -> bool:
         """
-        Settle an open attempt that nobody executes: not sent if this process knows so, else unknown.
+        Settle an open attempt that nobody executes: what its sender knew of it is lost.
 
         Returns:
             False if the claim does not hold any more.
         """
-        now = self.time.now()
-        if abandoned.id in entry.never_sent:
-            settled = replace(
-                abandoned, state=AttemptState.FAILED, ended=now, due=due,
-                failure=FailureClass.NOT_SENT, error="given up before it was sent",
-            )  # fmt: skip
-            record = attempt_record(settled)
-            answer = await self.log.outcome(entry.uid, record, None, name=entry.request.key)
-        else:
-            settled = replace(
-                abandoned, state=AttemptState.UNKNOWN, ended=now, due=due,
-                failure=FailureClass.UNCERTAIN,
-                error="the sender ended before the result was recorded",
-            )  # fmt: skip
-            record = attempt_record(settled)
-            answer = await self.log.recover(entry.uid, tenure.epoch, record)
+        settled = replace(
+            abandoned, state=AttemptState.UNKNOWN, ended=self.time.now(), due=due,
+            failure=FailureClass.UNCERTAIN,
+            error="the sender ended before the result was recorded",
+        )  # fmt: skip
+        record = attempt_record(settled)
+        answer = await self.log.recover(entry.uid, tenure.epoch, record)
         if answer.answer is Answer.RECLAIM:
             self.lose_claim(entry, "recover")
             return False
-        entry.never_sent.discard(abandoned.id)
         if answer.answer is Answer.OK:
             self.metrics.recovered.inc()
             self.metrics.outcomes.labels(settled.state.word).inc()
@@ -279,7 +282,7 @@ class Recorder:
         view = fold(snapshot.records)
         for channel in view.pending:
             if entry.view.order_ids.get(channel) != view.order_ids[channel]:
-                # What an operator orders is due at once, whatever the wait was.
+                # What an operator orders is due at once, whatever the wait was before.
                 entry.due.pop(channel, None)
         if view.position != entry.view.position:
             # An append takes the expiry off.

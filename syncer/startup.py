@@ -50,6 +50,7 @@ from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.status.fold import LogView
 from syncer.status.merge import exceeds, lacking
 from syncer.status.reconcile import Action, Presence, Situation, Verdict, compare, reconcile
+from syncer.status.standing import counts
 
 logger = logging.getLogger("ledger.startup")
 archive = logging.getLogger("ledger.archive")
@@ -216,7 +217,7 @@ class Reconciler:
     async def _recover(self, entry: Entry, tenure: Tenure) -> None:
         policy = entry.request.policy
         for attempt in abandoned(entry):
-            number = len(entry.view.of_channel(attempt.channel))
+            number = sum(map(counts, entry.view.of_channel(attempt.channel)))
             due = self.recorder.time.now() + self._backoff(policy, number)
             if await self.recorder.recover(entry, tenure, attempt, due=due):
                 logger.warning(
@@ -235,8 +236,9 @@ class Reconciler:
         entry.due.clear()
         ordered = entry.ordered
         for attempt in entry.view.attempts.values():
-            # What an operator orders is due at once.
-            if attempt.due and attempt.channel not in ordered:
+            # What an operator orders is due at once, whatever the wait was before.
+            before = entry.view.orders[attempt.channel] if attempt.channel in ordered else ()
+            if attempt.due and attempt.id not in before:
                 entry.due[attempt.channel] = now + wait_of(attempt, now_ms) / 1000
 
     def _count(self, verdict: Verdict) -> Verdict:

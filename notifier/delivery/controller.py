@@ -8,8 +8,11 @@ fold of the log, due times, what is executing), asks the plan, and starts attemp
     deadline check, INTENT, deadline check, send, OUTCOME
 
 Between an accepted INTENT and its OUTCOME every way out writes something: sent and answered, sent and
-unclear, not sent after all. Only the end of the process leaves an open intent, and the next owner
-settles that one as unknown.
+unclear, not sent after all. So does an INTENT whose answer was lost: nothing was sent for it, which is
+recorded whether the log has the intent or not, and until then its channel waits. Only the end of the
+process leaves an open intent, and the next owner settles that one as unknown.
+
+What was not sent uses up no attempt (`syncer.status.standing.counts`) and has a back-off of its own.
 
 Cancellation passes through a send, but not through the recording of its result: that is shielded, and
 the drain waits for it.
@@ -34,7 +37,7 @@ from notifier.content.sanitise import sanitise
 from notifier.delivery.breaker import refusal
 from notifier.delivery.lanes import Lanes
 from notifier.delivery.outcome import Outcome
-from notifier.delivery.retry import next_delay
+from notifier.delivery.retry import next_delay, unsent_delay
 from notifier.delivery.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_epoch
@@ -64,7 +67,7 @@ from syncer.status.plan import (
     stale_of,
 )
 from syncer.status.reconcile import Action
-from syncer.status.standing import State, budget
+from syncer.status.standing import State, counts, unsent_run
 
 logger = logging.getLogger("ledger.delivery")
 
@@ -149,6 +152,7 @@ class Controller:
         self.cache = cache
         self.queue = queue
         self.recorder = recorder
+        recorder.in_doubt = self._settle_doubt
         self.reconciler = reconciler
         self.ownership = ownership
         self.router = router
@@ -465,7 +469,7 @@ class Controller:
                         due=entry.due.get(channel, self.cache.boot()),
                         priority=entry.request.priority,
                         namespace=entry.request.namespace,
-                        tried=len(entry.view.of_channel(channel)),
+                        tried=sum(map(counts, entry.view.of_channel(channel))),
                     )
                     if held is not None:
                         postponed.append(channel)
@@ -501,7 +505,8 @@ class Controller:
         if entry.view.last_skip.get(channel) == why:
             return
         if await self._say(entry, channel, why):
-            self.hooks.postponed(entry.request, channel, why, len(entry.view.of_channel(channel)))
+            made = sum(map(counts, entry.view.of_channel(channel)))
+            self.hooks.postponed(entry.request, channel, why, made)
 
     async def _say(self, entry: Entry, channel: str, why: str) -> bool:
         """Put on record, once, why a due attempt is not made; False if Redis did not answer."""
@@ -669,8 +674,7 @@ class Controller:
                 entry, tenure, channel, limit=self._limit(entry, channel)
             )
         except PortError as error:
-            # Whether the intent was recorded is not known, but it was not sent: if the log holds
-            # it, the next claim settles it as such.
+            # Where the intent may be recorded, `in_doubt` has it settled as not sent.
             self.recorder.lose_claim(entry, "intent")
             wait = self.queue.retry(uid)
             logger.warning(
@@ -723,6 +727,11 @@ class Controller:
         recording.add_done_callback(self._recording.discard)
         return recording
 
+    def _settle_doubt(self, entry: Entry, intent: Record) -> None:
+        """Have it recorded that nothing was sent for an intent that the log may hold."""
+        outcome = Outcome.not_sent("the log did not confirm the attempt, so it was not sent")
+        self._keep(entry, intent.channel, intent, outcome, 0.0)
+
     async def settle(self, seconds: float) -> int:
         """Wait for outcomes that are being recorded; how many were left, and were given up."""
         if self._recording:
@@ -740,15 +749,15 @@ class Controller:
         return isinstance(decision, Deliver) and channel in decision.channels
 
     def _limit(self, entry: Entry, channel: str) -> int:
-        rollup = entry.request.status.rollup
-        folded = sum(c.failed for c in rollup.channels if c.name == channel) if rollup else 0
-        held = sum(a.channel == channel for a in entry.view.attempts.values())
-        return budget(
-            max_attempts=entry.request.policy.max_attempts,
-            before_order=entry.view.orders.get(channel),
-            # Rolled-up attempts count against the budget only where the log has lost them.
-            folded=max(0, folded - held),
-        )
+        """
+        Largest number of attempts that the log may hold for a channel (argument of INTENT).
+
+        The script counts ids and cannot see which of them left. So it is told what is there by the
+        view that the decision rests on, and how many more the rule allows.
+        """
+        standings = standings_of(entry.view, entry.request.status, self._facts(entry))
+        left = next((s.left for s in standings if s.channel == channel), 0)
+        return len(entry.view.of_channel(channel)) + left
 
     async def _refused(self, entry: Entry, channel: str, intent: Record, answer: Appended) -> None:
         logger.info(
@@ -823,12 +832,15 @@ class Controller:
     ) -> None:
         policy = entry.request.policy
         earlier = [a for a in entry.view.of_channel(channel) if a.id != intent.id]
+        left = [a for a in earlier if counts(a)]
         wait = 0
         retriable = outcome.state is not AttemptState.SUCCESS and (
             outcome.failure is not FailureClass.PERMANENT
         )
-        if retriable:
-            wait = next_delay(policy, len(earlier) + 1, self.jitter(), outcome.retry_after)
+        if outcome.failure is FailureClass.NOT_SENT:
+            wait = unsent_delay(unsent_run(earlier) + 1, self.jitter())
+        elif retriable:
+            wait = next_delay(policy, len(left) + 1, self.jitter(), outcome.retry_after)
         now = self.recorder.time.now()
         attempt = replace(
             read_attempt(intent),
@@ -865,7 +877,7 @@ class Controller:
             },
         )
         if outcome.failure is not FailureClass.NOT_SENT:
-            self.hooks.attempted(entry.request, attempt, earlier[-1] if earlier else None)
+            self.hooks.attempted(entry.request, attempt, left[-1] if left else None)
         self.queue.add(entry.uid)
 
 

@@ -6,6 +6,11 @@ to [initial, maximum]: the first delay is never below the initial one, the cappe
 maximum. A receiver's Retry-After can only lengthen the wait, and by no more than an hour.
 
 The result becomes part of the outcome's record, so a restart neither shortens nor redraws it.
+
+An attempt that was opened and did not leave says nothing about the receiver, so it has a back-off of
+its own (`unsent_delay`): from one second, doubling with each in a row, to an hour at most. A delivery is
+then late by no more than the trouble has lasted, and a log gains at most twelve such attempts in the
+first hour and one an hour after that.
 """
 
 from __future__ import annotations
@@ -16,6 +21,9 @@ from syncer.api.resource import RetryPolicy
 
 JITTER: Final = 0.10
 RETRY_AFTER_MOST: Final = 3600.0
+#: Milliseconds after the first attempt in a row that did not leave, and at most.
+UNSENT_FIRST: Final = 1_000
+UNSENT_MOST: Final = 3_600_000
 
 
 def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
@@ -24,7 +32,7 @@ def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
 
     Args:
         policy: Seconds and factor of the notification.
-        n: Attempts made on the channel; below 1 gives the initial delay without jitter.
+        n: Attempts on the channel that may have left; below 1 gives the initial delay without jitter.
         jitter: Uniform in [-1, 1).
     """
     initial = policy.initial_backoff * 1000
@@ -35,6 +43,18 @@ def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
     steps = min(n - 1, 64)
     base: int = min(initial * policy.multiplier**steps, most)
     return round(min(max(base * (1 + JITTER * jitter), initial), most))
+
+
+def unsent_delay(n: int, jitter: float) -> int:
+    """
+    Milliseconds to wait after the n-th attempt in a row that did not leave.
+
+    Args:
+        n: From 1.
+        jitter: Uniform in [-1, 1).
+    """
+    base: int = min(UNSENT_FIRST * 2 ** min(max(n, 1) - 1, 64), UNSENT_MOST)
+    return round(min(max(base * (1 + JITTER * jitter), UNSENT_FIRST), UNSENT_MOST))
 
 
 def next_delay(policy: RetryPolicy, n: int, jitter: float, retry_after: float | None) -> int:

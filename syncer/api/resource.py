@@ -114,12 +114,14 @@ class ChannelRollup:
         failed: How many entries were folded.
         last_id: Id of the newest of them; older failed ids are counted here.
         number: Highest attempt number among them.
+        not_sent: How many of them did not leave, and count in no limit.
     """
 
     name: str
     failed: int
     last_id: AttemptId
     number: int
+    not_sent: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -422,6 +424,7 @@ def _parse_rollup(rollup: Json | None) -> Rollup | None:
                 int(c.get("failed") or 0),
                 parse_attempt_id(str(c.get("lastId") or "0-0")),
                 int(c.get("number") or 0),
+                int(c.get("notSent") or 0),
             )
             for c in rollup.get("channels") or []
         ),
@@ -468,7 +471,13 @@ def render_status(status: Status) -> Json:
         out["rollup"] = {
             "through": status.rollup.through,
             "channels": [
-                {"name": c.name, "failed": c.failed, "lastId": c.last_id, "number": c.number}
+                {
+                    "name": c.name,
+                    "failed": c.failed,
+                    "lastId": c.last_id,
+                    "number": c.number,
+                    **({"notSent": c.not_sent} if c.not_sent else {}),
+                }
                 for c in status.rollup.channels
             ],
         }

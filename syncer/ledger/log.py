@@ -61,6 +61,18 @@ class Answer(StrEnum):
 _ANSWERS: Final = {answer.encode(): answer for answer in Answer}
 
 
+@dataclass(slots=True)
+class Tries:
+    """
+    What is known of the tries of one call, whatever became of the call.
+
+    Attributes:
+        uncertain: At least one of them may have been executed, or may be yet, without its answer.
+    """
+
+    uncertain: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Appended:
     """
@@ -207,11 +219,21 @@ class RedisLog:
         limit: int,
         guard: Callable[[], bool],
         patience: float | None = None,
+        tries: Tries | None = None,
     ) -> Appended:
         """
         Open an attempt.
 
         A `DUP` is only ever the echo of an earlier try of this very call: ids are never reused.
+
+        Args:
+            uid: Of the notification.
+            epoch: Of the claim.
+            record: The intent.
+            limit: Attempts that the log may hold for the channel.
+            guard: Whether the claim still stands, asked before each try.
+            patience: Seconds for which the call is repeated.
+            tries: Is told whether the intent may be recorded although the call failed or was refused.
 
         Raises:
             Unavailable: given up, nothing recorded by the last try.
@@ -224,6 +246,7 @@ class RedisLog:
             guard=guard,
             patience=patience,
             replicas=self._replicas(),
+            tries=tries,
         )
 
     async def outcome(
@@ -460,12 +483,13 @@ class RedisLog:
         patience: float | None = None,
         replicas: int = 0,
         again: tuple[type[Exception], ...] = _LATER,
+        tries: Tries | None = None,
     ) -> Appended:
         wait = (replicas, _WAIT_MS) if replicas else None
         try:
             reply = await self._insist(
                 self._patience if patience is None else patience,
-                self._client.evaluate, script, self.key(uid), args, again=again,
+                self._client.evaluate, script, self.key(uid), args, again=again, tries=tries,
                 guard=guard, wait=wait,
             )  # fmt: skip
         except StaleGuard:
@@ -495,15 +519,21 @@ class RedisLog:
         call: Callable[..., Awaitable[Any]],
         *args: Any,
         again: tuple[type[Exception], ...] = _LATER,
+        tries: Tries | None = None,
         **options: Any,
     ) -> Any:
+        tries = tries or Tries()
         loop = asyncio.get_running_loop()
         give_up = loop.time() + patience
         pause = _BACKOFF_FIRST
         while True:
             try:
                 return await call(*args, **options)
+            except asyncio.CancelledError:
+                tries.uncertain = True
+                raise
             except again as error:
+                tries.uncertain |= not isinstance(error, Unavailable | Rejected)
                 left = give_up - loop.time()
                 if left <= 0:
                     if isinstance(error, TimeoutError):

@@ -16,7 +16,7 @@ from typing import Final
 
 import orjson
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, attempt_key
+from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key
 from syncer.api.conditions import bounded
 from syncer.api.resource import ChannelRollup, Rollup, Status, render_status
 
@@ -131,6 +131,7 @@ def _roll_up(status: Status, folded: list[Attempt]) -> Status:
         channels[attempt.channel] = replace(
             known,
             failed=known.failed + 1,
+            not_sent=known.not_sent + (attempt.failure is FailureClass.NOT_SENT),
             last_id=newest,
             number=max(known.number, attempt.number),
         )

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, join
+from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass, join
 from syncer.api.record import Kind, Plan, Record, read_attempt, read_plan
 
 ROOT_CHAIN = "00000000"
@@ -110,14 +110,16 @@ class LogView:
         """
         Channels that were ordered and have not been tried since.
 
-        A success ends an order unfulfilled: nothing is sent after one. So does an attempt that the
-        order did not know because the log had lost it, since nobody can tell it from a new one.
+        An attempt that did not leave was no try: the order still waits. A success ends an order
+        unfulfilled: nothing is sent after one. So does an attempt that the order did not know because
+        the log had lost it, since nobody can tell it from a new one.
         """
         return frozenset(
             channel
             for channel, before in self.orders.items()
             if all(
-                a.id in before and a.state is not AttemptState.SUCCESS
+                (a.id in before or a.failure is FailureClass.NOT_SENT)
+                and a.state is not AttemptState.SUCCESS
                 for a in self.of_channel(channel)
             )
         )

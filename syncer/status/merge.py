@@ -16,6 +16,7 @@ counters are never lowered.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -45,7 +46,7 @@ from syncer.api.resource import (
     Status,
 )
 from syncer.status.fold import LogView
-from syncer.status.standing import Standing, State, stand
+from syncer.status.standing import Standing, State, counts, stand
 from syncer.status.text import go_duration
 
 _PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
@@ -96,6 +97,7 @@ def _standings(
     attempts: list[Attempt], status: Status, view: LogView, facts: Facts
 ) -> tuple[Standing, ...]:
     folded = {c.name: c.failed for c in status.rollup.channels} if status.rollup else {}
+    unsent = _folded_unsent(status.rollup, view)
     return tuple(
         stand(
             channel,
@@ -104,6 +106,7 @@ def _standings(
             at_most_once=facts.at_most_once,
             before_order=view.orders.get(channel),
             folded=folded.get(channel, 0),
+            folded_unsent=unsent.get(channel, 0),
         )
         for channel in _planned(view, status)
     )
@@ -207,6 +210,20 @@ def _rolled_up(attempt: Attempt, rollup: Rollup | None) -> bool:
         if channel.name == attempt.channel:
             return attempt_key(attempt.id) <= attempt_key(channel.last_id)
     return False
+
+
+def _folded_unsent(rollup: Rollup | None, view: LogView) -> dict[str, int]:
+    """
+    How many folded attempts of each channel did not leave.
+
+    The log knows as long as it holds them; the status, once the log has lost them.
+    """
+    if rollup is None:
+        return {}
+    known = Counter(
+        a.channel for a in view.attempts.values() if not counts(a) and _rolled_up(a, rollup)
+    )
+    return {c.name: max(c.not_sent, known[c.name]) for c in rollup.channels}
 
 
 def _unite(status: Status, view: LogView) -> list[Attempt]:

@@ -72,6 +72,8 @@ MARKS: Final = (
     "status wiped and restored",
     "explained repeat",
     "attempts used up",
+    "attempt not sent",
+    "delivered after an attempt not sent",
     "permanent failure",
     "partly sent",
     "log given its time to live",
@@ -119,6 +121,15 @@ class Ever:
     code: int = 0
     #: An operator has said what became of it.
     judged: bool = False
+    #: It is on record that it did not leave.
+    unsent: bool = False
+    #: Its send was begun.
+    begun: bool = False
+
+    @property
+    def may_have_arrived(self) -> bool:
+        """Whether the receiver may have got it, by what was done and by what is on record."""
+        return self.begun or self.uncertain or self.judged
 
 
 @dataclass(slots=True)
@@ -225,6 +236,16 @@ class Checks:
             known.judged = known.judged or kind.startswith("resolve.")
             known.state = max(known.state, state)
             known.uncertain = known.uncertain or state == _UNKNOWN
+            if _unsent(element):
+                self.mark("attempt not sent")
+                known.unsent = True
+            if state == _SUCCESS and self._tried_in_vain(subject, channel):
+                self.mark("delivered after an attempt not sent")
+
+    def _tried_in_vain(self, subject: Subject, channel: str) -> bool:
+        return any(
+            e.unsent for e in self.ever.values() if (e.uid, e.channel) == (subject.uid, channel)
+        )
 
     def _claim(
         self, process: Process | None, subject: Subject, answer: str, args: list[str],
@@ -290,8 +311,9 @@ class Checks:
         subject.opened[channel].add(identity)
         self._final(subject, channel, where, before, epoch)
         excused = sum(self._of(i, channel) for i in subject.lost) + subject.orders[channel]
-        if len(subject.opened[channel]) > subject.most + excused and not subject.excused:
-            self.fail("S12", f"{where}: number {len(subject.opened[channel])} of {subject.most}")
+        counted = sum(not self.ever[i].unsent for i in subject.opened[channel])
+        if counted > subject.most + excused and not subject.excused:
+            self.fail("S12", f"{where}: number {counted} of {subject.most}")
 
     def _came_before(self, subject: Subject, channel: str, identity: str) -> bool:
         """Whether an intent is a copy that was held up on its way; judge it, if it is none."""
@@ -542,8 +564,23 @@ class Checks:
             self.mark("partly sent")
         if any(a.get("class") == "permanent" for a in version.attempts):
             self.mark("permanent failure")
-        if any(c.get("state") == "Exhausted" for c in version.status.get("channels", ())):
-            self.mark("attempts used up")
+        for channel in version.status.get("channels", ()):
+            if channel.get("state") == "Exhausted":
+                self.mark("attempts used up")
+                self._used_up(subject, channel["name"])
+
+    def _used_up(self, subject: Subject, channel: str) -> None:
+        """Judge an end for lack of attempts: as many as allowed may have reached the receiver."""
+        known = [e for e in self.ever.values() if (e.uid, e.channel) == (subject.uid, channel)]
+        arrived = sum(e.may_have_arrived for e in known)
+        # An order allows one attempt, whatever had ended the channel before.
+        allowed = 1 if subject.orders[channel] else subject.most
+        if arrived < allowed:
+            self.fail(
+                "E1",
+                f"{subject.name} {channel}: ended with {arrived} of {allowed} attempts that may have"
+                f" reached the receiver, {len(known)} on record",
+            )
 
     def deleted(self, uid: str) -> None:
         """Take notice that an object was deleted."""
@@ -560,6 +597,10 @@ class Checks:
         where = f"{message.name} {channel} attempt {message.attempt_id}"
         if known is None or known.uid != message.uid or known.channel != channel:
             self.fail("S1", f"{where}: sent without an intent on record")
+            return
+        known.begun = True
+        if known.unsent:
+            self.fail("S1", f"{where}: sent although it is on record that it was not")
         entry = process.app.cache.entries.get(message.uid)
         if entry is None or entry.deleted:
             self.fail("S19", f"{where}: sent although the object is known to be gone")
@@ -685,6 +726,8 @@ _STATES: Final = {
     "resolve.failed": 2, "resolve.success": 3,
 }  # fmt: skip
 _EPOCH: Final = re.compile(rb" epoch=(\S+)")
+#: The class of a failure as a body holds it.
+_NOT_SENT: Final = b"\xa5class\xa7notSent"
 
 
 def _fields(element: bytes) -> tuple[str, str, str]:
@@ -693,6 +736,10 @@ def _fields(element: bytes) -> tuple[str, str, str]:
     if kind.startswith(b"resolve."):
         name = name.split(":")[1]
     return kind.decode(), name, unquote(channel.decode())
+
+
+def _unsent(element: bytes) -> bool:
+    return _NOT_SENT in element
 
 
 def _waiting(subject: Subject, log: Sequence[bytes]) -> set[str]:
@@ -706,6 +753,9 @@ def _waiting(subject: Subject, log: Sequence[bytes]) -> set[str]:
         state = _STATES.get(kind)
         if kind == "order":
             before[channel] = set(tried[channel])
+        elif state is not None and _unsent(element):
+            # It was no try, and no order is spent on it.
+            tried[channel].pop(identity, None)
         elif state is not None:
             tried[channel][identity] = max(state, tried[channel].get(identity, 0))
     return {

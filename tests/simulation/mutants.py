@@ -16,6 +16,7 @@ from dataclasses import replace
 from typing import Any, Final
 
 import syncer.loop
+import syncer.status.standing
 from notifier.app import Parts, Sweeper
 from syncer.api.record import intent_record
 from syncer.cache import Entry
@@ -154,6 +155,11 @@ def no_reclaim() -> AbstractContextManager[None]:
     return _instead((RedisLog, "generation", property(lambda _self: 0)))
 
 
+def not_sent_counted() -> AbstractContextManager[None]:
+    """An attempt that did not leave uses up one of its channel's, like any other."""
+    return _instead((syncer.status.standing, "counts", lambda _attempt: True))
+
+
 def order_never_spent() -> AbstractContextManager[None]:
     """An order sets every attempt aside, those that followed it too."""
     attempt: Any = vars(LogView)["_attempt"]
@@ -185,6 +191,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no recovery": no_recovery,
     "stale read at the claim": stale_read,
     "failover without re-claim": no_reclaim,
+    "notSent counted": not_sent_counted,
     "order never spent": order_never_spent,
     "log with an order expires": order_expires,
 }

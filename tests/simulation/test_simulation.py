@@ -280,6 +280,7 @@ KILLERS: Final = {
     "failover without re-claim": (
         {"S3"}, "redis failover, redis lose, redis late, redis slow, receiver 503", False,
     ),
+    "notSent counted": ({"E1"}, "redis lose, redis restart, redis slow, redis late", True),
     "order never spent": ({"O1", "S12"}, "operator, receiver 503", False),
     "log with an order expires": ({"O2"}, "operator, receiver 503, hold", False),
 }  # fmt: skip

@@ -16,15 +16,17 @@ from notifier.delivery.controller import Controller, DeliverySettings
 from notifier.delivery.outcome import Outcome
 from notifier.delivery.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from syncer.api.attempt import AttemptState, Epoch
-from syncer.api.record import Plan, skip_record
+from syncer.api.attempt import Attempt, AttemptState, Epoch
+from syncer.api.record import Plan, intent_record, skip_record
 from syncer.api.resource import parse_object
 from syncer.cache import Cache, Claim, Entry
+from syncer.ledger.log import Answer
 from syncer.metrics import SyncMetrics
 from syncer.ownership import Shards
 from syncer.recorder import Recorder
 from syncer.runtime.clock import LedgerTime
 from syncer.startup import Reconciler
+from syncer.status.plan import Await, WaitUntil
 from tests.fakes.memorylog import Fault, MemoryLog, MemoryRedis, Mishap
 from tests.unit.notifier.test_zombie import Tenure, Told
 
@@ -98,6 +100,11 @@ class World:
         self.entry.claim = Claim(EPOCH, self.log.generation)
         await self.controller.recorder.plan(self.entry, self.controller.router.plan(NONE, 1))
 
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Attempts on record, oldest first."""
+        return list(self.entry.view.attempts.values())
+
     async def word_of_another(self) -> None:
         """Somebody else appends to the log, so that the next answer does not fit the view."""
         other = MemoryLog(self.redis, patience=0.0)
@@ -111,13 +118,14 @@ def world() -> World:
 
 
 async def test_intent_that_cannot_be_read_back_holds_up_nothing(world: World) -> None:
-    """Recorded, not sent, and Redis away before the log is read again: the next claim settles it."""
+    """Recorded, not sent, and Redis away before the log is read again: it is settled as not sent."""
     await world.planned()
     await world.word_of_another()
     world.redis.faults.append(Fault(Mishap.REFUSE, "LRANGE"))
     assert await world.controller.attempt("uid-a", "c") is None
     assert world.redis.struck
     assert world.receiver.sent == 0
+    assert await world.controller.settle(5) == 0
     assert not world.entry.busy
     world.entry.fresh = True
     decision = await world.controller.reconcile("uid-a")
@@ -126,6 +134,112 @@ async def test_intent_that_cannot_be_read_back_holds_up_nothing(world: World) ->
         (AttemptState.FAILED, "notSent")
     ]
     assert decision is not None
+
+
+def allow(world: World, most: int) -> None:
+    """Let the notification have so many attempts."""
+    policy = replace(world.entry.request.policy, max_attempts=most)
+    world.entry.request = replace(world.entry.request, policy=policy)
+
+
+async def test_an_intent_without_an_answer_uses_up_nothing(world: World) -> None:
+    """Recorded, its answer lost, Redis away: the only attempt allowed is still made afterwards."""
+    await world.planned()
+    allow(world, 1)
+    world.redis.faults.append(Fault(Mishap.LOSE_REPLY, "intent"))
+    assert await world.controller.attempt("uid-a", "c") is None
+    assert await world.controller.settle(5) == 0
+    world.entry.fresh = True
+    assert isinstance(await world.controller.reconcile("uid-a"), WaitUntil)
+    world.entry.due.clear()
+    assert await world.controller.attempt("uid-a", "c") == Outcome.success(200)
+    known = [(a.state.word, a.failure and a.failure.value) for a in world.attempts]
+    assert known == [("failed", "notSent"), ("success", None)]
+
+
+async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
+    """Until it is on record that nothing was sent for it, nothing else is opened on the channel."""
+    await world.planned()
+    world.controller.settings = DeliverySettings(outcome_patience=60.0)
+    world.redis.faults += [
+        Fault(Mishap.LOSE_REQUEST, "intent"),
+        Fault(Mishap.REFUSE, "outcome", times=2),
+    ]
+    held: list[bool] = []
+    outcome = world.log.outcome
+
+    async def seen(*args: Any, **options: Any) -> Any:
+        world.entry.due.clear()
+        held.append(isinstance(world.controller._decide(world.entry), Await))
+        # It is still due: the gauge and the condition must not take it for one under way.
+        held.append(world.controller._is_due(world.entry))
+        return await outcome(*args, **options)
+
+    world.log.outcome = seen  # type: ignore[method-assign] # what holds meanwhile is looked at
+    assert await world.controller.attempt("uid-a", "c") is None
+    assert await world.controller.settle(20) == 0
+    assert held == [True, True]
+    assert not world.entry.executing
+    # The request that was lost comes in late: it opens nothing.
+    ((identity, _),) = world.entry.view.attempts.items()
+    late = intent_record(identity, "c", at=1, by="t")
+    answer = await world.log.intent("uid-a", EPOCH, late, limit=9, guard=lambda: True)
+    assert (answer.answer, answer.rank) == (Answer.DUP, AttemptState.FAILED)
+
+
+async def test_attempts_that_do_not_leave_wait_longer_each_time(world: World) -> None:
+    """Their back-off is their own, and a later attempt that leaves is the first of its kind."""
+    await world.planned()
+    allow(world, 1)
+    world.controller.jitter = lambda: 0.0
+    world.redis.faults.append(Fault(Mishap.LOSE_REPLY, "intent", times=14))
+    waits = []
+    for _ in range(14):
+        world.entry.claim = Claim(EPOCH, world.log.generation)
+        world.entry.due.clear()
+        assert await world.controller.attempt("uid-a", "c") is None
+        assert await world.controller.settle(5) == 0
+        waits.append(world.attempts[-1].due - WALL)
+    assert waits == [min(1000 * 2**n, 3_600_000) for n in range(14)]
+    world.entry.claim = Claim(EPOCH, world.log.generation)
+    world.entry.due.clear()
+    assert await world.controller.attempt("uid-a", "c") == Outcome.success(200)
+    assert [a.state.word for a in world.hooks.attempts] == ["success"]
+    assert world.hooks.before == [None]
+
+
+async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:
+    """However often the log says no, nothing is kept of it."""
+    await world.planned()
+    other = MemoryLog(world.redis, patience=0.0)
+    await other.claim("uid-a", Epoch("0.8"), name="n/a")
+    for _ in range(50):
+        world.entry.claim = Claim(EPOCH, world.log.generation)
+        assert await world.controller.attempt("uid-a", "c") is None
+    assert world.entry.never_sent == set()
+    assert world.entry.executing == {}
+
+
+async def test_an_end_while_the_log_is_asked_leaves_no_open_attempt(world: World) -> None:
+    """A drain that breaks an INTENT off has it recorded that nothing was sent for it."""
+    await world.planned()
+    evaluate, begun = world.log.client.evaluate, asyncio.Event()
+
+    async def slow(script: Any, *args: Any, **options: Any) -> Any:
+        reply = await evaluate(script, *args, **options)
+        if script.name == "intent":
+            begun.set()
+            await asyncio.Event().wait()
+        return reply
+
+    world.log.client.evaluate = slow  # type: ignore[method-assign] # its answer does not come
+    task = asyncio.create_task(world.controller.attempt("uid-a", "c"))
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert await world.controller.settle(5) == 0
+    known = [(a.state.word, a.failure and a.failure.value) for a in world.attempts]
+    assert known == [("failed", "notSent")]
 
 
 async def test_outcome_that_cannot_be_read_back_is_told_all_the_same(world: World) -> None:

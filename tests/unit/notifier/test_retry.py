@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from notifier.delivery.retry import delay, next_delay
+from notifier.delivery.retry import delay, next_delay, unsent_delay
 from syncer.api.resource import RetryPolicy
 
 POLICY = RetryPolicy()
@@ -44,6 +44,24 @@ def test_jitter(case: str) -> None:
     """Jitter moves a wait within a tenth, and never out of the policy's bounds."""
     n, jitter, wanted = JITTER[case]
     assert delay(POLICY, n, jitter) == wanted
+
+
+UNSENT = {
+    "the first in a row": (1, 0.0, 1_000),
+    "twice as long each time": (4, 0.0, 8_000),
+    "the eleventh takes a quarter of an hour and more": (11, 0.0, 1_024_000),
+    "an hour at most": (13, 0.0, 3_600_000),
+    "an hour at most, whatever the jitter": (99, 1.0, 3_600_000),
+    "a second at least, whatever the jitter": (1, -1.0, 1_000),
+    "jitter within a tenth": (2, 1.0, 2_200),
+}
+
+
+@pytest.mark.parametrize("case", UNSENT)
+def test_unsent(case: str) -> None:
+    """What did not leave is tried again by a back-off that no notification's policy shortens."""
+    n, jitter, wanted = UNSENT[case]
+    assert unsent_delay(n, jitter) == wanted
 
 
 WISHES = {

@@ -47,12 +47,14 @@ class Told:
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
+        self.before: list[Attempt | None] = []
 
     def attempted(
         self, request: NotificationRequest, attempt: Attempt, before: Attempt | None
     ) -> None:
         """Remember."""
         self.attempts.append(attempt)
+        self.before.append(before)
 
 
 class World:

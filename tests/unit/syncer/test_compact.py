@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.api.record import Plan, attempt_record, intent_record, plan_record
-from syncer.api.resource import RetryPolicy, Status, parse_status, render_status
+from syncer.api.resource import RetryPolicy, Rollup, Status, parse_status, render_status
 from syncer.ledger.codec import stored
 from syncer.status.compact import (
     KEEP_PER_CHANNEL,
@@ -17,7 +17,7 @@ from syncer.status.compact import (
     size_of,
 )
 from syncer.status.fold import LogView
-from syncer.status.merge import Facts, merge
+from syncer.status.merge import Facts, merge, standings_of
 
 _, UNKNOWN, FAILED, SUCCESS = AttemptState
 FACTS = Facts(1, RetryPolicy(max_attempts=1_000))
@@ -119,6 +119,29 @@ def test_the_list_is_bounded_by_the_schema() -> None:
     assert len(found.attempts) <= MAX_ENTRIES
     assert found.rollup is not None
     assert len(found.attempts) + found.rollup.through == MAX_ENTRIES + 59
+
+
+def test_folded_attempts_that_did_not_leave_are_told_apart() -> None:
+    """They count in no limit, in the log's words or, where that has lost them, in the status's."""
+    facts = Facts(1, RetryPolicy(max_attempts=70))
+    attempts = [attempt(n) for n in range(1, 61)]
+    for n in range(0, 40, 2):
+        attempts[n] = replace(attempts[n], failure=FailureClass.NOT_SENT)
+    status = compact(merged(*attempts), limit=1)
+    assert status.rollup is not None
+    (channel,) = status.rollup.channels
+    assert (channel.failed, channel.not_sent) == (50, 20)
+    plan = plan_record(Plan(("a",), at=1))
+    planned = LogView()
+    planned.apply(stored(plan, planned.chain, 1))
+    pruned = replace(status, rollup=Rollup(50, (replace(channel, not_sent=0),)))
+    for shown, view in (
+        (status, view_of(*attempts)),
+        (status, planned),
+        (pruned, view_of(*attempts)),
+    ):
+        (standing,) = standings_of(view, shown, facts)
+        assert (standing.attempts, standing.left) == (60, 30)
 
 
 def test_folding_goes_on_where_it_stopped() -> None:

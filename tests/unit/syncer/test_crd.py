@@ -48,7 +48,7 @@ FULL = Status(
     completed_at=2_000,
     observed_generation=1,
     channels=(ChannelStatus("console", "sent", 1), ChannelStatus("slack:ops", "due", 4, 31_000)),
-    rollup=Rollup(3, (ChannelRollup("slack:ops", 3, AttemptId("0.6-9"), 3),)),
+    rollup=Rollup(3, (ChannelRollup("slack:ops", 3, AttemptId("0.6-9"), 3, 1),)),
     log=LogMark(9, "0.7", "5f1d"),
 )  # fmt: skip
 

@@ -129,6 +129,8 @@ def test_order_is_pending_until_its_channel_was_tried() -> None:
     assert fold(log(*ordered, intent(A2, "console"))).pending == {"slack:ops"}
     assert fold(log(*ordered, intent(A2))).pending == frozenset()
     assert fold(log(*ordered, result(A1))).pending == frozenset()
+    unsent = Attempt(A2, "slack:ops", AttemptState.FAILED, ended=4, failure=FailureClass.NOT_SENT)
+    assert fold(log(*ordered, intent(A2), attempt_record(unsent))).pending == {"slack:ops"}
     again = Record(Kind.ORDER, "order:2", "slack:ops", {"at": 4})
     assert fold(log(*ordered, intent(A2), again)).pending == {"slack:ops"}
     assert fold(log(intent(A1), failed)).pending == frozenset()

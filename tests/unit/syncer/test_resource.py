@@ -56,7 +56,7 @@ FULL = Status(
     completed_at=SECOND + 2,
     observed_generation=3,
     channels=(ChannelStatus("a", "Delivered", 1), ChannelStatus("b", "Retrying", 1, SECOND + 9)),
-    rollup=Rollup(3, (ChannelRollup("c", 3, AttemptId("0.6-9"), 3),)),
+    rollup=Rollup(3, (ChannelRollup("c", 3, AttemptId("0.6-9"), 3, 1),)),
     log=LogMark(9, "0.7", "ff"),
 )  # fmt: skip
 

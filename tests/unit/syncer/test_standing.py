@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass
-from syncer.status.standing import State, budget, stand
+from syncer.status.standing import State, stand
 
 INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
 TRANSIENT, PERMANENT, NOT_SENT = (
@@ -26,6 +26,7 @@ class Case:
     at_most_once: bool = False
     ordered_after: int | None = None
     folded: int = 0
+    folded_unsent: int = 0
     count: int = field(default=-1)
 
 
@@ -34,8 +35,17 @@ CASES = {
     "an attempt is on the wire": Case([INTENT], State.SENDING, "attempt open"),
     "a failure leaves attempts": Case([FAILED], State.RETRYING, "attempts left"),
     "an unknown result leaves attempts": Case([UNKNOWN], State.RETRYING, "attempts left"),
-    "an attempt that was not sent counts like any other": Case(
-        [NOT_SENT, NOT_SENT, NOT_SENT], State.EXHAUSTED, "attempts used up"
+    "attempts that were not sent use up nothing": Case(
+        [NOT_SENT, NOT_SENT, NOT_SENT], State.RETRYING, "attempts left"
+    ),
+    "one that was not sent beside those that were": Case(
+        [FAILED, NOT_SENT, UNKNOWN], State.RETRYING, "attempts left"
+    ),
+    "folded attempts that were not sent use up nothing either": Case(
+        [FAILED], State.RETRYING, "attempts left", folded=2, folded_unsent=1
+    ),
+    "an order is not carried out by an attempt that was not sent": Case(
+        [FAILED, FAILED, FAILED, NOT_SENT], State.RETRYING, "attempts left", ordered_after=3
     ),
     "one success is enough": Case([FAILED, SUCCESS], State.DELIVERED, "success recorded"),
     "a success wins over an open attempt": Case(
@@ -114,6 +124,7 @@ def test_standing(case: str) -> None:
         at_most_once=wanted.at_most_once,
         before_order=before,
         folded=wanted.folded,
+        folded_unsent=wanted.folded_unsent,
     )
     assert (found.state, found.reason) == (wanted.state, wanted.reason)
     assert found.channel == "slack:ops"
@@ -133,19 +144,33 @@ def test_finished_states() -> None:
     }  # fmt: skip
 
 
-BUDGETS = {
-    "the policy's": (5, None, 0, 5),
-    "less what a restored log does not hold": (5, None, 2, 3),
-    "never negative": (5, None, 9, 0),
-    "one more than there were when it was ordered": (5, 7, 0, 8),
-}
+#: Attempts allowed, attempts before an order, folded ones and those of them that did not leave, attempts
+#: on record; how many more may follow, and how many in a row did not leave.
+LEFT: dict[
+    str, tuple[tuple[int, int | None, int, int, list[AttemptState | FailureClass]], int, int]
+] = {
+    "the policy's": ((5, None, 0, 0, []), 5, 0),
+    "less what was made": ((5, None, 0, 0, [FAILED, UNKNOWN]), 3, 0),
+    "less what a restored log does not hold": ((5, None, 2, 0, []), 3, 0),
+    "never negative": ((5, None, 9, 0, []), 0, 0),
+    "never more than the policy's": ((5, None, 1, 3, []), 5, 0),
+    "one more than there were when it was ordered": ((5, 7, 0, 0, [FAILED] * 7), 1, 0),
+    "none after the ordered one": ((5, 1, 0, 0, [FAILED] * 2), 0, 0),
+    "all that the ones not sent have not used up": (
+        (5, None, 0, 0, [NOT_SENT, FAILED, NOT_SENT, NOT_SENT]), 4, 2,
+    ),
+    "the ordered one, as long as it was not sent": ((5, 1, 0, 0, [FAILED, NOT_SENT]), 1, 1),
+}  # fmt: skip
 
 
-@pytest.mark.parametrize("case", BUDGETS)
-def test_budget(case: str) -> None:
-    """The number that the log enforces is the one that the rule above allows."""
-    allowed, ordered, folded, wanted = BUDGETS[case]
-    before = (
-        None if ordered is None else frozenset(AttemptId(f"0.7-{n}") for n in range(1, ordered + 1))
-    )
-    assert budget(max_attempts=allowed, before_order=before, folded=folded) == wanted
+@pytest.mark.parametrize("case", LEFT)
+def test_left(case: str) -> None:
+    """How many attempts may follow is told with the state, for the log's guard to enforce."""
+    (allowed, ordered, folded, unsent, made), left, run = LEFT[case]
+    attempts = attempts_of(Case(made, State.PENDING, ""))
+    before = None if ordered is None else frozenset(a.id for a in attempts[:ordered])
+    found = stand(
+        "slack:ops", attempts, max_attempts=allowed, before_order=before, folded=folded,
+        folded_unsent=unsent,
+    )  # fmt: skip
+    assert (found.left, found.unsent) == (left, run)
