@@ -230,7 +230,8 @@ class App:
     def plan(self, request: NotificationRequest, now: int) -> Plan:
         """Resolve and freeze the channels of a notification."""
         spec = request.spec()
-        resolution = resolve(self.routing.current.config, attributes_of(spec), clean=sanitise)
+        attributes = attributes_of(spec, namespace=request.namespace, name=request.name)
+        resolution = resolve(self.routing.current.config, attributes, clean=sanitise)
         return Plan(
             channels=resolution.channels,
             reason=resolution.reason,
@@ -242,6 +243,10 @@ class App:
     def channel(self, name: str) -> Channel | None:
         """The channel of a name as configured now."""
         return self.channels.channel(name)
+
+    def denial(self, name: str, namespace: str) -> str | None:
+        """Why a channel takes nothing of a namespace."""
+        return self.routing.current.config.denial(name, namespace)
 
     def hold(self, name: str) -> Hold | None:
         """Why a due send must wait."""

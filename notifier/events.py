@@ -12,6 +12,7 @@ from typing import Literal
 
 from notifier.delivery.breaker import kind_of
 from notifier.metrics import DeliveryMetrics
+from notifier.routing.attributes import disguised
 from syncer.api.attempt import Attempt, AttemptState
 from syncer.api.resource import (
     FAILED,
@@ -41,6 +42,13 @@ class Narrator:
             request, "Normal", "ReconcileStarted",
             f"Started reconciling notification {request.name}", "",
         )  # fmt: skip
+        own = {"namespace": request.namespace, "name": request.name}
+        if set_by_author := disguised(request.spec().extensions, **own):
+            self._emit(
+                request, "Warning", "ReservedAttribute",
+                f"spec.extensions sets {' and '.join(set_by_author)}, which routing takes from the"
+                " object itself; choose another key", "",
+            )  # fmt: skip
         if not request.status.phase or request.status.phase == "Pending":
             self._emit(
                 request, "Normal", "PhaseTransition", "Transitioned to Sending phase", "Sending"
@@ -64,6 +72,10 @@ class Narrator:
                 request, "Normal", "NotificationSent",
                 f"Successfully delivered to channel {channel}", channel,
             )  # fmt: skip
+
+    def denied(self, request: NotificationRequest, channel: str, why: str) -> None:
+        """The receiver of a channel takes nothing of the notification's namespace."""
+        self._emit(request, "Warning", "ReceiverRefused", f"Not sent to {channel}, {why}", channel)
 
     def postponed(self, request: NotificationRequest, channel: str, why: str, made: int) -> None:
         """A due attempt waits for its receiver's breaker; `made` attempts were made before."""

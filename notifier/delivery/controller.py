@@ -90,6 +90,10 @@ class Router(Protocol):
         """The channel of that name as configured now, None if there is none."""
         ...
 
+    def denial(self, name: str, namespace: str) -> str | None:
+        """Why a channel takes no notification of a namespace, None if it does."""
+        ...
+
     def hold(self, name: str) -> Hold | None:
         """Why a due send on a channel must wait, None if it may go."""
         ...
@@ -106,6 +110,10 @@ class Hooks(Protocol):
         self, request: NotificationRequest, attempt: Attempt, before: Attempt | None
     ) -> None:
         """An attempt was made and its result recorded; `before` is the channel's earlier one."""
+        ...
+
+    def denied(self, request: NotificationRequest, channel: str, why: str) -> None:
+        """The receiver of a channel takes nothing of the notification's namespace."""
         ...
 
     def postponed(self, request: NotificationRequest, channel: str, why: str, made: int) -> None:
@@ -784,6 +792,8 @@ class Controller:
             return Outcome.permanent(
                 f"channel not registered: {channel} (DD-NOT-007: use RegisterChannel() to register)"
             )
+        if why := self.router.denial(channel, entry.request.namespace):
+            return Outcome.denied(why)
         if entry.deleted:
             return Outcome.not_sent("the notification was deleted before it was sent")
         try:
@@ -878,6 +888,8 @@ class Controller:
         )
         if outcome.failure is not FailureClass.NOT_SENT:
             self.hooks.attempted(entry.request, attempt, left[-1] if left else None)
+        if outcome.by_rule:
+            self.hooks.denied(entry.request, channel, attempt.error)
         self.queue.add(entry.uid)
 
 

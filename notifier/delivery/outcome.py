@@ -16,7 +16,7 @@ dashboards and tests match on them). The class is a field; nobody reads it back 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from syncer.api.attempt import AttemptState, FailureClass
 
@@ -32,6 +32,7 @@ class Outcome:
         error: Text for the record, already without URL and secrets; empty on success.
         code: HTTP or SMTP status code, 0 if there was no answer.
         retry_after: Wait in seconds that the receiver asked for, or None.
+        by_rule: Nothing was sent, because the operators' rules deny it.
     """
 
     state: AttemptState
@@ -39,6 +40,7 @@ class Outcome:
     error: str = ""
     code: int = 0
     retry_after: float | None = None
+    by_rule: bool = False
 
     @classmethod
     def success(cls, code: int = 0) -> Outcome:
@@ -54,6 +56,11 @@ class Outcome:
     def permanent(cls, error: str, *, code: int = 0) -> Outcome:
         """Refused for good; upstream's prefix is added here."""
         return cls(AttemptState.FAILED, FailureClass.PERMANENT, f"permanent failure: {error}", code)
+
+    @classmethod
+    def denied(cls, error: str) -> Outcome:
+        """Never sent, for good: the receiver is not for this namespace."""
+        return replace(cls.permanent(error), by_rule=True)
 
     @classmethod
     def not_sent(cls, error: str) -> Outcome:

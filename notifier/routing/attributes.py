@@ -1,7 +1,8 @@
 """
 The attributes of a notification: what routes match on, and what the log and audit show.
 
-Everything is a flat map of strings. Spec fields come first, then the context, then the extensions,
+Everything is a flat map of strings. `namespace` and `name` are the object's own, whatever its author
+writes: they are what a route may trust. Then come the spec fields, the context and the extensions,
 and the first writer of a key keeps it: an extension called `type` cannot disguise the type of a
 notification. Labels and annotations take no part. A spec field or context member that is empty is
 absent.
@@ -17,6 +18,9 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from syncer.api.resource import Spec
+
+#: Attributes that say what an object is; no author sets them.
+RESERVED: Final = ("namespace", "name")
 
 #: Sub-object of `spec.context`, then its members in upstream's order: (member, flat key).
 _MEMBERS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
@@ -100,15 +104,16 @@ def flatten_context(context: Mapping[str, Any]) -> dict[str, str]:
     return flat
 
 
-def attributes_of(spec: Spec) -> dict[str, str]:
+def attributes_of(spec: Spec, *, namespace: str, name: str) -> dict[str, str]:
     """
     Every attribute of a notification, in the order of precedence.
 
-    Keys are as in the routing file: `type`, `severity`, `phase`, `review-source`, `priority`, the
-    flat context, then the extensions that name no key taken before. Only an extension may have an
-    empty value; it is there for `matchRe`, which asks for presence.
+    Keys are as in the routing file: `namespace` and `name` of the object, `type`, `severity`,
+    `phase`, `review-source`, `priority`, the flat context, then the extensions that name no key
+    taken before. Only an extension may have an empty value; it is there for `matchRe`, which asks
+    for presence.
     """
-    attributes: dict[str, str] = {}
+    attributes = {"namespace": namespace, "name": name}
     spec_fields = {
         "type": spec.type,
         "severity": spec.severity,
@@ -121,6 +126,12 @@ def attributes_of(spec: Spec) -> dict[str, str]:
         for key, value in source.items():
             attributes.setdefault(key, value)
     return attributes
+
+
+def disguised(extensions: Mapping[str, str], *, namespace: str, name: str) -> tuple[str, ...]:
+    """Return the reserved attributes that extensions set to something else; they have no effect."""
+    own = {"namespace": namespace, "name": name}
+    return tuple(key for key in RESERVED if extensions.get(key, own[key]) != own[key])
 
 
 def _word(value: object) -> str:

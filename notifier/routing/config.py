@@ -26,6 +26,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
 
@@ -180,6 +181,10 @@ KINDS: Final = (
 )
 _ALWAYS_QUALIFIED: Final = frozenset({"slack", "pagerduty", "teams"})
 _QUALIFIED_IF_NATIVE: Final = frozenset({"email", "webhook"})
+#: Kinds whose channel is one for all receivers.
+_SHARED: Final = frozenset({"console", "file", "log"})
+#: A namespace, or a pattern of some.
+_NAMESPACES: Final = re.compile(r"[a-z0-9*?](?:[-a-z0-9*?]{0,61}[a-z0-9*?])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,10 +228,23 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Receiver:
-    """A receiver and its entries by kind; kinds that the file does not name are absent."""
+    """
+    A receiver.
+
+    Attributes:
+        name: As routes and channels call it.
+        entries: Its entries by kind; kinds that the file does not name are absent.
+        namespaces: Names, or patterns with `*` and `?`, of the namespaces whose notifications it
+            takes; empty for all.
+    """
 
     name: str
     entries: tuple[tuple[str, tuple[ChannelConfig, ...]], ...] = ()
+    namespaces: tuple[str, ...] = ()
+
+    def takes(self, namespace: str) -> bool:
+        """Whether it takes notifications of a namespace."""
+        return not self.namespaces or any(fnmatchcase(namespace, p) for p in self.namespaces)
 
     def channels(self, native: frozenset[str] = frozenset()) -> tuple[tuple[str, Target], ...]:
         """
@@ -329,6 +347,21 @@ class RoutingConfig:
         """
         return self._targets
 
+    def denial(self, channel: str, namespace: str) -> str | None:
+        """
+        Say why a namespace may not be heard on a channel, None if it may.
+
+        The bare channels (console, file, log) are the controller's own and belong to no receiver.
+        """
+        target = self._targets.get(channel)
+        receiver = self._by_name.get(target.receiver) if target and channel != target.kind else None
+        if receiver is None or receiver.takes(namespace):
+            return None
+        return (
+            f"receiver {quoted(receiver.name)} takes no notifications of namespace {namespace}"
+            " (allowedNamespaces)"
+        )
+
     def missing_refs(self) -> tuple[str, ...]:
         """Entries that need a credential and name none, as `receiver "<r>" slackConfigs[<i>]`."""
         keys = dict(KINDS)
@@ -429,10 +462,34 @@ def _receivers(top: _Table, native: frozenset[str]) -> Iterator[Receiver]:
                 configs = _each_recipient_once(configs, table)
             if configs:
                 entries.append((kind, tuple(configs)))
+        namespaces = _namespaces(table)
         table.close()
         if not entries:
             table.warn("configures nothing: it delivers to the console")
-        yield Receiver(name, tuple(entries))
+        if namespaces and (not entries or any(kind in _SHARED for kind, _ in entries)):
+            table.warn(
+                "does not restrict console, file and log: they are no receiver's",
+                "allowedNamespaces",
+            )
+        yield Receiver(name, tuple(entries), namespaces)
+
+
+def _namespaces(table: _Table) -> tuple[str, ...]:
+    """Whose notifications a receiver takes; a list that could be read in two ways is refused."""
+    key = "allowedNamespaces"
+    node = table.node(key)
+    patterns = table.texts(key)
+    if node is not None and not patterns:
+        raise ConfigError(
+            f"{table.path}.{key} is empty: name a namespace, or leave the key out for all{_at(node)}"
+        )
+    for pattern in patterns:
+        if not _NAMESPACES.fullmatch(pattern):
+            raise ConfigError(
+                f"{table.path}.{key}: {quoted(pattern[:64])} is neither the name of a namespace nor"
+                f" a pattern of one with * and ?{_at(node) if node else ''}"
+            )
+    return tuple(dict.fromkeys(patterns))
 
 
 def _entry(

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from notifier.routing.attributes import RESERVED
 from notifier.routing.config import DEFAULT_CONSOLE_FALLBACK, Pattern, Route, RoutingConfig
 from syncer.api.conditions import MESSAGE_BYTES, bounded
 
@@ -159,10 +160,11 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _shown(attributes: Mapping[str, str], room: int, clean: Callable[[str], str] | None) -> str:
-    if not attributes:
+    if not attributes.keys() - set(RESERVED):
         return "(no attributes)"
-    # Cleaned whole: a secret of which only the head would be shown must be recognised too.
-    pairs = [f"{key}={attributes[key]}" for key in sorted(attributes)]
+    # Cleaned whole: a secret of which only the head would be shown must be recognised too. What the
+    # object is called says its metadata.
+    pairs = [f"{key}={attributes[key]}" for key in sorted(attributes) if key not in RESERVED]
     if clean is not None:
         pairs = [clean(pair) for pair in pairs]
     room -= len("(attributes: )")

@@ -154,6 +154,10 @@ class Delivery:
         """The channel."""
         return self.channels.get(name)
 
+    def denial(self, name: str, namespace: str) -> str | None:
+        """Everybody may be heard."""
+        return None
+
     def hold(self, name: str) -> Hold | None:
         """Nothing is missing."""
         return None

@@ -439,7 +439,9 @@ def test_any_routing_file(
         qualified = [name for name in names if ":" in name]
         assert len(qualified) == len(set(qualified))
         assert set(names) <= set(targets)
-    resolution = resolve(config, attributes_of(parse_spec(spec)), clean=sanitise)
+    resolution = resolve(
+        config, attributes_of(parse_spec(spec), namespace="n", name="a"), clean=sanitise
+    )
     assert resolution.channels
     assert set(resolution.channels) <= set(targets)
     assert len(resolution.message.encode()) <= 1024

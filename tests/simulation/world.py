@@ -290,6 +290,10 @@ class SimApp(App):
             self._channels[name] = SimChannel(self.world, self.process, name, timeout)
         return self._channels[name]
 
+    def denial(self, name: str, namespace: str) -> str | None:
+        """Refuse nobody."""
+        return None
+
     def hold(self, name: str) -> Hold | None:
         """Hold what the world holds."""
         return Hold("its credential is missing", 1.0) if name in self.world.held else None

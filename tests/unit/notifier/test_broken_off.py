@@ -74,7 +74,7 @@ class World:
             router=cast(
                 "Any",
                 SimpleNamespace(
-                    channel=lambda _: self.receiver, hold=lambda _: None,
+                    channel=lambda _: self.receiver, hold=lambda _: None, denial=lambda *_: None,
                     plan=lambda *_: Plan(("c",), "r", "m", 1),
                 ),
             ),

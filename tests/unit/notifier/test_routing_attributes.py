@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.routing.attributes import attributes_of, flatten_context
+from notifier.routing.attributes import RESERVED, attributes_of, disguised, flatten_context
 from syncer.api.resource import parse_spec
 
 FULL: dict[str, Any] = {
@@ -106,6 +106,19 @@ def test_a_context_is_flattened(case: str) -> None:
     assert flatten_context(context) == flat
 
 
+OWN = {"namespace": "team-a", "name": "disk-full"}
+
+
+@pytest.mark.parametrize("key", RESERVED)
+def test_no_author_says_what_an_object_is(key: str) -> None:
+    """Namespace and name are the object's own; an extension of that name loses, and is told of."""
+    spec = parse_spec({"type": "Simple", "extensions": {key: "prod-payments", "team": "x"}})
+    assert attributes_of(spec, **OWN)[key] == OWN[key]
+    assert disguised(spec.extensions, **OWN) == (key,)
+    assert disguised({key: OWN[key]}, **OWN) == ()
+    assert disguised({}, **OWN) == ()
+
+
 def test_spec_wins_over_context_wins_over_extensions() -> None:
     """An extension can add attributes and replace none."""
     spec = parse_spec(
@@ -126,7 +139,7 @@ def test_spec_wins_over_context_wins_over_extensions() -> None:
             },
         }
     )
-    assert attributes_of(spec) == {
+    assert attributes_of(spec, **OWN) == OWN | {
         "type": "ManualReview",
         "severity": "critical",
         "phase": "verifying",
@@ -141,7 +154,11 @@ def test_spec_wins_over_context_wins_over_extensions() -> None:
 def test_empty_spec_fields_leave_room_for_extensions() -> None:
     """A field that is empty is absent, so an extension may name it."""
     spec = parse_spec({"type": "Simple", "extensions": {"severity": "low"}})
-    assert attributes_of(spec) == {"type": "Simple", "priority": "Medium", "severity": "low"}
+    assert attributes_of(spec, **OWN) == OWN | {
+        "type": "Simple",
+        "priority": "Medium",
+        "severity": "low",
+    }
 
 
 JSON = st.recursive(

@@ -52,6 +52,18 @@ ERRORS: dict[str, tuple[str, str]] = {
         "route: {}\nreceivers:\n- name: ''",
         "receiver name cannot be empty (line 3)",
     ),
+    "an empty list of allowed namespaces": (
+        "route: {}\nreceivers:\n- name: x\n  allowedNamespaces: []",
+        "receivers[0].allowedNamespaces is empty: name a namespace, or leave the key out for all (line 4)",
+    ),
+    "an allowed namespace that cannot be one": (
+        "route: {}\nreceivers:\n- name: x\n  allowedNamespaces: [ops, 'Prod[a]']",
+        'receivers[0].allowedNamespaces: "Prod[a]" is neither the name of a namespace nor a pattern of',
+    ),
+    "allowed namespaces that are no list": (
+        "route: {}\nreceivers:\n- name: x\n  allowedNamespaces: ops",
+        "failed to parse YAML",
+    ),
     "a root receiver that is not there": (
         "route: {receiver: y}\nreceivers: [{name: x}]",
         "receiver 'y' not found in receivers list (line 1)",
@@ -351,6 +363,41 @@ def test_inline_tokens_are_read_and_not_shown() -> None:
     assert CANARY not in repr(config)
 
 
+# -- namespaces -----------------------------------------------------------------------------------
+
+DENIALS: dict[str, tuple[str, str, bool]] = {
+    "named": ("slack:pay", "prod-payments", False),
+    "by a pattern": ("slack:pay", "team-7-prod", False),
+    "another one": ("slack:pay", "prod-payments-2", True),
+    "one that only begins so": ("slack:pay", "prod", True),
+    "one of a list of entries": ("teams:pay:1", "dev", True),
+    "the first entry under its short name": ("teams:pay", "dev", True),
+    "a channel that belongs to no receiver": ("console", "dev", False),
+    "a receiver without a list": ("slack:all", "dev", False),
+    "a channel that is not there": ("slack:gone", "dev", False),
+}
+
+
+@pytest.mark.parametrize("case", DENIALS)
+def test_a_receiver_takes_the_namespaces_it_names(case: str) -> None:
+    """A name is one namespace, a pattern some, no list all; every channel of it is meant."""
+    channel, namespace, denied = DENIALS[case]
+    config = parse(
+        receivers(
+            "- {name: pay, allowedNamespaces: [prod-payments, 'team-?-*'], consoleConfigs: [{}],"
+            " slackConfigs: [{credentialRef: a}],"
+            " teamsConfigs: [{credentialRef: a}, {credentialRef: b}]}\n"
+            "- {name: all, slackConfigs: [{credentialRef: c}]}"
+        )
+    )
+    why = config.denial(channel, namespace)
+    assert (why is not None) is denied
+    if why is not None:
+        assert why == (
+            f'receiver "pay" takes no notifications of namespace {namespace} (allowedNamespaces)'
+        )
+
+
 # -- credentials ----------------------------------------------------------------------------------
 
 
@@ -388,6 +435,10 @@ def test_needed_credentials_are_listed_once_in_order() -> None:
 # -- warnings -------------------------------------------------------------------------------------
 
 WARNINGS: dict[str, tuple[str, str]] = {
+    "allowed namespaces of what belongs to no receiver": (
+        receivers("- {name: x, allowedNamespaces: [a], logConfigs: [{enabled: true}]}"),
+        "receivers[0].allowedNamespaces does not restrict console, file and log: they are no receiver's",
+    ),
     "an unknown key of a route": (
         "route: {groupWait: 30s}\nreceivers: [{name: x, logConfigs: [{}]}]",
         "route.groupWait is unknown and ignored",

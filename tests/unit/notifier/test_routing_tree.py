@@ -157,6 +157,15 @@ def test_the_message_names_rules_attributes_and_channels() -> None:
     )
 
 
+def test_the_message_says_nothing_that_the_object_says() -> None:
+    """Namespace and name are matched, and are no part of the text, which is upstream's."""
+    config = parse(f"route: {{routes: [{{receiver: a, match: {{namespace: x}}}}]}}\n{RECEIVERS}")
+    resolution = resolve(config, {"namespace": "x", "name": "y"})
+    assert resolution.message == "Matched rules [a] (no attributes) → channels: slack:a"
+    resolution = resolve(config, {"namespace": "x", "name": "y", "type": "Simple"})
+    assert "(attributes: type=Simple)" in resolution.message
+
+
 def test_the_root_receiver_counts_as_a_rule() -> None:
     """Only the built-in console receiver is a fallback."""
     resolution = resolve(parse(f"route: {{receiver: root}}\n{RECEIVERS}"), {})
