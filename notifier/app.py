@@ -55,7 +55,7 @@ from notifier.routing.reload import Routing
 from notifier.routing.tree import resolve
 from notifier.settings import Loaded
 from notifier.version import __version__
-from syncer.api.errors import ConfigError, ContractError, PortError, Unauthorised
+from syncer.api.errors import ConfigError, ContractError, PortError, Unauthorised, Unavailable
 from syncer.api.record import Plan
 from syncer.api.resource import NotificationRequest, RetryPolicy
 from syncer.cache import Cache
@@ -77,6 +77,7 @@ from syncer.retention import Retention
 from syncer.runtime.clock import BootClock, LedgerTime, boot_clock
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.health import AdminServer
+from syncer.runtime.offload import SWITCH_INTERVAL, offload
 from syncer.runtime.supervise import critical, restarting
 from syncer.scrub import Scrubber
 from syncer.sharding import ShardKeeper
@@ -94,6 +95,8 @@ _RECONCILED_LATE: Final = 600.0
 #: Seconds after which shards are taken although objects are still being listed.
 _LONG_LIST: Final = 1.0
 _CONNECT_PAUSE: Final = 1.0
+#: Seconds in which a large notification must be routed, those before it included.
+_PLAN: Final = 30.0
 #: Seconds between looks at how late the event loop is.
 _PULSE: Final = 0.5
 #: Seconds of the drain for recording, publishing and releasing, after the sends have ended.
@@ -227,8 +230,21 @@ class App:
 
     # -- the router that the controller sees ----------------------------------------------------
 
-    def plan(self, request: NotificationRequest, now: int) -> Plan:
-        """Resolve and freeze the channels of a notification."""
+    async def plan(self, request: NotificationRequest, now: int) -> Plan:
+        """
+        Resolve and freeze the channels of a notification.
+
+        Raises:
+            Unavailable: it is large, and was not done in time.
+        """
+        try:
+            return await offload(
+                lambda: self._plan(request, now), size=len(request.raw), seconds=_PLAN
+            )
+        except TimeoutError as error:
+            raise Unavailable("large notifications before it are still being routed") from error
+
+    def _plan(self, request: NotificationRequest, now: int) -> Plan:
         spec = request.spec()
         attributes = attributes_of(spec, namespace=request.namespace, name=request.name)
         resolution = resolve(self.routing.current.config, attributes, clean=sanitise)
@@ -262,6 +278,7 @@ class App:
             ConfigError: found only now, for example a store that belongs to another installation.
         """
         loop = asyncio.get_running_loop()
+        sys.setswitchinterval(SWITCH_INTERVAL)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop.set)
         try:

@@ -29,6 +29,7 @@ import logging
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Final
 
 from notifier.audit.events import AuditEvent, events_of
@@ -38,6 +39,7 @@ from syncer.api.errors import ContractError, PortError
 from syncer.api.ports import Ownership
 from syncer.cache import Cache, Entry
 from syncer.ledger.log import AUDITED, Mark, RedisLog, Snapshot
+from syncer.runtime.offload import offload
 from syncer.startup import retention_seconds
 from syncer.status.fold import ROOT_CHAIN
 
@@ -46,6 +48,8 @@ logger = logging.getLogger("ledger.audit")
 #: Logs that are read at a time, and thereby held in memory.
 _READ_AHEAD: Final = 16
 _PAUSE_MOST: Final = 30.0
+#: Seconds in which the events of a large notification must be written.
+_WRITE: Final = 60.0
 #: Longest pause before a refused notification is offered again.
 _REFUSED_MOST: Final = 300.0
 
@@ -234,7 +238,11 @@ class AuditFeed:
         out: list[list[Parcel]] = []
         for entry, snapshot in zip(entries, snapshots, strict=True):
             if snapshot is not None:
-                out.append(self._parcels(entry, snapshot))
+                try:
+                    out.append(await self._parcels(entry, snapshot))
+                except TimeoutError:
+                    # It stays among those to look at.
+                    logger.info("audit waits for large notifications", extra={"uid": entry.uid})
                 # Making events takes a millisecond or more: let a delivery have its turn between.
                 await asyncio.sleep(0)
         return out
@@ -283,11 +291,11 @@ class AuditFeed:
             self.cache.unaudited.pop(entry.uid, None)
         return snapshot
 
-    def _parcels(self, entry: Entry, snapshot: Snapshot) -> list[Parcel]:
+    async def _parcels(self, entry: Entry, snapshot: Snapshot) -> list[Parcel]:
         """What a log holds above its mark; empty if there is nothing to do."""
         entry.audited = max(entry.audited, snapshot.header.audited)
         last = len(snapshot.records)
-        events = self._events(entry, snapshot)
+        events = await self._events(entry, snapshot)
         if events:
             return parcels_of(entry, snapshot, events, self.limits)
         if entry.view.position <= last:
@@ -296,13 +304,14 @@ class AuditFeed:
             self.cache.unaudited.pop(entry.uid, None)
         return []
 
-    def _events(self, entry: Entry, snapshot: Snapshot) -> tuple[AuditEvent, ...]:
+    async def _events(self, entry: Entry, snapshot: Snapshot) -> tuple[AuditEvent, ...]:
         after = snapshot.header.audited
         request = entry.request
+        write = partial(
+            events_of, snapshot.records, request, after=after, at_most_once=self._at_most_once
+        )
         try:
-            return events_of(
-                snapshot.records, request, after=after, at_most_once=self._at_most_once
-            )
+            return await offload(write, size=len(request.raw), seconds=_WRITE)
         except ValueError:
             logger.exception("audited without its content", extra={"uid": entry.uid})
             return events_of(

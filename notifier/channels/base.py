@@ -12,19 +12,18 @@ import json
 import logging
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from notifier.content.message import Message
+from notifier.content.trim import TRUNCATED
 from notifier.delivery.outcome import Outcome
+from syncer.runtime.offload import offload
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 #: Reads a credential at the moment of use, so that a rotated one serves the next call.
 Provider = Callable[[], str]
-
-#: Stands at the end of every text that was cut for PagerDuty or Teams.
-TRUNCATED: Final = "[truncated -- full details in audit trail]"
 
 
 class Channel(Protocol):
@@ -52,6 +51,18 @@ def rendered(kind: str, build: Callable[[Message], T], message: Message) -> T | 
     except Exception as exc:  # noqa: BLE001 - a poison message must not reach the worker
         _log.error("%s cannot render notification %s: %s", kind, message.key, type(exc).__name__)
         return Outcome.permanent(f"failed to render {kind} payload: {type(exc).__name__}")
+
+
+async def rendered_beside(
+    kind: str, build: Callable[[Message], T], message: Message, *, seconds: float
+) -> T | Outcome:
+    """The same beside the event loop where the message is large; not sent if that takes too long."""
+    try:
+        return await offload(
+            lambda: rendered(kind, build, message), size=message.size, seconds=seconds
+        )
+    except TimeoutError:
+        return Outcome.not_sent(f"the {kind} payload was not made in time")
 
 
 def credential(kind: str, provider: Provider) -> str | Outcome:

@@ -47,10 +47,11 @@ from typing import Final, cast
 
 import aiosmtplib
 
-from notifier.channels.base import TRUNCATED, Provider, credential, rendered
+from notifier.channels.base import Provider, credential, rendered_beside
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.trouble import certificate_fault, chain_of, describe, excerpt
 from notifier.content.message import Message
+from notifier.content.trim import TRUNCATED
 from notifier.delivery.outcome import Outcome
 from notifier.routing.mail import Security
 
@@ -230,7 +231,7 @@ class EmailChannel:
         def build(m: Message, limit: int = MESSAGE_BYTES) -> bytes:
             return mail(m, self._envelope, now, limit=limit)
 
-        content = rendered(KIND, build, message)
+        content = await rendered_beside(KIND, build, message, seconds=self.timeout_s)
         if isinstance(content, Outcome):
             return content
         flight = _Flight()
@@ -241,7 +242,9 @@ class EmailChannel:
                         await _authenticate(client, self._relay.username, password, flight)
                     room = announced_size(client.esmtp_extensions.get("size", ""))
                     if room < len(content):
-                        smaller = rendered(KIND, lambda m: build(m, room), message)
+                        smaller = await rendered_beside(
+                            KIND, lambda m: build(m, room), message, seconds=self.timeout_s
+                        )
                         if isinstance(smaller, Outcome):
                             return smaller
                         content = smaller

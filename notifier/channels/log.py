@@ -111,7 +111,7 @@ def log_text(message: Message, now: int) -> str:
     """
     spec = message.spec
     text = f"[{format_time(now)}] {message.key} {spec.subject}: {spec.body}"
-    return "".join(_ESCAPES.get(c, c) for c in text)
+    return text.translate(_ESCAPES)
 
 
 def _ascii(line: str, form: str) -> str:
@@ -120,4 +120,6 @@ def _ascii(line: str, form: str) -> str:
     return json.dumps(json.loads(line))
 
 
-_ESCAPES = {c: c.encode("unicode_escape").decode() for c in "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"}
+_ESCAPES = {
+    ord(c): c.encode("unicode_escape").decode() for c in "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
+}

@@ -14,12 +14,14 @@ from typing import Any, Final
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
 from notifier.channels.http import HttpDoor, Target
 from notifier.content.message import Message
-from notifier.content.mrkdwn import escape, shorten, shorten_plain, to_mrkdwn
+from notifier.content.mrkdwn import CUT, escape, shorten, shorten_plain, to_mrkdwn
 from notifier.delivery.outcome import Outcome
 
 KIND: Final = "slack"
 HEADER_CHARS: Final = 150
 SECTION_CHARS: Final = 3000
+#: Characters of a body that are converted: markup takes some of them, empty lines and code fall away.
+SOURCE_CHARS: Final = 4 * SECTION_CHARS
 
 _EMOJI: Final = {"Critical": "🚨", "High": "⚠️", "Medium": "ℹ️", "Low": "💬"}  # noqa: RUF001 - upstream's
 _OTHER_EMOJI: Final = "📢"
@@ -57,11 +59,19 @@ class SlackChannel:
         )
 
 
+def slack_section(body: str) -> str:
+    """The body as mrkdwn; only as much as can be shown is converted."""
+    section = shorten(to_mrkdwn(body[:SOURCE_CHARS]), SECTION_CHARS)
+    if len(body) <= SOURCE_CHARS or section.endswith(CUT):
+        return section
+    return shorten(section, SECTION_CHARS - len(CUT), "") + CUT
+
+
 def slack_payload(message: Message) -> dict[str, Any]:
     """Header, section and context block of a message."""
     spec = message.spec
     emoji = _EMOJI.get(spec.priority, _OTHER_EMOJI)
-    section = shorten(to_mrkdwn(spec.body), SECTION_CHARS)
+    section = slack_section(spec.body)
     return {
         "blocks": [
             {

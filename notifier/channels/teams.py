@@ -14,6 +14,7 @@ from notifier.channels.base import Provider, credential, cut, encode, http_heade
 from notifier.channels.http import HttpDoor, Target
 from notifier.content.links import only_safe_links
 from notifier.content.message import Message
+from notifier.content.trim import TRUNCATED
 from notifier.delivery.outcome import Outcome
 
 KIND: Final = "teams"
@@ -126,6 +127,10 @@ def teams_body(message: Message, *, limit: int = BODY_BYTES) -> bytes:
             holders.append((block, "text"))
         else:
             holders.extend((fact, "value") for fact in block["facts"])
+    for holder, member in holders:
+        # Longer than the card may be: the rest need not be weighed again and again.
+        if len(holder[member]) > limit:
+            holder[member] = holder[member][: limit - len(TRUNCATED)] + TRUNCATED
     while True:
         body = encode(payload)
         excess = len(body) - limit

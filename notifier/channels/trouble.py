@@ -16,7 +16,7 @@ import ssl
 from collections.abc import Iterable
 from typing import Final
 
-from notifier.content.sanitise import REDACTED, sanitise
+from notifier.content.sanitise import REDACTED, sanitise_head
 
 #: Bytes of the sanitised excerpt.
 EXCERPT_BYTES: Final = 1024
@@ -81,7 +81,7 @@ def excerpt(text: str, secrets: Iterable[str] = ()) -> str:
     """
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, REDACTED)
-    text = _CONTROLS.sub("\ufffd", sanitise(text))
+    text = _CONTROLS.sub("\ufffd", sanitise_head(text, EXCERPT_BYTES))
     raw = text.encode()
     if len(raw) <= EXCERPT_BYTES:
         return text

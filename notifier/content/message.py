@@ -8,6 +8,9 @@ cannot change between attempts: uid, namespace, name and the spec, which the API
 immutable. Labels, annotations and the status may change; they are for the file and log channels,
 which have no key. The attempt id travels in a header.
 
+What is shown at all is bounded first (`content.trim`), then cleaned: the largest object costs no more than
+a large message does.
+
 The sanitised whole object is made on demand: only the file channel wants it.
 """
 
@@ -21,7 +24,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from notifier.content.enrich import enrich
-from notifier.content.sanitise import REDACTED, is_secret_name, sanitise, sanitise_tree
+from notifier.content.sanitise import (
+    MAX_DEPTH,
+    REDACTED,
+    is_secret_name,
+    sanitise,
+    sanitise_tree,
+)
+from notifier.content.trim import BODY_CHARS, MORE, OBJECT_CHARS, REST_CHARS, Room
 from notifier.routing.attributes import flatten_context
 from syncer.api.attempt import AttemptId
 from syncer.api.resource import Spec, parse_spec
@@ -52,6 +62,7 @@ class Message:
         phase: Phase of the delivery at the moment of composing; empty before the first status.
         successful: Channels delivered so far, by the status.
         failed: Channels failed so far, by the status.
+        size: Characters of the texts that take the most.
     """
 
     uid: str
@@ -66,6 +77,7 @@ class Message:
     phase: str = ""
     successful: int = 0
     failed: int = 0
+    size: int = 0
     _source: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -94,8 +106,9 @@ class Message:
         """
         The whole object, sanitised: apiVersion, kind, metadata, spec, status.
 
-        Made anew by each call. Managed fields are left out, the body is enriched, and the identity
-        (name, namespace, uid) is as stored, whatever it looks like.
+        Made anew by each call. Managed fields are left out, the body is enriched, what is beyond
+        `OBJECT_CHARS` is left out with a mark, and the identity (name, namespace, uid) is as stored,
+        whatever it looks like.
         """
         source = self._source
         metadata = {
@@ -104,13 +117,21 @@ class Message:
         spec = dict(_mapping(source.get("spec")))
         if isinstance(spec.get("body"), str):
             spec["body"] = enrich(spec["body"], _mapping(spec.get("context")))
+            spec["body"] = Room(BODY_CHARS).text(spec["body"], BODY_CHARS)
+        # What was written by people comes first where not all of it fits.
+        room = Room(OBJECT_CHARS)
+        shown = {
+            "spec": room.tree(spec, MAX_DEPTH),
+            "metadata": room.tree(metadata, MAX_DEPTH),
+            "status": room.tree(source.get("status") or {}, MAX_DEPTH),
+        }
         document: Json = sanitise_tree(
             {
                 "apiVersion": source.get("apiVersion", ""),
                 "kind": source.get("kind", ""),
-                "metadata": metadata,
-                "spec": spec,
-                "status": source.get("status") or {},
+                "metadata": shown["metadata"],
+                "spec": shown["spec"],
+                "status": shown["status"],
             }
         )
         document["metadata"].update({k: metadata[k] for k in _IDENTITY if k in metadata})
@@ -133,10 +154,11 @@ def compose(document: Mapping[str, Any], channel: str, attempt_id: AttemptId | s
     metadata = _mapping(document.get("metadata"))
     status = _mapping(document.get("status"))
     try:
-        spec = _sanitised(parse_spec(dict(_mapping(document.get("spec")))))
+        spec = _sanitised(_trimmed(parse_spec(dict(_mapping(document.get("spec"))))))
     except (TypeError, AttributeError, RecursionError) as exc:
         raise ValueError("the spec is not of the schema's shape") from exc
     uid = str(metadata.get("uid") or "")
+    facts = flatten_context(spec.context) | {k: v for k, v in spec.extensions.items() if v}
     return Message(
         uid=uid,
         namespace=str(metadata.get("namespace") or ""),
@@ -144,12 +166,13 @@ def compose(document: Mapping[str, Any], channel: str, attempt_id: AttemptId | s
         attempt_id=attempt_id,
         idempotency_key=idempotency_key(uid, channel),
         spec=spec,
-        metadata=flatten_context(spec.context) | {k: v for k, v in spec.extensions.items() if v},
-        labels=_texts(metadata.get("labels")),
-        annotations=_texts(metadata.get("annotations")),
-        phase=sanitise(str(status.get("phase") or "")),
+        metadata=facts,
+        labels=_texts(_shown(metadata.get("labels"))),
+        annotations=_texts(_shown(metadata.get("annotations"))),
+        phase=sanitise(Room(REST_CHARS).text(str(status.get("phase") or ""))),
         successful=_count(status.get("successfulDeliveries")),
         failed=_count(status.get("failedDeliveries")),
+        size=len(spec.subject) + len(spec.body) + sum(map(len, facts.values())),
         _source=document,
     )
 
@@ -164,13 +187,43 @@ def idempotency_key(uid: str, channel: str) -> str:
     return "nl_" + base64.b32encode(digest).decode().rstrip("=").lower()
 
 
+def _trimmed(spec: Spec) -> Spec:
+    """What of a spec is shown; subject and body have rooms of their own."""
+    room = Room(REST_CHARS)
+    trimmed = replace(
+        spec,
+        type=room.text(spec.type),
+        priority=room.text(spec.priority),
+        subject=Room(REST_CHARS).text(spec.subject),
+        body=Room(BODY_CHARS).text(enrich(spec.body, spec.context), BODY_CHARS),
+        severity=room.text(spec.severity),
+        phase=room.text(spec.phase),
+        review_source=room.text(spec.review_source),
+        cluster_id=room.text(spec.cluster_id),
+        remediation_request=room.text(spec.remediation_request),
+        context=room.tree(spec.context, MAX_DEPTH),
+    )
+    links: list[tuple[str, str, str]] = []
+    for service, url, label in spec.action_links:
+        if room.left <= 0:
+            links.append((MORE, "", f"{len(spec.action_links) - len(links)} further links"))
+            break
+        links.append((room.text(service), room.text(url), room.text(label)))
+    return replace(trimmed, action_links=tuple(links), extensions=room.texts(spec.extensions))
+
+
+def _shown(value: object) -> dict[str, str]:
+    """Labels or annotations as far as they are shown."""
+    return Room(REST_CHARS).texts({str(k): str(v) for k, v in _mapping(value).items()})
+
+
 def _sanitised(spec: Spec) -> Spec:
     return replace(
         spec,
         type=sanitise(spec.type),
         priority=sanitise(spec.priority),
         subject=sanitise(spec.subject),
-        body=sanitise(enrich(spec.body, spec.context)),
+        body=sanitise(spec.body),
         severity=sanitise(spec.severity),
         phase=sanitise(spec.phase),
         review_source=sanitise(spec.review_source),

@@ -34,6 +34,8 @@ _LANGUAGE: Final = re.compile(r"[\w+#.-]*+[ \t]*+\n")
 _BLANK_LINES: Final = re.compile(r"\n{3,}+")
 
 FENCE: Final = "```"
+#: Stands at the end of what was cut.
+CUT: Final = "\n… (truncated)"
 #: Three backticks that Slack does not take for a fence.
 _BROKEN_FENCE: Final = "`\u200b`\u200b`"
 
@@ -71,7 +73,7 @@ def escape(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def shorten(text: str, limit: int, mark: str = "\n… (truncated)") -> str:
+def shorten(text: str, limit: int, mark: str = CUT) -> str:
     """
     Cut mrkdwn to a number of UTF-16 units, with a visible mark.
 

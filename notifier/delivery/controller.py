@@ -32,7 +32,7 @@ from typing import Final, Protocol
 
 from notifier.channels.base import Channel
 from notifier.channels.registry import Hold
-from notifier.content.message import compose
+from notifier.content.message import Message, compose
 from notifier.content.sanitise import sanitise
 from notifier.delivery.breaker import refusal
 from notifier.delivery.lanes import Lanes
@@ -51,6 +51,7 @@ from syncer.ledger.log import Answer, Appended
 from syncer.metrics import FENCED, NO_LOG, ON_HOLD, PAUSED, QUARANTINED, SELF_AUDIT
 from syncer.recorder import Recorder
 from syncer.runtime.failpoints import Failpoint, failpoint
+from syncer.runtime.offload import offload
 from syncer.startup import Reconciler, abandoned
 from syncer.status.merge import Facts, merge, standings_of
 from syncer.status.plan import (
@@ -75,6 +76,10 @@ logger = logging.getLogger("ledger.delivery")
 _GRACE: Final = 2.0
 #: Seconds between looks at a server that must not be given attempts.
 _UNFIT_PAUSE: Final = 5.0
+#: Seconds in which a large message must be composed, those before it included.
+_COMPOSE: Final = 10.0
+#: Characters of an annotation that are looked at; a hundred are shown.
+_NOTE_CHARS: Final = 1024
 #: Words of a channel's state in a status that say that nothing more is due.
 _FINISHED: Final = frozenset(s.value for s in State if s.finished)
 
@@ -82,8 +87,13 @@ _FINISHED: Final = frozenset(s.value for s in State if s.finished)
 class Router(Protocol):
     """Where notifications go: the routing as it stands now."""
 
-    def plan(self, request: NotificationRequest, now: int) -> Plan:
-        """Resolve and freeze the channels of a notification."""
+    async def plan(self, request: NotificationRequest, now: int) -> Plan:
+        """
+        Resolve and freeze the channels of a notification.
+
+        Raises:
+            PortError: it cannot be done now; look again later.
+        """
         ...
 
     def channel(self, name: str) -> Channel | None:
@@ -385,7 +395,7 @@ class Controller:
         if isinstance(decision, Resolve):
             if not entry.request.specified:
                 return Await("the object has no spec yet")
-            plan = self.router.plan(entry.request, self.recorder.time.now())
+            plan = await self.router.plan(entry.request, self.recorder.time.now())
             await self.recorder.plan(entry, plan)
             decision = self._decide(entry)
         for channel in self._perform(entry, decision):
@@ -447,8 +457,8 @@ class Controller:
 
     def _decide(self, entry: Entry, *, idle: AbstractSet[str] = frozenset()) -> Decision:
         view, status, hold = entry.view, entry.request.status, entry.request.hold
-        # Cleaned whole: a secret of which only the head is shown must be recognised too.
-        hold = None if hold is None else sanitise(hold)
+        # Cleaned beyond what is shown: a secret of which only the head is shown must be recognised too.
+        hold = None if hold is None else sanitise(hold[:_NOTE_CHARS])
         return decide(
             planned=view.plan is not None,
             terminal=status.terminal or entry.closing,
@@ -794,13 +804,14 @@ class Controller:
             )
         if why := self.router.denial(channel, entry.request.namespace):
             return Outcome.denied(why)
-        if entry.deleted:
-            return Outcome.not_sent("the notification was deleted before it was sent")
         try:
-            document = self._document(entry, with_status=sender.shows_status)
-            message = compose(document, channel, intent.attempt_id)
+            message = await self._compose(entry, channel, intent, with_status=sender.shows_status)
         except ValueError as error:
             return Outcome.permanent(f"the message cannot be composed ({type(error).__name__})")
+        except TimeoutError:
+            return Outcome.not_sent("the message was not composed in time")
+        if entry.deleted:
+            return Outcome.not_sent("the notification was deleted before it was sent")
         # The last look at the clock: nothing but the send itself may stand between it and the wire.
         if not tenure.may_send(self.cache.boot(), sender.timeout_s):
             return Outcome.not_sent("the lease would not have covered the send")
@@ -826,16 +837,31 @@ class Controller:
             and tenure.valid(self.cache.boot())
         )
 
-    def _document(self, entry: Entry, *, with_status: bool) -> Json:
-        """The object; where that is shown, with its status as of now, behind which it lags."""
-        document = entry.request.document()
-        if not with_status:
-            return document
-        status = merge(
-            entry.request.status, entry.view, self._facts(entry), now=self.recorder.time.now()
-        ).status
-        document["status"] = render_status(status)
-        return document
+    async def _compose(
+        self, entry: Entry, channel: str, intent: Record, *, with_status: bool
+    ) -> Message:
+        """
+        The message; where the object's status is shown, with that of now, behind which it lags.
+
+        Raises:
+            ValueError: the spec is not of the schema's shape.
+            TimeoutError: it is large, and was not done in time.
+        """
+        request = entry.request
+        status: Json | None = None
+        if with_status:
+            merged = merge(
+                request.status, entry.view, self._facts(entry), now=self.recorder.time.now()
+            )
+            status = render_status(merged.status)
+
+        def work() -> Message:
+            document = request.document()
+            if status is not None:
+                document["status"] = status
+            return compose(document, channel, intent.attempt_id)
+
+        return await offload(work, size=len(request.raw), seconds=_COMPOSE)
 
     async def _record(
         self, entry: Entry, channel: str, intent: Record, outcome: Outcome, seconds: float

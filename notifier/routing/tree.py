@@ -14,6 +14,7 @@ cut first are the attributes; which rules matched and which channels follow stay
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -27,6 +28,9 @@ FALLBACK: Final = "RoutingFallback"
 
 #: Bytes for the rules, and as many for the channels; the attributes get what is left.
 _LIST_BYTES: Final = 320
+#: Pairs that are looked at, and characters of all of them together that are cleaned.
+_PAIRS: Final = MESSAGE_BYTES // 4
+_CLEAN_CHARS: Final = 64 * 1024
 #: Bytes of one `key=value`, from generous to terse; the first that fits is taken.
 _PAIR_BYTES: Final = (256, 128, 64, 48, 32)
 
@@ -160,23 +164,26 @@ def _listed(names: Iterable[str]) -> str:
 
 
 def _shown(attributes: Mapping[str, str], room: int, clean: Callable[[str], str] | None) -> str:
-    if not attributes.keys() - set(RESERVED):
+    known = attributes.keys() - set(RESERVED)
+    if not known:
         return "(no attributes)"
-    # Cleaned whole: a secret of which only the head would be shown must be recognised too. What the
-    # object is called says its metadata.
-    pairs = [f"{key}={attributes[key]}" for key in sorted(attributes) if key not in RESERVED]
+    # More could not be shown, however short they are. What the object is called says its metadata.
+    names = heapq.nsmallest(_PAIRS, known)
+    # Cleaned far beyond what is shown: a secret of which only the head is shown must be recognised too.
+    chars = _CLEAN_CHARS // len(names)
+    pairs = [f"{key[:chars]}={attributes[key][:chars]}" for key in names]
     if clean is not None:
         pairs = [clean(pair) for pair in pairs]
     room -= len("(attributes: )")
-    for limit in _PAIR_BYTES:
+    for limit in _PAIR_BYTES if len(names) == len(known) else ():
         text = ", ".join(bounded(pair, limit) for pair in pairs)
         if len(text.encode()) <= room:
             return f"(attributes: {text})"
     shown: list[str] = []
     for pair in pairs:
         part = bounded(pair, _PAIR_BYTES[-1])
-        text = ", ".join([*shown, part, f"… (+{len(pairs) - len(shown) - 1})"])
+        text = ", ".join([*shown, part, f"… (+{len(known) - len(shown) - 1})"])
         if len(text.encode()) > room:
             break
         shown.append(part)
-    return f"(attributes: {', '.join([*shown, f'… (+{len(pairs) - len(shown)})'])})"
+    return f"(attributes: {', '.join([*shown, f'… (+{len(known) - len(shown)})'])})"

@@ -16,6 +16,7 @@ before the fraction): what none can tell counts as absent, and a time that must 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, field
@@ -213,8 +214,7 @@ class NotificationRequest:
 
     def content_hash(self) -> str:
         """Sixteen hex digits that stand for the spec; the plan records them."""
-        spec = json.dumps(self.document().get("spec"), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(spec.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+        return hashlib.sha256(_canonical(self.document().get("spec"))).hexdigest()[:16]
 
 
 def parse_object(document: Json) -> NotificationRequest:
@@ -252,6 +252,15 @@ def parse_object(document: Json) -> NotificationRequest:
         specified=bool(spec),
         hold=(meta.get("annotations") or {}).get(HOLD_ANNOTATION),
     )
+
+
+def _canonical(value: object) -> bytes:
+    """JSON in ASCII with sorted members, as the library writes it; orjson is several times as fast."""
+    with contextlib.suppress(TypeError):
+        packed = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        if packed.isascii() and b"\x7f" not in packed and b"." not in packed:
+            return packed
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
 
 
 def _packed(document: Json) -> bytes:

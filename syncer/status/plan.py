@@ -29,6 +29,8 @@ from syncer.api.resource import HOLD_ANNOTATION
 from syncer.status.standing import Standing, State
 from syncer.status.text import go_duration, plain
 
+#: Characters of the annotation that are looked at; a hundred are shown.
+_NOTE_CHARS: Final = 1024
 PAUSED: Final = "held: delivery is paused for all (delivery.paused)"
 
 
@@ -153,7 +155,7 @@ def hold_of(annotation: str | None, *, paused: bool) -> str:
     """
     if annotation is not None and annotation.strip().lower() != "false":
         # It ends up in the log and on terminals.
-        said = " ".join(plain(annotation).split())[:100]
+        said = " ".join(plain(annotation[:_NOTE_CHARS]).split())[:100]
         told = f" says: {said}" if said and said.lower() != "true" else ""
         return f"held: the annotation {HOLD_ANNOTATION}{told or ' is set'}"
     return PAUSED if paused else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from notifier.content.message import Message, compose
@@ -32,6 +33,12 @@ def document(**spec: Any) -> dict[str, Any]:
         },
         "status": status,
     }
+
+
+def untrimmed(**spec: Any) -> Message:
+    """A message whose spec has these members in full, larger than any that is composed."""
+    made = message()
+    return replace(made, spec=replace(made.spec, **spec))
 
 
 def message(channel: str = "slack:ops", attempt: str = "0.5-1", **spec: Any) -> Message:

@@ -19,7 +19,6 @@ from typing import Any
 import pytest
 
 from notifier.channels import email as email_channel
-from notifier.channels.base import TRUNCATED
 from notifier.channels.egress import EgressGuard, EgressMode
 from notifier.channels.email import (
     LINKS,
@@ -36,11 +35,12 @@ from notifier.channels.email import (
 from notifier.channels.http import HttpDoor
 from notifier.channels.registry import ChannelRegistry
 from notifier.content.message import Message
+from notifier.content.trim import TRUNCATED
 from notifier.delivery.outcome import Outcome
 from notifier.routing.mail import Security, recipient_tag
 from syncer.api.attempt import AttemptState, FailureClass
 from tests.channels.mailserver import CUT, HANG, Arrived, MailServer, mail_server, scripted
-from tests.channels.messages import message
+from tests.channels.messages import message, untrimmed
 from tests.channels.receiver import Certificates, closed_port
 from tests.channels.room import Room
 
@@ -190,7 +190,7 @@ def test_attempts_differ_in_date_and_attempt_only() -> None:
 @pytest.mark.parametrize("unit", ["x", "é", "😀", "=", "\n", " ", "\n.", "\r"])
 def test_long_body_is_cut(unit: str) -> None:
     """A body larger than a message may be is cut at a character, marked, and its facts stay."""
-    content = mail(message(body=unit * 600_000), OPS, NOW)
+    content = mail(untrimmed(body=unit * 600_000), OPS, NOW)
     text = Arrived("", (), content, tls=False, user="").text
     body, _, below = text.partition("\n\n---\n")
     assert MESSAGE_BYTES - 100 < len(content) <= MESSAGE_BYTES
@@ -212,7 +212,7 @@ def test_cutting_is_no_search(unit: str, monkeypatch: pytest.MonkeyPatch) -> Non
         return encode(text)
 
     monkeypatch.setattr(email_channel, "_quoted_printable", counted)
-    mail(message(body=unit * (1_000_000 // len(unit))), OPS, NOW)
+    mail(untrimmed(body=unit * (1_000_000 // len(unit))), OPS, NOW)
     assert sum(length > 10_000 for length in lengths) in (2, 3, 4)
 
 

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifier.channels import slack, teams, webhook
-from notifier.channels.base import TRUNCATED, Channel, cut
+from notifier.channels.base import Channel, cut
 from notifier.channels.http import HttpDoor
 from notifier.channels.pagerduty import (
     DEDUP_CHARS,
@@ -35,9 +35,10 @@ from notifier.channels.webhook import (
     webhook_payload,
 )
 from notifier.content.message import Message
+from notifier.content.trim import TRUNCATED
 from notifier.delivery.outcome import Outcome
 from syncer.api.attempt import AttemptState, FailureClass
-from tests.channels.messages import UID, message
+from tests.channels.messages import UID, message, untrimmed
 from tests.channels.receiver import Receiver, Step, closed_port, receiving
 
 CONTEXT = {
@@ -163,7 +164,7 @@ def test_pagerduty_keys_of_long_names_stay_apart() -> None:
 def test_pagerduty_size(unit: str) -> None:
     """An oversized root cause is cut at a code point, by what it takes as JSON, and marked."""
     context = {"analysis": {"rootCause": unit * 600_000}}
-    body = pagerduty_body(message(context=context), "k")
+    body = pagerduty_body(untrimmed(context=context), "k")
     details = json.loads(body)["payload"]["custom_details"]
     assert 512 * 1024 - 16 < len(body) <= 512 * 1024
     assert details["rca_summary"].endswith(unit + TRUNCATED)
@@ -177,7 +178,7 @@ def test_pagerduty_cuts_other_fields_too() -> None:
         "target": {"targetResource": "t" * 600_000},
         "lineage": {"remediationRequest": "r" * 200},
     }
-    body = pagerduty_body(message(context=context), "k")
+    body = pagerduty_body(untrimmed(context=context), "k")
     details = json.loads(body)["payload"]["custom_details"]
     assert len(body) <= 512 * 1024
     assert details["rca_summary"] == "short"

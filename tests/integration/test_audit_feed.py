@@ -736,7 +736,7 @@ async def test_large_events_travel_alone(world: World) -> None:
         await world.attempt(entry, state)
     snapshot = await world.log.read("u")
     assert snapshot is not None
-    events = world.feed(Collector())._events(entry, snapshot)
+    events = await world.feed(Collector())._events(entry, snapshot)
     parcels = parcels_of(entry, snapshot, events, replace(QUICK, batch_bytes=10))
     assert [len(p.events) for p in parcels] == [1, 1, 1, 1]
     assert [p.position for p in parcels] == [4, 6, 6, 7]

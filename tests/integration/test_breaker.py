@@ -146,7 +146,7 @@ class Delivery:
         kind, reason, message, discriminator = rest
         self.events.append((request.name, kind, reason, message, discriminator))
 
-    def plan(self, request: NotificationRequest, now: int) -> Plan:
+    async def plan(self, request: NotificationRequest, now: int) -> Plan:
         """Where the test wants it to go."""
         return Plan(channels=self.plans[request.name], at=now)
 

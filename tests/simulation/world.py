@@ -278,7 +278,7 @@ class SimApp(App):
         self.refusal = None
         self._channels: dict[str, SimChannel] = {}
 
-    def plan(self, request: NotificationRequest, now: int) -> Plan:
+    async def plan(self, request: NotificationRequest, now: int) -> Plan:
         """Choose channels; they depend on the name alone."""
         channels = self.world.channels_of(request.name)
         return Plan(channels, "RoutingRuleMatched", "simulated", now, request.content_hash())

@@ -7,6 +7,7 @@ import logging
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
+from unittest.mock import AsyncMock
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -75,7 +76,7 @@ class World:
                 "Any",
                 SimpleNamespace(
                     channel=lambda _: self.receiver, hold=lambda _: None, denial=lambda *_: None,
-                    plan=lambda *_: Plan(("c",), "r", "m", 1),
+                    plan=AsyncMock(return_value=Plan(("c",), "r", "m", 1)),
                 ),
             ),
             hooks=cast("Any", self.hooks), metrics=DeliveryMetrics(registry),
@@ -98,7 +99,8 @@ class World:
         """Claim the log and freeze the plan."""
         await self.log.claim("uid-a", EPOCH, name="n/a")
         self.entry.claim = Claim(EPOCH, self.log.generation)
-        await self.controller.recorder.plan(self.entry, self.controller.router.plan(NONE, 1))
+        plan = await self.controller.router.plan(NONE, 1)
+        await self.controller.recorder.plan(self.entry, plan)
 
     @property
     def attempts(self) -> list[Attempt]:

@@ -1,0 +1,95 @@
+"""
+How much of a notification is shown at all.
+
+Whoever may create an object may make it as large as the API server takes, with a body of a mebibyte or
+forty thousand extensions. What is cleaned, converted and sent is bounded before any of that begins; what is
+left out is marked. The bounds are far above what a reader takes in, and equal for all attempts, as the body
+of a request must be.
+
+A text costs its length and `TEXT_COST` characters more, since many small ones take time, too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+#: Stands at the end of every text that was cut.
+TRUNCATED: Final = "[truncated -- full details in audit trail]"
+#: Characters of the body, and of any other text.
+BODY_CHARS: Final = 256 * 1024
+TEXT_CHARS: Final = 64 * 1024
+#: Characters of all texts of a message but subject and body, and of a whole object.
+REST_CHARS: Final = 128 * 1024
+OBJECT_CHARS: Final = 512 * 1024
+TEXT_COST: Final = 64
+#: Longest token that is not parted where a text is cut.
+_TOKEN_CHARS: Final = 512
+#: Name of the member that says how many are left out.
+MORE: Final = "…"
+
+
+class Room:
+    """
+    What is left of a number of characters.
+
+    Attributes:
+        left: Characters; falls below 0 with the text that did not fit.
+    """
+
+    def __init__(self, chars: int) -> None:
+        """`chars` to begin with."""
+        self.left = chars
+
+    def text(self, text: str, limit: int = TEXT_CHARS) -> str:
+        """A text as far as it fits."""
+        short = head(text, max(0, min(limit, self.left)))
+        self.left -= len(short) + TEXT_COST
+        return short
+
+    def texts(self, members: Mapping[str, str]) -> dict[str, str]:
+        """Texts by name as far as they fit; the last member says how many do not."""
+        out: dict[str, str] = {}
+        for name, text in members.items():
+            if self.left <= 0:
+                out[MORE] = f"{len(members) - len(out)} further entries are left out"
+                break
+            out[self.text(name)] = self.text(text)
+        return out
+
+    def tree(self, value: Any, depth: int) -> Any:
+        """A JSON-like value as far as it fits; the value itself is left unchanged."""
+        if isinstance(value, str):
+            return self.text(value)
+        if isinstance(value, Mapping):
+            members: dict[str, Any] = {}
+            for name, member in value.items():
+                if self.left <= 0 or depth <= 0:
+                    members[MORE] = f"{len(value) - len(members)} further entries are left out"
+                    break
+                members[self.text(str(name))] = self.tree(member, depth - 1)
+            return members
+        if isinstance(value, (list, tuple)):
+            items: list[Any] = []
+            for item in value:
+                if self.left <= 0 or depth <= 0:
+                    items.append(f"{MORE} {len(value) - len(items)} further entries are left out")
+                    break
+                items.append(self.tree(item, depth - 1))
+            return items
+        self.left -= TEXT_COST
+        return value
+
+
+def head(text: str, limit: int) -> str:
+    """
+    A text of at most so many characters, or the bare mark.
+
+    It is cut at a blank where there is one near: of a token, the sanitiser would not know the half.
+    """
+    if len(text) <= limit:
+        return text
+    end = max(0, limit - len(TRUNCATED))
+    near = max(0, end - _TOKEN_CHARS)
+    blank = max(text.rfind(" ", near, end), text.rfind("\n", near, end))
+    return text[: blank + 1 if blank >= 0 else end] + TRUNCATED

@@ -1,0 +1,45 @@
+"""
+Work that would hold the event loop for too long, done beside it.
+
+One thread for the whole process, and no more: its work competes with the loop for the interpreter's
+lock, and two threads would do so twice. What it is given is bounded by who gives it
+(`notifier.content.trim`), for a thread cannot be stopped; a caller that is tired of waiting leaves, and
+the work ends by itself.
+
+Small work is done at once: a change of threads costs more than it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, TypeVar
+
+T = TypeVar("T")
+
+#: Bytes or characters of input up to which work is done at once: a few milliseconds at worst.
+SMALL: Final = 16 * 1024
+#: Seconds for which another thread may keep the interpreter from the loop; Python's default is five times
+#: as long, and each step of an attempt would wait for it.
+SWITCH_INTERVAL: Final = 0.001
+
+_thread: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="offload")
+
+
+async def offload(work: Callable[[], T], *, size: int, seconds: float) -> T:
+    """
+    Do work: at once if it is small, else in the thread.
+
+    Args:
+        work: Depends on nothing that the loop changes meanwhile.
+        size: Of its input, in bytes or characters.
+        seconds: To wait for it, those before it included.
+
+    Raises:
+        TimeoutError: it took longer. What the work raises passes through.
+    """
+    if size <= SMALL:
+        return work()
+    async with asyncio.timeout(seconds):
+        return await asyncio.get_running_loop().run_in_executor(_thread, work)
