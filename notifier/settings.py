@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
 from syncer.api.errors import ConfigError
+from syncer.runtime.proxies import is_loopback
 from syncer.settings import (
     LABEL,
     DeliveryRules,
@@ -42,6 +43,8 @@ from syncer.settings import (
 ROUTING_PATH: Final = "/etc/notification-routing/routing.yaml"
 CREDENTIALS_DIR: Final = "/etc/notification/credentials/"
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+#: What opens the API server; nobody else should get it.
+API_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 #: What the log channel can write; any other word means the first.
 LOG_FORMATS: Final = ("json", "text")
 
@@ -318,7 +321,24 @@ class DatastorageSettings(Group):
     timeout: Duration = Field(
         default=10.0, gt=0, le=300, description="Longest time of one request; default 10s."
     )
+    token_file: str = Field(
+        default="",
+        description="File with the bearer token for the audit store; default none. Give it a "
+        "projected service account token with an audience of its own: the pod's usual token opens "
+        "the API server. Read for each request; needs an https:// URL.",
+    )
     buffer: BufferSettings = BufferSettings()
+
+    @field_validator("token_file")
+    @classmethod
+    def _not_in_clear(cls, path: str, info: ValidationInfo) -> str:
+        parts = urlsplit(info.data.get("url", ""))
+        host = parts.hostname or ""
+        if path and parts.scheme == "http" and host != "localhost" and not is_loopback(host):
+            raise ValueError(
+                "must not be set beside an http:// URL: the token would be read on its way"
+            )
+        return path
 
     @field_validator("url", "health_url")
     @classmethod
@@ -524,6 +544,12 @@ def load(
         warnings.append("delivery.log.format has no effect: it is neither json nor text")
     if settings.egress.mode == "operator" and settings.egress.allow:
         warnings.append("egress.allow has no effect unless egress.mode is strict")
+    if settings.datastorage and Path(settings.datastorage.token_file) == API_TOKEN:
+        warnings.append(
+            "datastorage.tokenFile is the token for the API server, which the audit store could use;"
+            " project one with an audience of its own"
+        )
+    warnings += settings.redis.warnings
     environment = Environment(
         namespace=_own_namespace(env, namespace_file),
         routing_path=Path(env.get("ROUTING_CONFIG_PATH") or ROUTING_PATH),

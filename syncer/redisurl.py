@@ -63,6 +63,12 @@ class RedisTarget:
     sentinel_username: str = field(default="", repr=False)
     sentinel_password: str = field(default="", repr=False)
 
+    @property
+    def unverified(self) -> bool:
+        """Whether there is TLS without a look at the certificate: it keeps out nobody in between."""
+        options = dict(parse_qsl(urlsplit(self.server).query))
+        return self.tls and options.get("ssl_cert_reqs", "").lower() == "none"
+
 
 def parse_redis_url(url: str) -> RedisTarget:
     """
@@ -88,7 +94,13 @@ def parse_redis_url(url: str) -> RedisTarget:
     tls = family == "rediss"
     if not kind:
         _check_single(parts)
-        return RedisTarget(Topology.SINGLE, (), "", tls=tls, server=url)
+        return RedisTarget(
+            Topology.SINGLE,
+            (),
+            "",
+            tls=tls,
+            server=url,
+        )
     credentials, _, hosts = parts.netloc.rpartition("@")
     nodes = _nodes(hosts, _SENTINEL_PORT if kind == "sentinel" else _REDIS_PORT)
     path = [unquote(part) for part in parts.path.split("/")[1:] if part]

@@ -230,6 +230,18 @@ class RedisSettings(Group):
             raise ValueError("must be 1 to 64 of letters, digits, `_`, `-` and `.`")
         return prefix
 
+    @property
+    def warnings(self) -> list[str]:
+        """What is allowed and not as safe as it looks, by dotted path."""
+        target = parse_redis_url(self.url.get_secret_value())
+        if not target.unverified:
+            return []
+        text = (
+            "redis.url: ssl_cert_reqs=none lets anybody answer for Redis and read the password; name"
+            " its authority in ssl_ca_certs instead"
+        )
+        return [text]
+
     def seen_in(self, info: Mapping[str, str]) -> dict[str, str]:
         """Members of INFO, with what the settings say where the server does not tell."""
         said = {"appendfsync": self.appendfsync} if self.appendfsync else {}
@@ -469,7 +481,9 @@ def load(path: Path | str | None, *, redis_url: str | None = None) -> LoadedSync
     # Most of these is another command's.
     shared = {"controller", "delivery"}
     judged = {name: group for name, group in known.items() if name not in shared}
-    return LoadedSyncer(build(SyncerSettings, known), tuple(unknown_keys(SyncerSettings, judged)))
+    settings = build(SyncerSettings, known)
+    warnings = [*unknown_keys(SyncerSettings, judged), *settings.redis.warnings]
+    return LoadedSyncer(settings, tuple(warnings))
 
 
 def with_redis_secrets(document: Mapping[str, Any]) -> dict[str, Any]:

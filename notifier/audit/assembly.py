@@ -65,7 +65,8 @@ class Audit:
             tls = store_tls(settings, loaded.environment.tls_ca_file)
             self.door = HttpDoor(guard=guard, tls=tls, connections=_CONNECTIONS)
             self.gate = HealthGate(self.door, store.health_url, timeout_s=store.timeout)
-            sinks.append(StoreSink(self.door, store.url, timeout_s=store.timeout))
+            token = Path(store.token_file) if store.token_file else None
+            sinks.append(StoreSink(self.door, store.url, timeout_s=store.timeout, token_file=token))
         self.feed = AuditFeed(
             cache=cache,
             log=log,

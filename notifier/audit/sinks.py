@@ -23,7 +23,6 @@ from notifier.channels.http import HttpDoor, Target
 from syncer.api.attempt import AttemptState
 
 BATCH_PATH: Final = "/api/v1/audit/events/batch"
-TOKEN_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 #: Codes by which a store speaks of the events sent, not of itself or of our rights.
 _REFUSALS: Final = frozenset({400, 409, 413, 422})
 _TOKEN_BYTES: Final = 64 * 1024
@@ -70,14 +69,14 @@ class StoreSink:
         door: Whose TLS and guard apply.
         url: Base URL of the store.
         timeout_s: Of one request.
-        token_file: The service account's token, sent as bearer where the file exists. It is read
-            for each request, since the kubelet rotates it.
+        token_file: A token for this store alone, sent as bearer where the file exists; None for
+            none. It is read for each request, since the kubelet rotates it.
     """
 
     name = "datastorage"
 
     def __init__(
-        self, door: HttpDoor, url: str, *, timeout_s: float, token_file: Path = TOKEN_FILE
+        self, door: HttpDoor, url: str, *, timeout_s: float, token_file: Path | None = None
     ) -> None:
         self._door = door
         self._url = url.rstrip("/") + BATCH_PATH
@@ -106,6 +105,8 @@ class StoreSink:
         """Nothing is held; the door is closed by its owner."""
 
     def _token(self) -> str:
+        if self._token_file is None:
+            return ""
         try:
             with self._token_file.open(encoding="ascii") as file:
                 token = file.read(_TOKEN_BYTES).strip()

@@ -14,6 +14,8 @@ for its health under the same rules. What the door promises:
   head is handed to the socket. A status line, once read, is an answer, whatever the body does.
 - Answers are bounded: 64 KiB of body are read, at most as much comes out of a compressed one, and
   1 KiB, sanitised and without the target's secrets, is kept as the excerpt.
+- Credentials (`Authorization`, a user in the URL) go over https, or to this machine; over http only where
+  the target says so.
 - Every address is judged after resolution and again at the socket (`egress`).
 - TLS 1.2 or newer, the system's roots (`SSL_CERT_FILE` honoured) and an optional bundle. Only a
   certificate that was not accepted is permanent; that is decided by the exception's type.
@@ -54,7 +56,7 @@ from yarl import URL
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.trouble import certificate_fault, chain_of, describe, excerpt
 from notifier.delivery.outcome import Outcome, classify_http
-from syncer.runtime.proxies import literal, proxy_for
+from syncer.runtime.proxies import is_loopback, literal, proxy_for
 
 _log = logging.getLogger(__name__)
 
@@ -94,10 +96,12 @@ class Target:
     Attributes:
         url: Absolute http or https URL, treated as a credential.
         secrets: Further texts that must not come back in an excerpt (keys inside the body).
+        in_clear: Credentials may be sent over http://, because the operators' file says so.
     """
 
     url: str = field(repr=False)
     secrets: tuple[str, ...] = field(default=(), repr=False)
+    in_clear: bool = field(default=False, repr=False)
 
 
 @dataclass(slots=True)
@@ -311,6 +315,9 @@ class HttpDoor:
             return Outcome.permanent(f"egress denied: {exc.reason}")
         except ValueError as exc:
             return Outcome.permanent(f"{kind} webhook URL is not usable: {exc}")
+        credentials = "Authorization" in headers or url.raw_user or url.raw_password
+        if credentials and not (target.in_clear or is_confidential(url)):
+            return Outcome.permanent(f"{kind} credentials are not sent over http://: use https://")
         flight = _Flight()
         token = _FLIGHT.set(flight)
         try:
@@ -495,6 +502,12 @@ def parse_target(text: str) -> URL:
     if not host or not port:
         raise ValueError("no host")
     return url
+
+
+def is_confidential(url: URL) -> bool:
+    """Whether nobody on the way reads what is sent: https, or this machine, which is never proxied."""
+    host = url.raw_host or ""
+    return url.scheme == "https" or host == "localhost" or is_loopback(host)
 
 
 def parse_retry_after(value: str, now: float) -> float | None:

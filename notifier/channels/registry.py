@@ -146,6 +146,7 @@ class ChannelRegistry:
             url,
             secrets=lambda: [secret() for secret in signing],
             authentication=self._authentication(name, config),
+            in_clear=config.in_clear,
             timeout_s=self._timeout,
         )
 

@@ -92,6 +92,7 @@ class WebhookChannel:
         url: Provider of the URL.
         secrets: Provider of the signing secrets, newest first; none means unsigned.
         authentication: How to authenticate, None for not at all.
+        in_clear: Send it over http:// as well.
         timeout_s: Deadline of one request in seconds.
         clock: Unix milliseconds, for the signature.
     """
@@ -105,6 +106,7 @@ class WebhookChannel:
         *,
         secrets: Callable[[], Sequence[str]] = tuple,
         authentication: BearerToken | BasicAuth | None = None,
+        in_clear: bool = False,
         timeout_s: float = 15.0,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
@@ -112,6 +114,7 @@ class WebhookChannel:
         self._url = url
         self._secrets = secrets
         self._authentication = authentication
+        self._in_clear = in_clear
         self._clock = clock
         self.timeout_s = timeout_s
 
@@ -147,7 +150,7 @@ class WebhookChannel:
             except Exception:  # noqa: BLE001 - as for the URL
                 return Outcome.not_sent("webhook authentication is not available")
         outcome = await self._door.post(
-            Target(url, (*secrets, *shown_to_it)),
+            Target(url, (*secrets, *shown_to_it), self._in_clear),
             body,
             headers,
             timeout_s=self.timeout_s,

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from types import MappingProxyType
 from typing import Any, Final, TypeAlias
+from urllib.parse import urlsplit
 
 import re2
 import yaml
@@ -42,6 +43,7 @@ from notifier.routing.mail import (
     recipient_tag,
 )
 from syncer.api.errors import ConfigError
+from syncer.runtime.proxies import is_loopback
 
 #: Characters of a routing file; a ConfigMap holds no more.
 MAX_TEXT: Final = 1 << 20
@@ -117,7 +119,8 @@ class WebhookConfig:
 
     Members that end in `_ref` name a credential and are additions of ours: `credential_ref` the
     URL, `bearer_token_ref` and `password_ref` what upstream keeps in the file, `signing_refs` the
-    signing secrets (several while one is being replaced).
+    signing secrets (several while one is being replaced), `in_clear` whether token or password may
+    be sent over http://.
     """
 
     url: str = field(default="", repr=False)
@@ -128,6 +131,7 @@ class WebhookConfig:
     password: str = field(default="", repr=False)
     password_ref: str = ""
     signing_refs: tuple[str, ...] = ()
+    in_clear: bool = False
 
     @property
     def complete(self) -> bool:
@@ -568,6 +572,21 @@ def _check_authentication(config: WebhookConfig, path: str, node: yaml.Node) -> 
         )
     if bearer and passwords:
         raise ConfigError(f"{where}: a bearer token and basicAuth exclude each other{_at(node)}")
+    # A URL that is a credential is looked at when it is used.
+    if (bearer or passwords) and not config.in_clear and _in_clear(config.url):
+        raise ConfigError(
+            f"{where}: token or password would be sent over http://; use https://, or say"
+            f" credentialsOverHttp: true{_at(node)}"
+        )
+
+
+def _in_clear(url: str) -> bool:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    host = parts.hostname or ""
+    return parts.scheme == "http" and host != "localhost" and not is_loopback(host)
 
 
 def _slack(table: _Table) -> SlackConfig:
@@ -609,6 +628,7 @@ def _webhook(table: _Table) -> WebhookConfig:
         password=basic.text("password"),
         password_ref=basic.text("passwordRef"),
         signing_refs=tuple(ref for ref in table.texts("signingSecretRefs") if ref),
+        in_clear=http.flag("credentialsOverHttp"),
     )
     http.close()
     basic.close()

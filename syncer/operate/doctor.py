@@ -39,6 +39,7 @@ from syncer.ledger.log import Answer, poke_channel
 from syncer.ledger.preflight import Severity, preflight
 from syncer.ledger.replies import parse_meta
 from syncer.operate.access import Access
+from syncer.redisurl import parse_redis_url
 
 _PINGS: Final = 21
 _TIMEOUT: Final = 10.0
@@ -376,6 +377,12 @@ def _idle(settings: Mapping[str, str]) -> Check:
 
 def _transport(url: str) -> Check:
     parts = urlsplit(url)
+    target = parse_redis_url(url)
+    if target.unverified:
+        return _warn(
+            "redis-transport", "TLS with whoever answers: the certificate is not verified",
+            "remove ssl_cert_reqs=none from redis.url, and name the authority in ssl_ca_certs",
+        )  # fmt: skip
     host = (parts.netloc.rpartition("@")[2]).partition(",")[0].partition(":")[0]
     if parts.scheme.startswith(("rediss", "unix")):
         return _ok("redis-transport", "encrypted, or on this machine")

@@ -31,6 +31,11 @@ def literal(host: str) -> str:
     return host
 
 
+def is_loopback(host: str) -> bool:
+    """Whether a host is a literal address of this machine; a name never is, whatever it resolves to."""
+    return bool(literal(host)) and ipaddress.ip_address(host.partition("%")[0]).is_loopback
+
+
 def proxy_for(scheme: str, host: str, port: int, environment: Mapping[str, str]) -> str:
     """
     The proxy that the environment names for a target; empty for none.

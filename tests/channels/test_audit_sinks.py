@@ -8,6 +8,7 @@ import threading
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,6 +63,56 @@ async def test_without_a_usable_token_none_is_sent(
         sink = StoreSink(door, receiver.url(), timeout_s=2, token_file=token)
         assert (await sink.write(LINES)).verdict is Verdict.STORED
     assert "authorization" not in receiver.requests[0].headers
+
+
+async def test_no_token_is_sent_unasked(door: HttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pod's own token opens the API server: nobody gets it who was not given it by a setting."""
+    opened: list[str] = []
+    real = Path.open
+
+    def watched(path: Path, *args: Any, **options: Any) -> Any:
+        opened.append(str(path))
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", watched)
+    async with receiving(Step(200)) as receiver:
+        sink = StoreSink(door, receiver.url(), timeout_s=2)
+        assert (await sink.write(LINES)).verdict is Verdict.STORED
+    assert "authorization" not in receiver.requests[0].headers
+    assert not [path for path in opened if "serviceaccount" in path]
+
+
+async def test_a_token_is_not_sent_in_the_clear(door: HttpDoor, tmp_path: Path) -> None:
+    """Whatever the settings let through: over http:// no token leaves, and the reason is told."""
+    token = tmp_path / "token"
+    token.write_text("canary")
+    sink = StoreSink(door, "http://store.invalid", timeout_s=2, token_file=token)
+    written = await sink.write(LINES)
+    assert written.verdict is Verdict.RETRY
+    assert "credentials are not sent over http://" in written.why
+
+
+@pytest.mark.parametrize(
+    ("url", "refused"),
+    [
+        ("http://store.ns.svc:8080", True),
+        ("http://10.0.0.1", True),
+        ("http://localhost.example.org", True),
+        ("https://store", False),
+        ("http://127.0.0.1:8080", False),
+        ("http://[::1]:8080", False),
+        ("http://localhost:8080", False),
+    ],
+)
+def test_a_token_needs_a_way_that_nobody_reads(url: str, refused: bool) -> None:
+    """A token for a store over http:// ends the start; this machine is no way."""
+    store = {"url": url, "tokenFile": "/t"}
+    if not refused:
+        assert settings_with(datastorage=store).datastorage is not None
+        return
+    with pytest.raises(ConfigError, match="would be read on its way") as caught:
+        settings_with(datastorage=store)
+    assert caught.value.path == "datastorage.tokenFile"
 
 
 VERDICTS = {

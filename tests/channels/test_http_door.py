@@ -28,6 +28,31 @@ async def post(door: HttpDoor, url: str, *, body: bytes = b"{}", timeout_s: floa
     return await door.post(Target(url), body, {"X-Test": "1"}, timeout_s=timeout_s, kind="slack")
 
 
+IN_CLEAR = {
+    "a header to a name": ("http://a.invalid/x", {"Authorization": "Bearer t"}, True),
+    "a header to an address": ("http://192.0.2.7/x", {"Authorization": "Basic dTpw"}, True),
+    "a user in the URL": ("http://u:p@a.invalid/x", {}, True),
+    "a user without password in the URL": ("http://u@a.invalid/x", {}, True),
+    "nothing secret": ("http://a.invalid/x", {}, False),
+    "over TLS": ("https://a.invalid/x", {"Authorization": "Bearer t"}, False),
+    "to this machine": ("http://127.0.0.1:9/x", {"Authorization": "Bearer t"}, False),
+    "to this machine, by its usual name": ("http://localhost:9/x", {"Authorization": "t"}, False),
+    "to a name that only begins so": ("http://localhost.invalid/", {"Authorization": "t"}, True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", IN_CLEAR)
+async def test_credentials_do_not_leave_in_the_clear(door: HttpDoor, case: str) -> None:
+    """Over http:// no header and no user of a URL leaves this machine, unless the target says so."""
+    url, headers, refused = IN_CLEAR[case]
+    for allowed in (False, True):
+        target = Target(url, in_clear=allowed)
+        outcome = await door.post(target, b"{}", headers, timeout_s=2.0, kind="webhook")
+        told = "credentials are not sent over http://" in outcome.error
+        assert told is (refused and not allowed), outcome.error
+        assert not told or outcome.failure is PERMANENT
+
+
 ANSWERS = {
     "200 is a success": (Step(200), None, ""),
     "202 is a success": (Step(202), None, ""),

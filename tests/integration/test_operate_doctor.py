@@ -317,6 +317,11 @@ def change(**members: Any) -> RedisLook:
         (GOOD, {"url": "redis://far:6379"}, {"redis-transport": Grade.WARN}),
         (GOOD, {"url": "redis://u:p@far:6379"}, {"redis-transport": Grade.WARN}),
         (GOOD, {"url": "rediss://u:p@far:6379"}, {}),
+        (GOOD, {"url": "rediss://u:p@far/0?ssl_ca_certs=/c&ssl_cert_reqs=none"},
+         {"redis-transport": Grade.WARN}),
+        (GOOD, {"url": "rediss+sentinel://u:p@a,b/svc?ssl_cert_reqs=none"},
+         {"redis-transport": Grade.WARN}),
+        (GOOD, {"url": "rediss+cluster://u:p@a,b?ssl_cert_reqs=required"}, {}),
     ],
 )  # fmt: skip
 def test_judging_redis(look: RedisLook, options: dict[str, Any], wanted: dict[str, Grade]) -> None:

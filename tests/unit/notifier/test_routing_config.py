@@ -398,6 +398,34 @@ def test_a_receiver_takes_the_namespaces_it_names(case: str) -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("url", "more"),
+    [
+        ("http://h/x", None),
+        ("HTTP://10.0.0.1/x", None),
+        ("https://h/x", ""),
+        ("http://127.0.0.1:8080/x", ""),
+        ("http://[::1]/x", ""),
+        ("http://localhost/x", ""),
+        ("http://h/x", ", credentialsOverHttp: true"),
+    ],
+)
+def test_credentials_over_http_need_a_word(url: str, more: str | None) -> None:
+    """A token goes over TLS, to this machine, or where the file says so; a password as well."""
+    for credential in ("bearerTokenRef: t", "basicAuth: {username: u, password: p}"):
+        http = f"{{{credential}{more or ''}}}"
+        text = receivers(f"- {{name: x, webhookConfigs: [{{url: '{url}', httpConfig: {http}}}]}}")
+        if more is None:
+            with pytest.raises(ConfigError, match=r"\[0\]\.httpConfig: token .* over http://"):
+                parse(text, native=frozenset({"webhook"}))
+            continue
+        config = parse(text, native=frozenset({"webhook"}))
+        assert config.warnings == ()
+        webhook = config.channel_targets()["webhook:x"].config
+        assert isinstance(webhook, WebhookConfig)
+        assert webhook.in_clear is bool(more)
+
+
 # -- credentials ----------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from redis.asyncio.connection import SSLConnection, parse_url
 from syncer.api.errors import ConfigError
 from syncer.ledger.client import LedgerClient
 from syncer.redisurl import RedisTarget, Topology, parse_redis_url
+from syncer.settings import RedisSettings, build
 
 CANARY = "c4n4ry"
 
@@ -134,3 +135,18 @@ def test_an_unknown_option() -> None:
         with pytest.raises(ConfigError, match="an option in the URL cannot be used") as caught:
             LedgerClient(url)
         assert caught.value.path == "redis.url"
+
+
+@pytest.mark.parametrize("url", ["rediss://h/0", "rediss+sentinel://h/s", "rediss+cluster://h"])
+def test_tls_without_a_certificate_is_told(url: str) -> None:
+    """`ssl_cert_reqs=none` is allowed, and both commands warn of it; the warning quotes nothing."""
+    for query, unverified in (
+        ("", False), ("?ssl_cert_reqs=required", False), ("?ssl_cert_reqs=none", True),
+        ("?ssl_ca_certs=/x&ssl_cert_reqs=NONE", True),
+    ):  # fmt: skip
+        assert parse_redis_url(url + query).unverified is unverified
+        warnings = build(RedisSettings, {"url": url + query}).warnings
+        assert bool(warnings) is unverified
+        assert "ssl_cert_reqs=none" in "".join(warnings) or not unverified
+    assert not parse_redis_url("redis://h?ssl_cert_reqs=none").unverified
+    assert build(RedisSettings, {"url": "redis://h"}).warnings == []
