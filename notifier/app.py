@@ -78,6 +78,7 @@ from syncer.runtime.clock import BootClock, LedgerTime, boot_clock
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.health import AdminServer
 from syncer.runtime.offload import SWITCH_INTERVAL, offload
+from syncer.runtime.stalls import LoopWatch
 from syncer.runtime.supervise import critical, restarting
 from syncer.scrub import Scrubber
 from syncer.sharding import ShardKeeper
@@ -124,9 +125,9 @@ class Progress:
 class App:
     """One process: everything it owns, and its life."""
 
-    def __init__(self, loaded: Loaded) -> None:
+    def __init__(self, loaded: Loaded, watch: LoopWatch | None = None) -> None:
         """
-        Build what needs no server.
+        Build what needs no server; `watch` is that of the loop in which it will run.
 
         Raises:
             ConfigError: something in the files cannot be used.
@@ -135,6 +136,7 @@ class App:
         self.loaded = loaded
         self.settings = settings
         self.progress = Progress()
+        self.watch = watch or LoopWatch()
         self.registry = CollectorRegistry()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
@@ -279,6 +281,7 @@ class App:
         """
         loop = asyncio.get_running_loop()
         sys.setswitchinterval(SWITCH_INTERVAL)
+        self.watch.look_from_outside()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop.set)
         try:
@@ -376,9 +379,12 @@ class App:
         while True:
             asked = self.boot() + _PULSE
             await asyncio.sleep(_PULSE)
-            self.metrics.loop_lag.observe(max(0.0, self.boot() - asked))
+            late = max(0.0, self.boot() - asked)
+            self.metrics.loop_lag.observe(late)
+            self.watch.late(late)
 
     async def _close(self) -> None:
+        self.watch.close()
         await self.door.close()
         if self.mail is not None:
             self.mail.close()
@@ -394,6 +400,7 @@ class App:
         phases.update(f.phase for f in self.cache.finished.values())
         for phase in ("Pending", "Sending", "Retrying", "Sent", "PartiallySent", "Failed"):
             self.delivery_metrics.active.labels(phase).set(phases.get(phase, 0))
+        self.metrics.loop_stall.set(self.watch.longest())
         self.metrics.live.set(len(self.cache.entries))
         self.metrics.finished.set(len(self.cache.finished))
         self.metrics.dirty_oldest.set(self.cache.oldest_dirty())

@@ -27,7 +27,8 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final
+from functools import partial
+from typing import Any, Final
 
 from syncer.api.errors import ConfigError, LedgerError
 
@@ -85,6 +86,7 @@ def _run(path: str) -> int:
     from notifier.content.sanitise import sanitise  # noqa: PLC0415 - as above
     from notifier.settings import load  # noqa: PLC0415 - as above
     from syncer.runtime.logging import configure  # noqa: PLC0415 - as above
+    from syncer.runtime.stalls import LoopWatch  # noqa: PLC0415 - as above
 
     configure(level="INFO", form="json", redact=sanitise)
     logger = logging.getLogger("ledger")
@@ -97,7 +99,9 @@ def _run(path: str) -> int:
         )
         for warning in loaded.warnings:
             logger.warning("settings: %s", warning)
-        return asyncio.run(_main(loaded, App))
+        watch = LoopWatch()
+        with asyncio.Runner(loop_factory=watch.loop) as runner:
+            return runner.run(_main(loaded, partial(App, watch=watch)))
     except ConfigError as error:
         logger.error("the configuration cannot be used", extra={"error": str(error)})
         return 1
@@ -139,7 +143,7 @@ class _Threads(ThreadPoolExecutor):
         super().shutdown(wait=False, cancel_futures=True)
 
 
-async def _main(loaded: object, app: type) -> int:
+async def _main(loaded: object, app: Callable[..., Any]) -> int:
     threads = _Threads(thread_name_prefix="loop")
     asyncio.get_running_loop().set_default_executor(threads)
     code: int = await app(loaded).run()

@@ -111,6 +111,11 @@ class SyncMetrics:
             buckets=_LAGS,
             registry=registry,
         )
+        self.loop_stall = Gauge(
+            f"{PREFIX}_loop_longest_stall_seconds",
+            "Longest time, within the last five to ten minutes, for which one thing held the event loop.",
+            registry=registry,
+        )
         self.scrub_looks = counter(
             "scrub_looks", "Looks of the self-audit at one notification, by what came of them.",
             "result",

@@ -100,6 +100,9 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
         },
         "30m",
     ),
+    "NotificationLedgerLoopStalled": (
+        {"notification_ledger_loop_longest_stall_seconds{}": "0.02x10 1.7x10 0.02x100"}, "15m",
+    ),
     "NotificationLedgerAuditLags": (
         {"notification_ledger_audit_lag_seconds{}": "0+60x120"}, "30m",
     ),
@@ -143,6 +146,7 @@ HEALTHY: Final = {
     'notification_ledger_completion_seconds_count{phase="Failed"}': "0x50 1x190",
     'notification_ledger_completion_seconds_count{phase="Sent"}': "0+20x240",
     'kubernaut_notification_channel_circuit_breaker_state{channel="slack:ops"}': "0x240",
+    "notification_ledger_loop_longest_stall_seconds{}": "0.08x240",
     'notification_ledger_loop_lag_seconds_bucket{le="0.5"}': "0+60x240",
     'notification_ledger_loop_lag_seconds_bucket{le="+Inf"}': "0+60x240",
 }

@@ -1,0 +1,132 @@
+"""
+How long the event loop was held by one thing, and by what.
+
+While a callback runs, nothing else does: no lease is renewed, no probe answered. The loop's selector knows
+exactly when one round of callbacks begins and ends, at no cost while there is nothing to do; so every stall
+is seen, not only one that happens to meet a timer. Time for which another thread keeps the interpreter's
+lock passes before a round begins: that is seen by `late`, which a task tells from time to time.
+
+A thread looks from outside where the loop stands during a long stall; the log line names the place. It sees
+nothing while C code keeps the lock, and then names where the loop came to next.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import selectors
+import sys
+import threading
+import time
+from collections.abc import Callable
+from types import FrameType
+from typing import Final
+
+logger = logging.getLogger("ledger.stalls")
+
+#: Seconds of a stall that is worth a log line, between looks from outside, and between two such lines.
+NOTICE: Final = 0.25
+_LOOK: Final = 0.1
+_SAY_EVERY: Final = 10.0
+#: Seconds for which a stall is remembered, at least; at most twice that.
+WINDOW: Final = 300.0
+_FRAMES: Final = 3
+
+
+class _Selector(selectors.DefaultSelector):
+    """Tells when a round of callbacks begins and ends."""
+
+    def __init__(self, watch: LoopWatch) -> None:
+        super().__init__()
+        self._watch = watch
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for what the loop waits for."""
+        self._watch.idle()
+        try:
+            return super().select(timeout)
+        finally:
+            self._watch.busy()
+
+
+class LoopWatch:
+    """Watches the event loop that it makes."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """`clock` gives seconds."""
+        self._clock = clock
+        #: When the round of callbacks that runs now began, 0 if none does.
+        self._since = 0.0
+        self._place = ""
+        self._said = -_SAY_EVERY
+        self._longest = [0.0, 0.0]
+        self._turned = clock()
+        self._end = threading.Event()
+
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """Make an event loop that is watched."""
+        return asyncio.SelectorEventLoop(_Selector(self))
+
+    def busy(self) -> None:
+        """A round of callbacks begins."""
+        self._since = self._clock()
+
+    def idle(self) -> None:
+        """It has ended."""
+        if self._since:
+            self.late(self._clock() - self._since)
+            self._since = 0.0
+
+    def late(self, seconds: float) -> None:
+        """The loop was held for so long."""
+        self._turn()
+        self._longest[0] = max(self._longest[0], seconds)
+        if seconds >= NOTICE:
+            place, self._place = self._place, ""
+            now = self._clock()
+            if now - self._said >= _SAY_EVERY:
+                self._said = now
+                logger.warning(
+                    "the event loop was held; nothing else ran meanwhile",
+                    extra={"seconds": round(seconds, 3), "where": place or "not seen"},
+                )
+
+    def longest(self) -> float:
+        """Seconds of the longest stall within the last `WINDOW` to twice that."""
+        self._turn()
+        return max(self._longest)
+
+    def _turn(self) -> None:
+        now = self._clock()
+        if now - self._turned >= WINDOW:
+            kept = self._longest[0] if now - self._turned < 2 * WINDOW else 0.0
+            self._longest = [0.0, kept]
+            self._turned = now
+
+    def look_from_outside(self) -> None:
+        """Begin to look, from a thread, where this one stands in a long stall."""
+        watched = threading.get_ident()
+        threading.Thread(target=self._look, args=(watched,), name="loop-watch", daemon=True).start()
+
+    def close(self) -> None:
+        """Look no more."""
+        self._end.set()
+
+    def _look(self, watched: int) -> None:
+        while not self._end.wait(_LOOK):
+            since = self._since
+            if since and self._clock() - since >= _LOOK:
+                frame = sys._current_frames().get(watched)  # noqa: SLF001 - there is no other way to ask
+                if frame is not None and self._since == since:
+                    self._place = place_of(frame)
+
+
+def place_of(frame: FrameType | None) -> str:
+    """Innermost functions of a stack with their lines, innermost first."""
+    found: list[str] = []
+    while frame is not None and len(found) < _FRAMES:
+        code = frame.f_code
+        path = "/".join(code.co_filename.rsplit("/", 3)[1:])
+        found.append(f"{path}:{frame.f_lineno} {code.co_name}")
+        frame = frame.f_back
+    return " < ".join(found)
