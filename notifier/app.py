@@ -313,7 +313,7 @@ class App:
         metrics = self.settings.controller.metrics_addr
         checks: dict[str, Callable[[], str | None]] = {
             "shutdown": lambda: "draining" if self.progress.draining else None,
-            "redis": lambda: self.progress.redis or self.client.problem or self.client.unfit,
+            "redis": lambda: self.progress.redis or self.client.trouble,
             "cluster": lambda: self.progress.cluster,
             "shards": lambda: self.progress.shards,
         }
@@ -408,8 +408,7 @@ class App:
         for reason in HOLDS:
             self.metrics.held.labels(reason).set(held[reason])
         self.metrics.quarantined.set(held[QUARANTINED])
-        usable = self.log.available and self.client.unfit is None
-        self.metrics.log_available.set(usable and self.progress.redis is None)
+        self.metrics.log_available.set(self.log.trouble is None and self.progress.redis is None)
         self.metrics.shards.set(self.shards.shards)
         self.metrics.shards_owned.set(len(self.shards.owned))
         left = [t.left(self.boot()) for t in self.shards.owned.values() if isinstance(t, Tenure)]
@@ -845,7 +844,7 @@ class Parts:
 
     async def _note_holds(self) -> None:
         self.controller.note_holds(
-            available=self.app.log.available, notice=self.app.settings.sync.hold_notice
+            available=self.app.log.trouble is None, notice=self.app.settings.sync.hold_notice
         )
 
     async def _reopen(self, uid: str) -> None:

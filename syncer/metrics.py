@@ -96,7 +96,8 @@ class SyncMetrics:
         for reason in HOLDS:
             self.held.labels(reason)
         self.log_available = gauge(
-            "log_available", "1 while Redis answers and may be given attempts, else 0."
+            "log_available",
+            "1 while Redis answers, takes writes and may be given attempts, else 0.",
         )
         self.shards = gauge("shards", "Shards of the installation.")
         self.shards_owned = gauge("shards_owned", "Shards that this replica owns.")

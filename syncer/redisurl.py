@@ -11,7 +11,8 @@ builds its connections from the result, so both accept the same URLs.
 `rediss` instead of `redis` means TLS everywhere, the Sentinels included. Options of the connection
 follow as a query (`ssl_ca_certs`, `ssl_cert_reqs`, ...); `sentinel_username` and
 `sentinel_password` are the Sentinels' own credentials. A URL is a secret as a whole: no text made
-here quotes any of it, and the parts that hold credentials are no part of a repr.
+here quotes any of it but hosts, ports and the path of a socket (`place_of`), and the parts that hold
+credentials are no part of a repr.
 """
 
 from __future__ import annotations
@@ -124,6 +125,23 @@ def parse_redis_url(url: str) -> RedisTarget:
         sentinel_username=username,
         sentinel_password=password,
     )
+
+
+def place_of(target: RedisTarget) -> str:
+    """Where a URL leads, for logs and errors: hosts and ports, never what stands before them."""
+    nodes = ", ".join(f"{host}:{port}" for host, port in target.nodes)
+    if target.topology is Topology.SENTINEL:
+        return f"service {target.service} of the Sentinels {nodes}"
+    if target.topology is Topology.CLUSTER:
+        return f"Redis Cluster {nodes}"
+    parts = urlsplit(target.server)
+    if parts.scheme == "unix":
+        return parts.path
+    if "@" in parts.path or "@" in parts.query:
+        # A password that was not encoded: what looks like the host may be a part of it.
+        return "the address in redis.url"
+    host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
+    return f"{host}:{parts.port or _REDIS_PORT}"
 
 
 def with_password(url: str, password: str) -> str:

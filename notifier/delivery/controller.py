@@ -567,7 +567,7 @@ class Controller:
         Have the status of objects whose due attempt waits for the log say so, and stop saying so.
 
         Args:
-            available: Whether Redis answers.
+            available: Whether attempts can be opened.
             notice: Seconds of waiting from which on it is said.
         """
         now = self.cache.boot()
@@ -629,11 +629,12 @@ class Controller:
             # its object says so.
             return (now - (_expected(entry) or request.created)) / 1000
         since: dict[str, int] = {}
-        executing = frozenset(entry.executing.values())
+        # One that asks the log for permission waits for it: nothing of it is under way.
+        executing = {c for i, c in entry.executing.items() if i not in entry.never_sent}
         for channel in view.plan.channels:
             tried = view.of_channel(channel)
             # By the log, not by the alarms: those are moved on by whatever holds an attempt up.
-            at = tried[-1].due if tried else request.created
+            at = next((a.due for a in reversed(tried) if not a.open), request.created)
             if at and channel not in executing and (now - at) / 1000 > least:
                 since[channel] = at
         if not since:
@@ -671,8 +672,8 @@ class Controller:
             self.queue.add(uid)
             return None
         if not self._fit():
-            entry.due[channel] = self.cache.boot() + _UNFIT_PAUSE
-            self.queue.add_at(uid, entry.due[channel])
+            # Its due time stays: what is held by the log is due all the same.
+            self.queue.add_at(uid, self.cache.boot() + _UNFIT_PAUSE)
             return None
         hold = self.router.hold(channel)
         if hold is not None:
@@ -899,7 +900,8 @@ class Controller:
         if recorded and not self._owns(entry.uid, intent.attempt_id):
             # A fact from an earlier tenure: whoever owns the log now should not wait for its sweep.
             await self.recorder.poke(entry.uid)
-        logger.info(
+        logger.log(
+            logging.INFO if outcome.state is AttemptState.SUCCESS else logging.WARNING,
             "attempt recorded" if recorded else "attempt not recorded",
             extra={
                 "uid": entry.uid,
@@ -909,6 +911,7 @@ class Controller:
                 "state": attempt.state.word,
                 "class": attempt.failure.value if attempt.failure else None,
                 "code": attempt.code or None,
+                "error": attempt.error or None,
                 "ms": attempt.duration,
             },
         )

@@ -527,7 +527,7 @@ def _mapped(*, write: bool) -> Iterator[None]:
         aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError,
     ) as error:  # fmt: skip
         word = errno.errorcode.get(getattr(error, "errno", None) or 0, type(error).__name__)
-        raise Unavailable(f"cannot connect ({word})") from error
+        raise Unavailable(f"cannot connect{_whereto(error)} ({word})") from error
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
         raise Rejected("the address of the API server is not a URL", reason="BadURL") from None
     except LineTooLong:
@@ -536,6 +536,12 @@ def _mapped(*, write: bool) -> Iterator[None]:
         if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
             raise
         raise _lost(f"connection lost ({type(error).__name__})", write=write) from error
+
+
+def _whereto(error: BaseException) -> str:
+    """Host and port that a connection was to go to; a URL, which may hold credentials, is no part of it."""
+    host, port = getattr(error, "host", None), getattr(error, "port", None)
+    return f" to {host}:{port}" if host and port else ""
 
 
 def _lost(text: str, *, write: bool) -> PortError:

@@ -6,6 +6,11 @@ nobody above can tell the difference. Calls go to a lane (`lane.py`), by way of 
 `cluster.py`; what was learnt of the servers, and whether earlier claims still hold, is the client's
 `Identity`.
 
+Redis may answer and refuse all the same: at maxmemory, without the replicas that it wants, with a full
+disk, by its ACL. What INTENT was told is kept as `refusal`, which is unavailability like any other; an
+INTENT that is not refused ends it. Where nothing is due, one that cannot open anything is tried every
+second (`_watch_refusal`), since only the server knows when it takes writes again.
+
 Nothing is repeated here. A write whose reply is lost is `Ambiguous`, and who knows that the script
 may be run again (`log.py`) runs it again.
 """
@@ -13,13 +18,21 @@ may be run again (`log.py`) runs it again.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from typing import Any, Final, Protocol
 
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from syncer.api.errors import ConfigError, Unavailable
+from syncer.api.errors import (
+    Ambiguous,
+    ConfigError,
+    ContractError,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
 from syncer.ledger.cluster import Cluster
 from syncer.ledger.ear import Ear
 from syncer.ledger.identity import Identity, Server
@@ -35,9 +48,10 @@ from syncer.ledger.lua import (
     SCRIPTS,
     Script,
 )
-from syncer.ledger.replies import classify_reply, parse_version
+from syncer.ledger.outage import Outage
+from syncer.ledger.replies import REFUSING, Refused, classify_reply, parse_version
 from syncer.ledger.single import Single
-from syncer.redisurl import Topology, parse_redis_url
+from syncer.redisurl import Topology, parse_redis_url, place_of
 from syncer.runtime.supervise import critical, restarting
 
 __all__ = [
@@ -45,8 +59,13 @@ __all__ = [
     "LedgerClient", "Script", "Server", "StaleGuard", "classify_reply", "parse_version",
 ]  # fmt: skip
 
+logger = logging.getLogger("ledger.redis")
+
 #: Commands that share one wait.
 _TOGETHER: Final = 96
+#: Seconds between tries of a write that was refused, and between looks for an outage.
+_REFUSED_PAUSE: Final = 1.0
+_OUTAGE_POLL: Final = 0.25
 
 
 class Servers(Protocol):
@@ -108,6 +127,10 @@ class LedgerClient(Identity):
             target = parse_redis_url(url)
         except ValueError as error:
             raise ConfigError(str(error), path="redis.url") from error
+        #: Hosts and ports, for texts.
+        self.place = place_of(target)
+        self._refusing = asyncio.Event()
+        self._refused_key = ""
         servers = Cluster if target.topology is Topology.CLUSTER else Single
         try:
             self._servers: Servers = servers(target, self, timeout=timeout)
@@ -147,7 +170,17 @@ class LedgerClient(Identity):
             ContractError: the key holds something that is not a log of this format.
         """
         command = ("EVALSHA", script.sha, 1, key, *args)
-        return await self._servers.submit(Call(command, guard, script, wait), None)
+        try:
+            reply = await self._servers.submit(Call(command, guard, script, wait), None)
+        except (Refused, Unauthorised) as error:
+            if script is INTENT and (isinstance(error, Unauthorised) or error.word in REFUSING):
+                self.refusal = str(error)
+                self._refused_key = key
+                self._refusing.set()
+            raise
+        if script is INTENT:
+            self.refusal = None
+        return reply
 
     async def command(self, *args: bytes | str | int, at: str | None = None) -> Any:
         """Run one command; `at` is one of `primaries`. Errors as for `evaluate`."""
@@ -191,6 +224,8 @@ class LedgerClient(Identity):
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(critical("redis", self._servers.run), name="redis")
+                group.create_task(critical("refusal", self._watch_refusal), name="redis-refusal")
+                group.create_task(critical("outage", self._tell_outage), name="redis-outage")
                 if self.on_poke is not None:
                     listener = Ear(
                         self._servers, f"{self.prefix}:poke", self.on_poke, timeout=self._timeout
@@ -200,6 +235,46 @@ class LedgerClient(Identity):
                     )
         finally:
             await self.close()
+
+    async def _watch_refusal(self) -> None:
+        while True:
+            await self._refusing.wait()
+            await asyncio.sleep(_REFUSED_PAUSE)
+            if self.refusal is None:
+                self._refusing.clear()
+                continue
+            # An epoch that no log ever has: whatever is there, nothing is opened.
+            nothing: list[bytes | str | int] = ["-", "-", "-", b"", 0]
+            try:
+                await self.evaluate(INTENT, self._refused_key, nothing)
+            except (Refused, Unauthorised, Unavailable, Ambiguous, TimeoutError):
+                continue
+            except (Rejected, ContractError):
+                # The script was run, on a key that is none of ours.
+                self.refusal = None
+
+    async def _tell_outage(self) -> None:
+        """Say once that no attempt can be opened, and once when that is over."""
+        loop, outage = asyncio.get_running_loop(), Outage()
+        while True:
+            await asyncio.sleep(_OUTAGE_POLL)
+            if self.server is None:
+                # Never connected: whoever starts waits for that, and says so.
+                continue
+            trouble = self.trouble
+            seconds = outage.look(trouble, loop.time())
+            if seconds is None:
+                continue
+            if trouble:
+                logger.warning(
+                    "the log is unavailable; attempts are held",
+                    extra={"redis": self.place, "why": trouble},
+                )
+            else:
+                logger.warning(
+                    "the log is available again",
+                    extra={"redis": self.place, "seconds": round(seconds, 1)},
+                )
 
     async def close(self) -> None:
         """Close connections; calls still waiting are told that nothing was executed."""

@@ -317,7 +317,12 @@ class Cluster:
         self._used[address] = asyncio.get_running_loop().time()
         lane = self._lanes.get(address)
         if lane is None:
-            lane = Lane(lambda greet: self._pool(address, greet), self, timeout=self._timeout)
+            lane = Lane(
+                lambda greet: self._pool(address, greet),
+                self,
+                timeout=self._timeout,
+                place=lambda: _name(address),
+            )
             self._lanes[address] = lane
             self._start(address)
         return lane
@@ -415,7 +420,7 @@ class Cluster:
                 ) from error
             raise classify_reply(error) from error
         except (RedisError, OSError, TimeoutError) as error:
-            raise lost_connection(error) from error
+            raise lost_connection(error, _name(address)) from error
         except ValueError as error:
             raise Unavailable(str(error)) from error
         finally:

@@ -49,10 +49,17 @@ class Identity:
         self.judge: Callable[[dict[str, str]], str | None] = lambda _info: None
         #: What `judge` said last.
         self.unfit: str | None = None
+        #: Why Redis refuses writes although it answers, None if it does not, as far as it was asked.
+        self.refusal: str | None = None
         #: Newest reply of INFO, as members; of a cluster, the weakest of each.
         self.info: dict[str, str] = {}
         self.installation = ""
         self._doubted = False
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no attempt can, or may, be opened now; None if one can."""
+        return self.problem or self.refusal or self.unfit
 
     @property
     def meta_key(self) -> str:

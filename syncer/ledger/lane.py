@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -151,6 +152,7 @@ class Lane:
         *,
         timeout: float,
         current: Callable[[AbstractConnection], bool] = lambda _connection: True,
+        place: Callable[[], str] = lambda: "",
     ) -> None:
         """
         Prepare a lane; nothing is connected yet.
@@ -160,12 +162,14 @@ class Lane:
             owner: Told of new connections and of trouble.
             timeout: Seconds for connecting, and for each reply.
             current: False for a connection whose address is not the right one any more.
+            place: Host and port of the server as far as they are known, for texts.
         """
         self.problem: str | None = None
         self.pool = pool(self._greet)
         self._owner = owner
         self._timeout = timeout
         self._current = current
+        self._place = place
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -444,7 +448,7 @@ class Lane:
         self._owner.troubled(self)
 
     def _lost(self, error: BaseException) -> LedgerError:
-        mapped = lost_connection(error)
+        mapped = lost_connection(error, self._place())
         self.problem = str(mapped)
         self._owner.troubled(self)
         return mapped
@@ -469,15 +473,27 @@ def _pack(command: tuple[Any, ...]) -> bytes:
     return packed
 
 
-def lost_connection(error: BaseException) -> LedgerError:
-    """Map why there is no connection, or none any more."""
+def lost_connection(error: BaseException, place: str = "") -> LedgerError:
+    """Map why there is no connection to a place (host and port), or none any more."""
+    at = f" at {place}" if place else ""
     if isinstance(error, ResponseError | AuthenticationError | AuthorizationError):
         return classify_reply(error)
     if isinstance(error, RedisConnectionError) and isinstance(error.__cause__, LedgerError):
         return error.__cause__
     if isinstance(error, RedisTimeoutError | TimeoutError):
-        return Unavailable("Redis does not answer in time")
-    return Unavailable("Redis cannot be reached")
+        return Unavailable(f"Redis does not answer in time{at}")
+    word = _word_of_system(error)
+    return Unavailable(f"Redis cannot be reached{at}{f' ({word})' if word else ''}")
+
+
+def _word_of_system(error: BaseException) -> str:
+    """The system's word for why (`ECONNREFUSED`), empty if it said none; vendors wrap it."""
+    cause: BaseException | None = error
+    for _ in range(5):
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return errno.errorcode.get(cause.errno, "")
+        cause = cause and (cause.__cause__ or cause.__context__)
+    return ""
 
 
 def connection_options(timeout: float) -> dict[str, Any]:

@@ -178,6 +178,11 @@ class RedisLog:
         return self._client.problem is None
 
     @property
+    def trouble(self) -> str | None:
+        """Why no attempt can, or may, be opened now: no answer, a refusal, an unfit server."""
+        return self._client.trouble
+
+    @property
     def unfit(self) -> str | None:
         """Why no attempt may be opened on this server although it answers, None if it may."""
         return self._client.unfit

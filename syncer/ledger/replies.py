@@ -23,6 +23,8 @@ _NOT_EXECUTED: Final = frozenset(
         "MASTERDOWN", "TRYAGAIN", "MOVED", "ASK", "NOSCRIPT",
     }
 )  # fmt: skip
+#: Those that refuse writes for as long as the server's state is what it is.
+REFUSING: Final = frozenset({"OOM", "MISCONF", "NOREPLICAS", "BUSY"})
 _UNAUTHORISED: Final = frozenset({"NOAUTH", "WRONGPASS", "NOPERM"})
 #: redis-py strips the first word of some replies and turns it into the type.
 _TYPES: Final = {

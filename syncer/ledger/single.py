@@ -21,7 +21,7 @@ from syncer.ledger.identity import Identity, Server
 from syncer.ledger.lane import Call, Lane, connection_options
 from syncer.ledger.replies import Redirected, classify_reply, parse_version
 from syncer.ledger.sentinel import Master
-from syncer.redisurl import RedisTarget, Topology
+from syncer.redisurl import RedisTarget, Topology, place_of
 
 _PROBE_SECONDS: Final = 10.0
 _PROBE_TROUBLED: Final = 2.0
@@ -60,8 +60,13 @@ class Single:
             self,
             timeout=timeout,
             current=lambda connection: self._master is None or self._master.current(connection),
+            place=lambda: self._place(target),
         )
         self._lane.pool.make_connection()  # type: ignore[no-untyped-call]  # vendor; refuses options
+
+    def _place(self, target: RedisTarget) -> str:
+        named = self._master.pool.master_address if self._master is not None else None
+        return f"{named[0]}:{named[1]}" if named else place_of(target)
 
     async def submit(self, call: Call, at: str | None) -> Any:  # noqa: ARG002 - there is one
         """Run a command."""

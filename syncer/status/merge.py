@@ -51,7 +51,7 @@ from syncer.status.text import go_duration
 
 _PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
 
-HELD = "A delivery is due and is held, because the log cannot be reached"
+HELD = "A delivery is due and is held, because the log cannot be reached or takes no writes"
 ALL_FAILED = "All delivery attempts failed or exhausted retries"
 
 

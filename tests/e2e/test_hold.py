@@ -16,6 +16,7 @@ import pytest
 from tests.e2e.harness import BUSY, OK, QUICK, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer
+from tests.servers.topology import call, port_of
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -77,3 +78,47 @@ async def test_due_objects_say_that_the_log_is_away(
         assert [len(here.receiver.calls(n)) for n in ("new", "soon", "later")] == [1, 2, 1]
         findings = await here.findings(finished=False)
         assert not findings.violations, str(findings)
+
+
+async def test_a_redis_that_is_full_is_an_unavailable_log(
+    control_plane: ControlPlane, redis_server: RedisServer, redis_url: str, tmp_path: Path
+) -> None:
+    """It answers and takes no intents: readiness, metrics, the object and the log say that."""
+    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
+        process = here.notifier(sync={"window": "100ms", "holdNotice": "2s"})
+        process.start()
+        await process.wait_ready()
+        here.script("refused", BUSY, OK)
+        refused = await here.create("refused")
+        await here.wait_phase(refused)
+        (line,) = [line for line in process.lines("attempt recorded") if line["state"] == "failed"]
+        assert (line["level"], line["code"]) == ("warning", 503)
+        assert "slack webhook returned 503" in line["error"]
+        assert await process.metric("notification_ledger_log_available") == 1
+        port = port_of(redis_server)
+        await asyncio.to_thread(call, port, "CONFIG", "SET", "maxmemory", "1")
+        try:
+            waits = await here.create("waits")
+            await until(lambda: bool(condition(here, waits)), process.tail, within=30)
+            code, text = await process.ask("/readyz")
+            assert (code, "Redis answers OOM" in text) == (503, True)
+            assert await process.metric("notification_ledger_log_available") == 0
+            held = "notification_ledger_held_notifications"
+            assert await process.metric(held, reason="log-unavailable") == 1
+            overdue = [await process.metric("notification_ledger_oldest_due_seconds")]
+            for _ in range(20):
+                await asyncio.sleep(0.1)
+                overdue.append(await process.metric("notification_ledger_oldest_due_seconds"))
+            # At every scrape, also while an intent is being asked for.
+            assert min(overdue) > 1
+        finally:
+            await asyncio.to_thread(call, port, "CONFIG", "SET", "maxmemory", "0")
+        await here.wait_phase(waits)
+        await until(lambda: not condition(here, waits), process.tail, within=30)
+        assert len(here.receiver.calls("waits")) == 1
+        (line,) = process.lines("the log is unavailable; attempts are held")
+        assert (line["why"], line["redis"]) == ("Redis answers OOM", f"127.0.0.1:{port}")
+        await until(
+            lambda: len(process.lines("the log is available again")) == 1, process.tail, within=10
+        )
+        await process.wait_ready()

@@ -553,6 +553,7 @@ class MemoryClient:
         self.on_change: Callable[[], None] = lambda: None
         self.judge: Callable[[dict[str, str]], str | None] = lambda _info: None
         self.unfit: str | None = None
+        self.refusal: str | None = None
         self.info: dict[str, str] = {}
         self._installation = ""
         self._closed = False
@@ -634,6 +635,11 @@ class MemoryClient:
             self.generation += 1
             if before is not None:
                 self.on_change()
+
+    @property
+    def trouble(self) -> str | None:
+        """Why no attempt can be opened; see `Identity.trouble`."""
+        return self.problem or self.refusal or self.unfit
 
     async def primaries(self) -> tuple[str, ...]:
         """The one server; see `LedgerClient.primaries`."""

@@ -1,15 +1,21 @@
 """
-Attempts that were opened and did not leave: controller, recorder and log on real servers.
+Attempts that do not leave, and those that cannot be opened: controller and log on real servers.
 
-What must hold is the same throughout: a notification whose receiver is well is delivered once Redis is
-back, however few attempts it may have, and what was not sent is on record as that.
+What must hold is the same throughout: a notification whose receiver is well is delivered once Redis
+takes writes again, however few attempts it may have; what was opened and not sent is on record as that;
+and as long as nothing can be opened, whoever looks is told so.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import logging
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+
+import pytest
+import redis
 
 from notifier.channels.egress import EgressGuard
 from notifier.channels.http import HttpDoor
@@ -18,8 +24,8 @@ from syncer.ledger.client import LedgerClient
 from syncer.ledger.lua import INTENT
 from tests.fakes.proxy import DropReply, Fault, Proxy
 from tests.integration.test_breaker import OPS, Delivery, Receiver
-from tests.servers.redis import RedisServer
-from tests.servers.topology import port_of, until
+from tests.servers.redis import RedisServer, find_binary
+from tests.servers.topology import call, port_of, until
 
 #: Seconds for which a call to Redis is repeated here.
 PATIENCE = 1.0
@@ -84,3 +90,142 @@ async def test_the_only_attempt_survives_an_intent_without_an_answer(
             )
             assert receiver.calls["/ops"] == 2
             assert not here.cache.entries["second"].never_sent
+
+
+# -- refused writes -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """How to have a server refuse writes and take them again, and the word that it refuses with."""
+
+    word: str
+    begin: tuple[tuple[str, ...], ...]
+    end: tuple[tuple[str, ...], ...]
+
+
+REFUSALS = {
+    "out of memory": Refusal(
+        "OOM", (("CONFIG", "SET", "maxmemory", "1"),), (("CONFIG", "SET", "maxmemory", "0"),)
+    ),
+    "without the replicas that it wants": Refusal(
+        "NOREPLICAS",
+        (("CONFIG", "SET", "min-replicas-to-write", "1"),),
+        (("CONFIG", "SET", "min-replicas-to-write", "0"),),
+    ),
+    "refused by the ACL": Refusal(
+        "NOPERM", (("ACL", "SETUSER", "default", "-evalsha"),),
+        (("ACL", "SETUSER", "default", "+evalsha"),),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+@pytest.mark.parametrize("binary", ["redis-server", "valkey"])
+async def test_a_refused_write_is_unavailability(
+    binary: str, case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Readiness, gauges, condition and log say so while it lasts, and that it is over afterwards."""
+    refusal = REFUSALS[case]
+    async with RedisServer(find_binary(binary)) as server:
+        client = LedgerClient(server.url, prefix="refused", timeout=1.0)
+        await client.open("test")
+        with caplog.at_level(logging.WARNING, "ledger.redis"):
+            async with delivering(client) as (here, receiver):
+                here.create("first", OPS)
+                await until(lambda: results(here, "first") == ["success"], what="one is sent")
+                # Claimed and planned, and due only when the test says so.
+                here.controller.paused = True
+                here.create("second", OPS)
+                await until(lambda: "second" in planned(here), what="the second is planned")
+                await _do(server, refusal.begin)
+                here.controller.pause(False)
+                await until(lambda: refusal.word in (client.trouble or ""), what="it is refused")
+                await until(lambda: here.controller.oldest_due() > 2, what="it is overdue")
+                here.controller.note_holds(available=here.log.trouble is None, notice=0.0)
+                assert here.cache.entries["second"].held
+                assert here.controller.holds() == {"log-unavailable": 1}
+                await until(lambda: len(said(caplog)) == 1, what="the outage is said")
+                await _do(server, refusal.end)
+                await until(lambda: results(here, "second") == ["success"], what="it is sent")
+                assert client.trouble is None
+                assert here.controller.oldest_due() == 0
+                await until(lambda: len(said(caplog)) == 2, what="its end is said")
+                assert receiver.calls["/ops"] == 2
+    begun, over = said(caplog)
+    assert begun.getMessage() == "the log is unavailable; attempts are held"
+    assert over.getMessage() == "the log is available again"
+    for line in (begun, over):
+        assert vars(line)["redis"] == server.url.removeprefix("redis://")
+    assert refusal.word in vars(begun)["why"]
+    assert vars(over)["seconds"] >= 1
+
+
+async def test_the_end_of_a_refusal_is_seen_without_traffic() -> None:
+    """Nothing is due any more, so nobody opens an attempt; Redis takes writes, and that is noticed."""
+    async with RedisServer(find_binary("valkey")) as server:
+        client = LedgerClient(server.url, prefix="refused", timeout=1.0)
+        await client.open("test")
+        async with delivering(client) as (here, _):
+            here.create("first", OPS)
+            await until(lambda: results(here, "first") == ["success"], what="one is sent")
+            await _do(server, REFUSALS["out of memory"].begin)
+            here.create("second", OPS)
+            await until(lambda: "OOM" in (client.trouble or ""), what="it is refused")
+            here.controller.delete("second", "ops", "second")
+            await until(lambda: "second" not in here.cache.entries, what="nothing is due")
+            await _do(server, REFUSALS["out of memory"].end)
+            await until(lambda: client.trouble is None, what="it is seen")
+            # The tries have opened nothing and left nothing.
+            keys = await asyncio.to_thread(call, port_of(server), "KEYS", "refused:*")
+            assert sorted(keys) == ["refused:meta", "refused:{first}", "refused:{second}"]
+
+
+async def test_an_outage_is_said_with_its_address_and_its_length(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once when nobody answers, once when somebody does; never a credential."""
+    server = RedisServer(find_binary("redis-server"), settings={"requirepass": "canary-1"})
+    server.launch = _with_password(server, "canary-1")  # type: ignore[method-assign]
+    where = server.url.removeprefix("redis://")
+    async with server:
+        client = LedgerClient(f"redis://:canary-1@{where}", prefix="outage", timeout=1.0)
+        await client.open("test")
+        with caplog.at_level(logging.INFO, "ledger.redis"):
+            async with delivering(client):
+                await server.kill()
+                await until(lambda: len(said(caplog)) == 1, what="the outage is said")
+                await server.start()
+                await until(lambda: len(said(caplog)) == 2, what="its end is said")
+    begun, over = said(caplog)
+    assert vars(begun)["why"] == f"Redis cannot be reached at {where} (ECONNREFUSED)"
+    assert (vars(begun)["redis"], vars(over)["redis"]) == (where, where)
+    assert vars(over)["seconds"] >= 1
+    assert "canary" not in caplog.text
+
+
+def _with_password(server: RedisServer, password: str) -> Callable[[], None]:
+    """Start a server that lets nobody in without a password, and wait until it answers."""
+
+    def answers() -> bool:
+        try:
+            return bool(call(port_of(server), "PING", password=password))
+        except (OSError, redis.RedisError):
+            return False
+
+    return lambda: server._process.start(answers, timeout=30.0)
+
+
+def planned(delivery: Delivery) -> set[str]:
+    """Notifications whose channels are on record."""
+    return {e.uid for e in delivery.cache.entries.values() if e.view.plan is not None}
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[logging.LogRecord]:
+    """What was said of outages."""
+    return [r for r in caplog.records if r.getMessage().startswith("the log is ")]
+
+
+async def _do(server: RedisServer, commands: tuple[tuple[str, ...], ...]) -> None:
+    for command in commands:
+        await asyncio.to_thread(call, port_of(server), *command)

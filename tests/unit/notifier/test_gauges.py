@@ -142,6 +142,21 @@ def test_what_waits_for_something_else_is_overdue_all_the_same(controller: Contr
     assert controller.oldest_due() == pytest.approx(7)
 
 
+def test_what_asks_the_log_for_permission_is_overdue(controller: Controller) -> None:
+    """As long as the log has not opened the attempt, it waits; once it is being sent, it does not."""
+    entry = add(controller, "a", age=40)
+    failed(entry, due=NOW - 7)
+    asking = make_attempt_id(EPOCH, 2)
+    entry.executing[asking] = "slack:ops"
+    entry.never_sent.add(asking)
+    assert controller.oldest_due() == pytest.approx(7)
+    # Opened, and still not sent: nobody has been told that it may go.
+    entry.view.attempts[asking] = Attempt(asking, "slack:ops", AttemptState.INTENT)
+    assert controller.oldest_due() == pytest.approx(7)
+    entry.never_sent.clear()
+    assert controller.oldest_due() == 0
+
+
 def test_a_finished_channel_is_not_overdue(controller: Controller) -> None:
     """Where no attempt follows, none is due."""
     entry = add(controller, "a", age=40)

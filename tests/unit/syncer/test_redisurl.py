@@ -7,7 +7,7 @@ from redis.asyncio.connection import SSLConnection, parse_url
 
 from syncer.api.errors import ConfigError
 from syncer.ledger.client import LedgerClient
-from syncer.redisurl import RedisTarget, Topology, parse_redis_url
+from syncer.redisurl import RedisTarget, Topology, parse_redis_url, place_of
 from syncer.settings import RedisSettings, build
 
 CANARY = "c4n4ry"
@@ -105,6 +105,26 @@ def test_a_url_that_cannot_be_used(url: str, reason: str) -> None:
     with pytest.raises(ConfigError, match=f"^redis.url: .*{reason}") as refused:
         LedgerClient(url)
     assert refused.value.path == "redis.url"
+
+
+PLACES = {
+    f"redis://u:{CANARY}@h": "h:6379",
+    f"rediss://:{CANARY}@h.ns.svc:7000/3?ssl_cert_reqs=none&x={CANARY}": "h.ns.svc:7000",
+    "redis://[::1]:7000": "[::1]:7000",
+    f"unix://u:{CANARY}@/run/redis.sock?db=1": "/run/redis.sock",
+    f"redis+sentinel://u:{CANARY}@a,b:7/svc?sentinel_password={CANARY}": (
+        "service svc of the Sentinels a:26379, b:7"
+    ),
+    f"redis+cluster://u:{CANARY}@a,b:7": "Redis Cluster a:6379, b:7",
+    f"redis://{CANARY}/x@h:6379": "the address in redis.url",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("url", PLACES)
+def test_a_place_is_hosts_and_ports(url: str) -> None:
+    """What stands before them is not shown, not even where it was mistaken for a host."""
+    assert place_of(parse_redis_url(url)) == PLACES[url]
+    assert CANARY not in PLACES[url]
 
 
 def test_nothing_of_a_url_is_shown() -> None:
