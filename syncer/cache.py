@@ -32,6 +32,7 @@ from syncer.runtime.clock import BootClock, boot_clock
 from syncer.status.batch import Decision, decide
 from syncer.status.fold import LogView
 from syncer.status.merge import ordered_channels
+from syncer.status.recognise import poorer
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,8 @@ class Entry:
         writing: A write is under way.
         ending: Version of the object onto which a final phase was written, not known to be refused.
         reread: The view may lack records of others: read the log again before relying on it.
+        doubtful: The newest version came by the watch and shows less than the one before: the object is
+            read again before anything is merged with it.
     """
 
     request: NotificationRequest
@@ -97,6 +100,7 @@ class Entry:
     writing: bool = False
     ending: str = ""
     reread: bool = False
+    doubtful: bool = False
 
     @property
     def uid(self) -> str:
@@ -123,20 +127,31 @@ class Entry:
         """
         return self.ending == self.request.resource_version and bool(self.ending)
 
+    def observe(self, seen: NotificationRequest) -> None:
+        """
+        Take a later version that the watch has brought.
+
+        A watch that was opened under an older definition goes on dropping what that one does not know.
+        So a version that shows less than the one before is not believed until it was read.
+        """
+        self.doubtful = self.doubtful or poorer(seen.status, self.request.status)
+        self.request = seen
+
     def take(self, answer: NotificationRequest, *, since: str) -> None:
         """
         Take what the API server answered about the object.
 
         The watch may have brought a later version while the answer was on its way, and will not bring
-        that one again.
+        that one again. Where it has brought the same version, the answer is believed.
 
         Args:
             answer: The object, read or written.
             since: Its version as known when the API server was asked.
         """
         known = self.request.resource_version
-        if known == since or version_key(answer.resource_version) > version_key(known):
+        if known == since or version_key(answer.resource_version) >= version_key(known):
             self.request = answer
+            self.doubtful = False
 
     def ends_at(self, position: int) -> bool:
         """Whether a mark at this position speaks of the whole log of a finished notification."""

@@ -58,6 +58,10 @@ logger = logging.getLogger("ledger.sync")
 
 #: Conflicts answered on the spot; afterwards the entry waits its turn again.
 MAX_CONFLICTS: Final = 5
+_DROPPED: Final = (
+    "the API server drops the ids of attempts when they are read; apply the CRD of this version"
+    " (notifier crd)"
+)
 #: Between looks at the age of the oldest change; a scrape looks for itself.
 _AGE_SECONDS: Final = 1.0
 
@@ -122,6 +126,7 @@ class SyncLoop:
         self.schema_problem: str | None = None
         #: Why the API server lets us write no status, None while nothing is known against it.
         self.access_problem: str | None = None
+        #: Both writing and reading were seen to keep the ids of attempts.
         self._verified = False
         self._running: set[asyncio.Task[None]] = set()
 
@@ -269,7 +274,8 @@ class SyncLoop:
             return Flushed.NOT_OURS
         self.cache.begin_write(entry)
         try:
-            return await self._publish(entry, tenure)
+            gone = entry.doubtful and await self._refresh(entry)
+            return Flushed.GONE if gone else await self._publish(entry, tenure)
         except (PortError, ContractError) as error:
             logger.info("a status write waits", extra={"uid": entry.uid, "error": str(error)})
             return Flushed.UNAVAILABLE
@@ -408,6 +414,8 @@ class SyncLoop:
             self.metrics.patches.labels("unavailable").inc()
             raise
         self.access_problem = None
+        if "deliveryAttempts" in patch:
+            await self._read_back(stored)
         failpoint(Failpoint.AFTER_PATCH)
         self.metrics.patches.labels("written").inc()
         return Flushed.WRITTEN, stored
@@ -437,8 +445,8 @@ class SyncLoop:
         """
         Make sure, before the first attempts are written, that the served schema keeps their ids.
 
-        An id that is pruned would come back as an attempt that nobody knows, and the union would
-        show every attempt twice. A dry run tells, without the right to read the definition.
+        An id that is pruned would come back as an attempt that nobody knows. A dry run tells, without
+        the right to read the definition.
 
         Raises:
             Unavailable: the schema prunes what the merge needs; nothing was written.
@@ -463,7 +471,34 @@ class SyncLoop:
             logger.warning("%s", self.schema_problem)
         else:
             self.schema_problem = None
-        self._verified = True
+
+    async def _read_back(self, stored: NotificationRequest) -> None:
+        """
+        Make sure that ids come back by the way by which objects are read, and not only by writing.
+
+        One server of several may still serve an older definition, and any may do so again. Each answer
+        is looked at; until one was seen to be read whole, the object is read as well.
+
+        Raises:
+            Unavailable: ids were dropped. What was written may be whole, and is not acknowledged.
+        """
+        shown = stored
+        if not self._verified and not stored.status.nameless:
+            try:
+                shown = await self.store.get(stored.namespace, stored.name)
+            except PortError:
+                # It was written all the same; the next write asks again.
+                return
+            if shown.resource_version != stored.resource_version:
+                # Somebody else's version says nothing of the schema.
+                return
+        if not shown.status.nameless:
+            self._verified = True
+            return
+        self._verified = False
+        self.schema_problem = _DROPPED
+        logger.error("a status is not believed: %s", self.schema_problem)
+        raise Unavailable("the ids of attempts are dropped when they are read")
 
     async def _written(
         self,
@@ -491,6 +526,8 @@ class SyncLoop:
             return True
         if current.uid != entry.uid:
             return True
+        if self.schema_problem == _DROPPED and current.status.attempts:
+            self.schema_problem = _DROPPED if current.status.nameless else None
         self._take(entry, current, known.resource_version)
         return False
 

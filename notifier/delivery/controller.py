@@ -220,7 +220,7 @@ class Controller:
                 self.recorder.lose_claim(entry, "outline")
                 self.queue.add(request.uid)
                 return
-            entry.request = request
+            entry.observe(request)
             if (
                 request.status.terminal
                 and self.ownership.tenure_of(request.uid) is None

@@ -7,7 +7,8 @@ itself as compact JSON bytes, from which `spec()` and `document()` are read when
 At ten thousand waiting objects that is a few tens of megabytes, where dictionaries would be hundreds.
 
 Parsing is tolerant of unknown fields and strict about types: an object that the API server's schema
-let through always parses. Attempts that another controller wrote carry no id and get `0-<index>`.
+let through always parses. Attempts that another controller wrote carry no id and get `0-<index>`;
+`Status.nameless` remembers which.
 
 Times are Unix milliseconds; on the wire RFC 3339 in UTC, with milliseconds where the field is ours
 or the type takes them. The server's idea of a time is wider than any calendar's (a year 0, a letter
@@ -151,6 +152,9 @@ class Status:
     message: str = ""
     conditions: tuple[Condition, ...] = ()
     attempts: tuple[Attempt, ...] = ()
+    #: Ids of entries that carry none and got one by their place in the list. Such an entry may be one of
+    #: ours that came back without its id (`syncer.status.recognise`).
+    nameless: frozenset[AttemptId] = frozenset()
     total_attempts: int = 0
     successful: int = 0
     failed: int = 0
@@ -323,6 +327,7 @@ def parse_status(status: Json) -> Status:
         for c in status.get("channels") or []
     )
     log = status.get("log")
+    entries = status.get("deliveryAttempts") or []
     return Status(
         phase=str(status.get("phase") or ""),
         reason=str(status.get("reason") or ""),
@@ -338,7 +343,8 @@ def parse_status(status: Json) -> Status:
             )
             for c in status.get("conditions") or []
         ),
-        attempts=_parse_attempts(status.get("deliveryAttempts") or [], channels),
+        attempts=_parse_attempts(entries, channels),
+        nameless=frozenset(AttemptId(f"0-{n}") for n, e in enumerate(entries) if not e.get("id")),
         total_attempts=int(status.get("totalAttempts") or 0),
         successful=int(status.get("successfulDeliveries") or 0),
         failed=int(status.get("failedDeliveries") or 0),

@@ -11,7 +11,8 @@ publication; on a conflict the object's number wins) and the order of the list (
 Open attempts are not published: they are in the log, and their result will be.
 
 An object of the replaced controller is met here too: its attempts have ids `0-<index>`, and its
-counters are never lowered.
+counters are never lowered. An entry that shows no id is held against the log first: it may be one of
+ours that came back without it.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ from syncer.api.resource import (
     Status,
 )
 from syncer.status.fold import LogView
+from syncer.status.recognise import recognise
 from syncer.status.standing import Standing, State, counts, stand
 from syncer.status.text import go_duration
 
@@ -90,6 +92,7 @@ def standings_of(view: LogView, status: Status, facts: Facts) -> tuple[Standing,
 
     Without a plan the channels that the object shows count as planned.
     """
+    status = recognise(status, view.attempts)
     return _standings(_unite(status, view), status, view, facts)
 
 
@@ -132,6 +135,7 @@ def merge(
         now: Redis time in milliseconds; only new timestamps are taken from it.
         mark: Which log the view stands for.
     """
+    status = recognise(status, view.attempts)
     attempts = _unite(status, view)
     standings = _standings(attempts, status, view, facts)
     published = _publish(attempts, status)
@@ -173,7 +177,7 @@ def quarantine(status: Status, why: str, facts: Facts, *, now: int) -> Status:
 def lacking(view: LogView, status: Status) -> tuple[Attempt, ...]:
     """Attempts that the object shows and the log lacks, or knows less of: seeds of a claim."""
     out = []
-    for shown in status.attempts:
+    for shown in recognise(status, view.attempts).attempts:
         known = view.attempts.get(shown.id)
         if known is None or known.state < shown.state:
             out.append(shown)
@@ -182,7 +186,7 @@ def lacking(view: LogView, status: Status) -> tuple[Attempt, ...]:
 
 def exceeds(view: LogView, status: Status) -> bool:
     """Whether the log holds something publishable that the object does not show."""
-    shown = {a.id: a for a in status.attempts}
+    shown = {a.id: a for a in recognise(status, view.attempts).attempts}
     for attempt in view.attempts.values():
         if attempt.open or _rolled_up(attempt, status.rollup):
             continue

@@ -48,6 +48,10 @@ STATUS: Final = (
 )  # fmt: skip
 #: One wait of a minute: long enough for everything that is done meanwhile.
 PATIENT: Final[Json] = {**QUICK, "initialBackoffSeconds": 60}
+#: Notifications of before the definition.
+EARLY: Final = 12
+#: Notifications that a program of older types writes to all the time.
+RACED: Final = 30
 LOST = "every recorded attempt stays on record"
 
 
@@ -245,22 +249,94 @@ async def test_the_old_definition_under_the_new_controller(
     Once the definition is applied, it goes on without a restart, and nothing is sent twice.
     """
     async with stage(old_plane, redis_url, tmp_path, sampled=False) as here:
-        uid = await here.create("early", retryPolicy=QUICK)
+        # Many, since in what order a watch of before and the answer to a write come is chance.
+        names = [f"early-{n}" for n in range(EARLY)]
+        uids = [await here.create(name, retryPolicy=QUICK) for name in names]
         process = here.notifier()
         process.start()
-        await until(lambda: bool(process.lines("attempt recorded")), process.tail, within=20)
+        await until(
+            lambda: len(process.lines("attempt recorded")) == EARLY, process.tail, within=30
+        )
 
         async def told() -> bool:
             code, text = await process.ask("/readyz")
             return code == 503 and "apply the CRD" in text
 
         await until(told, process.tail, within=30)
-        version = here.watcher.last(uid)
-        assert version is not None
-        assert "deliveryAttempts" not in version.status
+        for uid in uids:
+            version = here.watcher.last(uid)
+            assert version is not None
+            assert "deliveryAttempts" not in version.status
         await apply_definition(old_plane, tmp_path)
-        await here.wait_phase(uid)
-        assert shown(here, uid) == [(1, "success")]
-        assert len(here.receiver.calls("early")) == 1
+        for uid in uids:
+            await here.wait_phase(uid)
+        await here.wait_acked(uids)
+        # Asked for, not watched: this test's watch is one of before as well.
+        for name in names:
+            assert len(here.receiver.calls(name)) == 1
+            status = (await here.api.ask("GET", f"{here.api.requests}/{name}")).body["status"]
+            listed = [(a["attempt"], a["status"]) for a in status["deliveryAttempts"]]
+            assert listed == [(1, "success")], f"{name}: {status}"
+            assert status["totalAttempts"] == 1
+            assert all(a["id"] for a in status["deliveryAttempts"])
         code, text = await process.ask("/readyz")
         assert code == 200, text
+
+
+async def test_a_racing_writer_of_older_types_shows_no_attempt_twice(
+    old_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """
+    Without the rules a program may put statuses back without our members, again and again.
+
+    Whatever it meets, a claim after a restart included, each attempt is listed and counted once.
+    """
+    dropped = 0
+
+    async def write(here: Stage, name: str, uid: str) -> None:
+        nonlocal dropped
+        while here.watcher.phase(uid) != "Sent":
+            read = await here.api.ask("GET", f"{here.api.requests}/{name}")
+            status = read.body.get("status") or {}
+            if any("id" in a for a in status.get("deliveryAttempts", [])):
+                answer = await here.api.ask(
+                    "PUT",
+                    f"{here.api.requests}/{name}/status",
+                    {**read.body, "status": as_kept(status)},
+                )
+                dropped += answer.code == 200
+            await asyncio.sleep(0.05)
+
+    async with stage(old_plane, redis_url, tmp_path, sampled=False) as here:
+        await apply_definition(old_plane, tmp_path, "--without-rules")
+        names = [f"raced-{n}" for n in range(RACED)]
+        here.receiver.default = (BUSY, BUSY, OK)
+        process = here.notifier()
+        process.start()
+        await process.wait_ready()
+        uids = [await here.create(name, retryPolicy=QUICK) for name in names]
+        writers = [
+            asyncio.create_task(write(here, name, uid))
+            for name, uid in zip(names, uids, strict=True)
+        ]
+        try:
+            await until(lambda: dropped >= RACED // 2, process.tail, within=60)
+            process.kill()
+            process.start()
+            for uid in uids:
+                await here.wait_phase(uid, within=90)
+        finally:
+            for task in writers:
+                task.cancel()
+            await asyncio.gather(*writers, return_exceptions=True)
+        await here.wait_acked(uids)
+        for name in names:
+            status = (await here.api.ask("GET", f"{here.api.requests}/{name}")).body["status"]
+            listed = [(a["attempt"], a["status"]) for a in status["deliveryAttempts"]]
+            assert [n for n, _ in listed] == list(range(1, len(listed) + 1)), f"{name}: {listed}"
+            assert listed[-1][1] == "success"
+            assert status["totalAttempts"] == len(listed)
+            # An attempt that was cut off by the kill is one more, and its result unknown.
+            unknown = sum(s == "unknown" for _, s in listed)
+            assert len(listed) - unknown == 3, f"{name}: {listed}"
+        assert dropped >= RACED

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from notifier.delivery.retry import delay, next_delay
 from syncer.api.attempt import (
+    NO_EPOCH,
     Attempt,
     AttemptId,
     AttemptState,
@@ -380,6 +381,63 @@ def test_merge_of_parts(situation: tuple[Status, LogView, Facts], data: st.DataO
         assert (found.total_attempts, found.successful, found.failed, found.uncertain) == (
             whole.total_attempts, whole.successful, whole.failed, whole.uncertain,
         )  # fmt: skip
+
+
+@given(histories(), st.data())
+def test_a_status_that_lost_its_ids_shows_nothing_twice(
+    records: list[Record], data: st.DataObject
+) -> None:
+    """
+    A program of older types puts back what it knows of an earlier status: the merge is as before.
+
+    Attempts of one channel do not overlap, as those of an owner do not; and one whose result was
+    known keeps that result.
+    """
+    rules = data.draw(facts)
+    records = _in_a_row(records)
+    seen = fold(chained(records[: data.draw(st.integers(0, len(records)))]))
+    status = merge(Status(), seen, rules, now=NOW).status
+    document = render_status(status)
+    for name in ("log", "channels", "rollup", "uncertainAttempts"):
+        document.pop(name, None)
+    for n, attempt in enumerate(document.get("deliveryAttempts", [])):
+        if data.draw(st.booleans(), label=f"drop the id of {n}"):
+            for name in ("id", "class", "code", "startedAt"):
+                attempt.pop(name, None)
+            attempt["timestamp"] = attempt["timestamp"][:19] + "Z"
+    view = fold(chained(records))
+    stripped = parse_status(document)
+    expected = merge(status, view, rules, now=NOW).status
+    found = merge(stripped, view, rules, now=NOW).status
+    assert [(a.id, a.number) for a in found.attempts] == [
+        (a.id, a.number) for a in expected.attempts
+    ]
+    assert found.total_attempts == expected.total_attempts
+    assert {a.id for a in lacking(view, stripped)} == {a.id for a in lacking(view, status)}
+
+
+def _in_a_row(records: list[Record]) -> list[Record]:
+    """The same history, each attempt ten seconds long and results final but for `unknown`."""
+    order: dict[str, int] = {}
+    final: set[str] = set()
+    out = []
+    for record in records:
+        if record.kind.state is None:
+            out.append(record)
+            continue
+        begun = NOW + 20_000 * order.setdefault(record.id, len(order))
+        attempt = read_attempt(record)
+        if record.id in final or attempt_epoch(attempt.id) == NO_EPOCH:
+            continue
+        if attempt.state is INTENT:
+            if record.kind is Kind.INTENT:
+                out.append(intent_record(attempt.id, attempt.channel, at=begun, by="p"))
+            continue
+        if attempt.state is not UNKNOWN:
+            final.add(record.id)
+        ended = begun + (5_000 if attempt.state is UNKNOWN else 10_000)
+        out.append(attempt_record(replace(attempt, started=begun, ended=ended, number=0)))
+    return out
 
 
 @given(situations())

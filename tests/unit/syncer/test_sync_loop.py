@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from typing import cast
+from dataclasses import replace
+from typing import Any, cast
 
+from syncer.api.attempt import Attempt, AttemptState
+from syncer.api.errors import Conflict
 from syncer.api.ports import Ownership
 from syncer.api.record import Plan
-from syncer.loop import SyncLoop
+from syncer.api.resource import NotificationRequest, parse_object
+from syncer.cache import Entry
+from syncer.loop import Flushed, SyncLoop
 from tests.unit.syncer.test_holes import EPOCH, Bench, Held, bench
 
 
@@ -86,3 +91,131 @@ async def test_a_drain_waits_for_no_write_that_is_due_behind_its_end() -> None:
             await asyncio.gather(running, return_exceptions=True)
         assert here.cache.boot() - begun < 5
         assert here.objects.written == []
+
+
+def through_the_old_definition(
+    request: NotificationRequest, version: str = ""
+) -> NotificationRequest:
+    """An object as a watch shows it that was opened before our members were known."""
+    document = request.document()
+    status = document["status"]
+    for name in ("channels", "log", "rollup", "uncertainAttempts"):
+        status.pop(name, None)
+    for attempt in status.get("deliveryAttempts", []):
+        for name in ("id", "class", "code", "startedAt"):
+            attempt.pop(name, None)
+    document["metadata"]["resourceVersion"] = version or request.resource_version
+    return parse_object(document)
+
+
+async def delivered(here: Bench, entry: Entry) -> None:
+    """One attempt, recorded and not published yet."""
+    await here.reconciler.claim(entry, Held())
+    await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+    _, intent = await here.recorder.open(entry, Held(), "console", limit=3)
+    ended = here.recorder.time.now()
+    success = Attempt(
+        intent.attempt_id, "console", AttemptState.SUCCESS, started=ended - 40, ended=ended
+    )
+    assert await here.recorder.close(entry, success, intent, patience=1)
+
+
+def shown(request: NotificationRequest) -> list[tuple[str, int]]:
+    """Ids and numbers of the attempts of an object."""
+    return [(a.id, a.number) for a in request.status.attempts]
+
+
+async def test_a_watch_that_drops_ids_shows_no_attempt_twice() -> None:
+    """Our own write comes back by the watch without ids, before the answer to it: one attempt."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        patch = here.objects.patch
+
+        async def overtaken(*args: Any, **kwargs: Any) -> NotificationRequest:
+            stored = await patch(*args, **kwargs)
+            if not kwargs.get("dry_run"):
+                entry.observe(through_the_old_definition(stored))
+            return stored
+
+        here.objects.patch = overtaken  # type: ignore[method-assign]  # the watch is quicker
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        (attempt,) = entry.view.attempts
+        assert shown(entry.request) == [(attempt, 1)], "the answer is believed, not the watch"
+        assert not entry.doubtful
+        assert await here.sync.flush(entry) is Flushed.EQUAL
+        assert shown(here.objects.request) == [(attempt, 1)]
+        assert here.objects.request.status.total_attempts == 1
+
+
+async def test_a_later_version_without_ids_is_read_before_it_is_merged() -> None:
+    """Somebody labels the object, and the watch shows that version without what it drops."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        before = list(here.objects.written)
+        here.objects.request = replace(here.objects.request, resource_version="9")
+        entry.observe(through_the_old_definition(here.objects.request))
+        assert entry.doubtful
+        here.cache.mark_dirty(entry)
+        assert await here.sync.flush(entry) is Flushed.EQUAL
+        assert here.objects.written == before, "nothing was missing"
+        assert entry.request == here.objects.request
+
+
+async def test_ids_that_a_writer_dropped_are_written_back() -> None:
+    """What a program built on older types has put back gets its ids again, and nothing twice."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        (attempt,) = entry.view.attempts
+        here.objects.request = through_the_old_definition(here.objects.request, "9")
+        entry.observe(here.objects.request)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert shown(here.objects.request) == [(attempt, 1)]
+        assert here.objects.request.status.total_attempts == 1
+
+
+async def test_reading_is_verified_as_well_as_writing() -> None:
+    """Where ids are kept in writing and dropped in reading, nothing counts as published."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        get, patch = here.objects.get, here.objects.patch
+        pruning = True
+
+        async def strict(*args: Any, resource_version: str, **more: Any) -> NotificationRequest:
+            if resource_version != here.objects.request.resource_version:
+                raise Conflict("written a moment ago")
+            return await patch(*args, resource_version=resource_version, **more)
+
+        async def behind(namespace: str, name: str) -> NotificationRequest:
+            read = await get(namespace, name)
+            return through_the_old_definition(read) if pruning else read
+
+        here.objects.patch = strict  # type: ignore[method-assign]  # as a server answers
+        here.objects.get = behind  # type: ignore[method-assign]  # another server answers
+        for _ in range(2):
+            assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
+            assert "drops the ids" in (here.sync.schema_problem or "")
+        assert entry.acked == 0
+        pruning = False
+        assert await here.sync.flush(entry) in (Flushed.WRITTEN, Flushed.EQUAL)
+        (attempt,) = entry.view.attempts
+        assert shown(here.objects.request) == [(attempt, 1)]
+        assert here.sync.schema_problem is None
+        assert entry.acked == entry.view.position
+
+
+async def test_a_schema_that_is_taken_back_is_noticed() -> None:
+    """Verified once is not for good: each answer to a write is looked at."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        here.sync._verified = True
+        patch = here.objects.patch
+
+        async def pruned(*args: Any, **kwargs: Any) -> NotificationRequest:
+            return through_the_old_definition(await patch(*args, **kwargs))
+
+        here.objects.patch = pruned  # type: ignore[method-assign]  # the old definition is back
+        assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
+        assert here.sync._verified is False
+        assert entry.acked == 0
