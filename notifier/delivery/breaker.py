@@ -35,8 +35,6 @@ OPEN_MOST: Final = 30.0
 PROBES: Final = 2
 #: Seconds for which a first attempt leaves the probe to one that was refused and is about to be due.
 PATIENCE: Final = 0.5
-#: Notifications that are remembered to have probed in vain.
-_SUSPECTS: Final = 256
 
 #: Kinds that call nobody: their failures are this process's own.
 LOCAL: Final = frozenset({"console", "file", "log"})
@@ -111,17 +109,18 @@ class Breaker:
     Attributes:
         era: Raised whenever it opens or closes.
         until: When it may let a probe through, None while it is closed.
-        suspects: Notifications that probed in vain since it was closed, the latest last. Others are
-            to probe next, so that a message that always fails cannot keep the breaker open.
-        wants_refused: Whether the next probe is to be an attempt that follows a refused one, or a
-            first attempt. After a probe in vain it is to be the other kind, after a success the
-            same, so that neither a receiver that refuses each first call nor a crowd of messages
-            that always fail looks like a dead receiver for long.
+        suspect: Who probed in vain last, empty if nobody did since a success. Somebody else is to probe
+            next.
+        wants_refused: Whether the next probe is to be an attempt of those refused most often, or of
+            those refused least, first attempts above all. After a probe in vain it is to be the other
+            kind, after a success the same, so that neither a receiver that refuses the first calls
+            of each message nor a crowd of messages that always fail looks like a dead receiver for
+            long.
     """
 
     era: int = 0
     until: float | None = None
-    suspects: dict[str, None] = field(default_factory=dict)
+    suspect: str = ""
     wants_refused: bool = True
     #: Notifications that failed last: when, and before which second the receiver wants no call.
     _failed: dict[str, tuple[float, float]] = field(default_factory=dict)
@@ -197,22 +196,18 @@ class Breaker:
     ) -> Change | None:
         self._probing = False
         if evidence is Evidence.DOWN:
-            self.suspects.pop(uid, None)
-            self.suspects[uid] = None
-            if len(self.suspects) > _SUSPECTS:
-                del self.suspects[next(iter(self.suspects))]
-            self.wants_refused = permit.first
+            self.suspect = uid
+            self.wants_refused = permit.first or not self.wants_refused
             if self._succeeded:
                 # It is not down: something was delivered a moment ago.
                 self._openings = 0
             return self._open(now, quiet, "a probe failed")
         if evidence is Evidence.UP:
             self._succeeded += 1
-            self.wants_refused = not permit.first
+            self.suspect = ""
             if self._succeeded == PROBES:
                 self._begin_era(None)
                 self._openings = 0
-                self.suspects.clear()
                 self.wants_refused = True
                 self._success = now
                 return Change(State.CLOSED, f"{PROBES} probes succeeded")

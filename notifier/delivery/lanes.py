@@ -17,9 +17,9 @@ and a lane that runs nothing finds a place as long as there is one.
 A lane stands still while its breaker is open. Who waits there costs nothing: one timer per lane
 starts the probe, its end starts the next one, or the rest, or sets the timer anew. A probe is of the
 kind that the breaker wants: an attempt of those refused most often, since they caused the opening, or
-a first attempt; and of the namespace whose turn it is. After a success both stay, after a failure both
-change. Either way only what is due by its own back-off probes, so no attempt is used up earlier than
-without a breaker.
+of those refused least; and of the namespace whose turn it is. After a success both stay, after a
+failure both change. Either way only what is due by its own back-off probes, so no attempt is used up
+earlier than without a breaker.
 """
 
 from __future__ import annotations
@@ -73,10 +73,10 @@ class _Share:
 
     def __init__(self) -> None:
         self.jobs: list[Job] = []
-        #: Who was refused before, most often first; without those that probed in vain.
+        #: Who was refused before, most often first.
         self.refused: list[tuple[int, Job]] = []
-        #: Who was never tried.
-        self.fresh: list[Job] = []
+        #: All, who was refused least first.
+        self.spared: list[tuple[int, Job]] = []
 
     def head(self) -> Job | None:
         """Who is next."""
@@ -84,22 +84,23 @@ class _Share:
             heapq.heappop(self.jobs)
         return self.jobs[0] if self.jobs else None
 
-    def note(self, job: Job, breaker: Breaker) -> None:
+    def note(self, job: Job) -> None:
         """Have a job found as a candidate for a probe."""
-        if not job.tried:
-            heapq.heappush(self.fresh, job)
-        elif job.uid not in breaker.suspects:
+        heapq.heappush(self.spared, (job.tried, job))
+        if job.tried:
             heapq.heappush(self.refused, (-job.tried, job))
 
-    def candidate(self, *, refused: bool) -> Job | None:
-        """The best of a kind."""
-        if refused:
-            while self.refused and self.refused[0][1].taken:
-                heapq.heappop(self.refused)
-            return self.refused[0][1] if self.refused else None
-        while self.fresh and self.fresh[0].taken:
-            heapq.heappop(self.fresh)
-        return self.fresh[0] if self.fresh else None
+
+def _best(candidates: list[tuple[int, Job]], suspect: str) -> Job | None:
+    """The first of a heap that is still to be had and is not the suspect."""
+    while candidates and candidates[0][1].taken:
+        heapq.heappop(candidates)
+    if not candidates or candidates[0][1].uid != suspect:
+        return candidates[0][1] if candidates else None
+    passed = heapq.heappop(candidates)
+    found = _best(candidates, "")
+    heapq.heappush(candidates, passed)
+    return found
 
 
 class _Lane:
@@ -124,9 +125,9 @@ class _Lane:
         heapq.heappush(share.jobs, job)
         if self.breaker is not None and self.breaker.until is not None:
             if self._choosing:
-                share.note(job, self.breaker)
+                share.note(job)
             else:
-                self._choose(self.breaker)
+                self._choose()
 
     def waiting(self) -> Iterator[Job]:
         """Who waits, in no order."""
@@ -143,13 +144,14 @@ class _Lane:
         return None
 
     def probe(self, breaker: Breaker) -> Job | None:
-        """Who is fit to probe: one of the kind that the breaker wants, else of the other."""
-        for refused in (breaker.wants_refused, not breaker.wants_refused):
-            for share in self._shares.values():
-                job = share.candidate(refused=refused)
-                if job is not None:
-                    return job
-        return self.head()
+        """Who is fit to probe: of the kind that the breaker wants, if there is one; not the suspect."""
+        shares, suspect = list(self._shares.values()), breaker.suspect
+        refused = [j for s in shares if (j := _best(s.refused, suspect)) is not None]
+        spared = [j for s in shares if (j := _best(s.spared, suspect)) is not None]
+        if breaker.wants_refused and refused:
+            return refused[0]
+        first = [j for j in spared if not j.tried]
+        return next(iter(first or spared), None) or self.head()
 
     def take(self, job: Job) -> None:
         """Let a job go; its namespace has had its turn."""
@@ -163,19 +165,19 @@ class _Lane:
                 self._choosing = False
                 for share in self._shares.values():
                     share.refused.clear()
-                    share.fresh.clear()
+                    share.spared.clear()
         elif not self._choosing:
-            self._choose(breaker)
+            self._choose()
         elif evidence is Evidence.UP and job.namespace in self._shares:
             # The second probe is to be like the first one that was not in vain.
             self._shares.move_to_end(job.namespace, last=False)
 
-    def _choose(self, breaker: Breaker) -> None:
+    def _choose(self) -> None:
         self._choosing = True
         for share in self._shares.values():
             for job in share.jobs:
                 if not job.taken:
-                    share.note(job, breaker)
+                    share.note(job)
 
     def clear(self) -> None:
         """Drop everything that waits."""

@@ -229,11 +229,13 @@ async def test_a_first_attempt_probes_where_nobody_was_refused() -> None:
     bench.lanes.close()
 
 
-#: Messages that always fail, by namespace; what waits as well.
-POISON: dict[str, list[str]] = {
-    "one message": ["a"],
-    "a crowd of one author": ["a"] * 40,
-    "many authors": [f"author-{n}" for n in range(12)],
+#: Messages that always fail, by namespace; how often the others were tried.
+POISON: dict[str, tuple[list[str], int]] = {
+    "one message": (["a"], 0),
+    "a crowd of one author": (["a"] * 40, 0),
+    "many authors": ([f"author-{n}" for n in range(12)], 0),
+    "one message, and all were refused before": (["a"], 1),
+    "a crowd, and all were refused before": (["a"] * 40, 1),
 }
 
 
@@ -244,25 +246,46 @@ async def test_messages_that_always_fail_do_not_hold_the_others(case: str) -> No
     bench = Bench(lambda uid, _n: DOWN if down or uid.startswith("poison") else UP)
     await opened(bench)
     down = False
+    namespaces, tried = POISON[case]
     good = {f"n{n}" for n in range(5)}
     waited = 0.0
 
     def come_again() -> None:
-        for n, namespace in enumerate(POISON[case]):
+        for n, namespace in enumerate(namespaces):
             bench.submit(f"poison-{n}", namespace=namespace, tried=4)
 
     come_again()
     for uid in sorted(good):
-        bench.submit(uid, namespace="good")
+        bench.submit(uid, namespace="good", tried=tried)
     while not good <= set(bench.receiver.calls):
         breaker = bench.breakers.of(SLACK)
         assert breaker is not None
         assert breaker.until is not None
         waited = bench.clock.skip_to(breaker.until)
         come_again()
-        bench.submit(f"n-{waited}", namespace="good")
+        bench.submit(f"n-{waited}", namespace="good", tried=tried)
         await settle()
     assert waited < 4, "the second probe has found out"
+    bench.lanes.close()
+
+
+@pytest.mark.parametrize("refused", [1, 2, 3])
+async def test_a_receiver_that_refuses_each_message_several_times(refused: int) -> None:
+    """It is found to be well as soon as one message has had its refusals."""
+    bench = Bench(lambda _uid, n: DOWN if n <= refused else UP, per_channel=32)
+    names = [f"n{n}" for n in range(30)]
+    for uid in names:
+        bench.submit(uid)
+    await settle()
+    breaker = bench.breakers.of(SLACK)
+    assert breaker is not None
+    waited = 0.0
+    while breaker.until is not None:
+        waited = bench.clock.skip_to(breaker.until)
+        for uid in names:
+            bench.submit(uid, tried=bench.receiver.made[uid])
+        await settle()
+    assert waited < (2, 8, 40)[refused - 1]
     bench.lanes.close()
 
 
