@@ -74,12 +74,16 @@ def _matched(entries: list[Attempt], free: list[Attempt]) -> dict[AttemptId, Att
     """Which entry is which attempt; the surest agreements first, each of them in list order."""
     found: dict[AttemptId, AttemptId] = {}
     used: set[AttemptId] = set()
+    # A status may list hundreds, of which a channel's budget of attempts can be ours.
+    by_channel: dict[str, list[Attempt]] = {}
+    for attempt in free:
+        by_channel.setdefault(attempt.channel, []).append(attempt)
     rules: tuple[Callable[[Attempt, Attempt], bool], ...] = (_same, _same_second, _was_unknown)
     for agrees in rules:
         for entry in entries:
             if entry.id in found:
                 continue
-            for attempt in free:
+            for attempt in by_channel.get(entry.channel, ()):
                 if attempt.id not in used and agrees(entry, attempt):
                     found[entry.id] = attempt.id
                     used.add(attempt.id)
