@@ -1,4 +1,4 @@
-"""Fixtures that every test may ask for: real servers, started once per run.
+"""Fixtures that every test may ask for: real servers, started once per process of a run.
 
 The session's servers are started without an event loop, so each test may have a loop of its own.
 What a test did to a shared server (froze it, killed it) is undone before the next one gets it. A
@@ -17,16 +17,35 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import scheduling
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import BINARIES, RedisServer, find_binary
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Generator, Iterator
 
 ROOT = Path(__file__).resolve().parent.parent
 CRD = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"
 
 _ASSETS = pytest.StashKey["Path | None"]()
+_seen: list[tuple[str, float]] = []
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Add what `scripts/test` offers beyond pytest."""
+    group = parser.getgroup("notification-ledger")
+    group.addoption(
+        "--record-durations",
+        action="store_true",
+        help="write how long each file took to tests/durations.txt, by which files are ordered",
+    )
+    group.addoption(
+        "--repetitions",
+        type=int,
+        default=1,
+        metavar="N",
+        help="run each test N times, as `scripts/test --repeat N` does",
+    )
 
 
 def pytest_configure() -> None:
@@ -34,6 +53,51 @@ def pytest_configure() -> None:
     # pytest-asyncio on 3.11 asks for the current loop, which makes one; unclosed, it fails whichever
     # test is running when it is collected.
     asyncio.set_event_loop(None)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Repeat each test as often as was asked for."""
+    times = metafunc.config.getoption("repetitions")
+    if times > 1:
+        metafunc.fixturenames.append("repetition")
+        metafunc.parametrize("repetition", range(times), ids=lambda n: f"repeat-{n}")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> scheduling.ByFile | None:
+    """Hand out tests as ``tests/scheduling.py`` says, where several processes run them."""
+    if config.getvalue("dist") != "loadgroup":
+        return None
+    return scheduling.ByFile(config, log)
+
+
+@pytest.hookimpl(trylast=True)  # after pytest has grouped tests by their parameters
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put the longest files first, where several processes run them."""
+    if hasattr(config, "workerinput"):
+        scheduling.sort_longest_first(items, scheduling.read_durations())
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)  # the time limit of a test begins after the wait
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Run nothing beside a test that measures."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    # The folder of a process lies in that of the run.
+    base: Path = item.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined] # no other way
+    with scheduling.turn(item, base.parent / "turn.lock"):
+        return (yield)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Remember how long each phase of a test took."""
+    _seen.append((report.nodeid, report.duration))
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Write down how long each file took, if that was asked for."""
+    if session.config.getoption("record_durations") and not hasattr(session.config, "workerinput"):
+        scheduling.write_durations(_seen)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:

@@ -463,6 +463,20 @@ class TestPorts:
         assert len(set(ports)) == 200
         assert max(ports) < ephemeral
 
+    def test_another_process_is_not_given_the_same(self) -> None:
+        """A port is kept for the process that was given it, although nothing listens there yet."""
+        port = free_port()
+        script = f"from tests.servers import ports; print(ports._can_bind({port}), ports._reserve({port}))"
+        answer = subprocess.run(
+            [sys.executable, "-c", script],
+            cwd=Path(__file__).parents[2],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=30,
+        )
+        assert answer.stdout == "True False\n"
+
 
 def command_lines_with(text: str) -> list[str]:
     """Return the command lines of all processes that hold a text."""
