@@ -119,6 +119,29 @@ def test_conformance_list_is_in_order() -> None:
         assert set(ids) - known == set()
 
 
+def test_conformance_list_only_grows() -> None:
+    """Whatever a commit has put on the list is still there."""
+    log = subprocess.run(
+        ["git", "log", "--format=", "--patch", "--unified=0", "--", LIST.relative_to(ROOT)],
+        cwd=ROOT, capture_output=True, text=True, check=True, timeout=60,
+    ).stdout  # fmt: skip
+    added = set(re.findall(r"^\+(KN-\S+)$", log, re.MULTILINE))
+    # A checkout without history knows one commit, which adds all that it has.
+    assert added
+    assert added - set(LIST.read_text().splitlines()) == set()
+
+
+def test_conformance_without_a_suite_is_a_failure(tmp_path: Path) -> None:
+    """Where there is nothing to judge by, no exit code says that all was well, in CI neither."""
+    answer = subprocess.run(
+        [ROOT / "scripts" / "conformance"],
+        env={**os.environ, "CI": "true", "CONFORMANCE_SUITE": str(tmp_path)},
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert answer.returncode == 2
+    assert "no conformance suite" in answer.stderr
+
+
 @pytest.mark.parametrize("what", BANNED, ids=str)
 def test_words_that_stay_out(what: str) -> None:
     """No file holds what means nothing, or too much, outside the place where it was written."""
