@@ -120,8 +120,8 @@ async def test_explain_tells_what_the_owner_will_do(here: Stage, operator: Opera
     here.script("n", Step(503, "the hook is busy"))
     slow = {"maxAttempts": 5, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300}
     async with owner(here.notifier(sync=NO_SWEEPS)):
-        uid = await here.create("n", retryPolicy=slow)
-        await until(lambda: here.watcher.phase(uid) == "Sending", "it waits", within=20)
+        await here.create("n", retryPolicy=slow)
+        await until(lambda: _waits(here, "n"), "it shows when it tries again", within=30)
     status = await status_of(here, "n")
     answer = await operator.run("explain", f"{here.namespace}/n", "--json")
     (found,) = answer.lines
@@ -135,6 +135,12 @@ async def test_explain_tells_what_the_owner_will_do(here: Stage, operator: Opera
     assert (absent.code, absent.out) == (3, "")
     wrong = await operator.run("explain", "n")
     assert (wrong.code, wrong.err) == (2, "syncer: NAMESPACE/NAME expected, not 'n'\n")
+
+
+async def _waits(here: Stage, name: str) -> bool:
+    """Whether the object shows the next attempt; the phase is `Sending` before the first as well."""
+    shown = (await status_of(here, name)).get("channels", [])
+    return any("nextRetryTime" in channel for channel in shown)
 
 
 async def test_inspect_still_answers(here: Stage, operator: Operator) -> None:

@@ -8,6 +8,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Final
 
 import pytest
 
@@ -102,9 +103,9 @@ async def running(routing: Routing) -> AsyncIterator[Routing]:
 
 
 async def until(condition: Callable[[], bool], what: str) -> None:
-    """Wait for a condition, at most twenty seconds."""
+    """Wait for a condition, at most a minute."""
     try:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while not condition():
                 await asyncio.sleep(0.01)
     except TimeoutError:
@@ -267,7 +268,9 @@ async def test_a_bad_file_keeps_the_good_routing(
     files.credential("a", CANARY)
     files.route(slack("a"))
     with caplog.at_level(logging.INFO, "ledger.routing"):
-        async with running(routing_of(files, count=counted.append)) as routing:
+        # A large file is read for as long as a busy machine takes; that is not what is asked here.
+        patient = routing_of(files, count=counted.append, look_timeout=120)
+        async with running(patient) as routing:
             good = routing.current
             files.route(text)
             await until(lambda: routing.problem is not None, "the problem is shown")
@@ -462,16 +465,22 @@ async def test_a_file_that_never_settles_is_taken_in_the_end(files: Files) -> No
         routing.close()
 
 
+#: Generations of the routing that a reader has to see.
+_CHANGES: Final = 8
+
+
 async def test_the_routing_is_whole_at_every_moment(files: Files) -> None:
     """While files change as fast as they can, no reader sees a channel without its secret."""
     for name in ("a", "b"):
         files.credential(name, name)
     files.route(slack("a"))
     async with running(routing_of(files)) as routing:
-        end = asyncio.get_running_loop().time() + 1.0
-        generations = set()
+        end = asyncio.get_running_loop().time() + 60
+        generations: set[int] = set()
         turn = 0
-        while asyncio.get_running_loop().time() < end:
+        # Until the routing has changed often enough under the reader's eyes, however long that takes.
+        while len(generations) < _CHANGES:
+            assert asyncio.get_running_loop().time() < end, f"only {len(generations)} changes"
             if turn % 40 == 0:
                 name = "ab"[turn // 40 % 2]
                 files.credential(name, name)
@@ -485,7 +494,6 @@ async def test_the_routing_is_whole_at_every_moment(files: Files) -> None:
             assert resolved.missing == ()
             assert set(resolved.secrets) == set(resolved.target.credential_refs)
             await asyncio.sleep(0.002)
-        assert len(generations) > 2
 
 
 # -- the loop -------------------------------------------------------------------------------------
