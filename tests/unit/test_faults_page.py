@@ -63,6 +63,17 @@ def test_every_row_has_tests_that_exist_or_a_reason() -> None:
     assert wrong(PAGE.read_text()) == []
 
 
+def test_other_pages_name_tests_that_exist() -> None:
+    """Whatever a page says is shown by a test, that test is there."""
+    gone = [
+        f"{page.relative_to(ROOT)} names {file}::{name}"
+        for page in (*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"))
+        for file, name in _TEST.findall(page.read_text())
+        if name not in _tests_of(file)
+    ]
+    assert gone == []
+
+
 def test_a_page_that_fell_behind_is_noticed() -> None:
     """A row that is missing, that names a test which is gone, or that says nothing is told."""
     page = PAGE.read_text()

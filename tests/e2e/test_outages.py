@@ -1,0 +1,180 @@
+"""
+Outages, on real parts: the process is told to end, Redis or the API server is away.
+
+SIGTERM in the middle of a send, Redis killed in the middle of one, Redis or the API server absent at the
+start, the API server frozen for longer than a lease. Kills of the controller are in ``test_crash.py``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.harness import (
+    BUSY,
+    LEASE_SECONDS,
+    OK,
+    QUICK,
+    RENEW_DEADLINE,
+    SEND_TIMEOUT,
+    NotifierProcess,
+    Step,
+    stage,
+    until,
+)
+from tests.servers.controlplane import ControlPlane
+from tests.servers.redis import RedisServer
+
+pytestmark = [
+    pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
+    pytest.mark.timeout(180),
+]
+
+
+async def test_sigterm_waits_for_the_send_and_records_it(
+    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
+) -> None:
+    """SIGTERM in the middle of a send: answer awaited, recorded, published, lease free, exit 0."""
+    async with stage(control_plane, redis_url, tmp_path, default=(Step(delay=0.8),)) as here:
+        process = here.notifier()
+        process.start()
+        await process.wait_ready()
+        uid = await here.create("n")
+        await until(lambda: bool(here.receiver.book), "the call arrives", within=30)
+        process.sigterm()
+        late = await here.create("late")
+        assert not here.receiver.book[0].answered, "the send was over before the signal"
+        assert await process.wait_exit(within=15) == 0, process.tail()
+        assert process.lines("drained")[-1]["unrecorded"] == 0
+        assert process.lines("drained")[-1]["unsynced"] == 0
+        version = await here.wait_phase(uid, within=30)
+        assert [a["status"] for a in version.attempts] == ["success"]
+        await here.wait_acked([uid], within=30)
+        assert not here.receiver.calls("late"), "a draining process begins nothing"
+        lease = await here.api.ask("GET", f"{here.api.leases}/notification-ledger-0")
+        assert lease.body["spec"].get("holderIdentity", "") == ""
+        # Somebody else goes on at once: the lease was released, not left to expire.
+        second = here.notifier()
+        second.start()
+        await here.wait_phase(late)
+        assert await second.seconds_to_acquire() < LEASE_SECONDS - 0.5
+        await here.wait_acked([late])
+        await here.sound()
+
+
+async def test_an_outcome_outlives_redis(
+    control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
+) -> None:
+    """Redis is killed during a send: the outcome is held in memory and written when it is back."""
+    server = RedisServer(redis_binary)
+    async with server, stage(control_plane, server.url, tmp_path) as here:
+        here.script("n", Step(delay=0.8))
+        process = here.notifier()
+        process.start()
+        await process.wait_ready()
+        uid = await here.create("n")
+        await until(lambda: bool(here.receiver.book), "the call arrives", within=30)
+        await server.kill()
+        await until(lambda: here.receiver.book[0].answered > 0, "it is answered", within=30)
+        held = await here.create("held")
+        await until(lambda: _not_ready(process, "redis"), "it says why", within=30)
+        await asyncio.sleep(2)
+        assert process.running, process.tail()
+        assert not process.lines("attempt recorded")
+        assert not here.receiver.calls("held"), "without a log nothing may be sent"
+        assert here.watcher.phase(uid) in ("", "Pending", "Sending")
+        await server.start()
+        for each in (uid, held):
+            version = await here.wait_phase(each)
+            assert [a["status"] for a in version.attempts] == ["success"]
+        await here.wait_acked([uid, held])
+        await here.sound()
+        assert [len(here.receiver.calls(n)) for n in ("n", "held")] == [1, 1]
+
+
+async def test_a_start_without_redis_waits_for_it(
+    control_plane: ControlPlane, namespace: str, redis_binary: Path, tmp_path: Path
+) -> None:
+    """Redis is down at the start: alive, not ready, says why, sends nothing, then carries on."""
+    server = RedisServer(redis_binary)
+    try:
+        async with stage(control_plane, server.url, tmp_path) as here:
+            process = here.notifier()
+            process.start()
+            uid = await here.create("n")
+            await until(lambda: _not_ready(process, "redis"), "it says why", within=20)
+            assert (await process.ask("/healthz"))[0] == 200
+            await asyncio.sleep(1)
+            assert not here.receiver.book
+            assert here.watcher.phase(uid) == ""
+            await server.start()
+            await here.wait_phase(uid)
+            await process.wait_ready()
+            await here.wait_acked([uid])
+            await here.sound()
+    finally:
+        server.close()
+
+
+async def test_a_start_without_the_api_server_waits_for_it(
+    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
+) -> None:
+    """The API server is down at the start: alive, not ready, says why, then carries on."""
+    async with stage(control_plane, redis_url, tmp_path) as here:
+        uid = await here.create("n")
+        await control_plane.kill_apiserver()
+        process = here.notifier()
+        process.start()
+        await until(lambda: _not_ready(process, "cluster"), "it says why", within=20)
+        assert (await process.ask("/healthz"))[0] == 200
+        assert not here.receiver.book
+        await asyncio.to_thread(control_plane.heal)
+        await here.wait_phase(uid)
+        await process.wait_ready()
+        await here.wait_acked([uid])
+        await here.sound(gaps=True)
+
+
+async def test_a_frozen_api_server_stops_all_sends(
+    control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
+) -> None:
+    """The API server is frozen for longer than the lease: no send meanwhile, all goes on after."""
+    async with stage(control_plane, redis_url, tmp_path, default=(BUSY, OK)) as here:
+        process = here.notifier()
+        process.start()
+        await process.wait_ready()
+        wait = {**QUICK, "initialBackoffSeconds": 2}
+        # Two, since three notifications that fail would open the receiver's circuit breaker.
+        uids = [await here.create(name, retryPolicy=wait) for name in ("n-0", "n-1")]
+        await until(lambda: len(here.receiver.book) == 2, "both have failed once", within=30)
+        await control_plane.pause("kube-apiserver")
+        frozen = time.monotonic()
+        try:
+            await asyncio.sleep(LEASE_SECONDS + 2)
+            said = await _not_ready(process, "shards")
+        finally:
+            thawed = time.monotonic()
+            await control_plane.resume("kube-apiserver")
+        # Sends may begin for RENEW_DEADLINE after the last renewal; retries were due after that.
+        silent = [
+            c for c in here.receiver.book if frozen + RENEW_DEADLINE + SEND_TIMEOUT < c.at < thawed
+        ]
+        assert not silent, "something was sent although the lease was lost"
+        assert len(here.receiver.book) == 2
+        assert said, "readiness must say that no shard is owned"
+        for uid in uids:
+            version = await here.wait_phase(uid)
+            assert [a["status"] for a in version.attempts] == ["failed", "success"]
+        assert process.lines("shard lost")
+        assert len(process.lines("shard acquired")) == 2
+        await here.wait_acked(uids)
+        await here.sound()
+
+
+async def _not_ready(process: NotifierProcess, check: str) -> bool:
+    """Whether /readyz answers 503 and names a check."""
+    code, text = await process.ask("/readyz")
+    return code == 503 and f"[-] {check}: " in text
