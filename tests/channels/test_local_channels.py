@@ -317,7 +317,7 @@ async def test_hanging_disk_is_given_up(tmp_path: Path) -> None:
     channel = Hanging(str(tmp_path), timeout_s=0.2, threads=1)
     start = time.monotonic()
     first, second = await asyncio.gather(channel.send(message()), channel.send(message()))
-    assert time.monotonic() - start < 1.0
+    assert time.monotonic() - start < 5
     timeout = Outcome.transient("failed to write temporary file: timeout after 0.2 s")
     assert (first, second) == (timeout, timeout)
     release.set()

@@ -20,6 +20,7 @@ from tests.servers.controlplane import ControlPlane
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
     pytest.mark.timeout(180),
+    pytest.mark.xdist_group("alone"),
 ]
 
 CROWD: Final = 200
