@@ -48,17 +48,17 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from syncer.api.attempt import AttemptState  # noqa: E402 - needs the path above, as all below
-from syncer.api.errors import ContractError, Gone, KindMissing, LedgerError, PortError  # noqa: E402
-from syncer.api.record import Kind, Record, read_attempt  # noqa: E402
-from syncer.cluster.client import KubeClient  # noqa: E402
-from syncer.ledger.codec import Header, decode_log  # noqa: E402
-from tests.fakes.apiserver import FakeApiServer  # noqa: E402
-from tests.servers.controlplane import ControlPlane  # noqa: E402
-from tests.servers.ports import free_port  # noqa: E402
-from tests.servers.process import ServerError, ServerProcess  # noqa: E402
-from tests.servers.recipe import ApiError  # noqa: E402
-from tests.servers.redis import RedisServer, find_binary  # noqa: E402
-from tests.servers.users import USERS, acl_rule, url_of  # noqa: E402
+from syncer.api.errors import ContractError, Gone, KindMissing, LedgerError, PortError  # noqa: E402 - as above
+from syncer.api.record import Kind, Record, read_attempt  # noqa: E402 - as above
+from syncer.cluster.client import KubeClient  # noqa: E402 - as above
+from syncer.ledger.codec import Header, decode_log  # noqa: E402 - as above
+from tests.fakes.apiserver import FakeApiServer  # noqa: E402 - as above
+from tests.servers.controlplane import ControlPlane  # noqa: E402 - as above
+from tests.servers.ports import free_port  # noqa: E402 - as above
+from tests.servers.process import ServerError, ServerProcess  # noqa: E402 - as above
+from tests.servers.recipe import ApiError  # noqa: E402 - as above
+from tests.servers.redis import RedisServer, find_binary  # noqa: E402 - as above
+from tests.servers.users import USERS, acl_rule, url_of  # noqa: E402 - as above
 
 Json = dict[str, Any]
 

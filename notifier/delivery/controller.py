@@ -164,7 +164,7 @@ class Controller:
         metrics: DeliveryMetrics,
         settings: DeliverySettings,
         lanes: Callable[[Controller], Lanes],
-        jitter: Callable[[], float] = lambda: random.uniform(-1.0, 1.0),  # noqa: S311
+        jitter: Callable[[], float] = lambda: random.uniform(-1.0, 1.0),  # noqa: S311 - jitter
     ) -> None:
         """`jitter` is uniform in [-1, 1); `lanes` makes the lanes that run `attempt`."""
         self.cache = cache

@@ -403,7 +403,7 @@ class _Source:
             return _Transport(api, _session_of(api), proxy, tuple(files), state)
         except ConfigError:
             raise
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:  # noqa: BLE001 - the vendor raises anything for a file that is wrong
             # The vendor raises whatever a malformed file leads to (TypeError, AssertionError, ...).
             raise ConfigError(f"{self._name} cannot be used ({_kind_of(error)})") from None
 
@@ -414,7 +414,7 @@ class _Source:
     async def _load(self, configuration: Configuration) -> list[Path]:
         if not self.kubeconfig:
             try:
-                load_incluster_config(  # type: ignore[no-untyped-call]
+                load_incluster_config(  # type: ignore[no-untyped-call]  # vendor
                     client_configuration=configuration
                 )
             except ConfigException:
@@ -638,7 +638,7 @@ class _Said:
 def _seconds(header: str | None, said: _Said) -> float | None:
     for given in (header, said.retry_after):
         try:
-            seconds = float(given)  # type: ignore[arg-type]
+            seconds = float(given)  # type: ignore[arg-type]  # None raises as well, and is caught
         except (TypeError, ValueError):
             continue  # absent, or a date, which the API server does not send
         if seconds >= 0:  # also refuses "nan"

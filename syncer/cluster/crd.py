@@ -52,7 +52,7 @@ def render_crd(*, rules: bool = True) -> str:
     """Write our CustomResourceDefinition as YAML, to be applied as it is."""
     if rules:
         return _text()
-    import yaml  # noqa: PLC0415
+    import yaml  # noqa: PLC0415 - as above
 
     return yaml.safe_dump(load_crd(rules=False), sort_keys=False, width=100)
 

@@ -545,7 +545,7 @@ class RedisLog:
                         raise Ambiguous("Redis does not answer in time") from error
                     raise
                 # S311: spreading retries needs no secret randomness.
-                await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311
+                await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311 - jitter
                 pause = min(pause * 2, _BACKOFF_MOST)
 
 

@@ -80,18 +80,18 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
     if current.startswith("-"):
         return sorted(o for o in options if o.startswith(current))
     # SLF001: argparse tells nobody which arguments a parser has.
-    free = [a for a in chosen._actions if not a.option_strings and a.choices]  # noqa: SLF001
+    free = [a for a in chosen._actions if not a.option_strings and a.choices]  # noqa: SLF001 - argparse offers no other way to its actions
     return sorted(str(c) for a in free for c in a.choices or () if str(c).startswith(current))
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     # As above.
-    for action in parser._actions:  # noqa: SLF001
-        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001
+    for action in parser._actions:  # noqa: SLF001 - argparse offers no other way to its actions
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - argparse offers no other way to its actions
             return dict(action.choices)
     return {}
 
 
 def _options(parser: argparse.ArgumentParser) -> dict[str, argparse.Action]:
     # As above.
-    return dict(parser._option_string_actions)  # noqa: SLF001
+    return dict(parser._option_string_actions)  # noqa: SLF001 - argparse offers no other way to its actions

@@ -162,7 +162,7 @@ class Optimistic(Naive):
                 if await self._written(path, current, text):
                     return
                 # S311: spreading retries needs no secret randomness.
-                await asyncio.sleep(_RETRY_PAUSE * random.uniform(1.0, 1.1))  # noqa: S311
+                await asyncio.sleep(_RETRY_PAUSE * random.uniform(1.0, 1.1))  # noqa: S311 - jitter
 
     async def _written(self, path: str, current: Json, text: str) -> Json | None:
         self.costs.writes += 1

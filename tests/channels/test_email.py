@@ -722,7 +722,7 @@ async def test_message_that_cannot_be_rendered(
     """A poison message fails for good, is logged once and not quoted, and nothing is dialled."""
     broken = Message(
         uid="u", namespace="ops", name="poison", attempt_id="0.5-1", idempotency_key="k",
-        spec=None,  # type: ignore[arg-type]
+        spec=None,  # type: ignore[arg-type]  # not looked at here
     )  # fmt: skip
     async with scripted() as server:
         outcome = await channel(mail_door, server.port).send(broken)

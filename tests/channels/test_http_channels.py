@@ -410,7 +410,7 @@ async def test_renderer_that_raises(door: HttpDoor, caplog: pytest.LogCaptureFix
         name="poison",
         attempt_id="0.5-1",
         idempotency_key=poison.idempotency_key,
-        spec=None,  # type: ignore[arg-type]
+        spec=None,  # type: ignore[arg-type]  # not looked at here
     )
     async with receiving() as receiver:
         for kind in MAKERS:

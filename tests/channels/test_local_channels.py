@@ -283,7 +283,7 @@ async def test_full_disk_leaves_nothing_behind() -> None:
         descriptors.append(descriptor)
         return descriptor, Path("/nonexistent") / name
 
-    channel._reserve = full  # type: ignore[method-assign]
+    channel._reserve = full  # type: ignore[method-assign]  # a disk that is full
     outcome = await channel.send(message())
     assert reserve is not full
     assert len(descriptors) == 1

@@ -45,8 +45,8 @@ def _trust_the_clock() -> None:
     def always(*_: object) -> bool:
         return True
 
-    Tenure.valid = always  # type: ignore[method-assign, assignment]
-    Tenure.may_send = always  # type: ignore[method-assign, assignment]
+    Tenure.valid = always  # type: ignore[method-assign, assignment]  # broken on purpose
+    Tenure.may_send = always  # type: ignore[method-assign, assignment]  # broken on purpose
 
 
 def no_deadline() -> None:
@@ -86,7 +86,7 @@ def ack_before_patch() -> None:
             await self.recorder.log.ack(entry.uid, position, chain, ttl=0)
         return await write(self, entry, patch)
 
-    SyncLoop._write = broken  # type: ignore[method-assign]
+    SyncLoop._write = broken  # type: ignore[method-assign]  # broken on purpose
 
 
 def overwrite_instead_of_union() -> None:
@@ -96,7 +96,7 @@ def overwrite_instead_of_union() -> None:
         return list(view.attempts.values())
 
     merge._unite = only_the_log
-    startup.lacking = lambda *_: ()  # type: ignore[attr-defined]
+    startup.lacking = lambda *_: ()  # type: ignore[attr-defined]  # broken on purpose
 
 
 def send_before_intent() -> None:
@@ -126,9 +126,9 @@ def send_before_intent() -> None:
     ) -> Outcome:
         return sent.pop((entry.uid, channel))[1]
 
-    Controller.attempt = broken  # type: ignore[method-assign]
-    Controller._send = remembered  # type: ignore[method-assign]
-    Recorder.next_id = reuse  # type: ignore[method-assign]
+    Controller.attempt = broken  # type: ignore[method-assign]  # broken on purpose
+    Controller._send = remembered  # type: ignore[method-assign]  # broken on purpose
+    Recorder.next_id = reuse  # type: ignore[method-assign]  # broken on purpose
 
 
 def send_without_log() -> None:
@@ -147,7 +147,7 @@ def send_without_log() -> None:
             entry.executing[chosen] = channel
             return Appended(Answer.OK), record
 
-    Recorder.open = broken  # type: ignore[method-assign]
+    Recorder.open = broken  # type: ignore[method-assign]  # broken on purpose
 
 
 def no_resource_version() -> None:
@@ -168,7 +168,7 @@ def no_resource_version() -> None:
             )
         )
 
-    StatusStore.patch = broken  # type: ignore[method-assign]
+    StatusStore.patch = broken  # type: ignore[method-assign]  # broken on purpose
 
 
 def no_recover() -> None:
@@ -177,7 +177,7 @@ def no_recover() -> None:
     async def broken(self: Reconciler, entry: Any, tenure: Any) -> None:
         return None
 
-    Reconciler._recover = broken  # type: ignore[method-assign]
+    Reconciler._recover = broken  # type: ignore[method-assign]  # broken on purpose
 
 
 def unknown_as_failed() -> None:
@@ -186,7 +186,7 @@ def unknown_as_failed() -> None:
     def broken(cls: type[Outcome], error: str, *, code: int = 0) -> Outcome:
         return replace(cls.transient(error, code=code), failure=FailureClass.TRANSIENT)
 
-    Outcome.unknown = classmethod(broken)  # type: ignore[assignment, method-assign]
+    Outcome.unknown = classmethod(broken)  # type: ignore[assignment, method-assign]  # broken on purpose
 
 
 def numbers_from_count() -> None:
@@ -222,7 +222,7 @@ def keep_finished_for(seconds: int) -> None:
     from notifier.audit import feed  # noqa: PLC0415 - one of three that hold the name
 
     for module in (startup, loop, feed):
-        module.retention_seconds = lambda _: seconds  # type: ignore[attr-defined]
+        module.retention_seconds = lambda _: seconds  # type: ignore[attr-defined]  # broken on purpose
 
 
 def main(arguments: Sequence[str]) -> int:

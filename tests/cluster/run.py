@@ -277,7 +277,7 @@ class Trial:
         """Print a line."""
         row = Row(name, seconds, len(self.uids), findings)
         self.rows.append(row)
-        print(row, flush=True)  # noqa: T201
+        print(row, flush=True)
 
     async def step(self, name: str, label: str, action: Callable[[], Awaitable[None]]) -> None:
         """Do something under load, let it settle, and audit."""
@@ -328,7 +328,7 @@ async def install(trial: Trial) -> None:
     channels = sorted(a["channel"] for a in version.attempts) if version else []
     if len(channels) != 2 or len(set(channels)) != 2 or len(trial.stage.receiver.book) != 2:
         raise StepFailed(f"two channels, a call for each, both on record; on record: {channels}")
-    print(f"  first message {first:.1f} s after the start of helm install", flush=True)  # noqa: T201
+    print(f"  first message {first:.1f} s after the start of helm install", flush=True)
     if first > FIRST_MESSAGE:
         raise StepFailed(f"the first message took {first:.1f} s, allowed are {FIRST_MESSAGE:.0f}")
     trial.installed = first
@@ -437,7 +437,7 @@ async def scale(trial: Trial) -> None:
             await trial.kubectl("scale", f"deployment/{DEPLOYMENT}", f"--replicas={count}")
             await trial.rolled_out()
             await until(
-                lambda count=count: len(processes(trial.cluster, CONTROLLER)) == int(count),  # type: ignore[misc]
+                lambda count=count: len(processes(trial.cluster, CONTROLLER)) == int(count),  # type: ignore[misc]  # bound now
                 f"{count} controllers run", within=60, every=0.2,
             )  # fmt: skip
 
@@ -637,18 +637,18 @@ async def run(folder: Path, wanted: Sequence[str], helm: str) -> int:
             "kubectl", "label", "namespace", NAMESPACE,
             "pod-security.kubernetes.io/enforce=restricted",
         )  # fmt: skip
-        print(HEAD, flush=True)  # noqa: T201
+        print(HEAD, flush=True)
         for step in STEPS:
             if step is not install and wanted and step.__name__ not in wanted:
                 continue
             try:
                 await step(trial)
             except (StepFailed, AssertionError) as error:
-                print(f"\nFAILED at {step.__name__}: {error}", flush=True)  # noqa: T201
+                print(f"\nFAILED at {step.__name__}: {error}", flush=True)
                 await diagnose(trial)
                 return 1
         last = trial.rows[-1].findings
-        print(  # noqa: T201
+        print(
             f"\n{len(trial.uids)} notifications, {last.calls} calls: 0 lost,"
             f" {len(last.of(Kind.EXPLAINED))} repeats, each with a recorded unknown;"
             f" first message after {trial.installed:.1f} s; {time.monotonic() - began:.0f} s in all",
@@ -665,11 +665,11 @@ async def diagnose(trial: Trial) -> None:
         ("logs", "-l", "app.kubernetes.io/component=controller", "--tail=30", "--prefix"),
         ("logs", "-l", "app.kubernetes.io/component=redis", "--tail=20"),
     ):
-        print(f"\n$ kubectl {' '.join(command)}")  # noqa: T201
+        print(f"\n$ kubectl {' '.join(command)}")
         try:
-            print((await trial.kubectl(*command))[-12_000:])  # noqa: T201
+            print((await trial.kubectl(*command))[-12_000:])
         except StepFailed as error:
-            print(error)  # noqa: T201
+            print(error)
 
 
 def main() -> int:

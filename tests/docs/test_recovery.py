@@ -443,11 +443,11 @@ async def test_the_self_audit_has_stopped_an_object(
 
 async def plant_acked(here: Stage, uid: str) -> None:
     """Append a failure that no process made, and mark it as published, behind everybody's back."""
-    from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass  # noqa: PLC0415
-    from syncer.api.record import attempt_record, intent_record  # noqa: PLC0415
-    from syncer.inspect import opened  # noqa: PLC0415
-    from syncer.ledger.client import LedgerClient  # noqa: PLC0415
-    from syncer.ledger.log import RedisLog  # noqa: PLC0415
+    from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass  # noqa: PLC0415 - as an operator's own script does
+    from syncer.api.record import attempt_record, intent_record  # noqa: PLC0415 - as an operator's own script does
+    from syncer.inspect import opened  # noqa: PLC0415 - as an operator's own script does
+    from syncer.ledger.client import LedgerClient  # noqa: PLC0415 - as an operator's own script does
+    from syncer.ledger.log import RedisLog  # noqa: PLC0415 - as an operator's own script does
 
     client = LedgerClient(here.redis_url, prefix=here.prefix, timeout=3.0)
     async with opened(RedisLog(client)) as log:

@@ -56,7 +56,7 @@ async def test_due_objects_say_that_the_log_is_away(
         await redis_server.pause()
         new = await here.create("new")
         for uid in (new, soon):
-            await until(lambda uid=uid: bool(condition(here, uid)), process.tail, within=20)  # type: ignore[misc]
+            await until(lambda uid=uid: bool(condition(here, uid)), process.tail, within=20)  # type: ignore[misc]  # bound now
         said = condition(here, soon)
         assert (said["status"], said["reason"]) == ("True", "DeliveryHeld")
         version = here.watcher.last(soon)

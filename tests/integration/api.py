@@ -186,7 +186,7 @@ def definition(group: str, *, rules: bool = True) -> Json:
     return crd
 
 
-def attempt(status: str, *, id: str | None = "0.7-1", channel: str = "console") -> Json:  # noqa: A002
+def attempt(status: str, *, id: str | None = "0.7-1", channel: str = "console") -> Json:  # noqa: A002 - the field's name
     """Return one entry of deliveryAttempts, as upstream writes it if it has no id."""
     entry: Json = {
         "channel": channel,

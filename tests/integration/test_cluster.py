@@ -227,7 +227,7 @@ async def test_slots_move_while_scripts_run(cluster: RedisCluster, log: RedisLog
             n += 1
             attempt = AttemptId(f"0.7-{n}")
             held = generation
-            answer = await intent(log, attempt, uid=uid, guard=lambda: log.generation == held)  # noqa: B023
+            answer = await intent(log, attempt, uid=uid, guard=lambda: log.generation == held)  # noqa: B023 - called before the next turn
             if answer.answer is Answer.RECLAIM:
                 reclaims.append(uid)
                 generation = log.generation

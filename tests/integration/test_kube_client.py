@@ -216,7 +216,7 @@ async def test_silent_server_ends_each_call_at_its_timeout(tmp_path: Path) -> No
         for method, kind in (("GET", Unavailable), ("PATCH", Ambiguous), ("POST", Ambiguous)):
             began = time.monotonic()
             with pytest.raises(kind, match=r"no answer within 0\.3 s"):
-                await client.request(method, "/x", body={}, timeout=0.3)  # type: ignore[arg-type]
+                await client.request(method, "/x", body={}, timeout=0.3)  # type: ignore[arg-type]  # a JSON object
             assert 0.25 < time.monotonic() - began < 1.0
         began = time.monotonic()
         with pytest.raises(Unavailable, match=r"no answer within 0\.3 s"):
@@ -258,7 +258,7 @@ async def test_lost_connection_makes_a_write_ambiguous_and_does_not_repeat_it(
             await client.request("GET", "/y", timeout=2)
         assert server.seen.count("PATCH /x") == 1
         with pytest.raises(ValueError, match="repeated"):
-            await client.request("PUT", "/x", body={}, timeout=2)  # type: ignore[arg-type]
+            await client.request("PUT", "/x", body={}, timeout=2)  # type: ignore[arg-type]  # a JSON object
 
 
 async def test_answer_that_is_no_object_is_no_success(tmp_path: Path) -> None:

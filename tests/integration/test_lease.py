@@ -305,7 +305,7 @@ async def test_foreign_edit_of_metadata_does_not_end_the_tenure(
         for n in range(3):
             await edit(client, namespace, {"metadata": {"labels": {"k": str(n)}}})
             at = boot_clock()
-            await eventually(lambda at=at: a.tenures[0].renewed > at)  # type: ignore[misc]
+            await eventually(lambda at=at: a.tenures[0].renewed > at)  # type: ignore[misc]  # bound now
         assert a.told == ["acquired"]
 
 

@@ -86,7 +86,7 @@ def files(tmp_path: Path) -> Files:
 
 def routing_of(files: Files, **options: object) -> Routing:
     """A quick routing over these files."""
-    return Routing(files.routing, files.credentials, poll=0.03, quiet=0.02, **options)  # type: ignore[arg-type]
+    return Routing(files.routing, files.credentials, poll=0.03, quiet=0.02, **options)  # type: ignore[arg-type]  # options of any type
 
 
 @asynccontextmanager

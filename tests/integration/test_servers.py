@@ -308,7 +308,7 @@ class TestCommand:
 async def ask(url: str, *command: str) -> Any:
     """Send one command on a connection of its own and return the answer as text."""
     async with redis.asyncio.from_url(url, decode_responses=True, socket_timeout=0.5) as client:
-        return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+        return await client.execute_command(*command)  # type: ignore[no-untyped-call]  # vendor
 
 
 class TestRedis:

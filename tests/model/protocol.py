@@ -625,7 +625,7 @@ def measures(s: State) -> dict[str, int]:
 
 def _put(s: State, i: int, p: Process, **changes: object) -> State:
     processes = (p, s.processes[1]) if i == 0 else (s.processes[0], p)
-    return s._replace(processes=processes, **changes)  # type: ignore[arg-type]
+    return s._replace(processes=processes, **changes)  # type: ignore[arg-type]  # fields by name
 
 
 def _adopt(p: Process, log: Log | None) -> Process:

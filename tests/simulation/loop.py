@@ -137,7 +137,7 @@ class SimLoop(asyncio.SelectorEventLoop):
             self._now = max(self._now, self._scheduled[0].when())
         while self._scheduled and self._scheduled[0].when() <= self._now:
             timer = heapq.heappop(self._scheduled)
-            timer._scheduled = False  # type: ignore[attr-defined]
+            timer._scheduled = False  # type: ignore[attr-defined]  # the standard loop's own, or ours
             if not timer.cancelled():
                 self._ready.append(timer)
             else:
@@ -168,12 +168,12 @@ class SimLoop(asyncio.SelectorEventLoop):
             kept = [h for h in self._scheduled if not h.cancelled()]
             for timer in self._scheduled:
                 if timer.cancelled():
-                    timer._scheduled = False  # type: ignore[attr-defined]
+                    timer._scheduled = False  # type: ignore[attr-defined]  # the standard loop's own, or ours
             heapq.heapify(kept)
             self._scheduled = kept
             self._timer_cancelled_count = 0
         while self._scheduled and self._scheduled[0].cancelled():
-            heapq.heappop(self._scheduled)._scheduled = False  # type: ignore[attr-defined]
+            heapq.heappop(self._scheduled)._scheduled = False  # type: ignore[attr-defined]  # the standard loop's own, or ours
             self._timer_cancelled_count -= 1
 
     @staticmethod
@@ -198,7 +198,7 @@ class SimLoop(asyncio.SelectorEventLoop):
     ) -> asyncio.Task[Any]:
         task = asyncio.Task(coroutine, loop=self, context=context)
         self._births += 1
-        task.birth = self._births  # type: ignore[attr-defined]
+        task.birth = self._births  # type: ignore[attr-defined]  # the standard loop's own, or ours
         return task
 
     # -- the outside ----------------------------------------------------------------------------
@@ -212,7 +212,7 @@ class SimLoop(asyncio.SelectorEventLoop):
     def _write_to_self(self) -> None:
         pass
 
-    def run_in_executor(self, *_: Any) -> Any:  # type: ignore[override]
+    def run_in_executor(self, *_: Any) -> Any:  # type: ignore[override]  # never comes back
         """Refuse."""
         raise Blocked("a thread was to be used")
 
@@ -307,7 +307,7 @@ def _bury(tasks: set[asyncio.Task[Any]]) -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             for task in tasks:
-                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                task._log_destroy_pending = False  # type: ignore[attr-defined]  # the standard loop's own, or ours
                 coroutine = task.get_coro()
                 with contextlib.suppress(BaseException):
                     if coroutine is not None:

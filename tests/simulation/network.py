@@ -103,7 +103,7 @@ class SimKube(KubeClient):
         document: Json = orjson.loads(raw)
         return document
 
-    def stream(  # type: ignore[override]
+    def stream(  # type: ignore[override]  # fewer options than the real one
         self,
         path: str,
         params: Mapping[str, str],

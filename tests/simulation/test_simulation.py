@@ -309,7 +309,7 @@ def test_every_mutant_has_its_killers() -> None:
 @pytest.fixture
 def said(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[[], str]]:
     """Return a function that gives what was printed."""
-    return lambda: capsys.readouterr().out  # type: ignore[return-value]
+    return lambda: capsys.readouterr().out  # type: ignore[return-value]  # a str
 
 
 def test_the_command_repeats_a_seed(said: Callable[[], str]) -> None:

@@ -70,7 +70,7 @@ def _routing(kind: str) -> None:
 
 
 def _registry(kind: str) -> None:
-    source = inspect.getsource(inspect.getmodule(ChannelRegistry))  # type: ignore[arg-type]
+    source = inspect.getsource(inspect.getmodule(ChannelRegistry))  # type: ignore[arg-type]  # it has a module
     name = _class(kind).__name__
     assert re.search(
         rf"^from notifier\.channels\.{kind} import [^\n]*\b{name}\b", source, re.MULTILINE

@@ -32,7 +32,7 @@ def log(*records: Record, acked: int = 0) -> Log:
     for position, record in enumerate(records, 1):
         out.append(stored(record, chain, position))
         chain = out[-1].chain
-    return Log(replace(Header("ns/n", "0.7"), acked=acked), tuple(out))  # type: ignore[arg-type]
+    return Log(replace(Header("ns/n", "0.7"), acked=acked), tuple(out))  # type: ignore[arg-type]  # made from a list
 
 
 def intent(n: int) -> Record:

@@ -142,6 +142,42 @@ def test_conformance_without_a_suite_is_a_failure(tmp_path: Path) -> None:
     assert "no conformance suite" in answer.stderr
 
 
+#: A comment that switches a check off, and what follows it on the line.
+SUPPRESSION: Final = re.compile(
+    r"#\s*(?:noqa|type:\s*ignore|pragma:|shellcheck disable)\b(?P<rules>[:=]?\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*"
+    r"|\[[\w, -]+\]|:? no cover)?(?P<reason>.*)"
+)
+
+
+def _unreasoned(line: str) -> bool:
+    """Whether a line switches a check off without naming the rule and giving a reason."""
+    found = SUPPRESSION.search(line)
+    return found is not None and (
+        not found["rules"] or re.fullmatch(r"\s*(-|#|\().*\w{2}.*", found["reason"]) is None
+    )
+
+
+def test_suppressions_name_the_rule_and_give_the_reason() -> None:
+    """Whoever switches a check off says which one and why, on the same line."""
+    quiet, ignored = "x = 1  # " + "noqa", "x = 1  # " + "type: ignore"
+    assert _unreasoned(f"{quiet}: S311")
+    assert _unreasoned(f"{quiet} - no rule")
+    assert _unreasoned(f"{ignored}[arg-type]")
+    assert not _unreasoned(f"{ignored}[arg-type]  # of the vendor")
+    assert not _unreasoned(f"{quiet}: S311, E501 (no secret)")
+    found = [
+        f"{name}:{number}: {line.strip()[:90]}"
+        for name in _tracked()
+        if name.startswith(("notifier/", "syncer/", "tests/", "scripts/", ".ci/"))
+        and name.rpartition(".")[2] not in {"md", "sum", "mod", "json", "txt", "lua"}
+        for number, line in enumerate(
+            (ROOT / name).read_text("utf-8", errors="replace").splitlines(), 1
+        )
+        if _unreasoned(line)
+    ]
+    assert found == []
+
+
 @pytest.mark.parametrize("what", BANNED, ids=str)
 def test_words_that_stay_out(what: str) -> None:
     """No file holds what means nothing, or too much, outside the place where it was written."""

@@ -52,7 +52,7 @@ ADDRESSES = {
 
 def _verdict(guard: EgressGuard, address: str, **options: str | bool) -> str:
     try:
-        guard.check(address, **options)  # type: ignore[arg-type]
+        guard.check(address, **options)  # type: ignore[arg-type]  # options of any type
     except EgressDenied as exc:
         return exc.reason
     return ""

@@ -128,7 +128,7 @@ def test_the_documented_file_loads_without_warnings(tmp_path: Path) -> None:
     assert loaded.warnings == ()
     assert settings.controller.metrics_addr == ("127.0.0.1", 9191)
     assert settings.controller.health_probe_addr == ("127.0.0.1", 8181)
-    assert settings.delivery.file.output_dir == "/tmp/notifications"  # noqa: S108
+    assert settings.delivery.file.output_dir == "/tmp/notifications"  # noqa: S108 - upstream's default, never made
     assert settings.delivery.log.enabled
     assert settings.datastorage is not None
     assert settings.datastorage.health_url == "http://127.0.0.1:8080/health"

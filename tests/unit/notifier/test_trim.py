@@ -49,7 +49,7 @@ SHAPES: Final[dict[str, Callable[[], Json]]] = {
     "a subject of a mebibyte": lambda: document(subject="a word " * (MIB // 7)),
     "a body of secrets": lambda: document(body="pwd=x " * (MIB // 6)),
     "a body of combining marks": lambda: document(body="a" + "\u0345\u0300" * (MIB // 4)),
-    "a body of letters of full width": lambda: document(body="ｐｗｄ＝ｘ " * (MIB // 18)),  # noqa: RUF001
+    "a body of letters of full width": lambda: document(body="ｐｗｄ＝ｘ " * (MIB // 18)),  # noqa: RUF001 - that is the case
     "a body of `eyJ-`": lambda: document(body="eyJ-" * (MIB // 4)),
     "one long fact": lambda: document(context={"analysis": {"rootCause": "cause " * (MIB // 6)}}),
     "deep nesting": lambda: document(context=_deep(500)),
@@ -142,7 +142,7 @@ def test_slack_converts_only_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> N
     """Of a long body a few times the section's length is converted, and the section says that it is cut."""
     lengths: list[int] = []
     real = to_mrkdwn
-    monkeypatch.setattr(slack, "to_mrkdwn", lambda text: lengths.append(len(text)) or real(text))  # type: ignore[func-returns-value]
+    monkeypatch.setattr(slack, "to_mrkdwn", lambda text: lengths.append(len(text)) or real(text))  # type: ignore[func-returns-value]  # append returns None
     for unit in ("word ", "\n", "```\n", "**b** ", "[a](http://x) "):
         section = slack.slack_section(unit * (MIB // len(unit)))
         assert section.endswith("(truncated)"), unit

@@ -21,7 +21,7 @@ async def test_a_log_that_is_taken_while_it_is_restored_is_left_to_its_owner() -
             await here.log.claim("u", Epoch("0.9"), name="ns/n")
             return await get(namespace, name)
 
-        here.objects.get = overtaken  # type: ignore[method-assign]
+        here.objects.get = overtaken  # type: ignore[method-assign]  # the reader of this test alone
         with pytest.raises(Unavailable, match="changed under its claim"):
             await here.reconciler.claim(entry, Held())
         assert entry.claim is None
