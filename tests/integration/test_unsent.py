@@ -186,7 +186,7 @@ async def test_an_outage_is_said_with_its_address_and_its_length(
 ) -> None:
     """Once when nobody answers, once when somebody does; never a credential."""
     server = RedisServer(find_binary("redis-server"), settings={"requirepass": "canary-1"})
-    server.launch = _with_password(server, "canary-1")  # type: ignore[method-assign]
+    server.launch = _with_password(server, "canary-1")  # type: ignore[method-assign]  # of this test alone
     where = server.url.removeprefix("redis://")
     async with server:
         client = LedgerClient(f"redis://:canary-1@{where}", prefix="outage", timeout=1.0)
