@@ -184,7 +184,8 @@ class Controller:
         self.paused = False
         #: Notifications whose log or status names a later epoch, and since when.
         self.fenced: dict[str, float] = {}
-        self._recording: set[asyncio.Task[None]] = set()
+        #: Attempts whose result is known and being recorded, by the task that does it.
+        self.recording: dict[asyncio.Task[None], AttemptId] = {}
         #: Why Redis must not be given attempts, as it was last said.
         self._unfit: str | None = None
 
@@ -314,18 +315,22 @@ class Controller:
 
     async def quiesce(self, ours: Callable[[str], bool], seconds: float) -> bool:
         """
-        Wait until nothing of ours is executing or unpublished; False if that takes too long.
+        Wait until nothing of ours is under way that can end; False if that takes too long.
+
+        That is: no send is on the wire, its result is in the log, and the status is written. What is
+        backing off is not waited for: a status that the API server refuses, or a result that Redis
+        cannot take. The log, or the result when it comes, tells the next owner of either.
 
         New work must have been stopped by then (`Ownership.accepts`).
         """
         deadline = self.cache.boot() + seconds
         while self.cache.boot() < deadline:
             mine = [e for e in self.cache.entries.values() if ours(e.uid)]
-            dirty = [e for e in mine if e.dirty_since is not None]
-            for entry in dirty:
-                if not (entry.failures or entry.urgent):
+            for entry in mine:
+                if entry.dirty_since is not None and not (entry.failures or entry.urgent):
                     self.cache.mark_dirty(entry, urgent=True)
-            if not dirty and not any(e.busy for e in mine):
+            held_up = frozenset() if self.recorder.log.available else {*self.recording.values()}
+            if not any(_under_way(e, held_up) for e in mine):
                 return True
             await asyncio.sleep(0.05)
         return False
@@ -742,8 +747,8 @@ class Controller:
         recording = asyncio.create_task(
             self._record(entry, channel, intent, outcome, seconds), name=f"record-{entry.uid}"
         )
-        self._recording.add(recording)
-        recording.add_done_callback(self._recording.discard)
+        self.recording[recording] = intent.attempt_id
+        recording.add_done_callback(self.recording.pop)
         return recording
 
     def _settle_doubt(self, entry: Entry, intent: Record) -> None:
@@ -753,9 +758,9 @@ class Controller:
 
     async def settle(self, seconds: float) -> int:
         """Wait for outcomes that are being recorded; how many were left, and were given up."""
-        if self._recording:
-            await asyncio.wait(list(self._recording), timeout=seconds)
-        left = list(self._recording)
+        if self.recording:
+            await asyncio.wait(list(self.recording), timeout=seconds)
+        left = list(self.recording)
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
@@ -920,6 +925,13 @@ class Controller:
         if outcome.by_rule:
             self.hooks.denied(entry.request, channel, attempt.error)
         self.queue.add(entry.uid)
+
+
+def _under_way(entry: Entry, held_up: AbstractSet[AttemptId]) -> bool:
+    """Whether something of an entry goes on that will end; `held_up` is what Redis cannot take."""
+    if any(attempt not in held_up for attempt in entry.executing):
+        return True
+    return not entry.failures and (entry.writing or entry.dirty_since is not None)
 
 
 def _permits(answer: Appended) -> bool:

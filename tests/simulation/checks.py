@@ -16,7 +16,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
@@ -39,6 +39,8 @@ _FAILED: Final = int(AttemptState.FAILED)
 _SUCCESS: Final = int(AttemptState.SUCCESS)
 #: Bytes by which a status may exceed its limit, which is counted in another spelling of it.
 _SLACK: Final = 2048
+#: Seconds that a hand-over may last: a send to its end, its record, and a write that is not answered.
+_HAND_OVER: Final = 20.0
 
 #: Everything that a run over many seeds must have seen.
 MARKS: Final = (
@@ -94,6 +96,8 @@ MARKS: Final = (
     "verdict recorded",
     "verdict overtaken by the result",
     "verdict came too late",
+    "status refused",
+    "handed over while a status was refused",
 )
 
 
@@ -165,6 +169,9 @@ class Checks:
     conflicted: set[tuple[str, str]] = field(default_factory=set)
     #: Set by the world around its own writes: what the next version may do.
     allowed: str = ""
+
+    #: Shards that are being handed over, by process, and since when.
+    leaving: dict[tuple[str, int], float] = field(default_factory=dict)
 
     # -- bookkeeping ----------------------------------------------------------------------------
 
@@ -632,6 +639,22 @@ class Checks:
 
     def _explained(self, subject: Subject, identity: str) -> bool:
         return self.ever[identity].uncertain or identity in subject.lost
+
+    # -- ownership ------------------------------------------------------------------------------
+
+    def handing_over(self, process: str, shards: Collection[int], now: float) -> None:
+        """Judge how long a replica has been handing shards over; nothing is sent in them meanwhile."""
+        places = {(process, n) for n in shards}
+        for place in [p for p in self.leaving if p[0] == process and p not in places]:
+            del self.leaving[place]
+            if self.world.refused:
+                self.mark("handed over while a status was refused")
+        for place in places:
+            lasting = now - self.leaving.setdefault(place, now)
+            if lasting > _HAND_OVER:
+                self.fail(
+                    "H1", f"{process} has been handing shard {place[1]} over for {lasting:.0f} s"
+                )
 
     # -- the end --------------------------------------------------------------------------------
 

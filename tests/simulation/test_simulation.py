@@ -275,6 +275,7 @@ KILLERS: Final = {
     "notSent counted": ({"E1"}, "redis lose, redis restart, redis slow, redis late", True),
     "order never spent": ({"O1", "S12"}, "operator, receiver 503", False),
     "log with an order expires": ({"O2"}, "operator, receiver 503, hold", False),
+    "hand-over waits for what backs off": ({"H1"}, "status refused, drain, crash", False),
 }  # fmt: skip
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
 #: the draws.

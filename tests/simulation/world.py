@@ -14,6 +14,7 @@ that each seed tries another combination (swarm testing: what is always on hides
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 import random
@@ -81,8 +82,10 @@ FAULTS: Final = (
     "receiver slow", "receiver refuse", "receiver late", "receiver vanish",
     "crash", "pause", "drain", "skew", "suspend",
     "delete", "name again", "rival", "wipe", "hold",
-    "operator",
+    "operator", "status refused",
 )  # fmt: skip
+#: What was added once seeds had found something, in the order in which it was.
+_LATER: Final = ("operator", "status refused")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class Profile:
         dice = random.Random(f"profile {seed} {live}")  # noqa: S311 - reproducible on purpose
         share = dice.choice((0.15, 0.3, 0.5, 0.7))
         bulky = dice.random() < 0.06
-        faults = frozenset(f for f in FAULTS if f != "operator" and dice.random() < share)
+        faults = frozenset(f for f in FAULTS if f not in _LATER and dice.random() < share)
         drawn = cls(
             seed=seed,
             live=live,
@@ -135,10 +138,9 @@ class Profile:
             window=dice.choice((0.0, 0.1, 0.5)),
             rules="wipe" not in faults and dice.random() < 0.5,
         )
-        # Drawn last, so that worlds without an operator are those that they were before there was one.
-        if dice.random() < share:
-            drawn = replace(drawn, faults=faults | {"operator"})
-        return drawn
+        # Drawn last, so that worlds without them are those that they were before there were any.
+        later = frozenset(f for f in _LATER if dice.random() < share)
+        return replace(drawn, faults=faults | later)
 
 
 class Dice:
@@ -203,6 +205,11 @@ class Dice:
         """What happens to one request: a code is answered instead of carrying it out."""
         if self.happens("kube lose", 0.05):
             return "lose reply" if self.chance(0.6) else "lose request"
+        if request.method == "PATCH" and request.path.endswith("/status"):
+            name = request.path.split("/")[-2]
+            if name in self._world.refused:
+                self._world.checks.mark("status refused")
+                return 403
         if self.happens("kube refuse", 0.06):
             return cast("str | int", self.choose((429, 500, 504, "504 after")))
         if request.query.get("limit") and self.happens("stale list", 0.3):
@@ -523,6 +530,8 @@ class World:
         self.graveyard: set[asyncio.Task[Any]] = set()
         self.sick: set[str] = set()
         self.held: set[str] = set()
+        #: Names of objects whose status nobody may write.
+        self.refused: set[str] = set()
         self.rested = 0.0
         #: The script that runs now was sent so long ago that nobody waits for its answer.
         self.overdue = False
@@ -809,6 +818,7 @@ class World:
         end = self.loop.time() + self.profile.chaos
         while self.loop.time() < end and self.violation is None:
             await asyncio.sleep(0.25)
+            self._look_at_hand_overs()
         for task in acting:
             task.cancel()
         converged = False
@@ -823,6 +833,16 @@ class World:
             except Violation as violation:
                 self.failed(violation)
 
+    def _look_at_hand_overs(self) -> None:
+        with contextlib.suppress(Violation):
+            for host in self.hosts:
+                process = host.process
+                if process is not None:
+                    # One that does not run hands nothing over; when it goes on, it begins anew.
+                    idle = process.paused or process.draining
+                    shards = () if idle else process.app.shards.leaving
+                    self.checks.handing_over(process.name, shards, self.loop.time())
+
     def _loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
         if not isinstance(error, Violation):
@@ -834,6 +854,7 @@ class World:
         begun = self.loop.time()
         while self.violation is None:
             await asyncio.sleep(0.5)
+            self._look_at_hand_overs()
             left = self.checks.unfinished()
             if not left:
                 self.rested = self.loop.time() - begun
@@ -849,6 +870,7 @@ class World:
         self.redis.down = self.kube.down = False
         self.sick.clear()
         self.held.clear()
+        self.refused.clear()
         for made in list(self.kube.watches):
             made.lag = 0.005
         for host in self.hosts:
@@ -906,6 +928,7 @@ class World:
             "rival": lambda: self.edit(wipe=False),
             "wipe": lambda: self.edit(wipe=True) if dice.chance(0.3) else None,
             "hold": self._toggle_hold,
+            "status refused": self._toggle_refused,
         }
         for fault in FAULTS:
             if fault.startswith("receiver "):
@@ -990,6 +1013,13 @@ class World:
             self.held.clear()
         else:
             self.held.add(f"webhook:r{self.dice.between(0, self.profile.channels)}")
+
+    def _toggle_refused(self) -> None:
+        found = self.some_object()
+        if self.refused and self.dice.chance(0.2):
+            self.refused.clear()
+        elif found is not None:
+            self.refused.add(found["metadata"]["name"])
 
     def result(self) -> Result:
         """Sum up."""
