@@ -7,13 +7,15 @@ lost; everything that sends, claims or writes asks here first. A shard that is b
 has its tenure, so that results are recorded and published, but accepts nothing new.
 
 How many shards a replica should hold is arithmetic (`share`), and what to give up a decision
-(`surplus`); both are pure. They only spread work: safety is the Leases' and the fences'.
+(`hand_over`); both are pure, and know nothing of how a shard is guarded. They only spread work: safety
+is the Leases' and the fences'.
 """
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from syncer.api.ports import Tenure
 
@@ -28,10 +30,43 @@ def share(shards: int, members: int) -> int:
     return -(-shards // max(1, members))
 
 
-def surplus(owned: Iterable[int], *, shards: int, members: int) -> tuple[int, ...]:
-    """Shards to hand over: the highest-numbered ones above the share."""
-    held = sorted(owned)
-    return tuple(reversed(held[share(shards, members) :]))
+@dataclass(frozen=True, slots=True)
+class HandOver:
+    """Shards to hand over, in this order, and why; none if all stay."""
+
+    shards: tuple[int, ...]
+    reason: str
+
+
+def hand_over(
+    owned: Iterable[int], *, shards: int, others: int, unable: float | None, patience: float
+) -> HandOver:
+    """
+    Decide what a replica should hand over now.
+
+    Above its share it gives up the highest-numbered shards. One that cannot serve gives up all of
+    them, but not for a short outage, which costs less than claiming every log anew; and not while
+    nobody else can serve either, since then nothing would be won, and everybody would hand over to
+    everybody.
+
+    Args:
+        owned: Shards held, those that are being handed over already left out.
+        shards: Of the installation.
+        others: How many other replicas are able to serve.
+        unable: Seconds for which this one has not been, None if it is.
+        patience: Seconds of that from which on it hands over.
+    """
+    held = sorted(owned, reverse=True)
+    if unable is None:
+        most = share(shards, others + 1)
+        return HandOver(
+            tuple(held[: max(0, len(held) - most)]), f"above the share of {others + 1} replicas"
+        )
+    if unable <= patience:
+        return HandOver((), "unable to serve, and not for long")
+    if not others:
+        return HandOver((), "unable to serve, and so is every other replica")
+    return HandOver(tuple(held), f"unable to serve for {unable:.0f} s, and another replica is able")
 
 
 class Shards:

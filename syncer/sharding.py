@@ -10,8 +10,13 @@ Every replica competes for every shard's Lease, and is willing to take one
 
 When there are more replicas than before, the ones above their share hand shards over: nothing new is
 begun in the shard, attempts under way end and are recorded, statuses are written, then the Lease is
-released. A replica that cannot reach Redis is willing to take nothing and is not counted, so that no
-shard is handed to one that could not use it.
+released.
+
+A replica that is not able to serve, since it cannot reach Redis, is willing to take nothing and is not
+counted, so that no shard is handed to one that could not use it. If that lasts for a LeaseDuration it
+hands all of its shards over, as long as another one is able. It counts again once it has been able for
+as long, or at once if nobody else is: a connection that comes and goes must not move the shards to and
+fro.
 """
 
 from __future__ import annotations
@@ -24,7 +29,7 @@ from typing import Final, Protocol
 from syncer.api.errors import ConfigError, PortError
 from syncer.cluster.installation import Installation
 from syncer.cluster.lease import Lease, Tenure
-from syncer.ownership import Shards, share, surplus
+from syncer.ownership import HandOver, Shards, hand_over, share
 
 logger = logging.getLogger("ledger.shards")
 
@@ -66,10 +71,11 @@ class ShardKeeper:
             installation: Tells how many replicas there are.
             owner: Works on the shards.
             lease: Makes the Lease of a shard, given what it asks before it is taken.
-            able: Whether this replica could work on a shard now.
+            able: Whether this replica could work on a shard now, and could go on working on one.
             refused: Told once that the installation has other shards now; `release` must follow.
             period: Seconds between beats.
-            patience: Seconds after which a free shard is taken by whoever sees it.
+            patience: Seconds after which a free shard is taken by whoever sees it, and for which a
+                replica may be unable before it hands over what it holds.
             clock: Boot-time seconds.
         """  # noqa: D205 - the class says what it is
         self._shards = shards
@@ -80,7 +86,11 @@ class ShardKeeper:
         self._period = period
         self._patience = patience
         self._clock = clock
-        self._members = 1
+        #: Other replicas that could own a shard, as of the last beat.
+        self._others = 0
+        self._unable_since: float | None = None
+        #: Since when it has been able again, after all of its shards were handed over; else None.
+        self._on_trial: float | None = None
         #: Whether no other replica is known that could own a shard.
         self.alone = False
         self._free_since: dict[int, float] = {}
@@ -134,17 +144,45 @@ class ShardKeeper:
     # -- parts ----------------------------------------------------------------------------------
 
     def _willing(self, n: int) -> bool:
-        if self._stopped or not self._able():
+        if self._stopped or not self._serving():
             return False
         holder = self._leases[n].holder
         if holder:
             # Its own, or expired: the Lease asks only when nobody may believe in it any more.
             return True
-        if len(self._shards.owned) < share(self._shards.shards, self._members):
+        if len(self._shards.owned) < share(self._shards.shards, self._others + 1):
             self._free_since.pop(n, None)
             return True
         since = self._free_since.setdefault(n, self._clock())
         return self._clock() - since > self._patience
+
+    def _serving(self) -> bool:
+        """Whether this replica counts as able to serve, by what it is and was."""
+        now = self._clock()
+        if not self._able():
+            if self._unable_since is None:
+                self._unable_since = now
+            if self._on_trial is not None:
+                self._on_trial = now
+            return False
+        self._unable_since = None
+        if self._on_trial is None:
+            return True
+        if self._others and now - self._on_trial <= self._patience:
+            return False
+        self._on_trial = None
+        return True
+
+    def _excess(self) -> HandOver:
+        self._serving()
+        unable = None if self._unable_since is None else self._clock() - self._unable_since
+        return hand_over(
+            set(self._shards.owned) - self._shards.leaving,
+            shards=self._shards.shards,
+            others=self._others,
+            unable=unable,
+            patience=self._patience,
+        )
 
     async def _compete(self, n: int) -> None:
         lease = self._leases[n]
@@ -172,20 +210,18 @@ class ShardKeeper:
     async def _spread(self) -> None:
         while True:
             await asyncio.sleep(self._period)
-            while above := surplus(
-                set(self._shards.owned) - self._shards.leaving,
-                shards=self._shards.shards,
-                members=self._members,
-            ):
+            while (excess := self._excess()).shards:
                 # One at a time: meanwhile others may have come or gone.
-                await self._hand_over(above[0])
+                if self._unable_since is not None:
+                    self._on_trial = self._clock()
+                await self._hand_over(excess.shards[0], excess.reason)
 
     async def _beat(self) -> None:
         try:
-            willing = self._able()
+            willing = self._serving()
             members = await self._installation.beat(willing=willing)
-            self._members = max(1, members)
-            self.alone = members <= int(willing)
+            self._others = max(0, members - int(willing))
+            self.alone = not self._others
         except ConfigError as error:
             # What is held stays held until what is in flight is on record: others wait as long.
             if not self._stopped:
@@ -194,10 +230,10 @@ class ShardKeeper:
         except PortError as error:
             logger.debug("members are not counted", extra={"error": str(error)})
 
-    async def _hand_over(self, n: int) -> None:
+    async def _hand_over(self, n: int, reason: str) -> None:
         self._shards.leave(n)
         if not await self._owner.quiesce(n, _QUIET):
             logger.warning("a shard is handed over before it is quiet", extra={"shard": n})
         self._shards.drop(n)
         released = await self._leases[n].release()
-        logger.info("shard handed over", extra={"shard": n, "released": released})
+        logger.info("shard handed over", extra={"shard": n, "released": released, "why": reason})

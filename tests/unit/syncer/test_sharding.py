@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
+import pytest
+
 from syncer.cluster.installation import Installation
 from syncer.cluster.lease import Lease
-from syncer.ownership import Shards
+from syncer.ownership import Shards, hand_over
 from syncer.sharding import ShardKeeper
 from tests.unit.syncer.test_holes import Held
 
@@ -20,14 +22,15 @@ class Others:
     """Counts beats, and says how many replicas there are."""
 
     def __init__(self) -> None:
-        self.members = 1
+        self.besides = 0
         self.beats = 0
+        self.willing = True
 
     async def beat(self, *, willing: bool) -> int:
         """Count."""
-        assert willing
+        self.willing = willing
         self.beats += 1
-        return self.members
+        return self.besides + int(willing)
 
     async def leave(self) -> None:
         """Leave."""
@@ -106,7 +109,7 @@ async def keeping() -> AsyncIterator[tuple[Others, Slow, Shards]]:
 async def test_a_slow_hand_over_is_no_silence() -> None:
     """A replica that is not heard of counts as gone, and its shards would all be another's share."""
     async with keeping() as (others, owner, shards):
-        others.members = 2
+        others.besides = 1
         await until(lambda: owner.asked == [3])
         beats = others.beats
         await until(lambda: others.beats >= beats + 5)
@@ -116,11 +119,153 @@ async def test_a_slow_hand_over_is_no_silence() -> None:
 async def test_what_is_above_the_share_is_judged_anew_for_each_shard() -> None:
     """The newcomer may be gone again before the first shard is quiet."""
     async with keeping() as (others, owner, shards):
-        others.members = 2
+        others.besides = 1
         await until(lambda: owner.asked == [3])
-        others.members, beats = 1, others.beats
+        others.besides, beats = 0, others.beats
         await until(lambda: others.beats >= beats + 2)
         owner.quiet.set()
         await until(lambda: sorted(shards.owned) == [0, 1, 2])
         await until(lambda: others.beats >= beats + 10)
         assert owner.asked == [3]
+
+
+# -- what is handed over --------------------------------------------------------------------------
+
+ABLE = None
+EIGHT = tuple(range(8))
+
+
+@pytest.mark.parametrize(
+    ("owned", "others", "unable", "shards", "reason"),
+    [
+        pytest.param(EIGHT, 0, ABLE, (), "above the share of 1 replicas", id="alone"),
+        pytest.param(EIGHT, 1, ABLE, (7, 6, 5, 4), "above the share of 2", id="one too many"),
+        pytest.param((1, 5), 1, ABLE, (), "above the share of 2", id="below its share"),
+        pytest.param(EIGHT, 1, 18.0, (), "not for long", id="a short outage"),
+        pytest.param(EIGHT, 3, 18.0, (), "not for long", id="a short outage above its share"),
+        pytest.param((0, 3), 1, 18.1, (3, 0), "another replica is able", id="a long outage"),
+        pytest.param(EIGHT, 0, 900.0, (), "so is every other", id="nobody is able"),
+        pytest.param((), 1, 900.0, (), "another replica is able", id="nothing is left"),
+    ],
+)
+def test_what_is_handed_over(
+    owned: tuple[int, ...], others: int, unable: float | None, shards: tuple[int, ...], reason: str
+) -> None:
+    """By the share; or all of it, by who is not able to serve while somebody else is."""
+    decided = hand_over(owned, shards=8, others=others, unable=unable, patience=18.0)
+    assert decided.shards == shards
+    assert reason in decided.reason
+
+
+class Place:
+    """A keeper of four shards among others, with a clock that the test moves."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.able = True
+        self.others, self.owner, self.shards = Others(), Slow(), Shards(4)
+        self.owner.quiet.set()
+        self.keeper = ShardKeeper(
+            self.shards, cast("Installation", self.others), self.owner,
+            lambda n, willing: cast("Lease", Single(n, willing)),
+            able=lambda: self.able, refused=lambda _: None, period=PERIOD, patience=18.0,
+            clock=lambda: self.now,
+        )  # fmt: skip
+
+    async def beats(self, count: int = 3) -> bool:
+        """Let some beats pass; whether the last one said that the replica is able."""
+        known = self.others.beats
+        await until(lambda: self.others.beats >= known + count)
+        return self.others.willing
+
+    def replicas(self, others: int) -> None:
+        """Set how many other replicas are able."""
+        self.others.besides = others
+
+
+@asynccontextmanager
+async def placed() -> AsyncIterator[Place]:
+    """One that holds all four shards, being alone."""
+    place = Place()
+    task = asyncio.create_task(place.keeper.run())
+    try:
+        await until(lambda: len(place.shards.owned) == 4)
+        yield place
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_who_cannot_serve_hands_over_while_another_can() -> None:
+    """After a LeaseDuration of it, all of its shards, and it says from the first beat that it cannot."""
+    async with placed() as place:
+        place.replicas(1)
+        place.able = False
+        assert not await place.beats()
+        place.now += 18.0
+        await place.beats()
+        assert len(place.shards.owned) == 4
+        place.now += 0.5
+        await until(lambda: not place.shards.owned)
+        assert place.owner.asked == [3, 2, 1, 0]
+
+
+async def test_nobody_hands_over_where_nobody_can_serve() -> None:
+    """Redis is away for all: shards stay where they are, however long that lasts."""
+    async with placed() as place:
+        place.able = False
+        await place.beats()
+        place.now += 3600.0
+        await place.beats()
+        assert len(place.shards.owned) == 4
+        place.replicas(1)
+        await until(lambda: not place.shards.owned)
+
+
+async def test_an_outage_begins_anew_when_it_ends() -> None:
+    """What counts is how long it has not been able without a break."""
+    async with placed() as place:
+        place.able = False
+        await place.beats()
+        place.now += 17.0
+        place.able = True
+        await place.beats()
+        place.replicas(1)
+        place.able = False
+        await place.beats()
+        place.now += 17.0
+        await place.beats()
+        assert len(place.shards.owned) == 4
+
+
+async def test_who_handed_over_counts_again_when_it_has_been_able_for_as_long() -> None:
+    """A connection that comes and goes moves no shards."""
+    async with placed() as place:
+        place.replicas(1)
+        place.able = False
+        await place.beats()
+        place.now += 19.0
+        await until(lambda: not place.shards.owned)
+        place.able = True
+        assert not await place.beats()
+        place.able = False
+        await place.beats()
+        place.now += 18.0
+        place.able = True
+        assert not await place.beats()
+        place.now += 18.5
+        assert await place.beats()
+
+
+async def test_who_handed_over_counts_at_once_if_nobody_else_is_able() -> None:
+    """A shard without an owner is worse than one that moves."""
+    async with placed() as place:
+        place.replicas(1)
+        place.able = False
+        await place.beats()
+        place.now += 19.0
+        await until(lambda: not place.shards.owned)
+        place.able = True
+        assert not await place.beats()
+        place.replicas(0)
+        assert await place.beats()
