@@ -108,6 +108,11 @@ class Entry:
         return self.request.uid
 
     @property
+    def cancelled(self) -> bool:
+        """Whether nothing more is to be sent: the object is gone, or is being deleted."""
+        return self.deleted or self.request.deleting
+
+    @property
     def busy(self) -> bool:
         """Whether a task still works on it."""
         return bool(self.executing) or self.writing

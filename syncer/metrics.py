@@ -24,10 +24,11 @@ QUARANTINED: Final = "quarantined"
 SELF_AUDIT: Final = "self-audit"
 NO_LOG: Final = "log-unavailable"
 FENCED: Final = "fenced"
+EPOCH_AHEAD: Final = "epoch-ahead"
 ON_HOLD: Final = "hold"
 PAUSED: Final = "paused"
 #: The first that applies counts.
-HOLDS: Final = (QUARANTINED, SELF_AUDIT, FENCED, NO_LOG, ON_HOLD, PAUSED)
+HOLDS: Final = (QUARANTINED, SELF_AUDIT, FENCED, EPOCH_AHEAD, NO_LOG, ON_HOLD, PAUSED)
 
 
 class SyncMetrics:

@@ -136,7 +136,7 @@ class Recorder:
                     guard=lambda: (
                         entry.claim is claim
                         and self.claim_holds(entry, tenure)
-                        and not entry.deleted
+                        and not entry.cancelled
                     ),
                 ),
             )

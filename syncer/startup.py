@@ -95,7 +95,8 @@ class Reconciler:
         """
         Claim the log, compare it with the object, repair what differs.
 
-        Afterwards, if the verdict holds `Action.OPEN`, attempts may be opened under `entry.claim`.
+        Afterwards, if the verdict holds `Action.OPEN`, attempts may be opened under `entry.claim`; with
+        `Action.CLOSE` the claim serves the last sync alone.
 
         Raises:
             PortError: Redis or the API server did not answer; nothing is open, claim again later.
@@ -119,7 +120,8 @@ class Reconciler:
         verdict = reconcile(self._situation(entry, tenure, presence))
         await self._act(entry, tenure, verdict)
         # The claim is stored last and as of its beginning: a server change in between voids it.
-        if Action.OPEN in verdict and before.generation == self.log.generation:
+        claimable = Action.OPEN in verdict or Action.CLOSE in verdict
+        if claimable and before.generation == self.log.generation:
             entry.claim = before
             self._schedule_due(entry)
             if entry.request.status.terminal:
@@ -155,7 +157,7 @@ class Reconciler:
     def _situation(self, entry: Entry, tenure: Tenure, presence: Presence) -> Situation:
         status, view = entry.request.status, entry.view
         return Situation(
-            fenced=epoch_key(highest_epoch(status)) > epoch_key(tenure.epoch),
+            ahead=epoch_key(highest_epoch(status)) > epoch_key(tenure.epoch),
             log_present=view.position > 0,
             presence=presence,
             deleting=entry.request.deleting,
@@ -170,12 +172,10 @@ class Reconciler:
         )
 
     async def _act(self, entry: Entry, tenure: Tenure, verdict: Verdict) -> None:
-        if Action.STOP in verdict:
-            self.metrics.fenced.inc()
         if Action.NOTHING in verdict:
             # The claim has made an empty log, which must not stay for ever.
             ttl = retention_seconds(entry.request.retention_days)
-            await self.log.retire(entry.uid, tenure.epoch, ttl=ttl)
+            await self.log.retire(entry.uid, tenure.epoch, ttl=ttl, audited=self.cache.auditing)
         if Action.SEED in verdict:
             await self._seed(entry, tenure)
         if Action.ORPHAN in verdict:
@@ -252,8 +252,11 @@ class Reconciler:
         """
         Let go of a deleted notification: settle what is open, archive, give the log its expiry.
 
+        A log that the audit feed has not finished with keeps its place until it has; a sweep finds it
+        then.
+
         Returns:
-            True when nothing more is to be done for it.
+            True when nothing more is to be done for it now.
 
         Raises:
             PortError: not answered; call again later.
@@ -274,14 +277,28 @@ class Reconciler:
         self.recorder.adopt(entry, claimed.snapshot)
         entry.claim = Claim(tenure.epoch, self.log.generation)
         await self._recover(entry, tenure)
+        if self._awaits_audit(entry):
+            return True
         archive.info(
             "notification deleted; its log",
             extra={"uid": entry.uid, "object": entry.request.key, "ledger": archived(entry)},
         )
         ttl = retention_seconds(entry.request.retention_days)
-        if await self.log.retire(entry.uid, tenure.epoch, ttl=ttl) is not Answer.OK:
+        answer = await self.log.retire(
+            entry.uid, tenure.epoch, ttl=ttl, audited=self.cache.auditing
+        )
+        if answer is not Answer.OK:
             return False
         self.metrics.orphans.inc()
+        self.cache.forget(entry.uid)
+        return True
+
+    def _awaits_audit(self, entry: Entry) -> bool:
+        """Whether the audit feed has still to tell of a deleted one; if so, leave that to it."""
+        if not self.cache.auditing or entry.audited >= entry.view.position:
+            return False
+        if self.cache.audit_room:
+            self.cache.mark_unaudited(entry)
         self.cache.forget(entry.uid)
         return True
 

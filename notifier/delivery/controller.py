@@ -48,11 +48,11 @@ from syncer.api.record import LOG_ERROR_BYTES, Plan, Record, read_attempt
 from syncer.api.resource import Json, NotificationRequest, Status, render_status, version_key
 from syncer.cache import Cache, Entry, stub
 from syncer.ledger.log import Answer, Appended
-from syncer.metrics import FENCED, NO_LOG, ON_HOLD, PAUSED, QUARANTINED, SELF_AUDIT
+from syncer.metrics import EPOCH_AHEAD, FENCED, NO_LOG, ON_HOLD, PAUSED, QUARANTINED, SELF_AUDIT
 from syncer.recorder import Recorder
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.offload import offload
-from syncer.startup import Reconciler, abandoned
+from syncer.startup import Reconciler, abandoned, highest_epoch
 from syncer.status.merge import Facts, merge, standings_of
 from syncer.status.plan import (
     Await,
@@ -182,8 +182,11 @@ class Controller:
         self.draining = False
         #: Deliveries are held back, for all notifications.
         self.paused = False
-        #: Notifications whose log or status names a later epoch, and since when.
+        #: Notifications whose log carries a later epoch, and since when.
         self.fenced: dict[str, float] = {}
+        #: Those whose status names one that their log does not know. Whoever may write a status can
+        #: bring that about, so it is held against the one object alone.
+        self.distrusted: set[str] = set()
         #: Attempts whose result is known and being recorded, by the task that does it.
         self.recording: dict[asyncio.Task[None], AttemptId] = {}
         #: Why Redis must not be given attempts, as it was last said.
@@ -247,6 +250,7 @@ class Controller:
         del namespace, name
         self.cache.finished.pop(uid, None)
         self.fenced.pop(uid, None)
+        self.distrusted.discard(uid)
         entry = self.cache.entries.get(uid)
         if entry is not None:
             entry.deleted = True
@@ -287,6 +291,7 @@ class Controller:
             entry.claim is None
             and not entry.quarantine
             and uid not in self.fenced
+            and uid not in self.distrusted
             and self.ownership.tenure_of(uid) is not None
             for uid, entry in self.cache.entries.items()
         )
@@ -296,21 +301,25 @@ class Controller:
         Say that logs carry a later epoch than ours although we have owned them for long enough.
 
         A short while after a takeover the old owner meets fences too; what lasts is a cluster whose
-        resourceVersions have fallen back.
+        resourceVersions have fallen back. Logs alone are evidence of that, since only a claim writes
+        their epoch; what statuses name is none. One log among others that can be claimed is a matter
+        of its own, and held as such: it takes two, or that nothing can be claimed.
         """
         now = self.cache.boot()
-        self.fenced = {
-            uid: since
-            for uid, since in self.fenced.items()
-            # What is another's or over by now, is in the right hands.
-            if uid in self.cache.entries and self.ownership.tenure_of(uid) is not None
+        ours = {
+            uid: entry
+            for uid, entry in self.cache.entries.items()
+            if self.ownership.tenure_of(uid) is not None
         }
+        # What is another's or over by now, is in the right hands.
+        self.fenced = {uid: since for uid, since in self.fenced.items() if uid in ours}
+        self.distrusted &= ours.keys()
         lasting = sum(now - since > patience for since in self.fenced.values())
-        if not lasting:
+        if not lasting or (lasting == 1 and any(e.claim is not None for e in ours.values())):
             return None
         return (
-            f"{lasting} log(s) carry a later epoch than this cluster gives out; after a restore"
-            " of etcd or a move, raise sharding.incarnation"
+            f"{lasting} log(s) in Redis carry a later epoch than this cluster gives out; after a"
+            " restore of etcd or a move, raise sharding.incarnation"
         )
 
     async def quiesce(self, ours: Callable[[str], bool], seconds: float) -> bool:
@@ -394,8 +403,8 @@ class Controller:
                 # It could not be settled: looked at again, but not at once and for ever.
                 self.queue.retry(uid)
                 return None
-        if entry.violation:
-            return Await("held by the self-audit")
+        if stopped := _stopped(entry):
+            return Await(stopped)
         decision = self._decide(entry)
         if isinstance(decision, Resolve):
             if not entry.request.specified:
@@ -438,6 +447,22 @@ class Controller:
             self.queue.retry(entry.uid)
             return False
         self.fenced.pop(entry.uid, None)
+        if Action.DISTRUST in verdict:
+            if entry.uid not in self.distrusted:
+                logger.error(
+                    "the status names an epoch that the log does not know; nothing is sent for this"
+                    " notification",
+                    extra={
+                        "uid": entry.uid,
+                        "object": entry.request.key,
+                        "named": highest_epoch(entry.request.status),
+                        "epoch": tenure.epoch,
+                    },
+                )
+            self.distrusted.add(entry.uid)
+            self.queue.retry(entry.uid)
+            return False
+        self.distrusted.discard(entry.uid)
         if Action.ORPHAN in verdict:
             await self._let_go(entry, tenure)
             return False
@@ -452,7 +477,7 @@ class Controller:
                 self.queue.retry(entry.uid)
             return False
         entry.fresh = False
-        if first and not entry.request.status.terminal:
+        if first and not entry.request.status.terminal and not entry.cancelled:
             self.hooks.started(entry.request)
         return True
 
@@ -578,7 +603,7 @@ class Controller:
         now = self.cache.boot()
         for entry in self.cache.entries.values():
             ours = self.ownership.tenure_of(entry.uid) is not None
-            waiting = ours and not available and not entry.deleted and self._is_due(entry)
+            waiting = ours and not available and not entry.cancelled and self._is_due(entry)
             if not waiting:
                 entry.held_since = 0.0
                 if entry.held:
@@ -594,7 +619,7 @@ class Controller:
         """How many unfinished notifications of ours are held, by the reason."""
         found: Counter[str] = Counter()
         for entry in self.cache.entries.values():
-            if entry.deleted or (entry.request.status.terminal and not entry.quarantine):
+            if entry.cancelled or (entry.request.status.terminal and not entry.quarantine):
                 continue
             if self.ownership.tenure_of(entry.uid) is not None:
                 found[self._held_for(entry)] += 1
@@ -608,6 +633,8 @@ class Controller:
             return SELF_AUDIT
         if entry.uid in self.fenced:
             return FENCED
+        if entry.uid in self.distrusted:
+            return EPOCH_AHEAD
         if entry.held_since:
             return NO_LOG
         if hold_of(entry.request.hold, paused=False):
@@ -619,7 +646,7 @@ class Controller:
         now = self.recorder.time.now()
         oldest = 0.0
         for entry in self.cache.entries.values():
-            if entry.deleted or self.ownership.tenure_of(entry.uid) is None:
+            if entry.cancelled or self.ownership.tenure_of(entry.uid) is None:
                 continue
             oldest = max(oldest, self._overdue(entry, now, oldest))
         return oldest
@@ -767,7 +794,7 @@ class Controller:
         return len(left)
 
     def _still_due(self, entry: Entry, tenure: Tenure, channel: str) -> bool:
-        if entry.deleted or entry.violation or not self.recorder.claim_holds(entry, tenure):
+        if entry.cancelled or entry.violation or not self.recorder.claim_holds(entry, tenure):
             return False
         decision = self._decide(entry)
         return isinstance(decision, Deliver) and channel in decision.channels
@@ -816,7 +843,7 @@ class Controller:
             return Outcome.permanent(f"the message cannot be composed ({type(error).__name__})")
         except TimeoutError:
             return Outcome.not_sent("the message was not composed in time")
-        if entry.deleted:
+        if entry.cancelled:
             return Outcome.not_sent("the notification was deleted before it was sent")
         # The last look at the clock: nothing but the send itself may stand between it and the wire.
         if not tenure.may_send(self.cache.boot(), sender.timeout_s):
@@ -925,6 +952,13 @@ class Controller:
         if outcome.by_rule:
             self.hooks.denied(entry.request, channel, attempt.error)
         self.queue.add(entry.uid)
+
+
+def _stopped(entry: Entry) -> str:
+    """Why nothing is decided for an entry whose log is claimed, empty if it is."""
+    if entry.cancelled:
+        return "the object is being deleted"
+    return "held by the self-audit" if entry.violation else ""
 
 
 def _under_way(entry: Entry, held_up: AbstractSet[AttemptId]) -> bool:

@@ -324,9 +324,20 @@ class RedisLog:
             return Mark.STALE
         return Mark.EXPIRING if int(reply[1]) else Mark.MOVED
 
-    async def retire(self, uid: str, epoch: Epoch, *, ttl: int) -> Answer:
-        """Let the log of a deleted object expire; RECLAIM if it is not ours or has open intents."""
-        reply = await self._repeat(lua.RETIRE, uid, [epoch, ttl])
+    async def retire(self, uid: str, epoch: Epoch, *, ttl: int, audited: bool = False) -> Answer:
+        """
+        Let the log of a deleted object expire.
+
+        Args:
+            uid: Of the notification.
+            epoch: Of the claim.
+            ttl: Seconds until it is gone.
+            audited: Only if the audit feed has finished with it.
+
+        Returns:
+            RECLAIM if it is not ours or has open intents, STALE if it is not audited to its end.
+        """
+        reply = await self._repeat(lua.RETIRE, uid, [epoch, ttl, int(audited)])
         return Answer(_text(reply[0]))
 
     # -- for operators ------------------------------------------------------------------------

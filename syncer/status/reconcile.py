@@ -1,12 +1,15 @@
 """
 The decision table of start-up and takeover: a notification's log against its object.
 
-The table is data (`TABLE`), read in four stages. *Gate*: the first row that fits ends everything.
+The table is data (`TABLE`), read in five stages. *Gate*: the first row that fits ends everything.
 *Comparison*: exactly one row fits. *Attempts* and *housekeeping*: every row that fits applies. A
-plain first-match reading would let a difference of log and object hide an open attempt.
+plain first-match reading would let a difference of log and object hide an open attempt. *Closing*:
+what these rows say takes the place of opening for sending, whichever row allowed that.
 
 A row's name is that of the design's table (D1 to D27), so that a log line, a test and the documentation
-speak of the same case; P1 is ours: a plan is no attempt, and can be lost alone. Rows about hint keys
+speak of the same case. Two are ours. P1: a plan is no attempt, and can be lost alone. P2: an epoch that
+the log does not know may come from anybody with the right to write a status, so it stops that one
+object and is no word about the cluster. Rows about hint keys
 (D24, D25) and finalizers have no counterpart here; D15 and D21 are answered inside the join and the
 codec.
 """
@@ -42,6 +45,7 @@ class Action(StrEnum):
 
     STOP = "stop: a later owner exists"
     QUARANTINE = "quarantine"
+    DISTRUST = "send nothing: the object is not to be believed"
     HOLD = "hold"
     ORPHAN = "settle and retire the log"
     SEED = "restore the log from the object"
@@ -49,6 +53,7 @@ class Action(StrEnum):
     SYNC = "publish what the object lacks"
     ACK = "mark as published"
     OPEN = "open for sending"
+    CLOSE = "hold the claim for a last sync, and send nothing"
     NOTHING = "leave alone"
 
 
@@ -58,10 +63,11 @@ class Situation:
     Everything the table looks at.
 
     Attributes:
-        fenced: The log carries a higher epoch than ours, or the status does.
+        fenced: The log carries a higher epoch than ours.
         undecodable: The log holds something that cannot be read.
         log_present: The log existed before this claim.
         presence: Of the object.
+        ahead: The object names a higher epoch than ours, and the log does not.
         deleting: The object has a deletion timestamp.
         terminal: Its phase is final.
         shown: How many attempts it shows.
@@ -75,6 +81,7 @@ class Situation:
     undecodable: bool = False
     log_present: bool = True
     presence: Presence = Presence.PRESENT
+    ahead: bool = False
     deleting: bool = False
     terminal: bool = False
     shown: int = 0
@@ -91,6 +98,7 @@ class Stage(StrEnum):
     COMPARISON = "comparison"
     ATTEMPTS = "attempts"
     HOUSEKEEPING = "housekeeping"
+    CLOSING = "closing"
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,8 +130,8 @@ TABLE: tuple[Row, ...] = (
         "the object is gone",
     ),
     Row(
-        "D10", Stage.GATE, lambda s: s.deleting, (Action.ORPHAN,),
-        "the object is being deleted",
+        "P2", Stage.GATE, lambda s: s.ahead, (Action.DISTRUST,),
+        "the object names a later epoch than its log and its shard's lease know",
     ),
     Row(
         "D5", Stage.GATE, lambda s: not s.log_present and s.terminal, (Action.NOTHING,),
@@ -176,6 +184,10 @@ TABLE: tuple[Row, ...] = (
         "D26", Stage.HOUSEKEEPING, lambda s: s.unacked, (Action.ACK,),
         "records are not marked as published",
     ),
+    Row(
+        "D10", Stage.CLOSING, lambda s: s.deleting, (Action.SYNC, Action.CLOSE),
+        "the object is being deleted, so nothing more is sent",
+    ),
 )  # fmt: skip
 
 
@@ -199,16 +211,23 @@ def reconcile(situation: Situation) -> Verdict:
     Raises:
         LookupError: no row of the comparison stage fits; cannot happen while the table is total.
     """
+    rows = _rows(situation)
+    if any(Action.OPEN in r.actions for r in rows):
+        rows += [r for r in TABLE if r.stage is Stage.CLOSING and r.fits(situation)]
+    return _verdict(rows)
+
+
+def _rows(situation: Situation) -> list[Row]:
     for row in TABLE:
         if row.stage is Stage.GATE and row.fits(situation):
-            return _verdict([row])
+            return [row]
     compared = [r for r in TABLE if r.stage is Stage.COMPARISON and r.fits(situation)]
     if len(compared) != 1:
         raise LookupError(f"{len(compared)} rows compare log and object: {situation}")
     rest = [
         r for r in TABLE if r.stage in (Stage.ATTEMPTS, Stage.HOUSEKEEPING) and r.fits(situation)
     ]
-    return _verdict(compared + rest)
+    return compared + rest
 
 
 def compare(*, log_exceeds: bool, object_exceeds: bool) -> Comparison:
@@ -226,6 +245,8 @@ def compare(*, log_exceeds: bool, object_exceeds: bool) -> Comparison:
 
 def _verdict(rows: list[Row]) -> Verdict:
     wanted = {a for r in rows for a in r.actions}
+    if Action.CLOSE in wanted:
+        wanted.discard(Action.OPEN)
     return Verdict(
         tuple(r.name for r in rows),
         tuple(a for a in Action if a in wanted),

@@ -222,7 +222,7 @@ class ScriptTwin:
         return [b"OK", 0]
 
     def _retire(self, key: str, args: list[bytes], now: int) -> Reply:
-        epoch, ttl = args
+        epoch, ttl, *audited = args
         log = self.logs.get(key, [])
         if not log:
             return [b"OK", 0]
@@ -236,6 +236,8 @@ class ScriptTwin:
         if 0 in known.values():
             stored = _epoch_of(log[0])
             return [b"RECLAIM", stored]
+        if audited == [b"1"] and int(log[0].rpartition(b"=")[2]) < len(log) - 1:
+            return [b"STALE", _epoch_of(log[0])]
         self._expire(key, int(ttl), now)
         return [b"OK", 1]
 

@@ -498,16 +498,17 @@ async def test_a_deleted_notification_is_audited_all_the_same(world: World) -> N
     assert sink.ids == ["u/0.7-1/failed"]
     assert sink.batches[0][0]["event_data"]["subject"] == "s"
     assert not world.cache.unaudited
-    assert await world.expires("u")
 
 
 async def test_a_deleted_notification_is_found_after_a_restart(redis_url: str) -> None:
-    """The orphan sweep hands the feed a log that expires but was not audited to its end."""
+    """Its log gets no expiry before it is audited; the orphan sweep hands it over, then lets it go."""
     async with world_on(redis_url) as first:
         entry = await first.notification("u")
         await first.attempt(entry, FAILED)
+        del first.objects.documents["name-u"]
         entry.deleted = True
         assert await first.reconciler.retire(entry, Always())
+        assert not await first.expires("u")
     async with world_on(redis_url) as second:
 
         def known(_: str) -> bool:
@@ -518,8 +519,10 @@ async def test_a_deleted_notification_is_found_after_a_restart(redis_url: str) -
         assert await second.feed(sink).round()
         assert sink.ids == ["u/0.7-1/failed"]
         assert (await second.header("u")).audited == entry.view.position
+        assert not await second.expires("u")
         await second.reconciler.sweep_orphans(second.owner, known, lambda _: True)
         assert not second.cache.unaudited
+        assert await second.expires("u")
 
 
 # -- sinks that are away, slow, or refuse ---------------------------------------------------------

@@ -104,9 +104,9 @@ def ack(position: int, chain: bytes, ttl: int = 0, marks: str = "acked audited")
     return "ack", [position, chain, ttl, marks]
 
 
-def retire(epoch: str, ttl: int = 60) -> Call:
+def retire(epoch: str, ttl: int = 60, *, audited: bool = False) -> Call:
     """RETIRE."""
-    return "retire", [epoch, ttl]
+    return "retire", [epoch, ttl, int(audited)]
 
 
 def keep(elements: Sequence[bytes], ttl: int = 600) -> Call:
@@ -504,6 +504,12 @@ CASES: dict[str, Case] = {
         [claim(NOW, seed(A1, INTENT))], retire(NOW), [b"RECLAIM", NOW.encode()], ["seed.intent"]
     ),
     "RETIRE of a settled log is taken": Case(DONE, retire(NOW), [b"OK", 1], ["intent", "success"]),
+    "RETIRE of a log that is not audited is refused where that is asked": Case(
+        DONE, retire(NOW, audited=True), [b"STALE", NOW.encode()], ["intent", "success"]
+    ),
+    "RETIRE of an empty log asks for no audit": Case(
+        [claim(NOW)], retire(NOW, audited=True), [b"OK", 1], []
+    ),
     # CLAIM: fence, join, read.
     "CLAIM creates a log": Case([], claim(NOW), [b"OK"], []),
     "CLAIM of an earlier owner is fenced": Case(

@@ -40,7 +40,7 @@ _SUCCESS: Final = int(AttemptState.SUCCESS)
 #: Bytes by which a status may exceed its limit, which is counted in another spelling of it.
 _SLACK: Final = 2048
 #: Seconds that a hand-over may last: a send to its end, its record, and a write that is not answered.
-_HAND_OVER: Final = 20.0
+_HAND_OVER: Final = 15.0
 
 #: Everything that a run over many seeds must have seen.
 MARKS: Final = (

@@ -1,4 +1,5 @@
--- RETIRE(epoch, ttl): let the log of a deleted object expire.
+-- RETIRE(epoch, ttl, audited): let the log of a deleted object expire; with audited = 1 only if the
+-- audit feed has told of all of it.
 local key = KEYS[1]
 local log = redis.call('LRANGE', key, 0, -1)
 if #log == 0 then
@@ -26,6 +27,9 @@ for _, rank in pairs(known) do
   if rank == 0 then
     return {'RECLAIM', stored}
   end
+end
+if ARGV[3] == '1' and tonumber(match(log[1], ' audited=(%d+)')) < #log - 1 then
+  return {'STALE', stored}
 end
 redis.call('EXPIRE', key, tonumber(ARGV[2]))
 return {'OK', 1}

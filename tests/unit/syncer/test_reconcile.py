@@ -45,7 +45,7 @@ def test_total_and_unambiguous() -> None:
         seen |= set(verdict.rows)
         stages = [BY_NAME[name].stage for name in verdict.rows]
         if Stage.GATE in stages:
-            assert stages == [Stage.GATE], situation
+            assert stages in ([Stage.GATE], [Stage.GATE, Stage.CLOSING]), situation
         else:
             assert stages.count(Stage.COMPARISON) == 1, situation
         assert verdict.actions, situation
@@ -53,7 +53,7 @@ def test_total_and_unambiguous() -> None:
         order = [list(Action).index(a) for a in verdict.actions]
         assert order == sorted(order), situation
         assert verdict.says
-    assert number == 2**3 * 3 * 2**3 * 4 * 2**3
+    assert number == 2**3 * 3 * 2**4 * 4 * 2**3
     assert seen == set(BY_NAME), "a row that nothing reaches"
 
 
@@ -62,12 +62,12 @@ def test_first_gate_wins() -> None:
     for situation in situations():
         fitting = [r.name for r in TABLE if r.stage is Stage.GATE and r.fits(situation)]
         if fitting:
-            assert reconcile(situation).rows == (fitting[0],)
+            assert reconcile(situation).rows[0] == fitting[0]
 
 
 def test_order_of_the_gates() -> None:
     """A later owner before damage, damage before an object that is not there, and so on."""
-    assert GATES == ["D1", "D2", "D8", "D7", "D10", "D5", "D3", "D4"]
+    assert GATES == ["D1", "D2", "D8", "D7", "P2", "D5", "D3", "D4"]
 
 
 EVERYTHING = Situation(
@@ -87,8 +87,28 @@ CASES: dict[str, tuple[Situation, tuple[str, ...], tuple[Action, ...]]] = {
     "the object is gone": (
         Situation(presence=Presence.ABSENT, deleting=True, abandoned=1), ("D7",), (Action.ORPHAN,),
     ),
-    "the object is being deleted": (
-        Situation(deleting=True, log_present=False), ("D10",), (Action.ORPHAN,),
+    "the object names an epoch that its log does not know": (
+        Situation(ahead=True, deleting=True, comparison=Comparison.OBJECT_ABOVE, shown=3),
+        ("P2",), (Action.DISTRUST,),
+    ),
+    "the object is gone, whatever it named": (
+        Situation(ahead=True, presence=Presence.ABSENT), ("D7",), (Action.ORPHAN,),
+    ),
+    "the object is being deleted, and its log knows more": (
+        Situation(deleting=True, comparison=Comparison.LOG_ABOVE, abandoned=1, unacked=True),
+        ("D11", "D17", "D26", "D10"),
+        (Action.RECOVER, Action.SYNC, Action.ACK, Action.CLOSE),
+    ),
+    "the object is being deleted before it had a log": (
+        Situation(deleting=True, log_present=False),
+        ("D3", "D10"), (Action.SYNC, Action.CLOSE),
+    ),
+    "the object is being deleted, and its log is gone": (
+        Situation(deleting=True, log_present=False, shown=3),
+        ("D4", "D10"), (Action.SEED, Action.RECOVER, Action.SYNC, Action.CLOSE),
+    ),
+    "a finished object without a log is being deleted": (
+        Situation(deleting=True, log_present=False, terminal=True), ("D5",), (Action.NOTHING,),
     ),
     "finished, its log expired": (
         Situation(log_present=False, terminal=True, shown=3), ("D5",), (Action.NOTHING,),
@@ -148,6 +168,7 @@ def test_nothing_opens_through_a_gate_that_forbids_it() -> None:
             situation.fenced
             or situation.undecodable
             or situation.presence is not Presence.PRESENT
+            or situation.ahead
             or situation.deleting
             or (not situation.log_present and situation.terminal)
         )
