@@ -13,12 +13,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from syncer.api.attempt import Attempt, AttemptState, FailureClass, wait_of
+from syncer.api.attempt import Attempt, AttemptState, FailureClass, epoch_key, wait_of
 from syncer.api.conditions import find_condition
 from syncer.api.record import Kind, Record
 from syncer.api.resource import NotificationRequest, format_time
 from syncer.operate.judge import Read
 from syncer.operate.show import age, table
+from syncer.startup import highest_epoch
 from syncer.status.merge import Facts, ordered_channels, standings_of
 from syncer.status.plan import (
     Await,
@@ -157,6 +158,12 @@ def _notes(request: NotificationRequest, log: Read, rules: Rules) -> list[str]:
     quarantined = find_condition(request.status.conditions, "Quarantined")
     if quarantined is not None and quarantined.status == "True":
         notes.append(f"the controller holds it: {quarantined.message}")
+    named = highest_epoch(request.status)
+    if log.header is not None and epoch_key(named) > epoch_key(log.header.epoch):
+        notes.append(
+            f"its status names the epoch {named}, which its log does not know"
+            f" ({log.header.epoch}): the controller does not believe it, and sends nothing"
+        )
     if request.deleting:
         notes.append("it is being deleted, which cancels it")
     if not rules.known:

@@ -85,6 +85,9 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
     "NotificationLedgerFenced": (
         {'notification_ledger_held_notifications{reason="fenced"}': "4x120"}, "20m",
     ),
+    "NotificationLedgerEpochAhead": (
+        {'notification_ledger_held_notifications{reason="epoch-ahead"}': "1x120"}, "20m",
+    ),
     "NotificationLedgerStatusLags": (
         {"notification_ledger_dirty_oldest_seconds{}": "0+60x120"}, "20m",
     ),

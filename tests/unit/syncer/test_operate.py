@@ -311,6 +311,16 @@ def test_explains_a_log_that_is_not_there_or_not_legible() -> None:
     assert told.notes[0] == "it has no log yet: nobody owns it"
 
 
+def test_explains_a_status_that_is_not_believed() -> None:
+    """An epoch that only the status names stops the object, and is named beside the log's own."""
+    forged = request(entry("failed", identity="7.1-1"))
+    told = explain(forged, read_log(elements(PLAN)), Rules(), now=NOW)
+    (note,) = [n for n in told.notes if "does not believe" in n]
+    assert "names the epoch 7.1, which its log does not know" in note
+    told = explain(request(entry("failed")), read_log(elements(PLAN)), Rules(), now=NOW)
+    assert not [n for n in told.notes if "does not believe" in n]
+
+
 # -- orders and verdicts --------------------------------------------------------------------------
 
 
