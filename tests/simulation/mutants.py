@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
-import notifier.delivery.controller
 import syncer.loop
 import syncer.status.standing
 from notifier.app import Parts, Sweeper
@@ -183,15 +182,6 @@ def order_expires() -> AbstractContextManager[None]:
     return _instead((Entry, "ends_at", ends_at))
 
 
-def patient_hand_over() -> AbstractContextManager[None]:
-    """A hand-over waits for every status, one that is refused too."""
-
-    def unpublished(entry: Entry, _held_up: object) -> bool:
-        return entry.busy or entry.dirty_since is not None
-
-    return _instead((notifier.delivery.controller, "_under_way", unpublished))
-
-
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no fence": no_fence,
     "ack before patch": ack_before_patch,
@@ -204,5 +194,4 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "notSent counted": not_sent_counted,
     "order never spent": order_never_spent,
     "log with an order expires": order_expires,
-    "hand-over waits for what backs off": patient_hand_over,
 }

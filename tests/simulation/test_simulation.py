@@ -234,6 +234,7 @@ _RARE: Final = frozenset(
         "log expired",
         "empty log of a finished one retired",
         "RECLAIM hit",
+        "handed over while a status was refused",
         "verdict overtaken by the result",
         "verdict came too late",
     }
@@ -275,7 +276,6 @@ KILLERS: Final = {
     "notSent counted": ({"E1"}, "redis lose, redis restart, redis slow, redis late", True),
     "order never spent": ({"O1", "S12"}, "operator, receiver 503", False),
     "log with an order expires": ({"O2"}, "operator, receiver 503, hold", False),
-    "hand-over waits for what backs off": ({"H1"}, "status refused, drain, crash", False),
 }  # fmt: skip
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
 #: the draws.
