@@ -213,7 +213,7 @@ class App:
                 registry=self.registry,
                 now=self.time.now,
             )
-        self.queue = WorkQueue(self.boot)
+        self.queue = WorkQueue(self.boot, group=self.cache.namespace_of)
         self.breakers = Breakers()
         #: Set once this process has owned a shard; sweeps look at what is ours then.
         self.owning = asyncio.Event()

@@ -29,6 +29,7 @@ from dataclasses import dataclass, field
 from syncer.api.attempt import AttemptId, Epoch
 from syncer.api.resource import NotificationRequest, version_key
 from syncer.runtime.clock import BootClock, boot_clock
+from syncer.runtime.turns import Turns
 from syncer.status.batch import Decision, decide
 from syncer.status.fold import LogView
 from syncer.status.merge import ordered_channels
@@ -66,7 +67,8 @@ class Entry:
         expiring: The log has been given its time to live.
         dirty_since: Boot-clock second of the first unpublished change, None if there is none.
         urgent: The change is final and must not wait for the window.
-        ticket: Boot-clock second at which its turn to be written is looked at, infinite for never.
+        ticket: Boot-clock second at which its turn to be written is looked at, infinite for never,
+            negative if it waits for that turn.
         failures: Status writes that failed in a row, the last one at `last_failure`.
         spread: Share of the back-off that follows the last of them.
         writing: A write is under way.
@@ -213,7 +215,14 @@ class Cache:
         self.boot = boot
         self._window = window
         self._heap: list[tuple[float, int, str]] = []
+        #: Uids whose writes are due, by namespace: one author's thousands hold up nobody's one.
+        self._due: Turns[str] = Turns()
         self._ticket = 0
+
+    def namespace_of(self, uid: str) -> str:
+        """The namespace of a live notification, empty for what is not known."""
+        entry = self.entries.get(uid)
+        return entry.request.namespace if entry is not None else ""
 
     def mark_dirty(self, entry: Entry, *, urgent: bool = False) -> None:
         """Note that the status lags behind; repeated marks keep the first time."""
@@ -279,7 +288,13 @@ class Cache:
         while self._heap and self._heap[0][0] <= now:
             at, _, uid = heapq.heappop(self._heap)
             entry = self.entries.get(uid)
-            if entry is None or entry.ticket != at:
+            if entry is not None and entry.ticket == at:
+                # Its turn comes, whatever is marked meanwhile.
+                entry.ticket = -math.inf
+                self._due.append(entry.request.namespace, uid)
+        while self._due:
+            entry = self.entries.get(self._due.popleft())
+            if entry is None or entry.ticket != -math.inf:
                 continue
             entry.ticket = math.inf
             if entry.dirty_since is None or entry.writing:
@@ -292,6 +307,8 @@ class Cache:
 
     def next_due(self) -> float | None:
         """When to look again, None if nothing is waiting."""
+        if self._due:
+            return -math.inf
         return self._heap[0][0] if self._heap else None
 
     def dirty(self) -> Iterator[Entry]:

@@ -7,6 +7,9 @@ delayed add keeps the earliest time. So an object is always handled serially, di
 parallel, and no wake-up is ever lost or multiplied. There is no task and no timer per key: one heap
 holds all delays, and one timer waits for the earliest while a worker waits.
 
+Keys that are ready are taken in turns, one of each group: with a notification's namespace as its group,
+an author who creates five thousand at once delays another's by one key each.
+
 A key that becomes ready wakes one worker. Waking them all, as an event does, has sixty of them look for
 a key that the first one has taken: a millisecond for each notification of a quiet hour.
 """
@@ -18,9 +21,11 @@ import contextlib
 import heapq
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import Final
 
 from syncer.runtime.clock import BootClock, boot_clock
+from syncer.runtime.turns import Turns
 
 #: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps, the
 #: boot clock does not.
@@ -32,10 +37,13 @@ _RETRY_MOST: Final = 30.0
 class WorkQueue:
     """Keys ready now, keys due later, keys in hand."""
 
-    def __init__(self, boot: BootClock = boot_clock) -> None:
-        """Start empty."""
+    def __init__(
+        self, boot: BootClock = boot_clock, *, group: Callable[[str], str] = lambda _key: ""
+    ) -> None:
+        """Start empty; `group` names whom a key belongs to when it becomes ready."""
         self.boot = boot
-        self._ready: deque[str] = deque()
+        self._group = group
+        self._ready: Turns[str] = Turns()
         self._waiting: set[str] = set()
         self._in_hand: set[str] = set()
         self._again: set[str] = set()
@@ -63,7 +71,7 @@ class WorkQueue:
             self._again.add(key)
         elif key not in self._waiting:
             self._waiting.add(key)
-            self._ready.append(key)
+            self._ready.append(self._group(key), key)
             self._wake_one()
 
     def add_at(self, key: str, at: float) -> None:

@@ -166,6 +166,28 @@ async def test_close_and_drain(sends: Sends) -> None:
     assert sends.started == [("1", "a")]
 
 
+async def test_drain_of_nothing(sends: Sends) -> None:
+    """Where nothing runs there is nothing to wait for."""
+    lanes = Lanes(sends, per_channel=1, total=10)
+    async with asyncio.timeout(5):
+        assert await lanes.drain(60) is True
+
+
+async def test_drain_waits_no_longer_than_needed(sends: Sends) -> None:
+    """The end of the last attempt ends the wait, and its result is asked for then."""
+    lanes = Lanes(sends, per_channel=2, total=10)
+    for uid in ("1", "2"):
+        lanes.submit(uid, "a", due=0, priority="Medium")
+    await settle()
+    lanes.close()
+    waiting = asyncio.create_task(lanes.drain(60))
+    await sends.end("1")
+    assert not waiting.done()
+    await sends.end("2")
+    async with asyncio.timeout(5):
+        assert await waiting is True
+
+
 async def test_abort(sends: Sends) -> None:
     """What does not end in time is cancelled and waited for."""
     lanes = Lanes(sends, per_channel=1, total=10)

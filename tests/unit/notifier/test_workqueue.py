@@ -166,6 +166,58 @@ async def test_retries_slow_down(queue: WorkQueue, clock: Clock) -> None:
     assert queue.retry("b") == 0.2
 
 
+async def test_a_retry_comes_back(queue: WorkQueue, clock: Clock) -> None:
+    """A key that failed is handled again once its wait is over, and not before."""
+    wait = queue.retry("a")
+    assert await take(queue) is None
+    clock.now += wait
+    assert await take(queue) == "a"
+
+
+async def test_namespaces_take_turns(clock: Clock) -> None:
+    """A crowd that came first leaves each other group its turn; within a group the first is first."""
+    queue = WorkQueue(clock, group=lambda key: key.partition("-")[0])
+    for n in range(1000):
+        queue.add(f"crowd-{n}")
+    for key in ("b-0", "b-1", "c-0"):
+        queue.add(key)
+    got = [await queue.get() for _ in range(8)]
+    assert got == [
+        "crowd-0", "b-0", "c-0", "crowd-1", "b-1", "crowd-2", "crowd-3", "crowd-4",
+    ]  # fmt: skip
+    queue.add("b-2")
+    assert [await queue.get(), await queue.get()] == ["crowd-5", "b-2"]
+
+
+async def test_delays_that_end_together_take_turns(clock: Clock) -> None:
+    """Retries of a crowd that come due at once leave the others theirs."""
+    queue = WorkQueue(clock, group=lambda key: key.partition("-")[0])
+    for n in range(1000):
+        queue.add_at(f"crowd-{n}", 110.0 + n / 1000)
+    queue.add_at("b-0", 115.0)
+    clock.now = 120.0
+    assert [await queue.get(), await queue.get()] == ["crowd-0", "b-0"]
+
+
+async def test_a_delay_that_was_set_before_anybody_waits() -> None:
+    """Whoever waits first sets the timer for what is delayed already, on the real clock."""
+    queue = WorkQueue()
+    queue.add_at("a", queue.boot() + 0.02)
+    async with asyncio.timeout(20):
+        assert await queue.get() == "a"
+
+
+async def test_no_sleep_outlasts_a_pause_of_the_machine(queue: WorkQueue) -> None:
+    """The loop's clock stands still while the machine sleeps: a timer is set for seconds at most."""
+    queue.add_at("a", queue.boot() + 3600)
+    worker = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    assert queue._timer is not None
+    assert 4 < queue._timer.when() - asyncio.get_running_loop().time() <= 5
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+
+
 async def test_a_waiting_worker_is_woken(queue: WorkQueue) -> None:
     """A worker that waits gets a key that is added later."""
     worker = asyncio.create_task(queue.get())

@@ -20,9 +20,9 @@ class Bench:
         self.now = 100.0
         self.cache = Cache(window=0.5, boot=lambda: self.now)
 
-    def add(self, uid: str, **members: Any) -> Entry:
+    def add(self, uid: str, namespace: str = "n", **members: Any) -> Entry:
         """An entry with these members."""
-        request = parse_object({"metadata": {"uid": uid, "namespace": "n", "name": uid}})
+        request = parse_object({"metadata": {"uid": uid, "namespace": namespace, "name": uid}})
         entry = self.cache.entries[uid] = Entry(request)
         for name, value in members.items():
             setattr(entry, name, value)
@@ -94,3 +94,40 @@ def test_a_failed_write_waits_however_often_it_is_marked() -> None:
     assert here.taken() == []
     here.now += 0.25
     assert here.taken() == ["u"]
+
+
+def test_namespaces_take_turns() -> None:
+    """Thousands of writes of one author that are due leave each other namespace its turn."""
+    here = Bench()
+    for n in range(1000):
+        here.cache.mark_dirty(here.add(f"crowd-{n}", "crowd"), urgent=True)
+    here.now += 1
+    for uid in ("b-0", "b-1", "c-0"):
+        here.cache.mark_dirty(here.add(uid, uid[0]), urgent=True)
+    got = []
+    for _ in range(6):
+        entry = here.cache.take_due(here.now)
+        assert entry is not None
+        here.cache.begin_write(entry)
+        got.append(entry.uid)
+    assert got == ["crowd-0", "b-0", "c-0", "crowd-1", "b-1", "crowd-2"]
+    assert (here.cache.next_due() or 0) < here.now, "somebody still waits for a turn"
+    here.cache.mark_dirty(here.cache.entries["crowd-3"], urgent=True)
+    assert here.taken()[0] == "crowd-3"
+    assert here.cache.next_due() is None
+
+
+def test_who_waits_for_a_turn_and_is_gone_is_passed_over() -> None:
+    """A notification that ends, or is held anew, while its write waits is no longer that one."""
+    here = Bench()
+    for uid in ("gone", "new", "clean", "stays"):
+        here.cache.mark_dirty(here.add(uid), urgent=True)
+    here.cache.mark_dirty(here.add("first", "other"), urgent=True)
+    first = here.cache.take_due(here.now)
+    assert first is not None
+    assert first.uid == "gone"
+    here.cache.begin_write(first)
+    del here.cache.entries["new"]
+    here.add("new")
+    here.cache.clean(here.cache.entries["clean"])
+    assert here.taken() == ["first", "stays"]

@@ -1,0 +1,49 @@
+"""
+Items of groups that take turns: one of a group, then one of the next.
+
+What waits for a shared place is taken in order of arrival by a plain queue, so whoever comes after five
+thousand waits for all of them. Here each group has a queue of its own, and an item waits for one of each
+other group, however long their queues are. A group joins at the end of the round when its first item
+comes, and leaves it with its last.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Turns(Generic[T]):
+    """A queue for each group, and the order of the groups."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        # A dictionary keeps the order of insertion: the first group is the one whose turn it is.
+        self._queues: dict[str, deque[T]] = {}
+        self._length = 0
+
+    def __len__(self) -> int:
+        """Items of all groups."""
+        return self._length
+
+    def append(self, group: str, item: T) -> None:
+        """Add an item behind those of its group."""
+        self._queues.setdefault(group, deque()).append(item)
+        self._length += 1
+
+    def popleft(self) -> T:
+        """
+        Take the first item of the group whose turn it is.
+
+        Raises:
+            StopIteration: there is none.
+        """
+        group = next(iter(self._queues))
+        queue = self._queues.pop(group)
+        item = queue.popleft()
+        self._length -= 1
+        if queue:
+            self._queues[group] = queue
+        return item
