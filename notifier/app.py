@@ -76,7 +76,7 @@ from syncer.recorder import Recorder
 from syncer.retention import Retention
 from syncer.runtime.clock import BootClock, LedgerTime, boot_clock
 from syncer.runtime.failpoints import Failpoint, failpoint
-from syncer.runtime.health import AdminServer
+from syncer.runtime.health import AdminServer, raise_descriptor_limit
 from syncer.runtime.offload import SWITCH_INTERVAL, offload
 from syncer.runtime.stalls import LoopWatch
 from syncer.runtime.supervise import critical, restarting
@@ -282,6 +282,7 @@ class App:
         loop = asyncio.get_running_loop()
         sys.setswitchinterval(SWITCH_INTERVAL)
         self.watch.look_from_outside()
+        raise_descriptor_limit()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop.set)
         try:

@@ -7,12 +7,20 @@ Checks are plain functions that look at state, never at the network: a probe mus
 
 The health port is bound before anything else. It is part of this process's identity: whoever holds
 the port is the living one, so a lease under the same identity belongs to a predecessor.
+
+Whoever reaches the port may open connections and say nothing. Each costs a descriptor, and deliveries
+need those as well. So a connection ends if no request came over it in time, and there are few: one
+that has been silent for long makes room for a new one. A probe that asks at once is answered whatever
+else is open, which a refusal beyond a number would not give.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Final
+import asyncio
+import resource
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Final, cast
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
@@ -21,21 +29,140 @@ from prometheus_client.exposition import choose_encoder
 #: Says what is missing, None if nothing is.
 Check = Callable[[], "str | None"]
 
+#: Connections of one address at once.
+CONNECTIONS: Final = 64
+#: Seconds within which the first request of a connection must have come.
+FIRST_SECONDS: Final = 5.0
+#: Seconds for which a connection may be silent between requests; also what an answer may take to be read.
+IDLE_SECONDS: Final = 75.0
+#: Connections that wait to be accepted; a burst beyond it would have a probe wait for a second SYN.
+_BACKLOG: Final = 1024
+#: Connections accepted in one turn of the loop: each has its descriptor before another can make room.
+_ACCEPTED_AT_ONCE: Final = 16
+#: Open descriptors that a process of ours can use at the very most, with room.
+_DESCRIPTORS: Final = 65_536
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def raise_descriptor_limit() -> int:
+    """
+    Raise the soft limit of open descriptors to what the hard one allows; returns what it is now.
+
+    Shells and container runtimes start processes with 1,024, a number for programs that use `select`.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+class _Connections:
+    """
+    The open connections of one address: those that have asked nothing yet, and those that have.
+
+    Of each kind the one that has been silent longest comes first. Who has asked may hold half of the
+    places, so that neither a crowd that asks once and stays, nor one that never asks, leaves none.
+    """
+
+    def __init__(self, most: int, first: float, idle: float) -> None:
+        self._most, self._first, self._idle = most, first, idle
+        #: When each is ended, by the loop's clock.
+        self._silent: OrderedDict[asyncio.Transport, float] = OrderedDict()
+        self._heard: OrderedDict[asyncio.Transport, float] = OrderedDict()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, transport: asyncio.Transport) -> None:
+        """Take a new one; another one makes room for it."""
+        self._forget_closed()
+        while len(self._silent) + len(self._heard) >= self._most:
+            crowd = self._heard if len(self._heard) > self._most // 2 else self._silent
+            crowd.popitem(last=False)[0].abort()
+        loop = asyncio.get_running_loop()
+        self._silent[transport] = loop.time() + self._first
+        if self._timer is None:
+            self._timer = loop.call_later(self._first / 2, self._sweep)
+
+    def heard(self, transport: asyncio.Transport | None) -> None:
+        """Note that a request came over one."""
+        if transport is None or transport.is_closing():
+            return
+        self._silent.pop(transport, None)
+        self._heard[transport] = asyncio.get_running_loop().time() + self._idle
+        self._heard.move_to_end(transport)
+
+    def close(self) -> None:
+        """Look after none any more."""
+        self._silent.clear()
+        self._heard.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _forget_closed(self) -> None:
+        for crowd in (self._silent, self._heard):
+            for transport in [t for t in crowd if t.is_closing()]:
+                del crowd[transport]
+
+    def _sweep(self) -> None:
+        self._timer = None
+        self._forget_closed()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for crowd in (self._silent, self._heard):
+            for transport in [t for t, until in crowd.items() if until <= now]:
+                del crowd[transport]
+                transport.abort()
+        if self._silent or self._heard:
+            self._timer = loop.call_later(self._first / 2, self._sweep)
+
+
+class _Arrival(asyncio.Protocol):
+    """Has a new connection counted, and hands it over to its protocol."""
+
+    def __init__(self, connections: _Connections, protocol: asyncio.Protocol) -> None:
+        self._connections = connections
+        self._protocol = protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count, and step aside."""
+        stream = cast("asyncio.Transport", transport)
+        self._connections.add(stream)
+        stream.set_protocol(self._protocol)
+        self._protocol.connection_made(transport)
 
 
 class AdminServer:
     """Serves health and metrics on one or two addresses."""
 
     def __init__(
-        self, registry: CollectorRegistry, *, refresh: Callable[[], None] = lambda: None
+        self,
+        registry: CollectorRegistry,
+        *,
+        refresh: Callable[[], None] = lambda: None,
+        connections: int = CONNECTIONS,
+        first_seconds: float = FIRST_SECONDS,
+        idle_seconds: float = IDLE_SECONDS,
     ) -> None:
-        """`refresh` brings gauges up to date right before they are scraped."""
+        """
+        Args:
+            registry: What is scraped.
+            refresh: Brings gauges up to date right before they are scraped.
+            connections: As `CONNECTIONS`.
+            first_seconds: As `FIRST_SECONDS`.
+            idle_seconds: As `IDLE_SECONDS`.
+        """  # noqa: D205 - the class says what it is
         self._registry = registry
         self._refresh = refresh
         self._checks: dict[str, Check] = {}
         self._details: dict[str, Check] = {}
+        self._bounds = connections, first_seconds, idle_seconds
         self._runners: list[web.AppRunner] = []
+        self._servers: list[tuple[asyncio.Server, _Connections]] = []
 
     def check(self, name: str, check: Check) -> None:
         """Add something that readiness depends on."""
@@ -57,22 +184,45 @@ class AdminServer:
         Raises:
             OSError: the address cannot be bound.
         """
-        app = web.Application()
+        connections = _Connections(*self._bounds)
+
+        @web.middleware
+        async def heard(request: web.Request, handler: Handler) -> web.StreamResponse:
+            connections.heard(request.transport)
+            return await handler(request)
+
+        app = web.Application(middlewares=[heard])
         if health:
             app.router.add_get("/healthz", self._healthz)
             app.router.add_get("/readyz", self._readyz)
         if metrics:
             app.router.add_get("/metrics", self._metrics)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=self._bounds[2]
+        )
         await runner.setup()
         self._runners.append(runner)
-        site = web.TCPSite(runner, host or None, port, reuse_address=True)
-        await site.start()
-        addresses = runner.addresses
-        return int(addresses[0][1]) if addresses else port
+        serve = cast("web.Server", runner.server)
+        server = await asyncio.get_running_loop().create_server(
+            lambda: _Arrival(connections, serve()),
+            host or None,
+            port,
+            reuse_address=True,
+            backlog=_ACCEPTED_AT_ONCE,
+        )
+        for listening in server.sockets:
+            # What asyncio takes for both: how many wait, and how many it accepts in one go.
+            with listening.dup() as same:
+                same.listen(_BACKLOG)
+        self._servers.append((server, connections))
+        return int(server.sockets[0].getsockname()[1])
 
     async def close(self) -> None:
         """Stop listening."""
+        while self._servers:
+            server, connections = self._servers.pop()
+            server.close()
+            connections.close()
         while self._runners:
             await self._runners.pop().cleanup()
 

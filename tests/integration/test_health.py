@@ -1,0 +1,184 @@
+"""The admin server under connections that say nothing: bounded, and a probe is answered all the same."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from syncer.runtime.health import AdminServer
+
+REQUEST = b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n"
+Started = Callable[..., Awaitable[int]]
+Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@pytest.fixture
+async def started() -> AsyncIterator[Started]:
+    """Start servers; returns their ports."""
+    servers: list[AdminServer] = []
+
+    async def start(**bounds: float) -> int:
+        registry = CollectorRegistry()
+        Gauge("filler", "Long enough not to fit into the buffers.", ["n"], registry=registry)
+        server = AdminServer(registry, **bounds)  # type: ignore[arg-type]  # one is a count
+        servers.append(server)
+        return await server.bind("127.0.0.1", 0, health=True, metrics=True)
+
+    yield start
+    for server in servers:
+        await server.close()
+
+
+@contextlib.asynccontextmanager
+async def connections(port: int, number: int, said: bytes = b"") -> AsyncIterator[list[Pair]]:
+    """Open connections that have said so much."""
+    opened: list[Pair] = []
+    try:
+        for _ in range(number):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(said)
+            opened.append((reader, writer))
+        yield opened
+    finally:
+        for _, writer in opened:
+            writer.close()
+
+
+async def ended(reader: asyncio.StreamReader) -> bool:
+    """Wait for the end of a connection, ten seconds at most."""
+    try:
+        async with asyncio.timeout(10):
+            while await reader.read(4096):
+                pass
+    except TimeoutError:
+        return False
+    except ConnectionError:
+        pass
+    return True
+
+
+async def answered(pair: Pair) -> str:
+    """Ask for /healthz on a connection; the first line of the answer, empty if it has ended."""
+    reader, writer = pair
+    try:
+        writer.write(REQUEST)
+        async with asyncio.timeout(10):
+            head = await reader.readuntil(b"\r\n\r\n")
+            await reader.readexactly(3)
+    except (ConnectionError, asyncio.IncompleteReadError):
+        return ""
+    return head.split(b"\r\n")[0].decode()
+
+
+HALVES = {
+    "nothing": b"",
+    "half a line": b"GET /heal",
+    "half a head": b"GET /healthz HTTP/1.1\r\nHost: x\r\n",
+}
+
+
+@pytest.mark.parametrize("case", HALVES)
+async def test_half_a_request_does_not_hold_a_connection(started: Started, case: str) -> None:
+    """Whatever was said of it, the first request must come in time."""
+    port = await started(first_seconds=0.3)
+    async with connections(port, 3, HALVES[case]) as opened:
+        for reader, _ in opened:
+            assert await ended(reader)
+
+
+async def test_a_head_that_dribbles_does_not_hold_a_connection(started: Started) -> None:
+    """A byte now and then is no request."""
+    port = await started(first_seconds=0.5)
+    async with connections(port, 1, b"GET /healthz HTTP/1.1\r\nX: ") as ((reader, writer),):
+
+        async def dribble() -> None:
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    writer.write(b"x")
+                    await writer.drain()
+                    await asyncio.sleep(0.05)
+
+        task = asyncio.create_task(dribble())
+        assert await ended(reader)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_a_connection_serves_many_requests_and_ends_idle(started: Started) -> None:
+    """Scrapers keep theirs; the time for the first request does not end it, silence does."""
+    port = await started(first_seconds=0.3, idle_seconds=1.5)
+    async with connections(port, 1) as ((reader, writer),):
+        began = time.monotonic()
+        while time.monotonic() - began < 0.8:
+            assert await answered((reader, writer)) == "HTTP/1.1 200 OK"
+            await asyncio.sleep(0.1)
+        assert await ended(reader)
+        assert time.monotonic() - began >= 1.5
+
+
+async def test_the_silent_make_room(started: Started) -> None:
+    """Beyond the bound who has asked nothing goes; who asks is answered, old and new alike."""
+    port = await started(connections=8)
+    async with connections(port, 1) as (kept,):
+        assert await answered(kept) == "HTTP/1.1 200 OK"
+        for _ in range(10):
+            async with connections(port, 7, b"GET /") as silent:
+                async with connections(port, 1) as (new,):
+                    assert await answered(new) == "HTTP/1.1 200 OK"
+                assert await answered(kept) == "HTTP/1.1 200 OK", "it is not the silent one"
+                del silent
+
+
+async def test_a_crowd_that_asks_once_leaves_room(started: Started) -> None:
+    """Connections that are kept after a request hold half of the places at most."""
+    port = await started(connections=8)
+    async with contextlib.AsyncExitStack() as kept:
+        crowd: list[Pair] = []
+        for _ in range(20):
+            crowd += await kept.enter_async_context(connections(port, 1))
+            assert await answered(crowd[-1]) == "HTTP/1.1 200 OK"
+        async with connections(port, 4) as new:
+            for pair in new:
+                assert await answered(pair) == "HTTP/1.1 200 OK"
+        for reader, _ in crowd[:12]:
+            assert await ended(reader)
+
+
+async def test_no_more_than_the_bound_stay_open(started: Started) -> None:
+    """However many come, so many are open."""
+    port = await started(connections=8)
+    async with connections(port, 100, b"GET /") as opened:
+        for reader, _ in opened[:92]:
+            assert await ended(reader)
+        open_still = [asyncio.create_task(reader.read(1)) for reader, _ in opened[92:]]
+        await asyncio.wait(open_still, timeout=0.2)
+        assert not [task for task in open_still if task.done()]
+        for task in open_still:
+            task.cancel()
+        await asyncio.gather(*open_still, return_exceptions=True)
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [((256, 1024), 1024), ((1024, 1024), 1024), ((128, 4096), 4096)],
+)
+def test_the_soft_limit_is_raised(before: tuple[int, int], after: int) -> None:
+    """As far as the hard one lets it, in a process of its own; the hard one stays."""
+    assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= before[1]
+    program = (
+        "import resource; from syncer.runtime.health import raise_descriptor_limit as up;"
+        f"resource.setrlimit(resource.RLIMIT_NOFILE, {before}); print(up());"
+        "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
+    )
+    out = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, check=True, text=True
+    )
+    assert out.stdout.split() == [str(after), str(after), str(before[1])]
