@@ -23,8 +23,13 @@ from typing import Any, Final
 import pytest
 import redis.asyncio as redis_asyncio
 
+from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.api.record import attempt_record, intent_record
 from syncer.api.resource import Json
 from syncer.cluster.crd import CRD_NAME
+from syncer.inspect import opened
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.log import RedisLog
 from tests.conftest import CRD
 from tests.e2e.harness import (
     BUSY,
@@ -443,12 +448,6 @@ async def test_the_self_audit_has_stopped_an_object(
 
 async def plant_acked(here: Stage, uid: str) -> None:
     """Append a failure that no process made, and mark it as published, behind everybody's back."""
-    from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass  # noqa: PLC0415 - as an operator's own script does
-    from syncer.api.record import attempt_record, intent_record  # noqa: PLC0415 - as an operator's own script does
-    from syncer.inspect import opened  # noqa: PLC0415 - as an operator's own script does
-    from syncer.ledger.client import LedgerClient  # noqa: PLC0415 - as an operator's own script does
-    from syncer.ledger.log import RedisLog  # noqa: PLC0415 - as an operator's own script does
-
     client = LedgerClient(here.redis_url, prefix=here.prefix, timeout=3.0)
     async with opened(RedisLog(client)) as log:
         identity = AttemptId("0.1-1")
