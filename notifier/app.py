@@ -42,7 +42,7 @@ from notifier.channels.log import LogChannel
 from notifier.channels.registry import ChannelRegistry, Hold
 from notifier.content.sanitise import sanitise
 from notifier.delivery.breaker import Breakers
-from notifier.delivery.controller import Controller, DeliverySettings
+from notifier.delivery.controller import Controller, DeliverySettings, Routed
 from notifier.delivery.lanes import Lanes
 from notifier.delivery.pokes import Pokes
 from notifier.delivery.retry import delay
@@ -232,7 +232,7 @@ class App:
 
     # -- the router that the controller sees ----------------------------------------------------
 
-    async def plan(self, request: NotificationRequest, now: int) -> Plan:
+    async def plan(self, request: NotificationRequest, now: int) -> Routed:
         """
         Resolve and freeze the channels of a notification.
 
@@ -246,17 +246,18 @@ class App:
         except TimeoutError as error:
             raise Unavailable("large notifications before it are still being routed") from error
 
-    def _plan(self, request: NotificationRequest, now: int) -> Plan:
+    def _plan(self, request: NotificationRequest, now: int) -> Routed:
         spec = request.spec()
         attributes = attributes_of(spec, namespace=request.namespace, name=request.name)
         resolution = resolve(self.routing.current.config, attributes, clean=sanitise)
-        return Plan(
+        plan = Plan(
             channels=resolution.channels,
             reason=resolution.reason,
             message=resolution.message,
             at=now,
             body_hash=request.content_hash(),
         )
+        return Routed(plan, resolution.doubts)
 
     def channel(self, name: str) -> Channel | None:
         """The channel of a name as configured now."""
@@ -415,6 +416,7 @@ class App:
         left = [t.left(self.boot()) for t in self.shards.owned.values() if isinstance(t, Tenure)]
         self.metrics.lease_margin.set(min(left, default=0.0))
         self.delivery_metrics.routing_stale.set(self.routing.problem is not None)
+        self.delivery_metrics.routing_doubts.set(self.routing.current.config.doubts)
         for channel, state in self.breakers.states(self.boot()).items():
             self.delivery_metrics.breaker.labels(channel).set(state)
         self.delivery_metrics.queue_depth.set(len(self.queue))

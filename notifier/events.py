@@ -8,7 +8,7 @@ Both follow the record and can never disturb it. An event's discriminator is tak
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Final, Literal
 
 from notifier.delivery.breaker import kind_of
 from notifier.metrics import DeliveryMetrics
@@ -26,6 +26,9 @@ from syncer.status.merge import ALL_FAILED, Merged
 from syncer.status.text import go_duration
 
 Emit = Callable[[NotificationRequest, Literal["Normal", "Warning"], str, str, str], None]
+
+#: Channels that are named in an event.
+_SHOWN: Final = 3
 
 
 class Narrator:
@@ -72,6 +75,15 @@ class Narrator:
                 request, "Normal", "NotificationSent",
                 f"Successfully delivered to channel {channel}", channel,
             )  # fmt: skip
+
+    def doubted(
+        self, request: NotificationRequest, channels: tuple[str, ...], doubts: tuple[str, ...]
+    ) -> None:
+        """A notification was routed, perhaps not where the routing file means to send it."""
+        self._emit(
+            request, "Warning", "RoutingDoubtful",
+            f"Routed to {', '.join(channels[:_SHOWN])}, perhaps by mistake: {'; '.join(doubts)}", "",
+        )  # fmt: skip
 
     def denied(self, request: NotificationRequest, channel: str, why: str) -> None:
         """The receiver of a channel takes nothing of the notification's namespace."""

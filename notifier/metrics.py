@@ -94,6 +94,12 @@ class DeliveryMetrics:
             "1 while the routing in force is not that of the files, because they cannot be used.",
             registry=registry,
         )
+        self.routing_doubts = Gauge(
+            "notification_ledger_routing_doubtful_keys",
+            "Keys of the routing file in force that look like a slip: nothing reads them, or no"
+            " notification has an attribute of that name.",
+            registry=registry,
+        )
         self.events_dropped = _Count(
             "notification_ledger_events_dropped",
             "Kubernetes Events that were not written: the queue was full, or the process ended.",

@@ -28,7 +28,7 @@ from collections import Counter
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from notifier.channels.base import Channel
 from notifier.channels.registry import Hold
@@ -84,10 +84,17 @@ _NOTE_CHARS: Final = 1024
 _FINISHED: Final = frozenset(s.value for s in State if s.finished)
 
 
+class Routed(NamedTuple):
+    """Where a notification goes, and why that may not be what the routing file means."""
+
+    plan: Plan
+    doubts: tuple[str, ...] = ()
+
+
 class Router(Protocol):
     """Where notifications go: the routing as it stands now."""
 
-    async def plan(self, request: NotificationRequest, now: int) -> Plan:
+    async def plan(self, request: NotificationRequest, now: int) -> Routed:
         """
         Resolve and freeze the channels of a notification.
 
@@ -120,6 +127,12 @@ class Hooks(Protocol):
         self, request: NotificationRequest, attempt: Attempt, before: Attempt | None
     ) -> None:
         """An attempt was made and its result recorded; `before` is the channel's earlier one."""
+        ...
+
+    def doubted(
+        self, request: NotificationRequest, channels: tuple[str, ...], doubts: tuple[str, ...]
+    ) -> None:
+        """A notification was routed, perhaps not where the routing file means to send it."""
         ...
 
     def denied(self, request: NotificationRequest, channel: str, why: str) -> None:
@@ -409,8 +422,7 @@ class Controller:
         if isinstance(decision, Resolve):
             if not entry.request.specified:
                 return Await("the object has no spec yet")
-            plan = await self.router.plan(entry.request, self.recorder.time.now())
-            await self.recorder.plan(entry, plan)
+            await self._freeze(entry)
             decision = self._decide(entry)
         for channel in self._perform(entry, decision):
             await self._postponed(entry, channel)
@@ -504,6 +516,13 @@ class Controller:
     def _facts(self, entry: Entry) -> Facts:
         request = entry.request
         return Facts(request.generation, request.policy, self.settings.at_most_once)
+
+    async def _freeze(self, entry: Entry) -> None:
+        """Have the channels chosen, and put on record."""
+        plan, doubts = await self.router.plan(entry.request, self.recorder.time.now())
+        await self.recorder.plan(entry, plan)
+        if doubts:
+            self.hooks.doubted(entry.request, plan.channels, doubts)
 
     def _perform(self, entry: Entry, decision: Decision) -> list[str]:
         """Do what was decided; returns the channels whose breaker makes a due attempt wait."""

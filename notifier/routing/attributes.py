@@ -15,6 +15,7 @@ but deliberately left out (`workflowName`, `actionType`, the verification's `sum
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from typing import Any, Final
 
 from syncer.api.resource import Spec
@@ -77,6 +78,33 @@ _MEMBERS: Final[tuple[tuple[str, tuple[tuple[str, str], ...]], ...]] = (
         ),
     ),
 )
+
+
+#: Fields of the spec that routes match on.
+_SPEC_FIELDS: Final = ("type", "severity", "phase", "review-source", "priority")
+_ALWAYS_WORDS: Final = ("verificationAssessed", "verificationDegraded", "circuitBreakerActivated")
+#: Every attribute that is not an author's own choice.
+KNOWN: Final = tuple(
+    dict.fromkeys(
+        (*RESERVED, *_SPEC_FIELDS, *_ALWAYS_WORDS, *(k for _, m in _MEMBERS for _, k in m))
+    )
+)
+#: Longest key that is compared with the known ones, and how alike two must be; 1 is equal.
+_COMPARED: Final = 64
+_ALIKE: Final = 0.88
+
+
+def likely_meant(key: str) -> str:
+    """
+    Return the known attribute that a key looks like without being it, empty if there is none.
+
+    An author may use any key in extensions, so a key that is not known is no mistake by itself.
+    """
+    if key in KNOWN or len(key) > _COMPARED:
+        return ""
+    folded = {known.lower(): known for known in KNOWN}
+    close = get_close_matches(key.lower(), folded, n=1, cutoff=_ALIKE)
+    return folded[close[0]] if close else ""
 
 
 def flatten_context(context: Mapping[str, Any]) -> dict[str, str]:

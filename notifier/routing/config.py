@@ -10,7 +10,9 @@ tags are refused, the number of nodes read is bounded: an alias bomb is an error
 Some things that look as if they worked do not, and stay so for compatibility: `enabled: false`, a
 receiver that configures nothing (it delivers to the console), a matching route without a receiver,
 patterns that match anywhere in a value. They are accepted with a warning that names the path.
-Unknown keys are warnings too.
+Unknown keys are warnings too. A key that nothing reads may be a slip that sends notifications elsewhere
+than meant (`discordConfigs`, `match: {prioritty: ...}`): such warnings are doubts, which are counted, and
+routes and receivers remember theirs for the notifications concerned.
 
 Every channel has one name, and a name leads to one entry of one receiver (`channel_targets`); it
 knows all receivers, matched or not, because a plan that was frozen earlier may still need them.
@@ -34,6 +36,7 @@ from urllib.parse import urlsplit
 import re2
 import yaml
 
+from notifier.routing.attributes import likely_meant
 from notifier.routing.mail import (
     PORTS,
     Security,
@@ -52,6 +55,8 @@ _MAX_NODES: Final = 100_000
 _MAX_DEPTH: Final = 50
 _MAX_WARNINGS: Final = 100
 _MAX_NAME: Final = 256
+#: Unknown keys that a route or a receiver remembers.
+_MAX_UNKNOWN: Final = 3
 _MAX_PATTERN: Final = 4096
 #: Bytes that one compiled pattern and its caches may take.
 _PATTERN_MEMORY: Final = 2 << 20
@@ -240,11 +245,13 @@ class Receiver:
         entries: Its entries by kind; kinds that the file does not name are absent.
         namespaces: Names, or patterns with `*` and `?`, of the namespaces whose notifications it
             takes; empty for all.
+        unknown: Paths of its keys that nothing reads.
     """
 
     name: str
     entries: tuple[tuple[str, tuple[ChannelConfig, ...]], ...] = ()
     namespaces: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     def takes(self, namespace: str) -> bool:
         """Whether it takes notifications of a namespace."""
@@ -288,13 +295,23 @@ class Pattern:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A node of the tree; `goes_on` is the file's `continue`."""
+    """
+    A node of the tree; `goes_on` is the file's `continue`.
+
+    Attributes:
+        unknown: Paths of its keys that nothing reads.
+        meant: Keys of its matches that look like a known attribute: as written, what is meant.
+        path: Where it stands in the file.
+    """
 
     receiver: str = ""
     match: tuple[tuple[str, str], ...] = ()
     match_re: tuple[Pattern, ...] = ()
     goes_on: bool = False
     routes: tuple[Route, ...] = ()
+    unknown: tuple[str, ...] = ()
+    meant: tuple[tuple[str, str], ...] = ()
+    path: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,12 +324,14 @@ class RoutingConfig:
         receivers: As in the file. Of equal names the last one is used.
         native: Kinds among `email` and `webhook` that are delivered here.
         warnings: What has no effect or an unexpected one, with paths.
+        doubts: How many keys look like a slip: nothing reads them, or they match no known attribute.
     """
 
     route: Route
     receivers: tuple[Receiver, ...]
     native: frozenset[str] = frozenset()
     warnings: tuple[str, ...] = ()
+    doubts: int = 0
     _by_name: Mapping[str, Receiver] = field(init=False, repr=False, compare=False)
     _targets: Mapping[str, Target] = field(init=False, repr=False, compare=False)
 
@@ -431,7 +450,7 @@ def parse(text: str, *, native: frozenset[str] = frozenset()) -> RoutingConfig:
     if root_route is None:
         raise ConfigError("route is required")
     _warn_about_names(reader, receivers, native)
-    return RoutingConfig(root_route, receivers, native, reader.warnings())
+    return RoutingConfig(root_route, receivers, native, reader.warnings(), reader.doubts)
 
 
 def quoted(text: str) -> str:
@@ -467,7 +486,7 @@ def _receivers(top: _Table, native: frozenset[str]) -> Iterator[Receiver]:
             if configs:
                 entries.append((kind, tuple(configs)))
         namespaces = _namespaces(table)
-        table.close()
+        unknown = table.close()
         if not entries:
             table.warn("configures nothing: it delivers to the console")
         if namespaces and (not entries or any(kind in _SHARED for kind, _ in entries)):
@@ -475,7 +494,7 @@ def _receivers(top: _Table, native: frozenset[str]) -> Iterator[Receiver]:
                 "does not restrict console, file and log: they are no receiver's",
                 "allowedNamespaces",
             )
-        yield Receiver(name, tuple(entries), namespaces)
+        yield Receiver(name, tuple(entries), namespaces, unknown)
 
 
 def _namespaces(table: _Table) -> tuple[str, ...]:
@@ -708,7 +727,7 @@ def _route(
         if inner is None:
             raise ConfigError(f"route has an empty child route{_at(child)}")
         routes.append(inner)
-    table.close()
+    unknown = table.close()
     if depth == 0:
         for key in ("match", "matchRe", "continue"):
             if table.node(key) is not None:
@@ -721,7 +740,23 @@ def _route(
             else "names no receiver: it adds none of its own"
         )
     _warn_about_reach(reader, path, routes)
-    return Route(receiver, match, match_re, goes_on, tuple(routes))
+    meant = () if depth == 0 else _meant(table, match, match_re)
+    return Route(
+        receiver, match, match_re, goes_on, tuple(routes), unknown=unknown, meant=meant, path=path
+    )
+
+
+def _meant(
+    table: _Table, match: tuple[tuple[str, str], ...], match_re: tuple[Pattern, ...]
+) -> tuple[tuple[str, str], ...]:
+    """Keys that look like a known attribute without being it, and that attribute."""
+    found: dict[str, str] = {}
+    written = [("match", key) for key, _ in match] + [("matchRe", p.key) for p in match_re]
+    for member, key in written:
+        if likely := likely_meant(key):
+            found[key] = likely
+            table.doubt(f"is no attribute that is known: {likely} may be meant", f"{member}.{key}")
+    return tuple(found.items())
 
 
 def _warn_about_reach(reader: _Reader, path: str, routes: list[Route]) -> None:
@@ -790,6 +825,7 @@ class _Reader:
         self._nodes = 0
         self._warnings: list[str] = []
         self._left_out = 0
+        self.doubts = 0
 
     def compose(self, text: str) -> yaml.Node | None:
         """
@@ -832,6 +868,11 @@ class _Reader:
             self._warnings.append(f"{path} {message}" if path else message)
         else:
             self._left_out += 1
+
+    def doubt(self, path: str, message: str) -> None:
+        """Warn about what looks like a slip."""
+        self.doubts += 1
+        self.warn(path, message)
 
     def warnings(self) -> tuple[str, ...]:
         """Return the warnings; a last one counts those that were left out."""
@@ -1002,11 +1043,16 @@ class _Table:
         """Warn about this mapping, or about one of its keys."""
         self.reader.warn(self._at(key) if key else self.path, message)
 
-    def close(self) -> None:
-        """Warn about every key that was not asked for."""
-        for key in self._entries:
-            if key not in self._asked:
-                self.warn("is unknown and ignored", key[:_MAX_NAME])
+    def doubt(self, message: str, key: str) -> None:
+        """Warn about a key that looks like a slip."""
+        self.reader.doubt(self._at(key), message)
+
+    def close(self) -> tuple[str, ...]:
+        """Warn about every key that was not asked for; returns the paths of the first of them."""
+        unknown = [key[:_MAX_NAME] for key in self._entries if key not in self._asked]
+        for key in unknown:
+            self.doubt("is unknown and ignored", key)
+        return tuple(self._at(key) for key in unknown[:_MAX_UNKNOWN])
 
     def _at(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key

@@ -15,12 +15,20 @@ cut first are the attributes; which rules matched and which channels follow stay
 from __future__ import annotations
 
 import heapq
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import Final
 
 from notifier.routing.attributes import RESERVED
-from notifier.routing.config import DEFAULT_CONSOLE_FALLBACK, Pattern, Route, RoutingConfig
+from notifier.routing.config import (
+    DEFAULT_CONSOLE_FALLBACK,
+    Pattern,
+    Receiver,
+    Route,
+    RoutingConfig,
+    quoted,
+)
 from syncer.api.conditions import MESSAGE_BYTES, bounded
 
 RULE_MATCHED: Final = "RoutingRuleMatched"
@@ -33,6 +41,8 @@ _PAIRS: Final = MESSAGE_BYTES // 4
 _CLEAN_CHARS: Final = 64 * 1024
 #: Bytes of one `key=value`, from generous to terse; the first that fits is taken.
 _PAIR_BYTES: Final = (256, 128, 64, 48, 32)
+#: Doubts that are told of one notification.
+_DOUBTS: Final = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,7 @@ class Resolution:
         rules: What the condition lists as matched; empty for a fallback.
         reason: `RoutingRuleMatched` or `RoutingFallback`.
         message: Text of the condition, at most 1,024 bytes.
+        doubts: Why this may not be what the file means; empty as a rule.
     """
 
     receivers: tuple[str, ...]
@@ -53,6 +64,7 @@ class Resolution:
     rules: tuple[str, ...]
     reason: str
     message: str
+    doubts: tuple[str, ...] = ()
 
 
 def resolve(
@@ -78,6 +90,7 @@ def resolve(
             rules=(),
             reason=FALLBACK,
             message=fallback_message(attributes, clean),
+            doubts=("no rule with a receiver matched", *_doubts(config, attributes, receivers)),
         )
     rules = tuple(receiver.name for receiver in receivers)
     channels = tuple(
@@ -89,6 +102,7 @@ def resolve(
         rules=rules,
         reason=RULE_MATCHED,
         message=matched_message(rules, channels, attributes, clean),
+        doubts=_doubts(config, attributes, receivers),
     )
 
 
@@ -140,6 +154,40 @@ def _walk(route: Route, attributes: Mapping[str, str]) -> list[str]:
     if not collected and route.receiver:
         return [route.receiver]
     return list(collected)
+
+
+def _doubts(
+    config: RoutingConfig, attributes: Mapping[str, str], receivers: Iterable[Receiver]
+) -> tuple[str, ...]:
+    """Slips of the file that concern this notification: in its receivers, or on its way."""
+    if not config.doubts:
+        return ()
+    doubts = [
+        f"{path} is unknown and ignored"
+        + ("" if receiver.entries else f", so receiver {quoted(receiver.name)} is the console")
+        for receiver in receivers
+        for path in receiver.unknown
+    ]
+    doubts += islice(_slips(config.route, attributes), _DOUBTS)
+    return tuple(bounded(doubt, _LIST_BYTES) for doubt in doubts[:_DOUBTS])
+
+
+def _slips(route: Route, attributes: Mapping[str, str]) -> Iterator[str]:
+    """Slips in routes that match, or would match if their keys were what they look like."""
+    yield from (f"{path} is unknown and ignored" for path in route.unknown)
+    for child in route.routes:
+        if matches(child, attributes):
+            yield from _slips(child, attributes)
+            if not child.goes_on:
+                return
+            continue
+        as_meant = dict(attributes)
+        for key, meant in child.meant:
+            if key not in attributes and meant in attributes:
+                as_meant[key] = attributes[meant]
+        if matches(child, as_meant):
+            for key, meant in child.meant:
+                yield f"{child.path} matches {quoted(key)}, where {meant} may be meant"
 
 
 def _found(pattern: Pattern, value: str) -> bool:

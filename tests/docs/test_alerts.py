@@ -23,6 +23,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 RULES: Final = ROOT / "charts" / "notification-ledger" / "files" / "alerts.yaml"
 RUNBOOKS: Final = ROOT / "docs" / "alerts.md"
 WHO: Final = 'job="notifier",namespace="n",instance="a"'
+#: Another installation that the same Prometheus watches.
+OTHER: Final = 'job="notifier",namespace="o",instance="b"'
 
 #: By alert: series that fire it (`{}` stands for labels of one replica) and when to look.
 FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
@@ -95,6 +97,9 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
         {'notification_ledger_sync_patch_total{result="refused"}': "0+1x120"}, "20m",
     ),
     "NotificationLedgerRoutingStale": ({"notification_ledger_routing_stale{}": "1x120"}, "20m"),
+    "NotificationLedgerRoutingDoubtful": (
+        {"notification_ledger_routing_doubtful_keys{}": "2x120"}, "20m",
+    ),
     "NotificationLedgerLoopLag": (
         {
             'notification_ledger_loop_lag_seconds_bucket{le="0.5"}': "0+1x120",
@@ -133,6 +138,7 @@ HEALTHY: Final = {
     "notification_ledger_live_notifications{}": "30x240",
     "notification_ledger_scrub_age_seconds{}": "60x240",
     "notification_ledger_routing_stale{}": "0x240",
+    "notification_ledger_routing_doubtful_keys{}": "0x240",
     "notification_ledger_log_loss_ledger_total{}": "0x240",
     "notification_ledger_conflicting_outcome_total{}": "0x240",
     "notification_ledger_audit_lag_seconds{}": "0 3 0x238",
@@ -257,3 +263,35 @@ def test_every_runbook_belongs_to_an_alert_and_says_what_to_do() -> None:
     for name, text in found.items():
         for part in ("**Means.**", "**Look.**", "**Do.**"):
             assert part in text, f"{name} has no {part}"
+
+
+def test_no_panel_mixes_up_two_installations(tmp_path: Path) -> None:
+    """
+    Two healthy installations, watched by one Prometheus: no panel of a dashboard shows less than nothing.
+
+    A number of one of them from which that of both is taken away is negative.
+    """
+    expressions = [
+        target["expr"]
+        for board in (RULES.parent / "dashboards").glob("*.json")
+        for panel in json.loads(board.read_text())["panels"]
+        for target in panel.get("targets", ())
+    ]
+    assert len(expressions) > 40
+    both = [
+        {**row, "series": row["series"].replace(WHO, who)}
+        for row in _inputs(HEALTHY)
+        for who in (WHO, OTHER)
+    ]
+    for old, new in (("$__rate_interval", "5m"), ("$job", ".*"), ("$namespace", ".*")):
+        expressions = [e.replace(old, new) for e in expressions]
+    asked = [f"({e}) < 0" for e in expressions]
+    case = {
+        "interval": "1m",
+        "input_series": both,
+        "promql_expr_test": [
+            {"expr": expr, "eval_time": "2h", "exp_samples": []} for expr in asked
+        ],
+    }
+    answer = _promtool(tmp_path, [case])
+    assert answer.returncode == 0, answer.stdout + answer.stderr

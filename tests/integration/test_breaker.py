@@ -19,7 +19,7 @@ from notifier.channels.http import HttpDoor
 from notifier.channels.registry import Hold
 from notifier.channels.slack import SlackChannel
 from notifier.delivery.breaker import OPEN_MOST, Breakers, State
-from notifier.delivery.controller import Controller, DeliverySettings
+from notifier.delivery.controller import Controller, DeliverySettings, Routed
 from notifier.delivery.lanes import Lanes
 from notifier.delivery.retry import delay
 from notifier.delivery.workqueue import WorkQueue
@@ -146,9 +146,9 @@ class Delivery:
         kind, reason, message, discriminator = rest
         self.events.append((request.name, kind, reason, message, discriminator))
 
-    async def plan(self, request: NotificationRequest, now: int) -> Plan:
+    async def plan(self, request: NotificationRequest, now: int) -> Routed:
         """Where the test wants it to go."""
-        return Plan(channels=self.plans[request.name], at=now)
+        return Routed(Plan(channels=self.plans[request.name], at=now))
 
     def channel(self, name: str) -> Channel | None:
         """The channel."""

@@ -35,6 +35,7 @@ from notifier.app import App, Parts, Progress, Stopped
 from notifier.channels.base import Channel
 from notifier.channels.registry import Hold
 from notifier.delivery.breaker import Breakers
+from notifier.delivery.controller import Routed
 from notifier.delivery.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.routing.reload import Routing
@@ -285,10 +286,11 @@ class SimApp(App):
         self.refusal = None
         self._channels: dict[str, SimChannel] = {}
 
-    async def plan(self, request: NotificationRequest, now: int) -> Plan:
+    async def plan(self, request: NotificationRequest, now: int) -> Routed:
         """Choose channels; they depend on the name alone."""
         channels = self.world.channels_of(request.name)
-        return Plan(channels, "RoutingRuleMatched", "simulated", now, request.content_hash())
+        plan = Plan(channels, "RoutingRuleMatched", "simulated", now, request.content_hash())
+        return Routed(plan)
 
     def channel(self, name: str) -> Channel | None:
         """Return the simulated way to a receiver."""

@@ -13,7 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from notifier.content.message import Message
-from notifier.delivery.controller import Controller, DeliverySettings
+from notifier.delivery.controller import Controller, DeliverySettings, Routed
 from notifier.delivery.outcome import Outcome
 from notifier.delivery.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
@@ -76,7 +76,7 @@ class World:
                 "Any",
                 SimpleNamespace(
                     channel=lambda _: self.receiver, hold=lambda _: None, denial=lambda *_: None,
-                    plan=AsyncMock(return_value=Plan(("c",), "r", "m", 1)),
+                    plan=AsyncMock(return_value=Routed(Plan(("c",), "r", "m", 1))),
                 ),
             ),
             hooks=cast("Any", self.hooks), metrics=DeliveryMetrics(registry),
@@ -99,7 +99,7 @@ class World:
         """Claim the log and freeze the plan."""
         await self.log.claim("uid-a", EPOCH, name="n/a")
         self.entry.claim = Claim(EPOCH, self.log.generation)
-        plan = await self.controller.router.plan(NONE, 1)
+        plan, _ = await self.controller.router.plan(NONE, 1)
         await self.controller.recorder.plan(self.entry, plan)
 
     @property

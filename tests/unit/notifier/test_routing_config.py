@@ -570,7 +570,37 @@ def test_native_mail_that_is_incomplete_is_warned_about() -> None:
 
 def test_a_clean_file_has_no_warnings() -> None:
     """A warning means something."""
-    assert parse(MINIMAL).warnings == ()
+    config = parse(MINIMAL)
+    assert (config.warnings, config.doubts) == ((), 0)
+
+
+#: What is written, and how many of its keys look like a slip.
+SLIPS: dict[str, tuple[str, int]] = {
+    "an unknown kind": ("- {name: y, discordConfigs: [{url: x}]}", 1),
+    "a kind in the letters of another": ("- {name: y, slackconfigs: [{credentialRef: s}]}", 1),
+    "a member of an entry": ("- {name: y, slackConfigs: [{credentialRef: s, chanel: c}]}", 1),
+    "no effect is no slip": ("- {name: y, consoleConfigs: [{enabled: false}]}", 0),
+    "nothing configured is no slip": ("- {name: y}", 0),
+}
+
+
+@pytest.mark.parametrize("case", SLIPS)
+def test_a_key_that_nothing_reads_is_counted(case: str) -> None:
+    """What cannot be meant is counted; what is merely odd is not."""
+    text, doubts = SLIPS[case]
+    assert parse(receivers(text)).doubts == doubts
+
+
+def test_a_match_of_no_known_attribute_is_warned_about() -> None:
+    """A misspelt attribute is named with the one that it looks like."""
+    config = parse(
+        "route: {receiver: x, routes: [{receiver: x, match: {prioritty: High, team: a}}]}\n"
+        "receivers: [{name: x, consoleConfigs: [{enabled: true}]}]\n"
+    )
+    assert config.warnings == (
+        "route.routes[0].match.prioritty is no attribute that is known: priority may be meant",
+    )
+    assert config.doubts == 1
 
 
 def test_warnings_are_bounded() -> None:

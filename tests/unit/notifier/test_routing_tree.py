@@ -268,3 +268,101 @@ def test_any_attributes_give_a_stable_bounded_message(attributes: dict[str, str]
     assert resolution.message.startswith("Matched rules [")
     channels = ", ".join(resolution.channels)
     assert resolution.message.endswith(f") → channels: {channels}")
+
+
+# -- slips ----------------------------------------------------------------------------------------
+
+PAGER = "- {name: pager, slackConfigs: [{credentialRef: a}]}"
+CRITICAL = {"priority": "Critical", "type": "Simple"}
+
+#: Routes, further receivers, attributes, and what is doubted.
+DOUBTS: dict[str, tuple[str, str, dict[str, str], tuple[str, ...]]] = {
+    "a receiver of an unknown kind is the console": (
+        "[{receiver: odd, match: {priority: Critical}}]",
+        "- {name: odd, discordConfigs: [{url: x}]}",
+        CRITICAL,
+        ('receivers[4].discordConfigs is unknown and ignored, so receiver "odd" is the console',),
+    ),
+    "a part of a receiver is of an unknown kind": (
+        "[{receiver: odd}]",
+        "- {name: odd, discordConfigs: [{url: x}], slackConfigs: [{credentialRef: a}]}",
+        CRITICAL,
+        ("receivers[4].discordConfigs is unknown and ignored",),
+    ),
+    "such a receiver does not concern what goes elsewhere": (
+        "[{receiver: odd, match: {priority: Low}}]",
+        "- {name: odd, discordConfigs: [{url: x}]}",
+        CRITICAL,
+        (),
+    ),
+    "a match that looks like another": (
+        "[{receiver: pager, match: {prioritty: Critical}}]",
+        PAGER,
+        CRITICAL,
+        ('route.routes[0] matches "prioritty", where priority may be meant',),
+    ),
+    "a pattern that looks like another": (
+        "[{receiver: pager, matchRe: {Priority: ^Crit}}]",
+        PAGER,
+        CRITICAL,
+        ('route.routes[0] matches "Priority", where priority may be meant',),
+    ),
+    "a match that would not be met anyway": (
+        "[{receiver: pager, match: {prioritty: Critical}}]",
+        PAGER,
+        {"priority": "Low"},
+        (),
+    ),
+    "an author's own key is no slip": (
+        "[{receiver: pager, match: {prioritty: Critical}}]",
+        PAGER,
+        {"priority": "Critical", "prioritty": "9"},
+        (),
+    ),
+    "a key unlike any that is known is no slip": (
+        "[{receiver: pager, match: {team: payments}}]",
+        PAGER,
+        CRITICAL,
+        (),
+    ),
+    "a route that has lost its condition": (
+        "[{receiver: pager, mtach: {priority: Critical}}]",
+        PAGER,
+        {"priority": "Low"},
+        ("route.routes[0].mtach is unknown and ignored",),
+    ),
+    "no receiver on the way": (
+        "[{match: {priority: Critical}}]",
+        "",
+        CRITICAL,
+        ("no rule with a receiver matched",),
+    ),
+    "a deeper route that looks like another": (
+        "[{receiver: pager, match: {type: Simple}, routes: [{receiver: b, match: {severty: high}}]}]",
+        PAGER,
+        {"type": "Simple", "severity": "high"},
+        ('route.routes[0].routes[0] matches "severty", where severity may be meant',),
+    ),
+}
+
+
+@pytest.mark.parametrize("case", DOUBTS)
+def test_a_slip_is_doubted_where_it_matters(case: str) -> None:
+    """What a slip of the file keeps from its receiver says so, and nothing else does."""
+    routes, more, attributes, doubts = DOUBTS[case]
+    config = parse(f"route: {{receiver: root, routes: {routes}}}\n{RECEIVERS}{more}\n")
+    assert resolve(config, attributes).doubts == doubts
+
+
+def test_doubts_are_bounded() -> None:
+    """A file full of slips makes an event that can be read."""
+    slips = ", ".join(f"{{receiver: a, match: {{prioritty: x, severty: {n}}}}}" for n in range(99))
+    many = ", ".join(f"k{n}{'k' * 300}: 1" for n in range(50))
+    config = parse(
+        f"route: {{receiver: odd, routes: [{slips}]}}\nreceivers:\n"
+        f"- {{name: odd, {many}}}\n- {{name: a}}\n"
+    )
+    doubts = resolve(config, {"priority": "x", "severity": "7"}).doubts
+    assert len(doubts) == 3
+    assert max(len(doubt.encode()) for doubt in doubts) <= 320
+    assert config.doubts == 50 + 2 * 99
