@@ -37,6 +37,18 @@ def only_safe_links(markdown: str) -> str:
         text = match.group()
         if _ALLOWED.match(markdown, match.end()):
             return text
-        return f"\\{text}" if text.startswith("<") else f"]\\{text[1:]}"
+        if text.startswith("<"):
+            # One more backslash before an escaped one would make it a link again.
+            return text if _escaped(markdown, match.start()) else f"\\{text}"
+        # What remains behind the bracket may be a link by itself: `](<file:...>`.
+        return "]\\" + text[1:].replace("<", "\\<")
 
     return _TARGET.sub(judged, markdown)
+
+
+def _escaped(markdown: str, position: int) -> bool:
+    """Whether an odd number of backslashes stands before a position."""
+    first = position
+    while first and markdown[first - 1] == "\\":
+        first -= 1
+    return (position - first) % 2 == 1

@@ -19,7 +19,10 @@ CASES = {
     "to a mailbox": ("[a](MAILTO:b@c)", "[a](MAILTO:b@c)"),
     "to a program": ("[a](ms-appinstaller:?source=x)", r"[a]\(ms-appinstaller:?source=x)"),
     "to a script, encoded": ("[a](&#106;avascript:b)", r"[a]\(&#106;avascript:b)"),
-    "to a file, in brackets": ("[a]( <file:///etc>)", r"[a]\( <file:///etc>)"),
+    "to a file, in brackets": ("[a]( <file:///etc>)", r"[a]\( \<file:///etc>)"),
+    "an automatic one behind a bracket": ("](<file:a>", r"]\(\<file:a>"),
+    "one that is escaped already": (r"\<file:a>", r"\<file:a>"),
+    "one behind an escaped backslash": (r"\\<file:a>", r"\\\<file:a>"),
     "an image": ("![a](data:b)", r"![a]\(data:b)"),
     "a definition": ("[a][1]\n\n[1]: msteams:b", "[a][1]\n\n[1]\\: msteams:b"),
     "an automatic one": ("<tel:1> <https://a>", r"\<tel:1> <https://a>"),
@@ -56,9 +59,19 @@ def test_a_card_links_nowhere_else(text: str) -> None:
     card = teams_payload(
         message(subject=text, body=text, context={"analysis": {"rootCause": text}})
     )
-    shown = str(card["attachments"][0]["content"]["body"])
-    assert "](file:" not in shown
-    assert not re.search(r"(?<!\\)<file:", shown)
+    for shown in _texts(card["attachments"][0]["content"]["body"]):
+        assert "](file:" not in shown
+        assert not re.search(r"(?<!\\)(?:\\\\)*<file:", shown)
+
+
+def _texts(value: object) -> list[str]:
+    """Return every text of a card as it is, without the escapes of a representation."""
+    if isinstance(value, str):
+        return [value]
+    members = (
+        value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    )
+    return [text for member in members for text in _texts(member)]
 
 
 @pytest.mark.parametrize("unit", ["](", "]( ", "]:", "<a", "<a:", "[a](b", "](\n"])
