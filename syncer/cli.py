@@ -8,7 +8,9 @@ The operators' command line. It reads, it appends facts, it pokes the owner; it 
 
 Where to look is told by the controller's own settings file (`--config`), or by `--redis-url` and
 `--kubeconfig`. Exit codes: 0 all is as it should be; 1 something is not, or was refused; 2 wrong usage,
-configuration or input; 3 there is no such notification; 4 Redis or the API server does not answer.
+configuration or input; 3 there is no such notification; 4 Redis or the API server does not answer; 5 part
+of what was asked for could not be read or compared, and the answer names it; 6 Redis or the API server
+refuses the account.
 
 Only the parser is made when this module is imported: what a command needs is imported when it runs, which
 keeps `--help` and completion quick.
@@ -23,20 +25,34 @@ import os
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from typing import Final
 
-from syncer.api.errors import ConfigError, ContractError, LedgerError, PortError
+from syncer.api.errors import (
+    ConfigError,
+    ContractError,
+    LedgerError,
+    PortError,
+    Rejected,
+    Unauthorised,
+)
 
 OK: Final = 0
 DIFFERENT: Final = 1
 USAGE: Final = 2
 ABSENT: Final = 3
 UNAVAILABLE: Final = 4
+NOT_COMPARED: Final = 5
+REFUSED: Final = 6
 _INTERRUPTED: Final = 130
+#: Seconds for which `inspect` waits for an object: it can do without.
+_OBJECT_TIMEOUT: Final = 5.0
 
 _EPILOG: Final = (
     "exit codes: 0 all is as it should be; 1 something is not, or was refused; 2 wrong usage,"
-    " configuration or input; 3 no such notification; 4 Redis or the API server does not answer"
+    " configuration or input; 3 no such notification; 4 Redis or the API server does not answer;"
+    " 5 something could not be read or compared, and the answer names it; 6 Redis or the API server"
+    " refuses the account"
 )
 
 
@@ -85,8 +101,11 @@ async def _guarded(
     try:
         code = await handler(options)
     except (PortError, TimeoutError) as error:
-        sys.stderr.write(f"syncer: {str(error) or 'no answer in time'}\n")
-        return UNAVAILABLE
+        named = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
+        sys.stderr.write(f"syncer: {str(error) or 'no answer in time'}{named}\n")
+        if isinstance(error, Unauthorised):
+            return REFUSED
+        return DIFFERENT if isinstance(error, Rejected) else UNAVAILABLE
     except (ConfigError, ContractError) as error:
         sys.stderr.write(f"syncer: {error}\n")
         return USAGE
@@ -108,6 +127,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="syncer", description=(__doc__ or "").split("\n")[1], epilog=_EPILOG
     )
+    parser.add_argument("--version", action="version", version=_version(), help="print the version")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     where = _where()
 
@@ -134,6 +154,14 @@ def _parser() -> argparse.ArgumentParser:
     completion = commands.add_parser("completion", help="print the completion script of a shell")
     completion.add_argument("shell", choices=("bash", "zsh", "fish"))
     return parser
+
+
+def _version() -> str:
+    try:
+        number = version("notification-ledger")
+    except PackageNotFoundError:  # a bare checkout on the path
+        number = "0+unknown"
+    return f"notification-ledger {number} (Python {sys.version.split()[0]})"
 
 
 def _where() -> argparse.ArgumentParser:
@@ -168,7 +196,9 @@ def _list(parser: argparse.ArgumentParser) -> None:
         help="only this phase, `none` for none yet; may be given again",
     )  # fmt: skip
     parser.add_argument("--name", metavar="PATTERN", help="only names like this (`*` and `?`)")
-    parser.add_argument("--older-than", metavar="TIME", default="0", help="at least so old (`72h`)")
+    parser.add_argument(
+        "--older-than", metavar="TIME", default="0", help="at least so old (`72h`, `3d`)"
+    )
     parser.add_argument("--unsynced", action="store_true", help="only with unpublished records")
     parser.add_argument("--unknown", action="store_true", help="only with unknown results")
     parser.add_argument("--quarantined", action="store_true", help="only held for their log's sake")
@@ -278,6 +308,10 @@ def _doctor(parser: argparse.ArgumentParser) -> None:
 
 def _dry_run(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--dry-run", action="store_true", help=f"say {what}")
+    parser.add_argument(
+        "--unchecked-store", action="store_true",
+        help="write even where whose store it is cannot be checked",
+    )  # fmt: skip
 
 
 def _reason(parser: argparse.ArgumentParser, what: str) -> None:
@@ -317,41 +351,35 @@ async def _inspect(options: argparse.Namespace) -> int:
     if not (namespace and name):
         sys.stderr.write("syncer inspect: NAMESPACE/NAME expected\n")
         return USAGE
-    from syncer.inspect import as_json, as_text, inspect, opened  # noqa: PLC0415 - slow to import
-    from syncer.ledger.client import LedgerClient  # noqa: PLC0415 - as above
-    from syncer.ledger.log import RedisLog  # noqa: PLC0415 - as above
-    from syncer.settings import load  # noqa: PLC0415 - as above
+    from syncer.cluster.status import StatusStore  # noqa: PLC0415 - slow to import
+    from syncer.inspect import as_json, as_text, inspect  # noqa: PLC0415 - as above
+    from syncer.operate.access import Where, access  # noqa: PLC0415 - as above
+    from syncer.operate.store import Whose, check_store, told_home  # noqa: PLC0415 - as above
 
-    settings = load(options.config, redis_url=options.redis_url).settings
-    client = LedgerClient(
-        settings.redis.url.get_secret_value(),
-        prefix=options.key_prefix or settings.redis.key_prefix,
-        timeout=settings.redis.timeout,
-    )
-    async with opened(RedisLog(client, patience=3.0)) as log:
-        kube, store, problem = None, None, ""
-        if not options.log_only:
-            from syncer.cluster.client import KubeClient  # noqa: PLC0415 - as above
-            from syncer.cluster.status import StatusStore  # noqa: PLC0415 - as above
-
-            try:
-                kube = await KubeClient.connect(options.kubeconfig, user_agent="syncer")
-                store = StatusStore(kube, timeout=5.0)
-            except (ConfigError, PortError) as error:
-                problem = str(error)
-        try:
-            found = await inspect(log, store, namespace=namespace, name=name, uid=options.uid)
-        finally:
-            if kube is not None:
-                await kube.close()
-    if problem:
-        sys.stderr.write(f"syncer: the API server is not asked: {problem}\n")
+    where = Where(options.config, options.redis_url, options.key_prefix, options.kubeconfig)
+    async with access(where, cluster=not options.log_only) as at:
+        whose = await check_store(at, home=told_home())
+        store = StatusStore(at.kube, timeout=_OBJECT_TIMEOUT) if at.kube is not None else None
+        if store is None and not options.log_only:
+            sys.stderr.write(f"syncer: the API server is not asked: {at.problem}\n")
+        found = await inspect(at.log, store, namespace=namespace, name=name, uid=options.uid)
+    if whose.whose is not Whose.OURS:
+        sys.stderr.write(f"syncer: {whose.remark}\n")
     if found is None:
-        sys.stderr.write(f"syncer: neither an object nor a log {namespace}/{name}\n")
-        return ABSENT
+        asked = (
+            "neither an object nor a log"
+            if store is not None
+            else "no log (objects were not asked)"
+        )
+        sys.stderr.write(f"syncer: {asked} {namespace}/{name}\n")
+        return ABSENT if store is not None or options.log_only else NOT_COMPARED
     now = time.time_ns() // 1_000_000
     if options.json:
         sys.stdout.write(json.dumps(as_json(found, now=now), ensure_ascii=False) + "\n")
     else:
         sys.stdout.write(as_text(found, now=now))
-    return DIFFERENT if found.differences else OK
+    if whose.whose is Whose.NEW:
+        return NOT_COMPARED
+    if found.differences:
+        return DIFFERENT
+    return OK if found.compared else NOT_COMPARED

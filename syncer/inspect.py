@@ -3,7 +3,8 @@ One notification as its log, its fold and its status tell it, side by side.
 
 Reads only: nothing is claimed, nothing is written, not even the store's stamp. The object names the
 uid; where the API server does not answer, or the object is gone, the log is looked for by the name in
-its header, so the record can be read on the worst of days too.
+its header, so the record can be read on the worst of days too. What was not read was not compared, and is
+called so: of a log alone nobody can tell whether its object shows it.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from syncer.api.attempt import Attempt, AttemptState
-from syncer.api.errors import ContractError, Gone, PortError
+from syncer.api.errors import ContractError, Gone, PortError, Unauthorised, Unavailable
 from syncer.api.ports import StatusStore
 from syncer.api.record import Record
 from syncer.api.resource import NotificationRequest, format_time
@@ -61,6 +62,11 @@ class Inspection:
     lines: tuple[Line, ...]
     view: LogView
     ttl: int
+
+    @property
+    def compared(self) -> bool:
+        """Whether log and status were both read."""
+        return self.request is not None
 
     @property
     def differences(self) -> tuple[str, ...]:
@@ -114,27 +120,44 @@ async def inspect(
         None if neither an object nor a log bears the name.
 
     Raises:
-        PortError: Redis does not answer.
+        PortError: Redis does not answer; or no log bears the name, and the API server does not say
+            whether an object does.
     """
     key = f"{namespace}/{name}"
     request, problem = None, "not asked"
+    unread: PortError | None = None
     if store is not None:
         try:
             request, problem = await store.get(namespace, name), ""
         except Gone:
             problem = "there is no such object"
         except PortError as error:
-            problem = str(error)
+            problem, unread = str(error), error
+        except ContractError as error:
+            problem = f"it does not parse ({error})"
     if request is not None and uid and request.uid != uid:
         problem = f"the object of that name now has uid {request.uid}"
         request = None
     uid = uid or (request.uid if request else "") or (await find_uid(log, key) or "")
     if not uid:
+        if unread is not None:
+            raise _unknown(key, unread)
         return None
     elements = await log.elements(uid)
     ((_, _, ttl),) = await log.heads([uid])
     header, lines, view = _decode(elements)
     return Inspection(uid, key, request, problem, header, lines, view, ttl)
+
+
+def _unknown(key: str, unread: PortError) -> PortError:
+    """The object could not be read, and no log bears its name: whether there is one is not known."""
+    text = f"no log bears the name {key}, and its object could not be read: {unread}"
+    error: PortError = Unavailable(text)
+    if isinstance(unread, Unauthorised):
+        error = Unauthorised(text, reason=unread.reason)
+    for line in getattr(unread, "__notes__", ()):
+        error.add_note(line)
+    return error
 
 
 def _decode(elements: list[bytes]) -> tuple[Header | None, tuple[Line, ...], LogView]:
@@ -197,6 +220,7 @@ def as_json(found: Inspection, *, now: int) -> dict[str, Any]:
             "resourceVersion": request.resource_version,
         },
         "objectProblem": found.object_problem or None,
+        "compared": found.compared,
         "differences": list(found.differences),
     }
 
@@ -268,7 +292,7 @@ def as_text(found: Inspection, *, now: int) -> str:
                 str(seen.number) if seen else "-",
                 logged.state.word if logged else "-",
                 seen.state.word if seen else "-",
-                _remark(logged, seen),
+                _remark(logged, seen, compared=found.compared),
             )
         )
     out += _table(table) if len(table) > 1 else ["  none"]
@@ -282,16 +306,22 @@ def as_text(found: Inspection, *, now: int) -> str:
         )
         out.append(f"FOLD    {_phase(found, now)}")
     out.append("")
-    out += [f"! {d}" for d in found.differences] or ["log and status agree"]
+    out += [f"! {d}" for d in found.differences]
+    if not found.compared:
+        out.append("log and status were not compared: the status was not read")
+    elif not found.differences:
+        out.append("log and status agree")
     # What a creator, a receiver or a colleague wrote is among it.
     return "".join(f"{plain(line)}\n" for line in out)
 
 
-def _remark(logged: Attempt | None, seen: Attempt | None) -> str:
+def _remark(logged: Attempt | None, seen: Attempt | None, *, compared: bool) -> str:
     if logged is not None and logged.state is AttemptState.INTENT:
         return "open: on the wire, or its sender is gone"
     if logged is None:
         return "only in the status"
+    if not compared:
+        return "status not read"
     if seen is None:
         return "not published yet"
     return "" if logged.state is seen.state else "differs"

@@ -157,7 +157,8 @@ class Scrubber:
                     "class": divergence.value,
                     "says": divergence.says,
                     "position": entry.view.position,
-                    "sends": "stopped" if divergence.stops else "go on",
+                    # In quarantine nothing is sent, whatever the class alone would allow.
+                    "sends": "stopped" if divergence.stops or entry.quarantine else "go on",
                 },
             )
         longer = snapshot is not None and len(snapshot.records) > entry.view.position

@@ -195,6 +195,12 @@ class KubeClient:
         source = _Source(kubeconfig or os.environ.get("KUBECONFIG") or "", strict_x509)
         return cls(source, user_agent, await source.build(), file_check_period)
 
+    @property
+    def address(self) -> str:
+        """Scheme, host and port of the server, without whatever else its URL holds."""
+        url = URL(self._transport.api.configuration.host or "")
+        return f"{url.scheme}://{url.host or '?'}:{url.port or '?'}"
+
     async def __aenter__(self) -> Self:
         """Return the client itself."""
         return self

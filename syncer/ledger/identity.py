@@ -82,28 +82,8 @@ class Identity:
         return meta
 
     def store_of(self, meta: bytes | None) -> str:
-        """
-        Id of the store that a stamp names, empty where there is none.
-
-        Raises:
-            ConfigError: the store belongs to another installation or another format.
-        """
-        fields = parse_meta(meta)
-        owner = fields.get("installation", "")
-        if self.installation and owner and owner != self.installation:
-            raise ConfigError(
-                f"keys with prefix {self.prefix!r} belong to installation {owner!r}, this is"
-                f" {self.installation!r}; set another redis.keyPrefix (or, if the Lease that names"
-                f" the installation was re-created, delete the key {self.meta_key!r})",
-                path="redis.keyPrefix",
-            )
-        if fields and fields.get("format") != "1":
-            raise ConfigError(
-                f"logs with prefix {self.prefix!r} have format {fields.get('format')!r}, this"
-                " version reads format 1; use the version that wrote them, or another prefix",
-                path="redis.keyPrefix",
-            )
-        return fields.get("store", "")
+        """As `store_of`, for this installation."""
+        return store_of(meta, prefix=self.prefix, installation=self.installation)
 
     def settle(
         self, server: Server, info: dict[str, str], *, unfit: str | None, changed: bool
@@ -132,3 +112,33 @@ class Identity:
         self.generation += 1
         logger.warning("the Redis server is no master any more; all logs are claimed anew")
         self.on_change()
+
+
+def store_of(meta: bytes | None, *, prefix: str, installation: str) -> str:
+    """
+    Id of the store that its metadata names, empty where there is none.
+
+    Args:
+        meta: The metadata as stored.
+        prefix: Of every key.
+        installation: Id of this installation, empty if that is not to be compared.
+
+    Raises:
+        ConfigError: the store belongs to another installation or another format.
+    """
+    fields = parse_meta(meta)
+    owner = fields.get("installation", "")
+    if installation and owner and owner != installation:
+        raise ConfigError(
+            f"keys with prefix {prefix!r} belong to installation {owner!r}, this is"
+            f" {installation!r}; set another redis.keyPrefix (or, if the Lease that names"
+            f" the installation was re-created, delete the key '{prefix}:meta')",
+            path="redis.keyPrefix",
+        )
+    if fields and fields.get("format") != "1":
+        raise ConfigError(
+            f"logs with prefix {prefix!r} have format {fields.get('format')!r}, this"
+            " version reads format 1; use the version that wrote them, or another prefix",
+            path="redis.keyPrefix",
+        )
+    return fields.get("store", "")

@@ -4,6 +4,8 @@ Where the operators' command finds the record: settings, Redis, API server.
 Everything is told by the controller's own settings file, or by a URL and a kubeconfig. The client never
 stamps a store (no installation is named to it), so looking leaves nothing behind. The API server may be
 missing: then `store` is None and `problem` says why, and each command decides whether it can do without.
+
+What a server does not answer is an error that names the server: its address and where that was found.
 """
 
 from __future__ import annotations
@@ -11,16 +13,17 @@ from __future__ import annotations
 import getpass
 import os
 import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+from urllib.parse import urlsplit
 
 from syncer.api.errors import ConfigError, PortError
-from syncer.cluster.client import KubeClient
+from syncer.cluster.client import Json, KubeClient, Method
 from syncer.cluster.status import StatusStore
 from syncer.inspect import opened
-from syncer.ledger.client import LedgerClient
+from syncer.ledger.client import LedgerClient, Script
 from syncer.ledger.log import RedisLog
 from syncer.settings import LoadedSyncer, SyncerSettings, load
 
@@ -60,6 +63,8 @@ class Access:
     kube: KubeClient | None
     store: StatusStore | None
     problem: str = ""
+    #: A settings file was given, so that what it says is the controller's.
+    configured: bool = False
 
     @property
     def objects(self) -> StatusStore:
@@ -79,6 +84,60 @@ class Access:
         return int(seconds) * 1000 + int(micros) // 1000
 
 
+@contextmanager
+def _naming(server: str) -> Iterator[None]:
+    """Have an error of a server say which one."""
+    try:
+        yield
+    except (PortError, TimeoutError) as error:
+        if server not in getattr(error, "__notes__", ()):
+            error.add_note(server)
+        raise
+
+
+class _Redis(LedgerClient):
+    """The client of one store, whose errors name it."""
+
+    where = "Redis"
+
+    async def evaluate(
+        self, script: Script, key: str, args: Sequence[bytes | str | int], **options: Any
+    ) -> Any:
+        with _naming(self.where):
+            return await super().evaluate(script, key, args, **options)
+
+    async def command(self, *args: bytes | str | int, at: str | None = None) -> Any:
+        with _naming(self.where):
+            return await super().command(*args, at=at)
+
+    async def gather(self, commands: Sequence[tuple[bytes | str | int, ...]]) -> list[Any]:
+        with _naming(self.where):
+            return await super().gather(commands)
+
+
+class _Kube(KubeClient):
+    """The client of one API server, whose errors name it."""
+
+    where = "the API server"
+
+    async def request(self, method: Method, path: str, **options: Any) -> Json:
+        with _naming(self.where):
+            return await super().request(method, path, **options)
+
+
+def _redis_at(where: Where, url: str) -> str:
+    """The address of Redis, without user, password and options, and where it was found."""
+    hosts = urlsplit(url).netloc.rpartition("@")[2] or urlsplit(url).path
+    return f"Redis at {hosts}, by {'--redis-url' if where.redis_url else where.config}"
+
+
+def _kubeconfig_of(where: Where) -> str:
+    if where.kubeconfig:
+        return f"--kubeconfig {where.kubeconfig}"
+    named = os.environ.get("KUBECONFIG")
+    return f"$KUBECONFIG {named}" if named else "the pod's own account"
+
+
 @asynccontextmanager
 async def access(where: Where, *, cluster: bool = True) -> AsyncIterator[Access]:
     """
@@ -92,21 +151,25 @@ async def access(where: Where, *, cluster: bool = True) -> AsyncIterator[Access]
         ConfigError: the settings cannot be used.
     """
     settings = where.load().settings
-    client = LedgerClient(
-        settings.redis.url.get_secret_value(),
-        prefix=where.key_prefix or settings.redis.key_prefix,
-        timeout=settings.redis.timeout,
+    url = settings.redis.url.get_secret_value()
+    client = _Redis(
+        url, prefix=where.key_prefix or settings.redis.key_prefix, timeout=settings.redis.timeout
     )
+    client.where = _redis_at(where, url)
     async with opened(RedisLog(client, patience=_PATIENCE)) as log:
         kube, problem = None, "not asked"
         if cluster:
             try:
-                kube = await KubeClient.connect(where.kubeconfig, user_agent="syncer")
+                kube = await _Kube.connect(where.kubeconfig, user_agent="syncer")
+                kube.where = f"the API server at {kube.address}, by {_kubeconfig_of(where)}"
             except (ConfigError, PortError) as error:
-                problem = str(error)
+                problem = f"{error} ({_kubeconfig_of(where)})"
         try:
             store = StatusStore(kube, timeout=_TIMEOUT) if kube is not None else None
-            yield Access(settings, client, log, kube, store, problem if kube is None else "")
+            yield Access(
+                settings, client, log, kube, store, problem if kube is None else "",
+                configured=where.config is not None,
+            )  # fmt: skip
         finally:
             if kube is not None:
                 await kube.close()

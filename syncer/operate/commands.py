@@ -10,14 +10,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing, nullcontext
 from pathlib import Path
 from typing import Any, Final, TextIO
+from urllib.parse import quote
 
-from syncer.api.errors import ConfigError, Gone
+from syncer.api.errors import ConfigError, Gone, PortError
 from syncer.api.resource import NotificationRequest
 from syncer.operate import doctor as health
 from syncer.operate.access import Access, Where, access, whoami
@@ -27,8 +29,10 @@ from syncer.operate.explain import as_text as explanation_text
 from syncer.operate.judge import Bounds, Class, Read, read_log
 from syncer.operate.listing import HEAD, Filter, rows
 from syncer.operate.orders import Said, Told, append, orders, reason_of, verdicts
+from syncer.operate.owner import look_around
 from syncer.operate.repair import Act, Allowed, Done, Step, perform, plan_repair, wait_clean
 from syncer.operate.show import Columns, Progress, note, say, say_json, table
+from syncer.operate.store import Store, Whose, check_store, told_home
 from syncer.operate.survey import Survey, Verdict, bounds_of, diverging, look_again
 from syncer.operate.transfer import bearers, bring_in, export, read_export
 from syncer.settings import parse_duration
@@ -37,9 +41,14 @@ from syncer.status.text import plain
 OK: Final = 0
 FOUND: Final = 1
 ABSENT: Final = 3
+NOT_COMPARED: Final = 5
+_TIMEOUT: Final = 10.0
 
 #: Namespace of a pod's own account.
 _HOME: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+#: Whole days at the beginning of a span of time.
+_DAYS: Final = re.compile(r"([0-9]{1,4})d")
 
 Options = argparse.Namespace
 
@@ -51,6 +60,53 @@ class Absent(Exception):
 def where_of(options: Options) -> Where:
     """Where the command line says to look."""
     return Where(options.config, options.redis_url, options.key_prefix, options.kubeconfig)
+
+
+async def _trusted(
+    at: Access, options: Options, *, writes: bool = False, new: bool = False
+) -> Store:
+    """
+    Whose store it is, before anything in it is believed or written.
+
+    Args:
+        at: Where.
+        options: Of the command.
+        writes: Something is to be written: then it must be known.
+        new: A store that no controller has used is good enough.
+
+    Raises:
+        ConfigError: it is somebody else's, or not known well enough for what is to be done.
+        PortError: Redis does not answer.
+    """
+    found = await check_store(at, home=told_home())
+    if found.whose is Whose.NEW and not new:
+        raise ConfigError(found.text)
+    if found.whose is Whose.UNCHECKED and writes and not options.unchecked_store:
+        note(f"{found.remark}; nothing is written (--unchecked-store writes all the same)")
+        raise found.error or ConfigError(f"the API server is needed: {at.problem}")
+    if found.remark:
+        note(found.remark)
+    return found
+
+
+async def _nowhere(at: Access, options: Options) -> bool:
+    """Whether a namespace that was named is not there; it is told."""
+    missing = []
+    for name in getattr(options, "namespace", None) or ():
+        if at.kube is None:
+            break
+        try:
+            await at.kube.request(
+                "GET", f"/api/v1/namespaces/{quote(name, safe='')}", timeout=_TIMEOUT
+            )
+        except Gone:
+            missing.append(name)
+        except PortError:
+            # Who may list objects in a namespace need not be allowed to read it.
+            continue
+    for name in missing:
+        note(f"there is no namespace {plain(name)!r}")
+    return bool(missing)
 
 
 async def _object(at: Access, key: str) -> NotificationRequest:
@@ -112,11 +168,14 @@ async def list_(options: Options) -> int:
         held=options.held,
     )
     shown = 0
+    unread: list[str] = []
     async with access(where_of(options)) as at:
+        store = await _trusted(at, options, new=True)
         now = await at.now()
         columns = Columns(HEAD)
         with Progress("objects") as progress:
-            found = rows(at, wanted, await _watched(at, options), progress, now=now)
+            where = await _watched(at, options)
+            found = rows(at, wanted, where, progress, now=now, unread=unread)
             async with aclosing(found) as pages:
                 async for page in pages:
                     chosen = page[: options.limit - shown] if options.limit else page
@@ -128,19 +187,34 @@ async def list_(options: Options) -> int:
                         say(columns.lines([row.cells(now) for row in chosen]))
                     if options.limit and shown >= options.limit:
                         break
-    return OK
+        absent = not progress.done and await _nowhere(at, options)
+    if not shown and not absent:
+        among = f" in {', '.join(where)}" if where else ""
+        note(f"none of {progress.done} notification(s){plain(among)} is wanted")
+    for text in unread:
+        note(f"not listed: {text}")
+    if absent:
+        return ABSENT
+    return NOT_COMPARED if unread or store.whose is Whose.NEW else OK
 
 
 async def explain_(options: Options) -> int:
     """`syncer explain`."""
     async with access(where_of(options)) as at:
+        home = told_home()
+        store = await check_store(at, home=home)
         request, log = await _both(at, options.object)
-        found = explain(request, log, _rules(at, options), now=await at.now())
+        around = await look_around(
+            at, store, namespace=request.namespace, uid=request.uid, home=home
+        )
+        found = explain(request, log, _rules(at, options), now=await at.now(), around=around)
     if options.json:
         say_json(explanation_json(found))
     else:
         say(explanation_text(found))
-    return FOUND if log.problem else OK
+    if log.problem or found.blocked:
+        return FOUND
+    return NOT_COMPARED if around.holder is None else OK
 
 
 async def verify(options: Options) -> int:
@@ -148,6 +222,7 @@ async def verify(options: Options) -> int:
     counts: Counter[Class] = Counter()
     notifications = 0
     async with access(where_of(options)) as at:
+        await _trusted(at, options)
         survey, bounds = Survey(), _bounds(at, options)
         rows_: list[Sequence[str]] = [("NOTIFICATION", "UID", "CLASS", "WHAT")]
         with Progress("verified") as progress:
@@ -163,6 +238,8 @@ async def verify(options: Options) -> int:
                     else:
                         pair = verdict.pair
                         rows_.append((pair.key or "?", pair.uid, finding.kind, finding.text))
+        if not survey.objects and await _nowhere(at, options):
+            return ABSENT
     summary = {
         "objects": survey.objects,
         "logs": survey.logs,
@@ -251,6 +328,7 @@ async def repair(options: Options) -> int:
     allowed = Allowed(options.rebuild, options.accept_loss)
     by = whoami(options.by)
     async with access(where_of(options)) as at:
+        await _trusted(at, options, writes=not options.dry_run)
         survey, bounds = Survey(), _bounds(at, options)
         todo: list[tuple[Verdict, tuple[Step, ...]]] = []
         more = 0
@@ -267,6 +345,8 @@ async def repair(options: Options) -> int:
                 todo.append(
                     (chosen, plan_repair(chosen.pair, mine, allowed=allowed, now=now, by=by))
                 )
+        if not options.object and not survey.objects and await _nowhere(at, options):
+            return ABSENT
         left_alone = sum(all(s.act is Act.NOTHING for s in steps) for _, steps in todo)
         for verdict, steps in todo:
             _tell_plan(verdict, steps, options, by=by)
@@ -285,15 +365,16 @@ async def repair(options: Options) -> int:
     for one in done:
         if one.problem:
             note(f"{one.verdict.pair.key}: {one.problem}")
+    repaired = len(done) - len(wrong) - sum(bool(d.problem) for d in done)
+    found = len(todo) + more
     _tell_sum(
         options,
         {
-            "found": len(todo) + more,
-            "repaired": len(done) - len(wrong) - sum(bool(d.problem) for d in done),
-            "leftAlone": left_alone,
-            "stillDiverging": len(wrong),
+            "found": found, "repaired": repaired, "leftAlone": left_alone,
+            # What was left alone, put off, or had changed by then diverges as it did.
+            "stillDiverging": found - repaired,
         },
-    )
+    )  # fmt: skip
     clean = not (wrong or more or left_alone or any(d.problem for d in done))
     return OK if clean else FOUND
 
@@ -374,6 +455,7 @@ async def resolve(options: Options) -> int:
     why = reason_of(options.reason)
     by = whoami(options.by)
     async with access(where_of(options)) as at:
+        await _trusted(at, options, writes=not options.dry_run)
         request, log = await _both(at, options.object)
         said = verdicts(
             log,
@@ -393,6 +475,7 @@ async def resend(options: Options) -> int:
     why = reason_of(options.reason)
     by = whoami(options.by)
     async with access(where_of(options)) as at:
+        await _trusted(at, options, writes=not options.dry_run)
         request, log = await _both(at, options.object)
         said = orders(
             request,
@@ -468,7 +551,8 @@ async def import_(options: Options) -> int:
             total = sum(1 for _ in read_export(file))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {type(error).__name__}") from None
-    async with access(where_of(options), cluster=options.by_name) as at:
+    async with access(where_of(options)) as at:
+        await _trusted(at, options, writes=not options.dry_run, new=True)
         named = await bearers(at, await _watched(at, options)) if options.by_name else None
         with _reading(path) as file, Progress("imported", total=total) as progress:
             came = await bring_in(
@@ -498,11 +582,15 @@ def _reading(path: Path) -> TextIO:
     return path.open("r", encoding="utf-8")
 
 
-def _seconds(text: str | float, option: str) -> float:
+def _seconds(text: str, option: str) -> float:
+    """A span of time in seconds: as in the settings file, and with days in front (`3d`, `1d12h`)."""
+    days = _DAYS.match(text.strip())
+    rest = text.strip()[days.end() :] if days else text
     try:
-        return parse_duration(text)
+        more = parse_duration(rest) if rest or not days else 0.0
+        return more + (86_400 * int(days[1]) if days else 0)
     except ValueError as error:
-        raise ConfigError(f"{option}: {error}") from None
+        raise ConfigError(f"{option}: {error}, or 3d") from None
 
 
 HANDLERS: Final[dict[str, Callable[[Options], Awaitable[int]]]] = {

@@ -39,6 +39,8 @@ from syncer.ledger.log import Answer, poke_channel
 from syncer.ledger.preflight import Severity, preflight
 from syncer.ledger.replies import parse_meta
 from syncer.operate.access import Access
+from syncer.operate.owner import holder_of
+from syncer.operate.store import Whose, check_store
 from syncer.redisurl import parse_redis_url
 
 _PINGS: Final = 21
@@ -407,6 +409,11 @@ def _poking(look: RedisLook) -> Check:
 
 
 def _stamp(meta: Mapping[str, str] | None, installation: str) -> Check:
+    if meta is None and installation:
+        return _fail(
+            "redis-stamp", f"installation {installation!r} has never used this store under this prefix",
+            "compare redis.url and redis.keyPrefix with the controller's own",
+        )  # fmt: skip
     if meta is None:
         return _warn(
             "redis-stamp", "no controller has used this store under this prefix yet",
@@ -418,7 +425,14 @@ def _stamp(meta: Mapping[str, str] | None, installation: str) -> Check:
             "use the version that wrote them, or another redis.keyPrefix",
         )  # fmt: skip
     owner = meta.get("installation", "")
-    if installation and owner != installation:
+    if not installation:
+        return _unknown(
+            "redis-stamp", f"the store belongs to installation {owner!r}; which one this is was not"
+            " compared",
+            "give access to the API server and get on Leases, or name the controller's namespace"
+            " (--controller-namespace)",
+        )  # fmt: skip
+    if owner != installation:
         return _fail(
             "redis-stamp", f"the store belongs to installation {owner!r}",
             "set another redis.keyPrefix: two installations must not share one",
@@ -628,27 +642,31 @@ async def _owned(kube: KubeClient, path: str) -> bool:
         spec = (await kube.request("GET", path, timeout=_TIMEOUT)).get("spec") or {}
     except Gone:
         return False
-    if not spec.get("holderIdentity"):
-        return False
-    renewed = parse_time(spec.get("renewTime"))
-    return time.time() * 1000 - renewed < 2000 * int(spec.get("leaseDurationSeconds") or 0) + 5000
+    return bool(holder_of(spec, now=time.time()))
 
 
 # -- API server: judging --------------------------------------------------------------------------
 
 
 def judge_cluster(
-    look: ClusterLook, *, shards: int, incarnation: int, epoch: Epoch | None, home: str
+    look: ClusterLook,
+    *,
+    shards: int | None,
+    incarnation: int,
+    epoch: Epoch | None,
+    home: str,
+    logs_read: bool = True,
 ) -> list[Check]:
     """
     Judge what an API server said.
 
     Args:
         look: What it said.
-        shards: As configured.
+        shards: As configured, None if that is not known.
         incarnation: As configured.
         epoch: The highest epoch in the logs, None if that is not known.
         home: Namespace of the controller, empty if that is not known.
+        logs_read: Whether logs could be looked at, so that there being no epoch means no log.
     """
     if look.error:
         return [
@@ -672,7 +690,7 @@ def judge_cluster(
         *_crd(look),
         *_rbac(look, home),
         *_owners(look, shards, home),
-        _epoch(look, incarnation, epoch),
+        _epoch(look, incarnation, epoch, logs_read=logs_read),
     ]  # fmt: skip
     if look.offset is None:
         checks.append(
@@ -745,7 +763,7 @@ def _rbac(look: ClusterLook, home: str) -> list[Check]:
     return checks
 
 
-def _owners(look: ClusterLook, shards: int, home: str) -> list[Check]:
+def _owners(look: ClusterLook, shards: int | None, home: str) -> list[Check]:
     if not home:
         name = "name the controller's namespace (--controller-namespace)"
         return [_unknown("shards", "leases were not looked at", name)]
@@ -756,19 +774,27 @@ def _owners(look: ClusterLook, shards: int, home: str) -> list[Check]:
                 "start the controller; compare sharding.leaseName and the namespace with its own",
             )
         ]  # fmt: skip
-    if look.shards != shards:
+    if shards is not None and look.shards != shards:
         return [
             _fail(
                 "shards", f"the installation has {look.shards} shard(s), the settings say {shards}",
                 "give this command the controller's own settings file, or set sharding.shards back",
             )
         ]  # fmt: skip
-    checks = [_ok("shards", f"{shards} shard(s), as configured")]
+    count = look.shards
+    checks = [
+        _ok("shards", f"{count} shard(s), as configured")
+        if shards is not None
+        else _unknown(
+            "shards", f"the installation has {count} shard(s); no settings file to compare with",
+            "name the controller's (--config)",
+        )
+    ]  # fmt: skip
     if look.unowned:
         told = ", ".join(map(str, look.unowned[:8]))
         checks.append(
             _fail(
-                "owners", f"{len(look.unowned)} of {shards} shard(s) have no owner: {told}",
+                "owners", f"{len(look.unowned)} of {count} shard(s) have no owner: {told}",
                 "start a replica of the controller; look at the readiness of those that run",
             )
         )  # fmt: skip
@@ -777,8 +803,13 @@ def _owners(look: ClusterLook, shards: int, home: str) -> list[Check]:
     return checks
 
 
-def _epoch(look: ClusterLook, incarnation: int, epoch: Epoch | None) -> Check:
-    if epoch is None or not look.version.isdigit():
+def _epoch(look: ClusterLook, incarnation: int, epoch: Epoch | None, *, logs_read: bool) -> Check:
+    if not logs_read or not look.version.isdigit():
+        return _unknown(
+            "incarnation", "epochs were not compared: "
+            + ("objects cannot be listed" if logs_read else "logs cannot be looked at"),
+        )  # fmt: skip
+    if epoch is None:
         return _ok("incarnation", "no log to compare with")
     latest = make_epoch(incarnation, look.version)
     if epoch_key(epoch) <= epoch_key(latest):
@@ -814,22 +845,42 @@ async def examine(
     cluster = await look_at_cluster(at, namespaces=namespaces, home=home, account=account)
     redis = await look_at_redis(at)
     settings = at.settings
+    installation = cluster.installation or await _named_by_store(at, redis)
     return [
         *judge_settings(warnings, given=given),
         *judge_redis(
             redis,
             url=settings.redis.url.get_secret_value(),
             durability=settings.redis.durability,
-            installation=cluster.installation,
+            installation=installation,
         ),
         *judge_cluster(
             cluster,
-            shards=settings.sharding.shards,
+            shards=settings.sharding.shards if given else None,
             incarnation=settings.sharding.incarnation,
             epoch=redis.epoch,
             home=home,
+            logs_read=not (redis.error or redis.scan),
         ),
     ]
+
+
+async def _named_by_store(at: Access, redis: RedisLook) -> str:
+    """
+    Id of the installation, from the Lease that the store names; empty if it could not be compared.
+
+    For who does not tell the controller's namespace.
+    """
+    if redis.error or redis.meta is None:
+        return ""
+    try:
+        store = await check_store(at)
+    except ConfigError:
+        # Another one than any of this cluster, whatever its name.
+        return "another one of this cluster"
+    except (LedgerError, TimeoutError):
+        return ""
+    return redis.meta.get("installation", "") if store.whose is Whose.OURS else ""
 
 
 __all__ = [

@@ -6,18 +6,23 @@ uses, what comes next of the rule that the controller obeys (`syncer.status.plan
 that the controller has: object, fold of the log, due times, what operators have said. Two inputs are the
 controller's alone, a receiver's breaker and its missing credential; both leave a `skip` in the log, which
 is told as the channel's last word.
+
+What comes next by the rule does not come if nobody looks, or nobody may: a log that cannot be read, a
+namespace that is not watched, a shard without an owner. Such a reason takes the place of what would be
+next.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from syncer.api.attempt import Attempt, AttemptState, FailureClass, epoch_key, wait_of
-from syncer.api.conditions import find_condition
+from syncer.api.conditions import QUARANTINED, find_condition
 from syncer.api.record import Kind, Record
 from syncer.api.resource import NotificationRequest, format_time
 from syncer.operate.judge import Read
+from syncer.operate.owner import Around
 from syncer.operate.show import age, table
 from syncer.startup import highest_epoch
 from syncer.status.merge import Facts, ordered_channels, standings_of
@@ -36,6 +41,9 @@ from syncer.status.plan import (
 )
 from syncer.status.standing import Standing, State
 from syncer.status.text import plain
+
+#: Nobody has looked, and nothing is said of it.
+NOT_LOOKED: Final = Around()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,11 @@ class ChannelStory:
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """The answer: what comes next, and how it came to that, channel by channel."""
+    """
+    The answer: what comes next, and how it came to that, channel by channel.
+
+    `blocked` is why nothing comes although something is due or will be, empty if that is not so.
+    """
 
     request: NotificationRequest
     log: Read
@@ -80,9 +92,18 @@ class Explanation:
     channels: tuple[ChannelStory, ...]
     notes: tuple[str, ...]
     now: int
+    around: Around
+    blocked: str = ""
 
 
-def explain(request: NotificationRequest, log: Read, rules: Rules, *, now: int) -> Explanation:
+def explain(
+    request: NotificationRequest,
+    log: Read,
+    rules: Rules,
+    *,
+    now: int,
+    around: Around = NOT_LOOKED,
+) -> Explanation:
     """
     Explain one notification.
 
@@ -91,6 +112,7 @@ def explain(request: NotificationRequest, log: Read, rules: Rules, *, now: int) 
         log: Its log as read.
         rules: What is configured.
         now: Redis time in milliseconds.
+        around: Who works on it.
     """
     view, status = log.view, request.status
     facts = Facts(request.generation, request.policy, rules.at_most_once)
@@ -114,6 +136,9 @@ def explain(request: NotificationRequest, log: Read, rules: Rules, *, now: int) 
         stale=stale_of(request.created, now, rules.max_age),
     )
     then = decision.at if isinstance(decision, WaitUntil) else getattr(decision, "then", None)
+    blocked = "" if isinstance(decision, Finish) else _blocked(request, log, around)
+    if blocked:
+        decision = Withhold(tuple(getattr(decision, "channels", ())), then, blocked)
     opened = {r.id: r for r in log.records if r.kind in (Kind.INTENT, Kind.SEED_INTENT)}
     shown = {a.id: a for a in status.attempts}
     stories = tuple(
@@ -143,27 +168,58 @@ def explain(request: NotificationRequest, log: Read, rules: Rules, *, now: int) 
         decision,
         0 if then is None else round(now + then * 1000),
         stories,
-        tuple(_notes(request, log, rules)),
+        tuple(_notes(request, log, rules, around)),
         now,
+        around,
+        blocked,
     )
 
 
-def _notes(request: NotificationRequest, log: Read, rules: Rules) -> list[str]:
-    notes = []
+def _blocked(request: NotificationRequest, log: Read, around: Around) -> str:
+    """Why nothing comes, whatever the rule says; empty if nothing is known against it."""
+    if request.deleting:
+        return "it is being deleted, which cancels it"
+    if log.problem:
+        return f"its log cannot be read: {log.problem}"
+    held = _held_by_controller(request)
+    if held:
+        return f"the controller holds it: {held}"
+    return _unbelieved(request, log) or around.problem
+
+
+def _unbelieved(request: NotificationRequest, log: Read) -> str:
+    """Why the controller does not believe the status, empty if it does."""
+    named = highest_epoch(request.status)
+    if log.header is None or epoch_key(named) <= epoch_key(log.header.epoch):
+        return ""
+    return (
+        f"its status names the epoch {named}, which its log does not know ({log.header.epoch}): the"
+        " controller does not believe it"
+    )
+
+
+def _held_by_controller(request: NotificationRequest) -> str:
+    """Why the controller has put it in quarantine, empty if it has not."""
+    condition = find_condition(request.status.conditions, QUARANTINED)
+    return condition.message if condition is not None and condition.status == "True" else ""
+
+
+def _notes(request: NotificationRequest, log: Read, rules: Rules, around: Around) -> list[str]:
+    notes = [around.problem] if around.problem else []
+    notes += around.unread
     if log.problem:
         notes.append(f"its log cannot be read, so nothing is sent: {log.problem}")
     if log.header is None and not log.problem:
         gone = request.status.attempts or request.status.terminal
-        notes.append("it has no log (any more)" if gone else "it has no log yet: nobody owns it")
-    quarantined = find_condition(request.status.conditions, "Quarantined")
-    if quarantined is not None and quarantined.status == "True":
-        notes.append(f"the controller holds it: {quarantined.message}")
-    named = highest_epoch(request.status)
-    if log.header is not None and epoch_key(named) > epoch_key(log.header.epoch):
         notes.append(
-            f"its status names the epoch {named}, which its log does not know"
-            f" ({log.header.epoch}): the controller does not believe it, and sends nothing"
+            "it has no log (any more)" if gone else "it has no log yet: nobody has claimed it"
         )
+    held = _held_by_controller(request)
+    if held:
+        notes.append(f"the controller holds it: {held}")
+    unbelieved = _unbelieved(request, log)
+    if unbelieved:
+        notes.append(f"{unbelieved}, and sends nothing")
     if request.deleting:
         notes.append("it is being deleted, which cancels it")
     if not rules.known:
@@ -192,6 +248,8 @@ def headline(found: Explanation) -> str:
             return f"NEXT    its channels are resolved: {why}"
         case Deliver(channels, _, _):
             return f"NEXT    an attempt is due now on {', '.join(channels)}"
+        case Withhold((), _, why):
+            return f"NEXT    nothing: {why}"
         case Withhold(channels, _, why):
             return f"NEXT    nothing: {', '.join(channels)} is due and {why}"
         case GiveUp(channels, _, why):
@@ -282,6 +340,12 @@ def as_json(found: Explanation) -> dict[str, Any]:
             "reason": found.decision.reason,
             "channels": list(getattr(found.decision, "channels", ())),
             "at": format_time(found.next_at) or None,
+            "blocked": found.blocked or None,
+        },
+        "watched": found.around.watched,
+        "owner": {
+            "shard": found.around.shard if found.around.shard >= 0 else None,
+            "holder": found.around.holder,
         },
         "plan": None
         if plan is None

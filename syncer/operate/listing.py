@@ -105,11 +105,31 @@ class Filter:
 
 
 async def rows(
-    at: Access, wanted: Filter, namespaces: Sequence[str], progress: Progress, *, now: int
+    at: Access,
+    wanted: Filter,
+    namespaces: Sequence[str],
+    progress: Progress,
+    *,
+    now: int,
+    unread: list[str],
 ) -> AsyncGenerator[list[Row], None]:
-    """List what is wanted, page by page; PortError if a server does not answer."""
+    """
+    List what is wanted, page by page.
+
+    Args:
+        at: Where.
+        wanted: Which rows.
+        namespaces: Only these; empty for all.
+        progress: Told each object.
+        now: Redis time in milliseconds.
+        unread: Is told each object that exists and cannot be shown.
+
+    Raises:
+        PortError: a server does not answer, or refuses.
+    """
     async with aclosing(objects(at, Survey(), namespaces)) as pages:
         async for page in pages:
+            unread += [f"{o.key}: {o.text}" for o in page if isinstance(o, Problem)]
             requests = [o for o in page if not isinstance(o, Problem)]
             heads = await at.log.heads([r.uid for r in requests])
             found = []

@@ -2,7 +2,8 @@
 How answers look: tables for people, JSON lines for programs, a progress line for the impatient.
 
 Answers go to standard output, everything else to standard error; the progress line is written only to a
-terminal, so that neither a file nor a pipe ever holds it. Texts from objects and receivers are shown
+terminal, so that neither a file nor a pipe ever holds it, and is taken away before anything else is
+written, which may be the same terminal. Texts from objects and receivers are shown
 without what a terminal would obey.
 """
 
@@ -55,17 +56,20 @@ class Columns:
 
 def say(lines: Iterable[str]) -> None:
     """Write lines of an answer."""
+    Progress.clear()
     for line in lines:
         sys.stdout.write(line + "\n")
 
 
 def say_json(document: Any) -> None:
     """Write one JSON document on one line."""
+    Progress.clear()
     sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
 
 
 def note(text: str) -> None:
     """Write a remark that is no part of the answer."""
+    Progress.clear()
     sys.stderr.write(f"syncer: {plain(text)}\n")
 
 
@@ -80,6 +84,9 @@ def age(ms: int) -> str:
 
 class Progress:
     """A line that tells how far long work is; silent where nobody watches."""
+
+    #: The one whose line is on the terminal now.
+    _drawn: Progress | None = None
 
     def __init__(self, what: str, *, total: int = 0, stream: TextIO | None = None) -> None:
         """`total` is 0 where it is not known."""
@@ -97,10 +104,23 @@ class Progress:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the line away."""
+        """End."""
+        self.erase()
+
+    @classmethod
+    def clear(cls) -> None:
+        """Take away whichever line is on the terminal; the next step draws it anew."""
+        if Progress._drawn is not None:
+            Progress._drawn.erase()
+
+    def erase(self) -> None:
+        """Take the line away, until the next step."""
         if self._width:
             self._stream.write("\r" + " " * self._width + "\r")
             self._stream.flush()
+        self._width = 0
+        if Progress._drawn is self:
+            Progress._drawn = None
 
     def step(self, count: int = 1) -> None:
         """Say that so many more are done."""
@@ -123,3 +143,4 @@ class Progress:
         self._stream.write("\r" + text.ljust(self._width))
         self._stream.flush()
         self._width = max(self._width, len(text))
+        Progress._drawn = self

@@ -39,7 +39,7 @@ _RECORDS: Final = 1_000
 _EPOCH: Final = Epoch("0.1")
 _IMPORTS: Final = (
     "import syncer.cli, syncer.inspect, syncer.ledger.client, syncer.ledger.log, syncer.settings,"
-    " syncer.cluster.client, syncer.cluster.status, sys, time"
+    " syncer.cluster.client, syncer.cluster.status, syncer.operate.store, sys, time"
 )
 
 
@@ -97,6 +97,24 @@ async def verify(here: Stage, env: dict[str, str], n: int) -> Walk:
     summary = json.loads(out.decode().splitlines()[-1])["summary"]
     assert (process.returncode, summary["objects"], summary["diverging"]) == (0, n, 0), summary
     return Walk(seconds, cpu, max(sizes), sizes[len(sizes) // 2])
+
+
+async def used(here: Stage) -> None:
+    """Have the store say that the installation of this cluster uses it, as a controller would."""
+    leases = f"/apis/coordination.k8s.io/v1/namespaces/{here.namespace}/leases"
+    lease = {
+        "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+        "metadata": {
+            "name": "notification-ledger-map",
+            "annotations": {"notification-ledger/shards": "1"},
+        },
+    }  # fmt: skip
+    reply = await here.api.ask("GET", f"{leases}/notification-ledger-map")
+    if reply.code != 200:
+        reply = await here.api.ask("POST", leases, lease)
+    uid = reply.body["metadata"]["uid"]
+    meta = f"format=1 installation={here.namespace}/notification-ledger@{uid} store=bench"
+    await here.redis.set(f"{here.prefix}:meta", meta)
 
 
 async def long_log(here: Stage) -> str:
@@ -182,6 +200,7 @@ async def run(*, quick: bool) -> Report:
                 await receiver.start()
                 assert isinstance(receiver, FirstCall)
                 async with _stage(plane, redis.url, folder / "stage", receiver) as here:
+                    await used(here)
                     if not walks:
                         rounds = 3 if quick else 9
                         whole, cpu, ours = await inspect(here, env, rounds)
@@ -190,6 +209,7 @@ async def run(*, quick: bool) -> Report:
                         report.add("inspect, 1,000 records: after imports", "s", ours, OURS)
                         await here.api.ask("DELETE", f"{here.api.requests}/long")
                         await here.redis.flushdb()
+                        await used(here)
                     await _python(env, "-c", "import syncer.operate.commands")
                     await fill(here, n)
                     await until(

@@ -201,11 +201,11 @@ async def test_sentinel_named_as_a_server(capsys: pytest.CaptureFixture[str]) ->
 
 
 async def test_well_set_server(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    """Of a server that syncs each write and that a controller uses, every check passes."""
+    """Of a server that syncs each write and that a controller uses, every check of its own passes."""
     with served(appendfsync="always") as server:
         client = LedgerClient(server.url)
         task = asyncio.create_task(client.run())
-        await client.open("ns/name@uid")
+        await client.open("ns/notification-ledger@uid")
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
         config = tmp_path / "config.json"
@@ -216,6 +216,8 @@ async def test_well_set_server(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     odd = {n: c for n, c in checks.items() if n.startswith("redis-") and c["grade"] != "ok"}
     # How fast the machine is under other tests is not the server's fault.
     odd.pop("redis-latency", None)
+    # Whose store it is, the server cannot tell alone.
+    assert odd.pop("redis-stamp")["grade"] == "unknown"
     assert odd == {}
     assert sum(n.startswith("redis-") for n in checks) >= 15
     assert sorted(k.split(":")[1] for k in keys) == ["doctor", "meta"], "one key, which expires"
@@ -283,7 +285,8 @@ def graded(look: RedisLook, **options: Any) -> dict[str, Grade]:
     """Grades of a look at Redis, of those that did not pass."""
     url = options.pop("url", "redis://localhost:6379")
     durability = options.pop("durability", "relaxed")
-    found = judge_redis(look, url=url, durability=durability, **options)
+    installation = options.pop("installation", "i")
+    found = judge_redis(look, url=url, durability=durability, installation=installation, **options)
     assert all(c.fix for c in found if c.grade in {Grade.WARN, Grade.FAIL})
     return {c.name: c.grade for c in found if c.grade is not Grade.OK}
 
@@ -313,7 +316,9 @@ def change(**members: Any) -> RedisLook:
         (change(offset=90_000), {}, {"redis-clock": Grade.FAIL}),
         (change(latency=50.0), {}, {"redis-latency": Grade.WARN}),
         (GOOD, {"installation": "j"}, {"redis-stamp": Grade.FAIL}),
-        (change(meta=None), {}, {"redis-stamp": Grade.WARN}),
+        (GOOD, {"installation": ""}, {"redis-stamp": Grade.UNKNOWN}),
+        (change(meta=None), {}, {"redis-stamp": Grade.FAIL}),
+        (change(meta=None), {"installation": ""}, {"redis-stamp": Grade.WARN}),
         (GOOD, {"url": "redis://far:6379"}, {"redis-transport": Grade.WARN}),
         (GOOD, {"url": "redis://u:p@far:6379"}, {"redis-transport": Grade.WARN}),
         (GOOD, {"url": "rediss://u:p@far:6379"}, {}),

@@ -107,7 +107,7 @@ async def test_list_and_its_filters(here: Stage, operator: Operator) -> None:
         assert row.split()[:3] == [here.namespace, "lost", "Sending"]
     nobody = await operator.run("list", "-n", here.namespace, "--older-than", "soon")
     assert (nobody.code, nobody.err) == (
-        2, "syncer: --older-than: must be a duration such as 500ms, 10s or 1m30s\n",
+        2, "syncer: --older-than: must be a duration such as 500ms, 10s or 1m30s, or 3d\n",
     )  # fmt: skip
 
 
@@ -152,8 +152,10 @@ async def test_inspect_still_answers(here: Stage, operator: Operator) -> None:
     assert (answer.code, found["differences"]) == (0, [])
     assert [r["kind"] for r in found["log"]["records"]] == ["plan", "intent", "success"]
     alone = await operator.run("inspect", f"{here.namespace}/n", "--log-only")
-    assert alone.code == 0
+    assert alone.code == 5
     assert f"{here.namespace}/n  uid {raw.uid}" in alone.out
+    assert "not published" not in alone.out
+    assert alone.out.splitlines()[-1].startswith("log and status were not compared")
     absent = await operator.run("inspect", f"{here.namespace}/x")
     assert absent.code == 3
 

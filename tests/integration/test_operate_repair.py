@@ -446,6 +446,7 @@ async def test_what_only_a_person_can_mend(kind: str, here: Stage, operator: Ope
             assert (step["act"], step["what"].partition(":")[0]) == ("nothing", kind)
         assert left.lines[-1]["summary"]["leftAlone"] == count
         assert left.lines[-1]["summary"]["repaired"] == 0
+        assert left.lines[-1]["summary"]["stillDiverging"] == left.lines[-1]["summary"]["found"]
 
 
 @pytest.mark.parametrize("mended", [True, False], ids=["mended", "deleted"])

@@ -15,9 +15,10 @@ from typing import Any, cast
 
 import pytest
 
+from notifier.cli import main as notifier_main
 from syncer import cli
 from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
-from syncer.api.errors import Rejected, Unauthorised
+from syncer.api.errors import ConfigError, Rejected, Unauthorised
 from syncer.api.record import (
     Plan,
     Record,
@@ -29,16 +30,19 @@ from syncer.api.record import (
 )
 from syncer.api.resource import NotificationRequest, parse_object
 from syncer.inspect import Inspection, Line
+from syncer.inspect import as_json as inspection_json
 from syncer.inspect import as_text as inspection_text
 from syncer.ledger.codec import Header, encode_element, stored
 from syncer.operate import commands
 from syncer.operate.access import Access
+from syncer.operate.commands import _seconds as seconds_of
 from syncer.operate.completion import SHELLS, candidates, script
 from syncer.operate.explain import Rules, as_json, as_text, explain
 from syncer.operate.judge import Bounds, Class, Pair, Remedy, judge, read_log
 from syncer.operate.orders import Refused, orders, reason_of, verdicts
+from syncer.operate.owner import Around, holder_of
 from syncer.operate.repair import Allowed, plan_repair
-from syncer.operate.show import Columns, Progress, age, note, table
+from syncer.operate.show import Columns, Progress, age, note, say, say_json, table
 from syncer.operate.survey import read_logs
 from syncer.operate.transfer import BadExport, Counts, lines_of, read_export
 from syncer.settings import SyncerSettings, build
@@ -257,7 +261,7 @@ def test_explains_a_wait() -> None:
     found, text = explained(PLAN, opened(A1), failed(A1, wait=60_000))
     assert found["next"] == {
         "decision": "WaitUntil", "reason": "next attempt not due yet", "channels": [],
-        "at": "2027-01-15T08:00:11.000Z",
+        "at": "2027-01-15T08:00:11.000Z", "blocked": None,
     }  # fmt: skip
     assert "NEXT    an attempt at 2027-01-15T08:00:11.000Z (in 11s)" in text
     assert found["plan"]["message"] == "rule 1 matched"
@@ -308,7 +312,101 @@ def test_explains_a_log_that_is_not_there_or_not_legible() -> None:
     assert told.notes[0].startswith("its log cannot be read, so nothing is sent: record 2")
     assert "without --config the defaults of `delivery` are assumed" in told.notes
     told = explain(request(), read_log([]), Rules(), now=NOW)
-    assert told.notes[0] == "it has no log yet: nobody owns it"
+    assert told.notes[0] == "it has no log yet: nobody has claimed it"
+
+
+NOBODY = "nobody owns its shard (3): no controller runs, or none that can serve"
+QUARANTINE: dict[str, Any] = {
+    "conditions": [{"type": "Quarantined", "status": "True", "reason": "R", "message": "record 2"}]
+}
+#: What stands in the way: log, object, who works on it; and what is said to come next.
+BLOCKED: dict[str, tuple[tuple[bytes, ...], NotificationRequest, Around, str]] = {
+    "a log that cannot be read": (
+        (*elements(PLAN), b"intent 0.7-1 x"), request(), Around(), "its log cannot be read: record 2",
+    ),
+    "a quarantine that was mended and not looked at": (
+        elements(PLAN), request(**QUARANTINE), Around(), "the controller holds it: record 2",
+    ),
+    "a namespace that nobody watches": (
+        elements(PLAN), request(), Around(watched=False),
+        "its namespace is not among those that the controller watches",
+    ),
+    "a shard without an owner": (
+        elements(PLAN, opened(A1), failed(A1)), request(), Around(watched=True, shard=3, holder=""),
+        NOBODY,
+    ),
+    "no controller at all": (
+        (), request(phase=""), Around(missing="no controller has"), "no controller has",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BLOCKED)
+def test_explains_that_nothing_comes_where_nobody_looks(case: str) -> None:
+    """What the rule would do next is not promised where something keeps anybody from doing it."""
+    log, found, around, why = BLOCKED[case]
+    told = explain(found, read_log(log), Rules(), now=NOW, around=around)
+    text = as_text(told)
+    (headline,) = [line for line in text if line.startswith("NEXT")]
+    assert headline.startswith("NEXT    nothing: ")
+    assert why in headline
+    assert as_json(told)["next"]["decision"] == "Withhold"
+    assert why in as_json(told)["next"]["blocked"]
+
+
+def test_explains_what_was_not_found_out() -> None:
+    """Who works on it may not be known; that is said, and is no reason that nothing comes."""
+    around = Around(None, unread=("who owns its shard is not known: Forbidden",))
+    told = explain(request(), read_log(elements(PLAN)), Rules(), now=NOW, around=around)
+    assert told.blocked == ""
+    assert told.notes == around.unread
+    document = as_json(told)
+    assert (document["watched"], document["owner"]) == (None, {"shard": None, "holder": None})
+
+
+def test_finished_is_not_blocked() -> None:
+    """What has ended needs nobody, so nobody is missed."""
+    ended = request(entry("failed"), phase="Failed")
+    around = Around(watched=False, shard=3, holder="")
+    told = explain(ended, read_log(elements(PLAN)), Rules(), now=NOW, around=around)
+    assert told.blocked == ""
+    assert as_json(told)["next"]["decision"] == "Finish"
+
+
+@pytest.mark.parametrize(
+    ("renewed", "holder", "held"),
+    [
+        pytest.param("2027-01-15T08:00:00.000000Z", "a", "a", id="renewed"),
+        pytest.param("2027-01-15T07:59:20.000000Z", "a", "", id="run out"),
+        pytest.param("2027-01-15T08:00:00.000000Z", "", "", id="released"),
+        pytest.param(None, "a", "", id="never renewed"),
+    ],
+)
+def test_who_holds_a_lease(renewed: str | None, holder: str, held: str) -> None:
+    """A Lease that has run out is nobody's, by a clock that may differ by its own duration."""
+    spec = {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed}
+    assert holder_of(spec, now=NOW / 1000) == held
+
+
+INSPECTED = read_log(
+    elements(PLAN, opened(A1), attempt_record(Attempt(A1, C, AttemptState.SUCCESS, ended=NOW)))
+)
+
+
+def test_what_was_not_read_was_not_compared() -> None:
+    """Of a log alone nothing is said of its publication, and nothing is called agreed."""
+    lines = tuple(Line(r.position, r) for r in INSPECTED.records)
+    alone = Inspection("u", "ns/n", None, "not asked", INSPECTED.header, lines, INSPECTED.view, -1)
+    text = inspection_text(alone, now=NOW)
+    assert "agree" not in text
+    assert "not published yet" not in text
+    assert "status not read" in text
+    assert text.splitlines()[-1] == "log and status were not compared: the status was not read"
+    assert inspection_json(alone, now=NOW)["compared"] is False
+    shown = request(entry("success"), phase="Sent")
+    both = replace(alone, request=shown, object_problem="")
+    assert inspection_text(both, now=NOW).splitlines()[-1] == "log and status agree"
+    assert inspection_json(both, now=NOW)["compared"] is True
 
 
 def test_explains_a_status_that_is_not_believed() -> None:
@@ -675,6 +773,51 @@ def test_progress_is_for_terminals() -> None:
         text = stream.getvalue()
         assert ("verified [######------------------] 1/4" in text) is shown
         assert text.endswith("\r") is shown
+
+
+def test_an_answer_is_not_glued_to_the_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where both go to one terminal the line is taken away before the answer, and comes back after."""
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setattr("sys.stderr", terminal)
+    with Progress("objects") as progress:
+        progress.step()
+        say(["NAMESPACE  NAME"])
+        say_json({"a": 1})
+        note("none")
+    screen = terminal.getvalue()
+    for line in ("NAMESPACE  NAME\n", '{"a": 1}\n', "syncer: none\n"):
+        before = screen[: screen.index(line)]
+        shown = before.rpartition("\n")[2].rpartition("\r")[2]
+        assert shown == "", line
+    assert "objects 1" in screen
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("3d", 259_200.0), ("1d12h", 129_600.0), ("72h", 259_200.0), ("90", 90.0), ("0d", 0.0)],
+)
+def test_spans_of_time_may_be_days(text: str, seconds: float) -> None:
+    """Ages are told in days, so they may be asked for in days."""
+    assert seconds_of(text, "--older-than") == seconds
+
+
+@pytest.mark.parametrize("text", ["d", "-3d", "3dd", "3 days", "99999d", ""])
+def test_other_spans_are_refused_with_an_example(text: str) -> None:
+    """What is no span of time is refused by the option's name."""
+    with pytest.raises(ConfigError, match=r"--older-than: .*3d"):
+        seconds_of(text, "--older-than")
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both commands say their version, and the same."""
+    assert notifier_main(["--version"]) == 0
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert first.startswith("notification-ledger ")
 
 
 def test_tables_are_plain() -> None:

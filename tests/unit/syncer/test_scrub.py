@@ -177,15 +177,22 @@ def test_every_class_is_planted() -> None:
 
 @pytest.mark.parametrize(("divergence", "plant"), CASES, ids=[p.__name__ for _, p in CASES])
 async def test_divergence(
-    divergence: Divergence, plant: Callable[[Scene], Awaitable[None]]
+    divergence: Divergence,
+    plant: Callable[[Scene], Awaitable[None]],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     """A planted divergence is found as what it is, counted, and stops sends only if it must."""
     async with scene() as here:
         await plant(here)
+        caplog.clear()
         assert await here.scrubber.look(here.entry) is Look.DIVERGES
         assert here.found() == {divergence.value}
         assert bool(here.entry.violation) == (divergence in STOPPING)
         assert bool(here.entry.quarantine) == (divergence is Divergence.UNREADABLE)
+        # What is said of the sends is what becomes of them.
+        stopped = bool(here.entry.violation or here.entry.quarantine)
+        told = {getattr(record, "sends", None) for record in caplog.records} - {None}
+        assert told == {"stopped" if stopped else "go on"}
         restored = divergence in (
             Divergence.HISTORY, Divergence.LOG_BEHIND, Divergence.UNREADABLE,
         )  # fmt: skip

@@ -1,0 +1,324 @@
+"""
+Each command against each thing that may be missing: what it prints, its exit code, and what it claims.
+
+A command may answer in part, or not at all; it may not claim what it has not read. So every case has an
+exit code, words that must be there, and words that must not. Servers are real, and what is missing is
+missing for the command alone: the installation itself is in order, with one notification sent and one that
+waits.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+import pytest
+import yaml
+
+from syncer import cli
+from tests.e2e.harness import Stage, Step, stage, until
+from tests.integration.operating import NO_SWEEPS, RawLog, owner
+from tests.servers.controlplane import ControlPlane
+
+pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+
+SLOW: Final[dict[str, Any]] = {
+    "maxAttempts": 5, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300,
+}  # fmt: skip
+LEASES: Final = "/apis/coordination.k8s.io/v1/namespaces"
+
+COMMANDS: Final[dict[str, tuple[str, ...]]] = {
+    "inspect": ("inspect", "{ns}/waits"),
+    "explain": ("explain", "{ns}/waits"),
+    "list": ("list", "-n", "{ns}"),
+    "verify": ("verify", "-n", "{ns}", "--pause", "0.1"),
+    "repair": ("repair", "-n", "{ns}", "--yes", "--pause", "0.1", "--wait", "1s"),
+    "resolve": ("resolve", "{ns}/waits", "--as", "delivered", "--reason", "r"),
+    "resend": ("resend", "{ns}/waits", "--reason", "r"),
+    "doctor": ("doctor", "-n", "{ns}", "--controller-namespace", "{ns}"),
+}
+#: The same for names that nobody bears.
+UNKNOWN: Final[dict[str, tuple[str, ...]]] = {
+    "inspect": ("inspect", "{ns}/nobody"),
+    "explain": ("explain", "{ns}/nobody"),
+    "list": ("list", "-n", "nope"),
+    "list by name": ("list", "-n", "{ns}", "--name", "nobody"),
+    "verify": ("verify", "-n", "nope", "--pause", "0.1"),
+    "repair": ("repair", "{ns}/nobody", "--yes"),
+    "repair all": ("repair", "-n", "nope", "--yes", "--pause", "0.1"),
+    "resolve": ("resolve", "{ns}/nobody", "--as", "delivered", "--reason", "r"),
+    "resend": ("resend", "{ns}/nobody", "--reason", "r"),
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """What a command must come to: its exit code, words that are there, words that are not."""
+
+    code: int
+    there: tuple[str, ...] = ()
+    absent: tuple[str, ...] = ()
+
+
+@dataclass
+class Missing:
+    """One thing that is missing, and what each command comes to without it."""
+
+    told: dict[str, Told]
+    #: In the place of the installation's own.
+    options: dict[str, str] = field(default_factory=dict)
+    words: dict[str, tuple[str, ...]] = field(default_factory=lambda: COMMANDS)
+
+
+API_AWAY: Final = "the API server at https://127.0.0.1:1, by --kubeconfig"
+REDIS_AWAY: Final = "Redis at 127.0.0.1:1, by --redis-url"
+NEVER_USED: Final = "no controller has used this store under the prefix"
+OTHERS: Final = "belong to installation 'elsewhere/notification-controller@u'"
+#: What only a status could tell, and only a log.
+CLAIMS: Final = ("agree", "not published", "none diverging", "nothing to repair", "an attempt at")
+AWAY: Final = Told(4, ("cannot connect", "ECONNREFUSED", API_AWAY), CLAIMS)
+NO_REDIS: Final = Told(4, ("Redis cannot be reached", REDIS_AWAY), CLAIMS)
+FORBIDDEN: Final = Told(6, ("forbidden",), CLAIMS)
+NOT_ALLOWED: Final = Told(6, ("Redis refuses", "Redis at "), CLAIMS)
+REFUSED: Final = Told(2, (OTHERS,), CLAIMS)
+EMPTY: Final = Told(2, (NEVER_USED,), CLAIMS)
+ABSENT: Final = Told(3, ("nobody",), CLAIMS)
+
+MATRIX: Final[dict[str, Missing]] = {
+    "API server away": Missing(
+        {
+            "inspect": Told(
+                5,
+                ("status not read", "STATUS  not read: cannot connect", "were not compared",
+                 "whose store this is was not checked"),
+                CLAIMS,
+            ),
+            "explain": AWAY, "list": AWAY, "verify": AWAY, "resolve": AWAY, "resend": AWAY,
+            "repair": Told(4, (*AWAY.there, "nothing is written"), CLAIMS),
+            "doctor": Told(
+                1, ("fail    api-connect", "which one this is was not compared"),
+                ("ok      redis-stamp", "ok      api", "ok      rbac", "ok      owners"),
+            ),
+        },
+        {"--kubeconfig": "{away}"},
+    ),
+    "Redis away": Missing(
+        dict.fromkeys(COMMANDS, NO_REDIS)
+        | {
+            "doctor": Told(
+                1, ("fail    redis-connect", "epochs were not compared"),
+                ("ok      redis", "ok      incarnation"),
+            )
+        },
+        {"--redis-url": "redis://127.0.0.1:1"},
+    ),
+    "an empty Redis": Missing(
+        {
+            "inspect": Told(5, (NEVER_USED, "LOG     none"), ("log and status agree",)),
+            "explain": Told(1, ("NEXT    nothing: no controller has used",), CLAIMS),
+            "list": Told(5, (NEVER_USED, "waits"), CLAIMS),
+            "verify": EMPTY, "repair": EMPTY, "resolve": EMPTY, "resend": EMPTY,
+            "doctor": Told(1, ("fail    redis-stamp", "has never used this store"), ()),
+        },
+        {"--key-prefix": "{ns}-empty"},
+    ),
+    "another cluster's Redis": Missing(
+        dict.fromkeys(COMMANDS, REFUSED)
+        | {"doctor": Told(1, ("fail    redis-stamp", "the store belongs to installation"), ())},
+        {"--key-prefix": "{ns}-other"},
+    ),
+    "no right at the API server": Missing(
+        {
+            "inspect": Told(5, ("STATUS  not read: ", "orbidden", "were not compared"), CLAIMS),
+            "explain": FORBIDDEN, "list": FORBIDDEN, "verify": FORBIDDEN,
+            "repair": FORBIDDEN, "resolve": FORBIDDEN, "resend": FORBIDDEN,
+            "doctor": Told(
+                1, ("fail    api-objects", "fail    rbac-objects", "which one this is was not compared"),
+                ("ok      rbac", "ok      owners", "ok      incarnation"),
+            ),
+        },
+        {"--kubeconfig": "{powerless}"},
+    ),
+    "no right in Redis": Missing(
+        dict.fromkeys(COMMANDS, NOT_ALLOWED)
+        | {"doctor": Told(1, ("fail    redis-connect",), ("ok      redis",))},
+        {"--redis-url": "{nobody}"},
+    ),
+    "unknown name": Missing(
+        {
+            "inspect": ABSENT, "explain": ABSENT, "repair": ABSENT, "resolve": ABSENT,
+            "resend": ABSENT,
+            "list": Told(3, ("there is no namespace 'nope'",)),
+            "list by name": Told(0, ("none of 2 notification(s) in {ns} is wanted",)),
+            "verify": Told(3, ("there is no namespace 'nope'",), CLAIMS),
+            "repair all": Told(3, ("there is no namespace 'nope'",), CLAIMS),
+        },
+        words=UNKNOWN,
+    ),
+    "nobody running": Missing(
+        {
+            "inspect": Told(0, ("log and status agree",)),
+            "explain": Told(
+                1, ("NEXT    nothing: nobody owns its shard (0): no controller runs",),
+                ("an attempt at",),
+            ),
+            "list": Told(0, ("waits", "sent")),
+            "verify": Told(0, ("2 objects, 2 logs", "none diverging")),
+            "repair": Told(0, ("nothing to repair",)),
+            "resolve": Told(1, ("no attempt has an unknown result",)),
+            "resend": Told(1, ("no channel has ended without a success",)),
+            "doctor": Told(1, ("fail    owners", "1 of 1 shard(s) have no owner")),
+        }
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture
+async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    """An installation that has sent one notification, and has one that waits; its owner is gone."""
+    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
+        here.script("waits", Step(503, "busy"))
+        async with owner(here.notifier(sync=NO_SWEEPS)):
+            sent = await here.create("sent")
+            waits = await here.create("waits", retryPolicy=SLOW)
+            await until(lambda: here.watcher.phase(sent) == "Sent", "it is sent", within=30)
+            await until(lambda: here.watcher.phase(waits) == "Sending", "it waits", within=30)
+            for uid in (sent, waits):
+                await until(lambda u=uid: _marked(RawLog(here, u)), "it is marked", within=30)  # type: ignore[misc]  # bound now
+        yield here
+
+
+async def _marked(raw: RawLog) -> bool:
+    header, records = await raw.read()
+    return header.acked == len(records) > 2
+
+
+async def where_to_look(here: Stage, folder: Path) -> dict[str, str]:
+    """What stands for `{name}` in the table: other places, and the accounts of nobody."""
+    away, powerless = folder / "away.yaml", folder / "powerless.yaml"
+    config = yaml.safe_load(here.plane.kubeconfig.read_text())
+    config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
+    away.write_text(json.dumps(config))
+    config["clusters"][0]["cluster"]["server"] = here.plane.server
+    config["users"][0]["user"] = {"token": await _token_of_nobody(here)}
+    powerless.write_text(json.dumps(config))
+    command: Any = here.redis.execute_command
+    await command("SET", f"{here.namespace}-other:meta",
+                  "format=1 installation=elsewhere/notification-controller@u store=s")  # fmt: skip
+    await command("ACL", "SETUSER", "nobody", "reset", "on", ">pw", "+ping", "+hello")
+    url = urlsplit(here.redis_url)
+    return {
+        "ns": here.namespace, "away": str(away), "powerless": str(powerless),
+        "nobody": f"redis://nobody:pw@{url.hostname}:{url.port}",
+    }  # fmt: skip
+
+
+async def _token_of_nobody(here: Stage) -> str:
+    accounts = f"/api/v1/namespaces/{here.namespace}/serviceaccounts"
+    account = {"metadata": {"name": "nobody"}}
+    assert (await here.api.ask("POST", accounts, account)).code == 201
+    request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
+    reply = await here.api.ask("POST", f"{accounts}/nobody/token", request)
+    assert reply.code == 201, reply.body
+    return str(reply.body["status"]["token"])
+
+
+async def release(here: Stage) -> None:
+    """Give back every Lease of a shard, as the last replica does that ends."""
+    leases = f"{LEASES}/{here.namespace}/leases"
+    reply = await here.api.ask("GET", leases)
+    for lease in reply.body["items"]:
+        if not lease["metadata"]["name"].endswith("-map"):
+            path = f"{leases}/{lease['metadata']['name']}"
+            reply = await here.api.ask("PATCH", path, {"spec": {"holderIdentity": ""}})
+            assert reply.code == 200, reply.body
+
+
+async def everything(here: Stage) -> dict[bytes, Any]:
+    """Every key of the server with its content."""
+    command: Any = here.redis.execute_command
+    keys: list[Any] = sorted(await here.redis.keys("*"))
+    return {key: await command("DUMP", key) for key in keys if b":doctor:" not in key}
+
+
+# Eight commands, some of which try again for five seconds before they give up.
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("missing", MATRIX)
+async def test_what_is_missing_is_told(
+    missing: str, here: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Exit code and words are those of the table; nothing is claimed unread, and nothing written."""
+    case = MATRIX[missing]
+    places = await where_to_look(here, tmp_path)
+    if missing == "nobody running":
+        await release(here)
+    where = {
+        "--redis-url": here.redis_url, "--key-prefix": here.prefix,
+        "--kubeconfig": str(here.plane.kubeconfig),
+    } | {k: v.format(**places) for k, v in case.options.items()}  # fmt: skip
+    before = await everything(here)
+    wrong = []
+    for name, told in case.told.items():
+        words = [w.format(**places) for w in case.words[name]]
+        capsys.readouterr()
+        code = await cli.execute([*words, *(part for pair in where.items() for part in pair)])
+        said = capsys.readouterr()
+        text = said.out + said.err
+        if code != told.code:
+            wrong.append(f"{name}: exit code {code}, not {told.code}:\n{text}")
+        wrong += [
+            f"{name}: not told: {w!r}:\n{text}"
+            for w in told.there
+            if w.format(**places) not in text
+        ]
+        wrong += [f"{name}: claimed: {w!r}:\n{text}" for w in told.absent if w in text]
+    assert not wrong, "\n\n".join(wrong)
+    assert await everything(here) == before
+
+
+async def test_an_import_is_not_written_to_another_clusters_store(
+    here: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A store of another installation is refused; an unchecked one too, unless that is asked for."""
+    places = await where_to_look(here, tmp_path)
+    file = tmp_path / "export.jsonl"
+    own = ["--redis-url", here.redis_url, "--key-prefix", here.prefix]
+    assert await cli.execute(["export", "--output", str(file), *own]) == 0
+    admin, away = ["--kubeconfig", str(here.plane.kubeconfig)], ["--kubeconfig", places["away"]]
+    other = ["--redis-url", here.redis_url, "--key-prefix", f"{here.namespace}-other"]
+    fresh = ["--redis-url", here.redis_url, "--key-prefix", f"{here.namespace}-empty"]
+    before = await everything(here)
+    assert await cli.execute(["import", str(file), *other, *admin]) == 2
+    assert OTHERS in capsys.readouterr().err
+    assert await cli.execute(["import", str(file), *own, *away]) == 4
+    assert "nothing is written" in capsys.readouterr().err
+    assert await everything(here) == before
+    assert await cli.execute(["import", str(file), *own, *away, "--unchecked-store"]) == 0
+    assert "whose store this is was not checked" in capsys.readouterr().err
+    # A new store has no owner yet, and is what an import is for.
+    assert await cli.execute(["import", str(file), *fresh, *admin]) == 0
+    assert NEVER_USED in capsys.readouterr().err
+
+
+async def test_explain_names_a_namespace_that_is_not_watched(
+    here: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The settings file says what is watched; whoever asks about another namespace is told so."""
+    config = tmp_path / "config.yaml"
+    redis = {"url": here.redis_url, "keyPrefix": here.prefix}
+    for namespaces, watched in (([here.namespace], True), (["elsewhere"], False), ("*", True)):
+        config.write_text(json.dumps({"redis": redis, "controller": {"namespaces": namespaces}}))
+        capsys.readouterr()
+        await cli.execute(
+            ["explain", f"{here.namespace}/waits", "--json", "--config", str(config),
+             "--kubeconfig", str(here.plane.kubeconfig)]
+        )  # fmt: skip
+        (line,) = capsys.readouterr().out.splitlines()
+        found = json.loads(line)
+        assert found["watched"] is watched
+        unwatched = "its namespace is not among those that the controller watches"
+        assert (found["next"]["blocked"] == unwatched) is not watched
