@@ -50,7 +50,7 @@ class EgressDenied(OSError):
 
 
 #: Metadata services outside the link-local ranges: AWS, Google (IPv6), Alibaba, Oracle, Azure.
-_METADATA: Final = frozenset(
+METADATA: Final = frozenset(
     ipaddress.ip_address(a)
     for a in (
         "fd00:ec2::254",
@@ -145,7 +145,7 @@ class EgressGuard:
 
 
 def _never(address: Address) -> str:
-    if address.is_link_local or address in _METADATA:
+    if address.is_link_local or address in METADATA:
         return "link-local or metadata address"
     if address.is_multicast or address.is_unspecified:
         return "multicast or unspecified address"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import ipaddress
+import json
 import os
 import re
 import shutil
@@ -14,8 +16,10 @@ import pytest
 import redis
 import yaml
 
+from notifier.channels.egress import METADATA
 from syncer.api.resource import Json
 from syncer.ledger.preflight import preflight
+from syncer.settings import RedisSettings, build
 from tests.chart.helm import (
     CASES,
     CHART,
@@ -25,10 +29,12 @@ from tests.chart.helm import (
     of_kind,
     one,
     rendered,
+    settings_file,
     template,
 )
 from tests.servers.ports import free_port
 from tests.servers.process import ServerProcess
+from tests.servers.users import acl_rule
 
 PASSWORD = 'p"a$s\\w o`r#d'  # with all that a shell or a file of settings would trip over
 
@@ -37,12 +43,12 @@ PASSWORD = 'p"a$s\\w o`r#d'  # with all that a shell or a file of settings would
 def test_the_embedded_redis_starts_as_rendered(
     case: str, redis_binary: Path, tmp_path: Path
 ) -> None:
-    """The rendered scripts start a real server that keeps what it is told, behind its password."""
+    """The rendered scripts start a real server that keeps what it is told, behind its users."""
     port = free_port()
     for name in ("data", "etc", "run", "auth", "bin"):
         (tmp_path / name).mkdir()
-    text = one(rendered("4", case), "ConfigMap", "-redis")["data"]
-    for name, content in text.items():
+    found = rendered("4", case)
+    for name, content in one(found, "ConfigMap", "-redis")["data"].items():
         for old, new in (
             ("/etc/redis-auth", f"{tmp_path}/auth"),
             ("/etc/redis", f"{tmp_path}/etc"),
@@ -61,37 +67,82 @@ def test_the_embedded_redis_starts_as_rendered(
     (tmp_path / "bin" / f"{kind}-cli").symlink_to(client)
     env = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
 
-    def ready() -> bool:
-        done = subprocess.run(
-            ["sh", tmp_path / "etc" / "ready.sh"],
-            env=env, capture_output=True, check=False, timeout=10,
+    def script(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["sh", tmp_path / "etc" / name, *arguments],
+            env=env, capture_output=True, text=True, check=False, timeout=10,
         )  # fmt: skip
-        return done.returncode == 0
+
+    def ready() -> bool:
+        return script("ready.sh").returncode == 0
+
+    def login(user: str | None, password: str | None) -> redis.Redis:
+        return redis.Redis(port=port, username=user, password=password)
 
     assert not ready()
-    strict = case == "embedded-strict"
     server = ServerProcess(
         "redis", ["sh", str(tmp_path / "etc" / "start.sh")], log=tmp_path / "log", env=env
     )
     try:
         server.start(ready, timeout=30)
-        if strict:
-            with redis.Redis(port=port) as stranger, pytest.raises(redis.AuthenticationError):
+        for user, password in (
+            (None, None),
+            (None, PASSWORD),
+            ("ledger", "x"),
+            ("admin", PASSWORD),
+        ):
+            with login(user, password) as stranger, pytest.raises(redis.AuthenticationError):
                 stranger.ping()
-            (acl,) = (tmp_path / "run").iterdir()
-            assert PASSWORD not in acl.read_text()
-            assert acl.stat().st_mode & 0o077 == 0
-        with redis.Redis(port=port, password=PASSWORD if strict else None) as own:
+        for path in (tmp_path / "run").iterdir():
+            assert PASSWORD not in path.read_text()
+            assert path.stat().st_mode & 0o077 == 0
+        with login("ledger", PASSWORD) as own:
             info = {k: str(v) for k, v in own.info().items()}
-            info["appendfsync"] = str(own.config_get("appendfsync")["appendfsync"])
-            assert preflight(info, durability="strict" if strict else "relaxed") == ()
-            own.rpush("a", "b")
+            with pytest.raises(redis.exceptions.NoPermissionError):
+                own.config_get("requirepass")
+            settings = build(RedisSettings, yaml.safe_load(settings_file(found))["redis"])
+            assert preflight(settings.seen_in(info), durability=settings.durability) == ()
+            own.rpush("nl:{a}", "b")
+        # The words of the page and those of the chart are one rule, on this very server.
+        assert script("admin.sh", *acl_rule("ledger2", PASSWORD, page="ledger")).stdout == "OK\n"
+        theirs, ours = (
+            sorted(script("admin.sh", "ACL", "GETUSER", user).stdout.split())
+            for user in ("ledger2", "ledger")
+        )
+        assert ours == theirs
+        assert script("admin.sh", "CONFIG", "GET", "appendfsync").stdout.split()[1] == (
+            settings.appendfsync
+        )
         server.terminate()
         server.start(ready, timeout=30)
-        with redis.Redis(port=port, password=PASSWORD if strict else None) as own:
-            assert own.lrange("a", 0, -1) == [b"b"]
+        with login("ledger", PASSWORD) as own:
+            assert own.lrange("nl:{a}", 0, -1) == [b"b"]
     finally:
         server.kill()
+
+
+def test_the_embedded_redis_may_have_further_users() -> None:
+    """Lines of an ACL file, as they are: nothing in them means anything to the shell."""
+    line = "exporter on #0123 ~$HOME* resetchannels +info"
+    values = {"redis": {"embedded": {"extraUsers": [line]}}}
+    start = one(objects(template("4", values)), "ConfigMap", "-redis")["data"]["start.sh"]
+    assert f"<<'END'\nuser {line}\nEND\n" in start
+
+
+def test_the_password_is_made_once_and_by_nobody_else() -> None:
+    """A Job before the installation makes it, with one right, unless there is one already."""
+    found = rendered("4", "default")
+    job = one(found, "Job", "-redis-password")
+    hook = job["metadata"]["annotations"]
+    assert hook["helm.sh/hook"] == "pre-install,pre-upgrade"
+    role = one(found, "Role", "-redis-password")
+    assert role["rules"] == [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}]
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    secret = {e["name"]: e["value"] for e in container["env"]}["SECRET"]
+    used = json.dumps([one(found, "StatefulSet"), one(found, "Deployment")])
+    assert used.count(f'"{secret}"') == 2
+    for case in ("embedded-strict", "external-url"):
+        assert not [o for o in rendered("4", case) if "redis-password" in o["metadata"]["name"]]
 
 
 def _ports(rules: list[Json]) -> set[int | str]:
@@ -108,15 +159,106 @@ def test_the_controller_may_speak_to_what_it_needs() -> None:
     assert _ports(kubernaut["egress"]) == base | {6379, 8080}
     policy = one(rendered("4", "network-policy"), "NetworkPolicy", "-ledger")["spec"]
     assert _ports(policy["egress"]) == {53, 6443, 6379, 443, 8443, 3128}
-    (receivers,) = [r for r in policy["egress"] if "ipBlock" in str(r)]
-    assert receivers["to"] == [
-        {"ipBlock": {"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8", "169.254.0.0/16"]}}
-    ]
+    (receivers,) = [r for r in policy["egress"] if "except" in str(r)]
+    assert receivers["to"][0]["ipBlock"]["cidr"] == "0.0.0.0/0"
+    assert {"10.0.0.0/8", "169.254.0.0/16"} <= set(receivers["to"][0]["ipBlock"]["except"])
     metrics, health = policy["ingress"]
     assert (metrics["ports"][0]["port"], "from" in metrics) == ("metrics", True)
     assert (health["ports"][0]["port"], "from" in health) == ("health", False)
     by_hand = one(rendered("4", "network-policy-egress"), "NetworkPolicy", "-ledger")["spec"]
     assert by_hand["egress"] == [{"to": [{"namespaceSelector": {}}]}]
+
+
+def reaches(policy: Json, address: str, port: int) -> bool:
+    """Whether a policy lets its pods connect to an address that is no pod's."""
+    where = ipaddress.ip_address(address)
+
+    def within(cidr: str) -> bool:
+        network = ipaddress.ip_network(cidr)
+        return network.version == where.version and where in network
+
+    for rule in policy["egress"]:
+        if port not in {p["port"] for p in rule["ports"]}:
+            continue
+        blocks = [to["ipBlock"] for to in rule["to"] if "ipBlock" in to] if "to" in rule else None
+        if blocks is None:
+            return True
+        if any(
+            within(b["cidr"]) and not any(within(e) for e in b.get("except", [])) for b in blocks
+        ):
+            return True
+    return False
+
+
+API_SERVER = "198.51.100.7"
+INSIDE = {
+    "networkPolicy": {
+        "enabled": True,
+        "receivers": [{"cidr": "203.0.113.0/24", "except": ["203.0.113.128/25"]}],
+        "receiverPorts": [80, 443],
+        "apiServerCIDRs": [f"{API_SERVER}/32"],
+    }
+}
+
+
+def test_the_receivers_are_all_that_is_reached() -> None:
+    """No rule for anything else opens what the list of receivers leaves out, at any port."""
+    policy = one(objects(template("4", INSIDE)), "NetworkPolicy", "-ledger")["spec"]
+    for port in (80, 443, 6443, 6379):
+        for address in ("192.0.2.1", "203.0.113.200", "169.254.169.254", "2001:db8::1"):
+            assert not reaches(policy, address, port), (address, port)
+    assert reaches(policy, "203.0.113.5", 443)
+    assert reaches(policy, API_SERVER, 6443)
+    assert not reaches(policy, API_SERVER, 80)
+
+
+def test_metadata_is_never_a_receiver() -> None:
+    """Where receivers are everywhere, the addresses that the controller denies are left out."""
+    values = {"networkPolicy": {"enabled": True, "receiverPorts": [80]}}
+    policy = one(objects(template("4", values)), "NetworkPolicy", "-ledger")["spec"]
+    assert reaches(policy, "203.0.113.5", 80)
+    assert reaches(policy, "2001:db8::1", 80)
+    for address in [*map(str, METADATA), "169.254.169.254", "fe80::1"]:
+        assert not reaches(policy, address, 80), address
+
+
+def test_rules_for_one_namespace_do_not_serve_many() -> None:
+    """With more than one namespace nobody is let in unasked, and incidents are kept apart."""
+    for case, many in (("default", False), ("namespaces", True), ("all-namespaces", True)):
+        found = rendered("4", case)
+        aggregated = [o for o in found if "rbac.authorization.k8s.io/aggregate" in str(o)]
+        assert bool(aggregated) is not many
+        settings = yaml.safe_load(settings_file(found))
+        assert settings["delivery"]["pagerduty"]["dedupNamespace"] is many
+    for explicit in (True, False):
+        values: Json = {"watch": {"all": True}, "rbac": {"aggregate": explicit}}
+        roles = of_kind(objects(template("4", values)), "ClusterRole")
+        assert bool([r for r in roles if "aggregate-to" in str(r)]) is explicit
+
+
+def test_the_audit_store_gets_a_token_of_its_own() -> None:
+    """It is for that store alone, and there is none for a store that is reached in the clear."""
+    found = rendered("4", "network-policy")
+    (volume,) = [
+        v for v in one(found, "Deployment")["spec"]["template"]["spec"]["volumes"]
+        if v["name"] == "audit-token"
+    ]  # fmt: skip
+    (source,) = volume["projected"]["sources"]
+    assert source["serviceAccountToken"]["audience"] == "datastorage"
+    path = yaml.safe_load(settings_file(found))["datastorage"]["tokenFile"]
+    (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (mount,) = [m for m in container["volumeMounts"] if m["name"] == "audit-token"]
+    assert path == f"{mount['mountPath']}/{source['serviceAccountToken']['path']}"
+    stores: tuple[tuple[Json, bool], ...] = (
+        ({"url": "http://store"}, True),
+        ({"url": "https://store"}, False),
+        ({"url": "https://store", "tokenFile": "/mine"}, True),
+    )
+    for store, enabled in stores:
+        values = {"config": {"datastorage": store}, "auditToken": {"enabled": enabled}}
+        made = objects(template("4", values))
+        assert "serviceAccountToken" not in json.dumps(one(made, "Deployment"))
+        assert yaml.safe_load(settings_file(made))["datastorage"] == store
 
 
 def test_the_policy_follows_the_settings() -> None:

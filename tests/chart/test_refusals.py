@@ -131,9 +131,24 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
         {"redis": {"external": {"hosts": ["h"]}}},
         "redis.external is configured, but redis.mode is embedded",
     ),
-    "a Redis open to everybody": (
-        {"redis": {"embedded": {"networkPolicy": {"enabled": False}}}},
-        "redis.embedded is open to everybody",
+    "a password that nothing may make": (
+        {"rbac": {"create": False}},
+        "nothing may make the password of redis.embedded: set redis.embedded.existingSecret.name",
+    ),
+    "receivers beside an open way to the API server": (
+        {"networkPolicy": {"enabled": True, "receivers": [{"cidr": "10.0.0.0/8"}]}},
+        "other rules open their ports to every address: set networkPolicy.apiServerCIDRs",
+    ),
+    "receivers beside an open way to everything": (
+        {
+            "networkPolicy": {
+                "enabled": True, "receivers": [{"cidr": "0.0.0.0/0", "except": ["10.0.0.0/8"]}],
+                "apiServerCIDRs": ["10.1.1.1/32"],
+            },
+            "config": {"datastorage": {"url": "https://store"}},
+            "redis": EXTERNAL,
+        },
+        "set networkPolicy.redisTo and networkPolicy.datastorageTo",
     ),
     "strict, with a server that is not": (
         {"config": {"redis": {"durability": "strict"}}},

@@ -10,6 +10,7 @@ away, and the controller says which.
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 import os
 import subprocess
@@ -32,6 +33,7 @@ from tests.servers.users import acl_rule
 
 ACCOUNT = "r-notification-ledger"
 TEST = "r-notification-ledger-test"
+PASSWORD_JOB = "r-notification-ledger-redis-password"
 PASSWORD = "p@ss/w:rd"  # with all that a URL would trip over
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
 
@@ -133,24 +135,31 @@ def grant_the_test(stage: Stage) -> None:
 
 def helm_test(stage: Stage, port: int, *, seconds: float = 20) -> Run:
     """Run the program of `helm test` as its pod would, with the token of its account."""
-    account = stage.folder / "account"
-    account.mkdir(exist_ok=True)
-    (account / "token").write_text(token(stage, TEST))
-    (account / "namespace").write_text(stage.namespace)
-    (account / "ca.crt").write_bytes(stage.plane.ca_file.read_bytes())
-    server = urlsplit(stage.plane.server)
     (pod,) = of_kind(objects(template("4", values(stage), namespace=stage.namespace)), "Pod")
     (container,) = pod["spec"]["containers"]
     env = {e["name"]: e["value"] for e in container["env"]}
     assert env["SERVICE"] == f"{ACCOUNT}-metrics"
     env |= {
-        "SERVICE": "127.0.0.1", "REPLICAS": "1", "SECONDS": str(seconds),
-        "PORT": str(port), "ACCOUNT": str(account),
+        "SERVICE": "127.0.0.1", "REPLICAS": "1", "SECONDS": str(seconds), "PORT": str(port),
+    }  # fmt: skip
+    return run_program(stage, "helm-test.py", TEST, env)
+
+
+def run_program(stage: Stage, program: str, name: str, env: Json) -> Run:
+    """Run a program of the chart as its pod would, with the token of a service account."""
+    account = stage.folder / "account"
+    account.mkdir(exist_ok=True)
+    (account / "token").write_text(token(stage, name))
+    (account / "namespace").write_text(stage.namespace)
+    (account / "ca.crt").write_bytes(stage.plane.ca_file.read_bytes())
+    server = urlsplit(stage.plane.server)
+    env |= {
+        "ACCOUNT": str(account),
         "KUBERNETES_SERVICE_HOST": str(server.hostname),
         "KUBERNETES_SERVICE_PORT": str(server.port),
-    }  # fmt: skip
+    }
     done = subprocess.run(
-        [sys.executable, CHART / "files" / "helm-test.py"],
+        [sys.executable, CHART / "files" / program],
         env={**os.environ, **env}, capture_output=True, text=True, check=False, timeout=90,
     )  # fmt: skip
     return Run(done.returncode, done.stdout, done.stderr)
@@ -243,7 +252,9 @@ async def test_helm_installs_upgrades_and_leaves_the_definition(
     """A real API server takes every object; what is uninstalled leaves notifications alone."""
     async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
         kept = await here.create("kept")
-        more = {"crds": {"enabled": True}, "redis": {"mode": "embedded"}, "replicas": 1}
+        # No kubelet is here to run the Job that would make a password.
+        redis = {"mode": "embedded", "embedded": {"existingSecret": {"name": "redis"}}}
+        more = {"crds": {"enabled": True}, "redis": redis, "replicas": 1}
         # The definition is there without Helm, as it is for those who come from elsewhere.
         refused = await asyncio.to_thread(install, here, more, major=major)
         assert refused.code != 0
@@ -253,7 +264,7 @@ async def test_helm_installs_upgrades_and_leaves_the_definition(
         for said in (
             f"helm test r -n {here.namespace}",
             f"kubectl -n {here.namespace} get notificationrequest first",
-            "replicas is 1", "Redis has no password",
+            "replicas is 1",
         ):  # fmt: skip
             assert said in run.out
         assert await asyncio.to_thread(create_from_notes, here, run.out) == "first"
@@ -278,3 +289,37 @@ def create_from_notes(stage: Stage, notes: str) -> str:
     )
     assert answer.status == 201, answer.text
     return str(answer.json["metadata"]["name"])
+
+
+async def test_the_password_is_made_with_one_right(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """The Job's program makes the Secret once, and leaves one that is there, for it may do nothing else."""
+    async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
+        first, second, secret = await asyncio.to_thread(make_password, here)
+    assert (first.code, second.code) == (0, 0), first.err + second.err
+    assert "made the Secret" in first.out
+    assert "is there already" in second.out
+    assert len(base64.b64decode(secret["data"]["password"])) == 64
+    assert secret["data"]["password"] not in first.out + second.out
+    assert secret["metadata"]["labels"]["app.kubernetes.io/component"] == "redis"
+
+
+def make_password(stage: Stage) -> tuple[Run, Run, Json]:
+    """Run the program of the Job twice, as its pod would; returns the Secret as well."""
+    made = objects(template("4", {}, namespace=stage.namespace))
+    paths = {
+        "ServiceAccount": f"/api/v1/namespaces/{stage.namespace}/serviceaccounts",
+        "Role": f"{RBAC}/namespaces/{stage.namespace}/roles",
+        "RoleBinding": f"{RBAC}/namespaces/{stage.namespace}/rolebindings",
+    }
+    for kind, path in paths.items():
+        (one,) = [o for o in of_kind(made, kind) if o["metadata"]["name"] == PASSWORD_JOB]
+        answer = stage.plane.api.request("POST", path, json.dumps(one))
+        assert answer.status == 201, answer.text
+    (job,) = of_kind(made, "Job")
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    env = {e["name"]: e["value"] for e in container["env"]}
+    runs = [run_program(stage, "redis-password.py", PASSWORD_JOB, env) for _ in range(2)]
+    path = f"/api/v1/namespaces/{stage.namespace}/secrets/{env['SECRET']}"
+    return runs[0], runs[1], get(stage, path)

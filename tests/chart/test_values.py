@@ -117,9 +117,9 @@ def test_every_group_is_closed() -> None:
     assert free == ["helmTest.notification.spec", "global"]
 
 
-def test_defaults_of_the_settings_are_the_code_s() -> None:
+def test_defaults_of_the_settings_are_the_code_s(tmp_path: Path) -> None:
     """What values.yaml shows as defaults is what the controller does without them."""
-    shown = load_text(settings_file(rendered("4", "default")))
+    shown = _load_mounted(rendered("4", "default"), tmp_path)
     bare = load_text("redis: {url: redis://h}\n")
     own = {"controller", "redis"}
     for group in type(shown.settings).model_fields:
@@ -171,8 +171,8 @@ def _load_mounted(found: tuple[Json, ...], folder: Path) -> Loaded:
 
 
 URLS = {
-    "default": "redis://r-notification-ledger-redis:6379/0",
-    "embedded-strict": "redis://:s3cr3t%2Fpassword@r-notification-ledger-redis:6379/0",
+    "default": "redis://ledger:s3cr3t%2Fpassword@r-notification-ledger-redis:6379/0",
+    "embedded-strict": "redis://ledger:s3cr3t%2Fpassword@r-notification-ledger-redis:6379/0",
     "external-standalone": "rediss://notification%20ledger:s3cr3t%2Fpassword@redis.example.com:6380/3"
     "?ssl_ca_certs=@/ca.crt&ssl_certfile=@/tls.crt&ssl_keyfile=@/tls.key&ssl_check_hostname=true",
     "external-sentinel": "redis+sentinel://ledger:s3cr3t%2Fpassword@sentinel-0.redis,"

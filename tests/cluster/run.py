@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import base64
 import contextlib
 import json
 import os
-import secrets
 import signal
 import sys
 import time
@@ -99,7 +99,6 @@ VALUES: Final[Json] = {
     "config": {"delivery": {"webhook": {"enabled": True}}},
     "redis": {"embedded": {
         "image": {"repository": "localhost/redis", "tag": "test", "pullPolicy": "Never"},
-        "existingSecret": {"name": "redis", "passwordKey": "password"},
     }},
 }  # fmt: skip
 
@@ -142,7 +141,6 @@ class Trial:
     rows: list[Row] = field(default_factory=list)
     program: str = "helm"
     installed: float = 0.0
-    password: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
 
     # -- the operator -------------------------------------------------------------------------
 
@@ -309,9 +307,6 @@ async def install(trial: Trial) -> None:
         "create", "secret", "generic", "receivers",
         f"--from-literal=slack={url}", f"--from-literal=webhook={url}",
     )  # fmt: skip
-    await trial.kubectl(
-        "create", "secret", "generic", "redis", f"--from-literal=password={trial.password}"
-    )
     began = time.monotonic()
     await trial.helm("install", str(CHART), "-f", str(values))
     installed = time.monotonic() - began
@@ -610,10 +605,14 @@ async def find_redis(trial: Trial) -> None:
     address = await trial.kubectl(
         "get", "service", f"{DEPLOYMENT}-redis", "-o", "jsonpath={.spec.clusterIP}"
     )
+    # As the Job of the chart has made it.
+    encoded = await trial.kubectl(
+        "get", "secret", f"{DEPLOYMENT}-redis-auth", "-o", "jsonpath={.data.password}"
+    )
     # No retries: an observer that hangs on yesterday's address would see nothing of today.
     trial.stage.redis = redis_asyncio.Redis(
-        host=address, password=trial.password, retry=Retry(NoBackoff(), 0),
-        socket_timeout=5, socket_connect_timeout=5,
+        host=address, username="ledger", password=base64.b64decode(encoded).decode(),
+        retry=Retry(NoBackoff(), 0), socket_timeout=5, socket_connect_timeout=5,
     )  # fmt: skip
 
 

@@ -20,21 +20,24 @@ _PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "install.md"
 USERS: Final = ("ledger", "reader")
 
 
-def acl_rule(user: str, password: str, *, prefix: str = "nl", cluster: bool = False) -> list[str]:
+def acl_rule(
+    user: str, password: str, *, prefix: str = "nl", cluster: bool = False, page: str = ""
+) -> list[str]:
     """
     Return the words of a documented `ACL SETUSER` command.
 
     Args:
-        user: One of `USERS`.
+        user: Its name.
         password: Its password.
         prefix: Of the keys, in the place of the page's `nl`.
         cluster: Whether to add what the page adds for a Redis Cluster.
+        page: Which of `USERS` it is on the page, if it has another name there.
     """
     text = _PAGE.read_text()
-    (line,) = re.findall(rf"^    (ACL SETUSER {user} .*)$", text, re.MULTILINE)
+    (rights,) = re.findall(rf"^    ACL SETUSER {page or user} (.*)$", text, re.MULTILINE)
     words = [
         f">{password}" if word == ">PASSWORD" else re.sub(r"^([^+]*[~&])nl:", rf"\1{prefix}:", word)
-        for word in line.split()
+        for word in ["ACL", "SETUSER", user, *rights.split()]
     ]
     if cluster:
         (more,) = re.findall(r"^    (\+cluster.*)$", text, re.MULTILINE)

@@ -17,6 +17,13 @@ URLs that hold one, are files beside it (`passwordFile`, `urlFile`).
 {{- $delivery := $config.delivery | default dict -}}
 {{- $_ := set $delivery "credentials" (dict "dir" "/etc/notification/credentials") -}}
 {{- $_ := set $config "delivery" $delivery -}}
+{{- if include "ledger.shared" . -}}
+{{- /* Two objects of one name in two namespaces must not be one incident. */ -}}
+{{- $_ := set $delivery "pagerduty" (dict "dedupNamespace" true) -}}
+{{- end -}}
+{{- with include "ledger.auditToken" . -}}
+{{- $_ := set $config.datastorage "tokenFile" (printf "%s/token" .) -}}
+{{- end -}}
 {{- $sharding := $config.sharding | default dict -}}
 {{- $_ := set $sharding "leaseName" (include "ledger.lease" .) -}}
 {{- $_ := set $config "sharding" $sharding -}}
@@ -37,10 +44,10 @@ URLs that hold one, are files beside it (`passwordFile`, `urlFile`).
 {{- define "ledger.redis.settings" -}}
 {{- $dir := "/etc/notification/redis" -}}
 {{- if eq .Values.redis.mode "embedded" -}}
-url: {{ printf "redis://%s:6379/0" (include "ledger.redis.name" .) }}
-{{- if .Values.redis.embedded.existingSecret.name }}
+url: {{ printf "redis://ledger@%s:6379/0" (include "ledger.redis.name" .) }}
 passwordFile: {{ $dir }}/password
-{{- end }}
+# Its user may not run CONFIG GET.
+appendfsync: {{ .Values.redis.embedded.appendfsync }}
 {{- else -}}
 {{- $redis := .Values.redis.external -}}
 {{- $secret := $redis.existingSecret -}}
@@ -87,15 +94,11 @@ sentinelPasswordFile: {{ $dir }}/sentinel-password
 {{- define "ledger.redis.secrets" -}}
 {{- $items := list -}}
 {{- if eq .Values.redis.mode "embedded" -}}
-{{- with .Values.redis.embedded.existingSecret -}}
-{{- if .name }}
 - secret:
-    name: {{ .name }}
+    name: {{ include "ledger.redis.secret" . }}
     items:
-      - key: {{ .passwordKey }}
+      - key: {{ .Values.redis.embedded.existingSecret.passwordKey }}
         path: password
-{{- end -}}
-{{- end -}}
 {{- else -}}
 {{- $secret := .Values.redis.external.existingSecret -}}
 {{- if $secret.name }}

@@ -94,6 +94,38 @@ app.kubernetes.io/part-of: notification-ledger
 {{- end -}}
 {{- end -}}
 
+{{/* Whether notifications of more than one namespace are delivered. */}}
+{{- define "ledger.shared" -}}
+{{- if or .Values.watch.all (gt (include "ledger.namespaces" . | fromJsonArray | len) 1) -}}true{{- end -}}
+{{- end -}}
+
+{{/* Whether whoever may edit a namespace may create notifications in it. */}}
+{{- define "ledger.rbac.aggregate" -}}
+{{- if eq (toString .Values.rbac.aggregate) "auto" -}}
+{{- if not (include "ledger.shared" .) -}}true{{- end -}}
+{{- else if .Values.rbac.aggregate -}}true{{- end -}}
+{{- end -}}
+
+{{/* A block of addresses, without the metadata services where it is all of them; see channels/egress.py. */}}
+{{- define "ledger.block" -}}
+{{- $never := dict
+  "0.0.0.0/0" (list "169.254.0.0/16" "100.100.100.200/32" "168.63.129.16/32" "192.0.0.192/32")
+  "::/0" (list "fe80::/10" "fd00:ec2::254/128" "fd20:ce::254/128") -}}
+{{- $block := deepCopy . -}}
+{{- with get $never .cidr -}}
+{{- $_ := set $block "except" (concat ($block.except | default list) . | uniq) -}}
+{{- end -}}
+{{- toYaml $block -}}
+{{- end -}}
+
+{{/* Where the token for the audit store is mounted; empty if there is none. */}}
+{{- define "ledger.auditToken" -}}
+{{- $store := dig "datastorage" dict .Values.config | default dict -}}
+{{- if and .Values.auditToken.enabled (hasPrefix "https://" ($store.url | default "" | lower)) (not $store.tokenFile) -}}
+/etc/notification/audit-token
+{{- end -}}
+{{- end -}}
+
 {{- define "ledger.rbac.cluster" -}}
 {{- if or (eq .Values.rbac.scope "cluster") (and (eq .Values.rbac.scope "auto") .Values.watch.all) -}}true{{- end -}}
 {{- end -}}

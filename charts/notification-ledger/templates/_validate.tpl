@@ -67,8 +67,8 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- end -}}
 {{- else -}}
 {{- $redis := $v.redis.embedded -}}
-{{- if and (not $redis.existingSecret.name) (not $redis.networkPolicy.enabled) -}}
-{{- $faults = append $faults "redis.embedded is open to everybody: set redis.embedded.existingSecret.name, or leave redis.embedded.networkPolicy.enabled on" -}}
+{{- if and (not $redis.existingSecret.name) (not $v.rbac.create) -}}
+{{- $faults = append $faults "rbac.create is off, so nothing may make the password of redis.embedded: set redis.embedded.existingSecret.name" -}}
 {{- end -}}
 {{- if eq (dig "redis" "durability" "relaxed" $config) "strict" -}}
 {{- if or (ne $redis.appendfsync "always") (not $redis.persistence.enabled) -}}
@@ -121,6 +121,22 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- end -}}
 {{- if and $v.helmTest.enabled $v.helmTest.notification.enabled $v.watch.namespaces (not (has .Release.Namespace $v.watch.namespaces)) -}}
 {{- $faults = append $faults (printf "helmTest.notification sends in the release's namespace %s, which watch.namespaces does not name" .Release.Namespace) -}}
+{{- end -}}
+{{- if and $v.networkPolicy.enabled (not $v.networkPolicy.egress) -}}
+{{- $policy := $v.networkPolicy -}}
+{{- $everything := list "0.0.0.0/0" "::/0" -}}
+{{- $some := false -}}
+{{- if eq (len $policy.receivers) 0 -}}{{- $some = true -}}{{- end -}}
+{{- range $policy.receivers -}}
+{{- if or .except (not (has .cidr $everything)) -}}{{- $some = true -}}{{- end -}}
+{{- end -}}
+{{- $open := list -}}
+{{- if not $policy.apiServerCIDRs -}}{{- $open = append $open "networkPolicy.apiServerCIDRs" -}}{{- end -}}
+{{- if and (eq $v.redis.mode "external") (not $policy.redisTo) -}}{{- $open = append $open "networkPolicy.redisTo" -}}{{- end -}}
+{{- if and (dig "datastorage" "url" "" $config) (not $policy.datastorageTo) -}}{{- $open = append $open "networkPolicy.datastorageTo" -}}{{- end -}}
+{{- if and $some $open -}}
+{{- $faults = append $faults (printf "networkPolicy.receivers would restrict nothing, since other rules open their ports to every address: set %s" (join " and " $open)) -}}
+{{- end -}}
 {{- end -}}
 {{- if and $v.networkPolicy.egress $v.networkPolicy.extraEgress -}}
 {{- $faults = append $faults "networkPolicy.egress replaces every rule, so networkPolicy.extraEgress would have no effect" -}}
