@@ -73,6 +73,7 @@ from syncer.loop import Limits, SyncLoop
 from syncer.metrics import HOLDS, QUARANTINED, SyncMetrics
 from syncer.ownership import Shards
 from syncer.recorder import Recorder
+from syncer.resync import Resync
 from syncer.retention import Retention
 from syncer.runtime.clock import BootClock, LedgerTime, boot_clock
 from syncer.runtime.failpoints import Failpoint, failpoint
@@ -83,6 +84,7 @@ from syncer.runtime.supervise import critical, restarting
 from syncer.scrub import Scrubber
 from syncer.sharding import ShardKeeper
 from syncer.startup import Reconciler
+from syncer.status.resync import Bounds
 
 logger = logging.getLogger("ledger")
 
@@ -500,6 +502,15 @@ class Parts:
             on_settled=narrator.settled,
             on_stale=app.queue.add,
         )
+        self.resync = Resync(
+            self.recorder,
+            app.shards,
+            app.metrics,
+            bounds=Bounds(period=settings.sync.resync),
+            blocked=self.controller.blocked,
+            waits=self.controller.lanes.waits,
+            look_at=app.queue.add,
+        )
         self.scrubber: Scrubber | None = None
         if settings.sync.scrub_rate:
             self.scrubber = Scrubber(
@@ -619,6 +630,7 @@ class Parts:
         retention = [Sweeper("retention-sweep", self._sweep_expired, sync.finished_sweep)]
         return [
             *(retention if wanted else []),
+            Sweeper("resync", self._resync, sync.resync),
             Sweeper("live-sweep", self._sweep_live, sync.live_sweep),
             Sweeper("finished-sweep", self._sweep_finished, sync.finished_sweep, self._acquired[0]),
             Sweeper("orphan-sweep", self._sweep_orphans, sync.finished_sweep, self._acquired[1]),
@@ -781,6 +793,10 @@ class Parts:
         )
 
     # -- sweeps ---------------------------------------------------------------------------------
+
+    async def _resync(self) -> None:
+        await self.resync.round()
+        self.controller.lanes.refill()
 
     async def _sweep_live(self) -> None:
         await self.app.owning.wait()

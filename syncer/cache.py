@@ -34,6 +34,7 @@ from syncer.status.batch import Decision, decide
 from syncer.status.fold import LogView
 from syncer.status.merge import ordered_channels
 from syncer.status.recognise import poorer
+from syncer.status.resync import Look
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,8 @@ class Entry:
         reread: The view may lack records of others: read the log again before relying on it.
         doubtful: The newest version came by the watch and shows less than the one before: the object is
             read again before anything is merged with it.
+        look: The last look that came to a decision, None if a later one has not.
+        asked: Boot-clock second since when the resync has asked for a look in vain, 0 if it has not.
     """
 
     request: NotificationRequest
@@ -103,6 +106,8 @@ class Entry:
     ending: str = ""
     reread: bool = False
     doubtful: bool = False
+    look: Look | None = None
+    asked: float = 0.0
 
     @property
     def uid(self) -> str:
@@ -118,6 +123,11 @@ class Entry:
     def busy(self) -> bool:
         """Whether a task still works on it."""
         return bool(self.executing) or self.writing
+
+    @property
+    def unscheduled(self) -> bool:
+        """Whether it has changes to be published, and no turn to be written."""
+        return self.dirty_since is not None and not self.writing and math.isinf(self.ticket)
 
     @property
     def ordered(self) -> frozenset[str]:

@@ -82,6 +82,16 @@ class SyncMetrics:
         self.dirty_oldest = gauge(
             "dirty_oldest_seconds", "Age of the oldest change that no status shows yet."
         )
+        self.unlooked = gauge(
+            "unlooked_notifications",
+            "Notifications of ours that needed a look in the last round of the resync, had needed it in"
+            " the round before, and have had none that came to a decision.",
+        )
+        self.unlooked_seconds = gauge(
+            "unlooked_seconds",
+            "Longest time for which a notification of ours may have needed a look and had none, the time"
+            " since the last round of the resync included.",
+        )
         self.live = gauge("live_notifications", "Notifications held in full in memory.")
         self.finished = gauge("finished_notifications", "Finished notifications held as stubs.")
         self.conflicting = counter(

@@ -23,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import random
 from collections import Counter
 from collections.abc import Callable
@@ -68,6 +69,7 @@ from syncer.status.plan import (
     stale_of,
 )
 from syncer.status.reconcile import Action
+from syncer.status.resync import Look
 from syncer.status.standing import State, counts, unsent_run
 
 logger = logging.getLogger("ledger.delivery")
@@ -390,49 +392,101 @@ class Controller:
         """
         Look at one notification and start what is due.
 
+        Whoever returns or raises without a decision leaves `entry.look` empty, and the resync has it
+        looked at again: no way out of here has to see to that by itself.
+
         Raises:
             PortError: Redis or the API server did not answer; look again later.
         """
         entry = self.cache.entries.get(uid)
         tenure = self.ownership.tenure_of(uid)
+        if entry is not None:
+            entry.look = None
         if entry is None or tenure is None or not self._accepts(uid):
             self._forget_stranger(entry, tenure)
             return None
         if not tenure.valid(self.cache.boot()):
+            # It may be valid again without another term: the answer to a renewal was lost, not the renewal.
             return None
+        return await self._look_at(entry, tenure)
+
+    async def _look_at(self, entry: Entry, tenure: Tenure) -> Decision | None:
         if entry.deleted:
             await self._let_go(entry, tenure)
             return None
         if not self.recorder.claim_holds(entry, tenure) and not await self._claim(entry, tenure):
-            return None
+            return self._unclaimed(entry)
         if entry.reread:
             await self._reread(entry)
         if abandoned(entry):
             # An INTENT of ours that its caller had given up came in late: only a claim settles it.
             self.recorder.lose_claim(entry, "abandoned")
             if not await self._claim(entry, tenure):
-                return None
+                return self._unclaimed(entry)
             if abandoned(entry):
                 # It could not be settled: looked at again, but not at once and for ever.
-                self.queue.retry(uid)
+                self.queue.retry(entry.uid)
                 return None
         if stopped := _stopped(entry):
-            return Await(stopped)
+            return self._looked(entry, Await(stopped))
         decision = self._decide(entry)
         if isinstance(decision, Resolve):
             if not entry.request.specified:
-                return Await("the object has no spec yet")
+                return self._looked(entry, Await("the object has no spec yet"))
             await self._freeze(entry)
             decision = self._decide(entry)
-        for channel in self._perform(entry, decision):
+        postponed = self._perform(entry, decision)
+        self._looked(entry, decision)
+        for channel in postponed:
             await self._postponed(entry, channel)
         await self._put_on_record(entry, tenure, decision)
         return decision
 
+    def _looked(self, entry: Entry, decision: Decision) -> Decision:
+        """Note a look that came to a decision, when the next one is wanted, and in whose hands it is."""
+        by: float | None = None
+        started: tuple[str, ...] = ()
+        match decision:
+            case Deliver(channels, then, _) | GiveUp(channels, then, _):
+                by, started = then, channels
+            case Withhold(_, then, _):
+                by = then
+            case WaitUntil(at, _):
+                by = at
+            case Await() | Finish() | Resolve():
+                pass
+        entry.look = Look(
+            at=self.cache.boot(),
+            by=math.inf if by is None else by,
+            version=entry.request.resource_version,
+            channels=tuple(dict.fromkeys((*started, *entry.executing.values()))),
+        )
+        entry.asked = 0.0
+        return decision
+
+    def blocked(self, entry: Entry) -> str:
+        """What keeps an entry from being claimed and is known, empty if nothing does."""
+        if entry.quarantine:
+            return "its log cannot be read"
+        if entry.uid in self.fenced:
+            return "its log belongs to a later epoch"
+        if entry.uid in self.distrusted:
+            return "its status names an epoch that its log does not know"
+        return ""
+
+    def _unclaimed(self, entry: Entry) -> Decision | None:
+        why = self.blocked(entry)
+        return self._looked(entry, Await(why)) if why else None
+
     def _forget_stranger(self, entry: Entry | None, tenure: Tenure | None) -> None:
-        if entry is not None and entry.deleted and tenure is None and not entry.busy:
+        if entry is None or tenure is not None or entry.busy:
+            return
+        if entry.deleted:
             # Its log is another's to let go; should that one not come to it, a sweep finds it.
             self.cache.forget(entry.uid)
+        elif entry.request.status.terminal:
+            # Another replica has finished it; what its log still needs is that one's business.
+            self.cache.retire(entry)
 
     async def _reread(self, entry: Entry) -> None:
         known = entry.view.position
@@ -456,7 +510,6 @@ class Controller:
                 )
             self.metrics.fenced_notifications.inc()
             self.fenced.setdefault(entry.uid, self.cache.boot())
-            self.queue.retry(entry.uid)
             return False
         self.fenced.pop(entry.uid, None)
         if Action.DISTRUST in verdict:
@@ -472,7 +525,6 @@ class Controller:
                     },
                 )
             self.distrusted.add(entry.uid)
-            self.queue.retry(entry.uid)
             return False
         self.distrusted.discard(entry.uid)
         if Action.ORPHAN in verdict:

@@ -283,6 +283,15 @@ class Lanes:
             job.told = self._held(lane) is not None
         return self._held(lane)
 
+    def waits(self, uid: str, channel: str) -> bool:
+        """Whether an attempt waits for its receiver."""
+        lane = self._lanes.get(channel)
+        return lane is not None and uid in lane.keys
+
+    def refill(self) -> None:
+        """Start what may start now; for whoever does not rely on the timers alone."""
+        self._fill()
+
     def _held(self, lane: _Lane) -> Postpone | None:
         now = self._boot()
         if lane.breaker is None or lane.breaker.state(now) is State.CLOSED:

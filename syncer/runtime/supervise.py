@@ -67,7 +67,8 @@ async def restarting(
                 extra={"error": f"{type(error).__name__}: {error}", "seconds": pause},
             )  # fmt: skip
             await asyncio.sleep(pause)
-            pause = min(_PAUSE_MOST, pause * 2)
+            # Not for longer than between rounds: what has a bound keeps it.
+            pause = min(_PAUSE_MOST, pause * 2, max(_PAUSE_FIRST, every or _PAUSE_MOST))
         else:
             pause = _PAUSE_FIRST
             await _elapse(every, sooner)

@@ -39,6 +39,9 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
     "NotificationLedgerDeliveriesOverdue": (
         {"notification_ledger_oldest_due_seconds{}": "0+60x120"}, "20m",
     ),
+    "NotificationLedgerNotLookedAt": (
+        {"notification_ledger_unlooked_seconds{}": "0+60x120"}, "20m",
+    ),
     "NotificationLedgerNotificationsFail": (
         {
             'notification_ledger_completion_seconds_count{phase="Failed"}': "0+1x120",
@@ -134,6 +137,7 @@ HEALTHY: Final = {
     "notification_ledger_shards_owned{}": "16x240",
     "notification_ledger_log_available{}": "1x240",
     "notification_ledger_oldest_due_seconds{}": "0 2 0 1 0x236",
+    "notification_ledger_unlooked_seconds{}": "0 100 20 9 3x236",
     "notification_ledger_dirty_oldest_seconds{}": "0 1 0x238",
     "notification_ledger_live_notifications{}": "30x240",
     "notification_ledger_scrub_age_seconds{}": "60x240",
