@@ -13,6 +13,7 @@ at once, where the trace still ends with its cause.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections import Counter, defaultdict
@@ -98,6 +99,8 @@ MARKS: Final = (
     "verdict came too late",
     "status refused",
     "handed over while a status was refused",
+    "renewal applied, answer lost",
+    "unreadable log repaired",
 )
 
 
@@ -450,8 +453,10 @@ class Checks:
     ) -> None:  # fmt: skip
         if answer != "OK" or not before:
             return
-        if not subject.gone and _states(before):
-            self.fail("S11", f"{subject.name}: retired although its object exists")
+        # A copy of a result that was held up on its way may have come in since the log was claimed.
+        kept = {i for i, (_, s) in _states(before).items() if subject.shown.get(i, -1) < s}
+        if not subject.gone and kept:
+            self.fail("S11", f"{subject.name}: retired although its object exists and lacks {kept}")
         self.mark("orphan retired" if subject.gone else "empty log of a finished one retired")
         if not subject.gone:
             # Without attempts it may go, whatever has become of the status since that was read: what
@@ -505,6 +510,8 @@ class Checks:
             spec = json.loads(request.body).get("spec") or {}
             if spec.get("holderIdentity") == "":
                 self.mark("handover between replicas")
+            elif mishap == "swallow reply" and "acquireTime" not in spec:
+                self.mark("renewal applied, answer lost")
 
     def on_version(self, document: Json) -> None:
         """Judge a version of an object that was just stored."""
@@ -732,6 +739,13 @@ class Checks:
             elif self.world.expiry_of(subject.uid) is None:
                 out.append(f"{where}: the log has no time to live")
         return out
+
+    def on_mend(self, uid: str, log: list[bytes]) -> None:
+        """Take notice that the world has repaired a log, if it can be read again."""
+        with contextlib.suppress(ContractError):
+            decode_log(log)
+            self.subjects[uid].corrupt = False
+            self.mark("unreadable log repaired")
 
     def on_corrupt(self, uid: str, log: list[bytes]) -> None:
         """Take notice that the world has made a log unreadable."""

@@ -36,6 +36,8 @@ from contextvars import Context, ContextVar
 from enum import Enum
 from typing import Any, Final, Protocol, cast
 
+from syncer.runtime import offload
+
 #: What a blocking call looks like to the interpreter's audit.
 _BLOCKING: Final = frozenset(
     {
@@ -212,9 +214,18 @@ class SimLoop(asyncio.SelectorEventLoop):
     def _write_to_self(self) -> None:
         pass
 
-    def run_in_executor(self, *_: Any) -> Any:  # type: ignore[override]  # never comes back
-        """Refuse."""
-        raise Blocked("a thread was to be used")
+    def run_in_executor(  # type: ignore[override]  # no thread is made
+        self, executor: Any, work: Any, *arguments: Any
+    ) -> asyncio.Future[Any]:
+        """Refuse, but for what the product does beside its loop: that is done here and at once."""
+        if executor is not offload._thread:
+            raise Blocked("a thread was to be used")
+        done: asyncio.Future[Any] = self.create_future()
+        try:
+            done.set_result(work(*arguments))
+        except Exception as error:  # noqa: BLE001 - whatever it raises is the caller's
+            done.set_exception(error)
+        return done
 
     async def create_connection(self, *_: Any, **__: Any) -> Any:
         """Refuse."""

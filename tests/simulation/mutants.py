@@ -18,6 +18,7 @@ from typing import Any, Final
 import syncer.loop
 import syncer.status.standing
 from notifier.app import Parts, Sweeper
+from notifier.delivery.workqueue import WorkQueue
 from syncer.api.record import intent_record
 from syncer.cache import Entry
 from syncer.cluster.client import MERGE_PATCH
@@ -25,6 +26,7 @@ from syncer.cluster.status import FIELD_MANAGER, StatusStore, object_path, reada
 from syncer.ledger.log import Answer, Appended, RedisLog
 from syncer.loop import SyncLoop
 from syncer.recorder import Recorder
+from syncer.resync import Resync
 from syncer.startup import Reconciler
 from syncer.status.fold import LogView
 from syncer.status.reconcile import Presence
@@ -182,6 +184,36 @@ def order_expires() -> AbstractContextManager[None]:
     return _instead((Entry, "ends_at", ends_at))
 
 
+def no_resync() -> AbstractContextManager[None]:
+    """Only events, wake-ups and timers have anything looked at."""
+
+    async def nothing(_self: Resync) -> None:
+        return None
+
+    return _instead((Resync, "round", nothing))
+
+
+def key_kept() -> AbstractContextManager[None]:
+    """A key whose look has failed is never given back, so nobody gets it again."""
+    done: Any = vars(WorkQueue)["done"]
+
+    def kept(self: WorkQueue, key: str) -> None:
+        if key not in self._failures:
+            done(self, key)
+
+    return _instead((WorkQueue, "done", kept))
+
+
+def only_claimed() -> AbstractContextManager[None]:
+    """The resync leaves out what is not claimed, as the sweep of live logs does."""
+    reason: Any = vars(Resync)["_reason"]
+
+    def claimed(self: Resync, entry: Entry, now: float) -> Any:
+        return reason(self, entry, now) if entry.claim is not None else None
+
+    return _instead((Resync, "_reason", claimed))
+
+
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no fence": no_fence,
     "ack before patch": ack_before_patch,
@@ -194,4 +226,7 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "notSent counted": not_sent_counted,
     "order never spent": order_never_spent,
     "log with an order expires": order_expires,
+    "no resync": no_resync,
+    "key of a failed look kept": key_kept,
+    "resync of claimed logs only": only_claimed,
 }

@@ -211,7 +211,7 @@ class KubeServer:
         world = self._world
         mishap = world.dice.kube(request)
         starts = self.starts
-        delay = world.dice.kube_delay()
+        delay = world.dice.kube_delay() + world.dice.lease_delay(request)
 
         def reply(got: Response | PortError, after: float) -> None:
             def arrive() -> None:
@@ -236,6 +236,8 @@ class KubeServer:
                 reply(Response(mishap, refusal.body, headers), world.dice.kube_delay())
                 return
             response = self._execute(process, request, mishap)
+            if mishap == "swallow reply":
+                return
             if mishap == "lose reply" or starts != self.starts:
                 if world.dice.chance(0.7):
                     lost = _lost("connection lost (ServerDisconnectedError)", write=write)

@@ -276,6 +276,9 @@ KILLERS: Final = {
     "notSent counted": ({"E1"}, "redis lose, redis restart, redis slow, redis late", True),
     "order never spent": ({"O1", "S12"}, "operator, receiver 503", False),
     "log with an order expires": ({"O2"}, "operator, receiver 503, hold", False),
+    "no resync": ({"L2"}, "renewal lost, receiver 503", True),
+    "key of a failed look kept": ({"L2", "L1"}, "redis lose, kube lose, receiver 503", True),
+    "resync of claimed logs only": ({"L2"}, "redis corrupt, mend, receiver 503", True),
 }  # fmt: skip
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
 #: the draws.

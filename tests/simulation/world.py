@@ -58,6 +58,7 @@ from tests.fakes.apianswers import Request, Response
 from tests.fakes.apistate import MERGE_PATCH, ApiState
 from tests.fakes.memorylog import Argument, MemoryRedis
 from tests.simulation.checks import Checks, Violation
+from tests.simulation.looks import Looks
 from tests.simulation.loop import OWNER, Gate, SimLoop, simulate
 from tests.simulation.network import KubeServer, Receivers, SimChannel, SimKube, SimLane
 from tests.simulation.operator import Operator
@@ -69,6 +70,7 @@ _PREFIX: Final = "nl"
 _NAMESPACE: Final = "default"
 _HOME: Final = "system"
 _OBJECTS: Final = f"/apis/kubernaut.ai/v1alpha1/namespaces/{_NAMESPACE}/notificationrequests"
+_LEASES: Final = f"/apis/coordination.k8s.io/v1/namespaces/{_HOME}/leases/"
 #: Seconds that a world has to come to rest after its last fault.
 SETTLE: Final = 400.0
 _TAIL: Final = 600
@@ -83,10 +85,10 @@ FAULTS: Final = (
     "receiver slow", "receiver refuse", "receiver late", "receiver vanish",
     "crash", "pause", "drain", "skew", "suspend",
     "delete", "name again", "rival", "wipe", "hold",
-    "operator", "status refused",
+    "operator", "status refused", "renewal lost", "mend",
 )  # fmt: skip
 #: What was added once seeds had found something, in the order in which it was.
-_LATER: Final = ("operator", "status refused")
+_LATER: Final = ("operator", "status refused", "renewal lost", "mend")
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,6 +191,11 @@ class Dice:
         slow = self.happens("kube slow", 0.15)
         return self.exponential(self.choose((1.0, 1.0, 5.0)) if slow else 0.005)
 
+    def lease_delay(self, request: Request) -> float:
+        """Time by which a Lease is late, so that a lost renewal is found at the last moment."""
+        late = request.path.startswith(_LEASES) and self.happens("renewal lost", 0.8)
+        return self.uniform(0.1, 0.38) if late else 0.0
+
     def watch_lag(self) -> float:
         """Mean lag of one watch."""
         lagging = self._world.chaos and "watch lag" in self._faults
@@ -204,6 +211,9 @@ class Dice:
 
     def kube(self, request: Request) -> str | int:
         """What happens to one request: a code is answered instead of carrying it out."""
+        if _renews(request) and self.happens("renewal lost", 0.3):
+            # Not told as lost: it is waited for until the deadline is near.
+            return "swallow reply"
         if self.happens("kube lose", 0.05):
             return "lose reply" if self.chance(0.6) else "lose request"
         if request.method == "PATCH" and request.path.endswith("/status"):
@@ -321,7 +331,7 @@ def _settings_of(shards: int, window: float, status_bytes: int, guarantee: str) 
             },
             "sync": {
                 "window": f"{round(window * 1000)}ms", "maxStatusBytes": status_bytes,
-                "liveSweep": "5s", "finishedSweep": "15s", "holdNotice": "5s",
+                "resync": "3s", "liveSweep": "5s", "finishedSweep": "15s", "holdNotice": "5s",
                 "scrubRate": 10.0, "scrubPause": "2s",
             },
             "events": {"enabled": False},
@@ -415,6 +425,7 @@ class Process:
             self.app, SimKube(world, self), SimKube(world, self), f"{self.host.name}_8081"
         )
         self.hear = self.app.client.on_poke
+        self.world.looks.attend(self)
         for name, work in self.parts.critical():
             self.create_task(critical(name, work), name=name)
         for sweep in self.parts.sweeps():
@@ -547,6 +558,7 @@ class World:
         self.first_revision = _FIRST
         self.dice = Dice(self)
         self.checks = Checks(self)
+        self.looks = Looks(self)
         self.state = ApiState(
             now=lambda: _EPOCH + loop.time(),
             uid=self._uid,
@@ -716,6 +728,19 @@ class World:
         log[position] = bytes(element)
         self.trace("redis-corrupt", key, position)
         self.checks.on_corrupt(key[len(_PREFIX) + 2 : -1], log)
+        if "mend" in self.profile.faults:
+            broken = log[position]
+            self.loop.world_call(
+                self.dice.uniform(2.0, 20.0), lambda: self._mend(key, position, broken)
+            )
+
+    def _mend(self, key: str, position: int, broken: bytes) -> None:
+        """Have somebody put the bit right again, and tell nobody."""
+        log = self.redis.twin.logs.get(key, [])
+        if log[position : position + 1] == [broken]:
+            log[position] = broken[:-1] + bytes([broken[-1] ^ 1])
+            self.trace("redis-mend", key, position)
+            self.checks.on_mend(key[len(_PREFIX) + 2 : -1], log)
 
     # -- objects --------------------------------------------------------------------------------
 
@@ -820,7 +845,7 @@ class World:
         end = self.loop.time() + self.profile.chaos
         while self.loop.time() < end and self.violation is None:
             await asyncio.sleep(0.25)
-            self._look_at_hand_overs()
+            self._look()
         for task in acting:
             task.cancel()
         converged = False
@@ -835,8 +860,10 @@ class World:
             except Violation as violation:
                 self.failed(violation)
 
-    def _look_at_hand_overs(self) -> None:
+    def _look(self) -> None:
+        # What is wrong is noted already; the run ends by itself.
         with contextlib.suppress(Violation):
+            self.looks.check()
             for host in self.hosts:
                 process = host.process
                 if process is not None:
@@ -856,7 +883,7 @@ class World:
         begun = self.loop.time()
         while self.violation is None:
             await asyncio.sleep(0.5)
-            self._look_at_hand_overs()
+            self._look()
             left = self.checks.unfinished()
             if not left:
                 self.rested = self.loop.time() - begun
@@ -1092,6 +1119,10 @@ def run_profile(profile: Profile, *, tail: int | None = _TAIL) -> Result:
 @cache
 def _crd(*, rules: bool) -> Json:
     return load_crd(rules=rules)
+
+
+def _renews(request: Request) -> bool:
+    return request.method == "PATCH" and request.path.startswith(_LEASES)
 
 
 def _key(uid: str) -> str:

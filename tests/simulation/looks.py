@@ -1,0 +1,118 @@
+"""
+Liveness while it lasts: nothing that is due goes unlooked-at for longer than a bound.
+
+The controller's own book of its looks is not believed: each process is watched from outside. A look is a
+call of `reconcile`, whatever comes of it. What needs one is asked of the memory of the process: a
+notification of ours that is not claimed, that is gone, that has a channel which is due while no attempt
+of it runs and no queue of its receiver holds it, or whose log was unreadable and is not any more.
+
+The clock of a notification stands while there is a reason that is known: the process does not run, is
+draining, does not own the shard or may not act for it now, or has no Redis.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Any, Final
+
+from notifier.delivery.controller import Controller
+from syncer.api.errors import ContractError
+from syncer.cache import Entry
+from syncer.ledger.codec import decode_log
+from syncer.status.plan import Deliver, Resolve
+
+if TYPE_CHECKING:
+    from tests.simulation.world import Process, World
+
+#: Seconds for which something due may go unlooked-at: two rounds of the resync, and a slow loop.
+BOUND: Final = 7.0
+#: The same for a log that was unreadable and has been repaired without a word.
+BLOCKED_BOUND: Final = 36.0
+
+
+class Looks:
+    """Who looks at what, and since when nobody has."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        #: Looks that have begun and not ended.
+        self._under_way: Counter[tuple[str, str]] = Counter()
+        #: Since when a notification has needed a look of a process.
+        self._since: dict[tuple[str, str], float] = {}
+
+    def attend(self, process: Process) -> None:
+        """Take notice of every look of a process that has just been wired."""
+        controller = process.parts.controller
+        reconcile = controller.reconcile
+
+        async def watched(uid: str) -> Any:
+            place = (process.name, uid)
+            self._under_way[place] += 1
+            try:
+                return await reconcile(uid)
+            finally:
+                self._under_way[place] -= 1
+                self._since.pop(place, None)
+
+        controller.reconcile = watched  # type: ignore[method-assign]  # seen from outside
+
+    def check(self) -> None:
+        """Look at every process now; to be called often."""
+        now = self._world.loop.time()
+        for host in self._world.hosts:
+            process = host.process
+            if process is None or process.dead:
+                continue
+            for uid, entry in process.app.cache.entries.items():
+                place = (process.name, uid)
+                why = "" if self._under_way[place] else _wanted(self._world, process, entry)
+                if not why:
+                    self._since.pop(place, None)
+                    continue
+                bound = BLOCKED_BOUND if entry.quarantine else BOUND
+                waited = now - self._since.setdefault(place, now)
+                if waited > bound:
+                    self._world.checks.fail(
+                        "L2",
+                        f"{entry.request.name}: {why}, and {process.name} has not looked at it"
+                        f" for {waited:.1f} s",
+                    )
+
+
+def _wanted(world: World, process: Process, entry: Entry) -> str:
+    """Why a process has to look at a notification, empty if it has not or may not."""
+    controller, app = process.parts.controller, process.app
+    tenure = app.shards.tenure_of(entry.uid)
+    if process.paused or process.draining or not app.log.available:
+        return ""
+    if tenure is None or not app.shards.accepts(entry.uid) or not tenure.valid(app.boot()):
+        return ""
+    if entry.busy or _in_a_queue(controller, entry.uid):
+        return ""
+    if entry.deleted:
+        return "it is deleted and not let go"
+    if entry.quarantine:
+        return "its log can be read again" if _readable(world.log_of(entry.uid)) else ""
+    if entry.claim is None:
+        # What is blocked for a reason that is known is looked at now and then, and said elsewhere.
+        return "" if controller.blocked(entry) else "it is not claimed"
+    if entry.violation or entry.cancelled:
+        return ""
+    decision = controller._decide(entry)
+    return decision.reason if isinstance(decision, Deliver | Resolve) else ""
+
+
+def _in_a_queue(controller: Controller, uid: str) -> bool:
+    """Whether an attempt of a notification runs, or waits for its receiver."""
+    lanes = controller.lanes
+    return any(uid in lane.keys for lane in lanes._lanes.values()) or any(
+        task.get_name() == f"attempt-{uid}" for task in lanes._tasks
+    )
+
+
+def _readable(log: list[bytes]) -> bool:
+    try:
+        decode_log(log)
+    except ContractError:
+        return False
+    return True
