@@ -68,7 +68,7 @@ from syncer.cluster.reflector import Reflector
 from syncer.cluster.status import StatusStore
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
-from syncer.ledger.preflight import Severity, preflight, replicas_to_wait_for, unfit
+from syncer.ledger.preflight import Severity, preflight, unfit
 from syncer.loop import Limits, SyncLoop
 from syncer.metrics import HOLDS, QUARANTINED, SyncMetrics
 from syncer.ownership import Shards
@@ -193,10 +193,11 @@ class App:
             timeout=settings.redis.timeout,
         )
         durability = settings.redis.durability
+        self.client.confirming = durability == "strict"
         self.client.judge = lambda info: unfit(settings.redis.seen_in(info), durability=durability)
         self.log = RedisLog(
             self.client,
-            replicas=lambda: replicas_to_wait_for(self.client.info, durability=durability),
+            replicas=lambda: self.client.replicas_wanted,
         )
         self.cache = Cache(
             window=settings.sync.window,

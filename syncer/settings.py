@@ -192,7 +192,8 @@ class RedisSettings(Group):
         default="relaxed",
         description="relaxed (default) takes the server's persistence as it is and says in "
         "readiness what it cannot hold; strict refuses to start unless every write is on disk "
-        "before it is answered (appendfsync always). With relaxed, a crash of Redis may lose its "
+        "before it is answered (appendfsync always), and sends only what a replica has confirmed, "
+        "where there are any; without the replica it holds. With relaxed, a crash of Redis may lose its "
         "last second, and what was sent in it may be sent again.",
     )
     appendfsync: Literal["", "always", "everysec", "no"] = Field(

@@ -159,8 +159,8 @@ class LedgerClient(Identity):
             guard: Asked right before the command is written, with the connection up; False means
                 that it is not sent.
             wait: Replicas that must have the write, and milliseconds to wait for them. The result
-                is then a pair: the reply, and how many replicas confirmed. WAIT speaks of its own
-                connection's writes, so it follows on the same one.
+                is then a pair: the reply, and how many replicas confirmed. Such calls share a
+                connection of their own, and one WAIT for all that are on their way together.
 
         Raises:
             StaleGuard: the guard said no.

@@ -508,7 +508,8 @@ class Cluster:
         while True:
             await asyncio.sleep(_PROBE_TROUBLED)
             opened = self._identity.server is not None
-            if loop.time() - last < _PROBE_SECONDS and not (opened and self._identity.problem):
+            troubled = self._identity.problem or self._identity.unfit
+            if loop.time() - last < _PROBE_SECONDS and not (opened and troubled):
                 continue
             with contextlib.suppress(LedgerError, TimeoutError):
                 await self.probe()
@@ -549,9 +550,16 @@ class Cluster:
         self._doubted = True
         self._identity.doubt()
 
+    def unconfirmed(self, lane: Lane) -> None:
+        """Hold attempts until a replica of that primary has caught up; it is asked within a second."""
+        address = next((a for a, known in self._lanes.items() if known is lane), None)
+        info = self._infos.get(address, {}) if address is not None else {}
+        self._identity.lag(info.get("run_id", ""))
+
     def _met(self, address: Address, node: str, info: dict[str, str]) -> bool:
         """Note who answers at an address; True if it is another process of the same node."""
         self._infos[address] = info
+        self._identity.replicas.look(info)
         run = info.get("run_id", "")
         before = self._runs.get(node)
         self._runs[node] = run
@@ -576,7 +584,11 @@ class Cluster:
             min((parse_version(i) for i in infos), default=()),
         )
         identity.settle(
-            server, weakest(infos), unfit=next((v for v in verdicts if v), None), changed=changed
+            server,
+            weakest(infos),
+            unfit=next((v for v in verdicts if v), None),
+            changed=changed,
+            run_ids=[info.get("run_id", "") for info in infos],
         )
         self._tell()
 

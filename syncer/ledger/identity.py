@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from redis.asyncio.connection import AbstractConnection
 
 from syncer.api.errors import ConfigError
 from syncer.ledger.lane import ask
+from syncer.ledger.replicas import Replicas
 from syncer.ledger.replies import parse_meta
 
 logger = logging.getLogger("ledger.redis")
@@ -54,7 +55,16 @@ class Identity:
         #: Newest reply of INFO, as members; of a cluster, the weakest of each.
         self.info: dict[str, str] = {}
         self.installation = ""
+        #: Intents must be confirmed by a replica, where there are any (`redis.durability: strict`).
+        self.confirming = False
+        self.replicas = Replicas()
         self._doubted = False
+        self._run_ids: tuple[str, ...] = ()
+
+    @property
+    def replicas_wanted(self) -> int:
+        """How many replicas must have an intent before anything is sent for it."""
+        return 1 if self.confirming and self.replicas.expected else 0
 
     @property
     def trouble(self) -> str | None:
@@ -86,9 +96,24 @@ class Identity:
         return store_of(meta, prefix=self.prefix, installation=self.installation)
 
     def settle(
-        self, server: Server, info: dict[str, str], *, unfit: str | None, changed: bool
+        self,
+        server: Server,
+        info: dict[str, str],
+        *,
+        unfit: str | None,
+        changed: bool,
+        run_ids: Iterable[str],
     ) -> None:
-        """Take over what a check of the servers has found; `changed` makes claims stale."""
+        """
+        Take over what a check of the servers has found.
+
+        Args:
+            server: Who answers.
+            info: Members of INFO.
+            unfit: What `judge` said.
+            changed: Another server or store than before: claims are stale.
+            run_ids: Of all primaries.
+        """
         if changed:
             logger.warning(
                 "another Redis server or store answers; all logs are claimed anew",
@@ -98,11 +123,20 @@ class Identity:
             self.generation += 1
         self.server = server
         self.info = info
-        self.unfit = unfit
+        self._run_ids = tuple(run_ids)
+        self.unfit = unfit or self._unconfirmed()
         self.problem = None
         self._doubted = False
         if changed:
             self.on_change()
+
+    def lag(self, run_id: str) -> None:
+        """No replica confirmed a write of a primary in time: nothing is opened until one has it."""
+        self.replicas.unconfirmed(run_id)
+        self.unfit = self.unfit or self._unconfirmed()
+
+    def _unconfirmed(self) -> str | None:
+        return self.replicas.problem(self._run_ids) if self.confirming else None
 
     def doubt(self) -> None:
         """A server says that it is no master now: make claims stale, once until it is settled."""

@@ -13,6 +13,11 @@ giving it back costs as much as packing a record.
 What a failure means is decided here: before the pipeline is written, nothing was executed
 (`Unavailable`); afterwards every call without a reply is `Ambiguous`.
 
+Calls that replicas must confirm (`Call.wait`) have a queue, rounds and a connection of their own: WAIT
+blocks its connection for as long as it waits, and nobody else must wait with it. One WAIT at the end of
+a round speaks of every write on its connection before it, so it confirms the whole round, and those that
+come meanwhile share the next one.
+
 Every new connection is asked who it is before its first command. A replica is refused, and a server
 that answers READONLY is asked again: it was demoted under a live connection. What the answers mean
 for claims is the owner's affair (`Owner`): the lane only promises that the owner is told *before*
@@ -77,7 +82,8 @@ class Call:
     command: tuple[Any, ...]
     guard: Callable[[], bool] | None = None
     script: Script | None = None
-    #: Replicas that must confirm, and milliseconds to wait for them; the result is then a pair.
+    #: Replicas that must confirm, and milliseconds to wait for them. The result is then a pair: the
+    #: reply, and how many have it.
     wait: tuple[int, int] | None = None
     #: More commands, executed after the first one; the result is then the tuple of all replies.
     more: tuple[tuple[Any, ...], ...] = ()
@@ -87,7 +93,7 @@ class Call:
     @property
     def alone(self) -> bool:
         """Whether its command is all that goes on the wire."""
-        return not (self.more or self.wait or self.asking)
+        return not (self.more or self.asking)
 
     @property
     def commands(self) -> list[tuple[Any, ...]]:
@@ -98,7 +104,6 @@ class Call:
             *([("ASKING",)] if self.asking else []),
             self.command,
             *self.more,
-            *([("WAIT", *self.wait)] if self.wait else []),
         ]
 
 
@@ -130,6 +135,9 @@ class Owner(Protocol):
     def demoted(self, lane: Lane) -> None:
         """The server says that it is no master."""
 
+    def unconfirmed(self, lane: Lane) -> None:
+        """Fewer replicas than asked for have confirmed a round in time."""
+
 
 PoolMaker = Callable[[Callable[[AbstractConnection], Awaitable[None]]], ConnectionPool]
 
@@ -153,6 +161,7 @@ class Lane:
         timeout: float,
         current: Callable[[AbstractConnection], bool] = lambda _connection: True,
         place: Callable[[], str] = lambda: "",
+        confirms_for: Lane | None = None,
     ) -> None:
         """
         Prepare a lane; nothing is connected yet.
@@ -163,6 +172,7 @@ class Lane:
             timeout: Seconds for connecting, and for each reply.
             current: False for a connection whose address is not the right one any more.
             place: Host and port of the server as far as they are known, for texts.
+            confirms_for: Whose confirmed calls are made here, on connections of its pool.
         """
         self.problem: str | None = None
         self.pool = pool(self._greet)
@@ -170,6 +180,14 @@ class Lane:
         self._timeout = timeout
         self._current = current
         self._place = place
+        self._main = confirms_for or self
+        #: Makes the calls that replicas must confirm.
+        self._confirming: Lane | None = None
+        if confirms_for is None:
+            self._confirming = Lane(
+                lambda _greet: self.pool, owner, timeout=timeout, current=current, place=place,
+                confirms_for=self,
+            )  # fmt: skip
         self._waiting: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
@@ -195,6 +213,8 @@ class Lane:
             ContractError: the key holds something that is not a log of this format.
             TimeoutError: may have been executed.
         """
+        if call.wait and self._confirming is not None:
+            return await self._confirming.submit(call)
         if self._closed:
             raise Unavailable("the Redis client is closed")
         if len(self._waiting) >= _QUEUE:
@@ -234,6 +254,8 @@ class Lane:
     async def renew(self) -> None:
         """Let no later call use a connection that is up now; those on their way are answered."""
         self._stale = True
+        if self._confirming is not None:
+            await self._confirming.renew()
         await self._disconnect(all_of_them=False)
 
     async def reset(self) -> None:
@@ -265,6 +287,8 @@ class Lane:
     async def close(self) -> None:
         """Close connections; calls still waiting are told that nothing was executed."""
         self._closed = True
+        if self._confirming is not None:
+            await self._confirming.close()
         while self._waiting:
             self._fail([self._waiting.popleft()], Unavailable("the Redis client is closed"))
         with contextlib.suppress(TimeoutError):
@@ -273,6 +297,12 @@ class Lane:
 
     async def serve(self) -> None:
         """Serve calls until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._serve())
+            if self._confirming is not None:
+                group.create_task(self._confirming.serve())
+
+    async def _serve(self) -> None:
         while True:
             await self._wake.wait()
             self._wake.clear()
@@ -342,7 +372,12 @@ class Lane:
 
     async def _exchange(self, connection: AbstractConnection, batch: list[_Waiting]) -> None:
         packed = [_pack(c) for w in batch for c in w.call.commands]
+        wait = max((w.call.wait for w in batch if w.call.wait), default=None)
+        if wait is not None:
+            packed.append(_pack(("WAIT", *wait)))
         demoted = False
+        #: What replicas must have before it is told.
+        written: list[tuple[_Waiting, Any]] = []
         try:
             async with asyncio.timeout(self._timeout) as limit:
                 await connection.send_packed_command(packed, check_health=False)
@@ -355,11 +390,15 @@ class Lane:
                     demoted = demoted or word == "READONLY"
                     if word == "NOSCRIPT" and waiting.call.script:
                         missing.append(waiting)
+                    elif waiting.call.wait and not word:
+                        written.append((waiting, reply))
                     else:
                         self._answer(waiting, reply)
+                if wait is not None:
+                    await self._confirm(connection, written, wait, limit)
                 if missing:
                     limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
-                    await self._load(connection, missing)
+                    await self._load(connection, missing, limit)
         except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as error:
             # A reply may still be on its way: the connection must not serve anyone else.
             await connection.disconnect(nowait=True)
@@ -371,17 +410,49 @@ class Lane:
             self._demoted()
             await connection.disconnect(nowait=True)
 
-    async def _load(self, connection: AbstractConnection, batch: list[_Waiting]) -> None:
+    async def _confirm(
+        self,
+        connection: AbstractConnection,
+        written: list[tuple[_Waiting, Any]],
+        wait: tuple[int, int],
+        limit: asyncio.Timeout,
+    ) -> None:
+        """Read how many replicas have all that was written, and tell the callers."""
+        replicas, milliseconds = wait
+        now = asyncio.get_running_loop().time()
+        limit.reschedule(now + milliseconds / 1000 + self._timeout)
+        try:
+            count = int(await connection.read_response())
+        except ResponseError:
+            # Refused by an ACL, say: what was written is written, and nobody has confirmed it.
+            count = 0
+        for waiting, reply in written:
+            self._answer(waiting, (reply, count))
+        if written and count < replicas:
+            self._owner.unconfirmed(self._main)
+
+    async def _load(
+        self, connection: AbstractConnection, batch: list[_Waiting], limit: asyncio.Timeout
+    ) -> None:
         for script in {w.call.script for w in batch if w.call.script}:
             await connection.send_packed_command(
                 _pack(("SCRIPT", "LOAD", script.source)), check_health=False
             )
             await connection.read_response()
+        written: list[tuple[_Waiting, Any]] = []
         for waiting in batch:
             await connection.send_packed_command(
                 map(_pack, waiting.call.commands), check_health=False
             )
-            self._answer(waiting, await self._reply(connection, waiting.call))
+            reply = await self._reply(connection, waiting.call)
+            if waiting.call.wait and not isinstance(reply, ResponseError):
+                written.append((waiting, reply))
+            else:
+                self._answer(waiting, reply)
+        wait = max((w.call.wait for w, _ in written if w.call.wait), default=None)
+        if wait is not None:
+            await connection.send_packed_command([_pack(("WAIT", *wait))], check_health=False)
+            await self._confirm(connection, written, wait, limit)
 
     @staticmethod
     async def _reply(connection: AbstractConnection, call: Call) -> Any:
@@ -402,7 +473,7 @@ class Lane:
             return failed
         if call.asking:
             replies = replies[1:]
-        return tuple(replies) if call.wait or call.more else replies[0]
+        return tuple(replies) if call.more else replies[0]
 
     @staticmethod
     def _answer(waiting: _Waiting, reply: Any) -> None:
@@ -443,14 +514,14 @@ class Lane:
             raise RedisConnectionError(str(error)) from error
 
     def _demoted(self) -> None:
-        self.problem = "Redis answers READONLY"
-        self._owner.demoted(self)
-        self._owner.troubled(self)
+        self._main.problem = "Redis answers READONLY"
+        self._owner.demoted(self._main)
+        self._owner.troubled(self._main)
 
     def _lost(self, error: BaseException) -> LedgerError:
         mapped = lost_connection(error, self._place())
-        self.problem = str(mapped)
-        self._owner.troubled(self)
+        self._main.problem = str(mapped)
+        self._owner.troubled(self._main)
         return mapped
 
 

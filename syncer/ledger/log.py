@@ -32,7 +32,7 @@ from syncer.ledger.lane import StaleGuard
 _LATER: Final = (Unavailable, Ambiguous, TimeoutError)
 _BACKOFF_FIRST: Final = 0.05
 _BACKOFF_MOST: Final = 1.0
-#: Milliseconds for replicas to confirm an intent; within the client's timeout for one reply.
+#: Milliseconds for replicas to confirm intents.
 _WAIT_MS: Final = 1000
 #: Times that a scan begins anew where logs move between servers.
 _WALKS: Final = 3

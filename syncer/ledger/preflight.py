@@ -33,13 +33,6 @@ class Finding:
     fix: str
 
 
-def replicas_to_wait_for(info: Mapping[str, str], *, durability: str) -> int:
-    """Replicas that must confirm an intent before it is acted upon: one, where there are any."""
-    if durability != "strict":
-        return 0
-    return 1 if int(info.get("connected_slaves", "0") or 0) > 0 else 0
-
-
 def preflight(info: Mapping[str, str], *, durability: str) -> tuple[Finding, ...]:
     """
     Judge a server.

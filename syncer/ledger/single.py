@@ -43,8 +43,9 @@ class Single:
         self._identity = identity
         self._timeout = timeout
         self._master: Master | None = None
-        #: Set where the listening connection cannot be had.
-        self._deaf = asyncio.Event()
+        #: Set where the server is to be asked at once: the listening connection cannot be had, or a
+        #: write was not confirmed.
+        self._look = asyncio.Event()
 
         def plain(greet: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
             return ConnectionPool.from_url(
@@ -100,7 +101,7 @@ class Single:
             async with asyncio.timeout(self._timeout * 3):
                 await connection.connect()  # type: ignore[no-untyped-call]  # vendor
         except (RedisError, OSError, TimeoutError):
-            self._deaf.set()
+            self._look.set()
             raise
         return connection
 
@@ -124,11 +125,11 @@ class Single:
 
     async def _watch(self) -> None:
         while True:
-            calm = self._identity.problem is None
+            calm = self._identity.problem is None and self._identity.unfit is None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PROBE_SECONDS if calm else _PROBE_TROUBLED):
-                    await self._deaf.wait()
-            self._deaf.clear()
+                    await self._look.wait()
+            self._look.clear()
             try:
                 await self.probe()
             except ConfigError as error:
@@ -179,8 +180,15 @@ class Single:
         if self._master is not None:
             self._master.distrust()
 
+    def unconfirmed(self, lane: Lane) -> None:  # noqa: ARG002 - there is one
+        """Hold attempts until a replica has caught up, and look whether it has."""
+        identity = self._identity
+        identity.lag(identity.server.run_id if identity.server else "")
+        self._look.set()
+
     def _note(self, info: dict[str, str], meta: bytes | None) -> None:
         identity = self._identity
+        identity.replicas.look(info)
         server = Server(
             info.get("run_id", ""),
             info.get("role", ""),
@@ -188,4 +196,10 @@ class Single:
             parse_version(info),
         )
         changed = identity.server is not None and identity.server != server
-        identity.settle(server, info, unfit=identity.judge(info), changed=changed)
+        identity.settle(
+            server,
+            info,
+            unfit=identity.judge(info),
+            changed=changed,
+            run_ids=(info.get("run_id", ""),),
+        )

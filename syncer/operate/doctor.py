@@ -335,6 +335,11 @@ def _memory(info: Mapping[str, str]) -> Check:
 
 def _replicas(info: Mapping[str, str], settings: Mapping[str, str], *, durability: str) -> Check:
     count = _int(info, "connected_slaves")
+    if not count and "min_slaves_good_slaves" in info:
+        return _fail(
+            "redis-replicas", "no replica, and the server takes no writes without one",
+            "bring a replica back, or set min-replicas-to-write 0 on the server",
+        )  # fmt: skip
     if not count:
         return _ok("redis-replicas", "no replica: nothing fails over, and nothing is lost by it")
     if durability == "strict":

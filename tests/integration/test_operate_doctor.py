@@ -311,6 +311,7 @@ def change(**members: Any) -> RedisLook:
             change(info={"connected_slaves": "2", "appendfsync": "always"}),
             {"durability": "strict"}, {},
         ),
+        (change(info={"min_slaves_good_slaves": "0"}), {}, {"redis-replicas": Grade.FAIL}),
         (change(info={"maxmemory": "100", "used_memory": "85"}), {}, {"redis-memory": Grade.WARN}),
         (change(offset=-5_000), {}, {"redis-clock": Grade.WARN}),
         (change(offset=90_000), {}, {"redis-clock": Grade.FAIL}),

@@ -32,6 +32,11 @@ if done then
   return {'DONE'}
 end
 if known[id] ~= nil then
+  if known[id] == 0 then
+    -- The first copy came over another connection, and WAIT speaks of its own connection's writes: one that
+    -- changes nothing has it speak of that copy too, which was written before.
+    redis.call('LSET', key, 0, log[1])
+  end
   return {'DUP', known[id]}
 end
 if #log == 0 then

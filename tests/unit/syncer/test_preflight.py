@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncer.ledger.preflight import Severity, preflight, replicas_to_wait_for, unfit
+from syncer.ledger.preflight import Severity, preflight, unfit
 
 GOOD = {
     "redis_version": "7.0.15",
@@ -70,15 +70,6 @@ def test_a_server_that_says_nothing() -> None:
     """A server without a version is refused; only strict holds against it what it hides."""
     assert [f.name for f in preflight({}, durability="relaxed")] == ["version"]
     assert [f.name for f in preflight({}, durability="strict")] == ["version", "appendfsync"]
-
-
-@pytest.mark.parametrize(
-    ("durability", "slaves", "wanted"),
-    [("relaxed", "2", 0), ("strict", "0", 0), ("strict", "1", 1), ("strict", "3", 1)],
-)
-def test_replicas_to_wait_for(durability: str, slaves: str, wanted: int) -> None:
-    """Strict durability waits for one replica where there are any; relaxed for none."""
-    assert replicas_to_wait_for({"connected_slaves": slaves}, durability=durability) == wanted
 
 
 def test_an_unfit_server_is_named_with_its_fix() -> None:

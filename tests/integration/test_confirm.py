@@ -1,0 +1,237 @@
+"""
+Replicas that confirm intents: what `redis.durability: strict` promises, on real servers.
+
+A replica that is frozen has the bytes in its socket and acknowledges nothing; one that is killed is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from syncer.api.attempt import AttemptId, AttemptState, Epoch
+from syncer.api.record import Record, intent_record
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.log import Answer, RedisLog
+from syncer.ledger.lua import INTENT
+from syncer.status.merge import standings_of
+from syncer.status.standing import State
+from tests.fakes.proxy import DropReply, Fault, Proxy
+from tests.integration.test_breaker import OPS
+from tests.integration.test_unsent import delivering, results
+from tests.servers.redis import RedisServer, find_binary
+from tests.servers.topology import RedisCluster, call, port_of, until
+
+pytestmark = pytest.mark.timeout(120)
+
+EPOCH = Epoch("0.7")
+BINARIES = pytest.mark.parametrize("binary", ["redis-server", "valkey"])
+QUICK = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
+
+
+class Pair:
+    """A primary and its replica."""
+
+    def __init__(self, binary: str) -> None:
+        self.primary = RedisServer(find_binary(binary), settings=QUICK)
+        self.replica = RedisServer(find_binary(binary), settings=QUICK)
+
+    async def follow(self) -> None:
+        """Have the replica follow, and wait until it does."""
+        port = port_of(self.primary)
+        await asyncio.to_thread(call, port_of(self.replica), "REPLICAOF", "127.0.0.1", port)
+
+        def follows() -> bool:
+            theirs = call(port_of(self.replica), "INFO", "replication")
+            mine = call(port, "INFO", "replication")
+            return bool(theirs.get("master_link_status") == "up" and mine["connected_slaves"] == 1)
+
+        await until(follows, what="the replica follows")
+
+
+@contextlib.asynccontextmanager
+async def pair(binary: str) -> AsyncIterator[Pair]:
+    """Both, joined; a frozen one is woken at the end."""
+    made = Pair(binary)
+    async with made.primary, made.replica:
+        await made.follow()
+        try:
+            yield made
+        finally:
+            await made.replica.resume()
+
+
+@contextlib.asynccontextmanager
+async def opened(url: str) -> AsyncIterator[tuple[LedgerClient, RedisLog]]:
+    """A client that asks for confirmation, and a log on it."""
+    client = LedgerClient(url, prefix="strict", timeout=2.0)
+    client.confirming = True
+    task = asyncio.create_task(client.run())
+    try:
+        await client.open("test")
+        yield client, RedisLog(client, replicas=lambda: client.replicas_wanted)
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def intent(uid: str) -> Record:
+    """The first attempt of a notification."""
+    return intent_record(AttemptId(f"0.7-{int(uid[1:]) + 1}"), "slack:ops", at=1, by="p")
+
+
+async def claimed(log: RedisLog, count: int) -> list[str]:
+    """So many logs, claimed."""
+    uids = [f"u{n}" for n in range(count)]
+    await asyncio.gather(*(log.claim(uid, EPOCH, name=f"ns/{uid}") for uid in uids))
+    return uids
+
+
+@BINARIES
+async def test_a_stalled_replica_uses_up_no_attempt(binary: str) -> None:
+    """Nothing is sent, little is opened, nothing ends, and all of it goes out afterwards."""
+    async with pair(binary) as both:
+        client = LedgerClient(both.primary.url, prefix="strict", timeout=2.0)
+        client.confirming = True
+        await client.open("test")
+        async with delivering(client) as (here, receiver):
+            here.log._replicas = lambda: client.replicas_wanted
+            here.create("first", OPS, attempts=1)
+            await until(lambda: results(here, "first") == ["success"], what="one is sent")
+            await both.replica.pause()
+            names = [f"n{n}" for n in range(30)]
+            for name in names:
+                here.create(name, OPS, attempts=1)
+            await until(lambda: "confirmed" in (client.unfit or ""), what="it is held")
+            # What was on its way when the first went unconfirmed; then nothing more for seconds.
+            await until(
+                lambda: not any(here.cache.entries[n].executing for n in names),
+                what="nothing is under way",
+            )
+            opened_by_then = sum(len(results(here, n)) for n in names)
+            await asyncio.sleep(6)
+            assert sum(len(results(here, n)) for n in names) == opened_by_then
+            assert receiver.calls["/ops"] == 1
+            assert {r for n in names for r in results(here, n)} == {"notSent"}
+            for name in names:
+                entry = here.cache.entries[name]
+                facts = here.controller._facts(entry)
+                (standing,) = standings_of(entry.view, entry.request.status, facts)
+                assert standing.state in (State.PENDING, State.RETRYING)
+            await both.replica.resume()
+            await until(
+                lambda: all(results(here, n)[-1:] == ["success"] for n in names),
+                what="all are sent", timeout=60,
+            )  # fmt: skip
+            assert receiver.calls["/ops"] == 31
+            assert client.unfit is None
+
+
+@BINARIES
+async def test_many_share_one_wait_and_nobody_else_waits(binary: str) -> None:
+    """Sixty intents that nobody confirms take one time-out, not sixty, and reads go on meanwhile."""
+    async with pair(binary) as both, opened(both.primary.url) as (client, log):
+        uids = await claimed(log, 60)
+        await both.replica.pause()
+        began = time.monotonic()
+        asked = [
+            asyncio.create_task(log.intent(u, EPOCH, intent(u), limit=5, guard=lambda: True))
+            for u in uids
+        ]
+        reads: list[float] = []
+        while not all(t.done() for t in asked):
+            begin = time.monotonic()
+            await log.read(uids[0])
+            reads.append(time.monotonic() - begin)
+            await asyncio.sleep(0.02)
+        answers = [t.result() for t in asked]
+        assert {(a.answer, a.confirmed) for a in answers} == {(Answer.OK, False)}
+        assert time.monotonic() - began < 20
+        assert sorted(reads)[len(reads) // 2] < 0.5
+        assert client.unfit is not None
+        await both.replica.resume()
+        await until(lambda: client.unfit is None, what="a replica has caught up")
+        assert client.problem is None
+
+
+@BINARIES
+async def test_a_repeat_on_a_new_connection_confirms_the_first_copy(binary: str) -> None:
+    """The reply is lost while the replica lags: the echo of the first copy is not confirmed either."""
+    async with (
+        pair(binary) as both,
+        Proxy("127.0.0.1", port_of(both.primary)) as proxy,
+        opened(f"redis://127.0.0.1:{proxy.port}") as (client, log),
+    ):
+        loaded, uid = await claimed(log, 2)
+        first = await log.intent(loaded, EPOCH, intent(loaded), limit=5, guard=lambda: True)
+        assert first.confirmed
+        # Written while the replica has everything else, so that nothing else is waited for.
+        await both.replica.pause()
+        proxy.faults.append(Fault(DropReply(), INTENT.sha.encode()))
+        answer = await log.intent(uid, EPOCH, intent(uid), limit=5, guard=lambda: True)
+        assert proxy.struck == ["DropReply"]
+        assert (answer.answer, answer.rank) == (Answer.DUP, AttemptState.INTENT)
+        assert not answer.confirmed
+        await both.replica.resume()
+        await until(lambda: client.unfit is None, what="a replica has caught up")
+        again = await log.intent(uid, EPOCH, intent(uid), limit=5, guard=lambda: True)
+        assert (again.answer, again.confirmed) == (Answer.DUP, True)
+        snapshot = await log.read(uid)
+        assert snapshot is not None
+        assert [r.kind.value for r in snapshot.records] == ["intent"]
+
+
+@BINARIES
+async def test_a_replica_that_is_gone_is_missed(binary: str) -> None:
+    """It does not pass for one that never was: nothing may be opened until one is back."""
+    async with pair(binary) as both, opened(both.primary.url) as (client, log):
+        assert client.replicas_wanted == 1
+        await both.replica.kill()
+        await until(
+            lambda: (
+                int(call(port_of(both.primary), "INFO", "replication")["connected_slaves"]) == 0
+            ),
+            what="the primary has noticed",
+        )
+        await client.probe()
+        assert client.unfit == "the primary has no replica to confirm an attempt; bring one back"
+        assert client.replicas_wanted == 1
+        (uid,) = await claimed(log, 1)
+        answer = await log.intent(uid, EPOCH, intent(uid), limit=5, guard=lambda: True)
+        assert (answer.answer, answer.confirmed) == (Answer.OK, False)
+        await both.replica.start()
+        await both.follow()
+        await until(lambda: client.unfit is None, what="it is seen that one is back")
+
+
+async def test_a_wait_that_is_refused_confirms_nothing() -> None:
+    """An ACL without WAIT: the intent is written, and must not be taken for confirmed."""
+    async with pair("valkey") as both, opened(both.primary.url) as (client, log):
+        loaded, uid = await claimed(log, 2)
+        await log.intent(loaded, EPOCH, intent(loaded), limit=5, guard=lambda: True)
+        await asyncio.to_thread(call, port_of(both.primary), "ACL", "SETUSER", "default", "-wait")
+        answer = await log.intent(uid, EPOCH, intent(uid), limit=5, guard=lambda: True)
+        assert (answer.answer, answer.confirmed) == (Answer.OK, False)
+        assert client.unfit is not None
+
+
+async def test_one_primary_without_a_replica_is_missed_in_a_cluster() -> None:
+    """It lowers nothing for the others: their intents are confirmed, and the whole says what is missing."""
+    async with RedisCluster(replica=True) as cluster, opened(cluster.url) as (client, log):
+        await until(lambda: client.unfit is not None, what="all primaries are known")
+        text = "2 of 3 primaries have no replica to confirm an attempt; bring one back"
+        assert client.unfit == text
+        uids = await claimed(log, 24)
+        answers = await asyncio.gather(
+            *(log.intent(u, EPOCH, intent(u), limit=5, guard=lambda: True) for u in uids)
+        )
+        assert {a.answer for a in answers} == {Answer.OK}
+        # Those on the primary with the replica, and no others.
+        assert {a.confirmed for a in answers} == {True, False}
+        client.confirming = False
+        await client.probe()
+        assert client.unfit is None
