@@ -113,9 +113,9 @@ class World:
 
     # -- the router ------------------------------------------------------------------------------
 
-    async def plan(self, request: NotificationRequest, now: int) -> Plan:
+    async def plan(self, request: NotificationRequest, now: int) -> tuple[Plan, tuple[str, ...]]:
         """One channel for all."""
-        return Plan((CHANNEL,), "r", "m", now, request.content_hash())
+        return Plan((CHANNEL,), "r", "m", now, request.content_hash()), ()
 
     def channel(self, _name: str) -> Receiver:
         """The receiver."""
