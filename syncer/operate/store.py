@@ -96,6 +96,8 @@ async def check_store(at: Access, *, home: str = "") -> Store:
         )
     place, _, uid = named.partition("@")
     namespace, _, name = place.partition("/")
+    if not (namespace and name and uid):
+        return Store(Whose.UNCHECKED, f"installation {named!r} names no Lease")
     expected = at.settings.sharding.lease_name if at.configured else name
     wanted = f"{home or namespace}/{expected}"
     if place != wanted:

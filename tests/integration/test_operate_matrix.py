@@ -106,6 +106,17 @@ MATRIX: Final[dict[str, Missing]] = {
         },
         {"--kubeconfig": "{away}"},
     ),
+    "a kubeconfig that is not there": Missing(
+        dict.fromkeys(
+            ("explain", "list", "verify", "repair", "resolve", "resend"),
+            Told(2, ("the API server is needed", "--kubeconfig {away}.not"), CLAIMS),
+        )
+        | {
+            "inspect": Told(5, ("--kubeconfig {away}.not", "were not compared"), CLAIMS),
+            "doctor": Told(1, ("fail    api-connect", "--kubeconfig {away}.not"), ("ok      rbac",)),
+        },
+        {"--kubeconfig": "{away}.not"},
+    ),
     "Redis away": Missing(
         dict.fromkeys(COMMANDS, NO_REDIS)
         | {
@@ -278,6 +289,34 @@ async def test_what_is_missing_is_told(
         wrong += [f"{name}: claimed: {w!r}:\n{text}" for w in told.absent if w in text]
     assert not wrong, "\n\n".join(wrong)
     assert await everything(here) == before
+
+
+@pytest.mark.parametrize(
+    ("words", "place", "code", "told"),
+    [
+        pytest.param((), "away", 4, "could not be read: cannot connect", id="nobody answers"),
+        pytest.param((), "powerless", 6, "could not be read: ", id="nobody may ask"),
+        pytest.param(("--log-only",), "away", 3, "objects were not asked", id="nobody is asked"),
+    ],
+)
+async def test_a_name_that_only_the_api_server_could_know(
+    words: tuple[str, ...],
+    place: str,
+    code: int,
+    told: str,
+    here: Stage,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """That there is no such notification is claimed only where log and object were looked for."""
+    places = await where_to_look(here, tmp_path)
+    where = ["--redis-url", here.redis_url, "--key-prefix", here.prefix]
+    capsys.readouterr()
+    given = ["inspect", f"{here.namespace}/nobody", *words, *where, "--kubeconfig", places[place]]
+    assert await cli.execute(given) == code
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert told in said.err
 
 
 async def test_an_import_is_not_written_to_another_clusters_store(
