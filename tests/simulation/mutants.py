@@ -15,6 +15,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
+import notifier.delivery.controller
 import syncer.loop
 import syncer.status.standing
 from notifier.app import Parts, Sweeper
@@ -214,6 +215,15 @@ def only_claimed() -> AbstractContextManager[None]:
     return _instead((Resync, "_reason", claimed))
 
 
+def patient_hand_over() -> AbstractContextManager[None]:
+    """A hand-over waits for every status, one that is refused too."""
+
+    def unpublished(entry: Entry, _held_up: object) -> bool:
+        return entry.busy or entry.dirty_since is not None
+
+    return _instead((notifier.delivery.controller, "_under_way", unpublished))
+
+
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no fence": no_fence,
     "ack before patch": ack_before_patch,
@@ -229,4 +239,5 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no resync": no_resync,
     "key of a failed look kept": key_kept,
     "resync of claimed logs only": only_claimed,
+    "hand-over waits for what backs off": patient_hand_over,
 }

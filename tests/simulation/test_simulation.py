@@ -279,10 +279,14 @@ KILLERS: Final = {
     "no resync": ({"L2"}, "renewal lost, receiver 503", True),
     "key of a failed look kept": ({"L2", "L1"}, "redis lose, kube lose, receiver 503", True),
     "resync of claimed logs only": ({"L2"}, "redis corrupt, mend, receiver 503", True),
+    "hand-over waits for what backs off": ({"H1"}, "status refused, crash, receiver 503", False),
 }  # fmt: skip
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
 #: the draws.
-FIRST: Final = {"no resourceVersion": 54, "failover without re-claim": 19, "no recovery": 2}
+FIRST: Final = {
+    "no resourceVersion": 54, "failover without re-claim": 19, "no recovery": 2,
+    "hand-over waits for what backs off": 34,
+}  # fmt: skip
 _TRIES: Final = 150
 
 
