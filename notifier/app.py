@@ -59,6 +59,7 @@ from syncer.api.errors import ConfigError, ContractError, PortError, Unauthorise
 from syncer.api.record import Plan
 from syncer.api.resource import NotificationRequest, RetryPolicy
 from syncer.cache import Cache
+from syncer.clocks import Clocks
 from syncer.cluster.client import KubeClient
 from syncer.cluster.crd import missing_fields, missing_rules, refused_values
 from syncer.cluster.events import EventLimits, EventRecorder
@@ -75,7 +76,7 @@ from syncer.ownership import Shards
 from syncer.recorder import Recorder
 from syncer.resync import Resync
 from syncer.retention import Retention
-from syncer.runtime.clock import BootClock, LedgerTime, boot_clock
+from syncer.runtime.clock import BootClock, LedgerTime, ServerTime, boot_clock
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.health import AdminServer, raise_descriptor_limit
 from syncer.runtime.offload import SWITCH_INTERVAL, offload
@@ -158,7 +159,9 @@ class App:
         self.boot: BootClock = boot_clock
         self.started = self.boot()
         self.wall: Callable[[], datetime] = lambda: datetime.now(UTC)
-        self.time = LedgerTime(self.boot)
+        self.api_time = ServerTime(self.boot)
+        self.time = LedgerTime(self.boot, witness=self.api_time)
+        self.clocks = Clocks(self.api_time)
         self.file = self._file_channel()
         guard = EgressGuard(EgressMode(settings.egress.mode), settings.egress.allow)
         try:
@@ -194,7 +197,7 @@ class App:
         )
         durability = settings.redis.durability
         self.client.confirming = durability == "strict"
-        self.client.judge = lambda info: unfit(settings.redis.seen_in(info), durability=durability)
+        self.client.judge = self._judge
         self.log = RedisLog(
             self.client,
             replicas=lambda: self.client.replicas_wanted,
@@ -214,7 +217,7 @@ class App:
                 ownership=self.shards,
                 guard=guard,
                 registry=self.registry,
-                now=self.time.now,
+                now=self.time.certain,
             )
         self.queue = WorkQueue(self.boot, group=self.cache.namespace_of)
         self.breakers = Breakers()
@@ -224,6 +227,13 @@ class App:
         self.stop = asyncio.Event()
         #: Why it left without a signal.
         self.refusal: ConfigError | None = None
+
+    def _judge(self, info: dict[str, str]) -> str | None:
+        """Why a Redis server must not be given attempts, None if it may."""
+        redis = self.settings.redis
+        return unfit(
+            redis.seen_in(info), durability=redis.durability, ahead=self.clocks.ahead(info)
+        )
 
     def _file_channel(self) -> FileChannel | None:
         file = self.settings.delivery.file
@@ -414,6 +424,7 @@ class App:
             self.metrics.held.labels(reason).set(held[reason])
         self.metrics.quarantined.set(held[QUARANTINED])
         self.metrics.log_available.set(self.log.trouble is None and self.progress.redis is None)
+        self.metrics.clock_offset.set(self.clocks.worst or 0.0)
         self.metrics.shards.set(self.shards.shards)
         self.metrics.shards_owned.set(len(self.shards.owned))
         left = [t.left(self.boot()) for t in self.shards.owned.values() if isinstance(t, Tenure)]
@@ -448,6 +459,7 @@ class Parts:
         self.objects = objects
         self.leases = leases
         self.identity = identity
+        objects.on_time = leases.on_time = app.api_time.set
         self.store = StatusStore(objects)
         self._acquired = (asyncio.Event(), asyncio.Event())
         #: Sweeps that have been through once since a shard was owned, with what they looked at.
@@ -723,7 +735,9 @@ class Parts:
                 self._waiting("redis", str(error) or "Redis does not answer in time")
             await asyncio.sleep(_CONNECT_PAUSE)
         for finding in preflight(
-            self.app.client.info, durability=self.app.settings.redis.durability
+            self.app.client.info,
+            durability=self.app.settings.redis.durability,
+            ahead=self.app.clocks.worst,
         ):
             if finding.severity is Severity.REFUSE:
                 raise ConfigError(f"{finding.text}; {finding.fix}", path="redis")

@@ -110,6 +110,10 @@ class SyncMetrics:
             "log_available",
             "1 while Redis answers, takes writes and may be given attempts, else 0.",
         )
+        self.clock_offset = gauge(
+            "clock_offset_seconds",
+            "How far Redis's clock is ahead of the API server's; of several servers, the worst.",
+        )
         self.shards = gauge("shards", "Shards of the installation.")
         self.shards_owned = gauge("shards_owned", "Shards that this replica owns.")
         self.lease_margin = gauge(

@@ -11,6 +11,9 @@ names is the one that answers now: a store that was lost or emptied has another 
 is the last record of what was sent, and stays. So do the finished objects of the replaced controller,
 whose status names no store.
 
+A clock that is ahead deletes nothing: the earlier of Redis's time and the API server's decides
+(`LedgerTime.certain`).
+
 The deletion names uid and resourceVersion. Whoever else has written meanwhile, or has put another
 object under the name, makes it fail, and the next sweep looks again.
 """
@@ -73,7 +76,7 @@ class Retention:
         time: LedgerTime,
         metrics: SyncMetrics,
     ) -> None:
-        """`time` is Redis time, which the retention is counted in."""
+        """`time` is Redis time, which the retention is counted in, with the API server's as its witness."""
         self.log = log
         self.store = store
         self.ownership = ownership
@@ -90,7 +93,7 @@ class Retention:
         Raises:
             PortError: Redis does not answer; the next sweep begins anew.
         """
-        over = [s for s in stubs if due(s.ended, s.retention_days, self.time.now())]
+        over = [s for s in stubs if due(s.ended, s.retention_days, self.time.certain())]
         deleted = 0
         for start in range(0, len(over), _PAGE):
             page = [s for s in over[start : start + _PAGE] if self.ownership.tenure_of(s.uid)]
@@ -148,7 +151,7 @@ class Retention:
         status = current.status
         if not status.terminal or current.deleting:
             return False
-        if not due(status.completed_at, current.retention_days, self.time.now()):
+        if not due(status.completed_at, current.retention_days, self.time.certain()):
             return False
         mark = status.log
         if mark is None:

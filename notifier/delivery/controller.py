@@ -562,7 +562,10 @@ class Controller:
             now=self.cache.boot(),
             ordered=entry.ordered,
             held=hold_of(hold, paused=self.paused),
-            stale=stale_of(entry.request.created, self.recorder.time.now(), self.settings.max_age),
+            # The API server's time, which `created` is of, or Redis's if that is earlier.
+            stale=stale_of(
+                entry.request.created, self.recorder.time.certain(), self.settings.max_age
+            ),
         )
 
     def _facts(self, entry: Entry) -> Facts:

@@ -12,6 +12,7 @@ Invariants:
   only after a 401. Writes are POST and PATCH: aiohttp repeats PUT and DELETE by itself when a kept
   connection turns out dead, and a lost reply would come back as a conflict with ourselves. DELETE
   is there for those who name what they delete and take "gone" for an answer; PUT is not.
+- Each answer tells the server's time (`on_time`).
 - No text of the vendor reaches an error or a log. Its errors show addresses, those about a
   kubeconfig the user entry with its token, those about an exec plugin what the plugin printed. Only
   the message of a Status object is quoted, bounded.
@@ -29,8 +30,9 @@ import errno
 import logging
 import os
 import re
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -62,7 +64,7 @@ from syncer.cluster.vendor import (
 from syncer.runtime.proxies import proxy_for
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from typing import Self
 
 Json = dict[str, Any]
@@ -163,6 +165,9 @@ class KubeClient:
         self._renewed_at = float("-inf")
         self._checked_at = asyncio.get_running_loop().time()
         self.rebuilds = 0
+        #: Told the server's time, in Unix milliseconds, as often as an answer brings another one.
+        self.on_time: Callable[[int], None] = lambda _now: None
+        self._date = ""
 
     @classmethod
     async def connect(
@@ -343,11 +348,20 @@ class KubeClient:
             try:
                 if not 200 <= response.status <= 299:
                     raise await _refusal(response, write=call.write)
+                self._tell_time(response.headers.get("Date", ""))
                 yield response
             finally:
                 # Once the body was read to its end the connection is back in the pool, and this
                 # does nothing; else the rest, endless for a watch, is not waited for.
                 response.close()
+
+    def _tell_time(self, date: str) -> None:
+        # Whole seconds: the first answer of each is the one that comes closest.
+        if date == self._date:
+            return
+        self._date = date
+        with suppress(ValueError):
+            self.on_time(round(parsedate_to_datetime(date).timestamp() * 1000))
 
     async def _current(self) -> _Transport:
         now = asyncio.get_running_loop().time()

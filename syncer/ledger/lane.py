@@ -61,12 +61,15 @@ from syncer.api.errors import (
 )
 from syncer.ledger.lua import Script
 from syncer.ledger.replies import classify_reply, parse_info, parse_pairs, word_of
+from syncer.runtime.clock import boot_clock
 
 #: Calls in one pipeline; a claim's reply holds a whole log.
 _BATCH: Final = 128
 #: Calls waiting for the lane; callers beyond it are told that Redis is unavailable.
 _QUEUE: Final = 8192
 _CONNECTIONS: Final = 4
+#: Member added to INFO: milliseconds between the server's clock and our boot clock.
+CLOCK: Final = "clock_offset_ms"
 #: A call waits for connecting, sending and its reply, and for a queue before it.
 PATIENCE: Final = 6
 
@@ -273,7 +276,7 @@ class Lane:
 
         The reply says nothing about who answers a *later* connection; `welcome` does.
         """
-        info = parse_info(await self.submit(Call(("INFO",))))
+        info = _timed(parse_info(await self.submit(Call(("INFO",)))))
         if self._tells_settings:
             with contextlib.suppress(Rejected):
                 info |= parse_pairs(await self.submit(Call(("CONFIG", "GET", "appendfsync"))))
@@ -494,7 +497,7 @@ class Lane:
 
     async def _greet(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
-        info = parse_info(await ask(connection, "INFO"))
+        info = _timed(parse_info(await ask(connection, "INFO")))
         try:
             info |= parse_pairs(await ask(connection, "CONFIG", "GET", "appendfsync"))
             self._tells_settings = True
@@ -523,6 +526,14 @@ class Lane:
         self._main.problem = str(mapped)
         self._owner.troubled(self._main)
         return mapped
+
+
+def _timed(info: dict[str, str]) -> dict[str, str]:
+    """INFO with the offset of the server's clock to our boot clock: what is looked at later is no older."""
+    micros = info.get("server_time_usec", "")
+    if micros.isdigit():
+        info[CLOCK] = str(round(int(micros) / 1000 - boot_clock() * 1000))
+    return info
 
 
 def _check_mode(info: dict[str, str]) -> None:

@@ -14,12 +14,17 @@ from enum import StrEnum
 from typing import Final
 
 MIN_VERSION: Final = (7, 0)
+#: Seconds by which Redis's clock and the API server's may differ; beyond the second, attempts are held.
+CLOCK_ODD: Final = 60.0
+CLOCK_LIMIT: Final = 900.0
 
 
 class Severity(StrEnum):
     """What a finding means for the start."""
 
     REFUSE = "refuse"
+    #: Attempts wait until it is mended, which may happen while the controller runs.
+    HOLD = "hold"
     WARN = "warn"
 
 
@@ -33,13 +38,16 @@ class Finding:
     fix: str
 
 
-def preflight(info: Mapping[str, str], *, durability: str) -> tuple[Finding, ...]:
+def preflight(
+    info: Mapping[str, str], *, durability: str, ahead: float | None = None
+) -> tuple[Finding, ...]:
     """
     Judge a server.
 
     Args:
         info: Members of INFO.
         durability: `relaxed` or `strict`.
+        ahead: Seconds by which its clock is ahead of the API server's, None if that is not known.
     """
     strict = durability == "strict"
     found: list[Finding] = []
@@ -68,14 +76,28 @@ def preflight(info: Mapping[str, str], *, durability: str) -> tuple[Finding, ...
     elif info.get("aof_last_write_status", "ok") != "ok":
         add("disk", "the last write of the append-only file failed",
             "look at the server's disk", refuse=strict)  # fmt: skip
+    if ahead is not None and abs(ahead) > CLOCK_ODD:
+        severity = Severity.HOLD if abs(ahead) > CLOCK_LIMIT else Severity.WARN
+        found.append(Finding("clock", severity, apart(ahead), CLOCK_FIX))
     return tuple(found)
 
 
-def unfit(info: Mapping[str, str], *, durability: str) -> str | None:
+#: What to do about clocks that disagree.
+CLOCK_FIX: Final = "set the clocks of both machines right (NTP), then wait for the next look"
+
+
+def apart(ahead: float) -> str:
+    """Say by how much Redis's clock and the API server's disagree."""
+    return (
+        f"its clock is {abs(ahead):.0f} s {'ahead of' if ahead > 0 else 'behind'} the API server's"
+    )
+
+
+def unfit(info: Mapping[str, str], *, durability: str, ahead: float | None = None) -> str | None:
     """Why a server must not be given attempts, with the fix; None if it may."""
     refused = [
         f"{f.text}; {f.fix}"
-        for f in preflight(info, durability=durability)
-        if f.severity is Severity.REFUSE
+        for f in preflight(info, durability=durability, ahead=ahead)
+        if f.severity is not Severity.WARN
     ]
     return "; ".join(refused) or None

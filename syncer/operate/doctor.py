@@ -36,7 +36,7 @@ from syncer.cluster.client import KubeClient
 from syncer.cluster.crd import missing_fields, missing_rules, refused_values
 from syncer.ledger.codec import decode_header
 from syncer.ledger.log import Answer, poke_channel
-from syncer.ledger.preflight import Severity, preflight
+from syncer.ledger.preflight import CLOCK_FIX, CLOCK_LIMIT, CLOCK_ODD, Severity, apart, preflight
 from syncer.ledger.replies import parse_meta
 from syncer.operate.access import Access
 from syncer.operate.owner import holder_of
@@ -826,6 +826,21 @@ def _epoch(look: ClusterLook, incarnation: int, epoch: Epoch | None, *, logs_rea
     )  # fmt: skip
 
 
+def judge_clocks(redis: RedisLook, cluster: ClusterLook) -> Check:
+    """Judge whether Redis and the API server agree on the time, whatever ours is."""
+    if redis.error or cluster.offset is None:
+        return _unknown(
+            "clocks", "one of the two clocks could not be asked", "see the other findings"
+        )
+    ahead = (redis.offset - cluster.offset) / 1000
+    if abs(ahead) <= CLOCK_ODD:
+        return _ok("clocks", "Redis and the API server agree on the time")
+    text = f"Redis: {apart(ahead)}"
+    if abs(ahead) > CLOCK_LIMIT:
+        return _fail("clocks", f"{text}: every attempt is held", CLOCK_FIX)
+    return _warn("clocks", text, CLOCK_FIX)
+
+
 def judge_settings(warnings: Sequence[str], *, given: bool) -> list[Check]:
     """Judge the settings file: what in it means nothing."""
     if not given:
@@ -867,6 +882,7 @@ async def examine(
             home=home,
             logs_read=not (redis.error or redis.scan),
         ),
+        judge_clocks(redis, cluster),
     ]
 
 
@@ -889,6 +905,7 @@ async def _named_by_store(at: Access, redis: RedisLook) -> str:
 
 
 __all__ = [
-    "Check", "ClusterLook", "ConfigError", "Grade", "RedisLook", "Right", "examine", "judge_cluster",
+    "Check", "ClusterLook", "ConfigError", "Grade", "RedisLook", "Right", "examine", "judge_clocks",
+    "judge_cluster",
     "judge_redis", "judge_settings", "look_at_cluster", "look_at_redis",
 ]  # fmt: skip

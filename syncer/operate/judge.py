@@ -118,8 +118,8 @@ ADVICE: Final[Mapping[Class, str]] = {
     Class.UNACKED: "`syncer repair` has the owner mark it",
     Class.NO_EXPIRY: "`syncer repair` has the owner give the log its expiry",
     Class.ORPHAN: "`syncer repair` has the owner let the log go",
-    Class.EPOCH_AHEAD: "after a restore of etcd or a move to another cluster, raise"
-    " sharding.incarnation by one",
+    Class.EPOCH_AHEAD: "if logs are: after a restore of etcd or a move to another cluster, raise"
+    " sharding.incarnation by one; if only the status is: somebody else has written it",
     Class.TWO_OPEN: "two attempts were begun at once, which the rules exclude: keep the log"
     " (`syncer export`) and report it",
     Class.CONFLICT: "one attempt has two definite results, which the rules exclude: keep the log"
@@ -268,6 +268,18 @@ def _without_log(request: NotificationRequest, bounds: Bounds) -> tuple[Finding,
     )
 
 
+def _ahead(header: Header, status: Status, bounds: Bounds) -> str:
+    """Who names an epoch of the future, empty if nobody does."""
+    if bounds.latest is None:
+        return ""
+    latest, named = epoch_key(bounds.latest), highest_epoch(status)
+    if epoch_key(header.epoch) > latest:
+        return f"epoch {header.epoch} is later than any this cluster can have given out"
+    if epoch_key(named) > latest:
+        return f"the status names epoch {named}, which neither its log nor this cluster knows"
+    return ""
+
+
 def _with_log(
     pair: Pair, request: NotificationRequest, log: Read, header: Header, bounds: Bounds
 ) -> tuple[Finding, ...]:
@@ -288,9 +300,8 @@ def _with_log(
             Class.MARK_BEYOND,
             f"marked up to {max(header.acked, header.audited)}, and there are {last} record(s)",
         )
-    epoch = max(header.epoch, highest_epoch(status), key=epoch_key)
-    if bounds.latest is not None and epoch_key(epoch) > epoch_key(bounds.latest):
-        add(Class.EPOCH_AHEAD, f"epoch {epoch} is later than any this cluster can have given out")
+    if ahead := _ahead(header, status, bounds):
+        add(Class.EPOCH_AHEAD, ahead)
     found += _impossible(log)
     lost = lacking(view, status)
     if lost:

@@ -1,11 +1,15 @@
 """
-The two clocks of the product.
+The clocks of the product.
 
 The *boot clock* (seconds, CLOCK_BOOTTIME) measures durations and decides deadlines inside this
 process: it never steps, and it goes on while the machine sleeps, so a lease is over after a suspend.
 *Ledger time* (Unix milliseconds of the Redis server) is what records carry: every owner of a log
 reads the same clock, whatever its own machine shows. A process keeps the offset between the two and
 sets it at every claim.
+
+One clock may be wrong, and what is decided by it may not be to be undone: to delete an object, to give
+a notification up for its age. For that the API server's time, which every answer of it carries, is the
+*witness*, and the earlier of the two counts (`LedgerTime.certain`).
 """
 
 from __future__ import annotations
@@ -21,12 +25,31 @@ def boot_clock() -> float:
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+class ServerTime:
+    """A server's time, extrapolated with the boot clock since it was last told."""
+
+    def __init__(self, boot: BootClock = boot_clock) -> None:
+        """Know nothing yet."""
+        self.boot = boot
+        #: Milliseconds between it and the boot clock, None until it was told.
+        self.offset: float | None = None
+
+    def set(self, now: int) -> None:
+        """Take the server's time (Unix milliseconds) as of this moment."""
+        self.offset = now - self.boot() * 1000
+
+    def now(self) -> int | None:
+        """Its time in Unix milliseconds, None if that is not known."""
+        return None if self.offset is None else round(self.boot() * 1000 + self.offset)
+
+
 class LedgerTime:
     """Redis time, extrapolated with the boot clock since it was last read."""
 
-    def __init__(self, boot: BootClock = boot_clock) -> None:
+    def __init__(self, boot: BootClock = boot_clock, *, witness: ServerTime | None = None) -> None:
         """Start with the machine's wall clock until a claim brings the server's time."""
         self.boot = boot
+        self.witness = witness
         self._offset = time.time() * 1000 - boot() * 1000
 
     def set(self, now: int) -> None:
@@ -36,3 +59,14 @@ class LedgerTime:
     def now(self) -> int:
         """Redis time in Unix milliseconds, as far as known."""
         return round(self.boot() * 1000 + self._offset)
+
+    def certain(self) -> int:
+        """
+        The time by which something is decided that cannot be undone, in Unix milliseconds.
+
+        That is the earlier of Redis's and the witness's: a clock that is ahead ends nothing. 0, at which
+        nothing is over, while the witness has not been heard.
+        """
+        if self.witness is None:
+            return self.now()
+        return min(self.now(), self.witness.now() or 0)

@@ -65,6 +65,9 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
         },
         "40m",
     ),
+    "NotificationLedgerClocksApart": (
+        {"notification_ledger_clock_offset_seconds{}": "-90x120"}, "20m",
+    ),
     "NotificationLedgerRedisUnavailable": (
         {"notification_ledger_log_available{}": "1x10 0x100"}, "20m",
     ),

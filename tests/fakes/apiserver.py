@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+from email.utils import formatdate
 from typing import Self
 
 from aiohttp import web
@@ -119,7 +120,10 @@ class FakeApiServer:
         if transport:
             self._connections.add(transport)
         try:
-            return await self._handle(incoming)
+            answer = await self._handle(incoming)
+            if not answer.prepared:
+                answer.headers["Date"] = formatdate(self.state.now, usegmt=True)
+            return answer
         finally:
             if transport:
                 self._connections.discard(transport)
@@ -178,7 +182,8 @@ class FakeApiServer:
         self, incoming: web.Request, watch: Watch, request: Request
     ) -> web.StreamResponse:
         loop = asyncio.get_running_loop()
-        out = web.StreamResponse(headers={"Content-Type": "application/json"})
+        date = formatdate(self.state.now, usegmt=True)
+        out = web.StreamResponse(headers={"Content-Type": "application/json", "Date": date})
         out.enable_chunked_encoding()
         await out.prepare(incoming)
         seconds = float(request.query.get("timeoutSeconds") or 1800)

@@ -153,6 +153,11 @@ class ApiState:
         if install:
             self._create(DEFINITIONS, "", crd or load_crd())
 
+    @property
+    def now(self) -> float:
+        """Unix seconds by the server's own clock."""
+        return self._now()
+
     def answer(self, request: Request) -> Response:
         """Do what a request asks for. A watch is opened with `watch` instead."""
         target, verb = self.classify(request)

@@ -202,6 +202,19 @@ async def test_real_server_answers_are_told_apart(
 
 
 @pytest.mark.xdist_group("alone")
+async def test_answers_tell_the_servers_time(control_plane: ControlPlane, namespace: str) -> None:
+    """Of a real API server, in milliseconds, once for each second in which something is asked."""
+    told: list[int] = []
+    async with await connect(control_plane.kubeconfig) as client:
+        client.on_time = told.append
+        began = time.time() * 1000
+        for _ in range(20):
+            await client.request("GET", f"/api/v1/namespaces/{namespace}", timeout=10.0)
+        ended = time.time() * 1000
+    assert told == sorted(set(told))
+    assert began - 1000 <= told[0] <= told[-1] <= ended
+
+
 async def test_silent_server_ends_each_call_at_its_timeout(tmp_path: Path) -> None:
     """A server that never answers costs the timeout; a write may have been executed."""
 

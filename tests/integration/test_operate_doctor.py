@@ -19,6 +19,7 @@ from syncer.operate.doctor import (
     ClusterLook,
     Grade,
     RedisLook,
+    judge_clocks,
     judge_cluster,
     judge_redis,
     judge_settings,
@@ -333,6 +334,23 @@ def change(**members: Any) -> RedisLook:
 def test_judging_redis(look: RedisLook, options: dict[str, Any], wanted: dict[str, Grade]) -> None:
     """One thing that is not right gives one finding, of its weight."""
     assert graded(look, **options) == wanted
+
+
+@pytest.mark.parametrize(
+    ("redis", "api", "grade"),
+    [
+        (0, 500, Grade.OK),
+        (90_000, 90_000, Grade.OK),
+        (0, -61_000, Grade.WARN),
+        (901_000, 0, Grade.FAIL),
+        (0, None, Grade.UNKNOWN),
+    ],
+)
+def test_judging_clocks(redis: int, api: int | None, grade: Grade) -> None:
+    """What counts is whether Redis and the API server agree, not what ours shows."""
+    check = judge_clocks(change(offset=redis), cluster(offset=api))
+    assert (check.name, check.grade) == ("clocks", grade)
+    assert check.fix or grade is Grade.OK
 
 
 def grade_cluster(look: ClusterLook, epoch: str = "0.5") -> dict[str, Grade]:

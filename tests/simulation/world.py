@@ -44,12 +44,13 @@ from syncer.api.errors import LedgerError
 from syncer.api.record import Plan
 from syncer.api.resource import Json, NotificationRequest
 from syncer.cache import Cache
+from syncer.clocks import Clocks
 from syncer.cluster.crd import load_crd
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.ownership import Shards
-from syncer.runtime.clock import LedgerTime
+from syncer.runtime.clock import LedgerTime, ServerTime
 from syncer.runtime.health import AdminServer
 from syncer.runtime.supervise import critical, restarting
 from syncer.settings import build
@@ -282,6 +283,8 @@ class SimApp(App):
         self.boot = process.host.boot
         self.wall = lambda: datetime.fromtimestamp(process.host.wall(), UTC)
         self.started = self.boot()
+        self.api_time = ServerTime(self.boot)
+        self.clocks = Clocks(self.api_time)
         self.time = LedgerTime(self.boot)
         self.time.set(round(process.host.wall() * 1000))
         self.client = cast("LedgerClient", SimLane(world, process, prefix=_PREFIX))
