@@ -25,10 +25,11 @@ SELF_AUDIT: Final = "self-audit"
 NO_LOG: Final = "log-unavailable"
 FENCED: Final = "fenced"
 EPOCH_AHEAD: Final = "epoch-ahead"
+NOT_SENT: Final = "not-sent"
 ON_HOLD: Final = "hold"
 PAUSED: Final = "paused"
 #: The first that applies counts.
-HOLDS: Final = (QUARANTINED, SELF_AUDIT, FENCED, EPOCH_AHEAD, NO_LOG, ON_HOLD, PAUSED)
+HOLDS: Final = (QUARANTINED, SELF_AUDIT, FENCED, EPOCH_AHEAD, NO_LOG, NOT_SENT, ON_HOLD, PAUSED)
 
 
 class SyncMetrics:
@@ -51,6 +52,10 @@ class SyncMetrics:
         )
         for state in (AttemptState.UNKNOWN, AttemptState.FAILED, AttemptState.SUCCESS):
             self.outcomes.labels(state.word)
+        self.not_sent = counter(
+            "not_sent",
+            "Attempts opened by this process that did not leave; they use up nothing, and are made up for.",
+        )
         self.append_seconds = Histogram(
             f"{PREFIX}_append_seconds",
             "Time of one append to the log, retries included.",

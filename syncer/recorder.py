@@ -196,6 +196,8 @@ class Recorder:
             entry.executing.pop(attempt.id, None)
             entry.never_sent.discard(attempt.id)
         self.metrics.outcomes.labels(attempt.state.word).inc()
+        if attempt.failure is FailureClass.NOT_SENT:
+            self.metrics.not_sent.inc()
         try:
             if answer.answer is Answer.OK:
                 await self._advance(entry, answer, [intent, record][2 - answer.count :])

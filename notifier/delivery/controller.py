@@ -42,14 +42,23 @@ from notifier.delivery.retry import next_delay, unsent_delay
 from notifier.delivery.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_epoch
-from syncer.api.conditions import bounded
+from syncer.api.conditions import ATTEMPTS_NOT_SENT, bounded, find_condition
 from syncer.api.errors import PortError
 from syncer.api.ports import Ownership, Tenure
 from syncer.api.record import LOG_ERROR_BYTES, Plan, Record, read_attempt
 from syncer.api.resource import Json, NotificationRequest, Status, render_status, version_key
 from syncer.cache import Cache, Entry, stub
 from syncer.ledger.log import Answer, Appended
-from syncer.metrics import EPOCH_AHEAD, FENCED, NO_LOG, ON_HOLD, PAUSED, QUARANTINED, SELF_AUDIT
+from syncer.metrics import (
+    EPOCH_AHEAD,
+    FENCED,
+    NO_LOG,
+    NOT_SENT,
+    ON_HOLD,
+    PAUSED,
+    QUARANTINED,
+    SELF_AUDIT,
+)
 from syncer.recorder import Recorder
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.offload import offload
@@ -711,6 +720,8 @@ class Controller:
             return EPOCH_AHEAD
         if entry.held_since:
             return NO_LOG
+        if find_condition(entry.request.status.conditions, ATTEMPTS_NOT_SENT):
+            return NOT_SENT
         if hold_of(entry.request.hold, paused=False):
             return ON_HOLD
         return PAUSED if self.paused else ""

@@ -19,6 +19,7 @@ READY: Final = "Ready"
 LOG_UNAVAILABLE: Final = "LogUnavailable"
 QUARANTINED: Final = "Quarantined"
 LATE_SUCCESS: Final = "LateSuccess"
+ATTEMPTS_NOT_SENT: Final = "AttemptsNotSent"
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ from dataclasses import dataclass, replace
 
 from syncer.api.attempt import Attempt, AttemptId, AttemptState, attempt_key, join
 from syncer.api.conditions import (
+    ATTEMPTS_NOT_SENT,
     LATE_SUCCESS,
     LOG_UNAVAILABLE,
     QUARANTINED,
@@ -48,7 +49,7 @@ from syncer.api.resource import (
 )
 from syncer.status.fold import LogView
 from syncer.status.recognise import recognise
-from syncer.status.standing import Standing, State, counts, stand
+from syncer.status.standing import UNSENT_NOTICE, Standing, State, counts, stand
 from syncer.status.text import go_duration
 
 _PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
@@ -148,7 +149,7 @@ def merge(
         phase=phase,
         reason=reason,
         message=message,
-        conditions=_conditions(phase, published, status, view, facts, now),
+        conditions=_conditions(phase, published, standings, status, view, facts, now),
         attempts=published,
         total_attempts=total,
         successful=successful,
@@ -388,6 +389,7 @@ def _channels(
 def _conditions(
     phase: str,
     published: tuple[Attempt, ...],
+    standings: tuple[Standing, ...],
     old: Status,
     view: LogView,
     facts: Facts,
@@ -426,6 +428,19 @@ def _conditions(
         )
     else:
         conditions = remove_condition(conditions, LOG_UNAVAILABLE)
+    unsent = [s for s in standings if s.unsent >= UNSENT_NOTICE and not s.state.finished]
+    if unsent and not terminal:
+        said = "; ".join(
+            f"{s.channel}: {s.unsent} attempts in a row did not leave"
+            + (f" ({s.last.error})" if s.last and s.last.error else "")
+            for s in unsent
+        )
+        conditions = set_condition(
+            conditions,
+            Condition(ATTEMPTS_NOT_SENT, "True", "RepeatedlyNotSent", said, at, generation),
+        )
+    else:
+        conditions = remove_condition(conditions, ATTEMPTS_NOT_SENT)
     late = _late(published, old)
     if late:
         conditions = set_condition(

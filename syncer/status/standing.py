@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass
 
@@ -64,6 +65,10 @@ class Standing:
     reason: str = ""
     left: int = 0
     unsent: int = 0
+
+
+#: Attempts in a row that did not leave, from which on it is said: their waits come to a minute.
+UNSENT_NOTICE: Final = 6
 
 
 def counts(attempt: Attempt) -> bool:

@@ -90,6 +90,9 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
     "NotificationLedgerConflictingOutcome": (
         {"notification_ledger_conflicting_outcome_total{}": "0x10 1x100"}, "20m",
     ),
+    "NotificationLedgerAttemptsNotSent": (
+        {'notification_ledger_held_notifications{reason="not-sent"}': "2x120"}, "20m",
+    ),
     "NotificationLedgerFenced": (
         {'notification_ledger_held_notifications{reason="fenced"}': "4x120"}, "20m",
     ),

@@ -184,10 +184,12 @@ def test_holds_by_reason(controller: Controller) -> None:
     add(controller, "fenced")
     controller.fenced["fenced"] = 1.0
     add(controller, "waits").held_since = 1.0
+    add(controller, "unsent", conditions=[{"type": "AttemptsNotSent", "status": "True"}])
     add(controller, "held", annotations={HOLD_ANNOTATION: ""})
     add(controller, "over", phase="Failed").held_since = 1.0
     assert controller.holds() == {
-        "quarantined": 2, "self-audit": 1, "fenced": 1, "log-unavailable": 1, "hold": 1,
+        "quarantined": 2, "self-audit": 1, "fenced": 1, "log-unavailable": 1, "not-sent": 1,
+        "hold": 1,
     }  # fmt: skip
     controller.paused = True
     assert controller.holds()["paused"] == 1

@@ -501,6 +501,29 @@ def test_held_deliveries() -> None:
     assert not [c for c in sent.conditions if c.type == "LogUnavailable"]
 
 
+def test_attempts_that_do_not_leave_are_said_and_unsaid() -> None:
+    """Six in a row are a minute of waiting; they end nothing, and the next one that leaves ends it."""
+    unsent = [
+        attempt(n, "a", FAILED, FailureClass.NOT_SENT, error="the log did not answer")
+        for n in range(1, 7)
+    ]
+    said = shown(Status(), log(ONE, *unsent))
+    (found,) = [c for c in said.conditions if c.type == "AttemptsNotSent"]
+    assert (found.status, found.reason, found.message) == (
+        "True", "RepeatedlyNotSent",
+        "a: 6 attempts in a row did not leave (the log did not answer)",
+    )  # fmt: skip
+    assert (said.phase, said.total_attempts, [c.state for c in said.channels]) == (
+        "Sending", 6, ["Retrying"],
+    )  # fmt: skip
+    assert not [
+        c for c in shown(Status(), log(ONE, *unsent[:5])).conditions if c.type == "AttemptsNotSent"
+    ]
+    for last in (attempt(7, "a", FAILED), attempt(7, "a", SUCCESS)):
+        after = shown(said, log(ONE, *unsent, last))
+        assert not [c for c in after.conditions if c.type == "AttemptsNotSent"]
+
+
 # -- adoption -------------------------------------------------------------------------------------
 
 
