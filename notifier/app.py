@@ -77,7 +77,7 @@ from syncer.recorder import Recorder
 from syncer.resync import Resync
 from syncer.retention import Retention
 from syncer.runtime.clock import BootClock, LedgerTime, ServerTime, boot_clock
-from syncer.runtime.failpoints import Failpoint, failpoint
+from syncer.runtime.failpoints import Failpoint, armed, failpoint
 from syncer.runtime.health import AdminServer, raise_descriptor_limit
 from syncer.runtime.offload import SWITCH_INTERVAL, offload
 from syncer.runtime.stalls import LoopWatch
@@ -338,6 +338,7 @@ class App:
         for name, check in checks.items():
             self.admin.check(name, check)
         self.admin.detail("routing", lambda: self.routing.problem)
+        self.admin.detail("failpoints", armed)
         try:
             port = await self.admin.bind(
                 health.host, health.port, health=True, metrics=health == metrics

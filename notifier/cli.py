@@ -85,6 +85,7 @@ def _run(path: str) -> int:
     from notifier.app import App  # noqa: PLC0415 - half a second of imports
     from notifier.content.sanitise import sanitise  # noqa: PLC0415 - as above
     from notifier.settings import load  # noqa: PLC0415 - as above
+    from syncer.runtime.failpoints import armed  # noqa: PLC0415 - as above
     from syncer.runtime.logging import configure  # noqa: PLC0415 - as above
     from syncer.runtime.stalls import LoopWatch  # noqa: PLC0415 - as above
 
@@ -97,6 +98,8 @@ def _run(path: str) -> int:
             form=loaded.settings.logging.format,
             redact=sanitise,
         )
+        if danger := armed():
+            logger.critical(danger)
         for warning in loaded.warnings:
             logger.warning("settings: %s", warning)
         watch = LoopWatch()

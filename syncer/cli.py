@@ -88,11 +88,42 @@ async def execute(arguments: Sequence[str]) -> int:
 
         sys.stdout.write(script(options.shell))
         return OK
+    try:
+        options.redis_url = _redis_url(options)
+    except ConfigError as error:
+        sys.stderr.write(f"syncer: {error}\n")
+        return USAGE
     if options.command == "inspect":
         return await _guarded(_inspect, options)
     from syncer.operate import commands  # noqa: PLC0415 - half a second of imports
 
     return await _guarded(commands.HANDLERS[options.command], options)
+
+
+def _redis_url(options: argparse.Namespace) -> str | None:
+    """
+    Return the URL of Redis that is to be used in place of the settings file's, None for that one.
+
+    Raises:
+        ConfigError: it is said twice, or its file cannot be used.
+    """
+    url: str | None = options.redis_url
+    if options.redis_url_file:
+        if url:
+            raise ConfigError("--redis-url and --redis-url-file exclude each other")
+        from syncer.settings import secret_of  # noqa: PLC0415 - slow to import
+
+        return secret_of(options.redis_url_file, "--redis-url-file")
+    if url:
+        from syncer.redisurl import holds_password  # noqa: PLC0415 - as above
+
+        if holds_password(url):
+            sys.stderr.write(
+                "syncer: whoever may list processes here can read the password in --redis-url; use"
+                " $REDIS_URL or --redis-url-file\n"
+            )
+        return url
+    return None if options.config else os.environ.get("REDIS_URL") or None
 
 
 async def _guarded(
@@ -168,7 +199,15 @@ def _where() -> argparse.ArgumentParser:
     where = argparse.ArgumentParser(add_help=False)
     group = where.add_argument_group("where to look")
     group.add_argument("--config", metavar="FILE", help="the controller's settings file")
-    group.add_argument("--redis-url", metavar="URL", help="instead of the file's redis.url")
+    group.add_argument(
+        "--redis-url", metavar="URL",
+        help="instead of the file's redis.url; without a password, which everybody could read here",
+    )  # fmt: skip
+    group.add_argument(
+        "--redis-url-file",
+        metavar="FILE",
+        help="file that holds it; without this, --redis-url and --config: $REDIS_URL",
+    )
     group.add_argument("--key-prefix", metavar="PREFIX", help="instead of redis.keyPrefix")
     group.add_argument(
         "--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, else the pod's own account"

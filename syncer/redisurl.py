@@ -144,6 +144,13 @@ def place_of(target: RedisTarget) -> str:
     return f"{host}:{parts.port or _REDIS_PORT}"
 
 
+def holds_password(url: str) -> bool:
+    """Whether a URL, usable or not, has a password in it, the Sentinels' included."""
+    authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    user = authority.rpartition("@")[0]
+    return ":" in user or "password=" in url.partition("?")[2]
+
+
 def with_password(url: str, password: str) -> str:
     """
     Put a password into a URL that has none; the user, if there is one, stays.

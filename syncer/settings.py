@@ -522,7 +522,7 @@ def with_redis_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
     if isinstance(path := given("urlFile"), str) and path:
         if redis.get("url"):
             raise ConfigError("must not be set beside redis.url", path="redis.urlFile")
-        redis["url"] = _secret(path, "redis.urlFile")
+        redis["url"] = secret_of(path, "redis.urlFile")
     for key, put in (
         ("passwordFile", with_password),
         ("sentinelPasswordFile", with_sentinel_password),
@@ -531,14 +531,24 @@ def with_redis_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
         if not isinstance(path, str) or not path or not isinstance(url, str):
             continue
         try:
-            redis["url"] = put(url, _secret(path, f"redis.{key}"))
+            redis["url"] = put(url, secret_of(path, f"redis.{key}"))
         except ValueError as error:
             raise ConfigError(str(error), path=f"redis.{key}") from None
     out["redis"] = redis
     return out
 
 
-def _secret(path: str, key: str) -> str:
+def secret_of(path: str, key: str) -> str:
+    """
+    Read a file that holds one secret; line ends at its end do not count.
+
+    Args:
+        path: The file.
+        key: What names it, for errors, which quote nothing of it.
+
+    Raises:
+        ConfigError: it cannot be read, is empty, too long or no text.
+    """
     try:
         with Path(path).open("rb") as file:
             text = file.read(_MAX_SECRET + 1).decode("utf-8").rstrip("\r\n")

@@ -116,6 +116,11 @@ class StoreSink:
         return token if token.isprintable() and " " not in token else ""
 
 
+def _private(path: str, flags: int) -> int:
+    """Open a file; one that is made is for this user alone, one that is there keeps its mode."""
+    return os.open(path, flags, 0o600)
+
+
 class FileSink:
     """
     A file that grows by one line per event, each batch synced to the disk before it counts.
@@ -152,7 +157,7 @@ class FileSink:
         return Written(Verdict.STORED)
 
     def _append(self, lines: Sequence[bytes]) -> None:
-        with self._busy, self._path.open("a+b") as file:
+        with self._busy, open(self._path, "a+b", opener=_private) as file:
             end = file.seek(0, os.SEEK_END)
             if end:
                 file.seek(end - 1)

@@ -7,9 +7,10 @@ something else than the operator had in mind (rebinding, a typo, a hijacked zone
 mixes a public address with a metadata address is no accident.
 
 Always refused: link-local and metadata addresses, multicast, unspecified. Addresses that carry
-another address inside (v4-mapped, NAT64, 6to4, Teredo) are judged by what they carry as well.
-`operator` mode allows private and loopback addresses, `strict` refuses these unless they are
-listed. Listing never lifts the first rule. Anything unexpected here refuses.
+another address inside (v4-mapped, SIIT, NAT64, 6to4, Teredo, ISATAP) are judged by what they carry
+as well. `operator` mode allows private and loopback addresses, `strict` refuses these unless they
+are listed, and of IPv6 everything but global unicast. Listing never lifts the first rule. Anything
+unexpected here refuses.
 
 A proxy is the operator's own choice from the environment: only the first rule is applied to it.
 Behind a proxy a *name* is resolved by the proxy, which then is the egress control.
@@ -65,6 +66,13 @@ _JUDGED: Final = 1024
 _THIS_NETWORK: Final = ipaddress.ip_network("0.0.0.0/8")
 _NAT64: Final = tuple(ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48"))
 _V4_COMPATIBLE: Final = ipaddress.ip_network("::/96")
+#: Addresses that are an IPv4 one by their prefix: mapped, compatible, SIIT (RFC 2765), NAT64.
+_SIIT: Final = ipaddress.ip_network("::ffff:0:0:0/96")
+_TRANSLATED: Final = (ipaddress.ip_network("::ffff:0:0/96"), _V4_COMPATIBLE, _SIIT, *_NAT64)
+#: The only part of IPv6 that is routed for everybody; what is not assigned yet is nobody's.
+_GLOBAL: Final = ipaddress.ip_network("2000::/3")
+#: Upper half of an ISATAP interface's id, with the universal bit and without.
+_ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
 
 
 class EgressGuard:
@@ -133,7 +141,7 @@ class EgressGuard:
         if proxy or self.mode is EgressMode.OPERATOR or (host and self._named(fold(host))):
             return ""
         for form in forms:
-            if not form.is_global and not self._listed(form):
+            if not _public(form) and not self._listed(form):
                 return "private address"
         return ""
 
@@ -142,6 +150,13 @@ class EgressGuard:
 
     def _listed(self, address: Address) -> bool:
         return any(n.version == address.version and address in n for n in self._networks)
+
+
+def _public(address: Address) -> bool:
+    if isinstance(address, ipaddress.IPv4Address):
+        return address.is_global
+    known = address in _GLOBAL or any(address in n for n in _TRANSLATED)
+    return known and address.is_global
 
 
 def _never(address: Address) -> str:
@@ -168,8 +183,23 @@ def _carried(address: Address) -> tuple[Address, ...]:
     if address.teredo:
         inner.extend(address.teredo)
     low = int(address) & 0xFFFFFFFF
-    embedded = any(address in n for n in _NAT64)
+    if int(address) >> 32 & 0xFFFFFFFF in _ISATAP:
+        inner.append(ipaddress.IPv4Address(low))
+    if address in _NAT64[1]:
+        # Whoever runs it has chosen how long its prefix is (RFC 6052), so each place may be meant; the
+        # wrong ones hold anything, and only what is never allowed counts.
+        inner += [a for a in _placed(int(address)) if a.is_link_local or a in METADATA]
+    embedded = address in _SIIT or any(address in n for n in _NAT64)
     # ::1 and :: lie in the v4-compatible range and are no IPv4 addresses.
     if embedded or (address in _V4_COMPATIBLE and low > 1):
         inner.append(ipaddress.IPv4Address(low))
     return tuple(inner)
+
+
+def _placed(address: int) -> tuple[ipaddress.IPv4Address, ...]:
+    """The IPv4 address inside a prefix of 48, 56 and 64 bits; bits 64 to 71 are left out (RFC 6052)."""
+    squeezed = (address >> 64 << 56) | (address & ((1 << 56) - 1))  # 120 bits
+    return tuple(
+        ipaddress.IPv4Address(squeezed >> (120 - length - 32) & 0xFFFFFFFF)
+        for length in (48, 56, 64)
+    )

@@ -49,7 +49,7 @@ class Where:
             ConfigError: they cannot be used.
         """
         if not (self.config or self.redis_url):
-            raise ConfigError("say where to look: --config FILE, or --redis-url URL")
+            raise ConfigError("say where to look: --config FILE, --redis-url URL or $REDIS_URL")
         return load(self.config, redis_url=self.redis_url)
 
 

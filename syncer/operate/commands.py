@@ -540,7 +540,12 @@ async def export_(options: Options) -> int:
 def _output(path: str | None) -> Any:
     if path in {None, "-"}:
         return nullcontext(sys.stdout)
-    return Path(str(path)).open("w", encoding="utf-8")
+    # Texts of receivers are in it: one that is made is for this user alone.
+    return open(str(path), "w", encoding="utf-8", opener=_private)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
 
 
 async def import_(options: Options) -> int:

@@ -8,8 +8,8 @@ dictionary look-up, otherwise an attribute that is None. The value is a list sep
 
 where ACTION is `kill` (SIGKILL to ourselves), `stop` (SIGSTOP), `raise` (FailpointError), `exit`
 (leave at once with code 70) or `sleep:SECONDS` (block the event loop), and @N acts at the N-th call
-only (1 by default). Every hit is said on standard error before it acts, so that a test can prove that
-its fault landed.
+only (1 by default). A process that is armed says so at its start and in /readyz, and every hit is
+said on standard error before it acts, so that a test can prove that its fault landed.
 
 The names are the protocol's steps; the set here is the set in docs/faults.md.
 """
@@ -77,6 +77,13 @@ class _Armed:
                 time.sleep(float(seconds))
             case _:
                 raise ValueError(f"failpoint {name}: unknown action {action!r}")
+
+
+def armed() -> str | None:
+    """Say that this process will fail on purpose, None if it will not; for the log and readiness."""
+    if _armed is None:
+        return None
+    return f"this process fails on purpose: {VARIABLE} is set, and only a test should set it"
 
 
 _armed = _Armed(os.environ[VARIABLE]) if os.environ.get(VARIABLE) else None

@@ -298,3 +298,15 @@ async def test_a_health_answer_is_bounded(door: HttpDoor) -> None:
         gate = HealthGate(door, receiver.url("/health"), timeout_s=2)
         await gate.ask()
     assert gate.problem is None
+
+
+async def test_the_file_is_for_its_owner(tmp_path: Path) -> None:
+    """A file that is made shows nobody else what failed and why; one that is there keeps its mode."""
+    made, shared = tmp_path / "made.jsonl", tmp_path / "shared.jsonl"
+    shared.touch(mode=0o640)
+    shared.chmod(0o640)
+    for path, mode in ((made, 0o600), (shared, 0o640)):
+        sink = FileSink(path)
+        assert (await sink.write(LINES)).verdict is Verdict.STORED
+        sink.close()
+        assert path.stat().st_mode & 0o777 == mode

@@ -176,3 +176,18 @@ async def test_a_crowd_survives_kill_after_kill(
             assert version is not None
             processed = [c for c in here.receiver.calls(name) if c.processed]
             assert len(processed) <= 1 + version.status.get("uncertainAttempts", 0), str(findings)
+
+
+@pytest.mark.parametrize("armed", [True, False])
+async def test_an_armed_process_says_so(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path, armed: bool
+) -> None:
+    """Whoever looks at a process that fails on purpose is told, in its log and in its readiness."""
+    async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
+        notifier = here.notifier()
+        notifier.start("after-ack=exit@1000000" if armed else "")
+        await notifier.wait_ready(60)
+        _, page = await notifier.ask("/readyz")
+        text = await asyncio.to_thread(notifier.log.read_text)
+        assert ("[!] failpoints: this process fails on purpose" in page) is armed
+        assert ("this process fails on purpose" in text) is armed

@@ -16,11 +16,14 @@ import pytest
 import redis.asyncio as redis_asyncio
 from redis.exceptions import NoPermissionError, ResponseError
 
+from syncer import cli
 from syncer.api.errors import ConfigError
+from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
 from syncer.operate.doctor import Grade
+from syncer.redisurl import holds_password
 from syncer.settings import RedisSettings, build, load
-from tests.integration.test_ledger_client import admin, running, tell
+from tests.integration.test_ledger_client import admin, claimed, running, tell
 from tests.integration.test_operate_doctor import examine
 from tests.servers.users import USERS, acl_rule, url_of
 
@@ -231,3 +234,56 @@ def test_no_prefix_lies_under_another(tmp_path: Path, prefix: str) -> None:
     with pytest.raises(ConfigError, match="another prefix's keys") as caught:
         load(path)
     assert caught.value.path == "redis.keyPrefix"
+
+
+#: How an operator may say where Redis is: arguments, variable, and whether he is warned.
+WAYS: Final[dict[str, tuple[tuple[str, ...], str, bool]]] = {
+    "a variable": ((), "{url}", False),
+    "a file": (("--redis-url-file", "{file}"), "redis://elsewhere", False),
+    "an argument without a password": (("--redis-url", "{bare}"), "{url}", False),
+    "an argument with it": (("--redis-url", "{url}"), "", True),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+async def test_a_password_need_not_be_an_argument(
+    shared: redis_asyncio.Redis,
+    redis_url: str,
+    tmp_path: Path,
+    way: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Variable and file do as well; an argument with a password is warned about, without quoting it."""
+    url = url_of(redis_url, "ledger", PASSWORD)
+    async with running(url, installation="tests") as client:
+        await claimed(RedisLog(client))
+    (tmp_path / "url").write_text(f"{url}\n")
+    words, variable, warned = WAYS[way]
+    said = {"url": url, "bare": redis_url, "file": str(tmp_path / "url")}
+    monkeypatch.setenv("REDIS_URL", variable.format(**said))
+    out = tmp_path / "logs.jsonl"
+    code = await cli.execute([
+        "export", "--output", str(out), "--kubeconfig", "/does/not/exist",
+        *(word.format(**said) for word in words),
+    ])  # fmt: skip
+    text = capsys.readouterr().err
+    assert code == 0, text
+    assert ("list processes" in text) is warned
+    assert PASSWORD not in text
+    assert out.read_text().count("\n") > 1
+    assert out.stat().st_mode & 0o777 == 0o600, "texts of receivers are in it"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://:{PASSWORD}@h", f"rediss+sentinel://a/s?sentinel_password={PASSWORD}",
+        f"redis://h?password={PASSWORD}", f"redis://u:{PASSWORD}@h:port",
+    ],
+)  # fmt: skip
+def test_every_password_in_a_url_is_seen(url: str) -> None:
+    """User part and options, in a URL that can be used or not."""
+    assert holds_password(url)
+    assert not holds_password("redis://u@h:6379/0?ssl_ca_certs=/x")
+    assert not holds_password("redis://h:6379")

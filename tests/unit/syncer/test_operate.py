@@ -747,10 +747,15 @@ def test_wrong_usage(case: str) -> None:
     assert ended.value.code == 2
 
 
-def test_nowhere_to_look(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nowhere_to_look(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Without settings and URL the command says what it needs, with code 2."""
+    monkeypatch.delenv("REDIS_URL", raising=False)
     assert cli.main(["list"]) == 2
-    assert "say where to look: --config FILE, or --redis-url URL" in capsys.readouterr().err
+    assert (
+        "say where to look: --config FILE, --redis-url URL or $REDIS_URL" in capsys.readouterr().err
+    )
 
 
 # -- showing --------------------------------------------------------------------------------------
