@@ -13,7 +13,7 @@ import pytest
 from redis.crc import key_slot
 
 from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch
-from syncer.api.errors import ConfigError, Unavailable
+from syncer.api.errors import ConfigError, Unauthorised, Unavailable
 from syncer.api.record import Record, attempt_record, intent_record
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.cluster import Layout, key_of, parse_layout, weakest
@@ -21,6 +21,7 @@ from syncer.ledger.log import Answer, Appended, RedisLog
 from syncer.ledger.preflight import unfit
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import SLOTS, RedisCluster, call, port_of, until
+from tests.servers.users import acl_rule, url_of
 
 EPOCH = Epoch("0.7")
 FIRST = AttemptId("0.7-1")
@@ -197,6 +198,23 @@ async def test_a_slot_that_moves(
     assert (stale.answer, stale.detail) == (Answer.RECLAIM, "stale claim")
     assert await ids(log) == ["intent 0.7-1", "failed 0.7-1", "intent 0.7-2", "failed 0.7-2"]
     assert client.problem is None
+
+
+async def test_the_documented_user_suffices(cluster: RedisCluster) -> None:
+    """With no more rights than the page names, logs are kept, found, told of, and follow their slot."""
+    for port in cluster.ports:
+        call(port, *acl_rule("ledger", "p", cluster=True))
+    try:
+        async with running(url_of(cluster.url, "ledger", "p")) as client:
+            log = RedisLog(client, patience=10)
+            await test_a_slot_that_moves(cluster, client, log)
+            assert [uid async for page in log.scan(page=10) for uid in page] == ["u"]
+            await client.command("PUBLISH", "nl:poke", "u")
+            with pytest.raises(Unauthorised):
+                await client.command("GET", "other")
+    finally:
+        for port in cluster.ports:
+            call(port, "ACL", "DELUSER", "ledger")
 
 
 async def test_an_intent_never_follows_moved(cluster: RedisCluster, log: RedisLog) -> None:
