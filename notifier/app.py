@@ -144,6 +144,7 @@ class App:
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
         self.metrics = SyncMetrics(self.registry)
+        self.watch.stalled = self.metrics.loop_stalls.observe
         self.delivery_metrics = DeliveryMetrics(self.registry)
         self.delivery_metrics.egress_denied.read = lambda: guard.denied
         self.delivery_metrics.build.labels(__version__).set(1)

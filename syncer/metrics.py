@@ -19,6 +19,7 @@ _FAST: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5
 _SIZES: Final = (1, 2, 3, 5, 8, 13, 21, 50, 100)
 _LAGS: Final = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5)
 
+_STALLS: Final = (0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 #: Why a notification is held; values of a label.
 QUARANTINED: Final = "quarantined"
 SELF_AUDIT: Final = "self-audit"
@@ -130,6 +131,12 @@ class SyncMetrics:
             f"{PREFIX}_loop_lag_seconds",
             "How much later than asked for the event loop wakes a sleeper.",
             buckets=_LAGS,
+            registry=registry,
+        )
+        self.loop_stalls = Histogram(
+            f"{PREFIX}_loop_stall_seconds",
+            "Times of more than a hundredth of a second for which one thing held the event loop.",
+            buckets=_STALLS,
             registry=registry,
         )
         self.loop_stall = Gauge(

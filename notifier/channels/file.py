@@ -32,6 +32,7 @@ from notifier.channels.base import rendered
 from notifier.content.message import Message
 from notifier.delivery.outcome import Outcome
 from syncer.api.errors import ConfigError
+from syncer.runtime.offload import Breath
 
 FORMATS: Final = ("json", "yaml")
 _NAME_CHARS: Final = 180
@@ -121,7 +122,9 @@ class FileChannel:
             raise
 
     def _write(self, message: Message, permit: _Permit) -> Outcome:
-        content = rendered("file", lambda m: file_content(m.document(), self._form), message)
+        content = rendered(
+            "file", lambda m: file_content(m.document(Breath()), self._form), message
+        )
         if isinstance(content, Outcome):
             return content
         try:

@@ -19,17 +19,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from notifier.content.enrich import enrich
 from notifier.content.sanitise import (
     MAX_DEPTH,
+    PIECE_CHARS,
     REDACTED,
     is_secret_name,
     sanitise,
     sanitise_tree,
+    sanitised_pieces,
 )
 from notifier.content.trim import BODY_CHARS, MORE, OBJECT_CHARS, REST_CHARS, Room
 from notifier.routing.attributes import flatten_context
@@ -102,13 +104,13 @@ class Message:
             return ""
         return f"kubectl kubernaut chat rar/{remediation} -n {self.namespace}"
 
-    def document(self) -> Json:
+    def document(self, breath: Callable[[], None] = lambda: None) -> Json:
         """
         The whole object, sanitised: apiVersion, kind, metadata, spec, status.
 
         Made anew by each call. Managed fields are left out, the body is enriched, what is beyond
         `OBJECT_CHARS` is left out with a mark, and the identity (name, namespace, uid) is as stored,
-        whatever it looks like.
+        whatever it looks like. `breath` is called every few milliseconds.
         """
         source = self._source
         metadata = {
@@ -132,13 +134,22 @@ class Message:
                 "metadata": shown["metadata"],
                 "spec": shown["spec"],
                 "status": shown["status"],
-            }
+            },
+            clean=_cleaner(breath),
         )
         document["metadata"].update({k: metadata[k] for k in _IDENTITY if k in metadata})
         return document
 
 
-def compose(document: Mapping[str, Any], channel: str, attempt_id: AttemptId | str) -> Message:
+def compose(
+    document: Mapping[str, Any],
+    channel: str,
+    attempt_id: AttemptId | str,
+    *,
+    spec: Spec | None = None,
+    live: bool = True,
+    breath: Callable[[], None] = lambda: None,
+) -> Message:
     """
     Make the message of one attempt.
 
@@ -147,6 +158,9 @@ def compose(document: Mapping[str, Any], channel: str, attempt_id: AttemptId | s
             be changed afterwards.
         channel: Full channel name, for example `slack:ops`.
         attempt_id: Chosen before the send.
+        spec: What `shown_spec` made of the document, None to make it now.
+        live: Show labels and annotations as well, which may change.
+        breath: Called every few milliseconds while a large message is made.
 
     Raises:
         ValueError: a member of the spec has an impossible type.
@@ -154,9 +168,14 @@ def compose(document: Mapping[str, Any], channel: str, attempt_id: AttemptId | s
     metadata = _mapping(document.get("metadata"))
     status = _mapping(document.get("status"))
     try:
-        spec = _sanitised(_trimmed(parse_spec(dict(_mapping(document.get("spec"))))))
+        spec = spec or shown_spec(document, breath)
     except (TypeError, AttributeError, RecursionError) as exc:
         raise ValueError("the spec is not of the schema's shape") from exc
+    clean = _cleaner(breath)
+    labels, annotations = (
+        _texts(_shown(metadata.get(part)), clean) if live else {}
+        for part in ("labels", "annotations")
+    )
     uid = str(metadata.get("uid") or "")
     facts = flatten_context(spec.context) | {k: v for k, v in spec.extensions.items() if v}
     return Message(
@@ -167,8 +186,8 @@ def compose(document: Mapping[str, Any], channel: str, attempt_id: AttemptId | s
         idempotency_key=idempotency_key(uid, channel),
         spec=spec,
         metadata=facts,
-        labels=_texts(_shown(metadata.get("labels"))),
-        annotations=_texts(_shown(metadata.get("annotations"))),
+        labels=labels,
+        annotations=annotations,
         phase=sanitise(Room(REST_CHARS).text(str(status.get("phase") or ""))),
         successful=_count(status.get("successfulDeliveries")),
         failed=_count(status.get("failedDeliveries")),
@@ -217,7 +236,34 @@ def _shown(value: object) -> dict[str, str]:
     return Room(REST_CHARS).texts({str(k): str(v) for k, v in _mapping(value).items()})
 
 
-def _sanitised(spec: Spec) -> Spec:
+def shown_spec(document: Mapping[str, Any], breath: Callable[[], None] = lambda: None) -> Spec:
+    """
+    The spec as every channel and every attempt sees it: bounded, enriched, sanitised.
+
+    Raises:
+        TypeError, AttributeError, ValueError: a member has an impossible type.
+    """
+    spec = _trimmed(parse_spec(dict(_mapping(document.get("spec")))))
+    return _sanitised(spec, _cleaner(breath))
+
+
+def _cleaner(breath: Callable[[], None]) -> Callable[[str], str]:
+    """The sanitiser, with a breath between the pieces of what is long."""
+
+    def clean(text: str) -> str:
+        breath()
+        if len(text) <= PIECE_CHARS:
+            return sanitise(text)
+        pieces = []
+        for piece in sanitised_pieces(text):
+            pieces.append(piece)
+            breath()
+        return "".join(pieces)
+
+    return clean
+
+
+def _sanitised(spec: Spec, sanitise: Callable[[str], str]) -> Spec:
     return replace(
         spec,
         type=sanitise(spec.type),
@@ -229,8 +275,8 @@ def _sanitised(spec: Spec) -> Spec:
         review_source=sanitise(spec.review_source),
         cluster_id=sanitise(spec.cluster_id),
         remediation_request=sanitise(spec.remediation_request),
-        context=sanitise_tree(spec.context),
-        extensions=_texts(spec.extensions),
+        context=sanitise_tree(spec.context, clean=sanitise),
+        extensions=_texts(spec.extensions, sanitise),
         action_links=tuple(
             (sanitise(service), sanitise(url), sanitise(label))
             for service, url, label in spec.action_links
@@ -246,7 +292,7 @@ def _count(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
-def _texts(value: object) -> dict[str, str]:
+def _texts(value: object, sanitise: Callable[[str], str]) -> dict[str, str]:
     return {
         sanitise(str(k)): REDACTED if v and is_secret_name(str(k)) else sanitise(str(v))
         for k, v in _mapping(value).items()

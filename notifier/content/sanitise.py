@@ -33,7 +33,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
 
@@ -47,6 +47,7 @@ MAX_DEPTH: Final = 64
 #: Characters of a piece, and of one that holds a block which is not parted.
 PIECE_CHARS: Final = 8 * 1024
 BLOCK_CHARS: Final = 32 * 1024
+_LEAST_PIECE: Final = 2 * 1024
 
 
 class Pattern(Protocol):
@@ -516,10 +517,11 @@ def sanitise_head(text: str, chars: int) -> str:
     A secret of which only the head would be shown is recognised all the same: what is cleaned ends a good
     piece behind what is asked for.
     """
-    if len(text) <= PIECE_CHARS:
+    size = max(_LEAST_PIECE, min(PIECE_CHARS, 2 * chars))
+    if len(text) <= size:
         return sanitise(text)
     kept: list[str] = []
-    for piece in sanitised_pieces(text):
+    for piece in sanitised_pieces(text, size):
         kept.append(piece)
         chars -= len(piece)
         if chars <= 0:
@@ -527,13 +529,13 @@ def sanitise_head(text: str, chars: int) -> str:
     return "".join(kept)
 
 
-def sanitised_pieces(text: str) -> Iterator[str]:
-    """The sanitised text piece by piece; each takes a few milliseconds at worst."""
+def sanitised_pieces(text: str, size: int = PIECE_CHARS) -> Iterator[str]:
+    """The sanitised text in pieces of about so many characters; each takes a few milliseconds at worst."""
     if not text.isascii():
         text = text.encode("utf-8", "surrogatepass").decode("utf-8", "replace")
     start = 0
     while start < len(text):
-        end = _end_of_piece(text, start)
+        end = _end_of_piece(text, start, size)
         found = _cleaned(text[start:end])
         yield found
         if end < len(text) and found.endswith((REDACTED, f'{REDACTED}"')):
@@ -559,12 +561,12 @@ _CUT_TRIES: Final = 8
 _BLOCKS: Final = (("-----BEGIN ", "-----END "), ('"annotations"', "}"))
 
 
-def _end_of_piece(text: str, start: int) -> int:
+def _end_of_piece(text: str, start: int, size: int) -> int:
     """Where the piece that begins here ends, behind its beginning."""
-    limit = start + PIECE_CHARS
+    limit = start + size
     if limit >= len(text):
         return len(text)
-    end = _cut(text, start + PIECE_CHARS // 2, limit)
+    end = _cut(text, start + size // 2, limit)
     for begins, ends in _BLOCKS:
         opened = text.rfind(begins, start, end)
         if opened < 0 or text.find(ends, opened, end) >= 0:
@@ -652,30 +654,33 @@ def _replaced(text: str) -> str:
     return text
 
 
-def sanitise_tree(value: Any, *, depth: int = MAX_DEPTH) -> Any:
+def sanitise_tree(
+    value: Any, *, depth: int = MAX_DEPTH, clean: Callable[[str], str] = sanitise
+) -> Any:
     """
     Sanitise all texts of a JSON-like value, the names of members included.
 
     A text under a name that tells a secret (`password`, `apiKey`, ...) goes whole. What lies
-    deeper than the bound goes whole as well. The value itself is left unchanged.
+    deeper than the bound goes whole as well. The value itself is left unchanged. `clean` stands for
+    `sanitise`.
     """
     if isinstance(value, str):
-        return sanitise(value)
+        return clean(value)
     if isinstance(value, dict):
         if depth <= 0:
             return REDACTED
         out: dict[str, Any] = {}
         for name, member in value.items():
-            key = sanitise(str(name))
+            key = clean(str(name))
             if member and isinstance(member, (str, int)) and is_secret_name(str(name)):
                 out[key] = REDACTED if not isinstance(member, bool) else member
             else:
-                out[key] = sanitise_tree(member, depth=depth - 1)
+                out[key] = sanitise_tree(member, depth=depth - 1, clean=clean)
         return out
     if isinstance(value, (list, tuple)):
         if depth <= 0:
             return REDACTED
-        return [sanitise_tree(member, depth=depth - 1) for member in value]
+        return [sanitise_tree(member, depth=depth - 1, clean=clean) for member in value]
     return value
 
 

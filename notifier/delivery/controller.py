@@ -46,7 +46,14 @@ from syncer.api.conditions import ATTEMPTS_NOT_SENT, bounded, find_condition
 from syncer.api.errors import PortError
 from syncer.api.ports import Ownership, Tenure
 from syncer.api.record import LOG_ERROR_BYTES, Plan, Record, read_attempt
-from syncer.api.resource import Json, NotificationRequest, Status, render_status, version_key
+from syncer.api.resource import (
+    Json,
+    NotificationRequest,
+    Spec,
+    Status,
+    render_status,
+    version_key,
+)
 from syncer.cache import Cache, Entry, stub
 from syncer.ledger.log import Answer, Appended
 from syncer.metrics import (
@@ -61,7 +68,7 @@ from syncer.metrics import (
 )
 from syncer.recorder import Recorder
 from syncer.runtime.failpoints import Failpoint, failpoint
-from syncer.runtime.offload import offload
+from syncer.runtime.offload import SMALL, Breath, offload
 from syncer.startup import Reconciler, abandoned, highest_epoch
 from syncer.status.merge import Facts, merge, standings_of
 from syncer.status.plan import (
@@ -89,6 +96,8 @@ _GRACE: Final = 2.0
 _UNFIT_PAUSE: Final = 5.0
 #: Seconds in which a large message must be composed, those before it included.
 _COMPOSE: Final = 10.0
+#: Large notifications whose cleaned specs are kept.
+_SHOWN: Final = 16
 #: Characters of an annotation that are looked at; a hundred are shown.
 _NOTE_CHARS: Final = 1024
 #: Words of a channel's state in a status that say that nothing more is due.
@@ -213,6 +222,8 @@ class Controller:
         self.distrusted: set[str] = set()
         #: Attempts whose result is known and being recorded, by the task that does it.
         self.recording: dict[asyncio.Task[None], AttemptId] = {}
+        #: What is shown of large notifications that were composed lately: their channels share it.
+        self._shown: dict[tuple[str, int], Spec] = {}
         #: Why Redis must not be given attempts, as it was last said.
         self._unfit: str | None = None
 
@@ -973,13 +984,26 @@ class Controller:
             )
             status = render_status(merged.status)
 
+        size = len(request.raw)
+        # The spec of an object never changes, but it may come after the object.
+        known = (request.uid, request.generation)
+
         def work() -> Message:
             document = request.document()
             if status is not None:
                 document["status"] = status
-            return compose(document, channel, intent.attempt_id)
+            breath = Breath()
+            spec = self._shown.get(known)
+            message = compose(
+                document, channel, intent.attempt_id, spec=spec, live=with_status, breath=breath
+            )
+            if size > SMALL:
+                self._shown[known] = message.spec
+                while len(self._shown) > _SHOWN:
+                    self._shown.pop(next(iter(self._shown)))
+            return message
 
-        return await offload(work, size=len(request.raw), seconds=_COMPOSE)
+        return await offload(work, size=size, seconds=_COMPOSE)
 
     async def _record(
         self, entry: Entry, channel: str, intent: Record, outcome: Outcome, seconds: float

@@ -12,6 +12,7 @@ Small work is done at once: a change of threads costs more than it.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
@@ -24,7 +25,30 @@ SMALL: Final = 16 * 1024
 #: as long, and each step of an attempt would wait for it.
 SWITCH_INTERVAL: Final = 0.001
 
+#: Seconds that the thread works before it rests for as long as it has worked, at most for the second one.
+_STINT: Final = 0.002
+_REST_MOST: Final = 0.01
+
 _thread: Final = ThreadPoolExecutor(max_workers=1, thread_name_prefix="offload")
+
+
+class Breath:
+    """
+    Lets the loop have the interpreter's lock at once, half of the time; long work calls it again and again.
+
+    Without it each step of every attempt would wait for `SWITCH_INTERVAL`, and more where C code is long.
+    """
+
+    def __init__(self) -> None:
+        """Begin a stint."""
+        self._began = time.monotonic()
+
+    def __call__(self) -> None:
+        """Rest, if it is time to."""
+        worked = time.monotonic() - self._began
+        if worked >= _STINT:
+            time.sleep(min(worked, _REST_MOST))
+            self._began = time.monotonic()
 
 
 async def offload(work: Callable[[], T], *, size: int, seconds: float) -> T:

@@ -24,8 +24,11 @@ from typing import Final
 
 logger = logging.getLogger("ledger.stalls")
 
-#: Seconds of a stall that is worth a log line, between looks from outside, and between two such lines.
+#: Seconds of a stall that is worth a log line.
 NOTICE: Final = 0.25
+#: Seconds of a stall that is counted.
+COUNTED: Final = 0.01
+#: Seconds between looks from outside, and between two such lines.
 _LOOK: Final = 0.1
 _SAY_EVERY: Final = 10.0
 #: Seconds for which a stall is remembered, at least; at most twice that.
@@ -55,6 +58,8 @@ class LoopWatch:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds."""
         self._clock = clock
+        #: Told the seconds of each stall that is worth counting.
+        self.stalled: Callable[[float], None] = lambda _: None
         #: When the round of callbacks that runs now began, 0 if none does.
         self._since = 0.0
         self._place = ""
@@ -81,6 +86,8 @@ class LoopWatch:
         """The loop was held for so long."""
         self._turn()
         self._longest[0] = max(self._longest[0], seconds)
+        if seconds >= COUNTED:
+            self.stalled(seconds)
         if seconds >= NOTICE:
             place, self._place = self._place, ""
             now = self._clock()

@@ -53,6 +53,10 @@ FIRST_BYTE_P99: Final = Goal(150)
 STATUS_P99: Final = Goal(3000)
 #: p99 beside a receiver that hangs, as a multiple of that without.
 ISOLATED: Final = Goal(1.1)
+#: Beside hostile objects: longest time in ms for which one thing holds the event loop; p99 of the others,
+#: as a multiple of that beside the same objects where the controller does not look.
+LONGEST_STALL: Final = Goal(100, every=True)
+BESIDE_HOSTILE: Final = Goal(1.5)
 #: Bytes of Redis for each further attempt.
 PER_ATTEMPT: Final = Goal(450)
 #: Growth over the second half of a long run, as a share of the median.
@@ -174,6 +178,15 @@ TARGETS: Final = (
     Target(
         "p99 of others, one receiver hangs / nothing hangs", "isolation",
         "p99, one hangs / nothing hangs", ISOLATED, "more than two minutes of each",
+    ),
+    Target(
+        "longest stall of the event loop beside hostile objects, ms", "stall",
+        "longest stall of the loop, start included", LONGEST_STALL,
+    ),
+    Target("shards lost beside hostile objects", "stall", "shards lost", NONE_LOST),
+    Target(
+        "p99 of others, hostile objects / the same where nobody looks", "stall",
+        "p99, with / where nobody looks", BESIDE_HOSTILE, "four rounds of two blocks of each",
     ),
 )  # fmt: skip
 

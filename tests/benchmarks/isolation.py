@@ -182,7 +182,7 @@ def _notifier(here: Stage, receiver: TwoReceivers, others: Sequence[str]) -> Not
     return process
 
 
-async def _steady(here: Stage, names: Sequence[str], rate: float) -> dict[str, float]:
+async def steady(here: Stage, names: Sequence[str], rate: float) -> dict[str, float]:
     """Create at a fixed rate, whatever each creation takes; returns when each was due."""
     due: dict[str, float] = {}
     begin = time.monotonic()
@@ -237,7 +237,7 @@ async def _block(
     later = [f"{other}-later-{n}" for n in range(int(scale.others * scale.seconds))]
     await _first(here, process, receiver, first, other)
     others = asyncio.create_task(_others(here, later, other, scale.others))
-    due = await _steady(here, names, scale.rate)
+    due = await steady(here, names, scale.rate)
     await others
     await until(
         lambda: all(n in receiver.arrived for n in names),

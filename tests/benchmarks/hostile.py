@@ -1,0 +1,186 @@
+"""
+Objects and answers made to be expensive, of about a mebibyte and of 64 KiB.
+
+    python -m tests.benchmarks.hostile
+
+reads orders and creates the objects in a process of its own: what it costs to write a mebibyte of JSON
+again and again must not be charged to the clock of whoever measures.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from tests.integration.api import Api, notification
+
+Json = dict[str, Any]
+
+#: Bytes of an object, below what etcd takes with its status; of an answer that is read.
+OBJECT_BYTES: Final = 1_000_000
+ANSWER_BYTES: Final = 64 * 1024
+
+
+def _of(unit: str, size: int = OBJECT_BYTES) -> str:
+    return unit * (size // len(unit.encode()))
+
+
+def _deep(depth: int) -> Json:
+    value: Json = {"end": "x"}
+    for _ in range(depth):
+        value = {"in": value}
+    return value
+
+
+#: Members of the spec, or of the metadata, by shape.
+SHAPES: Final[dict[str, Callable[[], Json]]] = {
+    "45,000 extensions": lambda: {"extensions": {f"key-{n:05}": f"v{n}" for n in range(45_000)}},
+    "a body of prose": lambda: {"body": _of("The rollout of app is stuck at step 4. ")},
+    "a body of secrets": lambda: {"body": _of("password=oak31 token: x sk-aaaa ")},
+    "a body of `eyJ-`": lambda: {"body": _of("eyJ-")},
+    "a body of combining marks": lambda: {"body": "a" + _of("\u0345\u0300")},
+    "a body of letters of full width": lambda: {"body": _of("\uff50\uff41\uff53\uff53\uff1d")},
+    "one long fact": lambda: {"context": {"analysis": {"rootCause": _of('"password":"\\ ')}}},
+    "500 links": lambda: {
+        "actionLinks": [
+            {"service": "s", "label": "l", "url": "https://x.example/" + "a" * 1_900}
+        ] * 500
+    },
+    "long annotations": lambda: {
+        "metadata": {
+            "annotations": {f"k{n}": "token: x " * 50 for n in range(500)},
+            "labels": {f"k{n}": "v" for n in range(500)},
+        }
+    },
+    "many managed fields": lambda: {
+        "metadata": {
+            "managedFields": [
+                {
+                    "manager": f"m{n}", "operation": "Update", "apiVersion": "kubernaut.ai/v1alpha1",
+                    "fieldsType": "FieldsV1", "time": "2026-01-01T00:00:00Z",
+                    "fieldsV1": {"f:metadata": {f"f:x{m}": {} for m in range(150)}},
+                }
+                for n in range(300)
+            ]
+        },
+        "body": _of("```\n", 200_000),
+    },
+}  # fmt: skip
+
+#: Texts of answers, each repeated to the bound.
+ANSWERS: Final = (
+    "eyJ-",
+    "sk-aaaa ",
+    "password=x ",
+    '"token":"\\',
+    "a@",
+    "-----BEGIN PRIVATE KEY-----\n",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """
+    What the process is to create.
+
+    Attributes:
+        server: URL of the API server.
+        token: Of an administrator.
+        ca_file: Certificate of the server.
+        namespace: Where.
+        prefix: Of the names.
+        attributes: Extensions of each object, which route it.
+        seconds: Over which the creations are spread.
+        create: False deletes what was created.
+    """
+
+    server: str
+    token: str
+    ca_file: str
+    namespace: str
+    prefix: str
+    attributes: dict[str, str]
+    seconds: float
+    create: bool = True
+
+
+def objects(orders: Orders) -> list[tuple[str, str]]:
+    """Names and bodies of the objects."""
+    out = []
+    for n, shape in enumerate(SHAPES):
+        members = SHAPES[shape]()
+        metadata = members.pop("metadata", {})
+        extensions = {**members.pop("extensions", {}), **orders.attributes}
+        made = notification(f"{orders.prefix}-{n}", extensions=extensions, **members)
+        made["metadata"].update(metadata)
+        out.append((made["metadata"]["name"], json.dumps(made, ensure_ascii=False)))
+    return out
+
+
+async def carry_out(orders: Orders, made: Sequence[tuple[str, str]]) -> None:
+    """
+    Create one object of each shape, or delete them.
+
+    Raises:
+        RuntimeError: the server refuses one.
+    """
+    begin = time.monotonic()
+    async with Api(orders.server, orders.token, Path(orders.ca_file), orders.namespace) as api:
+        for n, (name, text) in enumerate(made):
+            if orders.create:
+                await asyncio.sleep(begin + n * orders.seconds / len(made) - time.monotonic())
+                answer = await api.ask("POST", api.requests, text)
+            else:
+                answer = await api.ask("DELETE", f"{api.requests}/{name}")
+            if answer.code not in {200, 201}:
+                raise RuntimeError(f"{name}: {answer.code} {str(answer.body)[:500]}")
+
+
+@asynccontextmanager
+async def elsewhere(orders: Orders) -> AsyncIterator[Callable[[], Coroutine[Any, Any, None]]]:
+    """
+    Another process that has everything ready; gives what lets it begin and waits for its end.
+
+    Raises:
+        RuntimeError: it has failed.
+    """
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "tests.benchmarks.hostile",
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(json.dumps(asdict(orders)).encode() + b"\n")
+    await process.stdout.readline()
+
+    async def begin() -> None:
+        _, said = await process.communicate(b"begin\n")
+        if process.returncode:
+            raise RuntimeError(f"hostile objects: {said.decode()[-1000:]}")
+
+    try:
+        yield begin
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+def _main() -> None:
+    orders = Orders(**json.loads(sys.stdin.readline()))
+    made = objects(orders)
+    sys.stdout.write("ready\n")
+    sys.stdout.flush()
+    if sys.stdin.readline():
+        asyncio.run(carry_out(orders, made))
+
+
+if __name__ == "__main__":
+    _main()
