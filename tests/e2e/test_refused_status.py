@@ -1,0 +1,128 @@
+"""
+A status that the API server refuses for good, while shards change hands, on real parts.
+
+An admission policy refuses it, as a cluster's own might. What is refused stays in the log and is tried
+again for ever, by whoever owns it; nobody waits for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.e2e.harness import NotifierProcess, Stage, stage, until
+from tests.servers.controlplane import ControlPlane
+
+pytestmark = [
+    pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
+    pytest.mark.timeout(240),
+]
+
+SHARDS: Final = 4
+POLICIES: Final = "/apis/admissionregistration.k8s.io/v1"
+
+
+@asynccontextmanager
+async def refusing(here: Stage, prefix: str) -> AsyncIterator[None]:
+    """Refuse the statuses of objects with such names in the stage's namespace."""
+    name = f"refuse-{uuid.uuid4().hex[:8]}"
+    policy = {
+        "metadata": {"name": name},
+        "spec": {
+            "matchConstraints": {
+                "resourceRules": [
+                    {
+                        "apiGroups": ["kubernaut.ai"], "apiVersions": ["*"],
+                        "operations": ["UPDATE"], "resources": ["notificationrequests/status"],
+                    }
+                ],
+            },
+            "validations": [{"expression": f"!object.metadata.name.startsWith('{prefix}')"}],
+        },
+    }  # fmt: skip
+    binding = {
+        "metadata": {"name": name},
+        "spec": {
+            "policyName": name,
+            "validationActions": ["Deny"],
+            "matchResources": {
+                "namespaceSelector": {
+                    "matchLabels": {"kubernetes.io/metadata.name": here.namespace}
+                }
+            },
+        },
+    }
+    kinds = {
+        "validatingadmissionpolicies": ("ValidatingAdmissionPolicy", policy),
+        "validatingadmissionpolicybindings": ("ValidatingAdmissionPolicyBinding", binding),
+    }
+    for plural, (kind, body) in kinds.items():
+        answer = await here.api.ask(
+            "POST",
+            f"{POLICIES}/{plural}",
+            {"apiVersion": "admissionregistration.k8s.io/v1", "kind": kind, **body},
+        )
+        assert answer.code == 201, answer.body
+    try:
+        yield
+    finally:
+        for plural in reversed(kinds):
+            await here.api.ask("DELETE", f"{POLICIES}/{plural}/{name}")
+
+
+async def in_force(here: Stage, name: str) -> None:
+    """Wait until the policy refuses a status, which takes the API server some seconds."""
+    await here.create(name, extensions={"probe": "policy"})
+
+    async def refused() -> bool:
+        change = {"status": {"message": uuid.uuid4().hex}}
+        answer = await here.api.ask("PATCH", f"{here.api.requests}/{name}/status", change)
+        return answer.code in (403, 422)
+
+    await until(refused, "the policy is in force", within=60, every=0.5)
+
+
+async def owns(process: NotifierProcess, shards: int) -> None:
+    """Wait until a replica owns so many shards."""
+
+    async def owned() -> bool:
+        return await process.metric("notification_ledger_shards_owned") == shards
+
+    await until(owned, lambda: f"it owns {shards} shards; {process.tail()}", within=120)
+
+
+async def test_a_hand_over_does_not_wait_for_a_refused_status(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """Shards are handed over at once, each quiet; what is healthy goes on, and nothing is lost."""
+    async with stage(control_plane, redis_url, tmp_path) as here, refusing(here, "refused-"):
+        await in_force(here, "refused-probe")
+        sharding = {
+            "shards": SHARDS, "renewDeadline": "2s", "retryPeriod": "400ms", "margin": "500ms",
+        }  # fmt: skip
+        first, second = here.notifier(sharding=sharding), here.notifier(sharding=sharding)
+        first.start()
+        await owns(first, SHARDS)
+        names = [f"refused-{n}" for n in range(12)]
+        await asyncio.gather(*(here.create(name) for name in names))
+        await until(lambda: all(here.receiver.calls(name) for name in names), first.tail, within=60)
+
+        async def refused() -> bool:
+            name = "notification_ledger_sync_patch_total"
+            return await first.metric(name, result="refused") >= len(names)
+
+        await until(refused, first.tail, within=60)
+        second.start()
+        await owns(second, SHARDS // 2)
+        healthy = [await here.create(f"healthy-{n}") for n in range(8)]
+        for uid in healthy:
+            await here.wait_phase(uid)
+        assert len(first.lines("shard handed over")) == SHARDS // 2
+        assert not first.lines("a shard is handed over before it is quiet")
+        assert [len(here.receiver.calls(name)) for name in names] == [1] * len(names)
