@@ -42,6 +42,11 @@ _SUCCESS: Final = int(AttemptState.SUCCESS)
 _SLACK: Final = 2048
 #: Seconds that a hand-over may last: a send to its end, its record, and a write that is not answered.
 _HAND_OVER: Final = 15.0
+#: Seconds for which a replica may hold shards that it cannot serve: until it notices (an idle one looks
+#: every ten), until it takes that for lasting, and until the last shard is handed over.
+_CUT_OFF: Final = 35.0
+#: Seconds that a replica needs at least before it hands over for lack of Redis.
+_NOTICED: Final = 4.0
 
 #: Everything that a run over many seeds must have seen.
 MARKS: Final = (
@@ -99,6 +104,7 @@ MARKS: Final = (
     "verdict came too late",
     "status refused",
     "handed over while a status was refused",
+    "cut off, and handed over",
     "renewal applied, answer lost",
     "unreadable log repaired",
 )
@@ -175,6 +181,9 @@ class Checks:
 
     #: Shards that are being handed over, by process, and since when.
     leaving: dict[tuple[str, int], float] = field(default_factory=dict)
+
+    #: Since when a replica without Redis has held shards while another one was able.
+    keeping: dict[tuple[str, str], float] = field(default_factory=dict)
 
     # -- bookkeeping ----------------------------------------------------------------------------
 
@@ -661,6 +670,19 @@ class Checks:
             if lasting > _HAND_OVER:
                 self.fail(
                     "H1", f"{process} has been handing shard {place[1]} over for {lasting:.0f} s"
+                )
+
+    def cut_off(self, process: str, owned: Collection[int], able: set[str], now: float) -> None:
+        """Judge who keeps shards although he cannot reach Redis and somebody else can."""
+        places = {(process, other) for other in able - {process}} if owned else set()
+        for place in [p for p in self.keeping if p[0] == process and p not in places]:
+            if now - self.keeping.pop(place) > _NOTICED and not owned:
+                self.mark("cut off, and handed over")
+        for place in places:
+            lasting = now - self.keeping.setdefault(place, now)
+            if lasting > _CUT_OFF:
+                self.fail(
+                    "H2", f"{process} has kept shards for {lasting:.0f} s, and {place[1]} is able"
                 )
 
     # -- the end --------------------------------------------------------------------------------

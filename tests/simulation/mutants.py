@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import notifier.delivery.controller
 import syncer.loop
+import syncer.sharding
 import syncer.status.standing
 from notifier.app import Parts, Sweeper
 from notifier.delivery.workqueue import WorkQueue
@@ -26,6 +27,7 @@ from syncer.cluster.client import MERGE_PATCH
 from syncer.cluster.status import FIELD_MANAGER, StatusStore, object_path, readable
 from syncer.ledger.log import Answer, Appended, RedisLog
 from syncer.loop import SyncLoop
+from syncer.ownership import HandOver
 from syncer.recorder import Recorder
 from syncer.resync import Resync
 from syncer.startup import Reconciler
@@ -224,6 +226,19 @@ def patient_hand_over() -> AbstractContextManager[None]:
     return _instead((notifier.delivery.controller, "_under_way", unpublished))
 
 
+def keep_what_cannot_be_served() -> AbstractContextManager[None]:
+    """Shards are handed over to be shared, and for no other reason."""
+    decide: Any = vars(syncer.sharding)["hand_over"]
+
+    def shared(owned: Any, *, unable: float | None, **rest: Any) -> HandOver:
+        if unable is not None:
+            return HandOver((), "kept")
+        decided: HandOver = decide(owned, unable=None, **rest)
+        return decided
+
+    return _instead((syncer.sharding, "hand_over", shared))
+
+
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no fence": no_fence,
     "ack before patch": ack_before_patch,
@@ -240,4 +255,5 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "key of a failed look kept": key_kept,
     "resync of claimed logs only": only_claimed,
     "hand-over waits for what backs off": patient_hand_over,
+    "unable replica keeps its shards": keep_what_cannot_be_served,
 }

@@ -438,7 +438,7 @@ class SimLane(MemoryClient):
         world, redis = self._world, self.redis
         mishap = world.dice.redis()
         await asyncio.sleep(world.dice.tiny())
-        if self._closed or redis.down or mishap == "refuse":
+        if self._closed or redis.down or self._process.host.cut or mishap == "refuse":
             self._cut("Redis cannot be reached")
             raise Unavailable("Redis cannot be reached")
         if self._connection != redis.starts:

@@ -235,6 +235,7 @@ _RARE: Final = frozenset(
         "empty log of a finished one retired",
         "RECLAIM hit",
         "handed over while a status was refused",
+        "cut off, and handed over",
         "verdict overtaken by the result",
         "verdict came too late",
     }
@@ -279,6 +280,7 @@ KILLERS: Final = {
     "no resync": ({"L2"}, "renewal lost, receiver 503", True),
     "key of a failed look kept": ({"L2", "L1"}, "redis lose, kube lose, receiver 503", True),
     "resync of claimed logs only": ({"L2"}, "redis corrupt, mend, receiver 503", True),
+    "unable replica keeps its shards": ({"H2"}, "redis cut, receiver 503", False),
     "hand-over waits for what backs off": ({"H1"}, "status refused, crash, receiver 503", False),
 }  # fmt: skip
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
@@ -288,6 +290,8 @@ FIRST: Final = {
     "hand-over waits for what backs off": 34,
 }  # fmt: skip
 _TRIES: Final = 150
+#: Seconds of faults that what lasts long needs to show.
+LASTING: Final = {"unable replica keeps its shards": 60.0}
 
 
 @pytest.mark.parametrize("name", KILLERS)
@@ -299,7 +303,8 @@ def test_a_protection_switched_off_is_noticed(name: str) -> None:
     first = FIRST.get(name, 0)
     for seed in range(first, first + _TRIES):
         with MUTANTS[name]():
-            violation = run(seed, live=live, faults=known, tail=0).violation
+            chaos = LASTING.get(name, 0.0)
+            violation = run(seed, live=live, faults=known, chaos=chaos, tail=0).violation
         if violation is not None:
             assert violation.rule in rules
             return

@@ -86,10 +86,10 @@ FAULTS: Final = (
     "receiver slow", "receiver refuse", "receiver late", "receiver vanish",
     "crash", "pause", "drain", "skew", "suspend",
     "delete", "name again", "rival", "wipe", "hold",
-    "operator", "status refused", "renewal lost", "mend",
+    "operator", "status refused", "renewal lost", "mend", "redis cut",
 )  # fmt: skip
 #: What was added once seeds had found something, in the order in which it was.
-_LATER: Final = ("operator", "status refused", "renewal lost", "mend")
+_LATER: Final = ("operator", "status refused", "renewal lost", "mend", "redis cut")
 
 
 @dataclass(frozen=True, slots=True)
@@ -356,6 +356,7 @@ class Host:
         rate: Seconds of its boot clock per second of the world.
         offset: What its boot clock showed at the beginning, and every suspend since.
         skew: By how many seconds its wall clock is wrong.
+        cut: Redis cannot be reached from here.
     """
 
     world: World
@@ -363,6 +364,7 @@ class Host:
     rate: float = 1.0
     offset: float = 0.0
     skew: float = 0.0
+    cut: bool = False
     starts: int = 0
     process: Process | None = None
 
@@ -413,6 +415,13 @@ class Process:
     def keep(self, handle: asyncio.Handle) -> None:
         """Hold a callback back."""
         self._kept.append(handle)
+
+    @property
+    def able(self) -> bool:
+        """Whether it could serve any shard now."""
+        if self.paused or self.draining or self.host.cut:
+            return False
+        return self.app.log.trouble is None and self.parts.reflector.synced
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -874,6 +883,17 @@ class World:
                     idle = process.paused or process.draining
                     shards = () if idle else process.app.shards.leaving
                     self.checks.handing_over(process.name, shards, self.loop.time())
+            self._look_at_who_is_cut_off()
+
+    def _look_at_who_is_cut_off(self) -> None:
+        if self.kube.down:
+            return
+        running = [h.process for h in self.hosts if h.process is not None]
+        able = {p.name for p in running if p.able}
+        for process in running:
+            cut = process.host.cut and not (process.paused or process.draining)
+            owned = process.app.shards.owned if cut else {}
+            self.checks.cut_off(process.name, owned, able, self.loop.time())
 
     def _loop_error(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -903,6 +923,8 @@ class World:
         self.sick.clear()
         self.held.clear()
         self.refused.clear()
+        for host in self.hosts:
+            host.cut = False
         for made in list(self.kube.watches):
             made.lag = 0.005
         for host in self.hosts:
@@ -961,6 +983,7 @@ class World:
             "wipe": lambda: self.edit(wipe=True) if dice.chance(0.3) else None,
             "hold": self._toggle_hold,
             "status refused": self._toggle_refused,
+            "redis cut": self._cut_off,
         }
         for fault in FAULTS:
             if fault.startswith("receiver "):
@@ -1046,6 +1069,19 @@ class World:
         else:
             self.held.add(f"webhook:r{self.dice.between(0, self.profile.channels)}")
 
+    def _cut_off(self) -> None:
+        if any(host.cut for host in self.hosts):
+            return
+        host = cast("Host", self.dice.choose(self.hosts))
+        self.trace("redis-cut", host.name)
+        host.cut = True
+
+        def mend() -> None:
+            self.trace("redis-cut-ends", host.name)
+            host.cut = False
+
+        self.loop.world_call(self.dice.choose((2.0, 8.0, 60.0)), mend)
+
     def _toggle_refused(self) -> None:
         found = self.some_object()
         if self.refused and self.dice.chance(0.2):
@@ -1095,10 +1131,16 @@ def _listening(world: World) -> Iterator[None]:
 
 
 def run(
-    seed: int, *, live: bool, faults: frozenset[str] | None = None, tail: int | None = _TAIL
+    seed: int,
+    *,
+    live: bool,
+    faults: frozenset[str] | None = None,
+    chaos: float = 0.0,
+    tail: int | None = _TAIL,
 ) -> Result:
-    """Live through one world; `faults` instead of those that the seed knows."""
+    """Live through one world; `faults` instead of those that the seed knows, for `chaos` at least."""
     profile = Profile.draw(seed, live=live)
+    profile = replace(profile, chaos=max(profile.chaos, chaos))
     if faults is not None:
         profile = replace(profile, faults=faults, replicas=max(2, profile.replicas), bulky=False)
     return run_profile(profile, tail=tail)
