@@ -382,6 +382,9 @@ class Lanes:
                 )
             else:
                 outcome = task.result()
+        if outcome is not None and outcome.by_rule:
+            # Nothing was sent, so whoever is not heard there slows down nobody who is.
+            self._paced.pop(lane.channel, None)
         if permit is not None and lane.breaker is not None:
             self._settle(lane, lane.breaker, permit, job, outcome)
         self._fill()

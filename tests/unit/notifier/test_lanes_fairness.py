@@ -458,6 +458,25 @@ async def test_rate() -> None:
     assert min(gaps) >= 0.01
 
 
+async def test_what_a_rule_denies_uses_up_no_rate() -> None:
+    """A crowd that a receiver does not take is denied at once, and slows down nobody whom it takes."""
+    done: list[str] = []
+
+    async def run(uid: str, _channel: str) -> Outcome | None:
+        done.append(uid)
+        return Outcome.success(200) if uid == "ours" else Outcome.denied("not for this namespace")
+
+    lanes = Lanes(run, per_channel=32, total=64, rate=0.01, breakers=Breakers())
+    for n in range(50):
+        lanes.submit(f"theirs-{n}", "slack:pay", due=0.0, priority="High", namespace="theirs")
+    lanes.submit("ours", "slack:pay", due=1.0, priority="Low", namespace="ours")
+    async with asyncio.timeout(20):
+        while "ours" not in done:
+            await asyncio.sleep(0.01)
+    await lanes.abort()
+    assert len(done) > 1, "some of the others were first"
+
+
 async def test_due_to_the_second_then_priority() -> None:
     """Within a second of due time the priority decides; a retry is not behind later arrivals."""
     order: list[str] = []
