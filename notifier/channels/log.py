@@ -17,6 +17,7 @@ from notifier.channels.base import rendered
 from notifier.content.message import Message
 from notifier.delivery.outcome import Outcome
 from syncer.api.resource import format_time
+from syncer.status.text import escaped, escaped_json
 
 
 class LogChannel:
@@ -98,12 +99,12 @@ def log_json(message: Message, now: int) -> str:
         ],
     }
     line.update({k: v for k, v in present.items() if v})
-    return json.dumps(line, ensure_ascii=False)
+    return escaped_json(json.dumps(line, ensure_ascii=False))
 
 
 def log_text(message: Message, now: int) -> str:
     """
-    The line as text; line breaks in it are written as escapes.
+    The line as text; line breaks and what commands a terminal are written as escapes.
 
     Args:
         message: What to show.
@@ -111,15 +112,10 @@ def log_text(message: Message, now: int) -> str:
     """
     spec = message.spec
     text = f"[{format_time(now)}] {message.key} {spec.subject}: {spec.body}"
-    return text.translate(_ESCAPES)
+    return escaped(text)
 
 
 def _ascii(line: str, form: str) -> str:
     if form == "text":
         return line.encode("ascii", "backslashreplace").decode()
     return json.dumps(json.loads(line))
-
-
-_ESCAPES = {
-    ord(c): c.encode("unicode_escape").decode() for c in "\r\n\v\f\x1c\x1d\x1e\x85\u2028\u2029"
-}

@@ -10,19 +10,17 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import socket
 import ssl
 from collections.abc import Iterable
 from typing import Final
 
 from notifier.content.sanitise import REDACTED, sanitise_head
+from syncer.status.text import neutral
 
 #: Bytes of the sanitised excerpt.
 EXCERPT_BYTES: Final = 1024
 _LINKS: Final = 16
-#: C0 but for line breaks and tabs, DEL, and C1, of which some begin a terminal's commands as well.
-_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 #: OpenSSL's verify codes that happen; others are named by number.
 _VERIFY: Final = {
@@ -81,7 +79,7 @@ def excerpt(text: str, secrets: Iterable[str] = ()) -> str:
     """
     for secret in sorted(secrets, key=len, reverse=True):
         text = text.replace(secret, REDACTED)
-    text = _CONTROLS.sub("\ufffd", sanitise_head(text, EXCERPT_BYTES))
+    text = neutral(sanitise_head(text, EXCERPT_BYTES))
     raw = text.encode()
     if len(raw) <= EXCERPT_BYTES:
         return text

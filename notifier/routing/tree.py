@@ -30,6 +30,7 @@ from notifier.routing.config import (
     quoted,
 )
 from syncer.api.conditions import MESSAGE_BYTES, bounded
+from syncer.status.text import escaped
 
 RULE_MATCHED: Final = "RoutingRuleMatched"
 FALLBACK: Final = "RoutingFallback"
@@ -222,6 +223,8 @@ def _shown(attributes: Mapping[str, str], room: int, clean: Callable[[str], str]
     pairs = [f"{key[:chars]}={attributes[key][:chars]}" for key in names]
     if clean is not None:
         pairs = [clean(pair) for pair in pairs]
+    # The condition ends up on terminals.
+    pairs = [escaped(pair) for pair in pairs]
     room -= len("(attributes: )")
     for limit in _PAIR_BYTES if len(names) == len(known) else ():
         text = ", ".join(bounded(pair, limit) for pair in pairs)

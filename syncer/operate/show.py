@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, Self, TextIO
 
-from syncer.status.text import plain
+from syncer.status.text import escaped_json, plain
 
 #: Seconds between updates of the progress line.
 _REFRESH: Final = 0.2
@@ -64,7 +64,7 @@ def say(lines: Iterable[str]) -> None:
 def say_json(document: Any) -> None:
     """Write one JSON document on one line."""
     Progress.clear()
-    sys.stdout.write(json.dumps(document, ensure_ascii=False) + "\n")
+    sys.stdout.write(escaped_json(json.dumps(document, ensure_ascii=False)) + "\n")
 
 
 def note(text: str) -> None:

@@ -6,6 +6,9 @@ looks like one of ours. What a caller passes as `extra` becomes members of the o
 carry foreign words (errors, exceptions) pass through `redact` before they are rendered; it is given
 by the composition root, since this package knows nothing of messages.
 
+No text of others forges a line: in JSON every character that commands a terminal or turns the direction of
+writing is an escape, in the console form line breaks are as well, and lines of a traceback are indented.
+
 Two vendors are kept from talking: `kubernetes_asyncio.client.rest` prints whole response bodies at
 DEBUG, and aiohttp's access log repeats what the metrics say.
 """
@@ -21,6 +24,8 @@ from typing import Any, Final, TextIO
 import orjson
 import structlog
 
+from syncer.status.text import escaped, escaped_json
+
 _LEVELS: Final = {
     "DEBUG": logging.DEBUG,
     "INFO": logging.INFO,
@@ -28,15 +33,34 @@ _LEVELS: Final = {
     "ERROR": logging.ERROR,
 }
 _FOREIGN: Final = ("error", "why", "exception", "detail", "event")
+_TRACEBACK: Final = "exception"
+#: Member of `extra` by which a caller says that it has redacted its texts itself.
+REDACTED: Final = "_redacted"
 _QUIET: Final = ("kubernetes_asyncio.client.rest", "aiohttp.access", "asyncio")
 
 
 def _json(line: Any, **options: Any) -> str:
     """A line as JSON; what orjson does not write, lone surrogates above all, the library does."""
     try:
-        return orjson.dumps(line, default=options["default"]).decode()
+        text = orjson.dumps(line, default=options["default"]).decode()
     except TypeError:
-        return json.dumps(line, ensure_ascii=False, **options)
+        text = json.dumps(line, ensure_ascii=False, **options)
+    return text if text.isascii() and text.isprintable() else escaped_json(text)
+
+
+def _harmless(
+    _logger: Any, _name: str, event: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
+    """Texts on one line each, for who reads them on a terminal."""
+    out: dict[str, Any] = {}
+    for key, value in event.items():
+        if not isinstance(value, str):
+            out[key] = value
+        elif key == _TRACEBACK:
+            out[key] = "\n".join(f"    {escaped(line)}" for line in value.split("\n"))
+        else:
+            out[key] = escaped(value)
+    return out
 
 
 def configure(
@@ -59,6 +83,8 @@ def configure(
     def redacted(
         _logger: Any, _name: str, event: MutableMapping[str, Any]
     ) -> MutableMapping[str, Any]:
+        if event.pop(REDACTED, False):
+            return event
         for key in _FOREIGN:
             value = event.get(key)
             if isinstance(value, str):
@@ -86,6 +112,7 @@ def configure(
             structlog.processors.format_exc_info,
             redacted,
             lean,
+            *([] if form == "json" else [_harmless]),
             renderer,
         ],
     )

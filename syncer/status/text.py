@@ -1,6 +1,51 @@
-"""Texts that are an interface, durations as Go prints them, and texts of others made harmless."""
+"""
+Texts that are an interface, durations as Go prints them, and texts of others made harmless.
+
+What authors and receivers write ends up on terminals: in logs, tables, conditions. It must not move a
+cursor, change a colour, begin a line that looks like one of ours, or turn the direction of writing so that
+it reads as something else. What does is in one table here, for every place that shows a foreign text:
+
+- `escaped`: one line, each such character as its escape; loses nothing;
+- `escaped_json`: the same for JSON that is already written; the document stays equal;
+- `neutral`: several lines stay, every other such character becomes U+FFFD;
+- `plain`: one line, every character that is not printable becomes a blank; for tables.
+"""
 
 from __future__ import annotations
+
+from typing import Final
+
+#: C0, DEL, C1; ends of lines by Unicode; marks, embeddings, overrides and isolates of direction.
+_COMMANDS: Final = frozenset({*range(0x20), *range(0x7F, 0xA0)})
+_BREAKS: Final = frozenset({0x2028, 0x2029})
+_DIRECTIONS: Final = frozenset(
+    {0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A)}
+)
+_UNSAFE: Final = _COMMANDS | _BREAKS | _DIRECTIONS
+_TAB: Final = 0x09
+_LINE_FEED: Final = 0x0A
+
+_ESCAPED: Final = {c: chr(c).encode("unicode_escape").decode() for c in _UNSAFE - {_TAB}}
+#: JSON escapes C0 by itself; a line break between members of an indented document is none of a text.
+_ESCAPED_JSON: Final = {c: f"\\u{c:04x}" for c in _UNSAFE - frozenset(range(0x20))}
+_NEUTRAL: Final = dict.fromkeys(_UNSAFE - {_TAB, _LINE_FEED}, "\ufffd")
+
+
+def escaped(text: str) -> str:
+    """A text on one line; a tab stays."""
+    if text.isascii() and text.isprintable():
+        return text
+    return text.translate(_ESCAPED)
+
+
+def escaped_json(document: str) -> str:
+    """A JSON document whose texts show nothing unsafe; it reads as before."""
+    return document.translate(_ESCAPED_JSON)
+
+
+def neutral(text: str) -> str:
+    """A text whose line feeds and tabs stay."""
+    return text.translate(_NEUTRAL)
 
 
 def plain(text: str) -> str:
