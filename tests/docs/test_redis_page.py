@@ -29,7 +29,8 @@ from syncer.ledger.log import RedisLog
 from tests.servers.redis import RedisServer
 from tests.servers.users import acl_rule
 
-PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "redis.md"
+ROOT: Final = Path(__file__).resolve().parents[2]
+PAGE: Final = ROOT / "docs" / "redis.md"
 _RECIPE: Final = re.compile(r"^<!-- recipe: (\S+) -->\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 EPOCH: Final = make_epoch(0, "7")
 T0: Final = 1_795_576_400_000
@@ -310,3 +311,30 @@ def test_a_record_that_cannot_be_read_is_shown_as_such(redis_url: str) -> None:
     dumped = [json.loads(line) for line in here.run("dump")]
     assert [d["unreadable"] for d in dumped if "unreadable" in d] == [b"garbage".hex()]
     plain.close()
+
+
+def test_a_log_is_found_over_a_bounded_number_of_connections(store: Store) -> None:
+    """Looking for a name opens as many connections for five hundred logs as for five."""
+
+    def opened() -> int:
+        before = store.plain.info("stats")["total_connections_received"]
+        assert store.run("find") == ["nl:{u-retry}"]
+        return int(store.plain.info("stats")["total_connections_received"] - before)
+
+    few = opened()
+    keys = [f"nl:{{more-{n}}}" for n in range(500)]
+    for key in keys:
+        store.plain.rpush(key, "nl1 object=demo/else epoch=0.7 acked=0 audited=0")
+    try:
+        assert opened() == few
+    finally:
+        store.plain.delete(*keys)
+
+
+def test_the_page_names_every_key() -> None:
+    """Whatever the code keeps under the prefix has a row in the key map."""
+    source = "".join(path.read_text() for path in (ROOT / "syncer").rglob("*.py"))
+    names = set(re.findall(r"""prefix\}?:([a-z]+|\{\{)""", source))
+    assert {"{{", "meta", "poke", "aside", "doctor"} <= names
+    rows = re.findall(r"^\| `nl:([a-z]+|\{)", PAGE.read_text(), re.MULTILINE)
+    assert sorted(names) == sorted(row.replace("{", "{{") for row in rows)

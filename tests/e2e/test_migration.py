@@ -32,6 +32,7 @@ from tests.e2e.harness import (
 )
 from tests.integration.api import CRDS, Reply, refusals
 from tests.servers.controlplane import ControlPlane
+from tests.servers.recipe import CONTROLLER_RULES, CONTROLLER_USER
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
@@ -281,6 +282,33 @@ async def test_the_old_definition_under_the_new_controller(
             assert all(a["id"] for a in status["deliveryAttempts"])
         code, text = await process.ask("/readyz")
         assert code == 200, text
+
+
+async def test_rights_without_leases_are_not_enough(
+    control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """With a role that lacks leases no replica is ready; it names the right, and goes on with it."""
+    async with stage(control_plane, redis_url, tmp_path, sampled=False) as here:
+        role = f"/apis/rbac.authorization.k8s.io/v1/clusterroles/{CONTROLLER_USER}"
+        less = [rule for rule in CONTROLLER_RULES if "leases" not in rule["resources"]]
+        assert len(less) == len(CONTROLLER_RULES) - 1
+        process = here.notifier()
+        try:
+            changed = await here.plane.request("PATCH", role, {"rules": less})
+            assert changed[0] == 200, changed
+            process.start()
+            uid = await here.create("waits")
+
+            async def named() -> bool:
+                code, text = await process.ask("/readyz")
+                return code == 503 and 'resource "leases"' in text
+
+            await until(named, process.tail, within=60)
+            assert here.watcher.phase(uid) == ""
+        finally:
+            await asyncio.to_thread(control_plane.api.grant)
+        await process.wait_ready(60)
+        await here.wait_phase(uid)
 
 
 async def test_a_racing_writer_of_older_types_shows_no_attempt_twice(
