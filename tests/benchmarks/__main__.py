@@ -39,6 +39,7 @@ from tests.benchmarks import (
     soak,
     stall,
     strategies,
+    tenants,
     throughput,
     waiting,
 )
@@ -63,6 +64,7 @@ SUITES: Final[dict[str, Suite]] = {
     "soak": soak.run,
     "stall": stall.run,
     "strategies": strategies.run,
+    "tenants": tenants.run,
     "throughput": throughput.run,
     "waiting": waiting.run,
 }

@@ -57,6 +57,8 @@ ISOLATED: Final = Goal(1.1)
 #: as a multiple of that beside the same objects where the controller does not look.
 LONGEST_STALL: Final = Goal(100, every=True)
 BESIDE_HOSTILE: Final = Goal(1.5)
+#: p99 beside an author who creates thousands at once, as a multiple of that where nobody serves them.
+FAIR: Final = Goal(1.5)
 #: Bytes of Redis for each further attempt.
 PER_ATTEMPT: Final = Goal(450)
 #: Growth over the second half of a long run, as a share of the median.
@@ -187,6 +189,10 @@ TARGETS: Final = (
     Target(
         "p99 of others, hostile objects / the same where nobody looks", "stall",
         "p99, with / where nobody looks", BESIDE_HOSTILE, "four rounds of two blocks of each",
+    ),
+    Target(
+        "p99 of others, one author creates 5,000 at once / nobody serves them", "tenants",
+        "p99, crowd beside / elsewhere", FAIR, "5,000 at once",
     ),
 )  # fmt: skip
 
