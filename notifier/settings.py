@@ -228,8 +228,8 @@ class DeliverySettings(DeliveryRules):
         default=32,
         ge=1,
         le=10_000,
-        description="Attempts of one receiver that may run at once; default 32. More wait, ordered "
-        "by due time, then by priority.",
+        description="Attempts of one receiver that may run at once; default 32. More wait: "
+        "namespaces take turns, and within one it is due time, then priority.",
     )
     total: int = Field(
         default=256,
