@@ -111,6 +111,7 @@ class TwoReceivers(Receiver):
         hanging: Calls that are unanswered now.
         most: The largest number of them at once, since it was set to 0.
         others: Calls to the other receivers, since it was set to 0.
+        answer_after: Seconds from a call to its answer.
     """
 
     def __init__(self) -> None:
@@ -120,6 +121,7 @@ class TwoReceivers(Receiver):
         self.hanging = 0
         self.most = 0
         self.others = 0
+        self.answer_after = _ANSWER_AFTER
         self._let_go = asyncio.Event()
 
     def address(self, name: str) -> str:
@@ -146,7 +148,7 @@ class TwoReceivers(Receiver):
                         if self.hang:
                             await self._hold()
                             return
-                    await asyncio.sleep(_ANSWER_AFTER)
+                    await asyncio.sleep(self.answer_after)
                     writer.write(
                         b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\n\r\nok"
                     )

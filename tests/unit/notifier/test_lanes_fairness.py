@@ -322,6 +322,54 @@ async def test_namespaces_take_turns_at_a_receiver() -> None:
     assert [uid.partition("-")[0] for uid in bench.receiver.calls[1:10]] == ["crowd", "b", "c"] * 3
 
 
+async def test_slow_calls_of_one_namespace_leave_places_to_the_others() -> None:
+    """Once a second namespace is known, an eighth is for those that have nothing under way."""
+    never = asyncio.Event()
+    started: list[str] = []
+
+    async def run(uid: str, _channel: str) -> None:
+        started.append(uid)
+        await never.wait()
+
+    lanes = Lanes(run, per_channel=16, total=256, breakers=Breakers())
+
+    def submit(namespace: str, number: int) -> None:
+        for n in range(number):
+            uid = f"{namespace}-{len(started)}-{n}"
+            lanes.submit(uid, SLACK, due=0, priority="Critical", namespace=namespace)
+
+    def running() -> Counter[str]:
+        return Counter(uid.partition("-")[0] for uid in started)
+
+    submit("crowd", 14)
+    submit("b", 2)
+    await settle()
+    assert running() == {"crowd": 14, "b": 1}, "b has one place of the two that are kept"
+    submit("crowd", 50)
+    submit("c", 3)
+    await settle()
+    assert running() == {"crowd": 14, "b": 1, "c": 1}
+    never.set()
+    await until(lambda: lanes.running == 0)
+    assert running() == {"crowd": 64, "b": 2, "c": 3}
+
+
+async def test_one_namespace_alone_has_all_places() -> None:
+    """Nothing is kept for others where there are none."""
+    never = asyncio.Event()
+
+    async def run(_uid: str, _channel: str) -> None:
+        await never.wait()
+
+    lanes = Lanes(run, per_channel=16, total=256, breakers=Breakers())
+    for n in range(40):
+        lanes.submit(f"{n}", SLACK, due=0, priority="Medium", namespace="a")
+    await settle()
+    assert lanes.running == 16
+    never.set()
+    await until(lambda: lanes.running == 0)
+
+
 async def test_priority_orders_what_one_namespace_waits_for() -> None:
     """Within a namespace the priority decides, from turn to turn."""
     bench = Bench(lambda _uid, _n: UP, per_channel=1)
