@@ -37,6 +37,7 @@ class Breath:
     Lets the loop have the interpreter's lock at once, half of the time; long work calls it again and again.
 
     Without it each step of every attempt would wait for `SWITCH_INTERVAL`, and more where C code is long.
+    Small work is done on the loop itself, which must not rest: there it does nothing.
     """
 
     def __init__(self) -> None:
@@ -46,9 +47,17 @@ class Breath:
     def __call__(self) -> None:
         """Rest, if it is time to."""
         worked = time.monotonic() - self._began
-        if worked >= _STINT:
+        if worked >= _STINT and not _on_the_loop():
             time.sleep(min(worked, _REST_MOST))
             self._began = time.monotonic()
+
+
+def _on_the_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 async def offload(work: Callable[[], T], *, size: int, seconds: float) -> T:
