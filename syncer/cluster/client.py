@@ -89,6 +89,10 @@ _PLUGIN_EXIT: Final = re.compile(r"exec: process returned -?\d+")
 _log = logging.getLogger(__name__)
 
 
+#: Reason of a refusal to read on in an answer that is too large.
+OVERSIZED: Final = "Oversized"
+
+
 class OversizedLine(Expired):
     """A line of a watch was too long to be read: what it said is lost, list again."""
 
@@ -102,6 +106,7 @@ class _Call:
     content_type: str
     timeout: float
     accept: str = "application/json"
+    max_bytes: int = 0
 
     @property
     def write(self) -> bool:
@@ -228,6 +233,7 @@ class KubeClient:
         content_type: str = "application/json",
         accept: str = "application/json",
         timeout: float,
+        max_bytes: int = 0,
     ) -> Json:
         """Send one request and return the JSON object of the answer.
 
@@ -239,15 +245,17 @@ class KubeClient:
             content_type: Of the body.
             accept: Forms of the answer to choose from.
             timeout: Seconds for everything, waiting for a free connection included.
+            max_bytes: Of the answer, 0 for no bound. A larger one is not read to its end.
 
         Raises:
+            Rejected: the answer is larger (`OVERSIZED`).
             PortError: see `error_of`. A write whose answer was lost is `Ambiguous`.
         """
         try:
             data = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
         except TypeError as error:
             raise Rejected("the body cannot be written as JSON") from error
-        call = _Call(method, path, params, data, content_type, timeout, accept)
+        call = _Call(method, path, params, data, content_type, timeout, accept, max_bytes)
         try:
             async with asyncio.timeout(timeout):
                 transport = await self._current()
@@ -304,7 +312,7 @@ class KubeClient:
     async def _once(self, transport: _Transport, call: _Call) -> Json:
         async with self._open(transport, call) as response:
             with _mapped(write=call.write):
-                body = await response.read()
+                body = await _body_of(response, call.max_bytes)
         try:
             answer = orjson.loads(body)
         except orjson.JSONDecodeError as error:
@@ -510,6 +518,17 @@ def _state_of(files: tuple[Path, ...]) -> tuple[tuple[int, int, int], ...]:
 def _kind_of(error: Exception) -> str:
     found = _PLUGIN_EXIT.match(str(error)) if isinstance(error, ConfigException) else None
     return found.group() if found else type(error).__name__
+
+
+async def _body_of(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
+    if not max_bytes:
+        return await response.read()
+    body = bytearray()
+    while chunk := await response.content.readany():
+        body += chunk
+        if len(body) > max_bytes:
+            raise Rejected(f"the answer is larger than {max_bytes} bytes", reason=OVERSIZED)
+    return bytes(body)
 
 
 async def _lines(response: aiohttp.ClientResponse, idle_timeout: float) -> AsyncIterator[bytes]:

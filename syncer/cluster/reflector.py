@@ -45,7 +45,7 @@ from syncer.api.errors import (
     Unavailable,
 )
 from syncer.api.resource import GROUP, PLURAL, TERMINAL_PHASES, NotificationRequest, version_key
-from syncer.cluster.client import OversizedLine
+from syncer.cluster.client import OVERSIZED, OversizedLine
 from syncer.cluster.status import (
     UNFINISHED,
     Meta,
@@ -62,6 +62,10 @@ if TYPE_CHECKING:
 
     from syncer.cluster.client import KubeClient
 
+#: Bytes of a page of a list: reading it as JSON holds the loop for some tens of milliseconds.
+PAGE_BYTES: Final = 8 << 20
+#: By which a page is made smaller that was larger.
+_FEWER: Final = 8
 #: Deleted uids are remembered for events that come late; this many are far more than are under way.
 _TOMBSTONES: Final = 4096
 _REPORTED: Final = 1024
@@ -175,6 +179,7 @@ class Reflector:
         clock: Callable[[], float],
         timings: ReflectorTimings | None = None,
         page_size: int = 500,
+        page_bytes: int = PAGE_BYTES,
         brief: bool = False,
         jitter: Callable[[], float] = random.random,
     ) -> None:
@@ -187,6 +192,7 @@ class Reflector:
             clock: Seconds of the boot-time clock.
             timings: Periods; tests use short ones.
             page_size: Objects in a page of a list.
+            page_bytes: Of a page; where objects are large it holds fewer, one at least.
             brief: Finished objects may come without their retention and the time of their end, which
                 makes a list of mostly finished ones several times as quick.
             jitter: Random numbers in [0, 1).
@@ -202,6 +208,7 @@ class Reflector:
         self._clock = clock
         self._timings = timings or ReflectorTimings()
         self._page_size = page_size
+        self._page_bytes = page_bytes
         self._brief = brief
         self._jitter = jitter
         self._scopes = [_Scope(n) for n in scopes]
@@ -373,16 +380,26 @@ class Reflector:
     ) -> tuple[str, int]:
         """Take a whole list; returns its resourceVersion, and how many entries had no identity."""
         token, anonymous = "", 0
+        limit = self._page_size
         while True:
-            page = await list_page(
-                self._client,
-                scope.namespace,
-                limit=self._page_size,
-                continue_token=token,
-                timeout=self._timings.request_timeout,
-                known=lambda meta: self._version(scope, meta),
-                selector=selector,
-            )
+            try:
+                page = await list_page(
+                    self._client,
+                    scope.namespace,
+                    limit=limit,
+                    continue_token=token,
+                    timeout=self._timings.request_timeout,
+                    known=lambda meta: self._version(scope, meta),
+                    selector=selector,
+                    max_bytes=self._page_bytes if limit > 1 else 0,
+                )
+            except Rejected as error:
+                if error.reason != OVERSIZED:
+                    raise
+                # Five hundred objects of a mebibyte would hold the loop for seconds, and fill memory.
+                limit = max(1, limit // _FEWER)
+                continue
+            limit = min(self._page_size, 2 * limit)
             scope.contact = self._clock()
             if version_key(page.resource_version) < version_key(scope.newest):
                 raise Unavailable("the server lists an older state than it has shown before")

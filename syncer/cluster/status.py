@@ -225,6 +225,7 @@ async def list_page(
     timeout: float,
     known: Callable[[Meta], str | None] | None = None,
     selector: str = "",
+    max_bytes: int = 0,
 ) -> Page:
     """Read one page of objects; the first is as fresh as the call, the others belong to the first.
 
@@ -239,9 +240,11 @@ async def list_page(
             only in `outline`: nine of ten are of this kind at the start of a process, and parsing
             is ten times the work.
         selector: Of fields, for example `UNFINISHED`; empty for none.
+        max_bytes: Of the page, 0 for no bound.
 
     Raises:
         Expired: the continue token is too old.
+        Rejected: the page is larger (`OVERSIZED`).
         Rejected: the definition does not let a field be selected (`BadRequest`).
         PortError: as `KubeClient.request`.
     """
@@ -250,7 +253,9 @@ async def list_page(
         params["fieldSelector"] = selector
     if continue_token:
         params["continue"] = continue_token
-    answer = await client.request("GET", list_path(namespace), params=params, timeout=timeout)
+    answer = await client.request(
+        "GET", list_path(namespace), params=params, timeout=timeout, max_bytes=max_bytes
+    )
     meta, items = _list_of(answer, "items")
     objects: list[NotificationRequest | Unreadable] = []
     unchanged: list[Meta] = []

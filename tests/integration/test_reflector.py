@@ -349,6 +349,49 @@ async def test_expired_page_starts_the_list_anew(tmp_path: Path) -> None:
         assert "continue=t" in server.seen[3]
 
 
+async def test_pages_of_large_objects_are_smaller(tmp_path: Path) -> None:
+    """A page that is too large is asked for again with fewer objects, from where it began; all are seen."""
+    small = [obj(f"a{n:02}", n + 1) for n in range(20)]
+    large = [obj(f"b{n}", 40 + n) for n in range(6)]
+    for each in large:
+        each["spec"]["body"] = "x" * 60_000
+    objects = [*small, *large, *[obj(f"c{n:02}", 60 + n) for n in range(20)]]
+    api = Api()
+    asked: list[tuple[int, int]] = []
+
+    async def page(request: web.Request) -> web.StreamResponse:
+        first, limit = int(request.query.get("continue", "0")), int(request.query["limit"])
+        asked.append((first, limit))
+        rest = {"continue": str(first + limit)} if first + limit < len(objects) else {}
+        return web.json_response(
+            {
+                "metadata": {"resourceVersion": "100", **rest},
+                "items": objects[first : first + limit],
+            }
+        )
+
+    api.lists = [page] * 100
+    async with mirroring(api, tmp_path, page_size=16, page_bytes=100_000) as (reflector, mirror, _):
+        await eventually(lambda: reflector.synced)
+        assert len(mirror.objects) == len(objects)
+        assert len(mirror.calls) == len(objects)
+    # As many as may be at first; fewer where they are large; then more again.
+    assert asked[:2] == [(0, 16), (16, 16)]
+    assert {limit for first, limit in asked if 16 <= first < 26} <= {16, 4, 2, 1}
+    assert asked[-1][1] > 2
+    assert len(asked) < 25
+
+
+async def test_object_larger_than_a_page_is_seen(tmp_path: Path) -> None:
+    """A page of one object has no bound."""
+    huge = obj("huge", 7)
+    huge["spec"]["body"] = "x" * 500_000
+    api = Api(huge)
+    async with mirroring(api, tmp_path, page_size=1, page_bytes=1_000) as (reflector, mirror, _):
+        await eventually(lambda: reflector.synced)
+        assert mirror.names() == ["huge"]
+
+
 async def test_silent_watch_is_replaced(tmp_path: Path) -> None:
     """A watch without a line for the idle time is given up and resumed, without a list."""
     api = Api()
