@@ -335,7 +335,7 @@ class SyncLoop:
         position = entry.view.position
         await self.recorder.reread(entry)
         if entry.view.position != position:
-            # Nobody else will find it new: an order among it would never be carried out.
+            # Sooner than the resync would: there may be an order among it.
             self._on_stale(entry.uid)
         return entry.claim is not None or bool(entry.quarantine)
 
@@ -535,7 +535,7 @@ class SyncLoop:
         waited = entry.closing
         entry.take(answer, since=since)
         if waited and not entry.closing and not entry.request.status.terminal:
-            # Nothing was opened while it might have been final: have it looked at again.
+            # Nothing was opened while it might have been final: looked at sooner than by the resync.
             self._on_stale(entry.uid)
 
     async def _acknowledge(self, entry: Entry, mark: tuple[int, str], result: Flushed) -> Flushed:
@@ -560,7 +560,6 @@ class SyncLoop:
                 self.cache.mark_unaudited(entry)
             return result
         self.recorder.lose_claim(entry, "ack")
-        self._on_stale(entry.uid)
         return Flushed.NOT_OURS
 
 

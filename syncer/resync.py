@@ -133,6 +133,8 @@ class Resync:
             claimed=self._claimed(entry, tenure),
             unread=entry.reread or any(a not in executing for a in entry.view.opened),
             version=entry.request.resource_version,
+            # While an attempt runs the log grows by its own records; its end brings a look.
+            position=look.position if look and executing else entry.view.position,
             idle=idle,
             now=now,
             bounds=self.bounds,

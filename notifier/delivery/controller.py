@@ -479,6 +479,7 @@ class Controller:
             at=self.cache.boot(),
             by=math.inf if by is None else by,
             version=entry.request.resource_version,
+            position=entry.view.position,
             channels=tuple(dict.fromkeys((*started, *entry.executing.values()))),
         )
         entry.asked = 0.0
@@ -656,9 +657,6 @@ class Controller:
             await self.recorder.skip(entry, channel, why)
         except PortError:
             return False
-        if entry.claim is None:
-            # The log turned out to be another one: it is claimed anew, by nobody else.
-            self.queue.add(entry.uid)
         return True
 
     async def _give_up(self, entry: Entry, tenure: Tenure, channel: str, why: str) -> None:

@@ -10,8 +10,8 @@ looks at its state alone, never at what has happened:
 - a decision names the second by which it wants the next look, and the channels that it left in the hands of
   others: an attempt under way, a per-receiver queue. Once that second has passed, or a channel is in no
   hands any more, a look is due;
-- an object that has changed since is looked at, since a change may have come by another way than the
-  watch;
+- an object or a log that has changed since is looked at: a change may have been learnt by another way than
+  the watch, such as the answer to a write, or a log that was read again before a final phase was written;
 - and whatever the reason was, nothing goes without a look for longer than a long while.
 
 Two kinds wait for something that is known and said elsewhere: a log that cannot be read, and one that
@@ -33,7 +33,7 @@ class Reason(StrEnum):
     UNREAD = "its log holds what is not taken up"
     UNDECIDED = "the last look came to no decision"
     DUE = "it is due and in nobody's hands"
-    CHANGED = "its object has changed since the last look"
+    CHANGED = "its object or its log has changed since the last look"
     BLOCKED = "what holds it up may be over"
     STALE = "nobody has looked for long"
 
@@ -52,12 +52,14 @@ class Look:
         at: Boot-clock second of it.
         by: Boot-clock second by which the next one is wanted, infinite if only an event can ask for it.
         version: resourceVersion of the object that it saw.
+        position: Of the log that it saw.
         channels: What it left in the hands of an attempt or of a per-receiver queue.
     """
 
     at: float
     by: float
     version: str
+    position: int
     channels: tuple[str, ...] = ()
 
 
@@ -87,6 +89,7 @@ def reason_of(
     claimed: bool,
     unread: bool,
     version: str,
+    position: int,
     idle: bool,
     now: float,
     bounds: Bounds,
@@ -101,6 +104,7 @@ def reason_of(
         claimed: The log is claimed, and the claim is current.
         unread: The log is known to hold what was not taken up, such as an attempt that nobody carries out.
         version: resourceVersion of the object as it is known now.
+        position: Of the log as it is known now.
         idle: A channel of `look.channels` is in nobody's hands any more.
         now: Boot-clock second.
         bounds: How often.
@@ -118,6 +122,6 @@ def reason_of(
         return Reason.UNDECIDED
     if idle or look.by <= now:
         return Reason.DUE
-    if look.version != version:
+    if look.version != version or look.position != position:
         return Reason.CHANGED
     return Reason.STALE if now - look.at >= bounds.stale else None

@@ -18,7 +18,7 @@ from notifier.delivery.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from syncer.api.attempt import Epoch
 from syncer.api.errors import PortError, Unavailable
-from syncer.api.record import Plan
+from syncer.api.record import Plan, order_record
 from syncer.api.resource import NotificationRequest, parse_object
 from syncer.cache import Cache, Entry
 from syncer.cluster.lease import LeaseTimings, Tenure
@@ -169,6 +169,12 @@ class World:
         await self.rest()
         return list(self.asked)
 
+    async def settled(self) -> None:
+        """Have workers handle all that is ready, and take notice of what their looks have recorded."""
+        await self.rest()
+        await self.round()
+        assert await self.round() == []
+
     @property
     def nobody_comes(self) -> bool:
         """Whether no event and no timer will bring a look."""
@@ -268,13 +274,25 @@ async def test_a_change_that_no_watch_has_told(world: World) -> None:
     """An answer that overtook the watch hides its event: what it holds is looked at all the same."""
     entry = world.create()
     world.controller.paused = True
-    await world.rest()
-    assert await world.round() == []
+    await world.settled()
     world.versions["a"] = 2
     entry.take(parse_object(world.document("a")), since="1")
     assert world.nobody_comes
     assert await world.round() == ["uid-a"]
     assert await world.round() == []
+
+
+async def test_an_order_that_nobody_has_told_of(world: World) -> None:
+    """Whoever reads the log for another purpose tells nobody; the resync sees that it has grown."""
+    entry = world.create()
+    await world.rest()
+    assert world.receiver.got == ["a"]
+    await world.round()
+    order = order_record(f"order:{CHANNEL}:1", CHANNEL, at=3, by="me", why="w")
+    await world.log.note("uid-a", order)
+    await world.controller.recorder.reread(entry)
+    assert world.nobody_comes
+    assert await world.round() == ["uid-a"]
 
 
 @pytest.mark.parametrize(
@@ -289,8 +307,7 @@ async def test_what_is_lost_is_made_up_for(world: World, lose: Callable[[Entry],
     """Whatever an entry has lost, without a word to anybody, one round brings back."""
     world.controller.paused = True
     entry = world.create()
-    await world.rest()
-    assert await world.round() == []
+    await world.settled()
     lose(entry)
     assert await world.round() == ["uid-a"]
     assert (entry.claim is None, entry.reread, entry.look is None) == (False, False, False)
@@ -332,7 +349,7 @@ async def test_what_waits_costs_no_look(world: World) -> None:
     world.controller.paused = True
     for n in range(3):
         world.create(f"held-{n}")
-    await world.rest()
+    await world.settled()
     waiting = world.cache.entries["uid-held-0"]
     assert waiting.look is not None
     world.controller.paused = False
@@ -340,6 +357,7 @@ async def test_what_waits_costs_no_look(world: World) -> None:
     world.queue.add("uid-held-1")
     await world.rest()
     assert await world.round() == ["uid-held-1"], "the attempt was put off by its queue"
+    await world.round()
     assert [await world.round() for _ in range(3)] == [[], [], []]
     assert world.receiver.got == []
 

@@ -14,17 +14,17 @@ from syncer.status.resync import Bounds, Look, Reason, reason_of
 NOW: Final = 1000.0
 BOUNDS: Final = Bounds(period=10.0, blocked=30.0, stale=600.0)
 #: Looked at 20 s ago, wanted again in 100 s, one channel in somebody's hands.
-WAITS: Final = Look(at=NOW - 20, by=NOW + 100, version="7", channels=("c",))
+WAITS: Final = Look(at=NOW - 20, by=NOW + 100, version="7", position=3, channels=("c",))
 IN_ORDER: Final[dict[str, Any]] = {
     "deleted": False, "blocked": False, "claimed": True, "unread": False, "version": "7",
-    "idle": False,
+    "position": 3, "idle": False,
 }  # fmt: skip
 
 CASES: Final[dict[str, tuple[Look | None, dict[str, Any], Reason | None]]] = {
     "what waits for its time is left alone": (WAITS, {}, None),
-    "what only an event ends is left alone": (Look(NOW - 20, math.inf, "7"), {}, None),
+    "what only an event ends is left alone": (Look(NOW - 20, math.inf, "7", 3), {}, None),
     "what is gone is let go, however young the look": (
-        Look(NOW, math.inf, "7"), {"deleted": True}, Reason.DELETED,
+        Look(NOW, math.inf, "7", 3), {"deleted": True}, Reason.DELETED,
     ),
     "what is gone is let go although its log cannot be read": (
         WAITS, {"deleted": True, "blocked": True}, Reason.DELETED,
@@ -37,18 +37,21 @@ CASES: Final[dict[str, tuple[Look | None, dict[str, Any], Reason | None]]] = {
         WAITS, {"blocked": True, "claimed": False}, None,
     ),
     "a log that cannot be read is tried again": (
-        Look(NOW - 30, math.inf, "7"), {"blocked": True, "claimed": False}, Reason.BLOCKED,
+        Look(NOW - 30, math.inf, "7", 3), {"blocked": True, "claimed": False}, Reason.BLOCKED,
     ),
     "one of which that was learnt since the last look is looked at": (
         None, {"blocked": True, "claimed": False}, Reason.BLOCKED,
     ),
     "records of others are taken up": (WAITS, {"unread": True}, Reason.UNREAD),
     "a look without a decision is repeated": (None, {}, Reason.UNDECIDED),
-    "what has come due is looked at": (Look(NOW - 20, NOW, "7"), {}, Reason.DUE),
+    "what has come due is looked at": (Look(NOW - 20, NOW, "7", 3), {}, Reason.DUE),
     "what is in nobody's hands any more is looked at": (WAITS, {"idle": True}, Reason.DUE),
     "a change that no watch has told is looked at": (WAITS, {"version": "8"}, Reason.CHANGED),
+    "records that were learnt without a look are looked at": (
+        WAITS, {"position": 4}, Reason.CHANGED,
+    ),
     "nothing goes without a look for ever": (
-        Look(NOW - 600, math.inf, "7"), {}, Reason.STALE,
+        Look(NOW - 600, math.inf, "7", 3), {}, Reason.STALE,
     ),
 }  # fmt: skip
 
@@ -70,12 +73,14 @@ LOOKS: Final = st.none() | st.builds(
     at=st.floats(0, NOW),
     by=st.floats(0, 2 * NOW) | st.just(math.inf),
     version=st.sampled_from("78"),
+    position=st.integers(3, 4),
     channels=st.just(()),
 )
 STATES: Final = st.fixed_dictionaries(
     {
         "deleted": st.booleans(), "blocked": st.booleans(), "claimed": st.booleans(),
-        "unread": st.booleans(), "version": st.sampled_from("78"), "idle": st.booleans(),
+        "unread": st.booleans(), "version": st.sampled_from("78"),
+        "position": st.integers(3, 4), "idle": st.booleans(),
     }
 )  # fmt: skip
 
@@ -102,7 +107,7 @@ def test_what_is_due_is_never_put_off(look: Look | None, state: dict[str, Any]) 
         or state["idle"]
         or look is None
         or look.by <= NOW
-        or look.version != state["version"]
+        or (look.version, look.position) != (state["version"], state["position"])
     ):
         assert reason is not None
         assert not reason.leisurely
@@ -114,7 +119,8 @@ def test_what_is_due_is_never_put_off(look: Look | None, state: dict[str, Any]) 
 @settings(deadline=None)
 def test_a_look_that_decides_is_enough(look: Look | None, state: dict[str, Any]) -> None:
     """After a look that finds everything in order the entry is left alone until its time."""
-    fresh = Look(at=NOW, by=NOW + 1, version=state["version"])
-    settled = {**IN_ORDER, "version": state["version"]}
+    seen = {"version": state["version"], "position": state["position"]}
+    fresh = Look(at=NOW, by=NOW + 1, **seen)
+    settled = {**IN_ORDER, **seen}
     assert reason_of(fresh, **settled, now=NOW, bounds=BOUNDS) is None
     assert reason_of(fresh, **settled, now=NOW + 1, bounds=BOUNDS) is Reason.DUE
