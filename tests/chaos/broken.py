@@ -35,6 +35,7 @@ from syncer.ledger.lane import StaleGuard
 from syncer.ledger.log import Answer, Appended
 from syncer.loop import SyncLoop
 from syncer.recorder import Recorder
+from syncer.resync import Resync
 from syncer.startup import Reconciler
 from syncer.status import merge
 
@@ -207,12 +208,21 @@ def numbers_from_count() -> None:
     merge._publish = broken
 
 
+def no_resync() -> None:
+    """Only events, wake-ups and timers have anything looked at: what none of them tells of is forgotten."""
+
+    async def broken(self: Resync) -> None:
+        return None
+
+    Resync.round = broken  # type: ignore[method-assign]  # broken on purpose
+
+
 BREAKS: Final[dict[str, Callable[[], None]]] = {
     f.__name__.replace("_", "-"): f
     for f in (
         no_deadline, no_fence, ack_before_patch, overwrite_instead_of_union, send_before_intent,
         send_without_log, no_resource_version, no_recover, unknown_as_failed,
-        numbers_from_count,
+        numbers_from_count, no_resync,
     )
 }  # fmt: skip
 

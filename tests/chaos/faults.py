@@ -1,5 +1,5 @@
 """
-Faults at random: three streams that strike at the same time, each with a bag of kinds.
+Faults at random: streams that strike at the same time, each with a bag of kinds.
 
 A bag is emptied in random order and filled again, so every kind comes up as often as any other, and
 a run of a given length has seen all of them. The seed fixes the order and the parameters, not the
@@ -29,6 +29,7 @@ from tests.fakes.proxy import (
     Fault,
     Proxy,
     ResetAfter,
+    SwallowReply,
 )
 
 REPLICAS: Final = ("kill and restart", "kill and replace", "freeze beyond the lease")
@@ -42,12 +43,16 @@ ACTIONS: Final[dict[str, Callable[[random.Random], Action]]] = {
 }
 NETWORK: Final = tuple(f"{action}: {server}" for server in ("Redis", "API") for action in ACTIONS)
 DELETE: Final = "delete an object"
-KINDS: Final = (*REPLICAS, *SERVERS, *NETWORK, DELETE)
+RENEWAL: Final = "renewal's answer lost"
+CUT: Final = "replica cut off from Redis alone"
+KINDS: Final = (*REPLICAS, *SERVERS, *NETWORK, DELETE, RENEWAL, CUT)
 
 Strike = Callable[[World, str, random.Random], Awaitable[None]]
 
 #: A fault of a connection that nothing ran into within so many seconds is taken back.
 _ARMED: Final = 3.0
+#: What a renewal of a shard's Lease holds, and neither an acquisition nor a release.
+_RENEWS: Final = f'"leaseDurationSeconds":{LEASE_SECONDS:.0f},"renewTime"'.encode()
 
 
 def bag(kinds: Sequence[str], rng: random.Random) -> Iterator[str]:
@@ -74,6 +79,8 @@ async def storm(world: World, seconds: float, pause: float, *, patience: float =
         (REPLICAS, _replica, pause),
         (SERVERS, _server, pause),
         ((*NETWORK, DELETE), _connection, pause / 4),
+        ((RENEWAL,), _renewal, pause / 2),
+        ((CUT,), _cut, 3 * pause),
     )
 
     async def stream(kinds: Sequence[str], strike: Strike, every: float) -> None:
@@ -147,16 +154,43 @@ async def _connection(world: World, kind: str, rng: random.Random) -> None:
     action, _, server = kind.partition(": ")
     proxy: Proxy = world.to_redis if server == "Redis" else world.to_api
     fault = Fault(ACTIONS[action](rng), skip=rng.randint(0, 3))
-    proxy.faults.append(fault)
-    for _ in range(round(_ARMED / 0.1)):
-        if not fault.times:
-            break
-        await asyncio.sleep(0.1)
-    else:
-        proxy.faults.remove(fault)
+    if await _struck(proxy, fault):
+        world.landed[kind] += 1
+
+
+async def _renewal(world: World, kind: str, rng: random.Random) -> None:
+    """Have one renewal written, or two in a row, whose sender does not learn of it."""
+    action = rng.choice((SwallowReply(), DropReply()))
+    fault = Fault(action, match=_RENEWS, times=rng.randint(1, 2))
+    if await _struck(world.to_api, fault):
+        world.landed[kind] += 1
+
+
+async def _cut(world: World, kind: str, rng: random.Random) -> None:
+    """Keep one replica from Redis for longer than its lease lasts, while another one has it."""
+    running = [r for r in world.replicas if r.running]
+    if len(running) < 2:
         return
-    proxy.faults.remove(fault)
+    victim = rng.choice(running)
+    await victim.to_redis.refuse()
+    try:
+        await asyncio.sleep(LEASE_SECONDS + rng.uniform(1.0, 5.0))
+    finally:
+        await victim.to_redis.accept()
     world.landed[kind] += 1
+
+
+async def _struck(proxy: Proxy, fault: Fault) -> bool:
+    """Wait until something has run into a fault as often as it may; it is taken back after a while."""
+    proxy.faults.append(fault)
+    try:
+        for _ in range(round(_ARMED / 0.1)):
+            if not fault.times:
+                return True
+            await asyncio.sleep(0.1)
+        return False
+    finally:
+        proxy.faults.remove(fault)
 
 
 async def _delete(world: World, rng: random.Random) -> None:

@@ -12,7 +12,7 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from tests.chaos.world import Replica, World, frozen
 from tests.e2e.checker import TERMINAL, Kind
@@ -205,6 +205,35 @@ async def _retried(world: World) -> None:
     world.landed["refuse"] += sum(c.code == BUSY.code for c in world.book)
 
 
+async def _repaired_in_silence(world: World) -> None:
+    """A log becomes unreadable between two attempts and is repaired too late for them; nobody is told."""
+    first = world.replica()
+    policy = {**_LONG, "initialBackoffSeconds": 6}
+    uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=policy)
+    await _begin(first)
+    await until(lambda: len(world.book) == 1, "the first attempt is made", within=_SOON)
+    await asyncio.sleep(1)
+    # The vendor's types know no binary elements.
+    redis: Any = world.here.redis
+    key = f"{world.here.prefix}:{{{uid}}}"
+    record: bytes = await redis.lindex(key, -1)
+    await redis.lset(key, -1, record[:-1] + bytes([record[-1] ^ 1]))
+    await redis.publish(f"{world.here.prefix}:poke", uid)
+
+    def quarantined() -> bool:
+        version = world.here.watcher.last(uid)
+        conditions = version.status.get("conditions", ()) if version is not None else ()
+        return any(c["type"] == "Quarantined" and c["status"] == "True" for c in conditions)
+
+    await until(quarantined, "the log is found unreadable", within=_SOON)
+    # The timer of the second attempt brings a look as well.
+    await asyncio.sleep(8)
+    await redis.lset(key, -1, record)
+    world.landed["repair in silence"] += 1
+    with contextlib.suppress(AssertionError):
+        await until(lambda: world.here.watcher.phase(uid) in TERMINAL, "it ends", within=60.0)
+
+
 SCHEDULES: Final[dict[str, Schedule]] = {
     "no-deadline": Schedule(_frozen_after_intent, (Kind.REPEATED,)),
     "no-fence": Schedule(_frozen_before_intent, (Kind.REPEATED,), ttl=2),
@@ -216,4 +245,5 @@ SCHEDULES: Final[dict[str, Schedule]] = {
     "no-recover": Schedule(_killed_after_intent, (Kind.UNSETTLED,), convergence=True),
     "unknown-as-failed": Schedule(_dropped, (Kind.MISRECORDED, Kind.REPEATED)),
     "numbers-from-count": Schedule(_retried, (Kind.REORDERED,)),
+    "no-resync": Schedule(_repaired_in_silence, (), convergence=True),
 }

@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from redis.exceptions import RedisError
 
+from syncer.api.errors import ContractError
 from syncer.runtime.failpoints import VARIABLE
 from tests.chaos.archive import Archive
 from tests.chaos.broken import NONE
@@ -66,6 +67,10 @@ _PAIR_SCRIPTS: Final = ((OK,), (BUSY, OK), (Step(drop="after"), OK))
 #: Objects looked at in one round of the dumps; the rest has its turn in the next.
 _ROUND: Final = 40
 _DUMP: Final = 0.3
+#: Seconds between two rounds of the resync, and for how long something due may go unlooked-at once all is
+#: well again: a round, one more for what the first one asked for, and a busy machine.
+RESYNC: Final = 2
+UNLOOKED: Final = 3 * RESYNC + 5
 
 _NETWORK: Final = (aiohttp.ClientError, OSError, TimeoutError, ValueError)
 
@@ -77,13 +82,15 @@ class Replica(NotifierProcess):
     Attributes:
         broken: The protection that is switched off.
         ttl: Seconds for which a finished log is kept.
+        to_redis: Its own way to Redis.
     """
 
     def __init__(
         self, config: Path, log: Path, env: dict[str, str], health: int, metrics: int,
-        *, broken: str, ttl: int,
+        *, broken: str, ttl: int, to_redis: Proxy,
     ) -> None:  # fmt: skip
         super().__init__(config, log, env, health, metrics)
+        self.to_redis = to_redis
         self.broken = broken
         self.ttl = ttl
 
@@ -131,6 +138,7 @@ class World:
     created: int = 0
     #: Notifications that need no more looks: final, and their log marked to the end.
     _rested: set[str] = field(default_factory=set)
+    _opening: list[asyncio.Task[None]] = field(default_factory=list)
 
     # -- replicas and load ------------------------------------------------------------------------
 
@@ -140,7 +148,10 @@ class World:
         health, metrics = free_port(), free_port()
         folder = self.here.folder
         config = folder / f"config-{n}.yaml"
-        config.write_text(json.dumps(self._settings(health, metrics)))
+        # Opened while the process starts, which takes longer.
+        to_redis = Proxy("127.0.0.1", self.to_redis.port, port=free_port())
+        self._opening.append(asyncio.create_task(to_redis.accept()))
+        config.write_text(json.dumps(self._settings(health, metrics, to_redis.port)))
         env = {
             "KUBECONFIG": str(self._kubeconfig()),
             "KUBERNAUT_CONTROLLER_NAMESPACE": self.here.namespace,
@@ -148,13 +159,13 @@ class World:
         }
         made = Replica(
             config, folder / f"notifier-{n}.log", env, health, metrics,
-            broken=self.broken, ttl=self.ttl,
+            broken=self.broken, ttl=self.ttl, to_redis=to_redis,
         )  # fmt: skip
         self.here.processes.append(made)
         self.replicas.append(made)
         return made
 
-    def _settings(self, health: int, metrics: int) -> Json:
+    def _settings(self, health: int, metrics: int, redis: int) -> Json:
         return {
             "controller": {
                 "healthProbeAddr": f"127.0.0.1:{health}",
@@ -166,7 +177,7 @@ class World:
                 "credentials": {"dir": str(self.here.folder / "credentials")},
             },
             "redis": {
-                "url": f"redis://127.0.0.1:{self.to_redis.port}",
+                "url": f"redis://127.0.0.1:{redis}",
                 "keyPrefix": self.here.prefix,
                 "timeout": "1s",
             },
@@ -174,7 +185,9 @@ class World:
                 "shards": self.shards,
                 "renewDeadline": f"{RENEW_DEADLINE}s", "retryPeriod": "400ms", "margin": "500ms",
             },
-            "sync": {"window": "100ms", "liveSweep": "1s", "finishedSweep": "3s"},
+            "sync": {
+                "window": "100ms", "resync": f"{RESYNC}s", "liveSweep": "1s", "finishedSweep": "3s",
+            },
             "events": {"enabled": False},
         }  # fmt: skip
 
@@ -250,7 +263,8 @@ class World:
     async def watch_logs(self) -> None:
         """Dump logs, and hold them against statuses, again and again, until cancelled."""
         while True:
-            with contextlib.suppress(RedisError, *_NETWORK):
+            # A schedule may have made a log unreadable; the judgement at the end reads them all.
+            with contextlib.suppress(RedisError, ContractError, *_NETWORK):
                 await self._round()
             await asyncio.sleep(_DUMP)
 
@@ -286,7 +300,7 @@ class World:
                 replica.resume()
         await asyncio.to_thread(self.redis.heal)
         await asyncio.to_thread(self.plane.heal)
-        for proxy in (self.to_redis, self.to_api):
+        for proxy in (self.to_redis, self.to_api, *(r.to_redis for r in self.replicas)):
             await proxy.accept()
             proxy.cut()
         for replica in self.replicas:
@@ -318,13 +332,24 @@ class World:
                 out.append(f"{last.name}: acked {log.header.acked} of {len(log.records)}")
         return out
 
+    async def unlooked(self) -> list[str]:
+        """Replicas that may not have looked at something due for too long, a sentence each."""
+        out = []
+        for replica in self.replicas:
+            if not replica.running:
+                continue
+            seconds = await replica.metric("notification_ledger_unlooked_seconds")
+            if seconds > UNLOOKED:
+                out.append(f"{replica.log.stem}: something may be unlooked-at for {seconds:.0f} s")
+        return out
+
     async def settle(self, within: float) -> list[str]:
         """Wait until everything is at rest; what is not by then, empty if all is well."""
         deadline = time.monotonic() + within
         left = ["nobody has looked yet"]
         while True:
             with contextlib.suppress(RedisError, *_NETWORK):
-                left = await self.unfinished()
+                left = await self.unfinished() + await self.unlooked()
             if not left or time.monotonic() > deadline:
                 return left
             await asyncio.sleep(0.5)
@@ -349,7 +374,9 @@ async def world(
             await receiver.start()
             stack.push_async_callback(receiver.close)
         to_redis = await stack.enter_async_context(_proxy(behind_redis.port))
-        to_api = await stack.enter_async_context(_proxy(behind_api.port))
+        to_api = await stack.enter_async_context(
+            _proxy(behind_api.port, plane.ca_file, plane.ca_file.with_suffix(".key"))
+        )
         here = await stack.enter_async_context(stage(plane, redis.url, folder, sampled=False))
         made = World(
             here, plane, redis, to_redis, to_api, receivers, random.Random(seed),  # noqa: S311 - no secret
@@ -362,12 +389,16 @@ async def world(
             await end(eyes)
             for replica in made.replicas:
                 await asyncio.to_thread(replica.kill)
+            await asyncio.gather(*made._opening, return_exceptions=True)
+            for process in here.processes:
+                if isinstance(process, Replica):
+                    await process.to_redis.__aexit__(None, None, None)
 
 
-def _proxy(port: int | None) -> Proxy:
+def _proxy(port: int | None, certificate: Path | None = None, key: Path | None = None) -> Proxy:
     if port is None:
         raise AssertionError("a server behind a proxy needs a port")
-    return Proxy("127.0.0.1", port)
+    return Proxy("127.0.0.1", port, certificate=certificate, key=key)
 
 
 async def end(*tasks: asyncio.Task[None]) -> None:

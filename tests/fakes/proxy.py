@@ -4,6 +4,9 @@ It stands between a client and any server on loopback. What goes wrong is a scri
 faults, each with the bytes that a request must hold to be struck, and how often. A request is what
 one read brings; a client that writes a request at once (as those under test do) is matched whole.
 `struck` lists what happened, in order, so that a test can prove that its fault landed.
+
+What is encrypted is opened in between, if the proxy is given the server's certificate and key, so that
+requests can be told apart by what they hold.
 """
 
 from __future__ import annotations
@@ -11,8 +14,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -49,13 +54,18 @@ class BlackHole:
 
 
 @dataclass(frozen=True, slots=True)
+class SwallowReply:
+    """Pass the request on; from then on the connection stays open and silent in both directions."""
+
+
+@dataclass(frozen=True, slots=True)
 class Answer:
     """Answer with these bytes; the server never sees the request."""
 
     reply: bytes
 
 
-Action = DropReply | DropRequest | Delay | ResetAfter | BlackHole | Answer
+Action = DropReply | DropRequest | Delay | ResetAfter | BlackHole | SwallowReply | Answer
 
 
 @dataclass(slots=True)
@@ -80,8 +90,9 @@ class _Link:
 
     def reset(self) -> None:
         for writer in (self.client, self.server):
-            sock = writer.get_extra_info("socket")
-            with contextlib.suppress(OSError):
+            # An encrypted connection that has ended has no socket any more, and says so by its errors.
+            with contextlib.suppress(OSError, AttributeError):
+                sock = writer.get_extra_info("socket")
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
 
@@ -97,6 +108,8 @@ class Proxy:
         faults: The script; the first fault that fits and has times left is used.
         struck: Names of the faults that struck, in order.
         port: Where clients connect.
+        certificate: File with the server's certificate, if what passes is to be opened.
+        key: File with its key.
     """
 
     host: str
@@ -104,6 +117,8 @@ class Proxy:
     faults: list[Fault] = field(default_factory=list)
     struck: list[str] = field(default_factory=list)
     port: int = 0
+    certificate: Path | None = None
+    key: Path | None = None
     _listener: asyncio.Server | None = None
     _links: set[_Link] = field(default_factory=set)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
@@ -128,7 +143,13 @@ class Proxy:
     async def accept(self) -> None:
         """Listen (again), on the same port."""
         if self._listener is None:
-            self._listener = await asyncio.start_server(self._serve, "127.0.0.1", self.port)
+            served = None
+            if self.certificate is not None:
+                served = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+                served.load_cert_chain(self.certificate, self.key)
+            self._listener = await asyncio.start_server(
+                self._serve, "127.0.0.1", self.port, ssl=served
+            )
             self.port = self._listener.sockets[0].getsockname()[1]
 
     async def refuse(self) -> None:
@@ -149,7 +170,10 @@ class Proxy:
         self._tasks.add(task)
         link: _Link | None = None
         try:
-            theirs, ours = await asyncio.open_connection(self.host, self.target)
+            dialled = None
+            if self.certificate is not None:
+                dialled = ssl.create_default_context(cafile=self.certificate)
+            theirs, ours = await asyncio.open_connection(self.host, self.target, ssl=dialled)
             link = _Link(writer, ours)
             self._links.add(link)
             async with asyncio.TaskGroup() as group:
@@ -192,6 +216,8 @@ class Proxy:
                 case BlackHole():
                     link.silent = True
                     continue
+                case SwallowReply():
+                    link.silent = True
                 case Answer(reply):
                     link.client.write(reply)
                     continue

@@ -263,7 +263,9 @@ KILLERS: Final = {
     "no fence": ({"S8", "S9"}, "pause, receiver slow, redis slow", False),
     "ack before patch": ({"S10"}, "receiver 503", False),
     "overwrite instead of union": (
-        {"S4"}, "pause, receiver 503, receiver slow, redis lose, redis failover", False,
+        {"S4", "oracle after-success"},
+        "pause, receiver 503, receiver slow, redis lose, redis failover",
+        False,
     ),
     "send before intent": ({"S1"}, "receiver 503", False),
     "no resourceVersion": (
