@@ -16,6 +16,7 @@ import os
 import subprocess
 import sys
 import textwrap
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -318,8 +319,58 @@ def make_password(stage: Stage) -> tuple[Run, Run, Json]:
         answer = stage.plane.api.request("POST", path, json.dumps(one))
         assert answer.status == 201, answer.text
     (job,) = of_kind(made, "Job")
+    jobs = f"/apis/batch/v1/namespaces/{stage.namespace}/jobs"
+    answer = stage.plane.api.request("POST", jobs, json.dumps(job))
+    assert answer.status == 201, answer.text
     (container,) = job["spec"]["template"]["spec"]["containers"]
     env = {e["name"]: e["value"] for e in container["env"]}
     runs = [run_program(stage, "redis-password.py", PASSWORD_JOB, env) for _ in range(2)]
     path = f"/api/v1/namespaces/{stage.namespace}/secrets/{env['SECRET']}"
     return runs[0], runs[1], get(stage, path)
+
+
+@pytest.mark.parametrize("major", MAJORS)
+async def test_helm_has_the_password_made_first(
+    major: str, control_plane: ControlPlane, redis_url: str, tmp_path: Path
+) -> None:
+    """Helm waits for the Job before it makes what needs the password, and takes its rights away."""
+    async with stage(control_plane, redis_url, tmp_path / "s", sampled=False) as here:
+        more: Json = {"crds": {"enabled": False}, "replicas": 1}
+        installing = asyncio.create_task(asyncio.to_thread(install, here, more, major=major))
+        job = f"/apis/batch/v1/namespaces/{here.namespace}/jobs/{PASSWORD_JOB}"
+        api = here.plane.api
+        await until(
+            lambda: installing.done() or api.request("GET", job).status == 200,
+            "the Job is there", within=60,
+        )  # fmt: skip
+        deployments = f"/apis/apps/v1/namespaces/{here.namespace}/deployments"
+        assert get(here, deployments)["items"] == []
+        await asyncio.to_thread(run_password_job, here, get(here, job))
+        assert (await installing).code == 0
+        assert len(get(here, deployments)["items"]) == 1
+        secret = f"/api/v1/namespaces/{here.namespace}/secrets/{ACCOUNT}-redis-auth"
+        assert api.request("GET", secret).status == 200
+        for path in (job, f"{RBAC}/namespaces/{here.namespace}/roles/{PASSWORD_JOB}"):
+            await until(lambda path=path: api.request("GET", path).status == 404, path, within=30)  # type: ignore[misc]
+        await asyncio.to_thread(uninstall, here, major=major)
+        assert api.request("GET", secret).status == 200, "as Redis's disk, it stays"
+
+
+def run_password_job(stage: Stage, job: Json) -> None:
+    """Do what kubelet and controllers would: run the Job's program, and say that it is complete."""
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    env = {e["name"]: e["value"] for e in container["env"]}
+    run = run_program(stage, "redis-password.py", PASSWORD_JOB, env)
+    assert run.code == 0, run.out
+    now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    done = [
+        {"type": kind, "status": "True", "lastTransitionTime": now, "lastProbeTime": now}
+        for kind in ("SuccessCriteriaMet", "Complete")
+    ]
+    status = {"startTime": now, "completionTime": now, "succeeded": 1, "conditions": done}
+    meta = job["metadata"]
+    answer = stage.plane.api.request(
+        "PATCH", f"/apis/batch/v1/namespaces/{meta['namespace']}/jobs/{meta['name']}/status",
+        json.dumps({"status": status}), content_type="application/merge-patch+json",
+    )  # fmt: skip
+    assert answer.status == 200, answer.text

@@ -634,7 +634,7 @@ COMPLETED = {
         ["completion", "doctor", "explain", "export", "import", "inspect", "list", "repair",
          "resend", "resolve", "verify"],
     ),
-    "an option of a command": (["resend", "ns/n", "--re"], ["--reason", "--redis-url"]),
+    "an option of a command": (["resend", "ns/n", "--re"], ["--reason", "--redis-url", "--redis-url-file"]),
     "a value of an option": (["resolve", "ns/n", "--as", ""], ["delivered", "failed"]),
     "a phase": (["list", "--phase", "s"], ["sending", "sent"]),
     "a class of divergence": (["verify", "--class", "st"], ["status-behind", "status-differs"]),
