@@ -24,7 +24,7 @@ from tests.fakes.proxy import DropReply, Fault, Proxy
 from tests.integration.test_breaker import OPS
 from tests.integration.test_unsent import delivering, results
 from tests.servers.redis import RedisServer, find_binary
-from tests.servers.topology import RedisCluster, call, port_of, until
+from tests.servers.topology import RedisCluster, SentinelSet, call, port_of, until
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -217,6 +217,34 @@ async def test_a_wait_that_is_refused_confirms_nothing() -> None:
         answer = await log.intent(uid, EPOCH, intent(uid), limit=5, guard=lambda: True)
         assert (answer.answer, answer.confirmed) == (Answer.OK, False)
         assert client.unfit is not None
+
+
+async def test_a_failover_loses_no_intent_that_was_sent() -> None:
+    """What the replica does not have is not sent; the promoted one sends once it has a replica itself."""
+    async with SentinelSet() as servers:
+        client = LedgerClient(servers.url, prefix="strict", timeout=2.0)
+        client.confirming = True
+        await client.open("test")
+        async with delivering(client) as (here, receiver):
+            here.log._replicas = lambda: client.replicas_wanted
+            here.create("first", OPS, attempts=1)
+            await until(lambda: results(here, "first") == ["success"], what="one is sent")
+            await servers.cut_off_replica()
+            here.create("second", OPS, attempts=1)
+            await until(lambda: bool(client.unfit), what="it is held")
+            await servers.fail_over()
+            lonely = "the primary has no replica to confirm an attempt; bring one back"
+            await until(
+                lambda: client.problem is None and client.unfit == lonely,
+                what="the new primary is known, and lonely",
+            )
+            assert receiver.calls["/ops"] == 1
+            await servers.one.start()
+            await until(
+                lambda: results(here, "second")[-1:] == ["success"], what="it is sent", timeout=60
+            )
+            assert receiver.calls["/ops"] == 2
+            assert "uncertain" not in results(here, "second")
 
 
 async def test_one_primary_without_a_replica_is_missed_in_a_cluster() -> None:
