@@ -27,6 +27,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from syncer.api.attempt import AttemptId, Epoch
+from syncer.api.record import Record
 from syncer.api.resource import NotificationRequest, version_key
 from syncer.runtime.clock import BootClock, boot_clock
 from syncer.runtime.turns import Turns
@@ -60,6 +61,7 @@ class Entry:
         violation: What the self-audit found that must not be; nothing is sent while it is set.
         executing: Open attempts that a task of this process carries out, with their channels.
         never_sent: Those of them of which no byte has left, since the log has not permitted it.
+        unrecorded: Results that the log could not take since it cannot be read, with their intents.
         due: Boot-clock second before which a channel must not be tried again.
         held_since: Since when a due attempt could not be made for lack of Redis, 0 if none.
         held: That has lasted long enough for the status to say so.
@@ -90,6 +92,7 @@ class Entry:
     violation: str = ""
     executing: dict[AttemptId, str] = field(default_factory=dict)
     never_sent: set[AttemptId] = field(default_factory=set)
+    unrecorded: dict[AttemptId, tuple[Record, Record]] = field(default_factory=dict)
     due: dict[str, float] = field(default_factory=dict)
     held_since: float = 0.0
     held: bool = False

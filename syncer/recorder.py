@@ -174,9 +174,12 @@ class Recorder:
         """
         Record what became known of an attempt; tried until `patience` seconds have passed.
 
+        A log that cannot be read takes nothing. What was to be recorded is then kept in memory until a
+        claim can read it again: nobody else knows it.
+
         Returns:
-            False if it could not be recorded: the next owner will find the attempt open and record
-            it as unknown.
+            False if it could not be recorded: should this process end, the next owner will find the
+            attempt open and record it as unknown.
         """
         record = attempt_record(attempt)
         try:
@@ -186,7 +189,15 @@ class Recorder:
                     entry.uid, record, intent, name=entry.request.key, patience=patience
                 ),
             )
-        except (PortError, ContractError) as error:
+        except ContractError as error:
+            logger.error(
+                "an outcome could not be recorded; it is kept until the log can be read again",
+                extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
+            )
+            entry.unrecorded[attempt.id] = (record, intent)
+            self.put_in_quarantine(entry, str(error))
+            return False
+        except PortError as error:
             logger.error(
                 "an outcome could not be recorded; the attempt will be found open",
                 extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
@@ -208,6 +219,32 @@ class Recorder:
             entry.reread = True
         self.cache.mark_dirty(entry)
         return True
+
+    async def record_kept(self, entry: Entry) -> None:
+        """
+        Record what the log could not take while it could not be read.
+
+        To be called once it was read again, and before what is open in it is settled as unknown.
+
+        Raises:
+            PortError: Redis did not answer; what is left is kept.
+        """
+        for attempt_id, (record, intent) in list(entry.unrecorded.items()):
+            try:
+                answer = await self.log.outcome(entry.uid, record, intent, name=entry.request.key)
+            except ContractError as error:
+                self.put_in_quarantine(entry, str(error))
+                return
+            entry.unrecorded.pop(attempt_id, None)
+            if answer.answer is Answer.OK:
+                await self._advance(entry, answer, [intent, record][2 - answer.count :])
+            else:
+                await self.reread(entry)
+            logger.warning(
+                "an outcome is recorded now that the log can be read again",
+                extra={"uid": entry.uid, "object": entry.request.key, "attempt": attempt_id},
+            )
+            self.cache.mark_dirty(entry)
 
     async def recover(self, entry: Entry, tenure: Tenure, abandoned: Attempt, *, due: int) -> bool:
         """

@@ -116,6 +116,9 @@ class Reconciler:
             return self._count(reconcile(Situation(undecodable=True)))
         failpoint(Failpoint.CLAIMED)
         self._adopt(entry, claimed.snapshot)
+        await self.recorder.record_kept(entry)
+        if entry.quarantine:
+            return self._count(reconcile(Situation(undecodable=True)))
         presence = await self._gather(entry)
         verdict = reconcile(self._situation(entry, tenure, presence))
         await self._act(entry, tenure, verdict)
@@ -276,6 +279,7 @@ class Reconciler:
             return True
         self.recorder.adopt(entry, claimed.snapshot)
         entry.claim = Claim(tenure.epoch, self.log.generation)
+        await self.recorder.record_kept(entry)
         await self._recover(entry, tenure)
         if self._awaits_audit(entry):
             return True

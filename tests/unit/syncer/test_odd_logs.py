@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from syncer.api.attempt import Attempt, AttemptState
+from syncer.api.attempt import Attempt, AttemptState, FailureClass
 from syncer.api.record import Plan
 from syncer.ledger.log import Answer
 from syncer.status.reconcile import Action
@@ -83,6 +83,41 @@ async def test_a_result_that_cannot_be_recorded_is_told(
         assert not await here.recorder.close(entry, success, intent, patience=1)
         assert entry.executing == {}
     assert "an outcome could not be recorded" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "known",
+    [
+        pytest.param({"state": AttemptState.SUCCESS}, id="delivered"),
+        pytest.param(
+            {"state": AttemptState.FAILED, "failure": FailureClass.NOT_SENT}, id="never sent"
+        ),
+    ],
+)
+@pytest.mark.parametrize("hand", HANDS)
+async def test_a_result_is_kept_until_the_log_is_mended(hand: Any, known: dict[str, Any]) -> None:
+    """What the sender knows is recorded then, and not that nobody knows it."""
+    async with bench() as (here, entry):
+        await here.reconciler.claim(entry, Held())
+        _, intent = await here.recorder.open(entry, Held(), "console", limit=1)
+        sound = list(elements(here))
+        hand(elements(here))
+        attempt = Attempt(intent.attempt_id, "console", ended=2, **known)
+        assert not await here.recorder.close(entry, attempt, intent, patience=1)
+        assert entry.quarantine
+        # Looked at while it is not mended, it stays as it is.
+        await here.reconciler.claim(entry, Held())
+        assert list(entry.unrecorded) == [intent.attempt_id]
+        elements(here)[:] = sound
+        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+        (found,) = entry.view.attempts.values()
+        assert (found.state, found.failure) == (known["state"], known.get("failure"))
+        assert (entry.quarantine, entry.unrecorded) == ("", {})
+        # It is on record, and once.
+        snapshot = await here.log.read("u")
+        assert snapshot is not None
+        kinds = [r.kind.state for r in snapshot.records if r.kind.state is not None]
+        assert kinds == [AttemptState.INTENT, known["state"]]
 
 
 @pytest.mark.parametrize("hand", HANDS)
