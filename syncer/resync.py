@@ -67,6 +67,8 @@ class Resync:
         self._waits = waits
         self._look_at = look_at
         self._rounded = self.cache.boot()
+        #: Boot-clock second at which Redis was found away last: that is no time without a look.
+        self._away = 0.0
         self._oldest = 0.0
         metrics.unlooked_seconds.set_function(self.unlooked)
 
@@ -77,6 +79,7 @@ class Resync:
     async def round(self) -> None:
         """Walk once over all that is live."""
         if not self.recorder.log.available:
+            self._away = self.cache.boot()
             self._end(0, 0.0)
             return
         missing, oldest = 0, 0.0
@@ -93,7 +96,7 @@ class Resync:
                     entry.asked = 0.0
                     leisurely.append((entry.look.at if entry.look else 0.0, entry.uid))
                 else:
-                    entry.asked = entry.asked or now
+                    entry.asked = max(entry.asked, self._away) if entry.asked else now
                     missing += entry.asked < now
                     oldest = max(oldest, now - entry.asked)
                     self._look_at(entry.uid)

@@ -31,6 +31,7 @@ from syncer.runtime.turns import Turns
 #: boot clock does not.
 _NAP: Final = 5.0
 _RETRY_FIRST: Final = 0.2
+#: Reached while a server is away; while Redis answers the resync has what is due looked at sooner.
 _RETRY_MOST: Final = 30.0
 
 

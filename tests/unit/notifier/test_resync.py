@@ -435,6 +435,20 @@ async def test_the_metrics_tell_what_waits_for_a_look(world: World) -> None:
     assert world.resync.unlooked() == 77, "a resync that stands still shows as well"
 
 
+async def test_an_outage_of_redis_is_no_time_without_a_look(world: World) -> None:
+    """It has a metric and an alert of its own."""
+    entry = world.create()
+    world.store.error = Unavailable("away")
+    await world.rest()
+    await world.round()
+    world.log.client.problem = "away"
+    await world.round(1000.0)
+    world.log.client.problem = None
+    await world.round()
+    assert entry.asked == world.now - PERIOD
+    assert world.resync.unlooked() == pytest.approx(PERIOD)
+
+
 async def test_a_change_without_a_turn_is_published(world: World) -> None:
     """An entry that nobody is going to write gets its turn back."""
     world.controller.paused = True
