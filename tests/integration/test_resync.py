@@ -1,0 +1,110 @@
+"""
+A renewal whose answer was lost, on a real API server: what is looked at meanwhile is not forgotten.
+
+With the default timings a renewal that is written and not answered is found only when the next one meets a
+conflict and the Lease is read back. If that takes until behind the deadline, the term is not valid for a
+moment, and then is again, without another one beginning.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+from urllib.parse import urlsplit
+
+import pytest
+
+from syncer.cluster.lease import LeaseTimings, Tenure
+from syncer.runtime.clock import boot_clock
+from tests.fakes.proxy import Delay, Fault, Proxy, SwallowReply
+from tests.integration.test_lease import connect, playing
+from tests.unit.notifier.test_resync import World
+
+if TYPE_CHECKING:
+    from tests.servers.controlplane import ControlPlane
+
+pytestmark = pytest.mark.timeout(300)
+
+#: The defaults: 5 s, 2 s, 3 s, and the longest send.
+TIMINGS: Final = LeaseTimings()
+#: What a renewal holds, and neither an acquisition nor a release.
+RENEWS: Final = f'"leaseDurationSeconds":{TIMINGS.duration_seconds},"renewTime"'.encode()
+#: Turns in which the moment may come about: requests must be slow, and not too slow.
+TRIES: Final = 8
+
+
+class RealTime(World):
+    """The parts of a controller, on the clock of the machine."""
+
+    @property
+    def now(self) -> float:
+        """Seconds of the boot clock."""
+        return boot_clock()
+
+    @now.setter
+    def now(self, _: float) -> None:
+        """The machine's own."""
+
+
+async def _lapse(proxy: Proxy, tenure: Tenure) -> bool:
+    """Have a renewal's answer lost, and wait for the moment at which the term is not valid."""
+    proxy.faults[:] = [
+        Fault(SwallowReply(), match=RENEWS),
+        Fault(Delay(0.35), match=b"PATCH /apis/coordination"),
+        Fault(Delay(0.35), match=b"GET /apis/coordination"),
+    ]
+    while not tenure.ended:
+        if not tenure.valid(boot_clock()):
+            return True
+        if not proxy.faults[-1].times and boot_clock() < tenure.renewed + TIMINGS.retry_period:
+            return False
+        await asyncio.sleep(0.002)
+    return False
+
+
+async def test_a_look_during_the_moment_is_made_up_for(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    """Only the resync brings the look that fell into it; the epoch stays what it was."""
+    server, certificate = urlsplit(control_plane.server), control_plane.ca_file
+    assert server.port is not None
+    async with Proxy(
+        "127.0.0.1", server.port, certificate=certificate, key=certificate.with_suffix(".key")
+    ) as proxy:
+        kubeconfig = tmp_path / "kubeconfig"
+        text = control_plane.kubeconfig.read_text()
+        kubeconfig.write_text(text.replace(server.netloc, f"127.0.0.1:{proxy.port}"))
+        world = RealTime()
+        await world.log.client.open("one")
+        workers = [asyncio.create_task(world.controller.work()) for _ in range(2)]
+        try:
+            async with (
+                await connect(kubeconfig) as client,
+                playing(client, namespace, "me", TIMINGS) as me,
+            ):
+                for n in range(TRIES):
+                    async with asyncio.timeout(60):
+                        while me.lease.tenure is None:
+                            await asyncio.sleep(0.01)
+                    tenure = me.lease.tenure
+                    world.shards.take(0, tenure)
+                    if not await _lapse(proxy, tenure):
+                        continue
+                    name = f"n{n}"
+                    world.create(name)
+                    await world.rest()
+                    while not tenure.ended and not tenure.valid(boot_clock()):
+                        await asyncio.sleep(0.002)
+                    if tenure.ended or name in world.receiver.got:
+                        continue
+                    await world.resync.round()
+                    await world.rest()
+                    assert world.receiver.got == [name]
+                    assert me.lease.tenure is tenure
+                    return
+            pytest.fail(f"the moment has not come about in {TRIES} turns")
+        finally:
+            for worker in workers:
+                worker.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
