@@ -6,11 +6,11 @@ and nobody else's. What does not fit waits in the lane as a small job; a task ex
 attempt that runs. The whole is bounded by what is live, since a (notification, channel) pair waits at
 most once.
 
-Within a lane namespaces take turns, and what waits of one namespace is ordered by due time (to the
-second), then by priority. A priority says what its author wants first; it takes no turn away from
+Within a lane the namespace goes first that has fewest attempts under way, and those that have as many
+take turns; what waits of one namespace is ordered by due time (to the second), then by priority. A priority says what its author wants first; it takes no turn away from
 another namespace, or one author could hold up all others by calling everything critical. A turn is of
 little use while all places hang on slow calls of one author, so where several namespaces use a receiver,
-an eighth of its places goes only to those that have no call under way there.
+an eighth of its places goes only to those with less than their equal share under way there.
 
 The total is shared with foresight: a lane that runs n attempts starts another only while more than
 n places are free. So k lanes that hang leave one part in k + 1 to the others instead of nothing,
@@ -50,7 +50,7 @@ from syncer.runtime.clock import BootClock, boot_clock
 logger = logging.getLogger("ledger.delivery")
 
 _PRIORITY: Final = {"Critical": 0, "High": 1, "Medium": 2, "Low": 3}
-#: One place in so many of a receiver is for namespaces with nothing under way there.
+#: One place in so many of a receiver is for namespaces with less than their share under way there.
 _KEPT: Final = 8
 #: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps.
 _NAP: Final = 5.0
@@ -140,20 +140,15 @@ class _Lane:
         """Who waits, in no order."""
         return (job for share in self._shares.values() for job in share.jobs if not job.taken)
 
-    def head(self) -> Job | None:
-        """Whose turn it is."""
-        while self._shares:
-            namespace, share = next(iter(self._shares.items()))
-            job = share.head()
-            if job is not None:
-                return job
+    def head(self, below: float = math.inf) -> Job | None:
+        """Whose turn it is, among the namespaces with fewer than `below` attempts under way."""
+        for namespace in [n for n, share in self._shares.items() if share.head() is None]:
             del self._shares[namespace]
-        return None
-
-    def newcomer(self) -> Job | None:
-        """Whose turn it is among the namespaces that have nothing under way."""
-        idle = (s.head() for namespace, s in self._shares.items() if not self.busy[namespace])
-        return next((job for job in idle if job is not None), None)
+        # The first of those with fewest, and so in turns where all have as many.
+        least = min(self._shares, key=self.busy.__getitem__, default=None)
+        if least is None or self.busy[least] >= below:
+            return None
+        return self._shares[least].head()
 
     def probe(self, breaker: Breaker) -> Job | None:
         """Who is fit to probe: of the kind that the breaker wants, if there is one; not the suspect."""
@@ -322,7 +317,8 @@ class Lanes:
         if lane.running >= self._per_channel or lane.running >= self._total - len(self._tasks):
             return None
         kept = self._per_channel // _KEPT if len(lane.busy) > 1 else 0
-        job = lane.newcomer() if self._per_channel - lane.running <= kept else lane.head()
+        fair = max(1, self._per_channel // max(1, len(lane.busy)))
+        job = lane.head(fair if self._per_channel - lane.running <= kept else math.inf)
         if job is None:
             return None
         held = None

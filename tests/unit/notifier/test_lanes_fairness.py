@@ -323,7 +323,7 @@ async def test_namespaces_take_turns_at_a_receiver() -> None:
 
 
 async def test_slow_calls_of_one_namespace_leave_places_to_the_others() -> None:
-    """Once a second namespace is known, an eighth is for those that have nothing under way."""
+    """Once a second namespace is known, an eighth is for those with less than their share."""
     never = asyncio.Event()
     started: list[str] = []
 
@@ -333,25 +333,54 @@ async def test_slow_calls_of_one_namespace_leave_places_to_the_others() -> None:
 
     lanes = Lanes(run, per_channel=16, total=256, breakers=Breakers())
 
+    numbers = itertools.count()
+
     def submit(namespace: str, number: int) -> None:
-        for n in range(number):
-            uid = f"{namespace}-{len(started)}-{n}"
+        for n in itertools.islice(numbers, number):
+            uid = f"{namespace}-{n}"
             lanes.submit(uid, SLACK, due=0, priority="Critical", namespace=namespace)
 
     def running() -> Counter[str]:
         return Counter(uid.partition("-")[0] for uid in started)
 
-    submit("crowd", 14)
-    submit("b", 2)
-    await settle()
-    assert running() == {"crowd": 14, "b": 1}, "b has one place of the two that are kept"
+    submit("crowd", 13)
+    submit("b", 1)
     submit("crowd", 50)
+    await settle()
+    assert running() == {"crowd": 13, "b": 1}, "two of sixteen are not the crowd's"
     submit("c", 3)
     await settle()
-    assert running() == {"crowd": 14, "b": 1, "c": 1}
+    assert running() == {"crowd": 13, "b": 1, "c": 2}
     never.set()
     await until(lambda: lanes.running == 0)
-    assert running() == {"crowd": 64, "b": 2, "c": 3}
+    assert running() == {"crowd": 63, "b": 1, "c": 3}
+
+
+async def test_who_has_fewest_under_way_goes_first() -> None:
+    """Places that end are not shared by turns alone: slow calls of a crowd count as what it has."""
+    ends: dict[str, asyncio.Event] = {}
+    started: list[str] = []
+
+    async def run(uid: str, _channel: str) -> None:
+        started.append(uid)
+        ends[uid] = asyncio.Event()
+        await ends[uid].wait()
+
+    lanes = Lanes(run, per_channel=4, total=256, breakers=Breakers())
+    for n in range(20):
+        lanes.submit(f"crowd-{n}", SLACK, due=0, priority="Critical", namespace="crowd")
+    for n in range(3):
+        lanes.submit(f"b-{n}", SLACK, due=9, priority="Low", namespace="b")
+    await settle()
+    for n in range(3):
+        ends[f"crowd-{n}"].set()
+        await settle()
+    assert started[4:] == ["b-0", "b-1", "crowd-4"], "b has as many by then"
+    for _ in range(40):
+        for event in list(ends.values()):
+            event.set()
+        await settle()
+    assert len(started) == 23
 
 
 async def test_one_namespace_alone_has_all_places() -> None:
