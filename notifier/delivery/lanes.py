@@ -7,10 +7,11 @@ attempt that runs. The whole is bounded by what is live, since a (notification, 
 most once.
 
 Within a lane the namespace goes first that has fewest attempts under way, and those that have as many
-take turns; what waits of one namespace is ordered by due time (to the second), then by priority. A priority says what its author wants first; it takes no turn away from
-another namespace, or one author could hold up all others by calling everything critical. A turn is of
-little use while all places hang on slow calls of one author, so where several namespaces use a receiver,
-an eighth of its places goes only to those with less than their equal share under way there.
+take turns; what waits of one namespace is ordered by due time (to the second), then by priority. A
+priority says what its author wants first; it takes no turn away from another namespace, or one author
+could hold up all others by calling everything critical. A turn is of little use while all places hang on
+slow calls of one author, so where several namespaces use a receiver, an eighth of its places goes only to
+those with less than their equal share under way there.
 
 The total is shared with foresight: a lane that runs n attempts starts another only while more than
 n places are free. So k lanes that hang leave one part in k + 1 to the others instead of nothing,
