@@ -55,7 +55,14 @@ from notifier.routing.reload import Routing
 from notifier.routing.tree import resolve
 from notifier.settings import Loaded
 from notifier.version import __version__
-from syncer.api.errors import ConfigError, ContractError, PortError, Unauthorised, Unavailable
+from syncer.api.errors import (
+    ConfigError,
+    ContractError,
+    Gone,
+    PortError,
+    Unauthorised,
+    Unavailable,
+)
 from syncer.api.record import Plan
 from syncer.api.resource import NotificationRequest, RetryPolicy
 from syncer.cache import Cache
@@ -890,11 +897,18 @@ class Parts:
         if stub is None:
             return
         # One that does not parse has no status that could be compared with its log.
+        cache = self.app.cache
         with contextlib.suppress(PortError, ContractError):
-            request = await self.store.get(stub.namespace, stub.name)
-            if request.uid == uid:
-                self.app.cache.reopen(request)
+            try:
+                request = await self.store.get(stub.namespace, stub.name)
+            except Gone:
+                request = None
+            if request is not None and request.uid == uid:
+                cache.reopen(request)
                 self.app.queue.add(uid)
+            elif cache.finished.get(uid) is stub:
+                # Its deletion was not seen: the log is the orphan sweep's to let go.
+                del cache.finished[uid]
 
     async def _sweep_orphans(self) -> None:
         await self.app.owning.wait()

@@ -355,11 +355,13 @@ class Cache:
             self.unaudited.pop(entry.uid, None)
 
     def retire(self, entry: Entry) -> None:
-        """Replace a finished, published entry by its stub."""
+        """Replace a finished, published entry by its stub; of a deleted one nothing is kept."""
         request = entry.request
         self.entries.pop(entry.uid, None)
         self.unaudited.pop(entry.uid, None)
-        self.finished[entry.uid] = stub(request)
+        if not entry.deleted:
+            # The deletion may have come during the last write; nobody would take the stub away again.
+            self.finished[entry.uid] = stub(request)
 
     def reopen(self, request: NotificationRequest) -> Entry:
         """Hold a finished notification in full again: its log says more than its object."""

@@ -240,6 +240,7 @@ class SyncLoop:
         return (
             entry.request.status.terminal
             and entry.expiring
+            and not entry.deleted
             and not entry.executing
             and not entry.quarantine
             and not entry.ordered

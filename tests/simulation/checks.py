@@ -105,6 +105,7 @@ MARKS: Final = (
     "status refused",
     "handed over while a status was refused",
     "cut off, and handed over",
+    "deletion held up by a finalizer",
     "renewal applied, answer lost",
     "unreadable log repaired",
 )
@@ -625,8 +626,8 @@ class Checks:
         if known.unsent:
             self.fail("S1", f"{where}: sent although it is on record that it was not")
         entry = process.app.cache.entries.get(message.uid)
-        if entry is None or entry.deleted:
-            self.fail("S19", f"{where}: sent although the object is known to be gone")
+        if entry is None or entry.deleted or entry.request.deleting:
+            self.fail("S19", f"{where}: sent although the object is known to be going or gone")
         subject = self.subjects[message.uid]
         if attempt_epoch(AttemptId(message.attempt_id)) not in subject.claims:
             self.fail("S18", f"{where}: sent without a claim in its epoch")

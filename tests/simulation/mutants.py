@@ -239,6 +239,11 @@ def keep_what_cannot_be_served() -> AbstractContextManager[None]:
     return _instead((syncer.sharding, "hand_over", shared))
 
 
+def deletion_ignored() -> AbstractContextManager[None]:
+    """Only an object that is gone is sent no more."""
+    return _instead((Entry, "cancelled", property(lambda entry: entry.deleted)))
+
+
 MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "no fence": no_fence,
     "ack before patch": ack_before_patch,
@@ -256,4 +261,5 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "resync of claimed logs only": only_claimed,
     "hand-over waits for what backs off": patient_hand_over,
     "unable replica keeps its shards": keep_what_cannot_be_served,
+    "deletion ignored until it is done": deletion_ignored,
 }

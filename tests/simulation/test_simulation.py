@@ -46,6 +46,7 @@ REGRESSIONS: Final = {
     "the network changed the order of what one watch says": [(1062, True), (5304, True)],
     "an old connection answered after a new one was made": [(5278, True)],
     "a verdict stretched a wait by as much as a clock had stepped": [(164, True)],
+    "a deletion during the last write left a stub, and the log for ever": [(169, True)],
     "half a list was forgotten when an older one followed it": [(491, True)],
 }
 
@@ -282,6 +283,7 @@ KILLERS: Final = {
     "no resync": ({"L2"}, "renewal lost, receiver 503", True),
     "key of a failed look kept": ({"L2", "L1"}, "redis lose, kube lose, receiver 503", True),
     "resync of claimed logs only": ({"L2"}, "redis corrupt, mend, receiver 503", True),
+    "deletion ignored until it is done": ({"S19"}, "finalizer, receiver 503", False),
     "unable replica keeps its shards": ({"H2"}, "redis cut, receiver 503", False),
     "hand-over waits for what backs off": ({"H1"}, "status refused, crash, receiver 503", False),
 }  # fmt: skip

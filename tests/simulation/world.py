@@ -86,10 +86,10 @@ FAULTS: Final = (
     "receiver slow", "receiver refuse", "receiver late", "receiver vanish",
     "crash", "pause", "drain", "skew", "suspend",
     "delete", "name again", "rival", "wipe", "hold",
-    "operator", "status refused", "renewal lost", "mend", "redis cut",
+    "operator", "status refused", "renewal lost", "mend", "redis cut", "finalizer",
 )  # fmt: skip
 #: What was added once seeds had found something, in the order in which it was.
-_LATER: Final = ("operator", "status refused", "renewal lost", "mend", "redis cut")
+_LATER: Final = ("operator", "status refused", "renewal lost", "mend", "redis cut", "finalizer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -821,6 +821,22 @@ class World:
         if again:
             self.loop.world_call(self.dice.uniform(0.0, 3.0), lambda: self.create(name))
 
+    def delete_slowly(self) -> None:
+        """Delete an object that somebody's finalizer keeps for a while."""
+        found = self.some_object()
+        if found is None or found["metadata"].get("deletionTimestamp"):
+            return
+        name = found["metadata"]["name"]
+        self.trace("delete-slowly", name, found["metadata"]["uid"][:8])
+        self._keep(name, "example.com/keeps")
+        self._ask("DELETE", f"{_OBJECTS}/{name}")
+        self.checks.mark("deletion held up by a finalizer")
+        self.loop.world_call(self.dice.uniform(1.0, 15.0), lambda: self._keep(name))
+
+    def _keep(self, name: str, *finalizers: str) -> None:
+        change = {"metadata": {"finalizers": list(finalizers)}}
+        self._ask("PATCH", f"{_OBJECTS}/{name}", change, form=MERGE_PATCH)
+
     def edit(self, *, wipe: bool) -> None:
         """Have somebody else write a status: a harmless member, or `null` for all of it."""
         found = self.some_object()
@@ -984,6 +1000,7 @@ class World:
             "hold": self._toggle_hold,
             "status refused": self._toggle_refused,
             "redis cut": self._cut_off,
+            "finalizer": lambda: self.delete_slowly() if dice.chance(0.4) else None,
         }
         for fault in FAULTS:
             if fault.startswith("receiver "):

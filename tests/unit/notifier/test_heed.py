@@ -9,7 +9,7 @@ import pytest
 
 from notifier.app import Parts
 from notifier.delivery.workqueue import WorkQueue
-from syncer.api.errors import ContractError, LedgerError, Unavailable
+from syncer.api.errors import ContractError, Gone, LedgerError, Unavailable
 from syncer.api.resource import NotificationRequest, parse_object
 from syncer.cache import Cache, stub
 from syncer.ownership import Shards
@@ -43,3 +43,14 @@ async def test_a_notice_about_a_finished_notification(error: LedgerError | None)
     parts._reopen = lambda uid: Parts._reopen(parts, uid)
     await Parts._heed(cast("Parts", parts), "uid-a")
     assert ("uid-a" in cache.entries, len(queue)) == ((True, 1) if error is None else (False, 0))
+
+
+async def test_a_finished_notification_whose_deletion_was_not_seen_is_forgotten() -> None:
+    """Else its log would count as that of an object that exists, and nobody would let it go."""
+    cache, queue, shards = Cache(window=1.0), WorkQueue(), Shards(1)
+    shards.take(0, Held())
+    cache.finished["uid-a"] = stub(parse_object(document("a", 1, phase="Sent")))
+    app = SimpleNamespace(cache=cache, queue=queue, shards=shards)
+    parts: Any = SimpleNamespace(app=app, store=Store(Gone("there is no such object")))
+    await Parts._reopen(cast("Parts", parts), "uid-a")
+    assert (cache.entries, cache.finished) == ({}, {})

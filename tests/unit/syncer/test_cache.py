@@ -131,3 +131,13 @@ def test_who_waits_for_a_turn_and_is_gone_is_passed_over() -> None:
     here.add("new")
     here.cache.clean(here.cache.entries["clean"])
     assert here.taken() == ["first", "stays"]
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_deleted_notification_leaves_no_stub(deleted: bool) -> None:
+    """Its deletion may come while its last status is being written, and comes only once."""
+    here = Bench()
+    entry = here.add("u", deleted=deleted)
+    here.cache.retire(entry)
+    assert here.cache.entries == {}
+    assert ("u" in here.cache.finished) is not deleted
