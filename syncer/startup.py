@@ -298,7 +298,7 @@ class Reconciler:
         return True
 
     def _awaits_audit(self, entry: Entry) -> bool:
-        """Whether the audit feed has still to tell of a deleted one; if so, leave that to it."""
+        """Whether the audit feed has not handed a deleted one over yet; if so, leave it to the feed."""
         if not self.cache.auditing or entry.audited >= entry.view.position:
             return False
         if self.cache.audit_room:

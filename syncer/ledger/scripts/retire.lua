@@ -1,5 +1,5 @@
 -- RETIRE(epoch, ttl, audited): let the log of a deleted object expire; with audited = 1 only if the
--- audit feed has told of all of it.
+-- audit feed has handed all of it over.
 local key = KEYS[1]
 local log = redis.call('LRANGE', key, 0, -1)
 if #log == 0 then
