@@ -36,6 +36,7 @@ from syncer.operate.store import Store, Whose, check_store, told_home
 from syncer.operate.survey import Survey, Verdict, bounds_of, diverging, look_again
 from syncer.operate.transfer import bearers, bring_in, export, read_export
 from syncer.settings import parse_duration
+from syncer.status.plan import Finish
 from syncer.status.text import plain
 
 OK: Final = 0
@@ -214,7 +215,9 @@ async def explain_(options: Options) -> int:
         say(explanation_text(found))
     if log.problem or found.blocked:
         return FOUND
-    return NOT_COMPARED if around.holder is None else OK
+    # What has ended needs no owner.
+    needed = not isinstance(found.decision, Finish)
+    return NOT_COMPARED if needed and around.holder is None else OK
 
 
 async def verify(options: Options) -> int:
