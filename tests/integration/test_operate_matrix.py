@@ -20,6 +20,7 @@ import pytest
 import yaml
 
 from syncer import cli
+from syncer.api.resource import GROUP, PLURAL
 from tests.e2e.harness import Stage, Step, stage, until
 from tests.integration.operating import NO_SWEEPS, RawLog, owner
 from tests.servers.controlplane import ControlPlane
@@ -41,6 +42,8 @@ COMMANDS: Final[dict[str, tuple[str, ...]]] = {
     "resend": ("resend", "{ns}/waits", "--reason", "r"),
     "doctor": ("doctor", "-n", "{ns}", "--controller-namespace", "{ns}"),
 }
+#: And of the one that has ended.
+WITH_ENDED: Final = COMMANDS | {"explain what has ended": ("explain", "{ns}/sent")}
 #: The same for names that nobody bears.
 UNKNOWN: Final[dict[str, tuple[str, ...]]] = {
     "inspect": ("inspect", "{ns}/nobody"),
@@ -87,6 +90,9 @@ NOT_ALLOWED: Final = Told(6, ("Redis refuses", "Redis at "), CLAIMS)
 REFUSED: Final = Told(2, (OTHERS,), CLAIMS)
 EMPTY: Final = Told(2, (NEVER_USED,), CLAIMS)
 ABSENT: Final = Told(3, ("nobody",), CLAIMS)
+
+UNCHECKED: Final = "whose store this is was not checked"
+UNWRITTEN: Final = Told(6, (UNCHECKED, "nothing is written", "forbidden"), CLAIMS)
 
 MATRIX: Final[dict[str, Missing]] = {
     "API server away": Missing(
@@ -154,6 +160,19 @@ MATRIX: Final[dict[str, Missing]] = {
         },
         {"--kubeconfig": "{powerless}"},
     ),
+    "no right to Leases": Missing(
+        {
+            "inspect": Told(0, ("log and status agree", UNCHECKED)),
+            "explain": Told(5, ("an attempt at", "! who owns its shard is not known"), ("nobody owns",)),
+            "explain what has ended": Told(0, ("NEXT    nothing: the published phase is final",)),
+            "list": Told(0, ("waits", "sent", UNCHECKED)),
+            "verify": Told(0, ("none diverging", UNCHECKED)),
+            "repair": UNWRITTEN, "resolve": UNWRITTEN, "resend": UNWRITTEN,
+            "doctor": Told(1, ("which one this is was not compared",), ("ok      owners",)),
+        },
+        {"--kubeconfig": "{reader}"},
+        WITH_ENDED,
+    ),
     "no right in Redis": Missing(
         dict.fromkeys(COMMANDS, NOT_ALLOWED)
         | {"doctor": Told(1, ("fail    redis-connect",), ("ok      redis",))},
@@ -177,13 +196,15 @@ MATRIX: Final[dict[str, Missing]] = {
                 1, ("NEXT    nothing: nobody owns its shard (0): no controller runs",),
                 ("an attempt at",),
             ),
+            "explain what has ended": Told(0, ("NEXT    nothing: the published phase is final",)),
             "list": Told(0, ("waits", "sent")),
             "verify": Told(0, ("2 objects, 2 logs", "none diverging")),
             "repair": Told(0, ("nothing to repair",)),
             "resolve": Told(1, ("no attempt has an unknown result",)),
             "resend": Told(1, ("no channel has ended without a success",)),
             "doctor": Told(1, ("fail    owners", "1 of 1 shard(s) have no owner")),
-        }
+        },
+        words=WITH_ENDED,
     ),
 }  # fmt: skip
 
@@ -210,30 +231,48 @@ async def _marked(raw: RawLog) -> bool:
 
 async def where_to_look(here: Stage, folder: Path) -> dict[str, str]:
     """What stands for `{name}` in the table: other places, and the accounts of nobody."""
-    away, powerless = folder / "away.yaml", folder / "powerless.yaml"
+    away, powerless, reader = (folder / f"{n}.yaml" for n in ("away", "powerless", "reader"))
     config = yaml.safe_load(here.plane.kubeconfig.read_text())
     config["clusters"][0]["cluster"]["server"] = "https://127.0.0.1:1"
     away.write_text(json.dumps(config))
     config["clusters"][0]["cluster"]["server"] = here.plane.server
-    config["users"][0]["user"] = {"token": await _token_of_nobody(here)}
+    config["users"][0]["user"] = {"token": await _token_of(here, "nobody")}
     powerless.write_text(json.dumps(config))
+    config["users"][0]["user"] = {"token": await _token_of(here, "reader", "get", "list")}
+    reader.write_text(json.dumps(config))
     command: Any = here.redis.execute_command
     await command("SET", f"{here.namespace}-other:meta",
                   "format=1 installation=elsewhere/notification-controller@u store=s")  # fmt: skip
     await command("ACL", "SETUSER", "nobody", "reset", "on", ">pw", "+ping", "+hello")
     url = urlsplit(here.redis_url)
     return {
-        "ns": here.namespace, "away": str(away), "powerless": str(powerless),
+        "ns": here.namespace, "away": str(away), "powerless": str(powerless), "reader": str(reader),
         "nobody": f"redis://nobody:pw@{url.hostname}:{url.port}",
     }  # fmt: skip
 
 
-async def _token_of_nobody(here: Stage) -> str:
+async def _token_of(here: Stage, name: str, *verbs: str) -> str:
+    """A token of an account that may do this with notifications, and nothing else."""
     accounts = f"/api/v1/namespaces/{here.namespace}/serviceaccounts"
-    account = {"metadata": {"name": "nobody"}}
-    assert (await here.api.ask("POST", accounts, account)).code == 201
+    made: list[tuple[str, dict[str, Any]]] = [(accounts, {"metadata": {"name": name}})]
+    if verbs:
+        rbac = "rbac.authorization.k8s.io"
+        base = f"/apis/{rbac}/v1/namespaces/{here.namespace}"
+        rule = {"apiGroups": [GROUP], "resources": [PLURAL], "verbs": list(verbs)}
+        subject = {"kind": "ServiceAccount", "name": name, "namespace": here.namespace}
+        role = {"apiGroup": rbac, "kind": "Role", "name": name}
+        made += [
+            (f"{base}/roles", {"metadata": {"name": name}, "rules": [rule]}),
+            (
+                f"{base}/rolebindings",
+                {"metadata": {"name": name}, "roleRef": role, "subjects": [subject]},
+            ),
+        ]
+    for path, document in made:
+        reply = await here.api.ask("POST", path, document)
+        assert reply.code == 201, reply.body
     request = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": {}}
-    reply = await here.api.ask("POST", f"{accounts}/nobody/token", request)
+    reply = await here.api.ask("POST", f"{accounts}/{name}/token", request)
     assert reply.code == 201, reply.body
     return str(reply.body["status"]["token"])
 
