@@ -66,7 +66,8 @@ async def test_a_burst_that_is_refused_once_is_sent_soon(
             await p.metric("notification_ledger_breaker_openings_total", channel="slack:ops")
             for p in here.processes
         ]
-        assert all(opened), "nothing is shown where no breaker opened"
+        # Each process has its own breakers, and on a slow machine one may see no burst.
+        assert any(opened), "nothing is shown where no breaker opened"
         told = f"refused once {refused:.1f} s, not refused {plain:.1f} s, openings {opened}"
         print(told)  # noqa: T201 - the figures, for whoever runs it with -s
         assert refused <= GOAL * max(1.0, plain), told
