@@ -79,6 +79,7 @@ class Entry:
         reread: The view may lack records of others: read the log again before relying on it.
         doubtful: The newest version came by the watch and shows less than the one before: the object is
             read again before anything is merged with it.
+        unreadable: The object could not be read when its log was claimed last.
         look: The last look that came to a decision, None if a later one has not.
         asked: Boot-clock second since when the resync has asked for a look in vain, 0 if it has not.
     """
@@ -109,6 +110,7 @@ class Entry:
     ending: str = ""
     reread: bool = False
     doubtful: bool = False
+    unreadable: bool = False
     look: Look | None = None
     asked: float = 0.0
 

@@ -493,11 +493,13 @@ class Controller:
             return "its log belongs to a later epoch"
         if entry.uid in self.distrusted:
             return "its status names an epoch that its log does not know"
-        return ""
+        return "its object cannot be read" if entry.unreadable else ""
 
     def _unclaimed(self, entry: Entry) -> Decision | None:
         why = self.blocked(entry)
-        return self._looked(entry, Await(why)) if why else None
+        decision = self._looked(entry, Await(why)) if why else None
+        # What may be over soon is tried again with a growing wait as well, which this is no end of.
+        return None if entry.unreadable else decision
 
     def _forget_stranger(self, entry: Entry | None, tenure: Tenure | None) -> None:
         if entry is None or tenure is not None or entry.busy:
@@ -551,7 +553,8 @@ class Controller:
         if Action.ORPHAN in verdict:
             await self._let_go(entry, tenure)
             return False
-        if Action.HOLD in verdict:
+        entry.unreadable = Action.HOLD in verdict
+        if entry.unreadable:
             self.queue.retry(entry.uid)
             return False
         if Action.NOTHING in verdict and not entry.busy:

@@ -14,9 +14,9 @@ looks at its state alone, never at what has happened:
   the watch, such as the answer to a write, or a log that was read again before a final phase was written;
 - and whatever the reason was, nothing goes without a look for longer than a long while.
 
-Two kinds wait for something that is known and said elsewhere: a log that cannot be read, and one that
-belongs to a later epoch. They are looked at less often, and only so many in one round: after a disaster
-it may be all of them, and every look reads a whole log.
+Some wait for something that is known and said elsewhere: a log or an object that cannot be read, a log that
+belongs to a later epoch, a status that names one. They are looked at less often, and only so many in one
+round: after a disaster it may be all of them, and every look reads a whole log.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def reason_of(
     Args:
         look: The last one, None if it came to no decision or was asked for and is yet to come.
         deleted: The object is gone.
-        blocked: The log cannot be read, or belongs to a later epoch.
+        blocked: What keeps the log from being claimed is known, and said elsewhere.
         claimed: The log is claimed, and the claim is current.
         unread: The log is known to hold what was not taken up, such as an attempt that nobody carries out.
         version: resourceVersion of the object as it is known now.

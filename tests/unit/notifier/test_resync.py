@@ -17,7 +17,7 @@ from notifier.delivery.outcome import Outcome
 from notifier.delivery.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from syncer.api.attempt import Epoch
-from syncer.api.errors import PortError, Unavailable
+from syncer.api.errors import ContractError, Unavailable
 from syncer.api.record import Plan, order_record
 from syncer.api.resource import NotificationRequest, parse_object
 from syncer.cache import Cache, Entry
@@ -49,7 +49,7 @@ class Store:
 
     def __init__(self, world: World) -> None:
         self.world = world
-        self.error: PortError | None = None
+        self.error: Exception | None = None
 
     async def get(self, namespace: str, name: str) -> NotificationRequest:
         """The object as it is now."""
@@ -243,6 +243,21 @@ async def test_a_log_that_was_repaired_without_a_word(world: World) -> None:
     await world.round()
     assert await world.round() == ["uid-a"]
     assert not entry.quarantine
+    assert world.receiver.got == ["a"]
+
+
+async def test_an_object_that_cannot_be_read(world: World) -> None:
+    """It is tried again as before, is looked at by the resync now and then, and counts as known."""
+    world.store.error = ContractError("not an object of ours")
+    entry = world.create()
+    await world.rest()
+    assert world.controller.blocked(entry)
+    for _ in range(6):
+        await world.round(0.0)
+        assert world.metrics.unlooked._value.get() == 0
+    world.store.error = None
+    await world.round(40.0)
+    assert not world.controller.blocked(entry)
     assert world.receiver.got == ["a"]
 
 
