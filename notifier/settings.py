@@ -132,7 +132,8 @@ class FileSettings(Group):
     output_dir: str = Field(
         default="",
         description="Directory of the files; default none, which switches the channel off. It is "
-        "created and write-tested at start.",
+        "created and write-tested at start. Files are readable for everybody (0644), since others "
+        "are meant to read them: who may enter the directory decides.",
     )
     format: Literal["json", "yaml"] = Field(default="json", description="json (default) or yaml.")
     timeout: Duration = Field(
@@ -363,7 +364,8 @@ class AuditSettings(Group):
     file: str = Field(
         default="",
         description="File that gets every audit event as a line of JSON; default none. Its "
-        "directory must exist and be writable. Replicas must not share one file.",
+        "directory must exist and be writable. Replicas must not share one file. It is made for its "
+        "owner alone (0600); one that is there keeps its mode.",
     )
     max_age: Duration = Field(
         default=7 * 86400.0,

@@ -618,9 +618,12 @@ def _slack(table: _Table) -> SlackConfig:
 
 
 def _pagerduty(table: _Table) -> PagerDutyConfig:
-    return PagerDutyConfig(
+    config = PagerDutyConfig(
         table.text("credentialRef"), table.text("url"), table.idle_text("severity")
     )
+    if _in_clear(config.url):
+        table.warn("has the routing key sent over http://, for all to read", "url")
+    return config
 
 
 def _email(table: _Table) -> EmailConfig:

@@ -463,6 +463,13 @@ def test_needed_credentials_are_listed_once_in_order() -> None:
 # -- warnings -------------------------------------------------------------------------------------
 
 WARNINGS: dict[str, tuple[str, str]] = {
+    "a routing key over http": (
+        receivers(
+            "- {name: x, pagerdutyConfigs: [{credentialRef: a, url: 'http://pd.svc/x'},"
+            " {credentialRef: a, url: 'http://127.0.0.1/x'}, {credentialRef: a, url: 'https://pd/x'}]}"
+        ),
+        "receivers[0].pagerdutyConfigs[0].url has the routing key sent over http://, for all to read",
+    ),
     "allowed namespaces of what belongs to no receiver": (
         receivers("- {name: x, allowedNamespaces: [a], logConfigs: [{enabled: true}]}"),
         "receivers[0].allowedNamespaces does not restrict console, file and log: they are no receiver's",
