@@ -170,7 +170,9 @@ async def servers(*, rules: bool) -> AsyncIterator[tuple[ControlPlane, RedisServ
     try:
         async with contextlib.AsyncExitStack() as stack:
             plane = await stack.enter_async_context(ControlPlane(Path(answer.stdout.strip())))
-            redis = await stack.enter_async_context(RedisServer(find_binary("redis-server")))
+            redis = await stack.enter_async_context(
+                RedisServer(find_binary("redis-server"), others=True)
+            )
             crd = folder / "crd.json"
             crd.write_text(json.dumps(load_crd(rules=rules)))
             await plane.apply_crd(crd)

@@ -52,6 +52,7 @@ from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port
 from tests.servers.process import _guard
 from tests.servers.redis import RedisServer
+from tests.servers.users import acl_rule, url_of
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: What each receiver does with the notifications that it is given, one script after the other.
@@ -113,6 +114,10 @@ class Replica(NotifierProcess):
             )
         self._guard = _guard(self._process.pid)
         self._starts += 1
+
+
+#: User of Redis, and its password.
+USER: Final = "ledger"
 
 
 @dataclass(slots=True)
@@ -177,7 +182,7 @@ class World:
                 "credentials": {"dir": str(self.here.folder / "credentials")},
             },
             "redis": {
-                "url": f"redis://127.0.0.1:{redis}",
+                "url": url_of(f"redis://127.0.0.1:{redis}", USER, USER),
                 "keyPrefix": self.here.prefix,
                 "timeout": "1s",
             },
@@ -378,6 +383,8 @@ async def world(
             _proxy(behind_api.port, plane.ca_file, plane.ca_file.with_suffix(".key"))
         )
         here = await stack.enter_async_context(stage(plane, redis.url, folder, sampled=False))
+        # The replicas have no more rights than the page says; whoever watches them has all.
+        redis.grant(acl_rule(USER, USER, prefix=here.prefix))
         made = World(
             here, plane, redis, to_redis, to_api, receivers, random.Random(seed),  # noqa: S311 - no secret
             broken, ttl, shards,

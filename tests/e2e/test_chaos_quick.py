@@ -32,7 +32,7 @@ async def test_a_storm_leaves_record_and_receivers_agreed(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     """Under faults of every kind nothing is lost, repeated without reason or taken back."""
-    async with RedisServer(find_binary("redis-server")) as redis:
+    async with RedisServer(find_binary("redis-server"), others=True) as redis:
         report = await chaos(
             control_plane, redis, tmp_path / "run", seconds=_SECONDS, seed=_SEED, pause=1.5
         )
@@ -47,7 +47,7 @@ async def test_a_protection_that_is_off_is_noticed(
     control_plane: ControlPlane, namespace: str, tmp_path: Path, name: str
 ) -> None:
     """With one protection off the invariant is named; with it on the same trouble does no harm."""
-    async with RedisServer(find_binary("redis-server")) as redis:
+    async with RedisServer(find_binary("redis-server"), others=True) as redis:
         off, on = await asyncio.gather(
             trouble(control_plane, redis, tmp_path / "off", name, broken=True),
             trouble(control_plane, redis, tmp_path / "on", name, broken=False),

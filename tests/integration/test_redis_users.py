@@ -25,6 +25,7 @@ from syncer.redisurl import holds_password
 from syncer.settings import RedisSettings, build, load
 from tests.integration.test_ledger_client import admin, claimed, running, tell
 from tests.integration.test_operate_doctor import examine
+from tests.servers.redis import RedisServer
 from tests.servers.users import USERS, acl_rule, url_of
 
 __all__ = ["admin"]
@@ -287,3 +288,17 @@ def test_every_password_in_a_url_is_seen(url: str) -> None:
     assert holds_password(url)
     assert not holds_password("redis://u@h:6379/0?ssl_ca_certs=/x")
     assert not holds_password("redis://h:6379")
+
+
+async def test_a_granted_user_outlives_the_server(redis_binary: Path) -> None:
+    """Tests may kill a server whose users they made; whoever else may log in, still may."""
+    async with RedisServer(redis_binary, others=True) as server:
+        server.grant(acl_rule("ledger", PASSWORD, prefix="e2e-1"))
+        await server.kill()
+        await server.start()
+        async with redis_asyncio.Redis.from_url(url_of(server.url, "ledger", PASSWORD)) as user:
+            assert await ask(user, "RPUSH", "e2e-1:{u}", "x") == 1
+            with pytest.raises(NoPermissionError):
+                await ask(user, "RPUSH", "nl:{u}", "x")
+        async with redis_asyncio.Redis.from_url(server.url) as other:
+            assert await ask(other, "LLEN", "e2e-1:{u}") == 1

@@ -71,6 +71,7 @@ class RedisServer:
         unix: bool = False,
         settings: Mapping[str, str] | None = None,
         users: Sequence[Sequence[str]] = (),
+        others: bool = False,
     ) -> None:
         """Choose the address; nothing runs yet.
 
@@ -82,6 +83,7 @@ class RedisServer:
             unix: listen on a unix socket instead of a port.
             settings: more lines of ``redis.conf``, for example ``{"maxmemory": "2mb"}``.
             users: the only ones that may log in, as ``users.acl_rule`` gives them; default anybody.
+            others: everybody else may do everything as well, and ``grant`` makes further users.
         """
         self.directory = Path(tempfile.mkdtemp(prefix="redis-"))
         self._socket = self.directory / "socket" if unix else None
@@ -98,12 +100,12 @@ class RedisServer:
             **(settings or {}),
         }
         # What this class itself logs in with, where not everybody may.
-        self._password = secrets.token_hex(16) if users else ""
-        if users:
+        self._password = secrets.token_hex(16) if users or others else ""
+        if self._password:
             keeper = ["ACL", "SETUSER", "keeper", "on", f">{self._password}", "~*", "&*", "+@all"]
             rules = self.directory / "users.acl"
             rules.touch(mode=0o600)
-            rules.write_text(acl_file([keeper, *users]))
+            rules.write_text(acl_file([keeper, *users], others=others))
             options["aclfile"] = str(rules)
         argv = [str(binary)]
         for name, value in options.items():
@@ -175,6 +177,14 @@ class RedisServer:
         if answer != b"+OK\r\n":
             msg = f"FLUSHALL is answered with {answer!r}"
             raise RuntimeError(msg)
+
+    def grant(self, rule: Sequence[str]) -> None:
+        """Make a user, as ``users.acl_rule`` gives it, or change it; it stays over a restart."""
+        for line in (" ".join(rule), "ACL SAVE"):
+            answer = self._command(line)
+            if answer != b"+OK\r\n":
+                msg = f"{line.partition('>')[0]} is answered with {answer!r}"
+                raise RuntimeError(msg)
 
     def _answers(self) -> bool:
         try:
