@@ -350,8 +350,12 @@ async def test_helm_has_the_password_made_first(
         assert len(get(here, deployments)["items"]) == 1
         secret = f"/api/v1/namespaces/{here.namespace}/secrets/{ACCOUNT}-redis-auth"
         assert api.request("GET", secret).status == 200
-        for path in (job, f"{RBAC}/namespaces/{here.namespace}/roles/{PASSWORD_JOB}"):
-            await until(lambda path=path: api.request("GET", path).status == 404, path, within=30)  # type: ignore[misc]
+        role = f"{RBAC}/namespaces/{here.namespace}/roles/{PASSWORD_JOB}"
+
+        def taken_away() -> bool:
+            return {api.request("GET", path).status for path in (job, role)} == {404}
+
+        await until(taken_away, "the Job and its right are gone", within=30)
         await asyncio.to_thread(uninstall, here, major=major)
         assert api.request("GET", secret).status == 200, "as Redis's disk, it stays"
 
