@@ -339,10 +339,11 @@ def test_long_names_are_cut_and_stay_apart(major: str) -> None:
 
 def test_two_releases_of_one_name_do_not_meet() -> None:
     """Objects without a namespace have other names in another namespace."""
+    values = {"watch": {"all": True}, "rbac": {"aggregate": True}}
     first, second = (
         {
             o["metadata"]["name"]
-            for o in objects(template("4", {"watch": {"all": True}}, namespace=namespace))
+            for o in objects(template("4", values, namespace=namespace))
             if o["kind"].startswith("ClusterRole")
         }
         for namespace in ("one", "two")
