@@ -677,7 +677,7 @@ async def test_proxy_of_the_environment(
             if asks == "the proxy":
                 assert await client.request("GET", "/x", timeout=2) == {"by": "proxy"}
             else:
-                with pytest.raises(Unavailable, match="cannot connect"):
+                with pytest.raises(Unavailable, match=r"cannot connect to api\.test:8001 \("):
                     await client.request("GET", "/x", timeout=2)
         assert bool(proxy.seen) is (asks == "the proxy")
 
@@ -704,3 +704,13 @@ async def test_proxy_that_is_no_url_is_said_at_once(
     with pytest.raises(ConfigError, match="cannot be used") as caught:
         await connect(write_kubeconfig(tmp_path / "k", "http://api.test"))
     assert CANARY not in str(caught.value)
+
+
+async def test_a_refused_connection_names_where_it_was_to_go(tmp_path: Path) -> None:
+    """Host and port, and the system's word; whatever else the kubeconfig holds stays out of it."""
+    port = free_port()
+    config = write_kubeconfig(tmp_path / "k", f"http://user:canary@127.0.0.1:{port}")
+    async with await connect(config) as client:
+        with pytest.raises(Unavailable) as caught:
+            await client.request("GET", "/x", timeout=2)
+    assert str(caught.value) == f"cannot connect to 127.0.0.1:{port} (ECONNREFUSED)"
