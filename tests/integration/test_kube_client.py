@@ -239,13 +239,13 @@ async def test_silent_server_ends_each_call_at_its_timeout(tmp_path: Path) -> No
 
 
 async def test_refused_connection_was_not_executed(tmp_path: Path) -> None:
-    """Where nobody listens even a write is known not to be executed; no address is told."""
+    """Where nobody listens even a write is known not to be executed; no URL is told."""
     port = free_port()
     config = write_kubeconfig(tmp_path / "k", f"http://127.0.0.1:{port}")
     async with await connect(config) as client:
         with pytest.raises(Unavailable, match="ECONNREFUSED") as caught:
             await client.request("PATCH", "/x", body={}, timeout=2)
-    assert str(port) not in str(caught.value)
+    assert "http" not in str(caught.value)
 
 
 async def test_lost_connection_makes_a_write_ambiguous_and_does_not_repeat_it(
