@@ -290,8 +290,10 @@ KILLERS: Final = {
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
 #: the draws.
 FIRST: Final = {
-    "no resourceVersion": 54, "failover without re-claim": 19, "no recovery": 2,
-    "hand-over waits for what backs off": 34,
+    "overwrite instead of union": 139,
+    "no resourceVersion": 69,
+    "stale read at the claim": 34,
+    "failover without re-claim": 34,
 }  # fmt: skip
 _TRIES: Final = 150
 #: Seconds of faults that what lasts long needs to show.
@@ -309,9 +311,8 @@ def test_a_protection_switched_off_is_noticed(name: str) -> None:
         with MUTANTS[name]():
             chaos = LASTING.get(name, 0.0)
             violation = run(seed, live=live, faults=known, chaos=chaos, tail=0).violation
-        if violation is not None:
-            assert violation.rule in rules
-            return
+        if violation is not None and violation.rule in rules:
+            return  # what it breaks besides is no proof of the rule that it stands for
     pytest.fail("the mutant survived")
 
 
