@@ -45,7 +45,7 @@ def _json(line: Any, **options: Any) -> str:
         text = orjson.dumps(line, default=options["default"]).decode()
     except TypeError:
         text = json.dumps(line, ensure_ascii=False, **options)
-    return text if text.isascii() and text.isprintable() else escaped_json(text)
+    return escaped_json(text)
 
 
 def _harmless(
