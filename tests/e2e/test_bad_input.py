@@ -233,14 +233,17 @@ async def configure(url: str, name: str, value: str) -> None:
         await admin.config_set(name, value)
 
 
+#: Characters that the definition allows in a body, and in a text of the context.
+BODY: Final = 262_144
+CONTEXT: Final = 65_536
 TEXTS: Final[dict[str, dict[str, str]]] = {
     "nul": {"subject": "nul", "body": "a\0b\0"},
     "surrogates": {"subject": "surrogates", "body": "\ud800 and \udfff and \udc00\ud800"},
     "four-bytes": {"subject": "\N{PILE OF POO}" * 500, "body": "\U0010ffff\U0001f600" * 20_000},
     "controls": {"subject": "controls", "body": "".join(map(chr, range(1, 32))) + "\x7f\x85\u2028"},
     "markup": {"subject": "markup", "body": "<!channel> & <@U1> ``` * _ ~ > |" * 500},
-    "huge": {"subject": "huge", "body": "x" * 1_400_000},
-    "huge-and-wide": {"subject": "huge-and-wide", "body": "\N{PILE OF POO}" * 200_000},
+    "huge": {"subject": "huge", "body": "x" * BODY},
+    "huge-and-wide": {"subject": "huge-and-wide", "body": "\N{PILE OF POO}" * BODY},
 }
 
 
@@ -280,6 +283,7 @@ async def test_whatever_a_notification_says(
             ({"subject": "x" * 501}, "spec.subject"),
             ({"subject": ""}, "spec.subject"),
             ({"body": ""}, "spec.body"),
+            ({"body": "x" * (BODY + 1)}, "spec.body"),
             ({"priority": "Urgent"}, "spec.priority"),
         ):
             answer = await here.api.ask(
@@ -304,8 +308,8 @@ async def no_room_for_a_status(here: Stage, process: NotifierProcess) -> None:
 
     One leaves room for the phase, the other for nothing.
     """
-    little = await here.create("little", body="x" * 1_571_450)
-    none = await here.create("none", body="x" * 1_572_100)
+    little = await here.create("little", **of_size(1_571_450))
+    none = await here.create("none", **of_size(1_572_100))
     refusal = "the API server refuses a status; the record stays in the log"
 
     def refused(name: str) -> int:
@@ -325,6 +329,19 @@ async def no_room_for_a_status(here: Stage, process: NotifierProcess) -> None:
         assert [r.kind for r in logs[uid].records] == ["plan", "intent", "success"]
         # Not marked as published, so it does not expire.
         assert logs[uid].header.acked < 3
+
+
+def of_size(size: int) -> dict[str, Any]:
+    """Return body and context that take as many bytes as a body of so many letters would."""
+    wide = "\U0001f600"
+    context = {"analysis": {"rootCause": wide * CONTEXT, "approvalReason": ""}}
+    spec = {"body": wide * BODY, "context": context}
+    # What is there without the last text, less what a spec of a bare body has.
+    there = len(json.dumps(spec, ensure_ascii=False, separators=(",", ":")).encode())
+    there -= len('{"body":""}')
+    left = size - there
+    context["analysis"]["approvalReason"] = wide * (left // 4) + "x" * (left % 4)
+    return spec
 
 
 async def break_files(here: Stage) -> None:

@@ -122,7 +122,7 @@ class Api:
         sent = dict(headers or {})
         if body is not None:
             sent["Content-Type"] = form or (MERGE if method == "PATCH" else "application/json")
-        text = body if body is None or isinstance(body, str) else json.dumps(body)
+        text = body if body is None or isinstance(body, str) else _as_json(body)
         async with asyncio.timeout(60):
             while True:
                 data = None if text is None else io.BytesIO(text.encode())
@@ -163,6 +163,16 @@ class Api:
         assert answer.code == 201, answer.body
         created: Json = answer.body
         return created
+
+
+def _as_json(body: Json | list[Any]) -> str:
+    """JSON in as few bytes as clients usually send, which escape what has no UTF-8 and nothing else."""
+    text = json.dumps(body, ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(body)
+    return text
 
 
 def _fills_its_cache(code: int, said: str) -> bool:
