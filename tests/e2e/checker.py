@@ -18,11 +18,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from itertools import pairwise
+from itertools import pairwise, zip_longest
 from typing import Any, Final
 
-from syncer.api.attempt import AttemptState
-from syncer.api.record import Record
+from syncer.api.attempt import AttemptState, FailureClass
+from syncer.api.record import Record, read_attempt
 from syncer.ledger.codec import Header, decode_log
 
 Json = dict[str, Any]
@@ -385,11 +385,27 @@ def _same_body(case: _Case) -> Iterator[tuple[Kind, str]]:
 
 def _none_after_success(case: _Case) -> Iterator[tuple[Kind, str]]:
     delivered: set[str] = set()
-    for record in case.log.records if case.log else ():
-        if record.kind.state is AttemptState.INTENT and record.channel in delivered:
+    records = case.log.records if case.log else ()
+    for record, following in zip_longest(records, records[1:]):
+        opened = record.kind.state is AttemptState.INTENT
+        if opened and record.channel in delivered and not _not_sent(record, following):
             yield Kind.AFTER_SUCCESS, f"attempt {record.id} at position {record.position}"
         if record.kind.state is AttemptState.SUCCESS:
             delivered.add(record.channel)
+
+
+def _not_sent(intent: Record, following: Record | None) -> bool:
+    """
+    Whether an intent came with the record that nothing was sent for it, in one step.
+
+    A former owner whose INTENT never arrived settles it like that, whatever the log holds by then.
+    """
+    return (
+        following is not None
+        and following.id == intent.id
+        and following.kind.state is AttemptState.FAILED
+        and read_attempt(following).failure is FailureClass.NOT_SENT
+    )
 
 
 def _settled(case: _Case) -> Iterator[tuple[Kind, str]]:
