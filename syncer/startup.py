@@ -236,6 +236,8 @@ class Reconciler:
 
     def _schedule_due(self, entry: Entry) -> None:
         now_ms, now = self.recorder.time.now(), self.cache.boot()
+        # The wait after an attempt whose result is yet to be recorded; the log cannot tell it.
+        under_way = {c: entry.due[c] for c in entry.executing.values() if c in entry.due}
         entry.due.clear()
         ordered = entry.ordered
         for attempt in entry.view.attempts.values():
@@ -243,6 +245,7 @@ class Reconciler:
             before = entry.view.orders[attempt.channel] if attempt.channel in ordered else ()
             if attempt.due and attempt.id not in before:
                 entry.due[attempt.channel] = now + wait_of(attempt, now_ms) / 1000
+        entry.due |= under_way
 
     def _count(self, verdict: Verdict) -> Verdict:
         for row in verdict.rows:

@@ -325,3 +325,25 @@ async def test_fenced_notification_is_named_once(
     assert [r.getMessage().partition(";")[0] for r in caplog.records] == [
         "the log belongs to a later epoch"
     ]
+
+
+async def test_a_claim_while_a_result_is_recorded_takes_no_wait_away(world: World) -> None:
+    """Redis comes back, the log is claimed anew, then takes the result: its back-off still counts."""
+    await world.planned()
+    asked = Outcome.transient("webhook returned 503 (retryable): ", code=503, retry_after=60.0)
+    world.receiver.send = AsyncMock(return_value=asked)  # type: ignore[method-assign] # answers so
+    outcome = world.log.outcome
+
+    async def late(*args: Any, **options: Any) -> Any:
+        world.controller.recorder.lose_claim(world.entry, "test")
+        world.entry.fresh = True
+        await world.controller.reconcile("uid-a")
+        return await outcome(*args, **options)
+
+    world.log.outcome = late  # type: ignore[method-assign] # what happens before it is recorded
+    assert await world.controller.attempt("uid-a", "c") == asked
+    assert await world.controller.settle(5) == 0
+    assert [a.due - WALL for a in world.attempts] == [60_000]
+    assert await world.controller.reconcile("uid-a") == WaitUntil(
+        NOW + 60, "next attempt not due yet"
+    )
