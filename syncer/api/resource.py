@@ -23,6 +23,7 @@ import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
+from itertools import count
 from typing import Any, Final
 
 import orjson
@@ -328,6 +329,7 @@ def parse_status(status: Json) -> Status:
     )
     log = status.get("log")
     entries = status.get("deliveryAttempts") or []
+    ids = _ids_of(entries)
     return Status(
         phase=str(status.get("phase") or ""),
         reason=str(status.get("reason") or ""),
@@ -343,8 +345,8 @@ def parse_status(status: Json) -> Status:
             )
             for c in status.get("conditions") or []
         ),
-        attempts=_parse_attempts(entries, channels),
-        nameless=frozenset(AttemptId(f"0-{n}") for n, e in enumerate(entries) if not e.get("id")),
+        attempts=_parse_attempts(entries, ids, channels),
+        nameless=frozenset(i for i, e in zip(ids, entries, strict=True) if not e.get("id")),
         total_attempts=int(status.get("totalAttempts") or 0),
         successful=int(status.get("successfulDeliveries") or 0),
         failed=int(status.get("failedDeliveries") or 0),
@@ -365,8 +367,22 @@ def parse_status(status: Json) -> Status:
     )
 
 
+def _ids_of(entries: list[Json]) -> list[AttemptId]:
+    """Their ids; an entry without one gets `0-<index>`, or a later number where another has that."""
+    given = {str(e.get("id") or "") for e in entries}
+    spare = (i for n in count(len(entries)) if (i := f"0-{n}") not in given)
+    out = []
+    for index, entry in enumerate(entries):
+        if identity := str(entry.get("id") or ""):
+            out.append(parse_attempt_id(identity))
+        else:
+            by_place = f"0-{index}"
+            out.append(AttemptId(by_place if by_place not in given else next(spare)))
+    return out
+
+
 def _parse_attempts(
-    entries: list[Json], channels: tuple[ChannelStatus, ...]
+    entries: list[Json], ids: list[AttemptId], channels: tuple[ChannelStatus, ...]
 ) -> tuple[Attempt, ...]:
     due_of = {c.name: c.next_retry for c in channels}
     newest = {str(e.get("channel", "")): n for n, e in enumerate(entries)}
@@ -375,12 +391,11 @@ def _parse_attempts(
         channel = str(entry.get("channel", ""))
         error = str(entry.get("error") or "")
         state = _STATE_OF_WORD.get(str(entry.get("status", "")), AttemptState.FAILED)
-        identity = str(entry.get("id") or "")
         ended = _time_of(entry.get("timestamp"))
         duration = round(min(float(entry.get("durationSeconds") or 0), _LONGEST_CALL) * 1000)
         out.append(
             Attempt(
-                id=parse_attempt_id(identity) if identity else AttemptId(f"0-{index}"),
+                id=ids[index],
                 channel=channel,
                 state=state,
                 started=_time_of(entry.get("startedAt")),

@@ -199,3 +199,23 @@ def test_poorer(case: str) -> None:
     """A version that shows less than the one before is noticed, whatever it lacks."""
     shown, expected = POORER[case]
     assert poorer(shown, WHOLE) is expected
+
+
+def test_an_entry_without_an_id_does_not_take_that_of_another() -> None:
+    """Where old entries were folded the places have moved: the id by place may be another's."""
+    shown = [
+        entry(FAILED, 5_000, 3, "0-2"),
+        entry(FAILED, 6_000, 4, "0-3"),
+        entry(SUCCESS, 7_000, 5, "0-5"),
+        entry(FAILED, 9_000, 6),
+    ]
+    status = parse_status({"deliveryAttempts": shown})
+    known = {a.id: a for a in status.attempts[:3]}
+    assert list(known) == ["0-2", "0-3", "0-5"]
+    (nameless,) = status.nameless
+    assert nameless not in known
+    ids = [a.id for a in recognise(status, known).attempts]
+    assert ids[:3] == ["0-2", "0-3", "0-5"]
+    assert len({*ids}) == 4
+    merged = merge(status, LogView(attempts=known), FACTS, now=T).status
+    assert [a.ended - T for a in merged.attempts] == [5_000, 6_000, 7_000, 9_000]
