@@ -317,22 +317,25 @@ class Lanes:
         """Who may start now in a lane; whatever only time stands against is looked at in time."""
         if lane.running >= self._per_channel or lane.running >= self._total - len(self._tasks):
             return None
+        # Whatever holds the whole lane comes first: who is next costs a look at every namespace that waits.
+        paced = self._paced.get(lane.channel, 0.0)
+        held = lane.breaker.look(now) if lane.breaker is not None else None
+        if held is not None or paced > now:
+            at = paced if held is None else held.until
+            if at is not None and lane.keys:
+                self._wake_at(lane, at, now)
+            return None
         kept = self._per_channel // _KEPT if len(lane.busy) > 1 else 0
         fair = max(1, self._per_channel // max(1, len(lane.busy)))
         job = lane.head(fair if self._per_channel - lane.running <= kept else math.inf)
         if job is None:
             return None
-        held = None
         if lane.breaker is not None and lane.breaker.until is not None:
             job = lane.probe(lane.breaker) or job
             held = lane.breaker.look(now, first=not job.tried)
         if held is not None:
             if held.until is not None:
                 self._wake_at(lane, held.until, now)
-            return None
-        paced = self._paced.get(lane.channel, 0.0)
-        if paced > now:
-            self._wake_at(lane, paced, now)
             return None
         return job
 

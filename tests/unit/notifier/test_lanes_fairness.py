@@ -11,7 +11,7 @@ from collections.abc import Callable
 import pytest
 
 from notifier.delivery.breaker import OPEN_FIRST, OPEN_MOST, Breakers, State
-from notifier.delivery.lanes import Lanes
+from notifier.delivery.lanes import Job, Lanes, _Share
 from notifier.delivery.outcome import Outcome
 from notifier.settings import Settings
 from syncer.api.errors import ConfigError
@@ -596,3 +596,31 @@ def test_settings(case: str) -> None:
         return
     delivery = build(Settings, document).delivery
     assert (delivery.per_receiver, delivery.total, delivery.rate_per_second) == expected
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1])
+async def test_what_is_held_costs_attempts_elsewhere_nothing(
+    monkeypatch: pytest.MonkeyPatch, rate: float
+) -> None:
+    """Who is next of a receiver that is down, or has its rate used up, is not asked meanwhile."""
+    bench = Bench(lambda uid, _n: UP if rate or uid == "other" else DOWN, rate=rate)
+    for uid in ("x", "y", "z"):
+        bench.submit(uid)
+    await settle()
+    assert rate or bench.state() is State.OPEN
+    looks = 0
+    head = _Share.head
+
+    def counted(share: _Share) -> Job | None:
+        nonlocal looks
+        looks += 1
+        return head(share)
+
+    monkeypatch.setattr(_Share, "head", counted)
+    for n in range(200):
+        bench.submit(f"n{n}", namespace=f"namespace-{n}")
+    bench.submit("other", "slack:other")
+    await settle()
+    assert "other" in bench.receiver.calls
+    assert looks < 100, "each that waits was looked at for one that does not"
+    bench.lanes.close()
