@@ -397,6 +397,21 @@ class RoutingConfig:
             if not Target(kind, receiver.name, n, config).credential_refs
         )
 
+    def refused_in_clear(self, values: Mapping[str, str]) -> tuple[str, ...]:
+        """Webhooks by which nothing can be sent, since their URL among the credentials is http://."""
+        if "webhook" not in self.native:
+            return ()
+        return tuple(
+            f"receiver {quoted(receiver.name)} webhookConfigs[{n}]: its URL, a credential, is http://, so"
+            " all that it is to get fails: token or password would be sent over http://; use https://, or"
+            " say credentialsOverHttp: true"
+            for receiver in self._by_name.values()
+            for _, configs in receiver.entries
+            for n, config in enumerate(configs)
+            if isinstance(config, WebhookConfig)
+            and _tells(config, values.get(config.credential_ref, ""))
+        )
+
     def credential_refs(self) -> tuple[str, ...]:
         """Credentials that must exist, in file order; those of kinds not delivered are not."""
         refs: dict[str, None] = {}
@@ -591,12 +606,20 @@ def _check_authentication(config: WebhookConfig, path: str, node: yaml.Node) -> 
         )
     if bearer and passwords:
         raise ConfigError(f"{where}: a bearer token and basicAuth exclude each other{_at(node)}")
-    # A URL that is a credential is looked at when it is used.
-    if (bearer or passwords) and not config.in_clear and _in_clear(config.url):
+    # A URL that is a credential is not known here; see `refused_in_clear`.
+    if _tells(config, config.url):
         raise ConfigError(
             f"{where}: token or password would be sent over http://; use https://, or say"
             f" credentialsOverHttp: true{_at(node)}"
         )
+
+
+def _tells(config: WebhookConfig, url: str) -> bool:
+    """Whether a token or password would be sent to a URL for all to read, and nobody said that it may."""
+    if config.in_clear or not _in_clear(url):
+        return False
+    known = config.bearer_token or config.bearer_token_ref or config.username
+    return bool(known or urlsplit(url).username or urlsplit(url).password)
 
 
 def _in_clear(url: str) -> bool:

@@ -264,7 +264,9 @@ class Routing:
                 logger.exception("a listener failed; the new routing is in force all the same")
 
     def _warn(self, config: RoutingConfig, seen: Look) -> None:
-        warnings = (*config.warnings, *seen.warnings)
+        warnings = (
+            *config.warnings, *seen.warnings, *config.refused_in_clear(seen.values),
+        )  # fmt: skip
         for warning in warnings:
             if warning not in self._warned:
                 logger.warning("%s", warning)

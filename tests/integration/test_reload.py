@@ -548,3 +548,34 @@ async def test_the_loop_may_be_run_again(files: Files) -> None:
     async with running(routing):
         files.route(slack("a"))
         await until(lambda: url(routing, "slack:r") == "A", "the change is taken")
+
+
+#: A URL that is a credential, what else the entry says, and whether what it sends will be refused.
+CLEAR: Final[dict[str, tuple[str, str, bool]]] = {
+    "a token over http": ("http://h/x", "httpConfig: {bearerTokenRef: token}", True),
+    "a user in a URL over http": ("http://u:p@h/x", "", True),
+    "a token over https": ("https://h/x", "httpConfig: {bearerTokenRef: token}", False),
+    "nothing to hide": ("http://h/x", "", False),
+    "said so": ("http://u:p@h/x", "httpConfig: {credentialsOverHttp: true}", False),
+}
+
+
+@pytest.mark.parametrize("case", CLEAR)
+async def test_what_will_be_refused_is_said_at_the_start(
+    case: str, files: Files, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A URL out of a credential that cannot be used as it is, is told of before anything is sent by it."""
+    url, more, told = CLEAR[case]
+    files.credential("hook", url)
+    files.credential("token", CANARY)
+    files.route(
+        "route: {receiver: r}\nreceivers: "
+        f"[{{name: r, webhookConfigs: [{{credentialRef: hook, {more}}}]}}]\n"
+    )
+    with caplog.at_level(logging.WARNING, "ledger.routing"):
+        Routing(files.routing, files.credentials, native=frozenset({"webhook"})).load_initial()
+    said = [r.getMessage() for r in caplog.records if "over http://" in r.getMessage()]
+    assert bool(said) is told
+    assert all('receiver "r" webhookConfigs[0]' in text for text in said)
+    assert CANARY not in caplog.text
+    assert "u:p" not in caplog.text

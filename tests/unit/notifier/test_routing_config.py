@@ -426,6 +426,19 @@ def test_credentials_over_http_need_a_word(url: str, more: str | None) -> None:
         assert webhook.in_clear is bool(more)
 
 
+def test_a_user_in_a_url_is_a_credential() -> None:
+    """A URL with a user in it is refused when it is read, not when the first message is lost by it."""
+    text = "- {{name: x, webhookConfigs: [{{url: '{url}'{more}}}]}}"
+    native = frozenset({"webhook"})
+    for url in ("http://u:p@h/x", "http://u@h/x"):
+        with pytest.raises(ConfigError, match=r"webhookConfigs\[0\]\.httpConfig: .* over http://"):
+            parse(receivers(text.format(url=url, more="")), native=native)
+        said = text.format(url=url, more=", httpConfig: {credentialsOverHttp: true}")
+        assert parse(receivers(said), native=native).warnings == ()
+    for url in ("https://u:p@h/x", "http://u:p@127.0.0.1/x"):
+        parse(receivers(text.format(url=url, more="")), native=native)
+
+
 # -- credentials ----------------------------------------------------------------------------------
 
 
