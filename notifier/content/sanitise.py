@@ -154,8 +154,10 @@ _PROSE: Final = (
 _NEXT_NAME: Final = rf"""(?:"{_NAME}"|'{_NAME}'|\\"{_NAME}\\"|{_NAME})\s*+[:=]"""
 _NEXT_SECRET: Final = rf"(?:{_NEXT_NAME}|(?:bearer|basic|digest)\s|-----BEGIN)"
 _GAP: Final = rf"""(?:\s++(?!{_NEXT_SECRET}))?+(?![{{\[]\s*+["'{{\[])"""
+#: In quotes that were escaped: a line of a log inside JSON.
+_ESCAPED_QUOTES: Final = r"""\\++"(?:[^"\\\n]|\\++[^"\\\n])*+(?:\\++"|\Z)"""
 #: A value behind `:` or `=`: quoted, or up to a blank, quote, comma or brace.
-_QUOTED_OR_BARE: Final = r"""(?:"[^"\n]*+"|'[^'\n]*+'|["']?[^\s"',}]++["']?)"""
+_QUOTED_OR_BARE: Final = rf"""(?:"[^"\n]*+"|'[^'\n]*+'|{_ESCAPED_QUOTES}|["']?[^\s"',}}]++["']?)"""
 _VALUE: Final = rf"\s*+[:=]{_GAP}{_QUOTED_OR_BARE}"
 #: The same for rules that come late: what an earlier one replaced stays as that one wrote it.
 _NEW_VALUE: Final = rf"\s*+[:=]{_GAP}(?!\[REDACTED\]){_QUOTED_OR_BARE}"
@@ -393,9 +395,11 @@ ADDED: Final = (
     ),
     _looking(
         "longer-name-plain",
-        "token key passphrase secret credentials",
+        "token key passphrase secret credentials _pass",
         r"(?<![\w.-])([\w.-]*_(?:token|secret|api_?key|secret_key|private_key|access_key|passphrase|"
-        r"credentials))" + _NEW_VALUE,
+        r"credentials)|secret_key_base|"
+        r"(?:db|mysql|postgres|pg|mongo|redis|amqp|rabbitmq|smtp|mail|ftp|ldap|admin|root|user)_pass)"
+        + _NEW_VALUE,
         _PLAIN_MARK,
     ),
     _looking(

@@ -135,6 +135,14 @@ ADDED = {
 }  # fmt: skip
 
 WIDER = {
+    "a value in escaped quotes": (
+        r'{"msg":"level=error password=\"oak31\" x"}', rf'{{"msg":"level=error password: {R} x"}}',
+    ),
+    "a value in escaped quotes with blanks": (r'token=\"two words\" x', f"token: {R} x"),
+    "a value in escaped quotes that was cut": (r'secret: \"oak31 el', f"secret: {R}"),
+    "a value in quotes that were escaped twice": (r'password=\\\"oak31\\\" x', f"password: {R} x"),
+    "the key that a framework signs with": ("SECRET_KEY_BASE=oak31", f"SECRET_KEY_BASE: {R}"),
+    "a short name of a password": ("SMTP_PASS=oak31 DB_PASS: b!rch", f"SMTP_PASS: {R} DB_PASS: {R}"),
     "a pair in YAML": (
         "env:\n- name: DB_PASSWORD\n  value: oak31\n- name: LEVEL\n  value: info",
         f'env:\n- name: DB_PASSWORD\n  value: "{R}"\n- name: LEVEL\n  value: info',
@@ -197,6 +205,7 @@ WIDER = {
 REPLACED: dict[str, tuple[str, str]] = {**UPSTREAM, **ADDED, **WIDER}
 
 UNTOUCHED = {
+    "a pass that is none": "first_pass: 3 findings, second_pass=0",
     "an ordinary setting": "environment: production",
     "a URL": "https://example.com/api/v1",
     "an image with a version": "rollout stuck, image reg.example.com/app:v1.2.3 not found",
