@@ -30,6 +30,7 @@ from notifier.channels.email import (
     address_literal,
     announced_size,
     mail,
+    mail_facts,
     secrets_of,
 )
 from notifier.channels.http import HttpDoor
@@ -140,6 +141,8 @@ SUBJECTS: dict[str, tuple[str, str]] = {
     "a bare line feed": ("a\nBcc: b", "CRITICAL: a Bcc: b"),
     "a folded line": ("a\r\n b", "CRITICAL: a  b"),
     "line ends of Unicode": ("a\u2028b\u2029c\x85d\x0be", "CRITICAL: a b c d e"),
+    "directions of writing": ("a\u202ecba\u202c \u2067x\u2069.", "CRITICAL: a cba   x ."),
+    "marks of a language": ("\u05d0\u200f!", "CRITICAL: \u05d0\u200f!"),
     "NUL": ("a\0b", "CRITICAL: a b"),
     "a lone surrogate": ("a\ud800b", "CRITICAL: a\ufffd\ufffd\ufffdb"),
 }
@@ -164,6 +167,13 @@ def test_name_of_the_sender_is_encoded() -> None:
         # The standard library's newer parser puts blanks between encoded words of a name.
         value = str(make_header(decode_header(message_from_bytes(content)["From"])))
         assert parseaddr(value) == (name.strip(), "a@x")
+
+
+def test_no_fact_turns_its_direction() -> None:
+    """A line that we put below the body reads as it is written: a command above all is copied."""
+    turned = "a\u202ecba\u202c \u2066x\u2069 \u05d0\u200f"
+    facts = mail_facts(message(context={"target": {"targetResource": turned}}))
+    assert "Affected resource: a cba   x  \u05d0\u200f" in facts.split("\r\n")
 
 
 def test_headers_that_hold_a_line_break_are_refused() -> None:
