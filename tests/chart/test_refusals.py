@@ -65,6 +65,14 @@ SHAPE: dict[str, tuple[Json, str]] = {
 
 #: Values that only contradict each other, and the sentence.
 CONTRADICTIONS: dict[str, tuple[Json, str]] = {
+    "a user beside the file of users": (
+        {"redis": {"embedded": {"extraConfig": "hz 5\n  User exporter on nopass ~* +info"}}},
+        "redis.embedded.extraConfig names a user",
+    ),
+    "a file of users beside the chart's": (
+        {"redis": {"embedded": {"extraConfig": "aclfile /data/users.acl"}}},
+        "redis.embedded.extraConfig names a user",
+    ),
     "all namespaces and some": (
         {"watch": {"all": True, "namespaces": ["a"]}},
         "watch.all and watch.namespaces exclude each other",

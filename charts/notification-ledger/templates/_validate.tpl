@@ -70,6 +70,9 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- if and (not $redis.existingSecret.name) (not $v.rbac.create) -}}
 {{- $faults = append $faults "rbac.create is off, so nothing may make the password of redis.embedded: set redis.embedded.existingSecret.name" -}}
 {{- end -}}
+{{- if regexMatch "(?im)^\\s*(user|aclfile)\\s" $redis.extraConfig -}}
+{{- $faults = append $faults "redis.embedded.extraConfig names a user or a file of users, with which Redis does not start beside the chart's own: use redis.embedded.extraUsers" -}}
+{{- end -}}
 {{- if eq (dig "redis" "durability" "relaxed" $config) "strict" -}}
 {{- if or (ne $redis.appendfsync "always") (not $redis.persistence.enabled) -}}
 {{- $faults = append $faults "config.redis.durability strict needs redis.embedded.appendfsync always and redis.embedded.persistence.enabled" -}}
