@@ -368,7 +368,7 @@ class KubeClient:
         if date == self._date:
             return
         self._date = date
-        with suppress(ValueError):
+        with suppress(ValueError, OverflowError):
             self.on_time(round(parsedate_to_datetime(date).timestamp() * 1000))
 
     async def _current(self) -> _Transport:

@@ -215,6 +215,23 @@ async def test_answers_tell_the_servers_time(control_plane: ControlPlane, namesp
     assert began - 1000 <= told[0] <= told[-1] <= ended
 
 
+@pytest.mark.parametrize("date", ["Thu, 26 Nov 2026 99999999999:00:00 GMT", "", "soon"])
+async def test_a_time_that_none_can_tell_is_no_time(tmp_path: Path, date: str) -> None:
+    """Whatever stands in the header, the answer is taken."""
+
+    async def answer(_: web.Request) -> web.StreamResponse:
+        return web.json_response({"kind": "Status"}, headers={"Date": date})
+
+    told: list[int] = []
+    async with (
+        ScriptedServer(answer) as server,
+        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+    ):
+        client.on_time = told.append
+        assert await client.request("GET", "/x", timeout=5) == {"kind": "Status"}
+    assert not told
+
+
 async def test_silent_server_ends_each_call_at_its_timeout(tmp_path: Path) -> None:
     """A server that never answers costs the timeout; a write may have been executed."""
 
