@@ -231,8 +231,13 @@ class ShardKeeper:
             logger.debug("members are not counted", extra={"error": str(error)})
 
     async def _hand_over(self, n: int, reason: str) -> None:
+        tenure = self._shards.owned.get(n)
         self._shards.leave(n)
-        if not await self._owner.quiesce(n, _QUIET):
+        quiet = await self._owner.quiesce(n, _QUIET)
+        if self._shards.owned.get(n) is not tenure:
+            # Lost meanwhile. If it was acquired anew, what has begun since then is not waited for yet.
+            return
+        if not quiet:
             logger.warning("a shard is handed over before it is quiet", extra={"shard": n})
         self._shards.drop(n)
         released = await self._leases[n].release()

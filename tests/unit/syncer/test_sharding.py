@@ -129,6 +129,23 @@ async def test_what_is_above_the_share_is_judged_anew_for_each_shard() -> None:
         assert owner.asked == [3]
 
 
+async def test_a_shard_acquired_anew_is_not_handed_over_as_if_it_were_quiet() -> None:
+    """Lost and acquired again meanwhile: sends may have begun, which the waiting was not for."""
+    async with keeping() as (others, owner, shards):
+        others.besides = 1
+        await until(lambda: owner.asked == [3])
+        anew = Held()
+        shards.drop(3)
+        shards.take(3, anew)
+        others.besides, beats = 0, others.beats
+        await until(lambda: others.beats >= beats + 2)
+        owner.quiet.set()
+        beats = others.beats
+        await until(lambda: others.beats >= beats + 10)
+        assert shards.owned.get(3) is anew
+        assert owner.asked == [3]
+
+
 # -- what is handed over --------------------------------------------------------------------------
 
 ABLE = None
