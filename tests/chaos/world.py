@@ -182,7 +182,7 @@ class World:
                 "credentials": {"dir": str(self.here.folder / "credentials")},
             },
             "redis": {
-                "url": url_of(f"redis://127.0.0.1:{redis}", USER, USER),
+                "url": url_of(f"redis://127.0.0.1:{redis}", self.here.prefix, USER),
                 "keyPrefix": self.here.prefix,
                 "timeout": "1s",
             },
@@ -383,8 +383,9 @@ async def world(
             _proxy(behind_api.port, plane.ca_file, plane.ca_file.with_suffix(".key"))
         )
         here = await stack.enter_async_context(stage(plane, redis.url, folder, sampled=False))
-        # The replicas have no more rights than the page says; whoever watches them has all.
-        redis.grant(acl_rule(USER, USER, prefix=here.prefix))
+        # The replicas have no more rights than the page says; whoever watches them has all. Two worlds
+        # may share a server: each has its prefix, and a user of that name.
+        redis.grant(acl_rule(here.prefix, USER, prefix=here.prefix, page=USER))
         made = World(
             here, plane, redis, to_redis, to_api, receivers, random.Random(seed),  # noqa: S311 - no secret
             broken, ttl, shards,
