@@ -53,6 +53,8 @@ logger = logging.getLogger("ledger.delivery")
 _PRIORITY: Final = {"Critical": 0, "High": 1, "Medium": 2, "Low": 3}
 #: One place in so many of a receiver is for namespaces with less than their share under way there.
 _KEPT: Final = 8
+#: Namespaces with nothing under way or waiting that a receiver remembers.
+_KNOWN: Final = 256
 #: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps.
 _NAP: Final = 5.0
 
@@ -116,7 +118,7 @@ class _Lane:
         self.breaker = breaker
         self.keys: set[str] = set()
         self.running = 0
-        #: Attempts under way by namespace, of every namespace since the lane began to work.
+        #: Attempts under way by namespace, of those since the lane began to work; of many, some.
         self.busy: dict[str, int] = {}
         self.timer: asyncio.TimerHandle | None = None
         self.timer_at = math.inf
@@ -172,6 +174,11 @@ class _Lane:
         """Note that a job has ended."""
         self.running -= 1
         self.busy[job.namespace] -= 1
+        share = self._shares.get(job.namespace)
+        waits = share is not None and share.head() is not None
+        if len(self.busy) > _KNOWN and not self.busy[job.namespace] and not waits:
+            # A lane that is never idle would else remember each namespace that ever was.
+            del self.busy[job.namespace]
 
     def settled(self, breaker: Breaker, job: Job, evidence: Evidence) -> None:
         """Note what a call came to, after the breaker has."""

@@ -624,3 +624,31 @@ async def test_what_is_held_costs_attempts_elsewhere_nothing(
     assert "other" in bench.receiver.calls
     assert looks < 100, "each that waits was looked at for one that does not"
     bench.lanes.close()
+
+
+async def test_a_lane_that_is_never_idle_forgets_namespaces() -> None:
+    """One attempt hangs all the time; thousands of namespaces come and go beside it."""
+    bench = Bench(lambda _uid, _n: UP)
+    hanging = asyncio.Event()
+    run = bench.lanes._run
+
+    async def hangs(uid: str, channel: str) -> Outcome | None:
+        if uid == "hangs":
+            await hanging.wait()
+        return await run(uid, channel)
+
+    bench.lanes._run = hangs
+    bench.submit("hangs", namespace="slow")
+    for n in range(1_000):
+        bench.submit(f"n{n}", namespace=f"namespace-{n}")
+        bench.submit(f"m{n}", namespace=f"namespace-{n}")
+        if not n % 10:
+            await settle()
+    await settle()
+    assert len(bench.receiver.calls) == 2_000
+    (lane,) = bench.lanes._lanes.values()
+    assert len(lane.busy) < 300
+    assert lane.busy["slow"] == 1
+    hanging.set()
+    await settle()
+    bench.lanes.close()
