@@ -224,7 +224,8 @@ class Recorder:
         """
         Record what the log could not take while it could not be read.
 
-        To be called once it was read again, and before what is open in it is settled as unknown.
+        To be called once it was read again, and before what is open in it is settled as unknown; now and
+        then, too, where the log is another's by now, who does not know it.
 
         Raises:
             PortError: Redis did not answer; what is left is kept.
@@ -233,7 +234,8 @@ class Recorder:
             try:
                 answer = await self.log.outcome(entry.uid, record, intent, name=entry.request.key)
             except ContractError as error:
-                self.put_in_quarantine(entry, str(error))
+                if not entry.quarantine:
+                    self.put_in_quarantine(entry, str(error))
                 return
             entry.unrecorded.pop(attempt_id, None)
             if answer.answer is Answer.OK:

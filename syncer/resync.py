@@ -117,8 +117,9 @@ class Resync:
     def _reason(self, entry: Entry, now: float) -> Reason | None:
         tenure = self.ownership.tenure_of(entry.uid)
         if tenure is None:
-            # Not ours any more: what is over is dropped, as soon as no task works on it.
-            over = entry.deleted or entry.request.status.terminal
+            # Not ours any more: what is over is dropped, as soon as no task works on it. What only this
+            # process knows is told until the log takes it.
+            over = entry.deleted or entry.request.status.terminal or entry.unrecorded
             return Reason.STALE if over and not entry.busy else None
         if not self.ownership.accepts(entry.uid):
             return None

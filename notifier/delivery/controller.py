@@ -423,6 +423,10 @@ class Controller:
         if entry is not None:
             entry.look = None
         if entry is None or tenure is None or not self._accepts(uid):
+            if entry is not None and tenure is None and entry.unrecorded:
+                await self.recorder.record_kept(entry)
+                if not entry.unrecorded:
+                    await self.recorder.poke(uid)
             self._forget_stranger(entry, tenure)
             return None
         if not tenure.valid(self.cache.boot()):

@@ -16,7 +16,7 @@ from notifier.delivery.lanes import Lanes
 from notifier.delivery.outcome import Outcome
 from notifier.delivery.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from syncer.api.attempt import Epoch
+from syncer.api.attempt import AttemptState, Epoch
 from syncer.api.errors import ContractError, Unavailable
 from syncer.api.record import Plan, order_record
 from syncer.api.resource import NotificationRequest, parse_object
@@ -484,3 +484,33 @@ async def test_a_round_is_cut_into_slices(world: World) -> None:
         turns += 1
         await asyncio.sleep(0)
     assert turns >= 5
+
+
+async def test_a_result_outlives_the_shard_in_which_it_was_known(world: World) -> None:
+    """The log cannot take it, the shard moves, the log is mended: nobody else knows that it was sent."""
+    key = "nl:{uid-a}"
+    sound: list[bytes] = []
+    send = world.receiver.send
+
+    async def damaged(message: Message) -> Outcome:
+        sound[:] = world.redis.twin.logs[key]
+        world.redis.twin.logs[key][0] = b"no header of ours"
+        return await send(message)
+
+    world.receiver.send = damaged  # type: ignore[method-assign] # somebody writes meanwhile
+    entry = world.create()
+    await world.rest()
+    assert world.receiver.got == ["a"]
+    assert len(entry.unrecorded) == 1
+    world.shards.drop(0)
+    # While it is not mended it is tried once a round.
+    assert await world.round() == ["uid-a"]
+    assert world.nobody_comes
+    assert len(entry.unrecorded) == 1
+    world.redis.twin.logs[key][:] = sound
+    assert await world.round() == ["uid-a"]
+    assert not entry.unrecorded
+    snapshot = await world.log.read("uid-a")
+    assert snapshot is not None
+    assert snapshot.records[-1].kind.state is AttemptState.SUCCESS
+    assert await world.round() == []
