@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from syncer.api.attempt import AttemptState, Epoch
-from syncer.api.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
+from syncer.api.errors import Ambiguous, ContractError, Rejected, Unavailable
 from syncer.api.record import Record
 from syncer.ledger import lua
 from syncer.ledger.client import LedgerClient
@@ -266,7 +266,8 @@ class RedisLog:
         """
         Record what became known of an attempt; restores a lost intent, or a lost log.
 
-        Refused credentials are waited for like a server that is away: nobody else knows the result.
+        Any refusal, of credentials as well, is waited for like a server that is away: nobody else knows the
+        result, and what a proxy or an operator brings about may be over soon.
         """
         state = record.kind.state
         if state is None or state is AttemptState.INTENT:
@@ -283,7 +284,7 @@ class RedisLog:
                 Header(name).encode(),
             ],
             patience=patience,
-            again=(*_LATER, Unauthorised),
+            again=(*_LATER, Rejected),
         )
 
     async def recover(

@@ -11,6 +11,7 @@ from unittest.mock import AsyncMock
 
 import pytest
 from prometheus_client import CollectorRegistry
+from redis.exceptions import ResponseError
 
 from notifier.content.message import Message
 from notifier.delivery.controller import Controller, DeliverySettings, Routed
@@ -22,6 +23,8 @@ from syncer.api.record import Plan, intent_record, skip_record
 from syncer.api.resource import parse_object
 from syncer.cache import Cache, Claim, Entry
 from syncer.ledger.log import Answer
+from syncer.ledger.lua import OUTCOME
+from syncer.ledger.replies import classify_reply
 from syncer.metrics import SyncMetrics
 from syncer.ownership import Shards
 from syncer.recorder import Recorder
@@ -347,3 +350,23 @@ async def test_a_claim_while_a_result_is_recorded_takes_no_wait_away(world: Worl
     assert await world.controller.reconcile("uid-a") == WaitUntil(
         NOW + 60, "next attempt not due yet"
     )
+
+
+async def test_a_result_is_recorded_whatever_is_answered_first(world: World) -> None:
+    """A proxy without a server behind it, or a script that was killed: nobody else knows the result."""
+    await world.planned()
+    world.controller.settings = DeliverySettings(outcome_patience=60.0)
+    answers: list[Exception] = [classify_reply(ResponseError("upstream failure")) for _ in range(2)]
+    answers.append(classify_reply(ResponseError("ERR Script killed by user with SCRIPT KILL.")))
+    evaluate = world.log.client.evaluate
+
+    async def odd(script: Any, *args: Any, **options: Any) -> Any:
+        if script is OUTCOME and answers:
+            raise answers.pop()
+        return await evaluate(script, *args, **options)
+
+    world.log.client.evaluate = odd  # type: ignore[method-assign] # answers so
+    assert await world.controller.attempt("uid-a", "c") == Outcome.success(200)
+    assert await world.controller.settle(20) == 0
+    assert not answers
+    assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
