@@ -37,12 +37,13 @@ from syncer.ledger.codec import (
     decode_record,
     encode_element,
 )
-from syncer.ledger.log import Answer
+from syncer.ledger.log import WRONG_TYPE, Answer
 from syncer.operate.access import Access
 from syncer.operate.judge import read_log
 from syncer.operate.show import Progress
 from syncer.operate.survey import PAGE, Survey, objects, read_logs
 from syncer.status.fold import ROOT_CHAIN
+from syncer.status.text import escaped_json
 
 FORMAT: Final = "notification-ledger-export/1"
 #: Characters in a line; a record's own text is bounded far below.
@@ -129,7 +130,7 @@ async def export(
     counts = Counts()
 
     def write(line: Json) -> None:
-        out.write(json.dumps(line, ensure_ascii=False, separators=(",", ":")) + "\n")
+        out.write(escaped_json(json.dumps(line, ensure_ascii=False, separators=(",", ":"))) + "\n")
 
     await at.client.probe()
     store = at.client.server.store if at.client.server else ""
@@ -427,7 +428,11 @@ async def _joined(at: Access, uid: str, log: Log) -> bool:
             )  # fmt: skip
         try:
             await at.log.outcome(uid, attempt_record(known, seed=True), None, name=name)
-        except (ContractError, Rejected):
+        except ContractError:
+            return False
+        except Rejected as error:
+            if error.reason != WRONG_TYPE:
+                raise
             return False
     return True
 
@@ -437,8 +442,13 @@ async def _restored(
 ) -> tuple[Answer, int]:
     try:
         return await at.log.restore(uid, elements, ttl=max(0, ttl))
-    except (ContractError, Rejected):
+    except ContractError:
         # What is there is no log of this format.
+        return Answer.APART, 0
+    except Rejected as error:
+        # Any other refusal says nothing of what is there.
+        if error.reason != WRONG_TYPE:
+            raise
         return Answer.APART, 0
 
 

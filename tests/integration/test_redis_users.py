@@ -276,6 +276,29 @@ async def test_a_password_need_not_be_an_argument(
     assert out.stat().st_mode & 0o777 == 0o600, "texts of receivers are in it"
 
 
+async def test_a_refused_write_is_no_other_history(
+    shared: redis_asyncio.Redis,
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever may not write is told so by an import, and nothing of what is there was compared."""
+    async with running(url_of(redis_url, "ledger", PASSWORD), installation="tests") as client:
+        await claimed(RedisLog(client), "v")
+    await tell(shared, "DEL", "nl:{u}")
+    out = str(tmp_path / "logs.jsonl")
+    more = ("--kubeconfig", "/does/not/exist")
+    monkeypatch.setenv("REDIS_URL", url_of(redis_url, "reader", PASSWORD))
+    assert await cli.execute(["export", "--output", out, *more]) == 0
+    for words in ((), ("--join",)):
+        capsys.readouterr()
+        assert await cli.execute(["import", out, "--unchecked-store", *words, *more]) == cli.REFUSED
+        text = "".join(capsys.readouterr())
+        assert "Redis refuses the credentials or the command" in text
+        assert "another history" not in text
+
+
 @pytest.mark.parametrize(
     "url",
     [
