@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import os
 import sys
 import time
@@ -393,6 +392,7 @@ async def _inspect(options: argparse.Namespace) -> int:
     from syncer.cluster.status import StatusStore  # noqa: PLC0415 - slow to import
     from syncer.inspect import as_json, as_text, inspect  # noqa: PLC0415 - as above
     from syncer.operate.access import Where, access  # noqa: PLC0415 - as above
+    from syncer.operate.show import say_json  # noqa: PLC0415 - as above
     from syncer.operate.store import Whose, check_store, told_home  # noqa: PLC0415 - as above
 
     where = Where(options.config, options.redis_url, options.key_prefix, options.kubeconfig)
@@ -414,7 +414,7 @@ async def _inspect(options: argparse.Namespace) -> int:
         return ABSENT if store is not None or options.log_only else NOT_COMPARED
     now = time.time_ns() // 1_000_000
     if options.json:
-        sys.stdout.write(json.dumps(as_json(found, now=now), ensure_ascii=False) + "\n")
+        say_json(as_json(found, now=now))
     else:
         sys.stdout.write(as_text(found, now=now))
     if whose.whose is Whose.NEW:

@@ -73,7 +73,7 @@ _USER_TIMEOUT_MS: Final = 20_000
 _HEADLINE: Final = {"Critical": "CRITICAL: ", "High": "HIGH: "}
 #: C0, DEL, C1, what Unicode takes for the end of a line, and what turns the direction of writing.
 _CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
-_BODY_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_BODY_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
 _LINE_END: Final = re.compile(r"\r\n|\r|\n")
 _PLAIN: Final = re.compile(r"[\x20-\x7e]{1,60}")
 _HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+(?:\r\n [\x20-\x7e]+)*")

@@ -33,6 +33,7 @@ from notifier.content.message import Message
 from notifier.delivery.outcome import Outcome
 from syncer.api.errors import ConfigError
 from syncer.runtime.offload import Breath
+from syncer.status.text import escaped_json
 
 FORMATS: Final = ("json", "yaml")
 _NAME_CHARS: Final = 180
@@ -206,11 +207,15 @@ def file_name(name: str, moment: datetime, form: str) -> str:
 
 
 def file_content(document: dict[str, Any], form: str) -> bytes:
-    """The object as JSON, indented by 2, or as YAML."""
+    """The object as JSON, indented by 2, or as YAML; on a terminal it commands nothing."""
+    written = json.dumps(document, indent=2, ensure_ascii=False)
+    shown = escaped_json(written)
     if form == "yaml":
-        text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True)
+        # YAML takes what turns the direction of writing for printable: then all but ASCII is escaped.
+        harmless = shown == written
+        text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=harmless)
         return text.encode()
-    return (json.dumps(document, indent=2, ensure_ascii=False) + "\n").encode()
+    return f"{shown}\n".encode()
 
 
 def _reason(exc: OSError) -> str:

@@ -8,16 +8,22 @@ import json
 import logging
 import unicodedata
 from collections.abc import Callable, Iterator
+from email import message_from_bytes
+from pathlib import Path
 from typing import Any, Final, Literal
 
 import pytest
+import yaml
 
 from notifier.channels.console import ConsoleChannel
+from notifier.channels.email import Envelope, mail
+from notifier.channels.file import file_content
 from notifier.channels.log import LogChannel
 from notifier.channels.trouble import excerpt
 from notifier.content.sanitise import sanitise
 from notifier.delivery.outcome import classify_http
 from notifier.routing.tree import fallback_message, matched_message
+from syncer import cli
 from syncer.operate import show
 from syncer.runtime.logging import configure
 from syncer.status.plan import hold_of
@@ -145,6 +151,32 @@ def test_traceback_in_the_console_form() -> None:
     assert len(rest) > 3
     assert not [line for line in rest if line and not line.startswith("    ")]
     assert not UNSAFE.intersection(shown) - {"\n", "\t"}
+
+
+@pytest.mark.parametrize("form", ["json", "yaml"])
+def test_file_of_a_notification(form: str) -> None:
+    """A file may be shown on a terminal as it is; it reads back as it was."""
+    document = {"spec": {HOSTILE: HOSTILE, "plain": "Größe 部署"}}
+    content = file_content(document, form).decode()
+    assert not UNSAFE.intersection(content) - {"\n", "\t"}
+    assert (json.loads if form == "json" else yaml.safe_load)(content) == document
+    assert "Größe 部署" in file_content({"spec": {"plain": "Größe 部署"}}, form).decode()
+
+
+def test_one_place_writes_json_of_the_command_line() -> None:
+    """No command writes JSON to standard output past the place that escapes it."""
+    sources = [
+        p for p in Path(cli.__file__).parent.rglob("*.py") if "stdout.write(json" in p.read_text()
+    ]
+    assert sources == [], "show.say_json writes it"
+
+
+def test_body_of_mail() -> None:
+    """A body in a terminal's mail reader commands nothing."""
+    text = mail(message(body="a\x9b2Jb\x85c\x1bd"), Envelope("a@b.example", "c@d.example"), 0)
+    body = message_from_bytes(text).get_payload(decode=True)
+    assert isinstance(body, bytes)
+    assert not {c for c in UNSAFE if c < "\xa0"}.intersection(body.decode()) - {"\n", "\r"}
 
 
 def test_json_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
