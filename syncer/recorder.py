@@ -11,10 +11,12 @@ for others (intent, recover) needs the claim to be current.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
+from typing import Final
 
 from syncer.api.attempt import (
     Attempt,
@@ -24,7 +26,7 @@ from syncer.api.attempt import (
     FailureClass,
     make_attempt_id,
 )
-from syncer.api.errors import ContractError, PortError
+from syncer.api.errors import ContractError, PortError, Rejected, Unauthorised
 from syncer.api.ports import Tenure
 from syncer.api.record import (
     MAX_SKIPS,
@@ -43,6 +45,9 @@ from syncer.runtime.clock import LedgerTime
 from syncer.status.fold import LogView, fold
 
 logger = logging.getLogger("ledger.record")
+
+#: Seconds before an outcome that was refused is tried again; then it is kept.
+_REFUSED_PAUSES: Final = (0.1, 0.4, 1.5, 6.0)
 
 
 class Recorder:
@@ -174,8 +179,9 @@ class Recorder:
         """
         Record what became known of an attempt; tried until `patience` seconds have passed.
 
-        A log that cannot be read takes nothing. What was to be recorded is then kept in memory until a
-        claim can read it again: nobody else knows it.
+        A log that cannot be read takes nothing, and nor does one for which Redis, or a proxy before it,
+        goes on refusing. What was to be recorded is then kept in memory until a claim can read it again:
+        nobody else knows it.
 
         Returns:
             False if it could not be recorded: should this process end, the next owner will find the
@@ -185,11 +191,9 @@ class Recorder:
         try:
             answer = await self._timed(
                 "outcome",
-                lambda: self.log.outcome(
-                    entry.uid, record, intent, name=entry.request.key, patience=patience
-                ),
+                lambda: self._tell(entry, record, intent, patience),
             )
-        except ContractError as error:
+        except (ContractError, Rejected) as error:
             logger.error(
                 "an outcome could not be recorded; it is kept until the log can be read again",
                 extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
@@ -220,6 +224,24 @@ class Recorder:
         self.cache.mark_dirty(entry)
         return True
 
+    async def _tell(
+        self, entry: Entry, record: Record, intent: Record, patience: float
+    ) -> Appended:
+        """Record an outcome; a refusal may be one answer of a proxy whose server has failed over."""
+        for pause in _REFUSED_PAUSES:
+            try:
+                return await self.log.outcome(
+                    entry.uid, record, intent, name=entry.request.key, patience=patience
+                )
+            except Unauthorised:
+                # All the patience has gone into it.
+                raise
+            except Rejected:
+                await asyncio.sleep(pause)
+        return await self.log.outcome(
+            entry.uid, record, intent, name=entry.request.key, patience=patience
+        )
+
     async def record_kept(self, entry: Entry) -> None:
         """
         Record what the log could not take while it could not be read.
@@ -233,7 +255,7 @@ class Recorder:
         for attempt_id, (record, intent) in list(entry.unrecorded.items()):
             try:
                 answer = await self.log.outcome(entry.uid, record, intent, name=entry.request.key)
-            except ContractError as error:
+            except (ContractError, Rejected) as error:
                 if not entry.quarantine:
                     self.put_in_quarantine(entry, str(error))
                 return

@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from syncer.api.attempt import AttemptState, Epoch
-from syncer.api.errors import Ambiguous, ContractError, Rejected, Unavailable
+from syncer.api.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
 from syncer.api.record import Record
 from syncer.ledger import lua
 from syncer.ledger.client import LedgerClient
@@ -266,8 +266,7 @@ class RedisLog:
         """
         Record what became known of an attempt; restores a lost intent, or a lost log.
 
-        Any refusal, of credentials as well, is waited for like a server that is away: nobody else knows the
-        result, and what a proxy or an operator brings about may be over soon.
+        Refused credentials are waited for like a server that is away: nobody else knows the result.
         """
         state = record.kind.state
         if state is None or state is AttemptState.INTENT:
@@ -284,7 +283,7 @@ class RedisLog:
                 Header(name).encode(),
             ],
             patience=patience,
-            again=(*_LATER, Rejected),
+            again=(*_LATER, Unauthorised),
         )
 
     async def recover(

@@ -370,3 +370,27 @@ async def test_a_result_is_recorded_whatever_is_answered_first(world: World) -> 
     assert await world.controller.settle(20) == 0
     assert not answers
     assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
+
+
+async def test_a_result_that_goes_on_being_refused_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds no place of its receiver for longer, and is recorded by the claim that finds it possible."""
+    monkeypatch.setattr("syncer.recorder._REFUSED_PAUSES", (0.0, 0.0))
+    await world.planned()
+    refused = classify_reply(ResponseError("WRONGTYPE Operation against a key"))
+    outcome = world.log.outcome
+    world.log.outcome = AsyncMock(side_effect=refused)  # type: ignore[method-assign] # refuses
+    assert await world.controller.attempt("uid-a", "c") == Outcome.success(200)
+    assert await world.controller.settle(20) == 0
+    assert not world.entry.busy
+    assert world.entry.quarantine
+    assert [a.state for a in world.attempts] == [AttemptState.INTENT]
+    world.entry.fresh = True
+    await world.controller.reconcile("uid-a")
+    assert len(world.entry.unrecorded) == 1
+    world.log.outcome = outcome  # type: ignore[method-assign] # takes it
+    world.entry.fresh = True
+    await world.controller.reconcile("uid-a")
+    assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
+    assert not world.entry.unrecorded
