@@ -236,6 +236,21 @@ def test_rules_for_one_namespace_do_not_serve_many() -> None:
         assert bool([r for r in roles if "aggregate-to" in str(r)]) is explicit
 
 
+def test_the_notes_say_that_nobody_is_let_in() -> None:
+    """An upgrade takes rights from people without an error; so the notes say it, and how to give them."""
+    for values, told in (
+        ({"watch": {"all": True}}, True),
+        ({"watch": {"all": True}, "rbac": {"aggregate": False}}, False),
+        ({}, False),
+    ):
+        # Helm 3 asks for a cluster all the same.
+        run = helm("4", "install", "r", str(CHART), "--dry-run=client", values=values)
+        assert run.code == 0, run.err
+        notes = run.out.partition("NOTES:")[2]
+        assert "Wait until it is ready" in notes
+        assert ("set rbac.aggregate to true" in notes) is told
+
+
 def test_the_audit_store_gets_a_token_of_its_own() -> None:
     """It is for that store alone, and there is none for a store that is reached in the clear."""
     found = rendered("4", "network-policy")
