@@ -26,6 +26,8 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
+from syncer.status.text import escaped
+
 #: Says what is missing, None if nothing is.
 Check = Callable[[], "str | None"]
 
@@ -231,10 +233,10 @@ class AdminServer:
 
     async def _readyz(self, _request: web.Request) -> web.Response:
         problems = self.problems()
-        lines = [f"[-] {name}: {problem}" for name, problem in problems.items()]
+        lines = [f"[-] {name}: {escaped(problem)}" for name, problem in problems.items()]
         lines += [f"[+] {name}: ok" for name in self._checks if name not in problems]
         notes = {name: check() for name, check in self._details.items()}
-        lines += [f"[!] {name}: {note}" for name, note in notes.items() if note]
+        lines += [f"[!] {name}: {escaped(note)}" for name, note in notes.items() if note]
         return web.Response(
             status=503 if problems else 200, text="\n".join(lines) + "\n", headers=_HEADERS
         )

@@ -182,3 +182,23 @@ def test_the_soft_limit_is_raised(before: tuple[int, int], after: int) -> None:
         [sys.executable, "-c", program], capture_output=True, check=True, text=True
     )
     assert out.stdout.split() == [str(after), str(after), str(before[1])]
+
+
+async def test_a_reason_is_one_line() -> None:
+    """What is wrong may quote others: it forges no line beside its own, and commands no terminal."""
+    server = AdminServer(CollectorRegistry())
+    server.check("redis", lambda: "installation 'x\n[+] routing: ok\x1b[2J\u202e'")
+    server.detail("clocks", lambda: "a\r[-] b")
+    try:
+        port = await server.bind("127.0.0.1", 0, health=True, metrics=False)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /readyz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        async with asyncio.timeout(30):
+            answer = (await reader.read()).decode()
+        writer.close()
+    finally:
+        await server.close()
+    _, _, body = answer.partition("\r\n\r\n")
+    assert body.split("\n") == [
+        r"[-] redis: installation 'x\n[+] routing: ok\x1b[2J\u202e'", r"[!] clocks: a\r[-] b", "",
+    ]  # fmt: skip
