@@ -396,6 +396,9 @@ class SyncLoop:
             return Flushed.GONE, None
         except Ambiguous:
             self.metrics.patches.labels("unclear").inc()
+            # A try that failed, until it turns out otherwise: a hand-over does not wait for a server
+            # that may let the read after it go without an answer as well.
+            entry.failures = max(entry.failures, 1)
             return Flushed.UNCLEAR, None
         except Rejected as error:
             entry.ending = ending

@@ -6,8 +6,10 @@ import asyncio
 from dataclasses import replace
 from typing import Any, cast
 
+import pytest
+
 from syncer.api.attempt import Attempt, AttemptState
-from syncer.api.errors import Conflict
+from syncer.api.errors import Ambiguous, Conflict
 from syncer.api.ports import Ownership
 from syncer.api.record import Plan
 from syncer.api.resource import NotificationRequest, parse_object
@@ -91,6 +93,36 @@ async def test_a_drain_waits_for_no_write_that_is_due_behind_its_end() -> None:
             await asyncio.gather(running, return_exceptions=True)
         assert here.cache.boot() - begun < 5
         assert here.objects.written == []
+
+
+async def test_a_write_without_an_answer_is_a_failed_try_while_it_is_read_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hand-over waits for no more than the first call that the API server leaves unanswered."""
+    async with bench() as (here, entry):
+        await here.reconciler.claim(entry, Held())
+        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        sync, _ = writing(here, Shaky())
+        patch, get = here.objects.patch, here.objects.get
+        reading, answer = asyncio.Event(), asyncio.Event()
+
+        async def lost(*args: Any, **options: Any) -> NotificationRequest:
+            await patch(*args, **options)
+            raise Ambiguous("no answer")
+
+        async def slow(*args: Any) -> NotificationRequest:
+            reading.set()
+            await answer.wait()
+            return await get(*args)
+
+        monkeypatch.setattr(here.objects, "patch", lost)
+        monkeypatch.setattr(here.objects, "get", slow)
+        writes = asyncio.create_task(sync._one(entry))
+        await reading.wait()
+        assert entry.failures == 1
+        answer.set()
+        await writes
+        assert (entry.failures, entry.dirty_since) == (0, None)
 
 
 def through_the_old_definition(
