@@ -88,7 +88,7 @@ async def test_a_replica_takes_what_the_formula_says(
     shape = Shape(4, 4, error=120, spec=1_100, route=200)
     few, more = Crowd(500, shape), Crowd(1_600, shape)
     # Tables grow by doubling, so a few thousand more may cost nothing or too much.
-    some, many = (Crowd(n, Shape(), finished=True) for n in (2_000, 22_000))
+    some, many = (Crowd(n, Shape(), finished=True) for n in (4_000, 44_000))
 
     least: dict[str, Held] = {}
     found: dict[str, float] = {}
