@@ -70,4 +70,6 @@ async def test_a_burst_that_is_refused_once_is_sent_soon(
         assert any(opened), "nothing is shown where no breaker opened"
         told = f"refused once {refused:.1f} s, not refused {plain:.1f} s, openings {opened}"
         print(told)  # noqa: T201 - the figures, for whoever runs it with -s
-        assert refused <= GOAL * max(1.0, plain), told
+        # On two free cores it is 3.0 to 3.4 s, once 5.0 s right after an installation. With a breaker
+        # that stays open for 30 s it was more than 30.
+        assert refused <= GOAL * max(1.5, plain), told
