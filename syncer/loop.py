@@ -58,6 +58,8 @@ logger = logging.getLogger("ledger.sync")
 
 #: Conflicts answered on the spot; afterwards the entry waits its turn again.
 MAX_CONFLICTS: Final = 5
+#: Position and chain of a write that shows nothing of the log.
+_NOTHING: Final = (0, "")
 _DROPPED: Final = (
     "the API server drops the ids of attempts when they are read; apply the CRD of this version"
     " (notifier crd)"
@@ -303,7 +305,9 @@ class SyncLoop:
                 reread = True
                 continue
             patch = difference(before, wanted)
-            mark = entry.view.publishable
+            # Of an unreadable log only that is written: should it be readable again before the answer
+            # comes, what the memory holds of it has still not been shown.
+            mark = _NOTHING if entry.quarantine else entry.view.publishable
             if not patch:
                 if unclear is not None:
                     self._on_settled(entry, unclear, merged)

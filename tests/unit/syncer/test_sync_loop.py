@@ -125,6 +125,31 @@ async def test_a_write_without_an_answer_is_a_failed_try_while_it_is_read_back(
         assert (entry.failures, entry.dirty_since) == (0, None)
 
 
+async def test_what_an_unreadable_log_hid_is_not_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is readable again while the status that says otherwise is being written."""
+    async with bench() as (here, entry):
+        await delivered(here, entry)
+        sync, _ = writing(here, Shaky())
+        here.recorder.put_in_quarantine(entry, "the checksum of a record is wrong")
+        patch = here.objects.patch
+
+        async def mended(*args: Any, **options: Any) -> NotificationRequest:
+            if entry.quarantine and not options.get("dry_run"):
+                await here.reconciler.claim(entry, Held())
+                assert not entry.quarantine
+            return await patch(*args, **options)
+
+        monkeypatch.setattr(here.objects, "patch", mended)
+        await sync._one(entry)
+        assert not entry.request.status.attempts
+        assert entry.acked == 0
+        await sync._one(entry)
+        assert [a.state for a in entry.request.status.attempts] == [AttemptState.SUCCESS]
+        assert entry.acked == entry.view.position
+
+
 def through_the_old_definition(
     request: NotificationRequest, version: str = ""
 ) -> NotificationRequest:
