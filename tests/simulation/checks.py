@@ -770,6 +770,14 @@ class Checks:
             self.subjects[uid].corrupt = False
             self.mark("unreadable log repaired")
 
+    def on_restored(self, uid: str, log: list[bytes]) -> None:
+        """Take notice that an older copy of a log is in force, which may be an unreadable one."""
+        try:
+            decode_log(log)
+        except ContractError:
+            if log:
+                self.subjects[uid].corrupt = True
+
     def on_corrupt(self, uid: str, log: list[bytes]) -> None:
         """Take notice that the world has made a log unreadable."""
         try:

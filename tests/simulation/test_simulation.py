@@ -50,6 +50,7 @@ REGRESSIONS: Final = {
     "half a list was forgotten when an older one followed it": [(491, True)],
     "a result for an intent that never arrived counted as one after a success": [(8023, False)],
     "a status that showed nothing of a log acknowledged it": [(1532, True)],
+    "an unreadable copy of a repaired log counted as a readable one": [(1848, True)],
     "a hand-over waited for the read after a write that got no answer": [(704, True)],
 }
 

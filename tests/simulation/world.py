@@ -707,6 +707,8 @@ class World:
             if expires is not None:
                 twin.expires[key] = expires
         self.checks.on_loss(key[len(_PREFIX) + 2 : -1], before, list(log))
+        # What was unreadable when it was copied is so again, whoever has repaired the log since.
+        self.checks.on_restored(key[len(_PREFIX) + 2 : -1], log)
 
     def lose(self, seconds: float) -> None:
         """Have another server take over that lacks the last seconds."""
