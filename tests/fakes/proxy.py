@@ -26,7 +26,14 @@ _READ: Final = 65_536
 
 @dataclass(frozen=True, slots=True)
 class DropReply:
-    """Pass the request on, swallow what the server answers, reset the connection."""
+    """
+    Pass the request on, swallow what the server answers, reset the connection.
+
+    With `refuse`, every other connection is cut as well and new ones are refused from then on: a
+    client that connects anew at once would else be faster than the test that looks at `struck`.
+    """
+
+    refuse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +94,8 @@ class _Link:
     silent: bool = False
     #: Bytes of the answer that may still pass; None: all.
     left: int | None = None
+    #: Whether the proxy refuses connections once these have passed.
+    last: bool = False
 
     def reset(self) -> None:
         for writer in (self.client, self.server):
@@ -204,8 +213,9 @@ class Proxy:
             if link.silent:
                 continue
             match self._strike(data):
-                case DropReply():
+                case DropReply(refuse):
                     link.left = 0
+                    link.last = refuse
                 case DropRequest():
                     link.reset()
                     return
@@ -227,8 +237,7 @@ class Proxy:
             await link.server.drain()
         link.reset()
 
-    @staticmethod
-    async def _replies(link: _Link, reader: asyncio.StreamReader) -> None:
+    async def _replies(self, link: _Link, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(_READ):
             if link.silent:
                 continue
@@ -237,6 +246,9 @@ class Proxy:
                 link.left -= len(data)
                 link.client.write(data)
                 if len(data) < len(whole) or link.left == 0:
+                    if link.last:
+                        await self.refuse()
+                        return
                     await link.client.drain()
                     await asyncio.sleep(0.01)  # let the bytes out: a reset would discard them
                     link.reset()

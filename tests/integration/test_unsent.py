@@ -75,10 +75,9 @@ async def test_the_only_attempt_survives_an_intent_without_an_answer(
             # Loaded before, so that the one that is struck is carried out.
             here.create("first", OPS, attempts=1)
             await until(lambda: results(here, "first") == ["success"], what="the first is sent")
-            proxy.faults.append(Fault(DropReply(), INTENT.sha.encode()))
+            proxy.faults.append(Fault(DropReply(refuse=True), INTENT.sha.encode()))
             here.create("second", OPS, attempts=1)
             await until(lambda: proxy.struck == ["DropReply"], what="the reply is lost")
-            await proxy.refuse()
             # No call to Redis is under way any more: the attempt has been given up.
             await until(
                 lambda: here.cache.entries["second"].claim is None, what="the attempt is given up"
