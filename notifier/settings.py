@@ -180,7 +180,7 @@ class PagerDutySettings(Group):
         default=False,
         description="Whether the deduplication key is `namespace/name`; default false, which is the "
         "replaced controller's name alone: two objects of one name in two namespaces are then one "
-        "incident. The chart always sets it where more than one namespace is watched.",
+        "incident. Where it is not set, the chart sets it as soon as more than one namespace is watched.",
     )
 
 

@@ -46,6 +46,8 @@ OWN: Final = {
     "redis.sentinelPasswordFile": "`redis`",
     "sharding.leaseName": "`leaseName`",
 }
+#: Keys whose default the chart decides: null in its values, and what is set there wins.
+DECIDED: Final = frozenset({"delivery.pagerduty.dedupNamespace"})
 _BEGIN: Final = "  # --- made by scripts/chart from the controller's settings; do not edit ---"
 _END: Final = "  # --- end of what scripts/chart makes ---"
 _TABLE: Final = ("<!-- values: made by scripts/chart -->", "<!-- end of values -->")
@@ -114,6 +116,8 @@ def schema_of(model: type[BaseModel], path: str = "") -> dict[str, Any]:
             found.setdefault("minimum", 0)
         elif key.path == "logging.level":
             found["enum"] = [w for level in found["enum"] for w in (level, level.lower())]
+        if key.path in DECIDED:
+            found["type"] = [found["type"], "null"]
         if any("$ref" in str(part) for part in found.values()):
             raise TypeError(f"{key.path}: a type that this script does not know")
         out["properties"][key.name] = found
@@ -142,7 +146,8 @@ def values_of(model: type[BaseModel], path: str = "", indent: int = 2) -> Iterat
         text = summary(key.group) if key.group else str(key.field.description)
         yield from comment(text, pad)
         if key.group is None:
-            yield f"{pad}{key.name}: {shown(key.field)}"
+            default = "null" if key.path in DECIDED else shown(key.field)
+            yield f"{pad}{key.name}: {default}"
             continue
         inner = list(values_of(key.group, f"{key.path}.", indent + 2))
         if key.field.get_default(call_default_factory=True) is None and not key.field.is_required():

@@ -231,6 +231,12 @@ def test_rules_for_one_namespace_do_not_serve_many() -> None:
         settings = yaml.safe_load(settings_file(found))
         assert settings["delivery"]["pagerduty"]["dedupNamespace"] is many
     for explicit in (True, False):
+        said: Json = {"delivery": {"pagerduty": {"dedupNamespace": explicit}}}
+        for version in ("3", "4"):
+            for scope in ({}, {"all": True}, {"namespaces": ["one", "two"]}):
+                found = objects(template(version, {"watch": scope, "config": said}))
+                settings = yaml.safe_load(settings_file(found))
+                assert settings["delivery"]["pagerduty"] == {"dedupNamespace": explicit}
         values: Json = {"watch": {"all": True}, "rbac": {"aggregate": explicit}}
         roles = of_kind(objects(template("4", values)), "ClusterRole")
         assert bool([r for r in roles if "aggregate-to" in str(r)]) is explicit

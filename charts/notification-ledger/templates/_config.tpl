@@ -17,10 +17,12 @@ URLs that hold one, are files beside it (`passwordFile`, `urlFile`).
 {{- $delivery := $config.delivery | default dict -}}
 {{- $_ := set $delivery "credentials" (dict "dir" "/etc/notification/credentials") -}}
 {{- $_ := set $config "delivery" $delivery -}}
-{{- if include "ledger.shared" . -}}
-{{- /* Two objects of one name in two namespaces must not be one incident. */ -}}
-{{- $_ := set $delivery "pagerduty" (dict "dedupNamespace" true) -}}
+{{- $pagerduty := $delivery.pagerduty | default dict -}}
+{{- if not (kindIs "bool" $pagerduty.dedupNamespace) -}}
+{{- /* Two objects of one name in two namespaces must not be one incident, unless somebody says so. */ -}}
+{{- $_ := set $pagerduty "dedupNamespace" (eq (include "ledger.shared" .) "true") -}}
 {{- end -}}
+{{- $_ := set $delivery "pagerduty" $pagerduty -}}
 {{- with include "ledger.auditToken" . -}}
 {{- $_ := set $config.datastorage "tokenFile" (printf "%s/token" .) -}}
 {{- end -}}
