@@ -110,12 +110,6 @@ class ShardKeeper:
             return f"no owner yet for shard {shown}" + (f" ({reason})" if reason else "")
         return None
 
-    @property
-    def margins(self) -> list[float]:
-        """Seconds for which each tenure here has been without a renewal."""
-        now = self._clock()
-        return [now - t.renewed for x in self._leases.values() if (t := x.tenure) is not None]
-
     async def run(self) -> None:
         """Compete, hold and hand over until `release`."""
         async with asyncio.TaskGroup() as group:

@@ -292,9 +292,6 @@ class Controller:
             self.cache.clean(entry)
             self.queue.add(uid)
 
-    def listed(self) -> None:
-        """Part of the reflector's sink; nothing here waits for a complete list."""
-
     def begin_tenure(self, ours: Callable[[str], bool]) -> int:
         """
         Look anew, under a new epoch, at what is ours; how many notifications are unfinished.

@@ -100,12 +100,6 @@ class WorkQueue:
         """Forget the failures of a key."""
         self._failures.pop(key, None)
 
-    def forget(self, key: str) -> None:
-        """Drop a key that will not come back."""
-        self._delayed.pop(key, None)
-        self._failures.pop(key, None)
-        self._again.discard(key)
-
     async def get(self) -> str:
         """Wait for the next key; the caller must call `done` with it."""
         while True:

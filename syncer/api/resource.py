@@ -93,7 +93,6 @@ class Spec:
     context: Json = field(default_factory=dict)
     extensions: dict[str, str] = field(default_factory=dict)
     action_links: tuple[tuple[str, str, str], ...] = ()
-    retry_policy: RetryPolicy = RetryPolicy()
     retention_days: int = 7
 
 
@@ -299,7 +298,6 @@ def parse_spec(spec: Json) -> Spec:
             (str(a.get("service", "")), str(a.get("url", "")), str(a.get("label", "")))
             for a in spec.get("actionLinks") or []
         ),
-        retry_policy=parse_policy(spec.get("retryPolicy")),
         retention_days=int(spec.get("retentionDays") or 7),
     )
 

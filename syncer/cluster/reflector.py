@@ -98,9 +98,6 @@ class Sink(Protocol):
     def delete(self, uid: str, namespace: str, name: str) -> None:
         """Forget an object; it may be one that was never handed over because it did not parse."""
 
-    def listed(self) -> None:
-        """Take notice that a list is complete and that no scope is still without one."""
-
 
 @dataclass(frozen=True, slots=True)
 class ReflectorTimings:
@@ -156,7 +153,6 @@ class _Scope:
     newest: str = ""
     synced: bool = False
     listed_at: float = 0.0
-    contact: float = 0.0
     #: Failures, and watches that brought nothing, since the last good one.
     streak: int = 0
     opened_at: float | None = None
@@ -229,11 +225,6 @@ class Reflector:
                 where = f"namespace {scope.namespace}: " if scope.namespace else ""
                 return f"watch of notifications: {where}{scope.problem}"
         return None
-
-    @property
-    def last_contact(self) -> float:
-        """When the scope that was silent longest last heard of the server; 0 before it ever did."""
-        return min(s.contact for s in self._scopes)
 
     async def run(self) -> None:
         """Mirror until cancelled; survives whatever the server does, but no error of the sink."""
@@ -339,7 +330,6 @@ class Reflector:
             if page is None:
                 self._whole("objects are not printed with their phase")
                 return False
-            scope.contact = self._clock()
             if version_key(page.resource_version) < version_key(version):
                 raise Unavailable("the server lists an older state than it has shown before")
             anonymous += page.anonymous
@@ -400,7 +390,6 @@ class Reflector:
                 limit = max(1, limit // _FEWER)
                 continue
             limit = min(self._page_size, 2 * limit)
-            scope.contact = self._clock()
             if version_key(page.resource_version) < version_key(scope.newest):
                 raise Unavailable("the server lists an older state than it has shown before")
             # Before the list is complete: what it brings is known from now on, and an older list
@@ -433,8 +422,6 @@ class Reflector:
         scope.listed_at = self._clock()
         scope.synced = True
         self.counts.lists += 1
-        if self.synced:
-            self._sink.listed()
 
     @staticmethod
     def _version(scope: _Scope, meta: Meta) -> str | None:
@@ -459,12 +446,11 @@ class Reflector:
                 connect_timeout=self._timings.request_timeout,
                 idle_timeout=self._timings.idle_timeout,
             ) as lines:
-                scope.contact = scope.opened_at = self._clock()
+                scope.opened_at = self._clock()
                 if not scope.streak:
                     scope.problem = None
                 n = 0
                 async for line in lines:
-                    scope.contact = self._clock()
                     self._event(scope, line)
                     n += 1
                     if n % _BATCH == 0:

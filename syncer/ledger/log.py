@@ -138,7 +138,6 @@ class Claimed:
 
     answer: Answer
     snapshot: Snapshot | None = None
-    fence: str = ""
     error: ContractError | None = None
     now: int = 0
 
@@ -206,7 +205,7 @@ class RedisLog:
             return Claimed(Answer.OK, error=error)
         answer = Answer(_text(reply[0]))
         if answer is not Answer.OK:
-            return Claimed(answer, fence=_text(reply[1]))
+            return Claimed(answer)
         seconds, micros = (int(part) for part in reply[2])
         now = seconds * 1000 + micros // 1000
         try:

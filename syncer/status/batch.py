@@ -24,7 +24,6 @@ class Flush(StrEnum):
     TERMINAL = "terminal state goes at once"
     QUIET = "nothing else is coming within the window"
     WINDOW = "window has passed"
-    WAIT_WINDOW = "window is open"
     WAIT_RETRY = "backing off after a failed write"
 
 

@@ -18,7 +18,6 @@ from tests.docs.metrics import families, named, series
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors, dead_links, documents
 
 DASHBOARDS: Final = ROOT / "charts" / "notification-ledger" / "files" / "dashboards"
-ALERTS: Final = DASHBOARDS.parent / "alerts.yaml"
 
 #: Labels with a bounded set of values: words of the code, or of an operator's file (`channel`, `sink`).
 BOUNDED: Final = {

@@ -72,7 +72,6 @@ class Mirror:
         """Begin empty."""
         self.objects: dict[str, NotificationRequest] = {}
         self.calls: list[str] = []
-        self.lists = 0
         #: Versions known before the watch tells of them.
         self.own: set[tuple[str, str]] = set()
 
@@ -90,10 +89,6 @@ class Mirror:
         """Forget the object."""
         self.objects.pop(uid, None)
         self.calls.append(f"delete {uid} {namespace}/{name}")
-
-    def listed(self) -> None:
-        """Count."""
-        self.lists += 1
 
     def names(self) -> list[str]:
         """Return the names of what is there."""
@@ -220,9 +215,8 @@ async def test_events_follow_the_list(tmp_path: Path) -> None:
             "upsert uid-a 103",
             "delete uid-a ns/a",
         ]
-        assert (mirror.lists, api.resumed) == (1, ["100"])
+        assert (reflector.counts.lists, api.resumed) == (1, ["100"])
         assert (reflector.synced, reflector.problem) == (True, None)
-        assert boot_clock() - reflector.last_contact < 5
         assert "resourceVersion" not in server.seen[0]
         assert "allowWatchBookmarks=true" in server.seen[1]
 
@@ -263,7 +257,7 @@ async def test_expired_watch_leads_to_a_list_and_its_difference(tmp_path: Path) 
 
     api.watches = [expire, stay()]
     async with mirroring(api, tmp_path) as (reflector, mirror, _):
-        await eventually(lambda: mirror.lists == 2)
+        await eventually(lambda: reflector.counts.lists == 2)
         assert mirror.calls[3:] == [
             "delete uid-c ns/c",
             "upsert uid-c2 150",
@@ -294,7 +288,7 @@ async def test_list_outlines_what_is_finished_and_parses_nothing_twice(tmp_path:
 
     api.watches = [expire, stay()]
     async with mirroring(api, tmp_path) as (reflector, mirror, _):
-        await eventually(lambda: mirror.lists == 2)
+        await eventually(lambda: reflector.counts.lists == 2)
         assert mirror.calls == [
             "upsert uid-waits 1",
             "upsert uid-ended 2",
@@ -314,8 +308,8 @@ async def test_expired_answer_to_a_watch_leads_to_a_list(tmp_path: Path) -> None
     """An HTTP 410 is taken like the event."""
     api = Api(obj("a", 1))
     api.watches = [refuse(410, "Expired"), stay()]
-    async with mirroring(api, tmp_path) as (_, mirror, _):
-        await eventually(lambda: mirror.lists == 2)
+    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+        await eventually(lambda: reflector.counts.lists == 2)
         assert mirror.calls == ["upsert uid-a 1"]
 
 
@@ -324,9 +318,9 @@ async def test_refused_version_leads_to_a_list(tmp_path: Path) -> None:
     api = Api(obj("a", 1))
     odd = event("BOOKMARK", {"metadata": {"resourceVersion": None}})
     api.watches = [refuse(400, "BadRequest", "invalid resource version"), end(odd), stay()]
-    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+    async with mirroring(api, tmp_path) as (reflector, _, _):
         await eventually(lambda: len(api.resumed) == 3)
-        assert (mirror.lists, api.resumed) == (2, ["100", "100", "100"])
+        assert (reflector.counts.lists, api.resumed) == (2, ["100", "100", "100"])
         assert reflector.counts.garbage == 1
 
 
@@ -342,9 +336,9 @@ async def test_expired_page_starts_the_list_anew(tmp_path: Path) -> None:
     api.lists = [api.list, first, refuse(410, "Expired")]
     api.watches = [end(EXPIRED), stay()]
     api.version = 80
-    async with mirroring(api, tmp_path) as (_, mirror, server):
+    async with mirroring(api, tmp_path) as (reflector, mirror, server):
         await eventually(lambda: api.listed == 4)
-        await eventually(lambda: mirror.lists == 2)
+        await eventually(lambda: reflector.counts.lists == 2)
         assert mirror.calls == ["upsert uid-a 1", "upsert uid-b 2"]
         assert "continue=t" in server.seen[3]
 
@@ -429,7 +423,7 @@ async def test_line_that_is_not_understood_leads_to_a_list(tmp_path: Path, line:
 
     api.watches = [garbage]
     async with mirroring(api, tmp_path) as (reflector, mirror, _):
-        await eventually(lambda: mirror.lists == 2)
+        await eventually(lambda: reflector.counts.lists == 2)
         assert mirror.names() == ["a", "b"]
         assert reflector.counts.failures == 1
         await eventually(lambda: reflector.problem is None)
@@ -478,7 +472,7 @@ async def test_type_that_is_not_served_deletes_nothing(tmp_path: Path) -> None:
 
         def back() -> bool:
             problems.add(reflector.problem)
-            return mirror.lists == 2 and reflector.problem is None
+            return reflector.counts.lists == 2 and reflector.problem is None
 
         await eventually(back)
         missing = "the resource notificationrequests.kubernaut.ai is not served"
@@ -503,9 +497,9 @@ async def test_failing_first_list_is_not_synced(tmp_path: Path) -> None:
     """Until a list is complete the mirror is not synced, and the reason is told."""
     api = Api()
     api.lists = [refuse(500, "", "boom")] * 3
-    async with mirroring(api, tmp_path) as (reflector, mirror, _):
+    async with mirroring(api, tmp_path) as (reflector, _, _):
         await eventually(lambda: reflector.problem)
-        assert (reflector.synced, mirror.lists) == (False, 0)
+        assert (reflector.synced, reflector.counts.lists) == (False, 0)
         assert "500" in (reflector.problem or "")
         await eventually(lambda: reflector.synced)
 
@@ -615,7 +609,7 @@ async def test_entry_without_identity_stops_deletes(tmp_path: Path) -> None:
 
     api.watches = [turn, stay()]
     async with mirroring(api, tmp_path) as (reflector, mirror, _):
-        await eventually(lambda: mirror.lists == 2)
+        await eventually(lambda: reflector.counts.lists == 2)
         assert mirror.names() == ["a"]
         assert reflector.counts.unreadable == 2
 
@@ -649,7 +643,7 @@ async def test_list_of_the_past_after_half_a_list_is_refused(tmp_path: Path) -> 
         await eventually(lambda: "older state" in (reflector.problem or ""))
         assert mirror.calls == ["upsert uid-a 1", "upsert uid-b 110"]
         api.objects, api.version = [obj("a", 1), obj("b", 110)], 120
-        await eventually(lambda: mirror.lists == 1)
+        await eventually(lambda: reflector.counts.lists == 1)
         assert mirror.names() == ["a", "b"]
 
 
@@ -692,11 +686,10 @@ async def test_listed_waits_for_each_namespace(tmp_path: Path) -> None:
             client, ["one", "two", "one"], mirror, clock=boot_clock, timings=QUICK
         )
         async with running(reflector):
-            await eventually(lambda: mirror.calls)
-            await asyncio.sleep(0.1)
-            assert (mirror.lists, reflector.synced, reflector.last_contact) == (0, False, 0.0)
+            await eventually(lambda: reflector.counts.lists == 1)
+            assert (reflector.counts.lists, reflector.synced) == (1, False)
             slow.set()
-            await eventually(lambda: mirror.lists == 1)
+            await eventually(lambda: reflector.synced)
             assert sorted(mirror.objects) == ["uid-one", "uid-two"]
             assert reflector.synced
         with pytest.raises(ValueError, match="no namespace"):
@@ -773,7 +766,7 @@ async def test_real_server_is_mirrored_over_a_restart(
             client, [namespace], mirror, clock=boot_clock, timings=QUICK, page_size=2
         )
         async with running(reflector):
-            await eventually(lambda: mirror.lists == 1)
+            await eventually(lambda: reflector.counts.lists == 1)
             assert mirror.names() == ["n0", "n1", "n2", "n3", "n4"]
             # A busy server may end the first watch at once; a list tells of the next object then.
             probes: list[str] = []
@@ -801,7 +794,7 @@ async def test_real_server_is_mirrored_over_a_restart(
                 "delete",
                 "first",
             ]
-            lists = mirror.lists
+            lists = reflector.counts.lists
             await control_plane.kill_apiserver()
             await eventually(lambda: reflector.problem)
             calls = list(mirror.calls)
@@ -810,7 +803,7 @@ async def test_real_server_is_mirrored_over_a_restart(
             await eventually(lambda: "after" in mirror.names())
             # Every older version has expired with the server's memory: this was found by a list, whose
             # pages are handed over as they come.
-            await eventually(lambda: mirror.lists > lists)
+            await eventually(lambda: reflector.counts.lists > lists)
             assert [c.split()[0] for c in mirror.calls[len(calls) :]] in (["upsert"], ["first"])
             await eventually(lambda: reflector.problem is None)
             await control_plane.request("DELETE", f"{path}/after")
@@ -835,11 +828,11 @@ async def test_real_type_may_come_late_and_go(
             crds = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
             await plane.request("DELETE", f"{crds}/notificationrequests.kubernaut.ai")
             await eventually(lambda: "is not served" in (reflector.problem or ""))
-            lists = mirror.lists
+            lists = reflector.counts.lists
             await asyncio.to_thread(plane.api.apply_crd, crd)
             await client.request("POST", list_path("default"), body=manifest("b"), timeout=10)
             await eventually(lambda: mirror.names() == ["b"])
-            assert mirror.lists > lists
+            assert reflector.counts.lists > lists
 
 
 # -- lists in brief ------------------------------------------------------------------------------
@@ -899,7 +892,7 @@ async def test_what_is_finished_comes_in_brief(tmp_path: Path) -> None:
     """Unfinished objects come whole and first, finished ones by name, version and phase."""
     api = Brief(phased("a", 1, "Sent"), phased("b", 2, "Sending"), phased("c", 3, "Failed"))
     async with mirroring(api, tmp_path, brief=True) as (reflector, mirror, _):
-        await eventually(lambda: mirror.lists == 1)
+        await eventually(lambda: reflector.counts.lists == 1)
         assert reflector.synced
     assert api.asked == ["unfinished", "brief"]
     assert mirror.calls == ["upsert uid-b 2", "upsert uid-a 1", "upsert uid-c 3"]
@@ -911,12 +904,12 @@ async def test_second_list_in_brief_tells_what_is_news(tmp_path: Path) -> None:
     """What is known is passed over, what is gone is deleted, an own write is not handed over."""
     api = Brief(*(phased(n, v, p) for n, v, p in (("a", 1, "Sent"), ("b", 2, ""), ("c", 3, ""))))
     api.watches = [stay(EXPIRED)]
-    async with mirroring(api, tmp_path, brief=True) as (_, mirror, _):
-        await eventually(lambda: mirror.lists == 1)
+    async with mirroring(api, tmp_path, brief=True) as (reflector, mirror, _):
+        await eventually(lambda: reflector.counts.lists == 1)
         mirror.own.add(("uid-b", "105"))
         api.objects = [phased("b", 105, "Sent"), phased("c", 106, "Failed"), phased("d", 107, "")]
         api.version = 110
-        await eventually(lambda: mirror.lists == 2)
+        await eventually(lambda: reflector.counts.lists == 2)
     news = ["upsert uid-d 107", "upsert uid-c 106", "delete uid-a ns/a"]
     assert mirror.calls[3:] == news
 
@@ -963,8 +956,8 @@ async def test_whole_list_where_the_other_is_not_to_be_had(tmp_path: Path, case:
         return await answer(request)
 
     api.list = odd  # type: ignore[method-assign]  # one test, one odd server
-    async with mirroring(api, tmp_path, brief=True) as (_, mirror, _):
-        await eventually(lambda: mirror.lists == 1)
+    async with mirroring(api, tmp_path, brief=True) as (reflector, mirror, _):
+        await eventually(lambda: reflector.counts.lists == 1)
         assert {o.name: bool(o.raw) for o in mirror.objects.values()} == {"a": False, "b": True}
         assert api.asked[-1] == "whole"
 
@@ -973,8 +966,8 @@ async def test_refused_access_does_not_end_lists_in_brief(tmp_path: Path) -> Non
     """A 403 says nothing about what the server can: it is asked in brief again."""
     api = Brief(phased("a", 1, "Sent"))
     api.lists = [refuse(403, "Forbidden", "no")]
-    async with mirroring(api, tmp_path, brief=True) as (_, mirror, _):
-        await eventually(lambda: mirror.lists == 1)
+    async with mirroring(api, tmp_path, brief=True) as (reflector, _, _):
+        await eventually(lambda: reflector.counts.lists == 1)
     assert api.asked == ["unfinished", "brief"]
 
 
@@ -989,7 +982,7 @@ async def test_real_server_lists_in_brief(
     async with await KubeClient.connect(str(control_plane.kubeconfig), user_agent="t") as client:
         empty = Reflector(client, [namespace], mirror, clock=boot_clock, timings=QUICK, brief=True)
         async with running(empty):
-            await eventually(lambda: mirror.lists == 1)
+            await eventually(lambda: empty.counts.lists == 1)
         for n in range(7):
             made = await client.request("POST", path, body=manifest(f"n{n}"), timeout=10)
             if n % 3:
@@ -1004,7 +997,7 @@ async def test_real_server_lists_in_brief(
             client, [namespace], mirror, clock=boot_clock, timings=QUICK, page_size=2, brief=True
         )
         async with running(reflector):
-            await eventually(lambda: mirror.lists == 2)
+            await eventually(lambda: reflector.counts.lists == 1)
     shown = {o.name: (o.status.phase, bool(o.raw)) for o in mirror.objects.values()}
     assert shown == {
         "n0": ("", True), "n1": ("Sent", False), "n2": ("Failed", False), "n3": ("", True),

@@ -141,20 +141,6 @@ async def test_delays_of_many_keys(queue: WorkQueue, clock: Clock) -> None:
     assert [await take(queue) for _ in range(3)] == ["a", "b", "c"]
 
 
-async def test_forget(queue: WorkQueue, clock: Clock) -> None:
-    """A forgotten key comes back neither for its delay nor for news while it was in hand."""
-    queue.add_at("a", 130.0)
-    queue.forget("a")
-    clock.now = 131.0
-    assert await take(queue) is None
-    queue.add("a")
-    await take(queue)
-    queue.add("a")
-    queue.forget("a")
-    queue.done("a")
-    assert await take(queue) is None
-
-
 async def test_retries_slow_down(queue: WorkQueue, clock: Clock) -> None:
     """A key that fails waits longer each time, up to a bound, until it succeeds."""
     waits = [queue.retry("a") for _ in range(12)]

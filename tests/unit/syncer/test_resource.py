@@ -322,7 +322,7 @@ def test_spec() -> None:
     )  # fmt: skip
     assert spec == Spec(
         "escalation", "Critical", "s", "b", "high", "p", "r", "c", "rr-1", {"x": {"y": 1}},
-        {"k": "v"}, (("grafana", "https://g.example", "open"),), RetryPolicy(), 3,
+        {"k": "v"}, (("grafana", "https://g.example", "open"),), 3,
     )  # fmt: skip
 
 
