@@ -103,7 +103,7 @@ class ControllerSettings(WatchRules):
         default=False,
         description="Accepted and ignored; replicas share the work by shards.",
     )
-    leader_election_id: str = Field(
+    leader_election_id: str = Field(  # noqa: V107 (accepted, has no effect)
         default="notification.kubernaut.ai",
         description="Accepted and ignored, see leaderElection.",
     )

@@ -222,7 +222,7 @@ class HttpDoor:
                 socket_factory=self._socket,
             )
             # There is no public way to name the protocol.
-            connector._factory = cast(  # noqa: SLF001 - see above
+            connector._factory = cast(  # noqa: SLF001, V101 - see above
                 "partial[ResponseHandler]", partial(_Witness, asyncio.get_running_loop())
             )
             self._session = aiohttp.ClientSession(

@@ -72,7 +72,7 @@ class SlackConfig:
     credential_ref: str = ""
     channel: str = ""
     username: str = ""
-    icon_emoji: str = ""
+    icon_emoji: str = ""  # noqa: V107 (accepted, has no effect)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 from syncer.api.resource import GROUP, PLURAL, VERSION, Json
 
-CRD_NAME: Final = f"{PLURAL}.{GROUP}"
+CRD_NAME: Final = f"{PLURAL}.{GROUP}"  # noqa: V107 (for tests that delete it)
 
 _RULES: Final = "x-kubernetes-validations"
 #: Marks a schema node that keeps whatever it is given.

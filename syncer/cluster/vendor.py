@@ -28,7 +28,7 @@ def _enter(name: str, path: list[str]) -> ModuleType:
         raise AttributeError(f"{name}.{member} is left out by {__name__}")
 
     module = ModuleType(name, "Left empty on purpose; see syncer.cluster.vendor.")
-    module.__path__ = path
+    module.__path__ = path  # noqa: V101 (makes it a package)
     module.__dict__["__getattr__"] = missing
     sys.modules[name] = module
     return module
@@ -42,7 +42,7 @@ def _enter_packages() -> None:
     top = _enter(_PACKAGE, roots)
     client = _enter(f"{_PACKAGE}.client", [f"{root}/client" for root in roots])
     top.client = client  # type: ignore[attr-defined]  # as the import system would
-    client.models = _enter(f"{_PACKAGE}.client.models", [])  # type: ignore[attr-defined]  # as above
+    client.models = _enter(f"{_PACKAGE}.client.models", [])  # type: ignore[attr-defined]  # noqa: V101 (as above)
 
 
 if _PACKAGE not in sys.modules:

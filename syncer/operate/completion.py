@@ -11,7 +11,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Final
 
-SHELLS: Final = ("bash", "zsh", "fish")
+SHELLS: Final = ("bash", "zsh", "fish")  # noqa: V107 (for tests; importing it takes time)
 
 _BASH: Final = """\
 # bash completion of syncer: source <(syncer completion bash)

@@ -133,7 +133,7 @@ class FullDisk(io.RawIOBase):
         self.full = True
         self.lines = 0
 
-    def writable(self) -> bool:
+    def writable(self) -> bool:  # noqa: V105 (of files)
         """Yes."""
         return True
 

@@ -22,7 +22,7 @@ import tarfile
 import time
 import tomllib
 from pathlib import Path
-from typing import IO, Any, Final, cast
+from typing import IO, Any, Final, cast  # noqa: V104 (named in the text of a cast)
 
 import pytest
 
