@@ -88,6 +88,7 @@ def test_the_embedded_redis_starts_as_rendered(
         for user, password in (
             (None, None),
             (None, PASSWORD),
+            ("default", ""),
             ("ledger", "x"),
             ("admin", PASSWORD),
         ):
@@ -103,6 +104,9 @@ def test_the_embedded_redis_starts_as_rendered(
             settings = build(RedisSettings, yaml.safe_load(settings_file(found))["redis"])
             assert preflight(settings.seen_in(info), durability=settings.durability) == ()
             own.rpush("nl:{a}", "b")
+            # What a script writes in one go is a transaction in the file.
+            twice = "redis.call('RPUSH', KEYS[1], 'c', 'd') redis.call('LSET', KEYS[1], 0, 'a')"
+            assert own.evalsha(str(own.script_load(twice)), 1, "nl:{b}") is None
         # The words of the page and those of the chart are one rule, on this very server.
         assert script("admin.sh", *acl_rule("ledger2", PASSWORD, page="ledger")).stdout == "OK\n"
         theirs, ours = (
@@ -117,6 +121,7 @@ def test_the_embedded_redis_starts_as_rendered(
         server.start(ready, timeout=30)
         with login("ledger", PASSWORD) as own:
             assert own.lrange("nl:{a}", 0, -1) == [b"b"]
+            assert own.lrange("nl:{b}", 0, -1) == [b"a", b"d"]
     finally:
         server.kill()
 

@@ -55,6 +55,6 @@ def url_of(url: str, user: str, password: str) -> str:
 
 def acl_file(rules: Sequence[Sequence[str]], *, others: bool = False) -> str:
     """Return the text of a server's `aclfile` with users as `acl_rule` gives them, and `others` or none."""
-    lines = ["user default on nopass ~* &* +@all" if others else "user default reset off"]
+    lines = ["user default on nopass ~* &* +@all" if others else "user default off ~* &* +@all"]
     lines += [" ".join(["user", *rule[2:]]) for rule in rules]
     return "\n".join(lines) + "\n"

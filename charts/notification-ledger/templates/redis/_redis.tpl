@@ -33,11 +33,13 @@ umask 077
 server="$(command -v valkey-server || command -v redis-server)"
 # Hashes, so that neither a command line nor a quoting rule ever sees a password. `admin` is for people
 # who may run commands in this pod (admin.sh); its password is known nowhere else, and new at each start.
+# Nobody can log in as `default`. It keeps its rights all the same: a server loads its append-only file in
+# that name, and many versions drop a transaction, as a script writes it, that `default` may not run.
 hash="$(printf %s "$(cat /etc/redis-auth/password)" | sha256sum | cut -c 1-64)"
 head -c 32 /dev/urandom | sha256sum | cut -c 1-64 > /run/redis/admin
 admin="$(printf %s "$(cat /run/redis/admin)" | sha256sum | cut -c 1-64)"
 cat > /run/redis/users.acl <<END
-user default reset off
+user default reset off ~* &* +@all
 user ledger reset on #$hash {{ include "ledger.redis.rule" . }}
 user admin reset on #$admin ~* &* +@all
 END
