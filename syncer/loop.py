@@ -283,7 +283,7 @@ class SyncLoop:
             logger.info("a status write waits", extra={"uid": entry.uid, "error": str(error)})
             return Flushed.UNAVAILABLE
 
-    async def _publish(self, entry: Entry, tenure: Tenure) -> Flushed:
+    async def _publish(self, entry: Entry, tenure: Tenure) -> Flushed:  # noqa: C901 (one loop of tries, whose order is the proof)
         limit = self.limits.status_bytes
         tries = 0
         reread = False

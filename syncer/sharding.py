@@ -52,7 +52,7 @@ class Owner(Protocol):
 class ShardKeeper:
     """Competes for the Leases of all shards and keeps `Shards` true."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,
         shards: Shards,
         installation: Installation,

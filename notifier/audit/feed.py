@@ -109,7 +109,7 @@ class Postponed:
 class AuditFeed:
     """Reads logs, writes events, moves marks."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,
         *,
         cache: Cache,

@@ -44,7 +44,7 @@ class Hold:
 class ChannelRegistry:
     """Makes and keeps channels."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,
         routing: Callable[[], Snapshot],
         door: HttpDoor,

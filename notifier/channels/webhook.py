@@ -118,7 +118,7 @@ class WebhookChannel:
         self._clock = clock
         self.timeout_s = timeout_s
 
-    async def send(self, message: Message) -> Outcome:
+    async def send(self, message: Message) -> Outcome:  # noqa: PLR0911 (one answer for each thing that can be missing)
         """Post the body, signed if there is a secret."""
         url = credential(KIND, self._url)
         if isinstance(url, Outcome):

@@ -184,7 +184,7 @@ class DeliverySettings:
 class Controller:
     """Decides and delivers for every notification in the cache."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,
         *,
         cache: Cache,
@@ -926,7 +926,7 @@ class Controller:
             self.recorder.lose_claim(entry, answer.answer.value.lower())
         self.queue.add(entry.uid)
 
-    async def _send(
+    async def _send(  # noqa: PLR0911 (one answer for each thing that stops a send)
         self, entry: Entry, tenure: Tenure, channel: str, sender: Channel | None, intent: Record
     ) -> Outcome:
         if sender is None:

@@ -587,7 +587,7 @@ def _lost(text: str, *, write: bool) -> PortError:
     return Ambiguous(text) if write else Unavailable(text)
 
 
-def error_of(  # noqa: PLR0912 (a table)
+def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
     status: int, body: bytes, retry_after: str | None, *, write: bool
 ) -> PortError:
     """Return the error that an answer other than 2xx amounts to.

@@ -165,7 +165,7 @@ class Lease:
         problem: Why the last call failed, for readiness; None after one that did not.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,
         client: KubeClient,
         namespace: str,

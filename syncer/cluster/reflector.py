@@ -166,7 +166,7 @@ class Reflector:
         counts: Totals since the start.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,
         client: KubeClient,
         namespaces: list[str] | None,

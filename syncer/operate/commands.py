@@ -27,7 +27,7 @@ from syncer.operate.explain import Rules, explain
 from syncer.operate.explain import as_json as explanation_json
 from syncer.operate.explain import as_text as explanation_text
 from syncer.operate.judge import Bounds, Class, Read, read_log
-from syncer.operate.listing import HEAD, Filter, rows
+from syncer.operate.listing import HEAD, Filter, Row, rows
 from syncer.operate.orders import Said, Told, append, orders, reason_of, verdicts
 from syncer.operate.owner import look_around
 from syncer.operate.repair import Act, Allowed, Done, Step, perform, plan_repair, wait_clean
@@ -181,11 +181,7 @@ async def list_(options: Options) -> int:
                 async for page in pages:
                     chosen = page[: options.limit - shown] if options.limit else page
                     shown += len(chosen)
-                    if options.json:
-                        for row in chosen:
-                            say_json(row.as_json())
-                    elif chosen:
-                        say(columns.lines([row.cells(now) for row in chosen]))
+                    _tell_rows(chosen, columns, options, now=now)
                     if options.limit and shown >= options.limit:
                         break
         absent = not progress.done and await _nowhere(at, options)
@@ -197,6 +193,14 @@ async def list_(options: Options) -> int:
     if absent:
         return ABSENT
     return NOT_COMPARED if unread or store.whose is Whose.NEW else OK
+
+
+def _tell_rows(chosen: Sequence[Row], columns: Columns, options: Options, *, now: int) -> None:
+    if options.json:
+        for row in chosen:
+            say_json(row.as_json())
+    elif chosen:
+        say(columns.lines([row.cells(now) for row in chosen]))
 
 
 async def explain_(options: Options) -> int:
@@ -333,21 +337,11 @@ async def repair(options: Options) -> int:
     async with access(where_of(options)) as at:
         await _trusted(at, options, writes=not options.dry_run)
         survey, bounds = Survey(), _bounds(at, options)
-        todo: list[tuple[Verdict, tuple[Step, ...]]] = []
-        more = 0
-        with Progress("verified") as progress:
-            async for verdict in _to_repair(at, survey, bounds, options, progress):
-                mine = tuple(f for f in verdict.findings if _wanted(f.kind, options))
-                if not mine:
-                    continue
-                if options.limit and len(todo) >= options.limit:
-                    more += 1
-                    continue
-                now = await at.now()
-                chosen = Verdict(verdict.pair, mine)
-                todo.append(
-                    (chosen, plan_repair(chosen.pair, mine, allowed=allowed, now=now, by=by))
-                )
+        chosen, more = await _chosen(at, survey, bounds, options)
+        todo = [
+            (v, plan_repair(v.pair, v.findings, allowed=allowed, now=now, by=by))
+            for v, now in chosen
+        ]
         if not options.object and not survey.objects and await _nowhere(at, options):
             return ABSENT
         left_alone = sum(all(s.act is Act.NOTHING for s in steps) for _, steps in todo)
@@ -380,6 +374,24 @@ async def repair(options: Options) -> int:
     )  # fmt: skip
     clean = not (wrong or more or left_alone or any(d.problem for d in done))
     return OK if clean else FOUND
+
+
+async def _chosen(
+    at: Access, survey: Survey, bounds: Bounds, options: Options
+) -> tuple[list[tuple[Verdict, int]], int]:
+    """What is to be repaired and when it was looked at; how many more are beyond the limit."""
+    chosen: list[tuple[Verdict, int]] = []
+    more = 0
+    with Progress("verified") as progress:
+        async for verdict in _to_repair(at, survey, bounds, options, progress):
+            mine = tuple(f for f in verdict.findings if _wanted(f.kind, options))
+            if not mine:
+                continue
+            if options.limit and len(chosen) >= options.limit:
+                more += 1
+                continue
+            chosen.append((Verdict(verdict.pair, mine), await at.now()))
+    return chosen, more
 
 
 async def _to_repair(

@@ -280,7 +280,7 @@ def _ahead(header: Header, status: Status, bounds: Bounds) -> str:
     return ""
 
 
-def _with_log(
+def _with_log(  # noqa: C901 (a table: one row for each finding)
     pair: Pair, request: NotificationRequest, log: Read, header: Header, bounds: Bounds
 ) -> tuple[Finding, ...]:
     found: list[Finding] = []

@@ -149,7 +149,9 @@ def merge(
         phase=phase,
         reason=reason,
         message=message,
-        conditions=_conditions(phase, published, standings, status, view, facts, now),
+        conditions=_conditions(
+            phase, published, standings, old=status, view=view, facts=facts, now=now
+        ),
         attempts=published,
         total_attempts=total,
         successful=successful,
@@ -390,6 +392,7 @@ def _conditions(
     phase: str,
     published: tuple[Attempt, ...],
     standings: tuple[Standing, ...],
+    *,
     old: Status,
     view: LogView,
     facts: Facts,

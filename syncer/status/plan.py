@@ -93,7 +93,7 @@ class Finish:
 Decision = Resolve | Deliver | Withhold | GiveUp | WaitUntil | Await | Finish
 
 
-def decide(
+def decide(  # noqa: PLR0913 (a decision sees all at once)
     *,
     planned: bool,
     terminal: bool,

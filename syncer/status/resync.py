@@ -81,7 +81,7 @@ class Bounds:
     leisurely: int = 500
 
 
-def reason_of(
+def reason_of(  # noqa: PLR0913 (a decision sees all at once)
     look: Look | None,
     *,
     deleted: bool,

@@ -65,7 +65,7 @@ def tell(text: str) -> None:
     sys.stdout.flush()
 
 
-async def chaos(
+async def chaos(  # noqa: PLR0913 (the options of a command line)
     plane: ControlPlane,
     redis: RedisServer,
     folder: Path,

@@ -128,7 +128,7 @@ class FakeApiServer:
             if transport:
                 self._connections.discard(transport)
 
-    async def _handle(self, incoming: web.Request) -> web.StreamResponse:
+    async def _handle(self, incoming: web.Request) -> web.StreamResponse:  # noqa: PLR0911 (one answer for each fault)
         request = Request(
             incoming.method,
             incoming.path,

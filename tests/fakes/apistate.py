@@ -253,7 +253,7 @@ class ApiState:
             return None
         return Target(kind, namespace, name, subresource)
 
-    def _dispatch(self, request: Request, target: Target | None) -> Response:
+    def _dispatch(self, request: Request, target: Target | None) -> Response:  # noqa: PLR0911 (a table of methods)
         if request.path in _PLAIN:
             return _PLAIN[request.path]
         if target is None:

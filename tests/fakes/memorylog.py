@@ -467,7 +467,7 @@ class MemoryRedis:
             )
         )  # fmt: skip
 
-    def execute(self, *args: Argument) -> Any:
+    def execute(self, *args: Argument) -> Any:  # noqa: PLR0911 (a table of commands)
         """
         Run one plain command of those that the ledger uses.
 

@@ -110,7 +110,7 @@ class Found(Generic[T]):
         return "safe" if self.stuck is None else "safe and live"
 
 
-def search(
+def search(  # noqa: PLR0913 (what a search can be asked)
     start: T,
     steps: Callable[[T], Iterable[Transition[T]]],
     *,
@@ -164,7 +164,7 @@ def replay(
     return state, broken
 
 
-def _search(  # noqa: PLR0912 - one loop, and each branch costs a call per transition
+def _search(  # noqa: C901, PLR0912, PLR0913 - one loop, and each branch costs a call per transition
     start: T,
     steps: Callable[[T], Iterable[Transition[T]]],
     goal: Callable[[T], bool] | None,

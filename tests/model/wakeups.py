@@ -542,7 +542,7 @@ def _resyncs(s: State, o: Options, i: int) -> bool:
     )
 
 
-def _look(s: State, o: Options, i: int) -> Step:
+def _look(s: State, o: Options, i: int) -> Step:  # noqa: PLR0911 (one answer for each rule)
     """One look: what is known now decides, and what it calls for is begun."""
     if s.owner != i or s.handing or s.late:
         return f"{i} looks in vain", s, ()

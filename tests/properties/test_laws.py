@@ -92,7 +92,7 @@ def views_of_one(number: int) -> st.SearchStrategy[list[Attempt]]:
 
 
 @st.composite
-def histories(draw: st.DrawFn, *, most: int = 9) -> list[Record]:
+def histories(draw: st.DrawFn, *, most: int = 9) -> list[Record]:  # noqa: C901 (one branch for each kind of record)
     """What a log of one notification may hold, in any order that the scripts let through."""
     channels = draw(st.lists(st.sampled_from(CHANNELS), unique=True, max_size=3))
     records: list[Record] = []

@@ -206,7 +206,7 @@ class KubeServer:
 
     # -- requests -------------------------------------------------------------------------------
 
-    def take(
+    def take(  # noqa: C901 (one branch for each mishap)
         self, process: Process, request: Request, answer: asyncio.Future[Response | PortError]
     ) -> None:
         """Accept a request that has just been sent."""
