@@ -35,27 +35,37 @@ from prometheus_client.process_collector import ProcessCollector
 from notifier.audit.assembly import Audit
 from notifier.channels.base import Channel
 from notifier.channels.egress import EgressGuard, EgressMode
-from notifier.channels.email import MailDoor
+from notifier.channels.email import MailClient
 from notifier.channels.file import FileChannel
-from notifier.channels.http import HttpDoor
+from notifier.channels.http import HttpClient
 from notifier.channels.log import LogChannel
 from notifier.channels.registry import ChannelRegistry, Hold
 from notifier.content.sanitise import sanitise
-from notifier.delivery.breaker import Breakers
-from notifier.delivery.controller import Controller, DeliverySettings, Routed
-from notifier.delivery.lanes import Lanes
-from notifier.delivery.pokes import Pokes
-from notifier.delivery.retry import delay
-from notifier.delivery.workqueue import WorkQueue
-from notifier.events import Narrator
+from notifier.dispatch.breaker import Breakers
+from notifier.dispatch.dispatcher import Dispatcher
+from notifier.dispatch.retry import delay
+from notifier.dispatch.wakeups import WakeUps
+from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.pause import PauseSwitch
+from notifier.process.pause import PauseSwitch
+from notifier.reconciler.controller import Controller, DeliverySettings, Routed
+from notifier.reporter import EventReporter
 from notifier.routing.attributes import attributes_of
 from notifier.routing.reload import Routing
 from notifier.routing.tree import resolve
 from notifier.settings import Loaded
 from notifier.version import __version__
-from syncer.api.errors import (
+from syncer.kube.client import KubeClient
+from syncer.kube.crd import missing_fields, missing_rules, refused_values
+from syncer.kube.events import EventLimits, EventRecorder
+from syncer.kube.leases import Lease, LeaseTerm, LeaseTimings
+from syncer.kube.notification_requests import StatusStore
+from syncer.kube.reflector import Reflector
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.log import RedisLog
+from syncer.ledger.preflight import Severity, preflight, unfit
+from syncer.metrics import HOLDS, QUARANTINED, SyncMetrics
+from syncer.model.errors import (
     ConfigError,
     ContractError,
     Gone,
@@ -63,37 +73,27 @@ from syncer.api.errors import (
     Unauthorised,
     Unavailable,
 )
-from syncer.api.record import Plan
-from syncer.api.resource import NotificationRequest, RetryPolicy
-from syncer.cache import Cache
-from syncer.clocks import Clocks
-from syncer.cluster.client import KubeClient
-from syncer.cluster.crd import missing_fields, missing_rules, refused_values
-from syncer.cluster.events import EventLimits, EventRecorder
-from syncer.cluster.installation import Installation
-from syncer.cluster.lease import Lease, LeaseTimings, Tenure
-from syncer.cluster.reflector import Reflector
-from syncer.cluster.status import StatusStore
-from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import RedisLog
-from syncer.ledger.preflight import Severity, preflight, unfit
-from syncer.loop import Limits, SyncLoop
-from syncer.metrics import HOLDS, QUARANTINED, SyncMetrics
-from syncer.ownership import Shards
-from syncer.recorder import Recorder
-from syncer.resync import Resync
-from syncer.retention import Retention
-from syncer.runtime.clock import BootClock, LedgerTime, ServerTime, boot_clock
+from syncer.model.record import Plan
+from syncer.model.resource import NotificationRequest, RetryPolicy
+from syncer.rules.resync import Bounds
+from syncer.rules.text import neutral
+from syncer.runtime.clock import LedgerTime, MonotonicClock, ServerTime, monotonic_clock
 from syncer.runtime.failpoints import Failpoint, armed, failpoint
 from syncer.runtime.health import AdminServer, raise_descriptor_limit
 from syncer.runtime.offload import SWITCH_INTERVAL, offload
 from syncer.runtime.stalls import LoopWatch
 from syncer.runtime.supervise import critical, restarting
-from syncer.scrub import Scrubber
-from syncer.sharding import ShardKeeper
-from syncer.startup import Reconciler
-from syncer.status.resync import Bounds
-from syncer.status.text import neutral
+from syncer.sharding.installation import Installation
+from syncer.sharding.manager import ShardKeeper
+from syncer.sharding.ownership import Shards
+from syncer.sync.cache import Cache
+from syncer.sync.claim import Reconciler
+from syncer.sync.clock_skew import Clocks
+from syncer.sync.recorder import Recorder
+from syncer.sync.resync import Resync
+from syncer.sync.retention import Retention
+from syncer.sync.scrubber import Scrubber
+from syncer.sync.status_writer import Limits, SyncLoop
 
 logger = logging.getLogger("ledger")
 
@@ -165,22 +165,22 @@ class App:
             native=settings.delivery.native,
         )
         #: Every clock of the process: deadlines and waits, and the time that Leases show.
-        self.boot: BootClock = boot_clock
-        self.started = self.boot()
+        self.monotonic: MonotonicClock = monotonic_clock
+        self.started = self.monotonic()
         self.wall: Callable[[], datetime] = lambda: datetime.now(UTC)
-        self.api_time = ServerTime(self.boot)
-        self.time = LedgerTime(self.boot, witness=self.api_time)
+        self.api_time = ServerTime(self.monotonic)
+        self.time = LedgerTime(self.monotonic, witness=self.api_time)
         self.clocks = Clocks(self.api_time)
         self.file = self._file_channel()
         guard = EgressGuard(EgressMode(settings.egress.mode), settings.egress.allow)
         try:
-            self.door = HttpDoor(
+            self.http_client = HttpClient(
                 guard=guard,
                 ca_file=settings.egress.ca_bundle,
                 connections=settings.delivery.total,
             )
             self.mail = (
-                MailDoor(guard=guard, ca_file=settings.egress.ca_bundle)
+                MailClient(guard=guard, ca_file=settings.egress.ca_bundle)
                 if settings.delivery.email.enabled
                 else None
             )
@@ -190,7 +190,7 @@ class App:
             ) from error
         self.channels = ChannelRegistry(
             lambda: self.routing.current,
-            self.door,
+            self.http_client,
             http_timeout=settings.delivery.slack.timeout,
             file=self.file,
             log=LogChannel(settings.delivery.log.format) if settings.delivery.log.enabled else None,
@@ -213,7 +213,7 @@ class App:
         )
         self.cache = Cache(
             window=settings.sync.window,
-            boot=self.boot,
+            monotonic=self.monotonic,
             audit_limit=settings.buffer.buffer_size if settings.auditing else None,
         )
         self.shards = Shards(settings.sharding.shards)
@@ -228,7 +228,7 @@ class App:
                 registry=self.registry,
                 now=self.time.certain,
             )
-        self.queue = WorkQueue(self.boot, group=self.cache.namespace_of)
+        self.queue = WorkQueue(self.monotonic, group=self.cache.namespace_of)
         self.breakers = Breakers()
         #: Set once this process has owned a shard; sweeps look at what is ours then.
         self.owning = asyncio.Event()
@@ -321,7 +321,7 @@ class App:
                     "lease_seconds": self.settings.lease_duration,
                 },
             )
-            await self.door.open()
+            await self.http_client.open()
             if self.audit is not None:
                 await self.audit.open()
             with contextlib.suppress(Stopped):
@@ -337,7 +337,7 @@ class App:
         metrics = self.settings.controller.metrics_addr
         checks: dict[str, Callable[[], str | None]] = {
             "shutdown": lambda: "draining" if self.progress.draining else None,
-            "redis": lambda: self.progress.redis or self.client.trouble,
+            "redis": lambda: self.progress.redis or self.client.unavailable_reason,
             "cluster": lambda: self.progress.cluster,
             "shards": lambda: self.progress.shards,
         }
@@ -402,15 +402,15 @@ class App:
     async def _pulse(self) -> None:
         """Measure how late the event loop is."""
         while True:
-            asked = self.boot() + _PULSE
+            asked = self.monotonic() + _PULSE
             await asyncio.sleep(_PULSE)
-            late = max(0.0, self.boot() - asked)
+            late = max(0.0, self.monotonic() - asked)
             self.metrics.loop_lag.observe(late)
             self.watch.late(late)
 
     async def _close(self) -> None:
         self.watch.close()
-        await self.door.close()
+        await self.http_client.close()
         if self.mail is not None:
             self.mail.close()
         if self.audit is not None:
@@ -433,15 +433,19 @@ class App:
         for reason in HOLDS:
             self.metrics.held.labels(reason).set(held[reason])
         self.metrics.quarantined.set(held[QUARANTINED])
-        self.metrics.log_available.set(self.log.trouble is None and self.progress.redis is None)
+        self.metrics.log_available.set(
+            self.log.unavailable_reason is None and self.progress.redis is None
+        )
         self.metrics.clock_offset.set(self.clocks.worst or 0.0)
         self.metrics.shards.set(self.shards.shards)
         self.metrics.shards_owned.set(len(self.shards.owned))
-        left = [t.left(self.boot()) for t in self.shards.owned.values() if isinstance(t, Tenure)]
+        left = [
+            t.left(self.monotonic()) for t in self.shards.owned.values() if isinstance(t, LeaseTerm)
+        ]
         self.metrics.lease_margin.set(min(left, default=0.0))
         self.delivery_metrics.routing_stale.set(self.routing.problem is not None)
         self.delivery_metrics.routing_doubts.set(self.routing.current.config.doubts)
-        for channel, state in self.breakers.states(self.boot()).items():
+        for channel, state in self.breakers.states(self.monotonic()).items():
             self.delivery_metrics.breaker.labels(channel).set(state)
         self.delivery_metrics.queue_depth.set(len(self.queue))
         self.delivery_metrics.delayed.set(self.queue.delayed)
@@ -474,7 +478,7 @@ class Parts:
         self._acquired = (asyncio.Event(), asyncio.Event())
         #: Sweeps that have been through once since a shard was owned, with what they looked at.
         self._swept: dict[str, int] = {}
-        self._pokes = Pokes()
+        self._wake_ups = WakeUps()
         self.events = EventRecorder(
             objects,
             instance=identity,
@@ -484,7 +488,7 @@ class Parts:
                 burst=settings.events.burst,
             ),
         )
-        narrator = Narrator(self._emit, app.delivery_metrics)
+        reporter = EventReporter(self._emit, app.delivery_metrics)
         self.recorder = Recorder(app.log, app.cache, app.time, app.metrics, identity=identity)
         self.reconciler = Reconciler(self.recorder, self.store, app.metrics, backoff=backoff)
         self.retention = Retention(app.log, self.store, app.shards, app.time, app.metrics)
@@ -496,10 +500,10 @@ class Parts:
             reconciler=self.reconciler,
             ownership=app.shards,
             router=app,
-            hooks=narrator,
+            hooks=reporter,
             metrics=app.delivery_metrics,
             settings=DeliverySettings(at_most_once, max_age=settings.delivery.max_age),
-            lanes=lambda c: Lanes(
+            dispatcher=lambda c: Dispatcher(
                 c.attempt,
                 per_channel=settings.delivery.per_receiver,
                 total=settings.delivery.total,
@@ -507,11 +511,11 @@ class Parts:
                 breakers=app.breakers,
                 postponed=app.queue.add,
                 opened=lambda channel: app.delivery_metrics.breaker_openings.labels(channel).inc(),
-                boot=app.boot,
+                monotonic=app.monotonic,
             ),
         )
         self.controller.pause(settings.delivery.paused)
-        app.delivery_metrics.running.set_function(lambda: self.controller.lanes.running)
+        app.delivery_metrics.running.set_function(lambda: self.controller.dispatcher.running)
         self.sync = SyncLoop(
             self.recorder,
             self.store,
@@ -522,7 +526,7 @@ class Parts:
                 status_bytes=settings.sync.max_status_bytes,
                 at_most_once=at_most_once,
             ),
-            on_settled=narrator.settled,
+            on_settled=reporter.settled,
             on_stale=app.queue.add,
         )
         self.resync = Resync(
@@ -531,7 +535,7 @@ class Parts:
             app.metrics,
             bounds=Bounds(period=settings.sync.resync),
             blocked=self.controller.blocked,
-            waits=self.controller.lanes.waits,
+            waits=self.controller.dispatcher.waits,
             look_at=app.queue.add,
         )
         self.scrubber: Scrubber | None = None
@@ -549,7 +553,7 @@ class Parts:
         app.holds = self.controller.holds
         app.delivery_metrics.events_dropped.read = lambda: self.events.counts.dropped
         app.client.on_change = self.controller.look_at_all
-        app.client.on_poke = self._pokes.add
+        app.client.on_wake_up = self._wake_ups.add
         app.admin.check("schema", lambda: self.sync.schema_problem)
         app.admin.check("status", lambda: self.sync.access_problem)
         app.admin.check("epoch", lambda: self.controller.fence_problem(settings.lease_duration))
@@ -558,7 +562,7 @@ class Parts:
             objects,
             list(namespaces) if namespaces is not None else None,
             self.controller,
-            clock=app.boot,
+            clock=app.monotonic,
             # Who deletes finished objects has to know when they ended.
             brief=not settings.retention.delete_objects,
         )
@@ -577,7 +581,7 @@ class Parts:
             identity,
             shards=sharding.shards,
             alive_for=timings.duration,
-            clock=app.boot,
+            clock=app.monotonic,
         )
         self.keeper = ShardKeeper(
             app.shards,
@@ -590,7 +594,7 @@ class Parts:
                 identity,
                 timings,
                 incarnation=sharding.incarnation,
-                clock=app.boot,
+                clock=app.monotonic,
                 wall=app.wall,
                 willing=willing,
             ),
@@ -599,7 +603,7 @@ class Parts:
             refused=self._refuse,
             period=timings.retry_period,
             patience=timings.duration,
-            clock=app.boot,
+            clock=app.monotonic,
         )
 
     def _able(self) -> bool:
@@ -637,7 +641,7 @@ class Parts:
             ("events", self.events.run),
         ]
         loops += [(f"worker-{n}", self.controller.work) for n in range(WORKERS)]
-        loops.append(("pokes", self._heed_pokes))
+        loops.append(("pokes", self._heed_wake_ups))
         if self.app.loaded.path is not None:
             switch = PauseSwitch(
                 self.app.loaded.path, self.controller.pause, paused=self.controller.paused
@@ -679,9 +683,9 @@ class Parts:
         group.create_task(self._watch_readiness(), name="readiness")
         # A collection for every seven hundred objects made took a seventh of the CPU.
         gc.set_threshold(50_000, 20, 50)
-        shards, late = None, self.app.boot() + _LONG_LIST
+        shards, late = None, self.app.monotonic() + _LONG_LIST
         while not self.reflector.synced:
-            if shards is None and self.app.boot() > late:
+            if shards is None and self.app.monotonic() > late:
                 # What is due need not wait for a hundred thousand that are not.
                 shards = group.create_task(self._keep_shards(), name="shards")
             await asyncio.sleep(0.05)
@@ -706,7 +710,7 @@ class Parts:
         """
         app = self.app
         await app.owning.wait()
-        late = app.boot() + _RECONCILED_LATE
+        late = app.monotonic() + _RECONCILED_LATE
         while True:
             swept = len(self._swept) == len(self._acquired) and not any(
                 e.is_set() for e in self._acquired
@@ -714,7 +718,7 @@ class Parts:
             unclaimed = self.controller.unclaimed()
             if swept and not unclaimed:
                 break
-            if app.boot() > late:
+            if app.monotonic() > late:
                 logger.warning(
                     "start-up reconciliation is not done", extra={"unclaimed": unclaimed}
                 )
@@ -723,7 +727,7 @@ class Parts:
         logger.info(
             "start-up reconciliation done",
             extra={
-                "seconds": round(app.boot() - app.started, 2),
+                "seconds": round(app.monotonic() - app.started, 2),
                 "unfinished": len(app.cache.entries),
                 **self._swept,
             },
@@ -810,7 +814,7 @@ class Parts:
         # What the shard's last owner left: finished but not marked, deleted but not let go.
         for wanted in self._acquired:
             wanted.set()
-        return self.controller.begin_tenure(lambda uid: self.app.shards.covers(shard, uid))
+        return self.controller.on_started_leading(lambda uid: self.app.shards.covers(shard, uid))
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
         """Let a shard fall quiet and be published; False if it did not in time."""
@@ -822,7 +826,7 @@ class Parts:
 
     async def _resync(self) -> None:
         await self.resync.round()
-        self.controller.lanes.refill()
+        self.controller.dispatcher.refill()
 
     async def _sweep_live(self) -> None:
         await self.app.owning.wait()
@@ -834,14 +838,14 @@ class Parts:
             if found:
                 logger.info("records of others were found", extra={"logs": len(found)})
 
-    async def _heed_pokes(self) -> None:
+    async def _heed_wake_ups(self) -> None:
         while True:
-            await self._heed(await self._pokes.get())
+            await self._heed(await self._wake_ups.get())
 
     async def _heed(self, uid: str) -> None:
         """Read a log of ours again because somebody says that it holds something new."""
         app = self.app
-        if app.shards.tenure_of(uid) is None:
+        if app.shards.term_of(uid) is None:
             return
         entry = app.cache.entries.get(uid)
         if entry is not None:
@@ -852,7 +856,7 @@ class Parts:
             await self._reopen(uid)
         else:
             with contextlib.suppress(PortError):
-                ((_, length, ttl),) = await app.log.heads([uid])
+                ((_, length, ttl),) = await app.log.read_headers([uid])
                 if length and ttl < 0:
                     # A log without an object that we know of, and not let go yet.
                     self._acquired[1].set()
@@ -867,19 +871,21 @@ class Parts:
         self._begin_sweep("finished", self._acquired[0])
         if not self.reflector.synced:
             return
-        stubs = [s for s in self.app.cache.finished.values() if self.app.shards.tenure_of(s.uid)]
+        summaries = [s for s in self.app.cache.finished.values() if self.app.shards.term_of(s.uid)]
         lost = 0
         room = self.app.cache.audit_room
-        for start in range(0, len(stubs), _SWEEP_PAGE):
-            sweep = await self.reconciler.sweep_finished(stubs[start : start + _SWEEP_PAGE])
+        for start in range(0, len(summaries), _SWEEP_PAGE):
+            sweep = await self.reconciler.sweep_finished(summaries[start : start + _SWEEP_PAGE])
             lost += sweep.lost
             for uid in sweep.reopened:
                 await self._reopen(uid)
             for uid in sweep.unaudited[:room]:
                 await self._reopen(uid)
             room = max(0, room - len(sweep.unaudited))
-        logger.debug("finished objects looked at", extra={"objects": len(stubs), "no_log": lost})
-        self._swept["finished"] = len(stubs)
+        logger.debug(
+            "finished objects looked at", extra={"objects": len(summaries), "no_log": lost}
+        )
+        self._swept["finished"] = len(summaries)
 
     async def _sweep_expired(self) -> None:
         await self.app.owning.wait()
@@ -889,24 +895,25 @@ class Parts:
 
     async def _note_holds(self) -> None:
         self.controller.note_holds(
-            available=self.app.log.trouble is None, notice=self.app.settings.sync.hold_notice
+            available=self.app.log.unavailable_reason is None,
+            notice=self.app.settings.sync.hold_notice,
         )
 
     async def _reopen(self, uid: str) -> None:
-        stub = self.app.cache.finished.get(uid)
-        if stub is None:
+        summary = self.app.cache.finished.get(uid)
+        if summary is None:
             return
         # One that does not parse has no status that could be compared with its log.
         cache = self.app.cache
         with contextlib.suppress(PortError, ContractError):
             try:
-                request = await self.store.get(stub.namespace, stub.name)
+                request = await self.store.get(summary.namespace, summary.name)
             except Gone:
                 request = None
             if request is not None and request.uid == uid:
                 cache.reopen(request)
                 self.app.queue.add(uid)
-            elif cache.finished.get(uid) is stub:
+            elif cache.finished.get(uid) is summary:
                 # Its deletion was not seen: the log is the orphan sweep's to let go.
                 del cache.finished[uid]
 
@@ -942,12 +949,12 @@ class Parts:
         app.progress.draining = True
         logger.info("draining")
         self.controller.draining = True
-        self.controller.lanes.close()
+        self.controller.dispatcher.close()
         timeout = app.settings.delivery.largest_timeout + 2.0
-        if not await self.controller.lanes.drain(timeout):
-            await self.controller.lanes.abort()
+        if not await self.controller.dispatcher.drain(timeout):
+            await self.controller.dispatcher.abort()
         unrecorded = await self.controller.settle(_DRAIN_RECORD)
-        unsynced = await self.sync.drain(app.boot() + _DRAIN_SYNC)
+        unsynced = await self.sync.drain(app.monotonic() + _DRAIN_SYNC)
         unaudited, _ = await asyncio.gather(self._drain_audit(), self.events.drain(_DRAIN_EVENTS))
         released = await self.keeper.release()
         logger.info(

@@ -30,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final
 
-from syncer.api.errors import ConfigError, LedgerError
+from syncer.model.errors import ConfigError, LedgerError
 
 #: Seconds that threads have to end once nothing is left to do.
 _LAST: Final = 1.0
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.write(version_line() + "\n")
         return 0
     if options.command == "crd":
-        from syncer.cluster.crd import render_crd  # noqa: PLC0415 - as above
+        from syncer.kube.crd import render_crd  # noqa: PLC0415 - as above
 
         sys.stdout.write(render_crd(rules=not options.without_rules))
         return 0

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from syncer.api.errors import ConfigError
+from syncer.model.errors import ConfigError
 from syncer.runtime.proxies import is_loopback
 from syncer.settings import (
     LABEL,

@@ -105,15 +105,15 @@ BUSYBOX = (
     "ps", "rm", "sed", "sh", "sha256sum", "sleep", "test", "timeout", "touch", "tr", "wc",
 )  # fmt: skip
 
-# The vendor's generated API, which `syncer/cluster/vendor.py` keeps from being imported.
+# The vendor's generated API, which `syncer/kube/transport.py` keeps from being imported.
 UNUSED = ("kubernetes_asyncio/client/api", "kubernetes_asyncio/client/models")
 
 # A newer record format, to test upgrade and rollback with: it writes version 2 and reads both.
 # (file, text that must occur once, what stands there instead)
 RAISED_FORMAT = (
-    ("syncer/api/record.py", "BODY_VERSION: Final = 1", "BODY_VERSION: Final = 2"),
+    ("syncer/model/record.py", "BODY_VERSION: Final = 1", "BODY_VERSION: Final = 2"),
     (
-        "syncer/api/record.py",
+        "syncer/model/record.py",
         "READABLE_VERSIONS: Final = frozenset({1})",
         "READABLE_VERSIONS: Final = frozenset({1, 2})",
     ),

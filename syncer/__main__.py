@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from syncer.cli import main
+from syncer.cli.main import main
 
 sys.exit(main())

@@ -11,8 +11,8 @@ from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from syncer.api.attempt import AttemptState
-from syncer.status.divergence import Divergence
+from syncer.model.attempt import AttemptState
+from syncer.rules.divergence import Divergence
 
 PREFIX: Final = "notification_ledger"
 _FAST: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)

@@ -38,8 +38,8 @@ from pydantic import (
 )
 from pydantic.alias_generators import to_camel
 
-from syncer.api.errors import ConfigError
-from syncer.redisurl import parse_redis_url, with_password, with_sentinel_password
+from syncer.ledger.url import parse_redis_url, with_password, with_sentinel_password
+from syncer.model.errors import ConfigError
 
 #: Bytes of a settings file; a ConfigMap holds no more.
 MAX_FILE: Final = 1 << 20

@@ -21,12 +21,12 @@ from notifier.audit.gate import HealthGate
 from notifier.audit.metrics import AuditMetrics
 from notifier.audit.sinks import FileSink, Sink, StoreSink
 from notifier.channels.egress import EgressGuard
-from notifier.channels.http import HttpDoor, tls_context
+from notifier.channels.http import HttpClient, tls_context
 from notifier.settings import Loaded, Settings
-from syncer.api.errors import ConfigError
-from syncer.api.ports import Ownership
-from syncer.cache import Cache
 from syncer.ledger.log import RedisLog
+from syncer.model.errors import ConfigError
+from syncer.model.ports import Ownership
+from syncer.sync.cache import Cache
 
 #: One request of the feed and one question of the gate at a time.
 _CONNECTIONS: Final = 2
@@ -56,17 +56,19 @@ class Audit:
         """
         settings = loaded.settings
         store, buffer = settings.datastorage, settings.buffer
-        self.door: HttpDoor | None = None
+        self.http_client: HttpClient | None = None
         self.gate: HealthGate | None = None
         sinks: list[Sink] = []
         if settings.audit.file:
             sinks.append(FileSink(_writable(settings.audit.file)))
         if store is not None:
             tls = store_tls(settings, loaded.environment.tls_ca_file)
-            self.door = HttpDoor(guard=guard, tls=tls, connections=_CONNECTIONS)
-            self.gate = HealthGate(self.door, store.health_url, timeout_s=store.timeout)
+            self.http_client = HttpClient(guard=guard, tls=tls, connections=_CONNECTIONS)
+            self.gate = HealthGate(self.http_client, store.health_url, timeout_s=store.timeout)
             token = Path(store.token_file) if store.token_file else None
-            sinks.append(StoreSink(self.door, store.url, timeout_s=store.timeout, token_file=token))
+            sinks.append(
+                StoreSink(self.http_client, store.url, timeout_s=store.timeout, token_file=token)
+            )
         self.feed = AuditFeed(
             cache=cache,
             log=log,
@@ -92,14 +94,14 @@ class Audit:
 
     async def open(self) -> None:
         """Open the door; needs the running loop."""
-        if self.door is not None:
-            await self.door.open()
+        if self.http_client is not None:
+            await self.http_client.open()
 
     async def close(self) -> None:
         """Close door and sinks."""
         self.feed.close()
-        if self.door is not None:
-            await self.door.close()
+        if self.http_client is not None:
+            await self.http_client.close()
 
 
 def store_tls(settings: Settings, ca_file: str | None) -> ssl.SSLContext:

@@ -32,7 +32,7 @@ from typing import Any, Final
 
 from notifier.content.message import Message, compose
 from notifier.content.sanitise import sanitise
-from syncer.api.attempt import (
+from syncer.model.attempt import (
     NO_EPOCH,
     Attempt,
     AttemptId,
@@ -40,10 +40,10 @@ from syncer.api.attempt import (
     FailureClass,
     attempt_epoch,
 )
-from syncer.api.record import Kind, Record
-from syncer.api.resource import KIND, NotificationRequest, RetryPolicy, format_time
-from syncer.status.fold import LogView
-from syncer.status.standing import Standing, State, stand
+from syncer.model.record import Kind, Record
+from syncer.model.resource import KIND, NotificationRequest, RetryPolicy, format_time
+from syncer.rules.channel_state import ChannelState, State, stand
+from syncer.rules.fold import LogView
 
 Json = dict[str, Any]
 
@@ -131,7 +131,7 @@ def _walk(
     """Fold a log; also where each attempt got its state and class, and where everything ended."""
     view = LogView()
     settled: dict[AttemptId, int] = {}
-    standings: dict[str, Standing] = {}
+    channel_states: dict[str, ChannelState] = {}
     ending = Ending(0, "", 0, None)
     for record in records:
         state = record.kind.state
@@ -150,20 +150,20 @@ def _walk(
             continue
         channels = view.plan.channels
         for channel in channels if record.kind is Kind.PLAN else (record.channel,):
-            standings[channel] = stand(
+            channel_states[channel] = stand(
                 channel,
                 view.of_channel(channel),
                 max_attempts=policy.max_attempts,
                 at_most_once=at_most_once,
                 before_order=view.orders.get(channel),
             )
-        final = [standings[c] for c in channels]
+        final = [channel_states[c] for c in channels]
         if all(s.state.finished for s in final):
             ending = _ending(record, final)
     return view, settled, ending
 
 
-def _ending(record: Record, final: Sequence[Standing]) -> Ending:
+def _ending(record: Record, final: Sequence[ChannelState]) -> Ending:
     delivered = sum(s.state is State.DELIVERED for s in final)
     kind: EventKind | None = None
     if final and delivered == len(final):

@@ -35,13 +35,13 @@ from typing import Final
 from notifier.audit.events import AuditEvent, events_of
 from notifier.audit.metrics import AuditMetrics
 from notifier.audit.sinks import Sink, Verdict, Written
-from syncer.api.errors import ContractError, PortError
-from syncer.api.ports import Ownership
-from syncer.cache import Cache, Entry
 from syncer.ledger.log import AUDITED, Mark, RedisLog, Snapshot
+from syncer.model.errors import ContractError, PortError
+from syncer.model.ports import Ownership
+from syncer.rules.fold import ROOT_CHAIN
 from syncer.runtime.offload import offload
-from syncer.startup import retention_seconds
-from syncer.status.fold import ROOT_CHAIN
+from syncer.sync.cache import Cache, Entry
+from syncer.sync.claim import retention_seconds
 
 logger = logging.getLogger("ledger.audit")
 
@@ -262,7 +262,7 @@ class AuditFeed:
 
     def _is_postponed(self, entry: Entry) -> bool:
         postponed = self._postponed.get(entry.uid)
-        return postponed is not None and postponed.due > self.cache.boot()
+        return postponed is not None and postponed.due > self.cache.monotonic()
 
     def _fits(self, batch: Sequence[Parcel], parcel: Parcel) -> bool:
         events = sum(len(p.events) for p in batch) + len(parcel.events)
@@ -271,7 +271,7 @@ class AuditFeed:
 
     async def _read(self, entry: Entry) -> Snapshot | None:
         """The log of an entry; None if it is not ours, or not to be had now or ever."""
-        if self.ownership.tenure_of(entry.uid) is None:
+        if self.ownership.term_of(entry.uid) is None:
             # Its owner looks at it; should we get it back, a claim or a sweep marks it again.
             self.cache.unaudited.pop(entry.uid, None)
             held = self.cache.entries.get(entry.uid) is entry
@@ -377,7 +377,7 @@ class AuditFeed:
             return True
         refusals = self._postponed[uid].refusals + 1 if uid in self._postponed else 1
         wait = min(_REFUSED_MOST, 2.0 ** min(refusals, 10)) * self._jitter()
-        self._postponed[uid] = Postponed(refusals, self.cache.boot() + wait, oldest)
+        self._postponed[uid] = Postponed(refusals, self.cache.monotonic() + wait, oldest)
         logger.warning(
             "audit events of a notification are refused",
             extra={"uid": uid, "why": why, "refusals": refusals, "seconds": round(wait)},

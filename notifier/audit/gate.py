@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from notifier.channels.http import HttpDoor, Target
-from syncer.api.attempt import AttemptState
+from notifier.channels.http import HttpClient, Target
+from syncer.model.attempt import AttemptState
 
 #: Failures in a row that close an open gate.
 PATIENCE: Final = 3
@@ -25,16 +25,16 @@ class HealthGate:
     Asks for the health of the audit store.
 
     Args:
-        door: Whose TLS and guard apply.
+        http_client: Whose TLS and guard apply.
         url: Answered with 2xx by a store that is well.
         timeout_s: Of one question.
         period: Seconds between an answer and the next question.
     """
 
     def __init__(
-        self, door: HttpDoor, url: str, *, timeout_s: float, period: float = PERIOD
+        self, http_client: HttpClient, url: str, *, timeout_s: float, period: float = PERIOD
     ) -> None:
-        self._door = door
+        self._http_client = http_client
         self._target = Target(url)
         self._timeout_s = timeout_s
         self._period = period
@@ -56,7 +56,9 @@ class HealthGate:
 
     async def ask(self) -> None:
         """Ask once, and note the answer."""
-        outcome = await self._door.get(self._target, timeout_s=self._timeout_s, kind="audit health")
+        outcome = await self._http_client.get(
+            self._target, timeout_s=self._timeout_s, kind="audit health"
+        )
         if outcome.state is AttemptState.SUCCESS:
             self._failures, self._why = 0, ""
             return

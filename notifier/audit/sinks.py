@@ -19,8 +19,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol
 
-from notifier.channels.http import HttpDoor, Target
-from syncer.api.attempt import AttemptState
+from notifier.channels.http import HttpClient, Target
+from syncer.model.attempt import AttemptState
 
 BATCH_PATH: Final = "/api/v1/audit/events/batch"
 #: Codes by which a store speaks of the events sent, not of itself or of our rights.
@@ -66,7 +66,7 @@ class StoreSink:
     The audit store: a JSON list by POST, any 2xx is a receipt.
 
     Args:
-        door: Whose TLS and guard apply.
+        http_client: Whose TLS and guard apply.
         url: Base URL of the store.
         timeout_s: Of one request.
         token_file: A token for this store alone, sent as bearer where the file exists; None for
@@ -76,9 +76,9 @@ class StoreSink:
     name = "datastorage"
 
     def __init__(
-        self, door: HttpDoor, url: str, *, timeout_s: float, token_file: Path | None = None
+        self, http_client: HttpClient, url: str, *, timeout_s: float, token_file: Path | None = None
     ) -> None:
-        self._door = door
+        self._http_client = http_client
         self._url = url.rstrip("/") + BATCH_PATH
         self._timeout_s = timeout_s
         self._token_file = token_file
@@ -89,7 +89,7 @@ class StoreSink:
         token = self._token()
         if token:
             headers["Authorization"] = f"Bearer {token}"
-        outcome = await self._door.post(
+        outcome = await self._http_client.post(
             Target(self._url, secrets=(token,) if token else ()),
             b"[" + b",".join(lines) + b"]",
             headers,

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from notifier.content.message import Message
 from notifier.content.trim import TRUNCATED
-from notifier.delivery.outcome import Outcome
+from notifier.contract import Outcome
 from syncer.runtime.offload import offload
 
 _log = logging.getLogger(__name__)

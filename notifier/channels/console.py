@@ -11,7 +11,7 @@ import logging
 
 from notifier.channels.base import rendered
 from notifier.content.message import Message
-from notifier.delivery.outcome import Outcome
+from notifier.contract import Outcome
 from syncer.runtime.logging import REDACTED
 
 

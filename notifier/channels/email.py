@@ -49,10 +49,10 @@ import aiosmtplib
 
 from notifier.channels.base import Provider, credential, rendered_beside
 from notifier.channels.egress import EgressDenied, EgressGuard
-from notifier.channels.trouble import certificate_fault, chain_of, describe, excerpt
+from notifier.channels.transport_errors import certificate_fault, chain_of, describe, excerpt
 from notifier.content.message import Message
 from notifier.content.trim import TRUNCATED
-from notifier.delivery.outcome import Outcome
+from notifier.contract import Outcome
 from notifier.routing.mail import Security
 
 KIND: Final = "email"
@@ -110,7 +110,7 @@ class Envelope:
 
 
 @dataclass(slots=True)
-class _Flight:
+class _RequestState:
     """What is known about one session; filled in as it goes."""
 
     step: str = "connect"
@@ -121,7 +121,7 @@ class _Refused(Exception):
     """The server lacks what must not be done without."""
 
 
-class MailDoor:
+class MailClient:
     """
     The way out for mail: names, addresses, TLS; one per process.
 
@@ -189,7 +189,7 @@ class EmailChannel:
     Sends to one recipient by one server.
 
     Args:
-        door: The way out.
+        mail_client: The way out.
         relay: The server.
         envelope: From whom, to whom.
         password: Provider of the password, where the relay has a user.
@@ -201,7 +201,7 @@ class EmailChannel:
 
     def __init__(
         self,
-        door: MailDoor,
+        mail_client: MailClient,
         relay: Relay,
         envelope: Envelope,
         *,
@@ -209,7 +209,7 @@ class EmailChannel:
         timeout_s: float = 10.0,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self._door = door
+        self._mail_client = mail_client
         self._relay = relay
         self._envelope = envelope
         self._password = password
@@ -234,12 +234,14 @@ class EmailChannel:
         content = await rendered_beside(KIND, build, message, seconds=self.timeout_s)
         if isinstance(content, Outcome):
             return content
-        flight = _Flight()
+        request_state = _RequestState()
         try:
             async with asyncio.timeout(self.timeout_s):
-                async with _session(self._door, self._relay, flight, self.timeout_s) as client:
+                async with _session(
+                    self._mail_client, self._relay, request_state, self.timeout_s
+                ) as client:
                     if self._relay.username:
-                        await _authenticate(client, self._relay.username, password, flight)
+                        await _authenticate(client, self._relay.username, password, request_state)
                     room = announced_size(client.esmtp_extensions.get("size", ""))
                     if room < len(content):
                         smaller = await rendered_beside(
@@ -248,42 +250,44 @@ class EmailChannel:
                         if isinstance(smaller, Outcome):
                             return smaller
                         content = smaller
-                    code, text = await _transfer(client, self._envelope, content, flight)
+                    code, text = await _transfer(client, self._envelope, content, request_state)
         except Exception as exc:  # noqa: BLE001 - what a server does is an outcome, never an error
-            return self._failure(exc, flight, password)
-        return self._answered(code, text, flight, password)
+            return self._failure(exc, request_state, password)
+        return self._answered(code, text, request_state, password)
 
-    def _answered(self, code: int, text: str, flight: _Flight, password: str) -> Outcome:
-        if flight.written and 200 <= code <= 299:
+    def _answered(
+        self, code: int, text: str, request_state: _RequestState, password: str
+    ) -> Outcome:
+        if request_state.written and 200 <= code <= 299:
             return Outcome.success(code)
-        said = f"email server returned {code} to {flight.step}"
+        said = f"email server returned {code} to {request_state.step}"
         shown = excerpt(text, secrets_of(self._relay.username, password))
         if 400 <= code <= 499:
             return Outcome.transient(f"{said} (retryable): {shown}", code=code)
         if 500 <= code <= 599:
             return Outcome.permanent(f"{said} (permanent failure): {shown}", code=code)
-        why = f"email server gave an answer to {flight.step} that means nothing"
-        return Outcome.unknown(why) if flight.written else Outcome.transient(why)
+        why = f"email server gave an answer to {request_state.step} that means nothing"
+        return Outcome.unknown(why) if request_state.written else Outcome.transient(why)
 
-    def _failure(self, exc: Exception, flight: _Flight, password: str) -> Outcome:
+    def _failure(self, exc: Exception, request_state: _RequestState, password: str) -> Outcome:
         links = chain_of(exc)
         for link in links:
             if isinstance(link, EgressDenied):
                 return Outcome.permanent(f"egress denied: {link.reason}")
-        if not flight.written and (fault := certificate_fault(links)):
+        if not request_state.written and (fault := certificate_fault(links)):
             return Outcome.permanent(fault)
         if isinstance(exc, _Refused):
             return Outcome.permanent(str(exc))
         if isinstance(exc, aiosmtplib.SMTPResponseException):
-            return self._answered(exc.code, exc.message, flight, password)
+            return self._answered(exc.code, exc.message, request_state, password)
         if isinstance(exc, aiosmtplib.SMTPServerDisconnected):
             why = describe(links) or "connection closed without an answer (EOF)"
         elif isinstance(exc, TimeoutError):
             why = f"timeout: no answer within {self.timeout_s:g} s"
         else:
             why = describe(links) or type(exc).__name__
-        text = f"email request failed at {flight.step}: {why}"
-        return Outcome.unknown(text) if flight.written else Outcome.transient(text)
+        text = f"email request failed at {request_state.step}: {why}"
+        return Outcome.unknown(text) if request_state.written else Outcome.transient(text)
 
 
 # -- the dialogue ---------------------------------------------------------------------------------
@@ -291,33 +295,33 @@ class EmailChannel:
 
 @contextlib.asynccontextmanager
 async def _session(
-    door: MailDoor, relay: Relay, flight: _Flight, timeout_s: float
+    mail_client: MailClient, relay: Relay, request_state: _RequestState, timeout_s: float
 ) -> AsyncIterator[aiosmtplib.SMTP]:
     """A session that is greeted and protected; ends at once, whatever happened in it."""
-    sock = await door.dial(relay.host, relay.port, timeout_s=timeout_s)
+    sock = await mail_client.dial(relay.host, relay.port, timeout_s=timeout_s)
     client = aiosmtplib.SMTP(
         hostname=relay.host,
         sock=sock,
         use_tls=relay.security is Security.IMPLICIT,
         start_tls=False,
-        tls_context=door.tls,
+        tls_context=mail_client.tls,
         # The name of a pod means nothing to a mail server, and many refuse one without dots.
         local_hostname=address_literal(str(sock.getsockname()[0])),
         # The deadline is the caller's, one for everything.
         timeout=None,
     )
-    flight.step = "TLS" if relay.security is Security.IMPLICIT else "the connection"
+    request_state.step = "TLS" if relay.security is Security.IMPLICIT else "the connection"
     transport: asyncio.BaseTransport | None = None
     try:
         await client.connect()
         transport = client.transport
-        flight.step = "EHLO"
+        request_state.step = "EHLO"
         await _greet(client, relay)
         if relay.security is Security.STARTTLS:
-            flight.step = "STARTTLS"
+            request_state.step = "STARTTLS"
             await _protect(client, relay)
             transport = client.transport
-            flight.step = "EHLO"
+            request_state.step = "EHLO"
             await client.ehlo()
         yield client
         # Nothing depends on the answer to QUIT, so none is waited for.
@@ -350,9 +354,9 @@ async def _protect(client: aiosmtplib.SMTP, relay: Relay) -> None:
 
 
 async def _authenticate(
-    client: aiosmtplib.SMTP, username: str, password: str, flight: _Flight
+    client: aiosmtplib.SMTP, username: str, password: str, request_state: _RequestState
 ) -> None:
-    flight.step = "AUTH"
+    request_state.step = "AUTH"
     ways = {
         "plain": client.auth_plain,
         "login": client.auth_login,
@@ -366,15 +370,15 @@ async def _authenticate(
 
 
 async def _transfer(
-    client: aiosmtplib.SMTP, envelope: Envelope, content: bytes, flight: _Flight
+    client: aiosmtplib.SMTP, envelope: Envelope, content: bytes, request_state: _RequestState
 ) -> tuple[int, str]:
     """Envelope and content; answers with what the server said to the content."""
-    flight.step = "MAIL"
+    request_state.step = "MAIL"
     options = [f"SIZE={len(content)}"] if client.supports_extension("size") else []
     await client.mail(envelope.sender, options=options)
-    flight.step = "RCPT"
+    request_state.step = "RCPT"
     await client.rcpt(envelope.recipient)
-    flight.step = "DATA"
+    request_state.step = "DATA"
     # Not the library's `data`: it does not tell whether the content had begun when it broke.
     code, text = await client.execute_command(b"DATA")
     protocol = client.protocol
@@ -382,8 +386,8 @@ async def _transfer(
         return code, text
     if protocol is None:
         raise aiosmtplib.SMTPServerDisconnected("")
-    flight.step = "the message"
-    flight.written = True
+    request_state.step = "the message"
+    request_state.written = True
     protocol.write(_LEADING_DOT.sub(b"..", content) + b".\r\n")
     code, text = await protocol.read_response()
     return code, text

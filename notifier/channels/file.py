@@ -30,10 +30,10 @@ import yaml
 
 from notifier.channels.base import rendered
 from notifier.content.message import Message
-from notifier.delivery.outcome import Outcome
-from syncer.api.errors import ConfigError
+from notifier.contract import Outcome
+from syncer.model.errors import ConfigError
+from syncer.rules.text import escaped_json
 from syncer.runtime.offload import Breath
-from syncer.status.text import escaped_json
 
 FORMATS: Final = ("json", "yaml")
 _NAME_CHARS: Final = 180

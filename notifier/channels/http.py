@@ -1,8 +1,8 @@
 """
 The one door for outbound HTTP.
 
-Every request to a receiver goes through `HttpDoor.post` and comes back as an `Outcome`; nothing
-here raises for what a receiver, a name server or a proxy did. `HttpDoor.get` asks the audit store
+Every request to a receiver goes through `HttpClient.post` and comes back as an `Outcome`; nothing
+here raises for what a receiver, a name server or a proxy did. `HttpClient.get` asks the audit store
 for its health under the same rules. What the door promises:
 
 - POST once: no redirect is followed, nothing is re-sent.
@@ -54,8 +54,8 @@ from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
 from notifier.channels.egress import EgressDenied, EgressGuard
-from notifier.channels.trouble import certificate_fault, chain_of, describe, excerpt
-from notifier.delivery.outcome import Outcome, classify_http
+from notifier.channels.transport_errors import certificate_fault, chain_of, describe, excerpt
+from notifier.contract import Outcome, classify_http
 from syncer.runtime.proxies import is_loopback, literal, proxy_for
 
 _log = logging.getLogger(__name__)
@@ -105,7 +105,7 @@ class Target:
 
 
 @dataclass(slots=True)
-class _Flight:
+class _RequestState:
     """What is known about one request; filled in as it goes."""
 
     written: bool = False
@@ -117,7 +117,7 @@ class _Flight:
     seen: bytearray = field(default_factory=bytearray)
 
 
-_FLIGHT: ContextVar[_Flight] = ContextVar("flight")
+_REQUEST_STATE: ContextVar[_RequestState] = ContextVar("flight")
 #: Bytes of an answer in which its status line is looked for.
 _SEEN_BYTES: Final = 8 * 1024
 
@@ -138,9 +138,9 @@ class _Witness(ResponseHandler):
     def set_response_params(self, **params: Any) -> None:
         """Begin a request; called for each, on a new connection and on a kept one."""
         self._seen = bytearray()
-        if flight := _FLIGHT.get(None):
+        if request_state := _REQUEST_STATE.get(None):
             # Behind a proxy the tunnel has a protocol first; the last one asked is the receiver's.
-            flight.seen = self._seen
+            request_state.seen = self._seen
         super().set_response_params(**params)
 
     def data_received(self, data: bytes) -> None:
@@ -169,7 +169,7 @@ def _readable(transport: asyncio.Transport) -> bool:
     return bool(watch.poll(0))
 
 
-class HttpDoor:
+class HttpClient:
     """
     Sends POST requests; one per process, owned by the composition root.
 
@@ -318,8 +318,8 @@ class HttpDoor:
         credentials = "Authorization" in headers or url.raw_user or url.raw_password
         if credentials and not (target.in_clear or is_confidential(url)):
             return Outcome.permanent(f"{kind} credentials are not sent over http://: use https://")
-        flight = _Flight()
-        token = _FLIGHT.set(flight)
+        request_state = _RequestState()
+        token = _REQUEST_STATE.set(request_state)
         try:
             async with (
                 asyncio.timeout(timeout_s),
@@ -331,29 +331,32 @@ class HttpDoor:
                     headers=headers,
                     allow_redirects=False,
                     proxy=proxy,
-                    trace_request_ctx=flight,
+                    trace_request_ctx=request_state,
                 ) as response,
             ):
-                flight.code = response.status
-                flight.encoding = response.headers.get("Content-Encoding", "")
-                flight.retry_after = parse_retry_after(
+                request_state.code = response.status
+                request_state.encoding = response.headers.get("Content-Encoding", "")
+                request_state.retry_after = parse_retry_after(
                     response.headers.get("Retry-After", ""), self._clock() / 1000
                 )
-                while len(flight.body) < BODY_BYTES:
-                    chunk = await response.content.read(BODY_BYTES - len(flight.body))
+                while len(request_state.body) < BODY_BYTES:
+                    chunk = await response.content.read(BODY_BYTES - len(request_state.body))
                     if not chunk:
                         break
-                    flight.body += chunk
+                    request_state.body += chunk
         except Exception as exc:  # noqa: BLE001 - what a receiver does is an outcome, never an error
-            if not flight.code and flight.written:
-                flight.code = status_of(flight.seen)
-            if not flight.code:
-                return _failure(exc, flight, kind, timeout_s)
-            _log.debug("%s answered %d, then %s", kind, flight.code, type(exc).__name__)
+            if not request_state.code and request_state.written:
+                request_state.code = status_of(request_state.seen)
+            if not request_state.code:
+                return _failure(exc, request_state, kind, timeout_s)
+            _log.debug("%s answered %d, then %s", kind, request_state.code, type(exc).__name__)
         finally:
-            _FLIGHT.reset(token)
+            _REQUEST_STATE.reset(token)
         return classify_http(
-            kind, flight.code, self._excerpt(flight, target), retry_after=flight.retry_after
+            kind,
+            request_state.code,
+            self._excerpt(request_state, target),
+            retry_after=request_state.retry_after,
         )
 
     def _route(self, url: URL) -> str | None:
@@ -389,10 +392,12 @@ class HttpDoor:
         return sock
 
     @staticmethod
-    def _excerpt(flight: _Flight, target: Target) -> str:
-        if 200 <= flight.code <= 299:
+    def _excerpt(request_state: _RequestState, target: Target) -> str:
+        if 200 <= request_state.code <= 299:
             return ""
-        answer = inflate(bytes(flight.body), flight.encoding).decode("utf-8", "replace")
+        answer = inflate(bytes(request_state.body), request_state.encoding).decode(
+            "utf-8", "replace"
+        )
         return excerpt(answer, _secrets_of(target))
 
 
@@ -570,26 +575,28 @@ def _secrets_of(target: Target) -> set[str]:
     return {s for s in found if len(s) >= _SECRET_CHARS or s in target.secrets} - {""}
 
 
-def _failure(exc: Exception, flight: _Flight, kind: str, timeout_s: float) -> Outcome:
+def _failure(exc: Exception, request_state: _RequestState, kind: str, timeout_s: float) -> Outcome:
     """Outcome of a request that got no status line."""
     chain = chain_of(exc)
     for link in chain:
         if isinstance(link, EgressDenied):
             return Outcome.permanent(f"egress denied: {link.reason}")
-    if not flight.written and (fault := certificate_fault(chain)):
+    if not request_state.written and (fault := certificate_fault(chain)):
         return Outcome.permanent(fault)
-    if not flight.written and isinstance(exc, (aiohttp.InvalidURL, ValueError, TypeError)):
+    if not request_state.written and isinstance(exc, (aiohttp.InvalidURL, ValueError, TypeError)):
         return Outcome.permanent(f"{kind} webhook request could not be built")
-    text = f"{kind} webhook request failed: {_describe(exc, chain, flight, timeout_s)}"
-    return Outcome.unknown(text) if flight.written else Outcome.transient(text)
+    text = f"{kind} webhook request failed: {_describe(exc, chain, request_state, timeout_s)}"
+    return Outcome.unknown(text) if request_state.written else Outcome.transient(text)
 
 
-def _describe(exc: Exception, chain: list[BaseException], flight: _Flight, timeout_s: float) -> str:
+def _describe(
+    exc: Exception, chain: list[BaseException], request_state: _RequestState, timeout_s: float
+) -> str:
     """What went wrong, in fixed phrases, error numbers and class names."""
     if isinstance(exc, TimeoutError) and not isinstance(exc, aiohttp.ClientOSError):
-        if flight.written:
+        if request_state.written:
             return f"timeout: no answer within {timeout_s:g} s"
-        stage = "connected, not sent" if flight.connected else "not connected"
+        stage = "connected, not sent" if request_state.connected else "not connected"
         return f"timeout: {stage} within {timeout_s:g} s"
     if isinstance(exc, aiohttp.ClientHttpProxyError):
         return f"the proxy refused with {exc.status}"

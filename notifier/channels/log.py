@@ -15,9 +15,9 @@ from typing import Any, TextIO
 
 from notifier.channels.base import rendered
 from notifier.content.message import Message
-from notifier.delivery.outcome import Outcome
-from syncer.api.resource import format_time
-from syncer.status.text import escaped, escaped_json
+from notifier.contract import Outcome
+from syncer.model.resource import format_time
+from syncer.rules.text import escaped, escaped_json
 
 
 class LogChannel:

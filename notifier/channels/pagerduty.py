@@ -16,10 +16,10 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, cut, encode, http_headers, rendered
-from notifier.channels.http import HttpDoor, Target
+from notifier.channels.http import HttpClient, Target
 from notifier.content.message import Message
 from notifier.content.mrkdwn import shorten_plain
-from notifier.delivery.outcome import Outcome
+from notifier.contract import Outcome
 
 KIND: Final = "pagerduty"
 ENDPOINT: Final = "https://events.pagerduty.com/v2/enqueue"
@@ -35,7 +35,7 @@ class PagerDutyChannel:
     Sends events of one integration.
 
     Args:
-        door: The way out.
+        http_client: The way out.
         routing_key: Provider of the integration key.
         url: Where to; PagerDuty's own address unless a receiver names another.
         dedup_namespace: Put the namespace before the deduplication key.
@@ -46,14 +46,14 @@ class PagerDutyChannel:
 
     def __init__(
         self,
-        door: HttpDoor,
+        http_client: HttpClient,
         routing_key: Provider,
         *,
         url: str | Callable[[], str] = ENDPOINT,
         dedup_namespace: bool = False,
         timeout_s: float = 10.0,
     ) -> None:
-        self._door = door
+        self._http_client = http_client
         self._routing_key = routing_key
         self._url = url
         self._dedup_namespace = dedup_namespace
@@ -79,7 +79,7 @@ class PagerDutyChannel:
         )
         if isinstance(body, Outcome):
             return body
-        return await self._door.post(
+        return await self._http_client.post(
             Target(url or ENDPOINT, (key,)),
             body,
             http_headers(message),

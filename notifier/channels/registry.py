@@ -18,9 +18,9 @@ from typing import Final
 
 from notifier.channels.base import Channel, Provider
 from notifier.channels.console import ConsoleChannel
-from notifier.channels.email import EmailChannel, Envelope, MailDoor, Relay
+from notifier.channels.email import EmailChannel, Envelope, MailClient, Relay
 from notifier.channels.file import FileChannel
-from notifier.channels.http import HttpDoor
+from notifier.channels.http import HttpClient
 from notifier.channels.log import LogChannel
 from notifier.channels.pagerduty import ENDPOINT, PagerDutyChannel
 from notifier.channels.slack import SlackChannel
@@ -47,20 +47,20 @@ class ChannelRegistry:
     def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,
         routing: Callable[[], Snapshot],
-        door: HttpDoor,
+        http_client: HttpClient,
         *,
         http_timeout: float,
         file: FileChannel | None,
         log: LogChannel | None,
         native: frozenset[str] = frozenset(),
-        mail: MailDoor | None = None,
+        mail: MailClient | None = None,
         mail_timeout: float = 10.0,
         dedup_namespace: bool = False,
     ) -> None:
         """
         Args:
             routing: The snapshot in force.
-            door: The way out for HTTP channels.
+            http_client: The way out for HTTP channels.
             http_timeout: Seconds for one request, of every HTTP channel.
             file: The file channel, None if it is switched off.
             log: The log channel, None if it is switched off.
@@ -70,7 +70,7 @@ class ChannelRegistry:
             dedup_namespace: Put the namespace before PagerDuty's deduplication key.
         """  # noqa: D205 - the class says what it is
         self._routing = routing
-        self._door = door
+        self._http_client = http_client
         self._timeout = http_timeout
         self._native = native
         self._mail = mail
@@ -112,17 +112,17 @@ class ChannelRegistry:
         match target.kind:
             case "slack" if refs:
                 return SlackChannel(
-                    self._door, self._secret(name, refs[0]), timeout_s=self._timeout
+                    self._http_client, self._secret(name, refs[0]), timeout_s=self._timeout
                 )
             case "teams" if refs:
                 return TeamsChannel(
-                    self._door, self._secret(name, refs[0]), timeout_s=self._timeout
+                    self._http_client, self._secret(name, refs[0]), timeout_s=self._timeout
                 )
             case "pagerduty" if refs and isinstance(target.config, PagerDutyConfig):
                 config = target.config
                 key = self._secret(name, refs[0])
                 return PagerDutyChannel(
-                    self._door,
+                    self._http_client,
                     key,
                     url=config.url or ENDPOINT,
                     dedup_namespace=self._dedup_namespace,
@@ -142,7 +142,7 @@ class ChannelRegistry:
         url = self._secret(name, ref) if ref else _fixed(config.url)
         signing = tuple(self._secret(name, ref) for ref in config.signing_refs)
         return WebhookChannel(
-            self._door,
+            self._http_client,
             url,
             secrets=lambda: [secret() for secret in signing],
             authentication=self._authentication(name, config),
@@ -161,13 +161,13 @@ class ChannelRegistry:
             return BasicAuth(config.username, _fixed(config.password))
         return None
 
-    def _email(self, name: str, target: Target, door: MailDoor) -> Channel | None:
+    def _email(self, name: str, target: Target, http_client: MailClient) -> Channel | None:
         config = target.config
         if not isinstance(config, EmailConfig) or not config.complete:
             return None
         ref = config.credential_ref
         return EmailChannel(
-            door,
+            http_client,
             Relay(config.host, config.port, config.security, config.username),
             Envelope(config.sender, config.to, config.sender_name),
             password=self._secret(name, ref) if ref else None,

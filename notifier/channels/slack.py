@@ -12,10 +12,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
-from notifier.channels.http import HttpDoor, Target
+from notifier.channels.http import HttpClient, Target
 from notifier.content.message import Message
 from notifier.content.mrkdwn import CUT, escape, shorten, shorten_plain, to_mrkdwn
-from notifier.delivery.outcome import Outcome
+from notifier.contract import Outcome
 
 KIND: Final = "slack"
 HEADER_CHARS: Final = 150
@@ -32,15 +32,15 @@ class SlackChannel:
     Sends to one incoming webhook.
 
     Args:
-        door: The way out.
+        http_client: The way out.
         url: Provider of the webhook's URL, which is the credential.
         timeout_s: Deadline of one request in seconds.
     """
 
     shows_status: bool = False
 
-    def __init__(self, door: HttpDoor, url: Provider, *, timeout_s: float = 10.0) -> None:
-        self._door = door
+    def __init__(self, http_client: HttpClient, url: Provider, *, timeout_s: float = 10.0) -> None:
+        self._http_client = http_client
         self._url = url
         self.timeout_s = timeout_s
 
@@ -54,7 +54,7 @@ class SlackChannel:
         body = rendered(KIND, lambda m: encode(slack_payload(m)), message)
         if isinstance(body, Outcome):
             return body
-        return await self._door.post(
+        return await self._http_client.post(
             Target(url), body, http_headers(message), timeout_s=self.timeout_s, kind=KIND
         )
 

@@ -11,11 +11,11 @@ from __future__ import annotations
 from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, cut, encode, http_headers, rendered
-from notifier.channels.http import HttpDoor, Target
+from notifier.channels.http import HttpClient, Target
 from notifier.content.links import only_safe_links
 from notifier.content.message import Message
 from notifier.content.trim import TRUNCATED
-from notifier.delivery.outcome import Outcome
+from notifier.contract import Outcome
 
 KIND: Final = "teams"
 BODY_BYTES: Final = 28 * 1024
@@ -30,15 +30,15 @@ class TeamsChannel:
     Sends to one Workflows webhook.
 
     Args:
-        door: The way out.
+        http_client: The way out.
         url: Provider of the webhook's URL, which is the credential.
         timeout_s: Deadline of one request in seconds.
     """
 
     shows_status: bool = False
 
-    def __init__(self, door: HttpDoor, url: Provider, *, timeout_s: float = 10.0) -> None:
-        self._door = door
+    def __init__(self, http_client: HttpClient, url: Provider, *, timeout_s: float = 10.0) -> None:
+        self._http_client = http_client
         self._url = url
         self.timeout_s = timeout_s
 
@@ -52,7 +52,7 @@ class TeamsChannel:
         body = rendered(KIND, teams_body, message)
         if isinstance(body, Outcome):
             return body
-        return await self._door.post(
+        return await self._http_client.post(
             Target(url), body, http_headers(message), timeout_s=self.timeout_s, kind=KIND
         )
 

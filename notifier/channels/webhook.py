@@ -30,9 +30,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
-from notifier.channels.http import HttpDoor, Target
+from notifier.channels.http import HttpClient, Target
 from notifier.content.message import Message
-from notifier.delivery.outcome import Outcome
+from notifier.contract import Outcome
 
 KIND: Final = "webhook"
 #: Lengths in bytes that a signing secret may have.
@@ -88,7 +88,7 @@ class WebhookChannel:
     Sends to one receiver.
 
     Args:
-        door: The way out.
+        http_client: The way out.
         url: Provider of the URL.
         secrets: Provider of the signing secrets, newest first; none means unsigned.
         authentication: How to authenticate, None for not at all.
@@ -101,7 +101,7 @@ class WebhookChannel:
 
     def __init__(
         self,
-        door: HttpDoor,
+        http_client: HttpClient,
         url: Provider,
         *,
         secrets: Callable[[], Sequence[str]] = tuple,
@@ -110,7 +110,7 @@ class WebhookChannel:
         timeout_s: float = 15.0,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        self._door = door
+        self._http_client = http_client
         self._url = url
         self._secrets = secrets
         self._authentication = authentication
@@ -149,7 +149,7 @@ class WebhookChannel:
                 return Outcome.permanent(f"webhook authentication is not usable: {exc}")
             except Exception:  # noqa: BLE001 - as for the URL
                 return Outcome.not_sent("webhook authentication is not available")
-        outcome = await self._door.post(
+        outcome = await self._http_client.post(
             Target(url, (*secrets, *shown_to_it), self._in_clear),
             body,
             headers,

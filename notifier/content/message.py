@@ -35,8 +35,8 @@ from notifier.content.sanitise import (
 )
 from notifier.content.trim import BODY_CHARS, MORE, OBJECT_CHARS, REST_CHARS, Room
 from notifier.routing.attributes import flatten_context
-from syncer.api.attempt import AttemptId
-from syncer.api.resource import Spec, parse_spec
+from syncer.model.attempt import AttemptId
+from syncer.model.resource import Spec, parse_spec
 
 Json = dict[str, Any]
 

@@ -18,7 +18,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, Final
 
-from syncer.api.resource import Spec
+from syncer.model.resource import Spec
 
 #: Attributes that say what an object is; no author sets them.
 RESERVED: Final = ("namespace", "name")

@@ -45,7 +45,7 @@ from notifier.routing.mail import (
     parse_smarthost,
     recipient_tag,
 )
-from syncer.api.errors import ConfigError
+from syncer.model.errors import ConfigError
 from syncer.runtime.proxies import is_loopback
 
 #: Characters of a routing file; a ConfigMap holds no more.

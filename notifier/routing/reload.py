@@ -39,7 +39,7 @@ from notifier.routing.config import (
     quoted,
 )
 from notifier.routing.credentials import Credentials, Look, look, merge
-from syncer.api.errors import ConfigError
+from syncer.model.errors import ConfigError
 
 logger = logging.getLogger("ledger.routing")
 

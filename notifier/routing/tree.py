@@ -29,8 +29,8 @@ from notifier.routing.config import (
     RoutingConfig,
     quoted,
 )
-from syncer.api.conditions import MESSAGE_BYTES, bounded
-from syncer.status.text import escaped
+from syncer.model.conditions import MESSAGE_BYTES, bounded
+from syncer.rules.text import escaped
 
 RULE_MATCHED: Final = "RoutingRuleMatched"
 FALLBACK: Final = "RoutingFallback"

@@ -2,8 +2,8 @@
 The connection to Redis: one interface to three topologies.
 
 A server of its own, the master that Sentinels name, or a Redis Cluster: the URL says which, and
-nobody above can tell the difference. Calls go to a lane (`lane.py`), by way of `single.py` or
-`cluster.py`; what was learnt of the servers, and whether earlier claims still hold, is the client's
+nobody above can tell the difference. Calls go to a pipeline (`pipeline.py`), by way of `standalone.py` or
+`redis_cluster.py`; what was learnt of the servers, and whether earlier claims still hold, is the client's
 `Identity`.
 
 Redis may answer and refuse all the same: at maxmemory, without the replicas that it wants, with a full
@@ -25,18 +25,6 @@ from typing import Any, Final, Protocol
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
-from syncer.api.errors import (
-    Ambiguous,
-    ConfigError,
-    ContractError,
-    Rejected,
-    Unauthorised,
-    Unavailable,
-)
-from syncer.ledger.cluster import Cluster
-from syncer.ledger.ear import Ear
-from syncer.ledger.identity import Identity, Server
-from syncer.ledger.lane import Call, StaleGuard
 from syncer.ledger.lua import (
     ACK,
     CLAIM,
@@ -49,9 +37,21 @@ from syncer.ledger.lua import (
     Script,
 )
 from syncer.ledger.outage import Outage
+from syncer.ledger.pipeline import Call, StaleGuard
+from syncer.ledger.redis_cluster import Cluster
 from syncer.ledger.replies import REFUSING, Refused, classify_reply, parse_version
-from syncer.ledger.single import Single
-from syncer.redisurl import Topology, parse_redis_url, place_of
+from syncer.ledger.standalone import Single
+from syncer.ledger.store import Identity, Server
+from syncer.ledger.subscriber import Subscriber
+from syncer.ledger.url import Topology, parse_redis_url, place_of
+from syncer.model.errors import (
+    Ambiguous,
+    ConfigError,
+    ContractError,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
 from syncer.runtime.supervise import critical, restarting
 
 __all__ = [
@@ -86,10 +86,10 @@ class Servers(Protocol):
     async def probe(self) -> None:
         """Ask every server who it is now."""
 
-    async def ear(self) -> AbstractConnection:
-        """Connect anew, to a server that hears what is published; see `Ear`."""
+    async def connect_subscriber(self) -> AbstractConnection:
+        """Connect anew, to a server that hears what is published; see `Subscriber`."""
 
-    def hears(self, connection: AbstractConnection) -> bool:
+    def serves_subscriber(self, connection: AbstractConnection) -> bool:
         """Whether the server of such a connection is still one to listen to."""
 
     async def run(self) -> None:
@@ -112,7 +112,7 @@ class LedgerClient(Identity):
         Prepare a client; nothing is connected yet.
 
         Args:
-            url: As `syncer.redisurl` describes; never appears in a text.
+            url: As `syncer.ledger.url` describes; never appears in a text.
             prefix: Of every key.
             timeout: Seconds for connecting, and for each reply.
 
@@ -122,7 +122,7 @@ class LedgerClient(Identity):
         super().__init__(prefix)
         self._timeout = timeout
         #: Told the uids of logs that others say they have appended to; set it before `run`.
-        self.on_poke: Callable[[str], None] | None = None
+        self.on_wake_up: Callable[[str], None] | None = None
         try:
             target = parse_redis_url(url)
         except ValueError as error:
@@ -226,9 +226,9 @@ class LedgerClient(Identity):
                 group.create_task(critical("redis", self._servers.run), name="redis")
                 group.create_task(critical("refusal", self._watch_refusal), name="redis-refusal")
                 group.create_task(critical("outage", self._tell_outage), name="redis-outage")
-                if self.on_poke is not None:
-                    listener = Ear(
-                        self._servers, f"{self.prefix}:poke", self.on_poke, timeout=self._timeout
+                if self.on_wake_up is not None:
+                    listener = Subscriber(
+                        self._servers, f"{self.prefix}:poke", self.on_wake_up, timeout=self._timeout
                     )
                     group.create_task(
                         restarting("redis-ear", listener.run, every=0.0), name="redis-ear"
@@ -261,14 +261,14 @@ class LedgerClient(Identity):
             if self.server is None:
                 # Never connected: whoever starts waits for that, and says so.
                 continue
-            trouble = self.trouble
-            seconds = outage.look(trouble, loop.time())
+            unavailable_reason = self.unavailable_reason
+            seconds = outage.look(unavailable_reason, loop.time())
             if seconds is None:
                 continue
-            if trouble:
+            if unavailable_reason:
                 logger.warning(
                     "the log is unavailable; attempts are held",
-                    extra={"redis": self.place, "why": trouble},
+                    extra={"redis": self.place, "why": unavailable_reason},
                 )
             else:
                 logger.warning(

@@ -22,10 +22,10 @@ from urllib.parse import quote, unquote
 
 import msgpack
 
-from syncer.api.attempt import NO_EPOCH, Epoch, parse_epoch
-from syncer.api.conditions import bounded
-from syncer.api.errors import ContractError
-from syncer.api.record import (
+from syncer.model.attempt import NO_EPOCH, Epoch, parse_epoch
+from syncer.model.conditions import bounded
+from syncer.model.errors import ContractError
+from syncer.model.record import (
     BODY_VERSION,
     READABLE_VERSIONS,
     Body,

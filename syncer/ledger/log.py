@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from syncer.api.attempt import AttemptState, Epoch
-from syncer.api.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
-from syncer.api.record import Record
 from syncer.ledger import lua
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import Header, decode_log, encode_channel, encode_record
-from syncer.ledger.lane import StaleGuard
+from syncer.ledger.pipeline import StaleGuard
+from syncer.model.attempt import AttemptState, Epoch
+from syncer.model.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
+from syncer.model.record import Record
 
 #: What a call is repeated after.
 _LATER: Final = (Unavailable, Ambiguous, TimeoutError)
@@ -38,7 +38,7 @@ _WAIT_MS: Final = 1000
 _WALKS: Final = 3
 
 
-def poke_channel(prefix: str) -> str:
+def wake_up_channel(prefix: str) -> str:
     """Channel on which owners hear the uids of logs that others have appended to."""
     return f"{prefix}:poke"
 
@@ -177,9 +177,9 @@ class RedisLog:
         return self._client.problem is None
 
     @property
-    def trouble(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why no attempt can, or may, be opened now: no answer, a refusal, an unfit server."""
-        return self._client.trouble
+        return self._client.unavailable_reason
 
     @property
     def unfit(self) -> str | None:
@@ -412,7 +412,7 @@ class RedisLog:
         """Serve the client's calls until cancelled."""
         await self._client.run()
 
-    async def heads(self, uids: Sequence[str]) -> list[tuple[bytes | None, int, int]]:
+    async def read_headers(self, uids: Sequence[str]) -> list[tuple[bytes | None, int, int]]:
         """
         Header element, length and time to live (s; -1 none, -2 no key) of each log.
 
@@ -428,7 +428,7 @@ class RedisLog:
             if len(uids) == 1:
                 return [(b"", 0, -1)]
             # Asked one by one, it is the only one that refuses.
-            return [head for uid in uids for head in await self.heads([uid])]
+            return [head for uid in uids for head in await self.read_headers([uid])]
 
     async def _heads(self, uids: Sequence[str]) -> list[tuple[bytes | None, int, int]]:
         commands: list[tuple[str | int, ...]] = []
@@ -475,13 +475,13 @@ class RedisLog:
             if self._client.layout == layout:
                 return
 
-    async def poke(self, uid: str) -> None:
+    async def wake_owner(self, uid: str) -> None:
         """
         Tell whoever owns a log that somebody else has appended to it; one try.
 
         Errors are those of a command. Nothing rests on it: the owner's sweep finds the record.
         """
-        await self._client.command("PUBLISH", poke_channel(self._client.prefix), uid)
+        await self._client.command("PUBLISH", wake_up_channel(self._client.prefix), uid)
 
     async def _command(self, *args: Any, at: str | None = None) -> Any:
         return await self._insist(self._patience, self._client.command, *args, at=at)

@@ -20,18 +20,18 @@ class Outage:
         self._since: float | None = None
         self._said = False
 
-    def look(self, trouble: str | None, now: float) -> float | None:
+    def look(self, unavailable_reason: str | None, now: float) -> float | None:
         """
         Take notice of what is seen.
 
         Args:
-            trouble: Why no attempt can be opened, None if one can.
+            unavailable_reason: Why no attempt can be opened, None if one can.
             now: Seconds of a clock that does not go back.
 
         Returns:
             For how many seconds it has lasted, or had, if that is to be said now; else None.
         """
-        if trouble is None:
+        if unavailable_reason is None:
             since, said = self._since, self._said
             self._since, self._said = None, False
             return now - since if said and since is not None else None

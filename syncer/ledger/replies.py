@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from redis.exceptions import AskError
 
-from syncer.api.errors import ContractError, LedgerError, Rejected, Unauthorised, Unavailable
-from syncer.redisurl import Address
+from syncer.ledger.url import Address
+from syncer.model.errors import ContractError, LedgerError, Rejected, Unauthorised, Unavailable
 
 #: First words of error replies after which nothing was executed and a retry may help.
 _NOT_EXECUTED: Final = frozenset(

@@ -33,9 +33,9 @@ from redis.asyncio.sentinel import (
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from syncer.api.errors import ConfigError, Unavailable
-from syncer.ledger.lane import connection_options
-from syncer.redisurl import RedisTarget
+from syncer.ledger.pipeline import connection_options
+from syncer.ledger.url import RedisTarget
+from syncer.model.errors import ConfigError, Unavailable
 
 #: Options of a Redis connection that one to a Sentinel has too.
 _SHARED: Final = ("ssl_", "socket_")
@@ -73,7 +73,7 @@ class Master:
     def __init__(
         self,
         target: RedisTarget,
-        greet: Callable[[AbstractConnection], Awaitable[None]],
+        on_connect: Callable[[AbstractConnection], Awaitable[None]],
         *,
         timeout: float,
     ) -> None:
@@ -82,7 +82,7 @@ class Master:
 
         Args:
             target: Names the Sentinels and the service.
-            greet: Called on each new connection to the master.
+            on_connect: Called on each new connection to the master.
             timeout: Seconds for connecting to the master and for each reply; the Sentinels share as
                 much among them.
 
@@ -115,7 +115,7 @@ class Master:
             target.service,
             self._sentinel,
             connection_class=_MasterOverTls if target.tls else _Master,
-            redis_connect_func=greet,
+            redis_connect_func=on_connect,
             **options,
         )  # type: ignore[no-untyped-call]  # vendor
 

@@ -17,10 +17,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-BootClock = Callable[[], float]
+MonotonicClock = Callable[[], float]
 
 
-def boot_clock() -> float:
+def monotonic_clock() -> float:
     """Seconds since boot, sleep included."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
@@ -28,37 +28,39 @@ def boot_clock() -> float:
 class ServerTime:
     """A server's time, extrapolated with the boot clock since it was last told."""
 
-    def __init__(self, boot: BootClock = boot_clock) -> None:
+    def __init__(self, monotonic: MonotonicClock = monotonic_clock) -> None:
         """Know nothing yet."""
-        self.boot = boot
+        self.monotonic = monotonic
         #: Milliseconds between it and the boot clock, None until it was told.
         self.offset: float | None = None
 
     def set(self, now: int) -> None:
         """Take the server's time (Unix milliseconds) as of this moment."""
-        self.offset = now - self.boot() * 1000
+        self.offset = now - self.monotonic() * 1000
 
     def now(self) -> int | None:
         """Its time in Unix milliseconds, None if that is not known."""
-        return None if self.offset is None else round(self.boot() * 1000 + self.offset)
+        return None if self.offset is None else round(self.monotonic() * 1000 + self.offset)
 
 
 class LedgerTime:
     """Redis time, extrapolated with the boot clock since it was last read."""
 
-    def __init__(self, boot: BootClock = boot_clock, *, witness: ServerTime | None = None) -> None:
+    def __init__(
+        self, monotonic: MonotonicClock = monotonic_clock, *, witness: ServerTime | None = None
+    ) -> None:
         """Start with the machine's wall clock until a claim brings the server's time."""
-        self.boot = boot
+        self.monotonic = monotonic
         self.witness = witness
-        self._offset = time.time() * 1000 - boot() * 1000
+        self._offset = time.time() * 1000 - monotonic() * 1000
 
     def set(self, now: int) -> None:
         """Take the server's time (Unix milliseconds) as of this moment."""
-        self._offset = now - self.boot() * 1000
+        self._offset = now - self.monotonic() * 1000
 
     def now(self) -> int:
         """Redis time in Unix milliseconds, as far as known."""
-        return round(self.boot() * 1000 + self._offset)
+        return round(self.monotonic() * 1000 + self._offset)
 
     def certain(self) -> int:
         """

@@ -26,7 +26,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
-from syncer.status.text import escaped
+from syncer.rules.text import escaped
 
 #: Says what is missing, None if nothing is.
 Check = Callable[[], "str | None"]

@@ -24,7 +24,7 @@ from typing import Any, Final, TextIO
 import orjson
 import structlog
 
-from syncer.status.text import escaped, escaped_json
+from syncer.rules.text import escaped, escaped_json
 
 _LEVELS: Final = {
     "DEBUG": logging.DEBUG,

@@ -23,11 +23,11 @@ from typing import Any, Final
 
 import redis.asyncio as redis_asyncio
 
-from syncer.api.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
-from syncer.api.record import Plan, Record, attempt_record, intent_record, plan_record
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import ROOT_CHAIN, encode_record
 from syncer.ledger.log import Answer, RedisLog
+from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
+from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
 from tests.benchmarks.goals import APPEND
 from tests.benchmarks.report import Report, percentile
 from tests.servers.redis import Fsync, RedisServer, find_binary

@@ -32,9 +32,12 @@ from typing import Any, Final
 import aiohttp
 import redis.asyncio as redis_asyncio
 
-from syncer.api.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
-from syncer.api.record import Plan, Record, attempt_record, intent_record, plan_record
-from syncer.api.resource import (
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.codec import Header, encode_element, stored
+from syncer.ledger.log import Answer, Mark, RedisLog
+from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
+from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
+from syncer.model.resource import (
     LogMark,
     RetryPolicy,
     Status,
@@ -42,11 +45,8 @@ from syncer.api.resource import (
     parse_object,
     render_status,
 )
-from syncer.ledger.client import LedgerClient
-from syncer.ledger.codec import Header, encode_element, stored
-from syncer.ledger.log import Answer, Mark, RedisLog
-from syncer.status.fold import LogView
-from syncer.status.merge import Facts, merge
+from syncer.rules.fold import LogView
+from syncer.rules.merge import Facts, merge
 from tests.benchmarks.goals import PER_ATTEMPT
 from tests.benchmarks.load import (
     Json,

@@ -18,8 +18,8 @@ from typing import Final
 
 import orjson
 
-from syncer.cluster.client import MERGE_PATCH, KubeClient
-from syncer.cluster.status import list_path, object_path
+from syncer.kube.client import MERGE_PATCH, KubeClient
+from syncer.kube.notification_requests import list_path, object_path
 
 #: Patches at the same time, as many as the product's default.
 WRITERS: Final = 16

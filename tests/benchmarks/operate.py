@@ -22,10 +22,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from syncer.api.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
-from syncer.api.record import Plan, Record, attempt_record, intent_record, plan_record
 from syncer.ledger.codec import Header, encode_element, stored
-from syncer.status.fold import ROOT_CHAIN
+from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
+from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
+from syncer.rules.fold import ROOT_CHAIN
 from tests.benchmarks.goals import VERIFY_FLAT, VERIFY_SECONDS
 from tests.benchmarks.load import SteadyReceiver, plane_of, programs
 from tests.benchmarks.recovery import FirstCall, _stage, fill, put_in
@@ -38,8 +38,8 @@ OURS: Final = Goal(0.3)
 _RECORDS: Final = 1_000
 _EPOCH: Final = Epoch("0.1")
 _IMPORTS: Final = (
-    "import syncer.cli, syncer.inspect, syncer.ledger.client, syncer.ledger.log, syncer.settings,"
-    " syncer.cluster.client, syncer.cluster.status, syncer.operate.store, sys, time"
+    "import syncer.cli.main, syncer.cli.inspect, syncer.ledger.client, syncer.ledger.log, syncer.settings,"
+    " syncer.kube.client, syncer.kube.notification_requests, syncer.cli.store, sys, time"
 )
 
 
@@ -149,7 +149,7 @@ async def inspect(
     """Seconds of `inspect` as a whole process, CPU seconds of it, and seconds after the imports."""
     words = ["inspect", await long_log(here), "--json", *where(here)]
     timed = (
-        f"{_IMPORTS}\nbegan = time.perf_counter()\ncode = syncer.cli.main({words!r})\n"
+        f"{_IMPORTS}\nbegan = time.perf_counter()\ncode = syncer.cli.main.main({words!r})\n"
         "print(time.perf_counter() - began, file=sys.stderr)"
     )
     whole, cpu, ours = [], [], []
@@ -210,7 +210,7 @@ async def run(*, quick: bool) -> Report:
                         await here.api.ask("DELETE", f"{here.api.requests}/long")
                         await here.redis.flushdb()
                         await used(here)
-                    await _python(env, "-c", "import syncer.operate.commands")
+                    await _python(env, "-c", "import syncer.cli.commands")
                     await fill(here, n)
                     await until(
                         lambda h=here, m=n: put_in(h, m),  # type: ignore[misc]  # bound now

@@ -29,15 +29,16 @@ from typing import Final
 import aiohttp
 import redis.asyncio as redis_asyncio
 
-from syncer.api.attempt import (
+from syncer.ledger.codec import Header, decode_log, encode_record, stored
+from syncer.model.attempt import (
     Attempt,
     AttemptState,
     Epoch,
     FailureClass,
     make_attempt_id,
 )
-from syncer.api.record import Plan, Record, attempt_record, intent_record, plan_record
-from syncer.api.resource import (
+from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
+from syncer.model.resource import (
     LogMark,
     RetryPolicy,
     Status,
@@ -45,9 +46,8 @@ from syncer.api.resource import (
     parse_object,
     render_status,
 )
-from syncer.ledger.codec import Header, decode_log, encode_record, stored
-from syncer.status.fold import LogView, fold
-from syncer.status.merge import Facts, merge
+from syncer.rules.fold import LogView, fold
+from syncer.rules.merge import Facts, merge
 from tests.benchmarks.goals import FIRST_DELIVERY, START_LINEAR, START_MEMORY, START_SECONDS
 from tests.benchmarks.load import (
     Json,

@@ -17,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from syncer.api.record import LOG_ERROR_BYTES
+from syncer.model.record import LOG_ERROR_BYTES
 
 #: Redis, per log: key, its expiry and the list itself; text of header and plan,
 #: the route and names left out.

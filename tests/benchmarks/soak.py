@@ -33,8 +33,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from syncer.api.attempt import AttemptState
-from syncer.api.record import Kind
+from syncer.model.attempt import AttemptState
+from syncer.model.record import Kind
 from tests.benchmarks.goals import FLAT, NONE_LOST
 from tests.benchmarks.load import SteadyReceiver, notifier_of, pid_of, plane_of, programs
 from tests.benchmarks.report import Goal, Report, cpu_seconds, load, machine, resident_mib, write

@@ -33,18 +33,18 @@ from typing import Any, Final, Protocol
 
 from prometheus_client import CollectorRegistry
 
-from syncer.api.attempt import AttemptState, Epoch, FailureClass
-from syncer.api.record import read_attempt
-from syncer.api.resource import Json, parse_object
-from syncer.cache import Cache, Claim, Entry
-from syncer.cluster.client import KubeClient
-from syncer.cluster.status import StatusStore
+from syncer.kube.client import KubeClient
+from syncer.kube.notification_requests import StatusStore
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import Answer, RedisLog
-from syncer.loop import SyncLoop
 from syncer.metrics import SyncMetrics
-from syncer.recorder import Recorder
+from syncer.model.attempt import AttemptState, Epoch, FailureClass
+from syncer.model.record import read_attempt
+from syncer.model.resource import Json, parse_object
 from syncer.runtime.clock import LedgerTime
+from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.recorder import Recorder
+from syncer.sync.status_writer import SyncLoop
 from tests.benchmarks.goals import FASTER, FEW_WRITES, NONE_LOST, ONE_WRITE
 from tests.benchmarks.load import programs
 from tests.benchmarks.report import Report, percentile
@@ -219,7 +219,7 @@ class _Always:
     def may_send(self, now: float, send_timeout: float) -> bool:
         return True
 
-    def tenure_of(self, uid: str) -> _Always:
+    def term_of(self, uid: str) -> _Always:
         return self
 
     def accepts(self, uid: str) -> bool:
@@ -240,10 +240,10 @@ class _Counting(StatusStore):
 class Product:
     """Log, fold, batch, merge: the product's own parts, with nothing left out but the send."""
 
-    def __init__(self, recorder: Recorder, tenure: _Always, costs: Costs) -> None:
+    def __init__(self, recorder: Recorder, term: _Always, costs: Costs) -> None:
         """`recorder` has a sync loop running over its cache."""
         self.recorder = recorder
-        self.tenure = tenure
+        self.term = term
         self.costs = costs
 
     async def open(self, created: Json) -> None:
@@ -251,17 +251,15 @@ class Product:
         entry = Entry(parse_object(created))
         log = self.recorder.log
         self.recorder.cache.entries[entry.uid] = entry
-        claimed = await log.claim(entry.uid, self.tenure.epoch, name=entry.request.key)
+        claimed = await log.claim(entry.uid, self.term.epoch, name=entry.request.key)
         assert claimed.snapshot is not None
         self.recorder.adopt(entry, claimed.snapshot)
-        entry.claim = Claim(self.tenure.epoch, log.generation)
+        entry.claim = Claim(self.term.epoch, log.generation)
 
     async def record(self, created: Json, writer: int, text: str) -> None:
         """Write intent and outcome; each writer has a channel, whose attempts never overlap."""
         entry = self.recorder.cache.entries[created["metadata"]["uid"]]
-        answer, intent = await self.recorder.open(
-            entry, self.tenure, f"slack:w{writer}", limit=1000
-        )
+        answer, intent = await self.recorder.open(entry, self.term, f"slack:w{writer}", limit=1000)
         assert answer.answer is Answer.OK, answer
         now = self.recorder.time.now()
         failed = replace(
@@ -381,13 +379,13 @@ async def product(plane: ControlPlane, redis_url: str) -> AsyncIterator[Product]
         recorder = Recorder(
             RedisLog(client), Cache(window=_WINDOW), LedgerTime(), metrics, identity="bench"
         )
-        tenure = _Always()
-        sync = SyncLoop(recorder, _Counting(kube, costs), tenure, metrics)
+        term = _Always()
+        sync = SyncLoop(recorder, _Counting(kube, costs), term, metrics)
         tasks = [asyncio.create_task(client.run())]
         try:
             await client.open("bench")
             tasks.append(asyncio.create_task(sync.run()))
-            yield Product(recorder, tenure, costs)
+            yield Product(recorder, term, costs)
         finally:
             for task in tasks:
                 task.cancel()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from notifier.channels.http import HttpDoor
+from notifier.channels.http import HttpClient
 from tests.channels.receiver import Certificates
 
 # pytest-asyncio asks for "the" loop before the first asynchronous test; without this the standard
@@ -17,9 +17,9 @@ asyncio.set_event_loop(None)
 
 
 @pytest.fixture
-async def door() -> AsyncIterator[HttpDoor]:
+async def http_client() -> AsyncIterator[HttpClient]:
     """Return an open door that knows no proxy."""
-    async with HttpDoor(environment={}) as opened:
+    async with HttpClient(environment={}) as opened:
         yield opened
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from notifier.channels.email import MailDoor
-from notifier.channels.http import HttpDoor
+from notifier.channels.email import MailClient
+from notifier.channels.http import HttpClient
 from notifier.channels.registry import ChannelRegistry
-from notifier.delivery.outcome import Outcome
+from notifier.contract import Outcome
 from notifier.routing.reload import Routing
 from tests.channels.messages import message
 
@@ -18,9 +18,9 @@ class Room:
     def __init__(
         self,
         folder: Path,
-        door: HttpDoor,
+        http_client: HttpClient,
         text: str,
-        mails: MailDoor | None = None,
+        mails: MailClient | None = None,
         *,
         dedup_namespace: bool = False,
         **credentials: str,
@@ -35,7 +35,7 @@ class Room:
         self.routing = Routing(self.file, self.credentials, native=native)
         self.routing.load_initial()
         self.channels = ChannelRegistry(
-            lambda: self.routing.current, door, http_timeout=20, file=None, log=None,
+            lambda: self.routing.current, http_client, http_timeout=20, file=None, log=None,
             native=native, mail=mails, mail_timeout=20, dedup_namespace=dedup_namespace,
         )  # fmt: skip
 

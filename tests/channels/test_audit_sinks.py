@@ -16,9 +16,9 @@ from notifier.audit.assembly import store_tls
 from notifier.audit.gate import PATIENCE, HealthGate
 from notifier.audit.sinks import FileSink, StoreSink, Verdict
 from notifier.channels.egress import EgressGuard, EgressMode
-from notifier.channels.http import HttpDoor
+from notifier.channels.http import HttpClient
 from notifier.settings import Settings
-from syncer.api.errors import ConfigError
+from syncer.model.errors import ConfigError
 from syncer.settings import build
 from tests.channels.receiver import Certificates, Step, closed_port, receiving
 
@@ -34,12 +34,12 @@ def settings_with(**members: object) -> Settings:
 # -- the audit store ------------------------------------------------------------------------------
 
 
-async def test_a_batch_is_one_json_list(door: HttpDoor, tmp_path: Path) -> None:
+async def test_a_batch_is_one_json_list(http_client: HttpClient, tmp_path: Path) -> None:
     """The request is what the store documents: POST, JSON list, bearer token; 201 is a receipt."""
     token = tmp_path / "token"
     token.write_text("first\n")
     async with receiving(Step(201)) as receiver:
-        sink = StoreSink(door, receiver.url("/"), timeout_s=2, token_file=token)
+        sink = StoreSink(http_client, receiver.url("/"), timeout_s=2, token_file=token)
         assert (await sink.write(LINES)).verdict is Verdict.STORED
         token.write_text("rotated")
         assert (await sink.write(LINES)).verdict is Verdict.STORED
@@ -53,19 +53,21 @@ async def test_a_batch_is_one_json_list(door: HttpDoor, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("content", [None, "", "two words", "line\nbreak", "\xff"])
 async def test_without_a_usable_token_none_is_sent(
-    door: HttpDoor, tmp_path: Path, content: str | None
+    http_client: HttpClient, tmp_path: Path, content: str | None
 ) -> None:
     """A missing or broken token file leads to a request without the header."""
     token = tmp_path / "token"
     if content is not None:
         token.write_text(content)
     async with receiving(Step(200)) as receiver:
-        sink = StoreSink(door, receiver.url(), timeout_s=2, token_file=token)
+        sink = StoreSink(http_client, receiver.url(), timeout_s=2, token_file=token)
         assert (await sink.write(LINES)).verdict is Verdict.STORED
     assert "authorization" not in receiver.requests[0].headers
 
 
-async def test_no_token_is_sent_unasked(door: HttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_token_is_sent_unasked(
+    http_client: HttpClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The pod's own token opens the API server: nobody gets it who was not given it by a setting."""
     opened: list[str] = []
     real = Path.open
@@ -76,17 +78,17 @@ async def test_no_token_is_sent_unasked(door: HttpDoor, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Path, "open", watched)
     async with receiving(Step(200)) as receiver:
-        sink = StoreSink(door, receiver.url(), timeout_s=2)
+        sink = StoreSink(http_client, receiver.url(), timeout_s=2)
         assert (await sink.write(LINES)).verdict is Verdict.STORED
     assert "authorization" not in receiver.requests[0].headers
     assert not [path for path in opened if "serviceaccount" in path]
 
 
-async def test_a_token_is_not_sent_in_the_clear(door: HttpDoor, tmp_path: Path) -> None:
+async def test_a_token_is_not_sent_in_the_clear(http_client: HttpClient, tmp_path: Path) -> None:
     """Whatever the settings let through: over http:// no token leaves, and the reason is told."""
     token = tmp_path / "token"
     token.write_text("canary")
-    sink = StoreSink(door, "http://store.invalid", timeout_s=2, token_file=token)
+    sink = StoreSink(http_client, "http://store.invalid", timeout_s=2, token_file=token)
     written = await sink.write(LINES)
     assert written.verdict is Verdict.RETRY
     assert "credentials are not sent over http://" in written.why
@@ -133,21 +135,23 @@ VERDICTS = {
 
 
 @pytest.mark.parametrize(("step", "verdict"), VERDICTS.values(), ids=VERDICTS.keys())
-async def test_what_an_answer_means(door: HttpDoor, step: Step, verdict: Verdict) -> None:
+async def test_what_an_answer_means(http_client: HttpClient, step: Step, verdict: Verdict) -> None:
     """Only answers that speak of the events refuse them; everything else may be tried again."""
     async with receiving(step) as receiver:
-        sink = StoreSink(door, receiver.url("/"), timeout_s=0.5, token_file=NO_TOKEN)
+        sink = StoreSink(http_client, receiver.url("/"), timeout_s=0.5, token_file=NO_TOKEN)
         written = await sink.write(LINES)
     assert written.verdict is verdict
     assert written.why
 
 
-async def test_the_token_does_not_come_back_in_a_reason(door: HttpDoor, tmp_path: Path) -> None:
+async def test_the_token_does_not_come_back_in_a_reason(
+    http_client: HttpClient, tmp_path: Path
+) -> None:
     """A store that echoes the token does not bring it into the log."""
     token = tmp_path / "token"
     token.write_text("canary-of-a-token-1234567890")
     async with receiving(Step(500, body=token.read_bytes())) as receiver:
-        sink = StoreSink(door, receiver.url("/"), timeout_s=2, token_file=token)
+        sink = StoreSink(http_client, receiver.url("/"), timeout_s=2, token_file=token)
         written = await sink.write(LINES)
     assert "canary" not in written.why
     assert "500" in written.why
@@ -158,8 +162,8 @@ async def test_the_guard_holds_for_the_store() -> None:
     async with receiving(Step(201)) as receiver:
         for allowed, verdict in (((), Verdict.RETRY), (("127.0.0.1",), Verdict.STORED)):
             guard = EgressGuard(EgressMode.STRICT, allowed)
-            async with HttpDoor(guard=guard, environment={}) as door:
-                sink = StoreSink(door, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
+            async with HttpClient(guard=guard, environment={}) as http_client:
+                sink = StoreSink(http_client, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
                 assert (await sink.write(LINES)).verdict is verdict
     assert len(receiver.requests) == 1
 
@@ -170,8 +174,8 @@ async def test_the_store_has_authorities_of_its_own(certificates: Certificates) 
     async with receiving(Step(201), tls=tls) as receiver:
         for ca_file, verdict in ((None, Verdict.RETRY), (str(certificates.ca), Verdict.STORED)):
             context = store_tls(settings_with(tlsProfile="Modern"), ca_file)
-            async with HttpDoor(tls=context, environment={}) as door:
-                sink = StoreSink(door, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
+            async with HttpClient(tls=context, environment={}) as http_client:
+                sink = StoreSink(http_client, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
                 assert (await sink.write(LINES)).verdict is verdict
     assert len(receiver.requests) == 1
 
@@ -249,10 +253,10 @@ async def test_a_disk_that_hangs_costs_one_thread(tmp_path: Path) -> None:
 # -- the gate -------------------------------------------------------------------------------------
 
 
-async def test_the_gate_is_closed_until_the_first_2xx(door: HttpDoor) -> None:
+async def test_the_gate_is_closed_until_the_first_2xx(http_client: HttpClient) -> None:
     """Not asked, not answered and not well all keep it closed, with the reason."""
     async with receiving(Step(503), Step(204)) as receiver:
-        gate = HealthGate(door, receiver.url("/health"), timeout_s=2)
+        gate = HealthGate(http_client, receiver.url("/health"), timeout_s=2)
         said = [gate.problem]
         for _ in range(2):
             await gate.ask()
@@ -265,13 +269,13 @@ async def test_the_gate_is_closed_until_the_first_2xx(door: HttpDoor) -> None:
     assert receiver.requests[0].line == "GET /health HTTP/1.1"
 
 
-async def test_an_open_gate_bears_a_few_failures(door: HttpDoor) -> None:
+async def test_an_open_gate_bears_a_few_failures(http_client: HttpClient) -> None:
     """It closes after several failures in a row, and a success in between starts the count anew."""
     well, ill = Step(200), Step(500)
     script = [well, *[ill] * (PATIENCE - 1), well, *[ill] * PATIENCE, well]
     expected = [True] * (PATIENCE + 1) + [True] * (PATIENCE - 1) + [False, True]
     async with receiving(*script) as receiver:
-        gate = HealthGate(door, receiver.url("/health"), timeout_s=2)
+        gate = HealthGate(http_client, receiver.url("/health"), timeout_s=2)
         seen = []
         for _ in script:
             await gate.ask()
@@ -279,9 +283,9 @@ async def test_an_open_gate_bears_a_few_failures(door: HttpDoor) -> None:
     assert seen == expected
 
 
-async def test_the_gate_asks_again_by_itself(door: HttpDoor) -> None:
+async def test_the_gate_asks_again_by_itself(http_client: HttpClient) -> None:
     """A store that comes up later opens the gate; a refused connection is not an end."""
-    gate = HealthGate(door, f"http://127.0.0.1:{closed_port()}", timeout_s=1, period=0.01)
+    gate = HealthGate(http_client, f"http://127.0.0.1:{closed_port()}", timeout_s=1, period=0.01)
     running = asyncio.create_task(gate.run())
     await asyncio.sleep(0.1)
     problem = gate.problem or ""
@@ -291,11 +295,11 @@ async def test_the_gate_asks_again_by_itself(door: HttpDoor) -> None:
         await running
 
 
-async def test_a_health_answer_is_bounded(door: HttpDoor) -> None:
+async def test_a_health_answer_is_bounded(http_client: HttpClient) -> None:
     """A store that answers with a huge body is well, and the body is not read to its end."""
     huge = json.dumps({"status": "x" * (1 << 21)}).encode()
     async with receiving(Step(200, body=huge)) as receiver:
-        gate = HealthGate(door, receiver.url("/health"), timeout_s=2)
+        gate = HealthGate(http_client, receiver.url("/health"), timeout_s=2)
         await gate.ask()
     assert gate.problem is None
 

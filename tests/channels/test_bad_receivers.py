@@ -15,9 +15,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from notifier.channels.http import HttpDoor
-from notifier.delivery.outcome import Outcome
-from syncer.api.attempt import AttemptState, FailureClass
+from notifier.channels.http import HttpClient
+from notifier.contract import Outcome
+from syncer.model.attempt import AttemptState, FailureClass
 from tests.channels.messages import message
 from tests.channels.receiver import Receiver, Step, receiving
 from tests.channels.test_http_channels import MAKERS
@@ -63,10 +63,12 @@ async def flooding(code: int) -> AsyncIterator[tuple[str, list[int]]]:
 
 @pytest.mark.parametrize("code", [200, 503])
 @pytest.mark.parametrize("kind", MAKERS)
-async def test_hundred_megabytes_are_not_read(door: HttpDoor, kind: str, code: int) -> None:
+async def test_hundred_megabytes_are_not_read(
+    http_client: HttpClient, kind: str, code: int
+) -> None:
     """An answer of 100 MB is read to the bound and no further, and its code counts."""
     async with flooding(code) as (url, sent):
-        channel = MAKERS[kind](door, lambda: url)
+        channel = MAKERS[kind](http_client, lambda: url)
         channel.timeout_s = 20.0
         outcome = await channel.send(message())
         await asyncio.sleep(0.05)
@@ -128,11 +130,11 @@ BAD: dict[str, tuple[Step, AttemptState, FailureClass | None, str]] = {
 
 @pytest.mark.parametrize("case", BAD)
 @pytest.mark.parametrize("kind", MAKERS)
-async def test_bad_receiver(door: HttpDoor, kind: str, case: str) -> None:
+async def test_bad_receiver(http_client: HttpClient, kind: str, case: str) -> None:
     """Each misdeed comes to one outcome, after one request, in time, with a bounded text."""
     step, state, failure, text = BAD[case]
     async with receiving(step) as receiver:
-        channel = MAKERS[kind](door, receiver.url)
+        channel = MAKERS[kind](http_client, receiver.url)
         channel.timeout_s = 0.4 if step.hang else 20.0
         began = time.monotonic()
         outcome = await channel.send(message())
@@ -150,13 +152,13 @@ async def test_bad_receiver(door: HttpDoor, kind: str, case: str) -> None:
 @pytest.mark.parametrize("code", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("kind", MAKERS)
 async def test_redirect_to_another_host_is_not_followed(
-    door: HttpDoor, kind: str, code: int
+    http_client: HttpClient, kind: str, code: int
 ) -> None:
     """A redirect is refused for good, and the other host hears nothing, neither body nor key."""
     async with receiving() as other, receiving(
         Step(code, b"", (("Location", other.url("/elsewhere", host="localhost")),))
     ) as receiver:  # fmt: skip
-        channel = MAKERS[kind](door, receiver.url)
+        channel = MAKERS[kind](http_client, receiver.url)
         channel.timeout_s = 20.0
         outcome = await channel.send(message())
         assert (len(receiver.requests), other.connections) == (1, 0)
@@ -166,13 +168,13 @@ async def test_redirect_to_another_host_is_not_followed(
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-async def test_one_bad_answer_does_not_spoil_the_next(door: HttpDoor, kind: str) -> None:
+async def test_one_bad_answer_does_not_spoil_the_next(http_client: HttpClient, kind: str) -> None:
     """Through one door, a send after each misdeed succeeds."""
     steps = [s for s, *_ in BAD.values() if not s.hang]
     script = [each for step in steps for each in (step, Step())]
     receiver: Receiver
     async with receiving(*script) as receiver:
-        channel = MAKERS[kind](door, receiver.url)
+        channel = MAKERS[kind](http_client, receiver.url)
         channel.timeout_s = 20.0
         for _ in steps:
             await channel.send(message())

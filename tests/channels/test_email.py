@@ -25,7 +25,7 @@ from notifier.channels.email import (
     MESSAGE_BYTES,
     EmailChannel,
     Envelope,
-    MailDoor,
+    MailClient,
     Relay,
     address_literal,
     announced_size,
@@ -33,13 +33,13 @@ from notifier.channels.email import (
     mail_facts,
     secrets_of,
 )
-from notifier.channels.http import HttpDoor
+from notifier.channels.http import HttpClient
 from notifier.channels.registry import ChannelRegistry
 from notifier.content.message import Message
 from notifier.content.trim import TRUNCATED
-from notifier.delivery.outcome import Outcome
+from notifier.contract import Outcome
 from notifier.routing.mail import Security, recipient_tag
-from syncer.api.attempt import AttemptState, FailureClass
+from syncer.model.attempt import AttemptState, FailureClass
 from tests.channels.mailserver import CUT, HANG, Arrived, MailServer, mail_server, scripted
 from tests.channels.messages import message, untrimmed
 from tests.channels.receiver import Certificates, closed_port
@@ -51,23 +51,23 @@ TRANSIENT, PERMANENT = FailureClass.TRANSIENT, FailureClass.PERMANENT
 
 
 @pytest.fixture
-def mail_door() -> Iterator[MailDoor]:
+def mail_door() -> Iterator[MailClient]:
     """Return a door that trusts the system's authorities only."""
-    door = MailDoor()
-    yield door
-    door.close()
+    mail_client = MailClient()
+    yield mail_client
+    mail_client.close()
 
 
 @pytest.fixture
-def trusting(certificates: Certificates) -> Iterator[MailDoor]:
+def trusting(certificates: Certificates) -> Iterator[MailClient]:
     """Return a door that trusts the test's authority."""
-    door = MailDoor(ca_file=str(certificates.ca))
-    yield door
-    door.close()
+    mail_client = MailClient(ca_file=str(certificates.ca))
+    yield mail_client
+    mail_client.close()
 
 
 def channel(
-    door: MailDoor,
+    mail_client: MailClient,
     port: int,
     security: Security = Security.NONE,
     *,
@@ -78,7 +78,7 @@ def channel(
 ) -> EmailChannel:
     """A channel to a server of the test."""
     return EmailChannel(
-        door,
+        mail_client,
         Relay(host, port, security, username),
         OPS,
         password=lambda: password,
@@ -263,7 +263,7 @@ def test_address_literal() -> None:
 # -- a real server --------------------------------------------------------------------------------
 
 
-async def test_starttls(trusting: MailDoor, certificates: Certificates) -> None:
+async def test_starttls(trusting: MailClient, certificates: Certificates) -> None:
     """A message goes over STARTTLS to a server that demands it, whole."""
     body = "first\n.\n..two\n. MAIL FROM:<x>\r\n.\r\nlast " + "é" * 300
     async with mail_server(starttls=certificates.context("mail")) as server:
@@ -276,7 +276,7 @@ async def test_starttls(trusting: MailDoor, certificates: Certificates) -> None:
     assert arrived.mail["Date"].datetime == datetime.fromtimestamp(NOW, UTC)
 
 
-async def test_tls_from_the_first_byte(trusting: MailDoor, certificates: Certificates) -> None:
+async def test_tls_from_the_first_byte(trusting: MailClient, certificates: Certificates) -> None:
     """A message goes to a server that speaks TLS from the start."""
     async with mail_server(tls=certificates.context("smtps")) as server:
         outcome = await channel(trusting, server.port, Security.IMPLICIT).send(message())
@@ -284,7 +284,7 @@ async def test_tls_from_the_first_byte(trusting: MailDoor, certificates: Certifi
         assert len(server.arrived) == 1
 
 
-async def test_plain_text_where_it_is_asked_for(mail_door: MailDoor) -> None:
+async def test_plain_text_where_it_is_asked_for(mail_door: MailClient) -> None:
     """Without TLS a message goes only where the entry says so; a name leads to any address."""
     async with mail_server() as server:
         outcome = await channel(mail_door, server.port, host="localhost").send(message())
@@ -292,7 +292,7 @@ async def test_plain_text_where_it_is_asked_for(mail_door: MailDoor) -> None:
         assert [a.tls for a in server.arrived] == [False]
 
 
-async def test_dialogue(mail_door: MailDoor) -> None:
+async def test_dialogue(mail_door: MailClient) -> None:
     """The whole dialogue: who we are, from whom, to whom, the content, and a polite end."""
     async with scripted({"EHLO": "250-x\r\n250 SIZE 999999"}) as server:
         outcome = await channel(mail_door, server.port).send(message())
@@ -308,7 +308,7 @@ async def test_dialogue(mail_door: MailDoor) -> None:
     assert server.lines == wanted
 
 
-def test_old_tls_is_off(mail_door: MailDoor) -> None:
+def test_old_tls_is_off(mail_door: MailClient) -> None:
     """Versions before 1.2 are not offered, and verification is on."""
     assert mail_door.tls.minimum_version is ssl.TLSVersion.TLSv1_2
     assert mail_door.tls.verify_mode is ssl.CERT_REQUIRED
@@ -325,7 +325,7 @@ CERTIFICATES: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize("security", [Security.STARTTLS, Security.IMPLICIT])
 @pytest.mark.parametrize("case", CERTIFICATES)
 async def test_bad_certificate_is_permanent(
-    trusting: MailDoor, certificates: Certificates, case: str, security: Security
+    trusting: MailClient, certificates: Certificates, case: str, security: Security
 ) -> None:
     """A server whose certificate does not verify gets no word of the message."""
     made, why = CERTIFICATES[case]
@@ -339,7 +339,9 @@ async def test_bad_certificate_is_permanent(
     )
 
 
-async def test_own_authority_must_be_named(mail_door: MailDoor, certificates: Certificates) -> None:
+async def test_own_authority_must_be_named(
+    mail_door: MailClient, certificates: Certificates
+) -> None:
     """Without the bundle the same server is not trusted."""
     async with mail_server(starttls=certificates.context("mail2")) as server:
         outcome = await channel(mail_door, server.port, Security.STARTTLS).send(message())
@@ -347,7 +349,7 @@ async def test_own_authority_must_be_named(mail_door: MailDoor, certificates: Ce
     assert "BR-NOT-058" in outcome.error
 
 
-async def test_starttls_that_is_not_offered_is_permanent(mail_door: MailDoor) -> None:
+async def test_starttls_that_is_not_offered_is_permanent(mail_door: MailClient) -> None:
     """A server that offers no STARTTLS hears neither a password nor an address."""
     async with scripted() as server:
         outcome = await channel(
@@ -357,7 +359,7 @@ async def test_starttls_that_is_not_offered_is_permanent(mail_door: MailDoor) ->
     assert [line.split()[0] for line in server.lines] == ["EHLO"]
 
 
-async def test_starttls_that_is_refused(mail_door: MailDoor) -> None:
+async def test_starttls_that_is_refused(mail_door: MailClient) -> None:
     """A server that offers STARTTLS and then refuses it is not spoken to in plain text."""
     answers = {"EHLO": "250-x\r\n250 STARTTLS", "STARTTLS": "454 not now"}
     async with scripted(answers) as server:
@@ -371,7 +373,7 @@ async def test_starttls_that_is_refused(mail_door: MailDoor) -> None:
 PASSWORD = "smtp-canary-0123456789"
 
 
-async def test_authentication(trusting: MailDoor, certificates: Certificates) -> None:
+async def test_authentication(trusting: MailClient, certificates: Certificates) -> None:
     """The password is read at each send, so a rotated one serves the next."""
     async with mail_server(starttls=certificates.context("auth")) as server:
         server.users["relay"] = "second"
@@ -392,7 +394,7 @@ async def test_authentication(trusting: MailDoor, certificates: Certificates) ->
     assert right == Outcome.success(250)
 
 
-async def test_other_methods_of_authentication(mail_door: MailDoor) -> None:
+async def test_other_methods_of_authentication(mail_door: MailClient) -> None:
     """LOGIN and CRAM-MD5 are used where nothing better is offered; without any, nothing is sent."""
     for offered, first, wanted in (
         ("LOGIN", "AUTH LOGIN", None),
@@ -413,7 +415,7 @@ async def test_other_methods_of_authentication(mail_door: MailDoor) -> None:
 
 
 @pytest.mark.parametrize("temporary", [True, False])
-async def test_authentication_is_tried_once(mail_door: MailDoor, *, temporary: bool) -> None:
+async def test_authentication_is_tried_once(mail_door: MailClient, *, temporary: bool) -> None:
     """A refusal of the first method is the answer: a second try could lock the account."""
     answer = "454 later" if temporary else "535 no"
     answers = {"EHLO": "250-x\r\n250 AUTH PLAIN LOGIN CRAM-MD5", "AUTH": answer}
@@ -423,7 +425,7 @@ async def test_authentication_is_tried_once(mail_door: MailDoor, *, temporary: b
     assert [line.split()[0] for line in server.lines] == ["EHLO", "AUTH"]
 
 
-async def test_missing_password_is_not_sent(mail_door: MailDoor) -> None:
+async def test_missing_password_is_not_sent(mail_door: MailClient) -> None:
     """Without its password nothing is dialled, and the error's text stays inside."""
 
     def missing() -> str:
@@ -435,7 +437,7 @@ async def test_missing_password_is_not_sent(mail_door: MailDoor) -> None:
     assert (await empty.send(message())).failure is PERMANENT
 
 
-async def test_smaller_size_of_a_server(mail_door: MailDoor) -> None:
+async def test_smaller_size_of_a_server(mail_door: MailClient) -> None:
     """A server that announces a smaller size gets a message that fits, with a mark."""
     async with mail_server(data_size_limit=20_000) as server:
         outcome = await channel(mail_door, server.port).send(message(body="é" * 30_000))
@@ -446,7 +448,7 @@ async def test_smaller_size_of_a_server(mail_door: MailDoor) -> None:
     assert "Notification: ops/disk-full" in arrived.text
 
 
-async def test_size_that_nothing_fits_in(mail_door: MailDoor) -> None:
+async def test_size_that_nothing_fits_in(mail_door: MailClient) -> None:
     """A server that takes next to nothing gets nothing."""
     async with scripted({"EHLO": "250-x\r\n250 SIZE 900"}) as server:
         outcome = await channel(mail_door, server.port).send(message(body="b" * 900))
@@ -470,13 +472,13 @@ def _names(server: MailServer) -> list[str]:
 
 
 async def test_partial_refusal_sends_to_nobody_twice(
-    tmp_path: Path, door: HttpDoor, mail_door: MailDoor
+    tmp_path: Path, mail_client: HttpClient, mail_door: MailClient
 ) -> None:
     """Of four recipients two are refused, one for now: the retry goes to that one alone."""
     a, b, c, d = (f"{name}@y.example" for name in "abcd")
     async with mail_server() as server:
         server.refuse = {b: ["550 no such user"], c: ["451 greylisted", "451 greylisted"]}
-        room = Room(tmp_path, door, _routing(f"{a}, {b}, {c}, {d}", server.port), mail_door)
+        room = Room(tmp_path, mail_client, _routing(f"{a}, {b}, {c}, {d}", server.port), mail_door)
         config = room.routing.current.config
         names = [name for name, _ in config.receivers[0].channels(config.native)]
         assert names == [f"email:ops:{recipient_tag(each)}" for each in (a, b, c, d)]
@@ -495,11 +497,11 @@ async def test_partial_refusal_sends_to_nobody_twice(
 
 
 async def test_recipient_removed_meanwhile_gets_nothing(
-    tmp_path: Path, door: HttpDoor, mail_door: MailDoor
+    tmp_path: Path, mail_client: HttpClient, mail_door: MailClient
 ) -> None:
     """A retry meant for somebody who left the list goes to nobody, least of all to the next."""
     async with mail_server() as server:
-        room = Room(tmp_path, door, _routing("a@y, b@y", server.port), mail_door)
+        room = Room(tmp_path, mail_client, _routing("a@y, b@y", server.port), mail_door)
         name = f"email:ops:{recipient_tag('a@y')}"
         assert room.channels.channel(name) is not None
         room.file.write_text(_routing("b@y", server.port))
@@ -509,13 +511,13 @@ async def test_recipient_removed_meanwhile_gets_nothing(
 
 
 async def test_password_comes_from_the_credentials_folder(
-    tmp_path: Path, door: HttpDoor, trusting: MailDoor, certificates: Certificates
+    tmp_path: Path, mail_client: HttpClient, trusting: MailClient, certificates: Certificates
 ) -> None:
     """A password is named in the routing file and kept elsewhere; it rotates without a reload."""
     async with mail_server(starttls=certificates.context("rotate")) as server:
         server.users["relay"] = "new-password"
         text = _routing("a@y", server.port, "username: relay, credentialRef: smtp")
-        room = Room(tmp_path, door, text, trusting, smtp="old-password\n")
+        room = Room(tmp_path, mail_client, text, trusting, smtp="old-password\n")
         assert (await room.send("email:ops")).code == 535
         (room.credentials / "smtp").write_text("new-password\n")
         await room.reload()
@@ -524,12 +526,12 @@ async def test_password_comes_from_the_credentials_folder(
 
 
 async def test_switched_off_there_is_no_channel(
-    tmp_path: Path, door: HttpDoor, mail_door: MailDoor
+    tmp_path: Path, mail_client: HttpClient, mail_door: MailClient
 ) -> None:
     """Without the switch, and for an entry that is not complete, upstream's answer stays."""
-    room = Room(tmp_path, door, _routing("a@y", 25, "tls: none"), mail_door)
+    room = Room(tmp_path, mail_client, _routing("a@y", 25, "tls: none"), mail_door)
     snapshot = room.routing.current
-    off = ChannelRegistry(lambda: snapshot, door, http_timeout=1, file=None, log=None)
+    off = ChannelRegistry(lambda: snapshot, mail_client, http_timeout=1, file=None, log=None)
     assert room.channels.channel("email:ops") is not None
     assert off.channel("email:ops") is None
     room.file.write_text("route: {receiver: r}\nreceivers: [{name: r, emailConfigs: [{to: a@y}]}]")
@@ -569,7 +571,7 @@ ANSWERS: dict[str, tuple[Mapping[str, str | bytes], FailureClass | None, int, st
 
 
 @pytest.mark.parametrize("case", ANSWERS)
-async def test_answer(mail_door: MailDoor, case: str) -> None:
+async def test_answer(mail_door: MailClient, case: str) -> None:
     """Each answer at each step comes to one outcome: 4xx may be tried again, 5xx may not."""
     answers, failure, code, text = ANSWERS[case]
     async with scripted(answers) as server:
@@ -585,7 +587,7 @@ STEPS = ["connect", "EHLO", "MAIL", "RCPT", "DATA"]
 
 @pytest.mark.parametrize("step", STEPS)
 async def test_connection_cut_before_the_content_is_not_sent(
-    mail_door: MailDoor, step: str
+    mail_door: MailClient, step: str
 ) -> None:
     """Whatever breaks before the first byte of content, the message did not leave."""
     async with scripted({step: CUT}) as server:
@@ -597,7 +599,7 @@ async def test_connection_cut_before_the_content_is_not_sent(
 
 @pytest.mark.parametrize("cut_after", [0, 10, None])
 async def test_connection_cut_after_data_is_unknown(
-    mail_door: MailDoor, cut_after: int | None
+    mail_door: MailClient, cut_after: int | None
 ) -> None:
     """Once content has begun to leave, a lost connection leaves the result open."""
     async with scripted({"content": CUT}, cut_after=cut_after) as server:
@@ -608,7 +610,7 @@ async def test_connection_cut_after_data_is_unknown(
 
 
 @pytest.mark.parametrize("step", [*STEPS, "content"])
-async def test_silent_server_is_given_up_at_the_deadline(mail_door: MailDoor, step: str) -> None:
+async def test_silent_server_is_given_up_at_the_deadline(mail_door: MailClient, step: str) -> None:
     """Each step ends with the one deadline; only after the content is the result open."""
     async with scripted({step: HANG}) as server:
         began = time.monotonic()
@@ -621,7 +623,7 @@ async def test_silent_server_is_given_up_at_the_deadline(mail_door: MailDoor, st
 
 
 @pytest.mark.parametrize("security", [Security.IMPLICIT, Security.STARTTLS])
-async def test_handshake_that_is_never_answered(mail_door: MailDoor, security: Security) -> None:
+async def test_handshake_that_is_never_answered(mail_door: MailClient, security: Security) -> None:
     """TLS that hangs ends with the deadline, too."""
     answers = {"connect": HANG} if security is Security.IMPLICIT else {
         "EHLO": "250-x\r\n250 STARTTLS"
@@ -633,7 +635,7 @@ async def test_handshake_that_is_never_answered(mail_door: MailDoor, security: S
     assert server.contents == []
 
 
-async def test_nobody_listens(mail_door: MailDoor) -> None:
+async def test_nobody_listens(mail_door: MailClient) -> None:
     """A refused connection and an unknown name are failures before any byte."""
     outcome = await channel(mail_door, closed_port()).send(message())
     assert outcome == Outcome.transient(
@@ -645,7 +647,9 @@ async def test_nobody_listens(mail_door: MailDoor) -> None:
     )
 
 
-async def test_next_address_is_tried(mail_door: MailDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_next_address_is_tried(
+    mail_door: MailClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Of several addresses the first that answers is used, whatever the ones before do."""
     async with mail_server() as server:
         dead = ("127.0.0.2", closed_port())
@@ -658,7 +662,7 @@ async def test_next_address_is_tried(mail_door: MailDoor, monkeypatch: pytest.Mo
 
 
 async def test_address_that_is_silent_leaves_time_for_the_next(
-    mail_door: MailDoor, monkeypatch: pytest.MonkeyPatch
+    mail_door: MailClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An address that drops what it gets takes only its share of the time."""
     with socket.socket() as silent, socket.socket() as first, socket.socket() as second:
@@ -681,7 +685,7 @@ async def test_address_that_is_silent_leaves_time_for_the_next(
     "host", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1", "0.0.0.0",  # noqa: S104 - to dial, not to bind
      "fd00:ec2::254"],
 )  # fmt: skip
-async def test_denied_address(mail_door: MailDoor, host: str) -> None:
+async def test_denied_address(mail_door: MailClient, host: str) -> None:
     """An address that nobody may reach is refused for good before anything is dialled."""
     outcome = await channel(mail_door, 25, host=host).send(message())
     assert outcome.failure is PERMANENT
@@ -692,30 +696,30 @@ async def test_denied_address(mail_door: MailDoor, host: str) -> None:
 async def test_strict_mode_denies_what_is_not_listed() -> None:
     """In strict mode a private server must be listed; then it is reached."""
     for allowed, denied in (((), True), (("localhost",), False)):
-        door = MailDoor(guard=EgressGuard(EgressMode.STRICT, allowed))
+        mail_client = MailClient(guard=EgressGuard(EgressMode.STRICT, allowed))
         async with mail_server() as server:
-            outcome = await channel(door, server.port, host="localhost").send(message())
+            outcome = await channel(mail_client, server.port, host="localhost").send(message())
             assert server.sessions == (not denied)
-        door.close()
+        mail_client.close()
         assert ("egress denied: private address" in outcome.error) == denied
 
 
-async def test_error_in_the_guard_denies(mail_door: MailDoor) -> None:
+async def test_error_in_the_guard_denies(mail_door: MailClient) -> None:
     """A guard that breaks lets nothing through."""
 
     class Broken(EgressGuard):
         def _reason(self, address: str, host: str, *, proxy: bool) -> str:
             raise RuntimeError("canary")
 
-    door = MailDoor(guard=Broken())
+    mail_client = MailClient(guard=Broken())
     async with scripted() as server:
-        outcome = await channel(door, server.port).send(message())
+        outcome = await channel(mail_client, server.port).send(message())
         assert server.sessions == 0
-    door.close()
+    mail_client.close()
     assert outcome == Outcome.permanent("egress denied: the address could not be judged")
 
 
-async def test_cancellation_passes(mail_door: MailDoor) -> None:
+async def test_cancellation_passes(mail_door: MailClient) -> None:
     """A cancelled send ends with CancelledError, never with an outcome."""
     async with scripted({"RCPT": HANG}) as server:
         task = asyncio.create_task(channel(mail_door, server.port).send(message()))
@@ -727,7 +731,7 @@ async def test_cancellation_passes(mail_door: MailDoor) -> None:
 
 
 async def test_message_that_cannot_be_rendered(
-    mail_door: MailDoor, caplog: pytest.LogCaptureFixture
+    mail_door: MailClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A poison message fails for good, is logged once and not quoted, and nothing is dialled."""
     broken = Message(
@@ -746,7 +750,7 @@ async def test_message_that_cannot_be_rendered(
 def test_missing_bundle_stops_the_start(tmp_path: Path) -> None:
     """A bundle that cannot be read is an error at the start, not at the first send."""
     with pytest.raises(OSError, match=r"\[Errno 2\]"):
-        MailDoor(ca_file=str(tmp_path / "none.pem"))
+        MailClient(ca_file=str(tmp_path / "none.pem"))
 
 
 ECHO = "no {password} {encoded} {plain} for ops@receiver.example"
@@ -754,7 +758,7 @@ ECHO = "no {password} {encoded} {plain} for ops@receiver.example"
 
 @pytest.mark.parametrize("step", ["AUTH", "MAIL", "RCPT", "DATA", "content"])
 async def test_no_canary_gets_out(
-    mail_door: MailDoor, step: str, caplog: pytest.LogCaptureFixture
+    mail_door: MailClient, step: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A server that echoes the password in any form puts it on no record, nor an address."""
     caplog.set_level(logging.DEBUG)

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from notifier.channels import slack, teams, webhook
 from notifier.channels.base import Channel, cut
-from notifier.channels.http import HttpDoor
+from notifier.channels.http import HttpClient
 from notifier.channels.pagerduty import (
     DEDUP_CHARS,
     PagerDutyChannel,
@@ -36,8 +36,8 @@ from notifier.channels.webhook import (
 )
 from notifier.content.message import Message
 from notifier.content.trim import TRUNCATED
-from notifier.delivery.outcome import Outcome
-from syncer.api.attempt import AttemptState, FailureClass
+from notifier.contract import Outcome
+from syncer.model.attempt import AttemptState, FailureClass
 from tests.channels.messages import UID, message, untrimmed
 from tests.channels.receiver import Receiver, Step, closed_port, receiving
 
@@ -49,14 +49,14 @@ CONTEXT = {
     "verification": {"assessed": True, "outcome": "partial", "reason": "latency still high"},
 }
 
-Make = Callable[[HttpDoor, Callable[[], str]], Channel]
+Make = Callable[[HttpClient, Callable[[], str]], Channel]
 
 MAKERS: dict[str, Make] = {
-    "slack": lambda door, url: SlackChannel(door, url, timeout_s=1),
-    "teams": lambda door, url: TeamsChannel(door, url, timeout_s=1),
-    "webhook": lambda door, url: WebhookChannel(door, url, timeout_s=1),
-    "pagerduty": lambda door, url: PagerDutyChannel(
-        door, lambda: "routing-canary-key", url=url, timeout_s=1
+    "slack": lambda http_client, url: SlackChannel(http_client, url, timeout_s=1),
+    "teams": lambda http_client, url: TeamsChannel(http_client, url, timeout_s=1),
+    "webhook": lambda http_client, url: WebhookChannel(http_client, url, timeout_s=1),
+    "pagerduty": lambda http_client, url: PagerDutyChannel(
+        http_client, lambda: "routing-canary-key", url=url, timeout_s=1
     ),
 }
 
@@ -331,16 +331,16 @@ def test_cut(text: str, excess: int) -> None:
     assert not kept or size(result) <= size(text) - excess
 
 
-async def _send(kind: str, door: HttpDoor, receiver: Receiver, made: Message) -> Outcome:
-    return await MAKERS[kind](door, receiver.url).send(made)
+async def _send(kind: str, http_client: HttpClient, receiver: Receiver, made: Message) -> Outcome:
+    return await MAKERS[kind](http_client, receiver.url).send(made)
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-async def test_headers(door: HttpDoor, kind: str) -> None:
+async def test_headers(http_client: HttpClient, kind: str) -> None:
     """Every HTTP channel says what it sends, under which key, and by which attempt."""
     made = message(f"{kind}:x", "3.14-2")
     async with receiving() as receiver:
-        outcome = await _send(kind, door, receiver, made)
+        outcome = await _send(kind, http_client, receiver, made)
     headers = receiver.requests[0].headers
     assert outcome == Outcome.success(200)
     assert headers["content-type"] == "application/json"
@@ -350,32 +350,32 @@ async def test_headers(door: HttpDoor, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-async def test_refusal_names_the_kind(door: HttpDoor, kind: str) -> None:
+async def test_refusal_names_the_kind(http_client: HttpClient, kind: str) -> None:
     """The text of a failure begins with the channel's kind."""
     async with receiving(Step(503, b"busy")) as receiver:
-        outcome = await _send(kind, door, receiver, message())
+        outcome = await _send(kind, http_client, receiver, message())
     assert outcome.error == f"{kind} webhook returned 503 (retryable): busy"
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-async def test_rotated_credential_serves_the_next_call(door: HttpDoor, kind: str) -> None:
+async def test_rotated_credential_serves_the_next_call(http_client: HttpClient, kind: str) -> None:
     """The credential is asked for at each send."""
     async with receiving() as receiver:
         paths = iter(["/old", "/new"])
-        channel = MAKERS[kind](door, lambda: receiver.url(next(paths)))
+        channel = MAKERS[kind](http_client, lambda: receiver.url(next(paths)))
         await channel.send(message())
         await channel.send(message())
     assert [r.line.split()[1] for r in receiver.requests] == ["/old", "/new"]
 
 
 @pytest.mark.parametrize("kind", MAKERS)
-async def test_missing_credential_is_not_sent(door: HttpDoor, kind: str) -> None:
+async def test_missing_credential_is_not_sent(http_client: HttpClient, kind: str) -> None:
     """A provider that has nothing to give means not sent, and its error's text stays inside."""
 
     def missing() -> str:
         raise LookupError("canary")
 
-    outcome = await MAKERS[kind](door, missing).send(message())
+    outcome = await MAKERS[kind](http_client, missing).send(message())
     assert outcome == Outcome.not_sent(f"{kind} credential is not available")
 
 
@@ -387,21 +387,23 @@ EMPTY = {
 
 
 @pytest.mark.parametrize("kind", EMPTY)
-async def test_empty_url_is_permanent(door: HttpDoor, kind: str) -> None:
+async def test_empty_url_is_permanent(http_client: HttpClient, kind: str) -> None:
     """An empty URL is refused for good."""
-    outcome = await MAKERS[kind](door, str).send(message())
+    outcome = await MAKERS[kind](http_client, str).send(message())
     assert outcome == Outcome.permanent(EMPTY[kind])
 
 
-async def test_empty_routing_key_is_permanent(door: HttpDoor) -> None:
+async def test_empty_routing_key_is_permanent(http_client: HttpClient) -> None:
     """An empty routing key is refused for good."""
-    outcome = await PagerDutyChannel(door, str).send(message())
+    outcome = await PagerDutyChannel(http_client, str).send(message())
     assert outcome == Outcome.permanent(
         "pagerduty routing key is empty for notification ops/disk-full"
     )
 
 
-async def test_renderer_that_raises(door: HttpDoor, caplog: pytest.LogCaptureFixture) -> None:
+async def test_renderer_that_raises(
+    http_client: HttpClient, caplog: pytest.LogCaptureFixture
+) -> None:
     """A message that cannot be rendered fails for good, is logged once, and is not quoted."""
     poison = message(subject="canary")
     broken = Message(
@@ -415,7 +417,7 @@ async def test_renderer_that_raises(door: HttpDoor, caplog: pytest.LogCaptureFix
     async with receiving() as receiver:
         for kind in MAKERS:
             caplog.clear()
-            outcome = await _send(kind, door, receiver, broken)
+            outcome = await _send(kind, http_client, receiver, broken)
             assert outcome == Outcome.permanent(f"failed to render {kind} payload: AttributeError")
             assert [r.getMessage() for r in caplog.records] == [
                 f"{kind} cannot render notification ops/poison: AttributeError"
@@ -426,11 +428,11 @@ async def test_renderer_that_raises(door: HttpDoor, caplog: pytest.LogCaptureFix
 OLD, NEW = (f"whsec_{base64.b64encode(bytes([n]) * 32).decode()}" for n in (1, 2))
 
 
-async def test_webhook_signature(door: HttpDoor) -> None:
+async def test_webhook_signature(http_client: HttpClient) -> None:
     """During a rotation both keys sign id, time and body; the id is the same for each attempt."""
     async with receiving() as receiver:
         channel = WebhookChannel(
-            door, receiver.url, secrets=lambda: (NEW, OLD), clock=lambda: 1_700_000_000_999
+            http_client, receiver.url, secrets=lambda: (NEW, OLD), clock=lambda: 1_700_000_000_999
         )
         await channel.send(message("webhook:w", "0.5-1"))
         await channel.send(message("webhook:w", "0.5-2"))
@@ -459,30 +461,30 @@ def test_signature_of_the_specification() -> None:
     ("secret", "why"),
     [("whsec_!!", "not base64"), ("whsec_YWJj", "not 24 to 64 bytes long"), ("", "not 24")],
 )
-async def test_unusable_signing_secret(door: HttpDoor, secret: str, why: str) -> None:
+async def test_unusable_signing_secret(http_client: HttpClient, secret: str, why: str) -> None:
     """A secret that cannot sign is a permanent failure; nothing is sent unsigned instead."""
     async with receiving() as receiver:
-        channel = WebhookChannel(door, receiver.url, secrets=lambda: [secret])
+        channel = WebhookChannel(http_client, receiver.url, secrets=lambda: [secret])
         outcome = await channel.send(message())
         assert receiver.connections == 0
     assert outcome.failure is FailureClass.PERMANENT
     assert f"webhook signing secret is not usable: {why}" in outcome.error
 
 
-async def test_missing_signing_secret_is_not_sent(door: HttpDoor) -> None:
+async def test_missing_signing_secret_is_not_sent(http_client: HttpClient) -> None:
     """A signing secret that is not there yet means not sent."""
 
     def missing() -> list[str]:
         raise LookupError("canary")
 
-    channel = WebhookChannel(door, lambda: "http://127.0.0.1:1/", secrets=missing)
+    channel = WebhookChannel(http_client, lambda: "http://127.0.0.1:1/", secrets=missing)
     assert (await channel.send(message())).failure is FailureClass.NOT_SENT
 
 
-async def test_webhook_conflict_is_unknown(door: HttpDoor) -> None:
+async def test_webhook_conflict_is_unknown(http_client: HttpClient) -> None:
     """409 says that an earlier request with the key is being worked on."""
     async with receiving(Step(409, b"busy")) as receiver:
-        outcome = await _send("webhook", door, receiver, message())
+        outcome = await _send("webhook", http_client, receiver, message())
     assert outcome.state is AttemptState.UNKNOWN
     assert outcome.code == 409
 
@@ -500,23 +502,25 @@ AUTHENTICATION: dict[str, tuple[BearerToken | BasicAuth | None, str | None]] = {
 
 
 @pytest.mark.parametrize("case", AUTHENTICATION)
-async def test_webhook_authentication(door: HttpDoor, case: str) -> None:
+async def test_webhook_authentication(http_client: HttpClient, case: str) -> None:
     """A webhook gets the header that its entry asks for, and no other."""
     authentication, wanted = AUTHENTICATION[case]
     async with receiving() as receiver:
-        channel = WebhookChannel(door, receiver.url, authentication=authentication)
+        channel = WebhookChannel(http_client, receiver.url, authentication=authentication)
         assert await channel.send(message()) == Outcome.success(200)
     assert receiver.requests[0].headers.get("authorization") == wanted
 
 
 @pytest.mark.parametrize("make", [BearerToken, lambda secret: BasicAuth("u", secret)])
 async def test_rotated_authentication_serves_the_next_call(
-    door: HttpDoor, make: Callable[[Callable[[], str]], BearerToken | BasicAuth]
+    http_client: HttpClient, make: Callable[[Callable[[], str]], BearerToken | BasicAuth]
 ) -> None:
     """Token and password are asked for at each send."""
     secrets = iter(["old-secret", "new-secret"])
     async with receiving() as receiver:
-        channel = WebhookChannel(door, receiver.url, authentication=make(lambda: next(secrets)))
+        channel = WebhookChannel(
+            http_client, receiver.url, authentication=make(lambda: next(secrets))
+        )
         await channel.send(message())
         await channel.send(message())
     old, new = (r.headers["authorization"] for r in receiver.requests)
@@ -525,20 +529,22 @@ async def test_rotated_authentication_serves_the_next_call(
 
 
 @pytest.mark.parametrize("token", ["", "two words", "a\r\nX-Evil: 1", "é", "a\0b"])
-async def test_unusable_token_is_permanent(door: HttpDoor, token: str) -> None:
+async def test_unusable_token_is_permanent(http_client: HttpClient, token: str) -> None:
     """A token that no header may hold is refused for good; nothing is sent without it."""
     async with receiving() as receiver:
-        channel = WebhookChannel(door, receiver.url, authentication=BearerToken(lambda: token))
+        channel = WebhookChannel(
+            http_client, receiver.url, authentication=BearerToken(lambda: token)
+        )
         outcome = await channel.send(message())
         assert receiver.connections == 0
     assert outcome == Outcome.permanent(
         "webhook authentication is not usable: the token is empty or holds what no header may"
     )
-    empty = WebhookChannel(door, receiver.url, authentication=BasicAuth("u", str))
+    empty = WebhookChannel(http_client, receiver.url, authentication=BasicAuth("u", str))
     assert (await empty.send(message())).failure is FailureClass.PERMANENT
 
 
-async def test_missing_authentication_is_not_sent(door: HttpDoor) -> None:
+async def test_missing_authentication_is_not_sent(http_client: HttpClient) -> None:
     """A token that is not there yet means not sent, and the error's text stays inside."""
 
     def missing() -> str:
@@ -546,21 +552,21 @@ async def test_missing_authentication_is_not_sent(door: HttpDoor) -> None:
 
     for authentication in (BearerToken(missing), BasicAuth("u", missing)):
         async with receiving() as receiver:
-            channel = WebhookChannel(door, receiver.url, authentication=authentication)
+            channel = WebhookChannel(http_client, receiver.url, authentication=authentication)
             outcome = await channel.send(message())
             assert receiver.connections == 0
         assert outcome == Outcome.not_sent("webhook authentication is not available")
 
 
 async def test_echoed_authentication_is_removed(
-    door: HttpDoor, caplog: pytest.LogCaptureFixture
+    http_client: HttpClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A receiver that repeats the header puts token, password and their coding on no record."""
     caplog.set_level(logging.DEBUG)
     pair = base64.b64encode(f"user:{CANARY}".encode()).decode()
     for authentication in (BearerToken(lambda: CANARY), BasicAuth("user", lambda: CANARY)):
         async with receiving(Step(401, f"you said {CANARY} and {pair}!".encode())) as receiver:
-            channel = WebhookChannel(door, receiver.url, authentication=authentication)
+            channel = WebhookChannel(http_client, receiver.url, authentication=authentication)
             outcome = await channel.send(message())
         shown = [outcome.error, repr(authentication), repr(channel)]
         shown += [f"{r.getMessage()} {r.__dict__}" for r in caplog.records]
@@ -583,7 +589,7 @@ TROUBLE: dict[str, Step | None] = {
 @pytest.mark.parametrize("trouble", TROUBLE)
 @pytest.mark.parametrize("kind", MAKERS)
 async def test_no_canary_gets_out(
-    door: HttpDoor, kind: str, trouble: str, caplog: pytest.LogCaptureFixture
+    http_client: HttpClient, kind: str, trouble: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Whatever goes wrong, no secret of URL, body or key is in an outcome, a record or a repr."""
     caplog.set_level(logging.DEBUG)
@@ -597,13 +603,13 @@ async def test_no_canary_gets_out(
         port = receiver.port if step else closed_port()
         url = f"http://someone:{CANARY}@127.0.0.1:{port}/services/{CANARY}?sig={CANARY}"
         if kind == "pagerduty":
-            channel: Channel = PagerDutyChannel(door, lambda: CANARY, url=url, timeout_s=0.3)
+            channel: Channel = PagerDutyChannel(http_client, lambda: CANARY, url=url, timeout_s=0.3)
         elif kind == "webhook":
             channel = webhook.WebhookChannel(
-                door, lambda: url, secrets=lambda: [OLD], timeout_s=0.3
+                http_client, lambda: url, secrets=lambda: [OLD], timeout_s=0.3
             )
         else:
-            channel = MAKERS[kind](door, lambda: url)
+            channel = MAKERS[kind](http_client, lambda: url)
             channel.timeout_s = 0.3
         outcome = await channel.send(made)
     assert outcome.state is not AttemptState.SUCCESS

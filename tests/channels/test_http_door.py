@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from notifier.channels.egress import EgressGuard, EgressMode
-from notifier.channels.http import BODY_BYTES, HttpDoor, Target, tls_context
-from notifier.delivery.outcome import Outcome
-from syncer.api.attempt import AttemptState, FailureClass
+from notifier.channels.http import BODY_BYTES, HttpClient, Target, tls_context
+from notifier.contract import Outcome
+from syncer.model.attempt import AttemptState, FailureClass
 from tests.channels.receiver import Certificates, Receiver, Step, closed_port, receiving
 
 TRANSIENT = FailureClass.TRANSIENT
@@ -23,9 +23,13 @@ PERMANENT = FailureClass.PERMANENT
 UNCERTAIN = FailureClass.UNCERTAIN
 
 
-async def post(door: HttpDoor, url: str, *, body: bytes = b"{}", timeout_s: float = 2.0) -> Outcome:
+async def post(
+    http_client: HttpClient, url: str, *, body: bytes = b"{}", timeout_s: float = 2.0
+) -> Outcome:
     """One request through a door, as the Slack channel would make it."""
-    return await door.post(Target(url), body, {"X-Test": "1"}, timeout_s=timeout_s, kind="slack")
+    return await http_client.post(
+        Target(url), body, {"X-Test": "1"}, timeout_s=timeout_s, kind="slack"
+    )
 
 
 IN_CLEAR = {
@@ -42,12 +46,12 @@ IN_CLEAR = {
 
 
 @pytest.mark.parametrize("case", IN_CLEAR)
-async def test_credentials_do_not_leave_in_the_clear(door: HttpDoor, case: str) -> None:
+async def test_credentials_do_not_leave_in_the_clear(http_client: HttpClient, case: str) -> None:
     """Over http:// no header and no user of a URL leaves this machine, unless the target says so."""
     url, headers, refused = IN_CLEAR[case]
     for allowed in (False, True):
         target = Target(url, in_clear=allowed)
-        outcome = await door.post(target, b"{}", headers, timeout_s=2.0, kind="webhook")
+        outcome = await http_client.post(target, b"{}", headers, timeout_s=2.0, kind="webhook")
         told = "credentials are not sent over http://" in outcome.error
         assert told is (refused and not allowed), outcome.error
         assert not told or outcome.failure is PERMANENT
@@ -138,20 +142,20 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize("case", ANSWERS)
-async def test_answer(door: HttpDoor, case: str) -> None:
+async def test_answer(http_client: HttpClient, case: str) -> None:
     """An answer comes to one outcome, with the text that is an interface."""
     step, failure, error = ANSWERS[case]
     async with receiving(step) as receiver:
-        outcome = await post(door, receiver.url())
+        outcome = await post(http_client, receiver.url())
         assert (outcome.failure, outcome.error) == (failure, error)
         assert receiver.connections == 1
         assert len(receiver.requests) == 1
 
 
-async def test_request_on_the_wire(door: HttpDoor) -> None:
+async def test_request_on_the_wire(http_client: HttpClient) -> None:
     """A request is one POST with our name on it and the body as given."""
     async with receiving() as receiver:
-        await post(door, receiver.url("/hook?x=%2F"), body=b'{"a":"\xc3\xa9"}')
+        await post(http_client, receiver.url("/hook?x=%2F"), body=b'{"a":"\xc3\xa9"}')
     (request,) = receiver.requests
     assert request.line == "POST /hook?x=%2F HTTP/1.1"
     assert request.headers["user-agent"].startswith("notification-ledger")
@@ -161,11 +165,11 @@ async def test_request_on_the_wire(door: HttpDoor) -> None:
     assert request.body == b'{"a":"\xc3\xa9"}'
 
 
-async def test_no_cookies_are_kept(door: HttpDoor) -> None:
+async def test_no_cookies_are_kept(http_client: HttpClient) -> None:
     """A cookie of a receiver never comes back to it."""
     async with receiving(Step(headers=(("Set-Cookie", "a=b"),))) as receiver:
-        await post(door, receiver.url(host="localhost"))
-        await post(door, receiver.url(host="localhost"))
+        await post(http_client, receiver.url(host="localhost"))
+        await post(http_client, receiver.url(host="localhost"))
     assert "cookie" not in receiver.requests[1].headers
 
 
@@ -191,68 +195,68 @@ async def test_retry_after(case: str) -> None:
     step = Step(429, headers=(("Retry-After", value),))
     async with (
         receiving(step) as receiver,
-        HttpDoor(environment={}, clock=lambda: 1_000_000) as door,
+        HttpClient(environment={}, clock=lambda: 1_000_000) as http_client,
     ):
-        outcome = await post(door, receiver.url())
+        outcome = await post(http_client, receiver.url())
     assert outcome.retry_after == wanted
 
 
-async def test_refused_connection_is_not_sent(door: HttpDoor) -> None:
+async def test_refused_connection_is_not_sent(http_client: HttpClient) -> None:
     """Nobody listening is a failure before any byte, whatever words the URL holds."""
-    outcome = await post(door, f"http://127.0.0.1:{closed_port()}/certificate-alerts/x509")
+    outcome = await post(http_client, f"http://127.0.0.1:{closed_port()}/certificate-alerts/x509")
     assert outcome.failure is TRANSIENT
     assert outcome.error == "slack webhook request failed: connection refused (ECONNREFUSED)"
 
 
-async def test_unknown_host_is_not_sent(door: HttpDoor) -> None:
+async def test_unknown_host_is_not_sent(http_client: HttpClient) -> None:
     """A name that does not resolve is a failure before any byte."""
-    outcome = await post(door, "http://no-such-host.invalid/x", timeout_s=10)
+    outcome = await post(http_client, "http://no-such-host.invalid/x", timeout_s=10)
     assert outcome.failure is TRANSIENT
     assert outcome.error.startswith("slack webhook request failed: ")
     assert "no-such-host" not in outcome.error
 
 
-async def test_reset_after_the_request_is_unknown(door: HttpDoor) -> None:
+async def test_reset_after_the_request_is_unknown(http_client: HttpClient) -> None:
     """A connection reset once bytes were read leaves the result open."""
     async with receiving(Step(reset_after=40)) as receiver:
-        outcome = await post(door, receiver.url())
+        outcome = await post(http_client, receiver.url())
     assert outcome.state is AttemptState.UNKNOWN
     assert outcome.error == ("slack webhook request failed: connection reset by peer (ECONNRESET)")
 
 
-async def test_reset_in_the_middle_of_a_large_body_is_unknown(door: HttpDoor) -> None:
+async def test_reset_in_the_middle_of_a_large_body_is_unknown(http_client: HttpClient) -> None:
     """A body of which only a part arrived leaves the result open."""
     async with receiving(Step(reset_after=200_000)) as receiver:
-        outcome = await post(door, receiver.url(), body=b"x" * 8_000_000, timeout_s=5)
+        outcome = await post(http_client, receiver.url(), body=b"x" * 8_000_000, timeout_s=5)
     assert outcome.state is AttemptState.UNKNOWN
 
 
 @pytest.mark.xdist_group("alone")
-async def test_hanging_receiver_is_unknown_at_the_deadline(door: HttpDoor) -> None:
+async def test_hanging_receiver_is_unknown_at_the_deadline(http_client: HttpClient) -> None:
     """No answer within the deadline is unknown, and the deadline is kept to the tenth."""
     async with receiving(Step(hang=True)) as receiver:
         start = time.monotonic()
-        outcome = await post(door, receiver.url(), timeout_s=0.3)
+        outcome = await post(http_client, receiver.url(), timeout_s=0.3)
         took = time.monotonic() - start
     assert outcome.state is AttemptState.UNKNOWN
     assert outcome.error == "slack webhook request failed: timeout: no answer within 0.3 s"
     assert 0.25 < took < 1.0
 
 
-async def test_unanswered_handshake_is_not_sent(door: HttpDoor) -> None:
+async def test_unanswered_handshake_is_not_sent(http_client: HttpClient) -> None:
     """A deadline that passes before the request's head was written is a plain failure."""
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        outcome = await post(door, f"https://127.0.0.1:{port}/x", timeout_s=0.3)
+        outcome = await post(http_client, f"https://127.0.0.1:{port}/x", timeout_s=0.3)
     assert outcome.failure is TRANSIENT
     assert outcome.error == "slack webhook request failed: timeout: not connected within 0.3 s"
 
 
-async def test_dripping_head_is_cut(door: HttpDoor) -> None:
+async def test_dripping_head_is_cut(http_client: HttpClient) -> None:
     """The deadline counts for the whole exchange, not for each byte of it."""
     async with receiving(Step(drip_s=0.05)) as receiver:
         start = time.monotonic()
-        outcome = await post(door, receiver.url(), timeout_s=0.4)
+        outcome = await post(http_client, receiver.url(), timeout_s=0.4)
         took = time.monotonic() - start
     assert outcome.state is AttemptState.UNKNOWN
     assert took < 10
@@ -262,26 +266,28 @@ async def test_dripping_head_is_cut(door: HttpDoor) -> None:
     ("code", "state"), [(200, AttemptState.SUCCESS), (503, AttemptState.FAILED)]
 )
 async def test_dripping_body_is_cut_and_the_status_counts(
-    door: HttpDoor, code: int, state: AttemptState
+    http_client: HttpClient, code: int, state: AttemptState
 ) -> None:
     """A status line that was read is an answer, even if the body never ends."""
     step = Step(code, b"x" * 1000, drip_s=0.05, drip_from=60)
     async with receiving(step) as receiver:
         start = time.monotonic()
-        outcome = await post(door, receiver.url(), timeout_s=0.4)
+        outcome = await post(http_client, receiver.url(), timeout_s=0.4)
         took = time.monotonic() - start
     assert outcome.state is state
     assert outcome.code == code
     assert took < 10
 
 
-async def test_slow_receivers_do_not_hold_up_others(door: HttpDoor) -> None:
+async def test_slow_receivers_do_not_hold_up_others(http_client: HttpClient) -> None:
     """Fifty hanging requests leave the fifty-first untouched."""
     async with receiving(Step(hang=True)) as slow, receiving() as fast:
-        hanging = [asyncio.create_task(post(door, slow.url(), timeout_s=60)) for _ in range(50)]
+        hanging = [
+            asyncio.create_task(post(http_client, slow.url(), timeout_s=60)) for _ in range(50)
+        ]
         await asyncio.sleep(0.1)
         start = time.monotonic()
-        outcome = await post(door, fast.url())
+        outcome = await post(http_client, fast.url())
         took = time.monotonic() - start
         for task in hanging:
             task.cancel()
@@ -290,55 +296,55 @@ async def test_slow_receivers_do_not_hold_up_others(door: HttpDoor) -> None:
     assert took < 30
 
 
-async def test_cancellation_passes(door: HttpDoor) -> None:
+async def test_cancellation_passes(http_client: HttpClient) -> None:
     """A cancelled send ends with CancelledError, never with an outcome."""
     async with receiving(Step(hang=True)) as receiver:
-        task = asyncio.create_task(post(door, receiver.url()))
+        task = asyncio.create_task(post(http_client, receiver.url()))
         await asyncio.sleep(0.1)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
 
-async def test_large_answer_is_bounded(door: HttpDoor) -> None:
+async def test_large_answer_is_bounded(http_client: HttpClient) -> None:
     """Two megabytes of error text end as an excerpt of 1 KiB with a mark."""
     async with receiving(Step(503, b"quota " * 400_000)) as receiver:
-        outcome = await post(door, receiver.url())
+        outcome = await post(http_client, receiver.url())
     prefix = "slack webhook returned 503 (retryable): "
     assert outcome.error.startswith(f"{prefix}quota quota")
     assert outcome.error.endswith("…")
     assert len(outcome.error.encode()) <= len(prefix) + 1024
 
 
-async def test_answer_commands_no_terminal(door: HttpDoor) -> None:
+async def test_answer_commands_no_terminal(http_client: HttpClient) -> None:
     """Control characters of an answer are not recorded, those beyond ASCII neither."""
     async with receiving(Step(503, "a\x1b[2Jb\x7f\x9b2Jc\td\ne é".encode())) as receiver:
-        outcome = await post(door, receiver.url())
+        outcome = await post(http_client, receiver.url())
     prefix = "slack webhook returned 503 (retryable): "
     assert outcome.error == f"{prefix}a\ufffd[2Jb\ufffd\ufffd2Jc\td\ne é"
 
 
 @pytest.mark.xdist_group("alone")
-async def test_gzip_bomb_is_bounded(door: HttpDoor) -> None:
+async def test_gzip_bomb_is_bounded(http_client: HttpClient) -> None:
     """A compressed body is undone only as far as a plain one would be read."""
     bomb = gzip.compress(b"quota " * 20_000_000, compresslevel=1)
     assert len(bomb) > BODY_BYTES
     async with receiving(Step(503, bomb, (("Content-Encoding", "gzip"),))) as receiver:
         start = time.monotonic()
-        outcome = await post(door, receiver.url())
+        outcome = await post(http_client, receiver.url())
         took = time.monotonic() - start
     assert "(retryable): quota quota" in outcome.error
     assert len(outcome.error) < 1100
     assert took < 1.0
 
 
-async def test_secrets_in_an_answer_are_removed(door: HttpDoor) -> None:
+async def test_secrets_in_an_answer_are_removed(http_client: HttpClient) -> None:
     """A receiver that echoes the URL, a key of the body or a password puts none on record."""
     echo = "at {url} path /services/T000/B000/canaryCanaryCanary key k-1234567890 password=hunter2"
     async with receiving(Step(500, b"")) as receiver:
         url = receiver.url("/services/T000/B000/canaryCanaryCanary?sig=siggySiggySiggyX")
         receiver.script = (Step(500, f"{echo.format(url=url)} siggySiggySiggyX".encode()),)
-        outcome = await door.post(
+        outcome = await http_client.post(
             Target(url, ("k-1234567890",)), b"{}", {}, timeout_s=2, kind="teams"
         )
     assert "[REDACTED]" in outcome.error
@@ -346,17 +352,17 @@ async def test_secrets_in_an_answer_are_removed(door: HttpDoor) -> None:
         assert canary not in outcome.error
 
 
-async def test_a_part_of_the_url_alone_is_removed(door: HttpDoor) -> None:
+async def test_a_part_of_the_url_alone_is_removed(http_client: HttpClient) -> None:
     """A short token that comes back without its path is found; a word of the path stays."""
     async with receiving(Step(500, b"services: no hook k4nary8X9, no ops-room")) as receiver:
-        outcome = await post(door, receiver.url("/services/k4nary8X9/ops-room"))
+        outcome = await post(http_client, receiver.url("/services/k4nary8X9/ops-room"))
     assert outcome.error.endswith("services: no hook [REDACTED], no ops-room")
 
 
-async def test_control_characters_of_an_answer_are_replaced(door: HttpDoor) -> None:
+async def test_control_characters_of_an_answer_are_replaced(http_client: HttpClient) -> None:
     """NUL and escape sequences of a receiver reach no terminal."""
     async with receiving(Step(500, b"a\0b\x1b[31mred")) as receiver:
-        outcome = await post(door, receiver.url())
+        outcome = await post(http_client, receiver.url())
     assert outcome.error.endswith("a\ufffdb\ufffd[31mred")
 
 
@@ -374,9 +380,9 @@ BAD_URLS = {
 
 
 @pytest.mark.parametrize("case", BAD_URLS)
-async def test_unusable_url_is_permanent(door: HttpDoor, case: str) -> None:
+async def test_unusable_url_is_permanent(http_client: HttpClient, case: str) -> None:
     """A URL that cannot be used is refused for good, without showing it."""
-    outcome = await post(door, BAD_URLS[case])
+    outcome = await post(http_client, BAD_URLS[case])
     assert outcome.failure is PERMANENT
     assert "slack webhook URL is not usable" in outcome.error
     assert "secret-path" not in outcome.error
@@ -400,9 +406,9 @@ async def test_bad_certificate_is_permanent(certificates: Certificates, case: st
     context = make(certificates)
     async with (
         receiving(tls=context) as receiver,
-        HttpDoor(environment={}, ca_file=str(certificates.ca)) as door,
+        HttpClient(environment={}, ca_file=str(certificates.ca)) as http_client,
     ):
-        outcome = await post(door, receiver.url())
+        outcome = await post(http_client, receiver.url())
         assert receiver.requests == []
     assert outcome.failure is PERMANENT
     assert outcome.error == (
@@ -416,9 +422,9 @@ async def test_wrong_host_name_is_permanent_and_not_named(certificates: Certific
     context = certificates.context("name", san="DNS:another-host.example")
     async with (
         receiving(tls=context) as receiver,
-        HttpDoor(environment={}, ca_file=str(certificates.ca)) as door,
+        HttpClient(environment={}, ca_file=str(certificates.ca)) as http_client,
     ):
-        outcome = await post(door, receiver.url(host="localhost"))
+        outcome = await post(http_client, receiver.url(host="localhost"))
     assert outcome.error.endswith("BR-NOT-058): host name mismatch")
 
 
@@ -427,16 +433,16 @@ async def test_trusted_certificate_is_accepted(certificates: Certificates) -> No
     context = certificates.context("good")
     async with (
         receiving(tls=context) as receiver,
-        HttpDoor(environment={}, ca_file=str(certificates.ca)) as door,
+        HttpClient(environment={}, ca_file=str(certificates.ca)) as http_client,
     ):
-        outcome = await post(door, receiver.url())
+        outcome = await post(http_client, receiver.url())
     assert outcome.state is AttemptState.SUCCESS
 
 
-async def test_bundle_is_needed(certificates: Certificates, door: HttpDoor) -> None:
+async def test_bundle_is_needed(certificates: Certificates, http_client: HttpClient) -> None:
     """Without the bundle the same certificate is of an unknown authority."""
     async with receiving(tls=certificates.context("good2")) as receiver:
-        outcome = await post(door, receiver.url())
+        outcome = await post(http_client, receiver.url())
     assert outcome.failure is PERMANENT
     assert "TLS certificate validation failed" in outcome.error
 
@@ -448,17 +454,17 @@ async def test_certificate_file_of_the_environment_is_trusted(
     monkeypatch.setenv("SSL_CERT_FILE", str(certificates.ca))
     async with (
         receiving(tls=certificates.context("good3")) as receiver,
-        HttpDoor(environment={}) as door,
+        HttpClient(environment={}) as http_client,
     ):
-        outcome = await post(door, receiver.url())
+        outcome = await post(http_client, receiver.url())
     assert outcome.state is AttemptState.SUCCESS
 
 
-async def test_plain_text_where_tls_is_expected_is_not_sent(door: HttpDoor) -> None:
+async def test_plain_text_where_tls_is_expected_is_not_sent(http_client: HttpClient) -> None:
     """A receiver that speaks no TLS is a failure before any byte of the request, not for good."""
     async with receiving(Step(raw=b"HTTP/1.1 400 Bad\r\n\r\n")) as receiver:
         url = receiver.url().replace("http://", "https://")
-        outcome = await post(door, url, timeout_s=1)
+        outcome = await post(http_client, url, timeout_s=1)
         assert receiver.requests == []
     assert outcome.failure is TRANSIENT
 
@@ -466,7 +472,7 @@ async def test_plain_text_where_tls_is_expected_is_not_sent(door: HttpDoor) -> N
 def test_missing_bundle_stops_the_start(tmp_path: Path) -> None:
     """A bundle that cannot be read is an error at the start, not at the first send."""
     with pytest.raises(OSError, match="No such file"):
-        HttpDoor(ca_file=str(tmp_path / "none.pem"))
+        HttpClient(ca_file=str(tmp_path / "none.pem"))
 
 
 def test_old_tls_is_off() -> None:
@@ -487,9 +493,9 @@ DENIED = {
 
 
 @pytest.mark.parametrize("case", DENIED)
-async def test_denied_literal(door: HttpDoor, case: str) -> None:
+async def test_denied_literal(http_client: HttpClient, case: str) -> None:
     """An address that nobody may reach is refused for good before anything is dialled."""
-    outcome = await post(door, DENIED[case])
+    outcome = await post(http_client, DENIED[case])
     assert outcome.failure is PERMANENT
     assert outcome.error.startswith("permanent failure: egress denied: ")
     assert "latest" not in outcome.error
@@ -498,11 +504,11 @@ async def test_denied_literal(door: HttpDoor, case: str) -> None:
 async def test_strict_mode_denies_loopback() -> None:
     """In strict mode a literal and a name of the loopback address are refused alike."""
     guard = EgressGuard(EgressMode.STRICT)
-    async with receiving() as receiver, HttpDoor(guard=guard, environment={}) as door:
+    async with receiving() as receiver, HttpClient(guard=guard, environment={}) as http_client:
         for host in ("127.0.0.1", "localhost", "0x7f000001", "2130706433"):
-            outcome = await post(door, receiver.url(host=host))
+            outcome = await post(http_client, receiver.url(host=host))
             assert outcome.state is AttemptState.FAILED, host
-        named = await post(door, receiver.url(host="localhost"))
+        named = await post(http_client, receiver.url(host="localhost"))
         assert named.error == "permanent failure: egress denied: private address"
         assert receiver.connections == 0
 
@@ -512,8 +518,8 @@ async def test_strict_mode_lets_listed_targets_through(allowed: str) -> None:
     """A listed network or name is let through."""
     listed = [allowed] if "/" not in allowed else [allowed, "::1"]
     guard = EgressGuard(EgressMode.STRICT, listed)
-    async with receiving() as receiver, HttpDoor(guard=guard, environment={}) as door:
-        outcome = await post(door, receiver.url(host="localhost"))
+    async with receiving() as receiver, HttpClient(guard=guard, environment={}) as http_client:
+        outcome = await post(http_client, receiver.url(host="localhost"))
     assert outcome.state is AttemptState.SUCCESS
 
 
@@ -524,9 +530,9 @@ async def test_error_in_the_guard_denies() -> None:
         def _reason(self, address: str, host: str, *, proxy: bool) -> str:
             raise RuntimeError(address, host, proxy)
 
-    async with receiving() as receiver, HttpDoor(guard=Broken(), environment={}) as door:
+    async with receiving() as receiver, HttpClient(guard=Broken(), environment={}) as http_client:
         for host in ("127.0.0.1", "localhost"):
-            outcome = await post(door, receiver.url(host=host))
+            outcome = await post(http_client, receiver.url(host=host))
             assert outcome.error == (
                 "permanent failure: egress denied: the address could not be judged"
             )
@@ -541,16 +547,16 @@ async def test_socket_is_guarded_whatever_path_an_address_came_by() -> None:
             return "refused at the socket" if proxy else ""
 
     guard = OnlyAtTheSocket()
-    async with receiving() as receiver, HttpDoor(guard=guard, environment={}) as door:
-        outcome = await post(door, receiver.url())
+    async with receiving() as receiver, HttpClient(guard=guard, environment={}) as http_client:
+        outcome = await post(http_client, receiver.url())
         assert receiver.connections == 0
     assert outcome.error == "permanent failure: egress denied: refused at the socket"
 
 
 async def _proxied(url: str, environment: dict[str, str], proxy: Receiver) -> Outcome:
     environment = {k: v.format(port=proxy.port) for k, v in environment.items()}
-    async with HttpDoor(environment=environment) as door:
-        return await post(door, url)
+    async with HttpClient(environment=environment) as http_client:
+        return await post(http_client, url)
 
 
 async def test_proxy_of_the_environment_is_used() -> None:
@@ -578,15 +584,15 @@ async def test_netrc_is_never_read(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     netrc.write_text("machine 127.0.0.1 login someone password canary\n")
     netrc.chmod(0o600)
     monkeypatch.setenv("NETRC", str(netrc))
-    async with receiving() as receiver, HttpDoor() as door:
-        await post(door, receiver.url())
+    async with receiving() as receiver, HttpClient() as http_client:
+        await post(http_client, receiver.url())
     assert "authorization" not in receiver.requests[0].headers
 
 
 async def test_closed_door_says_so() -> None:
     """A door that is not open is a mistake of the program and is raised."""
     with pytest.raises(RuntimeError, match="not open"):
-        await post(HttpDoor(), "http://127.0.0.1:1/")
+        await post(HttpClient(), "http://127.0.0.1:1/")
 
 
 def test_target_shows_nothing() -> None:

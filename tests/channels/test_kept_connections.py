@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from notifier.channels import http
-from notifier.channels.http import HttpDoor, Target, tls_context
-from notifier.delivery.outcome import Outcome
-from syncer.api.attempt import AttemptState, FailureClass
+from notifier.channels.http import HttpClient, Target, tls_context
+from notifier.contract import Outcome
+from syncer.model.attempt import AttemptState, FailureClass
 from tests.channels.receiver import Certificates
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -40,9 +40,9 @@ def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(http, "IDLE_SECONDS", 60.0)
 
 
-async def post(door: HttpDoor, url: str) -> Outcome:
+async def post(http_client: HttpClient, url: str) -> Outcome:
     """One request."""
-    return await door.post(Target(url), b"{}", {}, timeout_s=5.0, kind="slack")
+    return await http_client.post(Target(url), b"{}", {}, timeout_s=5.0, kind="slack")
 
 
 @dataclass
@@ -121,40 +121,40 @@ def closing(after: float = 0.0) -> Iterator[tuple[list[int], str]]:
     thread.join(5)
 
 
-async def test_one_after_another_share_a_connection(door: HttpDoor) -> None:
+async def test_one_after_another_share_a_connection(http_client: HttpClient) -> None:
     """With a breath between them, five requests have one connection."""
     async with keeping(FINE) as (keeper, url):
         for _ in range(5):
-            assert (await post(door, url)).state is AttemptState.SUCCESS
+            assert (await post(http_client, url)).state is AttemptState.SUCCESS
             await asyncio.sleep(BREATH)
     assert (keeper.requests, keeper.connections) == (5, 1)
 
 
 async def test_with_tls_too(certificates: Certificates) -> None:
     """What TLS sends on its own account does not stand against a connection."""
-    door = HttpDoor(tls=tls_context(str(certificates.ca)))
+    http_client = HttpClient(tls=tls_context(str(certificates.ca)))
     context = certificates.context("kept")
-    async with keeping(FINE, tls=context) as (keeper, url), door:
+    async with keeping(FINE, tls=context) as (keeper, url), http_client:
         for _ in range(3):
-            assert (await post(door, url)).state is AttemptState.SUCCESS
+            assert (await post(http_client, url)).state is AttemptState.SUCCESS
             await asyncio.sleep(BREATH)
     assert (keeper.requests, keeper.connections) == (3, 1)
 
 
-async def test_not_before_a_rest(door: HttpDoor, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_not_before_a_rest(http_client: HttpClient, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever closes without a word does so behind the answer: that is waited for."""
     monkeypatch.setattr(http, "REST_SECONDS", 60.0)
     with closing(after=BREATH) as (peers, url):
-        outcomes = [await post(door, url) for _ in range(3)]
+        outcomes = [await post(http_client, url) for _ in range(3)]
     assert [o.state for o in outcomes] == [AttemptState.SUCCESS] * 3
     assert len(set(peers)) == 3
 
 
-async def test_not_after_its_end(door: HttpDoor) -> None:
+async def test_not_after_its_end(http_client: HttpClient) -> None:
     """The end lies at the socket, and the loop has had no turn to read it."""
     with closing() as (peers, url):
         for _ in range(2):
-            assert (await post(door, url)).state is AttemptState.SUCCESS
+            assert (await post(http_client, url)).state is AttemptState.SUCCESS
             time.sleep(BREATH)  # noqa: ASYNC251 - the loop is not to have a turn
     assert len(set(peers)) == 2
 
@@ -162,30 +162,30 @@ async def test_not_after_its_end(door: HttpDoor) -> None:
 async def test_not_when_it_is_old(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever waited longer than a connection is kept has a new one."""
     monkeypatch.setattr(http, "IDLE_SECONDS", BREATH / 2)
-    async with keeping(FINE) as (keeper, url), HttpDoor() as door:
+    async with keeping(FINE) as (keeper, url), HttpClient() as http_client:
         for _ in range(2):
-            assert (await post(door, url)).state is AttemptState.SUCCESS
+            assert (await post(http_client, url)).state is AttemptState.SUCCESS
             await asyncio.sleep(BREATH)
     assert (keeper.requests, keeper.connections) == (2, 2)
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_what_nobody_asked_for_answers_nothing(door: HttpDoor, late: bool) -> None:
+async def test_what_nobody_asked_for_answers_nothing(http_client: HttpClient, late: bool) -> None:
     """A second answer, with the first or after it, is not that to the next request."""
     twice = ((FINE, REFUSAL), FINE) if late else ((FINE + FINE, REFUSAL), b"")
     async with keeping(*twice[0], afterthought=twice[1]) as (keeper, url):
-        assert (await post(door, url)).state is AttemptState.SUCCESS
+        assert (await post(http_client, url)).state is AttemptState.SUCCESS
         await asyncio.sleep(BREATH)
-        assert (await post(door, url)).failure is FailureClass.TRANSIENT
+        assert (await post(http_client, url)).failure is FailureClass.TRANSIENT
     assert (keeper.requests, keeper.connections) == (2, 2)
 
 
-async def test_each_answer_is_read_anew(door: HttpDoor) -> None:
+async def test_each_answer_is_read_anew(http_client: HttpClient) -> None:
     """The code of a broken answer is this one's, not an earlier one's on the same connection."""
     async with keeping(FINE, BROKEN) as (keeper, url):
-        assert (await post(door, url)).state is AttemptState.SUCCESS
+        assert (await post(http_client, url)).state is AttemptState.SUCCESS
         await asyncio.sleep(BREATH)
-        outcome = await post(door, url)
+        outcome = await post(http_client, url)
     assert outcome.failure is FailureClass.TRANSIENT
     assert "slack webhook returned 503" in outcome.error
     assert (keeper.requests, keeper.connections) == (2, 1)

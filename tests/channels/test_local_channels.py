@@ -23,9 +23,9 @@ from notifier.channels.console import ConsoleChannel
 from notifier.channels.file import FileChannel, file_name
 from notifier.channels.log import LogChannel
 from notifier.content.message import Message
-from notifier.delivery.outcome import Outcome
-from syncer.api.attempt import AttemptState, FailureClass
-from syncer.api.errors import ConfigError
+from notifier.contract import Outcome
+from syncer.model.attempt import AttemptState, FailureClass
+from syncer.model.errors import ConfigError
 from tests.channels.messages import UID, message
 
 NOW = 1_700_000_000_123

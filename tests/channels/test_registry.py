@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from notifier.channels.http import HttpDoor
-from notifier.delivery.outcome import Outcome
+from notifier.channels.http import HttpClient
+from notifier.contract import Outcome
 from tests.channels.receiver import Receiver, receiving
 from tests.channels.room import Room
 
@@ -39,11 +39,13 @@ CASES: dict[str, tuple[str, list[str]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-async def test_authentication_of_a_webhook(tmp_path: Path, door: HttpDoor, case: str) -> None:
+async def test_authentication_of_a_webhook(
+    tmp_path: Path, http_client: HttpClient, case: str
+) -> None:
     """Token and password reach the receiver, and rotate with the credential."""
     http, wanted = CASES[case]
     async with receiving() as receiver:
-        room = Room(tmp_path, door, _routing(receiver, http), auth="one\n")
+        room = Room(tmp_path, http_client, _routing(receiver, http), auth="one\n")
         assert await room.send("webhook:ops") == Outcome.success(200)
         (room.credentials / "auth").write_text("two\n")
         await room.reload()
@@ -51,10 +53,10 @@ async def test_authentication_of_a_webhook(tmp_path: Path, door: HttpDoor, case:
     assert [r.headers["authorization"] for r in receiver.requests] == wanted
 
 
-async def test_changed_entry_makes_a_new_channel(tmp_path: Path, door: HttpDoor) -> None:
+async def test_changed_entry_makes_a_new_channel(tmp_path: Path, http_client: HttpClient) -> None:
     """Another way to authenticate is used from the next send on."""
     async with receiving() as receiver:
-        room = Room(tmp_path, door, _routing(receiver, "bearerToken: first"))
+        room = Room(tmp_path, http_client, _routing(receiver, "bearerToken: first"))
         await room.send("webhook:ops")
         room.file.write_text(_routing(receiver, "basicAuth: {username: u, password: second}"))
         await room.reload()
@@ -67,22 +69,22 @@ async def test_changed_entry_makes_a_new_channel(tmp_path: Path, door: HttpDoor)
     ]  # fmt: skip
 
 
-async def test_signed_and_authenticated(tmp_path: Path, door: HttpDoor) -> None:
+async def test_signed_and_authenticated(tmp_path: Path, http_client: HttpClient) -> None:
     """A signature and a token go together."""
     secret = "whsec_" + base64.b64encode(b"k" * 32).decode()
     async with receiving() as receiver:
         text = _routing(receiver, "bearerTokenRef: auth", ", signingSecretRefs: [key]")
-        room = Room(tmp_path, door, text, auth="one", key=secret)
+        room = Room(tmp_path, http_client, text, auth="one", key=secret)
         await room.send("webhook:ops")
     headers = receiver.requests[0].headers
     assert headers["authorization"] == "Bearer one"
     assert headers["webhook-signature"].startswith("v1,")
 
 
-async def test_kept_target_keeps_its_channel(tmp_path: Path, door: HttpDoor) -> None:
+async def test_kept_target_keeps_its_channel(tmp_path: Path, http_client: HttpClient) -> None:
     """A channel is made once and goes when its receiver does."""
     async with receiving() as receiver:
-        room = Room(tmp_path, door, _routing(receiver, "bearerTokenRef: auth"), auth="one")
+        room = Room(tmp_path, http_client, _routing(receiver, "bearerTokenRef: auth"), auth="one")
         first = room.channels.channel("webhook:ops")
         (room.credentials / "auth").write_text("two")
         await room.reload()
@@ -94,7 +96,7 @@ async def test_kept_target_keeps_its_channel(tmp_path: Path, door: HttpDoor) -> 
 
 @pytest.mark.parametrize(("namespaced", "wanted"), [(False, "disk-full"), (True, "ops/disk-full")])
 async def test_deduplication_key_of_pagerduty(
-    tmp_path: Path, door: HttpDoor, *, namespaced: bool, wanted: str
+    tmp_path: Path, http_client: HttpClient, *, namespaced: bool, wanted: str
 ) -> None:
     """The name alone, as ever, or with the namespace, as the setting says."""
     async with receiving() as receiver:
@@ -103,6 +105,6 @@ async def test_deduplication_key_of_pagerduty(
             "route: {receiver: ops}\nreceivers:\n"
             f"- {{name: ops, pagerdutyConfigs: [{{credentialRef: key, url: {url}}}]}}"
         )
-        room = Room(tmp_path, door, text, dedup_namespace=namespaced, key="k")
+        room = Room(tmp_path, http_client, text, dedup_namespace=namespaced, key="k")
         assert (await room.send("pagerduty:ops")).state.word == "success"
     assert json.loads(receiver.requests[0].body)["dedup_key"] == wanted

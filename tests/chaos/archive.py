@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from syncer.api.record import Record
+from syncer.model.record import Record
 from tests.e2e.checker import Json, Log, Sample
 
 

@@ -21,23 +21,24 @@ from dataclasses import replace
 from typing import Any, Final
 
 import notifier.cli
-from notifier.delivery.controller import Controller
-from notifier.delivery.outcome import Outcome
-from syncer import loop, startup
-from syncer.api.attempt import Attempt, FailureClass
-from syncer.api.errors import PortError
-from syncer.api.record import intent_record
-from syncer.cluster.client import MERGE_PATCH
-from syncer.cluster.lease import Tenure
-from syncer.cluster.status import FIELD_MANAGER, StatusStore, object_path, readable
+from notifier.contract import Outcome
+from notifier.reconciler.controller import Controller
+from syncer.kube.client import MERGE_PATCH
+from syncer.kube.leases import LeaseTerm
+from syncer.kube.notification_requests import FIELD_MANAGER, StatusStore, object_path, readable
 from syncer.ledger import lua
-from syncer.ledger.lane import StaleGuard
 from syncer.ledger.log import Answer, Appended
-from syncer.loop import SyncLoop
-from syncer.recorder import Recorder
-from syncer.resync import Resync
-from syncer.startup import Reconciler
-from syncer.status import merge
+from syncer.ledger.pipeline import StaleGuard
+from syncer.model.attempt import Attempt, FailureClass
+from syncer.model.errors import PortError
+from syncer.model.record import intent_record
+from syncer.rules import merge
+from syncer.sync import claim as startup
+from syncer.sync import status_writer as loop
+from syncer.sync.claim import Reconciler
+from syncer.sync.recorder import Recorder
+from syncer.sync.resync import Resync
+from syncer.sync.status_writer import SyncLoop
 
 NONE: Final = "none"
 
@@ -46,8 +47,8 @@ def _trust_the_clock() -> None:
     def always(*_: object) -> bool:
         return True
 
-    Tenure.valid = always  # type: ignore[method-assign, assignment]  # broken on purpose
-    Tenure.may_send = always  # type: ignore[method-assign, assignment]  # broken on purpose
+    LeaseTerm.valid = always  # type: ignore[method-assign, assignment]  # broken on purpose
+    LeaseTerm.may_send = always  # type: ignore[method-assign, assignment]  # broken on purpose
 
 
 def no_deadline() -> None:
@@ -107,12 +108,12 @@ def send_before_intent() -> None:
     next_id = Recorder.next_id
 
     async def broken(self: Controller, uid: str, channel: str) -> Outcome | None:
-        entry, tenure = self.cache.entries.get(uid), self.ownership.tenure_of(uid)
+        entry, term = self.cache.entries.get(uid), self.ownership.term_of(uid)
         sender = self.router.channel(channel)
-        if entry and tenure and sender and self._still_due(entry, tenure, channel):
-            chosen = next_id(self.recorder, tenure.epoch)
+        if entry and term and sender and self._still_due(entry, term, channel):
+            chosen = next_id(self.recorder, term.epoch)
             record = intent_record(chosen, channel, at=0, by="broken")
-            outcome = await send(self, entry, tenure, channel, sender, record)
+            outcome = await send(self, entry, term, channel, sender, record)
             sent[uid, channel] = (chosen, outcome)
             reserved.append(chosen)
         return await attempt(self, uid, channel)
@@ -123,7 +124,7 @@ def send_before_intent() -> None:
         return reserved.pop(0) if reserved else next_id(self, epoch)
 
     async def remembered(
-        self: Controller, entry: Any, tenure: Any, channel: str, sender: Any, intent: Any
+        self: Controller, entry: Any, term: Any, channel: str, sender: Any, intent: Any
     ) -> Outcome:
         return sent.pop((entry.uid, channel))[1]
 
@@ -137,13 +138,13 @@ def send_without_log() -> None:
     open_ = Recorder.open
 
     async def broken(
-        self: Recorder, entry: Any, tenure: Any, channel: str, *, limit: int
+        self: Recorder, entry: Any, term: Any, channel: str, *, limit: int
     ) -> tuple[Appended, Any]:
         try:
             async with asyncio.timeout(0.7):
-                return await open_(self, entry, tenure, channel, limit=limit)
+                return await open_(self, entry, term, channel, limit=limit)
         except (PortError, StaleGuard, TimeoutError):
-            chosen = self.next_id(tenure.epoch)
+            chosen = self.next_id(term.epoch)
             record = intent_record(chosen, channel, at=self.time.now(), by="broken")
             entry.executing[chosen] = channel
             return Appended(Answer.OK), record
@@ -175,7 +176,7 @@ def no_resource_version() -> None:
 def no_recover() -> None:
     """Attempts that a dead sender left open stay open, and so does their notification."""
 
-    async def broken(self: Reconciler, entry: Any, tenure: Any) -> None:
+    async def broken(self: Reconciler, entry: Any, term: Any) -> None:
         return None
 
     Reconciler._recover = broken  # type: ignore[method-assign]  # broken on purpose

@@ -29,7 +29,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-from syncer.cluster.crd import load_crd
+from syncer.kube.crd import load_crd
 from tests.chaos.broken import BREAKS, NONE
 from tests.chaos.faults import KINDS, storm
 from tests.chaos.report import DROPPED, REFUSED, Report, judge
@@ -94,7 +94,7 @@ async def chaos(  # noqa: PLR0913 (the options of a command line)
         return await judge(here, left, (*KINDS, DROPPED, REFUSED))
 
 
-async def trouble(
+async def unavailable_reason(
     plane: ControlPlane, redis: RedisServer, folder: Path, name: str, *, broken: bool
 ) -> Report:
     """The schedule of one break, with the protection on or off."""
@@ -124,9 +124,13 @@ async def try_breaks(names: Sequence[str]) -> bool:
         async with servers(rules=rules) as (plane, redis, folder):
             for name in chosen:
                 begun = time.monotonic()
-                off = await trouble(plane, redis, folder / name / "off", name, broken=True)
+                off = await unavailable_reason(
+                    plane, redis, folder / name / "off", name, broken=True
+                )
                 took = time.monotonic() - begun
-                on = await trouble(plane, redis, folder / name / "on", name, broken=False)
+                on = await unavailable_reason(
+                    plane, redis, folder / name / "on", name, broken=False
+                )
                 good = good and noticed(name, off) and on.sound
                 said = ", ".join(off.violated) or "nothing"
                 tell(f"{name:<28}{said:<34}{took:>8.1f}  {on.verdict()}")
@@ -191,7 +195,9 @@ async def _main(options: argparse.Namespace) -> int:
     say("starting etcd, kube-apiserver and Redis")
     async with servers(rules=rules) as (plane, redis, folder):
         if name:
-            report = await trouble(plane, redis, folder, name, broken=bool(options.broken))
+            report = await unavailable_reason(
+                plane, redis, folder, name, broken=bool(options.broken)
+            )
         else:
             say(f"seed {options.seed}, {options.replicas} replicas")
             report = await chaos(

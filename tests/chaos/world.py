@@ -28,7 +28,7 @@ from urllib.parse import urlsplit
 import aiohttp
 from redis.exceptions import RedisError
 
-from syncer.api.errors import ContractError
+from syncer.model.errors import ContractError
 from syncer.runtime.failpoints import VARIABLE
 from tests.chaos.archive import Archive
 from tests.chaos.broken import NONE

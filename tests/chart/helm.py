@@ -18,7 +18,7 @@ from typing import Any, Final
 
 import yaml
 
-from syncer.api.resource import Json
+from syncer.model.resource import Json
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 CHART: Final = ROOT / "charts" / "notification-ledger"

@@ -17,8 +17,8 @@ import redis
 import yaml
 
 from notifier.channels.egress import METADATA
-from syncer.api.resource import Json
 from syncer.ledger.preflight import preflight
+from syncer.model.resource import Json
 from syncer.settings import RedisSettings, build
 from tests.chart.helm import (
     CASES,

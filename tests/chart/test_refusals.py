@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from syncer.api.resource import Json
+from syncer.model.resource import Json
 from tests.chart.helm import CASES, MAJORS, template, values_of
 
 EXTERNAL: Json = {"mode": "external", "external": {"hosts": ["h"]}}

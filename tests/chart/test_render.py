@@ -12,8 +12,8 @@ from typing import Any
 import kubernetes_validate  # type: ignore[import-untyped]  # it has no types
 import pytest
 
-from syncer.api.resource import Json
-from syncer.cluster.crd import load_crd
+from syncer.kube.crd import load_crd
+from syncer.model.resource import Json
 from tests.chart.helm import (
     CASES,
     CHART,

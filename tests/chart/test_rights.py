@@ -24,8 +24,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from syncer.api.resource import Json
-from syncer.cluster.crd import missing_fields, missing_rules
+from syncer.kube.crd import missing_fields, missing_rules
+from syncer.model.resource import Json
 from tests.chart.helm import CHART, MAJORS, RELEASE, Run, helm, objects, of_kind, template
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.integration.api import CRDS

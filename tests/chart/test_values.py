@@ -19,8 +19,8 @@ import yaml
 from notifier import app
 from notifier.routing.config import parse
 from notifier.settings import Loaded, load
-from syncer.api.resource import Json
 from syncer.ledger.client import LedgerClient
+from syncer.model.resource import Json
 from tests.chart.helm import (
     CASES,
     CHART,

@@ -37,8 +37,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
 
-from syncer.api.conditions import QUARANTINED
 from syncer.ledger import codec
+from syncer.model.conditions import QUARANTINED
 from tests.cluster.recipe import ADDRESS, API_PORT, Cluster
 from tests.e2e.checker import TERMINAL, Findings, Json, Kind, check
 from tests.e2e.harness import BUSY, OK, Receiver, Stage, Step, Watcher, _ended, until

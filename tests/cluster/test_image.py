@@ -28,9 +28,9 @@ import pytest
 
 from scripts import cluster, image
 from scripts.gobuild import Problem
-from syncer.api.errors import ContractError
-from syncer.api.record import Kind, Record
 from syncer.ledger.codec import ROOT_CHAIN, decode_record, encode_record
+from syncer.model.errors import ContractError
+from syncer.model.record import Kind, Record
 from tests.cluster.recipe import Cluster
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -216,7 +216,7 @@ def test_the_newer_record_format_can_still_be_made(tmp_path: Path) -> None:
     code = (
         "import sys\n"
         "from syncer.ledger.codec import decode_record, encode_record, next_chain, ROOT_CHAIN\n"
-        "from syncer.api.record import Kind, Record\n"
+        "from syncer.model.record import Kind, Record\n"
         "def appended(element):\n"
         "    at = element.index(b' ', element.index(b' order:1 console ') + 17) + 1\n"
         "    chain = next_chain(ROOT_CHAIN, element[:at]).encode()\n"
@@ -239,7 +239,7 @@ def test_the_newer_record_format_can_still_be_made(tmp_path: Path) -> None:
     with pytest.raises(ContractError, match="body version 2 is not known"):
         decode_record(bytes.fromhex(written), ROOT_CHAIN, 1)
     with pytest.raises(Problem, match="0 times instead of once"):
-        image.replace_once(tmp_path / "syncer/api/record.py", "not in there", "")
+        image.replace_once(tmp_path / "syncer/model/record.py", "not in there", "")
 
 
 # ------------------------------------------------------------------------------ the cluster

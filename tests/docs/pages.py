@@ -27,7 +27,7 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from notifier.settings import Environment, Settings
-from syncer.cluster.crd import load_crd
+from syncer.kube.crd import load_crd
 from syncer.settings import parse_duration
 from tests.docs.metrics import Family, families
 

@@ -23,8 +23,8 @@ import pytest
 import redis
 
 import notifier.cli
-import syncer.cli
-from syncer.operate.completion import _commands, _options
+import syncer.cli.main
+from syncer.cli.completion import _commands, _options
 from tests.chart.helm import objects, template
 from tests.docs.pages import ROOT
 from tests.servers.controlplane import ControlPlane
@@ -85,7 +85,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         ),
         "kubectl -n notifications exec deploy/ledger-notification-ledger -- \\": _NODES,
         "source <(syncer completion bash)": (
-            "changes the shell it is typed in; the scripts are tried in tests/unit/syncer/test_operate.py"
+            "changes the shell it is typed in; tests/unit/syncer/cli/test_operate.py tries the scripts"
         ),
     },
     "docs/cluster.md": {
@@ -258,7 +258,7 @@ def _words(text: str) -> list[str]:
 
 
 PARSERS: Final[dict[str, argparse.ArgumentParser]] = {
-    "syncer": syncer.cli._parser(),
+    "syncer": syncer.cli.main._parser(),
     "notifier": notifier.cli._parser(),
 }
 

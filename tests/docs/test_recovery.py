@@ -23,13 +23,13 @@ from typing import Any, Final
 import pytest
 import redis.asyncio as redis_asyncio
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass
-from syncer.api.record import attempt_record, intent_record
-from syncer.api.resource import Json
-from syncer.cluster.crd import CRD_NAME
-from syncer.inspect import opened
+from syncer.cli.inspect import opened
+from syncer.kube.crd import CRD_NAME
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.record import attempt_record, intent_record
+from syncer.model.resource import Json
 from tests.conftest import CRD
 from tests.e2e.harness import (
     BUSY,

@@ -21,11 +21,11 @@ from typing import Final
 import pytest
 import redis
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass, make_epoch
-from syncer.api.record import Plan, attempt_record, intent_record, plan_record, skip_record
-from syncer.inspect import opened
+from syncer.cli.inspect import opened
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, make_epoch
+from syncer.model.record import Plan, attempt_record, intent_record, plan_record, skip_record
 from tests.servers.redis import RedisServer
 from tests.servers.users import acl_rule
 

@@ -16,7 +16,7 @@ import pytest
 from pydantic import BaseModel
 
 from notifier.settings import Settings
-from syncer.cli import _parser
+from syncer.cli.main import _parser
 from tests.docs.metrics import families, named, series
 from tests.docs.pages import ROOT, _group_of, documents
 from tests.docs.test_alerts import alerts

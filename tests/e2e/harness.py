@@ -39,7 +39,7 @@ import aiohttp
 import redis.asyncio as redis_asyncio
 from redis.exceptions import RedisError
 
-from syncer.api.errors import ContractError
+from syncer.model.errors import ContractError
 from syncer.runtime.failpoints import VARIABLE
 from tests.e2e.checker import TERMINAL, Call, Findings, Json, Log, Sample, Version, check
 from tests.integration.api import Api

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 
-from syncer.api import record
+from syncer.model import record
 
 READS = frozenset({1, 2})
 WRITES = 2

@@ -22,7 +22,7 @@ import pytest
 
 from notifier.app import App
 from notifier.settings import load
-from syncer.api.errors import ConfigError
+from syncer.model.errors import ConfigError
 from tests.e2e.harness import ROOT, NotifierProcess, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 from tests.servers.ports import free_port

@@ -17,7 +17,7 @@ import pytest
 from tests.chaos.broken import BREAKS
 from tests.chaos.faults import KINDS
 from tests.chaos.report import DROPPED, REFUSED
-from tests.chaos.run import chaos, noticed, trouble
+from tests.chaos.run import chaos, noticed, unavailable_reason
 from tests.chaos.targeted import SCHEDULES
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
@@ -49,8 +49,8 @@ async def test_a_protection_that_is_off_is_noticed(
     """With one protection off the invariant is named; with it on the same trouble does no harm."""
     async with RedisServer(find_binary("redis-server"), others=True) as redis:
         off, on = await asyncio.gather(
-            trouble(control_plane, redis, tmp_path / "off", name, broken=True),
-            trouble(control_plane, redis, tmp_path / "on", name, broken=False),
+            unavailable_reason(control_plane, redis, tmp_path / "off", name, broken=True),
+            unavailable_reason(control_plane, redis, tmp_path / "on", name, broken=False),
         )
     assert noticed(name, off), off.verdict()
     assert on.sound, f"{on.verdict()}\n{on.findings}"

@@ -22,7 +22,7 @@ from typing import Any, Final
 import pytest
 import redis.asyncio as redis_asyncio
 
-from syncer.api.record import Kind, Record
+from syncer.model.record import Kind, Record
 from tests.servers.controlplane import ControlPlane
 
 ROOT: Final = Path(__file__).resolve().parents[2]

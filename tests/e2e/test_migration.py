@@ -17,8 +17,8 @@ from typing import Any, Final
 
 import pytest
 
-from syncer.api.resource import Json, format_time
-from syncer.cluster.crd import load_crd, missing_rules
+from syncer.kube.crd import load_crd, missing_rules
+from syncer.model.resource import Json, format_time
 from tests.e2e.harness import (
     BUSY,
     OK,

@@ -27,18 +27,18 @@ from typing import Any, Final
 import pytest
 from prometheus_client import CollectorRegistry
 
-from syncer.api.attempt import AttemptState, Epoch, FailureClass, attempt_epoch
-from syncer.api.record import read_attempt
-from syncer.api.resource import NotificationRequest, parse_object
-from syncer.cache import Cache, Claim, Entry
-from syncer.cluster.client import KubeClient
-from syncer.cluster.status import StatusStore
+from syncer.kube.client import KubeClient
+from syncer.kube.notification_requests import StatusStore
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import Answer, RedisLog
-from syncer.loop import MAX_CONFLICTS, SyncLoop
 from syncer.metrics import SyncMetrics
-from syncer.recorder import Recorder
+from syncer.model.attempt import AttemptState, Epoch, FailureClass, attempt_epoch
+from syncer.model.record import read_attempt
+from syncer.model.resource import NotificationRequest, parse_object
 from syncer.runtime.clock import LedgerTime
+from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.recorder import Recorder
+from syncer.sync.status_writer import MAX_CONFLICTS, SyncLoop
 from tests.benchmarks.naive import CHANNEL, RIVAL, WRITERS, Round, contend, naive_rounds
 from tests.e2e.checker import Kind, Log, Version
 from tests.e2e.harness import BUSY, OK, Stage, stage, until
@@ -234,7 +234,7 @@ class Forever:
         """Yes."""
         return True
 
-    def tenure_of(self, uid: str) -> Forever:
+    def term_of(self, uid: str) -> Forever:
         """Return itself: it is the ownership, too."""
         return self
 
@@ -266,7 +266,7 @@ class Writer:
     is what the object shows, and nothing else. That is the hardest case for the merge.
     """
 
-    tenure: Forever
+    term: Forever
     recorder: Recorder
     store: CountingStore
     registry: CollectorRegistry
@@ -276,11 +276,11 @@ class Writer:
         entry = Entry(parse_object(created))
         recorder, log = self.recorder, self.recorder.log
         recorder.cache.entries[entry.uid] = entry
-        claimed = await log.claim(entry.uid, self.tenure.epoch, name=entry.request.key)
+        claimed = await log.claim(entry.uid, self.term.epoch, name=entry.request.key)
         assert claimed.snapshot is not None
         recorder.adopt(entry, claimed.snapshot)
-        entry.claim = Claim(self.tenure.epoch, log.generation)
-        answer, intent = await recorder.open(entry, self.tenure, CHANNEL, limit=10)
+        entry.claim = Claim(self.term.epoch, log.generation)
+        answer, intent = await recorder.open(entry, self.term, CHANNEL, limit=10)
         assert answer.answer is Answer.OK
         now = recorder.time.now()
         failed = replace(
@@ -292,7 +292,7 @@ class Writer:
         await until(
             lambda: entry.acked == entry.view.position and entry.dirty_since is None,
             lambda: (
-                f"writer {self.tenure.epoch} has published: acked {entry.acked} of"
+                f"writer {self.term.epoch} has published: acked {entry.acked} of"
                 f" {entry.view.position}, {entry.failures} failures in a row,"
                 f" {self.store.writes[entry.request.name]} writes"
             ),
@@ -324,14 +324,14 @@ async def _writers(here: Stage) -> AsyncIterator[list[Writer]]:
             await client.open(f"writer-{n}")
             registry = CollectorRegistry()
             metrics = SyncMetrics(registry)
-            tenure = Forever(Epoch(f"0.{101 + n}"))
+            term = Forever(Epoch(f"0.{101 + n}"))
             recorder = Recorder(
                 RedisLog(client), Cache(window=0.0), LedgerTime(), metrics, identity=f"writer-{n}"
             )
             store = CountingStore(kube)
-            sync = SyncLoop(recorder, store, tenure, metrics)
+            sync = SyncLoop(recorder, store, term, metrics)
             tasks.append(group.create_task(sync.run()))
-            made.append(Writer(tenure, recorder, store, registry))
+            made.append(Writer(term, recorder, store, registry))
         try:
             yield made
         finally:
@@ -357,12 +357,12 @@ async def test_five_writers_and_a_rival_lose_nothing(
         rounds = await asyncio.gather(*(one(n) for n in range(ROUNDS)))
         for n, done in enumerate(rounds):
             epochs = {attempt_epoch(a["id"]) for a in done.shown}
-            assert epochs == {w.tenure.epoch for w in writers}
+            assert epochs == {w.term.epoch for w in writers}
             assert [a["attempt"] for a in done.shown] == list(range(1, WRITERS + 1))
             assert done.object["status"]["totalAttempts"] == WRITERS
             assert not done.rival_lost, f"round {n}: {RIVAL} lost its last write"
         shown = {a["id"] for done in rounds for a in done.shown}
-        assert shown == {f"{w.tenure.epoch}-{n}" for w in writers for n in range(1, ROUNDS + 1)}
+        assert shown == {f"{w.term.epoch}-{n}" for w in writers for n in range(1, ROUNDS + 1)}
         _fought(writers, rounds)
         versions = here.watcher.versions
         await until(

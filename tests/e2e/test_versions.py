@@ -13,8 +13,8 @@ from typing import Final, cast
 
 import pytest
 
-from syncer.api.conditions import QUARANTINED
 from syncer.ledger import codec
+from syncer.model.conditions import QUARANTINED
 from tests.e2e import newer
 from tests.e2e.harness import BUSY, OK, NotifierProcess, Stage, stage, until
 from tests.servers.controlplane import ControlPlane

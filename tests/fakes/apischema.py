@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from syncer.api.resource import Json
+from syncer.model.resource import Json
 
 _TERMINAL: Final = ("Sent", "PartiallySent", "Failed")
 _RULES_KEY: Final = "x-kubernetes-validations"

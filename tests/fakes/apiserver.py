@@ -16,7 +16,7 @@ from typing import Self
 
 from aiohttp import web
 
-from syncer.api.resource import Json
+from syncer.model.resource import Json
 from tests.fakes.apianswers import Request, Response, expired, failure
 from tests.fakes.apistate import ApiState, Watch
 from tests.fakes.faults import (

@@ -24,8 +24,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Final
 
-from syncer.api.resource import Json
-from syncer.cluster.crd import load_crd
+from syncer.kube.crd import load_crd
+from syncer.model.resource import Json
 from tests.fakes.apianswers import (
     BUILT_IN,
     DEFINITIONS,

@@ -22,9 +22,9 @@ from typing import Any, Final, cast
 
 from redis.exceptions import ResponseError
 
-from syncer.api.errors import Ambiguous, ConfigError, Unavailable
 from syncer.ledger.client import LedgerClient, Script, Server, StaleGuard, classify_reply
 from syncer.ledger.log import RedisLog
+from syncer.model.errors import Ambiguous, ConfigError, Unavailable
 
 Argument = bytes | str | int
 Reply = list[Any]
@@ -639,7 +639,7 @@ class MemoryClient:
                 self.on_change()
 
     @property
-    def trouble(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why no attempt can be opened; see `Identity.trouble`."""
         return self.problem or self.refusal or self.unfit
 

@@ -21,8 +21,8 @@ from typing import Any, Self
 
 import aiohttp
 
-from syncer.api.resource import Json
-from syncer.cluster.crd import load_crd
+from syncer.kube.crd import load_crd
+from syncer.model.resource import Json
 
 CRDS = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 MERGE = "application/merge-patch+json"

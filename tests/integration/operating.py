@@ -21,12 +21,12 @@ import pytest
 
 from notifier.app import App
 from notifier.settings import load
-from syncer import cli
-from syncer.api.record import Kind, Record
+from syncer.cli import main as cli
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import Header, decode_log, encode_element, stored
 from syncer.ledger.log import RedisLog
-from syncer.status.fold import ROOT_CHAIN
+from syncer.model.record import Kind, Record
+from syncer.rules.fold import ROOT_CHAIN
 from tests.e2e.harness import NotifierProcess, Stage, until
 
 #: Nothing but a poke brings a look forward.

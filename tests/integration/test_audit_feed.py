@@ -17,21 +17,21 @@ from notifier.audit.events import AuditEvent, EventKind
 from notifier.audit.feed import AuditFeed, FeedLimits, Parcel, parcels_of
 from notifier.audit.metrics import AuditMetrics
 from notifier.audit.sinks import FileSink, Sink, StoreSink, Verdict, Written
-from notifier.channels.http import HttpDoor
-from syncer.api.attempt import Attempt, AttemptState, Epoch, FailureClass
-from syncer.api.errors import Conflict, Gone
-from syncer.api.ports import Tenure
-from syncer.api.record import Plan
-from syncer.api.resource import Json, NotificationRequest, RetryPolicy, parse_object
-from syncer.cache import Cache, Claim, Entry
+from notifier.channels.http import HttpClient
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import Header
 from syncer.ledger.log import Mark, RedisLog
-from syncer.loop import Flushed, SyncLoop
 from syncer.metrics import SyncMetrics
-from syncer.recorder import Recorder
+from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass
+from syncer.model.errors import Conflict, Gone
+from syncer.model.ports import LeaseTerm
+from syncer.model.record import Plan
+from syncer.model.resource import Json, NotificationRequest, RetryPolicy, parse_object
 from syncer.runtime.clock import LedgerTime
-from syncer.startup import Reconciler
+from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.claim import Reconciler
+from syncer.sync.recorder import Recorder
+from syncer.sync.status_writer import Flushed, SyncLoop
 from tests.channels.receiver import Receiver, Step, closed_port, receiving
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
@@ -59,7 +59,7 @@ class Owner:
 
     others: set[str] = field(default_factory=set)
 
-    def tenure_of(self, uid: str) -> Tenure | None:
+    def term_of(self, uid: str) -> LeaseTerm | None:
         return None if uid in self.others else Always()
 
     def accepts(self, uid: str) -> bool:
@@ -207,7 +207,7 @@ class World:
 
     async def expires(self, uid: str) -> bool:
         """Whether a log has a time to live."""
-        ((_, _, ttl),) = await self.log.heads([uid])
+        ((_, _, ttl),) = await self.log.read_headers([uid])
         return ttl > 0
 
 
@@ -250,15 +250,15 @@ async def world(redis_url: str) -> AsyncIterator[World]:
 
 
 @pytest.fixture
-async def door() -> AsyncIterator[HttpDoor]:
+async def http_client() -> AsyncIterator[HttpClient]:
     """Return an open door that knows no proxy."""
-    async with HttpDoor(environment={}) as opened:
+    async with HttpClient(environment={}) as opened:
         yield opened
 
 
-def store(door: HttpDoor, url: str, *, timeout_s: float = 2.0) -> StoreSink:
+def store(http_client: HttpClient, url: str, *, timeout_s: float = 2.0) -> StoreSink:
     """The sink of an audit store, without a token."""
-    return StoreSink(door, url, timeout_s=timeout_s, token_file=Path("/nonexistent/token"))
+    return StoreSink(http_client, url, timeout_s=timeout_s, token_file=Path("/nonexistent/token"))
 
 
 def received(receiver: Receiver) -> list[list[str]]:
@@ -277,13 +277,13 @@ async def until(done: Any, seconds: float = 30.0) -> None:
 
 
 async def test_a_lost_reply_leads_to_a_repeat_under_the_same_ids(
-    world: World, door: HttpDoor
+    world: World, http_client: HttpClient
 ) -> None:
     """The mark stays until a receipt is read, and the repeat can be told by its ids."""
     entry = await world.notification("u")
     await world.attempt(entry)
     async with receiving(Step(raw=b"", abort=True), Step(201)) as receiver:
-        feed = world.feed(store(door, receiver.url("/")))
+        feed = world.feed(store(http_client, receiver.url("/")))
         assert not await feed.round()
         assert (await world.header("u")).audited == 0
         assert await feed.round()
@@ -294,13 +294,15 @@ async def test_a_lost_reply_leads_to_a_repeat_under_the_same_ids(
     assert not world.cache.unaudited
 
 
-async def test_events_arrive_in_the_order_of_the_log(world: World, door: HttpDoor) -> None:
+async def test_events_arrive_in_the_order_of_the_log(world: World, http_client: HttpClient) -> None:
     """A notification whose events need several requests is told in order; failures are repeated."""
     entry = await world.notification("u")
     for state in (FAILED, FAILED, SUCCESS):
         await world.attempt(entry, state)
     async with receiving(Step(201), Step(503), Step(201)) as receiver:
-        feed = world.feed(store(door, receiver.url("/")), limits=replace(QUICK, batch_events=2))
+        feed = world.feed(
+            store(http_client, receiver.url("/")), limits=replace(QUICK, batch_events=2)
+        )
         assert not await feed.round()
         # The mark stands right before the first event that was not taken.
         assert (await world.header("u")).audited == 6
@@ -626,11 +628,13 @@ async def test_later_events_do_not_overtake_refused_ones(world: World) -> None:
     assert sink.ids == ["u/0.7-1/failed"]
 
 
-async def test_a_store_that_hangs_does_not_delay_the_record(world: World, door: HttpDoor) -> None:
+async def test_a_store_that_hangs_does_not_delay_the_record(
+    world: World, http_client: HttpClient
+) -> None:
     """While a request hangs, attempts are recorded, published and acknowledged."""
     await world.attempt(await world.notification("u0"))
     async with receiving(Step(hang=True)) as receiver:
-        feed = world.feed(store(door, receiver.url("/"), timeout_s=30))
+        feed = world.feed(store(http_client, receiver.url("/"), timeout_s=30))
         running = asyncio.create_task(feed.run())
         try:
             await until(lambda: receiver.requests)
@@ -649,11 +653,11 @@ async def test_a_store_that_hangs_does_not_delay_the_record(world: World, door: 
                 await running
 
 
-async def test_the_drain_hands_over_what_waits(world: World, door: HttpDoor) -> None:
+async def test_the_drain_hands_over_what_waits(world: World, http_client: HttpClient) -> None:
     """What was recorded right before the end is told before the process leaves."""
     async with receiving(Step(201)) as receiver:
         feed = world.feed(
-            store(door, receiver.url("/")), limits=replace(QUICK, flush_interval=60.0)
+            store(http_client, receiver.url("/")), limits=replace(QUICK, flush_interval=60.0)
         )
         running = asyncio.create_task(feed.run())
         await asyncio.sleep(0.05)
@@ -666,10 +670,12 @@ async def test_the_drain_hands_over_what_waits(world: World, door: HttpDoor) -> 
     assert sum(map(len, received(receiver))) == 6
 
 
-async def test_the_running_feed_survives_an_outage(world: World, door: HttpDoor) -> None:
+async def test_the_running_feed_survives_an_outage(world: World, http_client: HttpClient) -> None:
     """Retries within a batch carry over an outage; each event is told."""
     async with receiving(Step(503), Step(accept=False), Step(201)) as receiver:
-        feed = world.feed(store(door, receiver.url("/")), limits=FeedLimits(flush_interval=0.02))
+        feed = world.feed(
+            store(http_client, receiver.url("/")), limits=FeedLimits(flush_interval=0.02)
+        )
         running = asyncio.create_task(feed.run())
         try:
             await world.attempt(await world.notification("u"))
@@ -682,14 +688,14 @@ async def test_the_running_feed_survives_an_outage(world: World, door: HttpDoor)
 
 
 async def test_one_sink_does_not_get_again_what_only_the_other_lacks(
-    world: World, door: HttpDoor, tmp_path: Path
+    world: World, http_client: HttpClient, tmp_path: Path
 ) -> None:
     """While the store is away the file gets each event once; the mark waits for both."""
     entry = await world.notification("u")
     await world.attempt(entry, FAILED)
     path = tmp_path / "audit.jsonl"
     file = FileSink(path)
-    feed = world.feed(file, store(door, f"http://127.0.0.1:{closed_port()}"))
+    feed = world.feed(file, store(http_client, f"http://127.0.0.1:{closed_port()}"))
     for _ in range(3):
         assert not await feed.round()
     assert (await world.header("u")).audited == 0

@@ -15,26 +15,26 @@ from prometheus_client import CollectorRegistry
 
 from notifier.channels.base import Channel
 from notifier.channels.egress import EgressGuard
-from notifier.channels.http import HttpDoor
+from notifier.channels.http import HttpClient
 from notifier.channels.registry import Hold
 from notifier.channels.slack import SlackChannel
-from notifier.delivery.breaker import OPEN_MOST, Breakers, State
-from notifier.delivery.controller import Controller, DeliverySettings, Routed
-from notifier.delivery.lanes import Lanes
-from notifier.delivery.retry import delay
-from notifier.delivery.workqueue import WorkQueue
-from notifier.events import Narrator
+from notifier.dispatch.breaker import OPEN_MOST, Breakers, State
+from notifier.dispatch.dispatcher import Dispatcher
+from notifier.dispatch.retry import delay
+from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from syncer.api.attempt import AttemptState, Epoch
-from syncer.api.record import Kind, Plan
-from syncer.api.resource import NotificationRequest, parse_object
-from syncer.cache import Cache
+from notifier.reconciler.controller import Controller, DeliverySettings, Routed
+from notifier.reporter import EventReporter
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
-from syncer.recorder import Recorder
-from syncer.runtime.clock import LedgerTime, boot_clock
-from syncer.startup import Reconciler
+from syncer.model.attempt import AttemptState, Epoch
+from syncer.model.record import Kind, Plan
+from syncer.model.resource import NotificationRequest, parse_object
+from syncer.runtime.clock import LedgerTime, monotonic_clock
+from syncer.sync.cache import Cache
+from syncer.sync.claim import Reconciler
+from syncer.sync.recorder import Recorder
 from tests.integration.scripted import ScriptedServer
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
@@ -50,7 +50,7 @@ class Clock:
         self.skipped = 0.0
 
     def __call__(self) -> float:
-        return boot_clock() + self.skipped
+        return monotonic_clock() + self.skipped
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ class Owner:
         """Yes."""
         return True
 
-    def tenure_of(self, uid: str) -> Owner:
+    def term_of(self, uid: str) -> Owner:
         """Itself."""
         return self
 
@@ -102,14 +102,14 @@ class Store:
 class Delivery:
     """Everything between an object and its receivers; also the router."""
 
-    def __init__(self, client: LedgerClient, door: HttpDoor, url: str) -> None:
+    def __init__(self, client: LedgerClient, http_client: HttpClient, url: str) -> None:
         self.clock = Clock()
         self.url = url
         self.registry = CollectorRegistry()
         self.metrics = DeliveryMetrics(self.registry)
         self.events: list[tuple[str, str, str, str, str]] = []
         self.breakers = Breakers()
-        self.cache = Cache(window=0.5, boot=self.clock)
+        self.cache = Cache(window=0.5, monotonic=self.clock)
         self.queue = WorkQueue(self.clock)
         self.log = RedisLog(client)
         self.store = Store()
@@ -118,7 +118,7 @@ class Delivery:
             self.log, self.cache, LedgerTime(self.clock), sync_metrics, identity="test"
         )
         self.channels: dict[str, Channel] = {
-            name: SlackChannel(door, self._url(name), timeout_s=5.0) for name in (OPS, DEV)
+            name: SlackChannel(http_client, self._url(name), timeout_s=5.0) for name in (OPS, DEV)
         }
         self.plans: dict[str, tuple[str, ...]] = {}
         self.controller = Controller(
@@ -130,12 +130,12 @@ class Delivery:
             ),
             ownership=Owner(),
             router=self,
-            hooks=Narrator(self._emit, self.metrics),
+            hooks=EventReporter(self._emit, self.metrics),
             metrics=self.metrics,
             settings=DeliverySettings(),
-            lanes=lambda c: Lanes(
+            dispatcher=lambda c: Dispatcher(
                 c.attempt, per_channel=8, total=64, breakers=self.breakers,
-                postponed=self.queue.add, boot=self.clock,
+                postponed=self.queue.add, monotonic=self.clock,
             ),
         )  # fmt: skip
 
@@ -226,16 +226,16 @@ async def delivery(redis_url: str, receiver: Receiver) -> AsyncIterator[Delivery
     """A delivery that runs."""
     client = LedgerClient(redis_url, prefix="breaker")
     await client.open("test")
-    async with HttpDoor(guard=EgressGuard()) as door:
-        made = Delivery(client, door, receiver.server.url)
+    async with HttpClient(guard=EgressGuard()) as http_client:
+        made = Delivery(client, http_client, receiver.server.url)
         tasks = [asyncio.create_task(client.run())]
         tasks += [asyncio.create_task(made.controller.work()) for _ in range(4)]
         try:
             yield made
         finally:
             made.controller.draining = True
-            made.controller.lanes.close()
-            await made.controller.lanes.drain(5)
+            made.controller.dispatcher.close()
+            await made.controller.dispatcher.drain(5)
             await made.controller.settle(5)
             for task in reversed(tasks):
                 task.cancel()

@@ -12,13 +12,13 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 from redis.crc import key_slot
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch
-from syncer.api.errors import ConfigError, Unauthorised, Unavailable
-from syncer.api.record import Record, attempt_record, intent_record
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.cluster import Layout, key_of, parse_layout, weakest
 from syncer.ledger.log import Answer, Appended, RedisLog
 from syncer.ledger.preflight import unfit
+from syncer.ledger.redis_cluster import Layout, key_of, parse_layout, weakest
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.model.errors import ConfigError, Unauthorised, Unavailable
+from syncer.model.record import Record, attempt_record, intent_record
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import SLOTS, RedisCluster, call, port_of, until
 from tests.servers.users import acl_rule, url_of
@@ -125,7 +125,7 @@ async def test_logs_lie_on_every_primary(
     assert min(held.values()) > 0
     assert sum(held.values()) == len(uids) + 1  # and the stamp of the store
     assert sorted([u async for page in log.scan(page=7) for u in page]) == sorted(uids)
-    heads = await log.heads(uids)
+    heads = await log.read_headers(uids)
     assert [length for _, length, _ in heads] == [1] * len(uids)
     assert client.problem is None
     assert len(await client.primaries()) == 3

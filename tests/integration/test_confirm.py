@@ -13,13 +13,13 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from syncer.api.attempt import AttemptId, AttemptState, Epoch
-from syncer.api.record import Record, intent_record
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import Answer, RedisLog
 from syncer.ledger.lua import INTENT
-from syncer.status.merge import standings_of
-from syncer.status.standing import State
+from syncer.model.attempt import AttemptId, AttemptState, Epoch
+from syncer.model.record import Record, intent_record
+from syncer.rules.channel_state import State
+from syncer.rules.merge import channel_states_of
 from tests.fakes.proxy import DropReply, Fault, Proxy
 from tests.integration.test_breaker import OPS
 from tests.integration.test_unsent import delivering, results
@@ -120,8 +120,8 @@ async def test_a_stalled_replica_uses_up_no_attempt(binary: str) -> None:
             for name in names:
                 entry = here.cache.entries[name]
                 facts = here.controller._facts(entry)
-                (standing,) = standings_of(entry.view, entry.request.status, facts)
-                assert standing.state in (State.PENDING, State.RETRYING)
+                (channel_state,) = channel_states_of(entry.view, entry.request.status, facts)
+                assert channel_state.state in (State.PENDING, State.RETRYING)
             await both.replica.resume()
             await until(
                 lambda: all(results(here, n)[-1:] == ["success"] for n in names),

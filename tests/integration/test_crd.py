@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass
-from syncer.api.resource import (
+from syncer.kube import crd
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.resource import (
     ChannelRollup,
     ChannelStatus,
     Json,
@@ -20,7 +21,6 @@ from syncer.api.resource import (
     parse_object,
     render_status,
 )
-from syncer.cluster import crd
 from tests.integration.api import (
     CRDS,
     RULE_CASES,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from syncer.api.resource import NotificationRequest, parse_object
-from syncer.cluster.client import KubeClient
-from syncer.cluster.events import EventLimits, EventRecorder, TokenBucket, event_name
+from syncer.kube.client import KubeClient
+from syncer.kube.events import EventLimits, EventRecorder, TokenBucket, event_name
+from syncer.model.resource import NotificationRequest, parse_object
 from tests.integration.scripted import ScriptedServer, eventually, status, write_kubeconfig
 
 if TYPE_CHECKING:

@@ -16,11 +16,11 @@ from pathlib import Path
 import pytest
 import redis.asyncio as redis_asyncio
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch
-from syncer.api.errors import Unavailable
-from syncer.api.record import attempt_record, intent_record
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import Answer, RedisLog
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.model.errors import Unavailable
+from syncer.model.record import attempt_record, intent_record
 from tests.e2e.harness import until
 from tests.servers.process import ServerError
 from tests.servers.redis import RedisServer, find_binary

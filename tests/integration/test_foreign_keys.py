@@ -6,17 +6,17 @@ import pytest
 import redis.asyncio as redis_asyncio
 from prometheus_client import CollectorRegistry
 
-from syncer.api.errors import ContractError, Gone
-from syncer.api.resource import NotificationRequest
-from syncer.cache import Cache
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
-from syncer.recorder import Recorder
+from syncer.model.errors import ContractError, Gone
+from syncer.model.resource import NotificationRequest
 from syncer.runtime.clock import LedgerTime
-from syncer.startup import Reconciler
+from syncer.sync.cache import Cache
+from syncer.sync.claim import Reconciler
+from syncer.sync.recorder import Recorder
 from tests.integration.test_ledger_client import EPOCH, admin, client, log, proxy
-from tests.unit.syncer.test_holes import Objects, Ours
+from tests.unit.syncer.sync.test_holes import Objects, Ours
 
 __all__ = ["admin", "client", "log", "proxy"]
 

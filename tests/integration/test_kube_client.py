@@ -15,7 +15,8 @@ import pytest
 import yaml
 from aiohttp import web
 
-from syncer.api.errors import (
+from syncer.kube.client import MERGE_PATCH, KubeClient, OversizedLine, error_of
+from syncer.model.errors import (
     Ambiguous,
     ConfigError,
     Conflict,
@@ -27,7 +28,6 @@ from syncer.api.errors import (
     Unauthorised,
     Unavailable,
 )
-from syncer.cluster.client import MERGE_PATCH, KubeClient, OversizedLine, error_of
 from tests.integration.scripted import (
     ScriptedServer,
     eventually,

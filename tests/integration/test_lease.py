@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from syncer.api.attempt import epoch_key, make_epoch
-from syncer.api.errors import ConfigError
-from syncer.cluster.client import MERGE_PATCH, KubeClient
-from syncer.cluster.lease import Lease, LeaseTimings, Tenure
-from syncer.runtime.clock import boot_clock
+from syncer.kube.client import MERGE_PATCH, KubeClient
+from syncer.kube.leases import Lease, LeaseTerm, LeaseTimings
+from syncer.model.attempt import epoch_key, make_epoch
+from syncer.model.errors import ConfigError
+from syncer.runtime.clock import monotonic_clock
 from tests.integration.scripted import (
     Proxy,
     ScriptedServer,
@@ -42,32 +42,32 @@ class Player:
 
     lease: Lease
     told: list[str] = field(default_factory=list)
-    tenures: list[Tenure] = field(default_factory=list)
+    terms: list[LeaseTerm] = field(default_factory=list)
     ended_at: float = 0.0
     #: What `on_lost` waits for.
     hand_over: asyncio.Event = field(default_factory=asyncio.Event)
 
-    async def on_acquired(self, tenure: Tenure) -> None:
+    async def on_acquired(self, term: LeaseTerm) -> None:
         """Note a tenure."""
         self.told.append("acquired")
-        self.tenures.append(tenure)
+        self.terms.append(term)
 
-    async def on_lost(self, tenure: Tenure, reason: str) -> None:
+    async def on_lost(self, term: LeaseTerm, reason: str) -> None:
         """Note why it was lost, and hand over."""
-        assert tenure is self.tenures[-1]
-        self.ended_at = boot_clock()
+        assert term is self.terms[-1]
+        self.ended_at = monotonic_clock()
         self.told.append(reason)
         await self.hand_over.wait()
 
     @property
     def valid(self) -> bool:
         """Whether it may work now."""
-        return bool(self.tenures) and self.tenures[-1].valid(boot_clock())
+        return bool(self.terms) and self.terms[-1].valid(monotonic_clock())
 
     @property
     def sends(self) -> bool:
         """Whether it may begin the shortest send now."""
-        return bool(self.tenures) and self.tenures[-1].may_send(boot_clock(), 0.0)
+        return bool(self.terms) and self.terms[-1].may_send(monotonic_clock(), 0.0)
 
 
 @asynccontextmanager
@@ -85,7 +85,7 @@ async def playing(
         "shard-0",
         identity,
         timings,
-        **{"incarnation": 0, "clock": boot_clock, **more},
+        **{"incarnation": 0, "clock": monotonic_clock, **more},
     )
     player = Player(lease)
     player.hand_over.set()
@@ -138,12 +138,12 @@ MOMENTS: dict[str, tuple[tuple[float, float, str], tuple[bool, bool]]] = {
 async def test_tenure_allows_by_the_clock(sentence: str) -> None:
     """A tenure answers from its last renewal and the time that it is given, nothing else."""
     (now, send_timeout, over), expected = MOMENTS[sentence]
-    tenure = Tenure(make_epoch(0, "7"), 100.0, TIMINGS)
+    term = LeaseTerm(make_epoch(0, "7"), 100.0, TIMINGS)
     if over:
-        tenure.end(over)
-        tenure.end("again")
-        assert (tenure.ended, tenure.is_over.is_set()) == (over, True)
-    assert (tenure.valid(now), tenure.may_send(now, send_timeout)) == expected
+        term.end(over)
+        term.end("again")
+        assert (term.ended, term.is_over.is_set()) == (over, True)
+    assert (term.valid(now), term.may_send(now, send_timeout)) == expected
 
 
 def test_duration_is_derived_and_rounded_up() -> None:
@@ -163,11 +163,11 @@ async def test_absent_lease_is_created_and_renewed(
         await connect(control_plane.kubeconfig) as client,
         playing(client, namespace, "a", incarnation=3) as a,
     ):
-        await eventually(lambda: a.tenures)
-        tenure = a.tenures[0]
+        await eventually(lambda: a.terms)
+        term = a.terms[0]
         first = await read(client, namespace)
-        renewed = tenure.renewed
-        await eventually(lambda: tenure.renewed > renewed + 0.5)
+        renewed = term.renewed
+        await eventually(lambda: term.renewed > renewed + 0.5)
         later = await read(client, namespace)
         spec = later["spec"]
         assert (spec["holderIdentity"], spec["leaseDurationSeconds"]) == ("a", 2)
@@ -176,10 +176,10 @@ async def test_absent_lease_is_created_and_renewed(
         assert micro.fullmatch(spec["renewTime"])
         assert micro.fullmatch(spec["acquireTime"])
         assert spec["renewTime"] > first["spec"]["renewTime"]
-        incarnation, version = epoch_key(tenure.epoch)
+        incarnation, version = epoch_key(term.epoch)
         assert incarnation == (1, "3")
         assert version <= epoch_key(make_epoch(0, first["metadata"]["resourceVersion"]))[1]
-        assert (a.lease.tenure, a.lease.holder, a.lease.problem) == (tenure, "a", None)
+        assert (a.lease.term, a.lease.holder, a.lease.problem) == (term, "a", None)
         assert a.told == ["acquired"]
 
 
@@ -190,12 +190,12 @@ async def test_lease_of_our_name_is_taken_at_once(
     async with await connect(control_plane.kubeconfig) as client:
         async with playing(client, namespace, "a") as first:
             await eventually(lambda: first.valid)
-        assert first.tenures[0].ended == "the election was stopped"
-        began = boot_clock()
+        assert first.terms[0].ended == "the election was stopped"
+        began = monotonic_clock()
         async with playing(client, namespace, "a") as second:
             await eventually(lambda: second.valid)
-            assert boot_clock() - began < 1
-            old, new = first.tenures[0].epoch, second.tenures[0].epoch
+            assert monotonic_clock() - began < 1
+            old, new = first.terms[0].epoch, second.terms[0].epoch
             assert epoch_key(new) > epoch_key(old)
             assert (await read(client, namespace))["spec"]["leaseTransitions"] == 1
 
@@ -212,13 +212,13 @@ async def test_lease_of_another_is_taken_after_its_whole_duration(
     async with await connect(control_plane.kubeconfig) as client:
         async with playing(client, namespace, "a") as a:
             await eventually(lambda: a.valid)
-        last_renewal = a.tenures[0].renewed
-        began = boot_clock()
+        last_renewal = a.terms[0].renewed
+        began = monotonic_clock()
         async with playing(client, namespace, "b", wall=wrong) as b:
             await eventually(lambda: b.valid)
-            assert 1.9 <= boot_clock() - began < 3.0
-            assert b.tenures[0].renewed >= last_renewal + QUICK.duration
-            assert epoch_key(b.tenures[0].epoch) > epoch_key(a.tenures[0].epoch)
+            assert 1.9 <= monotonic_clock() - began < 3.0
+            assert b.terms[0].renewed >= last_renewal + QUICK.duration
+            assert epoch_key(b.terms[0].epoch) > epoch_key(a.terms[0].epoch)
 
 
 async def test_duration_of_the_holder_counts_not_ours(
@@ -229,10 +229,10 @@ async def test_duration_of_the_holder_counts_not_ours(
     async with await connect(control_plane.kubeconfig) as client:
         async with playing(client, namespace, "a", slow) as a:
             await eventually(lambda: a.valid)
-        began = boot_clock()
+        began = monotonic_clock()
         async with playing(client, namespace, "b") as b:
             await eventually(lambda: b.valid)
-            assert boot_clock() - began >= 3.9
+            assert monotonic_clock() - began >= 3.9
             assert (await read(client, namespace))["spec"]["leaseDurationSeconds"] == 2
 
 
@@ -262,16 +262,16 @@ async def test_released_lease_is_taken_without_waiting(
         await eventually(lambda: a.valid)
         async with playing(client, namespace, "b") as b:
             await eventually(lambda: b.lease.holder == "a")
-            began = boot_clock()
+            began = monotonic_clock()
             assert await a.lease.release()
-            assert (a.valid, a.sends, a.lease.tenure) == (False, False, None)
+            assert (a.valid, a.sends, a.lease.term) == (False, False, None)
             await eventually(lambda: b.valid)
-            assert boot_clock() - began < 1
+            assert monotonic_clock() - began < 1
             assert not b.sends or not a.sends
             spec = (await read(client, namespace))["spec"]
             assert (spec["holderIdentity"], spec["leaseDurationSeconds"]) == ("b", 2)
             assert a.told == ["acquired"]
-            assert a.tenures[0].ended == "released"
+            assert a.terms[0].ended == "released"
             assert not await a.lease.release()
 
 
@@ -304,8 +304,8 @@ async def test_foreign_edit_of_metadata_does_not_end_the_tenure(
         await eventually(lambda: a.valid)
         for n in range(3):
             await edit(client, namespace, {"metadata": {"labels": {"k": str(n)}}})
-            at = boot_clock()
-            await eventually(lambda at=at: a.tenures[0].renewed > at)  # type: ignore[misc]  # bound now
+            at = monotonic_clock()
+            await eventually(lambda at=at: a.terms[0].renewed > at)  # type: ignore[misc]  # bound now
         assert a.told == ["acquired"]
 
 
@@ -319,13 +319,13 @@ async def test_lease_taken_by_a_human_is_given_up(
     ):
         await eventually(lambda: a.valid)
         await edit(client, namespace, {"spec": {"holderIdentity": "human"}})
-        began = boot_clock()
+        began = monotonic_clock()
         await eventually(lambda: len(a.told) == 2)
         assert a.told[1] == "taken by human"
-        assert boot_clock() - began < 1
-        await eventually(lambda: len(a.tenures) == 2)
-        assert boot_clock() - began >= 2
-        assert epoch_key(a.tenures[1].epoch) > epoch_key(a.tenures[0].epoch)
+        assert monotonic_clock() - began < 1
+        await eventually(lambda: len(a.terms) == 2)
+        assert monotonic_clock() - began >= 2
+        assert epoch_key(a.terms[1].epoch) > epoch_key(a.terms[0].epoch)
 
 
 async def test_lease_taken_under_our_own_name_is_given_up(
@@ -352,9 +352,9 @@ async def test_deleted_lease_starts_a_new_epoch(
     ):
         await eventually(lambda: a.valid)
         await control_plane.request("DELETE", path(namespace))
-        await eventually(lambda: len(a.tenures) == 2)
+        await eventually(lambda: len(a.terms) == 2)
         assert a.told == ["acquired", "the lease was deleted", "acquired"]
-        assert epoch_key(a.tenures[1].epoch) > epoch_key(a.tenures[0].epoch)
+        assert epoch_key(a.terms[1].epoch) > epoch_key(a.terms[0].epoch)
 
 
 @pytest.mark.parametrize("act", ["delete", "erase"])
@@ -380,7 +380,7 @@ async def test_contender_waits_out_a_holder_whose_lease_was_removed_by_hand(
                 both = a.sends and b.sends
                 assert not both
                 await asyncio.sleep(0.005)
-            assert b.tenures[0].renewed >= a.tenures[0].renewed + QUICK.duration - QUICK.margin
+            assert b.terms[0].renewed >= a.terms[0].renewed + QUICK.duration - QUICK.margin
 
 
 async def test_silent_server_does_not_hold_a_renewal_past_the_deadline(
@@ -392,13 +392,13 @@ async def test_silent_server_does_not_hold_a_renewal_past_the_deadline(
         playing(client, namespace, "a") as a,
     ):
         await eventually(lambda: a.valid)
-        tenure = a.tenures[0]
-        first = tenure.renewed
-        await eventually(lambda: tenure.renewed > first)
+        term = a.terms[0]
+        first = term.renewed
+        await eventually(lambda: term.renewed > first)
         await control_plane.pause("kube-apiserver")
         try:
             await eventually(lambda: len(a.told) == 2)
-            late = a.ended_at - (tenure.renewed + QUICK.renew_deadline)
+            late = a.ended_at - (term.renewed + QUICK.renew_deadline)
             assert 0 <= late < 0.3
             assert a.told[1] == "not renewed for 0.9 s"
             assert not a.valid
@@ -406,7 +406,7 @@ async def test_silent_server_does_not_hold_a_renewal_past_the_deadline(
         finally:
             await control_plane.resume("kube-apiserver")
         await eventually(lambda: a.valid)
-        assert epoch_key(a.tenures[-1].epoch) > epoch_key(tenure.epoch)
+        assert epoch_key(a.terms[-1].epoch) > epoch_key(term.epoch)
         assert a.lease.problem is None
 
 
@@ -419,23 +419,23 @@ async def test_killed_server_ends_the_tenure_at_the_deadline(
         playing(client, namespace, "a") as a,
     ):
         await eventually(lambda: a.valid)
-        first = a.tenures[0].renewed
-        await eventually(lambda: a.tenures[0].renewed > first)
-        before = boot_clock()
+        first = a.terms[0].renewed
+        await eventually(lambda: a.terms[0].renewed > first)
+        before = monotonic_clock()
         await control_plane.kill_apiserver()
-        after = boot_clock()
+        after = monotonic_clock()
         await eventually(lambda: len(a.told) == 2)
         # The last renewal began within a retry period before the server was gone.
         least = before - QUICK.retry_period - QUICK.call_timeout + QUICK.renew_deadline
         assert least <= a.ended_at < after + QUICK.renew_deadline + 0.3
-        assert 0 <= a.ended_at - (a.tenures[0].renewed + QUICK.renew_deadline) < 0.3
+        assert 0 <= a.ended_at - (a.terms[0].renewed + QUICK.renew_deadline) < 0.3
 
 
 async def test_two_contenders_never_both_hold(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     """While connections are cut and healed at random moments, at most one may send."""
-    double: list[tuple[Tenure, Tenure]] = []
+    double: list[tuple[LeaseTerm, LeaseTerm]] = []
     holders: set[str] = set()
     async with (
         Proxy(control_plane.server) as one,
@@ -449,7 +449,7 @@ async def test_two_contenders_never_both_hold(
         async def watch() -> None:
             while True:
                 if a.sends and b.sends:
-                    double.append((a.tenures[-1], b.tenures[-1]))
+                    double.append((a.terms[-1], b.terms[-1]))
                 holders.update(n for n, p in (("a", a), ("b", b)) if p.sends)
                 await asyncio.sleep(0.002)
 
@@ -464,7 +464,7 @@ async def test_two_contenders_never_both_hold(
         watcher.cancel()
     assert double == []
     assert holders == {"a", "b"}
-    epochs = sorted((t for p in (a, b) for t in p.tenures), key=lambda t: t.renewed)
+    epochs = sorted((t for p in (a, b) for t in p.terms), key=lambda t: t.renewed)
     keys = [epoch_key(t.epoch) for t in epochs]
     assert keys == sorted(set(keys))
 
@@ -521,13 +521,13 @@ async def test_renewal_whose_answer_is_lost_counts_once_it_is_confirmed(tmp_path
         playing(client, "ns", "a", timings) as a,
     ):
         await eventually(lambda: stored.patches == 2)
-        before = a.tenures[0].renewed
+        before = a.terms[0].renewed
         await asyncio.sleep(0.3)
-        assert a.tenures[0].renewed == before
-        await eventually(lambda: a.tenures[0].renewed > before)
-        confirmed = a.tenures[0].renewed
+        assert a.terms[0].renewed == before
+        await eventually(lambda: a.terms[0].renewed > before)
+        confirmed = a.terms[0].renewed
         assert before + 0.15 < confirmed < before + 0.4
-        await eventually(lambda: a.tenures[0].renewed > confirmed)
+        await eventually(lambda: a.terms[0].renewed > confirmed)
         assert a.told == ["acquired"]
 
 
@@ -542,7 +542,7 @@ async def test_renewal_that_was_never_executed_does_not_count(tmp_path: Path) ->
     ):
         await eventually(lambda: len(a.told) >= 2)
         assert a.told[1] == "not renewed for 0.9 s"
-        assert 0 <= a.ended_at - a.tenures[0].renewed - QUICK.renew_deadline < 0.3
+        assert 0 <= a.ended_at - a.terms[0].renewed - QUICK.renew_deadline < 0.3
 
 
 async def test_acquisition_whose_answer_is_lost_is_made_again(tmp_path: Path) -> None:
@@ -557,7 +557,7 @@ async def test_acquisition_whose_answer_is_lost_is_made_again(tmp_path: Path) ->
         playing(client, "ns", "a") as a,
     ):
         await eventually(lambda: a.valid)
-        assert (a.tenures[0].epoch, len(a.tenures)) == ("0.12", 1)
+        assert (a.terms[0].epoch, len(a.terms)) == ("0.12", 1)
 
 
 async def test_epoch_of_a_write_that_changed_nothing_is_refused(tmp_path: Path) -> None:
@@ -581,16 +581,16 @@ async def test_suspend_ends_the_tenure(tmp_path: Path) -> None:
     jump = 0.0
 
     def clock() -> float:
-        return boot_clock() + jump
+        return monotonic_clock() + jump
 
     async with (
         ScriptedServer(Stored()) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
         playing(client, "ns", "a", clock=clock) as a,
     ):
-        await eventually(lambda: a.tenures)
+        await eventually(lambda: a.terms)
         jump = 600.0
-        assert not a.tenures[0].may_send(clock(), 0.0)
+        assert not a.terms[0].may_send(clock(), 0.0)
         await eventually(lambda: len(a.told) >= 2)
         assert a.told[1] == "not renewed for 0.9 s"
 
@@ -634,21 +634,21 @@ async def test_taking_up_work_is_cancelled_by_a_loss(tmp_path: Path) -> None:
     told = []
     stored = Stored()
 
-    async def on_acquired(tenure: Tenure) -> None:
+    async def on_acquired(term: LeaseTerm) -> None:
         told.append("began")
         try:
             await asyncio.sleep(60)
         finally:
-            told.append(f"cancelled {tenure.valid(boot_clock())}")
+            told.append(f"cancelled {term.valid(monotonic_clock())}")
 
-    async def on_lost(_: Tenure, reason: str) -> None:
+    async def on_lost(_: LeaseTerm, reason: str) -> None:
         told.append(reason)
 
     async with (
         ScriptedServer(stored) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
     ):
-        lease = Lease(client, "ns", "shard-0", "a", QUICK, incarnation=0, clock=boot_clock)
+        lease = Lease(client, "ns", "shard-0", "a", QUICK, incarnation=0, clock=monotonic_clock)
         task = asyncio.create_task(lease.run(on_acquired, on_lost))
         await eventually(lambda: told)
         await asyncio.sleep(0.5)
@@ -664,18 +664,18 @@ async def test_failure_to_take_up_work_is_raised(tmp_path: Path) -> None:
     """An error of `on_acquired` ends the tenure, hands over, and is not swallowed."""
     told = []
 
-    async def on_acquired(_: Tenure) -> None:
+    async def on_acquired(_: LeaseTerm) -> None:
         raise ZeroDivisionError
 
-    async def on_lost(_: Tenure, reason: str) -> None:
+    async def on_lost(_: LeaseTerm, reason: str) -> None:
         told.append(reason)
 
     async with (
         ScriptedServer(Stored()) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
     ):
-        lease = Lease(client, "ns", "shard-0", "a", QUICK, incarnation=0, clock=boot_clock)
+        lease = Lease(client, "ns", "shard-0", "a", QUICK, incarnation=0, clock=monotonic_clock)
         with pytest.raises(ZeroDivisionError):
             await asyncio.wait_for(lease.run(on_acquired, on_lost), 5)
         assert told == ["taking up the work failed"]
-        assert lease.tenure is None
+        assert lease.term is None

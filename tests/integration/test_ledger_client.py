@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 import pytest
 import redis.asyncio as redis_asyncio
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch
-from syncer.api.errors import Ambiguous, ConfigError, ContractError, Unauthorised, Unavailable
-from syncer.api.record import Record, attempt_record, intent_record
 from syncer.ledger.client import INTENT, OUTCOME, LedgerClient, StaleGuard
 from syncer.ledger.log import Answer, Appended, RedisLog
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.model.errors import Ambiguous, ConfigError, ContractError, Unauthorised, Unavailable
+from syncer.model.record import Record, attempt_record, intent_record
 from tests.fakes.memorylog import Fault as Mischief
 from tests.fakes.memorylog import MemoryLog, MemoryRedis, Mishap
 from tests.fakes.proxy import (
@@ -376,7 +376,10 @@ async def test_missing_permissions(admin: redis_asyncio.Redis, proxy: Proxy, rul
                 await claimed(RedisLog(client, patience=0))
         assert caught.value.reason == "NOPERM"
         async with running(url, installation="") as client:
-            for ask in (RedisLog(client, patience=0).heads, RedisLog(client, patience=0).whole):
+            for ask in (
+                RedisLog(client, patience=0).read_headers,
+                RedisLog(client, patience=0).whole,
+            ):
                 await allowed(rule.startswith("~nl:"), ask(["u"]))
         assert CANARY not in repr(caught.value) + str(caught.value.__cause__)
     finally:
@@ -419,7 +422,7 @@ async def test_a_foreign_key_hides_no_other(admin: redis_asyncio.Redis, log: Red
     """Among the heads of many logs a key that is no list stands for itself, and holds up no sweep."""
     await claimed(log)
     await admin.set("nl:{x}", "no list")
-    (ours, foreign, gone) = await log.heads(["u", "x", "gone"])
+    (ours, foreign, gone) = await log.read_headers(["u", "x", "gone"])
     assert (ours[1:], foreign, gone) == ((1, -1), (b"", 0, -1), (None, 0, -2))
 
 
@@ -532,7 +535,7 @@ async def test_memory_is_read_alike(world: MemoryRedis, memory: MemoryLog) -> No
     answer = await memory.outcome("u", success(), opening(), name=NAME)
     assert [u async for page in memory.scan() for u in page] == ["u"]
     assert await memory.ack("u", answer.position, answer.chain, ttl=90_000)
-    ((header, length, ttl), gone) = await memory.heads(["u", "gone"])
+    ((header, length, ttl), gone) = await memory.read_headers(["u", "gone"])
     assert (header or b"").endswith(b"acked=2 audited=2")
     assert (length, ttl, gone) == (3, 90_000, (None, 0, -2))
 

@@ -12,18 +12,18 @@ from typing import Any
 
 import pytest
 
-from syncer import cli
-from syncer.api.attempt import Epoch
-from syncer.ledger.client import LedgerClient
-from syncer.operate.doctor import (
-    ClusterLook,
+from syncer.cli import main as cli
+from syncer.cli.doctor import (
+    ClusterFacts,
     Grade,
-    RedisLook,
-    judge_clocks,
-    judge_cluster,
-    judge_redis,
-    judge_settings,
+    RedisFacts,
+    check_clocks,
+    check_cluster,
+    check_redis,
+    check_settings,
 )
+from syncer.ledger.client import LedgerClient
+from syncer.model.attempt import Epoch
 from tests.e2e.harness import Stage, stage, until
 from tests.integration.operating import NO_SWEEPS, Operator, owner
 from tests.servers.controlplane import ControlPlane
@@ -270,7 +270,7 @@ async def test_well_set_installation(here: Stage, capsys: pytest.CaptureFixture[
 
 # -- judging alone --------------------------------------------------------------------------------
 
-GOOD = RedisLook(
+GOOD = RedisFacts(
     info={
         "redis_version": "7.2.4", "role": "master", "aof_enabled": "1", "appendfsync": "everysec",
         "maxmemory_policy": "noeviction", "aof_last_write_status": "ok", "maxclients": "10000",
@@ -282,19 +282,19 @@ GOOD = RedisLook(
 )  # fmt: skip
 
 
-def graded(look: RedisLook, **options: Any) -> dict[str, Grade]:
+def graded(look: RedisFacts, **options: Any) -> dict[str, Grade]:
     """Grades of a look at Redis, of those that did not pass."""
     url = options.pop("url", "redis://localhost:6379")
     durability = options.pop("durability", "relaxed")
     installation = options.pop("installation", "i")
-    found = judge_redis(look, url=url, durability=durability, installation=installation, **options)
+    found = check_redis(look, url=url, durability=durability, installation=installation, **options)
     assert all(c.fix for c in found if c.grade in {Grade.WARN, Grade.FAIL})
     return {c.name: c.grade for c in found if c.grade is not Grade.OK}
 
 
-def change(**members: Any) -> RedisLook:
+def change(**members: Any) -> RedisFacts:
     """A good look with changes."""
-    look = RedisLook(**{n: getattr(GOOD, n) for n in RedisLook.__slots__})
+    look = RedisFacts(**{n: getattr(GOOD, n) for n in RedisFacts.__slots__})
     for name, value in members.items():
         setattr(look, name, {**getattr(look, name), **value} if isinstance(value, dict) else value)
     return look
@@ -331,7 +331,7 @@ def change(**members: Any) -> RedisLook:
         (GOOD, {"url": "rediss+cluster://u:p@a,b?ssl_cert_reqs=required"}, {}),
     ],
 )  # fmt: skip
-def test_judging_redis(look: RedisLook, options: dict[str, Any], wanted: dict[str, Grade]) -> None:
+def test_judging_redis(look: RedisFacts, options: dict[str, Any], wanted: dict[str, Grade]) -> None:
     """One thing that is not right gives one finding, of its weight."""
     assert graded(look, **options) == wanted
 
@@ -348,25 +348,25 @@ def test_judging_redis(look: RedisLook, options: dict[str, Any], wanted: dict[st
 )
 def test_judging_clocks(redis: int, api: int | None, grade: Grade) -> None:
     """What counts is whether Redis and the API server agree, not what ours shows."""
-    check = judge_clocks(change(offset=redis), cluster(offset=api))
+    check = check_clocks(change(offset=redis), cluster(offset=api))
     assert (check.name, check.grade) == ("clocks", grade)
     assert check.fix or grade is Grade.OK
 
 
-def grade_cluster(look: ClusterLook, epoch: str = "0.5") -> dict[str, Grade]:
+def grade_cluster(look: ClusterFacts, epoch: str = "0.5") -> dict[str, Grade]:
     """Grades of a look at the API server, of those that did not pass."""
-    found = judge_cluster(look, shards=2, incarnation=0, epoch=Epoch(epoch), home="h")
+    found = check_cluster(look, shards=2, incarnation=0, epoch=Epoch(epoch), home="h")
     assert all(c.fix for c in found if c.grade in {Grade.WARN, Grade.FAIL})
     return {c.name: c.grade for c in found if c.grade is not Grade.OK}
 
 
-def cluster(**members: Any) -> ClusterLook:
+def cluster(**members: Any) -> ClusterFacts:
     """A look at a cluster that lacks only its definition."""
     base: dict[str, Any] = {
         "version": "100", "crd_problem": "there is none", "shards": 2, "offset": 0,
         "installation": "i",
     }  # fmt: skip
-    return ClusterLook(**base | members)
+    return ClusterFacts(**base | members)
 
 
 @pytest.mark.parametrize(
@@ -384,15 +384,15 @@ def cluster(**members: Any) -> ClusterLook:
         (cluster(version="4"), {"incarnation": Grade.FAIL}),
     ],
 )
-def test_judging_a_cluster(look: ClusterLook, wanted: dict[str, Grade]) -> None:
+def test_judging_a_cluster(look: ClusterFacts, wanted: dict[str, Grade]) -> None:
     """One thing that is not right gives one finding; the missing definition is one of its own."""
     assert grade_cluster(look) == {"crd-served": Grade.FAIL, **wanted}
 
 
 def test_no_cluster_is_one_finding() -> None:
     """Without a way to the API server nothing about it is guessed."""
-    (check,) = judge_cluster(
-        ClusterLook(error="no kubeconfig"), shards=2, incarnation=0, epoch=None, home=""
+    (check,) = check_cluster(
+        ClusterFacts(error="no kubeconfig"), shards=2, incarnation=0, epoch=None, home=""
     )
     assert (check.name, check.grade) == ("api-connect", Grade.FAIL)
     assert "--kubeconfig" in check.fix
@@ -400,6 +400,6 @@ def test_no_cluster_is_one_finding() -> None:
 
 def test_judging_settings() -> None:
     """Keys that mean nothing are told; without a file nothing can be said."""
-    assert [c.grade for c in judge_settings([], given=True)] == [Grade.OK]
-    assert [c.grade for c in judge_settings(["unknown key x"], given=True)] == [Grade.WARN]
-    assert [c.grade for c in judge_settings([], given=False)] == [Grade.UNKNOWN]
+    assert [c.grade for c in check_settings([], given=True)] == [Grade.OK]
+    assert [c.grade for c in check_settings(["unknown key x"], given=True)] == [Grade.WARN]
+    assert [c.grade for c in check_settings([], given=False)] == [Grade.UNKNOWN]

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch
-from syncer.api.record import Kind, Plan, Record, attempt_record, plan_record
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.model.record import Kind, Plan, Record, attempt_record, plan_record
 from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
 from tests.integration.api import notification
 from tests.integration.operating import (
@@ -173,7 +173,7 @@ async def test_nobody_answers(here: Stage, capsys: pytest.CaptureFixture[str]) -
 
 
 async def _away(command: list[str], kubeconfig: str) -> int:
-    from syncer import cli  # noqa: PLC0415 - as a shell does
+    from syncer.cli import main as cli  # noqa: PLC0415 - as a shell does
 
     return await cli.execute(
         [*command, "--redis-url", "redis://127.0.0.1:1", "--kubeconfig", kubeconfig]

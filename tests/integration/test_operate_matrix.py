@@ -19,8 +19,8 @@ from urllib.parse import urlsplit
 import pytest
 import yaml
 
-from syncer import cli
-from syncer.api.resource import GROUP, PLURAL
+from syncer.cli import main as cli
+from syncer.model.resource import GROUP, PLURAL
 from tests.e2e.harness import Stage, Step, stage, until
 from tests.integration.operating import NO_SWEEPS, RawLog, owner
 from tests.servers.controlplane import ControlPlane

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from syncer.api.record import Kind
+from syncer.model.record import Kind
 from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
 from tests.integration.api import notification
 from tests.integration.operating import (

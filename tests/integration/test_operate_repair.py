@@ -17,7 +17,9 @@ from typing import Any
 import aiohttp
 import pytest
 
-from syncer.api.attempt import (
+from syncer.cli.check import Class, Remedy
+from syncer.ledger.log import Answer
+from syncer.model.attempt import (
     Attempt,
     AttemptId,
     AttemptState,
@@ -25,9 +27,7 @@ from syncer.api.attempt import (
     FailureClass,
     make_attempt_id,
 )
-from syncer.api.record import Kind, Plan, Record, attempt_record, intent_record, plan_record
-from syncer.ledger.log import Answer
-from syncer.operate.judge import Class, Remedy
+from syncer.model.record import Kind, Plan, Record, attempt_record, intent_record, plan_record
 from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
 from tests.integration.operating import (
     BY,

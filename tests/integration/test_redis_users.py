@@ -16,12 +16,12 @@ import pytest
 import redis.asyncio as redis_asyncio
 from redis.exceptions import NoPermissionError, ResponseError
 
-from syncer import cli
-from syncer.api.errors import ConfigError
+from syncer.cli import main as cli
+from syncer.cli.doctor import Grade
 from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
-from syncer.operate.doctor import Grade
-from syncer.redisurl import holds_password
+from syncer.ledger.url import holds_password
+from syncer.model.errors import ConfigError
 from syncer.settings import RedisSettings, build, load
 from tests.integration.test_ledger_client import admin, claimed, running, tell
 from tests.integration.test_operate_doctor import examine

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pytest
 from aiohttp import web
 
-from syncer.api.resource import TERMINAL_PHASES
-from syncer.cluster.client import MERGE_PATCH, KubeClient
-from syncer.cluster.reflector import Reflector, ReflectorTimings
-from syncer.cluster.status import list_path
-from syncer.runtime.clock import boot_clock
+from syncer.kube.client import MERGE_PATCH, KubeClient
+from syncer.kube.notification_requests import list_path
+from syncer.kube.reflector import Reflector, ReflectorTimings
+from syncer.model.resource import TERMINAL_PHASES
+from syncer.runtime.clock import monotonic_clock
 from tests.integration.scripted import (
     ScriptedServer,
     eventually,
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable
     from pathlib import Path
 
-    from syncer.api.resource import NotificationRequest
+    from syncer.model.resource import NotificationRequest
 
 QUICK = ReflectorTimings(
     request_timeout=5, watch_timeout=30, idle_timeout=20, pause_min=0.05, pause_max=0.4, settled=0.3
@@ -190,7 +190,9 @@ async def mirroring(
             write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
         ) as client,
     ):
-        reflector = Reflector(client, namespaces, mirror, clock=boot_clock, timings=timings, **more)
+        reflector = Reflector(
+            client, namespaces, mirror, clock=monotonic_clock, timings=timings, **more
+        )
         async with running(reflector):
             yield reflector, mirror, server
 
@@ -392,9 +394,9 @@ async def test_silent_watch_is_replaced(tmp_path: Path) -> None:
     api.watches = [stay(event("ADDED", obj("a", 101))), stay(event("ADDED", obj("b", 102)))]
     timings = ReflectorTimings(idle_timeout=0.5, pause_min=0.05, settled=0.3)
     async with mirroring(api, tmp_path, timings) as (reflector, mirror, _):
-        began = boot_clock()
+        began = monotonic_clock()
         await eventually(lambda: mirror.names() == ["a", "b"])
-        assert 0.4 < boot_clock() - began < 2
+        assert 0.4 < monotonic_clock() - began < 2
         assert api.resumed[:2] == ["100", "101"]
         assert (api.listed, reflector.counts.failures) == (1, 1)
 
@@ -509,9 +511,9 @@ async def test_wait_that_the_server_asks_for_is_kept(tmp_path: Path) -> None:
     api = Api()
     api.lists = [refuse(429, "TooManyRequests", "later", retryAfterSeconds=1)]
     async with mirroring(api, tmp_path) as (reflector, _, _):
-        began = boot_clock()
+        began = monotonic_clock()
         await eventually(lambda: reflector.synced)
-        assert 0.9 < boot_clock() - began < 2.5
+        assert 0.9 < monotonic_clock() - began < 2.5
 
 
 async def test_late_and_repeated_events_change_nothing(tmp_path: Path) -> None:
@@ -683,7 +685,7 @@ async def test_listed_waits_for_each_namespace(tmp_path: Path) -> None:
         ) as client,
     ):
         reflector = Reflector(
-            client, ["one", "two", "one"], mirror, clock=boot_clock, timings=QUICK
+            client, ["one", "two", "one"], mirror, clock=monotonic_clock, timings=QUICK
         )
         async with running(reflector):
             await eventually(lambda: reflector.counts.lists == 1)
@@ -693,7 +695,7 @@ async def test_listed_waits_for_each_namespace(tmp_path: Path) -> None:
             assert sorted(mirror.objects) == ["uid-one", "uid-two"]
             assert reflector.synced
         with pytest.raises(ValueError, match="no namespace"):
-            Reflector(client, [], mirror, clock=boot_clock)
+            Reflector(client, [], mirror, clock=monotonic_clock)
 
 
 async def test_version_that_is_known_is_not_handed_over(tmp_path: Path) -> None:
@@ -721,7 +723,7 @@ async def test_error_of_the_sink_is_not_swallowed(tmp_path: Path) -> None:
             write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
         ) as client,
     ):
-        reflector = Reflector(client, None, Broken(), clock=boot_clock, timings=QUICK)
+        reflector = Reflector(client, None, Broken(), clock=monotonic_clock, timings=QUICK)
         with pytest.raises(ExceptionGroup) as caught:
             await asyncio.wait_for(reflector.run(), 5)
         assert caught.group_contains(ZeroDivisionError)
@@ -736,7 +738,7 @@ async def test_cancelled_reflector_leaves_no_task(tmp_path: Path) -> None:
             write_kubeconfig(tmp_path / "k", server.url), user_agent="t"
         ) as client,
     ):
-        reflector = Reflector(client, ["a", "b"], Mirror(), clock=boot_clock, timings=QUICK)
+        reflector = Reflector(client, ["a", "b"], Mirror(), clock=monotonic_clock, timings=QUICK)
         async with running(reflector):
             await eventually(lambda: reflector.synced)
         left = {t for t in asyncio.all_tasks() - before if t.get_name().startswith("reflector")}
@@ -763,7 +765,7 @@ async def test_real_server_is_mirrored_over_a_restart(
         for n in range(5):
             await create(f"n{n}")
         reflector = Reflector(
-            client, [namespace], mirror, clock=boot_clock, timings=QUICK, page_size=2
+            client, [namespace], mirror, clock=monotonic_clock, timings=QUICK, page_size=2
         )
         async with running(reflector):
             await eventually(lambda: reflector.counts.lists == 1)
@@ -818,7 +820,7 @@ async def test_real_type_may_come_late_and_go(
     mirror = Mirror()
     async with ControlPlane(control_plane_assets) as plane:
         client = await KubeClient.connect(str(plane.kubeconfig), user_agent="t")
-        reflector = Reflector(client, None, mirror, clock=boot_clock, timings=QUICK)
+        reflector = Reflector(client, None, mirror, clock=monotonic_clock, timings=QUICK)
         async with client, running(reflector):
             await eventually(lambda: "is not served" in (reflector.problem or ""))
             assert not reflector.synced
@@ -980,7 +982,9 @@ async def test_real_server_lists_in_brief(
     mirror = Mirror()
     path = list_path(namespace)
     async with await KubeClient.connect(str(control_plane.kubeconfig), user_agent="t") as client:
-        empty = Reflector(client, [namespace], mirror, clock=boot_clock, timings=QUICK, brief=True)
+        empty = Reflector(
+            client, [namespace], mirror, clock=monotonic_clock, timings=QUICK, brief=True
+        )
         async with running(empty):
             await eventually(lambda: empty.counts.lists == 1)
         for n in range(7):
@@ -994,7 +998,13 @@ async def test_real_server_lists_in_brief(
                     "PATCH", f"{path}/n{n}/status", body=patch, content_type=MERGE_PATCH, timeout=5
                 )
         reflector = Reflector(
-            client, [namespace], mirror, clock=boot_clock, timings=QUICK, page_size=2, brief=True
+            client,
+            [namespace],
+            mirror,
+            clock=monotonic_clock,
+            timings=QUICK,
+            page_size=2,
+            brief=True,
         )
         async with running(reflector):
             await eventually(lambda: reflector.counts.lists == 1)

@@ -14,7 +14,7 @@ import pytest
 
 from notifier.routing.reload import Reload, Routing, Snapshot
 from notifier.routing.tree import resolve
-from syncer.api.errors import ConfigError
+from syncer.model.errors import ConfigError
 
 CANARY = "c4n4ry-s3cret"
 

@@ -15,11 +15,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from syncer.cluster.lease import LeaseTimings, Tenure
-from syncer.runtime.clock import boot_clock
+from syncer.kube.leases import LeaseTerm, LeaseTimings
+from syncer.runtime.clock import monotonic_clock
 from tests.fakes.proxy import Delay, Fault, Proxy, SwallowReply
 from tests.integration.test_lease import connect, playing
-from tests.unit.notifier.test_resync import World
+from tests.unit.notifier.reconciler.test_resync import World
 
 if TYPE_CHECKING:
     from tests.servers.controlplane import ControlPlane
@@ -40,24 +40,24 @@ class RealTime(World):
     @property
     def now(self) -> float:
         """Seconds of the boot clock."""
-        return boot_clock()
+        return monotonic_clock()
 
     @now.setter
     def now(self, _: float) -> None:
         """The machine's own."""
 
 
-async def _lapse(proxy: Proxy, tenure: Tenure) -> bool:
+async def _lapse(proxy: Proxy, term: LeaseTerm) -> bool:
     """Have a renewal's answer lost, and wait for the moment at which the term is not valid."""
     proxy.faults[:] = [
         Fault(SwallowReply(), match=RENEWS),
         Fault(Delay(0.35), match=b"PATCH /apis/coordination"),
         Fault(Delay(0.35), match=b"GET /apis/coordination"),
     ]
-    while not tenure.ended:
-        if not tenure.valid(boot_clock()):
+    while not term.ended:
+        if not term.valid(monotonic_clock()):
             return True
-        if not proxy.faults[-1].times and boot_clock() < tenure.renewed + TIMINGS.retry_period:
+        if not proxy.faults[-1].times and monotonic_clock() < term.renewed + TIMINGS.retry_period:
             return False
         await asyncio.sleep(0.002)
     return False
@@ -85,23 +85,23 @@ async def test_a_look_during_the_moment_is_made_up_for(
             ):
                 for n in range(TRIES):
                     async with asyncio.timeout(60):
-                        while me.lease.tenure is None:
+                        while me.lease.term is None:
                             await asyncio.sleep(0.01)
-                    tenure = me.lease.tenure
-                    world.shards.take(0, tenure)
-                    if not await _lapse(proxy, tenure):
+                    term = me.lease.term
+                    world.shards.take(0, term)
+                    if not await _lapse(proxy, term):
                         continue
                     name = f"n{n}"
                     world.create(name)
                     await world.rest()
-                    while not tenure.ended and not tenure.valid(boot_clock()):
+                    while not term.ended and not term.valid(monotonic_clock()):
                         await asyncio.sleep(0.002)
-                    if tenure.ended or name in world.receiver.got:
+                    if term.ended or name in world.receiver.got:
                         continue
                     await world.resync.round()
                     await world.rest()
                     assert world.receiver.got == [name]
-                    assert me.lease.tenure is tenure
+                    assert me.lease.term is term
                     return
             pytest.fail(f"the moment has not come about in {TRIES} turns")
         finally:

@@ -21,9 +21,12 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass
-from syncer.api.errors import ContractError, LedgerError, Rejected, Unavailable
-from syncer.api.record import (
+from syncer.ledger.client import SCRIPTS, Script, classify_reply
+from syncer.ledger.codec import Header, decode_log, encode_channel, encode_record
+from syncer.ledger.lua import OPERATORS
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.errors import ContractError, LedgerError, Rejected, Unavailable
+from syncer.model.record import (
     Kind,
     Plan,
     Record,
@@ -32,10 +35,7 @@ from syncer.api.record import (
     plan_record,
     skip_record,
 )
-from syncer.ledger.client import SCRIPTS, Script, classify_reply
-from syncer.ledger.codec import Header, decode_log, encode_channel, encode_record
-from syncer.ledger.lua import OPERATORS
-from syncer.status.fold import fold
+from syncer.rules.fold import fold
 from tests.fakes.memorylog import Argument, ScriptTwin
 
 Call = tuple[str, list[Argument]]

@@ -12,12 +12,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, Epoch
-from syncer.api.errors import ConfigError, Unauthorised, Unavailable
-from syncer.api.record import Record, attempt_record, intent_record
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import Answer, Appended, RedisLog
-from syncer.ledger.single import Single
+from syncer.ledger.standalone import Single
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.model.errors import ConfigError, Unauthorised, Unavailable
+from syncer.model.record import Record, attempt_record, intent_record
 from tests.servers.redis import RedisServer, find_binary
 from tests.servers.topology import SERVICE, Sentinel, SentinelSet, call, port_of, until
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from syncer.api.resource import Json
+from syncer.model.resource import Json
 from tests.fakes.apiserver import FakeApiServer
 from tests.integration.api import (
     CRDS,

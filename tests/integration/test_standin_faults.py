@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from syncer.cluster.crd import load_crd
+from syncer.kube.crd import load_crd
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.apistate import ApiState
 from tests.fakes.faults import (

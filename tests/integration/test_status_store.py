@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from aiohttp import web
 
-from syncer.api.errors import (
+from syncer.kube.client import KubeClient
+from syncer.kube.notification_requests import StatusStore, Unreadable, list_path
+from syncer.model.errors import (
     Ambiguous,
     Conflict,
     ContractError,
@@ -17,11 +19,9 @@ from syncer.api.errors import (
     Rejected,
     Unavailable,
 )
-from syncer.api.resource import NotificationRequest, render_status, version_key
-from syncer.cluster.client import KubeClient
-from syncer.cluster.status import StatusStore, Unreadable, list_path
+from syncer.model.resource import NotificationRequest, render_status, version_key
 from tests.integration.scripted import ScriptedServer, status, write_kubeconfig
-from tests.unit.syncer.test_resource import ODD_TIMES
+from tests.unit.syncer.model.test_resource import ODD_TIMES
 
 if TYPE_CHECKING:
     from pathlib import Path

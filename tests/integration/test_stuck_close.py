@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from syncer.api.errors import Unavailable
 from syncer.ledger.log import RedisLog
+from syncer.model.errors import Unavailable
 from tests.channels.receiver import Certificates
 from tests.integration.test_ledger_client import EPOCH, NAME, running
 

@@ -18,10 +18,10 @@ import pytest
 import redis
 
 from notifier.channels.egress import EgressGuard
-from notifier.channels.http import HttpDoor
-from syncer.api.attempt import Attempt
+from notifier.channels.http import HttpClient
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.lua import INTENT
+from syncer.model.attempt import Attempt
 from tests.fakes.proxy import DropReply, Fault, Proxy
 from tests.integration.test_breaker import OPS, Delivery, Receiver
 from tests.servers.redis import RedisServer, find_binary
@@ -35,8 +35,8 @@ PATIENCE = 1.0
 async def delivering(client: LedgerClient) -> AsyncIterator[tuple[Delivery, Receiver]]:
     """A delivery that runs, and a receiver that is well."""
     receiver = Receiver()
-    async with receiver.server, HttpDoor(guard=EgressGuard()) as door:
-        made = Delivery(client, door, receiver.server.url)
+    async with receiver.server, HttpClient(guard=EgressGuard()) as http_client:
+        made = Delivery(client, http_client, receiver.server.url)
         made.log._patience = PATIENCE
         tasks = [asyncio.create_task(client.run())]
         tasks += [asyncio.create_task(made.controller.work()) for _ in range(4)]
@@ -44,8 +44,8 @@ async def delivering(client: LedgerClient) -> AsyncIterator[tuple[Delivery, Rece
             yield made, receiver
         finally:
             made.controller.draining = True
-            made.controller.lanes.close()
-            await made.controller.lanes.drain(5)
+            made.controller.dispatcher.close()
+            await made.controller.dispatcher.drain(5)
             await made.controller.settle(5)
             for task in reversed(tasks):
                 task.cancel()
@@ -139,15 +139,19 @@ async def test_a_refused_write_is_unavailability(
                 await until(lambda: "second" in planned(here), what="the second is planned")
                 await _do(server, refusal.begin)
                 here.controller.pause(False)
-                await until(lambda: refusal.word in (client.trouble or ""), what="it is refused")
+                await until(
+                    lambda: refusal.word in (client.unavailable_reason or ""), what="it is refused"
+                )
                 await until(lambda: here.controller.oldest_due() > 2, what="it is overdue")
-                here.controller.note_holds(available=here.log.trouble is None, notice=0.0)
+                here.controller.note_holds(
+                    available=here.log.unavailable_reason is None, notice=0.0
+                )
                 assert here.cache.entries["second"].held
                 assert here.controller.holds() == {"log-unavailable": 1}
                 await until(lambda: len(said(caplog)) == 1, what="the outage is said")
                 await _do(server, refusal.end)
                 await until(lambda: results(here, "second") == ["success"], what="it is sent")
-                assert client.trouble is None
+                assert client.unavailable_reason is None
                 assert here.controller.oldest_due() == 0
                 await until(lambda: len(said(caplog)) == 2, what="its end is said")
                 assert receiver.calls["/ops"] == 2
@@ -170,11 +174,11 @@ async def test_the_end_of_a_refusal_is_seen_without_traffic() -> None:
             await until(lambda: results(here, "first") == ["success"], what="one is sent")
             await _do(server, REFUSALS["out of memory"].begin)
             here.create("second", OPS)
-            await until(lambda: "OOM" in (client.trouble or ""), what="it is refused")
+            await until(lambda: "OOM" in (client.unavailable_reason or ""), what="it is refused")
             here.controller.delete("second", "ops", "second")
             await until(lambda: "second" not in here.cache.entries, what="nothing is due")
             await _do(server, REFUSALS["out of memory"].end)
-            await until(lambda: client.trouble is None, what="it is seen")
+            await until(lambda: client.unavailable_reason is None, what="it is seen")
             # The tries have opened nothing and left nothing.
             keys = await asyncio.to_thread(call, port_of(server), "KEYS", "refused:*")
             assert sorted(keys) == ["refused:meta", "refused:{first}", "refused:{second}"]

@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 import redis.asyncio as redis_asyncio
 
-from syncer.api.errors import Unauthorised
 from syncer.ledger.log import Answer, RedisLog
+from syncer.model.errors import Unauthorised
 from tests.integration.test_ledger_client import (
     EPOCH,
     NAME,

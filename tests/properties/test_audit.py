@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifier.audit.events import EventKind, events_of
-from syncer.api.attempt import Attempt, AttemptId, AttemptState, FailureClass
-from syncer.api.record import (
+from syncer.ledger.codec import ROOT_CHAIN, stored
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.record import (
     Kind,
     Plan,
     Record,
@@ -18,9 +19,8 @@ from syncer.api.record import (
     plan_record,
     skip_record,
 )
-from syncer.api.resource import NotificationRequest, parse_object
-from syncer.ledger.codec import ROOT_CHAIN, stored
-from syncer.status.fold import fold
+from syncer.model.resource import NotificationRequest, parse_object
+from syncer.rules.fold import fold
 
 CHANNELS = ("console", "slack:ops", "teams:on call")
 ATTEMPT_EVENTS = (EventKind.SENT, EventKind.FAILED)

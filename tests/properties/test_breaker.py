@@ -7,16 +7,16 @@ import copy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifier.delivery.breaker import (
+from notifier.dispatch.breaker import (
     FAILURES,
     OPEN_FIRST,
     OPEN_MOST,
     PATIENCE,
     WINDOW,
+    Allow,
     Breaker,
     Change,
     Evidence,
-    Permit,
     State,
 )
 
@@ -52,7 +52,7 @@ def test_opens_exactly_by_its_rule(events: list[tuple[float, str, Evidence]]) ->
     for step, uid, evidence in events:
         now += step
         permit = breaker.ask(now)
-        assert isinstance(permit, Permit)
+        assert isinstance(permit, Allow)
         change = breaker.settle(permit, uid, evidence, now)
         history.append((now, uid, evidence))
         recent = [e for e in history if now - e[0] <= WINDOW]
@@ -80,7 +80,7 @@ def test_any_course(
     """
     breaker = Breaker()
     now = 0.0
-    flying: list[tuple[Permit, str]] = []
+    flying: list[tuple[Allow, str]] = []
     for step, uid, evidence, which, end, first, wish in events:
         now += step
         if end and flying:
@@ -95,22 +95,22 @@ def test_any_course(
             continue
         untouched = copy.deepcopy(breaker)
         answer = breaker.ask(now, first=first)
-        if isinstance(answer, Permit):
+        if isinstance(answer, Allow):
             flying.append((answer, uid))
             assert answer.probe == (breaker.state(now) is State.HALF_OPEN)
         else:
             assert breaker == untouched, "a refusal leaves no trace"
             assert breaker.state(now) is not State.CLOSED, "a closed breaker refuses nobody"
             assert answer.until is None or now < answer.until <= now + OPEN_MOST
-        current = [p for p, _ in flying if p.probe and p.era == breaker.era]
+        current = [p for p, _ in flying if p.probe and p.generation == breaker.generation]
         assert len(current) <= 1
     for permit, who in flying:
         breaker.settle(permit, who, Evidence.NONE, now)
     late = now + OPEN_MOST + PATIENCE
-    assert isinstance(breaker.ask(late, first=True), Permit), "there is always a way out"
+    assert isinstance(breaker.ask(late, first=True), Allow), "there is always a way out"
 
 
-def check(change: Change | None, before: State, permit: Permit, evidence: Evidence) -> None:
+def check(change: Change | None, before: State, permit: Allow, evidence: Evidence) -> None:
     """Judge one change of state."""
     if change is None:
         return

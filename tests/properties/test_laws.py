@@ -15,8 +15,16 @@ import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 
-from notifier.delivery.retry import delay, next_delay
-from syncer.api.attempt import (
+from notifier.dispatch.retry import delay, next_delay
+from syncer.ledger.client import SCRIPTS
+from syncer.ledger.codec import (
+    ROOT_CHAIN,
+    decode_record,
+    encode_record,
+    next_chain,
+    stored,
+)
+from syncer.model.attempt import (
     NO_EPOCH,
     Attempt,
     AttemptId,
@@ -31,8 +39,8 @@ from syncer.api.attempt import (
     parse_attempt_id,
     parse_epoch,
 )
-from syncer.api.errors import ContractError
-from syncer.api.record import (
+from syncer.model.errors import ContractError
+from syncer.model.record import (
     MAX_SKIPS,
     Kind,
     Plan,
@@ -43,19 +51,11 @@ from syncer.api.record import (
     read_attempt,
     skip_record,
 )
-from syncer.api.resource import RetryPolicy, Status, parse_status, render_status
-from syncer.ledger.client import SCRIPTS
-from syncer.ledger.codec import (
-    ROOT_CHAIN,
-    decode_record,
-    encode_record,
-    next_chain,
-    stored,
-)
-from syncer.loop import difference
-from syncer.status.compact import KEEP_PER_CHANNEL, compact, fits, size_of
-from syncer.status.fold import LogView, fold
-from syncer.status.merge import Facts, exceeds, lacking, merge
+from syncer.model.resource import RetryPolicy, Status, parse_status, render_status
+from syncer.rules.compact import KEEP_PER_CHANNEL, compact, fits, size_of
+from syncer.rules.fold import LogView, fold
+from syncer.rules.merge import Facts, exceeds, lacking, merge
+from syncer.sync.status_writer import difference
 
 INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
 NOW = 1_700_000_000_000

@@ -36,8 +36,8 @@ from notifier.content.sanitise import RULES, sanitise, sanitise_tree
 from notifier.routing.attributes import attributes_of
 from notifier.routing.config import KINDS, RoutingConfig, parse
 from notifier.routing.tree import resolve
-from syncer.api.errors import ConfigError
-from syncer.api.resource import parse_spec
+from syncer.model.errors import ConfigError
+from syncer.model.resource import parse_spec
 
 Json = dict[str, Any]
 

@@ -23,9 +23,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
 from notifier.content.message import Message
-from syncer.api.attempt import AttemptId, AttemptState, Epoch, attempt_epoch, epoch_key
-from syncer.api.errors import ContractError
 from syncer.ledger.codec import decode_log
+from syncer.model.attempt import AttemptId, AttemptState, Epoch, attempt_epoch, epoch_key
+from syncer.model.errors import ContractError
 from tests.e2e.checker import TERMINAL, Call, Finding, Kind, Log, Version, _fallen, check
 from tests.fakes.apianswers import Request, Response
 from tests.fakes.memorylog import Argument

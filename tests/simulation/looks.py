@@ -15,11 +15,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Any, Final
 
-from notifier.delivery.controller import Controller
-from syncer.api.errors import ContractError
-from syncer.cache import Entry
+from notifier.reconciler.controller import Controller
 from syncer.ledger.codec import decode_log
-from syncer.status.plan import Deliver, Resolve
+from syncer.model.errors import ContractError
+from syncer.rules.plan import Deliver, Resolve
+from syncer.sync.cache import Entry
 
 if TYPE_CHECKING:
     from tests.simulation.world import Process, World
@@ -82,10 +82,10 @@ class Looks:
 def _wanted(world: World, process: Process, entry: Entry) -> str:
     """Why a process has to look at a notification, empty if it has not or may not."""
     controller, app = process.parts.controller, process.app
-    tenure = app.shards.tenure_of(entry.uid)
+    term = app.shards.term_of(entry.uid)
     if process.paused or process.draining or not app.log.available:
         return ""
-    if tenure is None or not app.shards.accepts(entry.uid) or not tenure.valid(app.boot()):
+    if term is None or not app.shards.accepts(entry.uid) or not term.valid(app.monotonic()):
         return ""
     if entry.busy or _in_a_queue(controller, entry.uid):
         return ""
@@ -104,9 +104,9 @@ def _wanted(world: World, process: Process, entry: Entry) -> str:
 
 def _in_a_queue(controller: Controller, uid: str) -> bool:
     """Whether an attempt of a notification runs, or waits for its receiver."""
-    lanes = controller.lanes
-    return any(uid in lane.keys for lane in lanes._lanes.values()) or any(
-        task.get_name() == f"attempt-{uid}" for task in lanes._tasks
+    dispatcher = controller.dispatcher
+    return any(uid in receiver_queue.keys for receiver_queue in dispatcher._queues.values()) or any(
+        task.get_name() == f"attempt-{uid}" for task in dispatcher._tasks
     )
 
 

@@ -15,24 +15,24 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 from typing import Any, Final
 
-import notifier.delivery.controller
-import syncer.loop
-import syncer.sharding
-import syncer.status.standing
+import notifier.reconciler.controller
+import syncer.rules.channel_state
+import syncer.sharding.manager
+import syncer.sync.status_writer
 from notifier.app import Parts, Sweeper
-from notifier.delivery.workqueue import WorkQueue
-from syncer.api.record import intent_record
-from syncer.cache import Entry
-from syncer.cluster.client import MERGE_PATCH
-from syncer.cluster.status import FIELD_MANAGER, StatusStore, object_path, readable
+from notifier.dispatch.workqueue import WorkQueue
+from syncer.kube.client import MERGE_PATCH
+from syncer.kube.notification_requests import FIELD_MANAGER, StatusStore, object_path, readable
 from syncer.ledger.log import Answer, Appended, RedisLog
-from syncer.loop import SyncLoop
-from syncer.ownership import HandOver
-from syncer.recorder import Recorder
-from syncer.resync import Resync
-from syncer.startup import Reconciler
-from syncer.status.fold import LogView
-from syncer.status.reconcile import Presence
+from syncer.model.record import intent_record
+from syncer.rules.fold import LogView
+from syncer.rules.reconcile import Presence
+from syncer.sharding.ownership import HandOver
+from syncer.sync.cache import Entry
+from syncer.sync.claim import Reconciler
+from syncer.sync.recorder import Recorder
+from syncer.sync.resync import Resync
+from syncer.sync.status_writer import SyncLoop
 from tests.fakes.memorylog import ScriptTwin
 
 #: Background calls of a mutant; the loop holds tasks by weak references only.
@@ -64,7 +64,7 @@ def no_fence() -> AbstractContextManager[None]:
         return reply
 
     return _instead(
-        (Recorder, "claim_holds", lambda _self, entry, _tenure: entry.claim is not None),
+        (Recorder, "claim_holds", lambda _self, entry, _term: entry.claim is not None),
         (ScriptTwin, "_not_owner", staticmethod(lambda _log, _epoch: None)),
         (ScriptTwin, "_claim", unfenced),
     )
@@ -85,22 +85,22 @@ def ack_before_patch() -> AbstractContextManager[None]:
 
 def overwrite() -> AbstractContextManager[None]:
     """The status becomes what the log says, whatever it showed before."""
-    merge: Any = vars(syncer.loop)["merge"]
+    merge: Any = vars(syncer.sync.status_writer)["merge"]
 
     def log_alone(status: Any, view: Any, facts: Any, **rest: Any) -> Any:
         return merge(replace(status, attempts=(), rollup=None), view, facts, **rest)
 
-    return _instead((syncer.loop, "merge", log_alone))
+    return _instead((syncer.sync.status_writer, "merge", log_alone))
 
 
 def send_before_intent() -> AbstractContextManager[None]:
     """Sending does not wait for the log's permission."""
 
-    async def unasked(self: Recorder, entry: Any, tenure: Any, channel: str, *, limit: int) -> Any:
-        identity = self.next_id(tenure.epoch)
+    async def unasked(self: Recorder, entry: Any, term: Any, channel: str, *, limit: int) -> Any:
+        identity = self.next_id(term.epoch)
         record = intent_record(identity, channel, at=self.time.now(), by="mutant")
         entry.executing[identity] = channel
-        call = self.log.intent(entry.uid, tenure.epoch, record, limit=limit, guard=lambda: True)
+        call = self.log.intent(entry.uid, term.epoch, record, limit=limit, guard=lambda: True)
         task = asyncio.create_task(call)
         _running.add(task)
         entry.reread = True
@@ -162,7 +162,7 @@ def no_reclaim() -> AbstractContextManager[None]:
 
 def not_sent_counted() -> AbstractContextManager[None]:
     """An attempt that did not leave uses up one of its channel's, like any other."""
-    return _instead((syncer.status.standing, "counts", lambda _attempt: True))
+    return _instead((syncer.rules.channel_state, "counts", lambda _attempt: True))
 
 
 def order_never_spent() -> AbstractContextManager[None]:
@@ -223,12 +223,12 @@ def patient_hand_over() -> AbstractContextManager[None]:
     def unpublished(entry: Entry, _held_up: object) -> bool:
         return entry.busy or entry.dirty_since is not None
 
-    return _instead((notifier.delivery.controller, "_under_way", unpublished))
+    return _instead((notifier.reconciler.controller, "_under_way", unpublished))
 
 
 def keep_what_cannot_be_served() -> AbstractContextManager[None]:
     """Shards are handed over to be shared, and for no other reason."""
-    decide: Any = vars(syncer.sharding)["hand_over"]
+    decide: Any = vars(syncer.sharding.manager)["hand_over"]
 
     def shared(owned: Any, *, unable: float | None, **rest: Any) -> HandOver:
         if unable is not None:
@@ -236,7 +236,7 @@ def keep_what_cannot_be_served() -> AbstractContextManager[None]:
         decided: HandOver = decide(owned, unable=None, **rest)
         return decided
 
-    return _instead((syncer.sharding, "hand_over", shared))
+    return _instead((syncer.sharding.manager, "hand_over", shared))
 
 
 def deletion_ignored() -> AbstractContextManager[None]:

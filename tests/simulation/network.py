@@ -27,12 +27,12 @@ from redis.exceptions import ResponseError
 
 from notifier.channels.webhook import webhook_payload
 from notifier.content.message import Message
-from notifier.delivery.outcome import Outcome, classify_http
-from syncer.api.errors import Ambiguous, LedgerError, PortError, Unauthorised, Unavailable
-from syncer.cluster.client import Json, KubeClient, Method, error_of
-from syncer.ledger.lane import StaleGuard
+from notifier.contract import Outcome, classify_http
+from syncer.kube.client import Json, KubeClient, Method, error_of
 from syncer.ledger.lua import Script
+from syncer.ledger.pipeline import StaleGuard
 from syncer.ledger.replies import classify_reply
+from syncer.model.errors import Ambiguous, LedgerError, PortError, Unauthorised, Unavailable
 from tests.e2e.checker import Call
 from tests.fakes.apianswers import Request, Response, failure
 from tests.fakes.apistate import Watch

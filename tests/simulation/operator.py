@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import ResponseError
 
-from syncer.api.attempt import AttemptState
-from syncer.api.resource import NotificationRequest, parse_object
+from syncer.cli.check import Read, read_log
+from syncer.cli.manual import Refused, Said, orders, verdicts
 from syncer.ledger.codec import encode_record
-from syncer.operate.judge import Read, read_log
-from syncer.operate.orders import Refused, Said, orders, verdicts
+from syncer.model.attempt import AttemptState
+from syncer.model.resource import NotificationRequest, parse_object
 
 if TYPE_CHECKING:
     from tests.fakes.memorylog import Argument
@@ -95,6 +95,6 @@ class Operator:
                 # A log that cannot be appended to: the command says so.
                 return
             if world.dice.chance(0.6):
-                world.poke(uid)
+                world.wake_owner(uid)
 
         world.loop.world_call(after, arrive)

@@ -34,27 +34,27 @@ from prometheus_client import CollectorRegistry
 from notifier.app import App, Parts, Progress, Stopped
 from notifier.channels.base import Channel
 from notifier.channels.registry import Hold
-from notifier.delivery.breaker import Breakers
-from notifier.delivery.controller import Routed
-from notifier.delivery.workqueue import WorkQueue
+from notifier.dispatch.breaker import Breakers
+from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
+from notifier.reconciler.controller import Routed
 from notifier.routing.reload import Routing
 from notifier.settings import Environment, Loaded, Settings
-from syncer.api.errors import LedgerError
-from syncer.api.record import Plan
-from syncer.api.resource import Json, NotificationRequest
-from syncer.cache import Cache
-from syncer.clocks import Clocks
-from syncer.cluster.crd import load_crd
+from syncer.kube.crd import load_crd
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
-from syncer.ownership import Shards
+from syncer.model.errors import LedgerError
+from syncer.model.record import Plan
+from syncer.model.resource import Json, NotificationRequest
+from syncer.rules.divergence import Divergence
 from syncer.runtime.clock import LedgerTime, ServerTime
 from syncer.runtime.health import AdminServer
 from syncer.runtime.supervise import critical, restarting
 from syncer.settings import build
-from syncer.status.divergence import Divergence
+from syncer.sharding.ownership import Shards
+from syncer.sync.cache import Cache
+from syncer.sync.clock_skew import Clocks
 from tests.fakes.apianswers import Request, Response
 from tests.fakes.apistate import MERGE_PATCH, ApiState
 from tests.fakes.memorylog import Argument, MemoryRedis
@@ -280,19 +280,19 @@ class SimApp(App):
         self.delivery_metrics = DeliveryMetrics(self.registry)
         self.admin = cast("AdminServer", _Admin())
         self.routing = cast("Routing", _Static())
-        self.boot = process.host.boot
+        self.monotonic = process.host.monotonic
         self.wall = lambda: datetime.fromtimestamp(process.host.wall(), UTC)
-        self.started = self.boot()
-        self.api_time = ServerTime(self.boot)
+        self.started = self.monotonic()
+        self.api_time = ServerTime(self.monotonic)
         self.clocks = Clocks(self.api_time)
-        self.time = LedgerTime(self.boot)
+        self.time = LedgerTime(self.monotonic)
         self.time.set(round(process.host.wall() * 1000))
         self.client = cast("LedgerClient", SimLane(world, process, prefix=_PREFIX))
         self.log = RedisLog(self.client)
-        self.cache = Cache(window=settings.sync.window, boot=self.boot)
+        self.cache = Cache(window=settings.sync.window, monotonic=self.monotonic)
         self.audit = None
         self.shards = Shards(settings.sharding.shards)
-        self.queue = WorkQueue(self.boot)
+        self.queue = WorkQueue(self.monotonic)
         self.breakers = Breakers()
         self.owning = asyncio.Event()
         self.stop = process.stop
@@ -368,7 +368,7 @@ class Host:
     starts: int = 0
     process: Process | None = None
 
-    def boot(self) -> float:
+    def monotonic(self) -> float:
         """Seconds of the boot clock."""
         return self.offset + self.rate * self.world.loop.time()
 
@@ -421,7 +421,7 @@ class Process:
         """Whether it could serve any shard now."""
         if self.paused or self.draining or self.host.cut:
             return False
-        return self.app.log.trouble is None and self.parts.reflector.synced
+        return self.app.log.unavailable_reason is None and self.parts.reflector.synced
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -436,7 +436,7 @@ class Process:
         self.parts = Parts(
             self.app, SimKube(world, self), SimKube(world, self), f"{self.host.name}_8081"
         )
-        self.hear = self.app.client.on_poke
+        self.hear = self.app.client.on_wake_up
         self.world.looks.attend(self)
         for name, work in self.parts.critical():
             self.create_task(critical(name, work), name=name)
@@ -652,7 +652,7 @@ class World:
         """Return the key of a log."""
         return _key(uid)
 
-    def poke(self, uid: str) -> None:
+    def wake_owner(self, uid: str) -> None:
         """Have every process that runs hear of a log."""
         for host in self.hosts:
             process = host.process

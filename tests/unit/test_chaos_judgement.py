@@ -13,10 +13,10 @@ from itertools import islice
 
 import pytest
 
-from syncer.api.attempt import Attempt, AttemptId, AttemptState
-from syncer.api.record import Record, attempt_record, intent_record
 from syncer.ledger.codec import Header, stored
-from syncer.status.fold import ROOT_CHAIN
+from syncer.model.attempt import Attempt, AttemptId, AttemptState
+from syncer.model.record import Record, attempt_record, intent_record
+from syncer.rules.fold import ROOT_CHAIN
 from tests.chaos.archive import Archive
 from tests.chaos.faults import KINDS, bag
 from tests.chaos.report import ROWS, Report

@@ -16,8 +16,8 @@ import pytest
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: Modules in whose functions these names mean one notification, and one attempt of it.
 MODULES: Final = (
-    "notifier/delivery/controller.py", "notifier/delivery/lanes.py", "syncer/loop.py",
-    "syncer/recorder.py", "syncer/scrub.py", "syncer/startup.py",
+    "notifier/reconciler/controller.py", "notifier/dispatch/dispatcher.py", "syncer/sync/status_writer.py",
+    "syncer/sync/recorder.py", "syncer/sync/scrubber.py", "syncer/sync/claim.py",
 )  # fmt: skip
 NOTIFICATION: Final = {"entry", "uid", "job"}
 ATTEMPT: Final = {"intent", "attempt", "attempt_id", "abandoned"}

@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from syncer.api.record import Kind
+from syncer.model.record import Kind
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ADR: Final = ROOT / "docs" / "adr"

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ValidationError
 
 from notifier.settings import Address, Settings, load, parse_address
 from syncer import settings as syncer_settings
-from syncer.api.errors import ConfigError
+from syncer.model.errors import ConfigError
 from syncer.settings import Group, SyncerSettings, build, parse_document, parse_duration
 
 CANARY = "c4n4ry-s3cret"

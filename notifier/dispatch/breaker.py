@@ -1,0 +1,258 @@
+"""
+Circuit breakers: whether a receiver is worth another call now, one per channel name.
+
+Upstream's counts, another subject. A breaker counts *notifications*, not calls: it opens when the
+three that failed last did so within 10 s and nothing succeeded in those 10 s. So one notification
+that fails again and again keeps its own back-off, and a receiver that still answers some messages
+is not called dead because a burst of others failed.
+
+It stays open for 1 s, then one call may go (a probe). Its failure opens the breaker again, for twice
+as long each time, 30 s at most; its success lets a second one go, and the success of that one closes
+it. So a receiver that only refused a burst is served again after about a second, and one that is down
+gets one call per probe. A failure after a success opens it for 1 s again: such a receiver is not down.
+Nobody probes before the time that the receiver's Retry-After names, within those 30 s. Why so:
+docs/adr/0005.
+
+A refusal only postpones: it consumes no attempt and changes nothing here. Answers that are final
+for a message, and attempts that never left, say nothing about the receiver: in a probe they free
+its place. What began before the last change of state is not evidence about the time after it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum, IntEnum
+from typing import Final
+
+from notifier.contract import Outcome
+from syncer.model.attempt import AttemptState, FailureClass
+
+FAILURES: Final = 3
+WINDOW: Final = 10.0
+#: Seconds for which it is open: at first, and at most. Each probe in vain doubles the time.
+OPEN_FIRST: Final = 1.0
+OPEN_MOST: Final = 30.0
+PROBES: Final = 2
+#: Seconds for which a first attempt leaves the probe to one that was refused and is about to be due.
+PATIENCE: Final = 0.5
+
+#: Kinds that call nobody: their failures are this process's own.
+LOCAL: Final = frozenset({"console", "file", "log"})
+
+
+class State(IntEnum):
+    """The values of upstream's gauge."""
+
+    CLOSED = 0
+    HALF_OPEN = 1
+    OPEN = 2
+
+
+class Evidence(Enum):
+    """What an attempt says about its receiver."""
+
+    UP = "the receiver took a message"
+    DOWN = "the receiver failed or did not answer"
+    NONE = "nothing about the receiver"
+
+
+def evidence_of(outcome: Outcome | None) -> Evidence:
+    """What an outcome says; None is an attempt that was not made."""
+    if outcome is None:
+        return Evidence.NONE
+    if outcome.state is AttemptState.SUCCESS:
+        return Evidence.UP
+    if outcome.state is AttemptState.UNKNOWN or outcome.failure is FailureClass.TRANSIENT:
+        return Evidence.DOWN
+    return Evidence.NONE
+
+
+@dataclass(frozen=True, slots=True)
+class Allow:
+    """
+    A call may go; to be given back to `settle` when it has ended, whatever it came to.
+
+    Attributes:
+        generation: Which state it belongs to.
+        probe: Whether the receiver's health is judged by it alone.
+        reason: Why it may go.
+        first: Whether it is its notification's first attempt there.
+    """
+
+    generation: int
+    probe: bool
+    reason: str
+    first: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reject:
+    """No call now: again at boot-clock second `until`, or when a probe ends if that is None."""
+
+    until: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A change of state, with its reason."""
+
+    state: State
+    reason: str
+
+
+@dataclass(slots=True)
+class Breaker:
+    """
+    The state of one receiver; all times in boot-clock seconds.
+
+    Attributes:
+        generation: Raised whenever it opens or closes.
+        until: When it may let a probe through, None while it is closed.
+        suspect: Who probed in vain last, empty if nobody did since a success. Somebody else is to probe
+            next.
+        wants_refused: Whether the next probe is to be an attempt of those refused most often, or of
+            those refused least, first attempts above all. After a probe in vain it is to be the other
+            kind, after a success the same, so that neither a receiver that refuses the first calls
+            of each message nor a crowd of messages that always fail looks like a dead receiver for
+            long.
+    """
+
+    generation: int = 0
+    until: float | None = None
+    suspect: str = ""
+    wants_refused: bool = True
+    #: Notifications that failed last: when, and before which second the receiver wants no call.
+    _failed: dict[str, tuple[float, float]] = field(default_factory=dict)
+    _success: float = float("-inf")
+    _openings: int = 0
+    _probing: bool = False
+    _succeeded: int = 0
+
+    def state(self, now: float) -> State:
+        """Where it stands; an open one becomes half-open by the clock alone."""
+        if self.until is None:
+            return State.CLOSED
+        return State.OPEN if now < self.until else State.HALF_OPEN
+
+    def look(self, now: float, *, first: bool = False) -> Reject | None:
+        """Why a call, `first` if it is a first attempt, could not go now; None if it could."""
+        if self.until is None:
+            return None
+        if now < self.until:
+            return Reject(self.until, "open")
+        if self._probing:
+            return Reject(None, "half-open, and its probe is under way")
+        if first and self.wants_refused and now < self.until + PATIENCE:
+            return Reject(self.until + PATIENCE, "half-open, and who was refused is to probe")
+        return None
+
+    def ask(self, now: float, *, first: bool = False) -> Allow | Reject:
+        """Ask for one call on behalf of a notification."""
+        held = self.look(now, first=first)
+        if held is not None:
+            return held
+        if self.until is None:
+            return Allow(self.generation, probe=False, reason="closed", first=first)
+        self._probing = True
+        return Allow(self.generation, probe=True, reason="half-open: a probe", first=first)
+
+    def settle(
+        self,
+        permit: Allow,
+        uid: str,
+        evidence: Evidence,
+        now: float,
+        *,
+        retry_after: float | None = None,
+    ) -> Change | None:
+        """Learn what a permitted call came to; `retry_after` is the receiver's wish, in seconds."""
+        if permit.generation != self.generation:
+            return None
+        quiet = now + (retry_after or 0.0)
+        if permit.probe:
+            return self._probed(permit, uid, evidence, now, quiet)
+        return self._called(uid, evidence, now, quiet)
+
+    def _called(self, uid: str, evidence: Evidence, now: float, quiet: float) -> Change | None:
+        if evidence is Evidence.UP:
+            self._success = now
+            self._failed.clear()
+        if evidence is not Evidence.DOWN:
+            return None
+        # The last to fail stands last; three are remembered.
+        self._failed.pop(uid, None)
+        self._failed[uid] = now, quiet
+        if len(self._failed) > FAILURES:
+            del self._failed[next(iter(self._failed))]
+        first, _ = next(iter(self._failed.values()))
+        if len(self._failed) < FAILURES or now - first > WINDOW or now - self._success <= WINDOW:
+            return None
+        asked = max(quiet for _, quiet in self._failed.values())
+        return self._open(now, asked, f"{FAILURES} notifications failed and none succeeded")
+
+    def _probed(
+        self, permit: Allow, uid: str, evidence: Evidence, now: float, quiet: float
+    ) -> Change | None:
+        self._probing = False
+        if evidence is Evidence.DOWN:
+            self.suspect = uid
+            self.wants_refused = permit.first or not self.wants_refused
+            if self._succeeded:
+                # It is not down: something was delivered a moment ago.
+                self._openings = 0
+            return self._open(now, quiet, "a probe failed")
+        if evidence is Evidence.UP:
+            self._succeeded += 1
+            self.suspect = ""
+            if self._succeeded == PROBES:
+                self._begin_generation(None)
+                self._openings = 0
+                self.wants_refused = True
+                self._success = now
+                return Change(State.CLOSED, f"{PROBES} probes succeeded")
+        return None
+
+    def _open(self, now: float, quiet: float, reason: str) -> Change:
+        wait = min(OPEN_MOST, OPEN_FIRST * 2.0 ** min(self._openings, 10))
+        self._openings += 1
+        self._begin_generation(now + max(wait, min(quiet - now, OPEN_MOST)))
+        return Change(State.OPEN, reason)
+
+    def _begin_generation(self, until: float | None) -> None:
+        self.generation += 1
+        self.until = until
+        self._failed.clear()
+        self._probing = False
+        self._succeeded = 0
+
+
+class Breakers:
+    """Every receiver's breaker; bounded by the names that the routing file has ever held."""
+
+    def __init__(self) -> None:
+        """Start with all closed: what an earlier process saw is not known any more."""
+        self._breakers: dict[str, Breaker] = {}
+
+    def of(self, channel: str) -> Breaker | None:
+        """The breaker of a channel, None for one that calls nobody."""
+        if kind_of(channel) in LOCAL:
+            return None
+        return self._breakers.setdefault(channel, Breaker())
+
+    def states(self, now: float) -> dict[str, State]:
+        """Channel to state, of every receiver called so far."""
+        return {channel: breaker.state(now) for channel, breaker in self._breakers.items()}
+
+
+def kind_of(channel: str) -> str:
+    """`slack` of `slack:ops`."""
+    return channel.partition(":")[0]
+
+
+def refusal(channel: str) -> str:
+    """Upstream's text for an attempt that an open breaker does not let through."""
+    return (
+        f"{kind_of(channel)} circuit breaker is open"
+        " (too many failures, preventing cascading failures)"
+    )

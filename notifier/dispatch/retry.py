@@ -1,0 +1,65 @@
+"""
+When to try again: upstream's back-off, drawn once per attempt.
+
+delay(n) = min(initial * multiplier^(n-1), maximum), then jittered by up to 10 % either way and clamped
+to [initial, maximum]: the first delay is never below the initial one, the capped one never above the
+maximum. A receiver's Retry-After can only lengthen the wait, and by no more than an hour.
+
+The result becomes part of the outcome's record, so a restart neither shortens nor redraws it.
+
+An attempt that was opened and did not leave says nothing about the receiver, so it has a back-off of
+its own (`unsent_delay`): from one second, doubling with each in a row, to an hour at most. A delivery is
+then late by no more than the trouble has lasted, and a log gains at most twelve such attempts in the
+first hour and one an hour after that.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from syncer.model.resource import RetryPolicy
+
+JITTER: Final = 0.10
+RETRY_AFTER_MOST: Final = 3600.0
+#: Milliseconds after the first attempt in a row that did not leave, and at most.
+UNSENT_FIRST: Final = 1_000
+UNSENT_MOST: Final = 3_600_000
+
+
+def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
+    """
+    Milliseconds from the end of the n-th attempt to the start of the next.
+
+    Args:
+        policy: Seconds and factor of the notification.
+        n: Attempts on the channel that may have left; below 1 gives the initial delay without jitter.
+        jitter: Uniform in [-1, 1).
+    """
+    initial = policy.initial_backoff * 1000
+    most = max(initial, policy.max_backoff * 1000)
+    if n < 1:
+        return min(initial, most)
+    # The exponent is bounded before the power: multiplier and n come from a user.
+    steps = min(n - 1, 64)
+    base: int = min(initial * policy.multiplier**steps, most)
+    return round(min(max(base * (1 + JITTER * jitter), initial), most))
+
+
+def unsent_delay(n: int, jitter: float) -> int:
+    """
+    Milliseconds to wait after the n-th attempt in a row that did not leave.
+
+    Args:
+        n: From 1.
+        jitter: Uniform in [-1, 1).
+    """
+    base: int = min(UNSENT_FIRST * 2 ** min(max(n, 1) - 1, 64), UNSENT_MOST)
+    return round(min(max(base * (1 + JITTER * jitter), UNSENT_FIRST), UNSENT_MOST))
+
+
+def next_delay(policy: RetryPolicy, n: int, jitter: float, retry_after: float | None) -> int:
+    """As `delay`, but never shorter than what the receiver asked for (seconds, at most 3,600)."""
+    wait = delay(policy, n, jitter)
+    if retry_after is None or retry_after <= 0:
+        return wait
+    return max(wait, round(min(retry_after, RETRY_AFTER_MOST) * 1000))

@@ -1,0 +1,170 @@
+"""
+The work queue: keys to look at, each handled by one worker at a time.
+
+Semantics of client-go's queue, which level-triggered controllers rely on: adding a key that is
+waiting changes nothing; adding one that is being handled makes it wait again once that is done; a
+delayed add keeps the earliest time. So an object is always handled serially, different objects in
+parallel, and no wake-up is ever lost or multiplied. There is no task and no timer per key: one heap
+holds all delays, and one timer waits for the earliest while a worker waits.
+
+Keys that are ready are taken in turns, one of each group: with a notification's namespace as its group,
+an author who creates five thousand at once delays another's by one key each.
+
+A key that becomes ready wakes one worker. Waking them all, as an event does, has sixty of them look for
+a key that the first one has taken: a millisecond for each notification of a quiet hour.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import heapq
+import math
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from syncer.runtime.clock import MonotonicClock, monotonic_clock
+from syncer.runtime.turns import Turns
+
+#: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps, the
+#: boot clock does not.
+_NAP: Final = 5.0
+_RETRY_FIRST: Final = 0.2
+#: Reached while a server is away; while Redis answers the resync has what is due looked at sooner.
+_RETRY_MOST: Final = 30.0
+
+
+class WorkQueue:
+    """Keys ready now, keys due later, keys in hand."""
+
+    def __init__(
+        self,
+        monotonic: MonotonicClock = monotonic_clock,
+        *,
+        group: Callable[[str], str] = lambda _key: "",
+    ) -> None:
+        """Start empty; `group` names whom a key belongs to when it becomes ready."""
+        self.monotonic = monotonic
+        self._group = group
+        self._ready: Turns[str] = Turns()
+        self._waiting: set[str] = set()
+        self._in_hand: set[str] = set()
+        self._again: set[str] = set()
+        self._delayed: dict[str, float] = {}
+        self._heap: list[tuple[float, str]] = []
+        self._failures: dict[str, int] = {}
+        #: Workers without a key, the longest waiting first.
+        self._idle: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = math.inf
+
+    def __len__(self) -> int:
+        """Keys ready or in hand, delayed ones excluded."""
+        return len(self._waiting) + len(self._in_hand)
+
+    @property
+    def delayed(self) -> int:
+        """Keys that wait for their time."""
+        return len(self._delayed)
+
+    def add(self, key: str) -> None:
+        """Have a key handled as soon as possible."""
+        self._delayed.pop(key, None)
+        if key in self._in_hand:
+            self._again.add(key)
+        elif key not in self._waiting:
+            self._waiting.add(key)
+            self._ready.append(self._group(key), key)
+            self._wake_one()
+
+    def add_at(self, key: str, at: float) -> None:
+        """Have a key handled at a boot-clock second, or earlier if something else adds it."""
+        if at <= self.monotonic():
+            self.add(key)
+            return
+        known = self._delayed.get(key)
+        if known is not None and known <= at:
+            return
+        self._delayed[key] = at
+        heapq.heappush(self._heap, (at, key))
+        if self._idle:
+            self._set_timer()
+
+    def retry(self, key: str) -> float:
+        """Have a key handled again after a failure, later each time; returns the wait in seconds."""
+        failures = self._failures.get(key, 0) + 1
+        self._failures[key] = failures
+        wait = min(_RETRY_MOST, _RETRY_FIRST * 2.0 ** min(failures - 1, 10))
+        self.add_at(key, self.monotonic() + wait)
+        return wait
+
+    def succeeded(self, key: str) -> None:
+        """Forget the failures of a key."""
+        self._failures.pop(key, None)
+
+    async def get(self) -> str:
+        """Wait for the next key; the caller must call `done` with it."""
+        while True:
+            self._ripen()
+            if self._ready:
+                key = self._ready.popleft()
+                self._waiting.discard(key)
+                self._in_hand.add(key)
+                return key
+            await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait to be woken; a worker that is cancelled then passes the wake-up on."""
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._idle.append(woken)
+        self._set_timer()
+        try:
+            await woken
+        except asyncio.CancelledError:
+            with contextlib.suppress(ValueError):
+                self._idle.remove(woken)
+            if self._ready:
+                self._wake_one()
+            raise
+
+    def _wake_one(self) -> None:
+        while self._idle:
+            woken = self._idle.popleft()
+            if not woken.done():
+                woken.set_result(None)
+                return
+
+    def _set_timer(self) -> None:
+        """Have the earliest delay noticed, if nobody else will."""
+        if not self._heap:
+            return
+        at = self._heap[0][0]
+        if self._timer is not None:
+            if self._timer_at <= at:
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        wait = min(_NAP, max(0.0, at - self.monotonic()))
+        self._timer = asyncio.get_running_loop().call_later(wait, self._rung)
+
+    def _rung(self) -> None:
+        self._timer = None
+        self._ripen()
+        if self._idle:
+            self._set_timer()
+
+    def done(self, key: str) -> None:
+        """Give a key back."""
+        self._in_hand.discard(key)
+        if key in self._again:
+            self._again.discard(key)
+            self.add(key)
+
+    def _ripen(self) -> None:
+        now = self.monotonic()
+        while self._heap and self._heap[0][0] <= now:
+            at, key = heapq.heappop(self._heap)
+            # A heap entry that was superseded or dropped no longer matches.
+            if self._delayed.get(key) == at:
+                self.add(key)

@@ -1,0 +1,1 @@
+"""Looking at one notification, deciding, and having it done."""

@@ -1,0 +1,123 @@
+"""
+What upstream's users see besides the status: Events and metrics of each step.
+
+Both follow the record and can never disturb it. An event's discriminator is taken from the record
+(uid, attempt id, phase), so the same step told twice, by a restart or by another replica, is one event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, Literal
+
+from notifier.dispatch.breaker import kind_of
+from notifier.metrics import DeliveryMetrics
+from notifier.routing.attributes import disguised
+from syncer.model.attempt import Attempt, AttemptState
+from syncer.model.resource import (
+    FAILED,
+    PARTIALLY_SENT,
+    RETRYING,
+    NotificationRequest,
+    Status,
+)
+from syncer.rules.merge import ALL_FAILED, Merged
+from syncer.rules.text import go_duration
+from syncer.sync.cache import Entry
+
+Emit = Callable[[NotificationRequest, Literal["Normal", "Warning"], str, str, str], None]
+
+#: Channels that are named in an event.
+_SHOWN: Final = 3
+
+
+class EventReporter:
+    """Turns steps of the delivery into events and upstream's metrics."""
+
+    def __init__(self, emit: Emit, metrics: DeliveryMetrics) -> None:
+        """`emit` takes object, type, reason, message and a discriminator."""
+        self._emit = emit
+        self._metrics = metrics
+
+    def started(self, request: NotificationRequest) -> None:
+        """A notification is taken up."""
+        self._emit(
+            request, "Normal", "ReconcileStarted",
+            f"Started reconciling notification {request.name}", "",
+        )  # fmt: skip
+        own = {"namespace": request.namespace, "name": request.name}
+        if set_by_author := disguised(request.spec().extensions, **own):
+            self._emit(
+                request, "Warning", "ReservedAttribute",
+                f"spec.extensions sets {' and '.join(set_by_author)}, which routing takes from the"
+                " object itself; choose another key", "",
+            )  # fmt: skip
+        if not request.status.phase or request.status.phase == "Pending":
+            self._emit(
+                request, "Normal", "PhaseTransition", "Transitioned to Sending phase", "Sending"
+            )
+
+    def attempted(
+        self, request: NotificationRequest, attempt: Attempt, before: Attempt | None
+    ) -> None:
+        """An attempt was made and its result recorded; `before` is the channel's earlier one."""
+        success = attempt.state is AttemptState.SUCCESS
+        channel = attempt.channel
+        self._metrics.attempts.labels(channel, "success" if success else "failed").inc()
+        self._metrics.duration.labels(channel).observe(attempt.duration / 1000)
+        if before is not None:
+            reason = before.failure.value if before.failure else "none"
+            self._metrics.retries.labels(channel, reason).inc()
+        if attempt.state is AttemptState.UNKNOWN:
+            self._metrics.uncertain.inc()
+        if success:
+            self._emit(
+                request, "Normal", "NotificationSent",
+                f"Successfully delivered to channel {channel}", channel,
+            )  # fmt: skip
+
+    def doubted(
+        self, request: NotificationRequest, channels: tuple[str, ...], doubts: tuple[str, ...]
+    ) -> None:
+        """A notification was routed, perhaps not where the routing file means to send it."""
+        self._emit(
+            request, "Warning", "RoutingDoubtful",
+            f"Routed to {', '.join(channels[:_SHOWN])}, perhaps by mistake: {'; '.join(doubts)}", "",
+        )  # fmt: skip
+
+    def denied(self, request: NotificationRequest, channel: str, why: str) -> None:
+        """The receiver of a channel takes nothing of the notification's namespace."""
+        self._emit(request, "Warning", "ReceiverRefused", f"Not sent to {channel}, {why}", channel)
+
+    def postponed(self, request: NotificationRequest, channel: str, why: str, made: int) -> None:
+        """A due attempt waits for its receiver's breaker; `made` attempts were made before."""
+        self._metrics.postponed.labels(channel).inc()
+        self._emit(
+            request, "Warning", "CircuitBreakerOpen",
+            f"{kind_of(channel)} channel circuit breaker is open: {why}", f"{channel}/{made}",
+        )  # fmt: skip
+
+    def settled(self, entry: Entry, before: Status, merged: Merged) -> None:
+        """A status was written."""
+        request = entry.request
+        after = request.status
+        if after.phase == RETRYING and len(after.attempts) > len(before.attempts):
+            waits = [
+                s.last.due - s.last.ended
+                for s in merged.channel_states
+                if s.last and s.last.due and not s.state.finished
+            ]
+            self._emit(
+                request, "Normal", "NotificationRetrying",
+                f"Retrying failed channels with backoff {go_duration(min(waits, default=0))}",
+                str(len(after.attempts)),
+            )  # fmt: skip
+        if not after.terminal or before.terminal:
+            return
+        if request.created and after.completed_at:
+            took = max(0.0, (after.completed_at - request.created) / 1000)
+            self._metrics.completion.labels(after.phase).observe(took)
+        if after.phase == PARTIALLY_SENT:
+            self._emit(request, "Normal", "NotificationPartiallySent", after.message, "")
+        elif after.phase == FAILED:
+            self._emit(request, "Warning", "NotificationFailed", ALL_FAILED, "")

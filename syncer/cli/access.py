@@ -1,0 +1,186 @@
+"""
+Where the operators' command finds the record: settings, Redis, API server.
+
+Everything is told by the controller's own settings file, or by a URL and a kubeconfig. The client never
+stamps a store (no installation is named to it), so looking leaves nothing behind. The API server may be
+missing: then `store` is None and `problem` says why, and each command decides whether it can do without.
+
+What a server does not answer is an error that names the server: its address and where that was found.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from syncer.cli.inspect import opened
+from syncer.kube.client import Json, KubeClient, Method
+from syncer.kube.notification_requests import StatusStore
+from syncer.ledger.client import LedgerClient, Script
+from syncer.ledger.log import RedisLog
+from syncer.model.errors import ConfigError, PortError
+from syncer.settings import LoadedSyncer, SyncerSettings, load
+
+#: Seconds for which a call to Redis is repeated, and for one to the API server.
+_PATIENCE: Final = 5.0
+_TIMEOUT: Final = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Where:
+    """What the command line says about where to look; None and empty mean nothing was said."""
+
+    config: str | None = None
+    redis_url: str | None = None
+    key_prefix: str | None = None
+    kubeconfig: str | None = None
+
+    def load(self) -> LoadedSyncer:
+        """
+        Read the settings.
+
+        Raises:
+            ConfigError: they cannot be used.
+        """
+        if not (self.config or self.redis_url):
+            raise ConfigError("say where to look: --config FILE, --redis-url URL or $REDIS_URL")
+        return load(self.config, redis_url=self.redis_url)
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """Open connections; `store` and `kube` are None where the API server is not to be had."""
+
+    settings: SyncerSettings
+    client: LedgerClient
+    log: RedisLog
+    kube: KubeClient | None
+    store: StatusStore | None
+    problem: str = ""
+    #: A settings file was given, so that what it says is the controller's.
+    configured: bool = False
+
+    @property
+    def objects(self) -> StatusStore:
+        """
+        The objects.
+
+        Raises:
+            ConfigError: there is no way to the API server.
+        """
+        if self.store is None:
+            raise ConfigError(f"the API server is needed: {self.problem}")
+        return self.store
+
+    async def now(self) -> int:
+        """Redis time in milliseconds."""
+        seconds, micros = await self.client.command("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
+
+@contextmanager
+def _naming(server: str) -> Iterator[None]:
+    """Have an error of a server say which one."""
+    try:
+        yield
+    except (PortError, TimeoutError) as error:
+        if server not in getattr(error, "__notes__", ()):
+            error.add_note(server)
+        raise
+
+
+class _Redis(LedgerClient):
+    """The client of one store, whose errors name it."""
+
+    where = "Redis"
+
+    async def evaluate(
+        self, script: Script, key: str, args: Sequence[bytes | str | int], **options: Any
+    ) -> Any:
+        with _naming(self.where):
+            return await super().evaluate(script, key, args, **options)
+
+    async def command(self, *args: bytes | str | int, at: str | None = None) -> Any:
+        with _naming(self.where):
+            return await super().command(*args, at=at)
+
+    async def gather(self, commands: Sequence[tuple[bytes | str | int, ...]]) -> list[Any]:
+        with _naming(self.where):
+            return await super().gather(commands)
+
+
+class _Kube(KubeClient):
+    """The client of one API server, whose errors name it."""
+
+    where = "the API server"
+
+    async def request(self, method: Method, path: str, **options: Any) -> Json:
+        with _naming(self.where):
+            return await super().request(method, path, **options)
+
+
+def _redis_at(where: Where, url: str) -> str:
+    """The address of Redis, without user, password and options, and where it was found."""
+    hosts = urlsplit(url).netloc.rpartition("@")[2] or urlsplit(url).path
+    return f"Redis at {hosts}, by {'--redis-url' if where.redis_url else where.config}"
+
+
+def _kubeconfig_of(where: Where) -> str:
+    if where.kubeconfig:
+        return f"--kubeconfig {where.kubeconfig}"
+    named = os.environ.get("KUBECONFIG")
+    return f"$KUBECONFIG {named}" if named else "the pod's own account"
+
+
+@asynccontextmanager
+async def access(where: Where, *, cluster: bool = True) -> AsyncIterator[Access]:
+    """
+    Connect while the block runs.
+
+    Args:
+        where: What to connect to.
+        cluster: Whether the API server is wanted.
+
+    Raises:
+        ConfigError: the settings cannot be used.
+    """
+    settings = where.load().settings
+    url = settings.redis.url.get_secret_value()
+    client = _Redis(
+        url, prefix=where.key_prefix or settings.redis.key_prefix, timeout=settings.redis.timeout
+    )
+    client.where = _redis_at(where, url)
+    async with opened(RedisLog(client, patience=_PATIENCE)) as log:
+        kube, problem = None, "not asked"
+        if cluster:
+            try:
+                kube = await _Kube.connect(where.kubeconfig, user_agent="syncer")
+                kube.where = f"the API server at {kube.address}, by {_kubeconfig_of(where)}"
+            except (ConfigError, PortError) as error:
+                problem = f"{error} ({_kubeconfig_of(where)})"
+        try:
+            store = StatusStore(kube, timeout=_TIMEOUT) if kube is not None else None
+            yield Access(
+                settings, client, log, kube, store, problem if kube is None else "",
+                configured=where.config is not None,
+            )  # fmt: skip
+        finally:
+            if kube is not None:
+                await kube.close()
+
+
+def whoami(given: str | None) -> str:
+    """Who is recorded as the doer: what was given, else the user of this process and its host."""
+    if given:
+        return " ".join(given.split())[:128]
+    try:
+        name = getpass.getuser()
+    except (KeyError, OSError):
+        name = f"uid-{os.getuid()}"
+    return f"{name}@{socket.gethostname()}"[:128]

@@ -1,0 +1,128 @@
+"""
+Who works on a notification: whether its namespace is watched, and who owns its shard.
+
+The two commonest reasons why nothing is sent are that no controller looks: it watches other namespaces, or
+none runs. The settings file tells the first, the Leases of the installation that the store names the
+second.
+What cannot be told is said, with the reason; it is never taken for an answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote
+
+from syncer.cli.access import Access
+from syncer.cli.store import Store, Whose
+from syncer.model.errors import Gone, PortError
+from syncer.model.resource import parse_time
+from syncer.sharding.ownership import shard_of
+
+_TIMEOUT: Final = 10.0
+_SHARDS: Final = "notification-ledger/shards"
+
+
+@dataclass(frozen=True, slots=True)
+class Around:
+    """
+    What stands around one notification.
+
+    Attributes:
+        watched: Whether its namespace is watched, None if that is not known.
+        shard: Its shard, -1 if that is not known.
+        holder: Who holds the shard's Lease, empty if nobody does, None if that is not known.
+        unread: What could not be found out, and why; each a sentence.
+        missing: Why no controller can have worked on it, empty if one may have.
+    """
+
+    watched: bool | None = None
+    shard: int = -1
+    holder: str | None = None
+    unread: tuple[str, ...] = ()
+    missing: str = ""
+
+    @property
+    def problem(self) -> str:
+        """Why nobody works on it, empty if somebody does or nothing is known against it."""
+        if self.watched is False:
+            return "its namespace is not among those that the controller watches"
+        if self.missing:
+            return self.missing
+        if self.holder == "":
+            return (
+                f"nobody owns its shard ({self.shard}): no controller runs, or none that can serve"
+            )
+        return ""
+
+
+async def look_around(at: Access, store: Store, *, namespace: str, uid: str, home: str) -> Around:
+    """
+    Find out who works on a notification; never raises for what the API server answers.
+
+    Args:
+        at: Where.
+        store: Whose store it is.
+        namespace: Of the notification.
+        uid: Of the notification.
+        home: Namespace of the controller, empty if that is not known.
+    """
+    unread: list[str] = []
+    watched = _watched(at, namespace, home or store.home, unread)
+    if store.whose is Whose.NEW:
+        return Around(watched, unread=tuple(unread), missing=store.text)
+    shard, holder = -1, None
+    if store.map is None:
+        unread.append(f"who owns its shard is not known: {store.text}")
+    else:
+        shard, holder = await _owner(at, store, uid, unread)
+    return Around(watched, shard, holder, tuple(unread))
+
+
+def _watched(at: Access, namespace: str, home: str, unread: list[str]) -> bool | None:
+    if not at.configured:
+        unread.append("which namespaces are watched is not known without --config")
+        return None
+    told: str | Sequence[str] = at.settings.controller.namespaces
+    if told == "*":
+        return True
+    if not told and not home:
+        unread.append("which namespace is watched is not known: it is the controller's own")
+        return None
+    return namespace in (told or (home,))
+
+
+async def _owner(at: Access, store: Store, uid: str, unread: list[str]) -> tuple[int, str | None]:
+    annotations = ((store.map or {}).get("metadata") or {}).get("annotations") or {}
+    text = str(annotations.get(_SHARDS, ""))
+    if not text.isdigit() or int(text) < 1 or at.kube is None:
+        unread.append(
+            "who owns its shard is not known: the installation does not say how many there are"
+        )
+        return -1, None
+    shard = shard_of(uid, int(text))
+    name = quote(f"{store.lease}-{shard}", safe="")
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{quote(store.home, safe='')}/leases/{name}"
+    try:
+        lease = await at.kube.request("GET", path, timeout=_TIMEOUT)
+    except Gone:
+        return shard, ""
+    except PortError as error:
+        unread.append(f"who owns its shard is not known: {error}")
+        return shard, None
+    return shard, holder_of(lease.get("spec") or {}, now=time.time())
+
+
+def holder_of(spec: dict[str, Any], *, now: float) -> str:
+    """
+    Who holds a Lease, empty if it is free or has run out.
+
+    Args:
+        spec: Of the Lease.
+        now: Unix seconds; clocks may differ by as much as a Lease lasts.
+    """
+    holder = str(spec.get("holderIdentity") or "")
+    lasts = 2 * int(spec.get("leaseDurationSeconds") or 0) + 5
+    return holder if now - parse_time(spec.get("renewTime")) / 1000 < lasts else ""

@@ -1,0 +1,181 @@
+"""
+The CustomResourceDefinition: the package's copy of it, and what a served one lacks.
+
+The one source is the chart's file; the package carries a copy so that an installation from a wheel
+can print it. Both are the same bytes (tested).
+
+An API server drops members of a status that its schema does not know, and answers 200. A controller
+that is newer than the definition in the cluster would thus lose parts of the record without an
+error. So the definition that is served is compared with ours at start, in three questions: which
+members would be dropped, which values would be refused, which guard rails are absent. A controller
+that may not read definitions asks a fourth: which members of a status that it wrote did not return.
+
+Our guard rails are the rules on the object and on its status; the rule on the spec is upstream's
+and always stays. The place alone tells them apart, so a chart template can do what `load_crd` does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from importlib import resources
+from typing import Any, Final
+
+from syncer.model.resource import GROUP, PLURAL, VERSION, Json
+
+CRD_NAME: Final = f"{PLURAL}.{GROUP}"  # noqa: V107 (for tests that delete it)
+
+_RULES: Final = "x-kubernetes-validations"
+#: Marks a schema node that keeps whatever it is given.
+_PRESERVE: Final = "x-kubernetes-preserve-unknown-fields"
+#: Members that the server knows whether or not a schema names them.
+_EVERY_OBJECT: Final = frozenset({"apiVersion", "kind", "metadata"})
+
+
+def load_crd(*, rules: bool = True) -> Json:
+    """
+    Load our CustomResourceDefinition as a fresh dictionary.
+
+    Args:
+        rules: False leaves out our guard rails, for clusters in which the status is edited by hand
+            on purpose; upstream's rule, an immutable spec, is kept.
+    """
+    import yaml  # noqa: PLC0415  # needed here only, and slow to import
+
+    crd: Json = yaml.safe_load(_text())
+    if not rules:
+        for place in _guarded(_schema(crd)):
+            place.pop(_RULES, None)
+    return crd
+
+
+def render_crd(*, rules: bool = True) -> str:
+    """Write our CustomResourceDefinition as YAML, to be applied as it is."""
+    if rules:
+        return _text()
+    import yaml  # noqa: PLC0415 - as above
+
+    return yaml.safe_dump(load_crd(rules=False), sort_keys=False, width=100)
+
+
+def missing_fields(served: Json) -> list[str]:
+    """
+    List the members of our schema that the served definition would drop from a write.
+
+    Returns:
+        Sorted dotted paths, `[]` for the entries of a list: `status.deliveryAttempts[].id`. Where a
+        whole branch is unknown only its root is named. Empty if nothing would be dropped.
+    """
+    return sorted(_missing(_schema(load_crd()), _schema(served), ""))
+
+
+def missing_rules(served: Json) -> list[str]:
+    """List our guard rails that the served definition lacks, by message, in the file's order."""
+    present = {
+        _one_line(rule.get("rule", ""))
+        for place in _guarded(_schema(served))
+        for rule in place.get(_RULES) or []
+    }
+    return [
+        rule["message"]
+        for place in _guarded(_schema(load_crd()))
+        for rule in place.get(_RULES) or []
+        if _one_line(rule["rule"]) not in present
+    ]
+
+
+def refused_values(served: Json) -> list[str]:
+    """
+    List the values that we may write and that make the served definition refuse the whole write.
+
+    Returns:
+        Sorted `path=value`, for example `status.deliveryAttempts[].status=unknown`. Members that
+        the definition does not know at all are the business of `missing_fields`.
+    """
+    return sorted(_refused(_schema(load_crd()), _schema(served), ""))
+
+
+def pruned(written: Json, read_back: Json) -> list[str]:
+    """
+    List the members of a write that its answer does not have.
+
+    Both are compared from the same root, usually the status. A null in a merge patch deletes, so it
+    is not missed. The answer must be the one to this very write.
+
+    Returns:
+        Sorted dotted paths as in `missing_fields`, each once.
+    """
+    return sorted(set(_lost(written, read_back, "")))
+
+
+def _text() -> str:
+    return resources.files(__package__).joinpath("crd.yaml").read_text("utf-8")
+
+
+def _schema(crd: Json) -> Json:
+    """Find the schema of our version; empty if the definition does not serve it."""
+    for version in (crd.get("spec") or {}).get("versions") or []:
+        if version.get("name") == VERSION and version.get("served", True):
+            return (version.get("schema") or {}).get("openAPIV3Schema") or {}
+    return {}
+
+
+def _guarded(schema: Json) -> list[Json]:
+    """Return the schema nodes whose rules are ours: the object and its status."""
+    status = (schema.get("properties") or {}).get("status")
+    return [schema, status] if status else [schema]
+
+
+def _one_line(rule: str) -> str:
+    return " ".join(rule.split())
+
+
+def _children(node: Json) -> Iterator[tuple[str, Json]]:
+    """Yield the nodes below a schema node, each with what it adds to a path."""
+    yield from (node.get("properties") or {}).items()
+    if isinstance(items := node.get("items"), dict):
+        yield "[]", items
+    if isinstance(values := node.get("additionalProperties"), dict):
+        yield "*", values
+
+
+def _join(path: str, step: str) -> str:
+    return path + step if step == "[]" or not path else f"{path}.{step}"
+
+
+def _missing(ours: Json, theirs: Json, path: str) -> Iterator[str]:
+    if theirs.get(_PRESERVE):
+        return
+    known = dict(_children(theirs))
+    for step, node in _children(ours):
+        if step in known:
+            yield from _missing(node, known[step], _join(path, step))
+        elif path or step not in _EVERY_OBJECT:
+            yield _join(path, step)
+
+
+def _refused(ours: Json, theirs: Json, path: str) -> Iterator[str]:
+    if "enum" in theirs:
+        yield from (f"{path}={v}" for v in ours.get("enum") or [] if v not in theirs["enum"])
+    known = dict(_children(theirs))
+    for step, node in _children(ours):
+        if step in known:
+            yield from _refused(node, known[step], _join(path, step))
+
+
+def _lost(written: Any, read_back: Any, path: str) -> Iterator[str]:
+    if isinstance(written, dict):
+        there = read_back if isinstance(read_back, dict) else {}
+        for key, value in written.items():
+            if value is None:
+                continue
+            if key in there:
+                yield from _lost(value, there[key], _join(path, key))
+            else:
+                yield _join(path, key)
+    elif isinstance(written, list):
+        there_too = read_back if isinstance(read_back, list) else []
+        for index, value in enumerate(written):
+            if index < len(there_too):
+                yield from _lost(value, there_too[index], _join(path, "[]"))
+            else:
+                yield _join(path, "[]")

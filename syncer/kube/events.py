@@ -1,0 +1,274 @@
+"""Kubernetes Events: a courtesy to whoever runs `kubectl describe`, never part of the record.
+
+`emit` puts an event into a bounded queue and returns; what does not fit is counted and forgotten.
+One loop sends them at a bounded rate, because an event costs the API server as much as a status
+write. Whatever goes wrong is counted and not told: an event that cannot be written must not disturb
+what it reports about.
+
+The name of an event is derived from the object's uid, the reason and a discriminator that the
+caller chooses (an attempt id, a channel). So a repeat, by a second try or by the next process, is
+AlreadyExists, which is as good as created.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Final, Literal
+from urllib.parse import quote
+
+from syncer.model.conditions import bounded
+from syncer.model.errors import (
+    Ambiguous,
+    Conflict,
+    Gone,
+    PortError,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
+from syncer.model.resource import GROUP, KIND, VERSION
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from syncer.kube.client import Json, KubeClient
+    from syncer.model.resource import NotificationRequest
+
+COMPONENT: Final = "notification-controller"
+
+_MESSAGE_BYTES: Final = 1024
+_NAME_CHARS: Final = 200
+_TRIES: Final = 3
+_PAUSE: Final = 0.5
+_PAUSE_MAX: Final = 5.0
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class EventLimits:
+    """Bounds of the recorder.
+
+    Attributes:
+        queue: Events that wait at most.
+        rate: Events per second in the long run.
+        burst: Events that may go at once after a quiet time.
+        timeout: Seconds for one try.
+    """
+
+    queue: int = 1000
+    rate: float = 50.0
+    burst: int = 1000
+    timeout: float = 5.0
+
+
+@dataclass(slots=True)
+class EventCounts:
+    """What became of the events so far, for metrics.
+
+    Attributes:
+        created: Written now.
+        repeated: Were there already.
+        dropped: Did not fit the queue, or were left over by a drain.
+        refused: The namespace is ending or gone, or permission is missing.
+        failed: Given up for any other reason.
+    """
+
+    created: int = 0
+    repeated: int = 0
+    dropped: int = 0
+    refused: int = 0
+    failed: int = 0
+
+
+class TokenBucket:
+    """A rate with a burst; pure, the time comes in."""
+
+    def __init__(self, rate: float, burst: int, now: float) -> None:
+        """Begin full. `rate` is per second."""
+        self._rate = rate
+        self._burst = float(burst)
+        self._tokens = self._burst
+        self._at = now
+
+    def take(self, now: float) -> float:
+        """Take a token, if need be one of the future; returns the seconds to wait for it."""
+        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) * self._rate)
+        self._at = max(self._at, now)
+        self._tokens -= 1
+        return max(0.0, -self._tokens / self._rate)
+
+
+class EventRecorder:
+    """Sends events about NotificationRequests.
+
+    Attributes:
+        counts: Totals since the start.
+    """
+
+    def __init__(
+        self,
+        client: KubeClient,
+        *,
+        instance: str,
+        limits: EventLimits | None = None,
+        clock: Callable[[], float] = time.monotonic,
+        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Prepare; `run` sends.
+
+        Args:
+            client: Not the one of the leases.
+            instance: Name of this replica, shown in the events.
+            limits: Bounds.
+            clock: Seconds of a monotonic clock, for the rate.
+            wall: Time of day, shown in the events.
+        """
+        self._client = client
+        self._instance = instance
+        self._limits = limits or EventLimits()
+        self._clock = clock
+        self._wall = wall
+        self._bucket = TokenBucket(self._limits.rate, self._limits.burst, clock())
+        self._queue: asyncio.Queue[Json] = asyncio.Queue(self._limits.queue)
+        self._told = False
+        self.counts = EventCounts()
+
+    def emit(
+        self,
+        obj: NotificationRequest,
+        kind: Literal["Normal", "Warning"],
+        reason: str,
+        message: str,
+        *,
+        discriminator: str,
+    ) -> None:
+        """Queue an event; never blocks, never raises for a full queue.
+
+        Args:
+            obj: What it is about.
+            kind: Type of the event.
+            reason: One word in upper camel case.
+            message: Already sanitised; cut to 1 KiB.
+            discriminator: Tells events of one object and reason apart; the same one again makes a
+                repeat.
+        """
+        try:
+            self._queue.put_nowait(self._document(obj, kind, reason, message, discriminator))
+        except asyncio.QueueFull:
+            self.counts.dropped += 1
+
+    async def run(self) -> None:
+        """Send until cancelled."""
+        while True:
+            event = await self._queue.get()
+            try:
+                await asyncio.sleep(self._bucket.take(self._clock()))
+                await self._send(event)
+            finally:
+                self._queue.task_done()
+
+    async def drain(self, timeout: float) -> int:
+        """Wait until the queue is empty, at most `timeout` seconds, and drop what is left.
+
+        `run` must still be running.
+
+        Returns:
+            How many were dropped.
+        """
+        try:
+            async with asyncio.timeout(timeout):
+                await self._queue.join()
+        except TimeoutError:
+            left = 0
+            while not self._queue.empty():
+                self._queue.get_nowait()
+                self._queue.task_done()
+                left += 1
+            self.counts.dropped += left
+            return left
+        return 0
+
+    async def _send(self, event: Json) -> None:
+        namespace = quote(event["metadata"]["namespace"], safe="")
+        for again in range(_TRIES):
+            try:
+                await self._client.request(
+                    "POST",
+                    f"/api/v1/namespaces/{namespace}/events",
+                    body=event,
+                    timeout=self._limits.timeout,
+                )
+            except Conflict:
+                self.counts.repeated += 1
+            except (Gone, Unauthorised) as error:
+                self._refused(error)
+            except Rejected as error:
+                if error.reason == "NamespaceTerminating":
+                    self._refused(error)
+                else:
+                    self._failed(error)
+            except (Unavailable, Ambiguous) as error:
+                if again + 1 < _TRIES:
+                    asked = getattr(error, "retry_after", None) or 0.0
+                    await asyncio.sleep(min(_PAUSE_MAX, max(asked, _PAUSE * (1 << again))))
+                    continue
+                self._failed(error)
+            except PortError as error:
+                self._failed(error)
+            else:
+                self.counts.created += 1
+                self._told = False
+            return
+
+    def _refused(self, error: PortError) -> None:
+        self.counts.refused += 1
+        _log.debug("an event was refused: %s", error)
+
+    def _failed(self, error: PortError) -> None:
+        self.counts.failed += 1
+        if not self._told:
+            self._told = True
+            _log.warning("events cannot be written: %s", error)
+
+    def _document(
+        self, obj: NotificationRequest, kind: str, reason: str, message: str, discriminator: str
+    ) -> Json:
+        now = self._wall().astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {
+            "apiVersion": "v1",
+            "kind": "Event",
+            "metadata": {
+                "name": event_name(obj.name, obj.uid, reason, discriminator),
+                "namespace": obj.namespace,
+            },
+            "involvedObject": {
+                "apiVersion": f"{GROUP}/{VERSION}",
+                "kind": KIND,
+                "namespace": obj.namespace,
+                "name": obj.name,
+                "uid": obj.uid,
+                "resourceVersion": obj.resource_version,
+            },
+            "type": kind,
+            "reason": reason,
+            "message": bounded(message, _MESSAGE_BYTES),
+            "source": {"component": COMPONENT, "host": self._instance},
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+            "reportingComponent": COMPONENT,
+            "reportingInstance": self._instance,
+        }
+
+
+def event_name(name: str, uid: str, reason: str, discriminator: str) -> str:
+    """Name of an event: always the same for the same arguments, and a valid DNS name."""
+    text = f"{uid}\x00{reason}\x00{discriminator}".encode("utf-8", "surrogatepass")
+    digest = hashlib.sha256(text).hexdigest()[:24]
+    return f"{name[:_NAME_CHARS].rstrip('.-')}.{digest}"

@@ -1,0 +1,597 @@
+"""
+One ordered lane of pipelined commands to one server.
+
+Why not the vendor's command methods: a write whose reply is lost must not be repeated by a library
+(redis-py would, ten times by default), and an INTENT must be able to say "not on this server any
+more" *after* a connection is up and *before* a byte of it leaves. So the lane takes a connection
+from the vendor's pool, checks each waiting call's guard, sends what is left in one pipeline and
+hands every reply to its caller. Commands issued while another is on its way share the next round
+trip; a caller that finds the lane idle makes the round trip itself, which saves it two turns of the
+event loop. The connection stays with the lane between rounds, for taking it from the pool and
+giving it back costs as much as packing a record.
+
+What a failure means is decided here: before the pipeline is written, nothing was executed
+(`Unavailable`); afterwards every call without a reply is `Ambiguous`.
+
+Calls that replicas must confirm (`Call.wait`) have a queue, rounds and a connection of their own: WAIT
+blocks its connection for as long as it waits, and nobody else must wait with it. One WAIT at the end of
+a round speaks of every write on its connection before it, so it confirms the whole round, and those that
+come meanwhile share the next one.
+
+Every new connection is asked who it is before its first command. A replica is refused, and a server
+that answers READONLY is asked again: it was demoted under a live connection. What the answers mean
+for claims is the owner's affair (`Owner`): the lane only promises that the owner is told *before*
+the next guard is asked.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+import hiredis
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import (
+    AuthenticationError,
+    AuthorizationError,
+    RedisError,
+    ResponseError,
+)
+from redis.exceptions import (
+    ConnectionError as RedisConnectionError,
+)
+from redis.exceptions import (
+    TimeoutError as RedisTimeoutError,
+)
+
+from syncer.ledger.lua import Script
+from syncer.ledger.replies import classify_reply, parse_info, parse_pairs, word_of
+from syncer.model.errors import (
+    Ambiguous,
+    ConfigError,
+    LedgerError,
+    PortError,
+    Rejected,
+    Unavailable,
+)
+from syncer.runtime.clock import monotonic_clock
+
+#: Calls in one pipeline; a claim's reply holds a whole log.
+_BATCH: Final = 128
+#: Calls waiting for the lane; callers beyond it are told that Redis is unavailable.
+_QUEUE: Final = 8192
+_CONNECTIONS: Final = 4
+#: Member added to INFO: milliseconds between the server's clock and our boot clock.
+CLOCK: Final = "clock_offset_ms"
+#: A call waits for connecting, sending and its reply, and for a queue before it.
+PATIENCE: Final = 6
+
+
+class StaleGuard(LedgerError):
+    """The caller's guard no longer held when the connection was ready; nothing was sent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One command and what goes with it."""
+
+    command: tuple[Any, ...]
+    guard: Callable[[], bool] | None = None
+    script: Script | None = None
+    #: Replicas that must confirm, and milliseconds to wait for them. The result is then a pair: the
+    #: reply, and how many have it.
+    wait: tuple[int, int] | None = None
+    #: More commands, executed after the first one; the result is then the tuple of all replies.
+    more: tuple[tuple[Any, ...], ...] = ()
+    #: Sent behind ASKING, which lets a node serve a slot that is on its way to it.
+    asking: bool = False
+
+    @property
+    def alone(self) -> bool:
+        """Whether its command is all that goes on the wire."""
+        return not (self.more or self.asking)
+
+    @property
+    def commands(self) -> list[tuple[Any, ...]]:
+        """What goes on the wire, in order, on one connection."""
+        if self.alone:
+            return [self.command]
+        return [
+            *([("ASKING",)] if self.asking else []),
+            self.command,
+            *self.more,
+        ]
+
+
+@dataclass(slots=True)
+class _Waiting:
+    call: Call
+    future: asyncio.Future[Any] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+
+
+class Owner(Protocol):
+    """Who a lane reports to."""
+
+    async def on_connect(
+        self, pipeline: Pipeline, connection: AbstractConnection, info: dict[str, str]
+    ) -> None:
+        """
+        Look at a new connection to a master before anything else uses it.
+
+        Raises:
+            ConfigError: it must not be used.
+            ResponseError: as the server answered.
+        """
+
+    def troubled(self, pipeline: Pipeline) -> None:
+        """The lane's `problem` is set."""
+
+    def demoted(self, pipeline: Pipeline) -> None:
+        """The server says that it is no master."""
+
+    def unconfirmed(self, pipeline: Pipeline) -> None:
+        """Fewer replicas than asked for have confirmed a round in time."""
+
+
+PoolMaker = Callable[[Callable[[AbstractConnection], Awaitable[None]]], ConnectionPool]
+
+
+class Pipeline:
+    """
+    Calls to one server, in order.
+
+    `serve()` must be running for calls to be answered. All calls are safe to cancel; a cancelled
+    call may still be executed. One round at a time: its holder has `_turn`.
+
+    Attributes:
+        problem: Why the server cannot be used now, None if it can or was not asked yet.
+    """
+
+    def __init__(
+        self,
+        pool: PoolMaker,
+        owner: Owner,
+        *,
+        timeout: float,
+        current: Callable[[AbstractConnection], bool] = lambda _connection: True,
+        place: Callable[[], str] = lambda: "",
+        confirms_for: Pipeline | None = None,
+    ) -> None:
+        """
+        Prepare a lane; nothing is connected yet.
+
+        Args:
+            pool: Makes the pool of connections from what is to be called on each new one.
+            owner: Told of new connections and of trouble.
+            timeout: Seconds for connecting, and for each reply.
+            current: False for a connection whose address is not the right one any more.
+            place: Host and port of the server as far as they are known, for texts.
+            confirms_for: Whose confirmed calls are made here, on connections of its pool.
+        """
+        self.problem: str | None = None
+        self.pool = pool(self._greet)
+        self._owner = owner
+        self._timeout = timeout
+        self._current = current
+        self._place = place
+        self._main = confirms_for or self
+        #: Makes the calls that replicas must confirm.
+        self._confirming: Pipeline | None = None
+        if confirms_for is None:
+            self._confirming = Pipeline(
+                lambda _greet: self.pool, owner, timeout=timeout, current=current, place=place,
+                confirms_for=self,
+            )  # fmt: skip
+        self._waiting: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._turn = asyncio.Lock()
+        #: The connection that rounds use; taken from the pool.
+        self._kept: AbstractConnection | None = None
+        #: Set where the next round must not use that connection as it is.
+        self._stale = False
+        #: Whether the server answers CONFIG GET, as far as the newest connection knows.
+        self._tells_settings = True
+        self._closed = False
+
+    # -- calls --------------------------------------------------------------------------------
+
+    async def submit(self, call: Call) -> Any:
+        """
+        Run one command.
+
+        Raises:
+            StaleGuard: the guard said no.
+            Unavailable: not executed.
+            Ambiguous: may have been executed.
+            Rejected: refused for good (wrong type, no permission).
+            ContractError: the key holds something that is not a log of this format.
+            TimeoutError: may have been executed.
+        """
+        if call.wait and self._confirming is not None:
+            return await self._confirming.submit(call)
+        if self._closed:
+            raise Unavailable("the Redis client is closed")
+        if len(self._waiting) >= _QUEUE:
+            raise Unavailable("too many calls are waiting for Redis")
+        waiting = _Waiting(call)
+        if not self._waiting and not self._turn.locked():
+            async with self._turn:
+                try:
+                    await self._round([waiting])
+                except asyncio.CancelledError:
+                    # Failed already, for whoever waits; nobody does.
+                    waiting.future.exception()
+                    raise
+            return waiting.future.result()
+        self._waiting.append(waiting)
+        self._wake.set()
+        async with asyncio.timeout(self._timeout * PATIENCE):
+            try:
+                return await waiting.future
+            except asyncio.CancelledError:
+                waiting.future.cancel()
+                raise
+
+    async def touch(self) -> None:
+        """
+        Have a connection; a new one is greeted.
+
+        Raises:
+            LedgerError: why there is none.
+        """
+        try:
+            connection = await self._acquire()
+        except (RedisError, OSError, TimeoutError) as error:
+            raise self._lost(error) from error
+        await self.pool.release(connection)
+
+    async def renew(self) -> None:
+        """Let no later call use a connection that is up now; those on their way are answered."""
+        self._stale = True
+        if self._confirming is not None:
+            await self._confirming.renew()
+        await self._disconnect(all_of_them=False)
+
+    async def reset(self) -> None:
+        """Connect anew for the next call, whatever is on its way."""
+        await self._disconnect(all_of_them=True)
+
+    async def _disconnect(self, *, all_of_them: bool) -> None:
+        # A server that does not answer the end of TLS is waited for, and left all the same.
+        with contextlib.suppress(RedisError, OSError, TimeoutError):
+            await self.pool.disconnect(inuse_connections=all_of_them)
+
+    async def look(self) -> dict[str, str]:
+        """
+        Ask INFO, and appendfsync where that may be asked; errors as for `submit`.
+
+        The reply says nothing about who answers a *later* connection; `on_connect` does.
+        """
+        info = _timed(parse_info(await self.submit(Call(("INFO",)))))
+        if self._tells_settings:
+            with contextlib.suppress(Rejected):
+                info |= parse_pairs(await self.submit(Call(("CONFIG", "GET", "appendfsync"))))
+        if info.get("role") == "slave":
+            self._demoted()
+            await self.renew()
+            raise Unavailable(self.problem or "")
+        self.problem = None
+        return info
+
+    async def close(self) -> None:
+        """Close connections; calls still waiting are told that nothing was executed."""
+        self._closed = True
+        if self._confirming is not None:
+            await self._confirming.close()
+        while self._waiting:
+            self._fail([self._waiting.popleft()], Unavailable("the Redis client is closed"))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(2):
+                await self._disconnect(all_of_them=True)
+
+    async def serve(self) -> None:
+        """Serve calls until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._serve())
+            if self._confirming is not None:
+                group.create_task(self._confirming.serve())
+
+    async def _serve(self) -> None:
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            while self._waiting:
+                async with self._turn:
+                    size = min(len(self._waiting), _BATCH)
+                    await self._round([self._waiting.popleft() for _ in range(size)])
+
+    # -- one round ----------------------------------------------------------------------------
+
+    async def _acquire(self) -> AbstractConnection:
+        # Connecting, greeting and, behind Sentinels, finding out where: each within its own limit.
+        async with asyncio.timeout(self._timeout * 3):
+            connection: AbstractConnection = await self.pool.get_connection()  # type: ignore[no-untyped-call]  # vendor
+            if not self._current(connection):
+                try:
+                    await connection.disconnect(nowait=True)
+                    await connection.connect()  # type: ignore[no-untyped-call]  # vendor
+                except BaseException:
+                    await self.pool.release(connection)
+                    raise
+            return connection
+
+    async def _connection(self) -> AbstractConnection:
+        """The connection for one round, sound as far as can be told without asking the server."""
+        kept = self._kept
+        if kept is not None and not self._stale and self._current(kept):
+            # Not connected: an error. Something to read, or its end: not usable either.
+            with contextlib.suppress(RedisError):
+                if not await kept.can_read():
+                    return kept
+        if kept is not None:
+            self._kept = None
+            await kept.disconnect(nowait=True)
+            await self.pool.release(kept)
+        self._stale = False
+        self._kept = await self._acquire()
+        return self._kept
+
+    async def _round(self, batch: list[_Waiting]) -> None:
+        try:
+            connection = await self._connection()
+        except (RedisError, OSError, TimeoutError) as error:
+            mapped = self._lost(error)
+            # A store that turned out to be another's ends a start; a caller only waits for its own.
+            self._fail(batch, mapped if isinstance(mapped, PortError) else Unavailable(str(mapped)))
+            return
+        except asyncio.CancelledError:
+            self._fail(batch, Unavailable("interrupted while connecting to Redis"))
+            raise
+        if self._closed:
+            # Closed while connecting: nobody else would close this connection.
+            await connection.disconnect(nowait=True)
+            self._fail(batch, Unavailable("the Redis client is closed"))
+            return
+        batch = [w for w in batch if not w.future.done()]
+        ready = [w for w in batch if self._guarded(w)]
+        if ready:
+            await self._exchange(connection, ready)
+
+    @staticmethod
+    def _guarded(waiting: _Waiting) -> bool:
+        if waiting.call.guard is None or waiting.call.guard():
+            return True
+        waiting.future.set_exception(StaleGuard("the claim is stale"))
+        return False
+
+    async def _exchange(self, connection: AbstractConnection, batch: list[_Waiting]) -> None:
+        packed = [_pack(c) for w in batch for c in w.call.commands]
+        wait = max((w.call.wait for w in batch if w.call.wait), default=None)
+        if wait is not None:
+            packed.append(_pack(("WAIT", *wait)))
+        demoted = False
+        #: What replicas must have before it is told.
+        written: list[tuple[_Waiting, Any]] = []
+        try:
+            async with asyncio.timeout(self._timeout) as limit:
+                await connection.send_packed_command(packed, check_health=False)
+                missing: list[_Waiting] = []
+                for n, waiting in enumerate(batch):
+                    if n:
+                        limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
+                    reply = await self._reply(connection, waiting.call)
+                    word = word_of(reply) if isinstance(reply, ResponseError) else ""
+                    demoted = demoted or word == "READONLY"
+                    if word == "NOSCRIPT" and waiting.call.script:
+                        missing.append(waiting)
+                    elif waiting.call.wait and not word:
+                        written.append((waiting, reply))
+                    else:
+                        self._answer(waiting, reply)
+                if wait is not None:
+                    await self._confirm(connection, written, wait, limit)
+                if missing:
+                    limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
+                    await self._load(connection, missing, limit)
+        except (RedisError, OSError, TimeoutError, asyncio.CancelledError) as error:
+            # A reply may still be on its way: the connection must not serve anyone else.
+            await connection.disconnect(nowait=True)
+            self._lost(error)
+            self._fail(batch, Ambiguous(f"no reply from Redis ({type(error).__name__})"))
+            if isinstance(error, asyncio.CancelledError):
+                raise
+        if demoted:
+            self._demoted()
+            await connection.disconnect(nowait=True)
+
+    async def _confirm(
+        self,
+        connection: AbstractConnection,
+        written: list[tuple[_Waiting, Any]],
+        wait: tuple[int, int],
+        limit: asyncio.Timeout,
+    ) -> None:
+        """Read how many replicas have all that was written, and tell the callers."""
+        replicas, milliseconds = wait
+        now = asyncio.get_running_loop().time()
+        limit.reschedule(now + milliseconds / 1000 + self._timeout)
+        try:
+            count = int(await connection.read_response())
+        except ResponseError:
+            # Refused by an ACL, say: what was written is written, and nobody has confirmed it.
+            count = 0
+        for waiting, reply in written:
+            self._answer(waiting, (reply, count))
+        if written and count < replicas:
+            self._owner.unconfirmed(self._main)
+
+    async def _load(
+        self, connection: AbstractConnection, batch: list[_Waiting], limit: asyncio.Timeout
+    ) -> None:
+        for script in {w.call.script for w in batch if w.call.script}:
+            await connection.send_packed_command(
+                _pack(("SCRIPT", "LOAD", script.source)), check_health=False
+            )
+            await connection.read_response()
+        written: list[tuple[_Waiting, Any]] = []
+        for waiting in batch:
+            await connection.send_packed_command(
+                map(_pack, waiting.call.commands), check_health=False
+            )
+            reply = await self._reply(connection, waiting.call)
+            if waiting.call.wait and not isinstance(reply, ResponseError):
+                written.append((waiting, reply))
+            else:
+                self._answer(waiting, reply)
+        wait = max((w.call.wait for w, _ in written if w.call.wait), default=None)
+        if wait is not None:
+            await connection.send_packed_command([_pack(("WAIT", *wait))], check_health=False)
+            await self._confirm(connection, written, wait, limit)
+
+    @staticmethod
+    async def _reply(connection: AbstractConnection, call: Call) -> Any:
+        """The reply to a call, error replies as values; every reply must be read."""
+        if call.alone:
+            try:
+                return await connection.read_response()
+            except ResponseError as error:
+                return error
+        replies: list[Any] = []
+        for _ in call.commands:
+            try:
+                replies.append(await connection.read_response())
+            except ResponseError as error:
+                replies.append(error)
+        failed = next((r for r in replies if isinstance(r, ResponseError)), None)
+        if failed is not None:
+            return failed
+        if call.asking:
+            replies = replies[1:]
+        return tuple(replies) if call.more else replies[0]
+
+    @staticmethod
+    def _answer(waiting: _Waiting, reply: Any) -> None:
+        if waiting.future.done():
+            return
+        if isinstance(reply, ResponseError):
+            waiting.future.set_exception(classify_reply(reply))
+        else:
+            waiting.future.set_result(reply)
+
+    @staticmethod
+    def _fail(batch: list[_Waiting], error: LedgerError) -> None:
+        for waiting in batch:
+            if not waiting.future.done():
+                waiting.future.set_exception(error)
+
+    # -- who is there -------------------------------------------------------------------------
+
+    async def _greet(self, connection: AbstractConnection) -> None:
+        await connection.on_connect()
+        info = _timed(parse_info(await ask(connection, "INFO")))
+        try:
+            info |= parse_pairs(await ask(connection, "CONFIG", "GET", "appendfsync"))
+            self._tells_settings = True
+        except ResponseError:
+            # Refused by an ACL: then it cannot be seen. Asked once a connection, since a server
+            # counts and logs what it refuses.
+            self._tells_settings = False
+        if info.get("role") == "slave":
+            self._owner.demoted(self)
+            raise ResponseError("READONLY connected to a replica")
+        self.problem = None
+        try:
+            _check_mode(info)
+            await self._owner.on_connect(self, connection, info)
+        except ConfigError as error:
+            # The vendor closes the connection only after errors of its own.
+            raise RedisConnectionError(str(error)) from error
+
+    def _demoted(self) -> None:
+        self._main.problem = "Redis answers READONLY"
+        self._owner.demoted(self._main)
+        self._owner.troubled(self._main)
+
+    def _lost(self, error: BaseException) -> LedgerError:
+        mapped = lost_connection(error, self._place())
+        self._main.problem = str(mapped)
+        self._owner.troubled(self._main)
+        return mapped
+
+
+def _timed(info: dict[str, str]) -> dict[str, str]:
+    """INFO with the offset of the server's clock to our boot clock: what is looked at later is no older."""
+    micros = info.get("server_time_usec", "")
+    if micros.isdigit():
+        info[CLOCK] = str(round(int(micros) / 1000 - monotonic_clock() * 1000))
+    return info
+
+
+def _check_mode(info: dict[str, str]) -> None:
+    if info.get("redis_mode") == "sentinel":
+        raise ConfigError(
+            "a Sentinel answers, not a server; begin with redis+sentinel:// and name the service",
+            path="redis.url",
+        )
+
+
+async def ask(connection: AbstractConnection, *command: bytes | str | int) -> Any:
+    """Send one command on a connection that nobody else uses, and read its reply."""
+    await connection.send_command(*command, check_health=False)
+    return await connection.read_response()
+
+
+def _pack(command: tuple[Any, ...]) -> bytes:
+    packed: bytes = hiredis.pack_command(command)
+    return packed
+
+
+def lost_connection(error: BaseException, place: str = "") -> LedgerError:
+    """Map why there is no connection to a place (host and port), or none any more."""
+    at = f" at {place}" if place else ""
+    if isinstance(error, ResponseError | AuthenticationError | AuthorizationError):
+        return classify_reply(error)
+    if isinstance(error, RedisConnectionError) and isinstance(error.__cause__, LedgerError):
+        return error.__cause__
+    if isinstance(error, RedisTimeoutError | TimeoutError):
+        return Unavailable(f"Redis does not answer in time{at}")
+    word = _word_of_system(error)
+    return Unavailable(f"Redis cannot be reached{at}{f' ({word})' if word else ''}")
+
+
+def _word_of_system(error: BaseException) -> str:
+    """The system's word for why (`ECONNREFUSED`), empty if it said none; vendors wrap it."""
+    cause: BaseException | None = error
+    for _ in range(5):
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return errno.errorcode.get(cause.errno, "")
+        cause = cause and (cause.__cause__ or cause.__context__)
+    return ""
+
+
+def connection_options(timeout: float) -> dict[str, Any]:
+    """The vendor's options that every connection has: no retries, a limit to every wait."""
+    return {
+        "protocol": 2,
+        # Not the vendor's limit: on Python 3.11 its `wait_for` around a write can lose a
+        # cancellation, and a lane that nobody can cancel does not end. The limits are the lane's.
+        "socket_timeout": None,
+        "socket_connect_timeout": timeout,
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_error": [],
+        "health_check_interval": 0,
+        # The vendor's name is told by CLIENT SETINFO, which Redis 7.0 does not know, not even in a
+        # user's rule; a server counts and logs what it refuses.
+        "driver_info": None,
+        "max_connections": _CONNECTIONS,
+    }

@@ -1,0 +1,622 @@
+"""
+Redis Cluster: a lane per primary, and the map that says which one holds a key.
+
+Every script has one key, so it runs on one node. The map comes from CLUSTER SLOTS, asked of the
+node that knew last; a node whose own state is `fail` is believed only if all are in that state. It
+is read anew after a MOVED, after a lane has lost its server (a dead primary sends no MOVED), and
+every ten seconds; never more than five times a second.
+
+What makes claims stale: a slot that another node holds now, a node that is another process than
+before, another store id. Following MOVED without reading the map would be quicker and wrong: the
+generation must be raised before an INTENT reaches the new primary. ASK is followed as it is, for
+that one call: the log was moved whole, its fence included.
+
+One primary down holds everything: as long as the map has a hole, or a primary does not answer,
+`problem` says so. What the other primaries hold can still be read and written by who asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import random
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_url
+from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.exceptions import RedisError, ResponseError
+
+from syncer.ledger.pipeline import (
+    PATIENCE,
+    Call,
+    Pipeline,
+    ask,
+    connection_options,
+    lost_connection,
+)
+from syncer.ledger.replies import (
+    Redirected,
+    Refused,
+    classify_reply,
+    parse_info,
+    parse_version,
+)
+from syncer.ledger.store import Identity, Server
+from syncer.ledger.url import Address, RedisTarget
+from syncer.model.errors import ConfigError, LedgerError, Unavailable
+
+_PROBE_SECONDS: Final = 10.0
+#: The same while something is wrong.
+_PROBE_TROUBLED: Final = 1.0
+#: Seconds between two readings of the map; calls that need a newer one wait as long.
+_READ_PAUSE: Final = 0.2
+#: Redirections of one call; a map that is right needs one.
+_HOPS: Final = 5
+#: Nodes that are asked for the map before giving up.
+_ASKED: Final = 16
+#: Seconds for one of them.
+_ASK_SECONDS: Final = 1.0
+#: Connections to nodes without slots are closed after this.
+_IDLE_SECONDS: Final = 30.0
+#: Commands without a key: any primary answers them, or the one that is named.
+_KEYLESS: Final = frozenset({"PING", "PUBLISH", "TIME", "INFO", "CONFIG", "SCAN"})
+
+
+@dataclass(frozen=True, slots=True)
+class Primary:
+    """A node that holds slots."""
+
+    node: str
+    address: Address
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """
+    Who holds each slot; None where nobody does.
+
+    Attributes:
+        slots: Holder of each slot.
+        healthy: False if the node that said so is cut off, or a slot is not served.
+        primaries: Every holder once, in the order of their first slot.
+        holes: Number of slots that nobody holds.
+    """
+
+    slots: tuple[Primary | None, ...] = (None,) * REDIS_CLUSTER_HASH_SLOTS
+    healthy: bool = False
+    # Looked at by every call, so not counted anew each time: there are 16384 slots.
+    primaries: tuple[Primary, ...] = field(init=False, default=())
+    holes: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        """Count."""
+        found: dict[Primary, None] = {}
+        last = None
+        for holder in self.slots:
+            if holder is not None and holder is not last:
+                found[holder] = None
+            last = holder
+        object.__setattr__(self, "primaries", tuple(found))
+        object.__setattr__(self, "holes", self.slots.count(None))
+
+    def over(self, earlier: Layout) -> Layout:
+        """This layout, with the last known holder where it names none."""
+        pairs = zip(self.slots, earlier.slots, strict=True)
+        return Layout(tuple(new or old for new, old in pairs), self.healthy)
+
+    def moved(self, earlier: Layout) -> int:
+        """Number of slots that had a holder and have another one now."""
+        pairs = zip(self.slots, earlier.slots, strict=True)
+        return sum(1 for new, old in pairs if new and old and new.node != old.node)
+
+
+def parse_layout(reply: Any, asked: Address, *, healthy: bool) -> Layout:
+    """
+    Read the reply of CLUSTER SLOTS.
+
+    Args:
+        reply: Ranges: first slot, last slot, the primary (endpoint, port, node id, ...), replicas.
+        asked: Who was asked; a node that does not know its own endpoint is found there.
+        healthy: Whether that node counts itself in.
+
+    Raises:
+        ValueError: it is something else.
+    """
+    slots: list[Primary | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
+    try:
+        for first, last, primary, *_replicas in reply:
+            endpoint, port, node = _text(primary[0] or b""), int(primary[1]), _text(primary[2])
+            host = asked[0] if endpoint in {"", "?"} else endpoint
+            holder = Primary(node, (host, port))
+            for slot in range(int(first), int(last) + 1):
+                slots[slot] = holder
+    except (TypeError, ValueError, IndexError, KeyError) as error:
+        raise ValueError("CLUSTER SLOTS is answered in an unknown form") from error
+    return Layout(tuple(slots), healthy)
+
+
+def weakest(infos: Iterable[Mapping[str, str]]) -> dict[str, str]:
+    """
+    One INFO for many servers, for what is decided for all of them together.
+
+    Of each member that a preflight looks at, the value that promises least: the oldest version, the
+    fewest replicas, a setting that differs from the safe one wherever any server has it so. Every
+    other member is the first server's.
+    """
+    rows = list(infos)
+    if not rows:
+        return {}
+    merged = dict(rows[0])
+    merged["redis_version"] = ".".join(str(p) for p in min(parse_version(dict(r)) for r in rows))
+    merged["connected_slaves"] = str(min(_number(r.get("connected_slaves")) for r in rows))
+    for name, safe in (
+        ("appendfsync", "always"),
+        ("maxmemory_policy", "noeviction"),
+        ("aof_enabled", "1"),
+        ("aof_last_write_status", "ok"),
+    ):
+        merged.pop(name, None)
+        values = [r.get(name) for r in rows]
+        worst = next((v for v in values if v != safe), safe)
+        if worst is not None:
+            merged[name] = worst
+    return merged
+
+
+def key_of(command: tuple[Any, ...]) -> bytes | None:
+    """The key of a command as used here: the third argument of a script, else the first."""
+    if command[0] in _KEYLESS:
+        return None
+    key = command[3] if command[0] == "EVALSHA" else command[1]
+    return key if isinstance(key, bytes) else str(key).encode()
+
+
+class Cluster:
+    """
+    A router over one lane per primary.
+
+    `run()` must be running for calls to be answered.
+    """
+
+    def __init__(self, target: RedisTarget, identity: Identity, *, timeout: float) -> None:
+        """
+        Prepare; nothing is connected yet.
+
+        Raises:
+            ValueError, TypeError: an option of the URL cannot be used.
+        """
+        self._identity = identity
+        self._timeout = timeout
+        self._seeds = target.nodes
+        options = dict(parse_url(target.server))
+        for name in ("host", "port", "db"):
+            options.pop(name, None)
+        self._options = connection_options(timeout) | options
+        self._map = Layout()
+        #: Counts readings of the map, so that a caller can ask for a newer one than it used.
+        self._readings = 0
+        self._read_at = 0.0
+        self._reading = asyncio.Lock()
+        self._failure: LedgerError | None = None
+        self._doubted = True
+        self._map_problem: str | None = None
+        self._pipelines: dict[Address, Pipeline] = {}
+        self._tasks: dict[Address, asyncio.Task[None]] = {}
+        self._used: dict[Address, float] = {}
+        self._infos: dict[Address, dict[str, str]] = {}
+        #: Process of each node ever seen here, by node id.
+        self._runs: dict[str, str] = {}
+        self._store = ""
+        self._group: asyncio.TaskGroup | None = None
+        self._closed = False
+        #: Raised whenever slots are held by other nodes than before.
+        self.layout = 0
+        self._pool(self._seeds[0]).make_connection()  # type: ignore[no-untyped-call]  # vendor; refuses options
+
+    # -- calls --------------------------------------------------------------------------------
+
+    async def submit(self, call: Call, at: str | None) -> Any:
+        """
+        Run a command where its key is; `at` names a primary instead.
+
+        Errors are those of a lane; TimeoutError: may have been executed.
+        """
+        key = key_of(call.command)
+        async with asyncio.timeout(self._timeout * PATIENCE):
+            for hop in range(_HOPS):
+                if hop > 1:
+                    # Nodes do not agree yet; they do within a second.
+                    await asyncio.sleep(_READ_PAUSE)
+                pipeline = await self._pipeline_for(key, at)
+                readings = self._readings
+                try:
+                    return await self._follow(pipeline, call)
+                except Redirected as moved:
+                    await self._read_map(readings, hint=self._resolve(pipeline, moved.address))
+                except Refused as refused:
+                    if refused.word == "CLUSTERDOWN":
+                        self._map_problem = "Redis answers CLUSTERDOWN: not every slot is served"
+                        self._doubted = True
+                        self._tell()
+                    raise
+        raise Unavailable("the nodes of the Redis Cluster do not agree about a slot")
+
+    async def _follow(self, pipeline: Pipeline, call: Call) -> Any:
+        try:
+            return await pipeline.submit(call)
+        except Redirected as redirected:
+            if redirected.word != "ASK":
+                raise
+            other = self._pipeline_at(self._resolve(pipeline, redirected.address))
+            asked = Call(call.command, call.guard, call.script, call.wait, asking=True)
+            return await other.submit(asked)
+
+    async def _pipeline_for(self, key: bytes | None, at: str | None) -> Pipeline:
+        # In doubt, one call pays for a new reading and the others go by what is known.
+        age = asyncio.get_running_loop().time() - self._read_at
+        if not self._map.primaries or (self._doubted and age >= _READ_PAUSE):
+            await self._read_map(self._readings)
+        primaries = self._map.primaries
+        if at is not None:
+            named = next((p for p in primaries if _name(p.address) == at), None)
+            if named is None:
+                raise Unavailable("the node is no primary of the Redis Cluster any more")
+            return self._pipeline_at(named.address)
+        if key is None:
+            if not primaries:
+                raise Unavailable("no node of the Redis Cluster holds a slot")
+            return self._pipeline_at(primaries[0].address)
+        owner = self._map.slots[key_slot(key)]
+        if owner is None:
+            self._doubted = True
+            raise Unavailable("no node of the Redis Cluster serves the slot")
+        return self._pipeline_at(owner.address)
+
+    def _resolve(self, pipeline: Pipeline, address: Address) -> Address:
+        """A redirection may leave the host out: then it is the host that was asked."""
+        if address[0]:
+            return address
+        asked = next(
+            (a for a, known in self._pipelines.items() if known is pipeline), self._seeds[0]
+        )
+        return (asked[0], address[1])
+
+    async def primaries(self) -> tuple[str, ...]:
+        """Names of all primaries, newly read."""
+        await self._read_map(self._readings)
+        return tuple(_name(p.address) for p in self._map.primaries)
+
+    async def connect_subscriber(self) -> AbstractConnection:
+        """Connect to a primary, or a node named at the start; what is published reaches every node."""
+        primaries = [p.address for p in self._map.primaries]
+        pool = self._pool(random.choice(primaries or list(self._seeds)))  # noqa: S311 - no secret
+        connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # vendor
+        async with asyncio.timeout(self._timeout * 3):
+            await connection.connect()  # type: ignore[no-untyped-call]  # vendor
+        return connection
+
+    def serves_subscriber(self, connection: AbstractConnection) -> bool:
+        """Whether it goes to a primary; a node that left the cluster hears nothing more."""
+        where = (getattr(connection, "host", None), getattr(connection, "port", None))
+        return any(p.address == where for p in self._map.primaries) or where in self._seeds
+
+    # -- lanes --------------------------------------------------------------------------------
+
+    def _pool(
+        self,
+        address: Address,
+        on_connect: Callable[[AbstractConnection], Awaitable[None]] | None = None,
+    ) -> ConnectionPool:
+        hook: dict[str, Any] = {"redis_connect_func": on_connect} if on_connect is not None else {}
+        return ConnectionPool(host=address[0], port=address[1], **self._options, **hook)
+
+    def _pipeline_at(self, address: Address) -> Pipeline:
+        if self._closed:
+            raise Unavailable("the Redis client is closed")
+        self._used[address] = asyncio.get_running_loop().time()
+        pipeline = self._pipelines.get(address)
+        if pipeline is None:
+            pipeline = Pipeline(
+                lambda on_connect: self._pool(address, on_connect),
+                self,
+                timeout=self._timeout,
+                place=lambda: _name(address),
+            )
+            self._pipelines[address] = pipeline
+            self._start(address)
+        return pipeline
+
+    def _start(self, address: Address) -> None:
+        if self._group is not None:
+            name = f"redis-lane-{_name(address)}"
+            self._tasks[address] = self._group.create_task(
+                self._pipelines[address].serve(), name=name
+            )
+
+    async def _drop_idle(self) -> None:
+        wanted = {p.address for p in self._map.primaries}
+        now = asyncio.get_running_loop().time()
+        for address in [a for a in self._pipelines if a not in wanted]:
+            if now - self._used[address] < _IDLE_SECONDS:
+                continue
+            pipeline, task = self._pipelines.pop(address), self._tasks.pop(address, None)
+            self._infos.pop(address, None)
+            del self._used[address]
+            if task is not None:
+                task.cancel()
+            await pipeline.close()
+
+    # -- the map ------------------------------------------------------------------------------
+
+    async def _read_map(self, seen: int, *, hint: Address | None = None) -> None:
+        """
+        Read the map unless somebody has since reading number `seen`.
+
+        Raises:
+            Unavailable: no node could be asked.
+            Unauthorised: the credentials are refused.
+            ConfigError: this is no Redis Cluster.
+        """
+        async with self._reading:
+            if self._readings > seen:
+                if self._failure is not None:
+                    raise self._failure
+                return
+            loop = asyncio.get_running_loop()
+            if self._readings:
+                await asyncio.sleep(max(0.0, self._read_at + _READ_PAUSE - loop.time()))
+            self._read_at = loop.time()
+            self._failure = None
+            try:
+                layout = await self._ask_around(hint)
+            except LedgerError as error:
+                # Who waits for this reading need not wait for another one that fails, too.
+                self._failure = error
+                self._map_problem = str(error)
+                self._tell()
+                raise
+            else:
+                await self._adopt(layout)
+            finally:
+                self._readings += 1
+
+    async def _ask_around(self, hint: Address | None) -> Layout:
+        known = [p.address for p in self._map.primaries]
+        # A primary in trouble is asked last: it would cost a timeout.
+        known.sort(key=lambda a: a in self._pipelines and self._pipelines[a].problem is not None)
+        nodes = dict.fromkeys([*([hint] if hint else []), *known, *self._seeds])
+        found: list[Layout] = []
+        errors: list[LedgerError] = []
+        for address in list(nodes)[:_ASKED]:
+            try:
+                layout = await self._ask_for_map(address)
+            except LedgerError as error:
+                errors.append(error)
+                continue
+            if layout.healthy:
+                return layout
+            found.append(layout)
+        if found:
+            return min(found, key=lambda layout: layout.holes)
+        worse = next((e for e in errors if not isinstance(e, Unavailable)), None)
+        if worse is not None:
+            raise worse
+        raise Unavailable("no node of the Redis Cluster answers")
+
+    async def _ask_for_map(self, address: Address) -> Layout:
+        # Not over a lane: a replica knows the map as well, and lanes refuse replicas.
+        pool = self._pool(address)
+        connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # vendor
+        try:
+            async with asyncio.timeout(min(_ASK_SECONDS, self._timeout)):
+                await connection.connect()  # type: ignore[no-untyped-call]  # vendor
+                reply = await ask(connection, "CLUSTER", "SLOTS")
+                state = parse_info(await ask(connection, "CLUSTER", "INFO")).get("cluster_state")
+            return parse_layout(reply, address, healthy=state == "ok")
+        except ResponseError as error:
+            if "cluster support disabled" in str(error):
+                raise ConfigError(
+                    "the server is no node of a Redis Cluster; begin with redis://",
+                    path="redis.url",
+                ) from error
+            raise classify_reply(error) from error
+        except (RedisError, OSError, TimeoutError) as error:
+            raise lost_connection(error, _name(address)) from error
+        except ValueError as error:
+            raise Unavailable(str(error)) from error
+        finally:
+            await connection.disconnect(nowait=True)
+
+    async def _adopt(self, layout: Layout) -> None:
+        earlier = self._map
+        merged = layout.over(earlier)
+        self._map = merged
+        self._doubted = not layout.healthy or layout.holes > 0
+        if layout.holes:
+            self._map_problem = f"Redis Cluster: {layout.holes} slots are served by no node"
+        elif not layout.healthy:
+            self._map_problem = "Redis Cluster is down (cluster_state fail)"
+        else:
+            self._map_problem = None
+        moved = merged.moved(earlier)
+        if merged.slots != earlier.slots:
+            self.layout += 1
+        new = [p for p in merged.primaries if p.address not in self._pipelines]
+        # The generation first: whoever waits for this reading may send right after it.
+        self._settle(changed=moved > 0)
+        # Then the new primaries, so that they are judged before anything is sent to them.
+        touched = [self._pipeline_at(p.address).touch() for p in new]
+        for result in await asyncio.gather(*touched, return_exceptions=True):
+            if isinstance(result, BaseException) and not isinstance(result, LedgerError):
+                raise result
+        await self._drop_idle()
+
+    # -- life ---------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Read the map and connect to every primary, anew where there is a connection already."""
+        await self._read_map(self._readings)
+        for pipeline in list(self._pipelines.values()):
+            await pipeline.reset()
+        for primary in self._map.primaries:
+            await self._pipeline_at(primary.address).touch()
+        if self._map_problem is not None:
+            raise Unavailable(self._map_problem)
+        if not self._store:
+            raise Unavailable("the Redis Cluster did not say whose it is")
+
+    async def probe(self) -> None:
+        """Read the map, and ask every primary who it is now."""
+        await self._read_map(self._readings)
+        primaries = self._map.primaries
+        infos = await asyncio.gather(
+            *(self._pipeline_at(p.address).look() for p in primaries), return_exceptions=True
+        )
+        changed = False
+        for primary, info in zip(primaries, infos, strict=True):
+            if isinstance(info, dict):
+                changed |= self._met(primary.address, primary.node, info)
+            elif not isinstance(info, LedgerError | TimeoutError):
+                raise info
+        with contextlib.suppress(LedgerError, TimeoutError):
+            key = self._identity.meta_key
+            meta = await self.submit(Call(("GET", key)), None)
+            changed |= self._stored(self._identity.store_of(meta))
+        self._settle(changed=changed)
+
+    async def run(self) -> None:
+        """Serve calls and watch the cluster until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            try:
+                for address in self._pipelines:
+                    self._start(address)
+                await self._watch()
+            finally:
+                self._group = None
+                for task in self._tasks.values():
+                    task.cancel()
+
+    async def close(self) -> None:
+        """Close connections; calls still waiting are told that nothing was executed."""
+        self._closed = True
+        for pipeline in list(self._pipelines.values()):
+            await pipeline.close()
+
+    async def _watch(self) -> None:
+        loop = asyncio.get_running_loop()
+        last = loop.time()
+        while True:
+            await asyncio.sleep(_PROBE_TROUBLED)
+            opened = self._identity.server is not None
+            troubled = self._identity.problem or self._identity.unfit
+            if loop.time() - last < _PROBE_SECONDS and not (opened and troubled):
+                continue
+            with contextlib.suppress(LedgerError, TimeoutError):
+                await self.probe()
+            last = loop.time()
+
+    # -- what lanes report --------------------------------------------------------------------
+
+    async def on_connect(
+        self, pipeline: Pipeline, connection: AbstractConnection, info: dict[str, str]
+    ) -> None:
+        """Note the node's process; read, or write, the store's stamp where this node holds it."""
+        if info.get("cluster_enabled") != "1":
+            raise ConfigError(
+                "the server is no node of a Redis Cluster; begin with redis://", path="redis.url"
+            )
+        address = next((a for a, known in self._pipelines.items() if known is pipeline), None)
+        if address is None:
+            raise ResponseError("ERR the lane is closed")
+        node = _text(await ask(connection, "CLUSTER", "MYID"))
+        changed = self._met(address, node, info)
+        owner = self._map.slots[key_slot(self._identity.meta_key.encode())]
+        if owner is not None and owner.address == address:
+            if owner.node != node:
+                self._doubted = True
+            # Elsewhere by now, or not served: the next reading of the map tells.
+            with contextlib.suppress(ResponseError):
+                meta = await self._identity.read_metadata(connection)
+                changed |= self._stored(self._identity.store_of(meta))
+        self._settle(changed=changed)
+
+    def troubled(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
+        """Look at the map before the next call: somebody else may hold the slots now."""
+        self._doubted = True
+        self._tell()
+
+    def demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
+        """Make claims stale, and look at the map."""
+        self._doubted = True
+        self._identity.doubt()
+
+    def unconfirmed(self, pipeline: Pipeline) -> None:
+        """Hold attempts until a replica of that primary has caught up; it is asked within a second."""
+        address = next((a for a, known in self._pipelines.items() if known is pipeline), None)
+        info = self._infos.get(address, {}) if address is not None else {}
+        self._identity.lag(info.get("run_id", ""))
+
+    def _met(self, address: Address, node: str, info: dict[str, str]) -> bool:
+        """Note who answers at an address; True if it is another process of the same node."""
+        self._infos[address] = info
+        self._identity.replicas.look(info)
+        run = info.get("run_id", "")
+        before = self._runs.get(node)
+        self._runs[node] = run
+        return before is not None and before != run
+
+    def _stored(self, store: str) -> bool:
+        before, self._store = self._store, store
+        return bool(before) and before != store
+
+    def _settle(self, *, changed: bool) -> None:
+        identity = self._identity
+        primaries = self._map.primaries
+        infos = [self._infos[p.address] for p in primaries if p.address in self._infos]
+        digest = hashlib.sha256()
+        for node in sorted(p.node for p in primaries):
+            digest.update(f"{node} {self._runs.get(node, '')}\n".encode())
+        verdicts = (identity.judge(info) for info in infos)
+        server = Server(
+            digest.hexdigest()[:40],
+            "cluster",
+            self._store,
+            min((parse_version(i) for i in infos), default=()),
+        )
+        identity.settle(
+            server,
+            weakest(infos),
+            unfit=next((v for v in verdicts if v), None),
+            changed=changed,
+            run_ids=[info.get("run_id", "") for info in infos],
+        )
+        self._tell()
+
+    def _tell(self) -> None:
+        pipelines = [self._pipelines.get(p.address) for p in self._map.primaries]
+        down = [
+            pipeline.problem
+            for pipeline in pipelines
+            if pipeline is not None and pipeline.problem is not None
+        ]
+        self._identity.problem = self._map_problem or (
+            f"{len(down)} of {len(pipelines)} primaries of the Redis Cluster: {down[0]}"
+            if down
+            else None
+        )
+
+
+def _name(address: Address) -> str:
+    return f"{address[0]}:{address[1]}"
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isascii() and text.isdigit() else 0
+
+
+def _text(value: Any) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -1,0 +1,205 @@
+"""
+One server at a time: a Redis of its own, or the master that Sentinels name.
+
+One lane, one identity. A change of process, role or store shows on the next new connection, and
+every ten seconds on the one that is up. A server that goes away while nobody calls it shows at the
+connection that listens: when that one cannot be had again, the server is asked at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from typing import Any, Final
+
+from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import RedisError, ResponseError
+
+from syncer.ledger.pipeline import Call, Pipeline, connection_options
+from syncer.ledger.replies import Redirected, classify_reply, parse_version
+from syncer.ledger.sentinel import Master
+from syncer.ledger.store import Identity, Server
+from syncer.ledger.url import RedisTarget, Topology, place_of
+from syncer.model.errors import ConfigError, LedgerError
+
+_PROBE_SECONDS: Final = 10.0
+_PROBE_TROUBLED: Final = 2.0
+_CONFIRM_SECONDS: Final = 2.0
+
+
+class Single:
+    """One lane to one server."""
+
+    layout = 0
+
+    def __init__(self, target: RedisTarget, identity: Identity, *, timeout: float) -> None:
+        """
+        Prepare; nothing is connected yet.
+
+        Raises:
+            ConfigError: the URL cannot be used.
+        """
+        self._identity = identity
+        self._timeout = timeout
+        self._master: Master | None = None
+        #: Set where the server is to be asked at once: the listening connection cannot be had, or a
+        #: write was not confirmed.
+        self._look = asyncio.Event()
+
+        def plain(on_connect: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
+            return ConnectionPool.from_url(
+                target.server, redis_connect_func=on_connect, **connection_options(timeout)
+            )
+
+        def named(on_connect: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
+            self._master = Master(target, on_connect, timeout=timeout)
+            return self._master.pool
+
+        self._pipeline = Pipeline(
+            named if target.topology is Topology.SENTINEL else plain,
+            self,
+            timeout=timeout,
+            current=lambda connection: self._master is None or self._master.current(connection),
+            place=lambda: self._place(target),
+        )
+        self._pipeline.pool.make_connection()  # type: ignore[no-untyped-call]  # vendor; refuses options
+
+    def _place(self, target: RedisTarget) -> str:
+        named = self._master.pool.master_address if self._master is not None else None
+        return f"{named[0]}:{named[1]}" if named else place_of(target)
+
+    async def submit(self, call: Call, at: str | None) -> Any:  # noqa: ARG002 - there is one
+        """Run a command."""
+        return await self._pipeline.submit(call)
+
+    async def primaries(self) -> tuple[str, ...]:
+        """The one server, without a name."""
+        return ("",)
+
+    async def open(self) -> None:
+        """Connect anew, so that the store is looked at with the installation known."""
+        await self._pipeline.reset()
+        await self._pipeline.touch()
+
+    async def probe(self) -> None:
+        """Ask the server who it is now; a change raises the generation."""
+        info, meta = await asyncio.gather(
+            self._pipeline.look(), self._pipeline.submit(Call(("GET", self._identity.meta_key)))
+        )
+        if meta is None and self._identity.installation:
+            # Emptied under a live connection: only a greeting stamps a store.
+            await self._pipeline.renew()
+            await self._pipeline.touch()
+            return
+        self._note(info, meta)
+
+    async def connect_subscriber(self) -> AbstractConnection:
+        """Connect to the server once more; it is greeted as every connection is."""
+        connection: AbstractConnection = self._pipeline.pool.make_connection()  # type: ignore[no-untyped-call]  # vendor
+        try:
+            async with asyncio.timeout(self._timeout * 3):
+                await connection.connect()  # type: ignore[no-untyped-call]  # vendor
+        except (RedisError, OSError, TimeoutError):
+            self._look.set()
+            raise
+        return connection
+
+    def serves_subscriber(self, connection: AbstractConnection) -> bool:
+        """Whether it goes to the server that is named now."""
+        return self._master is None or self._master.current(connection)
+
+    async def run(self) -> None:
+        """Serve calls and watch the server until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._pipeline.serve(), name="redis-lane")
+            group.create_task(self._watch(), name="redis-watch")
+            if self._master is not None:
+                group.create_task(self._follow(self._master), name="redis-sentinels")
+
+    async def close(self) -> None:
+        """Close connections; calls still waiting are told that nothing was executed."""
+        await self._pipeline.close()
+        if self._master is not None:
+            await self._master.close()
+
+    async def _watch(self) -> None:
+        while True:
+            calm = self._identity.problem is None and self._identity.unfit is None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_PROBE_SECONDS if calm else _PROBE_TROUBLED):
+                    await self._look.wait()
+            self._look.clear()
+            try:
+                await self.probe()
+            except ConfigError as error:
+                # The store behind a live connection became somebody else's: nothing may be opened
+                # in it, and the next connection is refused by its greeting.
+                self._identity.unfit = str(error)
+                await self._pipeline.renew()
+            except (LedgerError, TimeoutError):
+                continue
+
+    async def _follow(self, master: Master) -> None:
+        while True:
+            await asyncio.sleep(_CONFIRM_SECONDS)
+            known = master.pool.master_address
+            await master.confirm()
+            if self._identity.problem is not None or master.pool.master_address != known:
+                # A failover is noticed without traffic, and its end is.
+                with contextlib.suppress(LedgerError, TimeoutError):
+                    await self.probe()
+
+    # -- what the lane reports -----------------------------------------------------------------
+
+    async def on_connect(
+        self,
+        pipeline: Pipeline,  # noqa: ARG002 - there is one
+        connection: AbstractConnection,
+        info: dict[str, str],
+    ) -> None:
+        """Read, or write, the stamp of the store, and compare."""
+        try:
+            meta = await self._identity.read_metadata(connection)
+        except ResponseError as error:
+            if isinstance(classify_reply(error), Redirected):
+                raise ConfigError(
+                    "the server is one of several of a Redis Cluster; begin with redis+cluster://",
+                    path="redis.url",
+                ) from error
+            raise
+        self._note(info, meta)
+
+    def troubled(self, pipeline: Pipeline) -> None:
+        """Tell why there is no Redis."""
+        self._identity.problem = pipeline.problem
+
+    def demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
+        """Make claims stale, and ask another Sentinel."""
+        self._identity.doubt()
+        if self._master is not None:
+            self._master.distrust()
+
+    def unconfirmed(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
+        """Hold attempts until a replica has caught up, and look whether it has."""
+        identity = self._identity
+        identity.lag(identity.server.run_id if identity.server else "")
+        self._look.set()
+
+    def _note(self, info: dict[str, str], meta: bytes | None) -> None:
+        identity = self._identity
+        identity.replicas.look(info)
+        server = Server(
+            info.get("run_id", ""),
+            info.get("role", ""),
+            identity.store_of(meta),
+            parse_version(info),
+        )
+        changed = identity.server is not None and identity.server != server
+        identity.settle(
+            server,
+            info,
+            unfit=identity.judge(info),
+            changed=changed,
+            run_ids=(info.get("run_id", ""),),
+        )

@@ -1,0 +1,178 @@
+"""
+Whose store it is, who answers for it, and whether claims made earlier still hold.
+
+One `Identity` per client, whatever the topology. `generation` is the whole point: it is raised
+whenever another process, another primary or another store answers, and whenever a server says that
+it is no master any more. A claim remembers the generation it was made in; in a newer one it permits
+nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from redis.asyncio.connection import AbstractConnection
+
+from syncer.ledger.pipeline import ask
+from syncer.ledger.replicas import Replicas
+from syncer.ledger.replies import parse_meta
+from syncer.model.errors import ConfigError
+
+logger = logging.getLogger("ledger.redis")
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """Who answered: the process (of a cluster: a digest of all), its role, the store behind it."""
+
+    run_id: str
+    role: str
+    store: str
+    version: tuple[int, ...]
+
+
+class Identity:
+    """What is known of the store and of the servers that answer for it."""
+
+    def __init__(self, prefix: str) -> None:
+        """Begin with nothing known; `prefix` is that of every key."""
+        self.prefix = prefix
+        self.generation = 0
+        self.server: Server | None = None
+        #: Why Redis cannot be used now, None if it can.
+        self.problem: str | None = "not connected yet"
+        #: Called after another server or store has answered; claims of before are stale by then.
+        self.on_change: Callable[[], None] = lambda: None
+        #: Says from the members of INFO why this server must not be given attempts, or None.
+        self.judge: Callable[[dict[str, str]], str | None] = lambda _info: None
+        #: What `judge` said last.
+        self.unfit: str | None = None
+        #: Why Redis refuses writes although it answers, None if it does not, as far as it was asked.
+        self.refusal: str | None = None
+        #: Newest reply of INFO, as members; of a cluster, the weakest of each.
+        self.info: dict[str, str] = {}
+        self.installation = ""
+        #: Intents must be confirmed by a replica, where there are any (`redis.durability: strict`).
+        self.confirming = False
+        self.replicas = Replicas()
+        self._doubted = False
+        self._run_ids: tuple[str, ...] = ()
+
+    @property
+    def replicas_wanted(self) -> int:
+        """How many replicas must have an intent before anything is sent for it."""
+        return 1 if self.confirming and self.replicas.expected else 0
+
+    @property
+    def unavailable_reason(self) -> str | None:
+        """Why no attempt can, or may, be opened now; None if one can."""
+        return self.problem or self.refusal or self.unfit
+
+    @property
+    def meta_key(self) -> str:
+        """Key of the stamp: format, installation, random id of the store."""
+        return f"{self.prefix}:meta"
+
+    async def read_metadata(self, connection: AbstractConnection) -> bytes | None:
+        """
+        Read the stamp on a connection, and stamp a store that has none.
+
+        Raises:
+            ResponseError: what the server answered instead.
+        """
+        meta: bytes | None = await ask(connection, "GET", self.meta_key)
+        if meta is None and self.installation:
+            # The store is new or was emptied. SET NX, then read: two replicas may race here.
+            text = f"format=1 installation={self.installation} store={secrets.token_hex(8)}"
+            await ask(connection, "SET", self.meta_key, text, "NX")
+            meta = await ask(connection, "GET", self.meta_key)
+        return meta
+
+    def store_of(self, meta: bytes | None) -> str:
+        """As `store_of`, for this installation."""
+        return store_of(meta, prefix=self.prefix, installation=self.installation)
+
+    def settle(
+        self,
+        server: Server,
+        info: dict[str, str],
+        *,
+        unfit: str | None,
+        changed: bool,
+        run_ids: Iterable[str],
+    ) -> None:
+        """
+        Take over what a check of the servers has found.
+
+        Args:
+            server: Who answers.
+            info: Members of INFO.
+            unfit: What `judge` said.
+            changed: Another server or store than before: claims are stale.
+            run_ids: Of all primaries.
+        """
+        if changed:
+            logger.warning(
+                "another Redis server or store answers; all logs are claimed anew",
+                extra={"run_id": server.run_id, "role": server.role, "store": server.store},
+            )
+        if changed or self.server is None:
+            self.generation += 1
+        self.server = server
+        self.info = info
+        self._run_ids = tuple(run_ids)
+        self.unfit = unfit or self._unconfirmed()
+        self.problem = None
+        self._doubted = False
+        if changed:
+            self.on_change()
+
+    def lag(self, run_id: str) -> None:
+        """No replica confirmed a write of a primary in time: nothing is opened until one has it."""
+        self.replicas.unconfirmed(run_id)
+        self.unfit = self.unfit or self._unconfirmed()
+
+    def _unconfirmed(self) -> str | None:
+        return self.replicas.problem(self._run_ids) if self.confirming else None
+
+    def doubt(self) -> None:
+        """A server says that it is no master now: make claims stale, once until it is settled."""
+        if self._doubted or self.server is None:
+            return
+        self._doubted = True
+        self.generation += 1
+        logger.warning("the Redis server is no master any more; all logs are claimed anew")
+        self.on_change()
+
+
+def store_of(meta: bytes | None, *, prefix: str, installation: str) -> str:
+    """
+    Id of the store that its metadata names, empty where there is none.
+
+    Args:
+        meta: The metadata as stored.
+        prefix: Of every key.
+        installation: Id of this installation, empty if that is not to be compared.
+
+    Raises:
+        ConfigError: the store belongs to another installation or another format.
+    """
+    fields = parse_meta(meta)
+    owner = fields.get("installation", "")
+    if installation and owner and owner != installation:
+        raise ConfigError(
+            f"keys with prefix {prefix!r} belong to installation {owner!r}, this is"
+            f" {installation!r}; set another redis.keyPrefix (or, if the Lease that names"
+            f" the installation was re-created, delete the key '{prefix}:meta')",
+            path="redis.keyPrefix",
+        )
+    if fields and fields.get("format") != "1":
+        raise ConfigError(
+            f"logs with prefix {prefix!r} have format {fields.get('format')!r}, this"
+            " version reads format 1; use the version that wrote them, or another prefix",
+            path="redis.keyPrefix",
+        )
+    return fields.get("store", "")

@@ -1,0 +1,125 @@
+"""
+Hearing that somebody else has appended to a log: one subscription, best effort.
+
+A message is a uid on the channel `<prefix>:poke`. It brings a look forward that a sweep would take
+anyway, so nothing is promised: a message may be lost while there is no connection, and whoever may
+publish may say what he likes. What is heard is never believed, only looked up.
+
+The connection is its own, since a subscribed one can do nothing else. It is given up when it has been
+silent for too long (a beat of PING keeps a healthy one talking), or when the server behind it is not the
+one to listen to any more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Any, Final, Protocol
+
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import RedisError
+
+from syncer.model.errors import LedgerError
+
+logger = logging.getLogger("ledger.redis")
+
+#: Seconds between beats, and of silence after which the connection is given up.
+_BEAT: Final = 5.0
+_SILENCE: Final = 15.0
+#: Seconds between tries to connect, doubled up to the second.
+_PAUSE_FIRST: Final = 0.5
+_PAUSE_MOST: Final = 30.0
+#: Longer than any uid; what is longer is none.
+_LONGEST: Final = 128
+
+
+class Servers(Protocol):
+    """Where messages are heard."""
+
+    async def connect_subscriber(self) -> AbstractConnection:
+        """
+        Connect anew, to a server that hears what is published.
+
+        Raises:
+            RedisError, OSError, TimeoutError, LedgerError: there is none now.
+        """
+
+    def serves_subscriber(self, connection: AbstractConnection) -> bool:
+        """Whether the server of such a connection is still one to listen to."""
+
+
+class Subscriber:
+    """Listens until cancelled, whatever happens to the servers."""
+
+    def __init__(
+        self, servers: Servers, channel: str, on_message: Callable[[str], None], *, timeout: float
+    ) -> None:
+        """
+        Prepare; nothing is connected yet.
+
+        Args:
+            servers: Where to listen.
+            channel: To what.
+            on_message: Told each message; must not block.
+            timeout: Seconds for the reply to the subscription.
+        """
+        self._servers = servers
+        self._channel = channel
+        self._on_message = on_message
+        self._timeout = timeout
+        self._pause = _PAUSE_FIRST
+        self._problem = ""
+        #: Whether messages are heard now.
+        self.listening = False
+
+    async def run(self) -> None:
+        """Listen."""
+        while True:
+            try:
+                await self._listen()
+                problem = ""
+            except (RedisError, OSError, TimeoutError, LedgerError) as error:
+                problem = type(error).__name__
+            finally:
+                self.listening = False
+            if problem and problem != self._problem:
+                logger.info("records of others are found by sweeps alone", extra={"why": problem})
+            self._problem = problem
+            await asyncio.sleep(self._pause)
+            self._pause = min(_PAUSE_MOST, self._pause * 2)
+
+    async def _listen(self) -> None:
+        connection = await self._servers.connect_subscriber()
+        try:
+            async with asyncio.timeout(self._timeout):
+                await connection.send_command("SUBSCRIBE", self._channel, check_health=False)
+                await connection.read_response()
+            self.listening = True
+            self._pause, self._problem = _PAUSE_FIRST, ""
+            beat = asyncio.create_task(self._beat(connection), name="redis-ear-beat")
+            try:
+                while self._servers.serves_subscriber(connection):
+                    async with asyncio.timeout(_SILENCE):
+                        self._take(await connection.read_response())
+            finally:
+                beat.cancel()
+                await asyncio.gather(beat, return_exceptions=True)
+        finally:
+            await connection.disconnect(nowait=True)
+
+    @staticmethod
+    async def _beat(connection: AbstractConnection) -> None:
+        # An error shows where the connection is read.
+        with contextlib.suppress(RedisError, OSError):
+            while True:
+                await asyncio.sleep(_BEAT)
+                await connection.send_command("PING", check_health=False)
+
+    def _take(self, reply: Any) -> None:
+        if not (isinstance(reply, list) and len(reply) == 3 and reply[0] == b"message"):
+            return
+        text = bytes(reply[2])
+        if 0 < len(text) <= _LONGEST:
+            self._on_message(text.decode("utf-8", "replace"))

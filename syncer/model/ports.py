@@ -1,0 +1,88 @@
+"""
+What the rules and shells need from the world, as protocols.
+
+Adapters implement them; tests and the simulation bring their own. Every method that talks to a
+server raises `PortError`s, or `ContractError` for what it cannot read, and lets
+`asyncio.CancelledError` pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from syncer.model.attempt import Epoch
+from syncer.model.resource import NotificationRequest, RetryPolicy
+
+
+class LeaseTerm(Protocol):
+    """The time for which this process owns a shard."""
+
+    @property
+    def epoch(self) -> Epoch:
+        """Fencing token of the tenure."""
+        ...
+
+    def valid(self, now: float) -> bool:
+        """Whether the lease still holds at a boot-clock second."""
+        ...
+
+    def may_send(self, now: float, send_timeout: float) -> bool:
+        """Whether a send begun now is over before anyone else may own the shard."""
+        ...
+
+
+class Ownership(Protocol):
+    """Which notifications are ours."""
+
+    def term_of(self, uid: str) -> LeaseTerm | None:
+        """The tenure over a notification's shard, None while it is not ours."""
+        ...
+
+    def accepts(self, uid: str) -> bool:
+        """Whether new work may begin: ours, and not being handed over."""
+        ...
+
+
+class StatusStore(Protocol):
+    """Reads and status writes of single objects."""
+
+    async def get(self, namespace: str, name: str) -> NotificationRequest:
+        """
+        Read an object from a quorum.
+
+        Raises:
+            ContractError: it exists and does not parse; says nothing about its state.
+            Gone: there is no such object.
+            KindMissing: the resource type is not served.
+            Unauthorised: reading is not allowed.
+            Unavailable: not answered.
+        """
+        ...
+
+    async def patch(
+        self,
+        namespace: str,
+        name: str,
+        status: dict[str, Any],
+        *,
+        resource_version: str,
+        dry_run: bool = False,
+    ) -> NotificationRequest:
+        """
+        Merge-patch the status, if the object still has this resourceVersion.
+
+        A dry run is checked and answered like a write, and changes nothing.
+
+        Raises:
+            Conflict: it has another one; nothing was written.
+            Gone: there is no such object.
+            Rejected: refused by the schema or a rule, or too large.
+            Ambiguous: may have been written.
+            Unavailable: not written.
+        """
+        ...
+
+
+#: Milliseconds from the end of attempt n to the earliest start of the next one.
+Backoff = Callable[[RetryPolicy, int], int]

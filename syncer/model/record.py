@@ -1,0 +1,264 @@
+"""
+Records: the elements of a notification's log, before they are bytes and after.
+
+A record is written once and never changes. Its kind says what it states:
+
+- `plan`: once, first: the channels chosen, frozen, with the rule that chose them;
+- `intent`, `unknown`, `failed`, `success`: an attempt, by its id;
+- `seed.<state>`: an attempt restored from the status of the object or from an owner's memory, after
+  the log had lost it;
+- `skip`: decided not to send, with the reason;
+- `resolve.<state>`: an operator's verdict on an attempt, id `resolve:<attempt id>:<state>`;
+- `order`: an operator's wish for one more attempt;
+- `repair`: who mended what; it changes nothing that is known.
+
+Bodies hold string and integer values only, so that the Redis server's own Lua can print them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Final
+
+from syncer.model.attempt import (
+    Attempt,
+    AttemptId,
+    AttemptState,
+    FailureClass,
+    parse_attempt_id,
+    wait_of,
+)
+
+#: Version written into every body as its first member.
+BODY_VERSION: Final = 1
+#: Versions that are read. To raise the format, first release a version that reads the new one: a log
+#: with a record of a version that is not here is left alone, and its notification waits.
+READABLE_VERSIONS: Final = frozenset({1})
+#: Bytes of an error text in the log; the status shows less.
+LOG_ERROR_BYTES: Final = 1024
+#: Skips recorded per log; beyond that they are only counted.
+MAX_SKIPS: Final = 32
+
+PLAN_ID: Final = "plan"
+#: Channel of records that concern the notification as a whole.
+NO_CHANNEL: Final = "-"
+
+Body = dict[str, "str | int"]
+
+
+class Kind(StrEnum):
+    """First word of an element."""
+
+    PLAN = "plan"
+    INTENT = "intent"
+    UNKNOWN = "unknown"
+    FAILED = "failed"
+    SUCCESS = "success"
+    SKIP = "skip"
+    SEED_INTENT = "seed.intent"
+    SEED_UNKNOWN = "seed.unknown"
+    SEED_FAILED = "seed.failed"
+    SEED_SUCCESS = "seed.success"
+    RESOLVE_FAILED = "resolve.failed"
+    RESOLVE_SUCCESS = "resolve.success"
+    ORDER = "order"
+    REPAIR = "repair"
+
+    @property
+    def state(self) -> AttemptState | None:
+        """State that the record asserts of an attempt; None for notes."""
+        return _STATES.get(self)
+
+    @property
+    def verdict(self) -> bool:
+        """Whether it is an operator's word, not a sender's."""
+        return self in (Kind.RESOLVE_FAILED, Kind.RESOLVE_SUCCESS)
+
+
+_STATES: Final = {
+    Kind.INTENT: AttemptState.INTENT,
+    Kind.UNKNOWN: AttemptState.UNKNOWN,
+    Kind.FAILED: AttemptState.FAILED,
+    Kind.SUCCESS: AttemptState.SUCCESS,
+    Kind.SEED_INTENT: AttemptState.INTENT,
+    Kind.SEED_UNKNOWN: AttemptState.UNKNOWN,
+    Kind.SEED_FAILED: AttemptState.FAILED,
+    Kind.SEED_SUCCESS: AttemptState.SUCCESS,
+    Kind.RESOLVE_FAILED: AttemptState.FAILED,
+    Kind.RESOLVE_SUCCESS: AttemptState.SUCCESS,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """
+    One record.
+
+    Attributes:
+        kind: What it states.
+        id: Attempt id, or the note's own id.
+        channel: Channel name as configured, `-` for the whole notification.
+        body: Members of the msgpack map, `v` excluded.
+        position: Index in the list, 0 while not stored.
+        chain: Eight hex digits that stand for the history up to here, empty while not stored.
+    """
+
+    kind: Kind
+    id: str
+    channel: str
+    body: Body = field(default_factory=dict)
+    position: int = 0
+    chain: str = ""
+
+    @property
+    def attempt_id(self) -> AttemptId:
+        """
+        The attempt that the record speaks of.
+
+        Raises:
+            ValueError: the record is a note, or its id is malformed.
+        """
+        identity = self.id
+        if identity.startswith("resolve:"):
+            identity = identity.removeprefix("resolve:").rpartition(":")[0]
+        return parse_attempt_id(identity)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """
+    The frozen decision where a notification goes.
+
+    Attributes:
+        channels: Channel names in order, without duplicates.
+        reason: `RoutingRuleMatched` or `RoutingFallback`.
+        message: Text of the RoutingResolved condition.
+        at: When it was decided.
+        body_hash: Hash of the content at that time; empty in a plan restored from a status.
+    """
+
+    channels: tuple[str, ...]
+    reason: str = ""
+    message: str = ""
+    at: int = 0
+    body_hash: str = ""
+
+
+def intent_record(
+    attempt_id: AttemptId, channel: str, *, at: int, by: str, order: str = ""
+) -> Record:
+    """Open an attempt; `by` names the process, `order` the operator's order that it follows."""
+    body: Body = {"at": at, "by": by}
+    if order:
+        body["order"] = order
+    return Record(Kind.INTENT, attempt_id, channel, body)
+
+
+def attempt_record(attempt: Attempt, *, seed: bool = False) -> Record:
+    """State an attempt as far as it is known, as its own outcome or as a restored seed."""
+    body: Body = {}
+    if attempt.ended:
+        body["at"] = attempt.ended
+    if seed and attempt.started:
+        body["from"] = attempt.started
+    if seed and attempt.number:
+        body["no"] = attempt.number
+    if attempt.due:
+        body["due"] = attempt.due
+    if attempt.duration:
+        body["ms"] = attempt.duration
+    if attempt.failure:
+        body["class"] = attempt.failure.value
+    if attempt.code:
+        body["code"] = attempt.code
+    if attempt.error:
+        body["error"] = attempt.error
+    word = attempt.state.word
+    return Record(Kind(f"seed.{word}" if seed else word), attempt.id, attempt.channel, body)
+
+
+def plan_record(plan: Plan) -> Record:
+    """Freeze a plan."""
+    body: Body = {"at": plan.at, "channels": "\n".join(plan.channels)}
+    for key, value in (("reason", plan.reason), ("why", plan.message), ("hash", plan.body_hash)):
+        if value:
+            body[key] = value
+    return Record(Kind.PLAN, PLAN_ID, NO_CHANNEL, body)
+
+
+def skip_record(note_id: str, channel: str, *, at: int, why: str) -> Record:
+    """Say why a due attempt was not made."""
+    return Record(Kind.SKIP, note_id, channel, {"at": at, "why": why})
+
+
+def order_record(note_id: str, channel: str, *, at: int, by: str, why: str) -> Record:
+    """Wish for one more attempt on a channel that has ended; `by` names the operator."""
+    return Record(Kind.ORDER, note_id, channel, {"at": at, "by": by, "why": why})
+
+
+def verdict_record(attempt: Attempt, *, delivered: bool, at: int, by: str, why: str) -> Record:
+    """
+    An operator's verdict on an attempt whose result was not known.
+
+    Its id names what it says, so that only the same word is a repetition of it.
+
+    What was not delivered keeps the rest of the wait that it had, counted from the verdict: a due time
+    is trusted only as far as it lies behind the time of its own record (`wait_of`). Its class is
+    transient, since the operator knows that it did not arrive and nothing else.
+    """
+    body: Body = {"at": at, "by": by, "why": why}
+    kind = Kind.RESOLVE_SUCCESS if delivered else Kind.RESOLVE_FAILED
+    if not delivered:
+        body["class"] = FailureClass.TRANSIENT.value
+        body["error"] = f"not delivered, says an operator: {why}"
+        if wait := wait_of(attempt, at):
+            body["due"] = at + wait
+    word = AttemptState.SUCCESS.word if delivered else AttemptState.FAILED.word
+    return Record(kind, f"resolve:{attempt.id}:{word}", attempt.channel, body)
+
+
+def repair_record(note_id: str, *, at: int, by: str, what: str, did: str) -> Record:
+    """Say who repaired which divergence of log and object, and how."""
+    return Record(Kind.REPAIR, note_id, NO_CHANNEL, {"at": at, "by": by, "what": what, "did": did})
+
+
+def read_plan(record: Record) -> Plan:
+    """Read a plan back."""
+    text = str(record.body.get("channels", ""))
+    return Plan(
+        channels=tuple(text.split("\n")) if text else (),
+        reason=str(record.body.get("reason", "")),
+        message=str(record.body.get("why", "")),
+        at=int(record.body.get("at", 0)),
+        body_hash=str(record.body.get("hash", "")),
+    )
+
+
+def read_attempt(record: Record) -> Attempt:
+    """
+    Read what a record says of an attempt.
+
+    Raises:
+        ValueError: the record is a note, or holds a malformed id or class.
+    """
+    state = record.kind.state
+    if state is None:
+        raise ValueError(f"a {record.kind} record speaks of no attempt")
+    body = record.body
+    at = int(body.get("at", 0))
+    opened = state is AttemptState.INTENT
+    word = str(body.get("class", ""))
+    return Attempt(
+        id=record.attempt_id,
+        channel=record.channel,
+        state=state,
+        started=int(body.get("from", 0)) or (at if opened else 0),
+        ended=0 if opened else at,
+        due=int(body.get("due", 0)),
+        duration=int(body.get("ms", 0)),
+        failure=FailureClass(word) if word else None,
+        error=str(body.get("error", "")),
+        code=int(body.get("code", 0)),
+        number=int(body.get("no", 0)),
+    )

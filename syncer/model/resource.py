@@ -1,0 +1,583 @@
+"""
+The NotificationRequest as the rest of the code sees it: parsed once, at the edge.
+
+Identity is the uid; namespace and name are for people. What is kept per waiting object is small:
+the fields that decide (priority, retry policy, retention, phase), the parsed status, and the object
+itself as compact JSON bytes, from which `spec()` and `document()` are read when something is sent.
+At ten thousand waiting objects that is a few tens of megabytes, where dictionaries would be hundreds.
+
+Parsing is tolerant of unknown fields and strict about types: an object that the API server's schema
+let through always parses. Attempts that another controller wrote carry no id and get `0-<index>`;
+`Status.nameless` remembers which.
+
+Times are Unix milliseconds; on the wire RFC 3339 in UTC, with milliseconds where the field is ours
+or the type takes them. The server's idea of a time is wider than any calendar's (a year 0, a letter
+before the fraction): what none can tell counts as absent, and a time that must be there never is.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from itertools import count
+from typing import Any, Final
+
+import orjson
+
+from syncer.model.attempt import (
+    Attempt,
+    AttemptId,
+    AttemptState,
+    FailureClass,
+    parse_attempt_id,
+    parse_epoch,
+)
+from syncer.model.conditions import Condition
+
+GROUP: Final = "kubernaut.ai"
+VERSION: Final = "v1alpha1"
+PLURAL: Final = "notificationrequests"
+KIND: Final = "NotificationRequest"
+#: On an object, holds its deliveries back: present and not `false`.
+HOLD_ANNOTATION: Final = "notification-ledger/hold"
+
+PENDING: Final = "Pending"
+SENDING: Final = "Sending"
+RETRYING: Final = "Retrying"
+SENT: Final = "Sent"
+PARTIALLY_SENT: Final = "PartiallySent"
+FAILED: Final = "Failed"
+TERMINAL_PHASES: Final = frozenset({SENT, PARTIALLY_SENT, FAILED})
+
+#: Prefix by which attempts of the replaced controller tell that they were final. Only the adoption
+#: of its objects reads a text; our own attempts carry the class in a field.
+PERMANENT_PREFIX: Final = "permanent failure"
+
+#: The first and the last millisecond that can be written, and what is where one is required and absent.
+_FIRST: Final = -62_135_596_800_000
+_LAST: Final = 253_402_300_799_999
+_ORIGIN: Final = "1970-01-01T00:00:00Z"
+#: Seconds; a longer call was none.
+_LONGEST_CALL: Final = 1e9
+
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """Retry policy of a notification; seconds, and attempts per channel. Defaults are upstream's."""
+
+    max_attempts: int = 5
+    initial_backoff: int = 30
+    multiplier: int = 2
+    max_backoff: int = 480
+
+
+@dataclass(frozen=True, slots=True)
+class Spec:
+    """What is to be sent. `context` is the nested mapping as stored; see `routing.attributes`."""
+
+    type: str
+    priority: str
+    subject: str
+    body: str
+    severity: str = ""
+    phase: str = ""
+    review_source: str = ""
+    cluster_id: str = ""
+    remediation_request: str = ""
+    context: Json = field(default_factory=dict)
+    extensions: dict[str, str] = field(default_factory=dict)
+    action_links: tuple[tuple[str, str, str], ...] = ()
+    retention_days: int = 7
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelStatus:
+    """One target as the status shows it; `next_retry` is 0 where nothing is scheduled."""
+
+    name: str
+    state: str
+    attempts: int = 0
+    next_retry: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelRollup:
+    """
+    Failed attempts of one channel that were folded away to bound the status.
+
+    Attributes:
+        name: The channel.
+        failed: How many entries were folded.
+        last_id: Id of the newest of them; older failed ids are counted here.
+        number: Highest attempt number among them.
+        not_sent: How many of them did not leave, and count in no limit.
+    """
+
+    name: str
+    failed: int
+    last_id: AttemptId
+    number: int
+    not_sent: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Rollup:
+    """`through` is the number of entries folded so far; it never falls."""
+
+    through: int = 0
+    channels: tuple[ChannelRollup, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LogMark:
+    """Which log, and how much of it, a status shows. Never causes a write on its own."""
+
+    position: int
+    epoch: str
+    store: str
+
+
+@dataclass(frozen=True, slots=True)
+class Status:
+    """The status members that this controller writes; foreign members are left alone."""
+
+    phase: str = ""
+    reason: str = ""
+    message: str = ""
+    conditions: tuple[Condition, ...] = ()
+    attempts: tuple[Attempt, ...] = ()
+    #: Ids of entries that carry none and got one by their place in the list. Such an entry may be one of
+    #: ours that came back without its id (`syncer.rules.recognise`).
+    nameless: frozenset[AttemptId] = frozenset()
+    total_attempts: int = 0
+    successful: int = 0
+    failed: int = 0
+    uncertain: int = 0
+    queued_at: int = 0
+    started_at: int = 0
+    completed_at: int = 0
+    observed_generation: int = 0
+    channels: tuple[ChannelStatus, ...] = ()
+    rollup: Rollup | None = None
+    log: LogMark | None = None
+
+    @property
+    def terminal(self) -> bool:
+        """Whether nothing more will be sent."""
+        return self.phase in TERMINAL_PHASES
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationRequest:
+    """
+    One object as listed or watched.
+
+    `specified` is False for an object created without a spec, which the schema allows: it may come
+    later, once, and until then there is nothing to send. `hold` is the value of the annotation by
+    which an operator holds it back, None without one.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    resource_version: str
+    generation: int
+    created: int
+    deleting: bool
+    priority: str
+    policy: RetryPolicy
+    retention_days: int
+    status: Status
+    raw: bytes = b""
+    specified: bool = True
+    hold: str | None = None
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, for people."""
+        return f"{self.namespace}/{self.name}"
+
+    def document(self) -> Json:
+        """The whole object as a fresh dictionary, without managed fields."""
+        document: Json
+        try:
+            document = orjson.loads(self.raw)
+        except ValueError:
+            document = json.loads(self.raw)
+        return document
+
+    def spec(self) -> Spec:
+        """The spec, parsed anew from the kept bytes."""
+        return parse_spec(self.document().get("spec") or {})
+
+    def content_hash(self) -> str:
+        """Sixteen hex digits that stand for the spec; the plan records them."""
+        return hashlib.sha256(_canonical(self.document().get("spec"))).hexdigest()[:16]
+
+
+def parse_object(document: Json) -> NotificationRequest:
+    """
+    Read an object as the API server sent it.
+
+    Raises:
+        ValueError: metadata without uid, namespace or name, or a member of an impossible type.
+    """
+    meta = document.get("metadata") or {}
+    uid, namespace, name = (meta.get(k) or "" for k in ("uid", "namespace", "name"))
+    if not (uid and namespace and name):
+        raise ValueError("object without uid, namespace or name")
+    spec = document.get("spec") or {}
+    kept = {
+        "apiVersion": document.get("apiVersion", f"{GROUP}/{VERSION}"),
+        "kind": document.get("kind", KIND),
+        "metadata": {k: v for k, v in meta.items() if k != "managedFields"},
+        "spec": spec,
+        "status": document.get("status") or {},
+    }
+    return NotificationRequest(
+        uid=uid,
+        namespace=namespace,
+        name=name,
+        resource_version=str(meta.get("resourceVersion") or ""),
+        generation=int(meta.get("generation") or 0),
+        created=_time_of(meta.get("creationTimestamp")),
+        deleting=bool(meta.get("deletionTimestamp")),
+        priority=str(spec.get("priority") or "Medium"),
+        policy=parse_policy(spec.get("retryPolicy")),
+        retention_days=int(spec.get("retentionDays") or 7),
+        status=parse_status(document.get("status") or {}),
+        raw=_packed(kept),
+        specified=bool(spec),
+        hold=(meta.get("annotations") or {}).get(HOLD_ANNOTATION),
+    )
+
+
+def _canonical(value: object) -> bytes:
+    """JSON in ASCII with sorted members, as the library writes it; orjson is several times as fast."""
+    with contextlib.suppress(TypeError):
+        packed = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+        if packed.isascii() and b"\x7f" not in packed and b"." not in packed:
+            return packed
+    return json.dumps(value, sort_keys=True, separators=(",", ":")).encode()
+
+
+def _packed(document: Json) -> bytes:
+    """
+    A document as JSON, in bytes of just its size: what orjson returns holds kilobytes of spare room.
+
+    What orjson does not write, lone surrogates above all, the standard library does.
+    """
+    try:
+        return bytes(memoryview(orjson.dumps(document)))
+    except TypeError:
+        text = json.dumps(document, ensure_ascii=False, separators=(",", ":"))
+        return text.encode("utf-8", "surrogatepass")
+
+
+def parse_spec(spec: Json) -> Spec:
+    """Read a spec; the schema has checked it, so defaults only fill what is absent."""
+    return Spec(
+        type=str(spec.get("type") or ""),
+        priority=str(spec.get("priority") or "Medium"),
+        subject=str(spec.get("subject") or ""),
+        body=str(spec.get("body") or ""),
+        severity=str(spec.get("severity") or ""),
+        phase=str(spec.get("phase") or ""),
+        review_source=str(spec.get("reviewSource") or ""),
+        cluster_id=str(spec.get("clusterID") or ""),
+        remediation_request=str((spec.get("remediationRequestRef") or {}).get("name") or ""),
+        context=dict(spec.get("context") or {}),
+        extensions={str(k): str(v) for k, v in (spec.get("extensions") or {}).items()},
+        action_links=tuple(
+            (str(a.get("service", "")), str(a.get("url", "")), str(a.get("label", "")))
+            for a in spec.get("actionLinks") or []
+        ),
+        retention_days=int(spec.get("retentionDays") or 7),
+    )
+
+
+def parse_policy(policy: Json | None) -> RetryPolicy:
+    """Read a retry policy; absent members keep upstream's defaults."""
+    policy = policy or {}
+    standard = RetryPolicy()
+    return RetryPolicy(
+        int(policy.get("maxAttempts") or standard.max_attempts),
+        int(policy.get("initialBackoffSeconds") or standard.initial_backoff),
+        int(policy.get("backoffMultiplier") or standard.multiplier),
+        int(policy.get("maxBackoffSeconds") or standard.max_backoff),
+    )
+
+
+def parse_status(status: Json) -> Status:
+    """Read a status, ours or one that the replaced controller wrote."""
+    channels = tuple(
+        ChannelStatus(
+            str(c.get("name", "")),
+            str(c.get("state", "")),
+            int(c.get("attempts") or 0),
+            _time_of(c.get("nextRetryTime")),
+        )
+        for c in status.get("channels") or []
+    )
+    log = status.get("log")
+    entries = status.get("deliveryAttempts") or []
+    ids = _ids_of(entries)
+    return Status(
+        phase=str(status.get("phase") or ""),
+        reason=str(status.get("reason") or ""),
+        message=str(status.get("message") or ""),
+        conditions=tuple(
+            Condition(
+                str(c.get("type", "")),
+                str(c.get("status", "")),
+                str(c.get("reason", "")),
+                str(c.get("message", "")),
+                _time_of(c.get("lastTransitionTime")),
+                int(c.get("observedGeneration") or 0),
+            )
+            for c in status.get("conditions") or []
+        ),
+        attempts=_parse_attempts(entries, ids, channels),
+        nameless=frozenset(i for i, e in zip(ids, entries, strict=True) if not e.get("id")),
+        total_attempts=int(status.get("totalAttempts") or 0),
+        successful=int(status.get("successfulDeliveries") or 0),
+        failed=int(status.get("failedDeliveries") or 0),
+        uncertain=int(status.get("uncertainAttempts") or 0),
+        queued_at=_time_of(status.get("queuedAt")),
+        started_at=_time_of(status.get("processingStartedAt")),
+        completed_at=_time_of(status.get("completionTime")),
+        observed_generation=int(status.get("observedGeneration") or 0),
+        channels=channels,
+        rollup=_parse_rollup(status.get("rollup")),
+        log=LogMark(
+            int(log.get("position") or 0),
+            _epoch_of(str(log.get("epoch") or "")),
+            str(log.get("store") or ""),
+        )
+        if log
+        else None,
+    )
+
+
+def _ids_of(entries: list[Json]) -> list[AttemptId]:
+    """Their ids; an entry without one gets `0-<index>`, or a later number where another has that."""
+    given = {str(e.get("id") or "") for e in entries}
+    spare = (i for n in count(len(entries)) if (i := f"0-{n}") not in given)
+    out = []
+    for index, entry in enumerate(entries):
+        if identity := str(entry.get("id") or ""):
+            out.append(parse_attempt_id(identity))
+        else:
+            by_place = f"0-{index}"
+            out.append(AttemptId(by_place if by_place not in given else next(spare)))
+    return out
+
+
+def _parse_attempts(
+    entries: list[Json], ids: list[AttemptId], channels: tuple[ChannelStatus, ...]
+) -> tuple[Attempt, ...]:
+    due_of = {c.name: c.next_retry for c in channels}
+    newest = {str(e.get("channel", "")): n for n, e in enumerate(entries)}
+    out = []
+    for index, entry in enumerate(entries):
+        channel = str(entry.get("channel", ""))
+        error = str(entry.get("error") or "")
+        state = _STATE_OF_WORD.get(str(entry.get("status", "")), AttemptState.FAILED)
+        ended = _time_of(entry.get("timestamp"))
+        duration = round(min(float(entry.get("durationSeconds") or 0), _LONGEST_CALL) * 1000)
+        out.append(
+            Attempt(
+                id=ids[index],
+                channel=channel,
+                state=state,
+                started=_time_of(entry.get("startedAt")),
+                ended=ended,
+                due=due_of.get(channel, 0) if newest[channel] == index else 0,
+                duration=duration,
+                failure=_failure_of(state, str(entry.get("class") or ""), error),
+                error=error,
+                code=int(entry.get("code") or 0),
+                number=int(entry.get("attempt") or 0),
+            )
+        )
+    return tuple(out)
+
+
+#: `timeout` and `invalid` are allowed by upstream's schema and never written by it.
+_STATE_OF_WORD: Final = {
+    "success": AttemptState.SUCCESS,
+    "failed": AttemptState.FAILED,
+    "timeout": AttemptState.FAILED,
+    "invalid": AttemptState.FAILED,
+    "unknown": AttemptState.UNKNOWN,
+}
+
+
+def _epoch_of(text: str) -> str:
+    """An epoch, empty for what is none: it names no owner."""
+    try:
+        return parse_epoch(text)
+    except ValueError:
+        return ""
+
+
+def _failure_of(state: AttemptState, word: str, error: str) -> FailureClass | None:
+    if state is AttemptState.SUCCESS:
+        return None
+    if word:
+        try:
+            return FailureClass(word)
+        except ValueError:
+            return FailureClass.TRANSIENT
+    if state is AttemptState.UNKNOWN:
+        return FailureClass.UNCERTAIN
+    permanent = error.startswith(PERMANENT_PREFIX)
+    return FailureClass.PERMANENT if permanent else FailureClass.TRANSIENT
+
+
+def _parse_rollup(rollup: Json | None) -> Rollup | None:
+    if not rollup:
+        return None
+    return Rollup(
+        through=int(rollup.get("through") or 0),
+        channels=tuple(
+            ChannelRollup(
+                str(c.get("name", "")),
+                int(c.get("failed") or 0),
+                parse_attempt_id(str(c.get("lastId") or "0-0")),
+                int(c.get("number") or 0),
+                int(c.get("notSent") or 0),
+            )
+            for c in rollup.get("channels") or []
+        ),
+    )
+
+
+def render_status(status: Status) -> Json:
+    """The status as JSON; zero values are left out, as upstream's types do."""
+    out: Json = {
+        "phase": status.phase,
+        "reason": status.reason,
+        "message": status.message,
+        "conditions": [
+            {
+                "type": c.type,
+                "status": c.status,
+                "reason": c.reason,
+                "message": c.message,
+                "lastTransitionTime": format_time(c.transition, millis=False) or _ORIGIN,
+                **({"observedGeneration": c.observed_generation} if c.observed_generation else {}),
+            }
+            for c in status.conditions
+        ],
+        "deliveryAttempts": [_render_attempt(a) for a in status.attempts],
+        "totalAttempts": status.total_attempts,
+        "successfulDeliveries": status.successful,
+        "failedDeliveries": status.failed,
+        "uncertainAttempts": status.uncertain,
+        "queuedAt": format_time(status.queued_at),
+        "processingStartedAt": format_time(status.started_at),
+        "completionTime": format_time(status.completed_at),
+        "observedGeneration": status.observed_generation,
+        "channels": [
+            {
+                "name": c.name,
+                "state": c.state,
+                **({"attempts": c.attempts} if c.attempts else {}),
+                **({"nextRetryTime": format_time(c.next_retry)} if c.next_retry else {}),
+            }
+            for c in status.channels
+        ],
+    }
+    if status.rollup:
+        out["rollup"] = {
+            "through": status.rollup.through,
+            "channels": [
+                {
+                    "name": c.name,
+                    "failed": c.failed,
+                    "lastId": c.last_id,
+                    "number": c.number,
+                    **({"notSent": c.not_sent} if c.not_sent else {}),
+                }
+                for c in status.rollup.channels
+            ],
+        }
+    if status.log:
+        out["log"] = {
+            "position": status.log.position,
+            "epoch": status.log.epoch,
+            "store": status.log.store,
+        }
+    return {k: v for k, v in out.items() if v or k == "rollup"}
+
+
+def _render_attempt(attempt: Attempt) -> Json:
+    out: Json = {
+        "channel": attempt.channel,
+        "attempt": attempt.number,
+        "timestamp": format_time(attempt.ended or attempt.started) or _ORIGIN,
+        "status": attempt.state.word,
+        "id": attempt.id,
+    }
+    if attempt.error:
+        out["error"] = attempt.error
+    if attempt.duration:
+        out["durationSeconds"] = attempt.duration / 1000
+    if attempt.failure:
+        out["class"] = attempt.failure.value
+    if attempt.started:
+        out["startedAt"] = format_time(attempt.started)
+    if attempt.code:
+        out["code"] = attempt.code
+    return out
+
+
+def version_key(resource_version: str) -> tuple[int, str]:
+    """Sort key of a resourceVersion: a decimal number, so by length, then lexically."""
+    return len(resource_version), resource_version
+
+
+def parse_time(text: str | None) -> int:
+    """
+    RFC 3339 to Unix milliseconds; 0 for an absent time.
+
+    Raises:
+        ValueError: not a time.
+    """
+    if not text:
+        return 0
+    when = datetime.fromisoformat(text)
+    if when.tzinfo is None:
+        when = when.replace(tzinfo=UTC)
+    return max(_FIRST, min(round(when.timestamp() * 1000), _LAST))
+
+
+def _time_of(text: str | None) -> int:
+    """A time that the server let through; 0 for one that no calendar knows."""
+    try:
+        return parse_time(text.upper() if text else text)
+    except ValueError:
+        return 0
+
+
+def format_time(ms: int, *, millis: bool = True) -> str:
+    """Unix milliseconds to RFC 3339 in UTC; empty for 0."""
+    if not ms:
+        return ""
+    seconds, rest = divmod(ms, 1000)
+    text = _second(seconds)
+    return f"{text}.{rest:03d}Z" if millis else f"{text}Z"
+
+
+@lru_cache(maxsize=256)
+def _second(seconds: int) -> str:
+    # The times of one notification, and of those that are handled with it, share a few seconds.
+    # Not strftime, which writes the year 1 with one digit.
+    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()

@@ -1,0 +1,135 @@
+"""
+Where each channel of a notification stands: the one rule that both the sender and the status use.
+
+A channel is finished when it has a success, a permanent failure, or as many attempts as its policy
+allows; an operator's order opens it again for one more attempt. Everything is decided on the identity
+of channels, never on counts of them, so a change of the routing cannot turn one channel's success
+into another's.
+
+Only what may have reached the receiver uses up an attempt (`counts`). One that was opened and
+certainly did not leave (class `notSent`) is on record, has a number, and counts in no limit, an
+order's included: a channel never ends for lack of attempts that nobody made. What bounds these is
+their own back-off, which grows with the number of them in a row (`unsent`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+
+
+class State(StrEnum):
+    """State of a channel, as `status.channels[].state` spells it."""
+
+    PENDING = "Pending"
+    SENDING = "Sending"
+    RETRYING = "Retrying"
+    DELIVERED = "Delivered"
+    FAILED = "Failed"
+    EXHAUSTED = "Exhausted"
+    #: `atMostOnce` only: the result of an attempt is unknown, so nothing more is sent.
+    UNCERTAIN = "Uncertain"
+
+    @property
+    def finished(self) -> bool:
+        """Whether no further attempt follows."""
+        return self in _FINISHED
+
+
+_FINISHED = frozenset({State.DELIVERED, State.FAILED, State.EXHAUSTED, State.UNCERTAIN})
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelState:
+    """
+    One channel's state and what led to it.
+
+    Attributes:
+        channel: Its name.
+        state: Where it stands.
+        attempts: How many attempts it has, open and rolled-up ones included.
+        last: Its newest attempt, None before the first.
+        reason: Machine word for explanations and logs.
+        left: How many more attempts that may reach the receiver are allowed.
+        unsent: How many attempts in a row, up to the newest, did not leave.
+    """
+
+    channel: str
+    state: State
+    attempts: int = 0
+    last: Attempt | None = None
+    reason: str = ""
+    left: int = 0
+    unsent: int = 0
+
+
+#: Attempts in a row that did not leave, from which on it is said: their waits come to a minute.
+UNSENT_NOTICE: Final = 6
+
+
+def counts(attempt: Attempt) -> bool:
+    """Whether an attempt uses up one of its channel's: whether it may have reached the receiver."""
+    return attempt.failure is not FailureClass.NOT_SENT
+
+
+def unsent_run(attempts: Sequence[Attempt]) -> int:
+    """How many of a channel's attempts, oldest first, did not leave since the last that may have."""
+    run = 0
+    for attempt in reversed(attempts):
+        if counts(attempt):
+            break
+        run += 1
+    return run
+
+
+def stand(
+    channel: str,
+    attempts: Iterable[Attempt],
+    *,
+    max_attempts: int,
+    at_most_once: bool = False,
+    before_order: frozenset[AttemptId] | None = None,
+    folded: int = 0,
+    folded_unsent: int = 0,
+) -> ChannelState:
+    """
+    Decide where a channel stands.
+
+    Args:
+        channel: Its name.
+        attempts: Its attempts, oldest first.
+        max_attempts: Of the retry policy.
+        at_most_once: Stop at an attempt whose result is unknown.
+        before_order: Attempts that an operator's latest order set aside; None without an order.
+        folded: Failed attempts that the status holds only as a number.
+        folded_unsent: How many of those did not leave.
+    """
+    known = list(attempts)
+    count = len(known) + folded
+    last = known[-1] if known else None
+    ordered = before_order is not None
+    counted = [a for a in known if before_order is None or a.id not in before_order]
+    spent = sum(map(counts, counted)) + (0 if ordered else max(0, folded - folded_unsent))
+    left = max(0, (1 if ordered else max_attempts) - spent)
+    unsent = unsent_run(known)
+
+    def answer(state: State, reason: str) -> ChannelState:
+        return ChannelState(channel, state, count, last, reason, left, unsent)
+
+    if any(a.state is AttemptState.SUCCESS for a in known):
+        return answer(State.DELIVERED, "success recorded")
+    if any(a.open for a in known):
+        return answer(State.SENDING, "attempt open")
+    if any(a.failure is FailureClass.PERMANENT for a in counted):
+        return answer(State.FAILED, "permanent failure recorded")
+    if at_most_once and any(a.state is AttemptState.UNKNOWN for a in counted):
+        return answer(State.UNCERTAIN, "result unknown and delivery is at most once")
+    if not left:
+        return answer(State.EXHAUSTED, "attempts used up")
+    if count == 0:
+        return answer(State.PENDING, "no attempt yet")
+    return answer(State.RETRYING, "attempts left")

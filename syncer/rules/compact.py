@@ -1,0 +1,143 @@
+"""
+Cutting a status to size, without losing what it counts.
+
+A status that outgrows its budget would be refused by the API server, and with it the record. So, in
+this order: errors are shortened (512, 256, 128 bytes), then old `failed` entries are folded into
+`rollup`, oldest first, never below ten of a channel. Every success and every unknown stays, numbers
+stay given, counters stay computed. The log keeps everything.
+
+Where even that is too much, because the object is nearly as large as an object may be, `least` is left.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+import orjson
+
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key
+from syncer.model.conditions import bounded
+from syncer.model.resource import ChannelRollup, Rollup, Status, render_status
+
+SOFT_LIMIT: Final = 64 * 1024
+ERROR_STEPS: Final = (512, 256, 128)
+KEEP_PER_CHANNEL: Final = 10
+#: Most bytes that JSON takes for a character (`\u0000`), an entry of a list without its texts, and all
+#: else; UTF-8 takes for a character.
+_CHAR_BYTES: Final = 6
+_ENTRY_BYTES: Final = 384
+_BASE_BYTES: Final = 1024
+_UTF8_BYTES: Final = 4
+#: The schema's bound on the list.
+MAX_ENTRIES: Final = 500
+
+
+def size_of(status: Status) -> int:
+    """Bytes of the status as JSON."""
+    return len(orjson.dumps(render_status(status)))
+
+
+def fits(status: Status, limit: int) -> bool:
+    """
+    Whether a status is within `limit` bytes for certain, told without writing it.
+
+    Most are so small that this is plain; False means that it has to be measured.
+    """
+    texts = len(status.reason) + len(status.message)
+    texts += sum(len(a.error) + len(a.channel) + len(a.id) for a in status.attempts)
+    texts += sum(len(c.type) + len(c.reason) + len(c.message) for c in status.conditions)
+    texts += sum(len(c.name) + len(c.state) for c in status.channels)
+    if status.rollup:
+        texts += sum(len(c.name) + len(c.last_id) for c in status.rollup.channels)
+    if status.log:
+        texts += len(status.log.epoch) + len(status.log.store)
+    entries = len(status.attempts) + len(status.conditions) + len(status.channels)
+    entries += len(status.rollup.channels) if status.rollup else 0
+    return texts * _CHAR_BYTES + entries * _ENTRY_BYTES + _BASE_BYTES <= limit
+
+
+def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
+    """
+    The status within `limit` bytes, as far as the rules allow.
+
+    Args:
+        status: A merged status.
+        limit: Bytes of JSON; the caller lowers it when the server still says "too large".
+    """
+    out = short = status
+    while True:
+        # From the whole texts each time: the result is then the same when it is merged with its log
+        # and cut again, and nothing is written twice.
+        for step in ERROR_STEPS:
+            short = _shorten(out, step)
+            if len(short.attempts) <= MAX_ENTRIES and (
+                fits(short, limit) or size_of(short) <= limit
+            ):
+                return short
+        # Half of what may go at a time: each step re-measures the whole status.
+        surplus = _foldable(out)
+        if not surplus:
+            return short
+        out = _roll_up(out, surplus[: max(1, len(surplus) // 2)])
+
+
+def least(wanted: Status, shown: Status) -> Status:
+    """
+    What can still be said where the object itself fills its limit: how it ended, and the counters.
+
+    Everything else stays as it is shown. `totalAttempts` may then be larger than the list is long: the
+    log has the others.
+    """
+    return replace(
+        shown,
+        phase=wanted.phase,
+        reason=wanted.reason,
+        total_attempts=wanted.total_attempts,
+        successful=wanted.successful,
+        failed=wanted.failed,
+        completed_at=wanted.completed_at,
+    )
+
+
+def _shorten(status: Status, size: int) -> Status:
+    if all(len(a.error) * _UTF8_BYTES <= size for a in status.attempts):
+        return status
+    attempts = tuple(replace(a, error=bounded(a.error, size)) for a in status.attempts)
+    return replace(status, attempts=attempts)
+
+
+def _foldable(status: Status) -> list[Attempt]:
+    per_channel: dict[str, int] = {}
+    for attempt in status.attempts:
+        per_channel[attempt.channel] = per_channel.get(attempt.channel, 0) + 1
+    out = []
+    for attempt in status.attempts:
+        spare = per_channel[attempt.channel] > KEEP_PER_CHANNEL
+        if spare and attempt.state is AttemptState.FAILED:
+            per_channel[attempt.channel] -= 1
+            out.append(attempt)
+    return out
+
+
+def _roll_up(status: Status, folded: list[Attempt]) -> Status:
+    rollup = status.rollup or Rollup()
+    channels = {c.name: c for c in rollup.channels}
+    for attempt in folded:
+        known = channels.get(attempt.channel) or ChannelRollup(
+            attempt.channel, 0, AttemptId("0-0"), 0
+        )
+        newest = max(known.last_id, attempt.id, key=attempt_key)
+        channels[attempt.channel] = replace(
+            known,
+            failed=known.failed + 1,
+            not_sent=known.not_sent + (attempt.failure is FailureClass.NOT_SENT),
+            last_id=newest,
+            number=max(known.number, attempt.number),
+        )
+    gone = {a.id for a in folded}
+    return replace(
+        status,
+        attempts=tuple(a for a in status.attempts if a.id not in gone),
+        rollup=Rollup(rollup.through + len(folded), tuple(channels.values())),
+    )

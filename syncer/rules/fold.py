@@ -1,0 +1,137 @@
+"""
+The fold: from the records of a log to what is known about a notification.
+
+`LogView` is an accumulator. Folding a log record by record gives the same view as folding it whole;
+the position and chain it carries say exactly which history it stands for. It is the in-memory status
+cache of the product: disposable, rebuilt from the log at will, and never ahead of it.
+
+A record that contradicts an earlier one never lowers anything: attempts are joined, plans are taken
+once. Two different definite results for one attempt are impossible by rule; the join still has an
+answer, and `conflicts` counts them. An operator's verdict is no result: it may be wrong, and is overtaken
+by what a sender learns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, join
+from syncer.model.record import Kind, Plan, Record, read_attempt, read_plan
+
+ROOT_CHAIN = "00000000"
+
+
+@dataclass(slots=True)
+class LogView:
+    """
+    What a log says, up to `position`.
+
+    Attributes:
+        plan: The frozen plan, None until it was recorded.
+        attempts: Every attempt in the order of its first record.
+        orders: Per channel, ids of attempts that existed when an operator asked for one more.
+        order_ids: Per channel, id of that order.
+        skips: How many skips were recorded.
+        last_skip: Per channel, the reason of a skip that is the channel's last record.
+        opened: Per open attempt, position and chain of the element before its intent.
+        conflicts: Attempts for which two definite results were recorded.
+        judged: Attempts with an operator's verdict.
+        position: Index of the last folded element.
+        chain: Its chain.
+    """
+
+    plan: Plan | None = None
+    attempts: dict[AttemptId, Attempt] = field(default_factory=dict)
+    orders: dict[str, frozenset[AttemptId]] = field(default_factory=dict)
+    order_ids: dict[str, str] = field(default_factory=dict)
+    skips: int = 0
+    last_skip: dict[str, str] = field(default_factory=dict)
+    opened: dict[AttemptId, tuple[int, str]] = field(default_factory=dict)
+    conflicts: int = 0
+    judged: frozenset[AttemptId] = frozenset()
+    position: int = 0
+    chain: str = ROOT_CHAIN
+
+    def apply(self, record: Record) -> None:
+        """
+        Fold one more record.
+
+        Raises:
+            ValueError: it is not the next one, or speaks of an attempt in a malformed way.
+        """
+        if record.position != self.position + 1:
+            raise ValueError(f"record {record.position} does not follow {self.position}")
+        if record.kind.state is not None:
+            self._attempt(record)
+        elif record.kind is Kind.PLAN:
+            self.plan = self.plan or read_plan(record)
+        elif record.kind is Kind.SKIP:
+            self.skips += 1
+            self.last_skip[record.channel] = str(record.body.get("why", ""))
+        elif record.kind is Kind.ORDER:
+            self.orders[record.channel] = frozenset(
+                a.id for a in self.attempts.values() if a.channel == record.channel
+            )
+            self.order_ids[record.channel] = record.id
+        self.position, self.chain = record.position, record.chain
+
+    def _attempt(self, record: Record) -> None:
+        new = read_attempt(record)
+        old = self.attempts.get(new.id)
+        if record.kind.verdict:
+            self.judged |= {new.id}
+        elif (
+            old
+            and old.state >= AttemptState.FAILED
+            and new.state >= AttemptState.FAILED
+            and new.id not in self.judged
+        ):
+            self.conflicts += old.state is not new.state
+        merged = join(old, new) if old else new
+        self.attempts[new.id] = merged
+        if merged.open:
+            self.opened.setdefault(new.id, (self.position, self.chain))
+        else:
+            self.opened.pop(new.id, None)
+        self.last_skip.pop(record.channel, None)
+
+    @property
+    def publishable(self) -> tuple[int, str]:
+        """
+        Position and chain up to which everything is settled.
+
+        Open attempts are not in the status, so nothing from the first of them on may be acked.
+        """
+        return min(self.opened.values(), default=(self.position, self.chain))
+
+    @property
+    def pending(self) -> frozenset[str]:
+        """
+        Channels that were ordered and have not been tried since.
+
+        An attempt that did not leave was no try: the order still waits. A success ends an order
+        unfulfilled: nothing is sent after one. So does an attempt that the order did not know because
+        the log had lost it, since nobody can tell it from a new one.
+        """
+        return frozenset(
+            channel
+            for channel, before in self.orders.items()
+            if all(
+                (a.id in before or a.failure is FailureClass.NOT_SENT)
+                and a.state is not AttemptState.SUCCESS
+                for a in self.of_channel(channel)
+            )
+        )
+
+    def of_channel(self, channel: str) -> list[Attempt]:
+        """Attempts of one channel, oldest first."""
+        return [a for a in self.attempts.values() if a.channel == channel]
+
+
+def fold(records: Iterable[Record]) -> LogView:
+    """Fold a whole log, oldest record first."""
+    view = LogView()
+    for record in records:
+        view.apply(record)
+    return view

@@ -1,0 +1,471 @@
+"""
+The merge: status = fold(log joined with what the object shows).
+
+The result is a function of both sides and of nothing else; merging twice, in another order, or after
+a conflict with a newer object gives the same. That is what lets the sync loop retry without any
+bookkeeping. Attempts are united by id and joined one by one, counters are computed from the result,
+terminal phases absorb.
+
+Two things are *given* rather than computed: an attempt's number (1, 2, 3 per channel, at its first
+publication; on a conflict the object's number wins) and the order of the list (order of publication).
+Open attempts are not published: they are in the log, and their result will be.
+
+An object of the replaced controller is met here too: its attempts have ids `0-<index>`, and its
+counters are never lowered. An entry that shows no id is held against the log first: it may be one of
+ours that came back without it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, attempt_key, join
+from syncer.model.conditions import (
+    ATTEMPTS_NOT_SENT,
+    LATE_SUCCESS,
+    LOG_UNAVAILABLE,
+    QUARANTINED,
+    READY,
+    ROUTING_RESOLVED,
+    Condition,
+    remove_condition,
+    set_condition,
+)
+from syncer.model.resource import (
+    FAILED,
+    PARTIALLY_SENT,
+    PENDING,
+    RETRYING,
+    SENDING,
+    SENT,
+    TERMINAL_PHASES,
+    ChannelStatus,
+    LogMark,
+    RetryPolicy,
+    Rollup,
+    Status,
+)
+from syncer.rules.channel_state import UNSENT_NOTICE, ChannelState, State, counts, stand
+from syncer.rules.fold import LogView
+from syncer.rules.recognise import recognise
+from syncer.rules.text import go_duration
+
+_PHASE_ORDER = {"": 0, PENDING: 1, SENDING: 2, RETRYING: 3}
+
+HELD = "A delivery is due and is held, because the log cannot be reached or takes no writes"
+ALL_FAILED = "All delivery attempts failed or exhausted retries"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What the merge needs to know of the object besides its status."""
+
+    generation: int
+    policy: RetryPolicy
+    at_most_once: bool = False
+    #: A due attempt has waited so long for the log that the object should say so.
+    held: bool = False
+    #: What the self-audit found that must not be, empty if nothing.
+    violation: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Merged:
+    """
+    The status to show, and why.
+
+    Attributes:
+        status: The merged status, before it is cut to size.
+        channel_states: Every planned channel with its state.
+        reason: What decided the phase, for logs and explanations.
+    """
+
+    status: Status
+    channel_states: tuple[ChannelState, ...]
+    reason: str
+
+
+def channel_states_of(view: LogView, status: Status, facts: Facts) -> tuple[ChannelState, ...]:
+    """
+    State of every planned channel, from log and object together.
+
+    Without a plan the channels that the object shows count as planned.
+    """
+    status = recognise(status, view.attempts)
+    return _channel_states(_unite(status, view), status, view, facts)
+
+
+def _channel_states(
+    attempts: list[Attempt], status: Status, view: LogView, facts: Facts
+) -> tuple[ChannelState, ...]:
+    folded = {c.name: c.failed for c in status.rollup.channels} if status.rollup else {}
+    unsent = _folded_unsent(status.rollup, view)
+    return tuple(
+        stand(
+            channel,
+            [a for a in attempts if a.channel == channel],
+            max_attempts=facts.policy.max_attempts,
+            at_most_once=facts.at_most_once,
+            before_order=view.orders.get(channel),
+            folded=folded.get(channel, 0),
+            folded_unsent=unsent.get(channel, 0),
+        )
+        for channel in _planned(view, status)
+    )
+
+
+def ordered_channels(view: LogView, status: Status) -> frozenset[str]:
+    """Planned channels that an operator wants tried once more, and that have not been since."""
+    if not view.orders:
+        return frozenset()
+    return view.pending.intersection(_planned(view, status))
+
+
+def merge(
+    status: Status, view: LogView, facts: Facts, *, now: int, mark: LogMark | None = None
+) -> Merged:
+    """
+    Unite what an object shows with what its log says.
+
+    Args:
+        status: The status as stored.
+        view: Fold of the log.
+        facts: Generation, retry policy, guarantee.
+        now: Redis time in milliseconds; only new timestamps are taken from it.
+        mark: Which log the view stands for.
+    """
+    status = recognise(status, view.attempts)
+    attempts = _unite(status, view)
+    channel_states = _channel_states(attempts, status, view, facts)
+    published = _publish(attempts, status)
+    phase, why = _phase(status, view, channel_states)
+    total, successful, failed = _count(published, status)
+    queued, started, completed = _times(phase, published, status, view, now)
+    reason, message = _explain(phase, status, channel_states)
+    out = replace(
+        status,
+        phase=phase,
+        reason=reason,
+        message=message,
+        conditions=_conditions(
+            phase, published, channel_states, old=status, view=view, facts=facts, now=now
+        ),
+        attempts=published,
+        total_attempts=total,
+        successful=successful,
+        failed=failed,
+        uncertain=sum(a.state is AttemptState.UNKNOWN for a in published),
+        queued_at=queued,
+        started_at=started,
+        completed_at=completed,
+        observed_generation=max(facts.generation, status.observed_generation),
+        channels=_channels(phase, channel_states, status, view),
+        log=mark or status.log,
+    )
+    return Merged(out, channel_states, why)
+
+
+def quarantine(status: Status, why: str, facts: Facts, *, now: int) -> Status:
+    """
+    A status that says its log cannot be read; nothing else is touched.
+
+    The text names the position and the kind of damage, never content.
+    """
+    wanted = Condition(QUARANTINED, "True", "LogUndecodable", why, _second(now), facts.generation)
+    return replace(status, conditions=set_condition(status.conditions, wanted))
+
+
+def lacking(view: LogView, status: Status) -> tuple[Attempt, ...]:
+    """Attempts that the object shows and the log lacks, or knows less of: seeds of a claim."""
+    out = []
+    for shown in recognise(status, view.attempts).attempts:
+        known = view.attempts.get(shown.id)
+        if known is None or known.state < shown.state:
+            out.append(shown)
+    return tuple(out)
+
+
+def exceeds(view: LogView, status: Status) -> bool:
+    """Whether the log holds something publishable that the object does not show."""
+    shown = {a.id: a for a in recognise(status, view.attempts).attempts}
+    for attempt in view.attempts.values():
+        if attempt.open or _rolled_up(attempt, status.rollup):
+            continue
+        other = shown.get(attempt.id)
+        if other is None or other.state < attempt.state:
+            return True
+    return False
+
+
+# -- parts of the merge ---------------------------------------------------------------------------
+
+
+def _planned(view: LogView, status: Status) -> tuple[str, ...]:
+    if view.plan is not None:
+        return view.plan.channels
+    if status.channels:
+        return tuple(c.name for c in status.channels)
+    return tuple(dict.fromkeys(a.channel for a in status.attempts))
+
+
+def _rolled_up(attempt: Attempt, rollup: Rollup | None) -> bool:
+    if rollup is None or attempt.state is not AttemptState.FAILED:
+        return False
+    for channel in rollup.channels:
+        if channel.name == attempt.channel:
+            return attempt_key(attempt.id) <= attempt_key(channel.last_id)
+    return False
+
+
+def _folded_unsent(rollup: Rollup | None, view: LogView) -> dict[str, int]:
+    """
+    How many folded attempts of each channel did not leave.
+
+    The log knows as long as it holds them; the status, once the log has lost them.
+    """
+    if rollup is None:
+        return {}
+    known = Counter(
+        a.channel for a in view.attempts.values() if not counts(a) and _rolled_up(a, rollup)
+    )
+    return {c.name: max(c.not_sent, known[c.name]) for c in rollup.channels}
+
+
+def _unite(status: Status, view: LogView) -> list[Attempt]:
+    """Every attempt that either side knows: in list order, then in log order; open ones too."""
+    out: dict[AttemptId, Attempt] = {a.id: a for a in status.attempts}
+    for attempt in view.attempts.values():
+        shown = out.get(attempt.id)
+        if shown is not None:
+            out[attempt.id] = join(shown, attempt)
+        elif not _rolled_up(attempt, status.rollup):
+            out[attempt.id] = attempt
+    return list(out.values())
+
+
+def _publish(attempts: list[Attempt], status: Status) -> tuple[Attempt, ...]:
+    highest: dict[str, int] = {}
+    if status.rollup:
+        highest = {c.name: c.number for c in status.rollup.channels}
+    for shown in status.attempts:
+        highest[shown.channel] = max(highest.get(shown.channel, 0), shown.number)
+    kept = {a.id: a.number for a in status.attempts}
+    out = []
+    for attempt in attempts:
+        if attempt.open:
+            continue
+        number = kept.get(attempt.id, 0)
+        if not number:
+            number = highest.get(attempt.channel, 0) + 1
+            highest[attempt.channel] = number
+        out.append(attempt if attempt.number == number else replace(attempt, number=number))
+    return tuple(out)
+
+
+def _phase(
+    status: Status, view: LogView, channel_states: tuple[ChannelState, ...]
+) -> tuple[str, str]:
+    if status.terminal:
+        return status.phase, "terminal phases absorb"
+    if view.plan is None:
+        # The channels that were tried may not be all: nothing is final before a plan says so.
+        return _furthest(status.phase, PENDING), "not planned yet"
+    if not channel_states:
+        return FAILED, "no channel was resolved"
+    delivered = sum(s.state is State.DELIVERED for s in channel_states)
+    if delivered == len(channel_states):
+        return SENT, "every channel delivered"
+    if all(s.state.finished for s in channel_states):
+        return (PARTIALLY_SENT if delivered else FAILED), "every channel finished"
+    failing = any(s.state is State.RETRYING or _refused(s) for s in channel_states)
+    if delivered and failing:
+        return _furthest(status.phase, RETRYING), "some channels delivered, others to be retried"
+    return _furthest(status.phase, SENDING), "attempts under way"
+
+
+def _refused(channel_state: ChannelState) -> bool:
+    return channel_state.state.finished and channel_state.state is not State.DELIVERED
+
+
+def _furthest(current: str, wanted: str) -> str:
+    ahead = _PHASE_ORDER.get(current, 0) > _PHASE_ORDER[wanted]
+    return current if ahead else wanted
+
+
+def _count(published: tuple[Attempt, ...], old: Status) -> tuple[int, int, int]:
+    """Attempts in all, channels delivered, channels tried and not delivered."""
+    folded = old.rollup.through if old.rollup else 0
+    channels: dict[str, bool] = {}
+    if old.rollup:
+        channels = {c.name: False for c in old.rollup.channels}
+    for attempt in published:
+        success = attempt.state is AttemptState.SUCCESS
+        channels[attempt.channel] = channels.get(attempt.channel, False) or success
+    successful = sum(channels.values())
+    # The server refuses a fall of the first two; an object that shows more than its list (another
+    # controller's, or edited from outside) keeps what it shows.
+    return (
+        max(len(published) + folded, old.total_attempts),
+        max(successful, old.successful),
+        len(channels) - successful,
+    )
+
+
+def _times(
+    phase: str, published: tuple[Attempt, ...], old: Status, view: LogView, now: int
+) -> tuple[int, int, int]:
+    """When it was queued, when processing began, when it ended (0 before that)."""
+    begun = view.plan.at if view.plan and view.plan.at else now
+    queued = old.queued_at or min(begun, now)
+    started = old.started_at
+    if phase != PENDING and not started:
+        started = max(queued, begun)
+    completed = old.completed_at
+    if phase in TERMINAL_PHASES and not completed:
+        newest = max((a.ended for a in published), default=0)
+        completed = max(started, newest or now)
+    return queued, started, completed
+
+
+def _explain(phase: str, old: Status, channel_states: tuple[ChannelState, ...]) -> tuple[str, str]:
+    """Reason and message of a phase."""
+    if phase == old.phase and old.reason:
+        return old.reason, old.message
+    total = len(channel_states)
+    delivered = sum(s.state is State.DELIVERED for s in channel_states)
+    match phase:
+        case "Pending":
+            return "Initialized", "Notification request received"
+        case "Sending":
+            return "ProcessingDeliveries", "Processing delivery channels"
+        case "Retrying":
+            wait = min(
+                (
+                    max(0, s.last.due - s.last.ended)
+                    for s in channel_states
+                    if s.state is State.RETRYING and s.last
+                ),
+                default=0,
+            )
+            return "PartialFailureRetrying", (
+                f"Delivered to {delivered}/{total} channel(s), retrying failed channels"
+                f" with backoff {go_duration(wait)}"
+            )
+        case "Sent":
+            return "AllDeliveriesSucceeded", f"Successfully delivered to {total} channel(s)"
+        case "PartiallySent":
+            return (
+                "PartialDeliverySuccess",
+                f"Delivered to {delivered}/{total} channel(s), others failed",
+            )
+        case _:
+            return _failure_reason(channel_states), ALL_FAILED
+
+
+def _failure_reason(channel_states: tuple[ChannelState, ...]) -> str:
+    if not channel_states:
+        return "NoChannelsResolved"
+    if all(s.state is State.FAILED for s in channel_states):
+        return "AllDeliveriesFailed"
+    return "MaxRetriesExhausted"
+
+
+def _channels(
+    phase: str, channel_states: tuple[ChannelState, ...], status: Status, view: LogView
+) -> tuple[ChannelStatus, ...]:
+    if view.plan is None or not channel_states:
+        return status.channels
+    terminal = phase in TERMINAL_PHASES
+    return tuple(
+        ChannelStatus(
+            s.channel,
+            # An open attempt is shown only once its result is; the word would flicker otherwise.
+            s.state.value,
+            s.attempts - (1 if s.state is State.SENDING else 0),
+            s.last.due if s.last and s.state is State.RETRYING and not terminal else 0,
+        )
+        for s in channel_states
+    )
+
+
+def _conditions(
+    phase: str,
+    published: tuple[Attempt, ...],
+    channel_states: tuple[ChannelState, ...],
+    *,
+    old: Status,
+    view: LogView,
+    facts: Facts,
+    now: int,
+) -> tuple[Condition, ...]:
+    at = _second(now)
+    generation = facts.generation
+    terminal = phase in TERMINAL_PHASES
+    if facts.violation:
+        conditions = set_condition(
+            old.conditions,
+            Condition(QUARANTINED, "True", "SelfAudit", facts.violation, at, generation),
+        )
+    else:
+        conditions = remove_condition(old.conditions, QUARANTINED)
+    if view.plan and view.plan.reason:
+        conditions = set_condition(
+            conditions,
+            Condition(
+                ROUTING_RESOLVED, "True", view.plan.reason, view.plan.message, at, generation
+            ),
+        )
+    if terminal and not old.terminal:
+        word, reason, message = {
+            SENT: ("True", "Ready", "Notification delivered"),
+            PARTIALLY_SENT: ("True", "Ready", "Notification partially delivered"),
+            FAILED: ("False", "NotReady", "Notification delivery failed"),
+        }[phase]
+        conditions = set_condition(
+            conditions, Condition(READY, word, reason, message, at, generation)
+        )
+    if facts.held and not terminal:
+        conditions = set_condition(
+            conditions,
+            Condition(LOG_UNAVAILABLE, "True", "DeliveryHeld", HELD, at, generation),
+        )
+    else:
+        conditions = remove_condition(conditions, LOG_UNAVAILABLE)
+    unsent = [s for s in channel_states if s.unsent >= UNSENT_NOTICE and not s.state.finished]
+    if unsent and not terminal:
+        said = "; ".join(
+            f"{s.channel}: {s.unsent} attempts in a row did not leave"
+            + (f" ({s.last.error})" if s.last and s.last.error else "")
+            for s in unsent
+        )
+        conditions = set_condition(
+            conditions,
+            Condition(ATTEMPTS_NOT_SENT, "True", "RepeatedlyNotSent", said, at, generation),
+        )
+    else:
+        conditions = remove_condition(conditions, ATTEMPTS_NOT_SENT)
+    late = _late(published, old)
+    if late:
+        conditions = set_condition(
+            conditions,
+            Condition(
+                LATE_SUCCESS, "True", "RecordedAfterTerminal",
+                f"Delivered after the phase was final: {', '.join(late)}", at, generation,
+            ),
+        )  # fmt: skip
+    return conditions
+
+
+def _late(published: tuple[Attempt, ...], old: Status) -> Mapping[str, None]:
+    if not old.terminal:
+        return {}
+    before = {a.channel for a in old.attempts if a.state is AttemptState.SUCCESS}
+    after = (a.channel for a in published if a.state is AttemptState.SUCCESS)
+    return dict.fromkeys(c for c in after if c not in before)
+
+
+def _second(ms: int) -> int:
+    # Condition times are whole seconds on the wire; anything finer would never compare equal.
+    return ms - ms % 1000

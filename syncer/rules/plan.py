@@ -1,0 +1,175 @@
+"""
+What to do next for one notification: a decision with its reason, never an act.
+
+The decision looks at where each channel stands, at what is executing, at the due times, and at what an
+operator has said. A wake-up that comes too early, twice, or for another cause decides the same: a
+channel is tried only when it has attempts left, nothing of it is on the wire, and its time has come.
+There is no phase and no cached copy that could skip the wait.
+
+It stands beside the fold because two ask it: the controller, which acts upon the answer, and the
+operators' command, which explains it. There is one implementation, so an explanation cannot differ
+from what is done.
+
+Three things an operator may say:
+
+- *held*: nothing is sent while the cause stands; it wins over everything but the final phase.
+- *stale*: the notification is older than the operator lets through; due channels are given up.
+- *ordered*: one more attempt of a channel that had ended. It goes beyond a final phase, and beyond
+  the age.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Final
+
+from syncer.model.resource import HOLD_ANNOTATION
+from syncer.rules.channel_state import ChannelState, State
+from syncer.rules.text import go_duration, plain
+
+#: Characters of the annotation that are looked at; a hundred are shown.
+_NOTE_CHARS: Final = 1024
+PAUSED: Final = "held: delivery is paused for all (delivery.paused)"
+
+
+@dataclass(frozen=True, slots=True)
+class Resolve:
+    """No plan is on record: resolve the channels and freeze them first."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Deliver:
+    """Start an attempt on these channels now; look again at `then`, if set."""
+
+    channels: tuple[str, ...]
+    then: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Withhold:
+    """These channels are due and are held back until the cause is removed."""
+
+    channels: tuple[str, ...]
+    then: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class GiveUp:
+    """These channels are due and are not to be tried any more; that is to be recorded."""
+
+    channels: tuple[str, ...]
+    then: float | None
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class WaitUntil:
+    """Nothing to start before this boot-clock second."""
+
+    at: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Await:
+    """Everything unfinished is on the wire; its end brings the next look."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Finish:
+    """No further attempt will be made."""
+
+    reason: str
+
+
+Decision = Resolve | Deliver | Withhold | GiveUp | WaitUntil | Await | Finish
+
+
+def decide(  # noqa: PLR0913 (a decision sees all at once)
+    *,
+    planned: bool,
+    terminal: bool,
+    channel_states: Sequence[ChannelState],
+    executing: AbstractSet[str],
+    due: Mapping[str, float],
+    now: float,
+    ordered: AbstractSet[str] = frozenset(),
+    held: str = "",
+    stale: str = "",
+) -> Decision:
+    """
+    Decide for one notification.
+
+    Args:
+        planned: A plan is on record.
+        terminal: The published phase is final.
+        channel_states: Where every planned channel stands.
+        executing: Channels with an attempt in the hands of this process.
+        due: Boot-clock second before which a channel must not be tried again.
+        now: Boot-clock second.
+        ordered: Channels that an operator wants tried once more, and that have not been since.
+        held: Why nothing may be sent now, empty if it may.
+        stale: Why it is too late to send, empty if it is not.
+    """
+    if terminal and not ordered:
+        return Finish("the published phase is final")
+    if not planned and not terminal:
+        return Resolve("no plan on record")
+    unfinished = [
+        s for s in channel_states if not s.state.finished and (not terminal or s.channel in ordered)
+    ]
+    if not unfinished:
+        return Finish("the published phase is final" if terminal else "every channel is finished")
+    idle = [s for s in unfinished if s.channel not in executing and s.state is not State.SENDING]
+    ready = [s.channel for s in idle if due.get(s.channel, 0.0) <= now]
+    later = [due[s.channel] for s in idle if due.get(s.channel, 0.0) > now]
+    then = min(later, default=None)
+    if ready and held:
+        return Withhold(tuple(ready), then, held)
+    late = [c for c in ready if c not in ordered]
+    if late and stale:
+        # What was ordered follows with the next look, which the giving up brings about.
+        return GiveUp(tuple(late), then, stale)
+    if ready:
+        return Deliver(tuple(ready), then, f"{len(ready)} channel(s) due")
+    if then is not None:
+        return WaitUntil(then, "next attempt not due yet")
+    return Await("attempts under way")
+
+
+def hold_of(annotation: str | None, *, paused: bool) -> str:
+    """
+    Why nothing may be sent for an object, empty if it may.
+
+    Args:
+        annotation: Value of `HOLD_ANNOTATION`, None where there is none.
+        paused: Deliveries are paused for all.
+    """
+    if annotation is not None and annotation.strip().lower() != "false":
+        # It ends up in the log and on terminals.
+        said = " ".join(plain(annotation[:_NOTE_CHARS]).split())[:100]
+        told = f" says: {said}" if said and said.lower() != "true" else ""
+        return f"held: the annotation {HOLD_ANNOTATION}{told or ' is set'}"
+    return PAUSED if paused else ""
+
+
+def stale_of(created: int, now: int, max_age: float) -> str:
+    """
+    Why it is too late to send, empty if it is not.
+
+    Args:
+        created: When the object was created, Unix milliseconds; 0 if that is not known.
+        now: Unix milliseconds.
+        max_age: Seconds, 0 for no limit.
+    """
+    if not max_age or not created or now - created <= max_age * 1000:
+        return ""
+    return f"not sent: older than delivery.maxAge ({go_duration(round(max_age * 1000))})"

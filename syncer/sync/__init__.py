@@ -1,0 +1,1 @@
+"""Publication of the attempt log: claim, append, merge, write; and the loops that look again."""

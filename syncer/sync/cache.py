@@ -1,0 +1,393 @@
+"""
+What this replica holds in memory of each notification; disposable, and bounded by what is live.
+
+An `Entry` is the meeting point of the loops: the newest object seen, the fold of its log, the claim
+under which that log may be extended, what is executing here, and what has not been published yet.
+Nothing in it is a source of truth. Facts that only it knows (outcomes while Redis is away) are in the
+hands of the task that learnt them.
+
+A notification that is finished and published leaves a `Finished` stub: uid, name, version and phase,
+so that a hundred thousand of them cost megabytes, not gigabytes.
+
+Where an audit feed runs, finished means audited as well: until then the entry stays, and `unaudited`
+names it. That is bounded, since the feed may be held up for days: beyond `audit_limit` waiting
+entries a finished one is let go all the same, and its log, which does not expire before it is
+audited, brings it back in a later sweep.
+
+All access is from one event loop; no method awaits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+import random
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from syncer.model.attempt import AttemptId, Epoch
+from syncer.model.record import Record
+from syncer.model.resource import NotificationRequest, version_key
+from syncer.rules.batch import Decision, decide
+from syncer.rules.fold import LogView
+from syncer.rules.merge import ordered_channels
+from syncer.rules.recognise import poorer
+from syncer.rules.resync import Look
+from syncer.runtime.clock import MonotonicClock, monotonic_clock
+from syncer.runtime.turns import Turns
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Right to open attempts in one log: holds while both values are the current ones."""
+
+    epoch: Epoch
+    generation: int
+
+
+@dataclass(slots=True)
+class Entry:
+    """
+    One live notification.
+
+    Attributes:
+        request: Newest version of the object that this process has seen.
+        view: Fold of its log up to `view.position`.
+        claim: None until claimed, and whenever the claim turned out stale.
+        fresh: First seen by a watch event without status, in this tenure.
+        deleted: The object is gone; nothing is sent any more.
+        quarantine: Why the log cannot be read, empty if it can.
+        violation: What the self-audit found that must not be; nothing is sent while it is set.
+        executing: Open attempts that a task of this process carries out, with their channels.
+        never_sent: Those of them of which no byte has left, since the log has not permitted it.
+        unrecorded: Results that the log could not take since it cannot be read, with their intents.
+        due: Boot-clock second before which a channel must not be tried again.
+        held_since: Since when a due attempt could not be made for lack of Redis, 0 if none.
+        held: That has lasted long enough for the status to say so.
+        acked: Position up to which the log is marked as published.
+        audited: Position up to which the log is marked as handed to the audit feed's sinks.
+        expiring: The log has been given its time to live.
+        dirty_since: Boot-clock second of the first unpublished change, None if there is none.
+        urgent: The change is final and must not wait for the window.
+        ticket: Boot-clock second at which its turn to be written is looked at, infinite for never,
+            negative if it waits for that turn.
+        failures: Status writes that failed in a row, the last one at `last_failure`.
+        jitter: Share of the back-off that follows the last of them.
+        writing: A write is under way.
+        ending: Version of the object onto which a final phase was written, not known to be refused.
+        reread: The view may lack records of others: read the log again before relying on it.
+        doubtful: The newest version came by the watch and shows less than the one before: the object is
+            read again before anything is merged with it.
+        unreadable: The object could not be read when its log was claimed last.
+        look: The last look that came to a decision, None if a later one has not.
+        asked: Boot-clock second since when the resync has asked for a look in vain, 0 if it has not.
+    """
+
+    request: NotificationRequest
+    view: LogView = field(default_factory=LogView)
+    claim: Claim | None = None
+    fresh: bool = False
+    deleted: bool = False
+    quarantine: str = ""
+    violation: str = ""
+    executing: dict[AttemptId, str] = field(default_factory=dict)
+    never_sent: set[AttemptId] = field(default_factory=set)
+    unrecorded: dict[AttemptId, tuple[Record, Record]] = field(default_factory=dict)
+    due: dict[str, float] = field(default_factory=dict)
+    held_since: float = 0.0
+    held: bool = False
+    acked: int = 0
+    audited: int = 0
+    expiring: bool = False
+    dirty_since: float | None = None
+    urgent: bool = False
+    ticket: float = math.inf
+    failures: int = 0
+    last_failure: float = 0.0
+    jitter: float = 1.0
+    writing: bool = False
+    ending: str = ""
+    reread: bool = False
+    doubtful: bool = False
+    unreadable: bool = False
+    look: Look | None = None
+    asked: float = 0.0
+
+    @property
+    def uid(self) -> str:
+        """Identity of the notification."""
+        return self.request.uid
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nothing more is to be sent: the object is gone, or is being deleted."""
+        return self.deleted or self.request.deleting
+
+    @property
+    def busy(self) -> bool:
+        """Whether a task still works on it."""
+        return bool(self.executing) or self.writing
+
+    @property
+    def unscheduled(self) -> bool:
+        """Whether it has changes to be published, and no turn to be written."""
+        return self.dirty_since is not None and not self.writing and math.isinf(self.ticket)
+
+    @property
+    def ordered(self) -> frozenset[str]:
+        """Channels that an operator wants tried once more, and that have not been since."""
+        return ordered_channels(self.view, self.request.status)
+
+    @property
+    def closing(self) -> bool:
+        """
+        Whether the object may have a final phase that this process has not seen.
+
+        What is known can fall behind a phase that was asked for: under at most once an unknown result
+        ends a channel, and an operator's verdict takes that back.
+        """
+        return self.ending == self.request.resource_version and bool(self.ending)
+
+    def observe(self, seen: NotificationRequest) -> None:
+        """
+        Take a later version that the watch has brought.
+
+        A watch that was opened under an older definition goes on dropping what that one does not know.
+        So a version that shows less than the one before is not believed until it was read.
+        """
+        self.doubtful = self.doubtful or poorer(seen.status, self.request.status)
+        self.request = seen
+
+    def take(self, answer: NotificationRequest, *, since: str) -> None:
+        """
+        Take what the API server answered about the object.
+
+        The watch may have brought a later version while the answer was on its way, and will not bring
+        that one again. Where it has brought the same version, the answer is believed.
+
+        Args:
+            answer: The object, read or written.
+            since: Its version as known when the API server was asked.
+        """
+        known = self.request.resource_version
+        if known == since or version_key(answer.resource_version) >= version_key(known):
+            self.request = answer
+            self.doubtful = False
+
+    def ends_at(self, position: int) -> bool:
+        """Whether a mark at this position speaks of the whole log of a finished notification."""
+        return (
+            self.request.status.terminal
+            and not self.view.opened
+            and position == self.view.position
+            and not self.ordered
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """All that is kept of a notification whose end is published."""
+
+    uid: str
+    namespace: str
+    name: str
+    resource_version: str
+    phase: str
+    retention_days: int
+    #: Unix milliseconds, 0 if the object does not tell.
+    ended: int = 0
+
+
+class Cache:
+    """Entries by uid, and the order in which dirty ones are to be written."""
+
+    def __init__(
+        self,
+        *,
+        window: float,
+        monotonic: MonotonicClock = monotonic_clock,
+        audit_limit: int | None = None,
+        jitter: Callable[[], float] = lambda: random.uniform(0.5, 1.0),  # noqa: S311 - no secret
+    ) -> None:
+        """
+        Start empty.
+
+        Args:
+            window: The batching window in seconds.
+            monotonic: The clock of all its times.
+            audit_limit: How many entries may wait for the audit feed; None where there is no feed.
+            jitter: Share of a failed write's back-off to wait, in [0.5, 1].
+        """
+        self._jitter = jitter
+        self.entries: dict[str, Entry] = {}
+        self.finished: dict[str, Finished] = {}
+        #: Entries whose log says more than the audit feed has handed over, the longest waiting
+        #: first. One may be deleted and forgotten already: what was sent is audited all the same.
+        self.unaudited: dict[str, Entry] = {}
+        self.audit_limit = audit_limit
+        self.wake = asyncio.Event()
+        self.monotonic = monotonic
+        self._window = window
+        self._heap: list[tuple[float, int, str]] = []
+        #: Uids whose writes are due, by namespace: one author's thousands hold up nobody's one.
+        self._due: Turns[str] = Turns()
+        self._ticket = 0
+
+    def namespace_of(self, uid: str) -> str:
+        """The namespace of a live notification, empty for what is not known."""
+        entry = self.entries.get(uid)
+        return entry.request.namespace if entry is not None else ""
+
+    def mark_dirty(self, entry: Entry, *, urgent: bool = False) -> None:
+        """Note that the status lags behind; repeated marks keep the first time."""
+        if entry.dirty_since is None:
+            entry.dirty_since = self.monotonic()
+        entry.urgent = entry.urgent or urgent
+        self._schedule(entry)
+
+    def begin_write(self, entry: Entry) -> None:
+        """Note that a write takes up everything known now; later changes mark the entry anew."""
+        entry.dirty_since = None
+        entry.urgent = False
+
+    def clean(self, entry: Entry) -> None:
+        """Note that everything up to now is published, or is not ours to publish."""
+        entry.dirty_since = None
+        entry.urgent = False
+        entry.failures = 0
+
+    def failed(self, entry: Entry) -> None:
+        """Note that a write failed; the entry stays dirty and backs off."""
+        entry.failures += 1
+        entry.last_failure = self.monotonic()
+        entry.jitter = self._jitter()
+        if entry.dirty_since is None:
+            entry.dirty_since = self.monotonic()
+        self._schedule(entry)
+
+    def _schedule(self, entry: Entry) -> None:
+        at = self.decision(entry).at
+        if entry.ticket <= at:
+            # Looked at by then, and put off if it is too early.
+            return
+        entry.ticket = at
+        self._ticket += 1
+        heapq.heappush(self._heap, (at, self._ticket, entry.uid))
+        if self._heap[0][1] == self._ticket:
+            # Whoever waits, waits for an earlier one otherwise.
+            self.wake.set()
+
+    def decision(self, entry: Entry) -> Decision:
+        """When a dirty entry is to be written, and why then."""
+        if entry.dirty_since is None:
+            raise ValueError("the entry is clean")
+        return decide(
+            dirty_since=entry.dirty_since,
+            urgent=entry.urgent,
+            failures=entry.failures,
+            last_failure=entry.last_failure,
+            window=self._window,
+            quiet=self._quiet(entry),
+            jitter=entry.jitter,
+        )
+
+    def _quiet(self, entry: Entry) -> bool:
+        # Without a due time nothing has failed yet: attempts are about to start.
+        if entry.executing or not entry.due:
+            return False
+        return min(entry.due.values()) > self.monotonic() + self._window
+
+    def take_due(self, now: float) -> Entry | None:
+        """The next entry whose write is due and not under way; one that is early by now is put off."""
+        while self._heap and self._heap[0][0] <= now:
+            at, _, uid = heapq.heappop(self._heap)
+            entry = self.entries.get(uid)
+            if entry is not None and entry.ticket == at:
+                # Its turn comes, whatever is marked meanwhile.
+                entry.ticket = -math.inf
+                self._due.append(entry.request.namespace, uid)
+        while self._due:
+            entry = self.entries.get(self._due.popleft())
+            if entry is None or entry.ticket != -math.inf:
+                continue
+            entry.ticket = math.inf
+            if entry.dirty_since is None or entry.writing:
+                # Clean, or marked anew when the write ends.
+                continue
+            if self.decision(entry).at <= now:
+                return entry
+            self._schedule(entry)
+        return None
+
+    def next_due(self) -> float | None:
+        """When to look again, None if nothing is waiting."""
+        if self._due:
+            return -math.inf
+        return self._heap[0][0] if self._heap else None
+
+    def dirty(self) -> Iterator[Entry]:
+        """Entries with unpublished changes."""
+        return (e for e in self.entries.values() if e.dirty_since is not None)
+
+    def oldest_dirty(self) -> float:
+        """Age in seconds of the oldest unpublished change, 0 if there is none."""
+        oldest = min((e.dirty_since for e in self.dirty() if e.dirty_since), default=None)
+        return 0.0 if oldest is None else max(0.0, self.monotonic() - oldest)
+
+    @property
+    def auditing(self) -> bool:
+        """Whether an audit feed runs."""
+        return self.audit_limit is not None
+
+    @property
+    def audit_room(self) -> int:
+        """How many more finished notifications may be held for the audit feed."""
+        return max(0, (self.audit_limit or 0) - len(self.unaudited))
+
+    def mark_unaudited(self, entry: Entry) -> None:
+        """Note that the audit feed has to look at an entry; nothing where no feed runs."""
+        if self.auditing and not entry.quarantine:
+            self.unaudited.setdefault(entry.uid, entry)
+
+    def mark_audited(self, entry: Entry, position: int) -> None:
+        """Note that everything up to a position of an entry's log was handed over."""
+        entry.audited = max(entry.audited, position)
+        if entry.view.position <= position:
+            self.unaudited.pop(entry.uid, None)
+
+    def retire(self, entry: Entry) -> None:
+        """Replace a finished, published entry by its stub; of a deleted one nothing is kept."""
+        request = entry.request
+        self.entries.pop(entry.uid, None)
+        self.unaudited.pop(entry.uid, None)
+        if not entry.deleted:
+            # The deletion may have come during the last write; nobody would take the stub away again.
+            self.finished[entry.uid] = summary(request)
+
+    def reopen(self, request: NotificationRequest) -> Entry:
+        """Hold a finished notification in full again: its log says more than its object."""
+        self.finished.pop(request.uid, None)
+        entry = self.entries.setdefault(request.uid, Entry(request))
+        entry.request = request
+        return entry
+
+    def forget(self, uid: str) -> None:
+        """Drop everything known of a notification, but for what the audit feed has yet to tell."""
+        self.entries.pop(uid, None)
+        if len(self.unaudited) > (self.audit_limit or 0):
+            self.unaudited.pop(uid, None)
+        self.finished.pop(uid, None)
+
+
+def summary(request: NotificationRequest) -> Finished:
+    """What is kept of a finished object."""
+    return Finished(
+        request.uid,
+        request.namespace,
+        request.name,
+        request.resource_version,
+        request.status.phase,
+        request.retention_days,
+        request.status.completed_at,
+    )

@@ -1,0 +1,386 @@
+"""
+The write side of one notification's log, and the view that stays in step with it.
+
+Every append answers with its position and the chain of the element before. The view advances only if
+both are what it knows; otherwise somebody else has written in between, and the log is read again. So
+the view never claims to have seen a record that it has not, which is what makes an ACK true.
+
+Facts (outcomes) are written whatever happens to the claim; everything that opens or closes attempts
+for others (intent, recover) needs the claim to be current.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+from typing import Final
+
+from syncer.ledger.codec import stored
+from syncer.ledger.log import Answer, Appended, RedisLog, Snapshot, Tries
+from syncer.metrics import SyncMetrics
+from syncer.model.attempt import (
+    Attempt,
+    AttemptId,
+    AttemptState,
+    Epoch,
+    FailureClass,
+    make_attempt_id,
+)
+from syncer.model.errors import ContractError, PortError, Rejected, Unauthorised
+from syncer.model.ports import LeaseTerm
+from syncer.model.record import (
+    MAX_SKIPS,
+    Plan,
+    Record,
+    attempt_record,
+    intent_record,
+    plan_record,
+    skip_record,
+)
+from syncer.rules.fold import LogView, fold
+from syncer.runtime.clock import LedgerTime
+from syncer.sync.cache import Cache, Claim, Entry
+
+logger = logging.getLogger("ledger.record")
+
+#: Seconds before an outcome that was refused is tried again; then it is kept.
+_REFUSED_PAUSES: Final = (0.1, 0.4, 1.5, 6.0)
+
+
+class Recorder:
+    """Appends to logs and keeps the views in the cache true."""
+
+    def __init__(
+        self, log: RedisLog, cache: Cache, time: LedgerTime, metrics: SyncMetrics, *, identity: str
+    ) -> None:
+        """`identity` names this process in intents."""
+        self.log = log
+        self.cache = cache
+        self.time = time
+        self.metrics = metrics
+        self._identity = identity
+        self._counters: dict[Epoch, int] = {}
+        #: Told of an intent that may be in the log, or get there yet, and for which nothing was sent.
+        #: Its attempt stays in `entry.executing`, so that its channel waits, until `close` is called.
+        self.in_doubt: Callable[[Entry, Record], None] = self._give_up
+
+    def next_id(self, epoch: Epoch) -> AttemptId:
+        """A fresh attempt id; never given out twice by any process."""
+        n = self._counters.get(epoch, 0) + 1
+        self._counters[epoch] = n
+        return make_attempt_id(epoch, n)
+
+    def claim_holds(self, entry: Entry, term: LeaseTerm) -> bool:
+        """Whether attempts may be opened under the entry's claim, as far as this process knows."""
+        wanted = Claim(term.epoch, self.log.generation)
+        return entry.claim == wanted and term.valid(self.cache.monotonic())
+
+    def lose_claim(self, entry: Entry, cause: str) -> None:
+        """Note that the claim turned out stale; the next reconcile claims anew."""
+        if entry.claim is not None:
+            self.metrics.reclaims.labels(cause).inc()
+        entry.claim = None
+
+    # -- appends ------------------------------------------------------------------------------
+
+    async def plan(self, entry: Entry, plan: Plan) -> None:
+        """Freeze the plan; an earlier one stays in force."""
+        await self._note(entry, plan_record(plan))
+        self.cache.mark_dirty(entry)
+
+    async def skip(self, entry: Entry, channel: str, why: str) -> None:
+        """Say why a due attempt is not made; repeats of the channel's last word are left out."""
+        view = entry.view
+        if view.last_skip.get(channel) == why or view.skips >= MAX_SKIPS:
+            return
+        note_id = f"skip:{view.position + 1}:{self.time.now()}"
+        await self._note(entry, skip_record(note_id, channel, at=self.time.now(), why=why))
+
+    async def _note(self, entry: Entry, record: Record) -> None:
+        try:
+            answer = await self._timed("note", lambda: self.log.note(entry.uid, record))
+        except ContractError as error:
+            self.put_in_quarantine(entry, str(error))
+            return
+        await self._advance(entry, answer, [record])
+
+    async def open(
+        self, entry: Entry, term: LeaseTerm, channel: str, *, limit: int
+    ) -> tuple[Appended, Record]:
+        """
+        Ask the log for permission to send.
+
+        Only `OK`, or `DUP` with the state `intent` (the echo of this very call), permits it. The
+        attempt is then listed in `entry.executing` until `close` is called. So is one that is not
+        permitted and whose intent may be recorded all the same: `in_doubt` is told of it.
+
+        Raises:
+            PortError: given up; whether the intent is recorded is not known, and it was not sent.
+        """
+        attempt_id, claim = self.next_id(term.epoch), entry.claim
+        record = intent_record(
+            attempt_id, channel, at=self.time.now(), by=self._identity,
+            order=entry.view.order_ids.get(channel, "") if channel in entry.ordered else "",
+        )  # fmt: skip
+        entry.executing[attempt_id] = channel
+        entry.never_sent.add(attempt_id)
+        opened, tries = False, Tries()
+        try:
+            answer = await self._timed(
+                "intent",
+                lambda: self.log.intent(
+                    entry.uid,
+                    term.epoch,
+                    record,
+                    limit=limit,
+                    tries=tries,
+                    # The very claim that the decision rests on: one made since is another.
+                    guard=lambda: (
+                        entry.claim is claim
+                        and self.claim_holds(entry, term)
+                        and not entry.cancelled
+                    ),
+                ),
+            )
+            if answer.answer is Answer.OK:
+                self.metrics.intents.inc()
+                tries.uncertain = True
+                # Without its answer nobody sends, so nobody would ever close the attempt.
+                await self._advance(entry, answer, [record])
+                opened = True
+            elif answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT:
+                entry.reread = True
+                opened = True
+        except ContractError as error:
+            self.put_in_quarantine(entry, str(error))
+            answer = Appended(Answer.RECLAIM, detail="the log cannot be read")
+        finally:
+            if not opened and tries.uncertain:
+                self.in_doubt(entry, record)
+            elif not opened:
+                self._give_up(entry, record)
+        return answer, record
+
+    @staticmethod
+    def _give_up(entry: Entry, intent: Record) -> None:
+        entry.executing.pop(intent.attempt_id, None)
+        entry.never_sent.discard(intent.attempt_id)
+
+    def sending(self, entry: Entry, attempt_id: AttemptId) -> None:
+        """Note that bytes may leave from now on."""
+        entry.never_sent.discard(attempt_id)
+
+    async def close(
+        self, entry: Entry, attempt: Attempt, intent: Record, *, patience: float
+    ) -> bool:
+        """
+        Record what became known of an attempt; tried until `patience` seconds have passed.
+
+        A log that cannot be read takes nothing, and nor does one for which Redis, or a proxy before it,
+        goes on refusing. What was to be recorded is then kept in memory until a claim can read it again:
+        nobody else knows it.
+
+        Returns:
+            False if it could not be recorded: should this process end, the next owner will find the
+            attempt open and record it as unknown.
+        """
+        record = attempt_record(attempt)
+        try:
+            answer = await self._timed(
+                "outcome",
+                lambda: self._tell(entry, record, intent, patience),
+            )
+        except (ContractError, Rejected) as error:
+            logger.error(
+                "an outcome could not be recorded; it is kept until the log can be read again",
+                extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
+            )
+            entry.unrecorded[attempt.id] = (record, intent)
+            self.put_in_quarantine(entry, str(error))
+            return False
+        except PortError as error:
+            logger.error(
+                "an outcome could not be recorded; the attempt will be found open",
+                extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
+            )
+            return False
+        finally:
+            entry.executing.pop(attempt.id, None)
+            entry.never_sent.discard(attempt.id)
+        self.metrics.outcomes.labels(attempt.state.word).inc()
+        if attempt.failure is FailureClass.NOT_SENT:
+            self.metrics.not_sent.inc()
+        try:
+            if answer.answer is Answer.OK:
+                await self._advance(entry, answer, [intent, record][2 - answer.count :])
+            else:
+                await self.reread(entry)
+        except PortError:
+            # It is recorded; what else the log holds is read with the next look.
+            entry.reread = True
+        self.cache.mark_dirty(entry)
+        return True
+
+    async def _tell(
+        self, entry: Entry, record: Record, intent: Record, patience: float
+    ) -> Appended:
+        """Record an outcome; a refusal may be one answer of a proxy whose server has failed over."""
+        for pause in _REFUSED_PAUSES:
+            try:
+                return await self.log.outcome(
+                    entry.uid, record, intent, name=entry.request.key, patience=patience
+                )
+            except Unauthorised:
+                # All the patience has gone into it.
+                raise
+            except Rejected:
+                await asyncio.sleep(pause)
+        return await self.log.outcome(
+            entry.uid, record, intent, name=entry.request.key, patience=patience
+        )
+
+    async def record_kept(self, entry: Entry) -> None:
+        """
+        Record what the log could not take while it could not be read.
+
+        To be called once it was read again, and before what is open in it is settled as unknown; now and
+        then, too, where the log is another's by now, who does not know it.
+
+        Raises:
+            PortError: Redis did not answer; what is left is kept.
+        """
+        for attempt_id, (record, intent) in list(entry.unrecorded.items()):
+            try:
+                answer = await self.log.outcome(entry.uid, record, intent, name=entry.request.key)
+            except (ContractError, Rejected) as error:
+                if not entry.quarantine:
+                    self.put_in_quarantine(entry, str(error))
+                return
+            entry.unrecorded.pop(attempt_id, None)
+            if answer.answer is Answer.OK:
+                await self._advance(entry, answer, [intent, record][2 - answer.count :])
+            else:
+                await self.reread(entry)
+            logger.warning(
+                "an outcome is recorded now that the log can be read again",
+                extra={"uid": entry.uid, "object": entry.request.key, "attempt": attempt_id},
+            )
+            self.cache.mark_dirty(entry)
+
+    async def recover(self, entry: Entry, term: LeaseTerm, abandoned: Attempt, *, due: int) -> bool:
+        """
+        Settle an open attempt that nobody executes: what its sender knew of it is lost.
+
+        Returns:
+            False if the claim does not hold any more.
+        """
+        settled = replace(
+            abandoned, state=AttemptState.UNKNOWN, ended=self.time.now(), due=due,
+            failure=FailureClass.UNCERTAIN,
+            error="the sender ended before the result was recorded",
+        )  # fmt: skip
+        record = attempt_record(settled)
+        answer = await self.log.recover(entry.uid, term.epoch, record)
+        if answer.answer is Answer.RECLAIM:
+            self.lose_claim(entry, "recover")
+            return False
+        if answer.answer is Answer.OK:
+            self.metrics.recovered.inc()
+            self.metrics.outcomes.labels(settled.state.word).inc()
+            await self._advance(entry, answer, [record])
+        else:
+            await self.reread(entry)
+        return True
+
+    async def wake_owner(self, uid: str) -> None:
+        """Tell the owner of a log, whoever that is, that it holds something new; best effort."""
+        with contextlib.suppress(PortError, TimeoutError):
+            await self.log.wake_owner(uid)
+
+    # -- keeping the view in step ---------------------------------------------------------------
+
+    async def _advance(self, entry: Entry, answer: Appended, records: Sequence[Record]) -> None:
+        view = entry.view
+        expected = view.position + answer.count
+        if (
+            answer.answer is not Answer.OK
+            or answer.position != expected
+            or answer.before != view.chain
+        ):
+            await self.reread(entry)
+            return
+        *others, last = records
+        for record in others:
+            view.apply(stored(record, view.chain, view.position + 1))
+        # The answer tells the chain of the last one; working it out once more is a third of an append.
+        view.apply(replace(last, position=answer.position, chain=answer.chain))
+        # The append has taken the expiry off.
+        entry.expiring = False
+        if any(r.kind.state is not AttemptState.INTENT for r in records):
+            self.cache.mark_unaudited(entry)
+
+    async def reread(self, entry: Entry) -> None:
+        """
+        Fold the log anew.
+
+        If the log no longer holds what the view has seen, the claim is given up and the view kept:
+        the next claim offers it to the log as seeds.
+        """
+        try:
+            snapshot = await self.log.read(entry.uid)
+        except ContractError as error:
+            self.put_in_quarantine(entry, str(error))
+            return
+        entry.reread = False
+        if snapshot is None or not holds(snapshot, entry.view):
+            self.lose_claim(entry, "history")
+            return
+        self.adopt(entry, snapshot)
+
+    def adopt(self, entry: Entry, snapshot: Snapshot) -> None:
+        """Take a whole log as the truth."""
+        view = fold(snapshot.records)
+        for channel in view.pending:
+            if entry.view.order_ids.get(channel) != view.order_ids[channel]:
+                # What an operator orders is due at once, whatever the wait was before.
+                entry.due.pop(channel, None)
+        if view.position != entry.view.position:
+            # An append takes the expiry off.
+            entry.expiring = False
+        if view.conflicts > entry.view.conflicts:
+            self.metrics.conflicting.inc(view.conflicts - entry.view.conflicts)
+        entry.view = view
+        entry.acked = snapshot.header.acked
+        entry.audited = snapshot.header.audited
+        if view.position > entry.audited:
+            self.cache.mark_unaudited(entry)
+
+    def put_in_quarantine(self, entry: Entry, why: str) -> None:
+        """Stop sends for a notification whose log cannot be read; its bytes stay as they are."""
+        if not entry.quarantine:
+            logger.error(
+                "log cannot be read; nothing is sent for this notification",
+                extra={"uid": entry.uid, "object": entry.request.key, "why": why},
+            )
+        entry.quarantine = why
+        entry.claim = None
+        self.cache.mark_dirty(entry, urgent=True)
+
+    async def _timed(self, script: str, call: Callable[[], Awaitable[Appended]]) -> Appended:
+        begin = self.cache.monotonic()
+        try:
+            return await call()
+        finally:
+            self.metrics.append_seconds.labels(script).observe(self.cache.monotonic() - begin)
+
+
+def holds(snapshot: Snapshot, view: LogView) -> bool:
+    """Whether a log still contains the history that a view stands for."""
+    if view.position == 0:
+        return True
+    if len(snapshot.records) < view.position:
+        return False
+    return snapshot.records[view.position - 1].chain == view.chain

@@ -1,0 +1,189 @@
+"""
+Deleting finished notifications after their retention time, where an operator has asked for it.
+
+A log expires by itself. The object does not: somebody may still read it, so it goes only if the
+setting says so, and only when everything that it stands for has been handed on. That is decided twice:
+from the stub and the log's header (`due`, `settled`), so that a sweep over many costs one question to
+Redis a page; then from the object as it is now, read right before the deletion.
+
+A log that is gone tells nothing by itself. It counts as expired only if the store that the status
+names is the one that answers now: a store that was lost or emptied has another id, and then the object
+is the last record of what was sent, and stays. So do the finished objects of the replaced controller,
+whose status names no store.
+
+A clock that is ahead deletes nothing: the earlier of Redis's time and the API server's decides
+(`LedgerTime.certain`).
+
+The deletion names uid and resourceVersion. Whoever else has written meanwhile, or has put another
+object under the name, makes it fail, and the next sweep looks again.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from syncer.ledger.codec import Header, decode_header
+from syncer.ledger.log import RedisLog
+from syncer.metrics import SyncMetrics
+from syncer.model.errors import (
+    Ambiguous,
+    Conflict,
+    ContractError,
+    Gone,
+    PortError,
+    Unauthorised,
+    Unavailable,
+)
+from syncer.model.ports import Ownership, StatusStore
+from syncer.model.resource import NotificationRequest
+from syncer.runtime.clock import LedgerTime
+from syncer.sync.cache import Finished
+from syncer.sync.claim import retention_seconds
+
+logger = logging.getLogger("ledger.retention")
+
+#: Logs in one question to Redis.
+_PAGE: Final = 256
+
+
+class Remover(StatusStore, Protocol):
+    """A store that can also delete."""
+
+    async def delete(self, namespace: str, name: str, *, uid: str, resource_version: str) -> None:
+        """
+        Delete an object that still has this uid and this resourceVersion.
+
+        Raises:
+            Conflict: it has others; nothing was deleted.
+            Gone: there is no such object.
+            Unauthorised: deleting is not allowed.
+            Ambiguous: may have been deleted.
+            Unavailable: not deleted.
+        """
+        ...
+
+
+class Retention:
+    """Deletes what is over."""
+
+    def __init__(
+        self,
+        log: RedisLog,
+        store: Remover,
+        ownership: Ownership,
+        time: LedgerTime,
+        metrics: SyncMetrics,
+    ) -> None:
+        """`time` is Redis time, which the retention is counted in, with the API server's as its witness."""
+        self.log = log
+        self.store = store
+        self.ownership = ownership
+        self.time = time
+        self.metrics = metrics
+
+    async def sweep(self, summaries: Sequence[Finished]) -> int:
+        """
+        Look at finished notifications and delete those of ours whose time is over.
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            PortError: Redis does not answer; the next sweep begins anew.
+        """
+        over = [s for s in summaries if due(s.ended, s.retention_days, self.time.certain())]
+        deleted = 0
+        for start in range(0, len(over), _PAGE):
+            page = [s for s in over[start : start + _PAGE] if self.ownership.term_of(s.uid)]
+            heads = await self.log.read_headers([s.uid for s in page])
+            for summary, (element, length, ttl) in zip(page, heads, strict=True):
+                if element is not None and not settled(_header(element), length, ttl):
+                    continue
+                try:
+                    deleted += await self._delete(summary, expired=element is None)
+                except Unauthorised as error:
+                    logger.error(
+                        "finished objects are not deleted: retention.deleteObjects needs the right to"
+                        " delete notificationrequests",
+                        extra={"error": str(error)},
+                    )
+                    return deleted
+                except (Conflict, Gone, ContractError):
+                    # Somebody has changed or deleted it: the watch brings what it is now.
+                    continue
+                except (Ambiguous, Unavailable) as error:
+                    logger.info(
+                        "the deletion of finished objects waits", extra={"error": str(error)}
+                    )
+                    return deleted
+                except PortError as error:
+                    logger.warning(
+                        "a finished object is not deleted",
+                        extra={"uid": summary.uid, "error": str(error)},
+                    )
+        return deleted
+
+    async def _delete(self, summary: Finished, *, expired: bool) -> bool:
+        current = await self.store.get(summary.namespace, summary.name)
+        if current.uid != summary.uid or not self._may_go(current, expired=expired):
+            return False
+        await self.store.delete(
+            current.namespace,
+            current.name,
+            uid=current.uid,
+            resource_version=current.resource_version,
+        )
+        self.metrics.deleted.inc()
+        logger.info(
+            "a finished notification is deleted after its retention time",
+            extra={
+                "uid": current.uid,
+                "object": current.key,
+                "phase": current.status.phase,
+                "days": current.retention_days,
+            },
+        )
+        return True
+
+    def _may_go(self, current: NotificationRequest, *, expired: bool) -> bool:
+        status = current.status
+        if not status.terminal or current.deleting:
+            return False
+        if not due(status.completed_at, current.retention_days, self.time.certain()):
+            return False
+        mark = status.log
+        if mark is None:
+            return False
+        return not expired or (bool(mark.store) and mark.store == self.log.store)
+
+
+def due(ended: int, days: int, now: int) -> bool:
+    """
+    Whether a notification that ended at `ended` has been kept for its days.
+
+    Times are Unix milliseconds; one whose end is not known is never due.
+    """
+    return ended > 0 and now >= ended + retention_seconds(days) * 1000
+
+
+def settled(header: Header | None, length: int, ttl: int) -> bool:
+    """
+    Whether nobody needs a log any more: all of it published and audited, and its expiry set.
+
+    Args:
+        header: Its first element, None if that cannot be read.
+        length: Elements, the header included.
+        ttl: Seconds until it expires, negative if it does not.
+    """
+    if header is None or ttl < 0:
+        return False
+    return header.acked == length - 1 and header.audited == length - 1
+
+
+def _header(element: bytes) -> Header | None:
+    try:
+        return decode_header(element)
+    except ContractError:
+        return None

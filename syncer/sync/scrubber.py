@@ -1,0 +1,204 @@
+"""
+The scrubber: a slow, endless second look at every live notification of ours.
+
+Each look reads the log, then the object, folds anew, and has `syncer.rules.divergence` judge. What
+loss or a foreign hand brought about is given to the ordinary rules (claim anew, write again); what the
+rules exclude stops the sends of that one object, says so in its condition `Quarantined` (reason
+`SelfAudit`), and is taken back by the first later look that finds it in order. The process goes on: a
+fault of one object is never a fault of all.
+
+Only what stands still can be compared: an object that is being worked on, or that moved between the
+two reads, is passed over and comes again in the next round. The pace is bounded, so that the second
+look never competes with the first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Final
+
+from syncer.ledger.log import Snapshot
+from syncer.metrics import SyncMetrics
+from syncer.model.errors import ContractError, PortError
+from syncer.model.ports import Ownership, StatusStore
+from syncer.model.resource import NotificationRequest
+from syncer.rules.divergence import Divergence, Evidence, examine
+from syncer.sync.cache import Entry
+from syncer.sync.recorder import Recorder
+from syncer.sync.status_writer import SyncLoop
+
+logger = logging.getLogger("ledger.scrub")
+
+#: Seconds without a look while Redis does not answer.
+_AWAY: Final = 1.0
+
+
+class Look(StrEnum):
+    """What one look came to; labels of a metric."""
+
+    AGREES = "agrees"
+    DIVERGES = "diverges"
+    #: It moved, or was being worked on.
+    PASSED = "passed"
+    UNANSWERED = "unanswered"
+
+
+class Scrubber:
+    """Looks at live notifications again and again."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        store: StatusStore,
+        ownership: Ownership,
+        sync: SyncLoop,
+        metrics: SyncMetrics,
+        *,
+        rate: float,
+        on_change: Callable[[str], None] = lambda _uid: None,
+    ) -> None:
+        """
+        Args:
+            recorder: Of the logs; its cache is what is looked at.
+            store: Of the objects.
+            ownership: Tells what is ours.
+            sync: Knows what it would write.
+            metrics: Are counted.
+            rate: Looks per second, at most.
+            on_change: Told the uid of an object that must be looked at by the controller.
+        """  # noqa: D205 - the class says what it is
+        self.recorder = recorder
+        self.cache = recorder.cache
+        self.store = store
+        self.ownership = ownership
+        self.sync = sync
+        self.metrics = metrics
+        self._pause = 1.0 / rate
+        self._on_change = on_change
+        self._ended = self.cache.monotonic()
+        metrics.scrub_age.set_function(lambda: max(0.0, self.cache.monotonic() - self._ended))
+
+    async def round(self) -> None:
+        """Look once at everything that is ours now."""
+        uids = [u for u in self.cache.entries if self.ownership.term_of(u) is not None]
+        self.metrics.scrub_coverage.set(0.0 if uids else 1.0)
+        for n, uid in enumerate(uids, 1):
+            while not self.recorder.log.available:
+                await asyncio.sleep(_AWAY)
+            entry = self.cache.entries.get(uid)
+            if entry is not None:
+                look = await self.look(entry)
+                self.metrics.scrub_looks.labels(look.value).inc()
+                await asyncio.sleep(self._pause)
+            self.metrics.scrub_coverage.set(n / len(uids))
+        self._ended = self.cache.monotonic()
+
+    async def look(self, entry: Entry) -> Look:
+        """Look at one notification, and act upon what is found; never raises for an answer."""
+        term = self.ownership.term_of(entry.uid)
+        if term is None or not _still(entry):
+            return Look.PASSED
+        before = _state(entry)
+        snapshot: Snapshot | None = None
+        try:
+            snapshot = await self.recorder.log.read(entry.uid)
+        except ContractError as error:
+            if _state(entry) != before or not _still(entry):
+                return Look.PASSED
+            self.recorder.put_in_quarantine(entry, str(error))
+            return self._found(entry, (Divergence.UNREADABLE,), None)
+        except (PortError, TimeoutError):
+            return Look.UNANSWERED
+        current = await self._object(entry)
+        if (
+            _state(entry) != before
+            or not _still(entry)
+            or self.cache.entries.get(entry.uid) is not entry
+        ):
+            return Look.PASSED
+        if current is not None and (current.uid != entry.uid or current.deleting):
+            return Look.PASSED
+        quiet = entry.dirty_since is None
+        found = examine(
+            Evidence(
+                view=entry.view,
+                records=snapshot.records if snapshot else (),
+                acked=snapshot.header.acked if snapshot else 0,
+                status=current.status if current else None,
+                spec_hash=current.content_hash() if current else "",
+                quiet=quiet,
+                pending=bool(quiet and current and self.sync.pending(entry, current, term)),
+            )
+        )
+        if current is not None and found:
+            entry.request = current
+        return self._found(entry, found, snapshot)
+
+    async def _object(self, entry: Entry) -> NotificationRequest | None:
+        request = entry.request
+        try:
+            return await self.store.get(request.namespace, request.name)
+        except (PortError, ContractError, TimeoutError):
+            return None
+
+    def _found(
+        self, entry: Entry, found: tuple[Divergence, ...], snapshot: Snapshot | None
+    ) -> Look:
+        for divergence in found:
+            self.metrics.divergences.labels(divergence.value).inc()
+            logger.error(
+                "the self-audit found a divergence",
+                extra={
+                    "uid": entry.uid,
+                    "object": entry.request.key,
+                    "class": divergence.value,
+                    "says": divergence.says,
+                    "position": entry.view.position,
+                    # In quarantine nothing is sent, whatever the class alone would allow.
+                    "sends": "stopped" if divergence.stops or entry.quarantine else "go on",
+                },
+            )
+        longer = snapshot is not None and len(snapshot.records) > entry.view.position
+        if snapshot is not None and (longer or Divergence.MEMORY in found):
+            # The memory is disposable, the log is not; and what others appended is news.
+            self.recorder.adopt(entry, snapshot)
+        violation = "; ".join(d.says for d in found if d.stops)
+        changed = violation != entry.violation
+        if changed and not violation:
+            logger.warning(
+                "the self-audit finds it in order again; sends go on",
+                extra={"uid": entry.uid, "object": entry.request.key},
+            )
+        entry.violation = violation
+        if Divergence.HISTORY in found or Divergence.LOG_BEHIND in found:
+            self.recorder.lose_claim(entry, "scrub")
+        if longer or changed or (found and Divergence.UNREADABLE not in found):
+            self.cache.mark_dirty(entry, urgent=bool(violation))
+            self._on_change(entry.uid)
+        return Look.DIVERGES if found else Look.AGREES
+
+
+def _still(entry: Entry) -> bool:
+    """Whether an entry stands still, so that its sides can be compared."""
+    return (
+        entry.claim is not None
+        and not entry.busy
+        and not entry.deleted
+        and not entry.quarantine
+        and not entry.reread
+    )
+
+
+def _state(entry: Entry) -> tuple[object, ...]:
+    """What must be the same before and after the reads."""
+    return (
+        entry.claim,
+        entry.view.position,
+        entry.view.chain,
+        entry.acked,
+        entry.dirty_since,
+        entry.request.resource_version,
+    )

@@ -1,0 +1,586 @@
+"""
+The sync loop: dirty entry, merge, write, acknowledge.
+
+It owns no rule. When to write is `status.batch`, what to write is `status.merge`, how much is
+`status.compact`; this module only carries it out, and knows what each answer of the API server
+means:
+
+- written: check the uid, remember the version, acknowledge what the write showed;
+- conflict: read, merge with what is there now, write again, a bounded number of times;
+- unclear (lost reply, 504): read back, and only what is seen there counts as written;
+- refused: shorten once if too large, then tell the phase alone; else tell the operator and slow down,
+  never spin.
+
+The acknowledgement names the position and chain that were rendered *before* the write, so a record
+that came meanwhile is never acknowledged unread. Nothing is written without a tenure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final
+
+from syncer.kube.crd import pruned
+from syncer.ledger.log import ACKED, BOTH_MARKS, Mark
+from syncer.metrics import SyncMetrics
+from syncer.model.errors import (
+    Ambiguous,
+    Conflict,
+    ContractError,
+    Gone,
+    PortError,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
+from syncer.model.ports import LeaseTerm, Ownership, StatusStore
+from syncer.model.resource import (
+    SENT,
+    TERMINAL_PHASES,
+    Json,
+    LogMark,
+    NotificationRequest,
+    Status,
+    render_status,
+)
+from syncer.rules.compact import SOFT_LIMIT, compact, least
+from syncer.rules.merge import Facts, Merged, merge, quarantine
+from syncer.runtime.failpoints import Failpoint, failpoint
+from syncer.sync.cache import Cache, Entry
+from syncer.sync.claim import retention_seconds
+from syncer.sync.recorder import Recorder
+
+logger = logging.getLogger("ledger.sync")
+
+#: Conflicts answered on the spot; afterwards the entry waits its turn again.
+MAX_CONFLICTS: Final = 5
+#: Position and chain of a write that shows nothing of the log.
+_NOTHING: Final = (0, "")
+_DROPPED: Final = (
+    "the API server drops the ids of attempts when they are read; apply the CRD of this version"
+    " (notifier crd)"
+)
+#: Between looks at the age of the oldest change; a scrape looks for itself.
+_AGE_SECONDS: Final = 1.0
+
+
+class Flushed(StrEnum):
+    """What one flush of an entry came to."""
+
+    WRITTEN = "written"
+    EQUAL = "equal"
+    CONFLICT = "conflict"
+    UNCLEAR = "unclear"
+    REFUSED = "refused"
+    UNAVAILABLE = "unavailable"
+    GONE = "gone"
+    NOT_OURS = "not ours"
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """`writers` status writes run at once; a status holds at most `status_bytes`."""
+
+    writers: int = 16
+    status_bytes: int = SOFT_LIMIT
+    at_most_once: bool = False
+
+
+class SyncLoop:
+    """Publishes the views of the cache into the objects' status."""
+
+    def __init__(
+        self,
+        recorder: Recorder,
+        store: StatusStore,
+        ownership: Ownership,
+        metrics: SyncMetrics,
+        *,
+        limits: Limits | None = None,
+        on_settled: Callable[[Entry, Status, Merged], None] = lambda _e, _s, _m: None,
+        on_stale: Callable[[str], None] = lambda _uid: None,
+    ) -> None:
+        """
+        Args:
+            recorder: Of the logs; its cache is what is published.
+            store: Of the objects.
+            ownership: Tells what may be written here.
+            metrics: Are counted.
+            limits: Of writes and sizes.
+            on_settled: Told after each successful write: the entry (which holds the stored object),
+                the status before, and the merge that was written.
+            on_stale: Told the uid of an entry that must be claimed, or looked at, again.
+        """  # noqa: D205 - the class says what it is
+        self.recorder = recorder
+        self.cache: Cache = recorder.cache
+        self.store = store
+        self.ownership = ownership
+        self.metrics = metrics
+        self.limits = limits or Limits()
+        self.writes = 0
+        self._on_settled = on_settled
+        self._on_stale = on_stale
+        #: What the served schema would drop of our status, None while nothing is known to be.
+        self.schema_problem: str | None = None
+        #: Why the API server lets us write no status, None while nothing is known against it.
+        self.access_problem: str | None = None
+        #: Both writing and reading were seen to keep the ids of attempts.
+        self._verified = False
+        self._running: set[asyncio.Task[None]] = set()
+
+    # -- the loop -------------------------------------------------------------------------------
+
+    async def run(self) -> None:
+        """Serve until cancelled; writes under way are cancelled with it."""
+        measured = float("-inf")
+        try:
+            while True:
+                self.cache.wake.clear()
+                self._start_due()
+                now = self.cache.monotonic()
+                if now >= measured + _AGE_SECONDS:
+                    # It looks at every entry, which is too much for each write.
+                    measured = now
+                    self.metrics.dirty_oldest.set(self.cache.oldest_dirty())
+                await self._pause()
+        finally:
+            await self._stop()
+
+    def _start_due(self) -> None:
+        now = self.cache.monotonic()
+        while len(self._running) < self.limits.writers:
+            entry = self.cache.take_due(now)
+            if entry is None:
+                return
+            entry.writing = True
+            task = asyncio.create_task(self._one(entry), name=f"sync-{entry.uid}")
+            self._running.add(task)
+            task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self.cache.wake.set()
+
+    async def _pause(self) -> None:
+        due = self.cache.next_due()
+        full = len(self._running) >= self.limits.writers
+        # A second at most: the age gauge goes on rising while nothing can be written.
+        wait = 1.0 if due is None or full else min(1.0, max(0.0, due - self.cache.monotonic()))
+        try:
+            async with asyncio.timeout(wait):
+                await self.cache.wake.wait()
+        except TimeoutError:
+            pass
+
+    async def _stop(self) -> None:
+        for task in list(self._running):
+            task.cancel()
+        await asyncio.gather(*self._running, return_exceptions=True)
+
+    async def drain(self, deadline: float) -> int:
+        """
+        Write everything that is dirty, without waiting for windows.
+
+        `run` must still be running. Returns how many entries remain dirty at the deadline (a
+        boot-clock second), or before it, once none of them can be written by then.
+        """
+        while self.cache.monotonic() < deadline:
+            waiting = [
+                e
+                for e in self.cache.dirty()
+                if not e.executing and (not e.failures or self.cache.decision(e).at < deadline)
+            ]
+            if not waiting and not self._running:
+                break
+            for entry in waiting:
+                if not (entry.failures or entry.urgent):
+                    self.cache.mark_dirty(entry, urgent=True)
+            await asyncio.sleep(0.02)
+        return sum(1 for _ in self.cache.dirty())
+
+    async def _one(self, entry: Entry) -> None:
+        try:
+            result = await self.flush(entry)
+        except asyncio.CancelledError:
+            raise
+        except Exception:
+            # A poison object must not take the loop along; it backs off like a failed write.
+            logger.exception("a status could not be synced", extra={"uid": entry.uid})
+            result = Flushed.UNAVAILABLE
+        finally:
+            entry.writing = False
+        self._after(entry, result)
+
+    def _after(self, entry: Entry, result: Flushed) -> None:
+        match result:
+            case Flushed.WRITTEN | Flushed.EQUAL:
+                entry.failures = 0
+                if entry.dirty_since is not None:
+                    self.cache.mark_dirty(entry)
+                elif self._finished(entry):
+                    self.cache.retire(entry)
+                elif self._overdue(entry):
+                    # Audit is held up and too many wait: the log stays, and a sweep finds it again.
+                    self.cache.retire(entry)
+            case Flushed.GONE:
+                entry.deleted = True
+                self.cache.clean(entry)
+                self._on_stale(entry.uid)
+            case Flushed.NOT_OURS:
+                # The next tenure claims it, and claiming marks it again.
+                self.cache.clean(entry)
+                self._on_stale(entry.uid)
+            case _:
+                self.cache.failed(entry)
+
+    @staticmethod
+    def _finished(entry: Entry) -> bool:
+        return (
+            entry.request.status.terminal
+            and entry.expiring
+            and not entry.deleted
+            and not entry.executing
+            and not entry.quarantine
+            and not entry.ordered
+        )
+
+    def _overdue(self, entry: Entry) -> bool:
+        return (
+            self.cache.auditing
+            and not self.cache.audit_room
+            and entry.ends_at(entry.acked)
+            and not entry.executing
+            and not entry.quarantine
+        )
+
+    # -- one entry ------------------------------------------------------------------------------
+
+    async def flush(self, entry: Entry) -> Flushed:
+        """
+        Bring one object's status up to its view, and acknowledge.
+
+        Never raises for what a server answered.
+        """
+        term = self.ownership.term_of(entry.uid)
+        if entry.deleted:
+            return Flushed.GONE
+        if term is None:
+            return Flushed.NOT_OURS
+        if not term.valid(self.cache.monotonic()):
+            # Late is not lost: the answer to a renewal may be about to be read.
+            return Flushed.UNAVAILABLE
+        if entry.claim is None and not entry.quarantine and not entry.held:
+            return Flushed.NOT_OURS
+        self.cache.begin_write(entry)
+        try:
+            gone = entry.doubtful and await self._refresh(entry)
+            return Flushed.GONE if gone else await self._publish(entry, term)
+        except (PortError, ContractError) as error:
+            logger.info("a status write waits", extra={"uid": entry.uid, "error": str(error)})
+            return Flushed.UNAVAILABLE
+
+    async def _publish(self, entry: Entry, term: LeaseTerm) -> Flushed:  # noqa: C901 (one loop of tries, whose order is the proof)
+        limit = self.limits.status_bytes
+        tries = 0
+        reread = False
+        # What a write whose answer never came started from: if it turns out to have landed, it is
+        # still to be told.
+        unclear: Status | None = None
+        while True:
+            # The watch may bring our own write before the answer to it does; what was there before
+            # is therefore remembered now, not when the answer is in.
+            known = entry.request
+            before = known.status
+            merged = self._merged(entry, term)
+            wanted = compact(merged.status, limit=limit)
+            if self._ends_badly(entry, wanted) and not reread:
+                # Before saying that something was not delivered, ask the log once more: a late
+                # success may have been recorded by another process.
+                if not await self._read_again(entry):
+                    return Flushed.NOT_OURS
+                reread = True
+                continue
+            patch = difference(before, wanted)
+            # Of an unreadable log only that is written: should it be readable again before the answer
+            # comes, what the memory holds of it has still not been shown.
+            mark = _NOTHING if entry.quarantine else entry.view.publishable
+            if not patch:
+                if unclear is not None:
+                    self._on_settled(entry, unclear, merged)
+                return await self._acknowledge(entry, mark, Flushed.EQUAL)
+            if not term.valid(self.cache.monotonic()):
+                return Flushed.UNAVAILABLE
+            result, current = await self._write(entry, patch)
+            if result is Flushed.WRITTEN and current is not None:
+                return await self._written(entry, known, merged, current, mark)
+            if result is Flushed.REFUSED:
+                if current is None and limit == self.limits.status_bytes:
+                    limit //= 4
+                    continue
+                return result if current is not None else await self._say_least(entry, merged)
+            if result not in (Flushed.CONFLICT, Flushed.UNCLEAR):
+                return result
+            unclear = unclear or (before if result is Flushed.UNCLEAR else None)
+            tries += 1
+            self._count_conflict(result, tries)
+            if tries > MAX_CONFLICTS:
+                return result
+            if await self._refresh(entry):
+                return Flushed.GONE
+            # The object has moved on, and what moved it may have been recorded: look again before
+            # anything is called failed.
+            reread = False
+
+    async def _read_again(self, entry: Entry) -> bool:
+        """Read the log again; False if it holds another history, perhaps with a success."""
+        position = entry.view.position
+        await self.recorder.reread(entry)
+        if entry.view.position != position:
+            # Sooner than the resync would: there may be an order among it.
+            self._on_stale(entry.uid)
+        return entry.claim is not None or bool(entry.quarantine)
+
+    def _count_conflict(self, result: Flushed, tries: int) -> None:
+        if result is Flushed.CONFLICT:
+            outcome = "retried" if tries <= MAX_CONFLICTS else "requeued"
+            self.metrics.conflicts.labels(outcome).inc()
+
+    def pending(self, entry: Entry, shown: NotificationRequest, term: LeaseTerm) -> bool:
+        """Whether a write of an entry's view would change an object as read just now."""
+        wanted = compact(self._merged(entry, term, shown).status, limit=self.limits.status_bytes)
+        return bool(difference(shown.status, wanted))
+
+    def _merged(
+        self, entry: Entry, term: LeaseTerm, shown: NotificationRequest | None = None
+    ) -> Merged:
+        now = self.recorder.time.now()
+        request = shown or entry.request
+        facts = Facts(
+            request.generation,
+            request.policy,
+            self.limits.at_most_once,
+            held=entry.held,
+            violation=entry.violation,
+        )
+        if entry.quarantine:
+            status = quarantine(request.status, entry.quarantine, facts, now=now)
+            return Merged(status, (), "quarantined")
+        # A log that was never read, because Redis is away, has no position to be named.
+        mark = None
+        if entry.view.position:
+            mark = LogMark(entry.view.position, term.epoch, self.recorder.log.store)
+        return merge(request.status, entry.view, facts, now=now, mark=mark)
+
+    @staticmethod
+    def _ends_badly(entry: Entry, wanted: Status) -> bool:
+        return wanted.terminal and wanted.phase != SENT and not entry.request.status.terminal
+
+    async def _write(self, entry: Entry, patch: Json) -> tuple[Flushed, NotificationRequest | None]:
+        """Write once; a refusal with None means "too large"."""
+        request, ending = entry.request, entry.ending
+        failpoint(Failpoint.BEFORE_PATCH)
+        if patch.get("phase") in TERMINAL_PHASES:
+            entry.ending = request.resource_version
+        try:
+            if not self._verified and "deliveryAttempts" in patch:
+                await self._verify(request, patch)
+            self.writes += 1
+            stored = await self.store.patch(
+                request.namespace, request.name, patch, resource_version=request.resource_version
+            )
+        except Conflict:
+            self.metrics.patches.labels("conflict").inc()
+            return Flushed.CONFLICT, None
+        except Gone:
+            self.metrics.patches.labels("gone").inc()
+            return Flushed.GONE, None
+        except Ambiguous:
+            self.metrics.patches.labels("unclear").inc()
+            # A try that failed, until it turns out otherwise: a hand-over does not wait for a server
+            # that may let the read after it go without an answer as well.
+            entry.failures = max(entry.failures, 1)
+            return Flushed.UNCLEAR, None
+        except Rejected as error:
+            entry.ending = ending
+            self.metrics.patches.labels("refused").inc()
+            if isinstance(error, Unauthorised):
+                self.access_problem = f"status writes are refused ({error})"
+            logger.error(
+                "the API server refuses a status; the record stays in the log",
+                extra={
+                    "uid": entry.uid, "object": request.key,
+                    "reason": error.reason, "error": str(error),
+                },
+            )  # fmt: skip
+            return Flushed.REFUSED, None if error.reason == "TooLarge" else request
+        except Unavailable:
+            entry.ending = ending
+            self.metrics.patches.labels("unavailable").inc()
+            raise
+        self.access_problem = None
+        if "deliveryAttempts" in patch:
+            await self._read_back(stored)
+        failpoint(Failpoint.AFTER_PATCH)
+        self.metrics.patches.labels("written").inc()
+        return Flushed.WRITTEN, stored
+
+    async def _say_least(self, entry: Entry, merged: Merged) -> Flushed:
+        """
+        Tell the phase and the counters where the object leaves no room for the attempts.
+
+        What was not shown is not acknowledged, so the answer is a refusal all the same: the log stays
+        without an expiry, and the whole is tried again, ever more slowly.
+        """
+        known = entry.request
+        previous = known.status
+        patch = difference(previous, least(merged.status, previous))
+        if not patch:
+            return Flushed.REFUSED
+        result, stored = await self._write(entry, patch)
+        if result is not Flushed.WRITTEN or stored is None:
+            return result
+        if stored.uid != entry.uid:
+            return Flushed.GONE
+        self._take(entry, stored, known.resource_version)
+        self._on_settled(entry, previous, merged)
+        return Flushed.REFUSED
+
+    async def _verify(self, request: NotificationRequest, patch: Json) -> None:
+        """
+        Make sure, before the first attempts are written, that the served schema keeps their ids.
+
+        An id that is pruned would come back as an attempt that nobody knows. A dry run tells, without
+        the right to read the definition.
+
+        Raises:
+            Unavailable: the schema prunes what the merge needs; nothing was written.
+        """
+        answer = await self.store.patch(
+            request.namespace,
+            request.name,
+            patch,
+            resource_version=request.resource_version,
+            dry_run=True,
+        )
+        lost = pruned(patch, answer.document().get("status") or {})
+        if lost:
+            self.schema_problem = (
+                f"the served CRD prunes {', '.join(lost[:8])}; apply the CRD of this version"
+                " (notifier crd)"
+            )
+        if any(path.endswith(".id") for path in lost):
+            logger.error("no status is written: %s", self.schema_problem)
+            raise Unavailable("the served CRD prunes the ids of attempts")
+        if lost:
+            logger.warning("%s", self.schema_problem)
+        else:
+            self.schema_problem = None
+
+    async def _read_back(self, stored: NotificationRequest) -> None:
+        """
+        Make sure that ids come back by the way by which objects are read, and not only by writing.
+
+        One server of several may still serve an older definition, and any may do so again. Each answer
+        is looked at; until one was seen to be read whole, the object is read as well.
+
+        Raises:
+            Unavailable: ids were dropped. What was written may be whole, and is not acknowledged.
+        """
+        shown = stored
+        if not self._verified and not stored.status.nameless:
+            try:
+                shown = await self.store.get(stored.namespace, stored.name)
+            except PortError:
+                # It was written all the same; the next write asks again.
+                return
+            if shown.resource_version != stored.resource_version:
+                # Somebody else's version says nothing of the schema.
+                return
+        if not shown.status.nameless:
+            self._verified = True
+            return
+        self._verified = False
+        self.schema_problem = _DROPPED
+        logger.error("a status is not believed: %s", self.schema_problem)
+        raise Unavailable("the ids of attempts are dropped when they are read")
+
+    async def _written(
+        self,
+        entry: Entry,
+        known: NotificationRequest,
+        merged: Merged,
+        stored: NotificationRequest,
+        mark: tuple[int, str],
+    ) -> Flushed:
+        if stored.uid != entry.uid:
+            # The version matched, so this can only follow a restore of etcd; never acknowledge it.
+            return Flushed.GONE
+        shown = len(stored.status.attempts) - len(known.status.attempts)
+        self.metrics.batch_records.observe(max(0, shown))
+        self._take(entry, stored, known.resource_version)
+        self._on_settled(entry, known.status, merged)
+        return await self._acknowledge(entry, mark, Flushed.WRITTEN)
+
+    async def _refresh(self, entry: Entry) -> bool:
+        """Read the object again; True if it is not the same one any more."""
+        known = entry.request
+        try:
+            current = await self.store.get(known.namespace, known.name)
+        except Gone:
+            return True
+        if current.uid != entry.uid:
+            return True
+        if self.schema_problem == _DROPPED and current.status.attempts:
+            self.schema_problem = _DROPPED if current.status.nameless else None
+        self._take(entry, current, known.resource_version)
+        return False
+
+    def _take(self, entry: Entry, answer: NotificationRequest, since: str) -> None:
+        waited = entry.closing
+        entry.take(answer, since=since)
+        if waited and not entry.closing and not entry.request.status.terminal:
+            # Nothing was opened while it might have been final: looked at sooner than by the resync.
+            self._on_stale(entry.uid)
+
+    async def _acknowledge(self, entry: Entry, mark: tuple[int, str], result: Flushed) -> Flushed:
+        position, chain = mark
+        if entry.quarantine or position == 0 or entry.claim is None:
+            return result
+        final = entry.ends_at(position)
+        if position <= entry.acked and not (final and not entry.expiring):
+            return result
+        if not self.recorder.log.available:
+            # Asking would keep a writer waiting; what the status shows does not get lost.
+            return Flushed.UNAVAILABLE
+        ttl = retention_seconds(entry.request.retention_days) if final else 0
+        # With an audit feed the other mark is the feed's; whoever comes last lets the log expire.
+        marks = ACKED if self.cache.auditing else BOTH_MARKS
+        answer = await self.recorder.log.ack(entry.uid, position, chain, ttl=ttl, marks=marks)
+        if answer is not Mark.STALE:
+            failpoint(Failpoint.AFTER_ACK)
+            entry.acked = max(entry.acked, position)
+            entry.expiring = answer is Mark.EXPIRING
+            if final and not entry.expiring:
+                self.cache.mark_unaudited(entry)
+            return result
+        self.recorder.lose_claim(entry, "ack")
+        return Flushed.NOT_OURS
+
+
+def difference(shown: Status, wanted: Status) -> Json:
+    """
+    The merge patch that turns one status into another; empty if nothing needs to be written.
+
+    Lists are replaced whole, members that fell away become null. The mark of the log goes along with
+    a write and is never a reason for one.
+    """
+    old, new = render_status(shown), render_status(wanted)
+    patch: Json = {k: v for k, v in new.items() if old.get(k) != v and k != "log"}
+    patch |= {k: None for k in old if k not in new and k != "log"}
+    if patch and "log" in new:
+        patch["log"] = new["log"]
+    return patch

@@ -1,0 +1,178 @@
+"""Hearing of records that others appended, on every topology and through what happens to servers."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+
+from syncer.ledger import standalone as single
+from syncer.ledger import subscriber
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.log import RedisLog
+from syncer.runtime import supervise
+from tests.servers.redis import RedisServer
+from tests.servers.topology import RedisCluster, SentinelSet, call, port_of
+
+
+class Heard:
+    """A client that listens, another that pokes, and what was heard."""
+
+    def __init__(self, url: str) -> None:
+        self.uids: list[str] = []
+        self.listener = LedgerClient(url, timeout=1.0)
+        self.listener.on_wake_up = self.uids.append
+        self.poker = LedgerClient(url, timeout=1.0)
+
+    async def poke_until_heard(self, uid: str) -> None:
+        """Poke again and again: the subscription may be on its way."""
+        log = RedisLog(self.poker)
+        async with asyncio.timeout(40):
+            while uid not in self.uids:
+                with contextlib.suppress(Exception):
+                    await log.wake_owner(uid)
+                await asyncio.sleep(0.05)
+
+
+def subscribers(server: RedisServer) -> set[str]:
+    """Ids of connections that listen."""
+    lines = str(call(port_of(server), "CLIENT", "LIST", "TYPE", "pubsub"))
+    return set(re.findall(r"\bid=(\d+)", lines))
+
+
+@contextlib.asynccontextmanager
+async def heard(url: str) -> AsyncIterator[Heard]:
+    """Both clients, served."""
+    both = Heard(url)
+    tasks = [asyncio.create_task(c.run()) for c in (both.listener, both.poker)]
+    try:
+        yield both
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def test_one_server_through_a_restart(redis_url: str, redis_server: RedisServer) -> None:
+    """Messages are heard, and again after the server was killed and came back."""
+    async with heard(redis_url) as both:
+        await both.poke_until_heard("first")
+        await redis_server.kill()
+        await redis_server.start()
+        await both.poke_until_heard("second")
+
+
+async def test_an_idle_client_notices_that_its_server_is_gone(
+    redis_url: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody calls, and no probe is due: the end of the listening connection tells."""
+    monkeypatch.setattr(single, "_PROBE_SECONDS", 3600.0)
+    async with heard(redis_url) as both:
+        await both.poke_until_heard("first")
+
+        async def until(troubled: bool) -> None:
+            while (both.listener.problem is not None) is not troubled:
+                await asyncio.sleep(0.05)
+
+        async with asyncio.timeout(30):
+            await until(False)
+            await redis_server.kill()
+            await until(True)
+            await redis_server.start()
+            await until(False)
+
+
+@pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+async def test_a_silent_server_is_left(
+    redis_url: str, redis_server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server that falls silent is connected to anew, and heard when it speaks again."""
+    monkeypatch.setattr(subscriber, "_BEAT", 0.1)
+    monkeypatch.setattr(subscriber, "_SILENCE", 0.5)
+    async with heard(redis_url) as both:
+        await both.poke_until_heard("first")
+        before = subscribers(redis_server)
+        await redis_server.pause()
+        await asyncio.sleep(1.0)
+        await redis_server.resume()
+        await both.poke_until_heard("second")
+        assert len(before) == 1
+        assert not before & subscribers(redis_server)
+
+
+@pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+async def test_a_user_that_may_not_listen_harms_nothing(
+    redis_url: str, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the right to subscribe the client works, says so once, and hears nothing."""
+    caplog.set_level("INFO", "ledger.redis")
+    port = port_of(redis_server)
+    call(port, "ACL", "SETUSER", "deaf", "on", ">p", "~*", "resetchannels", "+@all")
+    async with heard(f"redis://deaf:p@127.0.0.1:{port}/0") as both:
+        assert await both.listener.command("PING") == b"PONG"
+        async with asyncio.timeout(20):
+            while "found by sweeps alone" not in caplog.text:
+                await asyncio.sleep(0.02)
+        assert await both.listener.command("PING") == b"PONG"
+        assert both.uids == []
+
+
+@pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+async def test_an_error_that_nobody_expected_is_said_and_survived(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever ends listening is logged at once, and listening is begun again."""
+    monkeypatch.setattr(supervise, "_PAUSE_FIRST", 0.05)
+    async with heard(redis_url) as both:
+        hear = both.uids.append
+        failures: list[str] = []
+
+        def broken(uid: str) -> None:
+            if len(failures) < 2:
+                failures.append(uid)
+                raise LookupError("a fault of the hearer")
+            hear(uid)
+
+        # Both clients begin with the first await below.
+        both.listener.on_wake_up = broken
+        await both.poke_until_heard("first")
+        assert await both.listener.command("PING") == b"PONG"
+        said = [r for r in caplog.records if r.name == "ledger.supervise"]
+        assert [r.getMessage() for r in said] == ["redis-ear failed and is tried again"] * 2
+        assert {r.__dict__["error"] for r in said} == {"LookupError: a fault of the hearer"}
+
+
+async def test_what_is_no_uid_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Empty and endless messages, and replies of other kinds, are not handed on."""
+    told: list[str] = []
+    servers: Any = None
+    listener = subscriber.Subscriber(servers, "c", told.append, timeout=1.0)
+    for reply in ([b"pong", b""], [b"message", b"c", b""], [b"message", b"c", b"x" * 129], b"PONG"):
+        listener._take(reply)
+    assert told == []
+    listener._take([b"message", b"c", b"uid"])
+    assert told == ["uid"]
+
+
+async def test_sentinels_through_a_failover() -> None:
+    """After a failover the new master is listened to."""
+    async with SentinelSet() as servers, heard(servers.url) as both:
+        await both.poke_until_heard("first")
+        await servers.fail_over()
+        await both.poke_until_heard("second")
+
+
+async def test_cluster() -> None:
+    """What is published at any node is heard."""
+    async with RedisCluster() as cluster, heard(cluster.url) as both:
+        await both.poke_until_heard("first")
+        for number, port in enumerate(cluster.ports):
+            call(port, "PUBLISH", "nl:poke", f"node-{number}")
+        async with asyncio.timeout(20):
+            while len(both.uids) < 4:
+                await asyncio.sleep(0.02)
+        assert set(both.uids) == {"first", "node-0", "node-1", "node-2"}

@@ -1,0 +1,97 @@
+"""Settings of the audit feed, and what is put together from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from notifier.audit.assembly import Audit
+from notifier.channels.egress import EgressGuard
+from notifier.settings import Environment, Loaded, Settings
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.log import RedisLog
+from syncer.model.errors import ConfigError
+from syncer.settings import build
+from syncer.sharding.ownership import Shards
+from syncer.sync.cache import Cache
+
+Make = Callable[..., Audit]
+
+
+def settings_with(**members: Any) -> Settings:
+    """Settings of a file that holds only what it must, and these members."""
+    return build(Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members})
+
+
+@pytest.fixture
+async def make() -> Make:
+    """Return a maker of the audit room; nothing in it is run, nothing is connected."""
+
+    def put_together(**members: Any) -> Audit:
+        loaded = Loaded(settings_with(**members), (), Environment("ns", Path("/routing.yaml")))
+        return Audit(
+            loaded,
+            cache=Cache(window=0.0, audit_limit=1),
+            log=RedisLog(LedgerClient("redis://127.0.0.1:1")),
+            ownership=Shards(1),
+            guard=EgressGuard(),
+            registry=CollectorRegistry(),
+            now=lambda: 0,
+        )
+
+    return put_together
+
+
+def test_nothing_is_audited_unless_somebody_takes_it() -> None:
+    """A store or a file makes a feed; neither is the default."""
+    assert not settings_with().auditing
+    assert settings_with(datastorage={"url": "http://store:8080"}).auditing
+    assert settings_with(audit={"file": "/var/log/audit.jsonl"}).auditing
+
+
+def test_events_are_kept_for_a_week() -> None:
+    """`maxAge` is seven days, and may be told as a duration."""
+    assert settings_with().audit.max_age == 7 * 86400
+    assert settings_with(audit={"maxAge": "36h"}).audit.max_age == 36 * 3600
+
+
+@pytest.mark.parametrize(
+    ("audit", "problem"),
+    [
+        ({"file": "audit.jsonl"}, "audit.file: must be an absolute path"),
+        ({"maxAge": "1s"}, "audit.maxAge: "),
+        ({"maxAge": "7d"}, "audit.maxAge: must be a duration"),
+    ],
+)
+def test_bad_values_are_named_by_their_path(audit: dict[str, str], problem: str) -> None:
+    """An error names the key and the rule."""
+    with pytest.raises(ConfigError) as caught:
+        settings_with(audit=audit)
+    assert str(caught.value).startswith(problem)
+
+
+async def test_a_store_brings_a_gate_and_a_file_does_not(make: Make, tmp_path: Path) -> None:
+    """Readiness depends on a store alone; both may take events at once, the file first."""
+    file = {"file": str(tmp_path / "audit.jsonl")}
+    store = {"url": "http://127.0.0.1:1", "timeout": "5s", "buffer": {"batchSize": 7}}
+    only_file = make(audit=file)
+    assert [s.name for s in only_file.feed.sinks] == ["audit.file"]
+    assert only_file.gate is None
+    assert [name for name, _ in only_file.loops()] == ["audit"]
+    both = make(audit=file, datastorage=store)
+    assert [s.name for s in both.feed.sinks] == ["audit.file", "datastorage"]
+    assert both.feed.limits.batch_events == 7
+    assert both.gate is not None
+    assert [name for name, _ in both.loops()] == ["audit", "audit-gate"]
+    await only_file.close()
+    await both.close()
+
+
+async def test_a_file_that_cannot_be_made_ends_the_start(make: Make, tmp_path: Path) -> None:
+    """A missing directory is found before anything is touched."""
+    with pytest.raises(ConfigError, match=r"^audit\.file: its directory does not exist"):
+        make(audit={"file": str(tmp_path / "absent" / "audit.jsonl")})

@@ -1,0 +1,219 @@
+"""What of the largest notification is looked at, cleaned and shown: never more than a bound."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import threading
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+
+from notifier.channels import slack, teams
+from notifier.channels.base import cut
+from notifier.channels.transport_errors import EXCERPT_BYTES, excerpt
+from notifier.content import sanitise as cleaning
+from notifier.content.message import compose
+from notifier.content.mrkdwn import to_mrkdwn
+from notifier.content.sanitise import PIECE_CHARS
+from notifier.content.trim import (
+    BODY_CHARS,
+    MORE,
+    OBJECT_CHARS,
+    REST_CHARS,
+    TEXT_CHARS,
+    TRUNCATED,
+    Room,
+    head,
+)
+from notifier.routing.tree import fallback_message
+from syncer.model.resource import parse_object
+from syncer.runtime.offload import SMALL, offload
+from tests.channels.messages import document, message, untrimmed
+
+Json = dict[str, Any]
+MIB: Final = 1 << 20
+
+
+def _deep(depth: int) -> Json:
+    value: Json = {"end": "x"}
+    for _ in range(depth):
+        value = {"in": value}
+    return value
+
+
+SHAPES: Final[dict[str, Callable[[], Json]]] = {
+    "45,000 extensions": lambda: document(extensions={f"key-{n:05}": "v" for n in range(45_000)}),
+    "a body of a mebibyte": lambda: document(body="a word " * (MIB // 7)),
+    "a subject of a mebibyte": lambda: document(subject="a word " * (MIB // 7)),
+    "a body of secrets": lambda: document(body="pwd=x " * (MIB // 6)),
+    "a body of combining marks": lambda: document(body="a" + "\u0345\u0300" * (MIB // 4)),
+    "a body of letters of full width": lambda: document(body="ｐｗｄ＝ｘ " * (MIB // 18)),  # noqa: RUF001 - that is the case
+    "a body of `eyJ-`": lambda: document(body="eyJ-" * (MIB // 4)),
+    "one long fact": lambda: document(context={"analysis": {"rootCause": "cause " * (MIB // 6)}}),
+    "deep nesting": lambda: document(context=_deep(500)),
+    "500 links": lambda: document(
+        actionLinks=[{"service": "s", "url": "https://x.example/" + "a" * 2000, "label": "l"}] * 500
+    ),
+    "many annotations": lambda: document(
+        metadata={"annotations": {f"k{n}": "v" * 40 for n in range(5_000)}}
+    ),
+    "500 attempts": lambda: document(
+        status={"deliveryAttempts": [{"channel": "c", "error": "token=x " * 250}] * 500}
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(name="cleaned")
+def _cleaned(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The length of every piece of text that rules are tried on."""
+    lengths: list[int] = []
+    real = cleaning._replaced
+
+    def counted(text: str) -> str:
+        lengths.append(len(text))
+        return real(text)
+
+    monkeypatch.setattr(cleaning, "_replaced", counted)
+    monkeypatch.setattr(cleaning, "_CLEAN", set())
+    return lengths
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_largest_notification_is_bounded(shape: str, cleaned: list[int]) -> None:
+    """Whatever is large about an object, what is cleaned for a message is bounded, in pieces and in all."""
+    made = compose(SHAPES[shape](), "slack:ops", "0.5-1")
+    # Twice, where a piece has letters that are spelt otherwise.
+    assert sum(cleaned) <= 2 * (BODY_CHARS + 3 * REST_CHARS)
+    assert len(cleaned) <= 5_000
+    assert max(cleaned) <= 2 * PIECE_CHARS
+    cleaned.clear()
+    made.document()
+    assert sum(cleaned) <= 2 * (OBJECT_CHARS + BODY_CHARS)
+    assert len(cleaned) <= 10_000
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_what_is_left_out_is_marked(shape: str) -> None:
+    """An object of which not all is shown says so where it was cut."""
+    shown = json.dumps(
+        compose(SHAPES[shape](), "slack:ops", "0.5-1").document(), ensure_ascii=False
+    )
+    whole = len(json.dumps(SHAPES[shape]()))
+    assert (
+        whole < OBJECT_CHARS // 2 or TRUNCATED in shown or "further entries are left out" in shown
+    )
+
+
+def test_ordinary_notification_is_shown_whole() -> None:
+    """What fits is not touched: body, facts, links and forty extensions."""
+    made = message(
+        body="line\n" * 4_000,
+        context={"analysis": {"rootCause": "cause " * 6_000}},
+        extensions={f"k{n}": "v" * 100 for n in range(40)},
+        actionLinks=[{"service": "s", "url": "https://x.example", "label": "l"}] * 20,
+    )
+    assert made.spec.body == "line\n" * 4_000
+    assert made.fact("analysis", "rootCause") == "cause " * 6_000
+    assert len(made.spec.extensions) == 40
+    assert len(made.spec.action_links) == 20
+
+
+def test_texts_that_do_not_fit() -> None:
+    """The last member says how many are left out, and a second room of that size leaves the same."""
+    shown = Room(1_000).texts({f"k{n}": "v" for n in range(100)})
+    assert shown[MORE] == f"{100 - len(shown) + 1} further entries are left out"
+    assert 3 < len(shown) < 20
+    assert Room(1_000).texts({f"k{n}": "v" for n in range(100)}) == shown
+
+
+def test_text_is_cut_at_a_blank() -> None:
+    """Half a token is never left, since no rule would know it."""
+    text = "word " * 100 + "ghp_" + "a1" * 18
+    assert head(text, 560) == text
+    cut = head(text, 520)
+    assert cut.endswith(TRUNCATED)
+    assert "ghp" not in cut
+    assert len(head("x" * MIB, TEXT_CHARS)) == TEXT_CHARS
+
+
+def test_slack_converts_only_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long body a few times the section's length is converted, and the section says that it is cut."""
+    lengths: list[int] = []
+    real = to_mrkdwn
+    monkeypatch.setattr(slack, "to_mrkdwn", lambda text: lengths.append(len(text)) or real(text))  # type: ignore[func-returns-value]  # append returns None
+    for unit in ("word ", "\n", "```\n", "**b** ", "[a](http://x) "):
+        section = slack.slack_section(unit * (MIB // len(unit)))
+        assert section.endswith("(truncated)"), unit
+        assert len(section) <= slack.SECTION_CHARS
+    assert max(lengths) == slack.SOURCE_CHARS
+
+
+def test_teams_weighs_only_what_it_may_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The search for the cut works on texts no longer than a card."""
+    lengths: list[int] = []
+    real = cut
+
+    def counted(text: str, excess: int) -> str:
+        lengths.append(len(text))
+        return real(text, excess)
+
+    monkeypatch.setattr(teams, "cut", counted)
+    assert len(teams.teams_body(untrimmed(body="é" * MIB))) <= teams.BODY_BYTES
+    assert max(lengths) <= teams.BODY_BYTES
+
+
+def test_condition_of_many_attributes(cleaned: list[int]) -> None:
+    """The text on routing cleans no more than it could show, and counts what it does not."""
+    attributes = {f"key-{n:05}": "v" * 2_000 for n in range(45_000)}
+    text = fallback_message(attributes, cleaning.sanitise)
+    assert len(text.encode()) <= 1024
+    assert text.startswith("No routing rules matched (attributes: key-00000=")
+    shown = text.count("key-")
+    assert f"(+{45_000 - shown})" in text
+    assert sum(cleaned) <= 2 * 64 * 1024
+
+
+def test_answer_is_cleaned_as_far_as_it_is_shown(cleaned: list[int]) -> None:
+    """Of 64 KiB that a receiver answers, a kibibyte is shown and a piece or two is cleaned."""
+    for unit in ("eyJ-", "sk-aaaa ", "token: x ", "ab\u0345\u0300 "):
+        answer = unit * (64 * 1024 // len(unit))
+        cleaned.clear()
+        assert len(excerpt(answer).encode()) <= EXCERPT_BYTES
+        assert sum(cleaned) <= 4 * PIECE_CHARS, unit
+
+
+async def test_large_work_leaves_the_loop() -> None:
+    """Small work is done at once, large work by another thread; waiting for it has an end."""
+    assert await offload(threading.get_ident, size=SMALL, seconds=5) == threading.get_ident()
+    assert await offload(threading.get_ident, size=SMALL + 1, seconds=5) != threading.get_ident()
+    gate = threading.Event()
+    try:
+        with pytest.raises(TimeoutError):
+            await offload(gate.wait, size=SMALL + 1, seconds=0.01)
+    finally:
+        gate.set()
+    with pytest.raises(ZeroDivisionError):
+        await offload(lambda: 1 // 0, size=SMALL + 1, seconds=5)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"b": "x", "a": {"d": "1", "c": ["y", 2, True, None]}}, {"a": "é"}, {"a": '\x7f\x00\n"\\/'},
+        {"a": 1.5, "b": 1e22}, {"é": "a", "z": "b"}, {}, {"a": "1.5"},
+    ],
+)  # fmt: skip
+def test_hash_of_the_spec_is_that_of_before(value: Json) -> None:
+    """The quick way to write a spec for its hash gives what the library writes, whatever is in it."""
+    made = parse_object(document(**value))
+    spec = json.dumps(made.document()["spec"], sort_keys=True, separators=(",", ":"))
+    assert made.content_hash() == hashlib.sha256(spec.encode()).hexdigest()[:16]
+
+
+def test_message_knows_its_size() -> None:
+    """What decides whether a payload is made beside the loop counts the texts that are long."""
+    assert message(body="x" * 50_000).size >= 50_000
+    assert message(extensions={"a": "x" * 50_000}).size >= 50_000
+    assert message().size < SMALL

@@ -1,0 +1,357 @@
+"""The breaker: what counts, when it opens, what may probe, when it closes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import generate_latest
+
+from notifier.app import App
+from notifier.contract import Outcome
+from notifier.dispatch.breaker import (
+    OPEN_FIRST,
+    OPEN_MOST,
+    PATIENCE,
+    Allow,
+    Breaker,
+    Breakers,
+    Change,
+    Evidence,
+    Reject,
+    State,
+    evidence_of,
+    refusal,
+)
+from notifier.settings import load
+from syncer.runtime.clock import monotonic_clock
+
+UP, DOWN, NONE = Evidence.UP, Evidence.DOWN, Evidence.NONE
+THREE = "3 notifications failed and none succeeded"
+
+OUTCOMES: dict[str, tuple[Outcome | None, Evidence]] = {
+    "a success": (Outcome.success(200), UP),
+    "a transient refusal": (Outcome.transient("slack webhook returned 503", code=503), DOWN),
+    "an unreachable receiver": (Outcome.transient("slack webhook request failed: refused"), DOWN),
+    "an unknown result": (Outcome.unknown("slack webhook request failed: timeout"), DOWN),
+    "a final refusal": (Outcome.permanent("slack webhook returned 404", code=404), NONE),
+    "a message that did not leave": (Outcome.not_sent("the lease would not cover it"), NONE),
+    "an attempt that was not made": (None, NONE),
+}
+
+
+@pytest.mark.parametrize("case", OUTCOMES)
+def test_evidence(case: str) -> None:
+    """Only transient and unknown results speak against a receiver, only success for it."""
+    outcome, expected = OUTCOMES[case]
+    assert evidence_of(outcome) is expected
+
+
+#: What happens, as (second, notification, evidence); what the last of it changes.
+CLOSED: dict[str, tuple[list[tuple[float, str, Evidence]], Change | None]] = {
+    "three notifications fail": (
+        [(0, "a", DOWN), (1, "b", DOWN), (2, "c", DOWN)],
+        Change(State.OPEN, THREE),
+    ),
+    "three fail at the same moment": (
+        [(0, "a", DOWN), (0, "b", DOWN), (0, "c", DOWN)],
+        Change(State.OPEN, THREE),
+    ),
+    "one notification fails again and again": ([(n, "a", DOWN) for n in range(9)], None),
+    "two notifications take turns": (
+        [(n, "ab"[n % 2], DOWN) for n in range(9)],
+        None,
+    ),
+    "the first failure is as old as the window": (
+        [(0, "a", DOWN), (1, "b", DOWN), (10, "c", DOWN)],
+        Change(State.OPEN, THREE),
+    ),
+    "the first failure is older than the window": (
+        [(0, "a", DOWN), (1, "b", DOWN), (10.1, "c", DOWN)],
+        None,
+    ),
+    "a repeated failure counts at its last time": (
+        [(0, "a", DOWN), (1, "b", DOWN), (9, "a", DOWN), (11, "c", DOWN)],
+        Change(State.OPEN, THREE),
+    ),
+    "a success comes in between": (
+        [(0, "a", DOWN), (1, "b", DOWN), (2, "x", UP), (3, "c", DOWN)],
+        None,
+    ),
+    "something succeeded within the window": (
+        [(0, "x", UP), (8, "a", DOWN), (9, "b", DOWN), (10, "c", DOWN)],
+        None,
+    ),
+    "the last success is out of the window": (
+        [(0, "x", UP), (8, "a", DOWN), (9, "b", DOWN), (10.1, "c", DOWN)],
+        Change(State.OPEN, THREE),
+    ),
+    "final answers come in between": (
+        [(0, "a", DOWN), (1, "x", NONE), (2, "b", DOWN), (3, "y", NONE), (4, "c", DOWN)],
+        Change(State.OPEN, THREE),
+    ),
+    "only final answers come": ([(n, f"n{n}", NONE) for n in range(9)], None),
+}
+
+
+@pytest.mark.parametrize("case", CLOSED)
+def test_closed(case: str) -> None:
+    """It opens when three notifications failed within the window, in which nothing succeeded."""
+    events, expected = CLOSED[case]
+    breaker = Breaker()
+    changes = []
+    for now, uid, evidence in events:
+        permit = breaker.ask(now)
+        assert permit == Allow(0, probe=False, reason="closed")
+        changes.append(breaker.settle(permit, uid, evidence, now))
+    assert changes[:-1] == [None] * (len(events) - 1)
+    assert changes[-1] == expected
+
+
+def opened(at: float = 0.0) -> Breaker:
+    """Return a breaker that opened at a time."""
+    breaker = Breaker()
+    for uid in ("a", "b", "c"):
+        permit = breaker.ask(at)
+        assert isinstance(permit, Allow)
+        breaker.settle(permit, uid, DOWN, at)
+    assert breaker.state(at) is State.OPEN
+    return breaker
+
+
+def probe(breaker: Breaker, now: float, *, first: bool = False) -> Allow:
+    """Get a probe."""
+    permit = breaker.ask(now, first=first)
+    assert isinstance(permit, Allow), permit
+    assert permit.reason == "half-open: a probe"
+    return permit
+
+
+def test_open_refuses_until_its_time() -> None:
+    """An open breaker names the time at which it may let a probe through, soon at first."""
+    breaker = opened(100)
+    assert breaker.ask(100) == Reject(100 + OPEN_FIRST, "open")
+    assert breaker.ask(100.9) == Reject(101, "open")
+    assert breaker.state(101) is State.HALF_OPEN
+
+
+def test_each_probe_in_vain_doubles_the_time() -> None:
+    """A receiver that is down gets one call per probe, ever more rarely; a success starts anew."""
+    breaker, now, waits = opened(), 0.0, list[float]()
+    for n in range(8):
+        assert breaker.until is not None
+        waits.append(breaker.until - now)
+        now = breaker.until
+        permit = probe(breaker, now)
+        assert breaker.ask(now) == Reject(None, "half-open, and its probe is under way")
+        change = breaker.settle(permit, f"n{n}", DOWN, now)
+        assert change == Change(State.OPEN, "a probe failed")
+    assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
+    for uid in ("a", "b"):
+        breaker.settle(probe(breaker, now + OPEN_MOST), uid, UP, now + OPEN_MOST)
+    now += OPEN_MOST + 20
+    for uid in ("a", "b", "c"):
+        call = breaker.ask(now)
+        assert isinstance(call, Allow)
+        breaker.settle(call, uid, DOWN, now)
+    assert breaker.until == now + OPEN_FIRST
+
+
+#: What a receiver asked for in the failures that opened it, in seconds; for how long it is open.
+WISHES: dict[str, tuple[list[float | None], float]] = {
+    "nothing": ([None, None, None], 1),
+    "less than the breaker waits anyway": ([0.5, None, 0.2], 1),
+    "some seconds": ([None, 7, None], 7),
+    "different times": ([3, 5, 4], 5),
+    "an hour": ([3600, 3600, 3600], OPEN_MOST),
+    "the past": ([-5, -5, -5], 1),
+}
+
+
+@pytest.mark.parametrize("case", WISHES)
+def test_retry_after_is_kept(case: str) -> None:
+    """No probe comes before the receiver wants a call again, for as long as it may be open."""
+    wishes, expected = WISHES[case]
+    breaker = Breaker()
+    for uid, wish in zip("abc", wishes, strict=True):
+        permit = breaker.ask(50)
+        assert isinstance(permit, Allow)
+        breaker.settle(permit, uid, DOWN, 50, retry_after=wish)
+    assert breaker.until == 50 + expected
+    permit = probe(breaker, 50 + expected)
+    breaker.settle(permit, "a", DOWN, 100, retry_after=wishes[1])
+    assert breaker.until == 100 + max(2, min(wishes[1] or 0, OPEN_MOST))
+
+
+def test_a_wish_is_no_opening() -> None:
+    """What asks for time, and does not open it, holds nobody but its own notification."""
+    breaker = Breaker()
+    for uid in ("a", "b"):
+        permit = breaker.ask(0)
+        assert isinstance(permit, Allow)
+        breaker.settle(permit, uid, DOWN, 0, retry_after=30)
+    assert isinstance(breaker.ask(0), Allow)
+
+
+def test_one_probe_at_a_time() -> None:
+    """Half-open lets one call through; the next one waits for its end."""
+    breaker = opened()
+    first = probe(breaker, 1)
+    assert breaker.ask(2) == Reject(None, "half-open, and its probe is under way")
+    assert breaker.settle(first, "a", UP, 2) is None
+    probe(breaker, 2)
+    assert isinstance(breaker.ask(3), Reject)
+
+
+def test_two_successes_close() -> None:
+    """The second success closes it, not the first."""
+    breaker = opened()
+    assert breaker.settle(probe(breaker, 1), "a", UP, 2) is None
+    assert breaker.settle(probe(breaker, 2), "b", UP, 3) == Change(
+        State.CLOSED, "2 probes succeeded"
+    )
+    assert breaker.ask(3) == Allow(breaker.generation, probe=False, reason="closed")
+
+
+def test_a_burst_after_closing_is_no_outage() -> None:
+    """The successes of the probes count: what fails right after them does not open it again."""
+    breaker = opened()
+    for uid in ("a", "b"):
+        breaker.settle(probe(breaker, 30), uid, UP, 30)
+    for n in range(100):
+        permit = breaker.ask(31)
+        assert isinstance(permit, Allow)
+        assert breaker.settle(permit, f"n{n}", DOWN, 31) is None
+
+
+def test_one_failure_opens_again() -> None:
+    """A failed probe opens it even after a success of the other, but that is no sign of an outage."""
+    breaker = opened()
+    breaker.settle(probe(breaker, 1), "x", DOWN, 1)
+    breaker.settle(probe(breaker, 3), "a", UP, 3)
+    assert breaker.settle(probe(breaker, 3), "b", DOWN, 4) == Change(State.OPEN, "a probe failed")
+    assert breaker.ask(4) == Reject(4 + OPEN_FIRST, "open"), "for the shortest time"
+    assert breaker.suspect == "b"
+
+
+def test_who_probed_in_vain_is_remembered() -> None:
+    """The last of them, until one succeeds."""
+    breaker = opened()
+    assert breaker.suspect == ""
+    for n in range(3):
+        breaker.settle(probe(breaker, n * 40 + 40), f"n{n}", DOWN, n * 40 + 40)
+        assert breaker.suspect == f"n{n}"
+    breaker.settle(probe(breaker, 13000), "x", UP, 13000)
+    assert breaker.suspect == ""
+
+
+def test_a_first_attempt_leaves_the_probe_to_a_refused_one() -> None:
+    """For a moment: whose back-off is as long as the breaker's wait comes right after its end."""
+    breaker = opened()
+    assert breaker.ask(1, first=True) == Reject(
+        1 + PATIENCE, "half-open, and who was refused is to probe"
+    )
+    probe(breaker, 1.1)
+    breaker = opened()
+    probe(breaker, 1 + PATIENCE, first=True)
+
+
+#: Probes, as (a first attempt, what it came to); whether a refused one is wanted after them.
+KINDS: dict[str, tuple[list[tuple[bool, Evidence]], bool]] = {
+    "none yet": ([], True),
+    "a refused one in vain": ([(False, DOWN)], False),
+    "a first attempt in vain": ([(True, DOWN)], True),
+    "one of each in vain": ([(False, DOWN), (True, DOWN)], True),
+    "a refused one taken for want of others, in vain": ([(False, DOWN), (False, DOWN)], True),
+    "a first attempt taken for want of others, in vain": ([(True, DOWN)], True),
+    "a first attempt succeeded": ([(False, DOWN), (True, UP)], False),
+    "a refused one succeeded": ([(False, UP)], True),
+    "one that says nothing": ([(False, DOWN), (True, NONE)], False),
+}
+
+
+@pytest.mark.parametrize("case", KINDS)
+def test_kinds_of_probes(case: str) -> None:
+    """The next probe is of the kind that succeeded last, or of another than the one that failed."""
+    probes, expected = KINDS[case]
+    breaker, now = opened(), 0.0
+    for first, evidence in probes:
+        now += 40
+        breaker.settle(probe(breaker, now, first=first), f"at-{now}", evidence, now)
+    assert breaker.wants_refused is expected
+
+
+def test_a_probe_without_evidence_frees_its_place() -> None:
+    """A final answer, or an attempt that was not made, lets another one probe."""
+    breaker = opened()
+    first = probe(breaker, 30)
+    assert isinstance(breaker.ask(31), Reject)
+    assert breaker.settle(first, "a", NONE, 31) is None
+    probe(breaker, 31)
+
+
+def test_latecomers_are_no_evidence() -> None:
+    """What began before the last change says nothing of the state after it."""
+    breaker = Breaker()
+    permits = {}
+    for uid in ("a", "b", "c", "late", "later"):
+        permits[uid] = breaker.ask(0)
+    for uid in ("a", "b", "c"):
+        permit = permits[uid]
+        assert isinstance(permit, Allow)
+        breaker.settle(permit, uid, DOWN, 1)
+    late, later = permits["late"], permits["later"]
+    assert isinstance(late, Allow)
+    assert isinstance(later, Allow)
+    assert breaker.settle(late, "late", UP, 1.5) is None
+    assert breaker.state(1.5) is State.OPEN
+    probing = probe(breaker, 31)
+    assert breaker.settle(later, "later", DOWN, 32) is None
+    assert breaker.state(32) is State.HALF_OPEN
+    assert breaker.settle(probing, "a", UP, 33) is None
+
+
+def test_one_breaker_per_receiver() -> None:
+    """Receivers of one kind do not share a breaker, and local channels have none."""
+    breakers = Breakers()
+    slack = breakers.of("slack:ops")
+    assert slack is not None
+    assert slack is breakers.of("slack:ops")
+    assert slack is not breakers.of("slack:dev")
+    assert [breakers.of(name) for name in ("console", "file", "log", "file:audit")] == [None] * 4
+    assert breakers.states(0) == {"slack:ops": State.CLOSED, "slack:dev": State.CLOSED}
+
+
+def test_gauge_values() -> None:
+    """The numbers of the states are those that the metric's help text explains."""
+    assert [int(s) for s in (State.CLOSED, State.HALF_OPEN, State.OPEN)] == [0, 1, 2]
+
+
+def test_gauge_shows_the_clock_s_work(tmp_path: Path) -> None:
+    """What a scrape sees is the state of that moment, a half-open one included."""
+    file = tmp_path / "config.yaml"
+    file.write_text("redis: {url: redis://127.0.0.1:1/0}\n", encoding="utf-8")
+    app = App(load(file, {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}))
+
+    def scraped(channel: str) -> float | None:
+        app._refresh()
+        name = "kubernaut_notification_channel_circuit_breaker_state"
+        return app.registry.get_sample_value(name, {"channel": channel})
+
+    breaker = app.breakers.of("slack:ops")
+    assert breaker is not None
+    assert scraped("slack:ops") == 0
+    breaker.until = monotonic_clock() + 60
+    assert scraped("slack:ops") == 2
+    breaker.until = monotonic_clock() - 1
+    assert scraped("slack:ops") == 1
+    assert scraped("console") is None
+    text = generate_latest(app.registry).decode()
+    assert "Circuit breaker of a receiver: 0 closed, 1 half-open, 2 open." in text
+
+
+def test_text() -> None:
+    """The refusal is worded as it always was, with the channel's kind."""
+    assert refusal("slack:ops") == (
+        "slack circuit breaker is open (too many failures, preventing cascading failures)"
+    )

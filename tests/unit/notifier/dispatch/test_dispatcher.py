@@ -1,0 +1,230 @@
+"""Lanes: bounds per receiver and in all, and the order in which room is given."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+import pytest
+
+from notifier.dispatch.dispatcher import Dispatcher
+
+
+class Sends:
+    """Attempts that run until a test lets them end."""
+
+    def __init__(self) -> None:
+        self.started: list[tuple[str, str]] = []
+        self.most = 0
+        self._running: dict[tuple[str, str], asyncio.Event] = {}
+
+    async def __call__(self, uid: str, channel: str) -> None:
+        self.started.append((uid, channel))
+        event = self._running[uid, channel] = asyncio.Event()
+        self.most = max(self.most, len(self._running))
+        try:
+            await event.wait()
+        finally:
+            del self._running[uid, channel]
+
+    @property
+    def running(self) -> set[str]:
+        """Uids under way."""
+        return {uid for uid, _ in self._running}
+
+    async def end(self, uid: str, channel: str = "a") -> None:
+        """Let an attempt end, and what follows start."""
+        self._running[uid, channel].set()
+        await settle()
+
+    async def end_all(self) -> None:
+        """Let everything end, one after the other."""
+        while self._running:
+            await self.end(*next(iter(self._running)))
+
+
+async def settle() -> None:
+    """Let every task that can run do so."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def sends() -> Sends:
+    """What the lanes run."""
+    return Sends()
+
+
+async def test_room_per_channel(sends: Sends) -> None:
+    """A channel runs as many attempts as it has room for; the rest waits its turn."""
+    dispatcher = Dispatcher(sends, per_channel=2, total=10)
+    for uid in ("1", "2", "3", "4"):
+        dispatcher.submit(uid, "a", due=0, priority="Medium")
+    await settle()
+    assert sends.running == {"1", "2"}
+    await sends.end("1")
+    assert sends.running == {"2", "3"}
+    await sends.end_all()
+    assert [uid for uid, _ in sends.started] == ["1", "2", "3", "4"]
+    assert (sends.most, dispatcher.running) == (2, 0)
+
+
+async def test_a_hanging_receiver_blocks_nobody_else(sends: Sends) -> None:
+    """A full lane leaves the others alone."""
+    dispatcher = Dispatcher(sends, per_channel=2, total=10)
+    for n in range(9):
+        dispatcher.submit(f"hung-{n}", "a", due=0, priority="Critical")
+    dispatcher.submit("free", "b", due=0, priority="Low")
+    await settle()
+    assert sends.running == {"hung-0", "hung-1", "free"}
+    await sends.end_all()
+
+
+async def test_total(sends: Sends) -> None:
+    """All lanes together never run more than the total."""
+    dispatcher = Dispatcher(sends, per_channel=2, total=3)
+    for channel in ("a", "b", "c"):
+        for n in range(2):
+            dispatcher.submit(f"{channel}{n}", channel, due=0, priority="Medium")
+    await settle()
+    assert dispatcher.running == 3
+    await sends.end_all()
+    assert sends.most == 3
+    assert len(sends.started) == 6
+
+
+async def test_freed_room_goes_to_who_waits_longest(sends: Sends) -> None:
+    """Where the total is the limit, a busy lane does not starve the others."""
+    dispatcher = Dispatcher(sends, per_channel=2, total=2)
+    for n in range(20):
+        dispatcher.submit(f"busy-{n}", "a", due=float(n), priority="Medium")
+    dispatcher.submit("patient", "b", due=2.5, priority="Medium")
+    await settle()
+    for n in range(4):
+        await sends.end(f"busy-{n}")
+        if "patient" in sends.running:
+            break
+    assert "patient" in sends.running
+    await sends.end_all()
+
+
+async def test_order(sends: Sends) -> None:
+    """Who waits is taken by due time, then by priority, then by arrival."""
+    dispatcher = Dispatcher(sends, per_channel=1, total=10)
+    dispatcher.submit("first", "a", due=0, priority="Low")
+    for uid, due, priority in (
+        ("late-critical", 20.0, "Critical"),
+        ("medium", 10.0, "Medium"),
+        ("odd", 10.0, "Sometimes"),
+        ("low", 10.0, "Low"),
+        ("high", 10.0, "High"),
+        ("critical", 10.0, "Critical"),
+    ):
+        dispatcher.submit(uid, "a", due=due, priority=priority)
+    await settle()
+    await sends.end_all()
+    assert [uid for uid, _ in sends.started] == [
+        "first", "critical", "high", "medium", "odd", "low", "late-critical",
+    ]  # fmt: skip
+
+
+async def test_a_pair_waits_once(sends: Sends) -> None:
+    """A notification waits at most once for a channel, but may wait for several channels."""
+    dispatcher = Dispatcher(sends, per_channel=1, total=10)
+    dispatcher.submit("x", "a", due=0, priority="Medium")
+    dispatcher.submit("x", "b", due=0, priority="Medium")
+    dispatcher.submit("y", "a", due=0, priority="Medium")
+    for _ in range(3):
+        dispatcher.submit("z", "a", due=0, priority="Medium")
+    await settle()
+    await sends.end_all()
+    assert sorted(sends.started) == [("x", "a"), ("x", "b"), ("y", "a"), ("z", "a")]
+
+
+async def test_a_running_pair_may_be_submitted_again(sends: Sends) -> None:
+    """Once it runs, the same pair may wait again: whether it is needed is decided elsewhere."""
+    dispatcher = Dispatcher(sends, per_channel=1, total=10)
+    dispatcher.submit("x", "a", due=0, priority="Medium")
+    await settle()
+    dispatcher.submit("x", "a", due=0, priority="Medium")
+    await sends.end("x")
+    assert sends.started == [("x", "a"), ("x", "a")]
+    await sends.end_all()
+
+
+async def test_close_and_drain(sends: Sends) -> None:
+    """After closing nothing starts any more; what runs may end."""
+    dispatcher = Dispatcher(sends, per_channel=1, total=10)
+    for uid in ("1", "2"):
+        dispatcher.submit(uid, "a", due=0, priority="Medium")
+    await settle()
+    dispatcher.close()
+    dispatcher.submit("3", "b", due=0, priority="Critical")
+    assert await dispatcher.drain(0.01) is False
+    await sends.end("1")
+    assert await dispatcher.drain(1) is True
+    assert sends.started == [("1", "a")]
+
+
+async def test_drain_of_nothing(sends: Sends) -> None:
+    """Where nothing runs there is nothing to wait for."""
+    dispatcher = Dispatcher(sends, per_channel=1, total=10)
+    async with asyncio.timeout(5):
+        assert await dispatcher.drain(60) is True
+
+
+async def test_drain_waits_no_longer_than_needed(sends: Sends) -> None:
+    """The end of the last attempt ends the wait, and its result is asked for then."""
+    dispatcher = Dispatcher(sends, per_channel=2, total=10)
+    for uid in ("1", "2"):
+        dispatcher.submit(uid, "a", due=0, priority="Medium")
+    await settle()
+    dispatcher.close()
+    waiting = asyncio.create_task(dispatcher.drain(60))
+    await sends.end("1")
+    assert not waiting.done()
+    await sends.end("2")
+    async with asyncio.timeout(5):
+        assert await waiting is True
+
+
+async def test_abort(sends: Sends) -> None:
+    """What does not end in time is cancelled and waited for."""
+    dispatcher = Dispatcher(sends, per_channel=1, total=10)
+    dispatcher.submit("1", "a", due=0, priority="Medium")
+    await settle()
+    dispatcher.close()
+    await dispatcher.abort()
+    assert dispatcher.running == 0
+    assert sends.running == set()
+
+
+async def test_an_error_takes_no_room_away(caplog: pytest.LogCaptureFixture) -> None:
+    """An attempt that raises is logged, and its room is given on."""
+    done: list[str] = []
+
+    async def run(uid: str, channel: str) -> None:
+        await asyncio.sleep(0)
+        if uid == "bad":
+            raise RuntimeError("unforeseen")
+        done.append(uid)
+
+    dispatcher = Dispatcher(run, per_channel=1, total=1)
+    for uid in ("bad", "good"):
+        dispatcher.submit(uid, "a", due=0, priority="Medium")
+    with caplog.at_level(logging.ERROR, logger="ledger.delivery"):
+        await settle()
+        await settle()
+    assert done == ["good"]
+    assert [r.message for r in caplog.records] == ["an attempt ended unexpectedly"]
+    assert dispatcher.running == 0
+
+
+async def test_idle_lanes_are_forgotten(sends: Sends) -> None:
+    """A channel that has nothing to do costs nothing, and starts afresh."""
+    dispatcher = Dispatcher(sends, per_channel=1, total=10)
+    for round_ in range(3):
+        dispatcher.submit(f"{round_}", f"channel-{round_}", due=0, priority="Medium")
+        await settle()
+        await sends.end_all()
+    assert dispatcher._queues == {}

@@ -1,0 +1,271 @@
+"""What the gauges of delivery say: what is overdue, what is held, how long it took."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from notifier.channels.egress import EgressDenied, EgressGuard
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.metrics import DeliveryMetrics
+from notifier.reconciler.controller import Controller, DeliverySettings
+from notifier.reporter import EventReporter
+from syncer.kube.leases import LeaseTerm, LeaseTimings
+from syncer.metrics import SyncMetrics
+from syncer.model.attempt import Attempt, AttemptState, Epoch, make_attempt_id
+from syncer.model.record import Plan
+from syncer.model.resource import HOLD_ANNOTATION, format_time, parse_object
+from syncer.rules.fold import LogView
+from syncer.rules.plan import Await
+from syncer.runtime.clock import LedgerTime
+from syncer.sharding.ownership import Shards
+from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.recorder import Recorder
+
+NONE = cast("Any", None)
+NOW = 1000.0
+#: Redis's clock at that moment.
+WALL = 1_795_576_400_000
+EPOCH = Epoch("0.9")
+
+
+class Held:
+    """A tenure that never ends."""
+
+    epoch = EPOCH
+
+    def valid(self, now: float) -> bool:
+        """Yes."""
+        return True
+
+    def may_send(self, now: float, send_timeout: float) -> bool:
+        """Yes."""
+        return True
+
+
+@pytest.fixture
+def controller() -> Controller:
+    """A controller that owns its only shard, at a fixed moment of both clocks."""
+    time = LedgerTime(lambda: NOW)
+    time.set(WALL)
+    registry = CollectorRegistry()
+    cache = Cache(window=1.0, monotonic=lambda: NOW)
+    shards = Shards(1)
+    shards.take(0, Held())
+    log = cast("Any", SimpleNamespace(generation=0))
+    return Controller(
+        cache=cache, queue=WorkQueue(lambda: NOW),
+        recorder=Recorder(log, cache, time, SyncMetrics(registry), identity="t"),
+        reconciler=NONE, ownership=shards, router=NONE, hooks=NONE,
+        metrics=DeliveryMetrics(registry), settings=DeliverySettings(), dispatcher=lambda _: NONE,
+    )  # fmt: skip
+
+
+def add(
+    controller: Controller, uid: str, *, age: float = 0, phase: str = "Sending", **more: Any
+) -> Entry:
+    """A claimed and planned notification of one channel, created so many seconds ago."""
+    annotations = more.pop("annotations", {})
+    request = parse_object(
+        {
+            "metadata": {
+                "uid": uid, "namespace": "n", "name": uid, "resourceVersion": "1",
+                "creationTimestamp": format_time(WALL - round(age * 1000)),
+                "annotations": annotations,
+            },
+            "spec": {"type": "Simple"},
+            "status": {"phase": phase, **more},
+        }
+    )  # fmt: skip
+    view = LogView(plan=Plan(("slack:ops",), "r", "m", 1))
+    entry = Entry(request, view=view, claim=Claim(EPOCH, 0))
+    controller.cache.entries[uid] = entry
+    return entry
+
+
+def failed(entry: Entry, *, due: float) -> None:
+    """It has failed once, and is due again at a second of the boot clock."""
+    attempt = Attempt(
+        make_attempt_id(EPOCH, 1), "slack:ops", AttemptState.FAILED,
+        due=WALL + round((due - NOW) * 1000),
+    )  # fmt: skip
+    entry.view.attempts[attempt.id] = attempt
+    entry.due["slack:ops"] = due
+
+
+def test_nothing_is_overdue_where_nothing_is_due(controller: Controller) -> None:
+    """Waits that are not over, attempts under way, ends and strangers do not count."""
+    assert controller.oldest_due() == 0
+    failed(add(controller, "waits", age=900), due=NOW + 5)
+    add(controller, "flies", age=900).executing[make_attempt_id(EPOCH, 2)] = "slack:ops"
+    add(controller, "done", age=900, phase="Sent")
+    add(controller, "gone", age=900).deleted = True
+    assert controller.oldest_due() == 0
+    cast("Shards", controller.ownership).drop(0)
+    add(controller, "strange", age=900)
+    assert controller.oldest_due() == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "seconds"),
+    [
+        pytest.param(lambda _: None, 40, id="a first attempt is due since the object was created"),
+        pytest.param(lambda e: failed(e, due=NOW - 7), 7, id="a retry since its due time"),
+        pytest.param(
+            lambda e: setattr(e, "claim", None),
+            40,
+            id="what could not be claimed since its creation",
+        ),
+    ],
+)
+def test_oldest_due(controller: Controller, make: Callable[[Entry], None], seconds: float) -> None:
+    """The age is that of the attempt, and the oldest of several counts."""
+    make(add(controller, "a", age=40))
+    assert controller.oldest_due() == pytest.approx(seconds)
+    failed(add(controller, "younger", age=900), due=NOW - 1)
+    failed(add(controller, "later", age=900), due=NOW + 1)
+    assert controller.oldest_due() == pytest.approx(seconds)
+    failed(add(controller, "older", age=2000), due=NOW - 1500)
+    assert controller.oldest_due() == pytest.approx(1500)
+
+
+def test_what_waits_for_something_else_is_overdue_all_the_same(controller: Controller) -> None:
+    """An alarm that was set later, because a credential is missing, hides nothing."""
+    entry = add(controller, "a", age=40)
+    failed(entry, due=NOW - 7)
+    entry.due["slack:ops"] = NOW + 30
+    assert controller.oldest_due() == pytest.approx(7)
+
+
+def test_what_asks_the_log_for_permission_is_overdue(controller: Controller) -> None:
+    """As long as the log has not opened the attempt, it waits; once it is being sent, it does not."""
+    entry = add(controller, "a", age=40)
+    failed(entry, due=NOW - 7)
+    asking = make_attempt_id(EPOCH, 2)
+    entry.executing[asking] = "slack:ops"
+    entry.never_sent.add(asking)
+    assert controller.oldest_due() == pytest.approx(7)
+    # Opened, and still not sent: nobody has been told that it may go.
+    entry.view.attempts[asking] = Attempt(asking, "slack:ops", AttemptState.INTENT)
+    assert controller.oldest_due() == pytest.approx(7)
+    entry.never_sent.clear()
+    assert controller.oldest_due() == 0
+
+
+def test_a_finished_channel_is_not_overdue(controller: Controller) -> None:
+    """Where no attempt follows, none is due."""
+    entry = add(controller, "a", age=40)
+    failed(entry, due=NOW - 7)
+    ((key, attempt),) = entry.view.attempts.items()
+    entry.view.attempts[key] = replace(attempt, state=AttemptState.SUCCESS)
+    assert controller.oldest_due() == 0
+
+
+def test_what_is_held_on_purpose_is_not_overdue(controller: Controller) -> None:
+    """An operator who holds one back, or all, has not been forgotten."""
+    add(controller, "a", age=40, annotations={HOLD_ANNOTATION: "true"})
+    assert controller.oldest_due() == 0
+    add(controller, "b", age=40)
+    controller.paused = True
+    assert controller.oldest_due() == 0
+
+
+def test_holds_by_reason(controller: Controller) -> None:
+    """Each notification is counted once, under the first reason that applies."""
+    add(controller, "free")
+    add(controller, "quarantined").quarantine = "record 3"
+    add(controller, "finished", phase="Sent").quarantine = "record 3"
+    add(controller, "stopped").violation = "two open"
+    add(controller, "fenced")
+    controller.fenced["fenced"] = 1.0
+    add(controller, "waits").held_since = 1.0
+    add(controller, "unsent", conditions=[{"type": "AttemptsNotSent", "status": "True"}])
+    add(controller, "held", annotations={HOLD_ANNOTATION: ""})
+    add(controller, "over", phase="Failed").held_since = 1.0
+    assert controller.holds() == {
+        "quarantined": 2, "self-audit": 1, "fenced": 1, "log-unavailable": 1, "not-sent": 1,
+        "hold": 1,
+    }  # fmt: skip
+    controller.paused = True
+    assert controller.holds()["paused"] == 1
+
+
+def test_a_stopped_notification_is_not_sent(controller: Controller) -> None:
+    """What the self-audit has stopped is not due, until it is let go."""
+    entry = add(controller, "a", age=40)
+    assert controller._still_due(entry, Held(), "slack:ops")
+    entry.violation = "two open"
+    assert not controller._still_due(entry, Held(), "slack:ops")
+
+
+async def test_a_stopped_notification_is_not_even_decided(controller: Controller) -> None:
+    """No attempt is opened for it on any way, not to give it up either."""
+    add(controller, "a", age=40).violation = "two open"
+    decision = await controller.reconcile("a")
+    assert isinstance(decision, Await)
+    assert decision.reason == "held by the self-audit"
+
+
+def test_completion_is_observed_once_with_its_phase() -> None:
+    """From the creation to the end of the last attempt, when the final phase is first written."""
+    registry = CollectorRegistry()
+    reporter = EventReporter(lambda *_: None, DeliveryMetrics(registry))
+
+    def count(phase: str) -> tuple[Any, Any]:
+        name = "notification_ledger_completion_seconds"
+        labels = {"phase": phase}
+        return (
+            registry.get_sample_value(f"{name}_count", labels),
+            registry.get_sample_value(f"{name}_sum", labels),
+        )
+
+    assert count("Sent") == (0.0, 0.0)
+    before = parse_object(_done("Sending", ""))
+    entry = Entry(parse_object(_done("Sent", format_time(WALL + 2500))))
+    reporter.settled(entry, before.status, NONE)
+    assert count("Sent") == (1.0, pytest.approx(2.5))
+    reporter.settled(entry, entry.request.status, NONE)
+    assert count("Sent") == (1.0, pytest.approx(2.5))
+
+
+def _done(phase: str, completed: str) -> dict[str, Any]:
+    return {
+        "metadata": {
+            "uid": "u", "namespace": "n", "name": "n", "resourceVersion": "1",
+            "creationTimestamp": format_time(WALL),
+        },
+        "spec": {"type": "Simple"},
+        "status": {"phase": phase, **({"completionTime": completed} if completed else {})},
+    }  # fmt: skip
+
+
+def test_counts_kept_elsewhere_are_read_at_each_scrape() -> None:
+    """What the recorder of Events and the egress guard count shows up as it stands."""
+    registry = CollectorRegistry()
+    metrics = DeliveryMetrics(registry)
+    guard = EgressGuard()
+    metrics.egress_denied.read = lambda: guard.denied
+    assert registry.get_sample_value("notification_ledger_egress_denied_total") == 0.0
+    with pytest.raises(EgressDenied):
+        guard.check("169.254.169.254")
+    with pytest.raises(EgressDenied):
+        guard.check("no address")
+    guard.check("127.0.0.1")
+    assert registry.get_sample_value("notification_ledger_egress_denied_total") == 2.0
+    assert registry.get_sample_value("notification_ledger_events_dropped_total") == 0.0
+
+
+def test_a_tenure_tells_how_long_it_lasts() -> None:
+    """Until the renew deadline, and no longer once it is over."""
+    timings = LeaseTimings(renew_deadline=5.0, retry_period=2.0, margin=3.0, send_timeout=10.0)
+    term = LeaseTerm(EPOCH, NOW, timings)
+    assert term.left(NOW + 2) == pytest.approx(3)
+    assert term.valid(NOW + 4.9)
+    assert term.left(NOW + 6) == 0
+    term.end("lost")
+    assert term.left(NOW) == 0

@@ -1,0 +1,90 @@
+"""The switch that holds all deliveries back, and the waiting room of pokes."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from notifier.dispatch.wakeups import WakeUps
+from notifier.process.pause import PauseSwitch
+
+
+def write(path: Path, text: str) -> None:
+    """Replace a file, as a volume does."""
+    new = path.with_name("new")
+    new.write_text(text)
+    new.replace(path)
+
+
+def paused(value: object) -> str:
+    """A settings file."""
+    return json.dumps({"delivery": {"paused": value}})
+
+
+def test_switch_follows_the_file(tmp_path: Path) -> None:
+    """Each change is told once; a file that says nothing of it means false."""
+    path, told = tmp_path / "config.yaml", list[bool]()
+    switch = PauseSwitch(path, told.append)
+    for text in (paused(False), paused(True), paused(True) + " ", "{}"):
+        write(path, text)
+        switch.take(switch.look())
+    assert told == [True, False]
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{", paused("yes"), paused(1), "[]", '{"delivery": {"paused": "false"}}'][1:]
+)
+def test_switch_stays_where_it_is(
+    tmp_path: Path, text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What cannot be understood changes nothing, and is said once."""
+    path, told = tmp_path / "config.yaml", list[bool]()
+    switch = PauseSwitch(path, told.append, paused=True)
+    write(path, text)
+    for _ in range(3):
+        switch.take(switch.look())
+    assert told == []
+    said = [r.getMessage() for r in caplog.records]
+    assert len(said) == 1
+    assert said[0].startswith("the switch delivery.paused stays as it is: ")
+
+
+def test_switch_survives_a_missing_file(tmp_path: Path) -> None:
+    """A file that goes leaves the switch alone; one that comes back is read."""
+    path, told = tmp_path / "config.yaml", list[bool]()
+    switch = PauseSwitch(path, told.append)
+    assert switch.look() is None
+    write(path, paused(True))
+    switch.take(switch.look())
+    assert told == [True]
+
+
+async def test_switch_is_looked_at_again_and_again(tmp_path: Path) -> None:
+    """The loop takes a change up by itself."""
+    path, told = tmp_path / "config.yaml", asyncio.Event()
+    write(path, paused(False))
+    switch = PauseSwitch(path, lambda _: told.set(), every=0.01)
+    task = asyncio.create_task(switch.run())
+    await asyncio.sleep(0.05)
+    assert not told.is_set()
+    write(path, paused(True))
+    async with asyncio.timeout(20):
+        await told.wait()
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_pokes_wait_once_and_within_a_bound() -> None:
+    """A uid waits once, in order; what finds no room is dropped and counted."""
+    wake_ups = WakeUps(limit=2)
+    for uid in ("a", "b", "a", "c"):
+        wake_ups.add(uid)
+    assert (await wake_ups.get(), await wake_ups.get(), wake_ups.dropped) == ("a", "b", 1)
+    waiting = asyncio.create_task(wake_ups.get())
+    await asyncio.sleep(0)
+    wake_ups.add("d")
+    async with asyncio.timeout(20):
+        assert await waiting == "d"

@@ -1,0 +1,396 @@
+"""What is left behind where Redis goes away, or a tenure ends, in the middle of an attempt."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+from unittest.mock import AsyncMock
+
+import pytest
+from prometheus_client import CollectorRegistry
+from redis.exceptions import ResponseError
+
+from notifier.content.message import Message
+from notifier.contract import Outcome
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.metrics import DeliveryMetrics
+from notifier.reconciler.controller import Controller, DeliverySettings, Routed
+from syncer.ledger.log import Answer
+from syncer.ledger.lua import OUTCOME
+from syncer.ledger.replies import classify_reply
+from syncer.metrics import SyncMetrics
+from syncer.model.attempt import Attempt, AttemptState, Epoch
+from syncer.model.record import Plan, intent_record, skip_record
+from syncer.model.resource import parse_object
+from syncer.rules.plan import Await, WaitUntil
+from syncer.runtime.clock import LedgerTime
+from syncer.sharding.ownership import Shards
+from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.claim import Reconciler
+from syncer.sync.recorder import Recorder
+from tests.fakes.memorylog import Fault, MemoryLog, MemoryRedis, Mishap
+from tests.unit.notifier.reconciler.test_zombie import LeaseTerm, Told
+
+NONE = cast("Any", None)
+NOW = 100.0
+WALL = 1_795_576_400_000
+EPOCH = Epoch("0.7")
+
+
+class Receiver:
+    """A channel that takes everything, and counts."""
+
+    timeout_s = 1.0
+    shows_status = False
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    async def send(self, message: Message) -> Outcome:
+        """Take it."""
+        self.sent += 1
+        return Outcome.success(200)
+
+
+class World:
+    """A controller that owns one planned notification, and another writer of its log."""
+
+    def __init__(self) -> None:
+        self.redis = MemoryRedis(clock=lambda: WALL)
+        self.log = MemoryLog(self.redis, patience=0.0)
+        self.cache = Cache(window=1.0, monotonic=lambda: NOW)
+        self.shards = Shards(1)
+        self.shards.take(0, LeaseTerm(EPOCH))
+        self.receiver = Receiver()
+        registry = CollectorRegistry()
+        time = LedgerTime(lambda: NOW)
+        time.set(WALL)
+        metrics = SyncMetrics(registry)
+        recorder = Recorder(self.log, self.cache, time, metrics, identity="t")
+        self.hooks = Told()
+        self.controller = Controller(
+            cache=self.cache, queue=WorkQueue(lambda: NOW), recorder=recorder,
+            reconciler=Reconciler(recorder, NONE, metrics, backoff=lambda *_: 1000),
+            ownership=self.shards,
+            router=cast(
+                "Any",
+                SimpleNamespace(
+                    channel=lambda _: self.receiver, hold=lambda _: None, denial=lambda *_: None,
+                    plan=AsyncMock(return_value=Routed(Plan(("c",), "r", "m", 1))),
+                ),
+            ),
+            hooks=cast("Any", self.hooks), metrics=DeliveryMetrics(registry),
+            settings=DeliverySettings(outcome_patience=0.0), dispatcher=lambda _: NONE,
+        )  # fmt: skip
+        self.controller.upsert(
+            parse_object(
+                {
+                    "metadata": {
+                        "uid": "uid-a", "namespace": "n", "name": "a", "resourceVersion": "9",
+                    },
+                    "spec": {"type": "Simple", "priority": "High", "subject": "s", "body": "b"},
+                }
+            ),
+            first_seen_by_watch=True,
+        )  # fmt: skip
+        self.entry: Entry = self.cache.entries["uid-a"]
+
+    async def planned(self) -> None:
+        """Claim the log and freeze the plan."""
+        await self.log.claim("uid-a", EPOCH, name="n/a")
+        self.entry.claim = Claim(EPOCH, self.log.generation)
+        plan, _ = await self.controller.router.plan(NONE, 1)
+        await self.controller.recorder.plan(self.entry, plan)
+
+    @property
+    def attempts(self) -> list[Attempt]:
+        """Attempts on record, oldest first."""
+        return list(self.entry.view.attempts.values())
+
+    async def word_of_another(self) -> None:
+        """Somebody else appends to the log, so that the next answer does not fit the view."""
+        other = MemoryLog(self.redis, patience=0.0)
+        await other.note("uid-a", skip_record("skip:x", "c", at=1, why="w"))
+
+
+@pytest.fixture
+def world() -> World:
+    """A fresh one."""
+    return World()
+
+
+async def test_intent_that_cannot_be_read_back_holds_up_nothing(world: World) -> None:
+    """Recorded, not sent, and Redis away before the log is read again: it is settled as not sent."""
+    await world.planned()
+    await world.word_of_another()
+    world.redis.faults.append(Fault(Mishap.REFUSE, "LRANGE"))
+    assert await world.controller.attempt("uid-a", "c") is None
+    assert world.redis.struck
+    assert world.receiver.sent == 0
+    assert await world.controller.settle(5) == 0
+    assert not world.entry.busy
+    world.entry.fresh = True
+    decision = await world.controller.reconcile("uid-a")
+    attempts = list(world.entry.view.attempts.values())
+    assert [(a.state, a.failure and a.failure.value) for a in attempts] == [
+        (AttemptState.FAILED, "notSent")
+    ]
+    assert decision is not None
+
+
+def allow(world: World, most: int) -> None:
+    """Let the notification have so many attempts."""
+    policy = replace(world.entry.request.policy, max_attempts=most)
+    world.entry.request = replace(world.entry.request, policy=policy)
+
+
+async def test_an_intent_without_an_answer_uses_up_nothing(world: World) -> None:
+    """Recorded, its answer lost, Redis away: the only attempt allowed is still made afterwards."""
+    await world.planned()
+    allow(world, 1)
+    world.redis.faults.append(Fault(Mishap.LOSE_REPLY, "intent"))
+    assert await world.controller.attempt("uid-a", "c") is None
+    assert await world.controller.settle(5) == 0
+    world.entry.fresh = True
+    assert isinstance(await world.controller.reconcile("uid-a"), WaitUntil)
+    world.entry.due.clear()
+    assert await world.controller.attempt("uid-a", "c") == Outcome.success(200)
+    known = [(a.state.word, a.failure and a.failure.value) for a in world.attempts]
+    assert known == [("failed", "notSent"), ("success", None)]
+
+
+async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
+    """Until it is on record that nothing was sent for it, nothing else is opened on the channel."""
+    await world.planned()
+    world.controller.settings = DeliverySettings(outcome_patience=60.0)
+    world.redis.faults += [
+        Fault(Mishap.LOSE_REQUEST, "intent"),
+        Fault(Mishap.REFUSE, "outcome", times=2),
+    ]
+    held: list[bool] = []
+    outcome = world.log.outcome
+
+    async def seen(*args: Any, **options: Any) -> Any:
+        world.entry.due.clear()
+        held.append(isinstance(world.controller._decide(world.entry), Await))
+        # It is still due: the gauge and the condition must not take it for one under way.
+        held.append(world.controller._is_due(world.entry))
+        return await outcome(*args, **options)
+
+    world.log.outcome = seen  # type: ignore[method-assign] # what holds meanwhile is looked at
+    assert await world.controller.attempt("uid-a", "c") is None
+    assert await world.controller.settle(20) == 0
+    assert held == [True, True]
+    assert not world.entry.executing
+    # The request that was lost comes in late: it opens nothing.
+    ((identity, _),) = world.entry.view.attempts.items()
+    late = intent_record(identity, "c", at=1, by="t")
+    answer = await world.log.intent("uid-a", EPOCH, late, limit=9, guard=lambda: True)
+    assert (answer.answer, answer.rank) == (Answer.DUP, AttemptState.FAILED)
+
+
+async def test_attempts_that_do_not_leave_wait_longer_each_time(world: World) -> None:
+    """Their back-off is their own, and a later attempt that leaves is the first of its kind."""
+    await world.planned()
+    allow(world, 1)
+    world.controller.jitter = lambda: 0.0
+    world.redis.faults.append(Fault(Mishap.LOSE_REPLY, "intent", times=14))
+    waits = []
+    for _ in range(14):
+        world.entry.claim = Claim(EPOCH, world.log.generation)
+        world.entry.due.clear()
+        assert await world.controller.attempt("uid-a", "c") is None
+        assert await world.controller.settle(5) == 0
+        waits.append(world.attempts[-1].due - WALL)
+    assert waits == [min(1000 * 2**n, 3_600_000) for n in range(14)]
+    world.entry.claim = Claim(EPOCH, world.log.generation)
+    world.entry.due.clear()
+    assert await world.controller.attempt("uid-a", "c") == Outcome.success(200)
+    assert [a.state.word for a in world.hooks.attempts] == ["success"]
+    assert world.hooks.before == [None]
+
+
+async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:
+    """However often the log says no, nothing is kept of it."""
+    await world.planned()
+    other = MemoryLog(world.redis, patience=0.0)
+    await other.claim("uid-a", Epoch("0.8"), name="n/a")
+    for _ in range(50):
+        world.entry.claim = Claim(EPOCH, world.log.generation)
+        assert await world.controller.attempt("uid-a", "c") is None
+    assert world.entry.never_sent == set()
+    assert world.entry.executing == {}
+
+
+async def test_an_end_while_the_log_is_asked_leaves_no_open_attempt(world: World) -> None:
+    """A drain that breaks an INTENT off has it recorded that nothing was sent for it."""
+    await world.planned()
+    evaluate, begun = world.log.client.evaluate, asyncio.Event()
+
+    async def slow(script: Any, *args: Any, **options: Any) -> Any:
+        reply = await evaluate(script, *args, **options)
+        if script.name == "intent":
+            begun.set()
+            await asyncio.Event().wait()
+        return reply
+
+    world.log.client.evaluate = slow  # type: ignore[method-assign] # its answer does not come
+    task = asyncio.create_task(world.controller.attempt("uid-a", "c"))
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait({task})
+    assert await world.controller.settle(5) == 0
+    known = [(a.state.word, a.failure and a.failure.value) for a in world.attempts]
+    assert known == [("failed", "notSent")]
+
+
+async def test_outcome_that_cannot_be_read_back_is_told_all_the_same(world: World) -> None:
+    """Recorded, and Redis away before the log is read again: metrics, breaker and queue hear of it."""
+    await world.planned()
+
+    async def send(message: Message) -> Outcome:
+        await world.word_of_another()
+        world.redis.faults.append(Fault(Mishap.REFUSE, "LRANGE"))
+        return Outcome.success(200)
+
+    world.receiver.send = send  # type: ignore[method-assign] # the receiver of this test alone
+    outcome = await world.controller.attempt("uid-a", "c")
+    assert world.redis.struck
+    assert outcome is not None
+    assert [a.state.word for a in world.hooks.attempts] == ["success"]
+    assert await world.controller.queue.get() == "uid-a"
+    await world.controller.reconcile("uid-a")
+    assert [a.state.word for a in world.entry.view.attempts.values()] == ["success"]
+
+
+async def test_end_waits_for_no_record_without_a_bound(world: World) -> None:
+    """A send that is cut off leaves its record to `settle`, which gives up in time."""
+    await world.planned()
+    begun = asyncio.Event()
+
+    async def send(message: Message) -> Outcome:
+        begun.set()
+        await asyncio.Event().wait()
+        return Outcome.success(200)
+
+    async def never(*_: object, **__: object) -> bool:
+        await asyncio.Event().wait()
+        return False
+
+    world.receiver.send = send  # type: ignore[method-assign] # the receiver of this test alone
+    world.controller.recorder.close = never  # type: ignore[method-assign] # Redis is away
+    task = asyncio.create_task(world.controller.attempt("uid-a", "c"))
+    await begun.wait()
+    task.cancel()
+    done, _ = await asyncio.wait({task}, timeout=0.5)
+    assert done
+    assert await world.controller.settle(0.01) == 1
+
+
+async def test_secret_in_a_hold_is_not_shown_in_part(world: World) -> None:
+    """Of a long reason only the head is recorded; a secret across the cut is no secret in its head."""
+    await world.planned()
+    reason = "x" * 80 + " ghp_" + "A" * 36
+    world.entry.request = replace(world.entry.request, hold=reason)
+    await world.controller.reconcile("uid-a")
+    said = world.entry.view.last_skip["c"]
+    assert "x" * 80 in said
+    assert "ghp" not in said
+
+
+async def test_unfit_redis_is_said_once(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """Thousands may be due while Redis must not be given attempts: the log says so once, and its end."""
+    await world.planned()
+    with caplog.at_level(logging.WARNING, "ledger.delivery"):
+        for unfit in ("it evicts", "it evicts", "it evicts", None, None):
+            world.log._client.unfit = unfit
+            world.entry.due.clear()
+            await world.controller.attempt("uid-a", "c")
+    assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("ERROR", "attempts are held: Redis is not fit for them"),
+        ("WARNING", "Redis is fit for attempts again"),
+    ]
+    assert world.receiver.sent == 1
+
+
+async def test_fenced_notification_is_named_once(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is looked at every half minute for as long as it takes; one line names it, the rest counts."""
+    other = MemoryLog(world.redis, patience=0.0)
+    await other.claim("uid-a", Epoch("0.8"), name="n/a")
+    with caplog.at_level(logging.ERROR, "ledger.delivery"):
+        for _ in range(3):
+            await world.controller.reconcile("uid-a")
+    assert [r.getMessage().partition(";")[0] for r in caplog.records] == [
+        "the log belongs to a later epoch"
+    ]
+
+
+async def test_a_claim_while_a_result_is_recorded_takes_no_wait_away(world: World) -> None:
+    """Redis comes back, the log is claimed anew, then takes the result: its back-off still counts."""
+    await world.planned()
+    asked = Outcome.transient("webhook returned 503 (retryable): ", code=503, retry_after=60.0)
+    world.receiver.send = AsyncMock(return_value=asked)  # type: ignore[method-assign] # answers so
+    outcome = world.log.outcome
+
+    async def late(*args: Any, **options: Any) -> Any:
+        world.controller.recorder.lose_claim(world.entry, "test")
+        world.entry.fresh = True
+        await world.controller.reconcile("uid-a")
+        return await outcome(*args, **options)
+
+    world.log.outcome = late  # type: ignore[method-assign] # what happens before it is recorded
+    assert await world.controller.attempt("uid-a", "c") == asked
+    assert await world.controller.settle(5) == 0
+    assert [a.due - WALL for a in world.attempts] == [60_000]
+    assert await world.controller.reconcile("uid-a") == WaitUntil(
+        NOW + 60, "next attempt not due yet"
+    )
+
+
+async def test_a_result_is_recorded_whatever_is_answered_first(world: World) -> None:
+    """A proxy without a server behind it, or a script that was killed: nobody else knows the result."""
+    await world.planned()
+    world.controller.settings = DeliverySettings(outcome_patience=60.0)
+    answers: list[Exception] = [classify_reply(ResponseError("upstream failure")) for _ in range(2)]
+    answers.append(classify_reply(ResponseError("ERR Script killed by user with SCRIPT KILL.")))
+    evaluate = world.log.client.evaluate
+
+    async def odd(script: Any, *args: Any, **options: Any) -> Any:
+        if script is OUTCOME and answers:
+            raise answers.pop()
+        return await evaluate(script, *args, **options)
+
+    world.log.client.evaluate = odd  # type: ignore[method-assign] # answers so
+    assert await world.controller.attempt("uid-a", "c") == Outcome.success(200)
+    assert await world.controller.settle(20) == 0
+    assert not answers
+    assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
+
+
+async def test_a_result_that_goes_on_being_refused_is_kept(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It holds no place of its receiver for longer, and is recorded by the claim that finds it possible."""
+    monkeypatch.setattr("syncer.sync.recorder._REFUSED_PAUSES", (0.0, 0.0))
+    await world.planned()
+    refused = classify_reply(ResponseError("WRONGTYPE Operation against a key"))
+    outcome = world.log.outcome
+    world.log.outcome = AsyncMock(side_effect=refused)  # type: ignore[method-assign] # refuses
+    assert await world.controller.attempt("uid-a", "c") == Outcome.success(200)
+    assert await world.controller.settle(20) == 0
+    assert not world.entry.busy
+    assert world.entry.quarantine
+    assert [a.state for a in world.attempts] == [AttemptState.INTENT]
+    world.entry.fresh = True
+    await world.controller.reconcile("uid-a")
+    assert len(world.entry.unrecorded) == 1
+    world.log.outcome = outcome  # type: ignore[method-assign] # takes it
+    world.entry.fresh = True
+    await world.controller.reconcile("uid-a")
+    assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
+    assert not world.entry.unrecorded

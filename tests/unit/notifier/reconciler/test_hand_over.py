@@ -1,0 +1,120 @@
+"""
+What a hand-over of a shard waits for: sends, and what can be written; never what is backing off.
+
+While it waits, the whole shard stands still: nothing new is begun, and nobody else may begin it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from syncer.model.attempt import make_attempt_id
+from tests.unit.notifier.reconciler.test_holds import Held
+from tests.unit.notifier.reconciler.test_holds import World as Still
+
+#: Seconds that a hand-over may last; what need not be waited for ends long before.
+PATIENCE = 20.0
+
+
+class World(Still):
+    """A controller whose clock goes, and a Redis that may be away."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cache.monotonic = time.monotonic
+        self.log = SimpleNamespace(available=True)
+        self.controller.recorder.log = cast("Any", self.log)
+
+    async def hand_over(self) -> tuple[bool, float]:
+        """Quiesce the shard; whether it fell quiet, and after how many seconds."""
+        began = time.monotonic()
+        quiet = await self.controller.quiesce(lambda _: True, PATIENCE)
+        return quiet, time.monotonic() - began
+
+    def on_the_wire(self, name: str) -> Any:
+        """An attempt under way."""
+        entry = self.claimed(name)
+        entry.executing[make_attempt_id(Held.epoch, 2)] = "slack:ops"
+        return entry
+
+
+@pytest.fixture
+async def world() -> World:
+    """A fresh one."""
+    return World()
+
+
+async def test_a_refused_status_is_not_waited_for(world: World) -> None:
+    """It may be refused for days, and the next owner tries it just as well."""
+    entry = world.claimed("refused")
+    world.cache.mark_dirty(entry, urgent=True)
+    world.cache.failed(entry)
+    quiet, seconds = await world.hand_over()
+    assert quiet
+    assert seconds < PATIENCE / 2
+
+
+async def test_the_next_try_of_a_refused_status_is_not_waited_for_either(world: World) -> None:
+    """With many of them one is always being tried."""
+    entry = world.claimed("refused")
+    world.cache.failed(entry)
+    world.cache.begin_write(entry)
+    entry.writing = True
+    quiet, seconds = await world.hand_over()
+    assert quiet
+    assert seconds < PATIENCE / 2
+
+
+async def test_a_status_that_can_be_written_is_waited_for(world: World) -> None:
+    """It is made urgent, and the shard is quiet once it is written."""
+    entry = world.claimed("a")
+    world.cache.mark_dirty(entry)
+    task = asyncio.create_task(world.hand_over())
+    while not entry.urgent:
+        await asyncio.sleep(0.01)
+    world.cache.begin_write(entry)
+    entry.writing = True
+    await asyncio.sleep(0.3)
+    assert not task.done()
+    entry.writing = False
+    assert (await task)[0]
+
+
+async def test_a_send_is_waited_for_whatever_is_away(world: World) -> None:
+    """Nobody else may begin while a request of ours is on its way."""
+    entry = world.on_the_wire("a")
+    world.log.available = False
+    task = asyncio.create_task(world.hand_over())
+    await asyncio.sleep(0.3)
+    assert not task.done()
+    entry.executing.clear()
+    assert (await task)[0]
+
+
+@pytest.mark.parametrize("available", [False, True])
+async def test_a_result_is_waited_for_while_redis_can_take_it(
+    world: World, available: bool
+) -> None:
+    """While it cannot, the result stays in memory: it is written when Redis is back, by anybody."""
+    entry = world.on_the_wire("a")
+    (attempt,) = entry.executing
+    world.log.available = available
+    recording = asyncio.create_task(asyncio.sleep(3600))
+    world.controller.recording[recording] = attempt
+    task = asyncio.create_task(world.hand_over())
+    try:
+        if available:
+            await asyncio.sleep(0.3)
+            assert not task.done()
+            entry.executing.clear()
+        quiet, seconds = await task
+        assert quiet
+        assert seconds < PATIENCE / 2
+    finally:
+        recording.cancel()
+        await asyncio.gather(recording, return_exceptions=True)

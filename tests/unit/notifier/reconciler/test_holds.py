@@ -1,0 +1,148 @@
+"""Whose status says that it waits for the log: the condition LogUnavailable."""
+
+from __future__ import annotations
+
+from typing import Any, Final, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.metrics import DeliveryMetrics
+from notifier.reconciler.controller import Controller, DeliverySettings
+from syncer.ledger.codec import stored
+from syncer.metrics import SyncMetrics
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.model.record import Plan, attempt_record, plan_record
+from syncer.model.resource import format_time, parse_object
+from syncer.runtime.clock import LedgerTime
+from syncer.sharding.ownership import Shards
+from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.recorder import Recorder
+
+NONE = cast("Any", None)
+NOTICE: Final = 60.0
+START: Final = 1_800_000_000_000
+
+
+class Held:
+    """A tenure that never ends."""
+
+    epoch = Epoch("0.9")
+
+    def valid(self, now: float) -> bool:
+        """Yes."""
+        return True
+
+    def may_send(self, now: float, send_timeout: float) -> bool:
+        """Yes."""
+        return True
+
+
+class World:
+    """A controller that owns its only shard, and a clock; nothing here asks a server."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.cache = Cache(window=1.0, monotonic=lambda: self.now)
+        registry = CollectorRegistry()
+        time = LedgerTime(lambda: self.now)
+        time.set(START)
+        recorder = Recorder(NONE, self.cache, time, SyncMetrics(registry), identity="t")
+        self.shards = Shards(1)
+        self.shards.take(0, Held())
+        self.controller = Controller(
+            cache=self.cache, queue=WorkQueue(lambda: self.now), recorder=recorder,
+            reconciler=NONE, ownership=self.shards, router=NONE, hooks=NONE,
+            metrics=DeliveryMetrics(registry), settings=DeliverySettings(), dispatcher=lambda _: NONE,
+        )  # fmt: skip
+
+    def object(self, name: str, *channels: dict[str, Any]) -> Entry:
+        """One object as the watch brings it."""
+        document = {
+            "metadata": {"uid": name, "namespace": "n", "name": name, "resourceVersion": "1"},
+            "spec": {"type": "Simple"},
+            "status": {"phase": "Retrying", "channels": list(channels)} if channels else {},
+        }
+        self.controller.upsert(parse_object(document), first_seen_by_watch=False)
+        return self.cache.entries[name]
+
+    def claimed(self, name: str) -> Entry:
+        """One whose log was read: a plan of one channel, and one failure of it."""
+        entry = self.object(name)
+        entry.claim = Claim(Epoch("0.9"), 0)
+        plan = Plan(channels=("slack:ops",), reason="", message="", at=START, body_hash="")
+        failed = Attempt(AttemptId("0.9-1"), "slack:ops", AttemptState.FAILED, ended=START)
+        for record in (plan_record(plan), attempt_record(failed)):
+            entry.view.apply(stored(record, entry.view.chain, entry.view.position + 1))
+        return entry
+
+    def look(self, seconds: float, *, available: bool = False) -> set[str]:
+        """Let so many seconds pass, look, and name those that say it."""
+        self.now += seconds
+        self.controller.note_holds(available=available, notice=NOTICE)
+        return {e.uid for e in self.cache.entries.values() if e.held}
+
+
+@pytest.fixture
+def world() -> World:
+    """A fresh one."""
+    return World()
+
+
+async def test_it_is_said_after_the_notice_and_not_before(world: World) -> None:
+    """A minute counts from the first look at which the attempt was due and Redis away."""
+    world.object("a")
+    assert world.look(1) == set()
+    assert world.look(NOTICE - 1) == set()
+    entry = world.cache.entries["a"]
+    assert entry.dirty_since is None
+    assert world.look(1) == {"a"}
+    assert entry.dirty_since == world.now
+
+
+async def test_it_is_unsaid_when_redis_is_back(world: World) -> None:
+    """At the next look, and a later outage starts a minute of its own."""
+    entry = world.object("a")
+    world.look(1)
+    assert world.look(NOTICE) == {"a"}
+    world.cache.clean(entry)
+    assert world.look(1, available=True) == set()
+    assert entry.dirty_since == world.now
+    assert world.look(NOTICE) == set()
+
+
+async def test_only_a_due_attempt_is_held(world: World) -> None:
+    """Not one that waits for its time, in the log or in the status, nor one that is on the wire."""
+    later = world.claimed("later")
+    later.due["slack:ops"] = world.now + 600
+    due = world.claimed("due")
+    due.due["slack:ops"] = world.now
+    wire = world.claimed("wire")
+    wire.executing[AttemptId("0.9-2")] = "slack:ops"
+    soon = format_time(START + 1000, millis=True)
+    far = format_time(START + 600_000, millis=True)
+    world.object("shown-due", {"name": "c", "state": "Retrying", "nextRetryTime": soon})
+    world.object("shown-later", {"name": "c", "state": "Retrying", "nextRetryTime": far})
+    world.object("shown-done", {"name": "c", "state": "Delivered"})
+    world.look(2)
+    assert world.look(NOTICE) == {"due", "shown-due"}
+
+
+async def test_asking_the_log_is_being_held(world: World) -> None:
+    """An attempt that insists on its intent is in nobody's hands but the log's."""
+    entry = world.claimed("a")
+    held = world.look(1)
+    for _ in range(4):
+        entry.executing[AttemptId("0.9-2")] = "slack:ops"
+        entry.never_sent.add(AttemptId("0.9-2"))
+        held = world.look(NOTICE / 4)
+    assert held == {"a"}
+
+
+async def test_others_are_not_ours_to_speak_of(world: World) -> None:
+    """A replica says nothing about shards that it does not own."""
+    world.object("a")
+    world.shards.drop(0)
+    world.look(1)
+    assert world.look(NOTICE) == set()

@@ -1,0 +1,518 @@
+"""Who looks again: whatever ends a look without a decision, the resync brings the next one."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from notifier.channels.registry import Hold
+from notifier.content.message import Message
+from notifier.contract import Outcome
+from notifier.dispatch.dispatcher import Dispatcher
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.metrics import DeliveryMetrics
+from notifier.reconciler.controller import Controller, DeliverySettings
+from syncer.kube.leases import LeaseTerm, LeaseTimings
+from syncer.metrics import SyncMetrics
+from syncer.model.attempt import AttemptState, Epoch
+from syncer.model.errors import ContractError, Unavailable
+from syncer.model.record import Plan, order_record
+from syncer.model.resource import NotificationRequest, parse_object
+from syncer.rules.resync import Bounds
+from syncer.runtime.clock import LedgerTime
+from syncer.sharding.ownership import Shards
+from syncer.sync.cache import Cache, Entry
+from syncer.sync.claim import Reconciler
+from syncer.sync.recorder import Recorder
+from syncer.sync.resync import SLICE, Resync
+from tests.fakes.memorylog import MemoryLog, MemoryRedis
+
+CHANNEL = "webhook:a"
+PERIOD = 10.0
+
+
+class Nobody:
+    """Hooks that nobody listens to."""
+
+    def started(self, *_: object) -> None:
+        """Nothing."""
+
+    attempted = postponed = started
+
+
+class Store:
+    """The API server, as far as a claim reads it."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.error: Exception | None = None
+
+    async def get(self, namespace: str, name: str) -> NotificationRequest:
+        """The object as it is now."""
+        if self.error is not None:
+            raise self.error
+        return parse_object(self.world.document(name))
+
+
+class Receiver:
+    """A channel that takes everything."""
+
+    timeout_s = 1.0
+    shows_status = False
+
+    def __init__(self) -> None:
+        self.got: list[str] = []
+
+    async def send(self, message: Message) -> Outcome:
+        """Take it."""
+        self.got.append(message.name)
+        return Outcome.success(200)
+
+
+class World:
+    """A controller of one shard with its log, queues and resync, and a clock that a test turns."""
+
+    def __init__(self) -> None:
+        self.now = 1000.0
+        self.versions: dict[str, int] = {}
+        self.held: Hold | None = None
+        self.broken = 0
+        clock = lambda: self.now  # noqa: E731 - one clock for all
+        self.redis = MemoryRedis(clock=lambda: round(self.now * 1000))
+        self.log = MemoryLog(self.redis, patience=0.0)
+        self.shards = Shards(1)
+        self.timings = LeaseTimings()
+        self.term = LeaseTerm(Epoch("0.9"), self.now, self.timings)
+        self.shards.take(0, self.term)
+        self.cache = Cache(window=1.0, monotonic=clock)
+        self.metrics = SyncMetrics(CollectorRegistry())
+        time = LedgerTime(clock)
+        recorder = Recorder(self.log, self.cache, time, self.metrics, identity="t")
+        self.store = Store(self)
+        self.receiver = Receiver()
+        self.queue = WorkQueue(clock)
+        self.controller = Controller(
+            cache=self.cache, queue=self.queue, recorder=recorder,
+            reconciler=Reconciler(
+                recorder, cast("Any", self.store), self.metrics, backoff=lambda _policy, _n: 1000
+            ),
+            ownership=self.shards, router=cast("Any", self), hooks=cast("Any", Nobody()),
+            metrics=DeliveryMetrics(CollectorRegistry()), settings=DeliverySettings(),
+            dispatcher=lambda c: Dispatcher(c.attempt, per_channel=4, total=8, monotonic=clock),
+        )  # fmt: skip
+        self.asked: list[str] = []
+        self.resync = Resync(
+            recorder, self.shards, self.metrics, bounds=Bounds(period=PERIOD),
+            blocked=self.controller.blocked,
+            waits=self.controller.dispatcher.waits, look_at=self.look_at,
+        )  # fmt: skip
+
+    # -- the router ------------------------------------------------------------------------------
+
+    async def plan(self, request: NotificationRequest, now: int) -> tuple[Plan, tuple[str, ...]]:
+        """One channel for all."""
+        return Plan((CHANNEL,), "r", "m", now, request.content_hash()), ()
+
+    def channel(self, _name: str) -> Receiver:
+        """The receiver."""
+        return self.receiver
+
+    def hold(self, _name: str) -> Hold | None:
+        """Raise as often as the test says, before the attempt has begun."""
+        if self.broken:
+            self.broken -= 1
+            raise RuntimeError("a defect")
+        return self.held
+
+    def denial(self, _channel: str, _namespace: str) -> str:
+        """Nothing is denied."""
+        return ""
+
+    # -- what a test does --------------------------------------------------------------------------
+
+    def look_at(self, uid: str) -> None:
+        """What the resync asks for."""
+        self.asked.append(uid)
+        self.queue.add(uid)
+
+    def document(self, name: str) -> dict[str, Any]:
+        """An object as the API server has it."""
+        return {
+            "metadata": {
+                "uid": f"uid-{name}", "namespace": "n", "name": name,
+                "resourceVersion": str(self.versions.setdefault(name, 1)),
+            },
+            "spec": {"type": "Simple", "subject": "s", "body": "b"},
+        }  # fmt: skip
+
+    def create(self, name: str = "a") -> Entry:
+        """A new notification, as the watch brings it."""
+        self.controller.upsert(parse_object(self.document(name)), first_seen_by_watch=False)
+        return self.cache.entries[f"uid-{name}"]
+
+    async def rest(self) -> None:
+        """Have workers handle all that is ready, and attempts end."""
+        async with asyncio.timeout(30):
+            while (
+                len(self.queue) or self.controller.dispatcher.running or self.controller.recording
+            ):
+                await asyncio.sleep(0.001)
+
+    async def round(self, seconds: float = PERIOD) -> list[str]:
+        """Let time pass, and one round with all that follows; what it asked for."""
+        self.now += seconds
+        self.term.renewed = self.now if not self.term.ended else self.term.renewed
+        self.asked.clear()
+        await self.resync.round()
+        await self.rest()
+        return list(self.asked)
+
+    async def settled(self) -> None:
+        """Have workers handle all that is ready, and take notice of what their looks have recorded."""
+        await self.rest()
+        await self.round()
+        assert await self.round() == []
+
+    @property
+    def nobody_comes(self) -> bool:
+        """Whether no event and no timer will bring a look."""
+        return not len(self.queue) and not self.queue.delayed
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """A fresh one, with two workers."""
+    made = World()
+    await made.log.client.open("one")
+    workers = [asyncio.create_task(made.controller.work()) for _ in range(2)]
+    yield made
+    for worker in workers:
+        worker.cancel()
+    await asyncio.gather(*workers, return_exceptions=True)
+    await made.controller.dispatcher.abort()
+    await made.controller.settle(5.0)
+
+
+async def test_a_look_while_a_renewal_is_in_doubt(world: World) -> None:
+    """The lease is valid again without another term, and nothing but the resync says so."""
+    world.now += world.timings.renew_deadline + 0.1
+    world.create()
+    await world.rest()
+    # The renewal whose answer was lost is found written, and was in time.
+    world.term.renewed = world.now
+    assert world.nobody_comes
+    assert world.receiver.got == []
+    assert await world.round() == ["uid-a"]
+    assert world.receiver.got == ["a"]
+
+
+async def test_an_attempt_that_raises_before_it_has_begun(world: World) -> None:
+    """Its queue logs the defect; the notification is looked at again and delivered."""
+    world.broken = 1
+    world.create()
+    await world.rest()
+    assert world.nobody_comes
+    assert await world.round() == ["uid-a"]
+    assert world.receiver.got == ["a"]
+
+
+async def test_an_attempt_that_always_raises_is_tried_once_a_round(world: World) -> None:
+    """A defect costs its own turn, not the others' and not the processor."""
+    world.broken = 99
+    world.create()
+    await world.rest()
+    for left in (97, 96, 95):
+        assert await world.round() == ["uid-a"]
+        assert world.broken == left
+
+
+async def test_a_log_that_was_repaired_without_a_word(world: World) -> None:
+    """What could not be read is claimed again now and then, and goes on."""
+    await world.log.claim("uid-a", Epoch("0.8"), name="n/a")
+    key = "nl:{uid-a}"
+    whole = list(world.redis.twin.logs[key])
+    world.redis.twin.logs[key].append(b"intent 0.8-1 c 00000000 00000000 rubbish")
+    entry = world.create()
+    await world.rest()
+    assert entry.quarantine
+    assert world.nobody_comes
+    assert await world.round() == [], "it is known, and was looked at a moment ago"
+    world.redis.twin.logs[key] = whole
+    await world.round()
+    assert await world.round() == ["uid-a"]
+    assert not entry.quarantine
+    assert world.receiver.got == ["a"]
+
+
+async def test_an_object_that_cannot_be_read(world: World) -> None:
+    """It is tried again as before, is looked at by the resync now and then, and counts as known."""
+    world.store.error = ContractError("not an object of ours")
+    entry = world.create()
+    await world.rest()
+    assert world.controller.blocked(entry)
+    for _ in range(6):
+        await world.round(0.0)
+        assert world.metrics.unlooked._value.get() == 0
+    world.store.error = None
+    await world.round(40.0)
+    assert not world.controller.blocked(entry)
+    assert world.receiver.got == ["a"]
+
+
+async def test_a_log_of_a_later_epoch(world: World) -> None:
+    """It is looked at now and then, not ever more often, and is said in readiness meanwhile."""
+    await world.log.claim("uid-a", Epoch("1.1"), name="n/a")
+    world.create()
+    await world.rest()
+    assert "uid-a" in world.controller.fenced
+    assert world.nobody_comes
+    assert [await world.round() for _ in range(3)] == [[], [], ["uid-a"]]
+    assert world.controller.fence_problem(5.0) is not None
+
+
+async def test_a_server_that_did_not_answer(world: World) -> None:
+    """The growing wait of the work queue is no longer than a round, where the API server is away."""
+    world.store.error = Unavailable("away")
+    entry = world.create()
+    await world.rest()
+    for _ in range(8):
+        assert await world.round() == ["uid-a"]
+    world.store.error = None
+    assert entry.look is None
+    await world.round()
+    assert world.receiver.got == ["a"]
+
+
+async def test_a_change_that_no_watch_has_told(world: World) -> None:
+    """An answer that overtook the watch hides its event: what it holds is looked at all the same."""
+    entry = world.create()
+    world.controller.paused = True
+    await world.settled()
+    world.versions["a"] = 2
+    entry.take(parse_object(world.document("a")), since="1")
+    assert world.nobody_comes
+    assert await world.round() == ["uid-a"]
+    assert await world.round() == []
+
+
+async def test_an_order_that_nobody_has_told_of(world: World) -> None:
+    """Whoever reads the log for another purpose tells nobody; the resync sees that it has grown."""
+    entry = world.create()
+    await world.rest()
+    assert world.receiver.got == ["a"]
+    await world.round()
+    order = order_record(f"order:{CHANNEL}:1", CHANNEL, at=3, by="me", why="w")
+    await world.log.note("uid-a", order)
+    await world.controller.recorder.reread(entry)
+    assert world.nobody_comes
+    assert await world.round() == ["uid-a"]
+
+
+@pytest.mark.parametrize(
+    "lose",
+    [
+        pytest.param(lambda e: setattr(e, "claim", None), id="its claim"),
+        pytest.param(lambda e: setattr(e, "reread", True), id="that its log holds more"),
+        pytest.param(lambda e: setattr(e, "look", None), id="that it was looked at"),
+    ],
+)
+async def test_what_is_lost_is_made_up_for(world: World, lose: Callable[[Entry], None]) -> None:
+    """Whatever an entry has lost, without a word to anybody, one round brings back."""
+    world.controller.paused = True
+    entry = world.create()
+    await world.settled()
+    lose(entry)
+    assert await world.round() == ["uid-a"]
+    assert (entry.claim is None, entry.reread, entry.look is None) == (False, False, False)
+    assert await world.round() == []
+
+
+async def test_a_deleted_one_is_let_go(world: World) -> None:
+    """What is gone is claimed, retired and forgotten, although the event was lost on the way."""
+    world.controller.paused = True
+    entry = world.create()
+    await world.rest()
+    entry.deleted = True
+    assert await world.round() == ["uid-a"]
+    assert "uid-a" not in world.cache.entries
+
+
+@pytest.mark.parametrize("what", ["deleted", "finished"])
+async def test_a_stranger_that_is_over_is_dropped(world: World, what: str) -> None:
+    """It was busy when that became known; nobody else would come to it again."""
+    world.controller.paused = True
+    entry = world.create()
+    await world.rest()
+    world.shards.drop(0)
+    if what == "deleted":
+        entry.deleted = True
+    else:
+        document = {**world.document("a"), "status": {"phase": "Sent"}}
+        entry.request = parse_object(document)
+    entry.writing = True
+    assert await world.round() == []
+    entry.writing = False
+    assert await world.round() == ["uid-a"]
+    assert "uid-a" not in world.cache.entries
+    assert ("uid-a" in world.cache.finished) is (what == "finished")
+
+
+async def test_what_waits_costs_no_look(world: World) -> None:
+    """Neither a due time to come, nor a hold, nor a place in a receiver's queue is looked at."""
+    world.controller.paused = True
+    for n in range(3):
+        world.create(f"held-{n}")
+    await world.settled()
+    waiting = world.cache.entries["uid-held-0"]
+    assert waiting.look is not None
+    world.controller.paused = False
+    world.held = Hold("its credential is missing", 500.0)
+    world.queue.add("uid-held-1")
+    await world.rest()
+    assert await world.round() == ["uid-held-1"], "the attempt was put off by its queue"
+    await world.round()
+    assert [await world.round() for _ in range(3)] == [[], [], []]
+    assert world.receiver.got == []
+
+
+async def test_a_notification_in_a_receivers_queue_is_not_looked_at(world: World) -> None:
+    """It is in the hands of its queue, which every round starts anew what it can start."""
+    gate = asyncio.Event()
+
+    async def slow(message: Message) -> Outcome:
+        await gate.wait()
+        world.receiver.got.append(message.name)
+        return Outcome.success(200)
+
+    world.receiver.send = slow  # type: ignore[method-assign]  # a receiver that hangs
+    for n in range(12):
+        world.create(f"n{n}")
+    async with asyncio.timeout(30):
+        while len(world.queue):
+            await asyncio.sleep(0.001)
+    world.now += 0.5
+    world.asked.clear()
+    await world.resync.round()
+    assert world.asked == []
+    gate.set()
+    await world.rest()
+    assert len(world.receiver.got) == 12
+
+
+async def test_without_redis_nothing_is_asked_for(world: World) -> None:
+    """Nothing could be decided; the first round after it is back asks for all."""
+    world.create()
+    await world.rest()
+    entry = world.create("b")
+    await world.rest()
+    entry.claim = None
+    world.log.client.problem = "away"
+    assert await world.round() == []
+    world.log.client.problem = None
+    assert await world.round() == ["uid-b"]
+
+
+async def test_no_more_than_a_share_of_what_is_blocked_in_one_round(world: World) -> None:
+    """After a disaster it may be all of them, and each look reads a log; none is left out."""
+    world.controller.paused = True
+    world.resync.bounds = Bounds(leisurely=2)
+    for n in range(5):
+        world.redis.twin.logs[f"nl:{{uid-n{n}}}"] = [b"nl1 rubbish"]
+        world.create(f"n{n}")
+    await world.rest()
+    assert all(e.quarantine for e in world.cache.entries.values())
+    # Those that were looked at longest ago come first.
+    world.now += world.resync.bounds.blocked
+    looks = [set(await world.round(1.0)) for _ in range(4)]
+    assert [len(found) for found in looks] == [2, 2, 1, 0]
+    assert len(set().union(*looks)) == 5
+
+
+async def test_the_metrics_tell_what_waits_for_a_look(world: World) -> None:
+    """What was asked for a round ago and got no decision counts, with the time since then."""
+    world.store.error = Unavailable("away")
+    world.create()
+    await world.rest()
+    await world.round()
+    assert world.metrics.unlooked._value.get() == 0
+    await world.round()
+    await world.round()
+    assert world.metrics.unlooked._value.get() == 1
+    assert world.resync.unlooked() == pytest.approx(2 * PERIOD)
+    world.store.error = None
+    await world.round()
+    await world.round()
+    assert world.metrics.unlooked._value.get() == 0
+    assert world.resync.unlooked() == 0
+    world.now += 77
+    assert world.resync.unlooked() == 77, "a resync that stands still shows as well"
+
+
+async def test_an_outage_of_redis_is_no_time_without_a_look(world: World) -> None:
+    """It has a metric and an alert of its own."""
+    entry = world.create()
+    world.store.error = Unavailable("away")
+    await world.rest()
+    await world.round()
+    world.log.client.problem = "away"
+    await world.round(1000.0)
+    world.log.client.problem = None
+    await world.round()
+    assert entry.asked == world.now - PERIOD
+    assert world.resync.unlooked() == pytest.approx(PERIOD)
+
+
+async def test_a_change_without_a_turn_is_published(world: World) -> None:
+    """An entry that nobody is going to write gets its turn back."""
+    world.controller.paused = True
+    entry = world.create()
+    await world.rest()
+    entry.dirty_since, entry.ticket = world.now, float("inf")
+    await world.round()
+    assert world.cache.next_due() is not None
+    assert not entry.unscheduled
+
+
+async def test_a_round_is_cut_into_slices(world: World) -> None:
+    """However much is live, the loop turns after each slice."""
+    request = parse_object(world.document("a"))
+    world.cache.entries = {f"u{n}": Entry(request) for n in range(5 * SLICE)}
+    turns, walked = 0, asyncio.create_task(world.resync.round())
+    while not walked.done():
+        turns += 1
+        await asyncio.sleep(0)
+    assert turns >= 5
+
+
+async def test_a_result_outlives_the_shard_in_which_it_was_known(world: World) -> None:
+    """The log cannot take it, the shard moves, the log is mended: nobody else knows that it was sent."""
+    key = "nl:{uid-a}"
+    sound: list[bytes] = []
+    send = world.receiver.send
+
+    async def damaged(message: Message) -> Outcome:
+        sound[:] = world.redis.twin.logs[key]
+        world.redis.twin.logs[key][0] = b"no header of ours"
+        return await send(message)
+
+    world.receiver.send = damaged  # type: ignore[method-assign] # somebody writes meanwhile
+    entry = world.create()
+    await world.rest()
+    assert world.receiver.got == ["a"]
+    assert len(entry.unrecorded) == 1
+    world.shards.drop(0)
+    # While it is not mended it is tried once a round.
+    assert await world.round() == ["uid-a"]
+    assert world.nobody_comes
+    assert len(entry.unrecorded) == 1
+    world.redis.twin.logs[key][:] = sound
+    assert await world.round() == ["uid-a"]
+    assert not entry.unrecorded
+    snapshot = await world.log.read("uid-a")
+    assert snapshot is not None
+    assert snapshot.records[-1].kind.state is AttemptState.SUCCESS
+    assert await world.round() == []

@@ -1,0 +1,144 @@
+"""What a controller does first with what it finds at the start."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.metrics import DeliveryMetrics
+from notifier.reconciler.controller import Controller, DeliverySettings
+from syncer.kube.notification_requests import Meta, outline
+from syncer.metrics import SyncMetrics
+from syncer.model.attempt import Epoch
+from syncer.model.resource import NotificationRequest, parse_object
+from syncer.runtime.clock import LedgerTime
+from syncer.sharding.ownership import Shards
+from syncer.sync.cache import Cache, Claim
+from syncer.sync.recorder import Recorder
+
+NONE = cast("Any", None)
+
+
+class Held:
+    """A tenure that never ends."""
+
+    epoch = Epoch("0.9")
+
+    def valid(self, now: float) -> bool:
+        """Yes."""
+        return True
+
+    def may_send(self, now: float, send_timeout: float) -> bool:
+        """Yes."""
+        return True
+
+
+def document(name: str, version: int, *, due: str = "", phase: str = "Retrying") -> dict[str, Any]:
+    """An object as listed, whose channel is to be tried again at a time."""
+    channel = {"name": "c", "state": "retrying"} | ({"nextRetryTime": due} if due else {})
+    return {
+        "metadata": {
+            "uid": f"uid-{name}", "namespace": "n", "name": name, "resourceVersion": str(version),
+        },
+        "spec": {"type": "Simple"},
+        "status": {"phase": phase, "channels": [channel]},
+    }  # fmt: skip
+
+
+def brief(found: dict[str, Any]) -> NotificationRequest:
+    """The same in outline."""
+    made = outline(found, Meta.of(found))
+    assert made is not None
+    return made
+
+
+@pytest.fixture
+def controller() -> Controller:
+    """A controller that owns its only shard; nothing that waits for a server is asked here."""
+    now = 100.0
+    cache = Cache(window=1.0, monotonic=lambda: now)
+    registry = CollectorRegistry()
+    recorder = Recorder(NONE, cache, LedgerTime(lambda: now), SyncMetrics(registry), identity="t")
+    shards = Shards(1)
+    shards.take(0, Held())
+    return Controller(
+        cache=cache, queue=WorkQueue(lambda: now), recorder=recorder, reconciler=NONE,
+        ownership=shards, router=NONE, hooks=NONE, metrics=DeliveryMetrics(registry),
+        settings=DeliverySettings(), dispatcher=lambda _: NONE,
+    )  # fmt: skip
+
+
+async def drained(controller: Controller) -> list[str]:
+    """The keys that are ready, in order."""
+    out = []
+    while len(controller.queue):
+        out.append(await controller.queue.get())
+        controller.queue.done(out[-1])
+    return out
+
+
+async def test_what_has_waited_longest_is_claimed_first(controller: Controller) -> None:
+    """A tenure begins with objects without a time, then in the order of their times."""
+    for name, due in (
+        ("late", "2026-01-01T12:00:00Z"),
+        ("new", ""),
+        ("early", "2026-01-01T11:00:00Z"),
+    ):
+        controller.upsert(parse_object(document(name, 1, due=due)), first_seen_by_watch=False)
+    await drained(controller)
+    assert controller.on_started_leading(lambda uid: uid != "uid-x") == 3
+    assert await drained(controller) == ["uid-new", "uid-early", "uid-late"]
+
+
+async def test_outline_of_a_finished_object_is_kept_as_a_stub(controller: Controller) -> None:
+    """A finished object that a list introduces leads to no work and no entry."""
+    controller.upsert(brief(document("a", 1, phase="Sent")), first_seen_by_watch=False)
+    assert not controller.cache.entries
+    assert controller.cache.finished["uid-a"].phase == "Sent"
+    assert await drained(controller) == []
+
+
+async def test_outline_does_not_replace_a_whole_object(controller: Controller) -> None:
+    """If the object is live here, an outline only makes its claim stale, so that it is read."""
+    whole = parse_object(document("a", 1))
+    controller.upsert(whole, first_seen_by_watch=False)
+    entry = controller.cache.entries["uid-a"]
+    entry.claim, entry.fresh = Claim(Epoch("0.9"), 0), True
+    await drained(controller)
+    controller.upsert(brief(document("a", 2, phase="Sent")), first_seen_by_watch=False)
+    assert entry.request is whole
+    again = controller.cache.entries["uid-a"]
+    assert (again.claim, again.fresh) == (None, False)
+    assert await drained(controller) == ["uid-a"]
+
+
+async def test_unclaimed_counts_what_nothing_explains(controller: Controller) -> None:
+    """Claimed, fenced and unreadable notifications, and those of others, are not counted."""
+    for name in ("claimed", "fenced", "unreadable", "open"):
+        controller.upsert(parse_object(document(name, 1)), first_seen_by_watch=False)
+    assert controller.unclaimed() == 4
+    entries = controller.cache.entries
+    entries["uid-claimed"].claim = Claim(Epoch("0.9"), 0)
+    entries["uid-unreadable"].quarantine = "why"
+    controller.fenced["uid-fenced"] = 1.0
+    assert controller.unclaimed() == 1
+    cast("Shards", controller.ownership).drop(0)
+    assert controller.unclaimed() == 0
+
+
+@pytest.mark.parametrize("phase", ["", "Pending", "Sending", "Retrying"])
+def test_unfinished_objects_have_no_outline(phase: str) -> None:
+    """Only a final phase lets a list leave the rest unread."""
+    found = document("a", 1, phase=phase)
+    assert outline(found, Meta.of(found)) is None
+
+
+def test_outline_keeps_what_a_stub_needs() -> None:
+    """Retention is the default where the spec names none, and an odd one is left to the parser."""
+    found = document("a", 1, phase="Failed")
+    assert (brief(found).retention_days, brief(found).status.phase) == (7, "Failed")
+    found["spec"]["retentionDays"] = "x"
+    assert outline(found, Meta.of(found)) is None

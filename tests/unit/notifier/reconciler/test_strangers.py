@@ -1,0 +1,136 @@
+"""What a replica keeps of notifications that are another one's: nothing that only grows."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from syncer.model.attempt import Epoch, make_attempt_id
+from syncer.model.resource import NotificationRequest, parse_object
+from syncer.sync.cache import Claim
+from syncer.sync.claim import Reconciler
+from tests.unit.notifier.reconciler.test_start import document
+from tests.unit.notifier.reconciler.test_zombie import NOW, LeaseTerm, World
+
+
+async def look(world: World) -> None:
+    """One turn of a worker at the one notification."""
+    await world.controller.reconcile(world.entry.uid)
+
+
+@pytest.mark.parametrize("ours", [False, True])
+async def test_a_deleted_stranger_is_forgotten(ours: bool) -> None:
+    """Its log is its owner's to let go; the memory of it would stay here until the process ends."""
+    world = World()
+    if ours:
+        world.shards.take(0, LeaseTerm("0.7", holds=False))
+    world.controller.delete("uid-a", "n", "a")
+    await look(world)
+    # One of ours stays until its log has been let go, which a lease that has lapsed does not allow.
+    assert ("uid-a" in world.controller.cache.entries) is ours
+
+
+async def test_a_deleted_stranger_is_kept_while_an_attempt_of_it_is_under_way() -> None:
+    """A result that is still to come is recorded first; the look that follows it forgets."""
+    world = World()
+    attempt = make_attempt_id(LeaseTerm("0.7").epoch, 1)
+    world.entry.executing[attempt] = "c"
+    world.controller.delete("uid-a", "n", "a")
+    await look(world)
+    assert "uid-a" in world.controller.cache.entries
+    await world.record()
+    await look(world)
+    assert "uid-a" not in world.controller.cache.entries
+
+
+@pytest.mark.parametrize("gone", [False, True])
+async def test_a_fence_is_not_held_against_a_shard_that_was_lost(gone: bool) -> None:
+    """Who met the fence of its successor is not in need of another incarnation, then or later."""
+    world = World()
+    world.shards.take(0, LeaseTerm("0.7"))
+    world.controller.fenced["uid-a"] = NOW - 60
+    assert world.controller.fence_problem(18.0) is not None
+    if gone:
+        world.controller.cache.retire(world.entry)
+    else:
+        world.shards.drop(0)
+    assert world.controller.fence_problem(18.0) is None
+    assert world.controller.fenced == {}
+
+
+def fenced(*, logs: int, claimed: bool, believed: bool = True) -> World:
+    """A controller that has met so many fences, and may have claimed another log."""
+    world = World()
+    world.shards.take(0, LeaseTerm("0.7"))
+    cache = world.controller.cache
+    for n in range(logs):
+        world.controller.upsert(parse_object(document(f"fenced-{n}", 1)), first_seen_by_watch=False)
+        world.controller.fenced[f"uid-fenced-{n}"] = NOW - 60
+    world.controller.fenced["uid-soon"] = NOW - 1
+    world.controller.upsert(parse_object(document("soon", 1)), first_seen_by_watch=False)
+    if claimed:
+        cache.entries["uid-a"].claim = Claim(Epoch("0.7"), 0)
+    if not believed:
+        world.controller.distrusted.add("uid-a")
+    return world
+
+
+@pytest.mark.parametrize(
+    ("world", "said"),
+    [
+        pytest.param(fenced(logs=1, claimed=True), False, id="one log among others"),
+        pytest.param(fenced(logs=1, claimed=False), True, id="one log, and none can be claimed"),
+        pytest.param(fenced(logs=2, claimed=True), True, id="two logs"),
+        pytest.param(fenced(logs=0, claimed=False), False, id="none for long"),
+        pytest.param(
+            fenced(logs=0, claimed=False, believed=False), False, id="a status is no evidence"
+        ),
+        pytest.param(
+            fenced(logs=1, claimed=True, believed=False), False, id="nor does it add to a log"
+        ),
+    ],
+)  # fmt: skip
+def test_what_is_evidence_that_the_cluster_has_fallen_back(world: World, said: bool) -> None:
+    """Logs are, since a claim alone writes their epoch; what a tenant can write is not."""
+    problem = world.controller.fence_problem(18.0)
+    assert (problem is not None) is said
+    assert "raise sharding.incarnation" in (problem or "raise sharding.incarnation")
+
+
+async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Nothing is sent for it, it is named once, and it counts as held for that reason."""
+    world = World()
+    world.shards.take(0, LeaseTerm("0.7"))
+    forged = document("a", 2)
+    forged["status"] = {
+        "phase": "Retrying",
+        "deliveryAttempts": [
+            {"id": "7.1-1", "channel": "c", "attempt": 1, "status": "failed",
+             "timestamp": "2026-01-01T00:00:00Z"},
+        ],
+    }  # fmt: skip
+    request = parse_object(forged)
+
+    async def get(_namespace: str, _name: str) -> NotificationRequest:
+        return request
+
+    recorder = world.controller.recorder
+    world.controller.reconciler = Reconciler(
+        recorder, cast("Any", SimpleNamespace(get=get)), recorder.metrics, backoff=lambda *_: 1000
+    )
+    world.controller.upsert(request, first_seen_by_watch=False)
+    for _ in range(2):
+        await look(world)
+    assert world.controller.holds() == {"epoch-ahead": 1}
+    assert world.controller.fence_problem(0.0) is None
+    assert world.controller.unclaimed() == 0
+    assert caplog.text.count("the status names an epoch that the log does not know") == 1
+    snapshot = await world.log.read("uid-a")
+    assert snapshot is not None
+    assert (len(snapshot.records), snapshot.header.epoch) == (0, "0.7")
+    world.controller.delete("uid-a", "n", "a")
+    assert not world.controller.distrusted

@@ -1,0 +1,122 @@
+"""A former owner that learns a result says so to whoever owns the log now."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from notifier.contract import Outcome
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.metrics import DeliveryMetrics
+from notifier.reconciler.controller import Controller, DeliverySettings
+from syncer.metrics import SyncMetrics
+from syncer.model.attempt import Attempt, Epoch
+from syncer.model.record import Record, intent_record
+from syncer.model.resource import NotificationRequest, parse_object
+from syncer.runtime.clock import LedgerTime
+from syncer.sharding.ownership import Shards
+from syncer.sync.cache import Cache
+from syncer.sync.recorder import Recorder
+from tests.fakes.memorylog import Fault, MemoryLog, MemoryRedis, Mishap
+from tests.unit.notifier.reconciler.test_start import document
+
+NONE = cast("Any", None)
+NOW = 100.0
+
+
+class LeaseTerm:
+    """The time under one epoch."""
+
+    def __init__(self, epoch: str, *, holds: bool = True) -> None:
+        self.epoch = Epoch(epoch)
+        self.holds = holds
+
+    def valid(self, now: float) -> bool:
+        """Whether the lease holds."""
+        return self.holds
+
+    def may_send(self, now: float, send_timeout: float) -> bool:
+        """As above."""
+        return self.holds
+
+
+class Told:
+    """Hooks that remember what they were told."""
+
+    def __init__(self) -> None:
+        self.attempts: list[Attempt] = []
+        self.before: list[Attempt | None] = []
+
+    def attempted(
+        self, request: NotificationRequest, attempt: Attempt, before: Attempt | None
+    ) -> None:
+        """Remember."""
+        self.attempts.append(attempt)
+        self.before.append(before)
+
+
+class World:
+    """One controller, one log, one open attempt of the epoch 0.7."""
+
+    def __init__(self) -> None:
+
+        self.redis = MemoryRedis(clock=lambda: 1_000_000)
+        self.log = MemoryLog(self.redis, patience=0.0)
+        self.shards = Shards(1)
+        cache = Cache(window=1.0, monotonic=lambda: NOW)
+        registry = CollectorRegistry()
+        time = LedgerTime(lambda: NOW)
+        recorder = Recorder(self.log, cache, time, SyncMetrics(registry), identity="t")
+        self.hooks = Told()
+        self.controller = Controller(
+            cache=cache, queue=WorkQueue(lambda: NOW), recorder=recorder, reconciler=NONE,
+            ownership=self.shards, router=NONE, hooks=cast("Any", self.hooks),
+            metrics=DeliveryMetrics(registry), settings=DeliverySettings(outcome_patience=0.0),
+            dispatcher=lambda _: NONE,
+        )  # fmt: skip
+        self.controller.upsert(parse_object(document("a", 1)), first_seen_by_watch=False)
+        self.entry = cache.entries["uid-a"]
+        self.intent: Record = intent_record(cast("Any", "0.7-1"), "c", at=1, by="t")
+
+    async def record(self) -> list[tuple[str, bytes]]:
+        """Record the attempt's success; what was published."""
+        await self.log.claim("uid-a", Epoch("0.7"), name="n/a")
+        await self.controller._record(self.entry, "c", self.intent, Outcome.success(200), 0.1)
+        return self.redis.published
+
+
+@pytest.mark.parametrize(
+    ("term", "told"),
+    [
+        (LeaseTerm("0.7"), False),
+        (LeaseTerm("0.8"), True),
+        (LeaseTerm("0.7", holds=False), True),
+        (None, True),
+    ],
+)
+async def test_result_from_an_earlier_tenure_is_told(term: LeaseTerm | None, told: bool) -> None:
+    """The owner's own results need no notice; those of another epoch, or of none, do."""
+    world = World()
+    if term is not None:
+        world.shards.take(0, term)
+    published = await world.record()
+    assert published == ([("nl:poke", b"uid-a")] if told else [])
+    assert [a.state.word for a in world.hooks.attempts] == ["success"]
+
+
+async def test_notice_that_cannot_be_given_harms_nothing() -> None:
+    """The record is what counts; a notice that gets lost is made up for by a sweep."""
+    world = World()
+    world.redis.faults.append(Fault(Mishap.REFUSE, "PUBLISH"))
+    assert await world.record() == []
+    assert world.redis.struck
+    assert [a.state.word for a in world.hooks.attempts] == ["success"]
+
+
+async def test_what_was_not_recorded_is_not_told() -> None:
+    """Without a record there is nothing to be heard of."""
+    world = World()
+    world.redis.faults.append(Fault(Mishap.REFUSE, "outcome", times=99))
+    assert await world.record() == []

@@ -1,0 +1,681 @@
+"""The routing file: what it means, what it gets wrong, what is warned about."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from notifier.routing.config import (
+    ConsoleConfig,
+    EmailConfig,
+    PagerDutyConfig,
+    RoutingConfig,
+    SlackConfig,
+    WebhookConfig,
+    console_fallback,
+    parse,
+)
+from notifier.routing.mail import recipient_tag
+from syncer.model.errors import ConfigError
+
+CANARY = "c4n4ry-s3cret"
+MINIMAL = "route: {receiver: x}\nreceivers: [{name: x, consoleConfigs: [{enabled: true}]}]\n"
+
+
+def receivers(text: str) -> str:
+    """A routing file with these receivers and a root route to the first."""
+    return f"route: {{}}\nreceivers:\n{text}"
+
+
+ERRORS: dict[str, tuple[str, str]] = {
+    "nothing at all": ("", "empty configuration"),
+    "blanks only": (" \n\n", "empty configuration"),
+    "a list that is not closed": (
+        "route: [unclosed\n  receivers: {",
+        "failed to parse YAML: line 2: expected ',' or ']', but got '",
+    ),
+    "a comment only": ("# nothing\n", "route is required"),
+    "no route": ("receivers: [{name: x}]", "route is required"),
+    "a null route": ("route:\nreceivers: [{name: x}]", "route is required"),
+    "no receivers": ("route: {receiver: x}", "at least one receiver is required"),
+    "an empty list of receivers": ("route: {}\nreceivers: []", "at least one receiver is required"),
+    "a null receiver": (
+        "route: {}\nreceivers:\n- name: x\n-",
+        "receivers[1] is empty (line 4)",
+    ),
+    "a receiver without name": (
+        "route: {}\nreceivers:\n- name: ''",
+        "receiver name cannot be empty (line 3)",
+    ),
+    "an empty list of allowed namespaces": (
+        "route: {}\nreceivers:\n- name: x\n  allowedNamespaces: []",
+        "receivers[0].allowedNamespaces is empty: name a namespace, or leave the key out for all (line 4)",
+    ),
+    "an allowed namespace that cannot be one": (
+        "route: {}\nreceivers:\n- name: x\n  allowedNamespaces: [ops, 'Prod[a]']",
+        'receivers[0].allowedNamespaces: "Prod[a]" is neither the name of a namespace nor a pattern of',
+    ),
+    "allowed namespaces that are no list": (
+        "route: {}\nreceivers:\n- name: x\n  allowedNamespaces: ops",
+        "failed to parse YAML",
+    ),
+    "a root receiver that is not there": (
+        "route: {receiver: y}\nreceivers: [{name: x}]",
+        "receiver 'y' not found in receivers list (line 1)",
+    ),
+    "a deep receiver that is not there": (
+        "route:\n  routes:\n  - routes:\n    - receiver: y\nreceivers: [{name: x}]",
+        "receiver 'y' not found in receivers list (line 4)",
+    ),
+    "a null child": (
+        "route:\n  routes:\n  -\nreceivers: [{name: x}]",
+        "route has an empty child route (line 3)",
+    ),
+    "a pattern that is none": (
+        "route:\n  routes:\n  - matchRe: {team: 'a('}\nreceivers: [{name: x}]",
+        (
+            'invalid matchRe pattern for key "team": "a(": error parsing regexp: missing ): a( '
+            "(line 3)"
+        ),
+    ),
+    "a backreference, which is not linear": (
+        "route: {routes: [{matchRe: {team: '(a)\\1'}}]}\nreceivers: [{name: x}]",
+        'invalid matchRe pattern for key "team"',
+    ),
+    "a pattern that explodes": (
+        "route: {routes: [{matchRe: {team: '((a{100}){100}){100}'}}]}\nreceivers: [{name: x}]",
+        'invalid matchRe pattern for key "team"',
+    ),
+    "a route that is a text": (
+        "route: x\nreceivers: [{name: x}]",
+        "failed to parse YAML: route: must be a mapping (line 1)",
+    ),
+    "a list that is a mapping": (
+        "route: {routes: {a: b}}\nreceivers: [{name: x}]",
+        "failed to parse YAML: route.routes: must be a list (line 1)",
+    ),
+    "a text that is a list": (
+        "route: {receiver: [x]}\nreceivers: [{name: x}]",
+        "failed to parse YAML: route.receiver: must be a text (line 1)",
+    ),
+    "a flag that is a text": (
+        "route: {routes: [{continue: 'true'}]}\nreceivers: [{name: x}]",
+        "failed to parse YAML: route.routes[0].continue: must be true or false (line 1)",
+    ),
+    "a key that is there twice": (
+        "route: {}\nroute: {}\nreceivers: [{name: x}]",
+        "failed to parse YAML: route is defined twice (line 2)",
+    ),
+    "a tag": (
+        "route: {receiver: !!python/name:os.system x}\nreceivers: [{name: x}]",
+        "failed to parse YAML: route.receiver: tags are not allowed (line 1)",
+    ),
+    "an alias that leads nowhere": (
+        f"route: *{CANARY}",
+        "failed to parse YAML: line 1: found undefined alias …",
+    ),
+    "routes that contain themselves": (
+        "route: {routes: &r [{routes: *r}]}\nreceivers: [{name: x}]",
+        "failed to parse YAML: routes are nested too deeply",
+    ),
+    "a control character": ("route: \x01", "failed to parse YAML: unprintable character"),
+    "half a character": (
+        'route: {receiver: "\\ud800"}\nreceivers: [{name: x}]',
+        "failed to parse YAML: route.receiver: not a valid text (line 1)",
+    ),
+    "brackets without end": ("[" * 5000, "failed to parse YAML: nested too deeply"),
+    "more than a ConfigMap holds": ("#" * ((1 << 20) + 1), "failed to parse YAML: longer than"),
+    "a name of two lines": (
+        receivers(r'- name: "a\nb"'),
+        "receiver name holds a control character",
+    ),
+    "a name that colours": (receivers(r'- name: "a\e[31m"'), "receiver name holds a control"),
+    "a name without measure": (receivers(f"- name: {'x' * 300}"), "receiver name is longer than"),
+}
+
+
+@pytest.mark.parametrize("case", ERRORS)
+def test_a_bad_file_says_why(case: str) -> None:
+    """Errors begin with upstream's text and say where."""
+    text, reason = ERRORS[case]
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    assert str(caught.value).startswith(reason)
+    assert CANARY not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+BOMBS: dict[str, str] = {
+    "routes of routes": "k0: &k0 {routes: [{}, {}]}\n"
+    + "".join(f"k{n}: &k{n} {{routes: [*k{n - 1}, *k{n - 1}]}}\n" for n in range(1, 40))
+    + "route: *k39\nreceivers: [{name: x}]\n",
+    "merges of merges": "k0: &k0 {receiver: x}\n"
+    + "".join(f"k{n}: &k{n} {{<<: [*k{n - 1}, *k{n - 1}]}}\n" for n in range(1, 40))
+    + "route: *k39\nreceivers: [{name: x}]\n",
+    "empty merges of empty merges": "k0: &k0 {}\n"
+    + "".join(f"k{n}: &k{n} {{<<: [{', '.join([f'*k{n - 1}'] * 9)}]}}\n" for n in range(1, 40))
+    + "route: *k39\nreceivers: [{name: x}]\n",
+}
+
+
+@pytest.mark.parametrize("case", BOMBS)
+def test_a_bomb_is_refused_quickly(case: str) -> None:
+    """References that multiply end at the bound on values, not at the end of memory."""
+    started = time.process_time()
+    with pytest.raises(ConfigError, match="more than 100000 values"):
+        parse(BOMBS[case])
+    assert time.process_time() - started < 5
+
+
+def test_values_are_read_as_go_reads_them() -> None:
+    """Numbers, dates and booleans are texts where a text is wanted; null is empty."""
+    config = parse(
+        "route: {routes: [{match: {a: 5, b: true, c: 2024-01-02, d: ~, e: 0x1F}}]}\n"
+        "receivers: [{name: 7}]\n"
+    )
+    assert dict(config.route.routes[0].match) == {
+        "a": "5",
+        "b": "true",
+        "c": "2024-01-02",
+        "d": "",
+        "e": "0x1F",
+    }
+    assert config.receivers[0].name == "7"
+
+
+def test_anchors_and_merge_keys_name_values() -> None:
+    """A file may factor out what its routes share; own keys win over merged ones."""
+    config = parse(
+        "x-common: &common {receiver: x, continue: yes}\n"
+        "route: {routes: [{<<: *common, receiver: y}, *common]}\n"
+        "receivers: [{name: x}, {name: y}]\n"
+    )
+    assert [(r.receiver, r.goes_on) for r in config.route.routes] == [("y", True), ("x", True)]
+
+
+def test_the_first_of_several_merged_mappings_wins() -> None:
+    """As YAML's merge keys have it."""
+    config = parse(
+        "x: &x {receiver: x}\ny: &y {receiver: y, continue: true}\n"
+        "route: {routes: [{<<: [*x, *y]}]}\nreceivers: [{name: x}, {name: y}]\n"
+    )
+    assert config.route.routes[0].receiver == "x"
+    assert config.route.routes[0].goes_on
+
+
+def test_json_is_a_routing_file() -> None:
+    """What other tools write as JSON is read like YAML."""
+    document = {"route": {"receiver": "x"}, "receivers": [{"name": "x"}]}
+    assert parse(json.dumps(document)).route.receiver == "x"
+
+
+def test_only_the_first_document_is_read() -> None:
+    """A second one is left alone, with a warning."""
+    config = parse(MINIMAL + "---\nroute: 5\n")
+    assert config.warnings == ("only the first document is read",)
+
+
+# -- channels -------------------------------------------------------------------------------------
+
+NAMES: dict[str, tuple[str, tuple[str, ...]]] = {
+    "one entry is named by its receiver": ("slackConfigs: [{credentialRef: a}]", ("slack:r",)),
+    "several entries carry their index": (
+        "teamsConfigs: [{credentialRef: a}, {credentialRef: b}]",
+        ("teams:r:0", "teams:r:1"),
+    ),
+    "an entry without credential has a bare name": ("pagerdutyConfigs: [{url: u}]", ("pagerduty",)),
+    "kinds without credentials have one bare name": (
+        "consoleConfigs: [{enabled: true}, {enabled: true}]",
+        ("console",),
+    ),
+    "email and webhook are bare": ("emailConfigs: [{to: a}, {to: b}]", ("email",)),
+    "no entry at all is the console": ("slackConfigs: []", ("console",)),
+    "a null entry counts": ("logConfigs: [~]", ("log",)),
+    "all kinds in upstream's order": (
+        ("logConfigs: [{}], fileConfigs: [{}], consoleConfigs: [{}], webhookConfigs: [{}], "
+        "emailConfigs: [{}], teamsConfigs: [{credentialRef: t}], "
+        "pagerdutyConfigs: [{credentialRef: p}], slackConfigs: [{credentialRef: s}]"),
+        (
+            "slack:r", "pagerduty:r", "teams:r", "email", "webhook", "console", "file", "log",
+        ),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", NAMES)
+def test_a_receiver_names_its_channels(case: str) -> None:
+    """Names are upstream's, and each leads back to its entry."""
+    entries, names = NAMES[case]
+    config = parse(f"route: {{receiver: r}}\nreceivers: [{{name: r, {entries}}}]")
+    channels = config.receivers[0].channels()
+    assert tuple(name for name, _ in channels) == names
+    for name, target in channels:
+        assert config.channel_targets()[name] == target
+        assert name.partition(":")[0] == target.kind
+
+
+def test_native_kinds_are_named_by_receiver() -> None:
+    """Two receivers' mail must not share a channel once it is really delivered."""
+    whole = "from: n@x, smarthost: 'mail:25'"
+    text = (
+        "route: {receiver: a}\nreceivers:\n"
+        f"- {{name: a, emailConfigs: [{{to: a@x, {whole}}}], webhookConfigs: [{{url: u}}]}}\n"
+        f"- {{name: b, emailConfigs: [{{to: 'b@x', {whole}}}, {{to: c@x, {whole}}}]}}\n"
+    )
+    a, b, c = (recipient_tag(each) for each in ("a@x", "b@x", "c@x"))
+    targets = parse(text, native=frozenset({"email"})).channel_targets()
+    mails = {n: t.config.to for n, t in targets.items() if isinstance(t.config, EmailConfig)}
+    assert mails == {
+        "email:a": "a@x", f"email:a:{a}": "a@x", f"email:b:{b}": "b@x", "email:b": "b@x",
+        f"email:b:{c}": "c@x",
+    }  # fmt: skip
+    assert "webhook" in targets
+
+
+def test_targets_know_receivers_that_no_route_names() -> None:
+    """A frozen plan finds its channel although no rule leads there any more."""
+    config = parse(
+        "route: {receiver: a}\nreceivers:\n- {name: a}\n"
+        "- {name: b, slackConfigs: [{credentialRef: s1, channel: '#c'}, {credentialRef: s2}]}\n"
+    )
+    target = config.channel_targets()["slack:b:1"]
+    assert (target.receiver, target.index) == ("b", 1)
+    assert target.config == SlackConfig(credential_ref="s2")
+
+
+def test_the_first_entry_answers_to_both_of_its_names() -> None:
+    """A list that grows renames its first channel; a frozen plan still finds it."""
+    one = parse(receivers("- {name: b, slackConfigs: [{credentialRef: s}]}"))
+    two = parse(receivers("- {name: b, slackConfigs: [{credentialRef: s}, {credentialRef: t}]}"))
+    for config in (one, two):
+        targets = config.channel_targets()
+        assert targets["slack:b"] == targets["slack:b:0"]
+        assert targets["slack:b"].credential_refs == ("s",)
+    assert two.channel_targets()["slack:b:1"].credential_refs == ("t",)
+
+
+def test_a_real_name_beats_a_second_name() -> None:
+    """`slack:b:0` is the channel of a receiver called `b:0` if there is one."""
+    config = parse(
+        receivers(
+            "- {name: b, slackConfigs: [{credentialRef: one}]}\n"
+            "- {name: 'b:0', slackConfigs: [{credentialRef: two}]}"
+        )
+    )
+    assert config.channel_targets()["slack:b:0"].credential_refs == ("two",)
+
+
+def test_a_shared_channel_name_leads_to_the_first_receiver() -> None:
+    """Two receivers can spell one name; the earlier one gets it, as the warning says."""
+    config = parse(
+        receivers(
+            "- {name: a, slackConfigs: [{credentialRef: s}, {credentialRef: t}]}\n"
+            "- {name: 'a:1', slackConfigs: [{credentialRef: u}]}"
+        )
+    )
+    assert config.channel_targets()["slack:a:1"].credential_refs == ("t",)
+
+
+def test_the_console_is_always_a_target() -> None:
+    """The fallback channel exists whatever the file says."""
+    config = parse(receivers("- {name: a, slackConfigs: [{credentialRef: s}]}"))
+    assert config.channel_targets()["console"].config == ConsoleConfig()
+    assert console_fallback().channel_targets()["console"].receiver == "console-fallback"
+
+
+def test_of_equal_names_the_last_receiver_is_used() -> None:
+    """Lookup and targets agree, and the file's author is told."""
+    config = parse(
+        receivers(
+            "- {name: a, slackConfigs: [{credentialRef: old}]}\n"
+            "- {name: a, slackConfigs: [{credentialRef: new}]}"
+        )
+    )
+    assert config.channel_targets()["slack:a"].credential_refs == ("new",)
+    assert config.warnings == ("receivers[0] is not used: a later receiver has the same name",)
+
+
+def test_a_pagerduty_url_is_kept() -> None:
+    """The one member besides the credential that has an effect."""
+    config = parse(
+        receivers("- {name: a, pagerdutyConfigs: [{credentialRef: k, url: 'http://p'}]}")
+    )
+    assert config.channel_targets()["pagerduty:a"].config == PagerDutyConfig("k", "http://p")
+
+
+def test_inline_tokens_are_read_and_not_shown() -> None:
+    """A webhook's secrets reach the channel and no repr."""
+    config = parse(
+        receivers(
+            f"- {{name: a, webhookConfigs: [{{url: 'http://h/{CANARY}', httpConfig: {{bearerToken: "
+            f"{CANARY}, basicAuth: {{username: u, password: {CANARY}}}}}}}]}}"
+        )
+    )
+    webhook = config.channel_targets()["webhook"].config
+    assert isinstance(webhook, WebhookConfig)
+    assert (webhook.bearer_token, webhook.username, webhook.password) == (CANARY, "u", CANARY)
+    assert webhook.complete
+    assert CANARY not in repr(config)
+
+
+# -- namespaces -----------------------------------------------------------------------------------
+
+DENIALS: dict[str, tuple[str, str, bool]] = {
+    "named": ("slack:pay", "prod-payments", False),
+    "by a pattern": ("slack:pay", "team-7-prod", False),
+    "another one": ("slack:pay", "prod-payments-2", True),
+    "one that only begins so": ("slack:pay", "prod", True),
+    "one of a list of entries": ("teams:pay:1", "dev", True),
+    "the first entry under its short name": ("teams:pay", "dev", True),
+    "a channel that belongs to no receiver": ("console", "dev", False),
+    "a receiver without a list": ("slack:all", "dev", False),
+    "a channel that is not there": ("slack:gone", "dev", False),
+}
+
+
+@pytest.mark.parametrize("case", DENIALS)
+def test_a_receiver_takes_the_namespaces_it_names(case: str) -> None:
+    """A name is one namespace, a pattern some, no list all; every channel of it is meant."""
+    channel, namespace, denied = DENIALS[case]
+    config = parse(
+        receivers(
+            "- {name: pay, allowedNamespaces: [prod-payments, 'team-?-*'], consoleConfigs: [{}],"
+            " slackConfigs: [{credentialRef: a}],"
+            " teamsConfigs: [{credentialRef: a}, {credentialRef: b}]}\n"
+            "- {name: all, slackConfigs: [{credentialRef: c}]}"
+        )
+    )
+    why = config.denial(channel, namespace)
+    assert (why is not None) is denied
+    if why is not None:
+        assert why == (
+            f'receiver "pay" takes no notifications of namespace {namespace} (allowedNamespaces)'
+        )
+
+
+@pytest.mark.parametrize(
+    ("url", "more"),
+    [
+        ("http://h/x", None),
+        ("HTTP://10.0.0.1/x", None),
+        ("https://h/x", ""),
+        ("http://127.0.0.1:8080/x", ""),
+        ("http://[::1]/x", ""),
+        ("http://localhost/x", ""),
+        ("http://h/x", ", credentialsOverHttp: true"),
+    ],
+)
+def test_credentials_over_http_need_a_word(url: str, more: str | None) -> None:
+    """A token goes over TLS, to this machine, or where the file says so; a password as well."""
+    for credential in ("bearerTokenRef: t", "basicAuth: {username: u, password: p}"):
+        http = f"{{{credential}{more or ''}}}"
+        text = receivers(f"- {{name: x, webhookConfigs: [{{url: '{url}', httpConfig: {http}}}]}}")
+        if more is None:
+            with pytest.raises(ConfigError, match=r"\[0\]\.httpConfig: token .* over http://"):
+                parse(text, native=frozenset({"webhook"}))
+            continue
+        config = parse(text, native=frozenset({"webhook"}))
+        assert config.warnings == ()
+        webhook = config.channel_targets()["webhook:x"].config
+        assert isinstance(webhook, WebhookConfig)
+        assert webhook.in_clear is bool(more)
+
+
+def test_a_user_in_a_url_is_a_credential() -> None:
+    """A URL with a user in it is refused when it is read, not when the first message is lost by it."""
+    text = "- {{name: x, webhookConfigs: [{{url: '{url}'{more}}}]}}"
+    native = frozenset({"webhook"})
+    for url in ("http://u:p@h/x", "http://u@h/x"):
+        with pytest.raises(ConfigError, match=r"webhookConfigs\[0\]\.httpConfig: .* over http://"):
+            parse(receivers(text.format(url=url, more="")), native=native)
+        said = text.format(url=url, more=", httpConfig: {credentialsOverHttp: true}")
+        assert parse(receivers(said), native=native).warnings == ()
+    for url in ("https://u:p@h/x", "http://u:p@127.0.0.1/x"):
+        parse(receivers(text.format(url=url, more="")), native=native)
+
+
+# -- credentials ----------------------------------------------------------------------------------
+
+
+def test_entries_without_credential_are_listed_as_upstream_does() -> None:
+    """Each is named by receiver, key and index."""
+    config = parse(
+        receivers(
+            "- {name: a, slackConfigs: [{credentialRef: s}, {channel: '#x'}]}\n"
+            "- {name: 'b c', teamsConfigs: [{}], pagerdutyConfigs: [{}], emailConfigs: [{to: x}]}"
+        )
+    )
+    assert config.missing_refs() == (
+        'receiver "a" slackConfigs[1]',
+        'receiver "b c" pagerdutyConfigs[0]',
+        'receiver "b c" teamsConfigs[0]',
+    )
+
+
+def test_needed_credentials_are_listed_once_in_order() -> None:
+    """Kinds that are not delivered need none."""
+    text = receivers(
+        "- {name: a, slackConfigs: [{credentialRef: s}], emailConfigs: [{credentialRef: m}]}\n"
+        "- {name: b, teamsConfigs: [{credentialRef: t}], slackConfigs: [{credentialRef: s}],\n"
+        "   webhookConfigs: [{credentialRef: w, signingSecretRefs: [k1, k2],\n"
+        "     httpConfig: {bearerTokenRef: bt}},\n"
+        "     {url: u, httpConfig: {basicAuth: {username: n, passwordRef: pw}}}]}"
+    )
+    assert parse(text).credential_refs() == ("s", "t")
+    native = frozenset({"email", "webhook"})
+    assert parse(text, native=native).credential_refs() == (
+        "s", "m", "t", "w", "bt", "k1", "k2", "pw",
+    )  # fmt: skip
+
+
+# -- warnings -------------------------------------------------------------------------------------
+
+WARNINGS: dict[str, tuple[str, str]] = {
+    "a routing key over http": (
+        receivers(
+            "- {name: x, pagerdutyConfigs: [{credentialRef: a, url: 'http://pd.svc/x'},"
+            " {credentialRef: a, url: 'http://127.0.0.1/x'}, {credentialRef: a, url: 'https://pd/x'}]}"
+        ),
+        "receivers[0].pagerdutyConfigs[0].url has the routing key sent over http://, for all to read",
+    ),
+    "allowed namespaces of what belongs to no receiver": (
+        receivers("- {name: x, allowedNamespaces: [a], logConfigs: [{enabled: true}]}"),
+        "receivers[0].allowedNamespaces does not restrict console, file and log: they are no receiver's",
+    ),
+    "an unknown key of a route": (
+        "route: {groupWait: 30s}\nreceivers: [{name: x, logConfigs: [{}]}]",
+        "route.groupWait is unknown and ignored",
+    ),
+    "an unknown key at the top": (
+        "inhibitRules: []\nroute: {}\nreceivers: [{name: x, logConfigs: [{}]}]",
+        "inhibitRules is unknown and ignored",
+    ),
+    "an unknown key of an entry": (
+        receivers("- {name: x, pagerdutyConfigs: [{credentialRef: k, serviceKey: s}]}"),
+        "receivers[0].pagerdutyConfigs[0].serviceKey is unknown and ignored",
+    ),
+    "grouping": (
+        "route: {groupBy: [a]}\nreceivers: [{name: x, logConfigs: [{}]}]",
+        "route.groupBy has no effect",
+    ),
+    "a match on the root": (
+        "route: {match: {a: b}}\nreceivers: [{name: x, logConfigs: [{}]}]",
+        "route.match has no effect on the root route",
+    ),
+    "a disabled channel": (
+        receivers("- {name: x, consoleConfigs: [{enabled: false}]}"),
+        "receivers[0].consoleConfigs[0].enabled has no effect: what is listed is delivered",
+    ),
+    "a Slack channel": (
+        receivers("- {name: x, slackConfigs: [{credentialRef: s, channel: '#c'}]}"),
+        "receivers[0].slackConfigs[0].channel has no effect",
+    ),
+    "a file path": (
+        receivers("- {name: x, fileConfigs: [{path: /x, enabled: true}]}"),
+        "receivers[0].fileConfigs[0].path has no effect",
+    ),
+    "a silent receiver": (
+        receivers("- {name: x}"),
+        "receivers[0] configures nothing: it delivers to the console",
+    ),
+    "a route without receiver": (
+        "route: {routes: [{match: {a: b}}]}\nreceivers: [{name: x, logConfigs: [{}]}]",
+        (
+            "route.routes[0] names no receiver: a notification that ends here goes to the console "
+            "fallback"
+        ),
+    ),
+    "a route without receiver below one that has one": (
+        (
+            "route: {routes: [{receiver: x, routes: [{match: {a: b}}]}]}\n"
+            "receivers: [{name: x, logConfigs: [{}]}]"
+        ),
+        (
+            "route.routes[0].routes[0] names no receiver: a notification that ends here goes to a "
+            "route above"
+        ),
+    ),
+    "a route behind one that takes all": (
+        "route: {routes: [{receiver: x}, {receiver: x}]}\nreceivers: [{name: x, logConfigs: [{}]}]",
+        "route.routes[1] is never reached: routes[0] matches everything and does not continue",
+    ),
+    "a pattern without anchors": (
+        (
+            "route: {routes: [{receiver: x, matchRe: {team: sre}}]}\n"
+            "receivers: [{name: x, logConfigs: [{}]}]"
+        ),
+        "route.routes[0].matchRe.team is not anchored: it is found anywhere in the value",
+    ),
+    "mail that is switched off": (
+        receivers("- {name: x, emailConfigs: [{to: a}]}"),
+        "receivers[0].emailConfigs[0] is never delivered: delivery.email.enabled is false",
+    ),
+    "two receivers that share a channel name": (
+        receivers(
+            "- {name: a, slackConfigs: [{credentialRef: s}, {credentialRef: t}]}\n"
+            "- {name: 'a:1', slackConfigs: [{credentialRef: u}]}"
+        ),
+        "receivers[1] shares the channel name slack:a:1 with receiver a, which gets it",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WARNINGS)
+def test_what_has_no_effect_is_warned_about(case: str) -> None:
+    """Exactly one warning, with the path."""
+    text, warning = WARNINGS[case]
+    assert parse(text).warnings == (warning,)
+
+
+def test_an_unknown_key_deep_in_a_webhook_is_warned_about() -> None:
+    """Paths lead through inner mappings."""
+    text = receivers("- {name: x, webhookConfigs: [{url: u, httpConfig: {proxy: p}}]}")
+    assert parse(text, native=frozenset({"webhook"})).warnings == (
+        "receivers[0].webhookConfigs[0].httpConfig.proxy is unknown and ignored",
+    )
+
+
+def test_native_mail_that_is_incomplete_is_warned_about() -> None:
+    """A channel that can never be made is said so at load."""
+    text = receivers("- {name: x, emailConfigs: [{to: a}]}")
+    assert parse(text, native=frozenset({"email"})).warnings == (
+        "receivers[0].emailConfigs[0] is never delivered: it is not fully configured",
+    )
+
+
+def test_a_clean_file_has_no_warnings() -> None:
+    """A warning means something."""
+    config = parse(MINIMAL)
+    assert (config.warnings, config.doubts) == ((), 0)
+
+
+#: What is written, and how many of its keys look like a slip.
+SLIPS: dict[str, tuple[str, int]] = {
+    "an unknown kind": ("- {name: y, discordConfigs: [{url: x}]}", 1),
+    "a kind in the letters of another": ("- {name: y, slackconfigs: [{credentialRef: s}]}", 1),
+    "a member of an entry": ("- {name: y, slackConfigs: [{credentialRef: s, chanel: c}]}", 1),
+    "no effect is no slip": ("- {name: y, consoleConfigs: [{enabled: false}]}", 0),
+    "nothing configured is no slip": ("- {name: y}", 0),
+}
+
+
+@pytest.mark.parametrize("case", SLIPS)
+def test_a_key_that_nothing_reads_is_counted(case: str) -> None:
+    """What cannot be meant is counted; what is merely odd is not."""
+    text, doubts = SLIPS[case]
+    assert parse(receivers(text)).doubts == doubts
+
+
+def test_a_match_of_no_known_attribute_is_warned_about() -> None:
+    """A misspelt attribute is named with the one that it looks like."""
+    config = parse(
+        "route: {receiver: x, routes: [{receiver: x, match: {prioritty: High, team: a}}]}\n"
+        "receivers: [{name: x, consoleConfigs: [{enabled: true}]}]\n"
+    )
+    assert config.warnings == (
+        "route.routes[0].match.prioritty is no attribute that is known: priority may be meant",
+    )
+    assert config.doubts == 1
+
+
+def test_warnings_are_bounded() -> None:
+    """A file full of slips gives a hundred warnings and a count."""
+    config = parse(MINIMAL + "".join(f"k{n}: 1\n" for n in range(150)))
+    assert len(config.warnings) == 101
+    assert config.warnings[-1] == "50 further warnings were left out"
+
+
+# -- anything -------------------------------------------------------------------------------------
+
+SCALARS = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6)
+WORDS = st.sampled_from(
+    ["route", "receivers", "routes", "receiver", "name", "x", "match", "matchRe", "continue",
+     "slackConfigs", "webhookConfigs", "httpConfig", "credentialRef", "enabled", "<<"]
+)  # fmt: skip
+DOCUMENTS = st.recursive(
+    SCALARS | st.just("x"),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(WORDS | SCALARS, inner, max_size=4),
+    max_leaves=15,
+)
+
+
+def parsed(text: str) -> RoutingConfig | None:
+    """Parse, taking a ConfigError for an answer."""
+    try:
+        return parse(text)
+    except ConfigError:
+        return None
+
+
+@settings(deadline=None, max_examples=200)
+@given(DOCUMENTS)
+def test_any_yaml_is_a_config_or_a_config_error(document: object) -> None:
+    """Documents of every shape raise nothing else."""
+    parsed(yaml.safe_dump(document))
+
+
+@settings(deadline=None, max_examples=200)
+@given(DOCUMENTS, DOCUMENTS)
+def test_any_json_is_a_config_or_a_config_error(route: object, entry: object) -> None:
+    """Neither do documents that are almost right."""
+    receiver = {"name": "x", **(entry if isinstance(entry, dict) else {"slackConfigs": entry})}
+    document = {"route": route, "receivers": [receiver]}
+    try:
+        text = json.dumps(document)
+    except (TypeError, ValueError):
+        return
+    config = parsed(text)
+    if config is not None:
+        assert config.channel_targets()
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.text(alphabet=st.sampled_from("ab:-[]{}&*!|>'\"\\%@#,?~<= \n\t0")))
+def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
+    """Nor does noise made of YAML's own characters."""
+    parsed(text)

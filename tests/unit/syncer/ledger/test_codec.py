@@ -1,0 +1,234 @@
+"""The codec: elements as bytes, what they may hold, and that damage is noticed."""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import msgpack
+import pytest
+
+from syncer.ledger.codec import (
+    ROOT_CHAIN,
+    Header,
+    decode_header,
+    decode_log,
+    decode_record,
+    encode_channel,
+    encode_record,
+    next_chain,
+    stored,
+)
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
+from syncer.model.errors import ContractError
+from syncer.model.record import Kind, Plan, Record, attempt_record, intent_record, plan_record
+
+HEADER = Header("ns/n", Epoch("0.7"), acked=3, audited=2)
+
+
+def element(record: Record, before: str = ROOT_CHAIN) -> bytes:
+    """The record as a script would have stored it after an element with chain `before`."""
+    return join_element(encode_record(record), before)
+
+
+def join_element(encoded: bytes, before: str = ROOT_CHAIN) -> bytes:
+    """Put the chain into an encoded record, as the scripts do."""
+    parts = encoded.split(b" ", 4)
+    text = b" ".join(parts[:4]) + b" "
+    return text + next_chain(before, text).encode() + b" " + parts[4]
+
+
+def raw(body: Any, *, kind: str = "intent", identity: str = "0.7-1") -> bytes:
+    """An element around any body, sound in checksum and chain."""
+    packed = body if isinstance(body, bytes) else msgpack.packb(body)
+    return join_element(f"{kind} {identity} slack:ops {zlib.crc32(packed):08x} ".encode() + packed)
+
+
+def test_golden_element() -> None:
+    """The bytes of an intent are these, and stay these."""
+    record = intent_record(AttemptId("0.7-1"), "slack:on call", at=1_700_000_000_000, by="pod-a")
+    body = (
+        b"\x83\xa1v\x01"
+        b"\xa2at\xcf\x00\x00\x01\x8b\xcf\xe5h\x00"
+        b"\xa2by\xa5pod-a"
+    )  # fmt: skip
+    assert element(record) == b"intent 0.7-1 slack:on%20call 157394a3 718daf53 " + body
+
+
+def test_header() -> None:
+    """A header is read back as it was written."""
+    assert HEADER.encode() == b"nl1 object=ns/n epoch=0.7 acked=3 audited=2"
+    assert decode_header(HEADER.encode()) == HEADER
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"", b"nl2 object=ns/n epoch=0.7 acked=0 audited=0", b"{}",
+        b"nl1 object=n epoch=0.7 acked=0 audited=0",
+        b"nl1 object=ns/n epoch=0.07 acked=0 audited=0",
+        b"nl1 object=ns/n epoch=0.7 acked=-1 audited=0", HEADER.encode() + b" more=1",
+        b"nl1 object=\xff/n epoch=0.7 acked=0 audited=0",
+        b"nl1 object=ns/n epoch=0.7 acked=" + b"9" * 5000 + b" audited=0",
+    ],
+)  # fmt: skip
+def test_foreign_header(text: bytes) -> None:
+    """Anything else at the head of a list is not a log of this format."""
+    with pytest.raises(ContractError, match="header"):
+        decode_header(text)
+
+
+RECORDS = {
+    "an intent": intent_record(AttemptId("0.7-1"), "slack:ops", at=1, by="pod-a"),
+    "a channel with odd characters": intent_record(AttemptId("0.7-1"), "ä %\n/:x", at=1, by="p"),
+    "a text in many scripts": attempt_record(
+        Attempt(AttemptId("0.7-1"), "c", AttemptState.FAILED, error="ключ 鍵 🗝\x00\n")
+    ),
+    "a plan": plan_record(Plan(("a", "b c"), "r", "m", 1, "ff")),
+    "the largest integers": Record(Kind.SKIP, "s", "c", {"a": 10**14 - 1, "b": 1 - 10**14}),
+}
+
+
+@pytest.mark.parametrize("case", RECORDS)
+def test_round_trip(case: str) -> None:
+    """What was encoded is decoded equal, with its place in the history."""
+    record = RECORDS[case]
+    found = decode_record(element(record, "0000abcd"), "0000abcd", 9)
+    assert replace(found, position=0, chain="") == record
+    assert found == stored(record, "0000abcd", 9)
+
+
+def test_prefix_stays_legible() -> None:
+    """A channel shows as it is configured, unless a character would break the line."""
+    assert encode_channel("slack:sre-prod@eu/1") == "slack:sre-prod@eu/1"
+    assert encode_channel("a b%") == "a%20b%25"
+    assert encode_channel("\t \u2003") == "%09%20%E2%80%83"
+    assert encode_channel("") == "%"
+
+
+DIET: dict[str, tuple[Any, str]] = {
+    "a float": (1.5, "float is not allowed"),
+    "nothing": (None, "NoneType is not allowed"),
+    "bytes": (b"x", "bytes is not allowed"),
+    "a truth value": (True, "bool is not allowed"),
+    "a list": ([], "list is not allowed"),
+    "a map": ({}, "dict is not allowed"),
+    "an integer that a double cannot hold": (10**14, "integer out of range"),
+    "a negative one": (-(10**14), "integer out of range"),
+}
+
+
+@pytest.mark.parametrize("case", DIET)
+def test_diet(case: str) -> None:
+    """A value that Redis's own Lua could not print exactly is refused before it is written."""
+    value, why = DIET[case]
+    with pytest.raises(ContractError, match=f"body member x: {why}"):
+        encode_record(Record(Kind.SKIP, "s", "c", {"x": value}))
+
+
+def test_lone_surrogates() -> None:
+    """A text without an encoding is written with a replacement, not refused: facts must be kept."""
+    record = Record(Kind.FAILED, "0.7-1", "c", {"error": "a\ud800b"})
+    text = decode_record(element(record), ROOT_CHAIN, 1).body["error"]
+    assert isinstance(text, str)
+    assert (text[0], text[-1], "\ufffd" in text) == ("a", "b", True)
+
+
+@pytest.mark.parametrize("identity", ["", "a b", "a\nb", "a\u2003b"])
+def test_ids_without_blanks(identity: str) -> None:
+    """An id that would break the prefix is refused."""
+    with pytest.raises(ContractError, match="is empty or holds a blank"):
+        encode_record(Record(Kind.SKIP, identity, "c"))
+
+
+DAMAGE = {
+    "an unknown kind": (raw({"v": 1}, kind="sent"), "unknown kind 'sent'"),
+    "a later version": (raw({"v": 2}), "body version 2 is not known"),
+    "no version": (raw({"at": 1}), "body version None is not known"),
+    "a list as the version": (raw({"v": [1]}), "body version .1. is not known"),
+    "a truth as the version": (raw({"v": True}), "body version True is not known"),
+    "an integer too large": (raw({"v": 1, "at": 10**14}), "body member at: integer out of range"),
+    "an integer too small": (raw({"v": 1, "at": -(10**14)}), "body member at: integer out of"),
+    "a body that is no map": (raw([1]), "body version None is not known"),
+    "a body cut short": (raw(b"\x82\xa1v\x01"), "body is not a msgpack map"),
+    "a body with a tail": (raw(b"\x81\xa1v\x01\xc0"), "body is not a msgpack map"),
+    "an integer as a key": (raw(b"\x82\xa1v\x01\x01\x01"), "body is not a msgpack map"),
+    "no prefix": (b"intent 0.7-1", "prefix is malformed"),
+    "a list as a value": (raw({"v": 1, "at": [1]}), "body member at"),
+    "a float as a value": (raw({"v": 1, "at": 1.5}), "body member at"),
+    "an attempt id of another form": (raw({"v": 1}, identity="seven"), "not an attempt id"),
+    "a class that does not exist": (
+        raw({"v": 1, "class": "sometimes"}, kind="failed"), "sometimes",
+    ),
+    "a time that is a text": (raw({"v": 1, "at": "noon"}), "noon"),
+    "an id that is no text": (
+        join_element(b"intent \xff c %08x " % zlib.crc32(b"\x81\xa1v\x01") + b"\x81\xa1v\x01"),
+        "prefix is not text",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", DAMAGE)
+def test_undecodable(case: str) -> None:
+    """What cannot be read is named with its position and never skipped."""
+    broken, why = DAMAGE[case]
+    with pytest.raises(ContractError, match=why) as caught:
+        decode_record(broken, ROOT_CHAIN, 4)
+    assert str(caught.value).startswith("record 4: ")
+
+
+@pytest.mark.parametrize("member", ["v", "at", "class", "x" * 10**6])
+def test_damage_is_told_in_few_words(member: str) -> None:
+    """What is told of it ends up in a condition and on terminals, whatever the record holds."""
+    broken = raw({"v": 1, member: [1]} if len(member) > 9 else {"v": 1, member: "y" * 10**6})
+    with pytest.raises(ContractError) as caught:
+        decode_record(broken, ROOT_CHAIN, 4)
+    assert len(str(caught.value)) < 250
+
+
+def log_of(*records: Record) -> list[bytes]:
+    """A whole log as stored."""
+    out, chain = [HEADER.encode()], ROOT_CHAIN
+    for record in records:
+        out.append(element(record, chain))
+        chain = out[-1].split(b" ", 5)[4].decode()
+    return out
+
+
+def test_whole_log() -> None:
+    """A log is read in order, each record at its position with its chain."""
+    elements = log_of(*RECORDS.values())
+    header, records = decode_log(elements)
+    assert header == HEADER
+    assert [r.position for r in records] == list(range(1, len(RECORDS) + 1))
+    assert [r.chain for r in records] == [e.split(b" ", 5)[4].decode() for e in elements[1:]]
+
+
+def test_exchanged_elements() -> None:
+    """Two elements that changed places are noticed by the chain."""
+    header, first, second, *rest = log_of(*RECORDS.values())
+    with pytest.raises(ContractError, match="record 1: chain does not follow"):
+        decode_log([header, second, first, *rest])
+
+
+def test_missing_element() -> None:
+    """An element missing in the middle is noticed by the chain."""
+    header, first, _, *rest = log_of(*RECORDS.values())
+    with pytest.raises(ContractError, match="record 2: chain does not follow"):
+        decode_log([header, first, *rest])
+
+
+def test_empty_log() -> None:
+    """A list without a header is no log."""
+    with pytest.raises(ContractError, match="log is empty"):
+        decode_log([])
+
+
+def test_chain_depends_on_history() -> None:
+    """The same record after another history has another chain."""
+    text = b"intent 0.7-1 c 00000000 "
+    assert next_chain("00000000", text) != next_chain("00000001", text)
+    assert next_chain(ROOT_CHAIN, b"") == ROOT_CHAIN
+    # The largest value that a chain takes still fits eight digits.
+    assert len(next_chain("fffffffa", b"\xff")) == 8

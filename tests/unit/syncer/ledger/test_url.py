@@ -1,0 +1,172 @@
+"""A Redis URL taken apart: every topology, and every mistake with the rule that it breaks."""
+
+from __future__ import annotations
+
+import pytest
+from redis.asyncio.connection import SSLConnection, parse_url
+
+from syncer.ledger.client import LedgerClient
+from syncer.ledger.url import RedisTarget, Topology, parse_redis_url, place_of
+from syncer.model.errors import ConfigError
+from syncer.settings import RedisSettings, build
+
+CANARY = "c4n4ry"
+
+GOOD: dict[str, tuple[str, RedisTarget]] = {
+    "one server": (
+        "redis://u:p@h:1/2",
+        RedisTarget(Topology.SINGLE, (), "", tls=False, server="redis://u:p@h:1/2"),
+    ),
+    "one server with TLS": (
+        "rediss://h",
+        RedisTarget(Topology.SINGLE, (), "", tls=True, server="rediss://h"),
+    ),
+    "a socket": (
+        "unix:///run/redis?db=1",
+        RedisTarget(Topology.SINGLE, (), "", tls=False, server="unix:///run/redis?db=1"),
+    ),
+    "Sentinels, one with the default port, and a database": (
+        "redis+sentinel://u:p@a,b:2/svc/3",
+        RedisTarget(
+            Topology.SENTINEL, (("a", 26379), ("b", 2)), "svc", tls=False,
+            server="redis://u:p@localhost/3",
+        ),
+    ),
+    "Sentinels with credentials of their own and an option": (
+        "rediss+sentinel://:p@a/svc?sentinel_username=w&sentinel_password=x%40y&ssl_cert_reqs=none",
+        RedisTarget(
+            Topology.SENTINEL, (("a", 26379),), "svc", tls=True,
+            server="rediss://:p@localhost/0?ssl_cert_reqs=none",
+            sentinel_username="w", sentinel_password="x@y",
+        ),
+    ),
+    "a service with an escaped name": (
+        "redis+sentinel://a/my%20svc/",
+        RedisTarget(
+            Topology.SENTINEL, (("a", 26379),), "my svc", tls=False, server="redis://localhost/0"
+        ),
+    ),
+    "a cluster by two nodes, one by its IPv6 address, one named twice": (
+        "redis+cluster://a,[::1]:7,a",
+        RedisTarget(
+            Topology.CLUSTER, (("a", 6379), ("::1", 7)), "", tls=False, server="redis://localhost/0"
+        ),
+    ),
+    "a cluster that names the only database": (
+        "rediss+cluster://u:p@a:1/0",
+        RedisTarget(
+            Topology.CLUSTER, (("a", 1),), "", tls=True, server="rediss://u:p@localhost/0"
+        ),
+    ),
+}  # fmt: skip
+
+BAD = {
+    "another scheme": (f"http://{CANARY}", "must begin with redis://"),
+    "another topology": (f"redis+{CANARY}://h", "must begin with redis://"),
+    "TLS to a socket": ("unix+sentinel:///s", "must begin with redis://"),
+    "several hosts of a single server": (
+        f"redis://{CANARY}:1,h:2/0", "names several hosts: begin with redis\\+sentinel",
+    ),
+    "no host": ("redis:///0", "names no host"),
+    "no socket": ("unix://", "names no socket"),
+    "an impossible port": (f"redis://h:{CANARY}", "is not a URL"),
+    "no service": (f"redis+sentinel://{CANARY}:1", "names no service"),
+    "no Sentinel": ("redis+sentinel:///svc", "names no host"),
+    "one host of several is missing": (f"redis+sentinel://{CANARY},/svc", "names no host"),
+    "a port that is none": (
+        f"redis+cluster://a:{CANARY}", "holds an address that is not host:port",
+    ),
+    "a port beyond the last": ("redis+cluster://a:99999", "holds an address that is not"),
+    "a database of a cluster": ("redis+cluster://a/1", "has only database 0"),
+    "a database of a cluster as an option": ("redis+cluster://a?db=1", "has only database 0"),
+    "a database that is no number": (
+        f"redis+sentinel://a/svc/{CANARY}", "ends with something else than /SERVICE",
+    ),
+    "too long a path": (f"redis+sentinel://a/svc/0/{CANARY}", "ends with something else than"),
+    "too many hosts": (
+        "redis+cluster://" + ",".join(f"h{n}" for n in range(65)), "names more than 64 hosts",
+    ),
+    "a bracket that is not closed": (f"redis://[{CANARY}", "is not a URL"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("url", "target"), GOOD.values(), ids=GOOD)
+def test_what_a_url_says(url: str, target: RedisTarget) -> None:
+    """Topology, addresses, service and credentials are taken apart, the vendor's part kept."""
+    assert parse_redis_url(url) == target
+
+
+@pytest.mark.parametrize(("url", "reason"), BAD.values(), ids=BAD)
+def test_a_url_that_cannot_be_used(url: str, reason: str) -> None:
+    """The rule that is broken is named, nothing of the URL is quoted."""
+    with pytest.raises(ValueError, match=reason) as caught:
+        parse_redis_url(url)
+    assert CANARY not in str(caught.value)
+    with pytest.raises(ConfigError, match=f"^redis.url: .*{reason}") as refused:
+        LedgerClient(url)
+    assert refused.value.path == "redis.url"
+
+
+PLACES = {
+    f"redis://u:{CANARY}@h": "h:6379",
+    f"rediss://:{CANARY}@h.ns.svc:7000/3?ssl_cert_reqs=none&x={CANARY}": "h.ns.svc:7000",
+    "redis://[::1]:7000": "[::1]:7000",
+    f"unix://u:{CANARY}@/run/redis.sock?db=1": "/run/redis.sock",
+    f"redis+sentinel://u:{CANARY}@a,b:7/svc?sentinel_password={CANARY}": (
+        "service svc of the Sentinels a:26379, b:7"
+    ),
+    f"redis+cluster://u:{CANARY}@a,b:7": "Redis Cluster a:6379, b:7",
+    f"redis://{CANARY}/x@h:6379": "the address in redis.url",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("url", PLACES)
+def test_a_place_is_hosts_and_ports(url: str) -> None:
+    """What stands before them is not shown, not even where it was mistaken for a host."""
+    assert place_of(parse_redis_url(url)) == PLACES[url]
+    assert CANARY not in PLACES[url]
+
+
+def test_nothing_of_a_url_is_shown() -> None:
+    """A repr holds neither credentials nor addresses."""
+    for url in (
+        f"redis://:{CANARY}@{CANARY}",
+        f"redis+sentinel://{CANARY}:{CANARY}@{CANARY}/{CANARY}?sentinel_password={CANARY}",
+    ):
+        assert CANARY not in repr(parse_redis_url(url))
+        assert CANARY not in repr(LedgerClient(url))
+
+
+def test_the_vendor_reads_its_part() -> None:
+    """Credentials, database, TLS and options reach the vendor as they were meant."""
+    target = parse_redis_url("rediss+sentinel://u:p%40@a/svc/3?ssl_check_hostname=no")
+    options = dict(parse_url(target.server))
+    assert options["connection_class"] is SSLConnection
+    assert (options["username"], options["password"], options["db"]) == ("u", "p@", 3)
+
+
+def test_an_unknown_option() -> None:
+    """An option that the vendor does not know is refused at the start, not at the first call."""
+    for url in (
+        "redis://h?colour=1",
+        "redis+sentinel://h/svc?colour=1",
+        "redis+cluster://h?colour=1",
+    ):
+        with pytest.raises(ConfigError, match="an option in the URL cannot be used") as caught:
+            LedgerClient(url)
+        assert caught.value.path == "redis.url"
+
+
+@pytest.mark.parametrize("url", ["rediss://h/0", "rediss+sentinel://h/s", "rediss+cluster://h"])
+def test_tls_without_a_certificate_is_told(url: str) -> None:
+    """`ssl_cert_reqs=none` is allowed, and both commands warn of it; the warning quotes nothing."""
+    for query, unverified in (
+        ("", False), ("?ssl_cert_reqs=required", False), ("?ssl_cert_reqs=none", True),
+        ("?ssl_ca_certs=/x&ssl_cert_reqs=NONE", True),
+    ):  # fmt: skip
+        assert parse_redis_url(url + query).unverified is unverified
+        warnings = build(RedisSettings, {"url": url + query}).warnings
+        assert bool(warnings) is unverified
+        assert "ssl_cert_reqs=none" in "".join(warnings) or not unverified
+    assert not parse_redis_url("redis://h?ssl_cert_reqs=none").unverified
+    assert build(RedisSettings, {"url": "redis://h"}).warnings == []

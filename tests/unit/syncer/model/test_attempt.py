@@ -1,0 +1,163 @@
+"""Ids, epochs and the join: what makes an attempt one and the same everywhere."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import pytest
+
+from syncer.model.attempt import (
+    NO_EPOCH,
+    Attempt,
+    AttemptId,
+    AttemptState,
+    Epoch,
+    FailureClass,
+    attempt_epoch,
+    attempt_key,
+    epoch_key,
+    join,
+    make_attempt_id,
+    make_epoch,
+    parse_attempt_id,
+    parse_epoch,
+)
+
+OPEN = Attempt(AttemptId("0.7-1"), "slack:ops", AttemptState.INTENT, started=1_000)
+UNKNOWN = replace(
+    OPEN, state=AttemptState.UNKNOWN, started=0, ended=2_000, failure=FailureClass.UNCERTAIN
+)
+FAILED = replace(UNKNOWN, state=AttemptState.FAILED, failure=FailureClass.TRANSIENT, error="503")
+SUCCESS = replace(UNKNOWN, state=AttemptState.SUCCESS, failure=None)
+
+
+def test_epoch_is_incarnation_and_version() -> None:
+    """An epoch names the incarnation and the version of the Lease write."""
+    assert make_epoch(0, "1234") == "0.1234"
+    assert parse_epoch("12.340282366920938463463374607431768211455") == (
+        "12.340282366920938463463374607431768211455"
+    )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "7", "0.", ".7", "00.7", "0.07", "-1.7", "0.7.1", "0.7 ", "0.7\n", "a.b", f"0.{'9' * 40}"],
+)
+def test_malformed_epochs(text: str) -> None:
+    """A text that is not two decimal numbers without leading zeros is no epoch."""
+    with pytest.raises(ValueError, match="not an epoch"):
+        parse_epoch(text)
+
+
+@pytest.mark.parametrize("version", ["", "abc", "007", "1-2", "-4"])
+def test_epoch_of_an_odd_version(version: str) -> None:
+    """A resourceVersion that is no number gives no epoch."""
+    with pytest.raises(ValueError, match="not an epoch"):
+        make_epoch(0, version)
+
+
+ORDER = {
+    "a larger version is later": ("0.7", "0.8"),
+    "a longer version is later, whatever its digits": ("0.999", "0.1000"),
+    "the incarnation decides first": ("0.999999", "1.1"),
+    "a longer incarnation is later": ("9.5", "10.1"),
+    "nobody's epoch is the earliest": (NO_EPOCH, "0.1"),
+}
+
+
+@pytest.mark.parametrize("case", ORDER)
+def test_order_of_epochs(case: str) -> None:
+    """Epochs are compared part by part, by length, then lexically."""
+    earlier, later = (Epoch(e) for e in ORDER[case])
+    assert epoch_key(earlier) < epoch_key(later)
+    assert epoch_key(earlier) == epoch_key(Epoch(str(earlier)))
+
+
+def test_attempt_ids() -> None:
+    """An id tells its epoch and sorts by it, then by number."""
+    early, late = make_attempt_id(Epoch("0.99"), 10), make_attempt_id(Epoch("0.100"), 9)
+    assert early == "0.99-10"
+    assert attempt_epoch(early) == "0.99"
+    assert attempt_key(make_attempt_id(Epoch("0.99"), 9)) < attempt_key(early) < attempt_key(late)
+
+
+def test_ids_of_adopted_attempts() -> None:
+    """An id given at adoption belongs to nobody's epoch and sorts before all others."""
+    adopted = parse_attempt_id("0-12")
+    assert attempt_epoch(adopted) == NO_EPOCH
+    assert attempt_key(parse_attempt_id("0-2")) < attempt_key(adopted)
+    assert attempt_key(adopted) < attempt_key(make_attempt_id(Epoch("0.1"), 1))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "0.7", "0.7-0", "0.7-01", "0.7-1-1", "1-1", "0-01", "0.7-1 ", "0.7-", "resolve:x"]
+)
+def test_malformed_ids(text: str) -> None:
+    """A text of neither form is no attempt id."""
+    with pytest.raises(ValueError, match="not an attempt id"):
+        parse_attempt_id(text)
+
+
+def test_states_rise() -> None:
+    """The four states stand in the order in which knowledge grows, and spell themselves."""
+    assert [s.word for s in sorted(AttemptState)] == ["intent", "unknown", "failed", "success"]
+    assert [AttemptState.parse(s.word) for s in AttemptState] == list(AttemptState)
+    with pytest.raises(KeyError):
+        AttemptState.parse("sent")
+
+
+@pytest.mark.parametrize(
+    ("left", "right"), list(itertools.combinations([OPEN, UNKNOWN, FAILED, SUCCESS], 2))
+)
+def test_higher_state_wins(left: Attempt, right: Attempt) -> None:
+    """The higher state wins with all of its facts, from either side."""
+    wanted = replace(right, started=max(left.started, right.started))
+    assert join(left, right) == wanted
+    assert join(right, left) == wanted
+
+
+JOINS = {
+    "a start that only the intent tells is kept": (OPEN, SUCCESS, replace(SUCCESS, started=1_000)),
+    "a number that only the loser has is kept": (
+        replace(FAILED, number=3), SUCCESS, replace(SUCCESS, number=3),
+    ),
+    "the longer error is the whole one": (
+        replace(FAILED, error="50…"), replace(FAILED, error="503 busy"),
+        replace(FAILED, error="503 busy"),
+    ),
+    "of two results of one rank the later one counts": (
+        FAILED, replace(FAILED, ended=2_001, code=500), replace(FAILED, ended=2_001, code=500),
+    ),
+    "a refusal for good outlives a later word that it may be tried again": (
+        replace(FAILED, failure=FailureClass.PERMANENT, code=410),
+        replace(FAILED, failure=FailureClass.TRANSIENT, ended=9_000, due=9_500),
+        replace(FAILED, failure=FailureClass.PERMANENT, code=410),
+    ),
+    "of two starts the earlier one counts": (
+        replace(SUCCESS, started=900), replace(FAILED, started=800), replace(SUCCESS, started=800),
+    ),
+    "of two numbers the higher one counts": (
+        replace(SUCCESS, number=1), replace(SUCCESS, number=2), replace(SUCCESS, number=2),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", JOINS)
+def test_join(case: str) -> None:
+    """Equal states are told apart by their facts, the same way from both sides."""
+    left, right, wanted = JOINS[case]
+    assert join(left, right) == wanted
+    assert join(right, left) == wanted
+
+
+def test_join_of_strangers() -> None:
+    """Views of different attempts are never joined."""
+    with pytest.raises(ValueError, match=r"cannot join attempts 0\.7-1 and 0\.7-2"):
+        join(OPEN, replace(OPEN, id=AttemptId("0.7-2")))
+
+
+def test_only_an_intent_is_open() -> None:
+    """An attempt is open until anything at all is known of its end."""
+    assert OPEN.open
+    assert not any(a.open for a in (UNKNOWN, FAILED, SUCCESS))

@@ -1,0 +1,86 @@
+"""Conditions: kept by type, dated by change, bounded in size."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from syncer.model.conditions import (
+    MESSAGE_BYTES,
+    Condition,
+    bounded,
+    find_condition,
+    remove_condition,
+    set_condition,
+)
+
+READY = Condition("Ready", "True", "Ready", "Notification delivered", 5_000, 1)
+ROUTED = Condition("RoutingResolved", "True", "RoutingRuleMatched", "m", 4_000, 1)
+
+
+def test_a_new_type_goes_to_the_end() -> None:
+    """A condition that is not there yet is added."""
+    assert set_condition((), READY) == (READY,)
+    assert set_condition((ROUTED,), READY) == (ROUTED, READY)
+
+
+def test_a_known_type_is_replaced_in_place() -> None:
+    """A condition that is there keeps its place."""
+    later = replace(ROUTED, status="False", transition=9_000)
+    assert set_condition((ROUTED, READY), later) == (later, READY)
+
+
+def test_transition_time_stays_while_the_status_does() -> None:
+    """Reason and message may change without a transition."""
+    again = replace(ROUTED, reason="RoutingFallback", message="other", transition=9_000)
+    assert set_condition((ROUTED,), again) == (replace(again, transition=4_000),)
+
+
+def test_an_equal_condition_changes_nothing() -> None:
+    """Setting what is there already gives the same list."""
+    assert set_condition((ROUTED, READY), replace(READY, transition=9_000)) == (ROUTED, READY)
+
+
+def test_duplicates_are_merged() -> None:
+    """A list that somebody filled with two of a type comes out with one."""
+    assert set_condition((READY, ROUTED, READY), READY) == (READY, ROUTED)
+
+
+def test_long_messages_are_cut() -> None:
+    """A message is bounded when it is set, so that setting it twice compares equal."""
+    long = replace(READY, message="ä" * 2_000)
+    once = set_condition((), long)
+    assert len(once[0].message.encode()) <= MESSAGE_BYTES
+    assert set_condition(once, long) == once
+
+
+def test_remove_and_find() -> None:
+    """A condition is found and removed by its type."""
+    assert find_condition((ROUTED, READY), "Ready") == READY
+    assert find_condition((ROUTED,), "Ready") is None
+    assert remove_condition((ROUTED, READY), "Ready") == (ROUTED,)
+    assert remove_condition((ROUTED,), "Ready") == (ROUTED,)
+
+
+TEXTS = {
+    "a text that fits": ("abc", 3, "abc"),
+    "a text that is too long": ("abcdefgh", 7, "abcd…"),
+    "a code point is not cut in two": ("äöüß", 6, "ä…"),
+    "a lone surrogate becomes a replacement": ("a\ud800", 10, "a\ufffd\ufffd\ufffd"),
+}
+
+
+@pytest.mark.parametrize("case", TEXTS)
+def test_bounded(case: str) -> None:
+    """A text is cut to bytes, at a code point, with a mark."""
+    text, limit, wanted = TEXTS[case]
+    found = bounded(text, limit)
+    assert found == wanted
+    assert len(found.encode()) <= limit
+
+
+def test_cutting_twice() -> None:
+    """Cutting to the smaller of two limits does not depend on the way there."""
+    text = "füür " * 200
+    assert bounded(bounded(text, 512), 128) == bounded(text, 128)

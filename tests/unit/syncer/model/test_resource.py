@@ -1,0 +1,332 @@
+"""Parsing and rendering: tolerant of what is foreign, exact about what is ours."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.conditions import Condition
+from syncer.model.resource import (
+    ChannelRollup,
+    ChannelStatus,
+    LogMark,
+    RetryPolicy,
+    Rollup,
+    Spec,
+    Status,
+    format_time,
+    parse_object,
+    parse_policy,
+    parse_spec,
+    parse_status,
+    parse_time,
+    render_status,
+)
+
+SECOND = 1_700_000_000_000
+FULL = Status(
+    phase="Retrying",
+    reason="PartialFailureRetrying",
+    message="m",
+    conditions=(Condition("RoutingResolved", "True", "RoutingRuleMatched", "m", SECOND, 3),),
+    attempts=(
+        Attempt(
+            AttemptId("0.7-1"), "a", AttemptState.SUCCESS, SECOND + 1, SECOND + 2, 0, 250, None,
+            "", 200, 1,
+        ),
+        Attempt(
+            AttemptId("0.7-2"), "b", AttemptState.FAILED, SECOND + 3, SECOND + 4, SECOND + 9, 1,
+            FailureClass.TRANSIENT, "503", 503, 1,
+        ),
+        Attempt(
+            AttemptId("0.7-3"), "c", AttemptState.UNKNOWN, SECOND + 3, SECOND + 4, 0, 1,
+            FailureClass.UNCERTAIN, "reset", 0, 4,
+        ),
+    ),
+    total_attempts=6,
+    successful=1,
+    failed=2,
+    uncertain=1,
+    queued_at=SECOND,
+    started_at=SECOND + 1,
+    completed_at=SECOND + 2,
+    observed_generation=3,
+    channels=(ChannelStatus("a", "Delivered", 1), ChannelStatus("b", "Retrying", 1, SECOND + 9)),
+    rollup=Rollup(3, (ChannelRollup("c", 3, AttemptId("0.6-9"), 3, 1),)),
+    log=LogMark(9, "0.7", "ff"),
+)  # fmt: skip
+
+
+def document(**status: Any) -> dict[str, Any]:
+    """An object as the API server sends it."""
+    return {
+        "apiVersion": "kubernaut.ai/v1alpha1",
+        "kind": "NotificationRequest",
+        "metadata": {
+            "uid": "u-1", "namespace": "ns", "name": "n", "resourceVersion": "42",
+            "generation": 2, "creationTimestamp": "2026-01-01T00:00:00Z",
+            "managedFields": [{"manager": "m"}],
+        },
+        "spec": {"type": "simple", "priority": "High", "subject": "s", "body": "b"},
+        "status": status,
+    }  # fmt: skip
+
+
+def test_round_trip() -> None:
+    """A status that uses every member comes back equal from the wire."""
+    rendered = render_status(FULL)
+    assert parse_status(json.loads(json.dumps(rendered))) == FULL
+    assert render_status(parse_status(rendered)) == rendered
+
+
+def test_zero_values_are_left_out() -> None:
+    """An empty status renders to nothing, as upstream's types do."""
+    assert render_status(Status()) == {}
+    assert parse_status({}) == Status()
+
+
+def test_attempts_on_the_wire() -> None:
+    """An entry has upstream's members, and ours beside them."""
+    first, second, _ = render_status(FULL)["deliveryAttempts"]
+    assert first == {
+        "channel": "a", "attempt": 1, "timestamp": "2023-11-14T22:13:20.002Z",
+        "status": "success", "id": "0.7-1", "durationSeconds": 0.25,
+        "startedAt": "2023-11-14T22:13:20.001Z", "code": 200,
+    }  # fmt: skip
+    assert (second["error"], second["class"], second["status"]) == ("503", "transient", "failed")
+
+
+def test_condition_times_are_whole_seconds() -> None:
+    """A condition's time has no fraction: `metav1.Time` takes none."""
+    (condition,) = render_status(FULL)["conditions"]
+    assert condition["lastTransitionTime"] == "2023-11-14T22:13:20Z"
+
+
+def test_object() -> None:
+    """An object is parsed once; its document stays at hand, without managed fields."""
+    request = parse_object(document(phase="Sending"))
+    assert (request.uid, request.key, request.resource_version) == ("u-1", "ns/n", "42")
+    assert (request.generation, request.priority, request.deleting) == (2, "High", False)
+    assert request.created == 1_767_225_600_000
+    assert (request.status.phase, request.status.terminal) == ("Sending", False)
+    assert "managedFields" not in request.document()["metadata"]
+    assert request.document()["spec"] == document()["spec"]
+    assert request.spec() == Spec("simple", "High", "s", "b")
+    assert request.retention_days == 7
+
+
+def test_deletion() -> None:
+    """A deletion timestamp marks the object."""
+    doc = document()
+    doc["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z"
+    assert parse_object(doc).deleting
+
+
+@pytest.mark.parametrize("missing", ["uid", "namespace", "name"])
+def test_object_without_identity(missing: str) -> None:
+    """An object that cannot be told from others is refused."""
+    doc = document()
+    del doc["metadata"][missing]
+    with pytest.raises(ValueError, match="object without uid, namespace or name"):
+        parse_object(doc)
+
+
+def test_content_hash() -> None:
+    """The hash stands for the spec: not for its order, not for the status."""
+    one = parse_object(document(phase="Sending"))
+    doc = document()
+    doc["spec"] = dict(reversed(doc["spec"].items()))
+    assert parse_object(doc).content_hash() == one.content_hash()
+    assert len(one.content_hash()) == 16
+    doc["spec"]["body"] = "other"
+    assert parse_object(doc).content_hash() != one.content_hash()
+
+
+def test_lone_surrogates_in_a_spec() -> None:
+    """A text that no encoder takes does not keep an object from being read."""
+    doc = document()
+    doc["spec"]["body"] = "a\ud800b"
+    request = parse_object(doc)
+    assert len(request.content_hash()) == 16
+    assert request.uid == "u-1"
+
+
+def test_unknown_members_are_ignored() -> None:
+    """What a later version or somebody else added does no harm."""
+    status = render_status(FULL)
+    status |= {"extra": {"x": 1}}
+    status["deliveryAttempts"][0]["extra"] = 1
+    status["channels"][0]["lastCode"] = 200
+    assert parse_status(status) == FULL
+
+
+def test_absent_and_null() -> None:
+    """A member that is null is a member that is absent."""
+    names = render_status(FULL)
+    assert parse_status(dict.fromkeys(names)) == Status()
+    doc = document()
+    doc["status"] = None
+    doc["spec"]["retryPolicy"] = None
+    assert parse_object(doc).status == Status()
+    assert parse_object(doc).policy == RetryPolicy(5, 30, 2, 480)
+
+
+STATES: dict[str, tuple[dict[str, Any], AttemptState, FailureClass | None]] = {
+    "a success": ({"status": "success"}, AttemptState.SUCCESS, None),
+    "a failure": ({"status": "failed"}, AttemptState.FAILED, FailureClass.TRANSIENT),
+    "upstream's prefix is permanent": (
+        {"status": "failed", "error": "permanent failure: 404"},
+        AttemptState.FAILED, FailureClass.PERMANENT,
+    ),
+    "the prefix counts at the beginning only": (
+        {"status": "failed", "error": "slack webhook returned 404 (permanent failure): x"},
+        AttemptState.FAILED, FailureClass.TRANSIENT,
+    ),
+    "a field wins over a text": (
+        {"status": "failed", "class": "transient", "error": "permanent failure: 404"},
+        AttemptState.FAILED, FailureClass.TRANSIENT,
+    ),
+    "a class of a later version may be tried again": (
+        {"status": "failed", "class": "mystical"}, AttemptState.FAILED, FailureClass.TRANSIENT,
+    ),
+    "a timeout is a failure": ({"status": "timeout"}, AttemptState.FAILED, FailureClass.TRANSIENT),
+    "and so is invalid": ({"status": "invalid"}, AttemptState.FAILED, FailureClass.TRANSIENT),
+    "unknown is ours": (
+        {"status": "unknown"}, AttemptState.UNKNOWN, FailureClass.UNCERTAIN,
+    ),
+    "a word of a later version is no success": (
+        {"status": "perhaps"}, AttemptState.FAILED, FailureClass.TRANSIENT,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STATES)
+def test_attempt_states(case: str) -> None:
+    """Every word that the schema allows is read, and none is taken for a success by mistake."""
+    entry, state, failure = STATES[case]
+    (found,) = parse_status({"deliveryAttempts": [{"channel": "a", **entry}]}).attempts
+    assert (found.state, found.failure) == (state, failure)
+    assert found.id == "0-0"
+
+
+def test_a_malformed_id_is_an_error() -> None:
+    """An id of another form is refused: the schema lets none through."""
+    with pytest.raises(ValueError, match="not an attempt id: 'seven'"):
+        parse_status({"deliveryAttempts": [{"channel": "a", "id": "seven"}]})
+
+
+def test_due_times_belong_to_the_newest_attempt() -> None:
+    """The next retry of a channel is the due time of its newest entry, and of no other."""
+    status = Status(
+        attempts=tuple(
+            Attempt(AttemptId(f"0.7-{n}"), channel, AttemptState.FAILED, ended=SECOND)
+            for n, channel in enumerate(("a", "a", "b"), 1)
+        ),
+        channels=(ChannelStatus("a", "Retrying", 2, SECOND + 5),),
+    )
+    assert [a.due for a in parse_status(render_status(status)).attempts] == [0, SECOND + 5, 0]
+
+
+TIMES = {
+    "whole seconds": ("2023-11-14T22:13:20Z", SECOND),
+    "milliseconds": ("2023-11-14T22:13:20.123Z", SECOND + 123),
+    "microseconds, as events have them": ("2023-11-14T22:13:20.123456Z", SECOND + 123),
+    "nanoseconds, as Go prints them": ("2023-11-14T22:13:20.123456789Z", SECOND + 123),
+    "another zone": ("2023-11-15T00:13:20+02:00", SECOND),
+    "no zone is UTC": ("2023-11-14T22:13:20", SECOND),
+    "before the epoch": ("1969-12-31T23:59:59.500Z", -500),
+}
+
+
+@pytest.mark.parametrize("case", TIMES)
+def test_times(case: str) -> None:
+    """Times of any precision are read as Unix milliseconds."""
+    text, ms = TIMES[case]
+    assert parse_time(text) == ms
+    assert parse_time(format_time(ms)) == ms
+
+
+def test_absent_times() -> None:
+    """No time is zero, both ways."""
+    assert parse_time(None) == parse_time("") == 0
+    assert format_time(0) == ""
+    with pytest.raises(ValueError, match="noon"):
+        parse_time("noon")
+
+
+#: Each is a date-time to a real API server.
+ODD_TIMES = {
+    "2023-11-14t22:13:20z": SECOND,
+    "0001-01-01T00:00:00Z": -62_135_596_800_000,
+    "0001-01-01T00:00:00+14:00": -62_135_596_800_000,
+    "9999-12-31T23:59:59-23:00": 253_402_300_799_999,
+    "0000-01-01T00:00:00Z": 0,
+    "2023-11-14T22:13:20x5Z": 0,
+    "1970-01-01T00:00:00Z": 0,
+}
+
+
+@pytest.mark.parametrize("text", ODD_TIMES)
+def test_odd_times(text: str) -> None:
+    """A status is read whatever time the server takes for one, and each is written as a time."""
+    condition = {
+        "type": "T", "status": "True", "reason": "R", "message": "", "lastTransitionTime": text,
+    }  # fmt: skip
+    attempt = {"channel": "a", "attempt": 1, "status": "failed", "timestamp": text}
+    status = parse_status(
+        {"queuedAt": text, "conditions": [condition], "deliveryAttempts": [attempt]}
+    )
+    assert status.queued_at == status.attempts[0].ended == ODD_TIMES[text]
+    wire = render_status(status)
+    for written in (
+        wire["conditions"][0]["lastTransitionTime"],
+        wire["deliveryAttempts"][0]["timestamp"],
+    ):
+        assert parse_time(written) == pytest.approx(ODD_TIMES[text], abs=1000)
+        assert len(written.partition("-")[0]) == 4
+
+
+def test_numbers_without_measure() -> None:
+    """The schema bounds neither the length of a call nor the form of an epoch."""
+    status = parse_status(
+        {
+            "deliveryAttempts": [{"channel": "a", "durationSeconds": 1e308}],
+            "log": {"position": 1, "epoch": "no epoch", "store": "s"},
+        }
+    )
+    assert status.attempts[0].duration == 10**12
+    assert status.log == LogMark(1, "", "s")
+
+
+def test_policy() -> None:
+    """A retry policy keeps what is set and takes upstream's defaults for the rest."""
+    assert parse_policy({"maxAttempts": 2, "maxBackoffSeconds": 60}) == replace(
+        RetryPolicy(), max_attempts=2, max_backoff=60
+    )
+
+
+def test_spec() -> None:
+    """A spec is read member by member."""
+    spec = parse_spec(
+        {
+            "type": "escalation", "priority": "Critical", "subject": "s", "body": "b",
+            "severity": "high", "phase": "p", "reviewSource": "r", "clusterID": "c",
+            "remediationRequestRef": {"name": "rr-1"}, "context": {"x": {"y": 1}},
+            "extensions": {"k": "v"}, "retentionDays": 3,
+            "actionLinks": [{"service": "grafana", "url": "https://g.example", "label": "open"}],
+        }
+    )  # fmt: skip
+    assert spec == Spec(
+        "escalation", "Critical", "s", "b", "high", "p", "r", "c", "rr-1", {"x": {"y": 1}},
+        {"k": "v"}, (("grafana", "https://g.example", "open"),), 3,
+    )  # fmt: skip
+
+
+def test_terminal_phases() -> None:
+    """Three phases are final, no others."""
+    phases = ("", "Pending", "Sending", "Retrying", "Sent", "PartiallySent", "Failed")
+    assert [p for p in phases if Status(phase=p).terminal] == ["Sent", "PartiallySent", "Failed"]

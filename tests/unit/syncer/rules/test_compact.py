@@ -1,0 +1,187 @@
+"""Cutting a status to size: what goes first, and what never goes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from syncer.ledger.codec import stored
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.record import Plan, attempt_record, intent_record, plan_record
+from syncer.model.resource import RetryPolicy, Rollup, Status, parse_status, render_status
+from syncer.rules.compact import (
+    KEEP_PER_CHANNEL,
+    MAX_ENTRIES,
+    SOFT_LIMIT,
+    compact,
+    least,
+    size_of,
+)
+from syncer.rules.fold import LogView
+from syncer.rules.merge import Facts, channel_states_of, merge
+
+_, UNKNOWN, FAILED, SUCCESS = AttemptState
+FACTS = Facts(1, RetryPolicy(max_attempts=1_000))
+
+
+def attempt(
+    n: int, state: AttemptState = FAILED, *, channel: str = "a", error: int = 500
+) -> Attempt:
+    """The n-th attempt; its error text has so many bytes."""
+    failure = None if state is SUCCESS else FailureClass.TRANSIENT
+    text = "" if state is SUCCESS else "x" * error
+    return Attempt(
+        AttemptId(f"0.7-{n}"), channel, state, n * 1_000, n * 1_000 + 1, 0, 1, failure, text
+    )
+
+
+def view_of(*attempts: Attempt) -> LogView:
+    """A log of settled attempts."""
+    channels = tuple(dict.fromkeys(a.channel for a in attempts))
+    view = LogView()
+    for record in [plan_record(Plan(channels, at=1))] + [
+        r
+        for a in attempts
+        for r in (intent_record(a.id, a.channel, at=a.started, by="p"), attempt_record(a))
+    ]:
+        view.apply(stored(record, view.chain, view.position + 1))
+    return view
+
+
+def merged(*attempts: Attempt, status: Status | None = None) -> Status:
+    """The whole status of a log, before it is cut."""
+    return merge(status or Status(), view_of(*attempts), FACTS, now=1).status
+
+
+def errors(status: Status) -> set[int]:
+    """Sizes of the error texts."""
+    return {len(a.error.encode()) for a in status.attempts}
+
+
+def test_a_small_status_keeps_its_texts() -> None:
+    """A status within its budget only has its errors held to the first step."""
+    status = merged(*(attempt(n, error=600) for n in range(1, 4)))
+    found = compact(status)
+    assert errors(found) == {512}
+    assert found.rollup is None
+    assert replace(found, attempts=()) == replace(status, attempts=())
+
+
+def test_errors_shrink_before_entries_go() -> None:
+    """Texts are shortened step by step before any entry is folded."""
+    status = merged(*(attempt(n) for n in range(1, 61)))
+    for limit, text in ((SOFT_LIMIT, {500}), (30_000, {256}), (22_000, {128})):
+        found = compact(status, limit=limit)
+        assert errors(found) == text
+        assert len(found.attempts) == 60
+        assert size_of(found) <= limit
+
+
+def test_oldest_failures_are_folded() -> None:
+    """When short texts are not enough, the oldest failures become numbers."""
+    status = merged(*(attempt(n) for n in range(1, 61)))
+    found = compact(status, limit=12_000)
+    assert size_of(found) <= 12_000
+    assert found.rollup is not None
+    (channel,) = found.rollup.channels
+    kept = [a.number for a in found.attempts]
+    assert kept == list(range(61 - len(kept), 61))
+    assert len(kept) >= KEEP_PER_CHANNEL
+    assert (found.rollup.through, channel.failed, channel.number) == (
+        60 - len(kept), 60 - len(kept), kept[0] - 1,
+    )  # fmt: skip
+    assert channel.last_id == f"0.7-{kept[0] - 1}"
+    assert found.total_attempts == 60
+
+
+def test_successes_and_unknowns_stay() -> None:
+    """Only failures are folded, however old a success or an unknown attempt is."""
+    special = [attempt(1, UNKNOWN), attempt(2, SUCCESS), attempt(30, UNKNOWN, channel="b")]
+    plain = [attempt(n) for n in range(3, 30)] + [attempt(n, channel="b") for n in range(31, 61)]
+    found = compact(merged(*special, *plain), limit=1)
+    assert {a.id for a in special} <= {a.id for a in found.attempts}
+
+
+def test_ten_of_a_channel_stay() -> None:
+    """Below ten entries a channel is left alone, even if the budget is not met."""
+    attempts = [attempt(n) for n in range(1, 40)]
+    attempts += [attempt(n, channel="b") for n in range(40, 46)]
+    found = compact(merged(*attempts), limit=1)
+    shown = [a.channel for a in found.attempts]
+    assert (shown.count("a"), shown.count("b")) == (KEEP_PER_CHANNEL, 6)
+    assert [a.number for a in found.attempts if a.channel == "a"] == list(range(30, 40))
+    assert errors(found) == {128}
+
+
+def test_the_list_is_bounded_by_the_schema() -> None:
+    """More entries than the schema takes are folded whatever their size."""
+    status = merged(*(attempt(n, error=1) for n in range(1, MAX_ENTRIES + 60)))
+    found = compact(status, limit=10**9)
+    assert len(found.attempts) <= MAX_ENTRIES
+    assert found.rollup is not None
+    assert len(found.attempts) + found.rollup.through == MAX_ENTRIES + 59
+
+
+def test_folded_attempts_that_did_not_leave_are_told_apart() -> None:
+    """They count in no limit, in the log's words or, where that has lost them, in the status's."""
+    facts = Facts(1, RetryPolicy(max_attempts=70))
+    attempts = [attempt(n) for n in range(1, 61)]
+    for n in range(0, 40, 2):
+        attempts[n] = replace(attempts[n], failure=FailureClass.NOT_SENT)
+    status = compact(merged(*attempts), limit=1)
+    assert status.rollup is not None
+    (channel,) = status.rollup.channels
+    assert (channel.failed, channel.not_sent) == (50, 20)
+    plan = plan_record(Plan(("a",), at=1))
+    planned = LogView()
+    planned.apply(stored(plan, planned.chain, 1))
+    pruned = replace(status, rollup=Rollup(50, (replace(channel, not_sent=0),)))
+    for shown, view in (
+        (status, view_of(*attempts)),
+        (status, planned),
+        (pruned, view_of(*attempts)),
+    ):
+        (channel_state,) = channel_states_of(view, shown, facts)
+        assert (channel_state.attempts, channel_state.left) == (60, 30)
+
+
+def test_folding_goes_on_where_it_stopped() -> None:
+    """A second folding adds to the first; the number of folded entries never falls."""
+    first = compact(merged(*(attempt(n) for n in range(1, 61))), limit=15_000)
+    more = merged(*(attempt(n) for n in range(1, 81)), status=first)
+    second = compact(more, limit=12_000)
+    assert first.rollup is not None
+    assert second.rollup is not None
+    assert second.rollup.through > first.rollup.through
+    assert second.total_attempts == 80
+    assert second.rollup.channels[0].failed == second.rollup.through
+
+
+def test_publishing_a_cut_status_again_changes_nothing() -> None:
+    """A cut status, merged with its log and cut again, is the same: nothing is written twice."""
+    attempts = [attempt(n, error=900) for n in range(1, 121)]
+    for limit in (60_000, 40_000, 25_000, 18_000, 12_000, 9_000, 1):
+        once = compact(merged(*attempts), limit=limit)
+        read_back = parse_status(render_status(once))
+        again = compact(merged(*attempts, status=read_back), limit=limit)
+        assert render_status(again) == render_status(once), limit
+
+
+def test_size_is_that_of_the_wire() -> None:
+    """The size is measured in bytes of the JSON that is sent, in UTF-8."""
+    status = Status(phase="Sending", reason="ü")
+    assert size_of(status) == len('{"phase":"Sending","reason":"ü"}'.encode())
+
+
+def test_the_least_is_small_and_takes_nothing_back() -> None:
+    """Phase and counters are new, the list stays as it is shown, and more can be shown later."""
+    shown = merged(attempt(1))
+    whole = merged(attempt(1), attempt(2), attempt(3, SUCCESS), status=shown)
+    told = least(whole, shown)
+    assert (told.phase, told.reason) == ("Sent", "AllDeliveriesSucceeded")
+    assert (told.total_attempts, told.successful, told.failed) == (3, 1, 0)
+    assert told.completed_at == whole.completed_at
+    assert told.attempts == shown.attempts
+    assert size_of(told) - size_of(shown) < 150
+    later = merged(attempt(1), attempt(2), attempt(3, SUCCESS), status=told)
+    assert later.attempts == whole.attempts
+    assert (later.phase, later.total_attempts) == ("Sent", 3)

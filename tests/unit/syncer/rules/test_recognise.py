@@ -1,0 +1,221 @@
+"""Attempts of ours whose ids somebody dropped: recognised, and never taken for another's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.resource import LogMark, RetryPolicy, Rollup, Status, format_time, parse_status
+from syncer.rules.fold import LogView
+from syncer.rules.merge import Facts, channel_states_of, exceeds, lacking, merge
+from syncer.rules.recognise import poorer, recognise
+from syncer.sync.status_writer import difference
+
+UNKNOWN, FAILED, SUCCESS = AttemptState.UNKNOWN, AttemptState.FAILED, AttemptState.SUCCESS
+T = 1_700_000_000_000
+FACTS = Facts(generation=1, policy=RetryPolicy(max_attempts=3))
+
+
+def ours(n: int, state: AttemptState, ended: int, channel: str = "a", **more: Any) -> Attempt:
+    """The n-th attempt of an epoch, ended some milliseconds after T."""
+    failure = {FAILED: FailureClass.TRANSIENT, UNKNOWN: FailureClass.UNCERTAIN}.get(state)
+    known = {"started": T + ended - 300, "failure": failure, **more}
+    return Attempt(AttemptId(f"0.7-{n}"), channel, state, ended=T + ended, **known)
+
+
+def entry(
+    state: AttemptState, ended: int, number: int, identity: str = "", channel: str = "a"
+) -> dict[str, Any]:
+    """An entry as the replaced controller's types write it: to the second, and without our members."""
+    shown = {
+        "channel": channel, "attempt": number, "status": state.word,
+        "timestamp": format_time(T + ended - ended % 1000, millis=False),
+    }  # fmt: skip
+    return shown | ({"id": identity} if identity else {})
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the log knows, what the list shows, and the ids that the entries get."""
+
+    known: list[Attempt]
+    entries: list[dict[str, Any]]
+    ids: list[str] = field(default_factory=list)
+
+
+FAIL_1, FAIL_2 = ours(1, FAILED, 1_200), ours(2, FAILED, 3_900)
+SUCCESS_3 = ours(3, SUCCESS, 9_100)
+
+CASES = {
+    "nothing is missing": Case(
+        [FAIL_1], [entry(FAILED, 1_200, 1, "0.7-1")], ["0.7-1"],
+    ),
+    "all came back without ids": Case(
+        [FAIL_1, FAIL_2, SUCCESS_3],
+        [entry(FAILED, 1_200, 1), entry(FAILED, 3_900, 2), entry(SUCCESS, 9_100, 3)],
+        ["0.7-1", "0.7-2", "0.7-3"],
+    ),
+    "the first of them was folded away": Case(
+        [FAIL_1, FAIL_2, SUCCESS_3],
+        [entry(FAILED, 3_900, 2), entry(SUCCESS, 9_100, 3)],
+        ["0.7-2", "0.7-3"],
+    ),
+    "some have ids": Case(
+        [FAIL_1, FAIL_2],
+        [entry(FAILED, 1_200, 1, "0.7-1"), entry(FAILED, 3_900, 2)],
+        ["0.7-1", "0.7-2"],
+    ),
+    "two ended within a second": Case(
+        [ours(1, FAILED, 1_100), ours(2, FAILED, 1_900)],
+        [entry(FAILED, 1_100, 1), entry(FAILED, 1_900, 2)],
+        ["0.7-1", "0.7-2"],
+    ),
+    "two of a second came to different ends": Case(
+        [ours(1, FAILED, 1_100), ours(2, SUCCESS, 1_900)],
+        [entry(SUCCESS, 1_900, 2)],
+        ["0.7-2"],
+    ),
+    "its result was unknown, and has been learnt since": Case(
+        [ours(1, SUCCESS, 60_000, started=T + 900)],
+        [entry(UNKNOWN, 4_000, 1)],
+        ["0.7-1"],
+    ),
+    "channels have attempts at the same time": Case(
+        [ours(1, FAILED, 1_200, "a"), ours(2, FAILED, 1_200, "b")],
+        [entry(FAILED, 1_200, 1, channel="b"), entry(FAILED, 1_200, 1, channel="a")],
+        ["0.7-2", "0.7-1"],
+    ),
+    "another's attempt at another time": Case(
+        [FAIL_1], [entry(FAILED, 1_200, 1), entry(FAILED, 30_000, 2)], ["0.7-1", "0-1"],
+    ),
+    "another's attempt on another channel": Case(
+        [FAIL_1], [entry(FAILED, 1_200, 1, channel="b")], ["0-0"],
+    ),
+    "another's attempt with another result": Case(
+        [FAIL_1], [entry(SUCCESS, 1_200, 2)], ["0-0"],
+    ),
+    "another's attempt in the second of one of ours": Case(
+        [FAIL_1], [entry(FAILED, 1_200, 1), entry(FAILED, 1_200, 2)], ["0.7-1", "0-1"],
+    ),
+    "another's unknown before ours began": Case(
+        [ours(1, SUCCESS, 60_000, started=T + 50_000)], [entry(UNKNOWN, 4_000, 1)], ["0-0"],
+    ),
+    "a copy stands beside its original": Case(
+        [FAIL_1],
+        [entry(FAILED, 1_200, 1, "0.7-1"), entry(FAILED, 1_200, 1)],
+        ["0.7-1"],
+    ),
+    "duplicates of the replaced controller": Case(
+        [], [entry(FAILED, 1_200, 1), entry(FAILED, 1_200, 1)], ["0-0", "0-1"],
+    ),
+    "its place is the name of another attempt": Case(
+        [replace(ours(0, FAILED, 500), id=AttemptId("0-0"))],
+        [entry(FAILED, 30_000, 2)],
+        ["0-1"],
+    ),
+    "adopted ones came back without ids": Case(
+        [replace(ours(0, FAILED, 500), id=AttemptId("0-4")), FAIL_1],
+        [entry(FAILED, 500, 1), entry(FAILED, 1_200, 2)],
+        ["0-4", "0.7-1"],
+    ),
+    "an open attempt is not published": Case(
+        [ours(1, AttemptState.INTENT, 0)], [entry(FAILED, 0, 1)], ["0-0"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_recognise(case: str) -> None:
+    """An entry gets the id that it had; what is another's keeps one of its own."""
+    found = CASES[case]
+    status = parse_status({"deliveryAttempts": found.entries})
+    known = {a.id: a for a in found.known}
+    out = recognise(status, known)
+    assert [a.id for a in out.attempts] == found.ids
+    assert not out.nameless
+    assert recognise(out, known) == out
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_every_reader_of_a_status_recognises(case: str) -> None:
+    """Merged, nothing is shown twice or lost; no copy is a seed, none counts against the budget."""
+    found = CASES[case]
+    status = parse_status({"deliveryAttempts": found.entries, "totalAttempts": len(found.entries)})
+    view = LogView(attempts={a.id: a for a in found.known})
+    merged = merge(status, view, FACTS, now=T).status
+    expected = dict.fromkeys([*found.ids, *(a.id for a in found.known if not a.open)])
+    assert [a.id for a in merged.attempts] == list(expected)
+    numbers = [(a.channel, a.number) for a in merged.attempts]
+    copies = case == "duplicates of the replaced controller"
+    assert copies or len(set(numbers)) == len(numbers)
+    known = {a.id for a in found.known}
+    assert {a.id for a in lacking(view, status)} == set(found.ids) - known
+    assert exceeds(view, status) == any(
+        a.id not in found.ids or (a.state > UNKNOWN and "unknown, and" in case)
+        for a in found.known
+        if not a.open
+    )
+    tried = sum(len(s.channel) > 0 for s in channel_states_of(view, status, FACTS))
+    assert tried == len({a.channel for a in recognise(status, view.attempts).attempts})
+
+
+def test_ids_are_written_back() -> None:
+    """What was recognised is a difference to what the object shows: the next write mends it."""
+    status = parse_status({"deliveryAttempts": [entry(FAILED, 1_200, 1)], "totalAttempts": 1})
+    view = LogView(attempts={FAIL_1.id: FAIL_1})
+    patch = difference(status, merge(status, view, FACTS, now=T).status)
+    assert [a["id"] for a in patch["deliveryAttempts"]] == ["0.7-1"]
+    assert "totalAttempts" not in patch, "it is one, as before"
+
+
+WHOLE = Status(
+    attempts=(FAIL_1, FAIL_2),
+    total_attempts=4,
+    rollup=Rollup(through=2),
+    log=LogMark(5, "0.7", "store"),
+)
+
+POORER: dict[str, tuple[Status, bool]] = {
+    "the same": (WHOLE, False),
+    "one more attempt": (
+        replace(WHOLE, attempts=(FAIL_1, FAIL_2, SUCCESS_3), total_attempts=5), False,
+    ),
+    "one more folded": (
+        replace(WHOLE, attempts=(FAIL_2,), rollup=Rollup(through=3)), False,
+    ),
+    "an attempt is missing": (replace(WHOLE, attempts=(FAIL_2,)), True),
+    "ids are missing": (replace(WHOLE, nameless=frozenset({AttemptId("0-0")})), True),
+    "the mark is missing": (replace(WHOLE, log=None), True),
+    "the fold is missing": (replace(WHOLE, rollup=None), True),
+    "the count has fallen": (replace(WHOLE, total_attempts=3), True),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", POORER)
+def test_poorer(case: str) -> None:
+    """A version that shows less than the one before is noticed, whatever it lacks."""
+    shown, expected = POORER[case]
+    assert poorer(shown, WHOLE) is expected
+
+
+def test_an_entry_without_an_id_does_not_take_that_of_another() -> None:
+    """Where old entries were folded the places have moved: the id by place may be another's."""
+    shown = [
+        entry(FAILED, 5_000, 3, "0-2"),
+        entry(FAILED, 6_000, 4, "0-3"),
+        entry(SUCCESS, 7_000, 5, "0-5"),
+        entry(FAILED, 9_000, 6),
+    ]
+    status = parse_status({"deliveryAttempts": shown})
+    known = {a.id: a for a in status.attempts[:3]}
+    assert list(known) == ["0-2", "0-3", "0-5"]
+    (nameless,) = status.nameless
+    assert nameless not in known
+    ids = [a.id for a in recognise(status, known).attempts]
+    assert ids[:3] == ["0-2", "0-3", "0-5"]
+    assert len({*ids}) == 4
+    merged = merge(status, LogView(attempts=known), FACTS, now=T).status
+    assert [a.ended - T for a in merged.attempts] == [5_000, 6_000, 7_000, 9_000]

@@ -1,0 +1,114 @@
+"""The watch on the event loop: every stall is seen, the longest is kept for a while, the place is named."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import time
+
+import pytest
+
+from syncer.runtime.stalls import NOTICE, WINDOW, LoopWatch, place_of
+
+
+class Clock:
+    """Seconds that a test sets."""
+
+    def __init__(self) -> None:
+        self.now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def _hold(seconds: float) -> None:
+    """Keep the loop busy, in Python code, so that a look from outside can be taken."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        pass
+
+
+def test_stall_between_two_beats_is_seen() -> None:
+    """A stall is measured although no timer is due while it lasts; waiting is none."""
+    watch = LoopWatch()
+
+    async def work() -> None:
+        await asyncio.sleep(0.3)
+        before = watch.longest()
+        _hold(0.15)
+        await asyncio.sleep(0)
+        assert watch.longest() >= 0.15
+        assert watch.longest() >= before
+
+    with asyncio.Runner(loop_factory=watch.loop) as runner:
+        runner.run(work())
+
+
+def test_waiting_is_no_stall() -> None:
+    """What is measured is the time of callbacks, however long the loop waits between."""
+    clock = Clock()
+    watch = LoopWatch(clock)
+    watch.busy()
+    clock.now += 0.02
+    watch.idle()
+    clock.now += 60
+    watch.busy()
+    clock.now += 0.01
+    watch.idle()
+    assert watch.longest() == pytest.approx(0.02)
+
+
+def test_longest_stall_is_forgotten_after_a_while() -> None:
+    """A stall is shown for one window at least, and for two at most."""
+    clock = Clock()
+    watch = LoopWatch(clock)
+    watch.late(3.0)
+    clock.now += WINDOW - 1
+    watch.late(0.1)
+    assert watch.longest() == 3.0
+    clock.now += 2
+    assert watch.longest() == 3.0
+    clock.now += WINDOW
+    assert watch.longest() < 3.0
+    watch.late(2.0)
+    clock.now += 10 * WINDOW
+    assert watch.longest() == 0.0
+
+
+def test_long_stall_is_said_with_its_place(caplog: pytest.LogCaptureFixture) -> None:
+    """The log line names the function that held the loop."""
+    watch = LoopWatch()
+
+    async def work() -> None:
+        watch.look_from_outside()
+        _hold(NOTICE * 4)
+        await asyncio.sleep(0)
+
+    with caplog.at_level(logging.WARNING), asyncio.Runner(loop_factory=watch.loop) as runner:
+        runner.run(work())
+    watch.close()
+    (record,) = caplog.records
+    assert "_hold" in record.__dict__["where"]
+    assert record.__dict__["seconds"] >= NOTICE * 4
+
+
+def test_stalls_in_a_row_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    """A loop that is held again and again does not fill the log."""
+    clock = Clock()
+    watch = LoopWatch(clock)
+    with caplog.at_level(logging.WARNING):
+        watch.late(NOTICE / 2)
+        assert not caplog.records
+        for _ in range(50):
+            watch.late(1.0)
+            clock.now += 1.0
+    assert len(caplog.records) == 5
+
+
+def test_place_names_no_folder() -> None:
+    """A place is the end of a path, a line and a function, innermost first."""
+    place = place_of(sys._getframe())
+    assert place.startswith("syncer/runtime/test_stalls.py:")
+    assert "test_place_names_no_folder" in place
+    assert place_of(None) == ""

@@ -1,0 +1,143 @@
+"""When entries are written: no ticket is lost, and none is drawn twice for nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from syncer.model.attempt import Epoch, make_attempt_id
+from syncer.model.resource import parse_object
+from syncer.sync.cache import Cache, Entry
+
+ATTEMPT = make_attempt_id(Epoch("0.7"), 1)
+
+
+class Bench:
+    """A cache at a time that the test sets."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.cache = Cache(window=0.5, monotonic=lambda: self.now)
+
+    def add(self, uid: str, namespace: str = "n", **members: Any) -> Entry:
+        """An entry with these members."""
+        request = parse_object({"metadata": {"uid": uid, "namespace": namespace, "name": uid}})
+        entry = self.cache.entries[uid] = Entry(request)
+        for name, value in members.items():
+            setattr(entry, name, value)
+        return entry
+
+    def taken(self) -> list[str]:
+        """What is due now, taken."""
+        out = []
+        while (entry := self.cache.take_due(self.now)) is not None:
+            self.cache.begin_write(entry)
+            out.append(entry.uid)
+        return out
+
+
+@pytest.mark.parametrize("happens", ["an attempt begins", "a wait ends"])
+def test_what_is_quiet_no_more_is_written_with_its_window(happens: str) -> None:
+    """Every writer was busy, and meanwhile the reason to write at once has gone: it only waits."""
+    here = Bench()
+    entry = here.add("u", due={"slack:ops": here.now + 30})
+    here.cache.mark_dirty(entry)
+    if happens == "an attempt begins":
+        entry.executing[ATTEMPT] = "console"
+    else:
+        entry.due.clear()
+    assert here.taken() == []
+    assert here.cache.next_due() == here.now + 0.5
+    here.now += 0.5
+    assert here.taken() == ["u"]
+    assert here.cache.next_due() is None
+
+
+def test_marks_draw_one_ticket() -> None:
+    """However often it is marked, an entry waits once, and again only for an earlier time."""
+    here = Bench()
+    entry = here.add("u")
+    for _ in range(100):
+        here.cache.mark_dirty(entry)
+    assert len(here.cache._heap) == 1
+    here.cache.mark_dirty(entry, urgent=True)
+    assert here.taken() == ["u"]
+    here.now += 1
+    assert here.taken() == []
+    assert here.cache._heap == []
+
+
+def test_what_is_marked_during_its_write_is_written_again() -> None:
+    """A ticket that comes up while the write runs is spent; the end of the write draws another."""
+    here = Bench()
+    entry = here.add("u")
+    here.cache.mark_dirty(entry, urgent=True)
+    assert here.taken() == ["u"]
+    entry.writing = True
+    here.cache.mark_dirty(entry, urgent=True)
+    assert here.taken() == []
+    entry.writing = False
+    here.cache.mark_dirty(entry)
+    assert here.taken() == ["u"]
+
+
+def test_a_failed_write_waits_however_often_it_is_marked() -> None:
+    """The back-off holds, and ends."""
+    here = Bench()
+    entry = here.add("u", jitter=1.0)
+    here.cache.mark_dirty(entry, urgent=True)
+    assert here.taken() == ["u"]
+    here.cache.failed(entry)
+    for _ in range(10):
+        here.cache.mark_dirty(entry, urgent=True)
+    assert here.taken() == []
+    here.now += 0.25
+    assert here.taken() == ["u"]
+
+
+def test_namespaces_take_turns() -> None:
+    """Thousands of writes of one author that are due leave each other namespace its turn."""
+    here = Bench()
+    for n in range(1000):
+        here.cache.mark_dirty(here.add(f"crowd-{n}", "crowd"), urgent=True)
+    here.now += 1
+    for uid in ("b-0", "b-1", "c-0"):
+        here.cache.mark_dirty(here.add(uid, uid[0]), urgent=True)
+    got = []
+    for _ in range(6):
+        entry = here.cache.take_due(here.now)
+        assert entry is not None
+        here.cache.begin_write(entry)
+        got.append(entry.uid)
+    assert got == ["crowd-0", "b-0", "c-0", "crowd-1", "b-1", "crowd-2"]
+    assert (here.cache.next_due() or 0) < here.now, "somebody still waits for a turn"
+    here.cache.mark_dirty(here.cache.entries["crowd-3"], urgent=True)
+    assert here.taken()[0] == "crowd-3"
+    assert here.cache.next_due() is None
+
+
+def test_who_waits_for_a_turn_and_is_gone_is_passed_over() -> None:
+    """A notification that ends, or is held anew, while its write waits is no longer that one."""
+    here = Bench()
+    for uid in ("gone", "new", "clean", "stays"):
+        here.cache.mark_dirty(here.add(uid), urgent=True)
+    here.cache.mark_dirty(here.add("first", "other"), urgent=True)
+    first = here.cache.take_due(here.now)
+    assert first is not None
+    assert first.uid == "gone"
+    here.cache.begin_write(first)
+    del here.cache.entries["new"]
+    here.add("new")
+    here.cache.clean(here.cache.entries["clean"])
+    assert here.taken() == ["first", "stays"]
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_deleted_notification_leaves_no_stub(deleted: bool) -> None:
+    """Its deletion may come while its last status is being written, and comes only once."""
+    here = Bench()
+    entry = here.add("u", deleted=deleted)
+    here.cache.retire(entry)
+    assert here.cache.entries == {}
+    assert ("u" in here.cache.finished) is not deleted

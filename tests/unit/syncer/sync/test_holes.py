@@ -1,0 +1,341 @@
+"""
+Holes that the model check found in the code as it was first written; each trace is a test.
+
+R1: an INTENT arrives after its caller gave it up and after the next claim, so it stands open with
+nobody to carry it out. R2: a status write meets a conflict, and "failed" is decided a second time from
+a view that is older than the conflict. R3: the plan is lost with the log, while attempts are not
+lacking. R4: the log is lost, and built up again by a late success, before "failed" is decided. V4: a
+verdict arrives after the result that it is about. V5: two operators contradict each other. V7: a
+receiver's refusal for good comes after a verdict of failure.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from syncer.cli import commands
+from syncer.cli.access import Access
+from syncer.cli.check import read_log
+from syncer.cli.manual import Said, append, verdicts
+from syncer.metrics import SyncMetrics
+from syncer.model.attempt import (
+    Attempt,
+    AttemptState,
+    Epoch,
+    FailureClass,
+    make_attempt_id,
+    make_epoch,
+)
+from syncer.model.errors import Conflict
+from syncer.model.record import Plan, Record, attempt_record, intent_record
+from syncer.model.resource import NotificationRequest, parse_object
+from syncer.rules.channel_state import State, stand
+from syncer.rules.reconcile import Action
+from syncer.runtime.clock import LedgerTime
+from syncer.sync.cache import Cache, Entry
+from syncer.sync.claim import Reconciler, abandoned
+from syncer.sync.recorder import Recorder
+from syncer.sync.status_writer import Flushed, SyncLoop
+from tests.fakes.memorylog import MemoryLog, MemoryRedis
+
+EPOCH = make_epoch(0, "7")
+
+
+@dataclass
+class Held:
+    """A tenure that never ends."""
+
+    epoch: Epoch = EPOCH
+
+    def valid(self, now: float) -> bool:
+        """Hold."""
+        return now >= 0
+
+    def may_send(self, now: float, send_timeout: float) -> bool:
+        """Allow."""
+        return now >= 0 and send_timeout >= 0
+
+
+class Ours:
+    """Everything is ours."""
+
+    def term_of(self, uid: str) -> Held:
+        """The one tenure."""
+        del uid
+        return Held()
+
+    def accepts(self, uid: str) -> bool:
+        """Accept."""
+        return bool(uid)
+
+
+@dataclass
+class Objects:
+    """One object, with the conflicts that a rival brings; every write is kept."""
+
+    request: NotificationRequest
+    conflicts: list[Any] = field(default_factory=list)
+    written: list[dict[str, Any]] = field(default_factory=list)
+
+    async def get(self, namespace: str, name: str) -> NotificationRequest:
+        """Read."""
+        assert f"{namespace}/{name}" == self.request.key
+        return self.request
+
+    async def patch(
+        self,
+        namespace: str,
+        name: str,
+        status: dict[str, Any],
+        *,
+        resource_version: str,
+        dry_run: bool = False,
+    ) -> NotificationRequest:
+        """Merge, unless a rival comes first."""
+        assert f"{namespace}/{name}" == self.request.key
+        document = self.request.document()
+        document["status"] = {**document["status"], **status}
+        if dry_run:
+            return parse_object(document)
+        if self.conflicts:
+            await self.conflicts.pop(0)()
+            raise Conflict("somebody else was first")
+        assert resource_version == self.request.resource_version
+        self.written.append(status)
+        document["metadata"]["resourceVersion"] = str(int(resource_version) + 1)
+        self.request = parse_object(document)
+        return self.request
+
+
+@dataclass
+class Bench:
+    """The record's loops over a Redis in memory."""
+
+    log: MemoryLog
+    cache: Cache
+    recorder: Recorder
+    reconciler: Reconciler
+    sync: SyncLoop
+    objects: Objects
+
+
+@asynccontextmanager
+async def bench(
+    status: dict[str, Any] | None = None, *, most: int = 1
+) -> AsyncIterator[tuple[Bench, Entry]]:
+    """One unfinished notification with one attempt, or more, allowed per channel."""
+    request = parse_object(
+        {
+            "metadata": {
+                "uid": "u", "namespace": "ns", "name": "n", "resourceVersion": "5",
+                "generation": 1,
+            },
+            "spec": {"type": "Simple", "subject": "s", "body": "b",
+                     "retryPolicy": {"maxAttempts": most}},
+            "status": status or {},
+        }
+    )  # fmt: skip
+    log = MemoryLog(MemoryRedis(lambda: 1000), patience=0.5)
+    pipeline = asyncio.create_task(log.client.run())
+    await log.client.open("here/x@1")
+    cache = Cache(window=0.1)
+    metrics = SyncMetrics(CollectorRegistry())
+    recorder = Recorder(log, cache, LedgerTime(), metrics, identity="me")
+    objects = Objects(request)
+    reconciler = Reconciler(recorder, objects, metrics, backoff=lambda _policy, _n: 1000)
+    sync = SyncLoop(recorder, objects, Ours(), metrics)
+    entry = Entry(request)
+    cache.entries["u"] = entry
+    try:
+        yield Bench(log, cache, recorder, reconciler, sync, objects), entry
+    finally:
+        pipeline.cancel()
+        await asyncio.gather(pipeline, return_exceptions=True)
+
+
+async def test_an_intent_that_came_in_late_is_settled() -> None:
+    """R1: the sweep names it again and again until a claim has made it unknown."""
+    async with bench() as (here, entry):
+        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+        late = intent_record(make_attempt_id(EPOCH, 9), "console", at=1, by="me")
+        await here.log.intent("u", EPOCH, late, limit=5, guard=lambda: True)
+        assert await here.reconciler.sweep_live([entry]) == ["u"]
+        assert [a.id for a in abandoned(entry)] == [late.id]
+        assert await here.reconciler.sweep_live([entry]) == ["u"]
+        verdict = await here.reconciler.claim(entry, Held())
+        assert "D17" in verdict.rows
+        assert entry.view.attempts[late.attempt_id].state is AttemptState.UNKNOWN
+        assert await here.reconciler.sweep_live([entry]) == []
+
+
+async def test_failed_is_decided_anew_after_a_conflict() -> None:
+    """R2: what another process recorded while our write met a conflict is seen."""
+    async with bench() as (here, entry):
+        await here.reconciler.claim(entry, Held())
+        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        answer, intent = await here.recorder.open(entry, Held(), "console", limit=1)
+        assert answer.position == 2
+        unsure = Attempt(
+            intent.attempt_id, "console", AttemptState.UNKNOWN, ended=2,
+            failure=FailureClass.UNCERTAIN,
+        )  # fmt: skip
+        assert await here.recorder.close(entry, unsure, intent, patience=1)
+
+        async def late_success() -> None:
+            success = replace(unsure, state=AttemptState.SUCCESS, ended=3, failure=None)
+            await here.log.outcome("u", attempt_record(success), intent, name="ns/n")
+            here.objects.request = replace(here.objects.request, resource_version="6")
+
+        here.objects.conflicts.append(late_success)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert [w.get("phase") for w in here.objects.written] == ["Sent"]
+
+
+async def test_a_plan_that_only_the_object_shows_is_restored() -> None:
+    """R3: the channels frozen in the status stay frozen, although no attempt is lacking."""
+    shown = {
+        "phase": "Sending",
+        "channels": [{"name": "slack:old", "state": "Pending"}],
+        "conditions": [
+            {
+                "type": "RoutingResolved", "status": "True", "reason": "RoutingRuleMatched",
+                "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z",
+            }
+        ],
+    }  # fmt: skip
+    async with bench(shown) as (here, entry):
+        verdict = await here.reconciler.claim(entry, Held())
+        assert Action.SEED in verdict
+        assert entry.view.plan is not None
+        assert entry.view.plan.channels == ("slack:old",)
+        elements = here.log.client.redis.twin.logs["nl:{u}"]
+        assert elements[1].startswith(b"plan plan ")
+
+
+async def test_failed_is_not_said_while_the_log_holds_another_history() -> None:
+    """R4: what is remembered is no answer any more; the log is claimed anew, and its success is told."""
+    async with bench() as (here, entry):
+        attempt, intent = await unsure(here, entry)
+        assert here.sync._merged(entry, Held()).status.phase == "Failed"
+        here.log.client.redis.twin.delete("nl:{u}")
+        success = replace(attempt, state=AttemptState.SUCCESS, failure=None, due=0)
+        await here.log.outcome("u", attempt_record(success), intent, name="ns/n")
+        assert await here.sync.flush(entry) is Flushed.NOT_OURS
+        assert here.objects.written == []
+        await here.reconciler.claim(entry, Held())
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert [w.get("phase") for w in here.objects.written] == ["Sent"]
+
+
+# -- verdicts -------------------------------------------------------------------------------------
+
+
+async def unsure(here: Bench, entry: Entry) -> tuple[Attempt, Record]:
+    """An attempt whose result is unknown, on record, and its intent."""
+    await here.reconciler.claim(entry, Held())
+    await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+    _, intent = await here.recorder.open(entry, Held(), "console", limit=5)
+    attempt = Attempt(
+        intent.attempt_id, "console", AttemptState.UNKNOWN, ended=2, due=9,
+        failure=FailureClass.UNCERTAIN,
+    )  # fmt: skip
+    assert await here.recorder.close(entry, attempt, intent, patience=1)
+    return attempt, intent
+
+
+async def looked(here: Bench, *, delivered: bool) -> tuple[Said, ...]:
+    """What an operator who looks now is going to say."""
+    return verdicts(
+        read_log(await here.log.elements("u")), attempt="", channel="", delivered=delivered,
+        even_open=False, at=5_000, by="me", why="looked",
+    )  # fmt: skip
+
+
+def shell(here: Bench) -> Access:
+    """What the command has of an installation, as far as appending asks."""
+    return cast("Access", SimpleNamespace(log=here.log))
+
+
+REFUSED: dict[str, Any] = {
+    "state": AttemptState.FAILED,
+    "failure": FailureClass.PERMANENT,
+    "due": 0,
+    "code": 410,
+}
+
+
+async def test_a_verdict_after_a_refusal_for_good_changes_nothing() -> None:
+    """V4: what the receiver said stands, the channel stays ended, and the operator is told so."""
+    async with bench() as (here, entry):
+        attempt, intent = await unsure(here, entry)
+        said = await looked(here, delivered=False)
+        gone = replace(attempt, **REFUSED)
+        await here.log.outcome("u", attempt_record(gone), intent, name="ns/n")
+        (told,) = await append(shell(here), "u", said)
+        assert (told.fresh, told.stands) == (False, AttemptState.FAILED)
+        await here.recorder.reread(entry)
+        known = entry.view.attempts[attempt.id]
+        assert (known.failure, known.code, known.ended) == (FailureClass.PERMANENT, 410, 2)
+        assert stand("console", [known], max_attempts=5).state is State.FAILED
+
+
+async def test_verdicts_that_contradict_each_other() -> None:
+    """V5: the one that says more is recorded, whoever comes first; the other is told what stands."""
+    for first, fresh in ((False, True), (True, False)):
+        async with bench() as (here, entry):
+            attempt, _ = await unsure(here, entry)
+            one, two = await looked(here, delivered=first), await looked(here, delivered=not first)
+            (told,) = await append(shell(here), "u", one)
+            assert told.fresh
+            (told,) = await append(shell(here), "u", two)
+            assert (told.fresh, told.stands is None) == (fresh, fresh)
+            (again,) = await append(shell(here), "u", one)
+            assert (again.fresh, again.stands) == (False, None)
+            await here.recorder.reread(entry)
+            assert entry.view.attempts[attempt.id].state is AttemptState.SUCCESS
+
+
+async def test_a_refusal_for_good_after_a_verdict_of_failure_is_recorded() -> None:
+    """V7: the sender's own word is on record beside the verdict, and nothing more is sent."""
+    async with bench() as (here, entry):
+        attempt, intent = await unsure(here, entry)
+        await append(shell(here), "u", await looked(here, delivered=False))
+        await here.recorder.reread(entry)
+        judged = entry.view.attempts[attempt.id]
+        assert stand("console", [judged], max_attempts=5).state is State.RETRYING
+        gone = replace(attempt, **REFUSED)
+        assert await here.recorder.close(entry, gone, intent, patience=1)
+        known = entry.view.attempts[attempt.id]
+        assert (known.failure, known.code) == (FailureClass.PERMANENT, 410)
+        assert stand("console", [known], max_attempts=5).state is State.FAILED
+        assert entry.view.conflicts == 0
+
+
+async def test_the_command_tells_what_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    """A verdict that came too late is not called recorded, and the exit code says so."""
+    async with bench() as (here, entry):
+        attempt, intent = await unsure(here, entry)
+        said = await looked(here, delivered=False)
+        success = replace(attempt, state=AttemptState.SUCCESS, failure=None, due=0)
+        await here.log.outcome("u", attempt_record(success), intent, name="ns/n")
+        for as_json in (False, True):
+            options = SimpleNamespace(dry_run=False, json=as_json)
+            code = await commands._append(
+                shell(here), here.objects.request, said, cast("Any", options), by="me"
+            )
+            assert code == commands.FOUND
+        plain, rich = capsys.readouterr().out.splitlines()
+        assert plain == (
+            f"not recorded: attempt {attempt.id} on console: unknown -> failed; by now it is success,"
+            " which stands"
+        )
+        assert '"appended":false' in rich.replace(" ", "")
+        assert '"stands":"success"' in rich.replace(" ", "")

@@ -1,0 +1,116 @@
+"""Objects that the API server takes and that no controller would write: they cost only themselves."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import pytest
+
+from syncer.model.errors import ContractError, Gone
+from syncer.model.ports import StatusStore
+from syncer.model.record import LOG_ERROR_BYTES
+from syncer.model.resource import NotificationRequest
+from syncer.rules.reconcile import Action
+from syncer.sync.claim import highest_epoch
+from tests.unit.syncer.sync.test_holes import EPOCH, Held, Ours, bench
+from tests.unit.syncer.sync.test_scrubber import scene
+
+
+def shown(**members: Any) -> dict[str, Any]:
+    """A status with one failed attempt, as edited by hand."""
+    entry = {
+        "channel": "console", "attempt": 1, "status": "failed", "id": "0.3-1",
+        "timestamp": "2026-01-01T00:00:00Z",
+    }  # fmt: skip
+    return {"phase": "Retrying", "deliveryAttempts": [entry | members], "totalAttempts": 1}
+
+
+ODD: dict[str, dict[str, Any]] = {
+    "a number": {"attempt": 10**17},
+    "a code": {"code": 10**17},
+    "a code below zero": {"code": -(10**17)},
+    "the length of a call": {"durationSeconds": 1e300},
+    "the end of time": {"timestamp": "9999-12-31T23:59:59Z"},
+    "the beginning of time": {"timestamp": "0001-01-01T00:00:00Z", "startedAt": "0001-01-01T00:00:00Z"},
+    "a text": {"error": "x" * 100_000},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ODD)
+async def test_what_no_record_can_hold_is_cut(case: str) -> None:
+    """A log is restored from whatever its object shows; a claim that fails would fail for ever."""
+    async with bench(shown(**ODD[case])) as (here, entry):
+        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+        assert list(entry.view.attempts) == ["0.3-1"]
+        assert len(entry.view.attempts[next(iter(entry.view.attempts))].error) <= LOG_ERROR_BYTES
+        # Restored once: what was cut is not taken for lost at the next claim.
+        position = entry.view.position
+        assert "D6" in (await here.reconciler.claim(entry, Held())).rows
+        assert entry.view.position == position
+
+
+async def test_what_no_plan_can_hold_is_cut() -> None:
+    """So is a time of the plan that the object shows."""
+    status = {
+        "phase": "Sending", "channels": [{"name": "console", "state": "Pending"}],
+        "processingStartedAt": "9999-12-31T23:59:59Z",
+    }  # fmt: skip
+    async with bench(status) as (here, entry):
+        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+        assert entry.view.plan is not None
+        assert entry.view.plan.channels == ("console",)
+
+
+async def test_an_epoch_that_is_none_fences_nobody() -> None:
+    """The mark of the log is for people; what is no epoch there is passed over."""
+    async with bench({"log": {"position": 1, "epoch": "later", "store": "s"}}) as (here, entry):
+        assert highest_epoch(entry.request.status) == "0.0"
+        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+
+
+class Unreadable:
+    """A store of an object that exists and does not parse."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+
+    async def get(self, namespace: str, name: str) -> NotificationRequest:
+        """Fail as the real one does."""
+        self.asked += 1
+        raise ContractError(f"{namespace}/{name} cannot be read")
+
+
+async def test_an_object_that_cannot_be_read_is_held() -> None:
+    """It says nothing: its log is neither opened for sending nor let go."""
+    async with bench() as (here, entry):
+        here.reconciler.store = cast("StatusStore", Unreadable())
+        verdict = await here.reconciler.claim(entry, Held())
+        assert verdict.rows == ("D8",)
+        assert entry.claim is None
+
+
+async def test_an_object_that_cannot_be_read_does_not_end_the_sweep_for_orphans() -> None:
+    """Its own log stays, and those behind it in the scan are let go all the same."""
+    async with bench() as (here, _):
+        for uid in ("orphan-1", "odd", "orphan-2"):
+            await here.log.claim(uid, EPOCH, name=f"ns/{uid}")
+
+        class Mixed(Unreadable):
+            async def get(self, namespace: str, name: str) -> NotificationRequest:
+                if name == "odd":
+                    return await super().get(namespace, name)
+                raise Gone(f"no {name}")
+
+        store = Mixed()
+        here.reconciler.store = cast("StatusStore", store)
+        sweep = await here.reconciler.sweep_orphans(Ours(), lambda _: False, lambda _: True)
+        assert (sweep.looked_at, sweep.retired, store.asked) == (3, 2, 1)
+        assert [t for _, _, t in await here.log.read_headers(["odd"])] == [-1]
+
+
+async def test_the_self_audit_judges_a_log_whose_object_cannot_be_read() -> None:
+    """One such object must not keep the look from all that come after it."""
+    store = Unreadable()
+    async with scene(store=store) as here:
+        await here.scrubber.round()
+        assert (store.asked, here.found(), here.changed) == (1, set(), [])

@@ -1,0 +1,107 @@
+"""An order in the hands of its owner: due at once, and no log expires over it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prometheus_client import CollectorRegistry
+
+from syncer.ledger.codec import Header, stored
+from syncer.ledger.log import Snapshot
+from syncer.metrics import SyncMetrics
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
+from syncer.model.record import Plan, Record, attempt_record, order_record, plan_record
+from syncer.model.resource import NotificationRequest, parse_object
+from syncer.rules.fold import ROOT_CHAIN, fold
+from syncer.runtime.clock import LedgerTime
+from syncer.sync.cache import Cache, Entry
+from syncer.sync.recorder import Recorder
+
+NONE: Any = None
+C, D = "slack:ops", "slack:dev"
+
+
+def failed(number: int, channel: str) -> Record:
+    """A failure whose wait is long."""
+    return attempt_record(
+        Attempt(
+            AttemptId(f"0.7-{number}"), channel, AttemptState.FAILED, ended=1_000, due=900_000,
+            failure=FailureClass.TRANSIENT, error="e",
+        )
+    )  # fmt: skip
+
+
+def snapshot(*records: Record) -> Snapshot:
+    """A log as read."""
+    out, chain = [], ROOT_CHAIN
+    for position, record in enumerate(records, 1):
+        placed = stored(record, chain, position)
+        out.append(placed)
+        chain = placed.chain
+    return Snapshot(Header("n/a", Epoch("0.7")), out)
+
+
+def request(phase: str) -> NotificationRequest:
+    """An object in a phase."""
+    return parse_object(
+        {
+            "metadata": {"uid": "u", "namespace": "n", "name": "a", "resourceVersion": "1"},
+            "spec": {"type": "Simple"},
+            "status": {"phase": phase},
+        }
+    )
+
+
+ORDER = order_record(f"order:{C}:2", C, at=2_000, by="me", why="w")
+LOG = (plan_record(Plan((C, D))), failed(1, C), failed(2, D))
+
+
+def test_what_is_ordered_is_due_at_once() -> None:
+    """A new order takes the wait of its channel away and of no other; known ones change nothing."""
+    cache = Cache(window=1.0, monotonic=lambda: 100.0)
+    recorder = Recorder(
+        NONE, cache, LedgerTime(lambda: 100.0), SyncMetrics(CollectorRegistry()), identity="t"
+    )
+    entry = Entry(request("Sending"), due={C: 900.0, D: 900.0})
+    recorder.adopt(entry, snapshot(*LOG))
+    assert entry.due == {C: 900.0, D: 900.0}
+    recorder.adopt(entry, snapshot(*LOG, ORDER))
+    assert entry.due == {D: 900.0}
+    # A hold of a few seconds, for a missing credential, stands against reading the log again.
+    entry.due[C] = 105.0
+    recorder.adopt(entry, snapshot(*LOG, ORDER))
+    assert entry.due == {C: 105.0, D: 900.0}
+
+
+def test_appended_log_does_not_expire_any_more() -> None:
+    """Whoever appends takes the expiry off, and the entry knows."""
+    cache = Cache(window=1.0, monotonic=lambda: 100.0)
+    recorder = Recorder(
+        NONE, cache, LedgerTime(lambda: 100.0), SyncMetrics(CollectorRegistry()), identity="t"
+    )
+    entry = Entry(request("Failed"))
+    recorder.adopt(entry, snapshot(*LOG))
+    entry.expiring = True
+    recorder.adopt(entry, snapshot(*LOG))
+    assert entry.expiring
+    recorder.adopt(entry, snapshot(*LOG, ORDER))
+    assert not entry.expiring
+
+
+def test_mark_over_a_pending_order_is_not_the_end() -> None:
+    """A finished log ends at its last record, unless an order in it waits to be carried out."""
+    entry = Entry(request("Failed"), fold(snapshot(*LOG).records))
+    assert entry.ends_at(3)
+    entry = Entry(request("Failed"), fold(snapshot(*LOG, ORDER).records))
+    assert entry.ordered == {C}
+    assert not entry.ends_at(4)
+    entry = Entry(request("Failed"), fold(snapshot(*LOG, ORDER, failed(3, C)).records))
+    assert entry.ends_at(5)
+
+
+def test_order_for_a_channel_that_is_not_planned_holds_nothing_up() -> None:
+    """What nobody can carry out does not keep a log for ever."""
+    stray = order_record("order:x:1", "x", at=1, by="me", why="w")
+    entry = Entry(request("Failed"), fold(snapshot(*LOG, stray).records))
+    assert entry.ordered == frozenset()
+    assert entry.ends_at(4)

@@ -1,0 +1,275 @@
+"""
+The self-audit over a Redis in memory: each class of divergence is planted, named, and answered.
+
+What is planted is planted behind the product's back: in the memory, in the list, or in the object.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from typing import Any, cast
+
+import pytest
+
+from syncer.model.attempt import Attempt, AttemptState, FailureClass, make_attempt_id
+from syncer.model.conditions import QUARANTINED, find_condition
+from syncer.model.ports import StatusStore
+from syncer.model.record import Plan, attempt_record, intent_record
+from syncer.model.resource import NotificationRequest, parse_object
+from syncer.rules.divergence import Divergence
+from syncer.sync.cache import Entry
+from syncer.sync.scrubber import Look, Scrubber
+from syncer.sync.status_writer import Flushed
+from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, Ours, bench
+
+KEY = "nl:{u}"
+
+
+@dataclass
+class Scene:
+    """A notification with one failed attempt on record and published, and its scrubber."""
+
+    bench: Bench
+    entry: Entry
+    scrubber: Scrubber
+    changed: list[str]
+
+    def found(self) -> set[str]:
+        """Classes counted up to now."""
+        return {
+            s.labels["class"]
+            for s in next(iter(self.bench.sync.metrics.divergences.collect())).samples
+            if s.name.endswith("_total") and s.value
+        }
+
+    @property
+    def raw(self) -> list[bytes]:
+        """The list itself."""
+        redis = cast("Any", self.bench.log.client).redis
+        return cast("list[bytes]", redis.twin.logs[KEY])
+
+
+@asynccontextmanager
+async def scene(**scrub: Any) -> AsyncIterator[Scene]:
+    """Set it up: everything agrees."""
+    async with bench({"phase": "Pending"}) as (here, entry):
+        request = entry.request.document()
+        request["spec"]["retryPolicy"]["maxAttempts"] = 5
+        entry.request = here.objects.request = parse_object(request)
+        await here.reconciler.claim(entry, Held())
+        plan = Plan(("console",), "RoutingRuleMatched", "m", 1, entry.request.content_hash())
+        await here.recorder.plan(entry, plan)
+        _, intent = await here.recorder.open(entry, Held(), "console", limit=5)
+        failed = Attempt(
+            intent.attempt_id, "console", AttemptState.FAILED, ended=2, due=3,
+            failure=FailureClass.TRANSIENT, error="busy",
+        )  # fmt: skip
+        assert await here.recorder.close(entry, failed, intent, patience=1)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        changed: list[str] = []
+        scrubber = Scrubber(
+            here.recorder,
+            cast("StatusStore", scrub.pop("store", here.objects)),
+            Ours(),
+            here.sync,
+            here.sync.metrics,
+            rate=1000,
+            on_change=changed.append,
+        )
+        yield Scene(here, entry, scrubber, changed)
+
+
+async def test_what_agrees_is_left_alone() -> None:
+    """A look at what agrees counts itself and changes nothing."""
+    async with scene() as here:
+        before = (list(here.raw), len(here.bench.objects.written))
+        assert await here.scrubber.look(here.entry) is Look.AGREES
+        assert (here.raw, len(here.bench.objects.written)) == before
+        assert (here.found(), here.changed, here.entry.dirty_since) == (set(), [], None)
+
+
+async def memory(here: Scene) -> None:
+    """An attempt in memory says something else than its record."""
+    ((key, attempt),) = here.entry.view.attempts.items()
+    here.entry.view.attempts[key] = replace(attempt, error="another error")
+
+
+async def history(here: Scene) -> None:
+    """The newest record is gone."""
+    here.raw.pop()
+
+
+async def vanished(here: Scene) -> None:
+    """The whole log is gone."""
+    here.raw.clear()
+
+
+async def unreadable(here: Scene) -> None:
+    """A byte of the newest record is another one."""
+    here.raw[-1] = here.raw[-1][:-1] + bytes([here.raw[-1][-1] ^ 1])
+
+
+async def log_behind(here: Scene) -> None:
+    """The object shows an attempt that the log does not know."""
+    document = here.bench.objects.request.document()
+    shown = document["status"]["deliveryAttempts"]
+    document["status"]["deliveryAttempts"] = [*shown, {**shown[0], "id": "0.7-77", "attempt": 2}]
+    document["status"]["totalAttempts"] = 2
+    here.bench.objects.request = parse_object(document)
+
+
+async def status_behind(here: Scene) -> None:
+    """A counter of the object is another one."""
+    document = here.bench.objects.request.document()
+    document["status"]["failedDeliveries"] = 0
+    here.bench.objects.request = parse_object(document)
+
+
+async def acked(here: Scene) -> None:
+    """A result is marked as published that the object does not show."""
+    other = make_attempt_id(EPOCH, 9)
+    result = Attempt(
+        other, "console", AttemptState.FAILED, ended=5, failure=FailureClass.TRANSIENT, error="x"
+    )
+    intent = intent_record(other, "console", at=4, by="nobody")
+    await here.bench.log.outcome("u", attempt_record(result), intent, name="ns/n")
+    here.raw[0] = b"nl1 object=ns/n epoch=0.7 acked=5 audited=5"
+
+
+async def two_open(here: Scene) -> None:
+    """Two intents of one channel stand open."""
+    for n in (8, 9):
+        record = intent_record(make_attempt_id(EPOCH, n), "console", at=4, by="nobody")
+        await here.bench.log.note("u", record)
+
+
+async def spec(here: Scene) -> None:
+    """The spec was changed although it must not be."""
+    document = here.bench.objects.request.document()
+    document["spec"] = {**document["spec"], "body": "another body"}
+    here.bench.objects.request = parse_object(document)
+
+
+PLANTED: dict[Divergence, list[Callable[[Scene], Awaitable[None]]]] = {
+    Divergence.MEMORY: [memory],
+    Divergence.HISTORY: [history, vanished],
+    Divergence.UNREADABLE: [unreadable],
+    Divergence.LOG_BEHIND: [log_behind],
+    Divergence.STATUS_BEHIND: [status_behind],
+    Divergence.ACKED: [acked],
+    Divergence.TWO_OPEN: [two_open],
+    Divergence.SPEC: [spec],
+}
+CASES = [(d, plant) for d, plants in PLANTED.items() for plant in plants]
+
+
+#: What the rules exclude; everything else comes about by loss or by a hand from outside.
+STOPPING = {Divergence.MEMORY, Divergence.ACKED, Divergence.TWO_OPEN}
+
+
+def test_every_class_is_planted() -> None:
+    """No class is without a case, and those that stop sends are these."""
+    assert set(PLANTED) == set(Divergence)
+    assert {d for d in Divergence if d.stops} == STOPPING
+
+
+@pytest.mark.parametrize(("divergence", "plant"), CASES, ids=[p.__name__ for _, p in CASES])
+async def test_divergence(
+    divergence: Divergence,
+    plant: Callable[[Scene], Awaitable[None]],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A planted divergence is found as what it is, counted, and stops sends only if it must."""
+    async with scene() as here:
+        await plant(here)
+        caplog.clear()
+        assert await here.scrubber.look(here.entry) is Look.DIVERGES
+        assert here.found() == {divergence.value}
+        assert bool(here.entry.violation) == (divergence in STOPPING)
+        assert bool(here.entry.quarantine) == (divergence is Divergence.UNREADABLE)
+        # What is said of the sends is what becomes of them.
+        stopped = bool(here.entry.violation or here.entry.quarantine)
+        told = {getattr(record, "sends", None) for record in caplog.records} - {None}
+        assert told == {"stopped" if stopped else "go on"}
+        restored = divergence in (
+            Divergence.HISTORY, Divergence.LOG_BEHIND, Divergence.UNREADABLE,
+        )  # fmt: skip
+        assert (here.entry.claim is None) == restored
+        # Whatever it was, the object is about to be told and the controller to look.
+        assert here.entry.dirty_since is not None
+        assert here.changed == ([] if divergence is Divergence.UNREADABLE else ["u"])
+
+
+async def test_a_violation_is_shown_and_taken_back() -> None:
+    """The condition names the violation; the first look that finds order takes it away."""
+    async with scene() as here:
+        await memory(here)
+        await here.scrubber.look(here.entry)
+        assert await here.bench.sync.flush(here.entry) is Flushed.WRITTEN
+        condition = find_condition(here.bench.objects.request.status.conditions, QUARANTINED)
+        assert condition is not None
+        assert (condition.reason, condition.message) == ("SelfAudit", Divergence.MEMORY.says)
+        # What was wrong in memory came from the log again; the attempts shown are the log's.
+        assert [a.error for a in here.bench.objects.request.status.attempts] == ["busy"]
+        assert await here.scrubber.look(here.entry) is Look.AGREES
+        assert here.entry.violation == ""
+        assert await here.bench.sync.flush(here.entry) is Flushed.WRITTEN
+        assert find_condition(here.bench.objects.request.status.conditions, QUARANTINED) is None
+        assert here.changed == ["u", "u"]
+
+
+async def test_records_of_others_are_taken_in() -> None:
+    """A log that has grown is no divergence; what it says more is folded in and published."""
+    async with scene() as here:
+        result = Attempt(make_attempt_id(EPOCH, 9), "console", AttemptState.SUCCESS, ended=5)
+        intent = intent_record(result.id, "console", at=4, by="nobody")
+        await here.bench.log.outcome("u", attempt_record(result), intent, name="ns/n")
+        assert await here.scrubber.look(here.entry) is Look.AGREES
+        assert here.entry.view.attempts[result.id].state is AttemptState.SUCCESS
+        assert (here.changed, here.entry.dirty_since is None) == (["u"], False)
+
+
+@pytest.mark.parametrize("plant", [status_behind, acked], ids=lambda p: p.__name__)
+async def test_a_pending_write_is_no_divergence(plant: Callable[[Scene], Awaitable[None]]) -> None:
+    """A status that is about to be written may lag, behind the log and behind its mark."""
+    async with scene() as here:
+        await plant(here)
+        here.bench.cache.mark_dirty(here.entry)
+        assert await here.scrubber.look(here.entry) is Look.AGREES
+
+
+async def test_what_is_being_worked_on_is_passed_over() -> None:
+    """Neither an executing attempt nor one that ends between the reads is judged."""
+    async with scene() as here:
+        await memory(here)
+        here.entry.executing[make_attempt_id(EPOCH, 5)] = "console"
+        assert await here.scrubber.look(here.entry) is Look.PASSED
+        here.entry.executing.clear()
+
+    class Moving:
+        """Reads objects, and has the log grow meanwhile."""
+
+        async def get(self, namespace: str, name: str) -> NotificationRequest:
+            """Read."""
+            await here.bench.recorder.skip(here.entry, "console", "because")
+            return await here.bench.objects.get(namespace, name)
+
+    async with scene(store=Moving()) as here:
+        assert await here.scrubber.look(here.entry) is Look.PASSED
+        assert here.found() == set()
+
+
+async def test_a_round_looks_at_everything_once() -> None:
+    """Coverage reaches 1, and the age falls back to 0."""
+    async with scene() as here:
+        await here.scrubber.round()
+        metrics = here.bench.sync.metrics
+
+        def value(metric: Any) -> float:
+            return float(next(iter(metric.collect())).samples[0].value)
+
+        assert value(metrics.scrub_coverage) == 1.0
+        assert value(metrics.scrub_looks.labels("agrees")) == 1.0
+        assert value(metrics.scrub_age) < 1.0

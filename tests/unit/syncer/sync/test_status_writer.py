@@ -1,0 +1,278 @@
+"""The sync loop between a lease that is late and one that is lost."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from syncer.model.attempt import Attempt, AttemptState
+from syncer.model.errors import Ambiguous, Conflict
+from syncer.model.ports import Ownership
+from syncer.model.record import Plan
+from syncer.model.resource import NotificationRequest, parse_object
+from syncer.sync.cache import Entry
+from syncer.sync.status_writer import Flushed, SyncLoop
+from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, bench
+
+
+class Shaky:
+    """A tenure that may be late, or gone."""
+
+    def __init__(self) -> None:
+        self.epoch = EPOCH
+        self.late = False
+        self.gone = False
+
+    def term_of(self, uid: str) -> Shaky | None:
+        """The tenure, while there is one."""
+        del uid
+        return None if self.gone else self
+
+    def valid(self, now: float) -> bool:
+        """Whether it was renewed in time."""
+        return now >= 0 and not self.late
+
+
+def writing(here: Bench, lease: Shaky) -> tuple[SyncLoop, list[str]]:
+    """A sync loop that depends on the lease, and what it calls stale."""
+    stale: list[str] = []
+    ownership = cast("Ownership", lease)
+    sync = SyncLoop(
+        here.recorder, here.objects, ownership, here.sync.metrics, on_stale=stale.append
+    )
+    return sync, stale
+
+
+async def test_a_late_renewal_loses_no_write() -> None:
+    """The answer to a renewal may come just behind the deadline, and the tenure goes on as it was."""
+    async with bench() as (here, entry):
+        await here.reconciler.claim(entry, Held())
+        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        lease = Shaky()
+        sync, stale = writing(here, lease)
+        lease.late = True
+        await sync._one(entry)
+        assert (here.objects.written, stale) == ([], [])
+        assert entry.dirty_since is not None
+        lease.late = False
+        await sync._one(entry)
+        assert [w["phase"] for w in here.objects.written] == ["Sending"]
+        assert entry.dirty_since is None
+
+
+async def test_a_lost_lease_ends_the_writes() -> None:
+    """What is another's is not written, and not waited for."""
+    async with bench() as (here, entry):
+        await here.reconciler.claim(entry, Held())
+        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        lease = Shaky()
+        sync, stale = writing(here, lease)
+        lease.gone = True
+        await sync._one(entry)
+        assert (here.objects.written, stale) == ([], ["u"])
+        assert entry.dirty_since is None
+
+
+async def test_a_drain_waits_for_no_write_that_is_due_behind_its_end() -> None:
+    """A status that is refused backs off; the end of the process need not be put off for it."""
+    async with bench() as (here, entry):
+        await here.reconciler.claim(entry, Held())
+        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        sync, _ = writing(here, Shaky())
+        for _ in range(10):
+            here.cache.failed(entry)
+        begun = here.cache.monotonic()
+        running = asyncio.create_task(sync.run())
+        try:
+            assert await sync.drain(begun + 10) == 1
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert here.cache.monotonic() - begun < 5
+        assert here.objects.written == []
+
+
+async def test_a_write_without_an_answer_is_a_failed_try_while_it_is_read_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A hand-over waits for no more than the first call that the API server leaves unanswered."""
+    async with bench() as (here, entry):
+        await here.reconciler.claim(entry, Held())
+        await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+        sync, _ = writing(here, Shaky())
+        patch, get = here.objects.patch, here.objects.get
+        reading, answer = asyncio.Event(), asyncio.Event()
+
+        async def lost(*args: Any, **options: Any) -> NotificationRequest:
+            await patch(*args, **options)
+            raise Ambiguous("no answer")
+
+        async def slow(*args: Any) -> NotificationRequest:
+            reading.set()
+            await answer.wait()
+            return await get(*args)
+
+        monkeypatch.setattr(here.objects, "patch", lost)
+        monkeypatch.setattr(here.objects, "get", slow)
+        writes = asyncio.create_task(sync._one(entry))
+        await reading.wait()
+        assert entry.failures == 1
+        answer.set()
+        await writes
+        assert (entry.failures, entry.dirty_since) == (0, None)
+
+
+async def test_what_an_unreadable_log_hid_is_not_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It is readable again while the status that says otherwise is being written."""
+    async with bench() as (here, entry):
+        await delivered(here, entry)
+        sync, _ = writing(here, Shaky())
+        here.recorder.put_in_quarantine(entry, "the checksum of a record is wrong")
+        patch = here.objects.patch
+
+        async def mended(*args: Any, **options: Any) -> NotificationRequest:
+            if entry.quarantine and not options.get("dry_run"):
+                await here.reconciler.claim(entry, Held())
+                assert not entry.quarantine
+            return await patch(*args, **options)
+
+        monkeypatch.setattr(here.objects, "patch", mended)
+        await sync._one(entry)
+        assert not entry.request.status.attempts
+        assert entry.acked == 0
+        await sync._one(entry)
+        assert [a.state for a in entry.request.status.attempts] == [AttemptState.SUCCESS]
+        assert entry.acked == entry.view.position
+
+
+def through_the_old_definition(
+    request: NotificationRequest, version: str = ""
+) -> NotificationRequest:
+    """An object as a watch shows it that was opened before our members were known."""
+    document = request.document()
+    status = document["status"]
+    for name in ("channels", "log", "rollup", "uncertainAttempts"):
+        status.pop(name, None)
+    for attempt in status.get("deliveryAttempts", []):
+        for name in ("id", "class", "code", "startedAt"):
+            attempt.pop(name, None)
+    document["metadata"]["resourceVersion"] = version or request.resource_version
+    return parse_object(document)
+
+
+async def delivered(here: Bench, entry: Entry) -> None:
+    """One attempt, recorded and not published yet."""
+    await here.reconciler.claim(entry, Held())
+    await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
+    _, intent = await here.recorder.open(entry, Held(), "console", limit=3)
+    ended = here.recorder.time.now()
+    success = Attempt(
+        intent.attempt_id, "console", AttemptState.SUCCESS, started=ended - 40, ended=ended
+    )
+    assert await here.recorder.close(entry, success, intent, patience=1)
+
+
+def shown(request: NotificationRequest) -> list[tuple[str, int]]:
+    """Ids and numbers of the attempts of an object."""
+    return [(a.id, a.number) for a in request.status.attempts]
+
+
+async def test_a_watch_that_drops_ids_shows_no_attempt_twice() -> None:
+    """Our own write comes back by the watch without ids, before the answer to it: one attempt."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        patch = here.objects.patch
+
+        async def overtaken(*args: Any, **kwargs: Any) -> NotificationRequest:
+            stored = await patch(*args, **kwargs)
+            if not kwargs.get("dry_run"):
+                entry.observe(through_the_old_definition(stored))
+            return stored
+
+        here.objects.patch = overtaken  # type: ignore[method-assign]  # the watch is quicker
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        (attempt,) = entry.view.attempts
+        assert shown(entry.request) == [(attempt, 1)], "the answer is believed, not the watch"
+        assert not entry.doubtful
+        assert await here.sync.flush(entry) is Flushed.EQUAL
+        assert shown(here.objects.request) == [(attempt, 1)]
+        assert here.objects.request.status.total_attempts == 1
+
+
+async def test_a_later_version_without_ids_is_read_before_it_is_merged() -> None:
+    """Somebody labels the object, and the watch shows that version without what it drops."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        before = list(here.objects.written)
+        here.objects.request = replace(here.objects.request, resource_version="9")
+        entry.observe(through_the_old_definition(here.objects.request))
+        assert entry.doubtful
+        here.cache.mark_dirty(entry)
+        assert await here.sync.flush(entry) is Flushed.EQUAL
+        assert here.objects.written == before, "nothing was missing"
+        assert entry.request == here.objects.request
+
+
+async def test_ids_that_a_writer_dropped_are_written_back() -> None:
+    """What a program built on older types has put back gets its ids again, and nothing twice."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        (attempt,) = entry.view.attempts
+        here.objects.request = through_the_old_definition(here.objects.request, "9")
+        entry.observe(here.objects.request)
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert shown(here.objects.request) == [(attempt, 1)]
+        assert here.objects.request.status.total_attempts == 1
+
+
+async def test_reading_is_verified_as_well_as_writing() -> None:
+    """Where ids are kept in writing and dropped in reading, nothing counts as published."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        get, patch = here.objects.get, here.objects.patch
+        pruning = True
+
+        async def strict(*args: Any, resource_version: str, **more: Any) -> NotificationRequest:
+            if resource_version != here.objects.request.resource_version:
+                raise Conflict("written a moment ago")
+            return await patch(*args, resource_version=resource_version, **more)
+
+        async def behind(namespace: str, name: str) -> NotificationRequest:
+            read = await get(namespace, name)
+            return through_the_old_definition(read) if pruning else read
+
+        here.objects.patch = strict  # type: ignore[method-assign]  # as a server answers
+        here.objects.get = behind  # type: ignore[method-assign]  # another server answers
+        for _ in range(2):
+            assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
+            assert "drops the ids" in (here.sync.schema_problem or "")
+        assert entry.acked == 0
+        pruning = False
+        assert await here.sync.flush(entry) in (Flushed.WRITTEN, Flushed.EQUAL)
+        (attempt,) = entry.view.attempts
+        assert shown(here.objects.request) == [(attempt, 1)]
+        assert here.sync.schema_problem is None
+        assert entry.acked == entry.view.position
+
+
+async def test_a_schema_that_is_taken_back_is_noticed() -> None:
+    """Verified once is not for good: each answer to a write is looked at."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        here.sync._verified = True
+        patch = here.objects.patch
+
+        async def pruned(*args: Any, **kwargs: Any) -> NotificationRequest:
+            return through_the_old_definition(await patch(*args, **kwargs))
+
+        here.objects.patch = pruned  # type: ignore[method-assign]  # the old definition is back
+        assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
+        assert here.sync._verified is False
+        assert entry.acked == 0
