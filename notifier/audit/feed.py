@@ -39,9 +39,9 @@ from syncer.ledger.log import AUDITED, Mark, RedisLog, Snapshot
 from syncer.model.errors import ContractError, PortError
 from syncer.model.ports import Ownership
 from syncer.rules.fold import ROOT_CHAIN
+from syncer.rules.retention import retention_seconds
 from syncer.runtime.offload import offload
 from syncer.sync.cache import Cache, Entry
-from syncer.sync.claim import retention_seconds
 
 logger = logging.getLogger("ledger.audit")
 

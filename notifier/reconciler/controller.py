@@ -81,11 +81,12 @@ from syncer.rules.plan import (
     stale_of,
 )
 from syncer.rules.reconcile import Action
+from syncer.rules.restore import highest_epoch
 from syncer.rules.resync import Look
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.offload import SMALL, Breath, offload
 from syncer.sync.cache import Cache, Entry, summary
-from syncer.sync.claim import Reconciler, abandoned, highest_epoch
+from syncer.sync.claim import Reconciler, abandoned
 from syncer.sync.recorder import Recorder
 
 logger = logging.getLogger("ledger.delivery")

@@ -33,8 +33,9 @@ from syncer.rules.compact import SOFT_LIMIT, compact
 from syncer.rules.divergence import Divergence, acked_unshown, doubly_open
 from syncer.rules.fold import ROOT_CHAIN, LogView
 from syncer.rules.merge import Facts, exceeds, lacking, merge, ordered_channels
-from syncer.sync.claim import highest_epoch, retention_seconds
-from syncer.sync.status_writer import difference
+from syncer.rules.patch import difference
+from syncer.rules.restore import highest_epoch
+from syncer.rules.retention import retention_seconds
 
 
 class Remedy(StrEnum):

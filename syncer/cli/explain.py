@@ -39,8 +39,8 @@ from syncer.rules.plan import (
     hold_of,
     stale_of,
 )
+from syncer.rules.restore import highest_epoch
 from syncer.rules.text import plain
-from syncer.sync.claim import highest_epoch
 
 #: Nobody has looked, and nothing is said of it.
 NOT_LOOKED: Final = Around()

@@ -43,7 +43,7 @@ from syncer.model.record import (
 )
 from syncer.rules.fold import ROOT_CHAIN, LogView
 from syncer.rules.merge import lacking
-from syncer.sync.claim import highest_epoch, plan_of_status
+from syncer.rules.restore import highest_epoch, plan_of_status
 
 #: How long the copy of a log that was replaced is kept.
 ASIDE_SECONDS: Final = 30 * 86_400

@@ -27,6 +27,7 @@ from syncer.model.conditions import bounded
 from syncer.model.errors import ContractError
 from syncer.model.record import (
     BODY_VERSION,
+    MAX_INT,
     READABLE_VERSIONS,
     Body,
     Kind,
@@ -36,7 +37,6 @@ from syncer.model.record import (
 )
 
 ROOT_CHAIN: Final = "00000000"
-MAX_INT: Final = 10**14
 #: Of what is said about a record that cannot be read.
 _WHY_BYTES: Final = 200
 #: Characters of a channel name that need no encoding; a space or percent sign always does.

@@ -18,21 +18,18 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from syncer.ledger.codec import MAX_INT, Header, decode_header
+from syncer.ledger.codec import Header, decode_header
 from syncer.ledger.log import Answer, RedisLog, Snapshot
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import (
     NO_EPOCH,
     Attempt,
     AttemptState,
-    Epoch,
     FailureClass,
     attempt_epoch,
     epoch_key,
-    parse_epoch,
     wait_of,
 )
-from syncer.model.conditions import ROUTING_RESOLVED, bounded, find_condition
 from syncer.model.errors import (
     ContractError,
     Gone,
@@ -42,21 +39,19 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.ports import Backoff, LeaseTerm, Ownership, StatusStore
-from syncer.model.record import LOG_ERROR_BYTES, Plan, Record, attempt_record, plan_record
+from syncer.model.record import attempt_record, plan_record
 from syncer.model.resource import NotificationRequest, RetryPolicy, Status
 from syncer.rules.channel_state import counts
-from syncer.rules.fold import LogView
 from syncer.rules.merge import exceeds, lacking
 from syncer.rules.reconcile import Action, Presence, Situation, Verdict, compare, reconcile
+from syncer.rules.restore import highest_epoch, plan_of_status, recordable, seeds_of_view
+from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Claim, Entry, Finished
 from syncer.sync.recorder import Recorder
 
 logger = logging.getLogger("ledger.startup")
 archive = logging.getLogger("ledger.archive")
-
-#: A finished log is kept at least this long after its last append.
-MIN_RETENTION_SECONDS = 24 * 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -419,60 +414,6 @@ class Reconciler:
 def abandoned(entry: Entry) -> list[Attempt]:
     """Open attempts of the log that no task of this process carries out."""
     return [a for a in entry.view.attempts.values() if a.open and a.id not in entry.executing]
-
-
-def seeds_of_view(view: LogView) -> list[Record]:
-    """
-    What the memory of this process can give back to a log that lost it.
-
-    Open attempts go along: should this process end now, the next owner must find them.
-    """
-    seeds = [attempt_record(a, seed=True) for a in view.attempts.values()]
-    if view.plan is not None:
-        seeds.insert(0, plan_record(view.plan))
-    return seeds
-
-
-def recordable(shown: Attempt) -> Attempt:
-    """An attempt as a status shows it, which may hold larger numbers and texts than a record can."""
-    return replace(
-        shown,
-        started=_within(shown.started),
-        ended=_within(shown.ended),
-        due=_within(shown.due),
-        duration=_within(shown.duration),
-        error=bounded(shown.error, LOG_ERROR_BYTES),
-        code=_within(shown.code),
-        number=_within(shown.number),
-    )
-
-
-def _within(number: int) -> int:
-    return max(0, min(number, MAX_INT - 1))
-
-
-def plan_of_status(status: Status) -> Plan:
-    """The plan as far as a status tells it."""
-    resolved = find_condition(status.conditions, ROUTING_RESOLVED)
-    return Plan(
-        channels=tuple(c.name for c in status.channels),
-        reason=resolved.reason if resolved else "",
-        message=resolved.message if resolved else "",
-        at=_within(status.started_at or status.queued_at),
-    )
-
-
-def highest_epoch(status: Status) -> Epoch:
-    """The latest epoch that a status mentions."""
-    epochs = [attempt_epoch(a.id) for a in status.attempts]
-    if status.log and status.log.epoch:
-        epochs.append(parse_epoch(status.log.epoch))
-    return max(epochs, key=epoch_key, default=NO_EPOCH)
-
-
-def retention_seconds(days: int) -> int:
-    """How long a finished log is kept after its last append."""
-    return max(days * 86400, MIN_RETENTION_SECONDS)
 
 
 def tombstone(uid: str, namespace: str, name: str) -> NotificationRequest:

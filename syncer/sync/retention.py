@@ -38,9 +38,9 @@ from syncer.model.errors import (
 )
 from syncer.model.ports import Ownership, StatusStore
 from syncer.model.resource import NotificationRequest
+from syncer.rules.retention import retention_seconds
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Finished
-from syncer.sync.claim import retention_seconds
 
 logger = logging.getLogger("ledger.retention")
 

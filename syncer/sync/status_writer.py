@@ -45,13 +45,13 @@ from syncer.model.resource import (
     LogMark,
     NotificationRequest,
     Status,
-    render_status,
 )
 from syncer.rules.compact import SOFT_LIMIT, compact, least
 from syncer.rules.merge import Facts, Merged, merge, quarantine
+from syncer.rules.patch import difference
+from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Entry
-from syncer.sync.claim import retention_seconds
 from syncer.sync.recorder import Recorder
 
 logger = logging.getLogger("ledger.sync")
@@ -569,18 +569,3 @@ class SyncLoop:
             return result
         self.recorder.lose_claim(entry, "ack")
         return Flushed.NOT_OURS
-
-
-def difference(shown: Status, wanted: Status) -> Json:
-    """
-    The merge patch that turns one status into another; empty if nothing needs to be written.
-
-    Lists are replaced whole, members that fell away become null. The mark of the log goes along with
-    a write and is never a reason for one.
-    """
-    old, new = render_status(shown), render_status(wanted)
-    patch: Json = {k: v for k, v in new.items() if old.get(k) != v and k != "log"}
-    patch |= {k: None for k in old if k not in new and k != "log"}
-    if patch and "log" in new:
-        patch["log"] = new["log"]
-    return patch

@@ -55,7 +55,7 @@ from syncer.model.resource import RetryPolicy, Status, parse_status, render_stat
 from syncer.rules.compact import KEEP_PER_CHANNEL, compact, fits, size_of
 from syncer.rules.fold import LogView, fold
 from syncer.rules.merge import Facts, exceeds, lacking, merge
-from syncer.sync.status_writer import difference
+from syncer.rules.patch import difference
 
 INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
 NOW = 1_700_000_000_000

@@ -11,8 +11,8 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.resource import LogMark, RetryPolicy, Rollup, Status, format_time, parse_status
 from syncer.rules.fold import LogView
 from syncer.rules.merge import Facts, channel_states_of, exceeds, lacking, merge
+from syncer.rules.patch import difference
 from syncer.rules.recognise import poorer, recognise
-from syncer.sync.status_writer import difference
 
 UNKNOWN, FAILED, SUCCESS = AttemptState.UNKNOWN, AttemptState.FAILED, AttemptState.SUCCESS
 T = 1_700_000_000_000

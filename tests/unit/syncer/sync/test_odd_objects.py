@@ -11,7 +11,7 @@ from syncer.model.ports import StatusStore
 from syncer.model.record import LOG_ERROR_BYTES
 from syncer.model.resource import NotificationRequest
 from syncer.rules.reconcile import Action
-from syncer.sync.claim import highest_epoch
+from syncer.rules.restore import highest_epoch
 from tests.unit.syncer.sync.test_holes import EPOCH, Held, Ours, bench
 from tests.unit.syncer.sync.test_scrubber import scene
 

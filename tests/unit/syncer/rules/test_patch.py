@@ -9,7 +9,7 @@ import pytest
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
 from syncer.model.resource import LogMark, Status, render_status
-from syncer.sync.status_writer import difference
+from syncer.rules.patch import difference
 
 ONE = Attempt(AttemptId("0.7-1"), "a", AttemptState.FAILED, ended=1_000, number=1)
 TWO = replace(ONE, id=AttemptId("0.7-2"), number=2)

@@ -1,0 +1,20 @@
+"""The merge patch between two statuses."""
+
+from __future__ import annotations
+
+from syncer.model.resource import Json, Status, render_status
+
+
+def difference(shown: Status, wanted: Status) -> Json:
+    """
+    Return the merge patch that turns one status into another; empty if nothing needs to be written.
+
+    Lists are replaced whole, members that fell away become null. The mark of the log goes along with
+    a write and is never a reason for one.
+    """
+    old, new = render_status(shown), render_status(wanted)
+    patch: Json = {k: v for k, v in new.items() if old.get(k) != v and k != "log"}
+    patch |= {k: None for k in old if k not in new and k != "log"}
+    if patch and "log" in new:
+        patch["log"] = new["log"]
+    return patch

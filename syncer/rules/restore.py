@@ -1,0 +1,73 @@
+"""
+Restoring a log from what is known elsewhere: from a status, or from the memory of a process.
+
+A status holds less than a log (no intents, shortened errors) and sometimes more than a record can hold
+(large numbers, after an edit by hand). What it shows of attempts and of the plan becomes seeds; the
+epochs that it names say which claims have published to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from syncer.model.attempt import NO_EPOCH, Attempt, Epoch, attempt_epoch, epoch_key, parse_epoch
+from syncer.model.conditions import ROUTING_RESOLVED, bounded, find_condition
+from syncer.model.record import (
+    LOG_ERROR_BYTES,
+    MAX_INT,
+    Plan,
+    Record,
+    attempt_record,
+    plan_record,
+)
+from syncer.model.resource import Status
+from syncer.rules.fold import LogView
+
+
+def highest_epoch(status: Status) -> Epoch:
+    """Return the latest epoch that a status names, in its attempts or in its mark of the log."""
+    epochs = [attempt_epoch(a.id) for a in status.attempts]
+    if status.log and status.log.epoch:
+        epochs.append(parse_epoch(status.log.epoch))
+    return max(epochs, key=epoch_key, default=NO_EPOCH)
+
+
+def plan_of_status(status: Status) -> Plan:
+    """Return the plan as far as a status shows it."""
+    resolved = find_condition(status.conditions, ROUTING_RESOLVED)
+    return Plan(
+        channels=tuple(c.name for c in status.channels),
+        reason=resolved.reason if resolved else "",
+        message=resolved.message if resolved else "",
+        at=_within(status.started_at or status.queued_at),
+    )
+
+
+def recordable(shown: Attempt) -> Attempt:
+    """Return an attempt of a status with numbers and error cut to what a record can hold."""
+    return replace(
+        shown,
+        started=_within(shown.started),
+        ended=_within(shown.ended),
+        due=_within(shown.due),
+        duration=_within(shown.duration),
+        error=bounded(shown.error, LOG_ERROR_BYTES),
+        code=_within(shown.code),
+        number=_within(shown.number),
+    )
+
+
+def seeds_of_view(view: LogView) -> list[Record]:
+    """
+    Return what the memory of a process can give back to a log that lost it.
+
+    Open attempts go along: should this process end now, the next owner must find them.
+    """
+    seeds = [attempt_record(a, seed=True) for a in view.attempts.values()]
+    if view.plan is not None:
+        seeds.insert(0, plan_record(view.plan))
+    return seeds
+
+
+def _within(number: int) -> int:
+    return max(0, min(number, MAX_INT - 1))
