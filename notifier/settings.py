@@ -21,22 +21,17 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
+from syncer.configfile import Duration, Group, Names, build, load_file, unknown_keys
 from syncer.model.errors import ConfigError
 from syncer.runtime.proxies import is_loopback
 from syncer.settings import (
     LABEL,
     DeliveryRules,
-    Duration,
-    Group,
     LoggingSettings,
-    Names,
     RedisSettings,
     ShardingSettings,
     SyncSettings,
     WatchRules,
-    build,
-    load_file,
-    unknown_keys,
     with_redis_secrets,
 )
 

@@ -33,7 +33,7 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from notifier.settings import Settings  # noqa: E402 - needs the path above
-from syncer.settings import parse_duration  # noqa: E402 - as above
+from syncer.configfile import parse_duration  # noqa: E402 - as above
 
 CHART: Final = ROOT / "charts" / "notification-ledger"
 #: Keys that the chart sets, with what sets them.

@@ -26,7 +26,7 @@ from notifier.channels.pagerduty import ENDPOINT, PagerDutyChannel
 from notifier.channels.slack import SlackChannel
 from notifier.channels.teams import TeamsChannel
 from notifier.channels.webhook import BasicAuth, BearerToken, WebhookChannel
-from notifier.routing.config import EmailConfig, PagerDutyConfig, Target, WebhookConfig
+from notifier.routing.receivers import EmailConfig, PagerDutyConfig, Target, WebhookConfig
 from notifier.routing.reload import ResolvedTarget, Snapshot
 
 #: Seconds until a send that lacks its credential is looked at again.

@@ -15,7 +15,8 @@ import ssl
 from collections.abc import Iterable
 from typing import Final
 
-from notifier.content.sanitise import REDACTED, sanitise_head
+from notifier.content.redaction import REDACTED
+from notifier.content.sanitise import sanitise_head
 from syncer.rules.text import neutral
 
 #: Bytes of the sanitised excerpt.

@@ -24,10 +24,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from notifier.content.enrich import enrich
+from notifier.content.redaction import REDACTED
 from notifier.content.sanitise import (
     MAX_DEPTH,
     PIECE_CHARS,
-    REDACTED,
     is_secret_name,
     sanitise,
     sanitise_tree,

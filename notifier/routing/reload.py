@@ -30,15 +30,11 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
-from notifier.routing.config import (
-    MAX_TEXT,
-    RoutingConfig,
-    Target,
-    console_fallback,
-    parse,
-    quoted,
-)
+from notifier.routing.config import RoutingConfig, console_fallback, quoted
 from notifier.routing.credentials import Credentials, Look, look, merge
+from notifier.routing.document import MAX_TEXT
+from notifier.routing.parse import parse
+from notifier.routing.receivers import Target
 from syncer.model.errors import ConfigError
 
 logger = logging.getLogger("ledger.routing")

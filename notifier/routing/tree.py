@@ -21,14 +21,8 @@ from itertools import islice
 from typing import Final
 
 from notifier.routing.attributes import RESERVED
-from notifier.routing.config import (
-    DEFAULT_CONSOLE_FALLBACK,
-    Pattern,
-    Receiver,
-    Route,
-    RoutingConfig,
-    quoted,
-)
+from notifier.routing.config import DEFAULT_CONSOLE_FALLBACK, Pattern, Route, RoutingConfig, quoted
+from notifier.routing.receivers import Receiver
 from syncer.model.conditions import MESSAGE_BYTES, bounded
 from syncer.rules.text import escaped
 

@@ -33,11 +33,11 @@ from syncer.cli.repair import Act, Allowed, Done, Step, perform, plan_repair, wa
 from syncer.cli.scan import Scan, Verdict, bounds_of, diverging, look_again
 from syncer.cli.store import Store, Whose, check_store, told_home
 from syncer.cli.transfer import bearers, bring_in, export, read_export
+from syncer.configfile import parse_duration
 from syncer.model.errors import ConfigError, Gone, PortError
 from syncer.model.resource import NotificationRequest
 from syncer.rules.plan import Finish
 from syncer.rules.text import plain
-from syncer.settings import parse_duration
 
 OK: Final = 0
 FOUND: Final = 1

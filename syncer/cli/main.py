@@ -110,7 +110,7 @@ def _redis_url(options: argparse.Namespace) -> str | None:
     if options.redis_url_file:
         if url:
             raise ConfigError("--redis-url and --redis-url-file exclude each other")
-        from syncer.settings import secret_of  # noqa: PLC0415 - slow to import
+        from syncer.configfile import secret_of  # noqa: PLC0415 - slow to import
 
         return secret_of(options.redis_url_file, "--redis-url-file")
     if url:

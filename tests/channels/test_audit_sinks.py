@@ -18,8 +18,8 @@ from notifier.audit.sinks import FileSink, StoreSink, Verdict
 from notifier.channels.egress import EgressGuard, EgressMode
 from notifier.channels.http import HttpClient
 from notifier.settings import Settings
+from syncer.configfile import build
 from syncer.model.errors import ConfigError
-from syncer.settings import build
 from tests.channels.receiver import Certificates, Step, closed_port, receiving
 
 LINES = (b'{"n":1}', b'{"n":2}')

@@ -17,9 +17,10 @@ import redis
 import yaml
 
 from notifier.channels.egress import METADATA
+from syncer.configfile import build
 from syncer.ledger.preflight import preflight
 from syncer.model.resource import Json
-from syncer.settings import RedisSettings, build
+from syncer.settings import RedisSettings
 from tests.chart.helm import (
     CASES,
     CHART,

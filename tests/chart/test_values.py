@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from notifier import app
-from notifier.routing.config import parse
+from notifier.routing.parse import parse
 from notifier.settings import Loaded, load
 from syncer.ledger.client import LedgerClient
 from syncer.model.resource import Json

@@ -27,8 +27,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
 from notifier.settings import Environment, Settings
+from syncer.configfile import parse_duration
 from syncer.kube.crd import load_crd
-from syncer.settings import parse_duration
 from tests.docs.metrics import Family, families
 
 ROOT: Final = Path(__file__).resolve().parents[2]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from notifier.settings import Settings
-from syncer.settings import build, unknown_keys
+from syncer.configfile import build, unknown_keys
 from tests.docs.metrics import families, named, series
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors, dead_links, documents
 

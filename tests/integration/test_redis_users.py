@@ -18,11 +18,12 @@ from redis.exceptions import NoPermissionError, ResponseError
 
 from syncer.cli import main as cli
 from syncer.cli.doctor import Grade
+from syncer.configfile import build
 from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
 from syncer.ledger.url import holds_password
 from syncer.model.errors import ConfigError
-from syncer.settings import RedisSettings, build, load
+from syncer.settings import RedisSettings, load
 from tests.integration.test_ledger_client import admin, claimed, running, tell
 from tests.integration.test_operate_doctor import examine
 from tests.servers.redis import RedisServer

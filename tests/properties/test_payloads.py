@@ -32,9 +32,12 @@ from notifier.channels.webhook import webhook_payload
 from notifier.content.enrich import MAX_GROWTH, enrich
 from notifier.content.message import Message, compose
 from notifier.content.mrkdwn import to_mrkdwn
-from notifier.content.sanitise import RULES, sanitise, sanitise_tree
+from notifier.content.redaction import RULES
+from notifier.content.sanitise import sanitise, sanitise_tree
 from notifier.routing.attributes import attributes_of
-from notifier.routing.config import KINDS, RoutingConfig, parse
+from notifier.routing.config import RoutingConfig
+from notifier.routing.parse import parse
+from notifier.routing.receivers import KINDS
 from notifier.routing.tree import resolve
 from syncer.model.errors import ConfigError
 from syncer.model.resource import parse_spec

@@ -40,6 +40,7 @@ from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Routed
 from notifier.routing.reload import Routing
 from notifier.settings import Environment, Loaded, Settings
+from syncer.configfile import build
 from syncer.kube.crd import load_crd
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
@@ -51,7 +52,6 @@ from syncer.rules.divergence import Divergence
 from syncer.runtime.clock import LedgerTime, ServerTime
 from syncer.runtime.health import AdminServer
 from syncer.runtime.supervise import critical, restarting
-from syncer.settings import build
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 from syncer.sync.clock_skew import Clocks

@@ -18,7 +18,9 @@ import pytest
 
 from notifier.channels import base
 from notifier.channels.registry import ChannelRegistry
-from notifier.routing.config import KINDS, RoutingConfig, parse
+from notifier.routing.config import RoutingConfig
+from notifier.routing.parse import parse
+from notifier.routing.receivers import KINDS
 from notifier.settings import DeliverySettings
 from tests.properties.test_payloads import BUILDERS, CHECKS
 
@@ -140,7 +142,7 @@ def _documents(kind: str) -> None:
 #: By the file that a step begins with.
 STEPS: Final[dict[str, Callable[[str], None]]] = {
     "notifier/channels/<kind>.py": _module,
-    "notifier/routing/config.py": _routing,
+    "notifier/routing/receivers.py": _routing,
     "notifier/channels/registry.py": _registry,
     "notifier/settings.py": _settings,
     "pyproject.toml": _import_contracts,

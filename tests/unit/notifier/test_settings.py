@@ -15,8 +15,9 @@ from pydantic import BaseModel, ValidationError
 
 from notifier.settings import Address, Settings, load, parse_address
 from syncer import settings as syncer_settings
+from syncer.configfile import Group, build, parse_document, parse_duration
 from syncer.model.errors import ConfigError
-from syncer.settings import Group, SyncerSettings, build, parse_document, parse_duration
+from syncer.settings import SyncerSettings
 
 CANARY = "c4n4ry-s3cret"
 ENV = {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}

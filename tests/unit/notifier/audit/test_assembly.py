@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry
 from notifier.audit.assembly import Audit
 from notifier.channels.egress import EgressGuard
 from notifier.settings import Environment, Loaded, Settings
+from syncer.configfile import build
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.model.errors import ConfigError
-from syncer.settings import build
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 

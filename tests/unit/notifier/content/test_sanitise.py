@@ -13,13 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from notifier.content.redaction import REDACTED, RULES, Rule
 from notifier.content.sanitise import (
     BLOCK_CHARS,
     MAX_DEPTH,
     PIECE_CHARS,
-    REDACTED,
-    RULES,
-    Rule,
     sanitise,
     sanitise_head,
     sanitise_tree,

@@ -14,8 +14,8 @@ from notifier.contract import Outcome
 from notifier.dispatch.breaker import OPEN_FIRST, OPEN_MOST, Breakers, State
 from notifier.dispatch.dispatcher import Dispatcher, Job, _Share
 from notifier.settings import Settings
+from syncer.configfile import build, parse_document
 from syncer.model.errors import ConfigError
-from syncer.settings import build, parse_document
 
 UP = Outcome.success(200)
 DOWN = Outcome.transient("slack webhook returned 503 (retryable): ", code=503)

@@ -10,17 +10,16 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifier.routing.config import (
+from notifier.routing.config import RoutingConfig, console_fallback
+from notifier.routing.mail import recipient_tag
+from notifier.routing.parse import parse
+from notifier.routing.receivers import (
     ConsoleConfig,
     EmailConfig,
     PagerDutyConfig,
-    RoutingConfig,
     SlackConfig,
     WebhookConfig,
-    console_fallback,
-    parse,
 )
-from notifier.routing.mail import recipient_tag
 from syncer.model.errors import ConfigError
 
 CANARY = "c4n4ry-s3cret"

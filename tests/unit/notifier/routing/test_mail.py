@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.routing.config import EmailConfig, RoutingConfig, parse
+from notifier.routing.config import RoutingConfig
 from notifier.routing.mail import (
     MAX_RECIPIENTS,
     Security,
@@ -17,6 +17,8 @@ from notifier.routing.mail import (
     parse_smarthost,
     recipient_tag,
 )
+from notifier.routing.parse import parse
+from notifier.routing.receivers import EmailConfig
 from syncer.model.errors import ConfigError
 
 EMAIL = frozenset({"email"})

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from notifier.routing.config import console_fallback, parse
+from notifier.routing.config import console_fallback
+from notifier.routing.parse import parse
 from notifier.routing.tree import FALLBACK, RULE_MATCHED, resolve
 
 RECEIVERS = """

@@ -32,6 +32,7 @@ from syncer.cli.owner import Around, holder_of
 from syncer.cli.repair import Allowed, plan_repair
 from syncer.cli.scan import read_logs
 from syncer.cli.transfer import BadExport, Counts, lines_of, read_export
+from syncer.configfile import build
 from syncer.ledger.codec import Header, encode_element, stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.errors import ConfigError, Rejected, Unauthorised
@@ -47,7 +48,7 @@ from syncer.model.record import (
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import ROOT_CHAIN
 from syncer.rules.text import plain
-from syncer.settings import SyncerSettings, build
+from syncer.settings import SyncerSettings
 
 NOW = 1_800_000_000_000
 C = "slack:ops"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 from redis.asyncio.connection import SSLConnection, parse_url
 
+from syncer.configfile import build
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.url import RedisTarget, Topology, parse_redis_url, place_of
 from syncer.model.errors import ConfigError
-from syncer.settings import RedisSettings, build
+from syncer.settings import RedisSettings
 
 CANARY = "c4n4ry"
 

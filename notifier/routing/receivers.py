@@ -1,0 +1,231 @@
+"""
+Receivers: what the entries of a routing file hold, and the names of the channels that they make.
+
+Every channel has one name, and a name leads to one entry of one receiver. Names are the replaced
+controller's, since logs and objects on record carry them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Final, TypeAlias
+
+from notifier.routing.mail import Security, recipient_tag
+
+
+@dataclass(frozen=True, slots=True)
+class SlackConfig:
+    """One Slack webhook. Only `credential_ref` (the URL) has an effect, as upstream."""
+
+    credential_ref: str = ""
+    channel: str = ""
+    username: str = ""
+    icon_emoji: str = ""  # noqa: V107 (accepted, has no effect)
+
+
+@dataclass(frozen=True, slots=True)
+class PagerDutyConfig:
+    """One PagerDuty service; `credential_ref` names the routing key, `url` replaces the default."""
+
+    credential_ref: str = ""
+    url: str = ""
+    severity: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TeamsConfig:
+    """One Teams workflow; `credential_ref` names its URL."""
+
+    credential_ref: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EmailConfig:
+    """
+    One e-mail recipient; where mail is delivered, an entry with a list of them becomes several.
+
+    `security`, `username` and `credential_ref` (the password) are additions of ours. `host` and
+    `port` are what `smarthost` says; like `sender_name` they are empty until mail is delivered.
+    """
+
+    to: str = ""
+    sender: str = ""
+    smarthost: str = ""
+    require_tls: bool = False
+    username: str = ""
+    credential_ref: str = ""
+    security: Security = Security.STARTTLS
+    sender_name: str = ""
+    host: str = ""
+    port: int = 0
+
+    @property
+    def complete(self) -> bool:
+        """Whether a native channel can be made of it."""
+        return bool(self.to and self.sender and self.smarthost)
+
+
+@dataclass(frozen=True, slots=True)
+class WebhookConfig:
+    """
+    One generic webhook.
+
+    Members that end in `_ref` name a credential and are additions of ours: `credential_ref` the
+    URL, `bearer_token_ref` and `password_ref` what upstream keeps in the file, `signing_refs` the
+    signing secrets (several while one is being replaced), `in_clear` whether token or password may
+    be sent over http://.
+    """
+
+    url: str = field(default="", repr=False)
+    credential_ref: str = ""
+    bearer_token: str = field(default="", repr=False)
+    bearer_token_ref: str = ""
+    username: str = ""
+    password: str = field(default="", repr=False)
+    password_ref: str = ""
+    signing_refs: tuple[str, ...] = ()
+    in_clear: bool = False
+
+    @property
+    def complete(self) -> bool:
+        """Whether a native channel can be made of it."""
+        return bool(self.url or self.credential_ref)
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleConfig:
+    """Present means delivered; `enabled` has no effect."""
+
+    enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class FileConfig:
+    """Present means delivered; neither member has an effect."""
+
+    path: str = ""
+    enabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class LogConfig:
+    """Present means delivered; `enabled` has no effect."""
+
+    enabled: bool = False
+
+
+ChannelConfig: TypeAlias = (
+    SlackConfig
+    | PagerDutyConfig
+    | TeamsConfig
+    | EmailConfig
+    | WebhookConfig
+    | ConsoleConfig
+    | FileConfig
+    | LogConfig
+)
+
+#: Kinds in the order in which a receiver's channels are named, each with its key in the file.
+KINDS: Final = (
+    ("slack", "slackConfigs"),
+    ("pagerduty", "pagerdutyConfigs"),
+    ("teams", "teamsConfigs"),
+    ("email", "emailConfigs"),
+    ("webhook", "webhookConfigs"),
+    ("console", "consoleConfigs"),
+    ("file", "fileConfigs"),
+    ("log", "logConfigs"),
+)
+ALWAYS_QUALIFIED: Final = frozenset({"slack", "pagerduty", "teams"})
+QUALIFIED_IF_NATIVE: Final = frozenset({"email", "webhook"})
+#: Kinds whose channel is one for all receivers.
+SHARED: Final = frozenset({"console", "file", "log"})
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    Where a channel name leads.
+
+    Attributes:
+        kind: `slack`, `pagerduty`, `teams`, `email`, `webhook`, `console`, `file` or `log`.
+        receiver: Name of the receiver.
+        index: Position in that receiver's list of the kind.
+        config: The entry.
+    """
+
+    kind: str
+    receiver: str
+    index: int
+    config: ChannelConfig
+
+    @property
+    def tag(self) -> str:
+        """What tells a recipient of e-mail from the receiver's others; empty for other kinds."""
+        return recipient_tag(self.config.to) if isinstance(self.config, EmailConfig) else ""
+
+    @property
+    def credential_refs(self) -> tuple[str, ...]:
+        """Credentials that a send needs, in no particular order and without empty names."""
+        config = self.config
+        refs: tuple[str, ...] = ()
+        if isinstance(config, (SlackConfig, PagerDutyConfig, TeamsConfig, EmailConfig)):
+            refs = (config.credential_ref,)
+        elif isinstance(config, WebhookConfig):
+            refs = (
+                config.credential_ref,
+                config.bearer_token_ref,
+                config.password_ref,
+                *config.signing_refs,
+            )
+        return tuple(ref for ref in dict.fromkeys(refs) if ref)
+
+
+@dataclass(frozen=True, slots=True)
+class Receiver:
+    """
+    A receiver.
+
+    Attributes:
+        name: As routes and channels call it.
+        entries: Its entries by kind; kinds that the file does not name are absent.
+        namespaces: Names, or patterns with `*` and `?`, of the namespaces whose notifications it
+            takes; empty for all.
+        unknown: Paths of its keys that nothing reads.
+    """
+
+    name: str
+    entries: tuple[tuple[str, tuple[ChannelConfig, ...]], ...] = ()
+    namespaces: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
+
+    def takes(self, namespace: str) -> bool:
+        """Whether it takes notifications of a namespace."""
+        return not self.namespaces or any(fnmatchcase(namespace, p) for p in self.namespaces)
+
+    def channels(self, native: frozenset[str] = frozenset()) -> tuple[tuple[str, Target], ...]:
+        """
+        Name this receiver's channels, in upstream's order.
+
+        Kinds with a credential have one channel per entry, the others one bare name. E-mail and
+        webhook have bare names until they are delivered natively: then two receivers' targets must
+        not share a name, and they are named like Slack's; several recipients of e-mail are told
+        apart by their tags instead of an index. A receiver without entries is `console`.
+        """
+        named: list[tuple[str, Target]] = []
+        for kind, configs in self.entries:
+            targets = [Target(kind, self.name, n, config) for n, config in enumerate(configs)]
+            if kind not in ALWAYS_QUALIFIED | (native & QUALIFIED_IF_NATIVE):
+                named.append((kind, targets[0]))
+                continue
+            for target in targets:
+                name = f"{kind}:{self.name}"
+                if len(targets) > 1:
+                    name += f":{target.tag or target.index}"
+                if kind in ALWAYS_QUALIFIED and not target.credential_refs:
+                    name = kind
+                named.append((name, target))
+        if not named:
+            named.append(("console", Target("console", self.name, 0, ConsoleConfig())))
+        return tuple(named)
