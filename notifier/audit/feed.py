@@ -38,6 +38,7 @@ from notifier.audit.sinks import Sink, Verdict, Written
 from syncer.ledger.log import AUDITED, Mark, RedisLog, Snapshot
 from syncer.model.errors import ContractError, PortError
 from syncer.model.ports import Ownership
+from syncer.rules.backoff import exponential
 from syncer.rules.fold import ROOT_CHAIN
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.offload import offload
@@ -47,10 +48,13 @@ logger = logging.getLogger("ledger.audit")
 
 #: Logs that are read at a time, and thereby held in memory.
 _READ_AHEAD: Final = 16
+#: Seconds before what a sink could not take is offered again, at first and at most.
+_PAUSE_FIRST: Final = 1.0
 _PAUSE_MOST: Final = 30.0
 #: Seconds in which the events of a large notification must be written.
 _WRITE: Final = 60.0
-#: Longest pause before a refused notification is offered again.
+#: Seconds before a refused notification is offered again, at first and at most.
+_REFUSED_FIRST: Final = 2.0
 _REFUSED_MOST: Final = 300.0
 
 
@@ -168,7 +172,7 @@ class AuditFeed:
                 held_up = True
             self._failures = self._failures + 1 if held_up else 0
             await self._pause(
-                min(_PAUSE_MOST, 2.0 ** min(self._failures, 8))
+                exponential(_PAUSE_FIRST, _PAUSE_MOST, self._failures + 1)
                 if held_up
                 else self.limits.flush_interval
             )
@@ -332,7 +336,7 @@ class AuditFeed:
         written = Written(Verdict.STORED)
         for retry in range(self.limits.max_retries + 1):
             if retry:
-                await self._pause(min(_PAUSE_MOST, 2.0 ** (retry - 1)) * self._jitter())
+                await self._pause(exponential(_PAUSE_FIRST, _PAUSE_MOST, retry) * self._jitter())
             written = await self._write(parcels)
             if written.verdict is Verdict.STORED:
                 self._failures, self._held_since = 0, 0
@@ -376,7 +380,7 @@ class AuditFeed:
         if not await self._without_the_old(parcels):
             return True
         refusals = self._postponed[uid].refusals + 1 if uid in self._postponed else 1
-        wait = min(_REFUSED_MOST, 2.0 ** min(refusals, 10)) * self._jitter()
+        wait = exponential(_REFUSED_FIRST, _REFUSED_MOST, refusals) * self._jitter()
         self._postponed[uid] = Postponed(refusals, self.cache.monotonic() + wait, oldest)
         logger.warning(
             "audit events of a notification are refused",

@@ -26,6 +26,7 @@ from typing import Final
 
 from notifier.contract import Outcome
 from syncer.model.attempt import AttemptState, FailureClass
+from syncer.rules.backoff import exponential
 
 FAILURES: Final = 3
 WINDOW: Final = 10.0
@@ -214,8 +215,8 @@ class Breaker:
         return None
 
     def _open(self, now: float, quiet: float, reason: str) -> Change:
-        wait = min(OPEN_MOST, OPEN_FIRST * 2.0 ** min(self._openings, 10))
         self._openings += 1
+        wait = exponential(OPEN_FIRST, OPEN_MOST, self._openings)
         self._begin_generation(now + max(wait, min(quiet - now, OPEN_MOST)))
         return Change(State.OPEN, reason)
 

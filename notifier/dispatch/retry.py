@@ -18,8 +18,8 @@ from __future__ import annotations
 from typing import Final
 
 from syncer.model.resource import RetryPolicy
+from syncer.rules.backoff import exponential, near_jitter
 
-JITTER: Final = 0.10
 RETRY_AFTER_MOST: Final = 3600.0
 #: Milliseconds after the first attempt in a row that did not leave, and at most.
 UNSENT_FIRST: Final = 1_000
@@ -39,10 +39,8 @@ def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
     most = max(initial, policy.max_backoff * 1000)
     if n < 1:
         return min(initial, most)
-    # The exponent is bounded before the power: multiplier and n come from a user.
-    steps = min(n - 1, 64)
-    base: int = min(initial * policy.multiplier**steps, most)
-    return round(min(max(base * (1 + JITTER * jitter), initial), most))
+    wait = exponential(initial, most, n, factor=policy.multiplier)
+    return round(near_jitter(wait, jitter, first=initial, most=most))
 
 
 def unsent_delay(n: int, jitter: float) -> int:
@@ -53,8 +51,8 @@ def unsent_delay(n: int, jitter: float) -> int:
         n: From 1.
         jitter: Uniform in [-1, 1).
     """
-    base: int = min(UNSENT_FIRST * 2 ** min(max(n, 1) - 1, 64), UNSENT_MOST)
-    return round(min(max(base * (1 + JITTER * jitter), UNSENT_FIRST), UNSENT_MOST))
+    wait = exponential(UNSENT_FIRST, UNSENT_MOST, n)
+    return round(near_jitter(wait, jitter, first=UNSENT_FIRST, most=UNSENT_MOST))
 
 
 def next_delay(policy: RetryPolicy, n: int, jitter: float, retry_after: float | None) -> int:

@@ -24,14 +24,16 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
+from syncer.rules.backoff import exponential
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 from syncer.runtime.turns import Turns
 
 #: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps, the
 #: boot clock does not.
 _NAP: Final = 5.0
+#: Seconds before a key that failed is handled again, at first and at most. The longest is reached
+#: while a server is away; while Redis answers the resync has what is due looked at sooner.
 _RETRY_FIRST: Final = 0.2
-#: Reached while a server is away; while Redis answers the resync has what is due looked at sooner.
 _RETRY_MOST: Final = 30.0
 
 
@@ -95,7 +97,7 @@ class WorkQueue:
         """Have a key handled again after a failure, later each time; returns the wait in seconds."""
         failures = self._failures.get(key, 0) + 1
         self._failures[key] = failures
-        wait = min(_RETRY_MOST, _RETRY_FIRST * 2.0 ** min(failures - 1, 10))
+        wait = exponential(_RETRY_FIRST, _RETRY_MOST, failures)
         self.add_at(key, self.monotonic() + wait)
         return wait
 

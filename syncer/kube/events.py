@@ -32,6 +32,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.resource import GROUP, KIND, VERSION
+from syncer.rules.backoff import exponential
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -44,8 +45,9 @@ COMPONENT: Final = "notification-controller"
 _MESSAGE_BYTES: Final = 1024
 _NAME_CHARS: Final = 200
 _TRIES: Final = 3
-_PAUSE: Final = 0.5
-_PAUSE_MAX: Final = 5.0
+#: Seconds between tries, at first and at most.
+_PAUSE_FIRST: Final = 0.5
+_PAUSE_MOST: Final = 5.0
 
 _log = logging.getLogger(__name__)
 
@@ -216,7 +218,8 @@ class EventRecorder:
             except (Unavailable, Ambiguous) as error:
                 if again + 1 < _TRIES:
                     asked = getattr(error, "retry_after", None) or 0.0
-                    await asyncio.sleep(min(_PAUSE_MAX, max(asked, _PAUSE * (1 << again))))
+                    wait = exponential(_PAUSE_FIRST, _PAUSE_MOST, again + 1)
+                    await asyncio.sleep(min(_PAUSE_MOST, max(asked, wait)))
                     continue
                 self._failed(error)
             except PortError as error:

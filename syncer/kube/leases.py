@@ -38,6 +38,7 @@ from syncer.kube.client import MERGE_PATCH, Json, KubeClient
 from syncer.model.attempt import Epoch, make_epoch
 from syncer.model.conditions import bounded
 from syncer.model.errors import Ambiguous, ConfigError, Conflict, Gone, PortError, Unavailable
+from syncer.rules.backoff import late_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine
@@ -316,7 +317,7 @@ class Lease:
             term = None
             self.problem = f"lease {self.name}: {error}"
         if term is None:
-            wait = self._timings.retry_period * (1 + self._jitter() / 4)
+            wait = late_jitter(self._timings.retry_period, self._jitter())
             if self._seen is not None and self._reserved(self._clock()):
                 wait = min(wait, self._seen.at + self._seen.duration - self._clock())
             await _elapse(max(_SOON, wait), self._stop)

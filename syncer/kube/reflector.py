@@ -56,6 +56,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.resource import GROUP, PLURAL, TERMINAL_PHASES, NotificationRequest, version_key
+from syncer.rules.backoff import equal_jitter, exponential, late_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,8 +74,6 @@ _REPORTED: Final = 1024
 _BATCH: Final = 64
 #: Clean ends without progress, one after the other, that make a problem.
 _CLOSES_TOLERATED: Final = 3
-#: Doublings after which the longest pause is reached anyway; bounds the exponent.
-_DOUBLINGS: Final = 16
 
 _log = logging.getLogger(__name__)
 
@@ -285,9 +284,8 @@ class Reflector:
         return pause
 
     def _pause(self, streak: int) -> float:
-        doubled = self._timings.pause_min * float(1 << min(streak, _DOUBLINGS))
-        longest = min(self._timings.pause_max, doubled)
-        return longest * (0.5 + self._jitter() / 2)
+        longest = exponential(self._timings.pause_min, self._timings.pause_max, streak + 1)
+        return equal_jitter(longest, self._jitter())
 
     def _settled(self, scope: _Scope) -> bool:
         """Whether the open watch has lasted long enough to outlive the problem noted before it."""
@@ -430,7 +428,7 @@ class Reflector:
 
     async def _watch(self, scope: _Scope) -> bool:
         """Follow one watch to its end; returns whether it was of any use."""
-        timeout = self._timings.watch_timeout * (1 + self._jitter() / 4)
+        timeout = late_jitter(self._timings.watch_timeout, self._jitter())
         params = {
             "watch": "1",
             "allowWatchBookmarks": "true",

@@ -27,11 +27,13 @@ from syncer.ledger.pipeline import StaleGuard
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
 from syncer.model.record import Record
+from syncer.rules.backoff import equal_jitter, exponential
 
 #: What a call is repeated after.
 _LATER: Final = (Unavailable, Ambiguous, TimeoutError)
-_BACKOFF_FIRST: Final = 0.05
-_BACKOFF_MOST: Final = 1.0
+#: Seconds between repeats, at first and at most.
+_RETRY_FIRST: Final = 0.05
+_RETRY_MOST: Final = 1.0
 #: Milliseconds for replicas to confirm intents.
 _WAIT_MS: Final = 1000
 #: Times that a scan begins anew where logs move between servers.
@@ -540,7 +542,7 @@ class RedisLog:
         tries = tries or Tries()
         loop = asyncio.get_running_loop()
         give_up = loop.time() + patience
-        pause = _BACKOFF_FIRST
+        failures = 0
         while True:
             try:
                 return await call(*args, **options)
@@ -554,9 +556,10 @@ class RedisLog:
                     if isinstance(error, TimeoutError):
                         raise Ambiguous("Redis does not answer in time") from error
                     raise
+                failures += 1
+                pause = exponential(_RETRY_FIRST, _RETRY_MOST, failures)
                 # S311: spreading retries needs no secret randomness.
-                await asyncio.sleep(min(left, pause * random.uniform(0.5, 1.0)))  # noqa: S311 - jitter
-                pause = min(pause * 2, _BACKOFF_MOST)
+                await asyncio.sleep(min(left, equal_jitter(pause, random.random())))  # noqa: S311 - jitter
 
 
 def _text(value: Any) -> str:

@@ -22,13 +22,14 @@ from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
 from syncer.model.errors import LedgerError
+from syncer.rules.backoff import exponential
 
 logger = logging.getLogger("ledger.redis")
 
 #: Seconds between beats, and of silence after which the connection is given up.
 _BEAT: Final = 5.0
 _SILENCE: Final = 15.0
-#: Seconds between tries to connect, doubled up to the second.
+#: Seconds between tries to connect, at first and at most.
 _PAUSE_FIRST: Final = 0.5
 _PAUSE_MOST: Final = 30.0
 #: Longer than any uid; what is longer is none.
@@ -69,7 +70,8 @@ class Subscriber:
         self._channel = channel
         self._on_message = on_message
         self._timeout = timeout
-        self._pause = _PAUSE_FIRST
+        #: Connections that failed or ended since messages were last heard.
+        self._failures = 0
         self._problem = ""
         #: Whether messages are heard now.
         self.listening = False
@@ -87,8 +89,8 @@ class Subscriber:
             if problem and problem != self._problem:
                 logger.info("records of others are found by sweeps alone", extra={"why": problem})
             self._problem = problem
-            await asyncio.sleep(self._pause)
-            self._pause = min(_PAUSE_MOST, self._pause * 2)
+            self._failures += 1
+            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, self._failures))
 
     async def _listen(self) -> None:
         connection = await self._servers.connect_subscriber()
@@ -97,7 +99,7 @@ class Subscriber:
                 await connection.send_command("SUBSCRIBE", self._channel, check_health=False)
                 await connection.read_response()
             self.listening = True
-            self._pause, self._problem = _PAUSE_FIRST, ""
+            self._failures, self._problem = 0, ""
             beat = asyncio.create_task(self._beat(connection), name="redis-ear-beat")
             try:
                 while self._servers.serves_subscriber(connection):

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from syncer.rules.backoff import exponential
+
+#: Seconds to wait after a failed write, at first and at most.
 _RETRY_FIRST: Final = 0.25
 _RETRY_MOST: Final = 30.0
 
@@ -59,7 +62,7 @@ def decide(
             writers that collided once do not meet again.
     """
     if failures:
-        pause = min(_RETRY_MOST, _RETRY_FIRST * 2 ** min(failures - 1, 10))
+        pause = exponential(_RETRY_FIRST, _RETRY_MOST, failures)
         return Decision(last_failure + pause * jitter, Flush.WAIT_RETRY)
     if urgent:
         return Decision(dirty_since, Flush.TERMINAL)

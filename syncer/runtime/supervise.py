@@ -15,6 +15,8 @@ import logging
 from collections.abc import Awaitable, Callable
 from typing import Final
 
+from syncer.rules.backoff import exponential
+
 logger = logging.getLogger("ledger.supervise")
 
 _PAUSE_FIRST: Final = 1.0
@@ -54,23 +56,25 @@ async def restarting(
         sooner: When set, the next round begins at once; it is cleared by that.
         failed: Told the class of an error.
     """
-    pause = _PAUSE_FIRST
+    # Not for longer than between rounds: what has a bound keeps it.
+    most = min(_PAUSE_MOST, max(_PAUSE_FIRST, every or _PAUSE_MOST))
+    failures = 0
     while True:
         try:
             await work()
         except asyncio.CancelledError:
             raise
         except Exception as error:  # noqa: BLE001 - the boundary: whatever it was, it is said
+            failures += 1
+            pause = exponential(_PAUSE_FIRST, most, failures)
             failed(type(error).__name__)
             logger.warning(
                 "%s failed and is tried again", name,
                 extra={"error": f"{type(error).__name__}: {error}", "seconds": pause},
             )  # fmt: skip
             await asyncio.sleep(pause)
-            # Not for longer than between rounds: what has a bound keeps it.
-            pause = min(_PAUSE_MOST, pause * 2, max(_PAUSE_FIRST, every or _PAUSE_MOST))
         else:
-            pause = _PAUSE_FIRST
+            failures = 0
             await _elapse(every, sooner)
 
 

@@ -52,6 +52,13 @@ from syncer.model.record import (
     skip_record,
 )
 from syncer.model.resource import RetryPolicy, Status, parse_status, render_status
+from syncer.rules.backoff import (
+    NEAR,
+    equal_jitter,
+    exponential,
+    late_jitter,
+    near_jitter,
+)
 from syncer.rules.compact import KEEP_PER_CHANNEL, compact, fits, size_of
 from syncer.rules.fold import LogView, fold
 from syncer.rules.merge import Facts, exceeds, lacking, merge
@@ -620,6 +627,57 @@ def test_chain_is_that_of_the_scripts(cases: list[tuple[str, bytes]]) -> None:
 
 
 # -- back-off --------------------------------------------------------------------------------------
+
+waits = st.floats(0.001, 3_600)
+
+
+@given(waits, st.floats(1, 1_000), st.integers(-5, 10**9), st.integers(1, 10))
+def test_a_back_off_lies_between_its_first_and_its_longest_wait(
+    first: float, ratio: float, n: int, factor: int
+) -> None:
+    """Whatever the count of failures and the factor, no wait leaves the bounds or overflows."""
+    most = first * ratio
+    assert first <= exponential(first, most, n, factor=factor) <= most
+
+
+@given(waits, waits, st.integers(-5, 100), st.integers(1, 10))
+def test_a_back_off_grows_by_its_factor_up_to_its_longest_wait(
+    first: float, most: float, n: int, factor: int
+) -> None:
+    """A wait is never shorter than the one before, and `factor` times as long until `most` is reached."""
+    earlier, later = (exponential(first, most, k, factor=factor) for k in (n, n + 1))
+    assert earlier <= later
+    if n >= 1 and later < most:
+        assert later == pytest.approx(earlier * factor)
+    if n < 1:
+        assert earlier == later == min(first, most)
+
+
+@given(st.integers(1, 10**6), st.integers(1, 10**9), st.integers(1, 64), st.integers(1, 10))
+def test_a_back_off_in_whole_units_is_exact(first: int, most: int, n: int, factor: int) -> None:
+    """Integers give an integer: milliseconds are kept in records and compared there."""
+    wait = exponential(first, most, n, factor=factor)
+    assert isinstance(wait, int)
+    assert wait == min(first * factor ** (n - 1), most)
+
+
+@given(waits, st.floats(0, 1, exclude_max=True))
+def test_jitter_keeps_to_its_side_of_the_wait(wait: float, draw: float) -> None:
+    """Equal jitter shortens a wait by half at most; late jitter lengthens it by a quarter at most."""
+    assert wait / 2 <= equal_jitter(wait, draw) <= wait <= late_jitter(wait, draw) <= wait * 1.25
+
+
+@given(waits, st.floats(-1, 1), waits, st.floats(1, 1_000))
+def test_near_jitter_stays_near_and_within_the_bounds(
+    wait: float, draw: float, first: float, ratio: float
+) -> None:
+    """It changes a wait by a tenth at most, and never passes the bounds that a person has set."""
+    most = first * ratio
+    found = near_jitter(wait, draw, first=first, most=most)
+    assert first <= found <= most
+    if first <= wait <= most:
+        assert abs(found - wait) <= NEAR * wait * 1.000_001
+
 
 policies = st.builds(
     RetryPolicy, st.integers(1, 10), st.integers(1, 300), st.integers(1, 10),
