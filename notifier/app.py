@@ -33,13 +33,12 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from notifier.audit.assembly import Audit
-from notifier.channels.base import Channel
 from notifier.channels.egress import EgressGuard, EgressMode
 from notifier.channels.email import MailClient
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
 from notifier.channels.log import LogChannel
-from notifier.channels.registry import ChannelRegistry, Hold
+from notifier.channels.registry import ChannelRegistry
 from notifier.content.sanitise import sanitise
 from notifier.dispatch.breaker import Breakers
 from notifier.dispatch.dispatcher import Dispatcher
@@ -48,11 +47,10 @@ from notifier.dispatch.wakeups import WakeUps
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.process.pause import PauseSwitch
-from notifier.reconciler.controller import Controller, DeliverySettings, Routed
+from notifier.reconciler.controller import Controller, DeliverySettings
 from notifier.reporter import EventReporter
-from notifier.routing.attributes import attributes_of
+from notifier.router import LiveRouter, Router
 from notifier.routing.reload import Routing
-from notifier.routing.tree import resolve
 from notifier.settings import Loaded
 from notifier.version import __version__
 from syncer.kube.client import KubeClient
@@ -71,16 +69,14 @@ from syncer.model.errors import (
     Gone,
     PortError,
     Unauthorised,
-    Unavailable,
 )
-from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, RetryPolicy
 from syncer.rules.resync import Bounds
 from syncer.rules.text import neutral
 from syncer.runtime.clock import LedgerTime, MonotonicClock, ServerTime, monotonic_clock
 from syncer.runtime.failpoints import Failpoint, armed, failpoint
 from syncer.runtime.health import AdminServer, raise_descriptor_limit
-from syncer.runtime.offload import SWITCH_INTERVAL, offload
+from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
 from syncer.runtime.supervise import critical, restarting
 from syncer.sharding.installation import Installation
@@ -107,8 +103,6 @@ _RECONCILED_LATE: Final = 600.0
 #: Seconds after which shards are taken although objects are still being listed.
 _LONG_LIST: Final = 1.0
 _CONNECT_PAUSE: Final = 1.0
-#: Seconds in which a large notification must be routed, those before it included.
-_PLAN: Final = 30.0
 #: Seconds between looks at how late the event loop is.
 _PULSE: Final = 0.5
 #: Seconds of the drain for recording, publishing and releasing, after the sends have ended.
@@ -199,6 +193,7 @@ class App:
             mail_timeout=settings.delivery.email.timeout,
             dedup_namespace=settings.delivery.pagerduty.dedup_namespace,
         )
+        self.router: Router = LiveRouter(self.routing, self.channels)
         self.client = LedgerClient(
             settings.redis.url.get_secret_value(),
             prefix=settings.redis.key_prefix,
@@ -251,47 +246,6 @@ class App:
         channel = FileChannel(file.output_dir, file.format, timeout_s=file.timeout)
         channel.prepare()
         return channel
-
-    # -- the router that the controller sees ----------------------------------------------------
-
-    async def plan(self, request: NotificationRequest, now: int) -> Routed:
-        """
-        Resolve and freeze the channels of a notification.
-
-        Raises:
-            Unavailable: it is large, and was not done in time.
-        """
-        try:
-            return await offload(
-                lambda: self._plan(request, now), size=len(request.raw), seconds=_PLAN
-            )
-        except TimeoutError as error:
-            raise Unavailable("large notifications before it are still being routed") from error
-
-    def _plan(self, request: NotificationRequest, now: int) -> Routed:
-        spec = request.spec()
-        attributes = attributes_of(spec, namespace=request.namespace, name=request.name)
-        resolution = resolve(self.routing.current.config, attributes, clean=sanitise)
-        plan = Plan(
-            channels=resolution.channels,
-            reason=resolution.reason,
-            message=resolution.message,
-            at=now,
-            body_hash=request.content_hash(),
-        )
-        return Routed(plan, resolution.doubts)
-
-    def channel(self, name: str) -> Channel | None:
-        """The channel of a name as configured now."""
-        return self.channels.channel(name)
-
-    def denial(self, name: str, namespace: str) -> str | None:
-        """Why a channel takes nothing of a namespace."""
-        return self.routing.current.config.denial(name, namespace)
-
-    def hold(self, name: str) -> Hold | None:
-        """Why a due send must wait."""
-        return self.channels.hold(name)
 
     # -- life -------------------------------------------------------------------------------------
 
@@ -499,7 +453,7 @@ class Parts:
             recorder=self.recorder,
             reconciler=self.reconciler,
             ownership=app.shards,
-            router=app,
+            router=app.router,
             hooks=reporter,
             metrics=app.delivery_metrics,
             settings=DeliverySettings(at_most_once, max_age=settings.delivery.max_age),

@@ -29,10 +29,9 @@ from collections import Counter
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from notifier.channels.base import Channel
-from notifier.channels.registry import Hold
 from notifier.content.message import Message, compose
 from notifier.content.sanitise import sanitise
 from notifier.contract import Outcome
@@ -41,6 +40,7 @@ from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.retry import next_delay, unsent_delay
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
+from notifier.router import Router
 from syncer.ledger.log import Answer, Appended
 from syncer.metrics import (
     EPOCH_AHEAD,
@@ -56,7 +56,7 @@ from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass,
 from syncer.model.conditions import ATTEMPTS_NOT_SENT, bounded, find_condition
 from syncer.model.errors import PortError
 from syncer.model.ports import LeaseTerm, Ownership
-from syncer.model.record import LOG_ERROR_BYTES, Plan, Record, read_attempt
+from syncer.model.record import LOG_ERROR_BYTES, Record, read_attempt
 from syncer.model.resource import (
     Json,
     NotificationRequest,
@@ -103,38 +103,6 @@ _SHOWN: Final = 16
 _NOTE_CHARS: Final = 1024
 #: Words of a channel's state in a status that say that nothing more is due.
 _FINISHED: Final = frozenset(s.value for s in State if s.finished)
-
-
-class Routed(NamedTuple):
-    """Where a notification goes, and why that may not be what the routing file means."""
-
-    plan: Plan
-    doubts: tuple[str, ...] = ()
-
-
-class Router(Protocol):
-    """Where notifications go: the routing as it stands now."""
-
-    async def plan(self, request: NotificationRequest, now: int) -> Routed:
-        """
-        Resolve and freeze the channels of a notification.
-
-        Raises:
-            PortError: it cannot be done now; look again later.
-        """
-        ...
-
-    def channel(self, name: str) -> Channel | None:
-        """The channel of that name as configured now, None if there is none."""
-        ...
-
-    def denial(self, name: str, namespace: str) -> str | None:
-        """Why a channel takes no notification of a namespace, None if it does."""
-        ...
-
-    def hold(self, name: str) -> Hold | None:
-        """Why a due send on a channel must wait, None if it may go."""
-        ...
 
 
 class Hooks(Protocol):

@@ -23,8 +23,9 @@ from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.retry import delay
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.controller import Controller, DeliverySettings, Routed
+from notifier.reconciler.controller import Controller, DeliverySettings
 from notifier.reporter import EventReporter
+from notifier.router import Routed
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics

@@ -37,7 +37,7 @@ from notifier.channels.registry import Hold
 from notifier.dispatch.breaker import Breakers
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.controller import Routed
+from notifier.router import Routed
 from notifier.routing.reload import Routing
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build
@@ -298,6 +298,7 @@ class SimApp(App):
         self.stop = process.stop
         self.refusal = None
         self._channels: dict[str, SimChannel] = {}
+        self.router = self
 
     async def plan(self, request: NotificationRequest, now: int) -> Routed:
         """Choose channels; they depend on the name alone."""

@@ -17,7 +17,8 @@ from notifier.content.message import Message
 from notifier.contract import Outcome
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.controller import Controller, DeliverySettings, Routed
+from notifier.reconciler.controller import Controller, DeliverySettings
+from notifier.router import Routed
 from syncer.ledger.log import Answer
 from syncer.ledger.lua import OUTCOME
 from syncer.ledger.replies import classify_reply

@@ -1,0 +1,137 @@
+"""
+Where notifications go: their channels by the routing in force, and the channel behind a name.
+
+The reconciler asks a `Router`, which is handed to it. What the process gives it is `LiveRouter`: the
+routing files, which may change at any time, and the channels made from them. Each question is answered
+from the routing in force at that moment; what a notification was routed to is frozen by its plan.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple, Protocol
+
+from notifier.channels.base import Channel
+from notifier.channels.registry import ChannelRegistry, Hold
+from notifier.content.sanitise import sanitise
+from notifier.routing.attributes import attributes_of
+from notifier.routing.reload import Routing
+from notifier.routing.tree import resolve
+from syncer.model.errors import Unavailable
+from syncer.model.record import Plan
+from syncer.model.resource import NotificationRequest
+from syncer.runtime.offload import offload
+
+#: Seconds in which a large notification must be routed, those before it included.
+_PLAN: Final = 30.0
+
+
+class Routed(NamedTuple):
+    """Where a notification goes, and why that may not be what the routing file means."""
+
+    plan: Plan
+    doubts: tuple[str, ...] = ()
+
+
+class Router(Protocol):
+    """Chooses channels, and knows each of them."""
+
+    async def plan(self, request: NotificationRequest, now: int) -> Routed:
+        """
+        Resolve and freeze the channels of a notification; `now` is ledger time in milliseconds.
+
+        Raises:
+            PortError: it cannot be done now; look again later.
+        """
+        ...
+
+    def channel(self, name: str) -> Channel | None:
+        """The channel of that name as configured now, None if there is none."""
+        ...
+
+    def denial(self, name: str, namespace: str) -> str | None:
+        """Why a channel takes no notification of a namespace, None if it does."""
+        ...
+
+    def hold(self, name: str) -> Hold | None:
+        """Why a due send on a channel must wait, None if it may go."""
+        ...
+
+
+class FollowingRouter(Router, Protocol):
+    """A router that follows its files while the process runs."""
+
+    @property
+    def problem(self) -> str | None:
+        """Why the routing in force is not that of the files, None if it is."""
+        ...
+
+    @property
+    def doubts(self) -> int:
+        """Keys of the routing in force that look like a slip."""
+        ...
+
+    async def run(self) -> None:
+        """Follow the files until cancelled."""
+        ...
+
+
+class LiveRouter:
+    """The router of a process: routing files and the channels made from them."""
+
+    def __init__(self, routing: Routing, channels: ChannelRegistry) -> None:
+        """`channels` are made from the routing in force of `routing`."""
+        self._routing = routing
+        self._channels = channels
+
+    async def plan(self, request: NotificationRequest, now: int) -> Routed:
+        """
+        See `Router.plan`.
+
+        Raises:
+            Unavailable: it is large, and was not done in time.
+        """
+        try:
+            return await offload(
+                lambda: self._plan(request, now), size=len(request.raw), seconds=_PLAN
+            )
+        except TimeoutError as error:
+            raise Unavailable("large notifications before it are still being routed") from error
+
+    def _plan(self, request: NotificationRequest, now: int) -> Routed:
+        spec = request.spec()
+        attributes = attributes_of(spec, namespace=request.namespace, name=request.name)
+        resolution = resolve(self._routing.current.config, attributes, clean=sanitise)
+        plan = Plan(
+            channels=resolution.channels,
+            reason=resolution.reason,
+            message=resolution.message,
+            at=now,
+            body_hash=request.content_hash(),
+        )
+        return Routed(plan, resolution.doubts)
+
+    def channel(self, name: str) -> Channel | None:
+        """See `Router.channel`."""
+        return self._channels.channel(name)
+
+    def denial(self, name: str, namespace: str) -> str | None:
+        """See `Router.denial`."""
+        return self._routing.current.config.denial(name, namespace)
+
+    def hold(self, name: str) -> Hold | None:
+        """See `Router.hold`."""
+        return self._channels.hold(name)
+
+    @property
+    def problem(self) -> str | None:
+        """See `FollowingRouter.problem`."""
+        return self._routing.problem
+
+    @property
+    def doubts(self) -> int:
+        """See `FollowingRouter.doubts`."""
+        return self._routing.current.config.doubts
+
+    async def run(self) -> None:
+        """See `FollowingRouter.run`."""
+        await self._routing.run()
