@@ -144,7 +144,8 @@ def test_conformance_without_a_suite_is_a_failure(tmp_path: Path) -> None:
 
 #: A comment that switches a check off, and what follows it on the line.
 SUPPRESSION: Final = re.compile(
-    r"#\s*(?:noqa|type:\s*ignore|pragma:|shellcheck disable)\b(?P<rules>[:=]?\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*"
+    r"#\s*(?:(?:ruff: )?noqa|(?:type|mypy|pyright|zizmor):\s*ignore|pragma:|nosec|shellcheck disable)\b"
+    r"(?P<rules>[:=]?\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*"
     r"|\[[\w, -]+\]|:? no cover)?(?P<reason>.*)"
 )
 
@@ -164,11 +165,14 @@ def test_suppressions_name_the_rule_and_give_the_reason() -> None:
     assert _unreasoned(f"{quiet} - no rule")
     assert _unreasoned(f"{ignored}[arg-type]")
     assert not _unreasoned(f"{ignored}[arg-type]  # of the vendor")
+    assert _unreasoned("# ruff: " + "noqa")
+    assert _unreasoned("# mypy: " + "ignore-errors")
+    assert _unreasoned("x=1  # shellcheck " + "disable=SC2034")
     assert not _unreasoned(f"{quiet}: S311, E501 (no secret)")
     found = [
         f"{name}:{number}: {line.strip()[:90]}"
         for name in _tracked()
-        if name.startswith(("notifier/", "syncer/", "tests/", "scripts/", ".ci/"))
+        if name.startswith(("notifier/", "syncer/", "tests/", "scripts/", "charts/", "."))
         and name.rpartition(".")[2] not in {"md", "sum", "mod", "json", "txt", "lua"}
         for number, line in enumerate(
             (ROOT / name).read_text("utf-8", errors="replace").splitlines(), 1
