@@ -523,16 +523,16 @@ async def test_rate() -> None:
             quick.append(uid)
 
     dispatcher = Dispatcher(run, per_channel=32, total=64, rate=50.0, breakers=Breakers())
+    began = time.monotonic()
     for n in range(11):
         dispatcher.submit(f"{n}", SLACK, due=0, priority="Medium")
         dispatcher.submit(f"{n}", "console", due=0, priority="Medium")
     await settle()
     assert len(quick) == 11
-    assert len(times) <= 2
     await until(lambda: len(times) == 11)
-    gaps = [b - a for a, b in itertools.pairwise(times)]
-    assert times[-1] - times[0] >= 10 / 50.0 - 0.02
-    assert min(gaps) >= 0.01
+    # A call may be late on a busy machine, and the next is then sooner after it; none is early.
+    early = [n for n, at in enumerate(times) if at - began < n / 50.0 - 0.002]
+    assert early == []
 
 
 async def test_what_a_rule_denies_uses_up_no_rate() -> None:
