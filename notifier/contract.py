@@ -1,8 +1,12 @@
 """
-What a send came to: exactly one of delivered, failed, unknown.
+What dispatch, the reconciler and the channels share: a message, its outcome, and the channel between them.
 
-A channel answers with an `Outcome` and never raises for anything the receiver did. The three ways
-out differ in what may be claimed about the receiver:
+A `Message` is one notification for one attempt on one channel (`notifier.content.message` composes it), an
+`Outcome` is what the send came to, and a `Channel` turns the one into the other. They stand below all
+three packages, so that none of these has to import another for the sake of a type.
+
+An outcome is exactly one of delivered, failed, unknown. The three differ in what may be claimed about the
+receiver:
 
 - success: the receiver accepted the message;
 - failed: the receiver refused it, or no byte of the request was written. `transient` may be tried
@@ -16,9 +20,94 @@ dashboards and tests match on them). The class is a field; nobody reads it back 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Protocol
 
 from syncer.model.attempt import AttemptState, FailureClass
+from syncer.model.resource import Spec
+
+Json = dict[str, Any]
+#: Is called every few milliseconds while something large is made, so that others get the processor.
+Breath = Callable[[], None]
+
+#: What Kubernetes takes for the name of an object.
+_NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
+_NAME_CHARS: Final = 253
+
+
+def _no_document(_breath: Breath) -> Json:
+    return {}
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """
+    One notification as a channel sees it; every text is sanitised.
+
+    Attributes:
+        uid: Identity of the notification.
+        namespace: Of the object.
+        name: Of the object; receivers get it as the correlation id.
+        attempt_id: Of this attempt; sent in a header only.
+        idempotency_key: Equal for all attempts of this notification on this channel.
+        spec: Enriched and sanitised.
+        metadata: Flattened context, then the extensions, which win.
+        labels: Of the object.
+        annotations: Of the object.
+        phase: Phase of the delivery at the moment of composing; empty before the first status.
+        successful: Channels delivered so far, by the status.
+        failed: Channels failed so far, by the status.
+        size: Characters of the texts that take the most.
+    """
+
+    uid: str
+    namespace: str
+    name: str
+    attempt_id: str
+    idempotency_key: str
+    spec: Spec = field(repr=False)
+    metadata: dict[str, str] = field(default_factory=dict, repr=False)
+    labels: dict[str, str] = field(default_factory=dict, repr=False)
+    annotations: dict[str, str] = field(default_factory=dict, repr=False)
+    phase: str = ""
+    successful: int = 0
+    failed: int = 0
+    size: int = 0
+    _document: Callable[[Breath], Json] = field(default=_no_document, repr=False, compare=False)
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`, for people."""
+        return f"{self.namespace}/{self.name}"
+
+    def fact(self, part: str, member: str) -> str:
+        """A text of the sanitised context, for example `analysis`, `rootCause`; empty if absent."""
+        facts = self.spec.context.get(part)
+        value = facts.get(member) if isinstance(facts, Mapping) else None
+        return value if isinstance(value, str) else ""
+
+    def chat_command(self) -> str:
+        """
+        The command that opens a chat about the remediation; empty where there is none.
+
+        People copy it into a shell, so it is made only of what can be the name of an object: a name
+        with a blank, a `;` or a `$` in it is nobody's.
+        """
+        remediation = self.fact("lineage", "remediationRequest")
+        if len(remediation) > _NAME_CHARS or not _NAME.fullmatch(remediation):
+            return ""
+        return f"kubectl kubernaut chat rar/{remediation} -n {self.namespace}"
+
+    def document(self, breath: Breath = lambda: None) -> Json:
+        """
+        The whole object, sanitised: apiVersion, kind, metadata, spec, status.
+
+        Each call makes it anew (`notifier.content.message.sanitised_document`), since only the file channel
+        wants it.
+        """
+        return self._document(breath)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,27 +162,30 @@ class Outcome:
         return cls(AttemptState.UNKNOWN, FailureClass.UNCERTAIN, error, code)
 
 
-def classify_http(kind: str, code: int, body: str, *, retry_after: float | None = None) -> Outcome:
+class Channel(Protocol):
     """
-    Class of an HTTP answer, with upstream's text.
+    One way to one receiver.
 
-    Args:
-        kind: Channel type as the text names it: `slack`, `pagerduty`, `teams`, `webhook`.
-        code: Status code of the answer.
-        body: Bounded, sanitised excerpt of the answer.
-        retry_after: Seconds from the header, or None.
+    A channel turns a message into one call and the call into an `Outcome`. It never raises for anything
+    that the receiver or the message did.
 
-    2xx succeeds whatever the body; 5xx and 429 may be tried again; every other code, a redirect
-    included, is permanent (redirects are never followed).
+    Attributes:
+        timeout_s: Longest time in seconds that a send may take; the lease's length is derived from
+            the largest of them.
+        shows_status: Whether it shows the object's status, which must then be the current one.
     """
-    if 200 <= code <= 299:
-        return Outcome.success(code)
-    if code == 429 or 500 <= code <= 599:
-        return Outcome.transient(
-            f"{kind} webhook returned {code} (retryable): {body}",
-            code=code,
-            retry_after=retry_after,
-        )
-    return Outcome.permanent(
-        f"{kind} webhook returned {code} (permanent failure): {body}", code=code
-    )
+
+    timeout_s: float
+    shows_status: bool
+
+    async def send(self, message: Message) -> Outcome:
+        """Deliver one message, once."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """Why a due send on a channel must wait, and for how many seconds."""
+
+    reason: str
+    seconds: float

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple, Protocol
 
-from notifier.channels.base import Channel
-from notifier.channels.registry import ChannelRegistry, Hold
+from notifier.channels.registry import ChannelRegistry
 from notifier.content.sanitise import sanitise
+from notifier.contract import Channel, Hold
 from notifier.routing.attributes import attributes_of
 from notifier.routing.reload import Routing
 from notifier.routing.tree import resolve

@@ -30,8 +30,9 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
-from notifier.content.message import Message, compose
+from notifier.content.message import compose
 from notifier.content.sanitise import sanitise
+from notifier.contract import Message
 from syncer.model.attempt import (
     NO_EPOCH,
     Attempt,

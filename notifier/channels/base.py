@@ -12,11 +12,10 @@ import json
 import logging
 from bisect import bisect_right
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
-from notifier.content.message import Message
 from notifier.content.trim import TRUNCATED
-from notifier.contract import Outcome
+from notifier.contract import Message, Outcome
 from syncer.runtime.offload import offload
 
 _log = logging.getLogger(__name__)
@@ -24,24 +23,6 @@ T = TypeVar("T")
 
 #: Reads a credential at the moment of use, so that a rotated one serves the next call.
 Provider = Callable[[], str]
-
-
-class Channel(Protocol):
-    """
-    One way to one receiver.
-
-    Attributes:
-        timeout_s: Longest time in seconds that a send may take; the lease's length is derived from
-            the largest of them.
-        shows_status: Whether it shows the object's status, which must then be that of the moment.
-    """
-
-    timeout_s: float
-    shows_status: bool
-
-    async def send(self, message: Message) -> Outcome:
-        """Deliver one message, once."""
-        ...
 
 
 def rendered(kind: str, build: Callable[[Message], T], message: Message) -> T | Outcome:
@@ -86,6 +67,32 @@ def http_headers(message: Message) -> dict[str, str]:
         "Idempotency-Key": f'"{message.idempotency_key}"',
         "X-Notification-Attempt": message.attempt_id,
     }
+
+
+def classify_http(kind: str, code: int, body: str, *, retry_after: float | None = None) -> Outcome:
+    """
+    Class of an HTTP answer, with upstream's text.
+
+    Args:
+        kind: Channel type as the text names it: `slack`, `pagerduty`, `teams`, `webhook`.
+        code: Status code of the answer.
+        body: Bounded, sanitised excerpt of the answer.
+        retry_after: Seconds from the header, or None.
+
+    2xx succeeds whatever the body; 5xx and 429 may be tried again; every other code, a redirect
+    included, is permanent (redirects are never followed).
+    """
+    if 200 <= code <= 299:
+        return Outcome.success(code)
+    if code == 429 or 500 <= code <= 599:
+        return Outcome.transient(
+            f"{kind} webhook returned {code} (retryable): {body}",
+            code=code,
+            retry_after=retry_after,
+        )
+    return Outcome.permanent(
+        f"{kind} webhook returned {code} (permanent failure): {body}", code=code
+    )
 
 
 def encode(payload: dict[str, Any]) -> bytes:

@@ -10,8 +10,7 @@ from __future__ import annotations
 import logging
 
 from notifier.channels.base import rendered
-from notifier.content.message import Message
-from notifier.contract import Outcome
+from notifier.contract import Message, Outcome
 from syncer.runtime.logging import REDACTED
 
 

@@ -50,9 +50,8 @@ import aiosmtplib
 from notifier.channels.base import Provider, credential, rendered_beside
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.transport_errors import certificate_fault, chain_of, describe, excerpt
-from notifier.content.message import Message
 from notifier.content.trim import TRUNCATED
-from notifier.contract import Outcome
+from notifier.contract import Message, Outcome
 from notifier.routing.mail import Security
 
 KIND: Final = "email"

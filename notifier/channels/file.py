@@ -29,8 +29,7 @@ from typing import Any, Final
 import yaml
 
 from notifier.channels.base import rendered
-from notifier.content.message import Message
-from notifier.contract import Outcome
+from notifier.contract import Message, Outcome
 from syncer.model.errors import ConfigError
 from syncer.rules.text import escaped_json
 from syncer.runtime.offload import Breath

@@ -53,9 +53,10 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from aiohttp.client_proto import ResponseHandler
 from yarl import URL
 
+from notifier.channels.base import classify_http
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.transport_errors import certificate_fault, chain_of, describe, excerpt
-from notifier.contract import Outcome, classify_http
+from notifier.contract import Outcome
 from syncer.runtime.proxies import is_loopback, literal, proxy_for
 
 _log = logging.getLogger(__name__)

@@ -14,8 +14,7 @@ from collections.abc import Callable
 from typing import Any, TextIO
 
 from notifier.channels.base import rendered
-from notifier.content.message import Message
-from notifier.contract import Outcome
+from notifier.contract import Message, Outcome
 from syncer.model.resource import format_time
 from syncer.rules.text import escaped, escaped_json
 

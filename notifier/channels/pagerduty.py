@@ -17,9 +17,8 @@ from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, cut, encode, http_headers, rendered
 from notifier.channels.http import HttpClient, Target
-from notifier.content.message import Message
 from notifier.content.mrkdwn import shorten_plain
-from notifier.contract import Outcome
+from notifier.contract import Message, Outcome
 
 KIND: Final = "pagerduty"
 ENDPOINT: Final = "https://events.pagerduty.com/v2/enqueue"

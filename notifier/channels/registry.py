@@ -13,10 +13,9 @@ permanent "channel not registered".
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
-from notifier.channels.base import Channel, Provider
+from notifier.channels.base import Provider
 from notifier.channels.console import ConsoleChannel
 from notifier.channels.email import EmailChannel, Envelope, MailClient, Relay
 from notifier.channels.file import FileChannel
@@ -26,19 +25,12 @@ from notifier.channels.pagerduty import ENDPOINT, PagerDutyChannel
 from notifier.channels.slack import SlackChannel
 from notifier.channels.teams import TeamsChannel
 from notifier.channels.webhook import BasicAuth, BearerToken, WebhookChannel
+from notifier.contract import Channel, Hold
 from notifier.routing.receivers import EmailConfig, PagerDutyConfig, Target, WebhookConfig
 from notifier.routing.reload import ResolvedTarget, Snapshot
 
 #: Seconds until a send that lacks its credential is looked at again.
 _HOLD_SECONDS: Final = 5.0
-
-
-@dataclass(frozen=True, slots=True)
-class Hold:
-    """Why a send must wait although it is due, and for how many seconds."""
-
-    why: str
-    seconds: float
 
 
 class ChannelRegistry:

@@ -13,9 +13,8 @@ from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
 from notifier.channels.http import HttpClient, Target
-from notifier.content.message import Message
 from notifier.content.mrkdwn import CUT, escape, shorten, shorten_plain, to_mrkdwn
-from notifier.contract import Outcome
+from notifier.contract import Message, Outcome
 
 KIND: Final = "slack"
 HEADER_CHARS: Final = 150

@@ -13,9 +13,8 @@ from typing import Any, Final
 from notifier.channels.base import Provider, credential, cut, encode, http_headers, rendered
 from notifier.channels.http import HttpClient, Target
 from notifier.content.links import only_safe_links
-from notifier.content.message import Message
 from notifier.content.trim import TRUNCATED
-from notifier.contract import Outcome
+from notifier.contract import Message, Outcome
 
 KIND: Final = "teams"
 BODY_BYTES: Final = 28 * 1024

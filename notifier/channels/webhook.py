@@ -31,8 +31,7 @@ from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
 from notifier.channels.http import HttpClient, Target
-from notifier.content.message import Message
-from notifier.contract import Outcome
+from notifier.contract import Message, Outcome
 
 KIND: Final = "webhook"
 #: Lengths in bytes that a signing secret may have.

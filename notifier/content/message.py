@@ -18,9 +18,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from typing import Any, Final
 
 from notifier.content.enrich import enrich
@@ -34,111 +34,12 @@ from notifier.content.sanitise import (
     sanitised_pieces,
 )
 from notifier.content.trim import BODY_CHARS, MORE, OBJECT_CHARS, REST_CHARS, Room
+from notifier.contract import Breath, Json, Message
 from notifier.routing.attributes import flatten_context
 from syncer.model.attempt import AttemptId
 from syncer.model.resource import Spec, parse_spec
 
-Json = dict[str, Any]
-
-#: What Kubernetes takes for the name of an object.
-_NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
-_NAME_CHARS: Final = 253
 _IDENTITY: Final = ("name", "namespace", "uid")
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """
-    One notification as a channel sees it; every text is sanitised.
-
-    Attributes:
-        uid: Identity of the notification.
-        namespace: Of the object.
-        name: Of the object; receivers get it as the correlation id.
-        attempt_id: Of this try; only ever sent in a header.
-        idempotency_key: Equal for all tries of this notification on this channel.
-        spec: Enriched and sanitised.
-        metadata: Flattened context, then the extensions, which win.
-        labels: Of the object.
-        annotations: Of the object.
-        phase: Phase of the delivery at the moment of composing; empty before the first status.
-        successful: Channels delivered so far, by the status.
-        failed: Channels failed so far, by the status.
-        size: Characters of the texts that take the most.
-    """
-
-    uid: str
-    namespace: str
-    name: str
-    attempt_id: str
-    idempotency_key: str
-    spec: Spec = field(repr=False)
-    metadata: dict[str, str] = field(default_factory=dict, repr=False)
-    labels: dict[str, str] = field(default_factory=dict, repr=False)
-    annotations: dict[str, str] = field(default_factory=dict, repr=False)
-    phase: str = ""
-    successful: int = 0
-    failed: int = 0
-    size: int = 0
-    _source: Mapping[str, Any] = field(default_factory=dict, repr=False)
-
-    @property
-    def key(self) -> str:
-        """`namespace/name`, for people."""
-        return f"{self.namespace}/{self.name}"
-
-    def fact(self, part: str, member: str) -> str:
-        """A text of the sanitised context, for example `analysis`, `rootCause`; empty if absent."""
-        value = _mapping(self.spec.context.get(part)).get(member)
-        return value if isinstance(value, str) else ""
-
-    def chat_command(self) -> str:
-        """
-        The command that opens a chat about the remediation; empty where there is none.
-
-        People copy it into a shell, so it is made only of what can be the name of an object: a name
-        with a blank, a `;` or a `$` in it is nobody's.
-        """
-        remediation = self.fact("lineage", "remediationRequest")
-        if len(remediation) > _NAME_CHARS or not _NAME.fullmatch(remediation):
-            return ""
-        return f"kubectl kubernaut chat rar/{remediation} -n {self.namespace}"
-
-    def document(self, breath: Callable[[], None] = lambda: None) -> Json:
-        """
-        The whole object, sanitised: apiVersion, kind, metadata, spec, status.
-
-        Made anew by each call. Managed fields are left out, the body is enriched, what is beyond
-        `OBJECT_CHARS` is left out with a mark, and the identity (name, namespace, uid) is as stored,
-        whatever it looks like. `breath` is called every few milliseconds.
-        """
-        source = self._source
-        metadata = {
-            k: v for k, v in _mapping(source.get("metadata")).items() if k != "managedFields"
-        }
-        spec = dict(_mapping(source.get("spec")))
-        if isinstance(spec.get("body"), str):
-            spec["body"] = enrich(spec["body"], _mapping(spec.get("context")))
-            spec["body"] = Room(BODY_CHARS).text(spec["body"], BODY_CHARS)
-        # What was written by people comes first where not all of it fits.
-        room = Room(OBJECT_CHARS)
-        shown = {
-            "spec": room.tree(spec, MAX_DEPTH),
-            "metadata": room.tree(metadata, MAX_DEPTH),
-            "status": room.tree(source.get("status") or {}, MAX_DEPTH),
-        }
-        document: Json = sanitise_tree(
-            {
-                "apiVersion": source.get("apiVersion", ""),
-                "kind": source.get("kind", ""),
-                "metadata": shown["metadata"],
-                "spec": shown["spec"],
-                "status": shown["status"],
-            },
-            clean=_cleaner(breath),
-        )
-        document["metadata"].update({k: metadata[k] for k in _IDENTITY if k in metadata})
-        return document
 
 
 def compose(
@@ -148,7 +49,7 @@ def compose(
     *,
     spec: Spec | None = None,
     live: bool = True,
-    breath: Callable[[], None] = lambda: None,
+    breath: Breath = lambda: None,
 ) -> Message:
     """
     Make the message of one attempt.
@@ -192,8 +93,45 @@ def compose(
         successful=_count(status.get("successfulDeliveries")),
         failed=_count(status.get("failedDeliveries")),
         size=len(spec.subject) + len(spec.body) + sum(map(len, facts.values())),
-        _source=document,
+        _document=partial(sanitised_document, document),
     )
+
+
+def sanitised_document(source: Mapping[str, Any], breath: Breath = lambda: None) -> Json:
+    """
+    The whole object, sanitised: apiVersion, kind, metadata, spec, status.
+
+    Managed fields are left out, the body is enriched, what is beyond `OBJECT_CHARS` is left out with a
+    mark, and the identity (name, namespace, uid) is as stored, whatever it looks like.
+
+    Args:
+        source: The object, as `NotificationRequest.document()` gives it.
+        breath: Is called every few milliseconds.
+    """
+    metadata = {k: v for k, v in _mapping(source.get("metadata")).items() if k != "managedFields"}
+    spec = dict(_mapping(source.get("spec")))
+    if isinstance(spec.get("body"), str):
+        spec["body"] = enrich(spec["body"], _mapping(spec.get("context")))
+        spec["body"] = Room(BODY_CHARS).text(spec["body"], BODY_CHARS)
+    # What was written by people comes first where not all of it fits.
+    room = Room(OBJECT_CHARS)
+    shown = {
+        "spec": room.tree(spec, MAX_DEPTH),
+        "metadata": room.tree(metadata, MAX_DEPTH),
+        "status": room.tree(source.get("status") or {}, MAX_DEPTH),
+    }
+    document: Json = sanitise_tree(
+        {
+            "apiVersion": source.get("apiVersion", ""),
+            "kind": source.get("kind", ""),
+            "metadata": shown["metadata"],
+            "spec": shown["spec"],
+            "status": shown["status"],
+        },
+        clean=_cleaner(breath),
+    )
+    document["metadata"].update({k: metadata[k] for k in _IDENTITY if k in metadata})
+    return document
 
 
 def idempotency_key(uid: str, channel: str) -> str:
@@ -236,7 +174,7 @@ def _shown(value: object) -> dict[str, str]:
     return Room(REST_CHARS).texts({str(k): str(v) for k, v in _mapping(value).items()})
 
 
-def shown_spec(document: Mapping[str, Any], breath: Callable[[], None] = lambda: None) -> Spec:
+def shown_spec(document: Mapping[str, Any], breath: Breath = lambda: None) -> Spec:
     """
     The spec as every channel and every attempt sees it: bounded, enriched, sanitised.
 
@@ -247,7 +185,7 @@ def shown_spec(document: Mapping[str, Any], breath: Callable[[], None] = lambda:
     return _sanitised(spec, _cleaner(breath))
 
 
-def _cleaner(breath: Callable[[], None]) -> Callable[[str], str]:
+def _cleaner(breath: Breath) -> Callable[[str], str]:
     """The sanitiser, with a breath between the pieces of what is long."""
 
     def clean(text: str) -> str:

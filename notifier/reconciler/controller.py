@@ -31,10 +31,9 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
-from notifier.channels.base import Channel
-from notifier.content.message import Message, compose
+from notifier.content.message import compose
 from notifier.content.sanitise import sanitise
-from notifier.contract import Outcome
+from notifier.contract import Channel, Message, Outcome
 from notifier.dispatch.breaker import refusal
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.retry import next_delay, unsent_delay
@@ -779,7 +778,7 @@ class Controller:
             entry.due[channel] = self.cache.monotonic() + hold.seconds
             self.queue.add_at(uid, entry.due[channel])
             with contextlib.suppress(PortError):
-                await self.recorder.skip(entry, channel, hold.why)
+                await self.recorder.skip(entry, channel, hold.reason)
             return None
         sender = self.router.channel(channel)
         timeout = sender.timeout_s if sender else 0.0

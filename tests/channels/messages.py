@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from notifier.content.message import Message, compose
+from notifier.content.message import compose
+from notifier.contract import Message
 
 UID = "0a1b2c3d-0000-4000-8000-000000000001"
 

@@ -35,9 +35,8 @@ from notifier.channels.email import (
 )
 from notifier.channels.http import HttpClient
 from notifier.channels.registry import ChannelRegistry
-from notifier.content.message import Message
 from notifier.content.trim import TRUNCATED
-from notifier.contract import Outcome
+from notifier.contract import Message, Outcome
 from notifier.routing.mail import Security, recipient_tag
 from syncer.model.attempt import AttemptState, FailureClass
 from tests.channels.mailserver import CUT, HANG, Arrived, MailServer, mail_server, scripted

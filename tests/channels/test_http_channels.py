@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from notifier.channels import slack, teams, webhook
-from notifier.channels.base import Channel, cut
+from notifier.channels.base import cut
 from notifier.channels.http import HttpClient
 from notifier.channels.pagerduty import (
     DEDUP_CHARS,
@@ -34,9 +34,8 @@ from notifier.channels.webhook import (
     sign,
     webhook_payload,
 )
-from notifier.content.message import Message
 from notifier.content.trim import TRUNCATED
-from notifier.contract import Outcome
+from notifier.contract import Channel, Message, Outcome
 from syncer.model.attempt import AttemptState, FailureClass
 from tests.channels.messages import UID, message, untrimmed
 from tests.channels.receiver import Receiver, Step, closed_port, receiving

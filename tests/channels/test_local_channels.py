@@ -22,8 +22,7 @@ import yaml
 from notifier.channels.console import ConsoleChannel
 from notifier.channels.file import FileChannel, file_name
 from notifier.channels.log import LogChannel
-from notifier.content.message import Message
-from notifier.contract import Outcome
+from notifier.contract import Message, Outcome
 from syncer.model.attempt import AttemptState, FailureClass
 from syncer.model.errors import ConfigError
 from tests.channels.messages import UID, message

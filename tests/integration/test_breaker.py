@@ -13,11 +13,10 @@ import pytest
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
-from notifier.channels.base import Channel
 from notifier.channels.egress import EgressGuard
 from notifier.channels.http import HttpClient
-from notifier.channels.registry import Hold
 from notifier.channels.slack import SlackChannel
+from notifier.contract import Channel, Hold
 from notifier.dispatch.breaker import OPEN_MOST, Breakers, State
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.retry import delay

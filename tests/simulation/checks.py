@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import unquote
 
-from notifier.content.message import Message
+from notifier.contract import Message
 from syncer.ledger.codec import decode_log
 from syncer.model.attempt import AttemptId, AttemptState, Epoch, attempt_epoch, epoch_key
 from syncer.model.errors import ContractError

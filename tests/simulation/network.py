@@ -25,9 +25,9 @@ from typing import TYPE_CHECKING, Any, Final
 import orjson
 from redis.exceptions import ResponseError
 
+from notifier.channels.base import classify_http
 from notifier.channels.webhook import webhook_payload
-from notifier.content.message import Message
-from notifier.contract import Outcome, classify_http
+from notifier.contract import Message, Outcome
 from syncer.kube.client import Json, KubeClient, Method, error_of
 from syncer.ledger.lua import Script
 from syncer.ledger.pipeline import StaleGuard

@@ -32,8 +32,7 @@ import orjson
 from prometheus_client import CollectorRegistry
 
 from notifier.app import App, Parts, Progress, Stopped
-from notifier.channels.base import Channel
-from notifier.channels.registry import Hold
+from notifier.contract import Channel, Hold
 from notifier.dispatch.breaker import Breakers
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics

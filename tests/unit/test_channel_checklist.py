@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import pytest
 
-from notifier.channels import base
 from notifier.channels.registry import ChannelRegistry
+from notifier.contract import Channel
 from notifier.routing.config import RoutingConfig
 from notifier.routing.parse import parse
 from notifier.routing.receivers import KINDS
@@ -173,7 +173,7 @@ def test_each_channel_is_a_kind() -> None:
         if re.search(r"^class \w+Channel:", _read(f"notifier/channels/{name}.py"), re.MULTILINE)
     }
     assert found == set(CHANNELS)
-    assert base.Channel.__doc__
+    assert Channel.__doc__
 
 
 @pytest.mark.parametrize("step", STEPS)

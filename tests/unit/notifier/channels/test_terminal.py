@@ -15,13 +15,13 @@ from typing import Any, Final, Literal
 import pytest
 import yaml
 
+from notifier.channels.base import classify_http
 from notifier.channels.console import ConsoleChannel
 from notifier.channels.email import Envelope, mail
 from notifier.channels.file import file_content
 from notifier.channels.log import LogChannel
 from notifier.channels.transport_errors import excerpt
 from notifier.content.sanitise import sanitise
-from notifier.contract import classify_http
 from notifier.routing.tree import fallback_message, matched_message
 from syncer.cli import main as cli
 from syncer.cli import output as show

@@ -17,7 +17,8 @@ from notifier.channels.slack import slack_payload
 from notifier.channels.teams import teams_body
 from notifier.channels.webhook import webhook_payload
 from notifier.content.enrich import enrich
-from notifier.content.message import Message, compose, idempotency_key
+from notifier.content.message import compose, idempotency_key
+from notifier.contract import Message
 from tests.channels.messages import document, message
 
 BUILDERS: dict[str, Callable[[Message], bytes]] = {

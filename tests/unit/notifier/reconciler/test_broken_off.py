@@ -13,8 +13,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 from redis.exceptions import ResponseError
 
-from notifier.content.message import Message
-from notifier.contract import Outcome
+from notifier.contract import Message, Outcome
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Controller, DeliverySettings

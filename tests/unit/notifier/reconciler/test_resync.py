@@ -9,9 +9,7 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.channels.registry import Hold
-from notifier.content.message import Message
-from notifier.contract import Outcome
+from notifier.contract import Hold, Message, Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
