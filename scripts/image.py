@@ -67,6 +67,7 @@ sys.path.insert(0, str(ROOT))
 from scripts.gobuild import Problem, cache, say  # noqa: E402 (needs the path above)
 
 NAME = "notification-ledger"
+CRD = "charts/notification-ledger/files/crd.yaml"
 LOCK = ROOT / "scripts" / "image-debian.json"
 RELEASE = "bookworm"
 ARCHITECTURE = "amd64"
@@ -322,6 +323,8 @@ def project(site: Path, *, raised_format: bool) -> None:
             shutil.copy(ROOT / name, copy)
         for name in ("notifier", "syncer"):
             shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
+        (copy / CRD).parent.mkdir(parents=True)
+        shutil.copy(ROOT / CRD, copy / CRD)
         if raised_format:
             for name, old, new in RAISED_FORMAT:
                 replace_once(copy / name, old, new)

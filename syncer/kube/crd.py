@@ -1,8 +1,8 @@
 """
-The CustomResourceDefinition: the package's copy of it, and what a served one lacks.
+The CustomResourceDefinition of this version, and what a served one lacks.
 
-The one source is the chart's file; the package carries a copy so that an installation from a wheel
-can print it. Both are the same bytes (tested).
+The only source is the chart's file. The build of the wheel puts it beside this module, so that an
+installation can print it; a source checkout and an editable installation read the chart's file itself.
 
 An API server drops members of a status that its schema does not know, and answers 200. A controller
 that is newer than the definition in the cluster would thus lose parts of the record without an
@@ -18,11 +18,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any, Final
 
 from syncer.model.resource import GROUP, PLURAL, VERSION, Json
 
 CRD_NAME: Final = f"{PLURAL}.{GROUP}"  # noqa: V107 (for tests that delete it)
+
+#: The definition in a source checkout.
+_SOURCE: Final = Path(__file__).parents[2] / "charts" / "notification-ledger" / "files" / "crd.yaml"
 
 _RULES: Final = "x-kubernetes-validations"
 #: Marks a schema node that keeps whatever it is given.
@@ -108,7 +112,9 @@ def pruned(written: Json, read_back: Json) -> list[str]:
 
 
 def _text() -> str:
-    return resources.files(__package__).joinpath("crd.yaml").read_text("utf-8")
+    packaged = resources.files(__package__).joinpath("crd.yaml")
+    source = packaged if packaged.is_file() else _SOURCE
+    return source.read_text("utf-8")
 
 
 def _schema(crd: Json) -> Json:

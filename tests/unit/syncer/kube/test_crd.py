@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import copy
 import re
+import subprocess
+import sys
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +28,14 @@ from syncer.model.resource import (
 )
 
 ROOT = Path(__file__).parents[4]
+#: Prefers the packages of a folder, and prints where the module and what the definition is.
+PRINT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+from syncer.kube import crd
+print(crd.__file__)
+print(crd.render_crd(), end="")
+"""
 SOURCE = ROOT / "charts/notification-ledger/files/crd.yaml"
 
 FULL = Status(
@@ -103,9 +114,42 @@ def validate(value: Any, node: Json, path: str = "") -> Iterator[str]:
             yield from validate(member, node["items"], f"{path}[]")
 
 
-def test_package_copy_is_the_charts_file() -> None:
-    """The copy in the package is the chart's file, byte for byte."""
-    assert (ROOT / "syncer/kube/crd.yaml").read_bytes() == SOURCE.read_bytes()
+def test_the_tree_holds_the_definition_once() -> None:
+    """A checkout reads the chart's file; there is no other."""
+    assert list((ROOT / "syncer").glob("**/*.yaml")) == []
+    assert crd.render_crd() == SOURCE.read_text()
+
+
+def test_an_editable_installation_reads_the_charts_file(tmp_path: Path) -> None:
+    """What the environment has installed answers from the checkout, wherever it is started."""
+    module, text = printed_by(tmp_path, tmp_path)
+    assert module == ROOT / "syncer/kube/crd.py"
+    assert text == SOURCE.read_text()
+
+
+def test_a_wheel_holds_the_charts_file(tmp_path: Path) -> None:
+    """The build puts the definition into the wheel, and a program without a checkout reads it there."""
+    subprocess.run(
+        [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", tmp_path],
+        cwd=ROOT, check=True, capture_output=True, timeout=100,
+    )  # fmt: skip
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    module, text = printed_by(site, tmp_path)
+    assert module == site / "syncer/kube/crd.py"
+    assert text == SOURCE.read_text()
+
+
+def printed_by(site: Path, folder: Path) -> tuple[Path, str]:
+    """Print the definition in a process of its own that prefers the packages of `site`."""
+    answer = subprocess.run(
+        [sys.executable, "-c", PRINT, site],
+        cwd=folder, check=True, capture_output=True, text=True, timeout=100,
+    )  # fmt: skip
+    module, _, text = answer.stdout.partition("\n")
+    return Path(module), text
 
 
 def test_render_with_rules_is_the_file() -> None:
