@@ -48,10 +48,15 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from syncer.kube.client import KubeClient  # noqa: E402 - as above
-from syncer.ledger.codec import Header, decode_log  # noqa: E402 - as above
+from syncer.ledger.codec import decode_log  # noqa: E402 - as above
 from syncer.model.attempt import AttemptState  # noqa: E402 - needs the path above, as all below
 from syncer.model.errors import ContractError, Gone, KindMissing, LedgerError, PortError  # noqa: E402 - as above
-from syncer.model.record import Kind, Record, read_attempt  # noqa: E402 - as above
+from syncer.model.record import (  # noqa: E402 - as above
+    Header,
+    Kind,
+    Record,
+    read_attempt,
+)
 from tests.fakes.apiserver import FakeApiServer  # noqa: E402 - as above
 from tests.servers.controlplane import ControlPlane  # noqa: E402 - as above
 from tests.servers.ports import free_port  # noqa: E402 - as above

@@ -12,7 +12,7 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from syncer.model.attempt import AttemptState
-from syncer.rules.divergence import Divergence
+from syncer.rules.divergence import AUDITED
 
 PREFIX: Final = "notification_ledger"
 _FAST: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1, 5)
@@ -153,7 +153,7 @@ class SyncMetrics:
         self.divergences = counter(
             "scrub_divergence", "Divergences that the self-audit found.", "class"
         )
-        for divergence in Divergence:
+        for divergence in AUDITED:
             self.divergences.labels(divergence.value)
         self.scrub_coverage = gauge(
             "scrub_coverage_ratio",

@@ -21,7 +21,7 @@ from urllib.parse import quote
 
 from syncer.cli import doctor as health
 from syncer.cli.access import Access, Where, access, whoami
-from syncer.cli.check import Bounds, Class, Read, read_log
+from syncer.cli.advice import ADVICE
 from syncer.cli.explain import Rules, explain
 from syncer.cli.explain import as_json as explanation_json
 from syncer.cli.explain import as_text as explanation_text
@@ -30,14 +30,18 @@ from syncer.cli.manual import Said, Told, append, orders, reason_of, verdicts
 from syncer.cli.output import Columns, Progress, note, say, say_json, table
 from syncer.cli.owner import look_around
 from syncer.cli.repair import Act, Allowed, Done, Step, perform, plan_repair, wait_clean
-from syncer.cli.scan import Scan, Verdict, bounds_of, diverging, look_again
+from syncer.cli.scan import Result, Scan, bounds_of, check_again, diverging
 from syncer.cli.store import Store, Whose, check_store, told_home
 from syncer.cli.transfer import bearers, bring_in, export, read_export
 from syncer.configfile import parse_duration
+from syncer.ledger.reading import read_log
 from syncer.model.errors import ConfigError, Gone, PortError
 from syncer.model.resource import NotificationRequest
+from syncer.rules.divergence import VERIFIED, Divergence
+from syncer.rules.fold import ReadLog
 from syncer.rules.plan import Finish
 from syncer.rules.text import plain
+from syncer.rules.verification import Bounds
 
 OK: Final = 0
 FOUND: Final = 1
@@ -120,7 +124,7 @@ async def _object(at: Access, key: str) -> NotificationRequest:
         raise Absent(f"there is no object {key}") from None
 
 
-async def _both(at: Access, key: str) -> tuple[NotificationRequest, Read]:
+async def _both(at: Access, key: str) -> tuple[NotificationRequest, ReadLog]:
     """The object, and its log read after it."""
     request = await _object(at, key)
     return request, read_log(await at.log.elements(request.uid))
@@ -226,7 +230,7 @@ async def explain_(options: Options) -> int:
 
 async def verify(options: Options) -> int:
     """`syncer verify`."""
-    counts: Counter[Class] = Counter()
+    counts: Counter[Divergence] = Counter()
     notifications = 0
     async with access(where_of(options)) as at:
         await _trusted(at, options)
@@ -235,16 +239,16 @@ async def verify(options: Options) -> int:
         with Progress("verified") as progress:
             where = await _watched(at, options)
             found = diverging(at, scan, bounds, where, progress, pause=options.pause)
-            async for verdict in found:
-                mine = [f for f in verdict.findings if _wanted(f.kind, options)]
+            async for result in found:
+                mine = [f for f in result.findings if _wanted(f.kind, options)]
                 notifications += bool(mine)
                 for finding in mine:
                     counts[finding.kind] += 1
                     if options.json:
-                        say_json(_finding(verdict, finding.kind, finding.text))
+                        say_json(_finding(result, finding.kind, finding.text))
                     else:
-                        pair = verdict.pair
-                        rows_.append((pair.key or "?", pair.uid, finding.kind, finding.text))
+                        joined = result.joined
+                        rows_.append((joined.key or "?", joined.uid, finding.kind, finding.text))
         if not scan.objects and await _nowhere(at, options):
             return ABSENT
     summary = {
@@ -260,23 +264,23 @@ async def verify(options: Options) -> int:
     if counts:
         say(table(rows_))
         say([""])
-        say(f"{kind}: {kind.advice}" for kind in Class if kind in counts)
+        say(f"{kind}: {ADVICE[kind]}" for kind in VERIFIED if kind in counts)
     walked = f"{scan.objects} objects, {scan.logs} logs, {scan.records} records"
     say([f"{walked}: {notifications or 'none'} diverging"])
     return FOUND if counts else OK
 
 
-def _finding(verdict: Verdict, kind: Class, text: str) -> dict[str, Any]:
+def _finding(result: Result, kind: Divergence, text: str) -> dict[str, Any]:
     return {
-        "uid": verdict.pair.uid,
-        "object": verdict.pair.key or None,
+        "uid": result.joined.uid,
+        "object": result.joined.key or None,
         "class": kind.value,
         "remedy": kind.remedy.value,
         "what": text,
     }
 
 
-def _wanted(kind: Class, options: Options) -> bool:
+def _wanted(kind: Divergence, options: Options) -> bool:
     return not options.cls or kind.value in options.cls
 
 
@@ -339,14 +343,14 @@ async def repair(options: Options) -> int:
         scan, bounds = Scan(), _bounds(at, options)
         chosen, more = await _chosen(at, scan, bounds, options)
         todo = [
-            (v, plan_repair(v.pair, v.findings, allowed=allowed, now=now, by=by))
+            (v, plan_repair(v.joined, v.findings, allowed=allowed, now=now, by=by))
             for v, now in chosen
         ]
         if not options.object and not scan.objects and await _nowhere(at, options):
             return ABSENT
         left_alone = sum(all(s.act is Act.NOTHING for s in steps) for _, steps in todo)
-        for verdict, steps in todo:
-            _tell_plan(verdict, steps, options, by=by)
+        for result, steps in todo:
+            _tell_plan(result, steps, options, by=by)
         if more:
             note(f"{more} more are beyond --limit {options.limit}; run it again for them")
         if options.dry_run or not todo:
@@ -356,12 +360,12 @@ async def repair(options: Options) -> int:
         if not options.yes and sys.stdin.isatty() and not await _agreed(len(todo) - left_alone):
             return FOUND
         done, wrong = await _carry_out(at, scan, bounds, todo, options, by=by)
-    for verdict in wrong:
-        for finding in verdict.findings:
-            note(f"still {finding.kind}: {verdict.pair.key} ({finding.text})")
+    for result in wrong:
+        for finding in result.findings:
+            note(f"still {finding.kind}: {result.joined.key} ({finding.text})")
     for one in done:
         if one.problem:
-            note(f"{one.verdict.pair.key}: {one.problem}")
+            note(f"{one.result.joined.key}: {one.problem}")
     repaired = len(done) - len(wrong) - sum(bool(d.problem) for d in done)
     found = len(todo) + more
     _tell_sum(
@@ -378,54 +382,54 @@ async def repair(options: Options) -> int:
 
 async def _chosen(
     at: Access, scan: Scan, bounds: Bounds, options: Options
-) -> tuple[list[tuple[Verdict, int]], int]:
+) -> tuple[list[tuple[Result, int]], int]:
     """What is to be repaired and when it was looked at; how many more are beyond the limit."""
-    chosen: list[tuple[Verdict, int]] = []
+    chosen: list[tuple[Result, int]] = []
     more = 0
     with Progress("verified") as progress:
-        async for verdict in _to_repair(at, scan, bounds, options, progress):
-            mine = tuple(f for f in verdict.findings if _wanted(f.kind, options))
+        async for result in _to_repair(at, scan, bounds, options, progress):
+            mine = tuple(f for f in result.findings if _wanted(f.kind, options))
             if not mine:
                 continue
             if options.limit and len(chosen) >= options.limit:
                 more += 1
                 continue
-            chosen.append((Verdict(verdict.pair, mine), await at.now()))
+            chosen.append((Result(result.joined, mine), await at.now()))
     return chosen, more
 
 
 async def _to_repair(
     at: Access, scan: Scan, bounds: Bounds, options: Options, progress: Progress
-) -> AsyncIterator[Verdict]:
+) -> AsyncIterator[Result]:
     if options.object:
         named = []
         for key in options.object:
             request = await _object(at, key)
             named.append((request.uid, request.key))
-        async for verdict in look_again(at, scan, bounds, named):
-            yield verdict
+        async for result in check_again(at, scan, bounds, named):
+            yield result
         return
     where = await _watched(at, options)
-    async for verdict in diverging(at, scan, bounds, where, progress, pause=options.pause):
-        yield verdict
+    async for result in diverging(at, scan, bounds, where, progress, pause=options.pause):
+        yield result
 
 
 async def _carry_out(
     at: Access,
     scan: Scan,
     bounds: Bounds,
-    todo: Sequence[tuple[Verdict, tuple[Step, ...]]],
+    todo: Sequence[tuple[Result, tuple[Step, ...]]],
     options: Options,
     *,
     by: str,
-) -> tuple[list[Done], list[Verdict]]:
+) -> tuple[list[Done], list[Result]]:
     done: list[Done] = []
     with Progress("repaired", total=len(todo)) as progress:
-        for verdict, steps in todo:
+        for result, steps in todo:
             if any(s.act is not Act.NOTHING for s in steps):
-                done.append(await perform(at, verdict, steps, by=by))
+                done.append(await perform(at, result, steps, by=by))
             progress.step()
-    touched = [d.verdict for d in done if not d.problem]
+    touched = [d.result for d in done if not d.problem]
     seconds = _seconds(options.wait, "--wait")
     return done, await wait_clean(at, scan, bounds, touched, seconds=seconds)
 
@@ -437,19 +441,19 @@ async def _agreed(count: int) -> bool:
     return answer.strip().lower() in {"y", "yes"}
 
 
-def _tell_plan(verdict: Verdict, steps: Sequence[Step], options: Options, *, by: str) -> None:
-    kinds = sorted({f.kind.value for f in verdict.findings})
-    pair = verdict.pair
+def _tell_plan(result: Result, steps: Sequence[Step], options: Options, *, by: str) -> None:
+    kinds = sorted({f.kind.value for f in result.findings})
+    joined = result.joined
     if options.json:
         say_json(
             {
-                "uid": pair.uid, "object": pair.key or None, "classes": kinds, "by": by,
+                "uid": joined.uid, "object": joined.key or None, "classes": kinds, "by": by,
                 "steps": [{"act": s.act.value, "what": s.text} for s in steps],
                 "dryRun": options.dry_run,
             }
         )  # fmt: skip
         return
-    say([f"{pair.key or '?'}  {pair.uid}  {' '.join(kinds)}"])
+    say([f"{joined.key or '?'}  {joined.uid}  {' '.join(kinds)}"])
     verb = {Act.NOTHING: "leave"}
     say(
         f"  {verb.get(s.act, 'would' if options.dry_run else 'do')}: {plain(s.text)}" for s in steps

@@ -17,7 +17,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from syncer.cli.check import Read
 from syncer.cli.output import age, table
 from syncer.cli.owner import Around
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, epoch_key, wait_of
@@ -25,6 +24,7 @@ from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.record import Kind, Record
 from syncer.model.resource import NotificationRequest, format_time
 from syncer.rules.channel_state import ChannelState, State
+from syncer.rules.fold import ReadLog
 from syncer.rules.merge import Facts, channel_states_of, ordered_channels
 from syncer.rules.plan import (
     Await,
@@ -86,7 +86,7 @@ class Explanation:
     """
 
     request: NotificationRequest
-    log: Read
+    log: ReadLog
     decision: Decision
     next_at: int
     channels: tuple[ChannelStory, ...]
@@ -98,7 +98,7 @@ class Explanation:
 
 def explain(
     request: NotificationRequest,
-    log: Read,
+    log: ReadLog,
     rules: Rules,
     *,
     now: int,
@@ -175,7 +175,7 @@ def explain(
     )
 
 
-def _blocked(request: NotificationRequest, log: Read, around: Around) -> str:
+def _blocked(request: NotificationRequest, log: ReadLog, around: Around) -> str:
     """Why nothing comes, whatever the rule says; empty if nothing is known against it."""
     if request.deleting:
         return "it is being deleted, which cancels it"
@@ -187,7 +187,7 @@ def _blocked(request: NotificationRequest, log: Read, around: Around) -> str:
     return _unbelieved(request, log) or around.problem
 
 
-def _unbelieved(request: NotificationRequest, log: Read) -> str:
+def _unbelieved(request: NotificationRequest, log: ReadLog) -> str:
     """Why the controller does not believe the status, empty if it does."""
     named = highest_epoch(request.status)
     if log.header is None or epoch_key(named) <= epoch_key(log.header.epoch):
@@ -204,7 +204,7 @@ def _held_by_controller(request: NotificationRequest) -> str:
     return condition.message if condition is not None and condition.status == "True" else ""
 
 
-def _notes(request: NotificationRequest, log: Read, rules: Rules, around: Around) -> list[str]:
+def _notes(request: NotificationRequest, log: ReadLog, rules: Rules, around: Around) -> list[str]:
     notes = [around.problem] if around.problem else []
     notes += around.unread
     if log.problem:

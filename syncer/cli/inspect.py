@@ -15,27 +15,19 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from syncer.ledger.codec import Header, decode_header, decode_record
+from syncer.ledger.codec import decode_header
 from syncer.ledger.log import RedisLog
+from syncer.ledger.reading import Line, lines_of, read_log
 from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.errors import ContractError, Gone, PortError, Unauthorised, Unavailable
 from syncer.model.ports import StatusStore
-from syncer.model.record import Record
+from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest, format_time
-from syncer.rules.fold import ROOT_CHAIN, LogView
+from syncer.rules.fold import LogView
 from syncer.rules.merge import Facts, exceeds, lacking, merge
 from syncer.rules.text import plain
 
 _PAGE = 500
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One element of the log; `error` is set instead of `record` where it cannot be read."""
-
-    position: int
-    record: Record | None
-    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,8 +137,9 @@ async def inspect(
         return None
     elements = await log.elements(uid)
     ((_, _, ttl),) = await log.read_headers([uid])
-    header, lines, view = _decode(elements)
-    return Inspection(uid, key, request, problem, header, lines, view, ttl)
+    read = read_log(elements)
+    lines = lines_of(read, elements)
+    return Inspection(uid, key, request, problem, read.header, lines, read.view, ttl)
 
 
 def _unknown(key: str, unread: PortError) -> PortError:
@@ -158,31 +151,6 @@ def _unknown(key: str, unread: PortError) -> PortError:
     for line in getattr(unread, "__notes__", ()):
         error.add_note(line)
     return error
-
-
-def _decode(elements: list[bytes]) -> tuple[Header | None, tuple[Line, ...], LogView]:
-    view = LogView()
-    if not elements:
-        return None, (), view
-    try:
-        header: Header | None = decode_header(elements[0])
-    except ContractError as error:
-        return None, (Line(0, None, str(error)),), view
-    lines: list[Line] = []
-    chain = ROOT_CHAIN
-    broken = False
-    for position, element in enumerate(elements[1:], 1):
-        try:
-            record = decode_record(element, chain, position)
-        except ContractError as error:
-            lines.append(Line(position, None, str(error)))
-            broken = True
-            continue
-        chain = record.chain
-        lines.append(Line(position, record))
-        if not broken:
-            view.apply(record)
-    return header, tuple(lines), view
 
 
 # -- showing --------------------------------------------------------------------------------------

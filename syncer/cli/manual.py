@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from syncer.cli.access import Access
-from syncer.cli.check import Read
 from syncer.ledger.codec import encode_channel
 from syncer.ledger.log import Answer
 from syncer.model.attempt import AttemptId, AttemptState
@@ -25,7 +24,7 @@ from syncer.model.errors import LedgerError
 from syncer.model.record import Record, order_record, verdict_record
 from syncer.model.resource import NotificationRequest, Status
 from syncer.rules.channel_state import ChannelState, State
-from syncer.rules.fold import LogView
+from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.merge import Facts, channel_states_of, ordered_channels
 
 #: Bytes of a reason; more does not help whoever reads it.
@@ -76,7 +75,7 @@ def reason_of(text: str) -> str:
 
 
 def verdicts(
-    log: Read,
+    log: ReadLog,
     *,
     attempt: str,
     channel: str,
@@ -135,7 +134,7 @@ def verdicts(
 
 def orders(
     request: NotificationRequest,
-    log: Read,
+    log: ReadLog,
     *,
     channels: tuple[str, ...],
     at_most_once: bool,
@@ -214,7 +213,7 @@ def _order_id(view: LogView, channel: str) -> str:
     return f"order:{encode_channel(channel)}:{len(view.of_channel(channel)) + 1}"
 
 
-def _legible(log: Read) -> None:
+def _legible(log: ReadLog) -> None:
     if log.problem:
         raise Refused(f"the log cannot be read ({log.problem}); repair it first")
 

@@ -1,7 +1,7 @@
 """
 Mending a divergence: what would be done, and doing it.
 
-`plan_repair` is pure: a pair with its findings in, steps out. A step appends facts (attempts and the plan
+`plan_repair` is pure: a joined with its findings in, steps out. A step appends facts (attempts and the plan
 that the status shows and the log lacks), puts a legible log in the place of one that nobody can read, or
 pokes the owner, who alone claims and writes statuses. Whatever is done leaves a `repair` record in the
 log, which says who did it and why; appending it also takes a wrong expiry off.
@@ -20,10 +20,11 @@ from enum import StrEnum
 from typing import Final
 
 from syncer.cli.access import Access
-from syncer.cli.check import Bounds, Class, Finding, Pair, Remedy, read_log
-from syncer.cli.scan import Scan, Verdict, look_again
-from syncer.ledger.codec import Header, encode_element, salvage, stored
+from syncer.cli.advice import ADVICE
+from syncer.cli.scan import Joined, Result, Scan, check_again
+from syncer.ledger.codec import encode_element, salvage, stored
 from syncer.ledger.log import Answer
+from syncer.ledger.reading import read_log
 from syncer.model.attempt import (
     NO_EPOCH,
     Attempt,
@@ -35,15 +36,18 @@ from syncer.model.attempt import (
 )
 from syncer.model.errors import ContractError
 from syncer.model.record import (
+    Header,
     Kind,
     Record,
     attempt_record,
     plan_record,
     repair_record,
 )
+from syncer.rules.divergence import Divergence, Finding, Remedy
 from syncer.rules.fold import ROOT_CHAIN, LogView
 from syncer.rules.merge import lacking
 from syncer.rules.restore import highest_epoch, plan_of_status
+from syncer.rules.verification import Bounds
 
 #: How long the copy of a log that was replaced is kept.
 ASIDE_SECONDS: Final = 30 * 86_400
@@ -88,13 +92,13 @@ class Allowed:
 
 
 def plan_repair(
-    pair: Pair, findings: Sequence[Finding], *, allowed: Allowed, now: int, by: str
+    joined: Joined, findings: Sequence[Finding], *, allowed: Allowed, now: int, by: str
 ) -> tuple[Step, ...]:
     """
-    What would mend a pair.
+    What would mend a joined.
 
     Args:
-        pair: As read.
+        joined: As read.
         findings: What is wrong with it.
         allowed: What the operator has agreed to.
         now: Redis time in milliseconds.
@@ -105,21 +109,21 @@ def plan_repair(
     steps: list[Step] = []
     replaced = False
     if Remedy.REBUILD in remedies:
-        rebuilt = _rebuilt(pair, kinds, now=now, by=by)
+        rebuilt = _rebuilt(joined, kinds, now=now, by=by)
         refusal = _refusal(rebuilt, allowed)
         replaced = not refusal
         steps.append(Step(Act.NOTHING, refusal) if refusal else rebuilt)
     # Behind a record that cannot be read nothing that is appended would be read either.
-    if not replaced and Remedy.FACTS in remedies and Class.UNREADABLE not in kinds:
-        records = _facts(pair)
+    if not replaced and Remedy.FACTS in remedies and Divergence.UNREADABLE not in kinds:
+        records = _facts(joined)
         texts = [f"{r.kind} {r.id}" for r in records]
         said = f"append {', '.join(texts)}" if texts else "append a note, which ends the expiry"
         steps += [Step(Act.APPEND, said, tuple(records)), Step(Act.POKE, "tell the owner")]
     elif replaced or Remedy.OWNER in remedies:
         steps.append(Step(Act.POKE, "have the owner look at it"))
     steps += [
-        Step(Act.NOTHING, f"{kind}: {kind.advice}")
-        for kind in Class
+        Step(Act.NOTHING, f"{kind}: {ADVICE[kind]}")
+        for kind in Divergence
         if kind in kinds and kind.remedy is Remedy.PERSON
     ]
     return tuple(steps)
@@ -137,23 +141,23 @@ def _refusal(rebuilt: Step, allowed: Allowed) -> str:
     return ""
 
 
-def _facts(pair: Pair) -> list[Record]:
+def _facts(joined: Joined) -> list[Record]:
     """What the status shows and the log lacks, as seeds; the plan last, it needs a log."""
-    if pair.request is None:
+    if joined.request is None:
         return []
-    status, view = pair.request.status, read_log(pair.elements).view
+    status, view = joined.request.status, read_log(joined.elements).view
     records = [attempt_record(a, seed=True) for a in lacking(view, status)]
     if view.plan is None and status.channels:
         records.append(plan_record(plan_of_status(status)))
     return records
 
 
-def _rebuilt(pair: Pair, kinds: Iterable[Class], *, now: int, by: str) -> Step:
+def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) -> Step:
     """The log as it would be built anew."""
-    log = read_log(pair.elements)
+    log = read_log(joined.elements)
     records: list[Record] = list(log.records)
     lost = damaged = 0
-    for element in pair.elements[1 + len(log.records) :]:
+    for element in joined.elements[1 + len(log.records) :]:
         remains = salvage(element)
         if remains is None:
             lost += 1
@@ -165,15 +169,15 @@ def _rebuilt(pair: Pair, kinds: Iterable[Class], *, now: int, by: str) -> Step:
         if told is not None:
             records.append(told)
     view = _folded(records)
-    if pair.request is not None:
-        status = pair.request.status
+    if joined.request is not None:
+        status = joined.request.status
         records += [attempt_record(a, seed=True) for a in lacking(view, status)]
         if view.plan is None and status.channels:
             records.append(plan_record(plan_of_status(status)))
     did = f"built anew: {len(records)} record(s), {damaged} of them by name alone, {lost} lost"
     what = " ".join(sorted(kinds))
     records.append(repair_record(f"repair:{now}", at=now, by=by, what=what, did=did))
-    elements = [_header(pair, log.header).encode()]
+    elements = [_header(joined, log.header).encode()]
     chain = ROOT_CHAIN
     for position, record in enumerate(records, 1):
         elements.append(encode_element(record, chain))
@@ -207,14 +211,14 @@ def _folded(records: Sequence[Record]) -> LogView:
     return view
 
 
-def _header(pair: Pair, header: Header | None) -> Header:
+def _header(joined: Joined, header: Header | None) -> Header:
     """The header of a log built anew: the same fence, nothing marked."""
-    key = pair.request.key if pair.request is not None else pair.key
+    key = joined.request.key if joined.request is not None else joined.key
     epochs: list[Epoch] = [NO_EPOCH]
     if header is not None:
         epochs.append(header.epoch)
-    if pair.request is not None:
-        epochs.append(highest_epoch(pair.request.status))
+    if joined.request is not None:
+        epochs.append(highest_epoch(joined.request.status))
     return Header(key, max(epochs, key=epoch_key))
 
 
@@ -225,79 +229,79 @@ def _header(pair: Pair, header: Header | None) -> Header:
 class Done:
     """What came of a repair: steps in words, and what was left out because it changed meanwhile."""
 
-    verdict: Verdict
+    result: Result
     did: tuple[str, ...]
     problem: str = ""
 
 
-async def perform(at: Access, verdict: Verdict, steps: Sequence[Step], *, by: str) -> Done:
+async def perform(at: Access, result: Result, steps: Sequence[Step], *, by: str) -> Done:
     """
     Carry steps out.
 
     Raises:
         PortError: Redis does not answer; may be done in part, and doing it again is safe.
     """
-    pair, did = verdict.pair, list[str]()
+    joined, did = result.joined, list[str]()
     noted = False
     for step in steps:
         match step.act:
             case Act.APPEND:
                 for record in step.records:
                     if record.kind is Kind.PLAN:
-                        await at.log.note(pair.uid, record)
+                        await at.log.note(joined.uid, record)
                     else:
-                        await at.log.outcome(pair.uid, record, None, name=pair.key)
+                        await at.log.outcome(joined.uid, record, None, name=joined.key)
             case Act.REBUILD:
                 mark = await at.now()
                 aside = await at.log.keep_aside(
-                    pair.uid, pair.elements, mark=mark, ttl=ASIDE_SECONDS
+                    joined.uid, joined.elements, mark=mark, ttl=ASIDE_SECONDS
                 )
-                answer = await at.log.rebuild(pair.uid, pair.elements, step.elements)
+                answer = await at.log.rebuild(joined.uid, joined.elements, step.elements)
                 if answer is not Answer.OK:
-                    return Done(verdict, tuple(did), "the log has changed meanwhile; look again")
+                    return Done(result, tuple(did), "the log has changed meanwhile; look again")
                 did.append(f"kept the old log as {aside}")
                 noted = True
             case Act.POKE:
                 if not noted:
-                    await _note(at, verdict, steps, by=by)
+                    await _note(at, result, steps, by=by)
                     noted = True
-                await at.log.wake_owner(pair.uid)
+                await at.log.wake_owner(joined.uid)
             case Act.NOTHING:
                 continue
         did.append(step.text)
-    return Done(verdict, tuple(did))
+    return Done(result, tuple(did))
 
 
-async def _note(at: Access, verdict: Verdict, steps: Sequence[Step], *, by: str) -> None:
+async def _note(at: Access, result: Result, steps: Sequence[Step], *, by: str) -> None:
     """Put on record who did it; a log that cannot take a record is left as it is."""
     now = await at.now()
     record = repair_record(
         f"repair:{now}",
         at=now,
         by=by,
-        what=" ".join(sorted({f.kind for f in verdict.findings})),
+        what=" ".join(sorted({f.kind for f in result.findings})),
         did="; ".join(s.text for s in steps if s.act is not Act.NOTHING)[:512],
     )
     try:
-        await at.log.note(verdict.pair.uid, record)
+        await at.log.note(result.joined.uid, record)
     except ContractError:
         return
 
 
 async def wait_clean(
-    at: Access, scan: Scan, bounds: Bounds, repaired: Sequence[Verdict], *, seconds: float
-) -> list[Verdict]:
+    at: Access, scan: Scan, bounds: Bounds, repaired: Sequence[Result], *, seconds: float
+) -> list[Result]:
     """
     Wait until what was repaired agrees, or the time is over; what is still wrong.
 
     The time a record may take to be published is not granted here: it is what is waited for.
     """
     impatient = replace(bounds, settle=0)
-    left = [(v.pair.uid, v.pair.key) for v in repaired]
+    left = [(v.joined.uid, v.joined.key) for v in repaired]
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
-        wrong = [v async for v in look_again(at, scan, impatient, left)] if left else []
-        left = [(v.pair.uid, v.pair.key) for v in wrong]
+        wrong = [v async for v in check_again(at, scan, impatient, left)] if left else []
+        left = [(v.joined.uid, v.joined.key) for v in wrong]
         if not left or asyncio.get_running_loop().time() >= deadline:
             return wrong
         await asyncio.sleep(_WAIT_STEP)

@@ -1,13 +1,13 @@
 """
-Every log against every object, in pages: what `verify`, `repair` and `list` walk through.
+The scan: logs and objects joined, in pages, as `verify`, `repair` and `list` walk through them.
 
 Objects are listed in pages and their logs are read page by page; then the logs are scanned for those
 without an object. What is held at any time is one page, and for each notification eight bytes of its uid,
 by which the scan tells a log whose object was seen. (Two uids that agree in these eight bytes would hide
 an orphan from one run; among a million that is one chance in forty million.)
 
-A pair that looks wrong is read again at the end, log first, object after it, because the two are read one
-after the other while a controller works on them.
+What looks wrong is read again at the end, log first, object after it, because the two are read one after
+the other while a controller works on them.
 """
 
 from __future__ import annotations
@@ -16,22 +16,24 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from syncer.cli.access import Access
-from syncer.cli.check import Bounds, Finding, Pair, judge
 from syncer.cli.output import Progress
 from syncer.kube.notification_requests import Page, Unreadable
 from syncer.ledger.codec import decode_header
-from syncer.ledger.log import WRONG_TYPE
+from syncer.ledger.log import WRONG_TYPE, StoredLog
+from syncer.ledger.reading import read_log
 from syncer.model.attempt import Epoch, make_epoch
 from syncer.model.errors import ContractError, Expired, Gone, Rejected
 from syncer.model.resource import NotificationRequest
+from syncer.rules.divergence import Finding
+from syncer.rules.verification import Bounds, Sides, check
 
 #: Objects in a page; their logs are in memory at the same time.
 PAGE: Final = 500
-#: Pairs that look wrong are judged once more; beyond so many something is wrong with all of them.
+#: What looks wrong is checked once more; beyond so many something is wrong with all of them.
 _SUSPECTS: Final = 20_000
 #: Times that a list begins anew because the API server has forgotten its place.
 _RESTARTS: Final = 5
@@ -72,17 +74,46 @@ class Scan:
             self.latest = make_epoch(at.settings.sharding.incarnation, version)
 
 
-async def pairs(
-    at: Access, scan: Scan, namespaces: Sequence[str], progress: Progress
-) -> AsyncGenerator[list[Pair], None]:
+@dataclass(frozen=True, slots=True)
+class Joined:
     """
-    Walk through all objects with their logs, page by page; then through logs without an object.
+    A log joined with its object.
+
+    Attributes:
+        uid: Of the notification.
+        key: `namespace/name` by its object or by its log's header, empty if neither tells it.
+        request: The object, None if there is none of this uid.
+        elements: The log as stored, empty if there is none.
+        ttl: Seconds until the log expires; -1 never, -2 no log.
+        problem: Why the object cannot be checked although it exists, empty if it can.
+        wrong_type: The key of the log holds something that is no list.
+    """
+
+    uid: str
+    key: str
+    request: NotificationRequest | None
+    elements: tuple[bytes, ...] = ()
+    ttl: int = -2
+    problem: str = ""
+    wrong_type: bool = False
+
+    def check(self, bounds: Bounds) -> tuple[Finding, ...]:
+        """Name every divergence, the worst first; empty if all is well."""
+        log = read_log(self.elements)
+        return check(Sides(log, self.request, self.ttl, self.problem, self.wrong_type), bounds)
+
+
+async def join(
+    at: Access, scan: Scan, namespaces: Sequence[str], progress: Progress
+) -> AsyncGenerator[list[Joined], None]:
+    """
+    Read all objects with their logs, page by page; then the logs without an object.
 
     Args:
-        at: Where.
+        at: Open connections.
         scan: Is kept up to date.
         namespaces: Only these; empty for all.
-        progress: Told each object and each log without one.
+        progress: Counts each object and each log without one.
 
     Raises:
         PortError: one of the servers does not answer, or refuses.
@@ -162,7 +193,7 @@ async def _listed(at: Access, namespace: str | None) -> AsyncGenerator[Page, Non
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An object that exists and cannot be judged."""
+    """An object that exists and cannot be read."""
 
     uid: str
     key: str
@@ -171,31 +202,31 @@ class Problem:
 
 async def read_logs(
     at: Access, wanted: Sequence[tuple[str, NotificationRequest | Problem | None]]
-) -> list[Pair]:
-    """Read the logs of notifications and put each beside its object."""
+) -> list[Joined]:
+    """Read the logs of notifications and join each with its object."""
     uids = [uid for uid, _ in wanted]
     try:
-        logs: list[tuple[list[bytes], int] | None] = list(await at.log.whole(uids))
+        logs: list[StoredLog | None] = list(await at.log.read_logs(uids))
     except Rejected as error:
         if error.reason != WRONG_TYPE:
             raise
         # A key of another type among them; asked one by one, it is the only one that refuses.
-        logs = [await _whole(at, uid) for uid in uids]
+        logs = [await _alone(at, uid) for uid in uids]
     out = []
     for (uid, known), log in zip(wanted, logs, strict=True):
-        elements, ttl = log or ([], -1)
+        elements, ttl = log or StoredLog([], -1)
         request = known if isinstance(known, NotificationRequest) else None
         problem = known.text if isinstance(known, Problem) else ""
         key = known.key if known is not None else _named(elements)
         out.append(
-            Pair(uid, key, request, tuple(elements), ttl, problem, wrong_type=log is None)
+            Joined(uid, key, request, tuple(elements), ttl, problem, wrong_type=log is None)
         )  # fmt: skip
     return out
 
 
-async def _whole(at: Access, uid: str) -> tuple[list[bytes], int] | None:
+async def _alone(at: Access, uid: str) -> StoredLog | None:
     try:
-        return (await at.log.whole([uid]))[0]
+        return (await at.log.read_logs([uid]))[0]
     except Rejected as error:
         if error.reason != WRONG_TYPE:
             raise
@@ -209,39 +240,41 @@ def _named(elements: Sequence[bytes]) -> str:
         return ""
 
 
-async def again(at: Access, pair: Pair) -> Pair:
+async def read_again(at: Access, uid: str, key: str) -> Joined:
     """
-    Read one pair anew: the log, then the object, then the log once more.
+    Read one notification anew: the log, then the object, then the log once more.
 
-    Only if the log stood still meanwhile is it what the object has to be held against; one that moves
-    is in the hands of its owner, and nothing is said of it.
+    Only if the log stood still meanwhile is it what the object has to agree with; one that moves is being
+    worked on by its owner, and nothing is said of it.
+
+    Args:
+        at: Open connections.
+        uid: Of the notification.
+        key: `namespace/name`, empty if that is not known.
     """
-    (first,) = await read_logs(at, [(pair.uid, None)])
-    namespace, _, name = pair.key.partition("/")
+    (first,) = await read_logs(at, [(uid, None)])
+    namespace, _, name = key.partition("/")
     request: NotificationRequest | Problem | None = None
     if name:
         try:
             found = await at.objects.get(namespace, name)
-            request = found if found.uid == pair.uid else None
+            request = found if found.uid == uid else None
         except Gone:
             request = None
         except ContractError as error:
-            request = Problem(pair.uid, pair.key, str(error))
-    (second,) = await read_logs(at, [(pair.uid, request)])
+            request = Problem(uid, key, str(error))
+    (second,) = await read_logs(at, [(uid, request)])
+    known = second.key or key
     if first.elements[1:] != second.elements[1:]:
-        return Pair(second.uid, second.key or pair.key, request=None, ttl=0)
-    key = second.key or pair.key
-    return Pair(
-        second.uid, key, second.request, second.elements, second.ttl, second.problem,
-        second.wrong_type,
-    )  # fmt: skip
+        return Joined(uid, known, request=None, ttl=0)
+    return replace(second, key=known)
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """What is wrong with one notification."""
+class Result:
+    """The result of checking one notification: what is wrong with it."""
 
-    pair: Pair
+    joined: Joined
     findings: tuple[Finding, ...]
 
 
@@ -253,39 +286,47 @@ async def diverging(
     progress: Progress,
     *,
     pause: float,
-) -> AsyncIterator[Verdict]:
+) -> AsyncIterator[Result]:
     """
-    Walk through everything, and yield what is still wrong at a second look.
+    Check everything, and yield what is still wrong when it is checked again.
 
     Args:
-        at: Where.
+        at: Open connections.
         scan: Is kept up to date.
-        bounds: For judging; its time and latest epoch are taken anew here.
+        bounds: Of the check; its time and latest epoch are taken anew here.
         namespaces: Only these; empty for all.
-        progress: Told each notification.
-        pause: Seconds between the end of the walk and the second look.
+        progress: Counts each notification.
+        pause: Seconds between the end of the scan and the second check.
     """
     suspects: list[tuple[str, str]] = []
-    async with aclosing(pairs(at, scan, namespaces, progress)) as pages:
+    async with aclosing(join(at, scan, namespaces, progress)) as pages:
         async for page in pages:
             here = await _current(at, bounds, scan)
-            for pair in page:
-                findings = judge(pair, here)
+            for joined in page:
+                findings = joined.check(here)
                 if findings and len(suspects) < _SUSPECTS:
-                    suspects.append((pair.uid, pair.key))
+                    suspects.append((joined.uid, joined.key))
                 elif findings:
-                    yield Verdict(pair, findings)
+                    yield Result(joined, findings)
     if not suspects:
         return
     await asyncio.sleep(pause)
-    async for verdict in look_again(at, scan, bounds, suspects):
-        yield verdict
+    async for result in check_again(at, scan, bounds, suspects):
+        yield result
 
 
-async def look_again(
+async def check_again(
     at: Access, scan: Scan, bounds: Bounds, suspects: Iterable[tuple[str, str]]
-) -> AsyncIterator[Verdict]:
-    """Read notifications (uid, key) anew and yield those with findings."""
+) -> AsyncIterator[Result]:
+    """
+    Read notifications anew and yield those with findings.
+
+    Args:
+        at: Open connections.
+        scan: Its latest epoch is kept up to date.
+        bounds: Of the check; its time and latest epoch are taken anew here.
+        suspects: Uid and key of each; the key may be empty.
+    """
     waiting = list(suspects)
     near = next((key.partition("/")[0] for _, key in waiting if key), "")
     if near:
@@ -294,23 +335,27 @@ async def look_again(
         scan.note_version(at, page.resource_version)
     for start in range(0, len(waiting), _TOGETHER):
         batch = waiting[start : start + _TOGETHER]
-        fresh = await asyncio.gather(*(again(at, Pair(uid, key, None)) for uid, key in batch))
+        fresh = await asyncio.gather(*(read_again(at, uid, key) for uid, key in batch))
         here = await _current(at, bounds, scan)
-        for pair in fresh:
-            findings = judge(pair, here)
+        for joined in fresh:
+            findings = joined.check(here)
             if findings:
-                yield Verdict(pair, findings)
+                yield Result(joined, findings)
 
 
 async def _current(at: Access, bounds: Bounds, scan: Scan) -> Bounds:
-    return Bounds(
-        await at.now(), bounds.settle, bounds.stuck, bounds.at_most_once, scan.latest,
-        bounds.status_bytes,
-    )  # fmt: skip
+    return replace(bounds, now=await at.now(), latest=scan.latest)
 
 
 def bounds_of(at: Access, *, settle: float, stuck: float) -> Bounds:
-    """The bounds that the settings and the command line say, in seconds; the time is not set."""
+    """
+    Return the bounds of a check, as settings and command line have them; the time is not set.
+
+    Args:
+        at: Open connections, with the settings.
+        settle: Seconds that a record may take to be published.
+        stuck: Seconds after which an open attempt is nobody's.
+    """
     return Bounds(
         now=0,
         settle=round(settle * 1000),

@@ -28,19 +28,14 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, TextIO
 
 from syncer.cli.access import Access
-from syncer.cli.check import read_log
 from syncer.cli.output import Progress
 from syncer.cli.scan import PAGE, Scan, objects, read_logs
-from syncer.ledger.codec import (
-    Header,
-    decode_header,
-    decode_record,
-    encode_element,
-)
+from syncer.ledger.codec import decode_header, decode_record, encode_element
 from syncer.ledger.log import WRONG_TYPE, Answer
+from syncer.ledger.reading import read_log
 from syncer.model.attempt import AttemptState, FailureClass
 from syncer.model.errors import ContractError, LedgerError, Rejected
-from syncer.model.record import Kind, Record, attempt_record
+from syncer.model.record import Header, Kind, Record, attempt_record
 from syncer.model.resource import NotificationRequest
 from syncer.rules.fold import ROOT_CHAIN
 from syncer.rules.text import escaped_json

@@ -22,7 +22,7 @@ from urllib.parse import quote, unquote
 
 import msgpack
 
-from syncer.model.attempt import NO_EPOCH, Epoch, parse_epoch
+from syncer.model.attempt import parse_epoch
 from syncer.model.conditions import bounded
 from syncer.model.errors import ContractError
 from syncer.model.record import (
@@ -30,6 +30,7 @@ from syncer.model.record import (
     MAX_INT,
     READABLE_VERSIONS,
     Body,
+    Header,
     Kind,
     Record,
     read_attempt,
@@ -54,22 +55,6 @@ _PREFIX = re.compile(
     rb"(?P<chain>[0-9a-f]{8}) ",
 )
 _UNCHAINED = re.compile(rb"(?P<text>[a-z.]+ [^ ]+ [^ ]+ [0-9a-f]{8} )")
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """Element 0: whose log it is, who may open attempts, how far it has been published."""
-
-    object: str
-    epoch: Epoch = NO_EPOCH
-    acked: int = 0
-    audited: int = 0
-
-    def encode(self) -> bytes:
-        """The header as stored."""
-        return (
-            f"nl1 object={self.object} epoch={self.epoch} acked={self.acked} audited={self.audited}"
-        ).encode()
 
 
 def decode_header(element: bytes) -> Header:

@@ -18,15 +18,15 @@ import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from syncer.ledger import lua
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.codec import Header, decode_log, encode_channel, encode_record
+from syncer.ledger.codec import decode_log, encode_channel, encode_record
 from syncer.ledger.pipeline import StaleGuard
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
-from syncer.model.record import Record
+from syncer.model.record import Header, Record
 from syncer.rules.backoff import equal_jitter, exponential
 
 #: What a call is repeated after.
@@ -119,6 +119,28 @@ WRONG_TYPE: Final = "WRONGTYPE"
 BOTH_MARKS: Final = "acked audited"
 ACKED: Final = "acked"
 AUDITED: Final = "audited"
+
+
+class LogHead(NamedTuple):
+    """
+    What is read of a log without its records.
+
+    Attributes:
+        element: Its first element, None if there is no log.
+        length: Number of elements, the header included.
+        ttl: Seconds until it expires; -1 never, -2 no log.
+    """
+
+    element: bytes | None
+    length: int
+    ttl: int
+
+
+class StoredLog(NamedTuple):
+    """A log as stored, header first, and its time to live as in `LogHead`."""
+
+    elements: list[bytes]
+    ttl: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -414,11 +436,11 @@ class RedisLog:
         """Serve the client's calls until cancelled."""
         await self._client.run()
 
-    async def read_headers(self, uids: Sequence[str]) -> list[tuple[bytes | None, int, int]]:
+    async def read_headers(self, uids: Sequence[str]) -> list[LogHead]:
         """
-        Header element, length and time to live (s; -1 none, -2 no key) of each log.
+        Read the heads of logs, in the order of `uids`, in one round trip.
 
-        A key of another type is somebody else's: its header is empty, and its length 0.
+        A key of another type belongs to another program: its header is empty, and its length 0.
         """
         if not uids:
             return []
@@ -428,23 +450,23 @@ class RedisLog:
             if error.reason != WRONG_TYPE:
                 raise
             if len(uids) == 1:
-                return [(b"", 0, -1)]
+                return [LogHead(b"", 0, -1)]
             # Asked one by one, it is the only one that refuses.
             return [head for uid in uids for head in await self.read_headers([uid])]
 
-    async def _heads(self, uids: Sequence[str]) -> list[tuple[bytes | None, int, int]]:
+    async def _heads(self, uids: Sequence[str]) -> list[LogHead]:
         commands: list[tuple[str | int, ...]] = []
         for uid in uids:
             key = self.key(uid)
             commands += [("LINDEX", key, 0), ("LLEN", key), ("TTL", key)]
         replies = await self._insist(self._patience, self._client.gather, commands)
         return [
-            (replies[n], int(replies[n + 1]), int(replies[n + 2]))
+            LogHead(replies[n], int(replies[n + 1]), int(replies[n + 2]))
             for n in range(0, len(replies), 3)
         ]
 
-    async def whole(self, uids: Sequence[str]) -> list[tuple[list[bytes], int]]:
-        """Whole logs as stored, undecoded, each with its time to live (s; -1 none, -2 no key)."""
+    async def read_logs(self, uids: Sequence[str]) -> list[StoredLog]:
+        """Read whole logs, undecoded, in the order of `uids`, in one round trip."""
         if not uids:
             return []
         commands: list[tuple[str | int, ...]] = []
@@ -452,7 +474,7 @@ class RedisLog:
             key = self.key(uid)
             commands += [("LRANGE", key, 0, -1), ("TTL", key)]
         replies = await self._insist(self._patience, self._client.gather, commands)
-        return [(replies[n], int(replies[n + 1])) for n in range(0, len(replies), 2)]
+        return [StoredLog(replies[n], int(replies[n + 1])) for n in range(0, len(replies), 2)]
 
     async def scan(self, *, page: int = 500) -> AsyncIterator[list[str]]:
         """

@@ -22,9 +22,11 @@ from enum import StrEnum
 from typing import Final
 
 from syncer.model.attempt import (
+    NO_EPOCH,
     Attempt,
     AttemptId,
     AttemptState,
+    Epoch,
     FailureClass,
     parse_attempt_id,
     wait_of,
@@ -90,6 +92,22 @@ _STATES: Final = {
     Kind.RESOLVE_FAILED: AttemptState.FAILED,
     Kind.RESOLVE_SUCCESS: AttemptState.SUCCESS,
 }
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """Element 0: whose log it is, who may open attempts, how far it has been published."""
+
+    object: str
+    epoch: Epoch = NO_EPOCH
+    acked: int = 0
+    audited: int = 0
+
+    def encode(self) -> bytes:
+        """The header as stored."""
+        return (
+            f"nl1 object={self.object} epoch={self.epoch} acked={self.acked} audited={self.audited}"
+        ).encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,20 +1,19 @@
 """
-The self-audit's judgement: what is wrong between one notification's memory, log and object.
+What can be wrong between the log, the object and the memory of one notification.
 
-Everything that this product keeps in memory is a fold of a log, and everything that an object shows
-was published from it. Both can be computed again, so both can be checked again, at any time: the log
-is folded anew and held against what the memory says of the same history and against a status that was
-read *after* the log (a status read before it may rightly lag).
+Everything that this product keeps in memory is a fold of a log, and everything that an object shows was
+published from it. Both can be computed again, so both can be checked again, at any time. Two checks do so,
+with the classes and the rules of this module:
 
-Some classes come about by loss or by a hand from outside, and the ordinary rules heal them. Others
-cannot come about while the rules hold; where one is found, nothing more is sent for that object until
-a later look finds it in order (`Divergence.stops`).
+- the **self-audit** of the controller (`examine`, carried out by `syncer.sync.scrubber`) has a memory that
+  is right about what waits to be written, so it grants no time to settle. It looks for what the rules
+  exclude, and stops the sends of that one object (`Divergence.stops`);
+- the operators' **`syncer verify`** (`syncer.rules.verification`) has no memory and must grant time. It
+  names more: what only a restart, a bound of time or a person shows, each class with its remedy.
 
-The operators' `syncer verify` (`syncer.cli.check`) judges a log and an object without a memory, and
-names more: what only a restart, a bound of time or a person shows. What both can see has one name and one
-rule, and they are here: `Divergence`, `doubly_open`, `acked_unshown`, and `lacking` and `exceeds` of the
-merge. The judgements stay two. This one has a memory that is right about what waits to be written, so it
-needs no time to settle; that one has none, and must grant it.
+Some classes come about by loss or by a hand from outside, and the ordinary rules heal them. Others cannot
+come about while the rules hold; where one is found, nothing more is sent for that object until a later
+check finds it in order.
 """
 
 from __future__ import annotations
@@ -23,46 +22,82 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final, NamedTuple
 
+from syncer.model.attempt import AttemptState
 from syncer.model.record import Record
 from syncer.model.resource import Status
 from syncer.rules.fold import ROOT_CHAIN, LogView, fold
 from syncer.rules.merge import exceeds, lacking
 
 
-class Divergence(StrEnum):
-    """What a look may find; the values are a metric's labels and a condition's words."""
+class Remedy(StrEnum):
+    """Who can mend a class of divergence, and how."""
 
+    FACTS = "facts"
+    OWNER = "owner"
+    REBUILD = "rebuild"
+    PERSON = "person"
+
+
+class Divergence(StrEnum):
+    """
+    A class of divergence, the worst first.
+
+    The values are an interface: words of `syncer verify`, labels of a metric, words of a condition.
+    """
+
+    FOREIGN = "foreign"
     #: A record cannot be read. The log is quarantined.
     UNREADABLE = "unreadable"
-    #: The log does not hold the history that was seen in it. It is claimed anew and restored.
-    HISTORY = "history"
+    MISNAMED = "misnamed"
+    MARK_BEYOND = "mark-beyond"
+    LOG_MISSING = "log-missing"
     #: The status shows attempts that the log lacks. It is claimed anew and restored.
     LOG_BEHIND = "log-behind"
+    PLAN_MISSING = "plan-missing"
+    EXPIRING = "expiring"
     #: The status lacks what the log says, and nothing was about to write it. It is written.
     STATUS_BEHIND = "status-behind"
+    #: Records are marked as published, and the status does not show them.
+    ACKED = "acked"
+    STATUS_DIFFERS = "status-differs"
+    OPEN_ATTEMPT = "open-attempt"
+    UNACKED = "unacked"
+    NO_EXPIRY = "no-expiry"
+    ORPHAN = "orphan"
+    EPOCH_AHEAD = "epoch-ahead"
+    #: Two attempts of one channel are open at once.
+    TWO_OPEN = "two-open"
+    CONFLICT = "conflict"
+    PHASE = "phase"
+    NUMBERS = "numbers"
+    OBJECT = "object"
+    #: The log does not hold the history that was seen in it. It is claimed anew and restored.
+    HISTORY = "history"
     #: The spec is not the one for which the channels were frozen.
     SPEC = "spec"
     #: The memory differs from the fold of the very same records.
     MEMORY = "memory"
-    #: Records are marked as published, and the status does not show them.
-    ACKED = "acked"
-    #: Two attempts of one channel are open at once.
-    TWO_OPEN = "two-open"
 
     @property
     def stops(self) -> bool:
-        """Whether nothing more may be sent for the object."""
+        """Whether nothing more may be sent for the object once the self-audit has found it."""
         return self in _STOPS
 
     @property
-    def says(self) -> str:
-        """The sentence for a person."""
-        return _SAYS[self]
+    def message(self) -> str:
+        """The sentence for a person, of a class that the self-audit may find."""
+        return AUDITED[self]
+
+    @property
+    def remedy(self) -> Remedy:
+        """Who can mend it."""
+        return _REMEDY.get(self, Remedy.PERSON)
 
 
-_STOPS = frozenset({Divergence.MEMORY, Divergence.ACKED, Divergence.TWO_OPEN})
-_SAYS = {
+#: What the self-audit may find, each with its sentence for a person.
+AUDITED: Final = {
     Divergence.UNREADABLE: "a record of the log cannot be read",
     Divergence.HISTORY: "the log does not hold the history that was seen in it",
     Divergence.LOG_BEHIND: "the status shows attempts that the log lacks",
@@ -72,6 +107,98 @@ _SAYS = {
     Divergence.ACKED: "records are marked as published and the status does not show them",
     Divergence.TWO_OPEN: "two attempts of one channel are open at once",
 }
+#: What needs a memory, so that `syncer verify` cannot find it.
+_NEEDS_MEMORY: Final = frozenset({Divergence.HISTORY, Divergence.SPEC, Divergence.MEMORY})
+#: What `syncer verify` may find, the worst first.
+VERIFIED: Final = tuple(kind for kind in Divergence if kind not in _NEEDS_MEMORY)
+
+_STOPS: Final = frozenset({Divergence.MEMORY, Divergence.ACKED, Divergence.TWO_OPEN})
+_REMEDY: Final = {
+    Divergence.UNREADABLE: Remedy.REBUILD,
+    Divergence.MISNAMED: Remedy.REBUILD,
+    Divergence.MARK_BEYOND: Remedy.REBUILD,
+    Divergence.LOG_MISSING: Remedy.FACTS,
+    Divergence.LOG_BEHIND: Remedy.FACTS,
+    Divergence.PLAN_MISSING: Remedy.FACTS,
+    Divergence.EXPIRING: Remedy.FACTS,
+    Divergence.STATUS_BEHIND: Remedy.OWNER,
+    Divergence.ACKED: Remedy.OWNER,
+    Divergence.STATUS_DIFFERS: Remedy.OWNER,
+    Divergence.OPEN_ATTEMPT: Remedy.OWNER,
+    Divergence.UNACKED: Remedy.OWNER,
+    Divergence.NO_EXPIRY: Remedy.OWNER,
+    Divergence.ORPHAN: Remedy.OWNER,
+}
+
+
+class Finding(NamedTuple):
+    """One divergence, in words that hold no content of the notification."""
+
+    kind: Divergence
+    text: str
+
+
+# -- rules of both checks -------------------------------------------------------------------------
+
+
+def two_open(view: LogView) -> list[Finding]:
+    """Find channels with two attempts open at once, which the rules exclude."""
+    opened = Counter(a.channel for a in view.attempts.values() if a.open)
+    twice = sum(count > 1 for count in opened.values())
+    if not twice:
+        return []
+    return [Finding(Divergence.TWO_OPEN, f"{twice} channel(s) have two attempts open at once")]
+
+
+def conflicting(records: Sequence[Record]) -> list[Finding]:
+    """Find attempts with two definite results, which the rules exclude."""
+    definite: dict[str, set[AttemptState]] = {}
+    for record in records:
+        state = record.kind.state
+        # A manual resolution may be overtaken by what the receiver answered.
+        if state is not None and state >= AttemptState.FAILED and not record.kind.verdict:
+            definite.setdefault(record.attempt_id, set()).add(state)
+    both = sum(len(states) > 1 for states in definite.values())
+    if not both:
+        return []
+    return [Finding(Divergence.CONFLICT, f"{both} attempt(s) have two definite results")]
+
+
+def log_behind(view: LogView, status: Status) -> list[Finding]:
+    """Find attempts and results that the status shows and the log lacks."""
+    lost = len(lacking(view, status))
+    if not lost:
+        return []
+    return [
+        Finding(
+            Divergence.LOG_BEHIND,
+            f"the log lacks {lost} attempt(s) or result(s) of the status",
+        )
+    ]
+
+
+def status_behind(
+    records: Sequence[Record], acked: int, status: Status, *, unwritten: bool
+) -> list[Finding]:
+    """
+    Find what a log holds and a status that nobody is about to write does not show.
+
+    Args:
+        records: The log.
+        acked: Position up to which its header says that it is published.
+        status: The object's, read after the log.
+        unwritten: Whether the log holds more than the status shows.
+    """
+    if exceeds(fold(records[:acked]), status):
+        return [Finding(Divergence.ACKED, Divergence.ACKED.message)]
+    if unwritten:
+        return [
+            Finding(Divergence.STATUS_BEHIND, "the log holds results that the status does not show")
+        ]
+    return []
+
+
+# -- the self-audit -------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +207,7 @@ class Evidence:
     One notification from all sides, read in this order.
 
     Attributes:
-        view: What the memory says.
+        view: What the memory holds.
         records: The log as read, whole.
         acked: Position up to which its header says that it is published.
         status: The object's, read after the log; None if it could not be read.
@@ -98,20 +225,9 @@ class Evidence:
     pending: bool = False
 
 
-def doubly_open(view: LogView) -> int:
-    """How many channels have two attempts open at once."""
-    wires = Counter(a.channel for a in view.attempts.values() if a.open)
-    return sum(count > 1 for count in wires.values())
-
-
-def acked_unshown(records: Sequence[Record], acked: int, status: Status) -> bool:
-    """Whether a status lacks what its log marks as published, up to position `acked`."""
-    return exceeds(fold(records[:acked]), status)
-
-
 def examine(evidence: Evidence) -> tuple[Divergence, ...]:
     """
-    Judge one notification; empty if all sides agree.
+    Check one notification with its memory; empty if all sides agree.
 
     Raises:
         ValueError: the records do not follow each other, or speak of attempts in a malformed way.
@@ -119,24 +235,22 @@ def examine(evidence: Evidence) -> tuple[Divergence, ...]:
     view, records = evidence.view, evidence.records
     if not _holds(records, view):
         return (Divergence.HISTORY,)
-    found = []
+    found: list[Divergence] = []
     again = fold(records[: view.position])
     if again != view:
         found.append(Divergence.MEMORY)
-    if doubly_open(fold(records)):
-        found.append(Divergence.TWO_OPEN)
+    found += [f.kind for f in two_open(fold(records))]
     status = evidence.status
     if status is None:
         return tuple(found)
-    if lacking(again, status):
-        found.append(Divergence.LOG_BEHIND)
+    found += [f.kind for f in log_behind(again, status)]
     if evidence.quiet:
-        # What waits to be written heals both; only a status that nobody is about to write is wrong.
-        if acked_unshown(records, evidence.acked, status):
-            found.append(Divergence.ACKED)
-        elif evidence.pending and not found:
-            # Of a memory that is wrong or lacks something, what it would write says nothing.
-            found.append(Divergence.STATUS_BEHIND)
+        # What waits to be written heals both; only a status that nobody is about to write is wrong. Of a
+        # memory that is wrong or lacks something, what it would write proves nothing.
+        unwritten = evidence.pending and not found
+        found += [
+            f.kind for f in status_behind(records, evidence.acked, status, unwritten=unwritten)
+        ]
     frozen = again.plan.body_hash if again.plan else ""
     if frozen and evidence.spec_hash and frozen != evidence.spec_hash:
         found.append(Divergence.SPEC)
@@ -144,6 +258,7 @@ def examine(evidence: Evidence) -> tuple[Divergence, ...]:
 
 
 def _holds(records: Sequence[Record], view: LogView) -> bool:
+    """Whether a log holds the history of a view."""
     if view.position > len(records):
         return False
     chain = records[view.position - 1].chain if view.position else ROOT_CHAIN

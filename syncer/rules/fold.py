@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, join
-from syncer.model.record import Kind, Plan, Record, read_attempt, read_plan
+from syncer.model.record import Header, Kind, Plan, Record, read_attempt, read_plan
 
 ROOT_CHAIN = "00000000"
 
@@ -135,3 +135,21 @@ def fold(records: Iterable[Record]) -> LogView:
     for record in records:
         view.apply(record)
     return view
+
+
+@dataclass(frozen=True, slots=True)
+class ReadLog:
+    """
+    A log, read as far as it is legible.
+
+    Attributes:
+        header: None if there is no log, or its header cannot be read.
+        records: The legible beginning.
+        view: Its fold.
+        problem: Where and why reading ended early, empty if it did not.
+    """
+
+    header: Header | None
+    records: tuple[Record, ...]
+    view: LogView
+    problem: str = ""

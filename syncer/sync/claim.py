@@ -18,7 +18,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from syncer.ledger.codec import Header, decode_header
+from syncer.ledger.codec import decode_header
 from syncer.ledger.log import Answer, RedisLog, Snapshot
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import (
@@ -39,7 +39,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.ports import Backoff, LeaseTerm, Ownership, StatusStore
-from syncer.model.record import attempt_record, plan_record
+from syncer.model.record import Header, attempt_record, plan_record
 from syncer.model.resource import NotificationRequest, RetryPolicy, Status
 from syncer.rules.channel_state import counts
 from syncer.rules.merge import exceeds, lacking

@@ -24,7 +24,7 @@ import logging
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from syncer.ledger.codec import Header, decode_header
+from syncer.ledger.codec import decode_header
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.model.errors import (
@@ -37,6 +37,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.ports import Ownership, StatusStore
+from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.clock import LedgerTime

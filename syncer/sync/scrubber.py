@@ -1,15 +1,15 @@
 """
-The scrubber: a slow, endless second look at every live notification of ours.
+The scrubber: it checks every live notification of ours again, slowly and without end.
 
-Each look reads the log, then the object, folds anew, and has `syncer.rules.divergence` judge. What
-loss or a foreign hand brought about is given to the ordinary rules (claim anew, write again); what the
-rules exclude stops the sends of that one object, says so in its condition `Quarantined` (reason
-`SelfAudit`), and is taken back by the first later look that finds it in order. The process goes on: a
-fault of one object is never a fault of all.
+Each check reads the log, then the object, folds anew, and compares by the rules of
+`syncer.rules.divergence`. What loss or a foreign hand brought about is left to the ordinary rules (claim
+anew, write again). What the rules exclude stops the sends of that one object and is shown in its
+condition `Quarantined` (reason `SelfAudit`), until a later check finds it in order. The process goes on:
+a fault of one object is never a fault of all.
 
 Only what stands still can be compared: an object that is being worked on, or that moved between the
-two reads, is passed over and comes again in the next round. The pace is bounded, so that the second
-look never competes with the first.
+two reads, is passed over and comes again in the next round. The pace is bounded, so that checking never
+competes with delivery.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from syncer.sync.status_writer import SyncLoop
 
 logger = logging.getLogger("ledger.scrub")
 
-#: Seconds without a look while Redis does not answer.
+#: Seconds without a check while Redis does not answer.
 _AWAY: Final = 1.0
 
 
-class Look(StrEnum):
-    """What one look came to; labels of a metric."""
+class Result(StrEnum):
+    """The result of one check; labels of a metric."""
 
     AGREES = "agrees"
     DIVERGES = "diverges"
@@ -47,7 +47,7 @@ class Look(StrEnum):
 
 
 class Scrubber:
-    """Looks at live notifications again and again."""
+    """Checks live notifications again and again."""
 
     def __init__(
         self,
@@ -62,13 +62,13 @@ class Scrubber:
     ) -> None:
         """
         Args:
-            recorder: Of the logs; its cache is what is looked at.
+            recorder: Of the logs; its cache is what is checked.
             store: Of the objects.
-            ownership: Tells what is ours.
+            ownership: Knows which shards are ours.
             sync: Knows what it would write.
-            metrics: Are counted.
-            rate: Looks per second, at most.
-            on_change: Told the uid of an object that must be looked at by the controller.
+            metrics: Count checks and divergences.
+            rate: Checks per second, at most.
+            on_change: Called with the uid of an object that the controller must look at.
         """  # noqa: D205 - the class says what it is
         self.recorder = recorder
         self.cache = recorder.cache
@@ -82,7 +82,7 @@ class Scrubber:
         metrics.scrub_age.set_function(lambda: max(0.0, self.cache.monotonic() - self._ended))
 
     async def round(self) -> None:
-        """Look once at everything that is ours now."""
+        """Check once everything that is ours now."""
         uids = [u for u in self.cache.entries if self.ownership.term_of(u) is not None]
         self.metrics.scrub_coverage.set(0.0 if uids else 1.0)
         for n, uid in enumerate(uids, 1):
@@ -90,37 +90,37 @@ class Scrubber:
                 await asyncio.sleep(_AWAY)
             entry = self.cache.entries.get(uid)
             if entry is not None:
-                look = await self.look(entry)
-                self.metrics.scrub_looks.labels(look.value).inc()
+                result = await self.check(entry)
+                self.metrics.scrub_looks.labels(result.value).inc()
                 await asyncio.sleep(self._pause)
             self.metrics.scrub_coverage.set(n / len(uids))
         self._ended = self.cache.monotonic()
 
-    async def look(self, entry: Entry) -> Look:
-        """Look at one notification, and act upon what is found; never raises for an answer."""
+    async def check(self, entry: Entry) -> Result:
+        """Check one notification, and act upon what is found; never raises for an answer."""
         term = self.ownership.term_of(entry.uid)
         if term is None or not _still(entry):
-            return Look.PASSED
+            return Result.PASSED
         before = _state(entry)
         snapshot: Snapshot | None = None
         try:
             snapshot = await self.recorder.log.read(entry.uid)
         except ContractError as error:
             if _state(entry) != before or not _still(entry):
-                return Look.PASSED
+                return Result.PASSED
             self.recorder.put_in_quarantine(entry, str(error))
             return self._found(entry, (Divergence.UNREADABLE,), None)
         except (PortError, TimeoutError):
-            return Look.UNANSWERED
+            return Result.UNANSWERED
         current = await self._object(entry)
         if (
             _state(entry) != before
             or not _still(entry)
             or self.cache.entries.get(entry.uid) is not entry
         ):
-            return Look.PASSED
+            return Result.PASSED
         if current is not None and (current.uid != entry.uid or current.deleting):
-            return Look.PASSED
+            return Result.PASSED
         quiet = entry.dirty_since is None
         found = examine(
             Evidence(
@@ -146,7 +146,7 @@ class Scrubber:
 
     def _found(
         self, entry: Entry, found: tuple[Divergence, ...], snapshot: Snapshot | None
-    ) -> Look:
+    ) -> Result:
         for divergence in found:
             self.metrics.divergences.labels(divergence.value).inc()
             logger.error(
@@ -155,7 +155,7 @@ class Scrubber:
                     "uid": entry.uid,
                     "object": entry.request.key,
                     "class": divergence.value,
-                    "says": divergence.says,
+                    "says": divergence.message,
                     "position": entry.view.position,
                     # In quarantine nothing is sent, whatever the class alone would allow.
                     "sends": "stopped" if divergence.stops or entry.quarantine else "go on",
@@ -165,7 +165,7 @@ class Scrubber:
         if snapshot is not None and (longer or Divergence.MEMORY in found):
             # The memory is disposable, the log is not; and what others appended is news.
             self.recorder.adopt(entry, snapshot)
-        violation = "; ".join(d.says for d in found if d.stops)
+        violation = "; ".join(d.message for d in found if d.stops)
         changed = violation != entry.violation
         if changed and not violation:
             logger.warning(
@@ -178,7 +178,7 @@ class Scrubber:
         if longer or changed or (found and Divergence.UNREADABLE not in found):
             self.cache.mark_dirty(entry, urgent=bool(violation))
             self._on_change(entry.uid)
-        return Look.DIVERGES if found else Look.AGREES
+        return Result.DIVERGES if found else Result.AGREES
 
 
 def _still(entry: Entry) -> bool:

@@ -33,10 +33,10 @@ import aiohttp
 import redis.asyncio as redis_asyncio
 
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.codec import Header, encode_element, stored
+from syncer.ledger.codec import encode_element, stored
 from syncer.ledger.log import Answer, Mark, RedisLog
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
-from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
+from syncer.model.record import Header, Plan, Record, attempt_record, intent_record, plan_record
 from syncer.model.resource import (
     LogMark,
     RetryPolicy,

@@ -22,9 +22,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from syncer.ledger.codec import Header, encode_element, stored
+from syncer.ledger.codec import encode_element, stored
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
-from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
+from syncer.model.record import Header, Plan, Record, attempt_record, intent_record, plan_record
 from syncer.rules.fold import ROOT_CHAIN
 from tests.benchmarks.goals import VERIFY_FLAT, VERIFY_SECONDS
 from tests.benchmarks.load import SteadyReceiver, plane_of, programs

@@ -29,7 +29,7 @@ from typing import Final
 import aiohttp
 import redis.asyncio as redis_asyncio
 
-from syncer.ledger.codec import Header, decode_log, encode_record, stored
+from syncer.ledger.codec import decode_log, encode_record, stored
 from syncer.model.attempt import (
     Attempt,
     AttemptState,
@@ -37,7 +37,7 @@ from syncer.model.attempt import (
     FailureClass,
     make_attempt_id,
 )
-from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
+from syncer.model.record import Header, Plan, Record, attempt_record, intent_record, plan_record
 from syncer.model.resource import (
     LogMark,
     RetryPolicy,

@@ -21,9 +21,9 @@ from enum import StrEnum
 from itertools import pairwise, zip_longest
 from typing import Any, Final
 
-from syncer.ledger.codec import Header, decode_log
+from syncer.ledger.codec import decode_log
 from syncer.model.attempt import AttemptState, FailureClass
-from syncer.model.record import Record, read_attempt
+from syncer.model.record import Header, Record, read_attempt
 
 Json = dict[str, Any]
 

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from syncer.ledger.codec import Header, stored
+from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
-from syncer.model.record import Record, attempt_record, intent_record
+from syncer.model.record import Header, Record, attempt_record, intent_record
 from tests.e2e.checker import MEANING, Call, Kind, Log, Sample, Version, check
 
 UID = "u-1"

@@ -23,9 +23,9 @@ from notifier.app import App
 from notifier.settings import load
 from syncer.cli import main as cli
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.codec import Header, decode_log, encode_element, stored
+from syncer.ledger.codec import decode_log, encode_element, stored
 from syncer.ledger.log import RedisLog
-from syncer.model.record import Kind, Record
+from syncer.model.record import Header, Kind, Record
 from syncer.rules.fold import ROOT_CHAIN
 from tests.e2e.harness import NotifierProcess, Stage, until
 

@@ -19,13 +19,12 @@ from notifier.audit.metrics import AuditMetrics
 from notifier.audit.sinks import FileSink, Sink, StoreSink, Verdict, Written
 from notifier.channels.http import HttpClient
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.codec import Header
 from syncer.ledger.log import Mark, RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass
 from syncer.model.errors import Conflict, Gone
 from syncer.model.ports import LeaseTerm
-from syncer.model.record import Plan
+from syncer.model.record import Header, Plan
 from syncer.model.resource import Json, NotificationRequest, RetryPolicy, parse_object
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Claim, Entry

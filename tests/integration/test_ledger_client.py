@@ -378,7 +378,7 @@ async def test_missing_permissions(admin: redis_asyncio.Redis, proxy: Proxy, rul
         async with running(url, installation="") as client:
             for ask in (
                 RedisLog(client, patience=0).read_headers,
-                RedisLog(client, patience=0).whole,
+                RedisLog(client, patience=0).read_logs,
             ):
                 await allowed(rule.startswith("~nl:"), ask(["u"]))
         assert CANARY not in repr(caught.value) + str(caught.value.__cause__)

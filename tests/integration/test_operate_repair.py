@@ -17,7 +17,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from syncer.cli.check import Class, Remedy
 from syncer.ledger.log import Answer
 from syncer.model.attempt import (
     Attempt,
@@ -28,6 +27,7 @@ from syncer.model.attempt import (
     make_attempt_id,
 )
 from syncer.model.record import Kind, Plan, Record, attempt_record, intent_record, plan_record
+from syncer.rules.divergence import VERIFIED, Remedy
 from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
 from tests.integration.operating import (
     BY,
@@ -422,8 +422,8 @@ LEFT = {
 @pytest.mark.usefixtures("redis_binary")
 def test_every_class_is_planted() -> None:
     """No class of divergence is without a case of its own."""
-    assert set(MENDED) | set(LEFT) == {kind.value for kind in Class}
-    assert {k for k in Class if k.remedy is Remedy.PERSON} == set(LEFT)
+    assert set(MENDED) | set(LEFT) == {kind.value for kind in VERIFIED}
+    assert {k for k in VERIFIED if k.remedy is Remedy.PERSON} == set(LEFT)
 
 
 # Without a namespace it looks at what every test before has left on the server.

@@ -22,11 +22,12 @@ from hypothesis import strategies as st
 from redis.exceptions import ResponseError
 
 from syncer.ledger.client import SCRIPTS, Script, classify_reply
-from syncer.ledger.codec import Header, decode_log, encode_channel, encode_record
+from syncer.ledger.codec import decode_log, encode_channel, encode_record
 from syncer.ledger.lua import OPERATORS
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.errors import ContractError, LedgerError, Rejected, Unavailable
 from syncer.model.record import (
+    Header,
     Kind,
     Plan,
     Record,

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import ResponseError
 
-from syncer.cli.check import Read, read_log
 from syncer.cli.manual import Refused, Said, orders, verdicts
 from syncer.ledger.codec import encode_record
+from syncer.ledger.reading import read_log
 from syncer.model.attempt import AttemptState
 from syncer.model.resource import NotificationRequest, parse_object
+from syncer.rules.fold import ReadLog
 
 if TYPE_CHECKING:
     from tests.fakes.memorylog import Argument
@@ -62,7 +63,7 @@ class Operator:
             if world.dice.chance(0.25):
                 self._send(uid, one, pause + world.dice.exponential(2.0))
 
-    def _orders(self, request: NotificationRequest, log: Read) -> tuple[Said, ...]:
+    def _orders(self, request: NotificationRequest, log: ReadLog) -> tuple[Said, ...]:
         world = self._world
         at = world.redis_ms()
         return orders(
@@ -70,7 +71,7 @@ class Operator:
             why="it was mended",
         )  # fmt: skip
 
-    def _verdicts(self, log: Read) -> tuple[Said, ...]:
+    def _verdicts(self, log: ReadLog) -> tuple[Said, ...]:
         world = self._world
         unknown = [a for a in log.view.attempts.values() if a.state is AttemptState.UNKNOWN]
         if not unknown:

@@ -47,7 +47,7 @@ from syncer.metrics import SyncMetrics
 from syncer.model.errors import LedgerError
 from syncer.model.record import Plan
 from syncer.model.resource import Json, NotificationRequest
-from syncer.rules.divergence import Divergence
+from syncer.rules.divergence import AUDITED, Divergence
 from syncer.runtime.clock import LedgerTime, ServerTime
 from syncer.runtime.health import AdminServer
 from syncer.runtime.supervise import critical, restarting
@@ -636,13 +636,13 @@ class World:
         judged = self.checks.marks["verdict recorded"]
         if _value(app.metrics.conflicting) > 0 and not judged and self.violation is None:
             self.failed(Violation("conflict", "an attempt has two definite results"))
-        for divergence in Divergence:
+        for divergence in AUDITED:
             if _value(app.metrics.divergences.labels(divergence.value)) > 0:
                 self.checks.mark(f"self-audit: {divergence}")
                 # Without our rules a status can be wiped, and that is what it then finds.
                 wiped = divergence is Divergence.ACKED and not self.profile.rules
                 if divergence.stops and not wiped and self.violation is None:
-                    self.failed(Violation("self-audit", divergence.says))
+                    self.failed(Violation("self-audit", divergence.message))
 
     def log_of(self, uid: str) -> list[bytes]:
         """Return the log as it stands in Redis."""

@@ -13,9 +13,9 @@ from itertools import islice
 
 import pytest
 
-from syncer.ledger.codec import Header, stored
+from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
-from syncer.model.record import Record, attempt_record, intent_record
+from syncer.model.record import Header, Record, attempt_record, intent_record
 from syncer.rules.fold import ROOT_CHAIN
 from tests.chaos.archive import Archive
 from tests.chaos.faults import KINDS, bag

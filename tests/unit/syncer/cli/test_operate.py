@@ -19,24 +19,27 @@ from notifier.cli import main as notifier_main
 from syncer.cli import commands
 from syncer.cli import main as cli
 from syncer.cli.access import Access
-from syncer.cli.check import Bounds, Class, Pair, Remedy, judge, read_log
+from syncer.cli.advice import ADVICE
 from syncer.cli.commands import _seconds as seconds_of
 from syncer.cli.completion import SHELLS, candidates, script
 from syncer.cli.explain import Rules, as_json, as_text, explain
-from syncer.cli.inspect import Inspection, Line
+from syncer.cli.inspect import Inspection
 from syncer.cli.inspect import as_json as inspection_json
 from syncer.cli.inspect import as_text as inspection_text
 from syncer.cli.manual import Refused, orders, reason_of, verdicts
 from syncer.cli.output import Columns, Progress, age, note, say, say_json, table
 from syncer.cli.owner import Around, holder_of
 from syncer.cli.repair import Allowed, plan_repair
-from syncer.cli.scan import read_logs
+from syncer.cli.scan import Joined, read_logs
 from syncer.cli.transfer import BadExport, Counts, lines_of, read_export
 from syncer.configfile import build
-from syncer.ledger.codec import Header, encode_element, stored
+from syncer.ledger.codec import encode_element, stored
+from syncer.ledger.log import StoredLog
+from syncer.ledger.reading import Line, read_log
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.errors import ConfigError, Rejected, Unauthorised
 from syncer.model.record import (
+    Header,
     Plan,
     Record,
     attempt_record,
@@ -46,8 +49,10 @@ from syncer.model.record import (
     skip_record,
 )
 from syncer.model.resource import NotificationRequest, parse_object
+from syncer.rules.divergence import VERIFIED, Divergence, Remedy
 from syncer.rules.fold import ROOT_CHAIN
 from syncer.rules.text import plain
+from syncer.rules.verification import Bounds
 from syncer.settings import SyncerSettings
 
 NOW = 1_800_000_000_000
@@ -113,14 +118,14 @@ def request(
 # -- judging --------------------------------------------------------------------------------------
 
 
-def classes(pair: Pair, bounds: Bounds = BOUNDS) -> list[str]:
+def classes(pair: Joined, bounds: Bounds = BOUNDS) -> list[str]:
     """Classes of a pair, in order."""
-    return [f.kind.value for f in judge(pair, bounds)]
+    return [f.kind.value for f in pair.check(bounds)]
 
 
-def pair(found: NotificationRequest | None, log: tuple[bytes, ...] = (), **more: Any) -> Pair:
+def pair(found: NotificationRequest | None, log: tuple[bytes, ...] = (), **more: Any) -> Joined:
     """A pair."""
-    return Pair("u", "ns/n", found, log, **{"ttl": -1 if log else -2, **more})
+    return Joined("u", "ns/n", found, log, **{"ttl": -1 if log else -2, **more})
 
 
 def test_what_is_on_its_way_is_no_divergence() -> None:
@@ -180,9 +185,9 @@ def test_object_that_does_not_parse() -> None:
 
 def test_every_class_has_advice() -> None:
     """Whatever verify names, it says what to do; and the parser knows every class."""
-    assert all(kind.advice for kind in Class)
-    assert set(cli._CLASSES) == {kind.value for kind in Class}
-    assert Class.CONFLICT.remedy is Remedy.PERSON
+    assert set(ADVICE) == set(VERIFIED)
+    assert set(cli._CLASSES) == {kind.value for kind in VERIFIED}
+    assert Divergence.CONFLICT.remedy is Remedy.PERSON
 
 
 def test_verdict_overtaken_by_a_result_is_no_conflict() -> None:
@@ -199,10 +204,10 @@ def test_verdict_overtaken_by_a_result_is_no_conflict() -> None:
 # -- planning a repair -----------------------------------------------------------------------------
 
 
-def steps(spoilt: Pair, **allowed: bool) -> list[tuple[str, str]]:
+def steps(spoilt: Joined, **allowed: bool) -> list[tuple[str, str]]:
     """What would be done, and the first words of it."""
     planned = plan_repair(
-        spoilt, judge(spoilt, BOUNDS), allowed=Allowed(**allowed), now=NOW, by="me"
+        spoilt, spoilt.check(BOUNDS), allowed=Allowed(**allowed), now=NOW, by="me"
     )
     return [(s.act.value, s.text.partition(":")[0]) for s in planned]
 
@@ -232,7 +237,7 @@ def test_rebuilt_log_holds_what_both_sides_know() -> None:
     broken[2] = broken[2][:-1] + b"\xff"
     spoilt = pair(request(entry("success", identity="0.7-9")), tuple(broken))
     planned = plan_repair(
-        spoilt, judge(spoilt, BOUNDS), allowed=Allowed(rebuild=True, accept_loss=True), now=NOW,
+        spoilt, spoilt.check(BOUNDS), allowed=Allowed(rebuild=True, accept_loss=True), now=NOW,
         by="me",
     )  # fmt: skip
     log = read_log(planned[0].elements)
@@ -867,7 +872,7 @@ async def test_logs_that_may_not_be_read_are_not_called_foreign() -> None:
         def __init__(self, error: Rejected) -> None:
             self.error = error
 
-        async def whole(self, uids: list[str]) -> list[tuple[list[bytes], int]]:
+        async def read_logs(self, uids: list[str]) -> list[StoredLog]:
             raise self.error
 
     for error in (Unauthorised("no"), Rejected("no", reason="WRONGTYPE")):

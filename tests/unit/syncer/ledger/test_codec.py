@@ -11,7 +11,6 @@ import pytest
 
 from syncer.ledger.codec import (
     ROOT_CHAIN,
-    Header,
     decode_header,
     decode_log,
     decode_record,
@@ -22,7 +21,15 @@ from syncer.ledger.codec import (
 )
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import ContractError
-from syncer.model.record import Kind, Plan, Record, attempt_record, intent_record, plan_record
+from syncer.model.record import (
+    Header,
+    Kind,
+    Plan,
+    Record,
+    attempt_record,
+    intent_record,
+    plan_record,
+)
 
 HEADER = Header("ns/n", Epoch("0.7"), acked=3, audited=2)
 

@@ -23,8 +23,8 @@ from prometheus_client import CollectorRegistry
 
 from syncer.cli import commands
 from syncer.cli.access import Access
-from syncer.cli.check import read_log
 from syncer.cli.manual import Said, append, verdicts
+from syncer.ledger.reading import read_log
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import (
     Attempt,

@@ -6,11 +6,11 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
-from syncer.ledger.codec import Header, stored
+from syncer.ledger.codec import stored
 from syncer.ledger.log import Snapshot
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
-from syncer.model.record import Plan, Record, attempt_record, order_record, plan_record
+from syncer.model.record import Header, Plan, Record, attempt_record, order_record, plan_record
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import ROOT_CHAIN, fold
 from syncer.runtime.clock import LedgerTime

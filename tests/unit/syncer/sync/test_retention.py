@@ -6,8 +6,8 @@ from typing import Final
 
 import pytest
 
-from syncer.ledger.codec import Header
 from syncer.model.attempt import Epoch
+from syncer.model.record import Header
 from syncer.sync.retention import due, settled
 
 DAY: Final = 86_400_000

@@ -18,9 +18,9 @@ from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.ports import StatusStore
 from syncer.model.record import Plan, attempt_record, intent_record
 from syncer.model.resource import NotificationRequest, parse_object
-from syncer.rules.divergence import Divergence
+from syncer.rules.divergence import AUDITED, Divergence
 from syncer.sync.cache import Entry
-from syncer.sync.scrubber import Look, Scrubber
+from syncer.sync.scrubber import Result, Scrubber
 from syncer.sync.status_writer import Flushed
 from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, Ours, bench
 
@@ -82,10 +82,10 @@ async def scene(**scrub: Any) -> AsyncIterator[Scene]:
 
 
 async def test_what_agrees_is_left_alone() -> None:
-    """A look at what agrees counts itself and changes nothing."""
+    """A check of what agrees counts itself and changes nothing."""
     async with scene() as here:
         before = (list(here.raw), len(here.bench.objects.written))
-        assert await here.scrubber.look(here.entry) is Look.AGREES
+        assert await here.scrubber.check(here.entry) is Result.AGREES
         assert (here.raw, len(here.bench.objects.written)) == before
         assert (here.found(), here.changed, here.entry.dirty_since) == (set(), [], None)
 
@@ -171,7 +171,7 @@ STOPPING = {Divergence.MEMORY, Divergence.ACKED, Divergence.TWO_OPEN}
 
 def test_every_class_is_planted() -> None:
     """No class is without a case, and those that stop sends are these."""
-    assert set(PLANTED) == set(Divergence)
+    assert set(PLANTED) == set(AUDITED)
     assert {d for d in Divergence if d.stops} == STOPPING
 
 
@@ -185,7 +185,7 @@ async def test_divergence(
     async with scene() as here:
         await plant(here)
         caplog.clear()
-        assert await here.scrubber.look(here.entry) is Look.DIVERGES
+        assert await here.scrubber.check(here.entry) is Result.DIVERGES
         assert here.found() == {divergence.value}
         assert bool(here.entry.violation) == (divergence in STOPPING)
         assert bool(here.entry.quarantine) == (divergence is Divergence.UNREADABLE)
@@ -203,17 +203,17 @@ async def test_divergence(
 
 
 async def test_a_violation_is_shown_and_taken_back() -> None:
-    """The condition names the violation; the first look that finds order takes it away."""
+    """The condition names the violation; the first check that finds order takes it away."""
     async with scene() as here:
         await memory(here)
-        await here.scrubber.look(here.entry)
+        await here.scrubber.check(here.entry)
         assert await here.bench.sync.flush(here.entry) is Flushed.WRITTEN
         condition = find_condition(here.bench.objects.request.status.conditions, QUARANTINED)
         assert condition is not None
-        assert (condition.reason, condition.message) == ("SelfAudit", Divergence.MEMORY.says)
+        assert (condition.reason, condition.message) == ("SelfAudit", Divergence.MEMORY.message)
         # What was wrong in memory came from the log again; the attempts shown are the log's.
         assert [a.error for a in here.bench.objects.request.status.attempts] == ["busy"]
-        assert await here.scrubber.look(here.entry) is Look.AGREES
+        assert await here.scrubber.check(here.entry) is Result.AGREES
         assert here.entry.violation == ""
         assert await here.bench.sync.flush(here.entry) is Flushed.WRITTEN
         assert find_condition(here.bench.objects.request.status.conditions, QUARANTINED) is None
@@ -226,7 +226,7 @@ async def test_records_of_others_are_taken_in() -> None:
         result = Attempt(make_attempt_id(EPOCH, 9), "console", AttemptState.SUCCESS, ended=5)
         intent = intent_record(result.id, "console", at=4, by="nobody")
         await here.bench.log.outcome("u", attempt_record(result), intent, name="ns/n")
-        assert await here.scrubber.look(here.entry) is Look.AGREES
+        assert await here.scrubber.check(here.entry) is Result.AGREES
         assert here.entry.view.attempts[result.id].state is AttemptState.SUCCESS
         assert (here.changed, here.entry.dirty_since is None) == (["u"], False)
 
@@ -237,7 +237,7 @@ async def test_a_pending_write_is_no_divergence(plant: Callable[[Scene], Awaitab
     async with scene() as here:
         await plant(here)
         here.bench.cache.mark_dirty(here.entry)
-        assert await here.scrubber.look(here.entry) is Look.AGREES
+        assert await here.scrubber.check(here.entry) is Result.AGREES
 
 
 async def test_what_is_being_worked_on_is_passed_over() -> None:
@@ -245,7 +245,7 @@ async def test_what_is_being_worked_on_is_passed_over() -> None:
     async with scene() as here:
         await memory(here)
         here.entry.executing[make_attempt_id(EPOCH, 5)] = "console"
-        assert await here.scrubber.look(here.entry) is Look.PASSED
+        assert await here.scrubber.check(here.entry) is Result.PASSED
         here.entry.executing.clear()
 
     class Moving:
@@ -257,7 +257,7 @@ async def test_what_is_being_worked_on_is_passed_over() -> None:
             return await here.bench.objects.get(namespace, name)
 
     async with scene(store=Moving()) as here:
-        assert await here.scrubber.look(here.entry) is Look.PASSED
+        assert await here.scrubber.check(here.entry) is Result.PASSED
         assert here.found() == set()
 
 

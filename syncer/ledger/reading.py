@@ -1,0 +1,80 @@
+"""
+Reading a log that may be damaged: as far as it is legible, and element by element beyond that.
+
+`decode_log` of the codec refuses a log with any damage, which is what the controller needs before it
+sends. Whoever looks at a log, or repairs one, needs what is left of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from syncer.ledger.codec import decode_header, decode_record
+from syncer.model.errors import ContractError
+from syncer.model.record import Record
+from syncer.rules.fold import ROOT_CHAIN, LogView, ReadLog
+
+
+class Line(NamedTuple):
+    """One element of a log; `record` is None where it cannot be read, and `error` says why."""
+
+    position: int
+    record: Record | None
+    error: str = ""
+
+
+def read_log(elements: Sequence[bytes]) -> ReadLog:
+    """
+    Read a log up to the first element that cannot be read; never raises.
+
+    Args:
+        elements: The log as stored, header first; empty if there is none.
+    """
+    view = LogView()
+    if not elements:
+        return ReadLog(None, (), view)
+    try:
+        header = decode_header(elements[0])
+    except ContractError as error:
+        return ReadLog(None, (), view, str(error))
+    records: list[Record] = []
+    chain = ROOT_CHAIN
+    try:
+        for position, element in enumerate(elements[1:], 1):
+            record = decode_record(element, chain, position, folded=True)
+            try:
+                view.apply(record)
+            except ValueError as error:
+                raise ContractError(f"record {position}: {error}") from error
+            records.append(record)
+            chain = record.chain
+    except ContractError as error:
+        return ReadLog(header, tuple(records), view, str(error))
+    return ReadLog(header, tuple(records), view)
+
+
+def lines_of(log: ReadLog, elements: Sequence[bytes]) -> tuple[Line, ...]:
+    """
+    Return every element of a log, those behind the first damage included.
+
+    Args:
+        log: The log as `read_log` read it.
+        elements: The same log as stored.
+    """
+    if log.problem and log.header is None:
+        return (Line(0, None, log.problem),)
+    lines = [Line(record.position, record) for record in log.records]
+    if not log.problem:
+        return tuple(lines)
+    lines.append(Line(len(lines) + 1, None, log.problem))
+    chain = log.view.chain
+    for position in range(len(lines) + 1, len(elements)):
+        try:
+            record = decode_record(elements[position], chain, position)
+        except ContractError as error:
+            lines.append(Line(position, None, str(error)))
+        else:
+            lines.append(Line(position, record))
+            chain = record.chain
+    return tuple(lines)

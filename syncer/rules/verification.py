@@ -1,0 +1,259 @@
+"""
+The rules of `syncer verify`: every way in which one log and one object can disagree, by name; pure.
+
+`check` names what is wrong. Each class has its remedy: facts that anybody may append, a wake-up of the
+owner (who alone claims and writes statuses), a new log in the place of one that nobody can read, or a
+person's decision. What the controller's self-audit can find as well is decided by the rules that both
+share (`syncer.rules.divergence`, which says how the two checks differ).
+
+What is only on its way is no divergence: a record younger than `settle` may not be published yet. Whoever
+reads log and object one after the other reads them again before believing what was found.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from syncer.model.attempt import NO_EPOCH, Epoch, attempt_epoch, epoch_key
+from syncer.model.record import Header
+from syncer.model.resource import PARTIALLY_SENT, SENT, NotificationRequest, Status
+from syncer.rules.channel_state import State
+from syncer.rules.compact import SOFT_LIMIT, compact
+from syncer.rules.divergence import (
+    Divergence,
+    Finding,
+    conflicting,
+    log_behind,
+    status_behind,
+    two_open,
+)
+from syncer.rules.fold import LogView, ReadLog
+from syncer.rules.merge import Facts, exceeds, merge, ordered_channels
+from syncer.rules.patch import difference
+from syncer.rules.restore import highest_epoch
+from syncer.rules.retention import retention_seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Sides:
+    """
+    A log and an object that are to agree.
+
+    Attributes:
+        log: The log as read.
+        request: The object, None if there is none of this uid.
+        ttl: Seconds until the log expires; -1 never, -2 no log.
+        problem: Why the object cannot be checked although it exists, empty if it can.
+        wrong_type: The key of the log holds something that is no list.
+    """
+
+    log: ReadLog
+    request: NotificationRequest | None
+    ttl: int
+    problem: str = ""
+    wrong_type: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """
+    What a check needs to know besides log and object.
+
+    Attributes:
+        now: Redis time in milliseconds.
+        settle: Milliseconds that a record may take to be published.
+        stuck: Milliseconds after which an open attempt is nobody's.
+        at_most_once: As the controller is configured.
+        latest: The latest epoch that the cluster can have given out, None if that is not known.
+        status_bytes: Largest status, as the controller is configured.
+    """
+
+    now: int
+    settle: int = 10_000
+    stuck: int = 120_000
+    at_most_once: bool = False
+    latest: Epoch | None = None
+    status_bytes: int = SOFT_LIMIT
+
+
+def check(sides: Sides, bounds: Bounds) -> tuple[Finding, ...]:
+    """Name every divergence of log and object, the worst first; empty if all is well."""
+    if sides.wrong_type:
+        return (Finding(Divergence.FOREIGN, "the key of the log holds no list"),)
+    log = sides.log
+    if log.header is None and log.problem:
+        return (Finding(Divergence.FOREIGN, log.problem),)
+    if sides.problem:
+        return (Finding(Divergence.OBJECT, sides.problem),)
+    request = sides.request
+    if request is None or request.deleting:
+        if log.header is None or sides.ttl >= 0 or request is not None:
+            return ()
+        return (Finding(Divergence.ORPHAN, "the object is gone and the log has no expiry"),)
+    if log.header is None:
+        return _without_log(request, bounds)
+    return _with_log(sides, request, log, log.header, bounds)
+
+
+def _ours(status: Status) -> bool:
+    """Whether this controller has ever written a status."""
+    return status.log is not None or any(attempt_epoch(a.id) != NO_EPOCH for a in status.attempts)
+
+
+def _without_log(request: NotificationRequest, bounds: Bounds) -> tuple[Finding, ...]:
+    status = request.status
+    if not status.attempts or not _ours(status):
+        # New, adopted, or ended without an attempt: there is nothing that a log could have lost.
+        return ()
+    if status.terminal:
+        kept_until = status.completed_at + 1000 * retention_seconds(request.retention_days)
+        if bounds.now >= kept_until:
+            return ()
+    return (
+        Finding(
+            Divergence.LOG_MISSING,
+            f"the status shows {len(status.attempts)} attempt(s), no log does",
+        ),
+    )
+
+
+def _ahead(header: Header, status: Status, bounds: Bounds) -> str:
+    """Return what names an epoch of the future, empty if nothing does."""
+    if bounds.latest is None:
+        return ""
+    latest, named = epoch_key(bounds.latest), highest_epoch(status)
+    if epoch_key(header.epoch) > latest:
+        return f"epoch {header.epoch} is later than any this cluster can have given out"
+    if epoch_key(named) > latest:
+        return f"the status names epoch {named}, which neither its log nor this cluster knows"
+    return ""
+
+
+def _with_log(
+    sides: Sides, request: NotificationRequest, log: ReadLog, header: Header, bounds: Bounds
+) -> tuple[Finding, ...]:
+    found: list[Finding] = []
+
+    def add(kind: Divergence, text: str) -> None:
+        found.append(Finding(kind, text))
+
+    status, view = request.status, log.view
+    if header.object != request.key:
+        add(Divergence.MISNAMED, f"the log is that of {header.object}, by its header")
+    if log.problem:
+        add(Divergence.UNREADABLE, log.problem)
+        return tuple(found)
+    last = len(log.records)
+    if max(header.acked, header.audited) > last:
+        add(
+            Divergence.MARK_BEYOND,
+            f"marked up to {max(header.acked, header.audited)}, and there are {last} record(s)",
+        )
+    if ahead := _ahead(header, status, bounds):
+        add(Divergence.EPOCH_AHEAD, ahead)
+    found += two_open(view) + conflicting(log.records)
+    lost = log_behind(view, status)
+    found += lost
+    if view.plan is None and status.channels and _ours(status):
+        add(Divergence.PLAN_MISSING, "the status shows channels, and the log has no plan")
+    if sides.ttl >= 0 and not status.terminal:
+        add(
+            Divergence.EXPIRING,
+            f"the log expires in {sides.ttl} s, and the notification is not finished",
+        )
+    newest = max((int(r.body.get("at", 0)) for r in log.records), default=0)
+    settled = bounds.now - newest > bounds.settle
+    behind = exceeds(view, status)
+    if behind and settled:
+        found += status_behind(log.records, header.acked, status, unwritten=True)
+    stale = [a for a in view.attempts.values() if a.open and bounds.now - a.started > bounds.stuck]
+    if stale:
+        add(Divergence.OPEN_ATTEMPT, f"{len(stale)} attempt(s) are open and nobody settles them")
+    if settled and not behind and not lost:
+        found += _status_rules(request, view, bounds)
+    found += _housekeeping(sides, status, view, header, settled=settled, found=bool(found))
+    return tuple(found)
+
+
+#: Members of a status that follow from log and object alone, whoever writes it and when.
+_COMPUTED: Final = (
+    "phase", "deliveryAttempts", "totalAttempts", "successfulDeliveries", "failedDeliveries",
+    "uncertainAttempts", "channels",
+)  # fmt: skip
+
+
+def _status_rules(request: NotificationRequest, view: LogView, bounds: Bounds) -> list[Finding]:
+    found: list[Finding] = []
+    status = request.status
+    facts = Facts(request.generation, request.policy, bounds.at_most_once)
+    merged = merge(status, view, facts, now=bounds.now)
+    wrong: list[str] = []
+    if not _same(status, merged.status):
+        wanted = compact(merged.status, limit=bounds.status_bytes)
+        patch = difference(status, wanted)
+        # While an attempt is open, what is shown of its channel depends on when it was read.
+        moving = {"phase", "channels"} if view.opened else set()
+        wrong = [name for name in _COMPUTED if name in patch and name not in moving]
+    if wrong:
+        found.append(
+            Finding(Divergence.STATUS_DIFFERS, f"the log says otherwise: {', '.join(wrong)}")
+        )
+    channel_states = merged.channel_states
+    delivered = sum(s.state is State.DELIVERED for s in channel_states)
+    unfounded = (status.phase == SENT and delivered < len(channel_states)) or (
+        status.phase == PARTIALLY_SENT and not delivered
+    )
+    if unfounded:
+        found.append(
+            Finding(
+                Divergence.PHASE,
+                f"the phase is {status.phase} and {delivered} of {len(channel_states)} channel(s) are"
+                " delivered",
+            )
+        )
+    numbers = [(a.channel, a.number) for a in status.attempts if attempt_epoch(a.id) != NO_EPOCH]
+    if len(numbers) != len(set(numbers)):
+        found.append(Finding(Divergence.NUMBERS, "two attempts of a channel bear one number"))
+    return found
+
+
+def _same(shown: Status, wanted: Status) -> bool:
+    """Whether two statuses are rendered alike, without rendering them: most are equal."""
+    return (
+        shown.phase == wanted.phase
+        and (shown.total_attempts, shown.successful, shown.failed, shown.uncertain)
+        == (wanted.total_attempts, wanted.successful, wanted.failed, wanted.uncertain)
+        and shown.channels == wanted.channels
+        and len(shown.attempts) == len(wanted.attempts)
+        and all(
+            a.id == b.id
+            and a.state is b.state
+            and a.number == b.number
+            and a.ended == b.ended
+            and a.started == b.started
+            and a.error == b.error
+            and (a.duration, a.code, a.failure, a.channel)
+            == (b.duration, b.code, b.failure, b.channel)
+            for a, b in zip(shown.attempts, wanted.attempts, strict=True)
+        )
+    )
+
+
+def _housekeeping(
+    sides: Sides, status: Status, view: LogView, header: Header, *, settled: bool, found: bool
+) -> list[Finding]:
+    ended = status.terminal and not view.opened and not ordered_channels(view, status)
+    if not (ended and settled) or found:
+        # What is wrong above keeps the owner from marking it; one name is enough.
+        return []
+    last = view.position
+    if header.acked < last:
+        return [
+            Finding(
+                Divergence.UNACKED, f"{last - header.acked} record(s) are not marked as published"
+            )
+        ]
+    if sides.ttl == -1 and header.audited >= last:
+        return [Finding(Divergence.NO_EXPIRY, "finished, published, and the log has no expiry")]
+    return []
