@@ -1,7 +1,7 @@
 """
-The audit room's parts, put together from the settings.
+The parts of the audit feed, made from the settings.
 
-The audit store is no receiver of messages: it has a door of its own, so that it can neither use up
+The audit store is no receiver of messages: it has an HTTP client of its own, so that it can neither use up
 their connections nor be used up by them, with the authorities and the TLS profile meant for it. The
 guard is the same.
 """
@@ -35,7 +35,7 @@ _INTERMEDIATE: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 
 
 class Audit:
-    """The feed and, where there is an audit store, its door and its gate."""
+    """The feed and, where there is an audit store, its HTTP client and its gate."""
 
     def __init__(
         self,
@@ -93,12 +93,12 @@ class Audit:
         return loops
 
     async def open(self) -> None:
-        """Open the door; needs the running loop."""
+        """Open the HTTP client; needs the running loop."""
         if self.http_client is not None:
             await self.http_client.open()
 
     async def close(self) -> None:
-        """Close door and sinks."""
+        """Close HTTP client and sinks."""
         self.feed.close()
         if self.http_client is not None:
             await self.http_client.close()

@@ -1,24 +1,24 @@
 """
-The audit feed: hands what the logs say above `audited` to the sinks, and moves the mark.
+The audit feed: sends each log's records above `audited` to the sinks as events, then moves `audited`.
 
-The log is the queue. The feed holds one batch in memory, and everything else it needs it reads
-again: the cache names the notifications to look at (`Cache.unaudited`), the header of each log
-says how far it was handed over, `events` makes the rest. The mark moves after every sink has
-taken an event, never before; so an event is sent at least once, whoever crashes, and its id tells
-a repeat. There is one request at a time, therefore the events of a notification arrive in order.
+The log is the queue. The feed keeps one batch in memory and reads everything else again: the cache
+names the notifications with unaudited records (`Cache.unaudited`), the header of each log says how far
+it has been audited, `events` makes the events. `audited` moves after every sink has stored an event,
+never before, so an event is sent at least once whoever crashes, and its id identifies a repeat. One
+request is in progress at a time, so the events of a notification arrive in order.
 
-Nothing waits for the feed. A sink that is away or slow holds up the feed alone: deliveries,
-statuses and acknowledgements do not know of it, and what waits is bounded by the cache. What
-follows from each verdict of a sink:
+Nothing waits for the feed. A sink that is down or slow delays the feed alone: deliveries, statuses and
+acknowledgements do not depend on it, and the backlog is bounded by the cache. Each result of a sink has
+one consequence:
 
-- stored: the mark is moved; where the notification is finished as well, its log may expire now;
-- retry: the same batch again, with growing pauses, `max_retries` times; then it is dropped from
-  memory and read from the logs anew after a longer pause;
-- refused: the batch is halved until the notification at fault stands alone. That one waits by
-  itself, the others go on.
+- stored: `audited` moves; if the notification has finished as well, its log may expire now;
+- retry: the same batch is sent again, with growing pauses, `max_retries` times; then it is dropped from
+  memory and read from the logs again after a longer pause;
+- refused: the batch is halved until the refused notification is alone. That one backs off by itself,
+  the others continue.
 
-An event that is still refused or held up at `max_age` is given up: counted, logged, and marked as
-handed over, since a log that is never audited would never expire.
+An event that is still refused or delayed at `max_age` is given up: it is counted, logged and passed over,
+since a log that is never audited would never expire.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from typing import Final
 
 from notifier.audit.events import AuditEvent, events_of
 from notifier.audit.metrics import AuditMetrics
-from notifier.audit.sinks import Sink, Verdict, Written
+from notifier.audit.sinks import Result, Sink, Written
 from syncer.ledger.log import AUDITED, Mark, RedisLog, Snapshot
 from syncer.model.errors import ContractError, PortError
 from syncer.model.ports import Ownership
@@ -46,7 +46,7 @@ from syncer.sync.cache import Cache, Entry
 
 logger = logging.getLogger("ledger.audit")
 
-#: Logs that are read at a time, and thereby held in memory.
+#: Logs that are read, and so held in memory, at a time.
 _READ_AHEAD: Final = 16
 #: Seconds before what a sink could not take is offered again, at first and at most.
 _PAUSE_FIRST: Final = 1.0
@@ -79,15 +79,15 @@ class FeedLimits:
 
 
 @dataclass(frozen=True, slots=True)
-class Parcel:
+class LogPart:
     """
-    Events of one notification that travel together.
+    A part of one log, small enough for a request: its events are stored together.
 
     Attributes:
         entry: The notification.
-        events: In the order of the log; empty where only the mark is to be moved.
-        position: Where the mark may stand once they are stored.
-        chain: Of the record there.
+        events: In the order of the log; empty if only `audited` has to move.
+        position: Where `audited` may stand once they are stored.
+        chain: Of the record at that position.
     """
 
     entry: Entry
@@ -102,8 +102,8 @@ class Parcel:
 
 
 @dataclass(slots=True)
-class Postponed:
-    """A refused notification: how often, when it is due again (boot clock), its oldest event."""
+class Backoff:
+    """A refused notification: how often, when it is due again (monotonic clock), its oldest event."""
 
     refusals: int
     due: float
@@ -111,7 +111,7 @@ class Postponed:
 
 
 class AuditFeed:
-    """Reads logs, writes events, moves marks."""
+    """Reads logs, writes events, moves `audited`."""
 
     def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
         self,
@@ -128,14 +128,14 @@ class AuditFeed:
     ) -> None:
         """
         Args:
-            cache: Names what is to be looked at.
-            log: Where the records and the marks are.
-            ownership: Only what is ours is audited by us.
-            sinks: Each of them gets every event, the first one first.
+            cache: Names the notifications with unaudited records.
+            log: Where the records and `audited` are.
+            ownership: Only notifications of owned shards are audited.
+            sinks: Each gets every event, in this order.
             metrics: Series of the feed.
             now: Ledger time in Unix milliseconds.
             limits: Bounds.
-            at_most_once: As for the delivery: an unknown result ends a channel.
+            at_most_once: As for delivery: an unknown outcome ends a channel.
             jitter: Factor of a pause.
         """  # noqa: D205 - the class says what it is
         self.cache = cache
@@ -151,14 +151,14 @@ class AuditFeed:
         self._draining = asyncio.Event()
         self._failures = 0
         self._held_since = 0
-        self._postponed: dict[str, Postponed] = {}
+        self._backing_off: dict[str, Backoff] = {}
         #: What one sink has taken of a notification while another one holds it up.
         self._taken: dict[tuple[str, str], int] = {}
 
-    # -- life -----------------------------------------------------------------------------------
+    # -- life cycle -----------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        """Serve until cancelled; nothing that goes wrong ends it."""
+        """Serve until cancelled; no error ends it."""
         while not self._draining.is_set():
             held_up = False
             try:
@@ -167,7 +167,7 @@ class AuditFeed:
             except asyncio.CancelledError:
                 raise
             except Exception:
-                # Audit must not take the process down: it is said, and tried again.
+                # Audit must not end the process: the error is logged and the round repeated.
                 logger.exception("a round of the audit feed failed")
                 held_up = True
             self._failures = self._failures + 1 if held_up else 0
@@ -176,14 +176,14 @@ class AuditFeed:
                 if held_up
                 else self.limits.flush_interval
             )
-        # The drain has the last word; this task ends with the process.
+        # `drain` sends what is left; this task ends with the process.
         await asyncio.Event().wait()
 
     async def drain(self, seconds: float) -> int:
         """
-        Hand over what can be, once, within some seconds; how many notifications still wait.
+        Send what can be sent, once, within some seconds; returns how many notifications are left.
 
-        They are not lost: their logs say so to the next process.
+        They are not lost: the header of their logs shows the next process what is unaudited.
         """
         self._draining.set()
         try:
@@ -202,7 +202,7 @@ class AuditFeed:
 
     def refresh(self) -> None:
         """Bring the gauges up to date."""
-        oldest = [p.oldest for p in self._postponed.values() if p.oldest]
+        oldest = [p.oldest for p in self._backing_off.values() if p.oldest]
         if self._held_since:
             oldest.append(self._held_since)
         self.metrics.lag.set(max(0.0, (self._now() - min(oldest)) / 1000) if oldest else 0.0)
@@ -216,67 +216,67 @@ class AuditFeed:
     # -- one round ------------------------------------------------------------------------------
 
     async def round(self) -> bool:
-        """Look once at everything that waits; False if a sink or Redis held it up."""
-        self._forget_the_gone()
-        waiting = [e for e in self.cache.unaudited.values() if not self._is_postponed(e)]
-        batch: list[Parcel] = []
+        """Process the backlog once; False if a sink or Redis stopped it."""
+        self._drop_settled()
+        waiting = [e for e in self.cache.unaudited.values() if not self._backs_off(e)]
+        batch: list[LogPart] = []
         for start in range(0, len(waiting), _READ_AHEAD):
             if not self.log.available:
                 return False
-            for parcels in await self._read_some(waiting[start : start + _READ_AHEAD]):
-                for parcel in parcels:
-                    if batch and not self._fits(batch, parcel):
+            for parts in await self._read_some(waiting[start : start + _READ_AHEAD]):
+                for part in parts:
+                    if batch and not self._fits(batch, part):
                         if not await self._deliver(batch):
-                            await self._give_up_some(waiting[start:])
+                            await self._give_up_old(waiting[start:])
                             return False
                         batch = []
-                    batch.append(parcel)
+                    batch.append(part)
         if batch and not await self._deliver(batch):
             return False
         self._held_since = 0
         return True
 
-    async def _read_some(self, entries: Sequence[Entry]) -> list[list[Parcel]]:
-        """What some logs hold above their marks, log by log."""
+    async def _read_some(self, entries: Sequence[Entry]) -> list[list[LogPart]]:
+        """Unaudited parts of some logs, log by log."""
         snapshots = await asyncio.gather(*map(self._read, entries))
-        out: list[list[Parcel]] = []
+        out: list[list[LogPart]] = []
         for entry, snapshot in zip(entries, snapshots, strict=True):
             if snapshot is not None:
                 try:
-                    out.append(await self._parcels(entry, snapshot))
+                    out.append(await self._parts(entry, snapshot))
                 except TimeoutError:
-                    # It stays among those to look at.
+                    # It stays in the backlog.
                     logger.info("audit waits for large notifications", extra={"uid": entry.uid})
-                # Making events takes a millisecond or more: let a delivery have its turn between.
+                # Making events takes a millisecond or more: let other tasks run in between.
                 await asyncio.sleep(0)
         return out
 
-    async def _give_up_some(self, waiting: Sequence[Entry]) -> None:
-        """While the sinks are away, look for what is too old, until there is nothing of that."""
+    async def _give_up_old(self, waiting: Sequence[Entry]) -> None:
+        """While the sinks are down, give up what is too old, until nothing is."""
         for start in range(0, len(waiting), _READ_AHEAD):
             some = await self._read_some(waiting[start : start + _READ_AHEAD])
-            parcels = [p for of_one in some for p in of_one]
-            if len(await self._without_the_old(parcels)) == len(parcels):
+            parts = [p for of_one in some for p in of_one]
+            if len(await self._give_up_expired(parts)) == len(parts):
                 return
 
-    def _forget_the_gone(self) -> None:
+    def _drop_settled(self) -> None:
         unaudited = self.cache.unaudited
-        self._postponed = {u: p for u, p in self._postponed.items() if u in unaudited}
+        self._backing_off = {u: p for u, p in self._backing_off.items() if u in unaudited}
         self._taken = {k: p for k, p in self._taken.items() if k[1] in unaudited}
 
-    def _is_postponed(self, entry: Entry) -> bool:
-        postponed = self._postponed.get(entry.uid)
-        return postponed is not None and postponed.due > self.cache.monotonic()
+    def _backs_off(self, entry: Entry) -> bool:
+        backoff = self._backing_off.get(entry.uid)
+        return backoff is not None and backoff.due > self.cache.monotonic()
 
-    def _fits(self, batch: Sequence[Parcel], parcel: Parcel) -> bool:
-        events = sum(len(p.events) for p in batch) + len(parcel.events)
-        size = sum(p.size for p in batch) + parcel.size
+    def _fits(self, batch: Sequence[LogPart], part: LogPart) -> bool:
+        events = sum(len(p.events) for p in batch) + len(part.events)
+        size = sum(p.size for p in batch) + part.size
         return events <= self.limits.batch_events and size <= self.limits.batch_bytes
 
     async def _read(self, entry: Entry) -> Snapshot | None:
-        """The log of an entry; None if it is not ours, or not to be had now or ever."""
+        """The log of an entry; None if its shard is not ours, or the log cannot be read now or is gone."""
         if self.ownership.term_of(entry.uid) is None:
-            # Its owner looks at it; should we get it back, a claim or a sweep marks it again.
+            # Its owner audits it; if it becomes ours again, a claim or a sweep adds it to the backlog.
             self.cache.unaudited.pop(entry.uid, None)
             held = self.cache.entries.get(entry.uid) is entry
             if held and entry.request.status.terminal and not entry.busy:
@@ -289,22 +289,22 @@ class AuditFeed:
             logger.info("audit waits for a log", extra={"uid": entry.uid, "error": str(error)})
             return None
         except ContractError:
-            # Quarantined by whoever claims it; read again once somebody has mended it.
+            # Quarantined by whoever claims it; read again once it has been repaired.
             pass
         if snapshot is None:
             self.cache.unaudited.pop(entry.uid, None)
         return snapshot
 
-    async def _parcels(self, entry: Entry, snapshot: Snapshot) -> list[Parcel]:
-        """What a log holds above its mark; empty if there is nothing to do."""
+    async def _parts(self, entry: Entry, snapshot: Snapshot) -> list[LogPart]:
+        """Unaudited parts of a log; empty if there is nothing to do."""
         entry.audited = max(entry.audited, snapshot.header.audited)
         last = len(snapshot.records)
         events = await self._events(entry, snapshot)
         if events:
-            return parcels_of(entry, snapshot, events, self.limits)
+            return parts_of(entry, snapshot, events, self.limits)
         if entry.view.position <= last:
             if entry.ends_at(last) and not entry.deleted and last:
-                return [Parcel(entry, (), last, snapshot.records[-1].chain)]
+                return [LogPart(entry, (), last, snapshot.records[-1].chain)]
             self.cache.unaudited.pop(entry.uid, None)
         return []
 
@@ -327,87 +327,87 @@ class AuditFeed:
 
     # -- one batch ------------------------------------------------------------------------------
 
-    async def _deliver(self, batch: Sequence[Parcel]) -> bool:
-        """Have some parcels stored and marked; False if that must wait for a sink."""
-        # What was refused earlier in this round must not be overtaken by its own later events.
-        parcels = [p for p in batch if not self._is_postponed(p.entry)]
-        if not parcels:
+    async def _deliver(self, batch: Sequence[LogPart]) -> bool:
+        """Store some parts and move `audited`; False if a sink has to be waited for."""
+        # Later events of a notification refused in this round must not overtake the refused ones.
+        parts = [p for p in batch if not self._backs_off(p.entry)]
+        if not parts:
             return True
-        written = Written(Verdict.STORED)
+        written = Written(Result.STORED)
         for retry in range(self.limits.max_retries + 1):
             if retry:
                 await self._pause(exponential(_PAUSE_FIRST, _PAUSE_MOST, retry) * self._jitter())
-            written = await self._write(parcels)
-            if written.verdict is Verdict.STORED:
+            written = await self._write(parts)
+            if written.result is Result.STORED:
                 self._failures, self._held_since = 0, 0
-                await self._stored(parcels)
+                await self._stored(parts)
                 return True
-            if written.verdict is Verdict.REFUSED:
-                return await self._refused(parcels, written.why)
-            self._held_since = min(e.at for p in parcels for e in p.events)
+            if written.result is Result.REFUSED:
+                return await self._refused(parts, written.reason)
+            self._held_since = min(e.at for p in parts for e in p.events)
             if self._draining.is_set():
                 break
         logger.warning(
-            "audit events wait", extra={"why": written.why, "notifications": len(parcels)}
+            "audit events wait", extra={"why": written.reason, "notifications": len(parts)}
         )
-        await self._without_the_old(parcels)
+        await self._give_up_expired(parts)
         return False
 
-    async def _write(self, parcels: Sequence[Parcel]) -> Written:
+    async def _write(self, parts: Sequence[LogPart]) -> Written:
         for sink in self.sinks:
             lines = [
                 e.line
-                for p in parcels
+                for p in parts
                 for e in p.events
                 if e.position > self._taken.get((sink.name, p.entry.uid), 0)
             ]
-            written = await sink.write(lines) if lines else Written(Verdict.STORED)
-            if written.verdict is not Verdict.STORED:
-                self.metrics.failures.labels(sink.name, written.verdict.value).inc()
-                return Written(written.verdict, f"{sink.name}: {written.why}")
+            written = await sink.write(lines) if lines else Written(Result.STORED)
+            if written.result is not Result.STORED:
+                self.metrics.failures.labels(sink.name, written.result.value).inc()
+                return Written(written.result, f"{sink.name}: {written.reason}")
             if len(self.sinks) > 1:
-                self._taken |= {(sink.name, p.entry.uid): p.position for p in parcels}
-        return Written(Verdict.STORED)
+                self._taken |= {(sink.name, p.entry.uid): p.position for p in parts}
+        return Written(Result.STORED)
 
-    async def _refused(self, parcels: Sequence[Parcel], why: str) -> bool:
-        if len(parcels) > 1:
-            half = len(parcels) // 2
-            first = await self._deliver(parcels[:half])
-            return first and await self._deliver(parcels[half:])
-        (parcel,) = parcels
-        uid = parcel.entry.uid
-        oldest = min(e.at for e in parcel.events)
-        if not await self._without_the_old(parcels):
+    async def _refused(self, parts: Sequence[LogPart], reason: str) -> bool:
+        if len(parts) > 1:
+            half = len(parts) // 2
+            first = await self._deliver(parts[:half])
+            return first and await self._deliver(parts[half:])
+        (part,) = parts
+        uid = part.entry.uid
+        oldest = min(e.at for e in part.events)
+        if not await self._give_up_expired(parts):
             return True
-        refusals = self._postponed[uid].refusals + 1 if uid in self._postponed else 1
+        refusals = self._backing_off[uid].refusals + 1 if uid in self._backing_off else 1
         wait = exponential(_REFUSED_FIRST, _REFUSED_MOST, refusals) * self._jitter()
-        self._postponed[uid] = Postponed(refusals, self.cache.monotonic() + wait, oldest)
+        self._backing_off[uid] = Backoff(refusals, self.cache.monotonic() + wait, oldest)
         logger.warning(
             "audit events of a notification are refused",
-            extra={"uid": uid, "why": why, "refusals": refusals, "seconds": round(wait)},
+            extra={"uid": uid, "why": reason, "refusals": refusals, "seconds": round(wait)},
         )
         return True
 
-    async def _stored(self, parcels: Sequence[Parcel]) -> None:
-        for parcel in parcels:
-            for event in parcel.events:
+    async def _stored(self, parts: Sequence[LogPart]) -> None:
+        for part in parts:
+            for event in part.events:
                 self.metrics.sent.labels(event.kind.value).inc()
-        await self._mark(parcels)
+        await self._mark(parts)
 
-    async def _without_the_old(self, parcels: Sequence[Parcel]) -> list[Parcel]:
-        """Give up parcels that are wholly beyond `max_age`; what is left."""
+    async def _give_up_expired(self, parts: Sequence[LogPart]) -> list[LogPart]:
+        """Give up parts that are wholly older than `max_age`; returns the others."""
         horizon = self._now() - self.limits.max_age * 1000
-        old: list[Parcel] = []
-        kept: list[Parcel] = []
-        for parcel in parcels:
-            # A mark must not jump over events that are still to be told.
-            stays = any(k.entry is parcel.entry for k in kept)
-            young = not parcel.events or any(e.at >= horizon for e in parcel.events)
-            (kept if stays or young else old).append(parcel)
+        old: list[LogPart] = []
+        kept: list[LogPart] = []
+        for part in parts:
+            # `audited` must not pass events that are still to be sent.
+            stays = any(k.entry is part.entry for k in kept)
+            young = not part.events or any(e.at >= horizon for e in part.events)
+            (kept if stays or young else old).append(part)
         if not old:
             return kept
         marked = await self._mark(old)
-        # What could not be marked comes up again, and is counted then.
+        # A part whose `audited` could not be moved comes again, and is counted then.
         count = sum(len(p.events) for p in old if p.entry.uid in marked)
         self.metrics.dropped.inc(count)
         logger.error(
@@ -416,54 +416,60 @@ class AuditFeed:
         )
         return kept
 
-    # -- the mark -------------------------------------------------------------------------------
+    # -- audited --------------------------------------------------------------------------------
 
-    async def _mark(self, parcels: Sequence[Parcel]) -> set[str]:
-        """Move the marks of what was handed over; uids of those that could be moved."""
-        furthest = {p.entry.uid: p for p in parcels}
+    async def _mark(self, parts: Sequence[LogPart]) -> set[str]:
+        """Move `audited` of each log behind its parts; uids of those that were moved."""
+        furthest = {p.entry.uid: p for p in parts}
         moved = await asyncio.gather(*map(self._mark_one, furthest.values()))
         return {uid for uid, done in zip(furthest, moved, strict=True) if done}
 
-    async def _mark_one(self, parcel: Parcel) -> bool:
-        """Move one mark; False if that was not possible, so that its events are sent again."""
-        entry, position = parcel.entry, parcel.position
+    async def _mark_one(self, part: LogPart) -> bool:
+        """Move one; False if that was not possible, so that its events are sent again."""
+        entry, position = part.entry, part.position
         final = entry.ends_at(position) and not entry.deleted
         ttl = retention_seconds(entry.request.retention_days) if final else 0
         try:
-            answer = await self.log.ack(entry.uid, position, parcel.chain, ttl=ttl, marks=AUDITED)
+            answer = await self.log.ack(entry.uid, position, part.chain, ttl=ttl, marks=AUDITED)
         except PortError as error:
             logger.info("an audit mark waits", extra={"uid": entry.uid, "error": str(error)})
             return False
         if answer is Mark.STALE:
             logger.warning("the log changed under the audit feed", extra={"uid": entry.uid})
             return False
-        self._postponed.pop(entry.uid, None)
+        self._backing_off.pop(entry.uid, None)
         self.cache.mark_audited(entry, position)
         entry.expiring = entry.expiring or answer is Mark.EXPIRING
         if not entry.deleted and entry.ends_at(position):
-            self._let_go(entry, position)
+            self._release(entry, position)
         return True
 
-    def _let_go(self, entry: Entry, position: int) -> None:
+    def _release(self, entry: Entry, position: int) -> None:
         if self.cache.entries.get(entry.uid) is not entry or entry.quarantine:
             return
         if not entry.expiring and entry.acked >= position:
-            # The status was published while the mark was under way: its writer has to ask again.
+            # The status was published while this write was in progress: its writer has to ask again.
             self.cache.mark_dirty(entry)
         elif entry.expiring and not entry.busy and entry.dirty_since is None:
             self.cache.retire(entry)
 
 
-def parcels_of(
+def parts_of(
     entry: Entry, snapshot: Snapshot, events: Sequence[AuditEvent], limits: FeedLimits
-) -> list[Parcel]:
+) -> list[LogPart]:
     """
-    Cut the events of one log into parcels that fit a request.
+    Cut the events of one log into parts that fit a request.
 
-    The mark of a parcel stands right before the first event that it leaves out, that of the last
-    one at the end of the log.
+    The position of a part is right before the first event that it leaves out, that of the last part at
+    the end of the log.
+
+    Args:
+        entry: The notification.
+        snapshot: Its log.
+        events: Of the records above `audited`, in order.
+        limits: Bounds of a request, in events and bytes.
     """
-    parcels: list[Parcel] = []
+    parts: list[LogPart] = []
     rest = list(events)
     while rest:
         count, size = 0, 0
@@ -475,5 +481,5 @@ def parcels_of(
         taken, rest = tuple(rest[:count]), rest[count:]
         position = rest[0].position - 1 if rest else len(snapshot.records)
         chain = snapshot.records[position - 1].chain if position else ROOT_CHAIN
-        parcels.append(Parcel(entry, taken, position, chain))
-    return parcels
+        parts.append(LogPart(entry, taken, position, chain))
+    return parts

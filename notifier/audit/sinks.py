@@ -1,10 +1,10 @@
 """
 Where audit events go: the audit store over HTTP, and a file of JSON lines.
 
-A sink takes lines that are complete events and says what became of them; it raises nothing.
-`RETRY` is about the sink (away, busy, not letting us in): the same lines may be taken later.
-`REFUSED` is about the lines: this sink is well and does not want them as they are. A sink may get
-lines twice, and what it stored in part is stored again: the id in each event tells.
+A sink takes lines that are complete events and returns a result; it raises nothing. `RETRY` is about the
+sink (down, busy, credentials refused): it may take the same lines later. `REFUSED` is about the lines: the
+sink works and does not accept them as they are. A sink may get lines twice, and a batch that was stored in
+part is stored again: the id in each event identifies a repeat.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _REFUSALS: Final = frozenset({400, 409, 413, 422})
 _TOKEN_BYTES: Final = 64 * 1024
 
 
-class Verdict(Enum):
+class Result(Enum):
     """What a sink did with some lines."""
 
     STORED = "stored"
@@ -38,10 +38,10 @@ class Verdict(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A verdict and, unless stored, its reason in words that may be logged."""
+    """A result and, unless stored, its reason in words that may be logged."""
 
-    verdict: Verdict
-    why: str = ""
+    result: Result
+    reason: str = ""
 
 
 class Sink(Protocol):
@@ -57,7 +57,7 @@ class Sink(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what is held."""
+        """Release what is held."""
         ...
 
 
@@ -97,12 +97,12 @@ class StoreSink:
             kind="audit",
         )
         if outcome.state is AttemptState.SUCCESS:
-            return Written(Verdict.STORED)
+            return Written(Result.STORED)
         refused = outcome.code in _REFUSALS
-        return Written(Verdict.REFUSED if refused else Verdict.RETRY, outcome.error)
+        return Written(Result.REFUSED if refused else Result.RETRY, outcome.error)
 
     def close(self) -> None:
-        """Nothing is held; the door is closed by its owner."""
+        """Nothing is held; the HTTP client is closed by its owner."""
 
     def _token(self) -> str:
         if self._token_file is None:
@@ -144,17 +144,17 @@ class FileSink:
     async def write(self, lines: Sequence[bytes]) -> Written:
         """Append one batch."""
         if self._busy.locked():
-            return Written(Verdict.RETRY, "an earlier write has not ended")
+            return Written(Result.RETRY, "an earlier write has not ended")
         work: Callable[[], None] = lambda: self._append(lines)  # noqa: E731 - typed for the pool
         try:
             async with asyncio.timeout(self._timeout_s):
                 await asyncio.get_running_loop().run_in_executor(self._thread, work)
         except TimeoutError:
-            return Written(Verdict.RETRY, f"not written within {self._timeout_s:g} s")
+            return Written(Result.RETRY, f"not written within {self._timeout_s:g} s")
         except OSError as error:
-            why = os.strerror(error.errno) if error.errno else type(error).__name__
-            return Written(Verdict.RETRY, why.lower())
-        return Written(Verdict.STORED)
+            reason = os.strerror(error.errno) if error.errno else type(error).__name__
+            return Written(Result.RETRY, reason.lower())
+        return Written(Result.STORED)
 
     def _append(self, lines: Sequence[bytes]) -> None:
         with self._busy, open(self._path, "a+b", opener=_private) as file:

@@ -33,7 +33,7 @@ from notifier.content.sanitise import (
     sanitise_tree,
     sanitised_pieces,
 )
-from notifier.content.trim import BODY_CHARS, MORE, OBJECT_CHARS, REST_CHARS, Room
+from notifier.content.trim import BODY_CHARS, MORE, OBJECT_CHARS, REST_CHARS, Budget
 from notifier.contract import Breath, Json, Message
 from notifier.routing.attributes import flatten_context
 from syncer.model.attempt import AttemptId
@@ -89,7 +89,7 @@ def compose(
         metadata=facts,
         labels=labels,
         annotations=annotations,
-        phase=sanitise(Room(REST_CHARS).text(str(status.get("phase") or ""))),
+        phase=sanitise(Budget(REST_CHARS).text(str(status.get("phase") or ""))),
         successful=_count(status.get("successfulDeliveries")),
         failed=_count(status.get("failedDeliveries")),
         size=len(spec.subject) + len(spec.body) + sum(map(len, facts.values())),
@@ -145,33 +145,33 @@ def idempotency_key(uid: str, channel: str) -> str:
 
 
 def _trimmed(spec: Spec) -> Spec:
-    """What of a spec is shown; subject and body have rooms of their own."""
-    room = Room(REST_CHARS)
+    """What of a spec is shown; subject and body have budgets of their own."""
+    budget = Budget(REST_CHARS)
     trimmed = replace(
         spec,
-        type=room.text(spec.type),
-        priority=room.text(spec.priority),
-        subject=Room(REST_CHARS).text(spec.subject),
-        body=Room(BODY_CHARS).text(enrich(spec.body, spec.context), BODY_CHARS),
-        severity=room.text(spec.severity),
-        phase=room.text(spec.phase),
-        review_source=room.text(spec.review_source),
-        cluster_id=room.text(spec.cluster_id),
-        remediation_request=room.text(spec.remediation_request),
-        context=room.tree(spec.context, MAX_DEPTH),
+        type=budget.text(spec.type),
+        priority=budget.text(spec.priority),
+        subject=Budget(REST_CHARS).text(spec.subject),
+        body=Budget(BODY_CHARS).text(enrich(spec.body, spec.context), BODY_CHARS),
+        severity=budget.text(spec.severity),
+        phase=budget.text(spec.phase),
+        review_source=budget.text(spec.review_source),
+        cluster_id=budget.text(spec.cluster_id),
+        remediation_request=budget.text(spec.remediation_request),
+        context=budget.tree(spec.context, MAX_DEPTH),
     )
     links: list[tuple[str, str, str]] = []
     for service, url, label in spec.action_links:
-        if room.left <= 0:
+        if budget.left <= 0:
             links.append((MORE, "", f"{len(spec.action_links) - len(links)} further links"))
             break
-        links.append((room.text(service), room.text(url), room.text(label)))
-    return replace(trimmed, action_links=tuple(links), extensions=room.texts(spec.extensions))
+        links.append((budget.text(service), budget.text(url), budget.text(label)))
+    return replace(trimmed, action_links=tuple(links), extensions=budget.texts(spec.extensions))
 
 
 def _shown(value: object) -> dict[str, str]:
     """Labels or annotations as far as they are shown."""
-    return Room(REST_CHARS).texts({str(k): str(v) for k, v in _mapping(value).items()})
+    return Budget(REST_CHARS).texts({str(k): str(v) for k, v in _mapping(value).items()})
 
 
 def shown_spec(document: Mapping[str, Any], breath: Breath = lambda: None) -> Spec:

@@ -206,7 +206,7 @@ def sanitise_tree(
     """
     Sanitise all texts of a JSON-like value, the names of members included.
 
-    A text under a name that tells a secret (`password`, `apiKey`, ...) goes whole. What lies
+    A text under the name of a secret (`password`, `apiKey`, ...) is replaced as a whole. What lies
     deeper than the bound goes whole as well. The value itself is left unchanged. `clean` stands for
     `sanitise`.
     """

@@ -1,10 +1,10 @@
 """
-How much of a notification is shown at all.
+How much of a notification is shown.
 
 Whoever may create an object may make it as large as the API server takes, with a body of a mebibyte or
-forty thousand extensions. What is cleaned, converted and sent is bounded before any of that begins; what is
-left out is marked. The bounds are far above what a reader takes in, and equal for all attempts, as the body
-of a request must be.
+forty thousand extensions. A message is bounded before it is cleaned, converted and sent; a text that is cut
+ends with a mark. The bounds are far above what a person reads, and equal for all attempts, as a request body
+must be.
 
 A text costs its length and `TEXT_COST` characters more, since many small ones take time, too.
 """
@@ -29,7 +29,7 @@ _TOKEN_CHARS: Final = 512
 MORE: Final = "…"
 
 
-class Room:
+class Budget:
     """
     What is left of a number of characters.
 

@@ -162,7 +162,7 @@ class Target:
 
     @property
     def tag(self) -> str:
-        """What tells a recipient of e-mail from the receiver's others; empty for other kinds."""
+        """Distinguishes the recipients of one receiver's e-mail; empty for other kinds."""
         return recipient_tag(self.config.to) if isinstance(self.config, EmailConfig) else ""
 
     @property

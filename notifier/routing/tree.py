@@ -36,7 +36,7 @@ _PAIRS: Final = MESSAGE_BYTES // 4
 _CLEAN_CHARS: Final = 64 * 1024
 #: Bytes of one `key=value`, from generous to terse; the first that fits is taken.
 _PAIR_BYTES: Final = (256, 128, 64, 48, 32)
-#: Doubts that are told of one notification.
+#: Doubts that are reported for one notification.
 _DOUBTS: Final = 3
 
 
@@ -122,8 +122,8 @@ def matched_message(
     """Text of the condition RoutingResolved where a rule matched."""
     head = f"Matched rules [{_listed(rules)}] "
     tail = f" → channels: {_listed(channels)}"
-    room = MESSAGE_BYTES - len((head + tail).encode("utf-8", "replace"))
-    return bounded(head + _shown(attributes, room, clean) + tail, MESSAGE_BYTES)
+    budget = MESSAGE_BYTES - len((head + tail).encode("utf-8", "replace"))
+    return bounded(head + _shown(attributes, budget, clean) + tail, MESSAGE_BYTES)
 
 
 def fallback_message(
@@ -131,8 +131,8 @@ def fallback_message(
 ) -> str:
     """Text of the condition RoutingResolved where no rule matched."""
     head, tail = "No routing rules matched ", ", using console fallback"
-    room = MESSAGE_BYTES - len(head) - len(tail)
-    return bounded(head + _shown(attributes, room, clean) + tail, MESSAGE_BYTES)
+    budget = MESSAGE_BYTES - len(head) - len(tail)
+    return bounded(head + _shown(attributes, budget, clean) + tail, MESSAGE_BYTES)
 
 
 def _walk(route: Route, attributes: Mapping[str, str]) -> list[str]:
@@ -206,7 +206,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join(parts[:kept] + ([f"… (+{more})"] if more else []))
 
 
-def _shown(attributes: Mapping[str, str], room: int, clean: Callable[[str], str] | None) -> str:
+def _shown(attributes: Mapping[str, str], budget: int, clean: Callable[[str], str] | None) -> str:
     known = attributes.keys() - set(RESERVED)
     if not known:
         return "(no attributes)"
@@ -219,16 +219,16 @@ def _shown(attributes: Mapping[str, str], room: int, clean: Callable[[str], str]
         pairs = [clean(pair) for pair in pairs]
     # The condition ends up on terminals.
     pairs = [escaped(pair) for pair in pairs]
-    room -= len("(attributes: )")
+    budget -= len("(attributes: )")
     for limit in _PAIR_BYTES if len(names) == len(known) else ():
         text = ", ".join(bounded(pair, limit) for pair in pairs)
-        if len(text.encode()) <= room:
+        if len(text.encode()) <= budget:
             return f"(attributes: {text})"
     shown: list[str] = []
     for pair in pairs:
         part = bounded(pair, _PAIR_BYTES[-1])
         text = ", ".join([*shown, part, f"… (+{len(known) - len(shown) - 1})"])
-        if len(text.encode()) > room:
+        if len(text.encode()) > budget:
             break
         shown.append(part)
     return f"(attributes: {', '.join([*shown, f'… (+{len(known) - len(shown)})'])})"

@@ -14,7 +14,7 @@ import pytest
 
 from notifier.audit.assembly import store_tls
 from notifier.audit.gate import PATIENCE, HealthGate
-from notifier.audit.sinks import FileSink, StoreSink, Verdict
+from notifier.audit.sinks import FileSink, Result, StoreSink
 from notifier.channels.egress import EgressGuard, EgressMode
 from notifier.channels.http import HttpClient
 from notifier.settings import Settings
@@ -40,9 +40,9 @@ async def test_a_batch_is_one_json_list(http_client: HttpClient, tmp_path: Path)
     token.write_text("first\n")
     async with receiving(Step(201)) as receiver:
         sink = StoreSink(http_client, receiver.url("/"), timeout_s=2, token_file=token)
-        assert (await sink.write(LINES)).verdict is Verdict.STORED
+        assert (await sink.write(LINES)).result is Result.STORED
         token.write_text("rotated")
-        assert (await sink.write(LINES)).verdict is Verdict.STORED
+        assert (await sink.write(LINES)).result is Result.STORED
     first, second = receiver.requests
     assert first.line == "POST /api/v1/audit/events/batch HTTP/1.1"
     assert first.headers["content-type"] == "application/json"
@@ -61,7 +61,7 @@ async def test_without_a_usable_token_none_is_sent(
         token.write_text(content)
     async with receiving(Step(200)) as receiver:
         sink = StoreSink(http_client, receiver.url(), timeout_s=2, token_file=token)
-        assert (await sink.write(LINES)).verdict is Verdict.STORED
+        assert (await sink.write(LINES)).result is Result.STORED
     assert "authorization" not in receiver.requests[0].headers
 
 
@@ -79,7 +79,7 @@ async def test_no_token_is_sent_unasked(
     monkeypatch.setattr(Path, "open", watched)
     async with receiving(Step(200)) as receiver:
         sink = StoreSink(http_client, receiver.url(), timeout_s=2)
-        assert (await sink.write(LINES)).verdict is Verdict.STORED
+        assert (await sink.write(LINES)).result is Result.STORED
     assert "authorization" not in receiver.requests[0].headers
     assert not [path for path in opened if "serviceaccount" in path]
 
@@ -90,8 +90,8 @@ async def test_a_token_is_not_sent_in_the_clear(http_client: HttpClient, tmp_pat
     token.write_text("canary")
     sink = StoreSink(http_client, "http://store.invalid", timeout_s=2, token_file=token)
     written = await sink.write(LINES)
-    assert written.verdict is Verdict.RETRY
-    assert "credentials are not sent over http://" in written.why
+    assert written.result is Result.RETRY
+    assert "credentials are not sent over http://" in written.reason
 
 
 @pytest.mark.parametrize(
@@ -118,30 +118,30 @@ def test_a_token_needs_a_way_that_nobody_reads(url: str, refused: bool) -> None:
 
 
 VERDICTS = {
-    "a bad request is about the events": (Step(400), Verdict.REFUSED),
-    "too large is about the events": (Step(413), Verdict.REFUSED),
-    "unprocessable is about the events": (Step(422), Verdict.REFUSED),
-    "no right to write is about us": (Step(401), Verdict.RETRY),
-    "forbidden is about us": (Step(403), Verdict.RETRY),
-    "a missing endpoint is about the store": (Step(404), Verdict.RETRY),
-    "too many requests is about the store": (Step(429), Verdict.RETRY),
-    "an error of the store is about the store": (Step(500), Verdict.RETRY),
+    "a bad request is about the events": (Step(400), Result.REFUSED),
+    "too large is about the events": (Step(413), Result.REFUSED),
+    "unprocessable is about the events": (Step(422), Result.REFUSED),
+    "no right to write is about us": (Step(401), Result.RETRY),
+    "forbidden is about us": (Step(403), Result.RETRY),
+    "a missing endpoint is about the store": (Step(404), Result.RETRY),
+    "too many requests is about the store": (Step(429), Result.RETRY),
+    "an error of the store is about the store": (Step(500), Result.RETRY),
     "a redirect is not followed": (
-        Step(307, headers=(("Location", "http://127.0.0.1:1/"),)), Verdict.RETRY,
+        Step(307, headers=(("Location", "http://127.0.0.1:1/"),)), Result.RETRY,
     ),
-    "a lost reply is no receipt": (Step(raw=b"", abort=True), Verdict.RETRY),
-    "silence is no receipt": (Step(hang=True), Verdict.RETRY),
+    "a lost reply is no receipt": (Step(raw=b"", abort=True), Result.RETRY),
+    "silence is no receipt": (Step(hang=True), Result.RETRY),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(("step", "verdict"), VERDICTS.values(), ids=VERDICTS.keys())
-async def test_what_an_answer_means(http_client: HttpClient, step: Step, verdict: Verdict) -> None:
+@pytest.mark.parametrize(("step", "result"), VERDICTS.values(), ids=VERDICTS.keys())
+async def test_what_an_answer_means(http_client: HttpClient, step: Step, result: Result) -> None:
     """Only answers that speak of the events refuse them; everything else may be tried again."""
     async with receiving(step) as receiver:
         sink = StoreSink(http_client, receiver.url("/"), timeout_s=0.5, token_file=NO_TOKEN)
         written = await sink.write(LINES)
-    assert written.verdict is verdict
-    assert written.why
+    assert written.result is result
+    assert written.reason
 
 
 async def test_the_token_does_not_come_back_in_a_reason(
@@ -153,18 +153,18 @@ async def test_the_token_does_not_come_back_in_a_reason(
     async with receiving(Step(500, body=token.read_bytes())) as receiver:
         sink = StoreSink(http_client, receiver.url("/"), timeout_s=2, token_file=token)
         written = await sink.write(LINES)
-    assert "canary" not in written.why
-    assert "500" in written.why
+    assert "canary" not in written.reason
+    assert "500" in written.reason
 
 
 async def test_the_guard_holds_for_the_store() -> None:
     """A store at a private address is refused in strict mode, and allowed where it is listed."""
     async with receiving(Step(201)) as receiver:
-        for allowed, verdict in (((), Verdict.RETRY), (("127.0.0.1",), Verdict.STORED)):
+        for allowed, result in (((), Result.RETRY), (("127.0.0.1",), Result.STORED)):
             guard = EgressGuard(EgressMode.STRICT, allowed)
             async with HttpClient(guard=guard, environment={}) as http_client:
                 sink = StoreSink(http_client, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
-                assert (await sink.write(LINES)).verdict is verdict
+                assert (await sink.write(LINES)).result is result
     assert len(receiver.requests) == 1
 
 
@@ -172,11 +172,11 @@ async def test_the_store_has_authorities_of_its_own(certificates: Certificates) 
     """TLS_CA_FILE makes the store's certificate trusted; without it nothing is sent."""
     tls = certificates.context("store")
     async with receiving(Step(201), tls=tls) as receiver:
-        for ca_file, verdict in ((None, Verdict.RETRY), (str(certificates.ca), Verdict.STORED)):
+        for ca_file, result in ((None, Result.RETRY), (str(certificates.ca), Result.STORED)):
             context = store_tls(settings_with(tlsProfile="Modern"), ca_file)
             async with HttpClient(tls=context, environment={}) as http_client:
                 sink = StoreSink(http_client, receiver.url("/"), timeout_s=2, token_file=NO_TOKEN)
-                assert (await sink.write(LINES)).verdict is verdict
+                assert (await sink.write(LINES)).result is result
     assert len(receiver.requests) == 1
 
 
@@ -196,11 +196,11 @@ async def test_the_file_grows_by_lines(tmp_path: Path) -> None:
     """Batches are appended; a file that was rotated away is made anew."""
     path = tmp_path / "audit.jsonl"
     sink = FileSink(path)
-    assert (await sink.write(LINES)).verdict is Verdict.STORED
-    assert (await sink.write(LINES[:1])).verdict is Verdict.STORED
+    assert (await sink.write(LINES)).result is Result.STORED
+    assert (await sink.write(LINES[:1])).result is Result.STORED
     assert path.read_bytes() == b'{"n":1}\n{"n":2}\n{"n":1}\n'
     path.rename(tmp_path / "audit.1")
-    assert (await sink.write(LINES[1:])).verdict is Verdict.STORED
+    assert (await sink.write(LINES[1:])).result is Result.STORED
     assert path.read_bytes() == b'{"n":2}\n'
     sink.close()
 
@@ -210,7 +210,7 @@ async def test_a_line_cut_short_by_a_crash_spoils_no_other(tmp_path: Path) -> No
     path = tmp_path / "audit.jsonl"
     path.write_bytes(b'{"n":0}\n{"n":')
     sink = FileSink(path)
-    assert (await sink.write(LINES)).verdict is Verdict.STORED
+    assert (await sink.write(LINES)).result is Result.STORED
     sink.close()
     lines = path.read_bytes().splitlines()
     assert lines == [b'{"n":0}', b'{"n":', *LINES]
@@ -221,9 +221,9 @@ async def test_a_file_that_cannot_be_written_may_be_tried_again(tmp_path: Path) 
     path = tmp_path / "later" / "audit.jsonl"
     sink = FileSink(path)
     written = await sink.write(LINES)
-    assert (written.verdict, written.why) == (Verdict.RETRY, "no such file or directory")
+    assert (written.result, written.reason) == (Result.RETRY, "no such file or directory")
     path.parent.mkdir()
-    assert (await sink.write(LINES)).verdict is Verdict.STORED
+    assert (await sink.write(LINES)).result is Result.STORED
     sink.close()
 
 
@@ -246,8 +246,8 @@ async def test_a_disk_that_hangs_costs_one_thread(tmp_path: Path) -> None:
     finally:
         sink.answers.set()
         sink.close()
-    assert (first.verdict, first.why) == (Verdict.RETRY, "not written within 0.1 s")
-    assert (second.verdict, second.why) == (Verdict.RETRY, "an earlier write has not ended")
+    assert (first.result, first.reason) == (Result.RETRY, "not written within 0.1 s")
+    assert (second.result, second.reason) == (Result.RETRY, "an earlier write has not ended")
 
 
 # -- the gate -------------------------------------------------------------------------------------
@@ -311,6 +311,6 @@ async def test_the_file_is_for_its_owner(tmp_path: Path) -> None:
     shared.chmod(0o640)
     for path, mode in ((made, 0o600), (shared, 0o640)):
         sink = FileSink(path)
-        assert (await sink.write(LINES)).verdict is Verdict.STORED
+        assert (await sink.write(LINES)).result is Result.STORED
         sink.close()
         assert path.stat().st_mode & 0o777 == mode

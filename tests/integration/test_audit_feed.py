@@ -14,9 +14,9 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from notifier.audit.events import AuditEvent, EventKind
-from notifier.audit.feed import AuditFeed, FeedLimits, Parcel, parcels_of
+from notifier.audit.feed import AuditFeed, FeedLimits, LogPart, parts_of
 from notifier.audit.metrics import AuditMetrics
-from notifier.audit.sinks import FileSink, Sink, StoreSink, Verdict, Written
+from notifier.audit.sinks import FileSink, Result, Sink, StoreSink, Written
 from notifier.channels.http import HttpClient
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import Mark, RedisLog
@@ -109,11 +109,11 @@ class Collector:
     async def write(self, lines: Sequence[bytes]) -> Written:
         self.failures -= 1
         if self.away or self.failures >= 0:
-            return Written(Verdict.RETRY, "away")
+            return Written(Result.RETRY, "away")
         if any(word in line for word in self.refused for line in lines):
-            return Written(Verdict.REFUSED, "not like this")
+            return Written(Result.REFUSED, "not like this")
         self.batches.append([json.loads(line) for line in lines])
-        return Written(Verdict.STORED)
+        return Written(Result.STORED)
 
     def close(self) -> None:
         """Hold nothing."""
@@ -608,11 +608,11 @@ async def test_a_refused_notification_stands_alone(world: World) -> None:
         ]  # fmt: skip
     assert (await world.header("u3")).audited == 0
     asked = world.metric(
-        "notification_ledger_audit_write_failures_total", sink="collector", verdict="refused"
+        "notification_ledger_audit_write_failures_total", sink="collector", result="refused"
     )
     await feed.round()
     again = world.metric(
-        "notification_ledger_audit_write_failures_total", sink="collector", verdict="refused"
+        "notification_ledger_audit_write_failures_total", sink="collector", result="refused"
     )
     assert again == asked, "it is offered again at once"
 
@@ -724,12 +724,12 @@ async def test_giving_up_does_not_jump_over_younger_events(world: World) -> None
     now = world.time.now()
     feed = world.feed(Collector(), limits=replace(QUICK, max_age=3600.0))
 
-    def parcel(position: int, at: int) -> Parcel:
+    def part(position: int, at: int) -> LogPart:
         event = AuditEvent(f"u/{position}/failed", EventKind.FAILED, position, at, b"{}")
-        return Parcel(entry, (event,), position, entry.view.chain)
+        return LogPart(entry, (event,), position, entry.view.chain)
 
-    young, old = parcel(2, now), parcel(3, now - 7_200_000)
-    assert await feed._without_the_old([young, old]) == [young, old]
+    young, old = part(2, now), part(3, now - 7_200_000)
+    assert await feed._give_up_expired([young, old]) == [young, old]
     assert (await world.header("u")).audited == 0
     assert world.metric("audit_events_dropped_total", service="notification-controller") == 0
 
@@ -745,7 +745,7 @@ async def test_large_events_travel_alone(world: World) -> None:
     snapshot = await world.log.read("u")
     assert snapshot is not None
     events = await world.feed(Collector())._events(entry, snapshot)
-    parcels = parcels_of(entry, snapshot, events, replace(QUICK, batch_bytes=10))
-    assert [len(p.events) for p in parcels] == [1, 1, 1, 1]
-    assert [p.position for p in parcels] == [4, 6, 6, 7]
-    assert [p.chain for p in parcels] == [snapshot.records[p.position - 1].chain for p in parcels]
+    parts = parts_of(entry, snapshot, events, replace(QUICK, batch_bytes=10))
+    assert [len(p.events) for p in parts] == [1, 1, 1, 1]
+    assert [p.position for p in parts] == [4, 6, 6, 7]
+    assert [p.chain for p in parts] == [snapshot.records[p.position - 1].chain for p in parts]

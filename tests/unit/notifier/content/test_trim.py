@@ -24,7 +24,7 @@ from notifier.content.trim import (
     REST_CHARS,
     TEXT_CHARS,
     TRUNCATED,
-    Room,
+    Budget,
     head,
 )
 from notifier.routing.tree import fallback_message
@@ -122,10 +122,10 @@ def test_ordinary_notification_is_shown_whole() -> None:
 
 def test_texts_that_do_not_fit() -> None:
     """The last member says how many are left out, and a second room of that size leaves the same."""
-    shown = Room(1_000).texts({f"k{n}": "v" for n in range(100)})
+    shown = Budget(1_000).texts({f"k{n}": "v" for n in range(100)})
     assert shown[MORE] == f"{100 - len(shown) + 1} further entries are left out"
     assert 3 < len(shown) < 20
-    assert Room(1_000).texts({f"k{n}": "v" for n in range(100)}) == shown
+    assert Budget(1_000).texts({f"k{n}": "v" for n in range(100)}) == shown
 
 
 def test_text_is_cut_at_a_blank() -> None:
