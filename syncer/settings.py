@@ -154,7 +154,7 @@ class ShardingSettings(Group):
     """
     How replicas share the work: one Lease per shard, one owner at a time.
 
-    LeaseDuration is not a setting. It is derived, so that no send can outlive the tenure it began
+    LeaseDuration is not a setting. It is derived, so that no send can outlive the lease term it began
     in: see `lease_duration`.
     """
 
@@ -203,7 +203,7 @@ class ShardingSettings(Group):
     @field_validator("lease_name")
     @classmethod
     def _dns_name(cls, name: str) -> str:
-        # Room for `-map` and `-255` within the 63 characters of a name.
+        # `-map` and `-255` must fit within the 63 characters of a name.
         if not re.fullmatch(r"[a-z0-9]([-a-z0-9]{0,56}[a-z0-9])?", name):
             raise ValueError("must be a DNS label of at most 58 characters")
         return name

@@ -112,13 +112,13 @@ def sanitised_document(source: Mapping[str, Any], breath: Breath = lambda: None)
     spec = dict(_mapping(source.get("spec")))
     if isinstance(spec.get("body"), str):
         spec["body"] = enrich(spec["body"], _mapping(spec.get("context")))
-        spec["body"] = Room(BODY_CHARS).text(spec["body"], BODY_CHARS)
+        spec["body"] = Budget(BODY_CHARS).text(spec["body"], BODY_CHARS)
     # What was written by people comes first where not all of it fits.
-    room = Room(OBJECT_CHARS)
+    budget = Budget(OBJECT_CHARS)
     shown = {
-        "spec": room.tree(spec, MAX_DEPTH),
-        "metadata": room.tree(metadata, MAX_DEPTH),
-        "status": room.tree(source.get("status") or {}, MAX_DEPTH),
+        "spec": budget.tree(spec, MAX_DEPTH),
+        "metadata": budget.tree(metadata, MAX_DEPTH),
+        "status": budget.tree(source.get("status") or {}, MAX_DEPTH),
     }
     document: Json = sanitise_tree(
         {

@@ -3,7 +3,7 @@ How much of a notification is shown.
 
 Whoever may create an object may make it as large as the API server takes, with a body of a mebibyte or
 forty thousand extensions. A message is bounded before it is cleaned, converted and sent; a text that is cut
-ends with a mark. The bounds are far above what a person reads, and equal for all attempts, as a request body
+ends with a mark. The bounds are far above what a person reads, and equal for all attempts, as a body
 must be.
 
 A text costs its length and `TEXT_COST` characters more, since many small ones take time, too.

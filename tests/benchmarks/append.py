@@ -4,7 +4,7 @@ How long a record takes: intent and outcome through `RedisLog` against a bare RP
 The bare RPUSH writes the same bytes to a list of the same length on the same server, through
 redis-py's asyncio client as anybody would use it. Both are measured in one run, in small blocks
 that take turns, so the machine's noise falls on both and their ratio holds. A third row sends the
-same RPUSH through our own lane: what is left between it and the log is the price of the script and
+same RPUSH through our own pipeline: what is left between it and the log is the price of the script and
 of encoding.
 
 Each operation works on a log of its own that was copied beforehand, so every sample sees the stated
@@ -84,14 +84,14 @@ class Bench:
         names = [f"log-{next(self.numbers)}" for _ in range(n)]
         pipeline = self.bare.pipeline(transaction=False)
         for name in names:
-            for prefix in ("", "bare:", "lane:"):
+            for prefix in ("", "bare:", "pipeline:"):
                 pipeline.copy(self.log.key(TEMPLATE), prefix + self.log.key(name))
         await pipeline.execute()
         return names
 
     async def drop(self, names: list[str]) -> None:
         """Delete the copies again."""
-        keys = [p + self.log.key(n) for n in names for p in ("", "bare:", "lane:")]
+        keys = [p + self.log.key(n) for n in names for p in ("", "bare:", "pipeline:")]
         await self.bare.unlink(*keys)
 
     def _pair(self) -> tuple[Record, Record]:
@@ -123,9 +123,9 @@ class Bench:
             await self.bare.rpush(key, element)
             took.append(time.perf_counter() - began)
 
-    async def through_lane(self, name: str, took: list[float]) -> None:
-        """The same bytes, each by a bare RPUSH on our lane."""
-        key = "lane:" + self.log.key(name)
+    async def through_pipeline(self, name: str, took: list[float]) -> None:
+        """The same bytes, each by a bare RPUSH on our pipeline."""
+        key = "pipeline:" + self.log.key(name)
         for element in self._elements():
             began = time.perf_counter()
             await self.client.command("RPUSH", key, element)
@@ -183,7 +183,7 @@ async def _block(operation: Operation, names: list[str], workers: int) -> list[f
 async def _round(bench: Bench, scale: Scale, workers: int) -> dict[str, list[float]]:
     """One round: blocks of the three ways in turn, the first of them another each time."""
     ways: list[tuple[str, Any]] = [
-        ("log", bench.through_log), ("bare", bench.through_vendor), ("lane", bench.through_lane),
+        ("log", bench.through_log), ("bare", bench.through_vendor), ("pipeline", bench.through_pipeline),
     ]  # fmt: skip
     took: dict[str, list[float]] = {name: [] for name, _ in ways}
     for _ in range(scale.operations // scale.block):
@@ -203,7 +203,9 @@ async def run(*, quick: bool) -> Report:
         f"{scale.rounds} rounds of {scale.operations} intents and outcomes per row and way, in "
         f"blocks of {scale.block} that take turns; redis-server on loopback, its own file"
     )
-    report.notes.append("bare: RPUSH of the same bytes by redis-py; lane: that RPUSH on our lane")
+    report.notes.append(
+        "bare: RPUSH of the same bytes by redis-py; pipeline: that RPUSH on our pipeline"
+    )
     numbers = iter(range(1, 10**9))
     policies: tuple[Fsync, ...] = ("everysec", "always")
     for fsync in policies:
@@ -220,7 +222,7 @@ async def run(*, quick: bool) -> Report:
 
 def _rows(report: Report, case: str, rounds: list[dict[str, list[float]]]) -> None:
     for share, word in ((0.5, "p50"), (0.99, "p99")):
-        ways = ("log", "bare", "lane") if word == "p50" else ("log", "bare")
+        ways = ("log", "bare", "pipeline") if word == "p50" else ("log", "bare")
         by_way = {way: [percentile(r[way], share) for r in rounds] for way in ways}
         for way, values in by_way.items():
             report.add(f"{case}: {way} {word}", "ms", [v * 1000 for v in values])

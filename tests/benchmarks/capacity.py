@@ -3,7 +3,7 @@ How far it goes: a capacity model of a few lines, filled with measured figures.
 
 Every notification costs CPU in four places: its controller, the other replicas, which see every object
 of their installation, API server with etcd, and Redis. What a place carries is its cores divided by
-that cost, at a share of its time that leaves room for the unexpected; what an installation carries is
+that cost, at a share of its time that leaves some for the unexpected; what an installation carries is
 what its tightest place carries. Nothing else is assumed: no figure of another machine, no gain from
 batching beyond what was measured, no loss through contention.
 

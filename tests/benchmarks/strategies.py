@@ -209,7 +209,7 @@ class Serialised(Optimistic):
 
 @dataclass(slots=True)
 class _Always:
-    """A tenure over everything that does not end; it is the ownership, too."""
+    """A lease term over everything that does not end; it is the ownership, too."""
 
     epoch: Epoch = field(default_factory=lambda: Epoch("0.7"))
 

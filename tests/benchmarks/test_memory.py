@@ -150,7 +150,7 @@ def test_the_page_states_what_the_charts_defaults_hold() -> None:
     redis = int(values["redis"]["embedded"]["maxmemory"].removesuffix("mb")) * 2**20
     replica = int(values["resources"]["limits"]["memory"].removesuffix("Mi")) * 2**20
     # A fifth of the limit is left for what a burst needs.
-    room = 0.8 * replica - REPLICA_BASE
+    budget = 0.8 * replica - REPLICA_BASE
     page = " ".join(PAGE.read_text().split())
-    for number in (redis / log_bytes(Shape()), room / live_bytes(Shape(1, 1)), room / FINISHED):
+    for number in (redis / log_bytes(Shape()), budget / live_bytes(Shape(1, 1)), budget / FINISHED):
         assert f"{round(number, -4):,.0f}" in page

@@ -52,7 +52,7 @@ def _trust_the_clock() -> None:
 
 
 def no_deadline() -> None:
-    """A send may outlive its tenure: a frozen process wakes up and sends what another has sent."""
+    """A send may outlive its lease term: a frozen process wakes up and sends what another has sent."""
     _trust_the_clock()
 
 

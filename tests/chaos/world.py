@@ -56,13 +56,13 @@ from tests.servers.users import acl_rule, url_of
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: What each receiver does with the notifications that it is given, one script after the other.
-LANES: Final[dict[str, tuple[tuple[Step, ...], ...]]] = {
+GROUPS: Final[dict[str, tuple[tuple[Step, ...], ...]]] = {
     "steady": ((OK,),),
     "busy": ((OK,), (BUSY, OK), (BUSY, BUSY, OK)),
     "dropper": ((OK,), (Step(drop="after"), OK), (OK,), (BUSY, Step(drop="after"), OK)),
     "slow": ((Step(delay=0.8),), (Step(delay=0.3),)),
 }
-#: The lane of notifications that go to two receivers, and what each of them does with them.
+#: The group of notifications that go to two receivers, and what each of them does with them.
 PAIR: Final = "pair"
 _PAIR_SCRIPTS: Final = ((OK,), (BUSY, OK), (Step(drop="after"), OK))
 #: Objects looked at in one round of the dumps; the rest has its turn in the next.
@@ -199,16 +199,16 @@ class World:
     def _routing(self) -> Path:
         credentials = self.here.folder / "credentials"
         credentials.mkdir(exist_ok=True)
-        for lane, receiver in self.receivers.items():
-            (credentials / lane).write_text(receiver.url)
+        for group, receiver in self.receivers.items():
+            (credentials / group).write_text(receiver.url)
         # Two receivers at once: a notification of several channels that end at different times.
         routes: list[Json] = [
-            {"match": {"lane": PAIR}, "receiver": "slow", "continue": True},
-            {"match": {"lane": PAIR}, "receiver": "busy"},
+            {"match": {"group": PAIR}, "receiver": "slow", "continue": True},
+            {"match": {"group": PAIR}, "receiver": "busy"},
         ]
-        routes += [{"match": {"lane": lane}, "receiver": lane} for lane in self.receivers]
+        routes += [{"match": {"group": group}, "receiver": group} for group in self.receivers]
         receivers = [
-            {"name": lane, "slackConfigs": [{"credentialRef": lane}]} for lane in self.receivers
+            {"name": group, "slackConfigs": [{"credentialRef": group}]} for group in self.receivers
         ]
         file = self.here.folder / "routing.yaml"
         file.write_text(
@@ -226,13 +226,13 @@ class World:
         file.write_text(text.replace(behind.netloc, f"127.0.0.1:{self.to_api.port}"))
         return file
 
-    async def notify(self, name: str, lane: str, *script: Step, **spec: Any) -> str:
-        """Create a notification for one lane; its uid, empty if that is not known."""
-        for each in ("slow", "busy") if lane == PAIR else (lane,):
+    async def notify(self, name: str, group: str, *script: Step, **spec: Any) -> str:
+        """Create a notification for one group; its uid, empty if that is not known."""
+        for each in ("slow", "busy") if group == PAIR else (group,):
             self.receivers[each].scripts[name] = script or (OK,)
         policy = {**QUICK, "maxAttempts": 10}
         body = notification(
-            name, **{"subject": name, "retryPolicy": policy, "extensions": {"lane": lane}, **spec}
+            name, **{"subject": name, "retryPolicy": policy, "extensions": {"group": group}, **spec}
         )
         with contextlib.suppress(*_NETWORK):
             reply = await self.here.api.ask("POST", self.here.api.requests, body)
@@ -243,12 +243,12 @@ class World:
 
     async def load(self, rate: float) -> None:
         """Create notifications for all receivers at a steady rate, until cancelled."""
-        lanes = {**LANES, PAIR: _PAIR_SCRIPTS}
+        groups = {**GROUPS, PAIR: _PAIR_SCRIPTS}
         n = 0
         while True:
-            for lane, scripts in lanes.items():
-                script = scripts[(n // len(lanes)) % len(scripts)]
-                await self.notify(f"{lane}-{n:05}", lane, *script)
+            for group, scripts in groups.items():
+                script = scripts[(n // len(groups)) % len(scripts)]
+                await self.notify(f"{group}-{n:05}", group, *script)
                 n += 1
                 await asyncio.sleep(self.rng.uniform(0.5, 1.5) / rate)
 
@@ -373,7 +373,7 @@ async def world(
 ) -> AsyncIterator[World]:
     """Set up receivers, proxies and eyes around servers that run, and clear them away."""
     behind_api, behind_redis = urlsplit(plane.server), urlsplit(redis.url)
-    receivers = {lane: Receiver() for lane in LANES}
+    receivers = {group: Receiver() for group in GROUPS}
     async with contextlib.AsyncExitStack() as stack:
         for receiver in receivers.values():
             await receiver.start()

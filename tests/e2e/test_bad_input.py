@@ -306,7 +306,7 @@ async def no_room_for_a_status(here: Stage, process: NotifierProcess) -> None:
     """
     Objects that nearly fill what etcd takes: sent once, recorded in the log, and the refusal is told.
 
-    One leaves room for the phase, the other for nothing.
+    One leaves space for the phase, the other for nothing.
     """
     little = await here.create("little", **of_size(1_571_450))
     none = await here.create("none", **of_size(1_572_100))

@@ -128,10 +128,10 @@ async def test_a_kill_at_any_point_loses_nothing_and_repeats_only_the_unknown(
 ) -> None:
     """After SIGKILL at each failpoint, whoever carries on leaves record and receiver agreed."""
     assert {c.at for c in CRASHES.values()} == set(Failpoint), "a failpoint without its case"
-    room = asyncio.Semaphore(_AT_ONCE)
+    slots = asyncio.Semaphore(_AT_ONCE)
 
     async def one(n: int, crash: Crash) -> None:
-        async with room, stage(control_plane, redis_url, tmp_path / str(n)) as here:
+        async with slots, stage(control_plane, redis_url, tmp_path / str(n)) as here:
             await carry_on(here, crash)
 
     cases = enumerate(CRASHES.values())

@@ -222,7 +222,7 @@ def _waited(logs: Mapping[str, Log]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Forever:
-    """A tenure that does not end, over everything."""
+    """A lease term that does not end, over everything."""
 
     epoch: Epoch
 
@@ -345,11 +345,11 @@ async def test_five_writers_and_a_rival_lose_nothing(
 ) -> None:
     """Five writers at once on one object that a rival edits, a hundred times: all is shown."""
     async with stage(control_plane, redis_url, tmp_path) as here, _writers(here) as writers:
-        room = asyncio.Semaphore(_AT_ONCE)
+        slots = asyncio.Semaphore(_AT_ONCE)
 
         async def one(n: int) -> Round:
             together = asyncio.Barrier(WRITERS)
-            async with room:
+            async with slots:
                 return await contend(
                     here.api, f"round-{n:03}", lambda k, c: writers[k].publish(c, together)
                 )

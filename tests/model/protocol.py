@@ -182,7 +182,7 @@ class Verdict(NamedTuple):
     founded: bool = True
 
 
-class Ghost(NamedTuple):
+class Witness(NamedTuple):
     """
     What no process knows, kept to state properties.
 
@@ -238,7 +238,7 @@ class State(NamedTuple):
     give_ups: int
     wishes: int
     saying: Id
-    ghost: Ghost
+    witness: Witness
     verdicts: int = 0
     judging: tuple[Verdict, ...] = ()
 
@@ -584,7 +584,7 @@ def start(o: Options) -> State:
     budgets = (o.takeovers, o.crashes, o.losses, o.flushes, int(o.plan), o.give_ups)
     processes = (Process(1), Process(0))
     start_ = (1, 0, processes, None, Status(), (), ())
-    return State(*start_, *budgets, o.wishes, NO_ID, Ghost(), o.verdicts)
+    return State(*start_, *budgets, o.wishes, NO_ID, Witness(), o.verdicts)
 
 
 def steps(s: State, o: Options) -> Iterator[Step]:
@@ -618,8 +618,8 @@ def is_goal(s: State, o: Options) -> bool:
 def measures(s: State) -> dict[str, int]:
     """Numbers whose largest value is part of a result."""
     return {
-        "processed": len(s.ghost.processed),
-        "beyond 1 + unknown": len(s.ghost.processed) - 1 - len(s.ghost.doubt),
+        "processed": len(s.witness.processed),
+        "beyond 1 + unknown": len(s.witness.processed) - 1 - len(s.witness.doubt),
     }
 
 
@@ -693,8 +693,8 @@ def _faults(s: State, o: Options) -> Iterator[Step]:
         rest = tuple(c for c in s.late if c != call)
         accepted = log is not s.log
         broken = _accepted(s, o, None, key) if accepted else ()
-        ghost = _count(s, key) if accepted else s.ghost
-        yield f"late INTENT {_name(key)}", s._replace(log=log, late=rest, ghost=ghost), broken
+        witness = _count(s, key) if accepted else s.witness
+        yield f"late INTENT {_name(key)}", s._replace(log=log, late=rest, witness=witness), broken
     if s.log is not None:
         yield from _store_faults(s, o, s.log)
     if s.routings and s.routings < 2:
@@ -736,11 +736,11 @@ def _lost(s: State, log: Log | None) -> State:
     before = join(fold(records_of(s.log)), s.status.attempts)
     after = join(fold(records_of(log)), s.status.attempts)
     lost = {k for k, r in before if rank_of(after, k) < r}
-    ghost = s.ghost._replace(
-        lost=tuple(sorted(lost | set(s.ghost.lost))),
-        unsaid=tuple(sorted({*s.ghost.unsaid, *(_orders(s.log) - _orders(log))})),
+    witness = s.witness._replace(
+        lost=tuple(sorted(lost | set(s.witness.lost))),
+        unsaid=tuple(sorted({*s.witness.unsaid, *(_orders(s.log) - _orders(log))})),
     )
-    return s._replace(log=log, ghost=ghost)
+    return s._replace(log=log, witness=witness)
 
 
 def _orders(log: Log | None) -> set[Id]:
@@ -854,12 +854,12 @@ def _note_verdict(done: State, s: State, o: Options, verdict: Verdict) -> Iterat
     broken = ("VF",) if word(known) >= rank else ()
     over = not o.verdict_joins or (known == R and not o.refusal_stands)
     record = Record(rank, key, verdict=number, over=over)
-    judged = {*s.ghost.judged, key} if founded else set(s.ghost.judged)
+    judged = {*s.witness.judged, key} if founded else set(s.witness.judged)
     after = _append(log, o, record)
-    ghost = s.ghost._replace(judged=tuple(sorted(judged)))
-    yield label, done._replace(log=after, ghost=ghost), broken
+    witness = s.witness._replace(judged=tuple(sorted(judged)))
+    yield label, done._replace(log=after, witness=witness), broken
     if not o.quiet:
-        yield f"{label}, reply lost", s._replace(log=after, ghost=ghost), broken
+        yield f"{label}, reply lost", s._replace(log=after, witness=witness), broken
 
 
 def marks(s: State) -> dict[str, int]:
@@ -887,7 +887,7 @@ def marks(s: State) -> dict[str, int]:
         "too late": any(word(view.get(v.id, -1)) >= v.rank for v in s.judging),
         "of an attempt the log lost": any(k not in own for k, _ in called),
         "lost with the log": s.log is not None
-        and any(k not in {r.id for _, r in said} for k in s.ghost.judged),
+        and any(k not in {r.id for _, r in said} for k in s.witness.judged),
         "of an earlier owner's attempt": s.log is not None
         and any(k[0] < s.log.epoch for k, _ in called),
         "ends an order": any(r.order for r in records) and bool(delivered),
@@ -916,7 +916,7 @@ def _claim_log(s: State, o: Options, i: int, shown: View) -> Iterator[Step]:
     if fresh:
         log = _append(log, o, *fresh)
     log = log._replace(epoch=max(p.epoch, log.epoch), plan=log.plan or _plan_seed(p, o, first))
-    ghost = s.ghost._replace(fence=max(s.ghost.fence, p.epoch))
+    witness = s.witness._replace(fence=max(s.witness.fence, p.epoch))
     broken = _forgets(s, p, log)
     early = p.early
     if first:
@@ -927,9 +927,9 @@ def _claim_log(s: State, o: Options, i: int, shown: View) -> Iterator[Step]:
         claimed = claimed._replace(stale=False)
     verb = "claims" if first else "claims with what the status shows"
     plan = _wrong_plan(s, log)
-    yield f"{i} {verb}", _put(s, i, claimed, log=log, ghost=_frozen(ghost, log)), broken + plan
+    yield f"{i} {verb}", _put(s, i, claimed, log=log, witness=_frozen(witness, log)), broken + plan
     if not o.lean and not o.quiet and log != s.log:
-        lost = s._replace(log=log, ghost=_frozen(ghost, log))
+        lost = s._replace(log=log, witness=_frozen(witness, log))
         yield f"{i} {verb}, reply lost", lost, plan
 
 
@@ -1030,16 +1030,16 @@ def _open(s: State, o: Options, i: int) -> Iterator[Step]:
         key = (0, len(p.seen) + 1)
     elif not o.fresh_ids and p.unsent:
         key = p.unsent[-1]
-    broken = ("S3",) if key in s.ghost.issued else ()
+    broken = ("S3",) if key in s.witness.issued else ()
     refused = any(r.rank == R for r in p.seen) or has(p.status.attempts, R)
     if refused and not pending(p.seen, SAFE):
         broken = (*broken, "PF")
-    ghost = s.ghost._replace(issued=tuple(sorted({*s.ghost.issued, key})))
+    witness = s.witness._replace(issued=tuple(sorted({*s.witness.issued, key})))
     limit = limit_of(p.seen, o)
     asking = p._replace(pc=Pc.ASKING, id=key, numbered=p.numbered + 1, limit=limit)
     if not o.write_ahead:
         asking = asking._replace(pc=Pc.PERMITTED)
-    yield f"{i} asks for {_name(key)}", _put(s, i, asking, ghost=ghost), broken
+    yield f"{i} asks for {_name(key)}", _put(s, i, asking, witness=witness), broken
 
 
 def _freeze(s: State, i: int) -> Iterator[Step]:
@@ -1050,15 +1050,15 @@ def _freeze(s: State, i: int) -> Iterator[Step]:
         return
     log = s.log._replace(plan=s.log.plan or s.routings)
     wrong = _wrong_plan(s, log)
-    yield f"{i} plans", _put(s, i, _reread(p, log), log=log, ghost=_frozen(s.ghost, log)), wrong
+    yield f"{i} plans", _put(s, i, _reread(p, log), log=log, witness=_frozen(s.witness, log)), wrong
 
 
 def _wrong_plan(s: State, log: Log) -> tuple[str, ...]:
     return ("PL",) if log.plan and s.status.plan and log.plan != s.status.plan else ()
 
 
-def _frozen(ghost: Ghost, log: Log) -> Ghost:
-    return ghost if ghost.plan or not log.plan else ghost._replace(plan=log.plan)
+def _frozen(witness: Witness, log: Log) -> Witness:
+    return witness if witness.plan or not log.plan else witness._replace(plan=log.plan)
 
 
 def _intent(log: Log | None, key: Id, epoch: int, limit: int, o: Options) -> tuple[Log | None, str]:
@@ -1107,20 +1107,20 @@ def _accepted(s: State, o: Options, p: Process | None, key: Id) -> tuple[str, ..
         out.append("S8")
     if p and (p.stale or (o.ids_from_memory and s.log and s.log.epoch != p.epoch)):
         out.append("S9")
-    if key[0] < s.ghost.fence and o.lossless and o.ids_from_memory:
+    if key[0] < s.witness.fence and o.lossless and o.ids_from_memory:
         out.append("S9")
     wished = o.wishes - s.wishes
-    if s.ghost.accepted >= o.attempts + wished + len(s.ghost.lost) + len(s.ghost.unsaid):
+    if s.witness.accepted >= o.attempts + wished + len(s.witness.lost) + len(s.witness.unsaid):
         out.append("S12")
     return tuple(out)
 
 
-def _count(s: State, key: Id) -> Ghost:
+def _count(s: State, key: Id) -> Witness:
     known = join(fold(records_of(s.log)), s.status.attempts)
     unknown = {k for k, r in known if r == U and k != key}
-    unknown |= {k for k, r in known if k in s.ghost.judged and r != S}
-    return s.ghost._replace(
-        accepted=s.ghost.accepted + 1, doubt=tuple(sorted(unknown | set(s.ghost.doubt)))
+    unknown |= {k for k, r in known if k in s.witness.judged and r != S}
+    return s.witness._replace(
+        accepted=s.witness.accepted + 1, doubt=tuple(sorted(unknown | set(s.witness.doubt)))
     )
 
 
@@ -1131,15 +1131,15 @@ def _deliver(s: State, o: Options, i: int) -> Iterator[Step]:
             yield from _ask(s, o, i)
         case Pc.PERMITTED:
             waiting = p._replace(pc=Pc.WAITING)
-            broken = ["S3"] if p.id in s.ghost.sent else []
+            broken = ["S3"] if p.id in s.witness.sent else []
             known = join(fold(records_of(s.log)), s.status.attempts)
             if rank_of(known, p.id) < 0 and o.lossless:
                 broken.append("S1")
-            ghost = s.ghost._replace(sent=tuple(sorted({*s.ghost.sent, p.id})))
+            witness = s.witness._replace(sent=tuple(sorted({*s.witness.sent, p.id})))
             wire = tuple(sorted((*s.wire, p.id)))
             yield (
                 f"{i} sends {_name(p.id)}",
-                _put(s, i, waiting, wire=wire, ghost=ghost),
+                _put(s, i, waiting, wire=wire, witness=witness),
                 tuple(broken),
             )
             if not o.lean:
@@ -1164,13 +1164,13 @@ def _ask(s: State, o: Options, i: int) -> Iterator[Step]:
     log, answer = _intent(s.log, p.id, p.id[0] if o.ids_from_memory else p.epoch, p.limit, o)
     label = f"INTENT {_name(p.id)} of {i}: {answer}"
     if answer == "OK" and log is not None:
-        ghost = _count(s, p.id)
+        witness = _count(s, p.id)
         broken = _accepted(s, o, p, p.id)
         late = ("P7",) if has(fold(records_of(s.log)), S) else ()
         permitted = _advance(p._replace(pc=Pc.PERMITTED, limit=0), s.log, log, o)
-        yield label, _put(s, i, permitted, log=log, ghost=ghost), broken + late
+        yield label, _put(s, i, permitted, log=log, witness=witness), broken + late
         if not o.quiet:
-            yield f"{label}, reply lost", s._replace(log=log, ghost=ghost), broken
+            yield f"{label}, reply lost", s._replace(log=log, witness=witness), broken
     elif answer.startswith("DUP") and (answer == "DUP 0" or not o.dup_intent):
         late = ("P7",) if has(fold(records_of(s.log)), S) else ()
         if answer != "DUP 0":
@@ -1237,9 +1237,9 @@ def _wire(s: State, o: Options) -> Iterator[Step]:
         wire = list(s.wire)
         wire.remove(key)
         rest = s._replace(wire=tuple(wire))
-        processed = tuple(sorted((*s.ghost.processed, key)))
-        ghost = s.ghost._replace(processed=processed)
-        done = rest._replace(ghost=ghost)
+        processed = tuple(sorted((*s.witness.processed, key)))
+        witness = s.witness._replace(processed=processed)
+        done = rest._replace(witness=witness)
         broken = _processed(s, o, key, len(processed))
         for i, p in enumerate(s.processes):
             if p.id == key and p.pc is Pc.WAITING:
@@ -1259,9 +1259,9 @@ def _processed(s: State, o: Options, key: Id, count: int) -> tuple[str, ...]:
     known = join(fold(records_of(s.log)), s.status.attempts)
     if o.lossless and rank_of(known, key) < 0:
         out.append("S2")
-    if o.lossless and count > 1 + len(s.ghost.doubt):
+    if o.lossless and count > 1 + len(s.witness.doubt):
         out.append("B1")
-    if count > 1 + len(set(s.ghost.doubt) | set(s.ghost.lost)):
+    if count > 1 + len(set(s.witness.doubt) | set(s.witness.lost)):
         out.append("B1L")
     return tuple(out)
 

@@ -232,7 +232,7 @@ def test_order_of_epochs_is_total(one: Epoch, two: Epoch, three: Epoch) -> None:
 
 @given(epochs, st.integers(1, 10**14), epochs, st.integers(1, 10**14))
 def test_attempt_ids_tell_epoch_and_number(one: Epoch, n: int, two: Epoch, m: int) -> None:
-    """Ids of different tenures or numbers differ, and sort by tenure, then by number."""
+    """Ids of different epochs or numbers differ, and sort by epoch, then by number."""
     left, right = make_attempt_id(one, n), make_attempt_id(two, m)
     assert attempt_epoch(parse_attempt_id(left)) == one
     assert (left == right) == ((one, n) == (two, m))

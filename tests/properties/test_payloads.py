@@ -214,12 +214,12 @@ def test_any_notification_becomes_a_payload(document: Json) -> None:
     """No exception, the right form, the same again, and no more than the input accounts for."""
     message, again = message_of(document), message_of(document)
     # Names of workflows may make the body longer; how much is a law of its own.
-    room = 6 * (len(json.dumps(document)) + len(message.spec.body)) + 4096
+    bound = 6 * (len(json.dumps(document)) + len(message.spec.body)) + 4096
     for kind, build in BUILDERS.items():
         built = build(message)
         CHECKS[kind](built, message)
         assert built == build(again), kind
-        assert len(built) <= room, kind
+        assert len(built) <= bound, kind
 
 
 @given(document=DOCUMENT)

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
     from tests.simulation.world import Process, World
 
-#: Seconds after which a lane gives a reply up, as in the real client.
+#: Seconds after which a pipeline gives a reply up, as in the real client.
 REPLY: Final = 3.0
 #: What follows on a connection arrives later: at one moment the loop would choose the order.
 TICK: Final = 1e-6
@@ -376,7 +376,7 @@ class KubeServer:
 
 class SimLane(MemoryClient):
     """
-    One process's lane to Redis: one connection at a time, in order.
+    One process's pipeline to Redis: one connection at a time, in order.
 
     The guard is asked when the command is written; how long it then travels is the network's. A
     connection ends with the server's process; a new one asks who answers, and so does a probe.

@@ -23,8 +23,8 @@ included: the suffix stays, what is before it is cut.
 {{- $suffix := index . 1 -}}
 {{- $length := 63 -}}
 {{- if gt (len .) 2 -}}{{- $length = index . 2 -}}{{- end -}}
-{{- $room := int (sub $length (add (len $suffix) 1)) -}}
-{{- printf "%s-%s" (include "ledger.fullname" $root | trunc $room | trimSuffix "-") $suffix -}}
+{{- $rest := int (sub $length (add (len $suffix) 1)) -}}
+{{- printf "%s-%s" (include "ledger.fullname" $root | trunc $rest | trimSuffix "-") $suffix -}}
 {{- end -}}
 
 {{/* Name of an object without a namespace: two releases of one name may live side by side. */}}
