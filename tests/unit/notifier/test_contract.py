@@ -11,6 +11,15 @@ UNKNOWN, FAILED, SUCCESS = AttemptState.UNKNOWN, AttemptState.FAILED, AttemptSta
 
 MADE = {
     "delivered": (Outcome.success(200), Outcome(SUCCESS, None, "", 200, None)),
+    "delivered, without a code": (Outcome.success(), Outcome(SUCCESS, None, "", 0, None)),
+    "refused for now, without an answer": (
+        Outcome.transient("no route"),
+        Outcome(FAILED, FailureClass.TRANSIENT, "no route", 0, None),
+    ),
+    "refused for good, without an answer": (
+        Outcome.permanent("no target"),
+        Outcome(FAILED, FailureClass.PERMANENT, "permanent failure: no target", 0, None),
+    ),
     "refused for now": (
         Outcome.transient("busy", code=503, retry_after=7.0),
         Outcome(FAILED, FailureClass.TRANSIENT, "busy", 503, 7.0),
@@ -26,6 +35,10 @@ MADE = {
     "no usable answer": (
         Outcome.unknown("connection reset"),
         Outcome(UNKNOWN, FailureClass.UNCERTAIN, "connection reset", 0, None),
+    ),
+    "an answer that leaves it open": (
+        Outcome.unknown("cut off", code=250),
+        Outcome(UNKNOWN, FailureClass.UNCERTAIN, "cut off", 250, None),
     ),
 }
 

@@ -13,7 +13,7 @@ CODES = {
     **dict.fromkeys((200, 202, 204, 299), (SUCCESS, None)),
     **dict.fromkeys((429, 500, 502, 503, 504, 599), (FAILED, FailureClass.TRANSIENT)),
     **dict.fromkeys(
-        (100, 199, 300, 301, 302, 307, 308, 400, 401, 403, 404, 408, 410, 422, 600),
+        (100, 199, 300, 301, 302, 307, 308, 400, 401, 403, 404, 408, 410, 422, 428, 430, 499, 600),
         (FAILED, FailureClass.PERMANENT),
     ),
 }

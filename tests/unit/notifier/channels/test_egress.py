@@ -40,6 +40,7 @@ ADDRESSES = {
     "local NAT64 metadata, 48 bits": ("64:ff9b:1:a9fe:a9:fe00::", NEVER, NEVER),
     "local NAT64 metadata, 56 bits": ("64:ff9b:1:a9:fe:a9fe::", NEVER, NEVER),
     "local NAT64 metadata, 64 bits": ("64:ff9b:1:7:a9:fea9:fe00:0", NEVER, NEVER),
+    "local NAT64 metadata, bits 64 to 71 in use": ("64:ff9b:1:a9fe:ff01:200::", NEVER, NEVER),
     "NAT64 public": ("64:ff9b::93.184.216.34", "", ""),
     "SIIT metadata": ("::ffff:0:169.254.169.254", NEVER, NEVER),
     "SIIT metadata of Alibaba": ("::ffff:0:100.100.100.200", NEVER, NEVER),
@@ -104,6 +105,21 @@ def test_listed_zone(host: str, passes: bool) -> None:
     guard = EgressGuard(EgressMode.STRICT, ("*.example.com",))
     assert _verdict(guard, "10.0.0.1", host=host) == ("" if passes else PRIVATE)
     assert _verdict(guard, "169.254.169.254", host=host) == NEVER
+
+
+def test_a_network_may_be_listed_by_any_address_in_it() -> None:
+    """An entry with bits behind its prefix is the network, as operators copy it from an interface."""
+    guard = EgressGuard(EgressMode.STRICT, ["10.7.0.5/16"])
+    assert _verdict(guard, "10.7.200.1") == ""
+    assert _verdict(guard, "10.8.0.5") == PRIVATE
+
+
+def test_refusals_are_counted() -> None:
+    """What is refused, and what cannot be judged, counts once each; what passes does not."""
+    guard = EgressGuard()
+    for address in ("169.254.169.254", "no address", "93.184.216.34"):
+        _verdict(guard, address)
+    assert guard.denied == 2
 
 
 def test_proxy_is_the_operators_choice() -> None:

@@ -47,6 +47,7 @@ UPSTREAM = {
     "an OpenAI key": ("model key sk-proj-Zed900", f"model key {R}"),
     "a bearer token": ("bearer abc.def", f"Bearer {R}"),
     "a GitHub token": ("at ghp_" + "a1" * 18, f"at {R}"),
+    "a text that is too short for a GitHub token": ("at ghp_" + "a" * 35, "at ghp_" + "a" * 35),
     "a token": ("access_token=ya29.oak31", f"access_token: {R}"),
     "a token in JSON": ('{"token" : "x"}', f'{{"token":"{R}"}}'),
     "a secret": ("client_secret: x1", f"client_secret: {R}"),
@@ -513,12 +514,12 @@ def test_any_tree(value: Any) -> None:
 
 def test_tree_by_name() -> None:
     """A text is secret by the name of its member, whatever it looks like."""
-    tree = {"extensions": {"apiKey": "x", "note": "pwd=a"}, "pwd": 7, "token": "", "secret": False}
+    tree = {"extensions": {"apiKey": "x", "note": "pwd=a"}, "pwd": 7, "token": "", "secret": True}
     assert sanitise_tree(tree) == {
         "extensions": {"apiKey": R, "note": f"pwd: {R}"},
         "pwd": R,
         "token": "",
-        "secret": False,
+        "secret": True,
     }
 
 

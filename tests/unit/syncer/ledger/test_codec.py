@@ -169,6 +169,7 @@ DAMAGE = {
         raw({"v": 1, "class": "sometimes"}, kind="failed"), "sometimes",
     ),
     "a time that is a text": (raw({"v": 1, "at": "noon"}), "noon"),
+    "a plan's time that is a text": (raw({"v": 1, "at": "noon"}, kind="plan"), "noon"),
     "an id that is no text": (
         join_element(b"intent \xff c %08x " % zlib.crc32(b"\x81\xa1v\x01") + b"\x81\xa1v\x01"),
         "prefix is not text",

@@ -2,17 +2,31 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import replace
+
+import pytest
 
 from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.conditions import Condition
 from syncer.model.record import Plan, attempt_record, intent_record, plan_record
-from syncer.model.resource import RetryPolicy, Rollup, Status, parse_status, render_status
+from syncer.model.resource import (
+    ChannelRollup,
+    ChannelStatus,
+    LogMark,
+    RetryPolicy,
+    Rollup,
+    Status,
+    parse_status,
+    render_status,
+)
 from syncer.rules.compact import (
     KEEP_PER_CHANNEL,
     MAX_ENTRIES,
     SOFT_LIMIT,
     compact,
+    fits,
     least,
     size_of,
 )
@@ -170,6 +184,79 @@ def test_size_is_that_of_the_wire() -> None:
     """The size is measured in bytes of the JSON that is sent, in UTF-8."""
     status = Status(phase="Sending", reason="ü")
     assert size_of(status) == len('{"phase":"Sending","reason":"ü"}'.encode())
+
+
+def least_limit(status: Status) -> int:
+    """The smallest limit within which a status is for certain, found by halving."""
+    return bisect.bisect_left(range(10**7), True, key=lambda limit: fits(status, limit))
+
+
+TEXT = "\0" * 100  # the JSON of each takes six bytes
+ENTRY = Status(
+    attempts=(attempt(1, error=0),),
+    conditions=(Condition("Ready", "True", "", "", 1),),
+    channels=(ChannelStatus("a", "Sending"),),
+    rollup=Rollup(1, (ChannelRollup("a", 1, AttemptId("0.7-1"), 1),)),
+    log=LogMark(9, "0.7", "s"),
+)
+(SHOWN,), (CHANNEL,), (CONDITION,) = ENTRY.attempts, ENTRY.channels, ENTRY.conditions
+assert ENTRY.rollup is not None
+assert ENTRY.log is not None
+(FOLDED,) = ENTRY.rollup.channels
+
+LONGER = {
+    "reason": replace(ENTRY, reason=TEXT),
+    "message": replace(ENTRY, message=TEXT),
+    "error of an attempt": replace(ENTRY, attempts=(replace(SHOWN, error=TEXT),)),
+    "channel of an attempt": replace(ENTRY, attempts=(replace(SHOWN, channel="a" + TEXT),)),
+    "id of an attempt": replace(ENTRY, attempts=(replace(SHOWN, id=AttemptId("0.7-1" + TEXT)),)),
+    "type of a condition": replace(ENTRY, conditions=(replace(CONDITION, type="Ready" + TEXT),)),
+    "reason of a condition": replace(ENTRY, conditions=(replace(CONDITION, reason=TEXT),)),
+    "message of a condition": replace(ENTRY, conditions=(replace(CONDITION, message=TEXT),)),
+    "name of a channel": replace(ENTRY, channels=(replace(CHANNEL, name="a" + TEXT),)),
+    "state of a channel": replace(ENTRY, channels=(replace(CHANNEL, state="Sending" + TEXT),)),
+    "name of a folded channel": replace(
+        ENTRY, rollup=Rollup(1, (replace(FOLDED, name="a" + TEXT),))
+    ),
+    "newest id of a folded channel": replace(
+        ENTRY, rollup=Rollup(1, (replace(FOLDED, last_id=AttemptId("0.7-1" + TEXT)),))
+    ),
+    "epoch of the log": replace(ENTRY, log=replace(ENTRY.log, epoch="0.7" + TEXT)),
+    "store of the log": replace(ENTRY, log=replace(ENTRY.log, store="s" + TEXT)),
+}
+
+
+@pytest.mark.parametrize("case", LONGER)
+def test_a_longer_text_counts_wherever_it_stands(case: str) -> None:
+    """What is told to fit unmeasured allows each character of each text its six bytes."""
+    longer = LONGER[case]
+    assert least_limit(longer) - least_limit(ENTRY) == 600
+    assert size_of(longer) <= least_limit(longer)
+
+
+MORE = {
+    "an attempt": replace(ENTRY, attempts=(replace(SHOWN, id=AttemptId(""), channel=""), SHOWN)),
+    "a condition": replace(ENTRY, conditions=(replace(CONDITION, type=""), CONDITION)),
+    "a channel": replace(ENTRY, channels=(ChannelStatus("", ""), CHANNEL)),
+    "a folded channel": replace(
+        ENTRY, rollup=Rollup(1, (replace(FOLDED, name="", last_id=AttemptId("")), FOLDED))
+    ),
+}
+
+
+@pytest.mark.parametrize("case", MORE)
+def test_one_entry_more_counts_in_each_list(case: str) -> None:
+    """An entry counts besides its texts, with more than its keys and numbers can take."""
+    assert least_limit(MORE[case]) - least_limit(ENTRY) == 384
+    assert size_of(MORE[case]) - size_of(ENTRY) < 384
+
+
+def test_no_more_is_folded_than_has_to_be() -> None:
+    """Where one entry less is enough, one goes, although more of them might."""
+    status = merged(*(attempt(n, error=100) for n in range(1, KEEP_PER_CHANNEL + 4)))
+    found = compact(status, limit=size_of(status) - 1)
+    assert found.rollup is not None
+    assert found.rollup.through == 1
 
 
 def test_the_least_is_small_and_takes_nothing_back() -> None:

@@ -145,6 +145,19 @@ PHASES = {
         "Delivered to 1/2 channel(s), retrying failed channels with backoff 1m31.05s",
         "some channels delivered, others to be retried",
     ),
+    "the back-off is the shortest of those to be retried": Phase(
+        replace(PLAN, channels=("a", "b", "c")),
+        (attempt(1, "a", SUCCESS), attempt(2, "b", FAILED, wait=90_000), attempt(3, "c", FAILED)),
+        "Retrying", "PartialFailureRetrying",
+        "Delivered to 1/3 channel(s), retrying failed channels with backoff 30s",
+        "some channels delivered, others to be retried",
+    ),
+    "a back-off that a clock turned around is none": Phase(
+        PLAN, (attempt(1, "a", SUCCESS), attempt(2, "b", FAILED, wait=-5_000)),
+        "Retrying", "PartialFailureRetrying",
+        "Delivered to 1/2 channel(s), retrying failed channels with backoff 0s",
+        "some channels delivered, others to be retried",
+    ),
     "all delivered": Phase(
         PLAN, (attempt(1, "a", SUCCESS), attempt(2, "b", SUCCESS)),
         "Sent", "AllDeliveriesSucceeded", "Successfully delivered to 2 channel(s)",
