@@ -43,6 +43,8 @@ class Single:
         self._identity = identity
         self._timeout = timeout
         self._master: Master | None = None
+        #: How many new connections have been looked at.
+        self._welcomed = 0
         #: Set where the server is to be asked at once: the listening connection cannot be had, or a
         #: write was not confirmed.
         self._look = asyncio.Event()
@@ -83,7 +85,13 @@ class Single:
         await self._pipeline.touch()
 
     async def probe(self) -> None:
-        """Ask the server who it is now; a change raises the generation."""
+        """
+        Ask the server who it is now; a change raises the generation.
+
+        Where a new connection has been made meanwhile, the answer may be that of another server, and
+        what the connection was told is newer: the answer is dropped.
+        """
+        welcomed = self._welcomed
         info, meta = await asyncio.gather(
             self._pipeline.look(), self._pipeline.submit(Call(("GET", self._identity.meta_key)))
         )
@@ -92,7 +100,8 @@ class Single:
             await self._pipeline.renew()
             await self._pipeline.touch()
             return
-        self._note(info, meta)
+        if welcomed == self._welcomed:
+            self._note(info, meta)
 
     async def connect_subscriber(self) -> AbstractConnection:
         """Connect to the server once more; it is greeted as every connection is."""
@@ -159,6 +168,7 @@ class Single:
         info: dict[str, str],
     ) -> None:
         """Read, or write, the stamp of the store, and compare."""
+        self._welcomed += 1
         try:
             meta = await self._identity.read_metadata(connection)
         except ResponseError as error:

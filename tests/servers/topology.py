@@ -128,14 +128,14 @@ class SentinelSet:
         sentinels: The three.
     """
 
-    def __init__(self) -> None:
-        """Choose addresses; nothing runs yet."""
+    def __init__(self, *, patience_ms: int = 600) -> None:
+        """Choose addresses; a master that is silent for `patience_ms` is replaced. Nothing runs yet."""
         binary = find_binary("redis-server")
         quick = {"repl-diskless-sync-delay": "0", "repl-ping-replica-period": "1"}
         self.one = RedisServer(binary, settings=quick)
         self.two = RedisServer(binary, settings=quick)
         self.sentinels = [
-            Sentinel(binary, port_of(self.one), quorum=2, patience_ms=600) for _ in range(3)
+            Sentinel(binary, port_of(self.one), quorum=2, patience_ms=patience_ms) for _ in range(3)
         ]
 
     @property
@@ -188,6 +188,13 @@ class SentinelSet:
         await self.one.kill()
         await self.two.resume()
         await self.promoted(self.two)
+
+    async def switch(self) -> None:
+        """Have the replica take over; a Sentinel refuses that until it has heard enough of it."""
+        sentinel = self.sentinels[0].port
+        await until(
+            lambda: call(sentinel, "SENTINEL", "FAILOVER", SERVICE), what="the order is taken"
+        )
 
     async def promoted(self, server: RedisServer) -> None:
         """Wait until a server is the master by its own words and by those of every Sentinel."""
