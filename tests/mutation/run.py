@@ -31,7 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -445,7 +445,7 @@ def run(root: Path, arguments: argparse.Namespace) -> int:
             finally:
                 spaces.put(space)
 
-        with concurrent.futures.ThreadPoolExecutor(arguments.jobs) as pool:
+        with _pool(arguments.jobs) as pool:
             for number, result in enumerate(pool.map(one, drawn), 1):
                 results.append(result)
                 if not result.killed:
@@ -457,6 +457,16 @@ def run(root: Path, arguments: argparse.Namespace) -> int:
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(_report(results, same), indent=1) + "\n")
     return 0 if rate(results, same) * 100 >= arguments.goal else 1
+
+
+@contextlib.contextmanager
+def _pool(jobs: int) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+    """Offer threads; when the run is broken off, what has not begun does not begin."""
+    pool = concurrent.futures.ThreadPoolExecutor(jobs)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def _near(root: Path, whole: Trace) -> dict[str, set[str]]:
@@ -517,4 +527,6 @@ def parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
+    # So that what runs is ended, and copies are removed, as after an interrupt.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(ROOT, parser().parse_args()))

@@ -1,14 +1,32 @@
-"""When a finished notification may be deleted."""
+"""When a finished notification may be deleted, and what keeps it."""
 
 from __future__ import annotations
 
-from typing import Final
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
+from syncer.ledger.log import LogHead
+from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Epoch
+from syncer.model.errors import (
+    Ambiguous,
+    Conflict,
+    ContractError,
+    Gone,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
 from syncer.model.record import Header
-from syncer.sync.retention import due, settled
+from syncer.model.resource import LogMark, NotificationRequest, Status, parse_object
+from syncer.runtime.clock import LedgerTime
+from syncer.sync.cache import Finished
+from syncer.sync.retention import Retention, due, settled
 
 DAY: Final = 86_400_000
 ENDED: Final = 1_800_000_000_000
@@ -49,3 +67,240 @@ def header(acked: int, audited: int) -> Header:
 def test_settled(first: Header | None, ttl: int, expected: bool) -> None:
     """A log of three records lets its object go only if nothing is left to be done with it."""
     assert settled(first, 4, ttl) is expected
+
+
+STORE: Final = "store-1"
+OVER: Final = ENDED + 7 * DAY
+HEADER: Final = b"nl1 object=ns/n epoch=0.7 acked=3 audited=3"
+GONE: Final = LogHead(None, 0, -2)
+SETTLED: Final = LogHead(HEADER, 4, 60)
+
+
+def finished(uid: str = "u", **changed: Any) -> Finished:
+    """What is kept of a notification whose days are over."""
+    return replace(Finished(uid, "ns", f"n-{uid}", "5", "Sent", 7, ENDED), **changed)
+
+
+def stored_object(uid: str = "u", **changed: Any) -> NotificationRequest:
+    """The object as it is now."""
+    request = parse_object(
+        {
+            "metadata": {
+                "uid": uid, "namespace": "ns", "name": f"n-{uid}", "resourceVersion": "6",
+                "creationTimestamp": "2026-01-01T00:00:00Z",
+            },
+            "spec": {"type": "simple", "retentionDays": 7},
+        }
+    )  # fmt: skip
+    status = Status(phase="Sent", completed_at=ENDED, log=LogMark(3, "0.7", STORE))
+    return replace(replace(request, status=status), **changed)
+
+
+class Server:
+    """A Redis and an API server that hold what a test puts there."""
+
+    def __init__(self) -> None:
+        self.store = STORE
+        self.heads: dict[str, LogHead | Exception] = {}
+        self.objects: dict[str, NotificationRequest | Exception] = {}
+        self.refusal: Exception | None = None
+        self.pages: list[int] = []
+        self.read: list[str] = []
+        self.deleted: list[tuple[str, str, str, str]] = []
+
+    async def read_headers(self, uids: Sequence[str]) -> list[LogHead]:
+        """Answer for logs, those that nobody mentions are settled."""
+        self.pages.append(len(uids))
+        heads = [self.heads.get(uid, SETTLED) for uid in uids]
+        for head in heads:
+            if isinstance(head, Exception):
+                raise head
+        return cast("list[LogHead]", heads)
+
+    async def get(self, namespace: str, name: str) -> NotificationRequest:
+        """Read an object."""
+        self.read.append(name)
+        found = self.objects.get(name, stored_object(name.removeprefix("n-")))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def delete(self, namespace: str, name: str, *, uid: str, resource_version: str) -> None:
+        """Delete an object."""
+        if self.refusal is not None:
+            raise self.refusal
+        self.deleted.append((namespace, name, uid, resource_version))
+
+
+class Ours:
+    """Owns all but what a test gives away."""
+
+    def __init__(self) -> None:
+        self.foreign: set[str] = set()
+
+    def term_of(self, uid: str) -> object | None:
+        """Own it."""
+        return None if uid in self.foreign else self
+
+
+def retention_of(server: Server, *, now: int = OVER, ours: Ours | None = None) -> Retention:
+    """The real thing before these servers, at a moment of Redis's time."""
+    time = LedgerTime(lambda: 0.0)
+    time.set(now)
+    any_server: Any = server
+    return Retention(
+        any_server, any_server, cast("Any", ours or Ours()), time, SyncMetrics(CollectorRegistry())
+    )
+
+
+def counted(retention: Retention) -> float:
+    """Deletions by the metric."""
+    return float(retention.metrics.deleted._value.get())
+
+
+async def test_what_is_over_is_deleted_as_it_was_read() -> None:
+    """The deletion names uid and resourceVersion of the read right before it, and is counted."""
+    server = Server()
+    retention = retention_of(server)
+    assert await retention.sweep([finished(), finished("v", ended=ENDED + 1)]) == 1
+    assert server.deleted == [("ns", "n-u", "u", "6")]
+    assert counted(retention) == 1
+
+
+def shown(**changed: Any) -> NotificationRequest:
+    """The object, with another status."""
+    request = stored_object()
+    return replace(request, status=replace(request.status, **changed))
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What keeps an object: each member, where it differs from its default, alone would."""
+
+    summary: Finished = field(default_factory=finished)
+    ours: bool = True
+    head: LogHead = SETTLED
+    found: NotificationRequest = field(default_factory=stored_object)
+    store: str = STORE
+
+
+KEPT: Final = {
+    "its days are not over": Kept(summary=finished(retention_days=8)),
+    "its end is not known": Kept(summary=finished(ended=0)),
+    "it belongs to another replica": Kept(ours=False),
+    "a record is not published": Kept(head=SETTLED._replace(length=5)),
+    "its log does not expire": Kept(head=SETTLED._replace(ttl=-1)),
+    "its log cannot be read": Kept(head=SETTLED._replace(element=b"something else")),
+    "it is no longer final": Kept(found=shown(phase="Sending")),
+    "it is being deleted": Kept(found=stored_object(deleting=True)),
+    "it ended later than was known": Kept(found=shown(completed_at=ENDED + 1)),
+    "it is kept for longer by now": Kept(found=stored_object(retention_days=8)),
+    "another object has its name": Kept(found=stored_object("w")),
+    "its status names no log": Kept(found=shown(log=None)),
+    "its log is gone with its store": Kept(head=GONE, store="store-2"),
+    "its log is gone, and neither names a store": Kept(
+        head=GONE, found=shown(log=LogMark(3, "0.7", "")), store=""
+    ),
+}
+
+
+@pytest.mark.parametrize("case", KEPT)
+async def test_what_is_kept(case: str) -> None:
+    """Each of these reasons alone keeps an object, and the next one goes all the same."""
+    kept, server, ours = KEPT[case], Server(), Ours()
+    server.heads["u"], server.objects["n-u"], server.store = kept.head, kept.found, kept.store
+    if not kept.ours:
+        ours.foreign.add("u")
+    retention = retention_of(server, ours=ours)
+    assert await retention.sweep([kept.summary, finished("v")]) == 1
+    assert [name for _, name, _, _ in server.deleted] == ["n-v"]
+    assert counted(retention) == 1
+
+
+async def test_a_log_that_expired_in_the_same_store() -> None:
+    """Its time was over, so the object goes."""
+    server = Server()
+    server.heads["u"] = GONE
+    assert await retention_of(server).sweep([finished()]) == 1
+
+
+async def test_a_clock_that_is_ahead_deletes_nothing() -> None:
+    """The earlier of Redis's time and the API server's decides; unheard, that one says never."""
+
+    class Witness:
+        def __init__(self) -> None:
+            self.time: int | None = None
+
+        def now(self) -> int | None:
+            return self.time
+
+    server, witness = Server(), Witness()
+    retention = retention_of(server)
+    retention.time.witness = cast("Any", witness)
+    for heard, deleted in ((None, 0), (OVER - 1, 0), (OVER, 1)):
+        witness.time = heard
+        assert await retention.sweep([finished()]) == deleted
+    assert len(server.deleted) == 1
+
+
+async def test_one_question_for_a_page() -> None:
+    """Many logs are asked for in few questions, and none is left out at the border of a page."""
+    server = Server()
+    many = [finished(f"u{n}") for n in range(600)]
+    assert await retention_of(server).sweep(many) == 600
+    assert server.pages == [256, 256, 88]
+    assert [uid for _, _, uid, _ in server.deleted] == [summary.uid for summary in many]
+
+
+#: What a deletion meets, how many of three are asked for, and the level of what is logged.
+REFUSALS: Final[dict[str, tuple[Exception, int, int | None]]] = {
+    "somebody wrote meanwhile": (Conflict("c"), 3, None),
+    "somebody deleted it": (Gone("g"), 3, None),
+    "the server refuses it": (Rejected("r"), 3, logging.WARNING),
+    "the right is missing": (Unauthorised("u"), 1, logging.ERROR),
+    "the server does not answer": (Unavailable("s"), 1, logging.INFO),
+    "the answer is lost": (Ambiguous("a"), 1, logging.INFO),
+}
+
+
+@pytest.mark.parametrize("case", REFUSALS)
+async def test_a_refused_deletion(case: str, caplog: pytest.LogCaptureFixture) -> None:
+    """What concerns one object passes it over; what concerns all ends the sweep until the next."""
+    refusal, asked, level = REFUSALS[case]
+    server = Server()
+    server.refusal = refusal
+    retention = retention_of(server)
+    with caplog.at_level(logging.INFO, "ledger.retention"):
+        assert await retention.sweep([finished(uid) for uid in "uvw"]) == 0
+    assert len(server.read) == asked
+    assert (server.deleted, counted(retention)) == ([], 0)
+    levels = [record.levelno for record in caplog.records]
+    assert levels == ([level] * (asked if level == logging.WARNING else 1) if level else [])
+
+
+#: What the read before a deletion meets, and how many of two are then read.
+UNREAD: Final[dict[str, tuple[Exception, int]]] = {
+    "it is gone": (Gone("g"), 2),
+    "it cannot be parsed": (ContractError("c"), 2),
+    "the server does not answer": (Unavailable("s"), 1),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD)
+async def test_an_object_that_cannot_be_read_stays(case: str) -> None:
+    """Nothing is deleted without having been seen."""
+    error, read = UNREAD[case]
+    server = Server()
+    server.objects["n-u"] = error
+    assert await retention_of(server).sweep([finished(), finished("v")]) == read - 1
+    assert len(server.read) == read
+    assert [name for _, name, _, _ in server.deleted] == ["n-v"][: read - 1]
+
+
+async def test_a_redis_that_does_not_answer_ends_the_sweep() -> None:
+    """Without the logs nothing is known, so nothing is deleted, and the caller hears of it."""
+    server = Server()
+    server.heads["u"] = Unavailable("away")
+    with pytest.raises(Unavailable):
+        await retention_of(server).sweep([finished()])
+    assert server.read == []
