@@ -233,29 +233,32 @@ def _digest(root: Path, names: Iterable[str], salt: str = "") -> str:
     return digest.hexdigest()[:32]
 
 
-def select(mutant: Mutant, whole: Trace, near: set[str]) -> list[list[str]]:
+def select(mutant: Mutant, whole: Trace, imports: Mapping[str, set[str]]) -> list[list[str]]:
     """
     Return the tests for a mutant in two steps, what is near first; a step may be empty.
 
     Args:
         mutant: The mutant.
         whole: Which test enters what.
-        near: Files of tests that import the module.
+        imports: Files, of the product and of tests, that import a module by its name, by its path.
     """
     name = f"{mutant.path}::{mutant.scope}"
-    # What runs at import, or is remembered by a cache, any test of the module may notice.
+    near = imports.get(mutant.path, set())
+    # What runs at import, or is remembered by a cache, any test of the module or of one that imports it
+    # may notice.
     anywhere = not mutant.scope or name in whole.outside
-    prefix = f"{mutant.path}::"
+    users = {mutant.path, *near}
     rows = []
     for test, (seconds, entered) in whole.tests.items():
         if test in whole.failed:
             continue
         file = test.partition("::")[0]
-        if anywhere:
-            concerned = file in near or any(e.startswith(prefix) for e in entered - whole.outside)
-        else:
-            concerned = name in entered
-        if concerned:
+        if name in entered or (
+            anywhere
+            and (
+                file in near or any(e.partition("::")[0] in users for e in entered - whole.outside)
+            )
+        ):
             rows.append((file not in near, file, seconds, test))
     took: dict[str, float] = {}
     for _, file, seconds, _ in rows:
@@ -265,7 +268,7 @@ def select(mutant: Mutant, whole: Trace, near: set[str]) -> list[list[str]]:
     spent = 0.0
     for far, _, seconds, test in rows:
         spent += seconds
-        if spent <= _BUDGET_S or not steps[0]:
+        if spent <= _BUDGET_S or not any(steps):
             steps[far].append(test)
     return list(steps)
 
@@ -435,12 +438,12 @@ def run(root: Path, arguments: argparse.Namespace) -> int:
         first = spaces.get()
         whole = trace(root, roots, first, arguments.jobs, root / ".mutation")
         spaces.put(first)
-        near = _near(root, whole)
+        imports = _imports(root, whole, modules)
 
         def one(mutant: Mutant) -> Result:
             space = spaces.get()
             try:
-                steps = select(mutant, whole, near.get(mutant.path, set()))
+                steps = select(mutant, whole, imports)
                 return judge(mutant, modules[mutant.path], steps, whole, space)
             finally:
                 spaces.put(space)
@@ -469,13 +472,18 @@ def _pool(jobs: int) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)
 
 
-def _near(root: Path, whole: Trace) -> dict[str, set[str]]:
-    """Return the files of tests that import a module by its name, by the module's path."""
-    near: dict[str, set[str]] = {}
-    for file in {test.partition("::")[0] for test in whole.tests}:
-        for name in sources.imported((root / file).read_text()):
-            near.setdefault(name.replace(".", "/") + ".py", set()).add(file)
-    return near
+def _imports(root: Path, whole: Trace, modules: Mapping[str, Module]) -> dict[str, set[str]]:
+    """Return the files that import a module by its name, by the module's path."""
+    texts = {path: module.source for path, module in modules.items()}
+    texts |= {
+        file: (root / file).read_text()
+        for file in {test.partition("::")[0] for test in whole.tests}
+    }
+    found: dict[str, set[str]] = {}
+    for file, text in texts.items():
+        for name in sources.imported(text):
+            found.setdefault(name.replace(".", "/") + ".py", set()).add(file)
+    return found
 
 
 def _report(results: Sequence[Result], same: Mapping[sources.Key, str]) -> dict[str, Any]:

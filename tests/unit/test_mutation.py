@@ -181,6 +181,59 @@ def test_survivors_and_kills(tiny: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert [row["mutant"][3] for row in report["results"] if row["killed"]] == ["if count > 11:"]
 
 
+TRACE: Final = run.Trace(
+    outside={"syncer/t.py::", "syncer/t.py::made", "syncer/u.py::made"},
+    tests={
+        "tests/far.py::a": (1.0, {"syncer/t.py::f", "syncer/u.py::made"}),
+        "tests/slow.py::a": (9.0, {"syncer/t.py::f"}),
+        "tests/near.py::a": (5.0, {"syncer/t.py::g"}),
+        "tests/near.py::b": (5.0, {"syncer/t.py::f"}),
+        "tests/user.py::a": (1.0, {"syncer/u.py::h"}),
+        "tests/broken.py::a": (0.0, {"syncer/t.py::f"}),
+    },
+    failed={"tests/broken.py::a"},
+)
+IMPORTS: Final = {"syncer/t.py": {"tests/near.py", "syncer/u.py"}}
+
+CHOSEN: Final = {
+    "a function: the tests that enter it, what imports the module first": (
+        "def f(): return a", [["tests/near.py::b"], ["tests/far.py::a", "tests/slow.py::a"]],
+    ),
+    "what runs at import: any test of the module and of those that import it": (
+        "X = 1", [
+            ["tests/near.py::a", "tests/near.py::b"],
+            ["tests/far.py::a", "tests/user.py::a", "tests/slow.py::a"],
+        ],
+    ),
+    "a function that runs at import, too": (
+        "def made(): return a", [
+            ["tests/near.py::a", "tests/near.py::b"],
+            ["tests/far.py::a", "tests/user.py::a", "tests/slow.py::a"],
+        ],
+    ),
+    "a function that no test enters": ("def other(): return a", [[], []]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", CHOSEN)
+def test_which_tests_judge(case: str) -> None:
+    """A mutant meets the tests that may notice it, the likeliest and shortest first."""
+    source, wanted = CHOSEN[case]
+    (mutant,) = mutants("syncer/t.py", source + "\n")
+    assert run.select(mutant, TRACE, IMPORTS) == wanted
+
+
+def test_what_many_tests_enter_meets_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tests of one mutant end where their time is used up; one at least is run."""
+    (mutant,) = mutants("syncer/t.py", "def f(): return a\n")
+    for budget, wanted in (
+        (6.0, [["tests/near.py::b"], ["tests/far.py::a"]]),
+        (0.0, [["tests/near.py::b"], []]),
+    ):
+        monkeypatch.setattr(run, "_BUDGET_S", budget)
+        assert run.select(mutant, TRACE, IMPORTS) == wanted
+
+
 STALE: Final = {
     "a line that is no longer there": ("if count > 10:", "if count > 9:", "no mutant fits"),
     "a change that is not made": ("if count >= 10:", "if count == 10:", "no mutant fits"),
