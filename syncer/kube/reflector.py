@@ -35,7 +35,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import orjson
 
-from syncer.kube.client import OVERSIZED, OversizedLine
+from syncer.kube.errors import OVERSIZED, OversizedLine
 from syncer.kube.notification_requests import (
     UNFINISHED,
     Meta,

@@ -15,7 +15,8 @@ import pytest
 import yaml
 from aiohttp import web
 
-from syncer.kube.client import MERGE_PATCH, KubeClient, OversizedLine, error_of
+from syncer.kube.client import MERGE_PATCH, KubeClient
+from syncer.kube.errors import OversizedLine, error_of
 from syncer.model.errors import (
     Ambiguous,
     ConfigError,
@@ -709,7 +710,7 @@ async def test_no_proxy_may_name_a_network(tmp_path: Path, monkeypatch: pytest.M
     )
     for config, wanted in ((plain, None), (named, "http://127.0.0.1:2")):
         async with await connect(config) as client:
-            proxy = client._transport.proxy
+            proxy = client._session.proxy
             assert (str(proxy) if proxy else None) == wanted
 
 

@@ -28,7 +28,8 @@ from redis.exceptions import ResponseError
 from notifier.channels.base import classify_http
 from notifier.channels.webhook import webhook_payload
 from notifier.contract import Message, Outcome
-from syncer.kube.client import Json, KubeClient, Method, error_of
+from syncer.kube.client import Json, KubeClient, Method
+from syncer.kube.errors import error_of
 from syncer.ledger.lua import Script
 from syncer.ledger.pipeline import StaleGuard
 from syncer.ledger.replies import classify_reply

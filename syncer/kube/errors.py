@@ -1,0 +1,139 @@
+"""What an answer other than 2xx means, as one of the project's errors; no I/O.
+
+The API server explains a refusal by a Status object. What it says decides where the status code alone
+does not: whether an object or a whole resource type is missing, whether a write is too large. Only its
+message is quoted in an error, bounded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+
+from syncer.model.conditions import bounded
+from syncer.model.errors import (
+    Ambiguous,
+    Conflict,
+    Expired,
+    Gone,
+    KindMissing,
+    PortError,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
+
+_ERROR_BYTES: Final = 256
+_RETRY_AFTER_MAX: Final = 300.0
+_REQUEST_TOO_LARGE: Final = ("request is too large", "larger than max")
+#: Reason of an error about an answer that is larger than the caller allows.
+OVERSIZED: Final = "Oversized"
+
+
+class OversizedLine(Expired):
+    """A line of a watch is too long to be read. Its event is lost, so a new list is needed."""
+
+
+def no_answer(text: str, *, write: bool) -> PortError:
+    """Return the error for a request whose answer was lost: a write may have been executed."""
+    return Ambiguous(text) if write else Unavailable(text)
+
+
+def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
+    status: int, body: bytes, retry_after: str | None, *, write: bool
+) -> PortError:
+    """Return the error that an answer other than 2xx amounts to.
+
+    A 404 is `Gone` only if a Status object names what is missing; all else (the plain text that
+    unknown paths get, a collection that is not served) is `KindMissing`, and says nothing about
+    objects. An overloaded or failing server has not executed a read; whether it has executed a
+    write is known only where it says so.
+
+    Args:
+        status: HTTP status.
+        body: Body of the answer, of any kind.
+        retry_after: The header, or None.
+        write: Whether the request may have changed something.
+    """
+    answer = _StatusObject.read(body)
+    text = bounded(
+        f"{status} {answer.reason}: {answer.message}".rstrip(": ") if answer.known else str(status),
+        _ERROR_BYTES,
+    )
+    wait = _seconds(retry_after, answer)
+    match status:
+        case 401:
+            return Unauthorised(text)
+        case 403 if "NamespaceTerminating" in answer.causes:
+            return Rejected(text, reason="NamespaceTerminating")
+        case 403:
+            return Unauthorised(text, reason="Forbidden")
+        case 404:
+            return Gone(text) if answer.name else KindMissing(text)
+        case 409:
+            return Conflict(text)
+        case 410:
+            return Expired(text)
+        case 413:
+            return Rejected(text, reason="TooLarge")
+        case 422:
+            return Rejected(text, reason="Invalid")
+        case 429 if "storage is (re)initializing" in answer.message:
+            return KindMissing(text, retry_after=wait)
+        case 429:
+            return Unavailable(text, retry_after=wait)
+        case 500 if any(words in answer.message for words in _REQUEST_TOO_LARGE):
+            return Rejected(text, reason="TooLarge")
+        case 503 if wait is not None:
+            return Unavailable(text, retry_after=wait)
+        case _ if status == 408 or status >= 500:
+            return Ambiguous(text) if write else Unavailable(text, retry_after=wait)
+        case _:
+            return Rejected(text, reason=answer.reason or f"HTTP{status}")
+
+
+@dataclass(frozen=True, slots=True)
+class _StatusObject:
+    """The members of a Status object; empty for a body that is none."""
+
+    known: bool = False
+    reason: str = ""
+    message: str = ""
+    name: str = ""
+    causes: frozenset[str] = frozenset()
+    retry_after: object = None
+
+    @classmethod
+    def read(cls, body: bytes) -> _StatusObject:
+        try:
+            status = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            return cls()
+        if not isinstance(status, dict) or status.get("kind") != "Status":
+            return cls()
+        details = status.get("details")
+        details = details if isinstance(details, dict) else {}
+        causes = details.get("causes")
+        return cls(
+            known=True,
+            reason=str(status.get("reason") or ""),
+            message=str(status.get("message") or ""),
+            name=str(details.get("name") or ""),
+            causes=frozenset(
+                str(c.get("reason")) for c in causes if isinstance(c, dict)
+            ) if isinstance(causes, list) else frozenset(),
+            retry_after=details.get("retryAfterSeconds"),
+        )  # fmt: skip
+
+
+def _seconds(header: str | None, answer: _StatusObject) -> float | None:
+    for given in (header, answer.retry_after):
+        try:
+            seconds = float(given)  # type: ignore[arg-type]  # None raises as well, and is caught
+        except (TypeError, ValueError):
+            continue  # absent, or a date, which the API server does not send
+        if seconds >= 0:  # also refuses "nan"
+            return min(seconds, _RETRY_AFTER_MAX)
+    return None

@@ -1,0 +1,223 @@
+"""
+Session and credentials for one API server, made from a kubeconfig or from the pod's service account.
+
+kubernetes-asyncio reads the configuration and authenticates (kubeconfig, in-cluster, exec plugins,
+client certificates), and makes the connector that holds the TLS context. The session on that connector
+is ours. A session is not changed: when credentials change, another one is made and this one is
+retired, which closes it after the last call that uses it.
+
+No text of the vendor reaches an error. Its errors about a kubeconfig show the user entry with its token,
+those about an exec plugin what the plugin printed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+import aiohttp
+from yarl import URL
+
+from syncer.kube.transport import (
+    ApiClient,
+    ConfigException,
+    Configuration,
+    load_incluster_config,
+    load_kube_config,
+)
+from syncer.model.errors import ConfigError
+from syncer.runtime.proxies import proxy_for
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+#: Buffer of a stream; a line may be twice as long. One event of a watch holds an object of up to 3 MiB.
+_READ_BYTES: Final = 2 * 2**20
+_PLUGIN_EXIT: Final = re.compile(r"exec: process returned -?\d+")
+
+
+class _FileState(NamedTuple):
+    """What changes when a file is replaced or written; zeros for one that does not exist."""
+
+    inode: int = 0
+    size: int = 0
+    modified_ns: int = 0
+
+
+@dataclass(slots=True, eq=False, repr=False)
+class Session:
+    """
+    A session and the configuration that it was made from.
+
+    Attributes:
+        api: The vendor's client: configuration and credentials.
+        http: The session on its connector.
+        proxy: Through which requests go, None for none.
+        files: Of the configuration.
+        state: Of these files before they were read.
+        users: Calls that use the session now.
+        retired: Another session has taken its place.
+    """
+
+    api: ApiClient
+    http: aiohttp.ClientSession
+    proxy: URL | None
+    files: tuple[Path, ...]
+    state: tuple[_FileState, ...]
+    users: int = 0
+    retired: bool = False
+
+    @asynccontextmanager
+    async def use(self) -> AsyncIterator[aiohttp.ClientSession]:
+        """Keep the session open for one call."""
+        self.users += 1
+        try:
+            yield self.http
+        finally:
+            self.users -= 1
+            if self.retired and not self.users:
+                await self.close()
+
+    async def retire(self) -> None:
+        """Close the session after the last call that uses it."""
+        self.retired = True
+        if not self.users:
+            await self.close()
+
+    async def close(self) -> None:
+        """Close the session; calls under way fail."""
+        await self.http.close()
+
+    @property
+    def outdated(self) -> bool:
+        """Whether a file of the configuration has changed since it was read."""
+        return _state_of(self.files) != self.state
+
+
+@dataclass(frozen=True, slots=True)
+class SessionSource:
+    """
+    Where the configuration is read.
+
+    Attributes:
+        kubeconfig: Paths, joined by `:`; empty for the pod's service account.
+        strict_x509: Whether certificates must have the key identifiers that RFC 5280 demands.
+    """
+
+    kubeconfig: str
+    strict_x509: bool
+
+    async def build(self) -> Session:
+        """
+        Read the configuration and make a session; no request is sent.
+
+        Raises:
+            ConfigError: there is no configuration, or it cannot be used.
+        """
+        configuration = Configuration()
+        configuration.disable_strict_ssl_verification = not self.strict_x509
+        try:
+            files = await self._load(configuration)
+            for name in (
+                configuration.ssl_ca_cert, configuration.cert_file, configuration.key_file,
+            ):  # fmt: skip
+                if name:
+                    files.append(Path(name))
+            # Taken before the files are read into the TLS context: a change in between is seen.
+            state = _state_of(tuple(files))
+            proxy = _proxy_of(configuration)
+            api = ApiClient(configuration)
+            return Session(api, _session_of(api), proxy, tuple(files), state)
+        except ConfigError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the vendor raises anything for a file that is wrong
+            # The vendor raises whatever a malformed file leads to (TypeError, AssertionError, ...).
+            raise ConfigError(f"{self._name} cannot be used ({_kind_of(error)})") from None
+
+    @property
+    def _name(self) -> str:
+        return "the kubeconfig" if self.kubeconfig else "the service account"
+
+    async def _load(self, configuration: Configuration) -> list[Path]:
+        if not self.kubeconfig:
+            try:
+                load_incluster_config(  # type: ignore[no-untyped-call]  # vendor
+                    client_configuration=configuration
+                )
+            except ConfigException:
+                raise ConfigError(
+                    "no access to a cluster is configured: no kubeconfig is named, "
+                    "and this is not a pod with a service account"
+                ) from None
+            return []
+        files = _existing(self.kubeconfig)
+        if not files:
+            raise ConfigError("the kubeconfig does not exist")
+        # A daemon does not write to its configuration, hence not persist_config.
+        await load_kube_config(
+            config_file=os.pathsep.join(map(str, files)),
+            client_configuration=configuration,
+            persist_config=False,
+        )
+        return files
+
+
+def _session_of(api: ApiClient) -> aiohttp.ClientSession:
+    """
+    A session on the vendor's connector, which holds the TLS context.
+
+    The vendor's own session looks for a proxy and for `.netrc` at each request, each time in a thread:
+    that is half the CPU of a small request, and what `.netrc` has for the host would be sent.
+    """
+    vendor = api.rest_client.pool_manager
+    connector = vendor.connector
+    vendor.detach()
+    session = aiohttp.ClientSession(
+        connector=connector,
+        trust_env=False,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        read_bufsize=_READ_BYTES,
+    )
+    api.rest_client.pool_manager = session
+    return session
+
+
+def _proxy_of(configuration: Configuration) -> URL | None:
+    """
+    The proxy that the kubeconfig names, else the environment's.
+
+    Raises:
+        ValueError: it is no URL.
+    """
+    host = URL(configuration.host or "")
+    proxy = configuration.proxy or proxy_for(
+        host.scheme, host.raw_host or "", host.port or 0, os.environ
+    )
+    return URL(proxy) if proxy else None
+
+
+def _existing(paths: str) -> list[Path]:
+    named = (Path(p).expanduser() for p in paths.split(os.pathsep) if p)
+    return [p for p in named if p.exists()]
+
+
+def _state_of(files: tuple[Path, ...]) -> tuple[_FileState, ...]:
+    # Links are followed: mounted secrets change by a change of a link.
+    out = []
+    for path in files:
+        try:
+            stat = path.stat()
+        except OSError:
+            out.append(_FileState())
+        else:
+            out.append(_FileState(stat.st_ino, stat.st_size, stat.st_mtime_ns))
+    return tuple(out)
+
+
+def _kind_of(error: Exception) -> str:
+    found = _PLUGIN_EXIT.match(str(error)) if isinstance(error, ConfigException) else None
+    return found.group() if found else type(error).__name__
