@@ -1,0 +1,255 @@
+"""The router of a Redis Cluster over scripted nodes and maps: where a call goes, and how often."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+from redis.crc import key_slot
+
+from syncer.ledger import redis_cluster
+from syncer.ledger.pipeline import Call
+from syncer.ledger.redis_cluster import Cluster, Layout, Primary
+from syncer.ledger.replies import Redirected, Refused
+from syncer.ledger.store import Identity
+from syncer.ledger.url import Address, parse_redis_url
+from syncer.model.errors import Unavailable
+
+A: Address = ("10.0.0.1", 6379)
+B: Address = ("10.0.0.2", 6379)
+SEED: Address = ("seed", 6379)
+READ = Call(("LRANGE", "nl:{u}", 0, -1))
+
+
+def layout(address: Address | None, *, healthy: bool = True) -> Layout:
+    """A map in which one node holds every slot, or none does."""
+    holder = None if address is None else Primary(f"node-{address[0]}", address)
+    return Layout((holder,) * 16384, healthy)
+
+
+class Node:
+    """A pipeline that answers as a test says; what it does not say succeeds."""
+
+    def __init__(self) -> None:
+        self.answers: list[Exception] = []
+        self.calls: list[Call] = []
+        self.problem: str | None = None
+        self.closed = False
+        self.serving = asyncio.Event()
+
+    async def submit(self, call: Call) -> str:
+        """Answer."""
+        self.calls.append(call)
+        if self.answers:
+            raise self.answers.pop(0)
+        return "reply"
+
+    async def touch(self) -> None:
+        """Be there."""
+
+    async def serve(self) -> None:
+        """Serve until cancelled."""
+        await self.serving.wait()
+
+    async def close(self) -> None:
+        """Note it."""
+        self.closed = True
+
+
+class World:
+    """A router, its nodes, and the maps that are read in turn; the last one stays."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *maps: Layout | Exception) -> None:
+        monkeypatch.setattr(redis_cluster, "_READ_PAUSE", 0.0)
+        target = parse_redis_url(f"redis+cluster://{SEED[0]}:{SEED[1]}")
+        self.identity = Identity("nl")
+        self.cluster = Cluster(target, self.identity, timeout=5.0)
+        self.maps = list(maps)
+        self.asked: list[Address] = []
+        self.nodes: dict[Address, Node] = {}
+        monkeypatch.setattr(self.cluster, "_ask_for_map", self._ask_for_map)
+        monkeypatch.setattr(redis_cluster, "Pipeline", lambda *_, place, **__: self._node(place()))
+
+    @property
+    def problem(self) -> str | None:
+        """What the client says is wrong."""
+        return self.identity.problem
+
+    def _node(self, name: str) -> Node:
+        host, _, port = name.rpartition(":")
+        return self.nodes.setdefault((host, int(port)), Node())
+
+    def at(self, address: Address) -> Node:
+        """A node, before or after it is connected to."""
+        return self.nodes.setdefault(address, Node())
+
+    async def _ask_for_map(self, address: Address) -> Layout:
+        self.asked.append(address)
+        await asyncio.sleep(0)
+        found = self.maps.pop(0) if len(self.maps) > 1 else self.maps[0]
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def submit(self, call: Call = READ, at: str | None = None) -> Any:
+        """Run a command."""
+        async with asyncio.timeout(20):
+            return await self.cluster.submit(call, at)
+
+
+Make = Callable[..., World]
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> Make:
+    """Make a world of maps."""
+    return lambda *maps: World(monkeypatch, *maps)
+
+
+async def test_a_call_goes_to_the_holder_of_its_slot(world: Make) -> None:
+    """The map is read before the first call, from a node named at the start, and then remembered."""
+    here = world(layout(A))
+    assert [await here.submit(), await here.submit()] == ["reply", "reply"]
+    assert here.asked == [SEED]
+    assert len(here.at(A).calls) == 2
+
+
+async def test_a_slot_that_moved(world: Make) -> None:
+    """MOVED has the map read anew, from the node that it names, before the call goes there."""
+    here = world(layout(A), layout(B))
+    here.at(A).answers = [Redirected("MOVED", B)]
+    generation = here.identity.generation
+    assert await here.submit() == "reply"
+    assert here.asked == [SEED, B]
+    assert (len(here.at(A).calls), len(here.at(B).calls)) == (1, 1)
+    assert here.identity.generation > generation, "claims are stale before the new holder is asked"
+
+
+async def test_a_redirection_without_a_host(world: Make) -> None:
+    """It means another port of the node that answered."""
+    here = world(layout(A), layout((A[0], 7000)))
+    here.at(A).answers = [Redirected("MOVED", ("", 7000))]
+    await here.submit()
+    assert here.asked == [SEED, (A[0], 7000)]
+
+
+async def test_nodes_that_do_not_agree(world: Make) -> None:
+    """A call is sent on a few times and then given up as not executed."""
+    here = world(layout(A), layout(B), layout(A), layout(B), layout(A), layout(B))
+    here.at(A).answers = [Redirected("MOVED", B) for _ in range(9)]
+    here.at(B).answers = [Redirected("MOVED", A) for _ in range(9)]
+    with pytest.raises(Unavailable, match="do not agree about a slot"):
+        await here.submit()
+    assert len(here.at(A).calls) + len(here.at(B).calls) == 5
+
+
+async def test_a_slot_on_its_way(world: Make) -> None:
+    """ASK is followed for that one call, with ASKING and its guard; the map stays as it is."""
+
+    def guard() -> bool:
+        return True
+
+    here = world(layout(A))
+    here.at(A).answers = [Redirected("ASK", B)]
+    call = Call(("LLEN", "nl:{u}"), guard=guard, wait=(1, 50))
+    assert await here.submit(call) == "reply"
+    (asked,) = here.at(B).calls
+    assert (asked.command, asked.guard, asked.wait, asked.asking) == (
+        call.command, guard, (1, 50), True,
+    )  # fmt: skip
+    await here.submit()
+    assert (len(here.at(A).calls), len(here.at(B).calls), here.asked) == (2, 1, [SEED])
+
+
+async def test_a_cluster_that_is_down(world: Make) -> None:
+    """CLUSTERDOWN is said at once, and the next call begins with another look at the map."""
+    here = world(layout(A), layout(B))
+    await here.submit()
+    assert here.problem is None
+    here.at(A).answers = [Refused("CLUSTERDOWN")]
+    with pytest.raises(Refused, match="Redis answers CLUSTERDOWN"):
+        await here.submit()
+    assert here.problem == "Redis answers CLUSTERDOWN: not every slot is served"
+    assert await here.submit() == "reply"
+    assert here.asked == [SEED, A]
+    assert here.problem is None
+    assert len(here.at(B).calls) == 1
+
+
+async def test_a_refusal_of_one_call(world: Make) -> None:
+    """Any other refusal concerns the call alone: the map is trusted on."""
+    here = world(layout(A))
+    here.at(A).answers = [Refused("TRYAGAIN")]
+    with pytest.raises(Refused, match="TRYAGAIN"):
+        await here.submit()
+    await here.submit()
+    assert here.asked == [SEED]
+    assert here.problem is None
+
+
+async def test_a_node_that_is_named(world: Make) -> None:
+    """A command for one primary goes there, and nowhere else once it is none any more."""
+    here = world(layout(A))
+    scan = Call(("SCAN", 0, "MATCH", "nl:*"))
+    assert await here.submit(scan, "10.0.0.1:6379") == "reply"
+    with pytest.raises(Unavailable, match="no primary of the Redis Cluster any more"):
+        await here.submit(scan, "10.0.0.2:6379")
+    assert here.nodes.keys() == {A}
+
+
+async def test_a_slot_without_a_holder(world: Make) -> None:
+    """It is said without asking a node, and the map is read again for the next call."""
+    half = Layout((None,) * 8192 + (Primary("node", A),) * 8192, healthy=True)
+    here = world(half)
+    low = next(f"k{n}" for n in range(99) if key_slot(b"k%d" % n) < 8192)
+    for readings in (1, 2):
+        with pytest.raises(Unavailable, match="serves the slot"):
+            await here.submit(Call(("LLEN", low)))
+        assert len(here.asked) == readings
+    assert here.at(A).calls == []
+    assert here.problem == "Redis Cluster: 8192 slots are served by no node"
+
+
+async def test_a_failed_reading_is_shared(world: Make) -> None:
+    """Calls that wait for the map while it cannot be read fail together, after one try."""
+    here = world(Unavailable("no answer"))
+    calls = [asyncio.create_task(here.submit()) for _ in range(5)]
+    answers = await asyncio.gather(*calls, return_exceptions=True)
+    assert {str(answer) for answer in answers} == {"no node of the Redis Cluster answers"}
+    assert here.asked == [SEED]
+    assert here.problem == "no node of the Redis Cluster answers"
+
+
+async def test_the_map_of_a_node_that_is_cut_off(world: Make) -> None:
+    """It is believed only if no healthy node answers, and then doubted."""
+    here = world(layout(A, healthy=False))
+    assert await here.submit() == "reply"
+    assert here.problem == "Redis Cluster is down (cluster_state fail)"
+    here.maps = [layout(B)]
+    await here.submit()
+    assert here.problem is None
+    assert len(here.at(B).calls) == 1
+
+
+async def test_connections_to_nodes_without_slots_end(
+    world: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A node that lost its slots keeps its connection for a while, a holder keeps it for good."""
+    here = world(layout(A), layout(B), layout(B), layout(B))
+    await here.submit()
+    here.at(A).answers = [Redirected("MOVED", B)]
+    await here.submit()
+    assert not here.at(A).closed, "it was used a moment ago"
+    cluster = cast("Any", here.cluster)
+    task = cluster._tasks[A] = asyncio.create_task(here.at(A).serve())
+    cluster._infos |= {A: {"run_id": "a"}, B: {"run_id": "b"}}
+    monkeypatch.setattr(redis_cluster, "_IDLE_SECONDS", 0.0)
+    await here.cluster.primaries()
+    assert (here.at(A).closed, here.at(B).closed) == (True, False)
+    await asyncio.wait([task], timeout=20)
+    assert task.cancelled()
+    for known in (cluster._pipelines, cluster._infos, cluster._used):
+        assert known.keys() == {B}
+    assert cluster._tasks == {}
