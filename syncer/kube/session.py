@@ -43,9 +43,9 @@ _PLUGIN_EXIT: Final = re.compile(r"exec: process returned -?\d+")
 class _FileState(NamedTuple):
     """What changes when a file is replaced or written; zeros for one that does not exist."""
 
-    inode: int = 0
+    inode: int = 0  # noqa: V107 (compared as a whole)
     size: int = 0
-    modified_ns: int = 0
+    modified_ns: int = 0  # noqa: V107 (as above)
 
 
 @dataclass(slots=True, eq=False, repr=False)
