@@ -1,0 +1,241 @@
+"""What `inspect` gathers, over a Redis in memory: by object, by name, and what it could not compare."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+import pytest
+
+from syncer.cli.inspect import Inspection, as_text, find_uid, inspect
+from syncer.ledger.codec import encode_element, stored
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
+from syncer.model.errors import ContractError, Gone, PortError, Unauthorised, Unavailable
+from syncer.model.ports import StatusStore
+from syncer.model.record import Header, Plan, Record, attempt_record, intent_record, plan_record
+from syncer.model.resource import NotificationRequest, parse_object
+from syncer.rules.fold import ROOT_CHAIN
+from tests.fakes.memorylog import MemoryLog, MemoryRedis
+
+NOW: Final = 1_800_000_000_000
+C: Final = "slack:ops"
+A1, A2 = AttemptId("0.7-1"), AttemptId("0.7-2")
+PLAN: Final = plan_record(Plan((C,), "RoutingRuleMatched", "m", at=1))
+OPENED: Final = intent_record(A1, C, at=10, by="p")
+FAILED: Final = attempt_record(
+    Attempt(A1, C, AttemptState.FAILED, started=10, ended=11, failure=FailureClass.TRANSIENT)
+)
+SENT: Final = attempt_record(Attempt(A1, C, AttemptState.SUCCESS, started=10, ended=11))
+
+
+def elements(*records: Record, name: str = "ns/n") -> list[bytes]:
+    """A log as stored."""
+    out, chain = [Header(name, Epoch("0.7")).encode()], ROOT_CHAIN
+    for position, record in enumerate(records, 1):
+        out.append(encode_element(record, chain))
+        chain = stored(record, chain, position).chain
+    return out
+
+
+def request(
+    uid: str = "u", *attempts: tuple[str, str], phase: str = "Sending"
+) -> NotificationRequest:
+    """An object that shows attempts: id and status of each."""
+    return parse_object(
+        {
+            "metadata": {"uid": uid, "namespace": "ns", "name": "n", "resourceVersion": "1"},
+            "spec": {"type": "simple", "retryPolicy": {"maxAttempts": 5}},
+            "status": {
+                "phase": phase,
+                "deliveryAttempts": [
+                    {
+                        "id": identity, "channel": C, "attempt": number, "status": status,
+                        "timestamp": "2027-01-15T07:59:11.000Z",
+                    }
+                    for number, (identity, status) in enumerate(attempts, 1)
+                ],
+            },
+        }
+    )  # fmt: skip
+
+
+class World:
+    """A Redis and an API server."""
+
+    def __init__(self, answer: NotificationRequest | Exception | None = None) -> None:
+        self.redis = MemoryRedis(lambda: NOW)
+        self.log: Any = MemoryLog(self.redis)
+        self.answer = answer
+
+    def put(self, uid: str, *records: Record, ttl: int = -1, name: str = "ns/n") -> None:
+        """Store a log."""
+        self.redis.twin.logs[f"nl:{{{uid}}}"] = elements(*records, name=name)
+        if ttl >= 0:
+            self.redis.twin.expires[f"nl:{{{uid}}}"] = NOW + ttl * 1000
+
+    async def _get(self, namespace: str, name: str) -> NotificationRequest:
+        assert (namespace, name) == ("ns", "n")
+        if isinstance(self.answer, NotificationRequest):
+            return self.answer
+        assert self.answer is not None
+        raise self.answer
+
+    async def inspect(self, *, uid: str = "") -> Inspection | None:
+        """Look at ns/n."""
+        store = cast("StatusStore", SimpleNamespace(get=self._get)) if self.answer else None
+        return await inspect(self.log, store, namespace="ns", name="n", uid=uid)
+
+
+# -- finding --------------------------------------------------------------------------------------
+
+
+async def test_the_object_names_the_log() -> None:
+    """The log of its uid is read, whatever other log bears the name, with its expiry."""
+    world = World(request("u"))
+    world.put("u", PLAN, ttl=60)
+    world.put("old", PLAN, OPENED)
+    found = await world.inspect()
+    assert found is not None
+    assert (found.uid, found.key, found.ttl, len(found.lines)) == ("u", "ns/n", 60, 1)
+    assert (found.object_problem, found.compared) == ("", True)
+
+
+async def test_an_object_without_a_log() -> None:
+    """It is shown all the same."""
+    found = await World(request("u")).inspect()
+    assert found is not None
+    assert (found.header, found.lines, found.ttl) == (None, (), -2)
+    assert "LOG     none" in as_text(found, now=NOW)
+
+
+NAMES: Final = {
+    "the one that does not expire": ({"a": 900, "b": -1, "c": 950}, "b"),
+    "else the one that lasts longest": ({"a": 900, "b": 0, "c": 950}, "c"),
+    "none": ({}, None),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+async def test_the_newest_log_of_a_name(case: str) -> None:
+    """Of several logs that bear a name the newest is taken; others and foreign keys are passed over."""
+    expiries, wanted = NAMES[case]
+    world = World()
+    world.put("other", PLAN, name="ns/other")
+    world.redis.twin.logs["nl:{foreign}"] = [b"something else"]
+    for uid, ttl in expiries.items():
+        world.put(uid, PLAN, ttl=ttl)
+    assert await find_uid(world.log, "ns/n") == wanted
+
+
+UNREAD: Final[dict[str, tuple[Exception | None, str]]] = {
+    "it was not asked for": (None, "not asked"),
+    "it is gone": (Gone("g"), "there is no such object"),
+    "the server does not answer": (Unavailable("no answer"), "no answer"),
+    "it cannot be parsed": (ContractError("no uid"), "it does not parse (no uid)"),
+}
+
+
+@pytest.mark.parametrize("case", UNREAD)
+async def test_without_its_object(case: str) -> None:
+    """The log is found by the name in its header; that it was not compared is said, and why."""
+    answer, says = UNREAD[case]
+    world = World(answer)
+    world.put("u", PLAN, OPENED, SENT)
+    found = await world.inspect()
+    assert found is not None
+    assert (found.uid, found.request, found.object_problem) == ("u", None, says)
+    assert (found.compared, found.differences) == (False, ())
+    text = as_text(found, now=NOW).splitlines()
+    assert f"STATUS  not read: {says}" in text
+    assert text[-1] == "log and status were not compared: the status was not read"
+
+
+async def test_another_object_bears_the_name() -> None:
+    """A uid that is asked for is looked at, and not compared with a stranger's status."""
+    world = World(request("new", (A1, "success")))
+    world.put("u", PLAN, OPENED)
+    found = await world.inspect(uid="u")
+    assert found is not None
+    assert (found.uid, found.request) == ("u", None)
+    assert found.object_problem == "the object of that name now has uid new"
+
+
+@pytest.mark.parametrize("answer", [None, Gone("g"), ContractError("no uid")])
+async def test_nothing_bears_the_name(answer: Exception | None) -> None:
+    """Neither an object nor a log: that is an answer, and no error."""
+    assert await World(answer).inspect() is None
+
+
+async def test_nothing_can_be_said() -> None:
+    """Without a log, an object that could not be read may be there: an error, of the same kind."""
+    refused = Unauthorised("may not get", reason="Forbidden")
+    refused.add_note("API server at https://x")
+    text = "no log bears the name ns/n, and its object could not be read: "
+    for error, kind in ((refused, Unauthorised), (Unavailable("away"), Unavailable)):
+        with pytest.raises(PortError) as caught:
+            await World(error).inspect()
+        assert type(caught.value) is kind
+        assert str(caught.value) == f"{text}{error}"
+        assert getattr(caught.value, "__notes__", []) == getattr(error, "__notes__", [])
+        assert getattr(caught.value, "reason", "") == getattr(error, "reason", "")
+
+
+# -- comparing ------------------------------------------------------------------------------------
+
+#: Records of the log, None without one; attempts of the status and its phase; differences; remarks.
+COMPARED: Final[
+    dict[str, tuple[list[Record] | None, list[tuple[str, str]], str, list[str], list[str]]]
+] = {
+    "both say the same": ([PLAN, OPENED, SENT], [(A1, "success")], "Sent", [], [""]),
+    "an attempt is open": (
+        [PLAN, OPENED], [], "Sending", [f"attempt {A1} on {C} is open"],
+        ["open: on the wire, or its sender is gone"],
+    ),
+    "a result is not published yet": (
+        [PLAN, OPENED, FAILED], [], "Sending",
+        ["the log holds results that the status does not show yet"], ["not published yet"],
+    ),
+    "the log knows more of an attempt": (
+        [PLAN, OPENED, SENT], [(A1, "failed")], "Sending",
+        ["the log holds results that the status does not show yet"], ["differs"],
+    ),
+    "the log has lost an attempt": (
+        [PLAN, OPENED, SENT], [(A1, "success"), (A2, "failed")], "Sent",
+        [f"attempt {A2} is in the status and not in the log"], ["", "only in the status"],
+    ),
+    "the log is lost": (
+        None, [(A1, "failed")], "Sending", ["the object shows attempts and has no log"],
+        ["only in the status"],
+    ),
+    "the log has expired": (None, [(A1, "success")], "Sent", [], ["only in the status"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COMPARED)
+async def test_differences(case: str) -> None:
+    """Each difference is named once, beside the attempt as well, and agreement is said."""
+    records, attempts, phase, differences, remarks = COMPARED[case]
+    world = World(request("u", *attempts, phase=phase))
+    if records is not None:
+        world.put("u", *records)
+    found = await world.inspect()
+    assert found is not None
+    assert list(found.differences) == differences
+    text = as_text(found, now=NOW).splitlines()
+    assert [line for line in text if line.startswith("! ")] == [f"! {d}" for d in differences]
+    assert (text[-1] == "log and status agree") is (not differences)
+    rows = text[text.index("ATTEMPTS") + 2 : text.index("", text.index("ATTEMPTS"))]
+    assert [" ".join(row.split()[5:]) for row in rows] == remarks
+
+
+async def test_a_record_that_cannot_be_read() -> None:
+    """It is shown in its place, with what is wrong, and counts as a difference."""
+    world = World(request("u"))
+    world.put("u", PLAN, OPENED, SENT)
+    log = world.redis.twin.logs["nl:{u}"]
+    log[2] = log[2][:-1] + b"\xff"
+    found = await world.inspect()
+    assert found is not None
+    assert [line.position for line in found.lines] == [1, 2, 3]
+    assert found.lines[1].record is None
+    assert found.differences[0].startswith("record 2: ")

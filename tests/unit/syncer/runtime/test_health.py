@@ -1,0 +1,139 @@
+"""The admin server's answers: alive, ready or not and why, and the metrics, on one address or two."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+
+import pytest
+from prometheus_client import CollectorRegistry, Gauge
+
+from syncer.runtime.health import AdminServer
+
+Answer = tuple[int, dict[str, str], str]
+
+
+async def get(port: int, path: str, *, accept: str = "*/*") -> Answer:
+    """Ask; returns the code, the headers and the body."""
+    async with asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\nConnection: close\r\n\r\n".encode()
+        )
+        head, _, body = (await reader.read()).decode().partition("\r\n\r\n")
+        writer.close()
+    status, *lines = head.split("\r\n")
+    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+    return int(status.split(" ")[1]), headers, body
+
+
+class World:
+    """A server, with a gauge that is brought up to date when it is scraped."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self.gauge = Gauge("waiting", "How many wait.", registry=registry)
+        self.waiting = 0
+        self.server = AdminServer(registry, refresh=self._refresh)
+        self.said: dict[str, str | None] = {"lease": None, "redis": None, "note": None}
+
+    def _refresh(self) -> None:
+        self.gauge.set(self.waiting)
+
+    async def bind(self, *, port: int = 0, health: bool = True, metrics: bool = True) -> int:
+        """Listen."""
+        return await self.server.bind("127.0.0.1", port, health=health, metrics=metrics)
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """A server with two checks and a detail."""
+    made = World()
+    for name in ("lease", "redis"):
+        made.server.check(name, lambda name=name: made.said[name])  # type: ignore[misc]  # the default binds it
+    made.server.detail("note", lambda: made.said["note"])
+    yield made
+    await made.server.close()
+
+
+async def test_ready(world: World) -> None:
+    """Without a problem each check is named as passed, and the answer is 200."""
+    port = await world.bind()
+    code, headers, body = await get(port, "/readyz")
+    assert (code, body) == (200, "[+] lease: ok\n[+] redis: ok\n")
+    assert headers["cache-control"] == "no-store"
+    assert headers["x-content-type-options"] == "nosniff"
+    assert world.server.problems() == {}
+
+
+async def test_not_ready(world: World) -> None:
+    """One problem is enough for 503; it comes first, with its reason, and the process still lives."""
+    port = await world.bind()
+    world.said["redis"] = "no answer for 7 s"
+    code, _, body = await get(port, "/readyz")
+    assert (code, body) == (503, "[-] redis: no answer for 7 s\n[+] lease: ok\n")
+    assert world.server.problems() == {"redis": "no answer for 7 s"}
+    assert (await get(port, "/healthz"))[::2] == (200, "ok\n")
+    world.said["redis"] = None
+    assert (await get(port, "/readyz"))[0] == 200
+
+
+async def test_a_detail_keeps_nobody_from_being_ready(world: World) -> None:
+    """It is mentioned last, and only while there is something to say."""
+    port = await world.bind()
+    world.said["note"] = "persistence is off"
+    code, _, body = await get(port, "/readyz")
+    assert (code, body) == (200, "[+] lease: ok\n[+] redis: ok\n[!] note: persistence is off\n")
+    world.said["note"] = None
+    assert "[!]" not in (await get(port, "/readyz"))[2]
+
+
+async def test_metrics_are_those_of_the_moment(world: World) -> None:
+    """Gauges are brought up to date by the scrape, in the format that it asks for."""
+    port = await world.bind()
+    for waiting in (3, 5):
+        world.waiting = waiting
+        code, headers, body = await get(port, "/metrics")
+        assert code == 200
+        assert headers["content-type"].startswith("text/plain")
+        assert f"waiting {waiting}.0" in body.splitlines()
+    _, headers, body = await get(port, "/metrics", accept="application/openmetrics-text")
+    assert headers["content-type"].startswith("application/openmetrics-text")
+    assert body.endswith("# EOF\n")
+
+
+async def test_an_address_serves_what_it_is_for(world: World) -> None:
+    """With an address each, neither answers for the other."""
+    health = await world.bind(metrics=False)
+    metrics = await world.bind(health=False)
+    codes = {
+        (port, path): (await get(port, path))[0]
+        for port in (health, metrics)
+        for path in ("/healthz", "/readyz", "/metrics")
+    }
+    assert codes == {
+        (health, "/healthz"): 200, (health, "/readyz"): 200, (health, "/metrics"): 404,
+        (metrics, "/healthz"): 404, (metrics, "/readyz"): 404, (metrics, "/metrics"): 200,
+    }  # fmt: skip
+
+
+async def test_a_port_that_is_taken(world: World) -> None:
+    """It cannot be bound a second time: whoever holds it is the living process."""
+    port = await world.bind()
+    other = World()
+    with pytest.raises(OSError, match="in use"):
+        await other.bind(port=port)
+    await other.server.close()
+
+
+async def test_close_gives_the_port_back(world: World) -> None:
+    """Nothing is answered afterwards, and a successor may have the port at once."""
+    port = await world.bind()
+    await get(port, "/healthz")
+    await world.server.close()
+    with pytest.raises(ConnectionRefusedError):
+        await get(port, "/healthz")
+    with socket.socket() as successor:
+        successor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        successor.bind(("127.0.0.1", port))
