@@ -47,7 +47,8 @@ from notifier.dispatch.wakeups import WakeUps
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.process.pause import PauseSwitch
-from notifier.reconciler.controller import Controller, DeliverySettings
+from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import DeliveryBounds
 from notifier.reporter import EventReporter
 from notifier.router import LiveRouter, Router
 from notifier.routing.reload import Routing
@@ -451,14 +452,14 @@ class Parts:
             cache=app.cache,
             queue=app.queue,
             recorder=self.recorder,
-            reconciler=self.reconciler,
+            claimer=self.reconciler,
             ownership=app.shards,
             router=app.router,
-            hooks=reporter,
+            reporter=reporter,
             metrics=app.delivery_metrics,
-            settings=DeliverySettings(at_most_once, max_age=settings.delivery.max_age),
-            dispatcher=lambda c: Dispatcher(
-                c.attempt,
+            bounds=DeliveryBounds(at_most_once, max_age=settings.delivery.max_age),
+            dispatcher=lambda run: Dispatcher(
+                run,
                 per_channel=settings.delivery.per_receiver,
                 total=settings.delivery.total,
                 rate=settings.delivery.rate_per_second,
@@ -488,7 +489,7 @@ class Parts:
             app.shards,
             app.metrics,
             bounds=Bounds(period=settings.sync.resync),
-            blocked=self.controller.blocked,
+            blocked=self.controller.holds.blocked,
             waits=self.controller.dispatcher.waits,
             look_at=app.queue.add,
         )
@@ -503,19 +504,21 @@ class Parts:
                 rate=settings.sync.scrub_rate,
                 on_change=app.queue.add,
             )
-        app.delivery_metrics.oldest_due.set_function(self.controller.oldest_due)
-        app.holds = self.controller.holds
+        app.delivery_metrics.oldest_due.set_function(self.controller.overdue.oldest)
+        app.holds = self.controller.holds.by_reason
         app.delivery_metrics.events_dropped.read = lambda: self.events.counts.dropped
-        app.client.on_change = self.controller.look_at_all
+        app.client.on_change = self.controller.reconcile_all
         app.client.on_wake_up = self._wake_ups.add
         app.admin.check("schema", lambda: self.sync.schema_problem)
         app.admin.check("status", lambda: self.sync.access_problem)
-        app.admin.check("epoch", lambda: self.controller.fence_problem(settings.lease_duration))
+        app.admin.check(
+            "epoch", lambda: self.controller.holds.fence_problem(settings.lease_duration)
+        )
         namespaces = app.loaded.namespaces
         self.reflector = Reflector(
             objects,
             list(namespaces) if namespaces is not None else None,
-            self.controller,
+            self.controller.watch,
             clock=app.monotonic,
             # Who deletes finished objects has to know when they ended.
             brief=not settings.retention.delete_objects,
@@ -594,11 +597,11 @@ class Parts:
             ("routing", self.app.routing.run),
             ("events", self.events.run),
         ]
-        loops += [(f"worker-{n}", self.controller.work) for n in range(WORKERS)]
+        loops += [(f"worker-{n}", self.controller.reconciler.work) for n in range(WORKERS)]
         loops.append(("pokes", self._heed_wake_ups))
         if self.app.loaded.path is not None:
             switch = PauseSwitch(
-                self.app.loaded.path, self.controller.pause, paused=self.controller.paused
+                self.app.loaded.path, self.controller.pause, paused=self.controller.holds.paused
             )
             loops.append(("pause-switch", switch.run))
         if self.app.audit is not None:
@@ -669,7 +672,7 @@ class Parts:
             swept = len(self._swept) == len(self._acquired) and not any(
                 e.is_set() for e in self._acquired
             )
-            unclaimed = self.controller.unclaimed()
+            unclaimed = self.controller.holds.unclaimed()
             if swept and not unclaimed:
                 break
             if app.monotonic() > late:
@@ -848,7 +851,7 @@ class Parts:
             logger.info("finished objects are deleted", extra={"objects": deleted})
 
     async def _note_holds(self) -> None:
-        self.controller.note_holds(
+        self.controller.overdue.mark_held(
             available=self.app.log.unavailable_reason is None,
             notice=self.app.settings.sync.hold_notice,
         )
@@ -902,12 +905,9 @@ class Parts:
         await app.stop.wait()
         app.progress.draining = True
         logger.info("draining")
-        self.controller.draining = True
-        self.controller.dispatcher.close()
-        timeout = app.settings.delivery.largest_timeout + 2.0
-        if not await self.controller.dispatcher.drain(timeout):
-            await self.controller.dispatcher.abort()
-        unrecorded = await self.controller.settle(_DRAIN_RECORD)
+        unrecorded = await self.controller.drain(
+            sending=app.settings.delivery.largest_timeout + 2.0, recording=_DRAIN_RECORD
+        )
         unsynced = await self.sync.drain(app.monotonic() + _DRAIN_SYNC)
         unaudited, _ = await asyncio.gather(self._drain_audit(), self.events.drain(_DRAIN_EVENTS))
         released = await self.keeper.release()

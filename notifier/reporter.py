@@ -76,7 +76,7 @@ class EventReporter:
                 f"Successfully delivered to channel {channel}", channel,
             )  # fmt: skip
 
-    def doubted(
+    def routed_in_doubt(
         self, request: NotificationRequest, channels: tuple[str, ...], doubts: tuple[str, ...]
     ) -> None:
         """A notification was routed, perhaps not where the routing file means to send it."""
@@ -89,7 +89,7 @@ class EventReporter:
         """The receiver of a channel takes nothing of the notification's namespace."""
         self._emit(request, "Warning", "ReceiverRefused", f"Not sent to {channel}, {why}", channel)
 
-    def postponed(self, request: NotificationRequest, channel: str, why: str, made: int) -> None:
+    def rejected(self, request: NotificationRequest, channel: str, why: str, made: int) -> None:
         """A due attempt waits for its receiver's breaker; `made` attempts were made before."""
         self._metrics.postponed.labels(channel).inc()
         self._emit(

@@ -1,1 +1,1 @@
-"""Looking at one notification, deciding, and having it done."""
+"""Level-triggered delivery: from a version of an object to attempts and their outcomes."""

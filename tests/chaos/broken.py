@@ -22,7 +22,8 @@ from typing import Any, Final
 
 import notifier.cli
 from notifier.contract import Outcome
-from notifier.reconciler.controller import Controller
+from notifier.reconciler.attempt import Attempts
+from notifier.reconciler.sending import Sender
 from syncer.kube.client import MERGE_PATCH
 from syncer.kube.leases import LeaseTerm
 from syncer.kube.notification_requests import FIELD_MANAGER, StatusStore, object_path, readable
@@ -103,33 +104,31 @@ def overwrite_instead_of_union() -> None:
 
 def send_before_intent() -> None:
     """The request leaves before it is on record: a crash in between leaves a call nobody knows."""
-    attempt, send = Controller.attempt, Controller._send
+    run, send = Attempts.run, Sender.send
     sent: dict[tuple[str, str], tuple[str, Outcome]] = {}
     next_id = Recorder.next_id
 
-    async def broken(self: Controller, uid: str, channel: str) -> Outcome | None:
+    async def broken(self: Attempts, uid: str, channel: str) -> Outcome | None:
         entry, term = self.cache.entries.get(uid), self.ownership.term_of(uid)
-        sender = self.router.channel(channel)
-        if entry and term and sender and self._still_due(entry, term, channel):
+        via = self.router.channel(channel)
+        if entry and term and via and self.still_due(entry, term, channel):
             chosen = next_id(self.recorder, term.epoch)
             record = intent_record(chosen, channel, at=0, by="broken")
-            outcome = await send(self, entry, term, channel, sender, record)
+            outcome = await send(self.sender, entry, term, record, via)
             sent[uid, channel] = (chosen, outcome)
             reserved.append(chosen)
-        return await attempt(self, uid, channel)
+        return await run(self, uid, channel)
 
     reserved: list[Any] = []
 
     def reuse(self: Recorder, epoch: Any) -> Any:
         return reserved.pop(0) if reserved else next_id(self, epoch)
 
-    async def remembered(
-        self: Controller, entry: Any, term: Any, channel: str, sender: Any, intent: Any
-    ) -> Outcome:
-        return sent.pop((entry.uid, channel))[1]
+    async def remembered(self: Sender, entry: Any, term: Any, intent: Any, via: Any) -> Outcome:
+        return sent.pop((entry.uid, intent.channel))[1]
 
-    Controller.attempt = broken  # type: ignore[method-assign]  # broken on purpose
-    Controller._send = remembered  # type: ignore[method-assign]  # broken on purpose
+    Attempts.run = broken  # type: ignore[method-assign]  # broken on purpose
+    Sender.send = remembered  # type: ignore[method-assign, assignment]  # broken on purpose
     Recorder.next_id = reuse  # type: ignore[method-assign]  # broken on purpose
 
 

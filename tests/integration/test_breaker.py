@@ -22,7 +22,8 @@ from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.retry import delay
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.controller import Controller, DeliverySettings
+from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import DeliveryBounds
 from notifier.reporter import EventReporter
 from notifier.router import Routed
 from syncer.ledger.client import LedgerClient
@@ -125,16 +126,15 @@ class Delivery:
             cache=self.cache,
             queue=self.queue,
             recorder=recorder,
-            reconciler=Reconciler(
+            claimer=Reconciler(
                 recorder, self.store, sync_metrics, backoff=lambda p, n: delay(p, n, 0.0)
             ),
             ownership=Owner(),
             router=self,
-            hooks=EventReporter(self._emit, self.metrics),
+            reporter=EventReporter(self._emit, self.metrics),
             metrics=self.metrics,
-            settings=DeliverySettings(),
-            dispatcher=lambda c: Dispatcher(
-                c.attempt, per_channel=8, total=64, breakers=self.breakers,
+            bounds=DeliveryBounds(),
+            dispatcher=lambda run: Dispatcher(run, per_channel=8, total=64, breakers=self.breakers,
                 postponed=self.queue.add, monotonic=self.clock,
             ),
         )  # fmt: skip
@@ -175,7 +175,7 @@ class Delivery:
             },
         })  # fmt: skip
         self.store.objects[name] = request
-        self.controller.upsert(request, first_seen_by_watch=True)
+        self.controller.watch.upsert(request, first_seen_by_watch=True)
 
     def states(self, name: str, channel: str) -> list[AttemptState]:
         """States of the attempts that the view knows."""
@@ -229,14 +229,11 @@ async def delivery(redis_url: str, receiver: Receiver) -> AsyncIterator[Delivery
     async with HttpClient(guard=EgressGuard()) as http_client:
         made = Delivery(client, http_client, receiver.server.url)
         tasks = [asyncio.create_task(client.run())]
-        tasks += [asyncio.create_task(made.controller.work()) for _ in range(4)]
+        tasks += [asyncio.create_task(made.controller.reconciler.work()) for _ in range(4)]
         try:
             yield made
         finally:
-            made.controller.draining = True
-            made.controller.dispatcher.close()
-            await made.controller.dispatcher.drain(5)
-            await made.controller.settle(5)
+            await made.controller.drain(sending=5, recording=5)
             for task in reversed(tasks):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

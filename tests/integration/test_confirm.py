@@ -119,7 +119,7 @@ async def test_a_stalled_replica_uses_up_no_attempt(binary: str) -> None:
             assert {r for n in names for r in results(here, n)} == {"notSent"}
             for name in names:
                 entry = here.cache.entries[name]
-                facts = here.controller._facts(entry)
+                facts = here.controller.decisions.facts(entry)
                 (channel_state,) = channel_states_of(entry.view, entry.request.status, facts)
                 assert channel_state.state in (State.PENDING, State.RETRYING)
             await both.replica.resume()

@@ -77,7 +77,7 @@ async def test_a_look_during_the_moment_is_made_up_for(
         kubeconfig.write_text(text.replace(server.netloc, f"127.0.0.1:{proxy.port}"))
         world = RealTime()
         await world.log.client.open("one")
-        workers = [asyncio.create_task(world.controller.work()) for _ in range(2)]
+        workers = [asyncio.create_task(world.controller.reconciler.work()) for _ in range(2)]
         try:
             async with (
                 await connect(kubeconfig) as client,

@@ -39,14 +39,11 @@ async def delivering(client: LedgerClient) -> AsyncIterator[tuple[Delivery, Rece
         made = Delivery(client, http_client, receiver.server.url)
         made.log._patience = PATIENCE
         tasks = [asyncio.create_task(client.run())]
-        tasks += [asyncio.create_task(made.controller.work()) for _ in range(4)]
+        tasks += [asyncio.create_task(made.controller.reconciler.work()) for _ in range(4)]
         try:
             yield made, receiver
         finally:
-            made.controller.draining = True
-            made.controller.dispatcher.close()
-            await made.controller.dispatcher.drain(5)
-            await made.controller.settle(5)
+            await made.controller.drain(sending=5, recording=5)
             for task in reversed(tasks):
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
@@ -134,7 +131,7 @@ async def test_a_refused_write_is_unavailability(
                 here.create("first", OPS)
                 await until(lambda: results(here, "first") == ["success"], what="one is sent")
                 # Claimed and planned, and due only when the test says so.
-                here.controller.paused = True
+                here.controller.holds.paused = True
                 here.create("second", OPS)
                 await until(lambda: "second" in planned(here), what="the second is planned")
                 await _do(server, refusal.begin)
@@ -142,17 +139,17 @@ async def test_a_refused_write_is_unavailability(
                 await until(
                     lambda: refusal.word in (client.unavailable_reason or ""), what="it is refused"
                 )
-                await until(lambda: here.controller.oldest_due() > 2, what="it is overdue")
-                here.controller.note_holds(
+                await until(lambda: here.controller.overdue.oldest() > 2, what="it is overdue")
+                here.controller.overdue.mark_held(
                     available=here.log.unavailable_reason is None, notice=0.0
                 )
                 assert here.cache.entries["second"].held
-                assert here.controller.holds() == {"log-unavailable": 1}
+                assert here.controller.holds.by_reason() == {"log-unavailable": 1}
                 await until(lambda: len(said(caplog)) == 1, what="the outage is said")
                 await _do(server, refusal.end)
                 await until(lambda: results(here, "second") == ["success"], what="it is sent")
                 assert client.unavailable_reason is None
-                assert here.controller.oldest_due() == 0
+                assert here.controller.overdue.oldest() == 0
                 await until(lambda: len(said(caplog)) == 2, what="its end is said")
                 assert receiver.calls["/ops"] == 2
     begun, over = said(caplog)
@@ -175,7 +172,7 @@ async def test_the_end_of_a_refusal_is_seen_without_traffic() -> None:
             await _do(server, REFUSALS["out of memory"].begin)
             here.create("second", OPS)
             await until(lambda: "OOM" in (client.unavailable_reason or ""), what="it is refused")
-            here.controller.delete("second", "ops", "second")
+            here.controller.watch.delete("second", "ops", "second")
             await until(lambda: "second" not in here.cache.entries, what="nothing is due")
             await _do(server, REFUSALS["out of memory"].end)
             await until(lambda: client.unavailable_reason is None, what="it is seen")

@@ -42,8 +42,8 @@ class Looks:
 
     def attend(self, process: Process) -> None:
         """Take notice of every look of a process that has just been wired."""
-        controller = process.parts.controller
-        reconcile = controller.reconcile
+        reconciler = process.parts.controller.reconciler
+        reconcile = reconciler.reconcile
 
         async def watched(uid: str) -> Any:
             place = (process.name, uid)
@@ -54,7 +54,7 @@ class Looks:
                 self._under_way[place] -= 1
                 self._since.pop(place, None)
 
-        controller.reconcile = watched  # type: ignore[method-assign]  # seen from outside
+        reconciler.reconcile = watched  # type: ignore[method-assign]  # seen from outside
 
     def check(self) -> None:
         """Look at every process now; to be called often."""
@@ -95,10 +95,10 @@ def _wanted(world: World, process: Process, entry: Entry) -> str:
         return "its log can be read again" if _readable(world.log_of(entry.uid)) else ""
     if entry.claim is None:
         # What is blocked for a reason that is known is looked at now and then, and said elsewhere.
-        return "" if controller.blocked(entry) else "it is not claimed"
+        return "" if controller.holds.blocked(entry) else "it is not claimed"
     if entry.violation or entry.cancelled:
         return ""
-    decision = controller._decide(entry)
+    decision = controller.decisions.next(entry)
     return decision.reason if isinstance(decision, Deliver | Resolve) else ""
 
 

@@ -16,7 +16,9 @@ import pytest
 ROOT: Final = Path(__file__).resolve().parents[2]
 #: Modules in whose functions these names mean one notification, and one attempt of it.
 MODULES: Final = (
-    "notifier/reconciler/controller.py", "notifier/dispatch/dispatcher.py", "syncer/sync/status_writer.py",
+    "notifier/reconciler/attempt.py", "notifier/reconciler/holds.py", "notifier/reconciler/outcomes.py",
+    "notifier/reconciler/reconciler.py", "notifier/reconciler/sending.py",
+    "notifier/dispatch/dispatcher.py", "syncer/sync/status_writer.py",
     "syncer/sync/recorder.py", "syncer/sync/scrubber.py", "syncer/sync/claim.py",
 )  # fmt: skip
 NOTIFICATION: Final = {"entry", "uid", "job"}

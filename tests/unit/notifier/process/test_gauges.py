@@ -13,7 +13,8 @@ from prometheus_client import CollectorRegistry
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.controller import Controller, DeliverySettings
+from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import DeliveryBounds
 from notifier.reporter import EventReporter
 from syncer.kube.leases import LeaseTerm, LeaseTimings
 from syncer.metrics import SyncMetrics
@@ -61,8 +62,8 @@ def controller() -> Controller:
     return Controller(
         cache=cache, queue=WorkQueue(lambda: NOW),
         recorder=Recorder(log, cache, time, SyncMetrics(registry), identity="t"),
-        reconciler=NONE, ownership=shards, router=NONE, hooks=NONE,
-        metrics=DeliveryMetrics(registry), settings=DeliverySettings(), dispatcher=lambda _: NONE,
+        claimer=NONE, ownership=shards, router=NONE, reporter=NONE,
+        metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(), dispatcher=lambda _: NONE,
     )  # fmt: skip
 
 
@@ -100,15 +101,15 @@ def failed(entry: Entry, *, due: float) -> None:
 
 def test_nothing_is_overdue_where_nothing_is_due(controller: Controller) -> None:
     """Waits that are not over, attempts under way, ends and strangers do not count."""
-    assert controller.oldest_due() == 0
+    assert controller.overdue.oldest() == 0
     failed(add(controller, "waits", age=900), due=NOW + 5)
     add(controller, "flies", age=900).executing[make_attempt_id(EPOCH, 2)] = "slack:ops"
     add(controller, "done", age=900, phase="Sent")
     add(controller, "gone", age=900).deleted = True
-    assert controller.oldest_due() == 0
-    cast("Shards", controller.ownership).drop(0)
+    assert controller.overdue.oldest() == 0
+    cast("Shards", controller.holds.ownership).drop(0)
     add(controller, "strange", age=900)
-    assert controller.oldest_due() == 0
+    assert controller.overdue.oldest() == 0
 
 
 @pytest.mark.parametrize(
@@ -126,12 +127,12 @@ def test_nothing_is_overdue_where_nothing_is_due(controller: Controller) -> None
 def test_oldest_due(controller: Controller, make: Callable[[Entry], None], seconds: float) -> None:
     """The age is that of the attempt, and the oldest of several counts."""
     make(add(controller, "a", age=40))
-    assert controller.oldest_due() == pytest.approx(seconds)
+    assert controller.overdue.oldest() == pytest.approx(seconds)
     failed(add(controller, "younger", age=900), due=NOW - 1)
     failed(add(controller, "later", age=900), due=NOW + 1)
-    assert controller.oldest_due() == pytest.approx(seconds)
+    assert controller.overdue.oldest() == pytest.approx(seconds)
     failed(add(controller, "older", age=2000), due=NOW - 1500)
-    assert controller.oldest_due() == pytest.approx(1500)
+    assert controller.overdue.oldest() == pytest.approx(1500)
 
 
 def test_what_waits_for_something_else_is_overdue_all_the_same(controller: Controller) -> None:
@@ -139,7 +140,7 @@ def test_what_waits_for_something_else_is_overdue_all_the_same(controller: Contr
     entry = add(controller, "a", age=40)
     failed(entry, due=NOW - 7)
     entry.due["slack:ops"] = NOW + 30
-    assert controller.oldest_due() == pytest.approx(7)
+    assert controller.overdue.oldest() == pytest.approx(7)
 
 
 def test_what_asks_the_log_for_permission_is_overdue(controller: Controller) -> None:
@@ -149,12 +150,12 @@ def test_what_asks_the_log_for_permission_is_overdue(controller: Controller) -> 
     asking = make_attempt_id(EPOCH, 2)
     entry.executing[asking] = "slack:ops"
     entry.never_sent.add(asking)
-    assert controller.oldest_due() == pytest.approx(7)
+    assert controller.overdue.oldest() == pytest.approx(7)
     # Opened, and still not sent: nobody has been told that it may go.
     entry.view.attempts[asking] = Attempt(asking, "slack:ops", AttemptState.INTENT)
-    assert controller.oldest_due() == pytest.approx(7)
+    assert controller.overdue.oldest() == pytest.approx(7)
     entry.never_sent.clear()
-    assert controller.oldest_due() == 0
+    assert controller.overdue.oldest() == 0
 
 
 def test_a_finished_channel_is_not_overdue(controller: Controller) -> None:
@@ -163,16 +164,16 @@ def test_a_finished_channel_is_not_overdue(controller: Controller) -> None:
     failed(entry, due=NOW - 7)
     ((key, attempt),) = entry.view.attempts.items()
     entry.view.attempts[key] = replace(attempt, state=AttemptState.SUCCESS)
-    assert controller.oldest_due() == 0
+    assert controller.overdue.oldest() == 0
 
 
 def test_what_is_held_on_purpose_is_not_overdue(controller: Controller) -> None:
     """An operator who holds one back, or all, has not been forgotten."""
     add(controller, "a", age=40, annotations={HOLD_ANNOTATION: "true"})
-    assert controller.oldest_due() == 0
+    assert controller.overdue.oldest() == 0
     add(controller, "b", age=40)
-    controller.paused = True
-    assert controller.oldest_due() == 0
+    controller.holds.paused = True
+    assert controller.overdue.oldest() == 0
 
 
 def test_holds_by_reason(controller: Controller) -> None:
@@ -182,31 +183,31 @@ def test_holds_by_reason(controller: Controller) -> None:
     add(controller, "finished", phase="Sent").quarantine = "record 3"
     add(controller, "stopped").violation = "two open"
     add(controller, "fenced")
-    controller.fenced["fenced"] = 1.0
+    controller.holds.fenced["fenced"] = 1.0
     add(controller, "waits").held_since = 1.0
     add(controller, "unsent", conditions=[{"type": "AttemptsNotSent", "status": "True"}])
     add(controller, "held", annotations={HOLD_ANNOTATION: ""})
     add(controller, "over", phase="Failed").held_since = 1.0
-    assert controller.holds() == {
+    assert controller.holds.by_reason() == {
         "quarantined": 2, "self-audit": 1, "fenced": 1, "log-unavailable": 1, "not-sent": 1,
         "hold": 1,
     }  # fmt: skip
-    controller.paused = True
-    assert controller.holds()["paused"] == 1
+    controller.holds.paused = True
+    assert controller.holds.by_reason()["paused"] == 1
 
 
 def test_a_stopped_notification_is_not_sent(controller: Controller) -> None:
     """What the self-audit has stopped is not due, until it is let go."""
     entry = add(controller, "a", age=40)
-    assert controller._still_due(entry, Held(), "slack:ops")
+    assert controller.attempts.still_due(entry, Held(), "slack:ops")
     entry.violation = "two open"
-    assert not controller._still_due(entry, Held(), "slack:ops")
+    assert not controller.attempts.still_due(entry, Held(), "slack:ops")
 
 
 async def test_a_stopped_notification_is_not_even_decided(controller: Controller) -> None:
     """No attempt is opened for it on any way, not to give it up either."""
     add(controller, "a", age=40).violation = "two open"
-    decision = await controller.reconcile("a")
+    decision = await controller.reconciler.reconcile("a")
     assert isinstance(decision, Await)
     assert decision.reason == "held by the self-audit"
 

@@ -16,7 +16,8 @@ from redis.exceptions import ResponseError
 from notifier.contract import Message, Outcome
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.controller import Controller, DeliverySettings
+from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import DeliveryBounds
 from notifier.router import Routed
 from syncer.ledger.log import Answer
 from syncer.ledger.lua import OUTCOME
@@ -73,7 +74,7 @@ class World:
         self.hooks = Told()
         self.controller = Controller(
             cache=self.cache, queue=WorkQueue(lambda: NOW), recorder=recorder,
-            reconciler=Reconciler(recorder, NONE, metrics, backoff=lambda *_: 1000),
+            claimer=Reconciler(recorder, NONE, metrics, backoff=lambda *_: 1000),
             ownership=self.shards,
             router=cast(
                 "Any",
@@ -82,10 +83,10 @@ class World:
                     plan=AsyncMock(return_value=Routed(Plan(("c",), "r", "m", 1))),
                 ),
             ),
-            hooks=cast("Any", self.hooks), metrics=DeliveryMetrics(registry),
-            settings=DeliverySettings(outcome_patience=0.0), dispatcher=lambda _: NONE,
+            reporter=cast("Any", self.hooks), metrics=DeliveryMetrics(registry),
+            bounds=DeliveryBounds(outcome_patience=0.0), dispatcher=lambda _: NONE,
         )  # fmt: skip
-        self.controller.upsert(
+        self.controller.watch.upsert(
             parse_object(
                 {
                     "metadata": {
@@ -102,7 +103,7 @@ class World:
         """Claim the log and freeze the plan."""
         await self.log.claim("uid-a", EPOCH, name="n/a")
         self.entry.claim = Claim(EPOCH, self.log.generation)
-        plan, _ = await self.controller.router.plan(NONE, 1)
+        plan, _ = await self.controller.attempts.router.plan(NONE, 1)
         await self.controller.recorder.plan(self.entry, plan)
 
     @property
@@ -127,13 +128,13 @@ async def test_intent_that_cannot_be_read_back_holds_up_nothing(world: World) ->
     await world.planned()
     await world.word_of_another()
     world.redis.faults.append(Fault(Mishap.REFUSE, "LRANGE"))
-    assert await world.controller.attempt("uid-a", "c") is None
+    assert await world.controller.attempts.run("uid-a", "c") is None
     assert world.redis.struck
     assert world.receiver.sent == 0
-    assert await world.controller.settle(5) == 0
+    assert await world.controller.outcomes.drain(5) == 0
     assert not world.entry.busy
     world.entry.fresh = True
-    decision = await world.controller.reconcile("uid-a")
+    decision = await world.controller.reconciler.reconcile("uid-a")
     attempts = list(world.entry.view.attempts.values())
     assert [(a.state, a.failure and a.failure.value) for a in attempts] == [
         (AttemptState.FAILED, "notSent")
@@ -152,12 +153,12 @@ async def test_an_intent_without_an_answer_uses_up_nothing(world: World) -> None
     await world.planned()
     allow(world, 1)
     world.redis.faults.append(Fault(Mishap.LOSE_REPLY, "intent"))
-    assert await world.controller.attempt("uid-a", "c") is None
-    assert await world.controller.settle(5) == 0
+    assert await world.controller.attempts.run("uid-a", "c") is None
+    assert await world.controller.outcomes.drain(5) == 0
     world.entry.fresh = True
-    assert isinstance(await world.controller.reconcile("uid-a"), WaitUntil)
+    assert isinstance(await world.controller.reconciler.reconcile("uid-a"), WaitUntil)
     world.entry.due.clear()
-    assert await world.controller.attempt("uid-a", "c") == Outcome.success(200)
+    assert await world.controller.attempts.run("uid-a", "c") == Outcome.success(200)
     known = [(a.state.word, a.failure and a.failure.value) for a in world.attempts]
     assert known == [("failed", "notSent"), ("success", None)]
 
@@ -165,7 +166,7 @@ async def test_an_intent_without_an_answer_uses_up_nothing(world: World) -> None
 async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
     """Until it is on record that nothing was sent for it, nothing else is opened on the channel."""
     await world.planned()
-    world.controller.settings = DeliverySettings(outcome_patience=60.0)
+    world.controller.outcomes.bounds = DeliveryBounds(outcome_patience=60.0)
     world.redis.faults += [
         Fault(Mishap.LOSE_REQUEST, "intent"),
         Fault(Mishap.REFUSE, "outcome", times=2),
@@ -175,14 +176,14 @@ async def test_an_intent_in_doubt_holds_its_channel(world: World) -> None:
 
     async def seen(*args: Any, **options: Any) -> Any:
         world.entry.due.clear()
-        held.append(isinstance(world.controller._decide(world.entry), Await))
+        held.append(isinstance(world.controller.decisions.next(world.entry), Await))
         # It is still due: the gauge and the condition must not take it for one under way.
-        held.append(world.controller._is_due(world.entry))
+        held.append(world.controller.overdue.is_due(world.entry))
         return await outcome(*args, **options)
 
     world.log.outcome = seen  # type: ignore[method-assign] # what holds meanwhile is looked at
-    assert await world.controller.attempt("uid-a", "c") is None
-    assert await world.controller.settle(20) == 0
+    assert await world.controller.attempts.run("uid-a", "c") is None
+    assert await world.controller.outcomes.drain(20) == 0
     assert held == [True, True]
     assert not world.entry.executing
     # The request that was lost comes in late: it opens nothing.
@@ -196,19 +197,19 @@ async def test_attempts_that_do_not_leave_wait_longer_each_time(world: World) ->
     """Their back-off is their own, and a later attempt that leaves is the first of its kind."""
     await world.planned()
     allow(world, 1)
-    world.controller.jitter = lambda: 0.0
+    world.controller.outcomes.jitter = lambda: 0.0
     world.redis.faults.append(Fault(Mishap.LOSE_REPLY, "intent", times=14))
     waits = []
     for _ in range(14):
         world.entry.claim = Claim(EPOCH, world.log.generation)
         world.entry.due.clear()
-        assert await world.controller.attempt("uid-a", "c") is None
-        assert await world.controller.settle(5) == 0
+        assert await world.controller.attempts.run("uid-a", "c") is None
+        assert await world.controller.outcomes.drain(5) == 0
         waits.append(world.attempts[-1].due - WALL)
     assert waits == [min(1000 * 2**n, 3_600_000) for n in range(14)]
     world.entry.claim = Claim(EPOCH, world.log.generation)
     world.entry.due.clear()
-    assert await world.controller.attempt("uid-a", "c") == Outcome.success(200)
+    assert await world.controller.attempts.run("uid-a", "c") == Outcome.success(200)
     assert [a.state.word for a in world.hooks.attempts] == ["success"]
     assert world.hooks.before == [None]
 
@@ -220,7 +221,7 @@ async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:
     await other.claim("uid-a", Epoch("0.8"), name="n/a")
     for _ in range(50):
         world.entry.claim = Claim(EPOCH, world.log.generation)
-        assert await world.controller.attempt("uid-a", "c") is None
+        assert await world.controller.attempts.run("uid-a", "c") is None
     assert world.entry.never_sent == set()
     assert world.entry.executing == {}
 
@@ -238,11 +239,11 @@ async def test_an_end_while_the_log_is_asked_leaves_no_open_attempt(world: World
         return reply
 
     world.log.client.evaluate = slow  # type: ignore[method-assign] # its answer does not come
-    task = asyncio.create_task(world.controller.attempt("uid-a", "c"))
+    task = asyncio.create_task(world.controller.attempts.run("uid-a", "c"))
     await begun.wait()
     task.cancel()
     await asyncio.wait({task})
-    assert await world.controller.settle(5) == 0
+    assert await world.controller.outcomes.drain(5) == 0
     known = [(a.state.word, a.failure and a.failure.value) for a in world.attempts]
     assert known == [("failed", "notSent")]
 
@@ -257,12 +258,12 @@ async def test_outcome_that_cannot_be_read_back_is_told_all_the_same(world: Worl
         return Outcome.success(200)
 
     world.receiver.send = send  # type: ignore[method-assign] # the receiver of this test alone
-    outcome = await world.controller.attempt("uid-a", "c")
+    outcome = await world.controller.attempts.run("uid-a", "c")
     assert world.redis.struck
     assert outcome is not None
     assert [a.state.word for a in world.hooks.attempts] == ["success"]
     assert await world.controller.queue.get() == "uid-a"
-    await world.controller.reconcile("uid-a")
+    await world.controller.reconciler.reconcile("uid-a")
     assert [a.state.word for a in world.entry.view.attempts.values()] == ["success"]
 
 
@@ -282,12 +283,12 @@ async def test_end_waits_for_no_record_without_a_bound(world: World) -> None:
 
     world.receiver.send = send  # type: ignore[method-assign] # the receiver of this test alone
     world.controller.recorder.close = never  # type: ignore[method-assign] # Redis is away
-    task = asyncio.create_task(world.controller.attempt("uid-a", "c"))
+    task = asyncio.create_task(world.controller.attempts.run("uid-a", "c"))
     await begun.wait()
     task.cancel()
     done, _ = await asyncio.wait({task}, timeout=0.5)
     assert done
-    assert await world.controller.settle(0.01) == 1
+    assert await world.controller.outcomes.drain(0.01) == 1
 
 
 async def test_secret_in_a_hold_is_not_shown_in_part(world: World) -> None:
@@ -295,7 +296,7 @@ async def test_secret_in_a_hold_is_not_shown_in_part(world: World) -> None:
     await world.planned()
     reason = "x" * 80 + " ghp_" + "A" * 36
     world.entry.request = replace(world.entry.request, hold=reason)
-    await world.controller.reconcile("uid-a")
+    await world.controller.reconciler.reconcile("uid-a")
     said = world.entry.view.last_skip["c"]
     assert "x" * 80 in said
     assert "ghp" not in said
@@ -308,7 +309,7 @@ async def test_unfit_redis_is_said_once(world: World, caplog: pytest.LogCaptureF
         for unfit in ("it evicts", "it evicts", "it evicts", None, None):
             world.log._client.unfit = unfit
             world.entry.due.clear()
-            await world.controller.attempt("uid-a", "c")
+            await world.controller.attempts.run("uid-a", "c")
     assert [(r.levelname, r.getMessage()) for r in caplog.records] == [
         ("ERROR", "attempts are held: Redis is not fit for them"),
         ("WARNING", "Redis is fit for attempts again"),
@@ -324,7 +325,7 @@ async def test_fenced_notification_is_named_once(
     await other.claim("uid-a", Epoch("0.8"), name="n/a")
     with caplog.at_level(logging.ERROR, "ledger.delivery"):
         for _ in range(3):
-            await world.controller.reconcile("uid-a")
+            await world.controller.reconciler.reconcile("uid-a")
     assert [r.getMessage().partition(";")[0] for r in caplog.records] == [
         "the log belongs to a later epoch"
     ]
@@ -340,14 +341,14 @@ async def test_a_claim_while_a_result_is_recorded_takes_no_wait_away(world: Worl
     async def late(*args: Any, **options: Any) -> Any:
         world.controller.recorder.lose_claim(world.entry, "test")
         world.entry.fresh = True
-        await world.controller.reconcile("uid-a")
+        await world.controller.reconciler.reconcile("uid-a")
         return await outcome(*args, **options)
 
     world.log.outcome = late  # type: ignore[method-assign] # what happens before it is recorded
-    assert await world.controller.attempt("uid-a", "c") == asked
-    assert await world.controller.settle(5) == 0
+    assert await world.controller.attempts.run("uid-a", "c") == asked
+    assert await world.controller.outcomes.drain(5) == 0
     assert [a.due - WALL for a in world.attempts] == [60_000]
-    assert await world.controller.reconcile("uid-a") == WaitUntil(
+    assert await world.controller.reconciler.reconcile("uid-a") == WaitUntil(
         NOW + 60, "next attempt not due yet"
     )
 
@@ -355,7 +356,7 @@ async def test_a_claim_while_a_result_is_recorded_takes_no_wait_away(world: Worl
 async def test_a_result_is_recorded_whatever_is_answered_first(world: World) -> None:
     """A proxy without a server behind it, or a script that was killed: nobody else knows the result."""
     await world.planned()
-    world.controller.settings = DeliverySettings(outcome_patience=60.0)
+    world.controller.outcomes.bounds = DeliveryBounds(outcome_patience=60.0)
     answers: list[Exception] = [classify_reply(ResponseError("upstream failure")) for _ in range(2)]
     answers.append(classify_reply(ResponseError("ERR Script killed by user with SCRIPT KILL.")))
     evaluate = world.log.client.evaluate
@@ -366,8 +367,8 @@ async def test_a_result_is_recorded_whatever_is_answered_first(world: World) -> 
         return await evaluate(script, *args, **options)
 
     world.log.client.evaluate = odd  # type: ignore[method-assign] # answers so
-    assert await world.controller.attempt("uid-a", "c") == Outcome.success(200)
-    assert await world.controller.settle(20) == 0
+    assert await world.controller.attempts.run("uid-a", "c") == Outcome.success(200)
+    assert await world.controller.outcomes.drain(20) == 0
     assert not answers
     assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
 
@@ -381,16 +382,16 @@ async def test_a_result_that_goes_on_being_refused_is_kept(
     refused = classify_reply(ResponseError("WRONGTYPE Operation against a key"))
     outcome = world.log.outcome
     world.log.outcome = AsyncMock(side_effect=refused)  # type: ignore[method-assign] # refuses
-    assert await world.controller.attempt("uid-a", "c") == Outcome.success(200)
-    assert await world.controller.settle(20) == 0
+    assert await world.controller.attempts.run("uid-a", "c") == Outcome.success(200)
+    assert await world.controller.outcomes.drain(20) == 0
     assert not world.entry.busy
     assert world.entry.quarantine
     assert [a.state for a in world.attempts] == [AttemptState.INTENT]
     world.entry.fresh = True
-    await world.controller.reconcile("uid-a")
+    await world.controller.reconciler.reconcile("uid-a")
     assert len(world.entry.unrecorded) == 1
     world.log.outcome = outcome  # type: ignore[method-assign] # takes it
     world.entry.fresh = True
-    await world.controller.reconcile("uid-a")
+    await world.controller.reconciler.reconcile("uid-a")
     assert [a.state for a in world.attempts] == [AttemptState.SUCCESS]
     assert not world.entry.unrecorded

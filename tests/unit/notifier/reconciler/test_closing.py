@@ -15,7 +15,8 @@ from prometheus_client import CollectorRegistry
 
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.controller import Controller, DeliverySettings
+from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import DeliveryBounds
 from syncer.cli.manual import append
 from syncer.model.errors import Ambiguous, Conflict, Rejected, Unavailable
 from syncer.model.resource import NotificationRequest
@@ -59,9 +60,9 @@ def parts(here: Bench, objects: Objects) -> tuple[SyncLoop, Controller, list[str
         on_stale=again.append,
     )  # fmt: skip
     controller = Controller(
-        cache=here.cache, queue=WorkQueue(lambda: 0.0), recorder=here.recorder, reconciler=NONE,
-        ownership=NONE, router=NONE, hooks=NONE, metrics=DeliveryMetrics(CollectorRegistry()),
-        settings=DeliverySettings(at_most_once=True), dispatcher=lambda _: NONE,
+        cache=here.cache, queue=WorkQueue(lambda: 0.0), recorder=here.recorder, claimer=NONE,
+        ownership=NONE, router=NONE, reporter=NONE, metrics=DeliveryMetrics(CollectorRegistry()),
+        bounds=DeliveryBounds(at_most_once=True), dispatcher=lambda _: NONE,
     )  # fmt: skip
     return sync, controller, again
 
@@ -82,12 +83,12 @@ async def test_nothing_is_opened_behind_a_final_phase_that_was_asked_for() -> No
         assert await sync.flush(entry) is Flushed.UNAVAILABLE
         assert (entry.request.status.phase, objects.request.status.phase) == ("", "Failed")
         await not_delivered(here, entry)
-        assert controller._decide(entry) == Finish("the published phase is final")
+        assert controller.decisions.next(entry) == Finish("the published phase is final")
         objects.mishap, objects.mute = None, False
         assert await sync.flush(entry) is Flushed.WRITTEN
         assert entry.request.status.phase == "Failed"
         assert entry.request.status.attempts[0].state.word == "failed"
-        assert controller._decide(entry) == Finish("the published phase is final")
+        assert controller.decisions.next(entry) == Finish("the published phase is final")
         assert again == []
 
 
@@ -100,12 +101,12 @@ async def test_what_was_not_executed_ends_nothing_for_ever() -> None:
         objects.mishap, objects.applies, objects.mute = Ambiguous("lost on its way"), False, True
         assert await sync.flush(entry) is Flushed.UNAVAILABLE
         await not_delivered(here, entry)
-        assert isinstance(controller._decide(entry), Finish)
+        assert isinstance(controller.decisions.next(entry), Finish)
         objects.mishap, objects.mute = None, False
         assert await sync.flush(entry) is Flushed.WRITTEN
         assert entry.request.status.phase == "Sending"
         assert again == ["u"]
-        assert isinstance(controller._decide(entry), Deliver)
+        assert isinstance(controller.decisions.next(entry), Deliver)
 
 
 @pytest.mark.parametrize("answer", [Rejected("no"), Unavailable("busy")], ids=["refused", "busy"])
@@ -118,4 +119,4 @@ async def test_a_refused_write_ends_nothing(answer: Exception) -> None:
         objects.mishap, objects.applies = answer, False
         assert await sync.flush(entry) in (Flushed.REFUSED, Flushed.UNAVAILABLE)
         await not_delivered(here, entry)
-        assert isinstance(controller._decide(entry), Deliver)
+        assert isinstance(controller.decisions.next(entry), Deliver)

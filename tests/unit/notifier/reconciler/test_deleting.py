@@ -24,38 +24,38 @@ def mark(world: World) -> None:
         "resourceVersion": "10", "deletionTimestamp": "2026-01-01T00:00:00Z",
         "finalizers": ["example.com/keeps"],
     }  # fmt: skip
-    world.controller.upsert(parse_object(document), first_seen_by_watch=False)
+    world.controller.watch.upsert(parse_object(document), first_seen_by_watch=False)
 
 
 async def test_nothing_is_decided_for_it(world: World) -> None:
     """A live claim does not matter, and the change is left to the last sync."""
-    assert isinstance(world.controller._decide(world.entry), Deliver)
+    assert isinstance(world.controller.decisions.next(world.entry), Deliver)
     mark(world)
-    decision = await world.controller.reconcile("uid-a")
+    decision = await world.controller.reconciler.reconcile("uid-a")
     assert decision == Await("the object is being deleted")
     assert world.entry.dirty_since is not None
-    assert world.controller.oldest_due() == 0
-    assert not world.controller.holds()
+    assert world.controller.overdue.oldest() == 0
+    assert not world.controller.holds.by_reason()
 
 
 async def test_an_attempt_whose_turn_comes_later_is_not_made(world: World) -> None:
     """It was decided before the deletion and waited for its turn: neither intent nor send."""
     known = world.entry.view.position
     mark(world)
-    assert await world.controller.attempt("uid-a", "c") is None
+    assert await world.controller.attempts.run("uid-a", "c") is None
     assert (world.receiver.sent, world.entry.view.position) == (0, known)
 
 
 async def test_an_intent_that_waits_for_redis_is_not_written(world: World) -> None:
     """The guard is asked right before the command is written."""
-    due = world.controller._still_due
+    due = world.controller.attempts.still_due
 
     def then_deleted(*args: object) -> bool:
         answer = due(*args)  # type: ignore[arg-type]  # handed on as it comes
         mark(world)
         return answer
 
-    world.controller._still_due = then_deleted  # type: ignore[method-assign,assignment]  # for this test
+    world.controller.attempts.still_due = then_deleted  # type: ignore[method-assign,assignment]  # for this test
     known = world.entry.view.position
-    assert await world.controller.attempt("uid-a", "c") is None
+    assert await world.controller.attempts.run("uid-a", "c") is None
     assert (world.receiver.sent, world.entry.view.position) == (0, known)

@@ -105,7 +105,7 @@ async def test_a_result_is_waited_for_while_redis_can_take_it(
     (attempt,) = entry.executing
     world.log.available = available
     recording = asyncio.create_task(asyncio.sleep(3600))
-    world.controller.recording[recording] = attempt
+    world.controller.outcomes.recording[recording] = attempt
     task = asyncio.create_task(world.hand_over())
     try:
         if available:

@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.controller import Controller, DeliverySettings
+from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import DeliveryBounds
 from syncer.ledger.codec import stored
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
@@ -53,8 +54,8 @@ class World:
         self.shards.take(0, Held())
         self.controller = Controller(
             cache=self.cache, queue=WorkQueue(lambda: self.now), recorder=recorder,
-            reconciler=NONE, ownership=self.shards, router=NONE, hooks=NONE,
-            metrics=DeliveryMetrics(registry), settings=DeliverySettings(), dispatcher=lambda _: NONE,
+            claimer=NONE, ownership=self.shards, router=NONE, reporter=NONE,
+            metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(), dispatcher=lambda _: NONE,
         )  # fmt: skip
 
     def object(self, name: str, *channels: dict[str, Any]) -> Entry:
@@ -64,7 +65,7 @@ class World:
             "spec": {"type": "Simple"},
             "status": {"phase": "Retrying", "channels": list(channels)} if channels else {},
         }
-        self.controller.upsert(parse_object(document), first_seen_by_watch=False)
+        self.controller.watch.upsert(parse_object(document), first_seen_by_watch=False)
         return self.cache.entries[name]
 
     def claimed(self, name: str) -> Entry:
@@ -80,7 +81,7 @@ class World:
     def look(self, seconds: float, *, available: bool = False) -> set[str]:
         """Let so many seconds pass, look, and name those that say it."""
         self.now += seconds
-        self.controller.note_holds(available=available, notice=NOTICE)
+        self.controller.overdue.mark_held(available=available, notice=NOTICE)
         return {e.uid for e in self.cache.entries.values() if e.held}
 
 

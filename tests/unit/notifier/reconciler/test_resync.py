@@ -13,7 +13,8 @@ from notifier.contract import Hold, Message, Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.controller import Controller, DeliverySettings
+from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import DeliveryBounds
 from syncer.kube.leases import LeaseTerm, LeaseTimings
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import AttemptState, Epoch
@@ -39,7 +40,7 @@ class Nobody:
     def started(self, *_: object) -> None:
         """Nothing."""
 
-    attempted = postponed = started
+    attempted = rejected = started
 
 
 class Store:
@@ -95,17 +96,17 @@ class World:
         self.queue = WorkQueue(clock)
         self.controller = Controller(
             cache=self.cache, queue=self.queue, recorder=recorder,
-            reconciler=Reconciler(
+            claimer=Reconciler(
                 recorder, cast("Any", self.store), self.metrics, backoff=lambda _policy, _n: 1000
             ),
-            ownership=self.shards, router=cast("Any", self), hooks=cast("Any", Nobody()),
-            metrics=DeliveryMetrics(CollectorRegistry()), settings=DeliverySettings(),
-            dispatcher=lambda c: Dispatcher(c.attempt, per_channel=4, total=8, monotonic=clock),
+            ownership=self.shards, router=cast("Any", self), reporter=cast("Any", Nobody()),
+            metrics=DeliveryMetrics(CollectorRegistry()), bounds=DeliveryBounds(),
+            dispatcher=lambda run: Dispatcher(run, per_channel=4, total=8, monotonic=clock),
         )  # fmt: skip
         self.asked: list[str] = []
         self.resync = Resync(
             recorder, self.shards, self.metrics, bounds=Bounds(period=PERIOD),
-            blocked=self.controller.blocked,
+            blocked=self.controller.holds.blocked,
             waits=self.controller.dispatcher.waits, look_at=self.look_at,
         )  # fmt: skip
 
@@ -149,14 +150,16 @@ class World:
 
     def create(self, name: str = "a") -> Entry:
         """A new notification, as the watch brings it."""
-        self.controller.upsert(parse_object(self.document(name)), first_seen_by_watch=False)
+        self.controller.watch.upsert(parse_object(self.document(name)), first_seen_by_watch=False)
         return self.cache.entries[f"uid-{name}"]
 
     async def rest(self) -> None:
         """Have workers handle all that is ready, and attempts end."""
         async with asyncio.timeout(30):
             while (
-                len(self.queue) or self.controller.dispatcher.running or self.controller.recording
+                len(self.queue)
+                or self.controller.dispatcher.running
+                or self.controller.outcomes.recording
             ):
                 await asyncio.sleep(0.001)
 
@@ -186,13 +189,13 @@ async def world() -> AsyncIterator[World]:
     """A fresh one, with two workers."""
     made = World()
     await made.log.client.open("one")
-    workers = [asyncio.create_task(made.controller.work()) for _ in range(2)]
+    workers = [asyncio.create_task(made.controller.reconciler.work()) for _ in range(2)]
     yield made
     for worker in workers:
         worker.cancel()
     await asyncio.gather(*workers, return_exceptions=True)
     await made.controller.dispatcher.abort()
-    await made.controller.settle(5.0)
+    await made.controller.outcomes.drain(5.0)
 
 
 async def test_a_look_while_a_renewal_is_in_doubt(world: World) -> None:
@@ -251,13 +254,13 @@ async def test_an_object_that_cannot_be_read(world: World) -> None:
     world.store.error = ContractError("not an object of ours")
     entry = world.create()
     await world.rest()
-    assert world.controller.blocked(entry)
+    assert world.controller.holds.blocked(entry)
     for _ in range(6):
         await world.round(0.0)
         assert world.metrics.unlooked._value.get() == 0
     world.store.error = None
     await world.round(40.0)
-    assert not world.controller.blocked(entry)
+    assert not world.controller.holds.blocked(entry)
     assert world.receiver.got == ["a"]
 
 
@@ -266,10 +269,10 @@ async def test_a_log_of_a_later_epoch(world: World) -> None:
     await world.log.claim("uid-a", Epoch("1.1"), name="n/a")
     world.create()
     await world.rest()
-    assert "uid-a" in world.controller.fenced
+    assert "uid-a" in world.controller.holds.fenced
     assert world.nobody_comes
     assert [await world.round() for _ in range(3)] == [[], [], ["uid-a"]]
-    assert world.controller.fence_problem(5.0) is not None
+    assert world.controller.holds.fence_problem(5.0) is not None
 
 
 async def test_a_server_that_did_not_answer(world: World) -> None:
@@ -288,7 +291,7 @@ async def test_a_server_that_did_not_answer(world: World) -> None:
 async def test_a_change_that_no_watch_has_told(world: World) -> None:
     """An answer that overtook the watch hides its event: what it holds is looked at all the same."""
     entry = world.create()
-    world.controller.paused = True
+    world.controller.holds.paused = True
     await world.settled()
     world.versions["a"] = 2
     entry.take(parse_object(world.document("a")), since="1")
@@ -320,7 +323,7 @@ async def test_an_order_that_nobody_has_told_of(world: World) -> None:
 )
 async def test_what_is_lost_is_made_up_for(world: World, lose: Callable[[Entry], None]) -> None:
     """Whatever an entry has lost, without a word to anybody, one round brings back."""
-    world.controller.paused = True
+    world.controller.holds.paused = True
     entry = world.create()
     await world.settled()
     lose(entry)
@@ -331,7 +334,7 @@ async def test_what_is_lost_is_made_up_for(world: World, lose: Callable[[Entry],
 
 async def test_a_deleted_one_is_let_go(world: World) -> None:
     """What is gone is claimed, retired and forgotten, although the event was lost on the way."""
-    world.controller.paused = True
+    world.controller.holds.paused = True
     entry = world.create()
     await world.rest()
     entry.deleted = True
@@ -342,7 +345,7 @@ async def test_a_deleted_one_is_let_go(world: World) -> None:
 @pytest.mark.parametrize("what", ["deleted", "finished"])
 async def test_a_stranger_that_is_over_is_dropped(world: World, what: str) -> None:
     """It was busy when that became known; nobody else would come to it again."""
-    world.controller.paused = True
+    world.controller.holds.paused = True
     entry = world.create()
     await world.rest()
     world.shards.drop(0)
@@ -361,13 +364,13 @@ async def test_a_stranger_that_is_over_is_dropped(world: World, what: str) -> No
 
 async def test_what_waits_costs_no_look(world: World) -> None:
     """Neither a due time to come, nor a hold, nor a place in a receiver's queue is looked at."""
-    world.controller.paused = True
+    world.controller.holds.paused = True
     for n in range(3):
         world.create(f"held-{n}")
     await world.settled()
     waiting = world.cache.entries["uid-held-0"]
     assert waiting.look is not None
-    world.controller.paused = False
+    world.controller.holds.paused = False
     world.held = Hold("its credential is missing", 500.0)
     world.queue.add("uid-held-1")
     await world.rest()
@@ -416,7 +419,7 @@ async def test_without_redis_nothing_is_asked_for(world: World) -> None:
 
 async def test_no_more_than_a_share_of_what_is_blocked_in_one_round(world: World) -> None:
     """After a disaster it may be all of them, and each look reads a log; none is left out."""
-    world.controller.paused = True
+    world.controller.holds.paused = True
     world.resync.bounds = Bounds(leisurely=2)
     for n in range(5):
         world.redis.twin.logs[f"nl:{{uid-n{n}}}"] = [b"nl1 rubbish"]
@@ -466,7 +469,7 @@ async def test_an_outage_of_redis_is_no_time_without_a_look(world: World) -> Non
 
 async def test_a_change_without_a_turn_is_published(world: World) -> None:
     """An entry that nobody is going to write gets its turn back."""
-    world.controller.paused = True
+    world.controller.holds.paused = True
     entry = world.create()
     await world.rest()
     entry.dirty_since, entry.ticket = world.now, float("inf")

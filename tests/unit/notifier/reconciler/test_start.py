@@ -9,7 +9,8 @@ from prometheus_client import CollectorRegistry
 
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.controller import Controller, DeliverySettings
+from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import DeliveryBounds
 from syncer.kube.notification_requests import Meta, outline
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Epoch
@@ -65,9 +66,9 @@ def controller() -> Controller:
     shards = Shards(1)
     shards.take(0, Held())
     return Controller(
-        cache=cache, queue=WorkQueue(lambda: now), recorder=recorder, reconciler=NONE,
-        ownership=shards, router=NONE, hooks=NONE, metrics=DeliveryMetrics(registry),
-        settings=DeliverySettings(), dispatcher=lambda _: NONE,
+        cache=cache, queue=WorkQueue(lambda: now), recorder=recorder, claimer=NONE,
+        ownership=shards, router=NONE, reporter=NONE, metrics=DeliveryMetrics(registry),
+        bounds=DeliveryBounds(), dispatcher=lambda _: NONE,
     )  # fmt: skip
 
 
@@ -87,7 +88,7 @@ async def test_what_has_waited_longest_is_claimed_first(controller: Controller) 
         ("new", ""),
         ("early", "2026-01-01T11:00:00Z"),
     ):
-        controller.upsert(parse_object(document(name, 1, due=due)), first_seen_by_watch=False)
+        controller.watch.upsert(parse_object(document(name, 1, due=due)), first_seen_by_watch=False)
     await drained(controller)
     assert controller.on_started_leading(lambda uid: uid != "uid-x") == 3
     assert await drained(controller) == ["uid-new", "uid-early", "uid-late"]
@@ -95,7 +96,7 @@ async def test_what_has_waited_longest_is_claimed_first(controller: Controller) 
 
 async def test_outline_of_a_finished_object_is_kept_as_a_stub(controller: Controller) -> None:
     """A finished object that a list introduces leads to no work and no entry."""
-    controller.upsert(brief(document("a", 1, phase="Sent")), first_seen_by_watch=False)
+    controller.watch.upsert(brief(document("a", 1, phase="Sent")), first_seen_by_watch=False)
     assert not controller.cache.entries
     assert controller.cache.finished["uid-a"].phase == "Sent"
     assert await drained(controller) == []
@@ -104,11 +105,11 @@ async def test_outline_of_a_finished_object_is_kept_as_a_stub(controller: Contro
 async def test_outline_does_not_replace_a_whole_object(controller: Controller) -> None:
     """If the object is live here, an outline only makes its claim stale, so that it is read."""
     whole = parse_object(document("a", 1))
-    controller.upsert(whole, first_seen_by_watch=False)
+    controller.watch.upsert(whole, first_seen_by_watch=False)
     entry = controller.cache.entries["uid-a"]
     entry.claim, entry.fresh = Claim(Epoch("0.9"), 0), True
     await drained(controller)
-    controller.upsert(brief(document("a", 2, phase="Sent")), first_seen_by_watch=False)
+    controller.watch.upsert(brief(document("a", 2, phase="Sent")), first_seen_by_watch=False)
     assert entry.request is whole
     again = controller.cache.entries["uid-a"]
     assert (again.claim, again.fresh) == (None, False)
@@ -118,15 +119,15 @@ async def test_outline_does_not_replace_a_whole_object(controller: Controller) -
 async def test_unclaimed_counts_what_nothing_explains(controller: Controller) -> None:
     """Claimed, fenced and unreadable notifications, and those of others, are not counted."""
     for name in ("claimed", "fenced", "unreadable", "open"):
-        controller.upsert(parse_object(document(name, 1)), first_seen_by_watch=False)
-    assert controller.unclaimed() == 4
+        controller.watch.upsert(parse_object(document(name, 1)), first_seen_by_watch=False)
+    assert controller.holds.unclaimed() == 4
     entries = controller.cache.entries
     entries["uid-claimed"].claim = Claim(Epoch("0.9"), 0)
     entries["uid-unreadable"].quarantine = "why"
-    controller.fenced["uid-fenced"] = 1.0
-    assert controller.unclaimed() == 1
-    cast("Shards", controller.ownership).drop(0)
-    assert controller.unclaimed() == 0
+    controller.holds.fenced["uid-fenced"] = 1.0
+    assert controller.holds.unclaimed() == 1
+    cast("Shards", controller.holds.ownership).drop(0)
+    assert controller.holds.unclaimed() == 0
 
 
 @pytest.mark.parametrize("phase", ["", "Pending", "Sending", "Retrying"])

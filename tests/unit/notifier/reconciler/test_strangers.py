@@ -17,7 +17,7 @@ from tests.unit.notifier.reconciler.test_zombie import NOW, LeaseTerm, World
 
 async def look(world: World) -> None:
     """One turn of a worker at the one notification."""
-    await world.controller.reconcile(world.entry.uid)
+    await world.controller.reconciler.reconcile(world.entry.uid)
 
 
 @pytest.mark.parametrize("ours", [False, True])
@@ -26,7 +26,7 @@ async def test_a_deleted_stranger_is_forgotten(ours: bool) -> None:
     world = World()
     if ours:
         world.shards.take(0, LeaseTerm("0.7", holds=False))
-    world.controller.delete("uid-a", "n", "a")
+    world.controller.watch.delete("uid-a", "n", "a")
     await look(world)
     # One of ours stays until its log has been let go, which a lease that has lapsed does not allow.
     assert ("uid-a" in world.controller.cache.entries) is ours
@@ -37,7 +37,7 @@ async def test_a_deleted_stranger_is_kept_while_an_attempt_of_it_is_under_way() 
     world = World()
     attempt = make_attempt_id(LeaseTerm("0.7").epoch, 1)
     world.entry.executing[attempt] = "c"
-    world.controller.delete("uid-a", "n", "a")
+    world.controller.watch.delete("uid-a", "n", "a")
     await look(world)
     assert "uid-a" in world.controller.cache.entries
     await world.record()
@@ -50,14 +50,14 @@ async def test_a_fence_is_not_held_against_a_shard_that_was_lost(gone: bool) -> 
     """Who met the fence of its successor is not in need of another incarnation, then or later."""
     world = World()
     world.shards.take(0, LeaseTerm("0.7"))
-    world.controller.fenced["uid-a"] = NOW - 60
-    assert world.controller.fence_problem(18.0) is not None
+    world.controller.holds.fenced["uid-a"] = NOW - 60
+    assert world.controller.holds.fence_problem(18.0) is not None
     if gone:
         world.controller.cache.retire(world.entry)
     else:
         world.shards.drop(0)
-    assert world.controller.fence_problem(18.0) is None
-    assert world.controller.fenced == {}
+    assert world.controller.holds.fence_problem(18.0) is None
+    assert world.controller.holds.fenced == {}
 
 
 def fenced(*, logs: int, claimed: bool, believed: bool = True) -> World:
@@ -66,14 +66,16 @@ def fenced(*, logs: int, claimed: bool, believed: bool = True) -> World:
     world.shards.take(0, LeaseTerm("0.7"))
     cache = world.controller.cache
     for n in range(logs):
-        world.controller.upsert(parse_object(document(f"fenced-{n}", 1)), first_seen_by_watch=False)
-        world.controller.fenced[f"uid-fenced-{n}"] = NOW - 60
-    world.controller.fenced["uid-soon"] = NOW - 1
-    world.controller.upsert(parse_object(document("soon", 1)), first_seen_by_watch=False)
+        world.controller.watch.upsert(
+            parse_object(document(f"fenced-{n}", 1)), first_seen_by_watch=False
+        )
+        world.controller.holds.fenced[f"uid-fenced-{n}"] = NOW - 60
+    world.controller.holds.fenced["uid-soon"] = NOW - 1
+    world.controller.watch.upsert(parse_object(document("soon", 1)), first_seen_by_watch=False)
     if claimed:
         cache.entries["uid-a"].claim = Claim(Epoch("0.7"), 0)
     if not believed:
-        world.controller.distrusted.add("uid-a")
+        world.controller.holds.distrusted.add("uid-a")
     return world
 
 
@@ -94,7 +96,7 @@ def fenced(*, logs: int, claimed: bool, believed: bool = True) -> World:
 )  # fmt: skip
 def test_what_is_evidence_that_the_cluster_has_fallen_back(world: World, said: bool) -> None:
     """Logs are, since a claim alone writes their epoch; what a tenant can write is not."""
-    problem = world.controller.fence_problem(18.0)
+    problem = world.controller.holds.fence_problem(18.0)
     assert (problem is not None) is said
     assert "raise sharding.incarnation" in (problem or "raise sharding.incarnation")
 
@@ -119,18 +121,18 @@ async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(
         return request
 
     recorder = world.controller.recorder
-    world.controller.reconciler = Reconciler(
+    world.controller.reconciler.claimer = Reconciler(
         recorder, cast("Any", SimpleNamespace(get=get)), recorder.metrics, backoff=lambda *_: 1000
     )
-    world.controller.upsert(request, first_seen_by_watch=False)
+    world.controller.watch.upsert(request, first_seen_by_watch=False)
     for _ in range(2):
         await look(world)
-    assert world.controller.holds() == {"epoch-ahead": 1}
-    assert world.controller.fence_problem(0.0) is None
-    assert world.controller.unclaimed() == 0
+    assert world.controller.holds.by_reason() == {"epoch-ahead": 1}
+    assert world.controller.holds.fence_problem(0.0) is None
+    assert world.controller.holds.unclaimed() == 0
     assert caplog.text.count("the status names an epoch that the log does not know") == 1
     snapshot = await world.log.read("uid-a")
     assert snapshot is not None
     assert (len(snapshot.records), snapshot.header.epoch) == (0, "0.7")
-    world.controller.delete("uid-a", "n", "a")
-    assert not world.controller.distrusted
+    world.controller.watch.delete("uid-a", "n", "a")
+    assert not world.controller.holds.distrusted

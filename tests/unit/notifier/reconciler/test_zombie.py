@@ -10,7 +10,8 @@ from prometheus_client import CollectorRegistry
 from notifier.contract import Outcome
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
-from notifier.reconciler.controller import Controller, DeliverySettings
+from notifier.reconciler.controller import Controller
+from notifier.reconciler.ports import DeliveryBounds
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, Epoch
 from syncer.model.record import Record, intent_record
@@ -71,19 +72,19 @@ class World:
         recorder = Recorder(self.log, cache, time, SyncMetrics(registry), identity="t")
         self.hooks = Told()
         self.controller = Controller(
-            cache=cache, queue=WorkQueue(lambda: NOW), recorder=recorder, reconciler=NONE,
-            ownership=self.shards, router=NONE, hooks=cast("Any", self.hooks),
-            metrics=DeliveryMetrics(registry), settings=DeliverySettings(outcome_patience=0.0),
+            cache=cache, queue=WorkQueue(lambda: NOW), recorder=recorder, claimer=NONE,
+            ownership=self.shards, router=NONE, reporter=cast("Any", self.hooks),
+            metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(outcome_patience=0.0),
             dispatcher=lambda _: NONE,
         )  # fmt: skip
-        self.controller.upsert(parse_object(document("a", 1)), first_seen_by_watch=False)
+        self.controller.watch.upsert(parse_object(document("a", 1)), first_seen_by_watch=False)
         self.entry = cache.entries["uid-a"]
         self.intent: Record = intent_record(cast("Any", "0.7-1"), "c", at=1, by="t")
 
     async def record(self) -> list[tuple[str, bytes]]:
         """Record the attempt's success; what was published."""
         await self.log.claim("uid-a", Epoch("0.7"), name="n/a")
-        await self.controller._record(self.entry, "c", self.intent, Outcome.success(200), 0.1)
+        await self.controller.outcomes.record(self.entry, self.intent, Outcome.success(200), 0.1)
         return self.redis.published
 
 

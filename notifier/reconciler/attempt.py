@@ -1,0 +1,213 @@
+"""
+One attempt from beginning to end, made when the dispatcher gives it its turn.
+
+    deadline check, INTENT, deadline check, send, OUTCOME
+
+Between an accepted INTENT and its OUTCOME every way out records something: sent and answered, sent and
+unclear, not sent after all (`notifier.reconciler.outcomes`). Cancellation passes through the send, but not
+through the recording of its outcome, which is shielded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from dataclasses import dataclass, field
+from typing import Final
+
+from notifier.contract import Outcome
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.reconciler.decisions import Decisions
+from notifier.reconciler.holds import Holds
+from notifier.reconciler.outcomes import Outcomes
+from notifier.reconciler.sending import Sender
+from notifier.router import Router
+from syncer.ledger.log import Answer, Appended
+from syncer.model.attempt import AttemptState
+from syncer.model.errors import PortError
+from syncer.model.ports import LeaseTerm, Ownership
+from syncer.model.record import Record
+from syncer.rules.plan import Deliver
+from syncer.runtime.failpoints import Failpoint, failpoint
+from syncer.sync.cache import Cache, Entry
+from syncer.sync.recorder import Recorder
+
+logger = logging.getLogger("ledger.delivery")
+
+#: Seconds until an attempt is tried again while Redis must not be given any.
+_UNFIT_PAUSE: Final = 5.0
+#: Seconds until an attempt is tried again that the lease does not cover now.
+_LEASE_PAUSE: Final = 0.5
+
+
+@dataclass(eq=False)
+class Attempts:
+    """Makes attempts, and ends channels that are given up."""
+
+    cache: Cache
+    queue: WorkQueue
+    recorder: Recorder
+    ownership: Ownership
+    router: Router
+    holds: Holds
+    decisions: Decisions
+    sender: Sender
+    outcomes: Outcomes
+    #: Why Redis must not be given attempts, as it was logged last.
+    _unfit: str | None = field(default=None, init=False)
+
+    async def run(self, uid: str, channel: str) -> Outcome | None:
+        """
+        Make one attempt, if it is still to be made.
+
+        Everything is checked anew: between the decision and the turn of the attempt the object may have
+        been deleted, the lease term ended, or another attempt made.
+
+        Returns:
+            What the attempt came to, None if it was not made.
+        """
+        entry = self.cache.entries.get(uid)
+        term = self.ownership.term_of(uid)
+        if entry is None or term is None or not self.holds.accepts(uid):
+            return None
+        if not self.still_due(entry, term, channel):
+            self.queue.add(uid)
+            return None
+        if not self._fit():
+            # Its due time stays: what waits for the log is due all the same.
+            self.queue.add_at(uid, self.cache.monotonic() + _UNFIT_PAUSE)
+            return None
+        if await self._held(entry, channel):
+            return None
+        via = self.router.channel(channel)
+        if not term.may_send(self.cache.monotonic(), via.timeout_s if via else 0.0):
+            self.queue.add_at(uid, self.cache.monotonic() + _LEASE_PAUSE)
+            return None
+        failpoint(Failpoint.BEFORE_INTENT)
+        try:
+            answer, intent = await self.recorder.open(
+                entry, term, channel, limit=self.decisions.limit(entry, channel)
+            )
+        except PortError as error:
+            # Where the intent may be recorded, `Outcomes.submit_not_sent` records that nothing was sent.
+            self.recorder.lose_claim(entry, "intent")
+            wait = self.queue.retry(uid)
+            logger.warning(
+                "an attempt is held: the log does not answer",
+                extra={"uid": uid, "channel": channel, "error": str(error), "seconds": wait},
+            )
+            return None
+        if not _accepted(answer):
+            self._refused(entry, intent, answer)
+            return None
+        failpoint(Failpoint.AFTER_INTENT)
+        outcome = Outcome.not_sent("cancelled before it was sent")
+        began = self.cache.monotonic()
+        try:
+            if answer.confirmed:
+                outcome = await self.sender.send(entry, term, intent, via)
+            else:
+                outcome = Outcome.not_sent("no replica of the log confirmed the attempt in time")
+            failpoint(Failpoint.AFTER_SEND)
+        except asyncio.CancelledError:
+            if intent.attempt_id not in entry.never_sent:
+                outcome = Outcome.unknown("the process ended while waiting for an answer")
+            raise
+        finally:
+            # Cancelling the send must not cancel the record of it. `Outcomes.drain` waits for that, not
+            # this task: whoever cancels has a bound, and Redis may be away.
+            recording = self.outcomes.submit(entry, intent, outcome, self.cache.monotonic() - began)
+        await asyncio.shield(recording)
+        return outcome
+
+    async def give_up(self, entry: Entry, term: LeaseTerm, channel: str, reason: str) -> None:
+        """
+        End a channel that is not to be tried any more, by an attempt that certainly is not sent.
+
+        So its end is on record like any other, and every reader of the log or the status sees the reason.
+
+        Args:
+            entry: The notification.
+            term: Under which its log is claimed.
+            channel: Full channel name.
+            reason: Text of the attempt's error.
+
+        Raises:
+            PortError: Redis did not answer; the claim is given up.
+        """
+        if not self.recorder.claim_holds(entry, term):
+            return
+        try:
+            answer, intent = await self.recorder.open(
+                entry, term, channel, limit=self.decisions.limit(entry, channel)
+            )
+        except PortError:
+            self.recorder.lose_claim(entry, "intent")
+            raise
+        if not _accepted(answer):
+            self._refused(entry, intent, answer)
+            return
+        logger.info(
+            "a notification is given up",
+            extra={
+                "uid": entry.uid, "object": entry.request.key,
+                "channel": channel, "why": reason,
+            },
+        )  # fmt: skip
+        self.outcomes.submit(entry, intent, Outcome.permanent(reason), 0.0)
+
+    def still_due(self, entry: Entry, term: LeaseTerm, channel: str) -> bool:
+        """Whether an attempt that was due when it was submitted is due now."""
+        if entry.cancelled or entry.violation or not self.recorder.claim_holds(entry, term):
+            return False
+        decision = self.decisions.next(entry)
+        return isinstance(decision, Deliver) and channel in decision.channels
+
+    def _fit(self) -> bool:
+        """Whether Redis may be given attempts; a change is logged once, not for each that waits."""
+        unfit = self.recorder.log.unfit
+        if unfit != self._unfit:
+            self._unfit = unfit
+            if unfit is not None:
+                logger.error("attempts are held: Redis is not fit for them", extra={"why": unfit})
+            else:
+                logger.warning("Redis is fit for attempts again")
+        return unfit is None
+
+    async def _held(self, entry: Entry, channel: str) -> bool:
+        """Whether a channel must wait, as when its credential is missing; its due time is then moved."""
+        hold = self.router.hold(channel)
+        if hold is None:
+            return False
+        entry.due[channel] = self.cache.monotonic() + hold.seconds
+        self.queue.add_at(entry.uid, entry.due[channel])
+        with contextlib.suppress(PortError):
+            await self.recorder.skip(entry, channel, hold.reason)
+        return True
+
+    def _refused(self, entry: Entry, intent: Record, answer: Appended) -> None:
+        """Have the log read again, or claimed again, after it has refused an intent."""
+        logger.info(
+            "an attempt was not opened",
+            extra={
+                "uid": entry.uid,
+                "object": entry.request.key,
+                "channel": intent.channel,
+                "attempt": intent.id,
+                "answer": answer.answer.value,
+                "detail": answer.detail,
+            },
+        )
+        if answer.answer in (Answer.DONE, Answer.EXHAUSTED, Answer.DUP):
+            entry.reread = True
+        else:
+            self.recorder.lose_claim(entry, answer.answer.value.lower())
+        self.queue.add(entry.uid)
+
+
+def _accepted(answer: Appended) -> bool:
+    """Whether the log has accepted an INTENT, or had done so already for this very call."""
+    return answer.answer is Answer.OK or (
+        answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT
+    )

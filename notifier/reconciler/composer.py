@@ -1,0 +1,78 @@
+"""
+Messages for attempts, composed beside the event loop where they are large.
+
+The spec of an object never changes, so what is shown of a large one is kept for a while: its channels are
+tried one after the other, and sanitising costs more than all the rest of an attempt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from notifier.content.message import compose
+from notifier.contract import Message
+from notifier.reconciler.decisions import Decisions
+from syncer.model.record import Record
+from syncer.model.resource import Json, Spec, render_status
+from syncer.rules.merge import merge
+from syncer.runtime.clock import LedgerTime
+from syncer.runtime.offload import SMALL, Breath, offload
+from syncer.sync.cache import Entry
+
+#: Seconds in which a large message must be composed, those before it included.
+_SECONDS: Final = 10.0
+#: Large notifications whose sanitised specs are kept.
+_KEPT: Final = 16
+
+
+@dataclass(eq=False)
+class Composer:
+    """Composes messages, and keeps the sanitised specs of large ones."""
+
+    time: LedgerTime
+    decisions: Decisions
+    #: By uid and generation: the spec may come after the object.
+    _specs: dict[tuple[str, int], Spec] = field(default_factory=dict, init=False)
+
+    async def compose(self, entry: Entry, intent: Record, *, with_status: bool) -> Message:
+        """
+        The message of one attempt.
+
+        Args:
+            entry: The notification.
+            intent: Of the attempt.
+            with_status: Show the status, as merged now: the object's own lags behind.
+
+        Raises:
+            ValueError: the spec is not of the schema's shape.
+            TimeoutError: the message is large, and was not composed in time.
+        """
+        request = entry.request
+        status: Json | None = None
+        if with_status:
+            facts = self.decisions.facts(entry)
+            merged = merge(request.status, entry.view, facts, now=self.time.now())
+            status = render_status(merged.status)
+        size = len(request.raw)
+        known = (request.uid, request.generation)
+
+        def work() -> Message:
+            document = request.document()
+            if status is not None:
+                document["status"] = status
+            message = compose(
+                document,
+                intent.channel,
+                intent.attempt_id,
+                spec=self._specs.get(known),
+                live=with_status,
+                breath=Breath(),
+            )
+            if size > SMALL:
+                self._specs[known] = message.spec
+                while len(self._specs) > _KEPT:
+                    self._specs.pop(next(iter(self._specs)))
+            return message
+
+        return await offload(work, size=size, seconds=_SECONDS)

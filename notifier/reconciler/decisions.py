@@ -1,0 +1,73 @@
+"""
+What to do next for one notification, by what is known now.
+
+`syncer.rules.plan.decide` decides; this module gathers what it decides by: the fold of the log, the status,
+due times, what is executing, and what holds deliveries back. The reconciler asks before it acts, an
+attempt asks again when its turn has come, and metrics ask without acting, so all of them see the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Final
+
+from notifier.content.sanitise import sanitise
+from notifier.reconciler.holds import Holds
+from notifier.reconciler.ports import DeliveryBounds
+from syncer.rules.channel_state import ChannelState
+from syncer.rules.merge import Facts, channel_states_of
+from syncer.rules.plan import Decision, decide, hold_of, stale_of
+from syncer.runtime.clock import LedgerTime
+from syncer.sync.cache import Cache, Entry
+
+#: Characters of the hold annotation that are sanitised; a hundred are shown.
+_HOLD_CHARS: Final = 1024
+
+
+@dataclass(eq=False)
+class Decisions:
+    """Decides for entries of the cache; changes nothing."""
+
+    cache: Cache
+    time: LedgerTime
+    holds: Holds
+    bounds: DeliveryBounds
+
+    def next(self, entry: Entry, *, idle: AbstractSet[str] = frozenset()) -> Decision:
+        """Decide for an entry as if no attempt of the channels in `idle` were executing."""
+        view, status, hold = entry.view, entry.request.status, entry.request.hold
+        # More is sanitised than is shown, so that a secret is recognised of which the head alone is shown.
+        hold = None if hold is None else sanitise(hold[:_HOLD_CHARS])
+        return decide(
+            planned=view.plan is not None,
+            terminal=status.terminal or entry.closing,
+            channel_states=self.channel_states(entry),
+            executing=frozenset(entry.executing.values()) - idle,
+            due=entry.due,
+            now=self.cache.monotonic(),
+            ordered=entry.ordered,
+            held=hold_of(hold, paused=self.holds.paused),
+            # The API server's time, by which `created` was set, or Redis's if that is earlier.
+            stale=stale_of(entry.request.created, self.time.certain(), self.bounds.max_age),
+        )
+
+    def facts(self, entry: Entry) -> Facts:
+        """What folding and merging need to know beside the log and the status."""
+        request = entry.request
+        return Facts(request.generation, request.policy, self.bounds.at_most_once)
+
+    def channel_states(self, entry: Entry) -> Sequence[ChannelState]:
+        """The state of each planned channel."""
+        return channel_states_of(entry.view, entry.request.status, self.facts(entry))
+
+    def limit(self, entry: Entry, channel: str) -> int:
+        """
+        Largest number of attempts that the log may hold for a channel, as INTENT takes it.
+
+        The script counts ids and cannot see which attempts left. So the limit is what the view holds on
+        which the decision rests, and as many more as the rules allow.
+        """
+        left = next((s.left for s in self.channel_states(entry) if s.channel == channel), 0)
+        return len(entry.view.of_channel(channel)) + left

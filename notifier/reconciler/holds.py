@@ -1,0 +1,164 @@
+"""
+What keeps notifications from being sent, and is known.
+
+Some of it holds for all of them: deliveries are paused, the process is ending. The rest holds for one: its
+log cannot be read, its log or its status names a later epoch, an operator or the self-audit holds it. The
+reconciler asks before it acts; readiness, metrics and the resync ask so that a notification that is
+held is never mistaken for one that was overlooked.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from dataclasses import dataclass, field
+
+from syncer.metrics import (
+    EPOCH_AHEAD,
+    FENCED,
+    NO_LOG,
+    NOT_SENT,
+    ON_HOLD,
+    PAUSED,
+    QUARANTINED,
+    SELF_AUDIT,
+)
+from syncer.model.attempt import Epoch
+from syncer.model.conditions import ATTEMPTS_NOT_SENT, find_condition
+from syncer.model.ports import Ownership
+from syncer.rules.plan import hold_of
+from syncer.rules.restore import highest_epoch
+from syncer.sync.cache import Cache, Entry
+
+logger = logging.getLogger("ledger.delivery")
+
+
+@dataclass(eq=False)
+class Holds:
+    """Reasons for which nothing is sent, for all notifications or for one."""
+
+    cache: Cache
+    ownership: Ownership
+    #: The process is ending: no attempt is started any more.
+    draining: bool = field(default=False, init=False)
+    #: An operator holds back the deliveries of all notifications.
+    paused: bool = field(default=False, init=False)
+    #: Boot-clock second since when the log of a notification is known to carry a later epoch, by uid.
+    fenced: dict[str, float] = field(default_factory=dict, init=False)
+    #: Notifications whose status names an epoch that their log does not know. Whoever may write a
+    #: status can bring that about, so it is held against the one object alone.
+    distrusted: set[str] = field(default_factory=set, init=False)
+
+    def accepts(self, uid: str) -> bool:
+        """Whether new work on a notification may begin in this process."""
+        return not self.draining and self.ownership.accepts(uid)
+
+    # -- what a claim finds ---------------------------------------------------------------------
+
+    def fence(self, entry: Entry, epoch: Epoch) -> None:
+        """Hold a notification whose log carries a later epoch than `epoch`, that of our lease term."""
+        if entry.uid not in self.fenced:
+            # Logged once: after a restore of etcd it may be every one of them, every half minute.
+            logger.error(
+                "the log belongs to a later epoch; if etcd was restored, raise sharding.incarnation",
+                extra={"uid": entry.uid, "object": entry.request.key, "epoch": epoch},
+            )
+        self.fenced.setdefault(entry.uid, self.cache.monotonic())
+
+    def distrust(self, entry: Entry, epoch: Epoch) -> None:
+        """Hold a notification whose status names a later epoch than its log and our lease term do."""
+        self.fenced.pop(entry.uid, None)
+        if entry.uid not in self.distrusted:
+            logger.error(
+                "the status names an epoch that the log does not know; nothing is sent for this"
+                " notification",
+                extra={
+                    "uid": entry.uid,
+                    "object": entry.request.key,
+                    "named": highest_epoch(entry.request.status),
+                    "epoch": epoch,
+                },
+            )
+        self.distrusted.add(entry.uid)
+
+    def release(self, uid: str) -> None:
+        """Note that nothing is wrong any more with a notification's epochs."""
+        self.fenced.pop(uid, None)
+        self.distrusted.discard(uid)
+
+    # -- what others ask ------------------------------------------------------------------------
+
+    def blocked(self, entry: Entry) -> str:
+        """The known reason why an entry cannot be claimed, empty if there is none."""
+        if entry.quarantine:
+            return "its log cannot be read"
+        if entry.uid in self.fenced:
+            return "its log belongs to a later epoch"
+        if entry.uid in self.distrusted:
+            return "its status names an epoch that its log does not know"
+        return "its object cannot be read" if entry.unreadable else ""
+
+    def unclaimed(self) -> int:
+        """How many live notifications of ours have not been claimed for no known reason."""
+        return sum(
+            entry.claim is None
+            and not entry.quarantine
+            and uid not in self.fenced
+            and uid not in self.distrusted
+            and self.ownership.term_of(uid) is not None
+            for uid, entry in self.cache.entries.items()
+        )
+
+    def fence_problem(self, patience: float) -> str | None:
+        """
+        Why this replica is not ready if logs go on carrying a later epoch than ours, else None.
+
+        A short while after a takeover the old owner meets fences too; what lasts longer than `patience`
+        seconds is a cluster whose resourceVersions have fallen back. Logs alone are evidence of that,
+        since only a claim writes their epoch; what statuses name is none. One log among others that can
+        be claimed is held as a single one: it takes two, or that nothing can be claimed.
+        """
+        now = self.cache.monotonic()
+        ours = {
+            uid: entry
+            for uid, entry in self.cache.entries.items()
+            if self.ownership.term_of(uid) is not None
+        }
+        # What belongs to another replica by now, or has ended, is no problem of ours.
+        self.fenced = {uid: since for uid, since in self.fenced.items() if uid in ours}
+        self.distrusted &= ours.keys()
+        lasting = sum(now - since > patience for since in self.fenced.values())
+        if not lasting or (lasting == 1 and any(e.claim is not None for e in ours.values())):
+            return None
+        return (
+            f"{lasting} log(s) in Redis carry a later epoch than this cluster gives out; after a"
+            " restore of etcd or a move, raise sharding.incarnation"
+        )
+
+    def by_reason(self) -> Counter[str]:
+        """How many unfinished notifications of ours are held, by the reason's label."""
+        found: Counter[str] = Counter()
+        for entry in self.cache.entries.values():
+            if entry.cancelled or (entry.request.status.terminal and not entry.quarantine):
+                continue
+            if self.ownership.term_of(entry.uid) is not None:
+                found[self._reason(entry)] += 1
+        del found[""]
+        return found
+
+    def _reason(self, entry: Entry) -> str:
+        if entry.quarantine:
+            return QUARANTINED
+        if entry.violation:
+            return SELF_AUDIT
+        if entry.uid in self.fenced:
+            return FENCED
+        if entry.uid in self.distrusted:
+            return EPOCH_AHEAD
+        if entry.held_since:
+            return NO_LOG
+        if find_condition(entry.request.status.conditions, ATTEMPTS_NOT_SENT):
+            return NOT_SENT
+        if hold_of(entry.request.hold, paused=False):
+            return ON_HOLD
+        return PAUSED if self.paused else ""

@@ -1,0 +1,166 @@
+"""
+Outcomes on their way into the log.
+
+Once an INTENT is accepted, or may have been, an outcome is recorded whatever becomes of the attempt's task:
+recording has a task of its own, which outlives a cancelled send and for which the shutdown waits. So does
+an INTENT whose answer was lost: nothing was sent for it, and that is recorded whether the log has the
+intent or not. Only the end of the process leaves an intent open; the next owner records it as unknown.
+
+The wait before the next attempt is drawn here, once, and is part of the record. An attempt that did not
+leave uses up none of the budget (`syncer.rules.channel_state.counts`) and has a back-off of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from notifier.contract import Outcome
+from notifier.dispatch.retry import next_delay, unsent_delay
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.reconciler.ports import DeliveryBounds, Reporter
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_epoch
+from syncer.model.conditions import bounded
+from syncer.model.ports import Ownership
+from syncer.model.record import LOG_ERROR_BYTES, Record, read_attempt
+from syncer.model.resource import RetryPolicy
+from syncer.rules.channel_state import counts, unsent_run
+from syncer.runtime.failpoints import Failpoint, failpoint
+from syncer.sync.cache import Cache, Entry
+from syncer.sync.recorder import Recorder
+
+logger = logging.getLogger("ledger.delivery")
+
+
+@dataclass(eq=False)
+class Outcomes:
+    """Records outcomes, sets the next due time, and has the notification reconciled again."""
+
+    cache: Cache
+    queue: WorkQueue
+    recorder: Recorder
+    ownership: Ownership
+    reporter: Reporter
+    bounds: DeliveryBounds
+    jitter: Callable[[], float]
+    #: Attempts whose outcome is known and being recorded, by the task that does it.
+    recording: dict[asyncio.Task[None], AttemptId] = field(default_factory=dict, init=False)
+
+    def submit(
+        self, entry: Entry, intent: Record, outcome: Outcome, seconds: float
+    ) -> asyncio.Task[None]:
+        """
+        Have an outcome recorded, whatever becomes of the caller.
+
+        Args:
+            entry: The notification.
+            intent: Of the attempt.
+            outcome: What the attempt came to.
+            seconds: How long the send took.
+        """
+        recording = asyncio.create_task(
+            self.record(entry, intent, outcome, seconds), name=f"record-{entry.uid}"
+        )
+        self.recording[recording] = intent.attempt_id
+        recording.add_done_callback(self.recording.pop)
+        return recording
+
+    def submit_not_sent(self, entry: Entry, intent: Record) -> None:
+        """Have it recorded that nothing was sent for an intent that the log may hold."""
+        outcome = Outcome.not_sent("the log did not confirm the attempt, so it was not sent")
+        self.submit(entry, intent, outcome, 0.0)
+
+    async def drain(self, seconds: float) -> int:
+        """Wait for outcomes that are being recorded; how many are given up after `seconds`."""
+        if self.recording:
+            await asyncio.wait(list(self.recording), timeout=seconds)
+        left = list(self.recording)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        return len(left)
+
+    async def record(self, entry: Entry, intent: Record, outcome: Outcome, seconds: float) -> None:
+        """Record an outcome; the arguments are those of `submit`."""
+        channel = intent.channel
+        earlier = [a for a in entry.view.of_channel(channel) if a.id != intent.id]
+        left = [a for a in earlier if counts(a)]
+        retriable = outcome.state is not AttemptState.SUCCESS and (
+            outcome.failure is not FailureClass.PERMANENT
+        )
+        wait = 0
+        if retriable:
+            wait = self._wait(entry.request.policy, outcome, earlier, len(left))
+        now = self.recorder.time.now()
+        attempt = replace(
+            read_attempt(intent),
+            state=outcome.state,
+            ended=now,
+            due=now + wait if retriable else 0,
+            duration=round(seconds * 1000),
+            failure=outcome.failure,
+            error=bounded(outcome.error, LOG_ERROR_BYTES),
+            code=outcome.code,
+        )
+        if retriable:
+            entry.due[channel] = self.cache.monotonic() + wait / 1000
+        else:
+            entry.due.pop(channel, None)
+        recorded = await self.recorder.close(
+            entry, attempt, intent, patience=self.bounds.outcome_patience
+        )
+        failpoint(Failpoint.AFTER_OUTCOME)
+        if recorded and not self._owns(entry.uid, intent.attempt_id):
+            # A fact of an earlier lease term: the log's owner should not have to wait for its sweep.
+            await self.recorder.wake_owner(entry.uid)
+        _log(entry, attempt, recorded=recorded)
+        if outcome.failure is not FailureClass.NOT_SENT:
+            self.reporter.attempted(entry.request, attempt, left[-1] if left else None)
+        if outcome.by_rule:
+            self.reporter.denied(entry.request, channel, attempt.error)
+        self.queue.add(entry.uid)
+
+    def _wait(
+        self, policy: RetryPolicy, outcome: Outcome, earlier: Sequence[Attempt], left: int
+    ) -> int:
+        """
+        Milliseconds until the next attempt.
+
+        Args:
+            policy: Of the notification.
+            outcome: Of the attempt that has ended.
+            earlier: Attempts of the channel before that one.
+            left: How many of them may have left.
+        """
+        if outcome.failure is FailureClass.NOT_SENT:
+            return unsent_delay(unsent_run(earlier) + 1, self.jitter())
+        return next_delay(policy, left + 1, self.jitter(), outcome.retry_after)
+
+    def _owns(self, uid: str, attempt_id: AttemptId) -> bool:
+        """Whether an attempt belongs to the lease term that holds now."""
+        term = self.ownership.term_of(uid)
+        return (
+            term is not None
+            and term.epoch == attempt_epoch(attempt_id)
+            and term.valid(self.cache.monotonic())
+        )
+
+
+def _log(entry: Entry, attempt: Attempt, *, recorded: bool) -> None:
+    logger.log(
+        logging.INFO if attempt.state is AttemptState.SUCCESS else logging.WARNING,
+        "attempt recorded" if recorded else "attempt not recorded",
+        extra={
+            "uid": entry.uid,
+            "object": entry.request.key,
+            "channel": attempt.channel,
+            "attempt": attempt.id,
+            "state": attempt.state.word,
+            "class": attempt.failure.value if attempt.failure else None,
+            "code": attempt.code or None,
+            "error": attempt.error or None,
+            "ms": attempt.duration,
+        },
+    )

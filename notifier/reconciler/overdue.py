@@ -1,0 +1,121 @@
+"""
+Attempts that are due and not made: for how long, and on which objects the status says so.
+
+Read by the gauge of the oldest due attempt and by the sweep that sets the condition LogUnavailable. Both go
+by the log and the object, never by the alarms of the work queue, which are moved on by whatever delays
+an attempt.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from notifier.reconciler.decisions import Decisions
+from notifier.reconciler.holds import Holds
+from syncer.model.ports import Ownership
+from syncer.model.resource import Status
+from syncer.rules.channel_state import State
+from syncer.rules.plan import Deliver, Resolve, hold_of
+from syncer.runtime.clock import LedgerTime
+from syncer.sync.cache import Cache, Entry
+
+#: States of a channel in a status after which nothing more is due.
+_FINISHED: Final = frozenset(s.value for s in State if s.finished)
+
+
+@dataclass(eq=False)
+class Overdue:
+    """Measures and marks due attempts of ours that wait."""
+
+    cache: Cache
+    ownership: Ownership
+    time: LedgerTime
+    decisions: Decisions
+    holds: Holds
+
+    def mark_held(self, *, available: bool, notice: float) -> None:
+        """
+        Have the status of objects say that a due attempt waits for the log, and stop saying so.
+
+        Args:
+            available: Whether attempts can be opened.
+            notice: Seconds of waiting after which the status says so.
+        """
+        now = self.cache.monotonic()
+        for entry in self.cache.entries.values():
+            ours = self.ownership.term_of(entry.uid) is not None
+            waiting = ours and not available and not entry.cancelled and self.is_due(entry)
+            if not waiting:
+                entry.held_since = 0.0
+                if entry.held:
+                    entry.held = False
+                    self.cache.mark_dirty(entry)
+                continue
+            entry.held_since = entry.held_since or now
+            if not entry.held and now - entry.held_since >= notice:
+                entry.held = True
+                self.cache.mark_dirty(entry)
+
+    def is_due(self, entry: Entry) -> bool:
+        """Whether an attempt is due, as far as is known of an entry."""
+        if entry.request.status.terminal or entry.quarantine:
+            return False
+        if entry.claim is None and entry.view.position == 0:
+            return _shows_due(entry.request.status, self.time.now())
+        # An attempt that still waits for its INTENT delays its channel like any other.
+        asking = {c for i, c in entry.executing.items() if i in entry.never_sent}
+        return isinstance(self.decisions.next(entry, idle=asking), Deliver | Resolve)
+
+    def oldest(self) -> float:
+        """Seconds for which the longest waiting due attempt of ours has been due, 0 if none is."""
+        now = self.time.now()
+        oldest = 0.0
+        for entry in self.cache.entries.values():
+            if entry.cancelled or self.ownership.term_of(entry.uid) is None:
+                continue
+            oldest = max(oldest, self._seconds(entry, now, oldest))
+        return oldest
+
+    def _seconds(self, entry: Entry, now: int, least: float) -> float:
+        """
+        For how many seconds an entry has had an attempt due.
+
+        Args:
+            entry: Live and ours.
+            now: Ledger time in milliseconds.
+            least: Any answer will do that is not more than this.
+        """
+        view, request = entry.view, entry.request
+        if request.status.terminal or hold_of(request.hold, paused=self.holds.paused):
+            return 0.0
+        if entry.claim is None or view.plan is None:
+            # Not claimed yet: its first attempt has been due since it was created, a later one since the
+            # time that its object names.
+            return (now - (expected(entry) or request.created)) / 1000
+        since: dict[str, int] = {}
+        # One that waits for its INTENT waits for the log: nothing of it is under way.
+        executing = {c for i, c in entry.executing.items() if i not in entry.never_sent}
+        for channel in view.plan.channels:
+            tried = view.of_channel(channel)
+            at = next((a.due for a in reversed(tried) if not a.open), request.created)
+            if at and channel not in executing and (now - at) / 1000 > least:
+                since[channel] = at
+        if not since:
+            return 0.0
+        unfinished = {
+            s.channel for s in self.decisions.channel_states(entry) if not s.state.finished
+        }
+        return max(((now - at) / 1000 for c, at in since.items() if c in unfinished), default=0.0)
+
+
+def expected(entry: Entry) -> int:
+    """When the object says that its next attempt is due, in Unix milliseconds; 0 if it says nothing."""
+    return min((c.next_retry for c in entry.request.status.channels if c.next_retry), default=0)
+
+
+def _shows_due(status: Status, now: int) -> bool:
+    """Whether an object by itself, its log not read yet, says that an attempt is due at `now`."""
+    return not status.channels or any(
+        c.state not in _FINISHED and c.next_retry <= now for c in status.channels
+    )

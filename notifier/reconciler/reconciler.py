@@ -1,0 +1,316 @@
+"""
+The reconciler: decides what one notification needs now, and starts it.
+
+`reconcile(uid)` is level-triggered and serial per notification: it claims the log where it is not claimed,
+asks for a decision by what is known now, and hands due attempts to the dispatcher or sets an alarm.
+Nothing is remembered between two calls but the book of the last decision (`Entry.look`), by which the
+resync sees whom to have reconciled again: no way out of here has to see to that by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import math
+from dataclasses import dataclass
+
+from notifier.dispatch.breaker import refusal
+from notifier.dispatch.dispatcher import Dispatcher
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.metrics import DeliveryMetrics
+from notifier.reconciler.attempt import Attempts
+from notifier.reconciler.decisions import Decisions
+from notifier.reconciler.holds import Holds
+from notifier.reconciler.ports import Reporter
+from notifier.router import Router
+from syncer.model.errors import PortError
+from syncer.model.ports import LeaseTerm, Ownership
+from syncer.rules.channel_state import counts
+from syncer.rules.plan import (
+    Await,
+    Decision,
+    Deliver,
+    Finish,
+    GiveUp,
+    Resolve,
+    WaitUntil,
+    Withhold,
+)
+from syncer.rules.reconcile import Action, Verdict
+from syncer.rules.resync import Look
+from syncer.sync.cache import Cache, Entry
+from syncer.sync.claim import Reconciler as Claimer
+from syncer.sync.claim import abandoned
+from syncer.sync.recorder import Recorder
+
+logger = logging.getLogger("ledger.delivery")
+
+
+@dataclass(eq=False)
+class Reconciler:
+    """Handles the keys of the work queue."""
+
+    cache: Cache
+    queue: WorkQueue
+    recorder: Recorder
+    claimer: Claimer
+    ownership: Ownership
+    router: Router
+    holds: Holds
+    decisions: Decisions
+    attempts: Attempts
+    dispatcher: Dispatcher
+    reporter: Reporter
+    metrics: DeliveryMetrics
+
+    async def work(self) -> None:
+        """One worker: handle keys until cancelled."""
+        while True:
+            uid = await self.queue.get()
+            try:
+                decided = await self.reconcile(uid) is not None
+                if decided or uid not in self.cache.entries:
+                    # What was put off without a decision keeps its growing wait.
+                    self.queue.succeeded(uid)
+            except asyncio.CancelledError:
+                raise
+            except PortError as error:
+                wait = self.queue.retry(uid)
+                logger.info(
+                    "a notification waits",
+                    extra={"uid": uid, "error": str(error), "seconds": round(wait, 1)},
+                )
+            except Exception:
+                # A poison object costs its own turn, with a growing wait, and nobody else's.
+                logger.exception("a notification could not be handled", extra={"uid": uid})
+                self.queue.retry(uid)
+            finally:
+                self.queue.done(uid)
+
+    async def reconcile(self, uid: str) -> Decision | None:
+        """
+        Decide for one notification, and start what is due.
+
+        Returns:
+            The decision, None if there is nothing to decide or nothing can be decided now.
+
+        Raises:
+            PortError: Redis or the API server did not answer; reconcile again later.
+        """
+        entry = self.cache.entries.get(uid)
+        term = self.ownership.term_of(uid)
+        if entry is not None:
+            entry.look = None
+        if entry is None or term is None or not self.holds.accepts(uid):
+            if entry is not None and term is None:
+                await self._leave(entry)
+            return None
+        if not term.valid(self.cache.monotonic()):
+            # It may be valid again without another term: the answer to a renewal was lost, not the renewal.
+            return None
+        if entry.deleted:
+            await self._retire(entry, term)
+            return None
+        if not self.recorder.claim_holds(entry, term) and not await self._claim(entry, term):
+            return self._unclaimed(entry)
+        if entry.reread:
+            await self._reread(entry)
+        if abandoned(entry):
+            # An INTENT of ours that its caller had given up came in late: only a claim settles it.
+            self.recorder.lose_claim(entry, "abandoned")
+            if not await self._claim(entry, term):
+                return self._unclaimed(entry)
+            if abandoned(entry):
+                # It could not be settled: tried again, but with a growing wait.
+                self.queue.retry(entry.uid)
+                return None
+        return await self._decide(entry, term)
+
+    async def _decide(self, entry: Entry, term: LeaseTerm) -> Decision:
+        """Decide for an entry whose log is claimed, and do what was decided."""
+        if stopped := _stopped(entry):
+            return self._decided(entry, Await(stopped))
+        decision = self.decisions.next(entry)
+        if isinstance(decision, Resolve):
+            if not entry.request.specified:
+                return self._decided(entry, Await("the object has no spec yet"))
+            plan, doubts = await self.router.plan(entry.request, self.recorder.time.now())
+            await self.recorder.plan(entry, plan)
+            if doubts:
+                self.reporter.routed_in_doubt(entry.request, plan.channels, doubts)
+            decision = self.decisions.next(entry)
+        rejected = self._start(entry, decision)
+        self._decided(entry, decision)
+        for channel in rejected:
+            await self._note_rejection(entry, channel)
+        if isinstance(decision, Withhold | GiveUp):
+            await self._note_not_sent(entry, term, decision)
+        return decision
+
+    # -- the claim ------------------------------------------------------------------------------
+
+    async def _claim(self, entry: Entry, term: LeaseTerm) -> bool:
+        """Claim the log of an entry; whether a decision may rest on it."""
+        first = entry.claim is None and entry.view.position == 0
+        verdict = await self.claimer.claim(entry, term)
+        logger.debug(
+            "claimed", extra={"uid": entry.uid, "rows": verdict.rows, "says": verdict.says}
+        )
+        if not await self._usable(entry, term, verdict):
+            return False
+        entry.fresh = False
+        if first and not entry.request.status.terminal and not entry.cancelled:
+            self.reporter.started(entry.request)
+        return True
+
+    async def _usable(self, entry: Entry, term: LeaseTerm, verdict: Verdict) -> bool:
+        """Take note of what stands in the way after a claim; whether nothing does."""
+        if Action.STOP in verdict:
+            self.holds.fence(entry, term.epoch)
+            self.metrics.fenced_notifications.inc()
+            return False
+        if Action.DISTRUST in verdict:
+            self.holds.distrust(entry, term.epoch)
+            return False
+        self.holds.release(entry.uid)
+        if Action.ORPHAN in verdict:
+            await self._retire(entry, term)
+            return False
+        entry.unreadable = Action.HOLD in verdict
+        if entry.unreadable:
+            self.queue.retry(entry.uid)
+            return False
+        if Action.NOTHING in verdict and not entry.busy:
+            self.cache.retire(entry)
+            return False
+        if entry.claim is None:
+            if not entry.quarantine:
+                self.queue.retry(entry.uid)
+            return False
+        return True
+
+    def _unclaimed(self, entry: Entry) -> Decision | None:
+        """The decision for an entry that cannot be claimed, None if it is to be tried again soon."""
+        reason = self.holds.blocked(entry)
+        decision = self._decided(entry, Await(reason)) if reason else None
+        # What may be over soon is tried again with a growing wait as well, which a decision would end.
+        return None if entry.unreadable else decision
+
+    async def _reread(self, entry: Entry) -> None:
+        known = entry.view.position
+        await self.recorder.reread(entry)
+        if entry.view.position != known:
+            self.cache.mark_dirty(entry)
+
+    # -- what is over or another's --------------------------------------------------------------
+
+    async def _leave(self, entry: Entry) -> None:
+        """Let go of a notification that belongs to another replica, once nothing of it is under way."""
+        if entry.unrecorded:
+            await self.recorder.record_kept(entry)
+            if not entry.unrecorded:
+                await self.recorder.wake_owner(entry.uid)
+        if entry.busy:
+            return
+        if entry.deleted:
+            # Its log is its owner's to retire; should that one miss it, a sweep finds it.
+            self.cache.forget(entry.uid)
+        elif entry.request.status.terminal:
+            # Another replica has finished it, and its log is that replica's to publish.
+            self.cache.retire(entry)
+
+    async def _retire(self, entry: Entry, term: LeaseTerm) -> None:
+        if not await self.claimer.retire(entry, term) and not entry.executing:
+            self.queue.retry(entry.uid)
+
+    # -- what was decided -----------------------------------------------------------------------
+
+    def _start(self, entry: Entry, decision: Decision) -> list[str]:
+        """Do what was decided; returns the channels whose circuit breaker rejects a due attempt."""
+        rejected = []
+        match decision:
+            case Deliver(channels, then, _):
+                for channel in channels:
+                    rejection = self.dispatcher.submit(
+                        entry.uid,
+                        channel,
+                        due=entry.due.get(channel, self.cache.monotonic()),
+                        priority=entry.request.priority,
+                        namespace=entry.request.namespace,
+                        tried=sum(map(counts, entry.view.of_channel(channel))),
+                    )
+                    if rejection is not None:
+                        rejected.append(channel)
+                if then is not None:
+                    self.queue.add_at(entry.uid, then)
+            case Withhold(_, then, _) | GiveUp(_, then, _):
+                # The end of what holds it back wakes it; only other due times need an alarm.
+                if then is not None:
+                    self.queue.add_at(entry.uid, then)
+            case WaitUntil(at, _):
+                self.queue.add_at(entry.uid, at)
+            case Finish():
+                self.cache.mark_dirty(entry, urgent=True)
+            case Await() | Resolve():
+                pass
+        return rejected
+
+    def _decided(self, entry: Entry, decision: Decision) -> Decision:
+        """Book a decision: when the next one is needed, and which channels are in whose hands."""
+        by: float | None = None
+        started: tuple[str, ...] = ()
+        match decision:
+            case Deliver(channels, then, _) | GiveUp(channels, then, _):
+                by, started = then, channels
+            case Withhold(_, then, _):
+                by = then
+            case WaitUntil(at, _):
+                by = at
+            case Await() | Finish() | Resolve():
+                pass
+        entry.look = Look(
+            at=self.cache.monotonic(),
+            by=math.inf if by is None else by,
+            version=entry.request.resource_version,
+            position=entry.view.position,
+            channels=tuple(dict.fromkeys((*started, *entry.executing.values()))),
+        )
+        entry.asked = 0.0
+        return decision
+
+    async def _note_not_sent(
+        self, entry: Entry, term: LeaseTerm, decision: Withhold | GiveUp
+    ) -> None:
+        """Leave in the log why due channels are not tried, and end those that are given up."""
+        for channel in decision.channels:
+            await self._skip(entry, channel, decision.reason)
+            if isinstance(decision, GiveUp):
+                await self.attempts.give_up(entry, term, channel, decision.reason)
+
+    async def _note_rejection(self, entry: Entry, channel: str) -> None:
+        """
+        Report, once, that an attempt waits for its receiver's circuit breaker.
+
+        It waits in the queue of its receiver and uses up no attempt.
+        """
+        reason = refusal(channel)
+        if entry.view.last_skip.get(channel) == reason:
+            return
+        if await self._skip(entry, channel, reason):
+            made = sum(map(counts, entry.view.of_channel(channel)))
+            self.reporter.rejected(entry.request, channel, reason, made)
+
+    async def _skip(self, entry: Entry, channel: str, reason: str) -> bool:
+        """Record, once, why a due attempt is not made; False if Redis did not answer."""
+        try:
+            await self.recorder.skip(entry, channel, reason)
+        except PortError:
+            return False
+        return True
+
+
+def _stopped(entry: Entry) -> str:
+    """Why nothing is decided for an entry whose log is claimed, empty if something is."""
+    if entry.cancelled:
+        return "the object is being deleted"
+    return "held by the self-audit" if entry.violation else ""

@@ -1,0 +1,81 @@
+"""
+The send of one attempt whose INTENT is accepted: it always comes to an outcome.
+
+Whatever stops a send before its first byte is an outcome as well: no such channel, a receiver that is not
+for this namespace, a message that cannot be composed, a deletion, a lease that would end too early. The
+lease is checked last, right before the send.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass
+from typing import Final
+
+from notifier.contract import Channel, Outcome
+from notifier.reconciler.composer import Composer
+from notifier.router import Router
+from syncer.model.ports import LeaseTerm
+from syncer.model.record import Record
+from syncer.runtime.clock import MonotonicClock
+from syncer.sync.cache import Entry
+from syncer.sync.recorder import Recorder
+
+logger = logging.getLogger("ledger.delivery")
+
+#: A send that has not ended this many seconds after its channel's own timeout is given up as unknown.
+_GRACE: Final = 2.0
+
+
+@dataclass(eq=False)
+class Sender:
+    """Composes and sends the message of an attempt."""
+
+    recorder: Recorder
+    router: Router
+    composer: Composer
+    monotonic: MonotonicClock
+
+    async def send(  # noqa: PLR0911 (one outcome for each thing that stops a send)
+        self, entry: Entry, term: LeaseTerm, intent: Record, channel: Channel | None
+    ) -> Outcome:
+        """
+        Send; never raises for what a receiver, a channel or a message did.
+
+        Args:
+            entry: The notification.
+            term: Must cover the send.
+            intent: Accepted by the log.
+            channel: As configured now, None if there is none of the intent's name.
+        """
+        if channel is None:
+            return Outcome.permanent(
+                f"channel not registered: {intent.channel}"
+                " (DD-NOT-007: use RegisterChannel() to register)"
+            )
+        if reason := self.router.denial(intent.channel, entry.request.namespace):
+            return Outcome.denied(reason)
+        try:
+            message = await self.composer.compose(entry, intent, with_status=channel.shows_status)
+        except ValueError as error:
+            return Outcome.permanent(f"the message cannot be composed ({type(error).__name__})")
+        except TimeoutError:
+            return Outcome.not_sent("the message was not composed in time")
+        if entry.cancelled:
+            return Outcome.not_sent("the notification was deleted before it was sent")
+        # The last check: nothing but the send itself may follow it.
+        if not term.may_send(self.monotonic(), channel.timeout_s):
+            return Outcome.not_sent("the lease would not have covered the send")
+        self.recorder.sending(entry, intent.attempt_id)
+        try:
+            async with asyncio.timeout(channel.timeout_s + _GRACE):
+                return await channel.send(message)
+        except TimeoutError:
+            return Outcome.unknown("the channel did not end within its own deadline")
+        except Exception as error:
+            logger.exception(
+                "a channel raised; it must answer with an outcome",
+                extra={"uid": entry.uid, "channel": intent.channel, "attempt": intent.id},
+            )
+            return Outcome.unknown(f"the channel failed unexpectedly ({type(error).__name__})")

@@ -1,0 +1,94 @@
+"""
+What the reflector reports: an object is new, has changed, or is gone.
+
+A handler only updates the cache and wakes the reconciler. It is called for every event of every replica, so
+it does nothing where an event brings no news: the version that an own write returned, an object that
+has ended, an object that another replica has finished.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.reconciler.holds import Holds
+from syncer.model.ports import Ownership
+from syncer.model.resource import NotificationRequest, version_key
+from syncer.sync.cache import Cache, Entry, summary
+from syncer.sync.recorder import Recorder
+
+
+@dataclass(eq=False)
+class WatchHandlers:
+    """Turns versions of objects into keys of the work queue; see `syncer.kube.reflector.Sink`."""
+
+    cache: Cache
+    queue: WorkQueue
+    recorder: Recorder
+    ownership: Ownership
+    holds: Holds
+
+    def upsert(self, request: NotificationRequest, *, first_seen_by_watch: bool) -> None:
+        """Take a version of an object; only a new or later one leads to work."""
+        entry = self.cache.entries.get(request.uid)
+        if entry is not None:
+            self._update(entry, request)
+            return
+        if request.status.terminal:
+            self.cache.finished[request.uid] = summary(request)
+            return
+        self.cache.finished.pop(request.uid, None)
+        term = self.ownership.term_of(request.uid)
+        # A watch that lags shows objects as they were before the lease term, in which its predecessor
+        # may have published: only what is newer than the acquiring Lease write is new for certain.
+        fresh = (
+            first_seen_by_watch
+            and not request.status.phase
+            and term is not None
+            and version_key(request.resource_version) > version_key(term.epoch.partition(".")[2])
+        )
+        self.cache.entries[request.uid] = Entry(request, fresh=fresh)
+        self.queue.add(request.uid)
+
+    def _update(self, entry: Entry, request: NotificationRequest) -> None:
+        known = entry.request.resource_version
+        if version_key(request.resource_version) <= version_key(known):
+            return
+        # Own writes come back with the version that the write returned; this is somebody else's.
+        if not request.raw and self.ownership.term_of(request.uid) is not None:
+            # Only an outline, of an object that went and came back: claim it anew, and read it.
+            entry.fresh = False
+            self.recorder.lose_claim(entry, "outline")
+            self.queue.add(request.uid)
+            return
+        entry.observe(request)
+        if (
+            request.status.terminal
+            and self.ownership.term_of(request.uid) is None
+            and not entry.busy
+        ):
+            # Another replica has finished it, and its log is that replica's to publish.
+            self.cache.retire(entry)
+            return
+        if entry.claim is not None:
+            self.cache.mark_dirty(entry)
+        self.queue.add(request.uid)
+
+    def has(self, uid: str, resource_version: str) -> bool:
+        """Whether this very version is known already, as that of each own write is."""
+        entry = self.cache.entries.get(uid)
+        if entry is not None:
+            return entry.request.resource_version == resource_version
+        finished = self.cache.finished.get(uid)
+        return finished is not None and finished.resource_version == resource_version
+
+    def delete(self, uid: str, namespace: str, name: str) -> None:
+        """Cancel a notification: nothing more is sent, what is on the wire is still recorded."""
+        del namespace, name
+        self.cache.finished.pop(uid, None)
+        self.holds.release(uid)
+        entry = self.cache.entries.get(uid)
+        if entry is not None:
+            entry.deleted = True
+            self.cache.clean(entry)
+            self.queue.add(uid)
