@@ -471,13 +471,13 @@ def _names(server: MailServer) -> list[str]:
 
 
 async def test_partial_refusal_sends_to_nobody_twice(
-    tmp_path: Path, mail_client: HttpClient, mail_door: MailClient
+    tmp_path: Path, http_client: HttpClient, mail_door: MailClient
 ) -> None:
     """Of four recipients two are refused, one for now: the retry goes to that one alone."""
     a, b, c, d = (f"{name}@y.example" for name in "abcd")
     async with mail_server() as server:
         server.refuse = {b: ["550 no such user"], c: ["451 greylisted", "451 greylisted"]}
-        room = Room(tmp_path, mail_client, _routing(f"{a}, {b}, {c}, {d}", server.port), mail_door)
+        room = Room(tmp_path, http_client, _routing(f"{a}, {b}, {c}, {d}", server.port), mail_door)
         config = room.routing.current.config
         names = [name for name, _ in config.receivers[0].channels(config.native)]
         assert names == [f"email:ops:{recipient_tag(each)}" for each in (a, b, c, d)]
@@ -496,11 +496,11 @@ async def test_partial_refusal_sends_to_nobody_twice(
 
 
 async def test_recipient_removed_meanwhile_gets_nothing(
-    tmp_path: Path, mail_client: HttpClient, mail_door: MailClient
+    tmp_path: Path, http_client: HttpClient, mail_door: MailClient
 ) -> None:
     """A retry meant for somebody who left the list goes to nobody, least of all to the next."""
     async with mail_server() as server:
-        room = Room(tmp_path, mail_client, _routing("a@y, b@y", server.port), mail_door)
+        room = Room(tmp_path, http_client, _routing("a@y, b@y", server.port), mail_door)
         name = f"email:ops:{recipient_tag('a@y')}"
         assert room.channels.channel(name) is not None
         room.file.write_text(_routing("b@y", server.port))
@@ -510,13 +510,13 @@ async def test_recipient_removed_meanwhile_gets_nothing(
 
 
 async def test_password_comes_from_the_credentials_folder(
-    tmp_path: Path, mail_client: HttpClient, trusting: MailClient, certificates: Certificates
+    tmp_path: Path, http_client: HttpClient, trusting: MailClient, certificates: Certificates
 ) -> None:
     """A password is named in the routing file and kept elsewhere; it rotates without a reload."""
     async with mail_server(starttls=certificates.context("rotate")) as server:
         server.users["relay"] = "new-password"
         text = _routing("a@y", server.port, "username: relay, credentialRef: smtp")
-        room = Room(tmp_path, mail_client, text, trusting, smtp="old-password\n")
+        room = Room(tmp_path, http_client, text, trusting, smtp="old-password\n")
         assert (await room.send("email:ops")).code == 535
         (room.credentials / "smtp").write_text("new-password\n")
         await room.reload()
@@ -525,12 +525,12 @@ async def test_password_comes_from_the_credentials_folder(
 
 
 async def test_switched_off_there_is_no_channel(
-    tmp_path: Path, mail_client: HttpClient, mail_door: MailClient
+    tmp_path: Path, http_client: HttpClient, mail_door: MailClient
 ) -> None:
     """Without the switch, and for an entry that is not complete, upstream's answer stays."""
-    room = Room(tmp_path, mail_client, _routing("a@y", 25, "tls: none"), mail_door)
+    room = Room(tmp_path, http_client, _routing("a@y", 25, "tls: none"), mail_door)
     snapshot = room.routing.current
-    off = ChannelRegistry(lambda: snapshot, mail_client, http_timeout=1, file=None, log=None)
+    off = ChannelRegistry(lambda: snapshot, http_client, http_timeout=1, file=None, log=None)
     assert room.channels.channel("email:ops") is not None
     assert off.channel("email:ops") is None
     room.file.write_text("route: {receiver: r}\nreceivers: [{name: r, emailConfigs: [{to: a@y}]}]")
