@@ -46,7 +46,7 @@ EQUIVALENT: Final = "tests/mutation/equivalent.toml"
 ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels")
 
 #: Seconds of traced time that the tests of one mutant may have.
-_BUDGET_S: Final = 60.0
+_BUDGET_S: Final = 30.0
 #: Limits: the start of an interpreter, then a multiple of what the tests took in the trace.
 _START_S: Final = 20.0
 _FACTOR: Final = 6.0
@@ -387,50 +387,56 @@ def draw(
                 mutant.apply(modules[mutant.path].source), mutant.path, "exec", dont_inherit=True
             )
             drawn.append(mutant)
-    drawn.sort(key=lambda m: (modules[m.path].kind != PURE, m.path, m.start))
+    # Stable: within a kind they stay as they were drawn, so a run that is broken off is a sample as well.
+    drawn.sort(key=lambda m: modules[m.path].kind != PURE)
     return drawn
+
+
+def wanted(arguments: argparse.Namespace, modules: Mapping[str, Module]) -> list[Mutant]:
+    """
+    Return the mutants that the command line asks for, in the order in which they are tried.
+
+    Raises:
+        LookupError: no module is, or lies in, a path that was named.
+    """
+    if arguments.again:
+        report = json.loads(Path(arguments.again).read_text())
+        left = {sources.Key(*key) for key in report["survivors"]}
+        named = {key.module for key in left} & modules.keys()
+        drawn = [m for path in sorted(named) for m in mutants(path, modules[path].source)]
+        drawn = [mutant for mutant in drawn if sources.key_of(mutant) in left]
+    else:
+        kinds = {PURE, OWN} | ({OTHER} if arguments.all else set())
+        chosen = {path for path, module in modules.items() if module.kind in kinds}
+        if arguments.module:
+            places = [place.rstrip("/") for place in arguments.module]
+            chosen = {p for p in modules if any(p == at or p.startswith(f"{at}/") for at in places)}
+        if not chosen:
+            raise LookupError(f"no module is or lies in {', '.join(arguments.module)}")
+        found = {path: mutants(path, modules[path].source) for path in chosen}
+        drawn = draw(found, modules, arguments.sample, arguments.seed)
+    part, parts = (int(number) for number in arguments.part.split("/"))
+    return drawn[part - 1 :: parts]
 
 
 def run(root: Path, arguments: argparse.Namespace) -> int:
     """Run what the command line asks for and print the report; return the exit code."""
     roots = arguments.tests or list(ROOTS)
     modules = sources.modules(root, roots)
-    kinds = {PURE, OWN} | ({OTHER} if arguments.all else set())
-    chosen = {path for path, module in modules.items() if module.kind in kinds}
-    if arguments.module:
-        chosen = {
-            path
-            for path in modules
-            for wanted in arguments.module
-            if path == wanted or path.startswith(f"{wanted.rstrip('/')}/")
-        }
-        if not chosen:
-            _say(f"no module is or lies in {', '.join(arguments.module)}")
-            return 2
     try:
         listed = (root / EQUIVALENT).read_text()
         same = sources.equivalents(listed, {path: m.source for path, m in modules.items()})
-    except StaleError as error:
-        _say(f"{EQUIVALENT}: {error}")
+        drawn = wanted(arguments, modules)
+    except (StaleError, LookupError) as error:
+        _say(str(error))
         return 2
-    if arguments.again:
-        left = {
-            sources.Key(*key) for key in json.loads(Path(arguments.again).read_text())["survivors"]
-        }
-        named = {key.module for key in left} & modules.keys()
-        drawn = [m for path in sorted(named) for m in mutants(path, modules[path].source)]
-        drawn = [mutant for mutant in drawn if sources.key_of(mutant) in left]
-    else:
-        found = {path: mutants(path, modules[path].source) for path in chosen}
-        drawn = draw(found, modules, arguments.sample, arguments.seed)
-    part, parts = (int(number) for number in arguments.part.split("/"))
-    drawn = drawn[part - 1 :: parts]
     results = [
         Result(m, killed=False, by="", tests=1, seconds=0.0)
         for m in drawn
         if sources.key_of(m) in same
     ]
     drawn = [mutant for mutant in drawn if sources.key_of(mutant) not in same]
+    judged: list[Result] = []
     with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
         spaces: queue.SimpleQueue[Workspace] = queue.SimpleQueue()
         for job in range(arguments.jobs):
@@ -448,14 +454,17 @@ def run(root: Path, arguments: argparse.Namespace) -> int:
             finally:
                 spaces.put(space)
 
-        with _pool(arguments.jobs) as pool:
-            for number, result in enumerate(pool.map(one, drawn), 1):
-                results.append(result)
+        with _pool(arguments.jobs) as pool, contextlib.suppress(KeyboardInterrupt):
+            for result in pool.map(one, drawn):
+                judged.append(result)
                 if not result.killed:
-                    _say(f"{number} of {len(drawn)}: survived {result.tests} tests")
+                    _say(f"{len(judged)} of {len(drawn)}: survived {result.tests} tests")
                     print(difference(result.mutant, modules[result.mutant.path].source), flush=True)
+    if len(judged) < len(drawn):
+        _say(f"broken off after {len(judged)} of {len(drawn)}")
     if whole.failed:
         _say("left out, for they fail without a mutant: " + ", ".join(sorted(whole.failed)))
+    results += judged
     print("\n".join(table(results, same)))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(_report(results, same), indent=1) + "\n")

@@ -33,6 +33,8 @@ _IMPURE: Final = {
     "threading", "time",
 }  # fmt: skip
 
+_LIST: Final = "equivalent.toml"
+
 PURE, OWN, OTHER = "pure", "own", "other"
 
 
@@ -154,11 +156,13 @@ def equivalents(text: str, modules: Mapping[str, str]) -> dict[Key, str]:
     for entry in tomllib.loads(text).get("mutant", []):
         key = Key(entry["module"], entry.get("scope", ""), entry["was"], entry["now"])
         if not entry.get("why", "").strip():
-            raise StaleError(f"{key} has no reason (why)")
+            raise StaleError(f"{_LIST}: {key} has no reason (why)")
         path = key.module
         if path not in keys:
             keys[path] = {key_of(m) for m in mutants(path, modules.get(path, ""))}
         if key not in keys[path]:
-            raise StaleError(f"no mutant fits {key}; take the entry away, or bring it up to date")
+            raise StaleError(
+                f"{_LIST}: no mutant fits {key}; take the entry away, or bring it up to date"
+            )
         found[key] = entry["why"]
     return found
