@@ -1,15 +1,17 @@
 """
-Where the operators' command finds the record: settings, Redis, API server.
+The connections of a command: settings, Redis, API server.
 
-Everything is told by the controller's own settings file, or by a URL and a kubeconfig. The client never
-stamps a store (no installation is named to it), so looking leaves nothing behind. The API server may be
-missing: then `store` is None and `problem` says why, and each command decides whether it can do without.
+The controller's own settings file says where they are, or a URL and a kubeconfig. The client never writes
+metadata to a store (no installation is named to it), so reading leaves nothing behind. The API server may
+be missing: then `store` is None and `problem` says why, and each command decides whether it can do without.
 
-What a server does not answer is an error that names the server: its address and where that was found.
+An error of a server names it: its address, and where that was configured.
 """
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import getpass
 import os
 import socket
@@ -19,7 +21,6 @@ from dataclasses import dataclass
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from syncer.cli.inspect import opened
 from syncer.kube.client import Json, KubeClient, Method
 from syncer.kube.notification_requests import StatusStore
 from syncer.ledger.client import LedgerClient, Script
@@ -34,7 +35,7 @@ _TIMEOUT: Final = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """What the command line says about where to look; None and empty mean nothing was said."""
+    """The options that say where to look, None where they were not given."""
 
     config: str | None = None
     redis_url: str | None = None
@@ -53,6 +54,11 @@ class Where:
         return load(self.config, redis_url=self.redis_url)
 
 
+def where_of(options: argparse.Namespace) -> Where:
+    """Return where the command line says to look."""
+    return Where(options.config, options.redis_url, options.key_prefix, options.kubeconfig)
+
+
 @dataclass(frozen=True, slots=True)
 class Access:
     """Open connections; `store` and `kube` are None where the API server is not to be had."""
@@ -63,13 +69,13 @@ class Access:
     kube: KubeClient | None
     store: StatusStore | None
     problem: str = ""
-    #: A settings file was given, so that what it says is the controller's.
+    #: A settings file was given, so that the settings are the controller's.
     configured: bool = False
 
     @property
     def objects(self) -> StatusStore:
         """
-        The objects.
+        The store of objects.
 
         Raises:
             ConfigError: there is no way to the API server.
@@ -86,7 +92,7 @@ class Access:
 
 @contextmanager
 def _naming(server: str) -> Iterator[None]:
-    """Have an error of a server say which one."""
+    """Add the name of a server to its errors."""
     try:
         yield
     except (PortError, TimeoutError) as error:
@@ -126,7 +132,7 @@ class _Kube(KubeClient):
 
 
 def _redis_at(where: Where, url: str) -> str:
-    """The address of Redis, without user, password and options, and where it was found."""
+    """Return the address of Redis, without user, password and options, and where it was configured."""
     hosts = urlsplit(url).netloc.rpartition("@")[2] or urlsplit(url).path
     return f"Redis at {hosts}, by {'--redis-url' if where.redis_url else where.config}"
 
@@ -175,8 +181,19 @@ async def access(where: Where, *, cluster: bool = True) -> AsyncIterator[Access]
                 await kube.close()
 
 
-def whoami(given: str | None) -> str:
-    """Who is recorded as the doer: what was given, else the user of this process and its host."""
+@asynccontextmanager
+async def opened(log: RedisLog) -> AsyncIterator[RedisLog]:
+    """Serve the log's client while the block runs."""
+    task = asyncio.create_task(log.serve())
+    try:
+        yield log
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+def operator_name(given: str | None) -> str:
+    """Return who is recorded as the operator: the name given, else user and host of this process."""
     if given:
         return " ".join(given.split())[:128]
     try:

@@ -1,5 +1,5 @@
 """
-Shell completion: three small scripts, and the one answer that all of them ask for.
+`syncer completion`: three small scripts, and the one answer that all of them ask for.
 
 The scripts know nothing of the commands: they pass the words on to `syncer complete`, which reads the
 parser itself. So they never fall behind, and there is one thing to test.
@@ -8,10 +8,15 @@ parser itself. So they never fall behind, and there is one thing to test.
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Sequence
 from typing import Final
 
-SHELLS: Final = ("bash", "zsh", "fish")  # noqa: V107 (for tests; importing it takes time)
+from syncer.cli.exits import OK
+
+HELP: Final = "print the completion script of a shell"
+
+SHELLS: Final = ("bash", "zsh", "fish")
 
 _BASH: Final = """\
 # bash completion of syncer: source <(syncer completion bash)
@@ -46,6 +51,17 @@ function __syncer_complete
 end
 complete -c syncer -a '(__syncer_complete)'
 """
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the command."""
+    parser.add_argument("shell", choices=SHELLS)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Write the script of a shell; returns the exit code."""
+    sys.stdout.write(script(options.shell))
+    return OK
 
 
 def script(shell: str) -> str:

@@ -1,385 +1,45 @@
-"""
-Why it was sent, why not, what comes next and when: the answer to the question at three in the morning.
-
-Nothing is decided here a second time. Where each channel stands is asked of the rule that the status
-uses, what comes next of the rule that the controller obeys (`syncer.rules.plan.decide`), with the inputs
-that the controller has: object, fold of the log, due times, what operators have said. Two inputs are the
-controller's alone, a receiver's breaker and its missing credential; both leave a `skip` in the log, which
-is told as the channel's last word.
-
-What comes next by the rule does not come if nobody looks, or nobody may: a log that cannot be read, a
-namespace that is not watched, a shard without an owner. Such a reason takes the place of what would be
-next.
-"""
+"""`syncer explain`: why a notification was sent, why not, what comes next and when."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, Final
+import argparse
+from typing import Final
 
-from syncer.cli.output import age, table
-from syncer.cli.owner import Around
-from syncer.model.attempt import Attempt, AttemptState, FailureClass, epoch_key, wait_of
-from syncer.model.conditions import QUARANTINED, find_condition
-from syncer.model.record import Kind, Record
-from syncer.model.resource import NotificationRequest, format_time
-from syncer.rules.channel_state import ChannelState, State
-from syncer.rules.fold import ReadLog
-from syncer.rules.merge import Facts, channel_states_of, ordered_channels
-from syncer.rules.plan import (
-    Await,
-    Decision,
-    Deliver,
-    Finish,
-    GiveUp,
-    Resolve,
-    WaitUntil,
-    Withhold,
-    decide,
-    hold_of,
-    stale_of,
-)
-from syncer.rules.restore import highest_epoch
-from syncer.rules.text import plain
+from syncer.cli.arguments import add_object
+from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK
 
-#: Nobody has looked, and nothing is said of it.
-NOT_LOOKED: Final = Around()
+HELP: Final = "why it was sent, why not, what comes next and when"
 
 
-@dataclass(frozen=True, slots=True)
-class Rules:
-    """What an operator has configured that decides: as `syncer.settings.DeliveryRules`."""
-
-    at_most_once: bool = False
-    paused: bool = False
-    max_age: float = 0.0
-    #: None where no settings file was given, so that defaults were assumed.
-    known: bool = True
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the command."""
+    add_object(parser)
 
 
-@dataclass(frozen=True, slots=True)
-class ChannelStory:
-    """
-    One channel.
+async def run(options: argparse.Namespace) -> int:
+    """Explain one notification; returns the exit code."""
+    from syncer.cli.access import access, where_of
+    from syncer.cli.explanation import Rules, as_json, as_text, explain
+    from syncer.cli.lookup import read_both
+    from syncer.cli.output import write_json, write_lines
+    from syncer.cli.owner import find_owner
+    from syncer.cli.store import check_store, home_from_environment
+    from syncer.rules.plan import Finish
 
-    Attributes:
-        channel_state: Where it stands, by which rule.
-        attempts: Oldest first, each with the record that opened it, if there is one.
-        due: Unix milliseconds of the next attempt, 0 if none is planned.
-        skip: Why its last due attempt was not made, empty if it was.
-        ordered: By which order it is to be tried once more, empty without one.
-    """
-
-    channel_state: ChannelState
-    attempts: tuple[tuple[Attempt, Record | None], ...]
-    due: int
-    skip: str
-    ordered: str
-
-
-@dataclass(frozen=True, slots=True)
-class Explanation:
-    """
-    The answer: what comes next, and how it came to that, channel by channel.
-
-    `blocked` is why nothing comes although something is due or will be, empty if that is not so.
-    """
-
-    request: NotificationRequest
-    log: ReadLog
-    decision: Decision
-    next_at: int
-    channels: tuple[ChannelStory, ...]
-    notes: tuple[str, ...]
-    now: int
-    around: Around
-    blocked: str = ""
-
-
-def explain(
-    request: NotificationRequest,
-    log: ReadLog,
-    rules: Rules,
-    *,
-    now: int,
-    around: Around = NOT_LOOKED,
-) -> Explanation:
-    """
-    Explain one notification.
-
-    Args:
-        request: The object.
-        log: Its log as read.
-        rules: What is configured.
-        now: Redis time in milliseconds.
-        around: Who works on it.
-    """
-    view, status = log.view, request.status
-    facts = Facts(request.generation, request.policy, rules.at_most_once)
-    channel_states = channel_states_of(view, status, facts)
-    ordered = ordered_channels(view, status)
-    # As after a claim: the waits that the log stores, measured from now.
-    due = {
-        a.channel: wait_of(a, now) / 1000
-        for a in view.attempts.values()
-        if a.due and a.channel not in ordered
-    }
-    decision = decide(
-        planned=view.plan is not None,
-        terminal=status.terminal,
-        channel_states=channel_states,
-        executing=frozenset(),
-        due=due,
-        now=0.0,
-        ordered=ordered,
-        held=hold_of(request.hold, paused=rules.paused),
-        stale=stale_of(request.created, now, rules.max_age),
-    )
-    then = decision.at if isinstance(decision, WaitUntil) else getattr(decision, "then", None)
-    blocked = "" if isinstance(decision, Finish) else _blocked(request, log, around)
-    if blocked:
-        decision = Withhold(tuple(getattr(decision, "channels", ())), then, blocked)
-    opened = {r.id: r for r in log.records if r.kind in (Kind.INTENT, Kind.SEED_INTENT)}
-    shown = {a.id: a for a in status.attempts}
-    stories = tuple(
-        ChannelStory(
-            s,
-            tuple(
-                (a, opened.get(a.id))
-                for a in [
-                    *view.of_channel(s.channel),
-                    *(
-                        b for b in shown.values()
-                        if b.channel == s.channel and b.id not in view.attempts
-                    ),
-                ]
-            ),
-            round(now + due[s.channel] * 1000)
-            if s.channel in due and not s.state.finished and due[s.channel] > 0
-            else 0,
-            view.last_skip.get(s.channel, ""),
-            view.order_ids.get(s.channel, "") if s.channel in ordered else "",
-        )
-        for s in channel_states
-    )  # fmt: skip
-    return Explanation(
-        request,
-        log,
-        decision,
-        0 if then is None else round(now + then * 1000),
-        stories,
-        tuple(_notes(request, log, rules, around)),
-        now,
-        around,
-        blocked,
-    )
-
-
-def _blocked(request: NotificationRequest, log: ReadLog, around: Around) -> str:
-    """Why nothing comes, whatever the rule says; empty if nothing is known against it."""
-    if request.deleting:
-        return "it is being deleted, which cancels it"
-    if log.problem:
-        return f"its log cannot be read: {log.problem}"
-    held = _held_by_controller(request)
-    if held:
-        return f"the controller holds it: {held}"
-    return _unbelieved(request, log) or around.problem
-
-
-def _unbelieved(request: NotificationRequest, log: ReadLog) -> str:
-    """Why the controller does not believe the status, empty if it does."""
-    named = highest_epoch(request.status)
-    if log.header is None or epoch_key(named) <= epoch_key(log.header.epoch):
-        return ""
-    return (
-        f"its status names the epoch {named}, which its log does not know ({log.header.epoch}): the"
-        " controller does not believe it"
-    )
-
-
-def _held_by_controller(request: NotificationRequest) -> str:
-    """Why the controller has put it in quarantine, empty if it has not."""
-    condition = find_condition(request.status.conditions, QUARANTINED)
-    return condition.message if condition is not None and condition.status == "True" else ""
-
-
-def _notes(request: NotificationRequest, log: ReadLog, rules: Rules, around: Around) -> list[str]:
-    notes = [around.problem] if around.problem else []
-    notes += around.unread
-    if log.problem:
-        notes.append(f"its log cannot be read, so nothing is sent: {log.problem}")
-    if log.header is None and not log.problem:
-        gone = request.status.attempts or request.status.terminal
-        notes.append(
-            "it has no log (any more)" if gone else "it has no log yet: nobody has claimed it"
-        )
-    held = _held_by_controller(request)
-    if held:
-        notes.append(f"the controller holds it: {held}")
-    unbelieved = _unbelieved(request, log)
-    if unbelieved:
-        notes.append(f"{unbelieved}, and sends nothing")
-    if request.deleting:
-        notes.append("it is being deleted, which cancels it")
-    if not rules.known:
-        notes.append("without --config the defaults of `delivery` are assumed")
-    said = {Kind.ORDER: "ordered", Kind.RESOLVE_FAILED: "resolved as failed",
-            Kind.RESOLVE_SUCCESS: "resolved as delivered", Kind.REPAIR: "repaired"}  # fmt: skip
-    for record in log.records:
-        if record.kind in said:
-            body = record.body
-            why = body.get("why") or body.get("did") or ""
-            at = format_time(int(body.get("at", 0)))
-            about = record.channel if record.channel != "-" else str(body.get("what", ""))
-            notes.append(f"{at} {said[record.kind]} by {body.get('by', '?')}: {about}: {why}")
-    return notes
-
-
-# -- showing --------------------------------------------------------------------------------------
-
-
-def headline(found: Explanation) -> str:
-    """One sentence: what comes next, and why."""
-    at = format_time(found.next_at)
-    wait = age(found.next_at - found.now) if found.next_at else ""
-    match found.decision:
-        case Resolve(why):
-            return f"NEXT    its channels are resolved: {why}"
-        case Deliver(channels, _, _):
-            return f"NEXT    an attempt is due now on {', '.join(channels)}"
-        case Withhold((), _, why):
-            return f"NEXT    nothing: {why}"
-        case Withhold(channels, _, why):
-            return f"NEXT    nothing: {', '.join(channels)} is due and {why}"
-        case GiveUp(channels, _, why):
-            return f"NEXT    {', '.join(channels)} is given up: {why}"
-        case WaitUntil(_, why):
-            return f"NEXT    an attempt at {at} (in {wait}): {why}"
-        case Await(why):
-            return f"NEXT    the result of what is on the wire: {why}"
-        case Finish(why):
-            return f"NEXT    nothing: {why}"
-
-
-def as_text(found: Explanation) -> list[str]:
-    """The explanation for a person."""
-    request, log, status = found.request, found.log, found.request.status
-    out = [
-        f"{request.key}  uid {request.uid}",
-        f"PHASE   {status.phase or '(none)'}  {status.reason}  {status.message}".rstrip(),
-        f"AGE     {age(found.now - request.created)}, priority {request.priority or 'Medium'}",
-        headline(found),
-    ]
-    plan = log.view.plan
-    if plan is not None:
-        out += [
-            f"ROUTED  to {', '.join(plan.channels) or 'no channel'} at {format_time(plan.at)}",
-            f"        {plan.reason}: {plan.message}".rstrip(": "),
-        ]
-    for story in found.channels:
-        out += ["", *_story(story, found.now)]
-    if found.notes:
-        out += ["", *(f"! {n}" for n in found.notes)]
-    # What a creator, a receiver or a colleague wrote is among it.
-    return [plain(line) for line in out]
-
-
-def _story(story: ChannelStory, now: int) -> list[str]:
-    channel_state = story.channel_state
-    out = [f"CHANNEL {channel_state.channel}: {channel_state.state} ({channel_state.reason})"]
-    if story.ordered:
-        out.append(f"  to be tried once more, by {story.ordered}")
-    if story.due:
-        out.append(f"  next attempt at {format_time(story.due)} (in {age(story.due - now)})")
-    if story.skip:
-        out.append(f"  last due attempt was not made: {story.skip}")
-    rows = [("attempt", "opened", "ended", "result", "code", "because", "error")]
-    for attempt, intent in story.attempts:
-        rows.append(
-            (
-                attempt.id,
-                format_time(attempt.started),
-                format_time(attempt.ended),
-                _result(attempt),
-                str(attempt.code or ""),
-                _because(intent),
-                attempt.error[:100],
-            )
-        )
-    return out + (table(rows, indent="  ") if len(rows) > 1 else ["  no attempt yet"])
-
-
-def _result(attempt: Attempt) -> str:
-    if attempt.state is AttemptState.FAILED and attempt.failure is not None:
-        words = {
-            FailureClass.PERMANENT: "failed for good",
-            FailureClass.NOT_SENT: "not sent",
-            FailureClass.TRANSIENT: "failed, may be retried",
-            FailureClass.UNCERTAIN: "failed",
-        }
-        return words[attempt.failure]
-    return "on the wire" if attempt.open else attempt.state.word
-
-
-def _because(intent: Record | None) -> str:
-    if intent is None:
-        return "restored"
-    return str(intent.body.get("order", "")) or "it was due"
-
-
-def as_json(found: Explanation) -> dict[str, Any]:
-    """The explanation as one JSON object; the keys are an interface."""
-    plan = found.log.view.plan
-    return {
-        "uid": found.request.uid,
-        "object": found.request.key,
-        "phase": found.request.status.phase,
-        "next": {
-            "decision": type(found.decision).__name__,
-            "reason": found.decision.reason,
-            "channels": list(getattr(found.decision, "channels", ())),
-            "at": format_time(found.next_at) or None,
-            "blocked": found.blocked or None,
-        },
-        "watched": found.around.watched,
-        "owner": {
-            "shard": found.around.shard if found.around.shard >= 0 else None,
-            "holder": found.around.holder,
-        },
-        "plan": None
-        if plan is None
-        else {
-            "channels": list(plan.channels),
-            "rule": plan.reason,
-            "message": plan.message,
-            "at": format_time(plan.at),
-        },
-        "channels": [
-            {
-                "channel": s.channel_state.channel,
-                "state": s.channel_state.state.value,
-                "rule": s.channel_state.reason,
-                "finished": s.channel_state.state.finished,
-                "delivered": s.channel_state.state is State.DELIVERED,
-                "nextAttempt": format_time(s.due) or None,
-                "skipped": s.skip or None,
-                "ordered": s.ordered or None,
-                "attempts": [
-                    {
-                        "id": a.id,
-                        "state": a.state.word,
-                        "class": a.failure.value if a.failure else None,
-                        "opened": format_time(a.started) or None,
-                        "ended": format_time(a.ended) or None,
-                        "code": a.code or None,
-                        "error": a.error or None,
-                        "order": str(i.body.get("order", "")) or None if i is not None else None,
-                    }
-                    for a, i in s.attempts
-                ],
-            }
-            for s in found.channels
-        ],
-        "notes": list(found.notes),
-    }
+    async with access(where_of(options)) as at:
+        home = home_from_environment()
+        store = await check_store(at, home=home)
+        request, log = await read_both(at, options.object)
+        owner = await find_owner(at, store, namespace=request.namespace, uid=request.uid, home=home)
+        delivery = at.settings.delivery
+        rules = Rules(delivery.at_most_once, delivery.paused, delivery.max_age, at.configured)
+        found = explain(request, log, rules, now=await at.now(), owner=owner)
+    if options.json:
+        write_json(as_json(found))
+    else:
+        write_lines(as_text(found))
+    if log.problem or found.blocked:
+        return DIFFERENT
+    # What has ended needs no owner.
+    needed = not isinstance(found.decision, Finish)
+    return NOT_COMPARED if needed and owner.holder is None else OK

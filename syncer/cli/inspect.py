@@ -1,327 +1,60 @@
-"""
-One notification as its log, its fold and its status tell it, side by side.
-
-Reads only: nothing is claimed, nothing is written, not even the store's stamp. The object names the
-uid; where the API server does not answer, or the object is gone, the log is looked for by the name in
-its header, so the record can be read on the worst of days too. What was not read was not compared, and is
-called so: of a log alone nobody can tell whether its object shows it.
-"""
+"""`syncer inspect`: log, fold and status of one notification, side by side."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+import argparse
+import time
+from typing import Final
 
-from syncer.ledger.codec import decode_header
-from syncer.ledger.log import RedisLog
-from syncer.ledger.reading import Line, lines_of, read_log
-from syncer.model.attempt import Attempt, AttemptState
-from syncer.model.errors import ContractError, Gone, PortError, Unauthorised, Unavailable
-from syncer.model.ports import StatusStore
-from syncer.model.record import Header
-from syncer.model.resource import NotificationRequest, format_time
-from syncer.rules.fold import LogView
-from syncer.rules.merge import Facts, exceeds, lacking, merge
-from syncer.rules.text import plain
+from syncer.cli.arguments import add_object
+from syncer.cli.exits import ABSENT, DIFFERENT, NOT_COMPARED, OK
+from syncer.model.errors import ConfigError
 
-_PAGE = 500
+HELP: Final = "log, fold and status of one notification"
+
+#: Seconds to wait for the object, which the command can do without.
+_OBJECT_TIMEOUT: Final = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """
-    What was found.
-
-    Attributes:
-        uid: Of the notification.
-        key: `namespace/name`.
-        request: The object, None if it is gone or could not be read.
-        object_problem: Why there is no object here.
-        header: Element 0, None if there is no log or it cannot be read.
-        lines: Every record, readable or not.
-        view: Fold of the readable prefix.
-        ttl: Seconds until the log expires; -1 none, -2 no log.
-    """
-
-    uid: str
-    key: str
-    request: NotificationRequest | None
-    object_problem: str
-    header: Header | None
-    lines: tuple[Line, ...]
-    view: LogView
-    ttl: int
-
-    @property
-    def compared(self) -> bool:
-        """Whether log and status were both read."""
-        return self.request is not None
-
-    @property
-    def differences(self) -> tuple[str, ...]:
-        """In what log and status do not agree; empty if they do."""
-        out = [f"record {line.position}: {line.error}" for line in self.lines if line.error]
-        if self.request is None:
-            return tuple(out)
-        status = self.request.status
-        if self.header is None and status.attempts and not status.terminal:
-            out.append("the object shows attempts and has no log")
-        if self.header is not None:
-            lost = lacking(self.view, status)
-            out += [f"attempt {a.id} is in the status and not in the log" for a in lost]
-            if exceeds(self.view, status):
-                out.append("the log holds results that the status does not show yet")
-        out += [
-            f"attempt {a.id} on {a.channel} is open" for a in self.view.attempts.values() if a.open
-        ]
-        return tuple(out)
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the command."""
+    add_object(parser)
+    parser.add_argument("--uid", default="", help="look at this log, whatever bears the name now")
+    parser.add_argument("--log-only", action="store_true", help="do not ask the API server")
 
 
-async def find_uid(log: RedisLog, key: str) -> str | None:
-    """Uid of the newest log that carries an object's name, None if there is none."""
-    found: list[tuple[int, str]] = []
-    async for uids in log.scan(page=_PAGE):
-        for uid, (element, _, ttl) in zip(uids, await log.read_headers(uids), strict=True):
-            try:
-                header = decode_header(element or b"")
-            except ContractError:
-                continue
-            if header.object == key:
-                # A log without an expiry belongs to an object that lives.
-                found.append((ttl if ttl >= 0 else 1 << 40, uid))
-    return max(found)[1] if found else None
+async def run(options: argparse.Namespace) -> int:
+    """Show one notification; returns the exit code."""
+    namespace, _, name = options.object.partition("/")
+    if not (namespace and name):
+        raise ConfigError("NAMESPACE/NAME expected")
+    from syncer.cli.access import access, where_of
+    from syncer.cli.inspection import as_json, as_text, inspect
+    from syncer.cli.output import write_json, write_lines, write_remark
+    from syncer.cli.store import StoreState, check_store, home_from_environment
+    from syncer.kube.notification_requests import StatusStore
 
-
-async def inspect(
-    log: RedisLog, store: StatusStore | None, *, namespace: str, name: str, uid: str = ""
-) -> Inspection | None:
-    """
-    Gather one notification.
-
-    Args:
-        log: The logs.
-        store: The objects, None to look at the log alone.
-        namespace: Of the object.
-        name: Of the object.
-        uid: Skips the look-up of the object.
-
-    Returns:
-        None if neither an object nor a log bears the name.
-
-    Raises:
-        PortError: Redis does not answer; or no log bears the name, and the API server does not say
-            whether an object does.
-    """
-    key = f"{namespace}/{name}"
-    request, problem = None, "not asked"
-    unread: PortError | None = None
-    if store is not None:
-        try:
-            request, problem = await store.get(namespace, name), ""
-        except Gone:
-            problem = "there is no such object"
-        except PortError as error:
-            problem, unread = str(error), error
-        except ContractError as error:
-            problem = f"it does not parse ({error})"
-    if request is not None and uid and request.uid != uid:
-        problem = f"the object of that name now has uid {request.uid}"
-        request = None
-    uid = uid or (request.uid if request else "") or (await find_uid(log, key) or "")
-    if not uid:
-        if unread is not None:
-            raise _unknown(key, unread)
-        return None
-    elements = await log.elements(uid)
-    ((_, _, ttl),) = await log.read_headers([uid])
-    read = read_log(elements)
-    lines = lines_of(read, elements)
-    return Inspection(uid, key, request, problem, read.header, lines, read.view, ttl)
-
-
-def _unknown(key: str, unread: PortError) -> PortError:
-    """The object could not be read, and no log bears its name: whether there is one is not known."""
-    text = f"no log bears the name {key}, and its object could not be read: {unread}"
-    error: PortError = Unavailable(text)
-    if isinstance(unread, Unauthorised):
-        error = Unauthorised(text, reason=unread.reason)
-    for line in getattr(unread, "__notes__", ()):
-        error.add_note(line)
-    return error
-
-
-# -- showing --------------------------------------------------------------------------------------
-
-
-def as_json(found: Inspection, *, now: int) -> dict[str, Any]:
-    """The inspection as one JSON object; the keys are an interface."""
-    request = found.request
-    return {
-        "uid": found.uid,
-        "object": found.key,
-        "log": None
-        if found.header is None and not found.lines
-        else {
-            "epoch": found.header.epoch if found.header else "",
-            "acked": found.header.acked if found.header else 0,
-            "audited": found.header.audited if found.header else 0,
-            "length": len(found.lines),
-            "ttlSeconds": found.ttl,
-            "records": [_record(line) for line in found.lines],
-        },
-        "fold": {
-            "channels": list(found.view.plan.channels) if found.view.plan else [],
-            "attempts": [_attempt(a) for a in found.view.attempts.values()],
-            "phase": _phase(found, now),
-        },
-        "status": None
-        if request is None
-        else {
-            "phase": request.status.phase,
-            "reason": request.status.reason,
-            "message": request.status.message,
-            "totalAttempts": request.status.total_attempts,
-            "attempts": [_attempt(a) for a in request.status.attempts],
-            "resourceVersion": request.resource_version,
-        },
-        "objectProblem": found.object_problem or None,
-        "compared": found.compared,
-        "differences": list(found.differences),
-    }
-
-
-def _phase(found: Inspection, now: int) -> str:
-    if found.request is None:
-        return ""
-    facts = Facts(found.request.generation, found.request.policy)
-    return merge(found.request.status, found.view, facts, now=now).status.phase
-
-
-def _record(line: Line) -> dict[str, Any]:
-    if line.record is None:
-        return {"position": line.position, "error": line.error}
-    record = line.record
-    return {
-        "position": line.position,
-        "kind": record.kind.value,
-        "id": record.id,
-        "channel": record.channel,
-        "chain": record.chain,
-        **record.body,
-    }
-
-
-def _attempt(attempt: Attempt) -> dict[str, Any]:
-    out: dict[str, Any] = {
-        "id": attempt.id, "channel": attempt.channel, "state": attempt.state.word,
-    }  # fmt: skip
-    if attempt.number:
-        out["attempt"] = attempt.number
-    if attempt.ended:
-        out["ended"] = format_time(attempt.ended)
-    if attempt.failure:
-        out["class"] = attempt.failure.value
-    if attempt.error:
-        out["error"] = attempt.error
-    return out
-
-
-def as_text(found: Inspection, *, now: int) -> str:
-    """The inspection for a person."""
-    out = [f"{found.key}  uid {found.uid}", ""]
-    header = found.header
-    if header is None and not found.lines:
-        out.append("LOG     none")
-    elif header is not None:
-        expiry = f"expires in {found.ttl} s" if found.ttl >= 0 else "kept"
-        out.append(
-            f"LOG     {len(found.lines)} records, epoch {header.epoch}, published up to"
-            f" {header.acked}, {expiry}"
-        )
-    rows: list[tuple[str, ...]] = [("#", "kind", "id", "channel", "time", "detail")]
-    rows += [_row(line) for line in found.lines]
-    out += _table(rows) if len(rows) > 1 else []
-    shown = {a.id: a for a in found.request.status.attempts} if found.request else {}
-    ids = list(dict.fromkeys([*found.view.attempts, *shown]))
-    out += ["", "ATTEMPTS"]
-    table: list[tuple[str, ...]] = [("id", "channel", "no", "log", "status", "")]
-    for identity in ids:
-        logged, seen = found.view.attempts.get(identity), shown.get(identity)
-        either = logged or seen
-        if either is None:
-            continue
-        table.append(
-            (
-                identity,
-                either.channel,
-                str(seen.number) if seen else "-",
-                logged.state.word if logged else "-",
-                seen.state.word if seen else "-",
-                _remark(logged, seen, compared=found.compared),
-            )
-        )
-    out += _table(table) if len(table) > 1 else ["  none"]
-    out.append("")
-    if found.request is None:
-        out.append(f"STATUS  not read: {found.object_problem}")
+    async with access(where_of(options), cluster=not options.log_only) as at:
+        metadata = await check_store(at, home=home_from_environment())
+        objects = StatusStore(at.kube, timeout=_OBJECT_TIMEOUT) if at.kube is not None else None
+        if objects is None and not options.log_only:
+            write_remark(f"the API server is not asked: {at.problem}")
+        found = await inspect(at.log, objects, namespace=namespace, name=name, uid=options.uid)
+    if metadata.state is not StoreState.OURS:
+        write_remark(metadata.remark)
+    if found is None:
+        if objects is not None:
+            write_remark(f"neither an object nor a log {namespace}/{name}")
+        else:
+            write_remark(f"no log (objects were not asked) {namespace}/{name}")
+        return ABSENT if objects is not None or options.log_only else NOT_COMPARED
+    now = time.time_ns() // 1_000_000
+    if options.json:
+        write_json(as_json(found, now=now))
     else:
-        status = found.request.status
-        out.append(
-            f"STATUS  {status.phase or '(none)'}  {status.reason}  {status.message}".rstrip()
-        )
-        out.append(f"FOLD    {_phase(found, now)}")
-    out.append("")
-    out += [f"! {d}" for d in found.differences]
-    if not found.compared:
-        out.append("log and status were not compared: the status was not read")
-    elif not found.differences:
-        out.append("log and status agree")
-    # What a creator, a receiver or a colleague wrote is among it.
-    return "".join(f"{plain(line)}\n" for line in out)
-
-
-def _remark(logged: Attempt | None, seen: Attempt | None, *, compared: bool) -> str:
-    if logged is not None and logged.state is AttemptState.INTENT:
-        return "open: on the wire, or its sender is gone"
-    if logged is None:
-        return "only in the status"
-    if not compared:
-        return "status not read"
-    if seen is None:
-        return "not published yet"
-    return "" if logged.state is seen.state else "differs"
-
-
-def _row(line: Line) -> tuple[str, ...]:
-    if line.record is None:
-        return (str(line.position), "?", "", "", "", line.error)
-    record = line.record
-    body = dict(record.body)
-    at = int(body.pop("at", 0))
-    detail = "  ".join(f"{k}={str(v).replace(chr(10), ' ')[:80]}" for k, v in body.items())
-    return (
-        str(line.position), record.kind.value, record.id, record.channel, format_time(at), detail,
-    )  # fmt: skip
-
-
-def _table(rows: list[tuple[str, ...]]) -> list[str]:
-    widths = [max(len(row[n]) for row in rows) for n in range(len(rows[0]))]
-    return [
-        ("  " + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
-        .rstrip()
-        for row in rows
-    ]  # fmt: skip
-
-
-@asynccontextmanager
-async def opened(log: RedisLog) -> AsyncIterator[RedisLog]:
-    """Serve the log's client while the block runs."""
-    task = asyncio.create_task(log.serve())
-    try:
-        yield log
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        write_lines(as_text(found, now=now))
+    if metadata.state is StoreState.NEW:
+        return NOT_COMPARED
+    if found.differences:
+        return DIFFERENT
+    return OK if found.compared else NOT_COMPARED

@@ -1,7 +1,7 @@
 """
-Which notifications there are, and which of them want a look; page by page, nothing is claimed.
+Rows of a list of notifications, page by page; nothing is claimed.
 
-Only headers and lengths of logs are read here: what a list shows is what status and header say.
+Only headers and lengths of logs are read: a list shows what status and header hold.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from syncer.cli.access import Access
 from syncer.cli.output import Progress, age
 from syncer.cli.scan import Problem, Scan, objects
 from syncer.ledger.codec import decode_header
+from syncer.ledger.log import LogHead
 from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.errors import ContractError
 from syncer.model.resource import NotificationRequest, format_time
@@ -41,7 +42,7 @@ class Row:
     quarantined: bool
 
     def cells(self, now: int) -> tuple[str, ...]:
-        """The row of a table."""
+        """Return the row as cells of a table."""
         r, s = self.request, self.request.status
         return (
             r.namespace, r.name, s.phase or "-", age(now - r.created), str(s.total_attempts),
@@ -50,7 +51,7 @@ class Row:
         )  # fmt: skip
 
     def as_json(self) -> dict[str, Any]:
-        """The row as one JSON object; the keys are an interface."""
+        """Return the row as one JSON object; the keys are an interface."""
         r, s = self.request, self.request.status
         return {
             "namespace": r.namespace,
@@ -70,7 +71,7 @@ class Row:
 @dataclass(frozen=True, slots=True)
 class Filter:
     """
-    Which rows are wanted; every condition that is set must hold.
+    Conditions of a list; a row must meet each that is set.
 
     Attributes:
         phases: Any of these, `none` for no phase yet; empty for all.
@@ -91,7 +92,7 @@ class Filter:
     held: bool = False
 
     def takes(self, row: Row, now: int) -> bool:
-        """Whether a row is wanted."""
+        """Whether a row meets every condition."""
         request, status = row.request, row.request.status
         return (
             (not self.phases or (status.phase.lower() or "none") in self.phases)
@@ -114,15 +115,15 @@ async def rows(
     unread: list[str],
 ) -> AsyncGenerator[list[Row], None]:
     """
-    List what is wanted, page by page.
+    List matching rows, page by page.
 
     Args:
-        at: Where.
+        at: Open connections.
         wanted: Which rows.
         namespaces: Only these; empty for all.
-        progress: Told each object.
+        progress: Counts each object.
         now: Redis time in milliseconds.
-        unread: Is told each object that exists and cannot be shown.
+        unread: Gets a line for each object that exists and cannot be shown.
 
     Raises:
         PortError: a server does not answer, or refuses.
@@ -133,21 +134,21 @@ async def rows(
             requests = [o for o in page if not isinstance(o, Problem)]
             heads = await at.log.read_headers([r.uid for r in requests])
             found = []
-            for request, (element, length, _) in zip(requests, heads, strict=True):
-                row = _row(request, element, length)
+            for request, head in zip(requests, heads, strict=True):
+                row = _row(request, head)
                 if wanted.takes(row, now):
                     found.append(row)
             progress.step(len(page))
             yield found
 
 
-def _row(request: NotificationRequest, element: bytes | None, length: int) -> Row:
+def _row(request: NotificationRequest, head: LogHead) -> Row:
     condition = find_condition(request.status.conditions, QUARANTINED)
     quarantined = condition is not None and condition.status == "True"
-    if element is None:
+    if head.element is None:
         return Row(request, -1, quarantined)
     try:
-        header = decode_header(element)
+        header = decode_header(head.element)
     except ContractError:
         return Row(request, -1, quarantined=True)
-    return Row(request, max(0, length - 1 - header.acked), quarantined)
+    return Row(request, max(0, head.length - 1 - header.acked), quarantined)

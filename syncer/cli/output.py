@@ -1,10 +1,9 @@
 """
-How answers look: tables for people, JSON lines for programs, a progress line for the impatient.
+Output: tables for people, JSON lines for programs, a progress line on a terminal.
 
-Answers go to standard output, everything else to standard error; the progress line is written only to a
-terminal, so that neither a file nor a pipe ever holds it, and is taken away before anything else is
-written, which may be the same terminal. Texts from objects and receivers are shown
-without what a terminal would obey.
+Answers go to standard output, everything else to standard error. The progress line is written only to a
+terminal, so that neither a file nor a pipe ever holds it, and is erased before anything else is written,
+which may be the same terminal. Texts from objects and receivers are shown without control characters.
 """
 
 from __future__ import annotations
@@ -54,27 +53,27 @@ class Columns:
         ]
 
 
-def say(lines: Iterable[str]) -> None:
+def write_lines(lines: Iterable[str]) -> None:
     """Write lines of an answer."""
     Progress.clear()
     for line in lines:
         sys.stdout.write(line + "\n")
 
 
-def say_json(document: Any) -> None:
+def write_json(document: Any) -> None:
     """Write one JSON document on one line."""
     Progress.clear()
     sys.stdout.write(escaped_json(json.dumps(document, ensure_ascii=False)) + "\n")
 
 
-def note(text: str) -> None:
+def write_remark(text: str) -> None:
     """Write a remark that is no part of the answer."""
     Progress.clear()
     sys.stderr.write(f"syncer: {plain(text)}\n")
 
 
 def age(ms: int) -> str:
-    """A span of time as people say it: `42s`, `17m`, `5h`, `3d`."""
+    """Format a span of time in one unit: `42s`, `17m`, `5h`, `3d`."""
     seconds = max(0, ms) // 1000
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "m")):
         if seconds >= 2 * size:
@@ -83,7 +82,7 @@ def age(ms: int) -> str:
 
 
 class Progress:
-    """A line that tells how far long work is; silent where nobody watches."""
+    """A line that shows how far long work is; silent unless the stream is a terminal."""
 
     #: The one whose line is on the terminal now.
     _drawn: Progress | None = None
@@ -100,21 +99,21 @@ class Progress:
         self.done = 0
 
     def __enter__(self) -> Self:
-        """Begin."""
+        """Return the line, which the first step draws."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """End."""
+        """Erase the line."""
         self.erase()
 
     @classmethod
     def clear(cls) -> None:
-        """Take away whichever line is on the terminal; the next step draws it anew."""
+        """Erase whichever line is on the terminal; the next step draws it anew."""
         if Progress._drawn is not None:
             Progress._drawn.erase()
 
     def erase(self) -> None:
-        """Take the line away, until the next step."""
+        """Erase the line, until the next step."""
         if self._width:
             self._stream.write("\r" + " " * self._width + "\r")
             self._stream.flush()
@@ -123,7 +122,7 @@ class Progress:
             Progress._drawn = None
 
     def step(self, count: int = 1) -> None:
-        """Say that so many more are done."""
+        """Count so many more as done."""
         self.done += count
         now = time.monotonic()
         if self._shown and now >= self._next:

@@ -1,10 +1,9 @@
 """
 Who works on a notification: whether its namespace is watched, and who owns its shard.
 
-The two commonest reasons why nothing is sent are that no controller looks: it watches other namespaces, or
-none runs. The settings file tells the first, the Leases of the installation that the store names the
-second.
-What cannot be told is said, with the reason; it is never taken for an answer.
+The two most common reasons why nothing is sent are that the controller watches other namespaces, or that
+none runs. The settings file shows the first, the Leases of the installation that the store names show the
+second. What cannot be found out is reported with the reason; it is never taken for an answer.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from syncer.cli.access import Access
-from syncer.cli.store import Store, Whose
+from syncer.cli.store import Store, StoreState
 from syncer.model.errors import Gone, PortError
 from syncer.model.resource import parse_time
 from syncer.sharding.ownership import shard_of
@@ -26,9 +25,9 @@ _SHARDS: Final = "notification-ledger/shards"
 
 
 @dataclass(frozen=True, slots=True)
-class Around:
+class Owner:
     """
-    What stands around one notification.
+    Who works on one notification.
 
     Attributes:
         watched: Whether its namespace is watched, None if that is not known.
@@ -46,7 +45,7 @@ class Around:
 
     @property
     def problem(self) -> str:
-        """Why nobody works on it, empty if somebody does or nothing is known against it."""
+        """Why nobody works on it, empty if somebody does, or if that is not known."""
         if self.watched is False:
             return "its namespace is not among those that the controller watches"
         if self.missing:
@@ -58,40 +57,40 @@ class Around:
         return ""
 
 
-async def look_around(at: Access, store: Store, *, namespace: str, uid: str, home: str) -> Around:
+async def find_owner(at: Access, store: Store, *, namespace: str, uid: str, home: str) -> Owner:
     """
     Find out who works on a notification; never raises for what the API server answers.
 
     Args:
-        at: Where.
-        store: Whose store it is.
+        at: Open connections.
+        store: The store, checked.
         namespace: Of the notification.
         uid: Of the notification.
         home: Namespace of the controller, empty if that is not known.
     """
     unread: list[str] = []
     watched = _watched(at, namespace, home or store.home, unread)
-    if store.whose is Whose.NEW:
-        return Around(watched, unread=tuple(unread), missing=store.text)
+    if store.state is StoreState.NEW:
+        return Owner(watched, unread=tuple(unread), missing=store.text)
     shard, holder = -1, None
     if store.map is None:
         unread.append(f"who owns its shard is not known: {store.text}")
     else:
         shard, holder = await _owner(at, store, uid, unread)
-    return Around(watched, shard, holder, tuple(unread))
+    return Owner(watched, shard, holder, tuple(unread))
 
 
 def _watched(at: Access, namespace: str, home: str, unread: list[str]) -> bool | None:
     if not at.configured:
         unread.append("which namespaces are watched is not known without --config")
         return None
-    told: str | Sequence[str] = at.settings.controller.namespaces
-    if told == "*":
+    watched: str | Sequence[str] = at.settings.controller.namespaces
+    if watched == "*":
         return True
-    if not told and not home:
+    if not watched and not home:
         unread.append("which namespace is watched is not known: it is the controller's own")
         return None
-    return namespace in (told or (home,))
+    return namespace in (watched or (home,))
 
 
 async def _owner(at: Access, store: Store, uid: str, unread: list[str]) -> tuple[int, str | None]:
@@ -117,7 +116,7 @@ async def _owner(at: Access, store: Store, uid: str, unread: list[str]) -> tuple
 
 def holder_of(spec: dict[str, Any], *, now: float) -> str:
     """
-    Who holds a Lease, empty if it is free or has run out.
+    Return who holds a Lease, empty if it is free or has run out.
 
     Args:
         spec: Of the Lease.

@@ -12,6 +12,7 @@ the other while a controller works on them.
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
@@ -21,6 +22,7 @@ from typing import Final
 
 from syncer.cli.access import Access
 from syncer.cli.output import Progress
+from syncer.cli.times import seconds_of
 from syncer.kube.notification_requests import Page, Unreadable
 from syncer.ledger.codec import decode_header
 from syncer.ledger.log import WRONG_TYPE, StoredLog
@@ -43,7 +45,7 @@ _TOGETHER: Final = 16
 @dataclass(slots=True)
 class Scan:
     """
-    One walk.
+    What one scan has seen.
 
     Attributes:
         objects: Objects seen.
@@ -59,13 +61,13 @@ class Scan:
     _seen: set[int] = field(default_factory=set, repr=False)
 
     def see(self, uid: str) -> bool:
-        """Note a uid; False if it was noted before."""
+        """Remember a uid; False if it was seen before."""
         before = len(self._seen)
         self._seen.add(_short(uid))
         return len(self._seen) > before
 
     def saw(self, uid: str) -> bool:
-        """Whether a uid was noted."""
+        """Whether a uid was seen."""
         return _short(uid) in self._seen
 
     def note_version(self, at: Access, version: str) -> None:
@@ -130,7 +132,7 @@ async def join(
         if not strangers:
             continue
         found = await read_logs(at, [(u, None) for u in strangers])
-        # What tells no namespace may be anybody's.
+        # What names no namespace may belong to any.
         wanted = [
             p for p in found
             if not namespaces or not p.key or p.key.partition("/")[0] in namespaces
@@ -167,7 +169,7 @@ async def objects(
 
 
 async def _listed(at: Access, namespace: str | None) -> AsyncGenerator[Page, None]:
-    """Pages of one list. The next one is asked for before this one is looked at: both take time."""
+    """List pages. The next one is requested before this one is processed, since both take time."""
     restarts, last = 0, False
     coming = asyncio.create_task(at.objects.list_page(namespace, limit=PAGE))
     try:
@@ -277,6 +279,12 @@ class Result:
     joined: Joined
     findings: tuple[Finding, ...]
 
+    def only(self, classes: Sequence[str] | None) -> Result:
+        """Return the result with only the findings of these classes, all where None were named."""
+        if not classes:
+            return self
+        return Result(self.joined, tuple(f for f in self.findings if f.kind.value in classes))
+
 
 async def diverging(
     at: Access,
@@ -347,19 +355,17 @@ async def _current(at: Access, bounds: Bounds, scan: Scan) -> Bounds:
     return replace(bounds, now=await at.now(), latest=scan.latest)
 
 
-def bounds_of(at: Access, *, settle: float, stuck: float) -> Bounds:
+def bounds_of(at: Access, options: argparse.Namespace) -> Bounds:
     """
     Return the bounds of a check, as settings and command line have them; the time is not set.
 
-    Args:
-        at: Open connections, with the settings.
-        settle: Seconds that a record may take to be published.
-        stuck: Seconds after which an open attempt is nobody's.
+    Raises:
+        ConfigError: an option holds no span of time.
     """
     return Bounds(
         now=0,
-        settle=round(settle * 1000),
-        stuck=round(stuck * 1000),
+        settle=round(1000 * seconds_of(options.settle, "--settle")),
+        stuck=round(1000 * seconds_of(options.stuck, "--stuck")),
         at_most_once=at.settings.delivery.at_most_once,
         status_bytes=at.settings.sync.max_status_bytes,
     )

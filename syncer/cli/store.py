@@ -1,18 +1,18 @@
 """
-Whose store is it? The check that the controller makes at its start, before a command believes or writes.
+Which installation a store belongs to: checked before a command believes it or writes to it.
 
 The store metadata under `<prefix>:meta` names format and installation, and an installation is the uid of a
-Lease. So a store of this cluster names a Lease that is there, with that uid; whoever has typed the address
-of another cluster's Redis, or of an empty one, is told so instead of being shown a thousand lost logs, or
-writing them anew.
+Lease. So a store of this cluster names a Lease that exists, with that uid. Without this check, the address
+of another cluster's Redis, or of an empty one, would show a thousand lost logs, or have them restored.
 
 A store without metadata has not been used by a controller under this prefix. The controller would take it;
 a command has nothing there to read, and only an import has something to write. Where the Lease may not be
-read, the check could not be made, and says so.
+read, the store is unchecked, and the command says so.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,6 +20,7 @@ from typing import Final
 from urllib.parse import quote
 
 from syncer.cli.access import Access
+from syncer.cli.output import write_remark
 from syncer.kube.client import Json, KubeClient
 from syncer.ledger.replies import parse_meta
 from syncer.ledger.store import store_of
@@ -28,8 +29,8 @@ from syncer.model.errors import ConfigError, Gone, PortError
 _TIMEOUT: Final = 10.0
 
 
-class Whose(StrEnum):
-    """What came of the check; a store of somebody else is an error instead."""
+class StoreState(StrEnum):
+    """The result of the check; a store of another installation is an error instead."""
 
     OURS = "ours"
     NEW = "new"
@@ -39,10 +40,10 @@ class Whose(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Store:
     """
-    Whose store it is.
+    A store, checked.
 
     Attributes:
-        whose: What came of the check.
+        state: The result of the check.
         text: What that means, empty for `OURS`.
         home: Namespace of the installation that the store names, empty without one.
         lease: Name of the installation, likewise.
@@ -50,7 +51,7 @@ class Store:
         error: Why it could not be read, None if it was not asked for.
     """
 
-    whose: Whose
+    state: StoreState
     text: str = ""
     home: str = ""
     lease: str = ""
@@ -59,20 +60,20 @@ class Store:
 
     @property
     def remark(self) -> str:
-        """What is to be told where the answer may mean less than it seems, empty if it does not."""
-        if self.whose is Whose.UNCHECKED:
+        """What to report because the answer may mean less than it seems, empty if it does not."""
+        if self.state is StoreState.UNCHECKED:
             return f"whose store this is was not checked: {self.text}"
         return self.text
 
 
-def told_home() -> str:
-    """The controller's namespace as this process is told it, empty if it is not."""
+def home_from_environment() -> str:
+    """Return the controller's namespace from this process's environment, empty if it is not set."""
     return os.environ.get("KUBERNAUT_CONTROLLER_NAMESPACE", "").strip()
 
 
 async def check_store(at: Access, *, home: str = "") -> Store:
     """
-    Find out whose store it is.
+    Find out which installation a store belongs to.
 
     Args:
         at: Where.
@@ -85,19 +86,19 @@ async def check_store(at: Access, *, home: str = "") -> Store:
     """
     client = at.client
     meta: bytes | None = await client.command("GET", client.meta_key)
-    # Format first: what another version has written says nothing that could be compared.
+    # Format first: what another version has written cannot be compared.
     store_of(meta, prefix=client.prefix, installation="")
     named = parse_meta(meta).get("installation", "")
     if not named:
         return Store(
-            Whose.NEW,
+            StoreState.NEW,
             f"no controller has used this store under the prefix {client.prefix!r} yet; compare redis.url"
             " and redis.keyPrefix with the controller's own",
         )
     place, _, uid = named.partition("@")
     namespace, _, name = place.partition("/")
     if not (namespace and name and uid):
-        return Store(Whose.UNCHECKED, f"installation {named!r} names no Lease")
+        return Store(StoreState.UNCHECKED, f"installation {named!r} names no Lease")
     expected = at.settings.sharding.lease_name if at.configured else name
     wanted = f"{home or namespace}/{expected}"
     if place != wanted:
@@ -105,23 +106,50 @@ async def check_store(at: Access, *, home: str = "") -> Store:
         store_of(meta, prefix=client.prefix, installation=wanted)
     if at.kube is None:
         text = f"the API server is not asked: {at.problem}"
-        return Store(Whose.UNCHECKED, text, namespace, name)
+        return Store(StoreState.UNCHECKED, text, namespace, name)
     try:
         found = await _lease(at.kube, namespace, f"{name}-map")
     except PortError as error:
         text = f"the Lease {namespace}/{name}-map could not be read: {error}"
-        return Store(Whose.UNCHECKED, text, namespace, name, error=error)
+        return Store(StoreState.UNCHECKED, text, namespace, name, error=error)
     if found is None or (found.get("metadata") or {}).get("uid") != uid:
         raise ConfigError(
             f"keys with prefix {client.prefix!r} belong to installation {named!r}, and this cluster has no"
             f" such Lease ({namespace}/{name}-map): this Redis is another cluster's, or the kubeconfig is",
             path="redis.url",
         )
-    return Store(Whose.OURS, "", namespace, name, found)
+    return Store(StoreState.OURS, "", namespace, name, found)
+
+
+async def trusted_store(
+    at: Access, options: argparse.Namespace, *, writes: bool = False, new: bool = False
+) -> Store:
+    """
+    Check a store before anything in it is believed or written, and report what limits the answer.
+
+    Args:
+        at: Open connections.
+        options: Of the command.
+        writes: Something is to be written: then the store must be checked.
+        new: A store that no controller has used is good enough.
+
+    Raises:
+        ConfigError: it belongs to another installation, or is not known well enough for the command.
+        PortError: Redis does not answer; or the API server does not, and something is to be written.
+    """
+    found = await check_store(at, home=home_from_environment())
+    if found.state is StoreState.NEW and not new:
+        raise ConfigError(found.text)
+    if found.state is StoreState.UNCHECKED and writes and not options.unchecked_store:
+        write_remark(f"{found.remark}; nothing is written (--unchecked-store writes all the same)")
+        raise found.error or ConfigError(f"the API server is needed: {at.problem}")
+    if found.remark:
+        write_remark(found.remark)
+    return found
 
 
 async def _lease(kube: KubeClient, namespace: str, name: str) -> Json | None:
-    """A Lease, None if there is none."""
+    """Read a Lease, None if there is none."""
     path = (
         f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}"
         f"/leases/{quote(name, safe='')}"

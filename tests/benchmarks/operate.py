@@ -38,8 +38,8 @@ OURS: Final = Goal(0.3)
 _RECORDS: Final = 1_000
 _EPOCH: Final = Epoch("0.1")
 _IMPORTS: Final = (
-    "import syncer.cli.main, syncer.cli.inspect, syncer.ledger.client, syncer.ledger.log, syncer.settings,"
-    " syncer.kube.client, syncer.kube.notification_requests, syncer.cli.store, sys, time"
+    "import syncer.cli.main, syncer.cli.inspection, syncer.ledger.client, syncer.ledger.log,"
+    " syncer.settings, syncer.kube.client, syncer.kube.notification_requests, syncer.cli.store, sys, time"
 )
 
 
@@ -210,7 +210,7 @@ async def run(*, quick: bool) -> Report:
                         await here.api.ask("DELETE", f"{here.api.requests}/long")
                         await here.redis.flushdb()
                         await used(here)
-                    await _python(env, "-c", "import syncer.cli.commands")
+                    await _python(env, "-c", "import syncer.cli.scan, syncer.cli.store")
                     await fill(here, n)
                     await until(
                         lambda h=here, m=n: put_in(h, m),  # type: ignore[misc]  # bound now

@@ -23,7 +23,7 @@ from typing import Any, Final
 import pytest
 import redis.asyncio as redis_asyncio
 
-from syncer.cli.inspect import opened
+from syncer.cli.access import opened
 from syncer.kube.crd import CRD_NAME
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog

@@ -21,7 +21,7 @@ from typing import Final
 import pytest
 import redis
 
-from syncer.cli.inspect import opened
+from syncer.cli.access import opened
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, make_epoch

@@ -13,15 +13,14 @@ from typing import Any
 import pytest
 
 from syncer.cli import main as cli
-from syncer.cli.doctor import (
-    ClusterFacts,
-    Grade,
-    RedisFacts,
-    check_clocks,
-    check_cluster,
-    check_redis,
-    check_settings,
-)
+from syncer.cli.doctor.api_server import ApiFacts
+from syncer.cli.doctor.clocks import check_clocks
+from syncer.cli.doctor.definition import DefinitionFacts
+from syncer.cli.doctor.examination import ClusterFacts, check_cluster, check_settings
+from syncer.cli.doctor.leases import LeaseFacts
+from syncer.cli.doctor.redis import RedisFacts, check_redis
+from syncer.cli.doctor.result import Grade
+from syncer.cli.doctor.rights import RightsFacts
 from syncer.ledger.client import LedgerClient
 from syncer.model.attempt import Epoch
 from tests.e2e.harness import Stage, stage, until
@@ -268,7 +267,7 @@ async def test_well_set_installation(here: Stage, capsys: pytest.CaptureFixture[
         assert lines[at + 1].lstrip().startswith("fix: apply the chart's roles")
 
 
-# -- judging alone --------------------------------------------------------------------------------
+# -- checking alone --------------------------------------------------------------------------------
 
 GOOD = RedisFacts(
     info={
@@ -282,26 +281,28 @@ GOOD = RedisFacts(
 )  # fmt: skip
 
 
-def graded(look: RedisFacts, **options: Any) -> dict[str, Grade]:
-    """Grades of a look at Redis, of those that did not pass."""
+def graded(facts: RedisFacts, **options: Any) -> dict[str, Grade]:
+    """Grades of Redis, of the checks that did not pass."""
     url = options.pop("url", "redis://localhost:6379")
     durability = options.pop("durability", "relaxed")
     installation = options.pop("installation", "i")
-    found = check_redis(look, url=url, durability=durability, installation=installation, **options)
+    found = check_redis(facts, url=url, durability=durability, installation=installation, **options)
     assert all(c.fix for c in found if c.grade in {Grade.WARN, Grade.FAIL})
     return {c.name: c.grade for c in found if c.grade is not Grade.OK}
 
 
 def change(**members: Any) -> RedisFacts:
-    """A good look with changes."""
-    look = RedisFacts(**{n: getattr(GOOD, n) for n in RedisFacts.__slots__})
+    """Good facts with changes."""
+    facts = RedisFacts(**{n: getattr(GOOD, n) for n in RedisFacts.__slots__})
     for name, value in members.items():
-        setattr(look, name, {**getattr(look, name), **value} if isinstance(value, dict) else value)
-    return look
+        setattr(
+            facts, name, {**getattr(facts, name), **value} if isinstance(value, dict) else value
+        )
+    return facts
 
 
 @pytest.mark.parametrize(
-    ("look", "options", "wanted"),
+    ("facts", "options", "wanted"),
     [
         (GOOD, {}, {}),
         (change(info={"redis_version": "6.2.1"}), {}, {"redis-version": Grade.FAIL}),
@@ -331,9 +332,11 @@ def change(**members: Any) -> RedisFacts:
         (GOOD, {"url": "rediss+cluster://u:p@a,b?ssl_cert_reqs=required"}, {}),
     ],
 )  # fmt: skip
-def test_judging_redis(look: RedisFacts, options: dict[str, Any], wanted: dict[str, Grade]) -> None:
+def test_checks_of_redis(
+    facts: RedisFacts, options: dict[str, Any], wanted: dict[str, Grade]
+) -> None:
     """One thing that is not right gives one finding, of its weight."""
-    assert graded(look, **options) == wanted
+    assert graded(facts, **options) == wanted
 
 
 @pytest.mark.parametrize(
@@ -346,60 +349,68 @@ def test_judging_redis(look: RedisFacts, options: dict[str, Any], wanted: dict[s
         (0, None, Grade.UNKNOWN),
     ],
 )
-def test_judging_clocks(redis: int, api: int | None, grade: Grade) -> None:
+def test_checks_of_clocks(redis: int, api: int | None, grade: Grade) -> None:
     """What counts is whether Redis and the API server agree, not what ours shows."""
-    check = check_clocks(change(offset=redis), cluster(offset=api))
+    check = check_clocks(redis, api)
     assert (check.name, check.grade) == ("clocks", grade)
     assert check.fix or grade is Grade.OK
 
 
-def grade_cluster(look: ClusterFacts, epoch: str = "0.5") -> dict[str, Grade]:
-    """Grades of a look at the API server, of those that did not pass."""
-    found = check_cluster(look, shards=2, incarnation=0, epoch=Epoch(epoch), home="h")
+def grade_cluster(facts: ClusterFacts, epoch: str = "0.5") -> dict[str, Grade]:
+    """Grades of the API server, of the checks that did not pass."""
+    found = check_cluster(facts, shards=2, incarnation=0, epoch=Epoch(epoch), home="h")
     assert all(c.fix for c in found if c.grade in {Grade.WARN, Grade.FAIL})
     return {c.name: c.grade for c in found if c.grade is not Grade.OK}
 
 
-def cluster(**members: Any) -> ClusterFacts:
-    """A look at a cluster that lacks only its definition."""
-    base: dict[str, Any] = {
-        "version": "100", "crd_problem": "there is none", "shards": 2, "offset": 0,
-        "installation": "i",
-    }  # fmt: skip
-    return ClusterFacts(**base | members)
+def cluster(
+    *,
+    missing: dict[str, list[str]] | None = None,
+    offset: int | None = 0,
+    leases: dict[str, Any] | None = None,
+    **api: Any,
+) -> ClusterFacts:
+    """Facts of a cluster that lacks only its definition."""
+    return ClusterFacts(
+        ApiFacts(**{"version": "100", **api}),
+        DefinitionFacts(absent=True),
+        RightsFacts(missing or {}),
+        LeaseFacts(**{"shards": 2, "installation": "i", **(leases or {})}),
+        offset,
+    )
 
 
 @pytest.mark.parametrize(
-    ("look", "wanted"),
+    ("facts", "wanted"),
     [
         (cluster(), {}),
         (cluster(listing="not served"), {"api-objects": Grade.FAIL}),
         (cluster(latency=900.0), {"api-latency": Grade.WARN}),
-        (cluster(shards=3), {"shards": Grade.FAIL}),
-        (cluster(unowned=[1]), {"owners": Grade.FAIL}),
-        (cluster(leases_problem="gone"), {"shards": Grade.WARN}),
+        (cluster(leases={"shards": 3}), {"shards": Grade.FAIL}),
+        (cluster(leases={"unowned": [1]}), {"owners": Grade.FAIL}),
+        (cluster(leases={"problem": "gone"}), {"shards": Grade.WARN}),
         (cluster(offset=-70_000), {"api-clock": Grade.FAIL}),
         (cluster(offset=None), {"api-clock": Grade.UNKNOWN}),
         (cluster(missing={"rbac-status": ["patch in n"]}), {"rbac-status": Grade.FAIL}),
         (cluster(version="4"), {"incarnation": Grade.FAIL}),
     ],
 )
-def test_judging_a_cluster(look: ClusterFacts, wanted: dict[str, Grade]) -> None:
+def test_checks_of_a_cluster(facts: ClusterFacts, wanted: dict[str, Grade]) -> None:
     """One thing that is not right gives one finding; the missing definition is one of its own."""
-    assert grade_cluster(look) == {"crd-served": Grade.FAIL, **wanted}
+    assert grade_cluster(facts) == {"crd-served": Grade.FAIL, **wanted}
 
 
 def test_no_cluster_is_one_finding() -> None:
     """Without a way to the API server nothing about it is guessed."""
     (check,) = check_cluster(
-        ClusterFacts(error="no kubeconfig"), shards=2, incarnation=0, epoch=None, home=""
+        ClusterFacts(ApiFacts(error="no kubeconfig")), shards=2, incarnation=0, epoch=None, home=""
     )
     assert (check.name, check.grade) == ("api-connect", Grade.FAIL)
     assert "--kubeconfig" in check.fix
 
 
-def test_judging_settings() -> None:
+def test_checks_of_settings() -> None:
     """Keys that mean nothing are told; without a file nothing can be said."""
-    assert [c.grade for c in check_settings([], given=True)] == [Grade.OK]
-    assert [c.grade for c in check_settings(["unknown key x"], given=True)] == [Grade.WARN]
-    assert [c.grade for c in check_settings([], given=False)] == [Grade.UNKNOWN]
+    assert check_settings([], given=True).grade is Grade.OK
+    assert check_settings(["unknown key x"], given=True).grade is Grade.WARN
+    assert check_settings([], given=False).grade is Grade.UNKNOWN

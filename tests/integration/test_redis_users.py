@@ -16,8 +16,9 @@ import pytest
 import redis.asyncio as redis_asyncio
 from redis.exceptions import NoPermissionError, ResponseError
 
+from syncer.cli import exits
 from syncer.cli import main as cli
-from syncer.cli.doctor import Grade
+from syncer.cli.doctor.result import Grade
 from syncer.configfile import build
 from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
@@ -294,7 +295,9 @@ async def test_a_refused_write_is_no_other_history(
     assert await cli.execute(["export", "--output", out, *more]) == 0
     for words in ((), ("--join",)):
         capsys.readouterr()
-        assert await cli.execute(["import", out, "--unchecked-store", *words, *more]) == cli.REFUSED
+        assert (
+            await cli.execute(["import", out, "--unchecked-store", *words, *more]) == exits.REFUSED
+        )
         text = "".join(capsys.readouterr())
         assert "Redis refuses the credentials or the command" in text
         assert "another history" not in text

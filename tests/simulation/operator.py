@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Final
 
 from redis.exceptions import ResponseError
 
-from syncer.cli.manual import Refused, Said, orders, verdicts
+from syncer.cli.exits import Refused
+from syncer.cli.manual_records import ManualRecord, resend_requests, resolutions
 from syncer.ledger.codec import encode_record
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import AttemptState
@@ -51,7 +52,7 @@ class Operator:
         if world.dice.chance(0.5):
             self._say(request.uid, lambda: self._verdicts(log))
 
-    def _say(self, uid: str, think: Callable[[], tuple[Said, ...]]) -> None:
+    def _say(self, uid: str, think: Callable[[], tuple[ManualRecord, ...]]) -> None:
         world = self._world
         try:
             said = think()
@@ -63,27 +64,27 @@ class Operator:
             if world.dice.chance(0.25):
                 self._send(uid, one, pause + world.dice.exponential(2.0))
 
-    def _orders(self, request: NotificationRequest, log: ReadLog) -> tuple[Said, ...]:
+    def _orders(self, request: NotificationRequest, log: ReadLog) -> tuple[ManualRecord, ...]:
         world = self._world
         at = world.redis_ms()
-        return orders(
+        return resend_requests(
             request, log, channels=(), at_most_once=world.profile.at_most_once, at=at, by=_BY,
-            why="it was mended",
+            reason="it was mended",
         )  # fmt: skip
 
-    def _verdicts(self, log: ReadLog) -> tuple[Said, ...]:
+    def _verdicts(self, log: ReadLog) -> tuple[ManualRecord, ...]:
         world = self._world
         unknown = [a for a in log.view.attempts.values() if a.state is AttemptState.UNKNOWN]
         if not unknown:
             raise Refused("nothing is unknown")
         one = world.dice.choose(unknown)
         arrived = any(c.attempt == one.id and c.processed for c in world.receivers.books)
-        return verdicts(
+        return resolutions(
             log, attempt=one.id, channel="", delivered=arrived, even_open=False,
-            at=world.redis_ms(), by=_BY, why="the receiver says so",
+            at=world.redis_ms(), by=_BY, reason="the receiver says so",
         )  # fmt: skip
 
-    def _send(self, uid: str, said: Said, after: float) -> None:
+    def _send(self, uid: str, said: ManualRecord, after: float) -> None:
         world = self._world
 
         def arrive() -> None:

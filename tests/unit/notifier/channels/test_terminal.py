@@ -24,7 +24,7 @@ from notifier.channels.transport_errors import excerpt
 from notifier.content.sanitise import sanitise
 from notifier.routing.tree import fallback_message, matched_message
 from syncer.cli import main as cli
-from syncer.cli import output as show
+from syncer.cli import output
 from syncer.rules.plan import hold_of
 from syncer.rules.text import escaped, escaped_json, neutral, plain
 from syncer.runtime.logging import configure
@@ -168,7 +168,7 @@ def test_one_place_writes_json_of_the_command_line() -> None:
     sources = [
         p for p in Path(cli.__file__).parent.rglob("*.py") if "stdout.write(json" in p.read_text()
     ]
-    assert sources == [], "show.say_json writes it"
+    assert sources == [], "output.write_json writes it"
 
 
 def test_body_of_mail() -> None:
@@ -181,7 +181,7 @@ def test_body_of_mail() -> None:
 
 def test_json_of_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     """A JSON document reads back as it was."""
-    shown = _printed(lambda: show.say_json({HOSTILE: [HOSTILE]}), capsys)
+    shown = _printed(lambda: output.write_json({HOSTILE: [HOSTILE]}), capsys)
     assert not UNSAFE.intersection(shown) - {"\n"}
     assert json.loads(shown) == {HOSTILE: [HOSTILE]}
 

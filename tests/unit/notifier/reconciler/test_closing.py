@@ -17,7 +17,7 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.ports import DeliveryBounds
-from syncer.cli.manual import append
+from syncer.cli.manual_records import append
 from syncer.model.errors import Ambiguous, Conflict, Rejected, Unavailable
 from syncer.model.resource import NotificationRequest
 from syncer.rules.plan import Deliver, Finish

@@ -16,22 +16,25 @@ from typing import Any, cast
 import pytest
 
 from notifier.cli import main as notifier_main
-from syncer.cli import commands
 from syncer.cli import main as cli
+from syncer.cli import transfer
 from syncer.cli.access import Access
 from syncer.cli.advice import ADVICE
-from syncer.cli.commands import _seconds as seconds_of
+from syncer.cli.arguments import CLASSES
 from syncer.cli.completion import SHELLS, candidates, script
-from syncer.cli.explain import Rules, as_json, as_text, explain
-from syncer.cli.inspect import Inspection
-from syncer.cli.inspect import as_json as inspection_json
-from syncer.cli.inspect import as_text as inspection_text
-from syncer.cli.manual import Refused, orders, reason_of, verdicts
-from syncer.cli.output import Columns, Progress, age, note, say, say_json, table
-from syncer.cli.owner import Around, holder_of
-from syncer.cli.repair import Allowed, plan_repair
+from syncer.cli.exits import BadExport, Refused
+from syncer.cli.explanation import Rules, as_json, as_text, explain
+from syncer.cli.export_format import Counts, lines_of, read_export
+from syncer.cli.inspection import Inspection
+from syncer.cli.inspection import as_json as inspection_json
+from syncer.cli.inspection import as_text as inspection_text
+from syncer.cli.manual_records import parse_reason, resend_requests, resolutions
+from syncer.cli.namespaces import namespaces_of
+from syncer.cli.output import Columns, Progress, age, table, write_json, write_lines, write_remark
+from syncer.cli.owner import Owner, holder_of
+from syncer.cli.repairs import Allowed, plan_repair
 from syncer.cli.scan import Joined, read_logs
-from syncer.cli.transfer import BadExport, Counts, lines_of, read_export
+from syncer.cli.times import seconds_of
 from syncer.configfile import build
 from syncer.ledger.codec import encode_element, stored
 from syncer.ledger.log import StoredLog
@@ -186,7 +189,7 @@ def test_object_that_does_not_parse() -> None:
 def test_every_class_has_advice() -> None:
     """Whatever verify names, it says what to do; and the parser knows every class."""
     assert set(ADVICE) == set(VERIFIED)
-    assert set(cli._CLASSES) == {kind.value for kind in VERIFIED}
+    assert set(CLASSES) == {kind.value for kind in VERIFIED}
     assert Divergence.CONFLICT.remedy is Remedy.PERSON
 
 
@@ -326,23 +329,23 @@ QUARANTINE: dict[str, Any] = {
     "conditions": [{"type": "Quarantined", "status": "True", "reason": "R", "message": "record 2"}]
 }
 #: What stands in the way: log, object, who works on it; and what is said to come next.
-BLOCKED: dict[str, tuple[tuple[bytes, ...], NotificationRequest, Around, str]] = {
+BLOCKED: dict[str, tuple[tuple[bytes, ...], NotificationRequest, Owner, str]] = {
     "a log that cannot be read": (
-        (*elements(PLAN), b"intent 0.7-1 x"), request(), Around(), "its log cannot be read: record 2",
+        (*elements(PLAN), b"intent 0.7-1 x"), request(), Owner(), "its log cannot be read: record 2",
     ),
     "a quarantine that was mended and not looked at": (
-        elements(PLAN), request(**QUARANTINE), Around(), "the controller holds it: record 2",
+        elements(PLAN), request(**QUARANTINE), Owner(), "the controller holds it: record 2",
     ),
     "a namespace that nobody watches": (
-        elements(PLAN), request(), Around(watched=False),
+        elements(PLAN), request(), Owner(watched=False),
         "its namespace is not among those that the controller watches",
     ),
     "a shard without an owner": (
-        elements(PLAN, opened(A1), failed(A1)), request(), Around(watched=True, shard=3, holder=""),
+        elements(PLAN, opened(A1), failed(A1)), request(), Owner(watched=True, shard=3, holder=""),
         NOBODY,
     ),
     "no controller at all": (
-        (), request(phase=""), Around(missing="no controller has"), "no controller has",
+        (), request(phase=""), Owner(missing="no controller has"), "no controller has",
     ),
 }  # fmt: skip
 
@@ -350,8 +353,8 @@ BLOCKED: dict[str, tuple[tuple[bytes, ...], NotificationRequest, Around, str]] =
 @pytest.mark.parametrize("case", BLOCKED)
 def test_explains_that_nothing_comes_where_nobody_looks(case: str) -> None:
     """What the rule would do next is not promised where something keeps anybody from doing it."""
-    log, found, around, why = BLOCKED[case]
-    told = explain(found, read_log(log), Rules(), now=NOW, around=around)
+    log, found, owner, why = BLOCKED[case]
+    told = explain(found, read_log(log), Rules(), now=NOW, owner=owner)
     text = as_text(told)
     (headline,) = [line for line in text if line.startswith("NEXT")]
     assert headline.startswith("NEXT    nothing: ")
@@ -362,10 +365,10 @@ def test_explains_that_nothing_comes_where_nobody_looks(case: str) -> None:
 
 def test_explains_what_was_not_found_out() -> None:
     """Who works on it may not be known; that is said, and is no reason that nothing comes."""
-    around = Around(None, unread=("who owns its shard is not known: Forbidden",))
-    told = explain(request(), read_log(elements(PLAN)), Rules(), now=NOW, around=around)
+    owner = Owner(None, unread=("who owns its shard is not known: Forbidden",))
+    told = explain(request(), read_log(elements(PLAN)), Rules(), now=NOW, owner=owner)
     assert told.blocked == ""
-    assert told.notes == around.unread
+    assert told.notes == owner.unread
     document = as_json(told)
     assert (document["watched"], document["owner"]) == (None, {"shard": None, "holder": None})
 
@@ -373,8 +376,8 @@ def test_explains_what_was_not_found_out() -> None:
 def test_finished_is_not_blocked() -> None:
     """What has ended needs nobody, so nobody is missed."""
     ended = request(entry("failed"), phase="Failed")
-    around = Around(watched=False, shard=3, holder="")
-    told = explain(ended, read_log(elements(PLAN)), Rules(), now=NOW, around=around)
+    owner = Owner(watched=False, shard=3, holder="")
+    told = explain(ended, read_log(elements(PLAN)), Rules(), now=NOW, owner=owner)
     assert told.blocked == ""
     assert as_json(told)["next"]["decision"] == "Finish"
 
@@ -403,15 +406,16 @@ def test_what_was_not_read_was_not_compared() -> None:
     """Of a log alone nothing is said of its publication, and nothing is called agreed."""
     lines = tuple(Line(r.position, r) for r in INSPECTED.records)
     alone = Inspection("u", "ns/n", None, "not asked", INSPECTED.header, lines, INSPECTED.view, -1)
-    text = inspection_text(alone, now=NOW)
+    answer = inspection_text(alone, now=NOW)
+    text = "\n".join(answer)
     assert "agree" not in text
     assert "not published yet" not in text
     assert "status not read" in text
-    assert text.splitlines()[-1] == "log and status were not compared: the status was not read"
+    assert answer[-1] == "log and status were not compared: the status was not read"
     assert inspection_json(alone, now=NOW)["compared"] is False
     shown = request(entry("success"), phase="Sent")
     both = replace(alone, request=shown, object_problem="")
-    assert inspection_text(both, now=NOW).splitlines()[-1] == "log and status agree"
+    assert inspection_text(both, now=NOW)[-1] == "log and status agree"
     assert inspection_json(both, now=NOW)["compared"] is True
 
 
@@ -431,9 +435,9 @@ def test_explains_a_status_that_is_not_believed() -> None:
 def order(*records: Record, found: NotificationRequest, **options: Any) -> list[str]:
     """Ids of the records of an order."""
     base: dict[str, Any] = {
-        "channels": (), "at_most_once": False, "at": NOW, "by": "me", "why": "w",
+        "channels": (), "at_most_once": False, "at": NOW, "by": "me", "reason": "w",
     }  # fmt: skip
-    said = orders(found, read_log(elements(*records)), **base | options)
+    said = resend_requests(found, read_log(elements(*records)), **base | options)
     return [s.record.id for s in said]
 
 
@@ -476,8 +480,8 @@ def test_order_of_a_channel_with_attempts_left() -> None:
 def test_order_without_a_log() -> None:
     """Without its log nobody can tell what was delivered, so nothing is sent again."""
     with pytest.raises(Refused, match="its log is gone"):
-        orders(
-            ENDED, read_log([]), channels=(), at_most_once=False, at=NOW, by="me", why="w"
+        resend_requests(
+            ENDED, read_log([]), channels=(), at_most_once=False, at=NOW, by="me", reason="w"
         )  # fmt: skip
 
 
@@ -485,9 +489,9 @@ def verdict(*records: Record, **options: Any) -> list[str]:
     """Texts of verdicts."""
     base: dict[str, Any] = {
         "attempt": "", "channel": "", "delivered": True, "even_open": False, "at": NOW,
-        "by": "me", "why": "w",
+        "by": "me", "reason": "w",
     }  # fmt: skip
-    return [s.text for s in verdicts(read_log(elements(*records)), **base | options)]
+    return [s.text for s in resolutions(read_log(elements(*records)), **base | options)]
 
 
 def unknown(attempt: AttemptId) -> Record:
@@ -531,9 +535,9 @@ def test_verdicts_that_contradict_each_other_have_ids_of_their_own() -> None:
     ids = {
         said.record.id
         for delivered in (True, False)
-        for said in verdicts(
+        for said in resolutions(
             log, attempt=A1, channel="", delivered=delivered, even_open=False, at=NOW, by="me",
-            why="w",
+            reason="w",
         )
     }  # fmt: skip
     assert ids == {f"resolve:{A1}:success", f"resolve:{A1}:failed"}
@@ -541,10 +545,10 @@ def test_verdicts_that_contradict_each_other_have_ids_of_their_own() -> None:
 
 def test_reason_is_required_and_bounded() -> None:
     """A reason is one line that says something."""
-    assert reason_of(" a\nb ") == "a b"
+    assert parse_reason(" a\nb ") == "a b"
     for text in ("", "  ", "x" * 257):
         with pytest.raises(Refused, match="--reason"):
-            reason_of(text)
+            parse_reason(text)
 
 
 # -- exports --------------------------------------------------------------------------------------
@@ -793,9 +797,9 @@ def test_an_answer_is_not_glued_to_the_progress(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr("sys.stderr", terminal)
     with Progress("objects") as progress:
         progress.step()
-        say(["NAMESPACE  NAME"])
-        say_json({"a": 1})
-        note("none")
+        write_lines(["NAMESPACE  NAME"])
+        write_json({"a": 1})
+        write_remark("none")
     screen = terminal.getvalue()
     for line in ("NAMESPACE  NAME\n", '{"a": 1}\n', "syncer: none\n"):
         before = screen[: screen.index(line)]
@@ -862,7 +866,7 @@ async def test_namespaces_that_are_looked_at(
     settings = build(SyncerSettings, document)
     at = cast("Access", SimpleNamespace(settings=settings))
     options = argparse.Namespace(namespace=named, config=config)
-    assert await commands._watched(at, options) == wanted
+    assert await namespaces_of(at, options) == wanted
 
 
 async def test_logs_that_may_not_be_read_are_not_called_foreign() -> None:
@@ -903,10 +907,10 @@ def test_answers_for_people_are_plain(capsys: pytest.CaptureFixture[str]) -> Non
     found = Inspection("u", "ns/n", request, "", read.header, lines, read.view, -1)
     inspected = inspection_text(found, now=NOW)
     explained = as_text(explain(request, read, Rules(), now=NOW))
-    note(hostile)
-    for line in (*explained, *inspected.split("\n")[:-1], capsys.readouterr().err.rstrip("\n")):
+    write_remark(hostile)
+    for line in (*explained, *inspected, capsys.readouterr().err.rstrip("\n")):
         assert line.isprintable(), line
-    assert "x [2J 1m NEXT    nothing" in inspected
+    assert any("x [2J 1m NEXT    nothing" in line for line in inspected)
 
 
 @pytest.mark.parametrize(
@@ -922,7 +926,7 @@ async def test_export_that_cannot_be_written(
         given[3].write("x" * 100_000)
         return Counts()
 
-    monkeypatch.setattr(commands, "export", export)
+    monkeypatch.setattr(transfer, "export", export)
     words = ["export", "--redis-url", "redis://127.0.0.1:1/0", "--output", where]
     assert await cli.execute(words) == 2
     assert capsys.readouterr().err == f"syncer: cannot write {where}: {why}\n"

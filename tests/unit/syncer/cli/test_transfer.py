@@ -11,8 +11,9 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.cli.access import Access
+from syncer.cli.export_format import Log
 from syncer.cli.output import Progress
-from syncer.cli.transfer import Imported, Log, bring_in
+from syncer.cli.transfer import Imported, import_logs
 from syncer.ledger.codec import decode_header, decode_log, encode_element, stored
 from syncer.ledger.log import Answer
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
@@ -71,7 +72,7 @@ class Target:
     async def bring(self, *logs: Log, **options: Any) -> Imported:
         """Import them."""
         at = cast("Access", SimpleNamespace(log=self.log))
-        return await bring_in(at, logs, Progress("import", stream=io.StringIO()), **options)
+        return await import_logs(at, logs, Progress("import", stream=io.StringIO()), **options)
 
     def stored(self, key: str = KEY) -> tuple[bytes, ...]:
         """The log as it is now."""

@@ -21,9 +21,9 @@ from typing import Any, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from syncer.cli import commands
 from syncer.cli.access import Access
-from syncer.cli.manual import Said, append, verdicts
+from syncer.cli.exits import DIFFERENT
+from syncer.cli.manual_records import ManualRecord, append, resolutions, write_records
 from syncer.ledger.reading import read_log
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import (
@@ -251,11 +251,11 @@ async def unsure(here: Bench, entry: Entry) -> tuple[Attempt, Record]:
     return attempt, intent
 
 
-async def looked(here: Bench, *, delivered: bool) -> tuple[Said, ...]:
+async def looked(here: Bench, *, delivered: bool) -> tuple[ManualRecord, ...]:
     """What an operator who looks now is going to say."""
-    return verdicts(
+    return resolutions(
         read_log(await here.log.elements("u")), attempt="", channel="", delivered=delivered,
-        even_open=False, at=5_000, by="me", why="looked",
+        even_open=False, at=5_000, by="me", reason="looked",
     )  # fmt: skip
 
 
@@ -328,10 +328,10 @@ async def test_the_command_tells_what_stands(capsys: pytest.CaptureFixture[str])
         await here.log.outcome("u", attempt_record(success), intent, name="ns/n")
         for as_json in (False, True):
             options = SimpleNamespace(dry_run=False, json=as_json)
-            code = await commands._append(
+            code = await write_records(
                 shell(here), here.objects.request, said, cast("Any", options), by="me"
             )
-            assert code == commands.FOUND
+            assert code == DIFFERENT
         plain, rich = capsys.readouterr().out.splitlines()
         assert plain == (
             f"not recorded: attempt {attempt.id} on console: unknown -> failed; by now it is success,"

@@ -1,65 +1,61 @@
 """
-An operator's word: what became of an attempt (`resolve`), and try once more (`resend`).
+Records that an operator adds: manual resolutions (`resolve`) and resend requests (`resend`).
 
 Both are records like any other, appended under the guards of the log and never under a claim; the owner
-is poked and acts upon them. What is refused is refused before anything is written, with the reason:
+is woken and acts upon them. What is refused is refused before anything is written, with the reason:
 
-- a verdict may raise what is known of an attempt and never lower it. The log has moved on by the time it
-  arrives, so its script asks the same once more, and whoever gave it is told what stands;
-- an order is for a channel that has ended without a success. One with attempts left will be tried by
-  itself. One that was delivered cannot be sent again under this notification: the log refuses an attempt
-  after a success whoever asks, which is what the promise of no needless repeat rests on.
+- a manual resolution may raise what is known of an attempt and never lowers it. The log may have moved on
+  when it arrives, so its script checks the same once more, and the operator is shown what is on record;
+- a resend request is for a channel that has ended without a success. One with attempts left is tried
+  without it. One that was delivered cannot be sent again under this notification: the log refuses an
+  attempt after a success whoever asks, and the promise of no needless repeat rests on that.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Final
+import argparse
+from typing import Final, NamedTuple
 
 from syncer.cli.access import Access
+from syncer.cli.exits import DIFFERENT, OK, Refused
+from syncer.cli.output import write_json, write_lines
 from syncer.ledger.codec import encode_channel
 from syncer.ledger.log import Answer
 from syncer.model.attempt import AttemptId, AttemptState
-from syncer.model.errors import LedgerError
 from syncer.model.record import Record, order_record, verdict_record
 from syncer.model.resource import NotificationRequest, Status
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.merge import Facts, channel_states_of, ordered_channels
+from syncer.rules.text import plain
 
 #: Bytes of a reason; more does not help whoever reads it.
 MAX_REASON: Final = 256
 
 
-class Refused(LedgerError):
-    """What the operator asks for makes no sense here; nothing was written."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A record to append, and what it is for."""
+class ManualRecord(NamedTuple):
+    """A record to append, and its meaning for a person."""
 
     record: Record
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Told:
+class Appended(NamedTuple):
     """
-    What became of a record.
+    The result of appending a record.
 
     Attributes:
-        said: The record.
+        manual: The record.
         fresh: It was appended just now.
-        stands: What the log says of its attempt instead, None if the record is in the log.
+        stands: The state of its attempt that the log keeps instead, None if the record is in the log.
     """
 
-    said: Said
+    manual: ManualRecord
     fresh: bool
     stands: AttemptState | None = None
 
 
-def reason_of(text: str) -> str:
+def parse_reason(text: str) -> str:
     """
     Check a reason.
 
@@ -74,7 +70,7 @@ def reason_of(text: str) -> str:
     return reason
 
 
-def verdicts(
+def resolutions(
     log: ReadLog,
     *,
     attempt: str,
@@ -83,23 +79,23 @@ def verdicts(
     even_open: bool,
     at: int,
     by: str,
-    why: str,
-) -> tuple[Said, ...]:
+    reason: str,
+) -> tuple[ManualRecord, ...]:
     """
-    What to append to say what became of attempts.
+    Return the records that state what became of attempts.
 
     Args:
         log: The log as read.
         attempt: Id of the attempt; empty for every one whose result is not known.
         channel: Only of this channel; empty for all.
-        delivered: The verdict.
+        delivered: Whether they were delivered.
         even_open: Attempts that may still be on the wire, too.
         at: Redis time in milliseconds.
-        by: Who says so.
-        why: How that is known.
+        by: Name of the operator.
+        reason: How that is known.
 
     Raises:
-        Refused: there is nothing of which that could be said.
+        Refused: there is no attempt that could be resolved so.
     """
     _legible(log)
     view = log.view
@@ -124,15 +120,15 @@ def verdicts(
         if one.state >= target:
             raise Refused(f"attempt {one.id} is recorded as {one.state.word}, which stands")
     return tuple(
-        Said(
-            verdict_record(one, delivered=delivered, at=at, by=by, why=why),
+        ManualRecord(
+            verdict_record(one, delivered=delivered, at=at, by=by, why=reason),
             f"attempt {one.id} on {one.channel}: {one.state.word} -> {target.word}",
         )
         for one in chosen
     )
 
 
-def orders(
+def resend_requests(
     request: NotificationRequest,
     log: ReadLog,
     *,
@@ -140,10 +136,10 @@ def orders(
     at_most_once: bool,
     at: int,
     by: str,
-    why: str,
-) -> tuple[Said, ...]:
+    reason: str,
+) -> tuple[ManualRecord, ...]:
     """
-    What to append to have channels tried once more.
+    Return the records that request one more attempt of channels.
 
     Args:
         request: The object.
@@ -151,11 +147,11 @@ def orders(
         channels: Which; empty for every one that has ended without a success.
         at_most_once: As the controller is configured.
         at: Redis time in milliseconds.
-        by: Who wishes it.
-        why: Why.
+        by: Name of the operator.
+        reason: Why.
 
     Raises:
-        Refused: a channel cannot be ordered, or there is none that can.
+        Refused: a channel cannot be sent again, or there is none that can.
     """
     _legible(log)
     if log.header is None:
@@ -188,8 +184,8 @@ def orders(
     if not chosen:
         raise Refused("no channel has ended without a success")
     return tuple(
-        Said(
-            order_record(_order_id(view, channel), channel, at=at, by=by, why=why),
+        ManualRecord(
+            order_record(_request_id(view, channel), channel, at=at, by=by, why=reason),
             f"{channel}: one more attempt, after {len(view.of_channel(channel))}",
         )
         for channel in chosen
@@ -197,18 +193,18 @@ def orders(
 
 
 def _ended(channel_state: ChannelState, status: Status) -> bool:
-    """Whether nothing more is sent on a channel by itself: a final phase ends all that are left."""
+    """Whether nothing more is sent on a channel without a request: a final phase ends all channels."""
     if channel_state.state is State.SENDING:
         return False
     return channel_state.state.finished or status.terminal
 
 
-def _order_id(view: LogView, channel: str) -> str:
+def _request_id(view: LogView, channel: str) -> str:
     """
-    Id of the next order of a channel.
+    Return the id of the next resend request of a channel.
 
-    It counts the attempts made: the same wish said twice, by two operators at once or after a lost
-    reply, is one order.
+    It counts the attempts made: the same request made twice, by two operators at once or after a lost
+    reply, is one request.
     """
     return f"order:{encode_channel(channel)}:{len(view.of_channel(channel)) + 1}"
 
@@ -218,23 +214,68 @@ def _legible(log: ReadLog) -> None:
         raise Refused(f"the log cannot be read ({log.problem}); repair it first")
 
 
-async def append(at: Access, uid: str, said: tuple[Said, ...]) -> list[Told]:
+async def append(at: Access, uid: str, records: tuple[ManualRecord, ...]) -> list[Appended]:
     """
-    Append records and tell the owner.
+    Append records and wake the owner.
 
     Returns:
-        What became of each.
+        The result of each.
 
     Raises:
         Refused: there is no log any more.
-        PortError: Redis does not answer; saying it again is safe.
+        PortError: Redis does not answer; appending again is safe.
     """
     out = []
-    for one in said:
+    for one in records:
         answer = await at.log.note(uid, one.record)
         if answer.answer is Answer.NOOP and answer.rank < 0:
             raise Refused("its log is gone; `syncer repair` restores it from the status")
         stands = AttemptState(answer.rank) if answer.answer is Answer.DUP else None
-        out.append(Told(one, answer.answer is Answer.OK, stands))
+        out.append(Appended(one, answer.answer is Answer.OK, stands))
     await at.log.wake_owner(uid)
     return out
+
+
+async def write_records(
+    at: Access,
+    request: NotificationRequest,
+    records: tuple[ManualRecord, ...],
+    options: argparse.Namespace,
+    *,
+    by: str,
+) -> int:
+    """
+    Append records, unless it is a dry run, and write the result of each; returns the exit code.
+
+    Args:
+        at: Open connections.
+        request: The object.
+        records: What to append.
+        options: Of the command: `dry_run`, `json`.
+        by: Name of the operator, for the answer.
+
+    Raises:
+        Refused: as `append`.
+        PortError: as `append`.
+    """
+    if options.dry_run:
+        results = [Appended(record, True) for record in records]
+    else:
+        results = await append(at, request.uid, records)
+    for (record, text), fresh, stands in results:
+        if options.json:
+            write_json(
+                {
+                    "uid": request.uid, "object": request.key, "record": record.id,
+                    "kind": record.kind.value, "channel": record.channel, "by": by,
+                    "what": text, "appended": fresh and not options.dry_run,
+                    "stands": stands.word if stands is not None else None,
+                    "dryRun": options.dry_run,
+                }
+            )  # fmt: skip
+        elif stands is not None:
+            write_lines([plain(f"not recorded: {text}; by now it is {stands.word}, which stands")])
+        else:
+            done = "recorded" if fresh else "already said"
+            write_lines([plain(f"{'would record' if options.dry_run else done}: {text}")])
+    return DIFFERENT if any(result.stands is not None for result in results) else OK

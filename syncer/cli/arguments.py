@@ -1,0 +1,109 @@
+"""
+Options that several commands share.
+
+This module and those of the commands are imported for `--help` and for completion, so they import nothing
+that takes time; what a command needs is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+#: The values of `syncer.rules.divergence.VERIFIED`, which is slow to import.
+CLASSES: Final = (
+    "foreign", "unreadable", "misnamed", "mark-beyond", "log-missing", "log-behind", "plan-missing",
+    "expiring", "status-behind", "acked", "status-differs", "open-attempt", "unacked", "no-expiry",
+    "orphan", "epoch-ahead", "two-open", "conflict", "phase", "numbers", "object",
+)  # fmt: skip
+
+
+def where_to_look() -> argparse.ArgumentParser:
+    """Return the parent of the commands' parsers: how Redis and the API server are found."""
+    where = argparse.ArgumentParser(add_help=False)
+    group = where.add_argument_group("where to look")
+    group.add_argument("--config", metavar="FILE", help="the controller's settings file")
+    group.add_argument(
+        "--redis-url", metavar="URL",
+        help="instead of the file's redis.url; without a password, which everybody could read here",
+    )  # fmt: skip
+    group.add_argument(
+        "--redis-url-file",
+        metavar="FILE",
+        help="file that holds it; without this, --redis-url and --config: $REDIS_URL",
+    )
+    group.add_argument("--key-prefix", metavar="PREFIX", help="instead of redis.keyPrefix")
+    group.add_argument(
+        "--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, else the pod's own account"
+    )
+    where.add_argument("--json", action="store_true", help="answer in JSON, one object per line")
+    return where
+
+
+def add_object(parser: argparse.ArgumentParser) -> None:
+    """Take the notification that a command is about."""
+    parser.add_argument("object", metavar="NAMESPACE/NAME")
+
+
+def add_namespaces(parser: argparse.ArgumentParser) -> None:
+    """Take namespaces to look at."""
+    parser.add_argument(
+        "-n", "--namespace", action="append", metavar="NAMESPACE",
+        help="only this one; may be given again (default: those that --config has watched, else all)",
+    )  # fmt: skip
+
+
+def add_check(parser: argparse.ArgumentParser) -> None:
+    """Take the bounds of a check of logs against objects, and the classes that count."""
+    parser.add_argument(
+        "--class", dest="classes", action="append", choices=CLASSES, metavar="CLASS",
+        help="only this class of divergence; may be given again",
+    )  # fmt: skip
+    add_time(parser, "--settle", "10s", "time that a record may take to be published")
+    add_time(parser, "--stuck", "2m", "time after which an open attempt is nobody's")
+    parser.add_argument(
+        "--pause", type=float, default=2.0, metavar="SECONDS",
+        help="before what looks wrong is read a second time (default %(default)s)",
+    )  # fmt: skip
+
+
+def add_dry_run(parser: argparse.ArgumentParser, what: str) -> None:
+    """Take the options of a command that writes: to say `what` alone, and to write unchecked."""
+    parser.add_argument("--dry-run", action="store_true", help=f"say {what}")
+    parser.add_argument(
+        "--unchecked-store", action="store_true",
+        help="write even where whose store it is cannot be checked",
+    )  # fmt: skip
+
+
+def add_reason(parser: argparse.ArgumentParser, what: str) -> None:
+    """Take the reason that is put on record."""
+    parser.add_argument("--reason", required=True, help=f"{what}; it is put on record")
+
+
+def add_time(parser: argparse.ArgumentParser, option: str, default: str, what: str) -> None:
+    """
+    Take a span of time.
+
+    Args:
+        parser: Of the command.
+        option: Name of the option, with its dashes.
+        default: As it would be typed, `10s`.
+        what: Help text.
+    """
+    parser.add_argument(
+        option, default=default, metavar="TIME", help=f"{what} (default %(default)s)"
+    )
+
+
+def add_by(parser: argparse.ArgumentParser) -> None:
+    """Take who is recorded as the operator."""
+    parser.add_argument("--by", metavar="WHO", help="put on record (default: user@host)")
+
+
+def count(text: str) -> int:
+    """Parse a number that is not negative, for `type=`."""
+    number = int(text)
+    if number < 0:
+        raise ValueError(text)
+    return number

@@ -1,0 +1,66 @@
+"""
+`syncer doctor`: check Redis, API server, rights, definition, leases and clocks.
+
+Each topic is a module that reads facts and checks them: what reads never decides, what checks is pure. A
+check that could not be made is reported as such instead of passing, and one that did not pass names its
+fix. Reading leaves nothing behind but one key that expires after seconds.
+
+The rights are those of the account that runs this, or, if one is named, of the controller's account.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from typing import Final
+
+from syncer.cli.arguments import add_namespaces
+from syncer.cli.exits import DIFFERENT, OK
+
+HELP: Final = "check Redis, API server, rights, definition, leases and clocks"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the command."""
+    add_namespaces(parser)
+    parser.add_argument(
+        "--controller-namespace", metavar="NAMESPACE",
+        help="home of the leases (default: $KUBERNAUT_CONTROLLER_NAMESPACE, else the pod's own)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--service-account", metavar="NAMESPACE/NAME",
+        help="ask about the rights of this account instead of one's own",
+    )  # fmt: skip
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Make every check; returns the exit code."""
+    from syncer.cli.access import access, where_of
+    from syncer.cli.doctor.examination import examine
+    from syncer.cli.doctor.result import Grade
+    from syncer.cli.namespaces import controller_namespace, namespaces_of
+    from syncer.cli.output import write_json, write_lines
+    from syncer.rules.text import plain
+
+    where = where_of(options)
+    warnings = where.load().warnings
+    home = options.controller_namespace or await controller_namespace()
+    async with access(where) as at:
+        results = await examine(
+            at,
+            warnings=warnings,
+            namespaces=await namespaces_of(at, options),
+            home=home,
+            account=options.service_account or "",
+        )
+    if options.json:
+        for name, grade, text, fix in results:
+            write_json({"check": name, "grade": grade.value, "found": text, "fix": fix or None})
+    else:
+        for name, grade, text, fix in results:
+            write_lines([f"{grade.value:<8}{name:<20}{plain(text)}"])
+            if fix:
+                write_lines([f"{'':<28}fix: {fix}"])
+        grades = Counter(result.grade for result in results)
+        write_lines([", ".join(f"{grades[g]} {g.value}" for g in Grade)])
+    return DIFFERENT if any(r.grade is Grade.FAIL for r in results) else OK

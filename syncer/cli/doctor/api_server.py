@@ -1,0 +1,85 @@
+"""Checks of the API server: whether it answers, how quickly, and whether it lists the objects."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from syncer.cli.access import Access
+from syncer.cli.doctor.result import Result, fail, ok, warn
+from syncer.model.errors import KindMissing, LedgerError, PortError
+
+_TIMEOUT: Final = 10.0
+#: Milliseconds of a small read beyond which leases are at risk.
+_SLOW: Final = 500.0
+
+
+@dataclass(slots=True)
+class ApiFacts:
+    """
+    What was read of the API server.
+
+    Attributes:
+        error: Why it cannot be asked.
+        latency: Milliseconds of a small read.
+        version: resourceVersion of a list, empty if the list was refused.
+        listing: Why objects cannot be listed, empty if they can.
+    """
+
+    error: str = ""
+    latency: float = 0.0
+    version: str = ""
+    listing: str = ""
+
+
+async def read_api_server(at: Access, namespaces: Sequence[str]) -> ApiFacts:
+    """
+    Ask for the version and for one object; never raises for what the API server answers.
+
+    Args:
+        at: Open connections.
+        namespaces: That are watched; empty for all.
+    """
+    facts = ApiFacts()
+    if at.kube is None:
+        facts.error = at.problem
+        return facts
+    try:
+        began = time.perf_counter()
+        await at.kube.request("GET", "/version", timeout=_TIMEOUT)
+        facts.latency = (time.perf_counter() - began) * 1000
+    except (PortError, TimeoutError) as error:
+        facts.error = str(error)
+        return facts
+    try:
+        page = await at.objects.list_page(namespaces[0] if namespaces else None, limit=1)
+        facts.version = page.resource_version
+    except (LedgerError, TimeoutError) as error:
+        facts.listing = "not served" if isinstance(error, KindMissing) else str(error)
+    return facts
+
+
+def check_api_server(facts: ApiFacts) -> list[Result]:
+    """Check the API server; a single failure if it cannot be asked."""
+    if facts.error:
+        return [
+            fail(
+                "api-connect", facts.error,
+                "name a kubeconfig (--kubeconfig or $KUBECONFIG), or run this in a pod with a service"
+                " account",
+            )
+        ]  # fmt: skip
+    return [
+        ok("api-connect", "answers"),
+        ok("api-latency", f"{facts.latency:.0f} ms a small read")
+        if facts.latency <= _SLOW
+        else warn("api-latency", f"{facts.latency:.0f} ms a small read",
+                  "look at the API server's load; leases are renewed within seconds"),
+        fail("api-objects", f"NotificationRequests cannot be listed: {facts.listing}",
+             "apply the definition (`notifier crd | kubectl apply --server-side -f -`), and grant"
+             " list; with rights in some namespaces only, name them (-n)")
+        if facts.listing
+        else ok("api-objects", "NotificationRequests can be listed"),
+    ]  # fmt: skip

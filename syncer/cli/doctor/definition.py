@@ -1,0 +1,69 @@
+"""Checks of the definition of NotificationRequests that the API server has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from syncer.cli.doctor.result import Result, fail, ok, unknown, warn
+from syncer.kube.client import Json, KubeClient
+from syncer.kube.crd import missing_fields, missing_rules, refused_values
+from syncer.model.errors import Gone, PortError
+from syncer.model.resource import GROUP, PLURAL
+
+_TIMEOUT: Final = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionFacts:
+    """
+    What was read of the definition.
+
+    Attributes:
+        served: The definition, None if it could not be read.
+        absent: There is none.
+        problem: Why it could not be read, empty if it could or there is none.
+    """
+
+    served: Json | None = None
+    absent: bool = False
+    problem: str = ""
+
+
+async def read_definition(kube: KubeClient) -> DefinitionFacts:
+    """Read the definition; never raises for what the API server answers."""
+    path = f"/apis/apiextensions.k8s.io/v1/customresourcedefinitions/{PLURAL}.{GROUP}"
+    try:
+        return DefinitionFacts(await kube.request("GET", path, timeout=_TIMEOUT))
+    except Gone:
+        return DefinitionFacts(absent=True)
+    except (PortError, TimeoutError) as error:
+        return DefinitionFacts(problem=str(error))
+
+
+def check_definition(facts: DefinitionFacts) -> list[Result]:
+    """Check whether the definition is the one of this version."""
+    apply = (
+        "apply the definition of this version (`notifier crd | kubectl apply --server-side -f -`)"
+    )
+    if facts.served is None:
+        if facts.absent:
+            return [fail("crd-served", "the definition is not installed", apply)]
+        return [
+            unknown(
+                "crd-served", f"the definition cannot be read: {facts.problem}",
+                "grant get on it; the first status write shows what it lacks",
+            )
+        ]  # fmt: skip
+    lost = missing_fields(facts.served) + refused_values(facts.served)
+    rules = missing_rules(facts.served)
+    return [
+        ok("crd-served", "the definition is installed"),
+        fail("crd-members", f"it drops or refuses {len(lost)} member(s): {', '.join(lost[:5])}", apply)
+        if lost
+        else ok("crd-members", "it keeps every member"),
+        warn("crd-rules", f"{len(rules)} server-side rule(s) are missing",
+              apply + ", or set the chart's value that leaves them out on purpose")
+        if rules
+        else ok("crd-rules", "it has every server-side rule"),
+    ]  # fmt: skip

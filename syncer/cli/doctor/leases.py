@@ -1,0 +1,148 @@
+"""Checks of the Leases: shards, their owners, and the epochs that follow from them."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Final
+from urllib.parse import quote
+
+from syncer.cli.access import Access
+from syncer.cli.doctor.result import Result, fail, ok, unknown, warn
+from syncer.cli.owner import holder_of
+from syncer.kube.client import KubeClient
+from syncer.model.attempt import Epoch, epoch_key, make_epoch
+from syncer.model.errors import Gone, PortError
+
+_TIMEOUT: Final = 10.0
+
+
+@dataclass(slots=True)
+class LeaseFacts:
+    """
+    What was read of the Leases.
+
+    Attributes:
+        shards: Number of shards by the map Lease, 0 without one.
+        installation: Id of the installation, empty without a map Lease.
+        problem: Why they could not be read, empty if they could.
+        unowned: Shards whose Lease is free or has run out.
+    """
+
+    shards: int = 0
+    installation: str = ""
+    problem: str = ""
+    unowned: list[int] = field(default_factory=list)
+
+
+async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
+    """
+    Read the Leases of the installation; never raises for what the API server answers.
+
+    Args:
+        at: Open connections, with the settings.
+        kube: The API server.
+        home: Namespace of the controller.
+    """
+    facts = LeaseFacts()
+    name = at.settings.sharding.lease_name
+    base = f"/apis/coordination.k8s.io/v1/namespaces/{quote(home, safe='')}/leases/{name}"
+    try:
+        found = await kube.request("GET", f"{base}-map", timeout=_TIMEOUT)
+        meta = found.get("metadata") or {}
+        text = (meta.get("annotations") or {}).get("notification-ledger/shards", "")
+        facts.shards = int(text) if text.isdigit() else 0
+        facts.installation = f"{home}/{name}@{meta.get('uid', '')}"
+        states = await asyncio.gather(*(_owned(kube, f"{base}-{n}") for n in range(facts.shards)))
+        facts.unowned = [n for n, owned in enumerate(states) if not owned]
+    except Gone:
+        facts.problem = "there is no Lease of this installation"
+    except (PortError, TimeoutError, ValueError) as error:
+        facts.problem = str(error)
+    return facts
+
+
+async def _owned(kube: KubeClient, path: str) -> bool:
+    try:
+        spec = (await kube.request("GET", path, timeout=_TIMEOUT)).get("spec") or {}
+    except Gone:
+        return False
+    return bool(holder_of(spec, now=time.time()))
+
+
+def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Result]:
+    """
+    Check the number of shards, and that each has an owner.
+
+    Args:
+        facts: What was read.
+        shards: As configured, None if that is not known.
+        home: Namespace of the controller, empty if that is not known.
+    """
+    if not home:
+        fix = "name the controller's namespace (--controller-namespace)"
+        return [unknown("shards", "leases were not looked at", fix)]
+    if facts.problem:
+        return [
+            warn(
+                "shards", facts.problem,
+                "start the controller; compare sharding.leaseName and the namespace with its own",
+            )
+        ]  # fmt: skip
+    if shards is not None and facts.shards != shards:
+        return [
+            fail(
+                "shards", f"the installation has {facts.shards} shard(s), the settings say {shards}",
+                "give this command the controller's own settings file, or set sharding.shards back",
+            )
+        ]  # fmt: skip
+    count = facts.shards
+    checks = [
+        ok("shards", f"{count} shard(s), as configured")
+        if shards is not None
+        else unknown(
+            "shards", f"the installation has {count} shard(s); no settings file to compare with",
+            "name the controller's (--config)",
+        )
+    ]  # fmt: skip
+    if facts.unowned:
+        numbers = ", ".join(map(str, facts.unowned[:8]))
+        checks.append(
+            fail(
+                "owners", f"{len(facts.unowned)} of {count} shard(s) have no owner: {numbers}",
+                "start a replica of the controller; look at the readiness of those that run",
+            )
+        )  # fmt: skip
+    else:
+        checks.append(ok("owners", "every shard has an owner"))
+    return checks
+
+
+def check_incarnation(
+    version: str, incarnation: int, epoch: Epoch | None, *, logs_read: bool
+) -> Result:
+    """
+    Check that the cluster gives out later epochs than the logs have.
+
+    Args:
+        version: resourceVersion of a list now, empty if that is not known.
+        incarnation: As configured.
+        epoch: The highest epoch in the logs, None without a log.
+        logs_read: Whether logs could be read, so that no epoch means no log.
+    """
+    if not logs_read or not version.isdigit():
+        return unknown(
+            "incarnation", "epochs were not compared: "
+            + ("objects cannot be listed" if logs_read else "logs cannot be looked at"),
+        )  # fmt: skip
+    if epoch is None:
+        return ok("incarnation", "no log to compare with")
+    latest = make_epoch(incarnation, version)
+    if epoch_key(epoch) <= epoch_key(latest):
+        return ok("incarnation", f"the cluster gives out later epochs than {epoch}")
+    return fail(
+        "incarnation", f"logs carry epoch {epoch}, later than any the cluster gives out now",
+        "after a restore of etcd, or a move to another cluster, raise sharding.incarnation to"
+        f" {max(incarnation, int(epoch.partition('.')[0])) + 1}",
+    )  # fmt: skip

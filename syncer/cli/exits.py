@@ -1,0 +1,49 @@
+"""Exit codes of the operators' command, and the errors that carry one."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Final
+
+from syncer.model.errors import LedgerError
+
+OK: Final = 0
+#: Something is not as it should be, or what was asked for was refused.
+DIFFERENT: Final = 1
+USAGE: Final = 2
+ABSENT: Final = 3
+UNAVAILABLE: Final = 4
+NOT_COMPARED: Final = 5
+REFUSED: Final = 6
+INTERRUPTED: Final = 130
+
+EPILOG: Final = (
+    "exit codes: 0 all is as it should be; 1 something is not, or was refused; 2 wrong usage,"
+    " configuration or input; 3 no such notification; 4 Redis or the API server does not answer;"
+    " 5 something could not be read or compared, and the answer names it; 6 Redis or the API server"
+    " refuses the account"
+)
+
+
+class CommandError(LedgerError):
+    """A command ends with this message on standard error and this exit code."""
+
+    exit_code: ClassVar[int] = DIFFERENT
+
+
+class Absent(CommandError):
+    """There is no such notification."""
+
+    exit_code = ABSENT
+
+
+class Refused(CommandError):
+    """What the operator asks for makes no sense here; nothing was written."""
+
+
+class BadExport(CommandError):
+    """A file is no whole export; the message names the line."""
+
+    exit_code = USAGE
+
+    def __init__(self, line: int, reason: str) -> None:
+        super().__init__(f"line {line}: {reason}")

@@ -1,0 +1,302 @@
+"""
+Repairs of a divergence: which steps they take, and taking them.
+
+`plan_repair` is pure: log and object with their findings in, steps out. A step appends facts (attempts and
+the plan that the status shows and the log lacks), puts a legible log in the place of one that nobody can
+read, or wakes the owner, who alone claims and writes statuses. Every repair leaves a `repair` record in the
+log, which names who did it and why; appending it also takes a wrong expiry off.
+
+Nothing here lowers what is known: facts are joined, and a log that is built anew holds everything legible
+of the old one, of the status, and an `unknown` for each attempt of which only the name is still legible.
+So the worst that a repair can do is to leave one send less allowed than there might have been.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Final
+
+from syncer.cli.access import Access
+from syncer.cli.advice import ADVICE
+from syncer.cli.scan import Joined, Result, Scan, check_again
+from syncer.ledger.codec import encode_element, salvage, stored
+from syncer.ledger.log import Answer
+from syncer.ledger.reading import read_log
+from syncer.model.attempt import (
+    NO_EPOCH,
+    Attempt,
+    AttemptId,
+    AttemptState,
+    Epoch,
+    FailureClass,
+    epoch_key,
+)
+from syncer.model.errors import ContractError
+from syncer.model.record import (
+    Header,
+    Kind,
+    Record,
+    attempt_record,
+    plan_record,
+    repair_record,
+)
+from syncer.model.resource import NotificationRequest
+from syncer.rules.divergence import Divergence, Finding, Remedy
+from syncer.rules.fold import ROOT_CHAIN, LogView
+from syncer.rules.merge import lacking
+from syncer.rules.restore import highest_epoch, plan_of_status
+from syncer.rules.verification import Bounds
+
+#: How long the copy of a log that was replaced is kept.
+ASIDE_SECONDS: Final = 30 * 86_400
+_WAIT_STEP: Final = 0.5
+
+
+class Act(StrEnum):
+    """What a step does."""
+
+    APPEND = "append"
+    REBUILD = "rebuild"
+    WAKE = "poke"
+    NOTHING = "nothing"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """
+    One step of a repair.
+
+    Attributes:
+        act: What it does.
+        text: What it does, for a person.
+        records: What is appended.
+        elements: What takes the place of the log.
+        lost: Elements of which nothing is legible, so that a log built anew would not hold them.
+    """
+
+    act: Act
+    text: str
+    records: tuple[Record, ...] = ()
+    elements: tuple[bytes, ...] = ()
+    lost: int = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether it does nothing."""
+        return self.act is Act.NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Allowed:
+    """What the operator has agreed to besides facts and wake-ups."""
+
+    rebuild: bool = False
+    accept_loss: bool = False
+
+
+def plan_repair(
+    joined: Joined, findings: Sequence[Finding], *, allowed: Allowed, now: int, by: str
+) -> tuple[Step, ...]:
+    """
+    Return the steps that would repair one notification.
+
+    Args:
+        joined: Its log and object as read.
+        findings: What is wrong with it.
+        allowed: What the operator has agreed to.
+        now: Redis time in milliseconds.
+        by: Who repairs.
+    """
+    kinds = {f.kind for f in findings}
+    remedies = {k.remedy for k in kinds}
+    steps: list[Step] = []
+    replaced = False
+    if Remedy.REBUILD in remedies:
+        rebuilt = _rebuilt(joined, kinds, now=now, by=by)
+        refusal = _refusal(rebuilt, allowed)
+        replaced = not refusal
+        steps.append(Step(Act.NOTHING, refusal) if refusal else rebuilt)
+    # Behind a record that cannot be read nothing that is appended would be read either.
+    if not replaced and Remedy.FACTS in remedies and Divergence.UNREADABLE not in kinds:
+        records = _facts(joined.request, read_log(joined.elements).view)
+        texts = [f"{r.kind} {r.id}" for r in records]
+        what = f"append {', '.join(texts)}" if texts else "append a note, which ends the expiry"
+        steps += [Step(Act.APPEND, what, tuple(records)), Step(Act.WAKE, "tell the owner")]
+    elif replaced or Remedy.OWNER in remedies:
+        steps.append(Step(Act.WAKE, "have the owner look at it"))
+    steps += [
+        Step(Act.NOTHING, f"{kind}: {ADVICE[kind]}")
+        for kind in Divergence
+        if kind in kinds and kind.remedy is Remedy.PERSON
+    ]
+    return tuple(steps)
+
+
+def _refusal(rebuilt: Step, allowed: Allowed) -> str:
+    """Return why a log is not built anew, empty if it is."""
+    if not allowed.rebuild:
+        return f"would need --rebuild: {rebuilt.text}"
+    if rebuilt.lost and not allowed.accept_loss:
+        return (
+            f"would need --accept-loss: of {rebuilt.lost} record(s) nothing is legible, so a success"
+            " among them could be sent again"
+        )
+    return ""
+
+
+def _facts(request: NotificationRequest | None, view: LogView) -> list[Record]:
+    """Return what the status shows and a log lacks, as seeds; the plan last, since it needs a log."""
+    if request is None:
+        return []
+    status = request.status
+    records = [attempt_record(a, seed=True) for a in lacking(view, status)]
+    if view.plan is None and status.channels:
+        records.append(plan_record(plan_of_status(status)))
+    return records
+
+
+def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) -> Step:
+    """Return the step that puts a log built anew in its place."""
+    log = read_log(joined.elements)
+    records: list[Record] = list(log.records)
+    lost = damaged = 0
+    for element in joined.elements[1 + len(log.records) :]:
+        remains = salvage(element)
+        if remains is None:
+            lost += 1
+            continue
+        record = remains.record
+        if record is None:
+            damaged += 1
+            record = _from_name(remains.kind, remains.id, remains.channel, now)
+        if record is not None:
+            records.append(record)
+    records += _facts(joined.request, _folded(records))
+    did = f"built anew: {len(records)} record(s), {damaged} of them by name alone, {lost} lost"
+    what = " ".join(sorted(kinds))
+    records.append(repair_record(f"repair:{now}", at=now, by=by, what=what, did=did))
+    elements = [_header(joined, log.header).encode()]
+    chain = ROOT_CHAIN
+    for position, record in enumerate(records, 1):
+        elements.append(encode_element(record, chain))
+        chain = stored(record, chain, position).chain
+    text = f"keep the log aside and put in its place one that is {did}"
+    return Step(Act.REBUILD, text, elements=tuple(elements), lost=lost)
+
+
+def _from_name(kind: Kind, identity: str, channel: str, now: int) -> Record | None:
+    """Return what the name of a record alone still states; None for a note, whose text is gone."""
+    state = kind.state
+    if state is None:
+        return None
+    bare = Record(kind, identity, channel)
+    attempt = Attempt(AttemptId(bare.attempt_id), channel, AttemptState.SUCCESS, ended=now)
+    if state is not AttemptState.SUCCESS:
+        # Whether it failed for good, or is still on the wire, is not known any more.
+        attempt = replace(
+            attempt, state=AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN,
+            error="the record of this attempt was damaged",
+        )  # fmt: skip
+    return attempt_record(attempt, seed=True)
+
+
+def _folded(records: Sequence[Record]) -> LogView:
+    view, chain = LogView(), ROOT_CHAIN
+    for position, record in enumerate(records, 1):
+        placed = stored(record, chain, position)
+        view.apply(placed)
+        chain = placed.chain
+    return view
+
+
+def _header(joined: Joined, header: Header | None) -> Header:
+    """Return the header of a log built anew: the same epoch, nothing marked."""
+    key = joined.request.key if joined.request is not None else joined.key
+    epochs: list[Epoch] = [NO_EPOCH]
+    if header is not None:
+        epochs.append(header.epoch)
+    if joined.request is not None:
+        epochs.append(highest_epoch(joined.request.status))
+    return Header(key, max(epochs, key=epoch_key))
+
+
+# -- carrying it out -------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A repair that was carried out; `problem` says why it was not, because the log changed meanwhile."""
+
+    result: Result
+    problem: str = ""
+
+
+async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: str) -> Done:
+    """
+    Carry out the steps of a repair.
+
+    Raises:
+        PortError: Redis does not answer; may be done in part, and doing it again is safe.
+    """
+    joined, noted = result.joined, False
+    for step in steps:
+        match step.act:
+            case Act.APPEND:
+                for record in step.records:
+                    if record.kind is Kind.PLAN:
+                        await at.log.note(joined.uid, record)
+                    else:
+                        await at.log.outcome(joined.uid, record, None, name=joined.key)
+            case Act.REBUILD:
+                mark = await at.now()
+                await at.log.keep_aside(joined.uid, joined.elements, mark=mark, ttl=ASIDE_SECONDS)
+                answer = await at.log.rebuild(joined.uid, joined.elements, step.elements)
+                if answer is not Answer.OK:
+                    return Done(result, "the log has changed meanwhile; look again")
+                noted = True
+            case Act.WAKE:
+                if not noted:
+                    await _note(at, result, steps, by=by)
+                    noted = True
+                await at.log.wake_owner(joined.uid)
+            case Act.NOTHING:
+                continue
+    return Done(result)
+
+
+async def _note(at: Access, result: Result, steps: Sequence[Step], *, by: str) -> None:
+    """Record who repaired; a log that cannot take a record is left as it is."""
+    now = await at.now()
+    record = repair_record(
+        f"repair:{now}",
+        at=now,
+        by=by,
+        what=" ".join(sorted({f.kind for f in result.findings})),
+        did="; ".join(s.text for s in steps if not s.idle)[:512],
+    )
+    try:
+        await at.log.note(result.joined.uid, record)
+    except ContractError:
+        return
+
+
+async def wait_clean(
+    at: Access, scan: Scan, bounds: Bounds, repaired: Sequence[Result], *, seconds: float
+) -> list[Result]:
+    """
+    Wait until what was repaired agrees, or the time is over; returns what is still wrong.
+
+    The time that a record may take to be published is not granted here: it is what is waited for.
+    """
+    impatient = replace(bounds, settle=0)
+    left = [(v.joined.uid, v.joined.key) for v in repaired]
+    deadline = asyncio.get_running_loop().time() + seconds
+    while True:
+        wrong = [v async for v in check_again(at, scan, impatient, left)] if left else []
+        left = [(v.joined.uid, v.joined.key) for v in wrong]
+        if not left or asyncio.get_running_loop().time() >= deadline:
+            return wrong
+        await asyncio.sleep(_WAIT_STEP)

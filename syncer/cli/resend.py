@@ -1,0 +1,45 @@
+"""`syncer resend`: request one more attempt of a channel that ended without success."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from syncer.cli.arguments import add_by, add_dry_run, add_object, add_reason
+
+HELP: Final = "have a channel that ended without success tried once more"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the command."""
+    add_object(parser)
+    add_reason(parser, "why")
+    parser.add_argument(
+        "--channel", action="append", metavar="CHANNEL",
+        help="may be given again (default: all that ended without success)",
+    )  # fmt: skip
+    add_dry_run(parser, "what would be recorded")
+    add_by(parser)
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Record a resend request; returns the exit code."""
+    from syncer.cli.access import access, operator_name, where_of
+    from syncer.cli.lookup import read_both
+    from syncer.cli.manual_records import parse_reason, resend_requests, write_records
+    from syncer.cli.store import trusted_store
+
+    reason, by = parse_reason(options.reason), operator_name(options.by)
+    async with access(where_of(options)) as at:
+        await trusted_store(at, options, writes=not options.dry_run)
+        request, log = await read_both(at, options.object)
+        records = resend_requests(
+            request,
+            log,
+            channels=tuple(options.channel or ()),
+            at_most_once=at.settings.delivery.at_most_once,
+            at=await at.now(),
+            by=by,
+            reason=reason,
+        )
+        return await write_records(at, request, records, options, by=by)

@@ -1,0 +1,54 @@
+"""`syncer resolve`: put on record what became of an attempt whose result is not known."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from syncer.cli.arguments import add_by, add_dry_run, add_object, add_reason
+
+HELP: Final = "say what became of an attempt whose result is not known"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the command."""
+    add_object(parser)
+    parser.add_argument(
+        "--as",
+        dest="result",
+        required=True,
+        choices=("delivered", "failed"),
+        help="what became of it",
+    )
+    add_reason(parser, "how that is known")
+    parser.add_argument("--attempt", metavar="ID", help="default: all whose result is unknown")
+    parser.add_argument("--channel", metavar="CHANNEL", help="only on this one")
+    parser.add_argument(
+        "--even-open", action="store_true", help="also attempts that may still be on the wire"
+    )
+    add_dry_run(parser, "what would be recorded")
+    add_by(parser)
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Record a manual resolution; returns the exit code."""
+    from syncer.cli.access import access, operator_name, where_of
+    from syncer.cli.lookup import read_both
+    from syncer.cli.manual_records import parse_reason, resolutions, write_records
+    from syncer.cli.store import trusted_store
+
+    reason, by = parse_reason(options.reason), operator_name(options.by)
+    async with access(where_of(options)) as at:
+        await trusted_store(at, options, writes=not options.dry_run)
+        request, log = await read_both(at, options.object)
+        records = resolutions(
+            log,
+            attempt=options.attempt or "",
+            channel=options.channel or "",
+            delivered=options.result == "delivered",
+            even_open=options.even_open,
+            at=await at.now(),
+            by=by,
+            reason=reason,
+        )
+        return await write_records(at, request, records, options, by=by)
