@@ -85,7 +85,7 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         ),
         "kubectl -n notifications exec deploy/ledger-notification-ledger -- \\": _NODES,
         "source <(syncer completion bash)": (
-            "changes the shell it is typed in; tests/unit/syncer/cli/test_operate.py tries the scripts"
+            "changes the shell it is typed in; tests/unit/syncer/cli/test_completion.py tries the scripts"
         ),
     },
     "docs/cluster.md": {

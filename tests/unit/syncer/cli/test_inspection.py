@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 import pytest
 
-from syncer.cli.inspect import Inspection, as_text, find_uid, inspect
+from syncer.cli.inspection import Inspection, as_text, find_uid, inspect
 from syncer.ledger.codec import encode_element, stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.errors import ContractError, Gone, PortError, Unauthorised, Unavailable
@@ -145,7 +145,7 @@ async def test_without_its_object(case: str) -> None:
     assert found is not None
     assert (found.uid, found.request, found.object_problem) == ("u", None, says)
     assert (found.compared, found.differences) == (False, ())
-    text = as_text(found, now=NOW).splitlines()
+    text = as_text(found, now=NOW)
     assert f"STATUS  not read: {says}" in text
     assert text[-1] == "log and status were not compared: the status was not read"
 
@@ -221,7 +221,7 @@ async def test_differences(case: str) -> None:
     found = await world.inspect()
     assert found is not None
     assert list(found.differences) == differences
-    text = as_text(found, now=NOW).splitlines()
+    text = as_text(found, now=NOW)
     assert [line for line in text if line.startswith("! ")] == [f"! {d}" for d in differences]
     assert (text[-1] == "log and status agree") is (not differences)
     rows = text[text.index("ATTEMPTS") + 2 : text.index("", text.index("ATTEMPTS"))]

@@ -1,0 +1,112 @@
+"""Completion, by the parser itself and by each shell."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from syncer.cli import main as cli
+from syncer.cli.completion import SHELLS, candidates, script
+
+COMPLETED = {
+    "the first letters of a command": (["ver"], ["verify"]),
+    "any command": (
+        [""],
+        ["completion", "doctor", "explain", "export", "import", "inspect", "list", "repair",
+         "resend", "resolve", "verify"],
+    ),
+    "an option of a command": (["resend", "ns/n", "--re"], ["--reason", "--redis-url", "--redis-url-file"]),
+    "a value of an option": (["resolve", "ns/n", "--as", ""], ["delivered", "failed"]),
+    "a phase": (["list", "--phase", "s"], ["sending", "sent"]),
+    "a class of divergence": (["verify", "--class", "st"], ["status-behind", "status-differs"]),
+    "a file is the shell's business": (["list", "--config", ""], []),
+    "a switch takes no value": (["list", "--held", "--un"], ["--unknown", "--unsynced"]),
+    "a shell": (["completion", ""], ["bash", "fish", "zsh"]),
+    "an object is known to the cluster alone": (["inspect", "ns/"], []),
+    "an option of the whole": (["--h"], ["--help"]),
+    "nothing yet": ([], [
+        "completion", "doctor", "explain", "export", "import", "inspect", "list", "repair",
+        "resend", "resolve", "verify",
+    ]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", COMPLETED)
+def test_completion(case: str) -> None:
+    """The parser itself says what a word may become."""
+    words, wanted = COMPLETED[case]
+    assert candidates(cli._parser(), words) == wanted
+
+
+#: For each shell, how it is run without files of its own, and what has it complete its words, of which
+#: the last is being written. Bash and zsh complete within their line editors alone, so what these would
+#: call is called here.
+LINES = {
+    "bash": (
+        ["bash", "--norc", "-c"],
+        """COMP_WORDS=(syncer {words} more); COMP_CWORD={count}; _syncer
+        printf '%s\\n' "${{COMPREPLY[@]}}" """,
+    ),
+    "zsh": (
+        ["zsh", "-f", "-c"],
+        """compadd() {{ print -rl -- "${{@[2,-1]}}" }}
+        _files() {{ print a-file }}
+        words=(syncer {words} more); CURRENT=$(({count} + 1)); $_comps[syncer]""",
+    ),
+    "fish": (["fish", "--no-config", "-c"], 'complete -C "syncer {typed}"'),
+}
+#: What a person's own files do before.
+SET_UP = {"zsh": "autoload -U compinit && compinit -D -u\n"}
+
+
+def completed(shell: str, tmp_path: Path, words: list[str], *found: str) -> list[str]:
+    """What a shell makes of its words when the command finds this; the command is a stub."""
+    summary = tmp_path / "syncer"
+    said = "".join(f"{line}\\n" for line in found)
+    summary.write_text(f'#!/bin/sh\nprintf "%s|" "$@" > "$0.args"\nprintf "{said}"\n')
+    summary.chmod(0o755)
+    nowhere = tmp_path / "no-files"
+    nowhere.mkdir()
+    command, line = LINES[shell]
+    quoted = shlex.join(words)
+    # An empty word is typed as nothing.
+    line = line.format(words=quoted, count=len(words), typed=quoted.removesuffix("''"))
+    answer = subprocess.run(
+        [*command, f"{SET_UP.get(shell, '')}{script(shell)}\n{line}"],
+        env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), "TERM": "dumb"},
+        cwd=nowhere, capture_output=True, text=True, check=True, timeout=30,
+    )  # fmt: skip
+    assert answer.stderr == ""
+    return answer.stdout.splitlines()
+
+
+@pytest.mark.parametrize("words", [["-n", "a b", "ver"], ["verify", ""]], ids=["begun", "empty"])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_shell_completes(shell: str, words: list[str], tmp_path: Path) -> None:
+    """The script of each shell, run by that shell, asks the command with the words as they stand."""
+    assert completed(shell, tmp_path, words, "verify", "version x") == ["verify", "version x"]
+    said = (tmp_path / "syncer.args").read_text()
+    assert said == "".join(f"{word}|" for word in ("complete", "--", *words))
+
+
+def test_zsh_completes_files(tmp_path: Path) -> None:
+    """Where the command knows no word, zsh is told to complete files; the others do so by themselves."""
+    assert completed("zsh", tmp_path, ["x"]) == ["a-file"]
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_scripts_ask_the_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every script is printed by the command, and does nothing but ask it."""
+    assert cli.main(["completion", shell]) == 0
+    printed = capsys.readouterr().out
+    assert printed == script(shell)
+    assert "syncer complete -- " in printed
+
+
+def test_complete_answers(capsys: pytest.CaptureFixture[str]) -> None:
+    """The hidden command prints candidates, one a line."""
+    assert cli.main(["complete", "--", "list", "--phase", "f"]) == 0
+    assert capsys.readouterr().out == "failed\n"

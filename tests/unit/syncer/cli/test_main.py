@@ -1,0 +1,48 @@
+"""The command line: wrong usage, nowhere to look, the version."""
+
+from __future__ import annotations
+
+import pytest
+
+from notifier.cli import main as notifier_main
+from syncer.cli import main as cli
+
+USAGE: dict[str, list[str]] = {
+    "no command": [],
+    "an unknown command": ["frobnicate"],
+    "an unknown option": ["list", "--frob"],
+    "a verdict without a reason": ["resolve", "ns/n", "--as", "failed"],
+    "a verdict that is none": ["resolve", "ns/n", "--as", "perhaps", "--reason", "x"],
+    "a class that is none": ["verify", "--class", "x"],
+    "a negative limit": ["repair", "--limit", "-1"],
+}
+
+
+@pytest.mark.parametrize("case", USAGE)
+def test_wrong_usage(case: str) -> None:
+    """Wrong usage ends with code 2."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(USAGE[case])
+    assert ended.value.code == 2
+
+
+def test_nowhere_to_look(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without settings and URL the command says what it needs, with code 2."""
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    assert cli.main(["list"]) == 2
+    assert (
+        "say where to look: --config FILE, --redis-url URL or $REDIS_URL" in capsys.readouterr().err
+    )
+
+
+def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+    """Both commands say their version, and the same."""
+    assert notifier_main(["--version"]) == 0
+    with pytest.raises(SystemExit) as ended:
+        cli.main(["--version"])
+    assert ended.value.code == 0
+    first, second = capsys.readouterr().out.splitlines()
+    assert first == second
+    assert first.startswith("notification-ledger ")

@@ -1,0 +1,148 @@
+"""Manual resolutions and resend requests: what they append, and what is refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from syncer.cli.exits import Refused
+from syncer.cli.manual_records import parse_reason, resend_requests, resolutions
+from syncer.ledger.reading import read_log
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.record import (
+    Record,
+    attempt_record,
+)
+from syncer.model.resource import NotificationRequest
+from tests.unit.syncer.cli.samples import (
+    A1,
+    A2,
+    NOW,
+    PLAN,
+    C,
+    elements,
+    entry,
+    failed,
+    opened,
+    request,
+)
+
+
+def requested(*records: Record, found: NotificationRequest, **options: Any) -> list[str]:
+    """Ids of the records of a resend request."""
+    base: dict[str, Any] = {
+        "channels": (), "at_most_once": False, "at": NOW, "by": "me", "reason": "w",
+    }  # fmt: skip
+    made = resend_requests(found, read_log(elements(*records)), **base | options)
+    return [s.record.id for s in made]
+
+
+ENDED = request(entry("failed"), phase="Failed")
+SUCCESS = attempt_record(Attempt(A2, C, AttemptState.SUCCESS, ended=NOW))
+
+
+def test_order_counts_what_was_tried() -> None:
+    """The id of an order follows from the attempts made: the same wish twice is one order."""
+    tried = (PLAN, opened(A1), failed(A1, wait=0))
+    assert requested(*tried, found=ENDED) == [f"order:{C}:2"]
+    assert requested(*tried, found=ENDED, channels=(C,)) == [f"order:{C}:2"]
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "says"),
+    [
+        ((PLAN, opened(A1), failed(A1, wait=0)), {"channels": ("x",)}, "x is no channel of this"),
+        ((PLAN, opened(A2), SUCCESS), {"channels": (C,)}, "nothing is sent after a recorded"),
+        ((PLAN, opened(A2), SUCCESS), {}, "no channel has ended without a success"),
+        ((PLAN, opened(A2)), {"channels": (C,)}, "is Sending: it is tried without being told"),
+    ],
+)
+def test_order_that_makes_no_sense(
+    records: tuple[Record, ...], options: dict[str, Any], says: str
+) -> None:
+    """An order is refused with the reason, before anything is written."""
+    with pytest.raises(Refused, match=says):
+        requested(*records, found=ENDED, **options)
+
+
+def test_order_of_a_channel_with_attempts_left() -> None:
+    """What will be tried by itself need not be ordered, unless its object's phase is final."""
+    tried = (PLAN, opened(A1), failed(A1))
+    with pytest.raises(Refused, match="is Retrying: it is tried without being told"):
+        requested(*tried, found=request(), channels=(C,))
+    assert requested(*tried, found=ENDED, channels=(C,)) == [f"order:{C}:2"]
+
+
+def test_order_without_a_log() -> None:
+    """Without its log nobody can tell what was delivered, so nothing is sent again."""
+    with pytest.raises(Refused, match="its log is gone"):
+        resend_requests(
+            ENDED, read_log([]), channels=(), at_most_once=False, at=NOW, by="me", reason="w"
+        )  # fmt: skip
+
+
+def resolved(*records: Record, **options: Any) -> list[str]:
+    """Texts of manual resolutions."""
+    base: dict[str, Any] = {
+        "attempt": "", "channel": "", "delivered": True, "even_open": False, "at": NOW,
+        "by": "me", "reason": "w",
+    }  # fmt: skip
+    return [s.text for s in resolutions(read_log(elements(*records)), **base | options)]
+
+
+def unknown(attempt: AttemptId) -> Record:
+    """An unknown result."""
+    return attempt_record(
+        Attempt(attempt, C, AttemptState.UNKNOWN, ended=NOW, failure=FailureClass.UNCERTAIN)
+    )
+
+
+def test_verdict_is_on_what_is_not_known() -> None:
+    """By default every unknown result is meant; open attempts only if that is said."""
+    log = (PLAN, opened(A1), unknown(A1), opened(A2))
+    assert resolved(*log) == [f"attempt {A1} on {C}: unknown -> success"]
+    assert resolved(*log, delivered=False, even_open=True) == [
+        f"attempt {A1} on {C}: unknown -> failed", f"attempt {A2} on {C}: intent -> failed",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("records", "options", "says"),
+    [
+        ((PLAN, opened(A1), failed(A1)), {}, "no attempt has an unknown result"),
+        ((PLAN, opened(A1), unknown(A1)), {"attempt": "0.7-9"}, "knows no attempt 0.7-9"),
+        ((PLAN, opened(A1), unknown(A1)), {"channel": "x"}, "no attempt has an unknown result"),
+        ((PLAN, opened(A1)), {"attempt": A1}, "is open: its owner records"),
+        ((PLAN, opened(A2), SUCCESS), {"attempt": A2, "delivered": False}, "which stands"),
+        ((PLAN, opened(A1), failed(A1)), {"attempt": A1, "delivered": False}, "which stands"),
+    ],
+)
+def test_verdict_that_makes_no_sense(
+    records: tuple[Record, ...], options: dict[str, Any], says: str
+) -> None:
+    """A verdict never lowers what is known, and never guesses what is under way."""
+    with pytest.raises(Refused, match=says):
+        resolved(*records, **options)
+
+
+def test_verdicts_that_contradict_each_other_have_ids_of_their_own() -> None:
+    """Two who look at the same log and disagree do not take each other's word for their own."""
+    log = read_log(elements(PLAN, opened(A1), unknown(A1)))
+    ids = {
+        said.record.id
+        for delivered in (True, False)
+        for said in resolutions(
+            log, attempt=A1, channel="", delivered=delivered, even_open=False, at=NOW, by="me",
+            reason="w",
+        )
+    }  # fmt: skip
+    assert ids == {f"resolve:{A1}:success", f"resolve:{A1}:failed"}
+
+
+def test_reason_is_required_and_bounded() -> None:
+    """A reason is one line that says something."""
+    assert parse_reason(" a\nb ") == "a b"
+    for text in ("", "  ", "x" * 257):
+        with pytest.raises(Refused, match="--reason"):
+            parse_reason(text)

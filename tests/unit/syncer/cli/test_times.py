@@ -1,0 +1,24 @@
+"""Spans of time on the command line."""
+
+from __future__ import annotations
+
+import pytest
+
+from syncer.cli.times import seconds_of
+from syncer.model.errors import ConfigError
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("3d", 259_200.0), ("1d12h", 129_600.0), ("72h", 259_200.0), ("90", 90.0), ("0d", 0.0)],
+)
+def test_spans_of_time_may_be_days(text: str, seconds: float) -> None:
+    """Ages are told in days, so they may be asked for in days."""
+    assert seconds_of(text, "--older-than") == seconds
+
+
+@pytest.mark.parametrize("text", ["d", "-3d", "3dd", "3 days", "99999d", ""])
+def test_other_spans_are_refused_with_an_example(text: str) -> None:
+    """What is no span of time is refused by the option's name."""
+    with pytest.raises(ConfigError, match=r"--older-than: .*3d"):
+        seconds_of(text, "--older-than")
