@@ -106,7 +106,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
 
 
-async def execute(arguments: Sequence[str]) -> int:
+async def execute(arguments: Sequence[str]) -> int:  # noqa: V103 (for tests, on their loop)
     """
     Run a command that connects, on the running loop; returns the exit code.
 

@@ -262,13 +262,15 @@ async def write_records(
         results = [Appended(record, True) for record in records]
     else:
         results = await append(at, request.uid, records)
-    for (record, text), fresh, stands in results:
+    for result in results:
+        record, text = result.manual
+        stands = result.stands
         if options.json:
             write_json(
                 {
                     "uid": request.uid, "object": request.key, "record": record.id,
                     "kind": record.kind.value, "channel": record.channel, "by": by,
-                    "what": text, "appended": fresh and not options.dry_run,
+                    "what": text, "appended": result.fresh and not options.dry_run,
                     "stands": stands.word if stands is not None else None,
                     "dryRun": options.dry_run,
                 }
@@ -276,6 +278,6 @@ async def write_records(
         elif stands is not None:
             write_lines([plain(f"not recorded: {text}; by now it is {stands.word}, which stands")])
         else:
-            done = "recorded" if fresh else "already said"
+            done = "recorded" if result.fresh else "already said"
             write_lines([plain(f"{'would record' if options.dry_run else done}: {text}")])
     return DIFFERENT if any(result.stands is not None for result in results) else OK
