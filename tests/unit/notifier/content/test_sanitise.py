@@ -21,6 +21,7 @@ from notifier.content.sanitise import (
     sanitise,
     sanitise_head,
     sanitise_tree,
+    sanitised_pieces,
 )
 
 R = REDACTED
@@ -464,6 +465,57 @@ def test_long_text_is_cleaned_as_a_whole() -> None:
                 whole = f"{before}\n{text}\n{_of(filler, PIECE_CHARS)}"
                 found = sanitise(whole)
                 assert found == module._replaced(whole) or wanted in found, (case, filler, shift)
+
+
+def test_pieces_end_with_their_lines() -> None:
+    """A long text is cleaned line by line as far as lines go, in pieces of a bounded size."""
+    text = "a line of words that is of no interest to any rule\n" * 2_000
+    pieces = list(sanitised_pieces(text))
+    assert "".join(pieces) == text
+    assert len(pieces) > 10
+    assert all(piece.endswith("\n") for piece in pieces)
+    assert max(map(len, pieces)) <= PIECE_CHARS
+
+
+def test_a_block_is_a_piece_of_its_own() -> None:
+    """What one rule takes as a whole is not parted, and what follows it is cleaned in pieces again."""
+    lines = "a line of words that is of no interest to any rule\n" * 400
+    key = (
+        "-----BEGIN PRIVATE KEY-----\n"
+        + "abcdefghijklmnopqrstuvwxyz012345\n" * 400
+        + "-----END PRIVATE KEY-----\n"
+    )
+    pieces = list(sanitised_pieces(lines + key + lines))
+    (block,) = [piece for piece in pieces if R in piece]
+    assert block.startswith(R), "it begins with the block"
+    assert len(block) < len(R) + 64, "and ends soon behind it"
+    assert "".join(pieces) == f"{lines}{R}\n{lines}"
+    assert max(map(len, pieces)) <= PIECE_CHARS
+
+
+def test_a_block_without_an_end_is_parted() -> None:
+    """What never ends is no block: it is cleaned in pieces of the usual size."""
+    text = "-----BEGIN PRIVATE KEY-----\n" + "a line of words\n" * (3 * BLOCK_CHARS // 16)
+    pieces = list(sanitised_pieces(text))
+    assert len(pieces) >= len(text) // PIECE_CHARS
+
+
+#: What rules of exact case take, and the same in letters of the other case, which is something else.
+EXACT = {
+    "openai-key": ("sk-proj-Zed900", "SK-PROJ-ZED900"),
+    "github-token": ("ghp_" + "a1" * 18, "GHP_" + "a1" * 18),
+    "aws-key-id": ("AKIAIOSFODNN7EXAMPLE", "akiaiosfodnn7example"),
+    "google-key": ("AIza" + "x" * 35, "aiza" + "x" * 35),
+    "sendgrid": (f"SG.{'x' * 16}.{'y' * 16}", f"sg.{'x' * 16}.{'y' * 16}"),
+}
+
+
+@pytest.mark.parametrize("rule", EXACT)
+def test_exact_case(rule: str) -> None:
+    """A form that is told by its letters' case is a secret in that case alone."""
+    secret, other = EXACT[rule]
+    assert sanitise(f"at {secret} here") == f"at {R} here"
+    assert sanitise(f"at {other} here") == f"at {other} here"
 
 
 def test_head_of_a_long_text() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import hashlib
 import json
 import threading
@@ -23,12 +24,13 @@ from notifier.content.trim import (
     OBJECT_CHARS,
     REST_CHARS,
     TEXT_CHARS,
+    TEXT_COST,
     TRUNCATED,
     Budget,
     head,
 )
 from notifier.routing.tree import fallback_message
-from syncer.model.resource import parse_object
+from syncer.model.resource import Spec, parse_object
 from syncer.runtime.offload import SMALL, offload
 from tests.channels.messages import document, message, untrimmed
 
@@ -118,6 +120,29 @@ def test_ordinary_notification_is_shown_whole() -> None:
     assert made.fact("analysis", "rootCause") == "cause " * 6_000
     assert len(made.spec.extensions) == 40
     assert len(made.spec.action_links) == 20
+
+
+def test_links_end_with_the_budget() -> None:
+    """A link is shown while a character is left, and where none is, a mark says how many are not."""
+    link = {"service": "s", "url": "https://x.example", "label": "l"}
+
+    def spec(filled: int) -> Spec:
+        words = ["word " * 12_000, "word " * 12_000, "w" * filled]
+        return message(context={"k": words}, actionLinks=[link] * 2).spec
+
+    def left_out(filled: int) -> bool:
+        return spec(filled).action_links[-1][0] == MORE
+
+    shown = spec(0)
+    texts = [
+        shown.type, shown.priority, shown.severity, shown.phase, shown.review_source,
+        shown.cluster_id, shown.remediation_request, "k", *["word " * 12_000] * 2, "",
+        *shown.action_links[0],
+    ]  # fmt: skip
+    spent = sum(len(text) + TEXT_COST for text in texts)
+    filled = bisect.bisect_left(range(20_000), True, key=left_out)
+    assert filled == REST_CHARS - spent
+    assert spec(filled).action_links[1:] == ((MORE, "", "1 further links"),)
 
 
 def test_texts_that_do_not_fit() -> None:
