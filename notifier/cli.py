@@ -25,11 +25,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from typing import Any, Final
 
+from notifier.version import __version__
 from syncer.model.errors import ConfigError, LedgerError
 
 #: Seconds that threads have to end once nothing is left to do.
@@ -40,9 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code, or ends the process with it where a thread hangs."""
     options = _parser().parse_args(arguments)
     if options.version:
-        from notifier.app import version_line  # noqa: PLC0415 - half a second of imports
-
-        sys.stdout.write(version_line() + "\n")
+        sys.stdout.write(f"notification-ledger {__version__} (Python {sys.version.split()[0]})\n")
         return 0
     if options.command == "crd":
         from syncer.kube.crd import render_crd  # noqa: PLC0415 - as above
@@ -82,7 +80,7 @@ def _heed(handler: Callable[[int, object], None] | signal.Handlers) -> None:
 
 def _run(path: str) -> int:
     _heed(_at_once)
-    from notifier.app import App  # noqa: PLC0415 - half a second of imports
+    from notifier.app import run  # noqa: PLC0415 - half a second of imports
     from notifier.content.sanitise import sanitise  # noqa: PLC0415 - as above
     from notifier.settings import load  # noqa: PLC0415 - as above
     from syncer.runtime.failpoints import armed  # noqa: PLC0415 - as above
@@ -104,7 +102,8 @@ def _run(path: str) -> int:
             logger.warning("settings: %s", warning)
         watch = LoopWatch()
         with asyncio.Runner(loop_factory=watch.loop) as runner:
-            return runner.run(_main(loaded, partial(App, watch=watch)))
+            runner.run(_main(run(loaded, watch)))
+        return 0
     except ConfigError as error:
         logger.error("the configuration cannot be used", extra={"error": str(error)})
         return 1
@@ -146,11 +145,9 @@ class _Threads(ThreadPoolExecutor):
         super().shutdown(wait=False, cancel_futures=True)
 
 
-async def _main(loaded: object, app: Callable[..., Any]) -> int:
-    threads = _Threads(thread_name_prefix="loop")
-    asyncio.get_running_loop().set_default_executor(threads)
-    code: int = await app(loaded).run()
-    return code
+async def _main(product: Coroutine[Any, Any, None]) -> None:
+    asyncio.get_running_loop().set_default_executor(_Threads(thread_name_prefix="loop"))
+    await product
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

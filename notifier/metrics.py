@@ -23,8 +23,21 @@ _ENDS: Final = ("Sent", "PartiallySent", "Failed")
 class DeliveryMetrics:
     """Every series of the notifier, on one registry."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        """Create the series."""
+    def __init__(
+        self,
+        registry: CollectorRegistry,
+        *,
+        events_dropped: Callable[[], int] = lambda: 0,
+        egress_denied: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """
+        Create the series.
+
+        Args:
+            registry: Where they are kept.
+            events_dropped: How many Events were not written, as their recorder counts them.
+            egress_denied: How many addresses were not dialled, as the guard counts them.
+        """
         self.active = Gauge(
             f"{UPSTREAM}_reconciler_active",
             "Notifications by phase, finished ones included while they exist.",
@@ -100,15 +113,18 @@ class DeliveryMetrics:
             " notification has an attribute of that name.",
             registry=registry,
         )
-        self.events_dropped = _Count(
-            "notification_ledger_events_dropped",
-            "Kubernetes Events that were not written: the queue was full, or the process ended.",
-        )
-        self.egress_denied = _Count(
-            "notification_ledger_egress_denied",
-            "Addresses that may not be dialled, and were not.",
-        )
-        for count in (self.events_dropped, self.egress_denied):
+        for count in (
+            _Count(
+                "notification_ledger_events_dropped",
+                "Kubernetes Events that were not written: the queue was full, or the process ended.",
+                events_dropped,
+            ),
+            _Count(
+                "notification_ledger_egress_denied",
+                "Addresses that may not be dialled, and were not.",
+                egress_denied,
+            ),
+        ):
             registry.register(count)
         self.build = Gauge(
             "notification_ledger_build_info", "1; the version is its label.", ("version",),
@@ -133,11 +149,11 @@ class DeliveryMetrics:
 
 
 class _Count(Collector):
-    """A count that another part keeps; `read` says where."""
+    """A count that another part keeps and `read` returns."""
 
-    def __init__(self, name: str, text: str) -> None:
-        self.read: Callable[[], int] = lambda: 0
+    def __init__(self, name: str, text: str, read: Callable[[], int]) -> None:
+        self._read = read
         self._family = name, text
 
     def collect(self) -> Iterable[CounterMetricFamily]:  # noqa: V105 (the registry calls it)
-        yield CounterMetricFamily(*self._family, value=self.read())
+        yield CounterMetricFamily(*self._family, value=self._read())

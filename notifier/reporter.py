@@ -10,9 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Literal
 
+from notifier.content.sanitise import sanitise
 from notifier.dispatch.breaker import kind_of
 from notifier.metrics import DeliveryMetrics
 from notifier.routing.attributes import disguised
+from syncer.kube.events import EventRecorder
 from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.resource import (
     FAILED,
@@ -22,13 +24,33 @@ from syncer.model.resource import (
     Status,
 )
 from syncer.rules.merge import ALL_FAILED, Merged
-from syncer.rules.text import go_duration
+from syncer.rules.text import go_duration, neutral
 from syncer.sync.cache import Entry
 
 Emit = Callable[[NotificationRequest, Literal["Normal", "Warning"], str, str, str], None]
 
 #: Channels that are named in an event.
 _SHOWN: Final = 3
+
+
+def emit_through(recorder: EventRecorder) -> Emit:
+    """Emit by a recorder of Events, with texts cleaned of what they must not show."""
+
+    def emit(
+        request: NotificationRequest,
+        kind: Literal["Normal", "Warning"],
+        reason: str,
+        message: str,
+        discriminator: str,
+    ) -> None:
+        shown = neutral(sanitise(message))
+        recorder.emit(request, kind, reason, shown, discriminator=discriminator)
+
+    return emit
+
+
+def emit_nothing(*_: object) -> None:
+    """Emit no Events: they are switched off."""
 
 
 class EventReporter:

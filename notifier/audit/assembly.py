@@ -1,8 +1,8 @@
 """
-The parts of the audit feed, made from the settings.
+The parts of the audit feed, put together from the settings.
 
-The audit store is no receiver of messages: it has an HTTP client of its own, so that it can neither use up
-their connections nor be used up by them, with the authorities and the TLS profile meant for it. The
+The audit store is no receiver of messages: it has an HTTP client of its own, so that it can neither use
+up their connections nor be used up by them, with the authorities and the TLS profile meant for it. The
 guard is the same.
 """
 
@@ -34,46 +34,78 @@ _CONNECTIONS: Final = 2
 _INTERMEDIATE: Final = "ECDHE+AESGCM:ECDHE+CHACHA20:DHE+AESGCM:DHE+CHACHA20"
 
 
-class Audit:
-    """The feed and, where there is an audit store, its HTTP client and its gate."""
+class Outlets:
+    """Who takes audit events: a file, an audit store behind a client and a gate of its own, or both."""
 
-    def __init__(
-        self,
-        loaded: Loaded,
-        *,
-        cache: Cache,
-        log: RedisLog,
-        ownership: Ownership,
-        guard: EgressGuard,
-        registry: CollectorRegistry,
-        now: Callable[[], int],
-    ) -> None:
+    def __init__(self, loaded: Loaded, guard: EgressGuard) -> None:
         """
-        Build what needs no server; `now` is ledger time.
+        Make them; nothing is connected yet.
 
         Raises:
             ConfigError: a file of authorities cannot be read, or `audit.file` cannot be written.
         """
         settings = loaded.settings
-        store, buffer = settings.datastorage, settings.buffer
+        store = settings.datastorage
         self.http_client: HttpClient | None = None
         self.gate: HealthGate | None = None
-        sinks: list[Sink] = []
+        self.sinks: list[Sink] = []
         if settings.audit.file:
-            sinks.append(FileSink(_writable(settings.audit.file)))
+            self.sinks.append(FileSink(_writable(settings.audit.file)))
         if store is not None:
             tls = store_tls(settings, loaded.environment.tls_ca_file)
             self.http_client = HttpClient(guard=guard, tls=tls, connections=_CONNECTIONS)
             self.gate = HealthGate(self.http_client, store.health_url, timeout_s=store.timeout)
             token = Path(store.token_file) if store.token_file else None
-            sinks.append(
+            self.sinks.append(
                 StoreSink(self.http_client, store.url, timeout_s=store.timeout, token_file=token)
             )
+
+    async def open(self) -> None:
+        """Open the client; needs the running loop."""
+        if self.http_client is not None:
+            await self.http_client.open()
+
+    async def close(self) -> None:
+        """Close sinks and client."""
+        for sink in self.sinks:
+            sink.close()
+        if self.http_client is not None:
+            await self.http_client.close()
+
+
+class Audit:
+    """The feed and, where there is an audit store, the gate that waits for it."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        outlets: Outlets,
+        *,
+        cache: Cache,
+        log: RedisLog,
+        ownership: Ownership,
+        registry: CollectorRegistry,
+        now: Callable[[], int],
+    ) -> None:
+        """
+        Wire; nothing is fed yet.
+
+        Args:
+            settings: Bounds of the feed.
+            outlets: Who takes the events.
+            cache: Names the logs that have something to tell.
+            log: Reads them.
+            ownership: Which of them are ours.
+            registry: Where the feed's metrics are kept.
+            now: Ledger time in Unix milliseconds.
+        """
+        buffer = settings.buffer
+        self.gate = outlets.gate
         self.feed = AuditFeed(
             cache=cache,
             log=log,
             ownership=ownership,
-            sinks=sinks,
+            sinks=outlets.sinks,
             metrics=AuditMetrics(registry),
             now=now,
             limits=FeedLimits(
@@ -91,17 +123,6 @@ class Audit:
         if self.gate is not None:
             loops.append(("audit-gate", self.gate.run))
         return loops
-
-    async def open(self) -> None:
-        """Open the HTTP client; needs the running loop."""
-        if self.http_client is not None:
-            await self.http_client.open()
-
-    async def close(self) -> None:
-        """Close HTTP client and sinks."""
-        self.feed.close()
-        if self.http_client is not None:
-            await self.http_client.close()
 
 
 def store_tls(settings: Settings, ca_file: str | None) -> ssl.SSLContext:

@@ -88,7 +88,13 @@ class KubeClient:
     """
 
     def __init__(
-        self, source: SessionSource, user_agent: str, session: Session, file_check_period: float
+        self,
+        source: SessionSource,
+        user_agent: str,
+        session: Session,
+        *,
+        file_check_period: float,
+        on_time: Callable[[int], None],
     ) -> None:
         """Use `connect`."""
         self._source = source
@@ -99,8 +105,7 @@ class KubeClient:
         self._renewed_at = float("-inf")
         self._checked_at = asyncio.get_running_loop().time()
         self.rebuilds = 0
-        #: Called with the server's time (Unix milliseconds) whenever an answer brings another second.
-        self.on_time: Callable[[int], None] = lambda _now: None
+        self._on_time = on_time
         self._date = ""
 
     @classmethod
@@ -111,6 +116,7 @@ class KubeClient:
         user_agent: str,
         strict_x509: bool = True,
         file_check_period: float = _FILE_CHECK_PERIOD,
+        on_time: Callable[[int], None] = lambda _now: None,
     ) -> Self:
         """Read the configuration; no request is sent.
 
@@ -121,6 +127,8 @@ class KubeClient:
             strict_x509: False accepts certificates without the key identifiers that RFC 5280
                 demands, which Python 3.13 and later refuse and some clusters still have.
             file_check_period: Seconds between checks of the files of the configuration.
+            on_time: Called with the server's time (Unix milliseconds) whenever an answer brings
+                another second.
 
         Raises:
             ConfigError: there is no configuration, or it cannot be used.
@@ -132,7 +140,13 @@ class KubeClient:
         ):
             logging.getLogger(name).setLevel(level)
         source = SessionSource(kubeconfig or os.environ.get("KUBECONFIG") or "", strict_x509)
-        return cls(source, user_agent, await source.build(), file_check_period)
+        return cls(
+            source,
+            user_agent,
+            await source.build(),
+            file_check_period=file_check_period,
+            on_time=on_time,
+        )
 
     @property
     def address(self) -> str:
@@ -296,7 +310,7 @@ class KubeClient:
             return
         self._date = date
         with suppress(ValueError, OverflowError):
-            self.on_time(round(parsedate_to_datetime(date).timestamp() * 1000))
+            self._on_time(round(parsedate_to_datetime(date).timestamp() * 1000))
 
     async def _current(self) -> Session:
         now = asyncio.get_running_loop().time()

@@ -107,7 +107,17 @@ class LedgerClient(Identity):
     may still be executed.
     """
 
-    def __init__(self, url: str, *, prefix: str = "nl", timeout: float = 3.0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        prefix: str = "nl",
+        timeout: float = 3.0,
+        confirming: bool = False,
+        judge: Callable[[dict[str, str]], str | None] = lambda _info: None,
+        on_change: Callable[[], None] = lambda: None,
+        on_wake_up: Callable[[str], None] | None = None,
+    ) -> None:
         """
         Prepare a client; nothing is connected yet.
 
@@ -115,14 +125,22 @@ class LedgerClient(Identity):
             url: As `syncer.ledger.url` describes; never appears in a text.
             prefix: Of every key.
             timeout: Seconds for connecting, and for each reply.
+            confirming: A replica must confirm intents, where there are any.
+            judge: Says from the members of INFO why a server must not be given attempts, or None.
+            on_change: Called after another server or store has answered; claims of before are stale
+                by then.
+            on_wake_up: Told the uids of logs that others say they have appended to; without it,
+                nothing is listened to.
 
         Raises:
             ConfigError: the URL cannot be used.
         """
         super().__init__(prefix)
         self._timeout = timeout
-        #: Told the uids of logs that others say they have appended to; set it before `run`.
-        self.on_wake_up: Callable[[str], None] | None = None
+        self.confirming = confirming
+        self.judge = judge
+        self.on_change = on_change
+        self.on_wake_up = on_wake_up
         try:
             target = parse_redis_url(url)
         except ValueError as error:

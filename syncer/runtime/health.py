@@ -145,7 +145,6 @@ class AdminServer:
         self,
         registry: CollectorRegistry,
         *,
-        refresh: Callable[[], None] = lambda: None,
         connections: int = CONNECTIONS,
         first_seconds: float = FIRST_SECONDS,
         idle_seconds: float = IDLE_SECONDS,
@@ -153,13 +152,12 @@ class AdminServer:
         """
         Args:
             registry: What is scraped.
-            refresh: Brings gauges up to date right before they are scraped.
             connections: As `CONNECTIONS`.
             first_seconds: As `FIRST_SECONDS`.
             idle_seconds: As `IDLE_SECONDS`.
         """  # noqa: D205 - the class says what it is
         self._registry = registry
-        self._refresh = refresh
+        self._refresh: Callable[[], None] = lambda: None
         self._checks: dict[str, Check] = {}
         self._details: dict[str, Check] = {}
         self._bounds = connections, first_seconds, idle_seconds
@@ -167,12 +165,16 @@ class AdminServer:
         self._servers: list[tuple[asyncio.Server, _Connections]] = []
 
     def check(self, name: str, check: Check) -> None:
-        """Add something that readiness depends on."""
+        """Add something that readiness depends on, in the place of one of that name."""
         self._checks[name] = check
 
     def detail(self, name: str, check: Check) -> None:
         """Add something that readiness mentions but does not depend on."""
         self._details[name] = check
+
+    def on_scrape(self, refresh: Callable[[], None]) -> None:
+        """Have gauges brought up to date right before they are scraped."""
+        self._refresh = refresh
 
     def problems(self) -> Mapping[str, str]:
         """What keeps the process from being ready, by check."""

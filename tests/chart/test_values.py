@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from notifier import app
+from notifier.process import shutdown
 from notifier.routing.parse import parse
 from notifier.settings import Loaded, load
 from syncer.ledger.client import LedgerClient
@@ -232,10 +232,10 @@ def test_the_grace_period_covers_the_drain(delivery: Json, tmp_path: Path) -> No
     found = objects(template("4", {"config": {"delivery": delivery}}))
     grace = one(found, "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     longest = _load_mounted(found, tmp_path).settings.delivery.largest_timeout
-    # As `Parts.end` and `ShardKeeper.release` spend it.
+    # As `Drain.run` and `ShardKeeper.release` spend it.
     drain = (
-        longest + 2.0 + app._DRAIN_RECORD + app._DRAIN_SYNC
-        + max(app._DRAIN_EVENTS, app._DRAIN_AUDIT) + 2 * 2.0
+        longest + shutdown.DRAIN_SENDS + shutdown.DRAIN_RECORD + shutdown.DRAIN_SYNC
+        + max(shutdown.DRAIN_EVENTS, shutdown.DRAIN_AUDIT) + 2 * 2.0
     )  # fmt: skip
     assert drain + 1 <= grace <= drain + 6
 

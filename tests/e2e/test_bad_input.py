@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import pytest
 
-from notifier.app import App
+from notifier.app import run
 from notifier.settings import load
 from syncer.model.errors import ConfigError
 from tests.e2e.harness import ROOT, NotifierProcess, Stage, stage, until
@@ -153,7 +153,7 @@ async def test_a_start_that_cannot_work_names_the_place(case: str, tmp_path: Pat
     env = written(tmp_path, start)
     try:
         with pytest.raises(ConfigError) as caught:
-            await App(load(tmp_path / "config.yaml", env)).run()
+            await run(load(tmp_path / "config.yaml", env))
     finally:
         for number in (signal.SIGTERM, signal.SIGINT):
             asyncio.get_running_loop().remove_signal_handler(number)

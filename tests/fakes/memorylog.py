@@ -545,15 +545,25 @@ class MemoryClient:
     connection, so the world needs no connections.
     """
 
-    def __init__(self, redis: MemoryRedis, *, prefix: str = "nl") -> None:
+    def __init__(
+        self,
+        redis: MemoryRedis,
+        *,
+        prefix: str = "nl",
+        judge: Callable[[dict[str, str]], str | None] = lambda _info: None,
+        on_change: Callable[[], None] = lambda: None,
+        on_wake_up: Callable[[str], None] | None = None,
+    ) -> None:
         self.redis = redis
         self.prefix = prefix
         self.generation = 0
         self.layout = 0
         self.server: Server | None = None
         self.problem: str | None = "not connected yet"
-        self.on_change: Callable[[], None] = lambda: None
-        self.judge: Callable[[dict[str, str]], str | None] = lambda _info: None
+        self.replicas_wanted = 0
+        self.judge = judge
+        self.on_change = on_change
+        self.on_wake_up = on_wake_up
         self.unfit: str | None = None
         self.refusal: str | None = None
         self.info: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """
 What tests of the operators' command stand on: an installation, an owner in this process, the command.
 
-The owner is the real `App` on the test's own loop, and the command runs there too, through the same door
+The owner is the real product on the test's own loop, and the command runs there too, by the same function
 as from a shell: nothing is imported twice, so that a case takes a second and not ten. What they meet is
 real: API server, Redis, HTTP.
 """
@@ -19,7 +19,10 @@ from typing import Any, Final
 
 import pytest
 
-from notifier.app import App
+from notifier.app import build
+from notifier.process.lifecycle import Lifecycle
+from notifier.process.parts import Parts
+from notifier.process.production import production
 from notifier.settings import load
 from syncer.cli import main as cli
 from syncer.ledger.client import LedgerClient
@@ -27,6 +30,7 @@ from syncer.ledger.codec import decode_log, encode_element, stored
 from syncer.ledger.log import RedisLog
 from syncer.model.record import Header, Kind, Record
 from syncer.rules.fold import ROOT_CHAIN
+from syncer.runtime.stalls import LoopWatch
 from tests.e2e.harness import NotifierProcess, Stage, until
 
 #: Nothing but a poke brings a look forward.
@@ -35,10 +39,17 @@ BY: Final = "tester@bench"
 
 
 @asynccontextmanager
-async def owner(process: NotifierProcess) -> AsyncIterator[App]:
+async def owner(process: NotifierProcess) -> AsyncIterator[Parts]:
     """The controller that a process would run, on this loop, until it owns its shard and beyond."""
-    app = App(load(process._config, process._env))
-    task = asyncio.create_task(app.run())
+    loaded = load(process._config, process._env)
+    async with production(loaded, LoopWatch()) as outside, running(build(loaded, outside)) as app:
+        yield app
+
+
+@asynccontextmanager
+async def running(app: Parts) -> AsyncIterator[Parts]:
+    """The same of a product that is built."""
+    task = asyncio.create_task(Lifecycle(app).run())
     try:
         await until(
             lambda: bool(app.shards.owned) or task.done(), "the owner has its shard", within=30

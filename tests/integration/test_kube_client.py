@@ -206,8 +206,7 @@ async def test_real_server_answers_are_told_apart(
 async def test_answers_tell_the_servers_time(control_plane: ControlPlane, namespace: str) -> None:
     """Of a real API server, in milliseconds, once for each second in which something is asked."""
     told: list[int] = []
-    async with await connect(control_plane.kubeconfig) as client:
-        client.on_time = told.append
+    async with await connect(control_plane.kubeconfig, on_time=told.append) as client:
         began = time.time() * 1000
         for _ in range(20):
             await client.request("GET", f"/api/v1/namespaces/{namespace}", timeout=10.0)
@@ -226,9 +225,8 @@ async def test_a_time_that_none_can_tell_is_no_time(tmp_path: Path, date: str) -
     told: list[int] = []
     async with (
         ScriptedServer(answer) as server,
-        await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
+        await connect(write_kubeconfig(tmp_path / "k", server.url), on_time=told.append) as client,
     ):
-        client.on_time = told.append
         assert await client.request("GET", "/x", timeout=5) == {"kind": "Status"}
     assert not told
 

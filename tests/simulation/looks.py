@@ -42,7 +42,7 @@ class Looks:
 
     def attend(self, process: Process) -> None:
         """Take notice of every look of a process that has just been wired."""
-        reconciler = process.parts.controller.reconciler
+        reconciler = process.app.controller.reconciler
         reconcile = reconciler.reconcile
 
         async def watched(uid: str) -> Any:
@@ -81,7 +81,7 @@ class Looks:
 
 def _wanted(world: World, process: Process, entry: Entry) -> str:
     """Why a process has to look at a notification, empty if it has not or may not."""
-    controller, app = process.parts.controller, process.app
+    controller, app = process.app.controller, process.app
     term = app.shards.term_of(entry.uid)
     if process.paused or process.draining or not app.log.available:
         return ""

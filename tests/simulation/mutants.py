@@ -19,8 +19,8 @@ import notifier.reconciler.controller
 import syncer.rules.channel_state
 import syncer.sharding.manager
 import syncer.sync.status_writer
-from notifier.app import Parts, Sweeper
 from notifier.dispatch.workqueue import WorkQueue
+from notifier.process.sweeps import Sweep, Sweeps
 from syncer.kube.client import MERGE_PATCH
 from syncer.kube.notification_requests import FIELD_MANAGER, StatusStore, object_path, readable
 from syncer.ledger.log import Answer, Appended, RedisLog
@@ -136,14 +136,14 @@ def no_recovery() -> AbstractContextManager[None]:
     async def leave(*_: Any, **__: Any) -> bool:
         return True
 
-    every = Parts.sweeps
+    every = Sweeps.rounds
 
-    def others(parts: Parts) -> list[Sweeper]:
-        return [sweep for sweep in every(parts) if sweep.name != "self-audit"]
+    def others(sweeps: Sweeps) -> list[Sweep]:
+        return [sweep for sweep in every(sweeps) if sweep.name != "self-audit"]
 
     # The self-audit stops the sends of what is left open twice, which is another end than the one
     # looked for here.
-    return _instead((Recorder, "recover", leave), (Parts, "sweeps", others))
+    return _instead((Recorder, "recover", leave), (Sweeps, "rounds", others))
 
 
 def stale_read() -> AbstractContextManager[None]:

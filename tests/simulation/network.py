@@ -383,8 +383,10 @@ class SimLane(MemoryClient):
     connection ends with the server's process; a new one asks who answers, and so does a probe.
     """
 
-    def __init__(self, world: World, process: Process, *, prefix: str = "nl") -> None:
-        super().__init__(world.redis, prefix=prefix)
+    def __init__(
+        self, world: World, process: Process, *, prefix: str = "nl", **callbacks: Any
+    ) -> None:
+        super().__init__(world.redis, prefix=prefix, **callbacks)
         self._world = world
         self._process = process
         self._connection = -1

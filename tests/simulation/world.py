@@ -1,11 +1,11 @@
 """
 A whole installation in one thread.
 
-Replicas of the real controller, and everything that befalls them. A process here is
-`notifier.app.Parts`, wired as in production, on a client of each server that goes through the
-simulated network, with clocks of its own host. Only what touches the machine is left out: files,
-signals, the admin server, HTTP. Killing a process drops all of its callbacks; pausing keeps them; a
-drained one has left by itself. The next one on the same host bears the same identity.
+Replicas of the real controller, and everything that befalls them. A process here is built by
+`notifier.app.build`, as in production, and handed another outside: a client of each server that goes
+through the simulated network, clocks of its own host, a static router. Only what touches the machine is
+left out: files, signals, the admin server, HTTP. Killing a process drops all of its callbacks; pausing
+keeps them; a drained one has left by itself. The next one on the same host bears the same identity.
 
 A profile says how large the world is and which faults it knows; both are drawn from the seed, so
 that each seed tries another combination (swarm testing: what is always on hides what needs it off).
@@ -24,36 +24,30 @@ from contextlib import contextmanager
 from contextvars import Context
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final, cast
 
 import orjson
 from prometheus_client import CollectorRegistry
 
-from notifier.app import App, Parts, Progress, Stopped
+from notifier.app import build as build_product
 from notifier.contract import Channel, Hold
-from notifier.dispatch.breaker import Breakers
-from notifier.dispatch.workqueue import WorkQueue
-from notifier.metrics import DeliveryMetrics
+from notifier.process.lifecycle import Lifecycle
+from notifier.process.outside import Outside, RedisFactory
+from notifier.process.parts import Parts
+from notifier.process.shutdown import Stopped
+from notifier.process.stop import Stop
 from notifier.router import Routed
-from notifier.routing.reload import Routing
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build
 from syncer.kube.crd import load_crd
-from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import RedisLog
-from syncer.metrics import SyncMetrics
 from syncer.model.errors import LedgerError
 from syncer.model.record import Plan
 from syncer.model.resource import Json, NotificationRequest
 from syncer.rules.divergence import AUDITED, Divergence
-from syncer.runtime.clock import LedgerTime, ServerTime
-from syncer.runtime.health import AdminServer
-from syncer.runtime.supervise import critical, restarting
-from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache
-from syncer.sync.clock_skew import Clocks
+from syncer.runtime.clock import ServerTime
+from syncer.runtime.stalls import LoopWatch
 from tests.fakes.apianswers import Request, Response
 from tests.fakes.apistate import MERGE_PATCH, ApiState
 from tests.fakes.memorylog import Argument, MemoryRedis
@@ -247,69 +241,41 @@ class Dice:
 
 
 class _Admin:
-    """Takes checks that nobody asks."""
-
-    def __init__(self) -> None:
-        self.checks: dict[str, Callable[[], str | None]] = {}
+    """Takes checks that nobody asks, and gauges that nobody scrapes."""
 
     def check(self, name: str, check: Callable[[], str | None]) -> None:
-        self.checks[name] = check
+        pass
+
+    def detail(self, name: str, check: Callable[[], str | None]) -> None:
+        pass
+
+    def on_scrape(self, refresh: Callable[[], None]) -> None:
+        pass
 
 
-class _Static:
-    """Routing that never changes."""
+class _Router:
+    """Routing that never changes, to simulated receivers."""
 
-    async def run(self) -> None:
-        await asyncio.Event().wait()
+    problem: str | None = None
+    doubts = 0
 
-
-class SimApp(App):
-    """`App` without files, sockets and signals: the router is static, the clients are simulated."""
-
-    def __init__(self, world: World, process: Process) -> None:
-        # App's own constructor would open what there is not; the parts are made as it makes them.
-        settings = _settings(world.profile)
-        self.world = world
-        self.process = process
-        self.loaded = Loaded(settings, (), Environment(_HOME, Path("unused")))
-        self.settings = settings
-        self.progress = Progress()
-        self.registry = CollectorRegistry()
-        self.metrics = SyncMetrics(self.registry)
-        self.delivery_metrics = DeliveryMetrics(self.registry)
-        self.admin = cast("AdminServer", _Admin())
-        self.routing = cast("Routing", _Static())
-        self.monotonic = process.host.monotonic
-        self.wall = lambda: datetime.fromtimestamp(process.host.wall(), UTC)
-        self.started = self.monotonic()
-        self.api_time = ServerTime(self.monotonic)
-        self.clocks = Clocks(self.api_time)
-        self.time = LedgerTime(self.monotonic)
-        self.time.set(round(process.host.wall() * 1000))
-        self.client = cast("LedgerClient", SimLane(world, process, prefix=_PREFIX))
-        self.log = RedisLog(self.client)
-        self.cache = Cache(window=settings.sync.window, monotonic=self.monotonic)
-        self.audit = None
-        self.shards = Shards(settings.sharding.shards)
-        self.queue = WorkQueue(self.monotonic)
-        self.breakers = Breakers()
-        self.owning = asyncio.Event()
-        self.stop = process.stop
-        self.refusal = None
+    def __init__(self, world: World, process: Process, timeout_s: float) -> None:
+        self._world = world
+        self._process = process
+        self._timeout_s = timeout_s
         self._channels: dict[str, SimChannel] = {}
-        self.router = self
 
     async def plan(self, request: NotificationRequest, now: int) -> Routed:
         """Choose channels; they depend on the name alone."""
-        channels = self.world.channels_of(request.name)
+        channels = self._world.channels_of(request.name)
         plan = Plan(channels, "RoutingRuleMatched", "simulated", now, request.content_hash())
         return Routed(plan)
 
     def channel(self, name: str) -> Channel | None:
         """Return the simulated way to a receiver."""
         if name not in self._channels:
-            timeout = self.settings.delivery.slack.timeout
-            self._channels[name] = SimChannel(self.world, self.process, name, timeout)
+            made = SimChannel(self._world, self._process, name, self._timeout_s)
+            self._channels[name] = made
         return self._channels[name]
 
     def denial(self, name: str, namespace: str) -> str | None:
@@ -318,7 +284,32 @@ class SimApp(App):
 
     def hold(self, name: str) -> Hold | None:
         """Hold what the world holds."""
-        return Hold("its credential is missing", 1.0) if name in self.world.held else None
+        return Hold("its credential is missing", 1.0) if name in self._world.held else None
+
+    async def run(self) -> None:
+        """There are no files to follow."""
+        await asyncio.Event().wait()
+
+
+def _outside(world: World, process: Process, settings: Settings) -> Outside:
+    """Return the world outside of a process, which is the simulated one."""
+    host = process.host
+    return Outside(
+        identity=f"{host.name}_8081",
+        monotonic=host.monotonic,
+        wall=lambda: datetime.fromtimestamp(host.wall(), UTC),
+        api_time=ServerTime(host.monotonic),
+        objects=SimKube(world, process),
+        leases=SimKube(world, process),
+        redis=cast("RedisFactory", partial(SimLane, world, process, prefix=_PREFIX)),
+        router=_Router(world, process, settings.delivery.slack.timeout),
+        audit=None,
+        admin=_Admin(),
+        registry=CollectorRegistry(),
+        watch=LoopWatch(),
+        egress_denied=lambda: 0,
+        stop=process.stop,
+    )
 
 
 @cache
@@ -398,7 +389,7 @@ class Process:
         self.dead = False
         self.paused = False
         self.draining = False
-        self.stop = asyncio.Event()
+        self.stop = Stop()
         #: Told the uids of logs that others have appended to, once it runs.
         self.hear: Callable[[str], None] | None = None
         self._kept: list[asyncio.Handle] = []
@@ -421,7 +412,7 @@ class Process:
         """Whether it could serve any shard now."""
         if self.paused or self.draining or self.host.cut:
             return False
-        return self.app.log.unavailable_reason is None and self.parts.reflector.synced
+        return self.app.log.unavailable_reason is None and self.app.reflector.synced
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -432,23 +423,13 @@ class Process:
 
     def _begin(self) -> None:
         world = self.world
-        self.app = SimApp(world, self)
-        self.parts = Parts(
-            self.app, SimKube(world, self), SimKube(world, self), f"{self.host.name}_8081"
-        )
+        settings = _settings(world.profile)
+        loaded = Loaded(settings, (), Environment(_HOME, Path("unused")))
+        self.app = build_product(loaded, _outside(world, self, settings))
         self.hear = self.app.client.on_wake_up
         self.world.looks.attend(self)
-        for name, work in self.parts.critical():
-            self.create_task(critical(name, work), name=name)
-        for sweep in self.parts.sweeps():
-            self.create_task(
-                restarting(sweep.name, sweep.work, every=sweep.every, sooner=sweep.sooner),
-                name=sweep.name,
-            )
         # A process offers what the start needs of a task group.
-        group = cast("asyncio.TaskGroup", self)
-        self.create_task(self.parts.bring_up(group), name="bring-up")
-        self.create_task(self.parts.end(), name="end")
+        Lifecycle(self.app).start(cast("asyncio.TaskGroup", self))
 
     def create_task(
         self, work: Coroutine[Any, Any, Any], *, name: str | None = None
@@ -492,7 +473,7 @@ class Process:
         """Ask it to end."""
         self.world.trace("drain", self.name)
         self.draining = True
-        self._context.run(self.stop.set)
+        self._context.run(self.stop.request)
 
     def pause(self) -> None:
         """Do not let it run."""
@@ -626,7 +607,7 @@ class World:
         self.trace("UNEXPECTED", text)
         self.failed(Violation("unexpected error", text))
 
-    def read_metrics(self, app: App) -> None:
+    def read_metrics(self, app: Parts) -> None:
         """Take from a process's metrics what the servers cannot see."""
         if _value(app.metrics.loss) > 0:
             self.checks.mark("loss ledger counted")

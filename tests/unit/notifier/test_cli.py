@@ -74,15 +74,12 @@ _LOOKUP = """
 import asyncio, sys, time
 from notifier.cli import _ended, _main
 
-class App:
-    def __init__(self, loaded: object) -> None: ...
+async def product() -> None:
+    asyncio.get_running_loop().run_in_executor(None, time.sleep, 90)
+    await asyncio.sleep(0.1)
 
-    async def run(self) -> int:
-        asyncio.get_running_loop().run_in_executor(None, time.sleep, 90)
-        await asyncio.sleep(0.1)
-        return 3
-
-sys.exit(_ended(asyncio.run(_main(None, App))))
+asyncio.run(_main(product()))
+sys.exit(_ended(3))
 """
 
 

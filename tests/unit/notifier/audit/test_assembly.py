@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.audit.assembly import Audit
+from notifier.audit.assembly import Audit, Outlets
 from notifier.channels.egress import EgressGuard
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build
@@ -19,7 +19,8 @@ from syncer.model.errors import ConfigError
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 
-Make = Callable[..., Audit]
+Made = tuple[Audit, Outlets]
+Make = Callable[..., Made]
 
 
 def settings_with(**members: Any) -> Settings:
@@ -29,19 +30,21 @@ def settings_with(**members: Any) -> Settings:
 
 @pytest.fixture
 async def make() -> Make:
-    """Return a maker of the audit room; nothing in it is run, nothing is connected."""
+    """Return a maker of the audit feed; nothing in it is run, nothing is connected."""
 
-    def put_together(**members: Any) -> Audit:
+    def put_together(**members: Any) -> Made:
         loaded = Loaded(settings_with(**members), (), Environment("ns", Path("/routing.yaml")))
-        return Audit(
-            loaded,
+        outlets = Outlets(loaded, EgressGuard())
+        audit = Audit(
+            loaded.settings,
+            outlets,
             cache=Cache(window=0.0, audit_limit=1),
             log=RedisLog(LedgerClient("redis://127.0.0.1:1")),
             ownership=Shards(1),
-            guard=EgressGuard(),
             registry=CollectorRegistry(),
             now=lambda: 0,
         )
+        return audit, outlets
 
     return put_together
 
@@ -78,17 +81,17 @@ async def test_a_store_brings_a_gate_and_a_file_does_not(make: Make, tmp_path: P
     """Readiness depends on a store alone; both may take events at once, the file first."""
     file = {"file": str(tmp_path / "audit.jsonl")}
     store = {"url": "http://127.0.0.1:1", "timeout": "5s", "buffer": {"batchSize": 7}}
-    only_file = make(audit=file)
+    only_file, file_outlets = make(audit=file)
     assert [s.name for s in only_file.feed.sinks] == ["audit.file"]
     assert only_file.gate is None
     assert [name for name, _ in only_file.loops()] == ["audit"]
-    both = make(audit=file, datastorage=store)
+    both, both_outlets = make(audit=file, datastorage=store)
     assert [s.name for s in both.feed.sinks] == ["audit.file", "datastorage"]
     assert both.feed.limits.batch_events == 7
     assert both.gate is not None
     assert [name for name, _ in both.loops()] == ["audit", "audit-gate"]
-    await only_file.close()
-    await both.close()
+    await file_outlets.close()
+    await both_outlets.close()
 
 
 async def test_a_file_that_cannot_be_made_ends_the_start(make: Make, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from notifier.app import App
+from notifier.app import build
 from notifier.contract import Outcome
 from notifier.dispatch.breaker import (
     OPEN_FIRST,
@@ -23,8 +23,10 @@ from notifier.dispatch.breaker import (
     evidence_of,
     refusal,
 )
+from notifier.process.gauges import Gauges
 from notifier.settings import load
 from syncer.runtime.clock import monotonic_clock
+from tests.fakes.outside import unreachable
 
 UP, DOWN, NONE = Evidence.UP, Evidence.DOWN, Evidence.NONE
 THREE = "3 notifications failed and none succeeded"
@@ -331,14 +333,15 @@ def test_gauge_shows_the_clock_s_work(tmp_path: Path) -> None:
     """What a scrape sees is the state of that moment, a half-open one included."""
     file = tmp_path / "config.yaml"
     file.write_text("redis: {url: redis://127.0.0.1:1/0}\n", encoding="utf-8")
-    app = App(load(file, {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}))
+    outside = unreachable()
+    parts = build(load(file, {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}), outside)
 
     def scraped(channel: str) -> float | None:
-        app._refresh()
+        Gauges(parts).refresh()
         name = "kubernaut_notification_channel_circuit_breaker_state"
-        return app.registry.get_sample_value(name, {"channel": channel})
+        return outside.registry.get_sample_value(name, {"channel": channel})
 
-    breaker = app.breakers.of("slack:ops")
+    breaker = parts.breakers.of("slack:ops")
     assert breaker is not None
     assert scraped("slack:ops") == 0
     breaker.until = monotonic_clock() + 60
@@ -346,7 +349,7 @@ def test_gauge_shows_the_clock_s_work(tmp_path: Path) -> None:
     breaker.until = monotonic_clock() - 1
     assert scraped("slack:ops") == 1
     assert scraped("console") is None
-    text = generate_latest(app.registry).decode()
+    text = generate_latest(outside.registry).decode()
     assert "Circuit breaker of a receiver: 0 closed, 1 half-open, 2 open." in text
 
 

@@ -248,9 +248,8 @@ def _done(phase: str, completed: str) -> dict[str, Any]:
 def test_counts_kept_elsewhere_are_read_at_each_scrape() -> None:
     """What the recorder of Events and the egress guard count shows up as it stands."""
     registry = CollectorRegistry()
-    metrics = DeliveryMetrics(registry)
     guard = EgressGuard()
-    metrics.egress_denied.read = lambda: guard.denied
+    DeliveryMetrics(registry, egress_denied=lambda: guard.denied)
     assert registry.get_sample_value("notification_ledger_egress_denied_total") == 0.0
     with pytest.raises(EgressDenied):
         guard.check("169.254.169.254")

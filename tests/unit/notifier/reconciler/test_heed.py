@@ -1,14 +1,15 @@
-"""A notice that a log holds something new: it comes from anybody, and ends nothing."""
+"""A wake-up for a log that holds something new: it comes from anybody, and ends nothing."""
 
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import cast
 
 import pytest
 
-from notifier.app import Parts
 from notifier.dispatch.workqueue import WorkQueue
+from notifier.process.parts import Parts
+from notifier.process.sweeps import Sweeps
 from syncer.model.errors import ContractError, Gone, LedgerError, Unavailable
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sharding.ownership import Shards
@@ -33,15 +34,13 @@ class Store:
 @pytest.mark.parametrize(
     "error", [None, Unavailable("not now"), ContractError("the object cannot be read (ValueError)")]
 )
-async def test_a_notice_about_a_finished_notification(error: LedgerError | None) -> None:
-    """The loop that heeds must not end: an object that cannot be read now is left as it is."""
+async def test_a_wake_up_for_a_finished_notification(error: LedgerError | None) -> None:
+    """The loop that follows wake-ups must not end: an object that cannot be read now stays as it is."""
     cache, queue, shards = Cache(window=1.0), WorkQueue(), Shards(1)
     shards.take(0, Held())
     cache.finished["uid-a"] = summary(parse_object(document("a", 1, phase="Sent")))
-    app = SimpleNamespace(cache=cache, queue=queue, shards=shards)
-    parts: Any = SimpleNamespace(app=app, store=Store(error))
-    parts._reopen = lambda uid: Parts._reopen(parts, uid)
-    await Parts._heed(cast("Parts", parts), "uid-a")
+    parts = SimpleNamespace(cache=cache, queue=queue, shards=shards, store=Store(error))
+    await Sweeps(cast("Parts", parts)).wake_up("uid-a")
     assert ("uid-a" in cache.entries, len(queue)) == ((True, 1) if error is None else (False, 0))
 
 
@@ -50,7 +49,7 @@ async def test_a_finished_notification_whose_deletion_was_not_seen_is_forgotten(
     cache, queue, shards = Cache(window=1.0), WorkQueue(), Shards(1)
     shards.take(0, Held())
     cache.finished["uid-a"] = summary(parse_object(document("a", 1, phase="Sent")))
-    app = SimpleNamespace(cache=cache, queue=queue, shards=shards)
-    parts: Any = SimpleNamespace(app=app, store=Store(Gone("there is no such object")))
-    await Parts._reopen(cast("Parts", parts), "uid-a")
+    store = Store(Gone("there is no such object"))
+    parts = SimpleNamespace(cache=cache, queue=queue, shards=shards, store=store)
+    await Sweeps(cast("Parts", parts)).wake_up("uid-a")
     assert (cache.entries, cache.finished) == ({}, {})

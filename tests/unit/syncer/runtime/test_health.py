@@ -35,7 +35,8 @@ class World:
         registry = CollectorRegistry()
         self.gauge = Gauge("waiting", "How many wait.", registry=registry)
         self.waiting = 0
-        self.server = AdminServer(registry, refresh=self._refresh)
+        self.server = AdminServer(registry)
+        self.server.on_scrape(self._refresh)
         self.said: dict[str, str | None] = {"lease": None, "redis": None, "note": None}
 
     def _refresh(self) -> None:

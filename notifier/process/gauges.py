@@ -1,0 +1,97 @@
+"""
+Gauges of what the parts hold, brought up to date right before a scrape, and the lag of the event loop.
+
+Nothing counts along while nobody asks: each gauge is read from the part that knows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Final
+
+from notifier.process.parts import Parts
+from syncer.kube.leases import LeaseTerm
+from syncer.metrics import HOLDS, QUARANTINED, SyncMetrics
+from syncer.runtime.clock import MonotonicClock
+from syncer.runtime.stalls import LoopWatch
+
+#: Phases of a notification; a gauge each.
+_PHASES: Final = ("Pending", "Sending", "Retrying", "Sent", "PartiallySent", "Failed")
+#: Seconds between looks at how late the event loop is.
+_PULSE: Final = 0.5
+
+
+class Gauges:
+    """Reads what the parts hold into the metrics."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Nothing is read yet."""
+        self._parts = parts
+
+    def refresh(self) -> None:
+        """Bring all of them up to date."""
+        self._of_notifications()
+        self._of_servers()
+        self._of_shards()
+        self._of_delivery()
+        self._parts.metrics.loop_stall.set(self._parts.outside.watch.longest())
+        if self._parts.audit is not None:
+            self._parts.audit.feed.refresh()
+
+    def _of_notifications(self) -> None:
+        parts, metrics = self._parts, self._parts.metrics
+        entries, finished = parts.cache.entries, parts.cache.finished
+        phases = Counter(e.request.status.phase or "Pending" for e in entries.values())
+        phases.update(f.phase for f in finished.values())
+        for phase in _PHASES:
+            parts.delivery_metrics.active.labels(phase).set(phases.get(phase, 0))
+        metrics.live.set(len(entries))
+        metrics.finished.set(len(finished))
+        metrics.dirty_oldest.set(parts.cache.oldest_dirty())
+        held = parts.controller.holds.by_reason()
+        for reason in HOLDS:
+            metrics.held.labels(reason).set(held[reason])
+        metrics.quarantined.set(held[QUARANTINED])
+
+    def _of_servers(self) -> None:
+        parts = self._parts
+        available = parts.log.unavailable_reason is None and parts.progress.redis is None
+        parts.metrics.log_available.set(available)
+        parts.metrics.clock_offset.set(parts.clocks.worst or 0.0)
+
+    def _of_shards(self) -> None:
+        metrics, shards = self._parts.metrics, self._parts.shards
+        owned, now = shards.owned, self._parts.monotonic()
+        metrics.shards.set(shards.shards)
+        metrics.shards_owned.set(len(owned))
+        left = [term.left(now) for term in owned.values() if isinstance(term, LeaseTerm)]
+        metrics.lease_margin.set(min(left, default=0.0))
+
+    def _of_delivery(self) -> None:
+        parts, delivery = self._parts, self._parts.delivery_metrics
+        delivery.routing_stale.set(parts.outside.router.problem is not None)
+        delivery.routing_doubts.set(parts.outside.router.doubts)
+        for channel, state in parts.breakers.states(parts.monotonic()).items():
+            delivery.breaker.labels(channel).set(state)
+        delivery.queue_depth.set(len(parts.queue))
+        delivery.delayed.set(parts.queue.delayed)
+        delivery.running.set(parts.controller.dispatcher.running)
+        delivery.oldest_due.set(parts.controller.overdue.oldest())
+
+
+async def pulse(watch: LoopWatch, metrics: SyncMetrics, monotonic: MonotonicClock) -> None:
+    """
+    Measure how late the event loop is, until cancelled.
+
+    Args:
+        watch: Told each lag in seconds.
+        metrics: Where lags are observed.
+        monotonic: Boot-time seconds.
+    """
+    while True:
+        asked = monotonic() + _PULSE
+        await asyncio.sleep(_PULSE)
+        late = max(0.0, monotonic() - asked)
+        metrics.loop_lag.observe(late)
+        watch.late(late)

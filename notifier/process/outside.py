@@ -1,0 +1,102 @@
+"""
+What the product reaches the world through, as one object.
+
+`notifier.app.App` makes every part of the product and takes the rest from an `Outside`: clocks, clients,
+channels, the admin server. `notifier.process.production` makes the one of a real process; the simulation
+hands over one of its own and gets the same product by the same constructor.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+
+from notifier.audit.assembly import Outlets
+from notifier.process.stop import Stop
+from notifier.router import FollowingRouter
+from syncer.kube.client import KubeClient
+from syncer.ledger.client import LedgerClient
+from syncer.runtime.clock import MonotonicClock, ServerTime
+from syncer.runtime.stalls import LoopWatch
+
+
+class Admin(Protocol):
+    """Where the process tells whether it is ready, and how it does."""
+
+    def check(self, name: str, check: Callable[[], str | None]) -> None:
+        """Add something that readiness depends on, in the place of one of that name."""
+        ...
+
+    def detail(self, name: str, check: Callable[[], str | None]) -> None:
+        """Add something that readiness mentions but does not depend on."""
+        ...
+
+    def on_scrape(self, refresh: Callable[[], None]) -> None:
+        """Have gauges brought up to date right before they are scraped."""
+        ...
+
+
+class RedisFactory(Protocol):
+    """Makes the client of Redis."""
+
+    def __call__(
+        self,
+        *,
+        judge: Callable[[dict[str, str]], str | None],
+        on_change: Callable[[], None],
+        on_wake_up: Callable[[str], None],
+    ) -> LedgerClient:
+        """
+        Make it; nothing is connected yet.
+
+        Args:
+            judge: Says from the members of INFO why a server must not be given attempts, or None.
+            on_change: Called after another server or store has answered.
+            on_wake_up: Told the uids of logs that others have appended to.
+
+        Raises:
+            ConfigError: the URL cannot be used.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Outside:
+    """
+    The world outside of one process.
+
+    Attributes:
+        identity: Host name and health port; names the process in Leases, records and Events.
+        monotonic: Boot-time seconds: deadlines and waits.
+        wall: The time that Leases show, and ledger time until Redis has told its own.
+        api_time: The API server's time, as its clients are told it.
+        objects: Client of the API server for everything but Leases.
+        leases: Client of the API server for Leases alone.
+        redis: Makes the client of Redis.
+        router: Where notifications go.
+        audit: Who takes audit events, None if nobody does.
+        admin: Where readiness and metrics are shown.
+        registry: Where metrics are kept.
+        watch: Measures how long the event loop is held.
+        egress_denied: How many addresses were not dialled because they may not be.
+        stop: When to end, and why.
+    """
+
+    identity: str
+    monotonic: MonotonicClock
+    wall: Callable[[], datetime]
+    api_time: ServerTime
+    objects: KubeClient
+    leases: KubeClient
+    redis: RedisFactory
+    router: FollowingRouter
+    audit: Outlets | None
+    admin: Admin
+    registry: CollectorRegistry
+    watch: LoopWatch
+    egress_denied: Callable[[], int]
+    stop: Stop

@@ -1,0 +1,239 @@
+"""
+The outside of a real process: its ports are sockets, files, threads and signals.
+
+Order: the health port first, since it is part of this process's identity: whoever holds the port is the
+living one. Then everything that can be wrong in the files, so that a process that cannot work ends before
+any server is asked. Then what needs the running loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from notifier.audit.assembly import Outlets
+from notifier.channels.egress import EgressGuard, EgressMode
+from notifier.channels.email import MailClient
+from notifier.channels.file import FileChannel
+from notifier.channels.http import HttpClient
+from notifier.channels.log import LogChannel
+from notifier.channels.registry import ChannelRegistry
+from notifier.process.outside import Outside, RedisFactory
+from notifier.process.stop import Stop
+from notifier.router import LiveRouter
+from notifier.routing.reload import Routing
+from notifier.settings import Loaded, Settings
+from notifier.version import __version__
+from syncer.kube.client import KubeClient
+from syncer.ledger.client import LedgerClient
+from syncer.model.errors import ConfigError
+from syncer.runtime.clock import ServerTime, monotonic_clock
+from syncer.runtime.health import AdminServer, raise_descriptor_limit
+from syncer.runtime.offload import SWITCH_INTERVAL
+from syncer.runtime.stalls import LoopWatch
+
+logger = logging.getLogger("ledger")
+
+_AGENT: Final = f"notification-ledger/{__version__}"
+
+
+@asynccontextmanager
+async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]:
+    """
+    Make the outside of this process, and take it down again at the end.
+
+    Args:
+        loaded: The settings.
+        watch: Of the running loop.
+
+    Raises:
+        ConfigError: something in the files cannot be used, or a port is taken.
+    """
+    settings = loaded.settings
+    async with AsyncExitStack() as stack:
+        stack.callback(watch.close)
+        stop = Stop()
+        _set_up_process(watch, stop)
+        registry = _registry()
+        admin = AdminServer(registry)
+        stack.push_async_callback(admin.close)
+        identity = f"{socket.gethostname()}_{await _bind(admin, settings)}"
+
+        guard = EgressGuard(EgressMode(settings.egress.mode), settings.egress.allow)
+        routing = Routing(
+            loaded.environment.routing_path,
+            Path(settings.delivery.credentials.dir),
+            native=settings.delivery.native,
+        )
+        file = _file_channel(settings)
+        if file is not None:
+            stack.callback(file.close)
+        http_client, mail = _clients(settings, guard)
+        audit = Outlets(loaded, guard) if settings.auditing else None
+        redis = _redis(settings, stack)
+        routing.load_initial()
+        logger.info(
+            "starting",
+            extra={
+                "version": __version__,
+                "identity": identity,
+                "namespaces": loaded.namespaces or "*",
+                "lease_seconds": settings.lease_duration,
+            },
+        )
+
+        if mail is not None:
+            stack.callback(mail.close)
+        stack.push_async_callback(http_client.close)
+        await http_client.open()
+        if audit is not None:
+            stack.push_async_callback(audit.close)
+            await audit.open()
+        api_time = ServerTime(monotonic_clock)
+        objects, leases = [
+            await stack.enter_async_context(
+                await KubeClient.connect(
+                    loaded.environment.kubeconfig,
+                    user_agent=f"{_AGENT} ({purpose})",
+                    on_time=api_time.set,
+                )
+            )
+            for purpose in ("objects", "leases")
+        ]
+        yield Outside(
+            identity=identity,
+            monotonic=monotonic_clock,
+            wall=lambda: datetime.now(UTC),
+            api_time=api_time,
+            objects=objects,
+            leases=leases,
+            redis=redis,
+            router=LiveRouter(routing, _channels(settings, routing, http_client, mail, file)),
+            audit=audit,
+            admin=admin,
+            registry=registry,
+            watch=watch,
+            egress_denied=lambda: guard.denied,
+            stop=stop,
+        )
+
+
+def _set_up_process(watch: LoopWatch, stop: Stop) -> None:
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    watch.look_from_outside()
+    raise_descriptor_limit()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.request)
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
+
+
+async def _bind(admin: AdminServer, settings: Settings) -> int:
+    """Listen; returns the health port."""
+    health = settings.controller.health_probe_addr
+    metrics = settings.controller.metrics_addr
+    # A probe may come before the product is there, which then puts its own check here.
+    admin.check("cluster", lambda: "not connected yet")
+    with _listening(health, "controller.healthProbeAddr"):
+        port = await admin.bind(health.host, health.port, health=True, metrics=health == metrics)
+    if health != metrics:
+        with _listening(metrics, "controller.metricsAddr"):
+            await admin.bind(metrics.host, metrics.port, health=False, metrics=True)
+    return port
+
+
+@contextlib.contextmanager
+def _listening(address: object, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {address}: {error.strerror or type(error).__name__}", path=path
+        ) from error
+
+
+def _file_channel(settings: Settings) -> FileChannel | None:
+    file = settings.delivery.file
+    if not file.output_dir:
+        return None
+    channel = FileChannel(file.output_dir, file.format, timeout_s=file.timeout)
+    channel.prepare()
+    return channel
+
+
+def _clients(settings: Settings, guard: EgressGuard) -> tuple[HttpClient, MailClient | None]:
+    ca_file = settings.egress.ca_bundle
+    try:
+        http_client = HttpClient(guard=guard, ca_file=ca_file, connections=settings.delivery.total)
+        enabled = settings.delivery.email.enabled
+        return http_client, MailClient(guard=guard, ca_file=ca_file) if enabled else None
+    except OSError as error:
+        raise ConfigError(
+            f"cannot be read: {type(error).__name__}", path="egress.caBundle"
+        ) from error
+
+
+def _redis(settings: Settings, stack: AsyncExitStack) -> RedisFactory:
+    """Make a maker of clients that `stack` closes; its URL is known to be of use."""
+    make = partial(
+        LedgerClient,
+        settings.redis.url.get_secret_value(),
+        prefix=settings.redis.key_prefix,
+        timeout=settings.redis.timeout,
+        confirming=settings.redis.durability == "strict",
+    )
+    # Connects nothing; what cannot be used is said before any server is asked.
+    make()
+
+    def closed_at_the_end(
+        *,
+        judge: Callable[[dict[str, str]], str | None],
+        on_change: Callable[[], None],
+        on_wake_up: Callable[[str], None],
+    ) -> LedgerClient:
+        client = make(judge=judge, on_change=on_change, on_wake_up=on_wake_up)
+        stack.push_async_callback(client.close)
+        return client
+
+    return closed_at_the_end
+
+
+def _channels(
+    settings: Settings,
+    routing: Routing,
+    http_client: HttpClient,
+    mail: MailClient | None,
+    file: FileChannel | None,
+) -> ChannelRegistry:
+    delivery = settings.delivery
+    return ChannelRegistry(
+        lambda: routing.current,
+        http_client,
+        http_timeout=delivery.slack.timeout,
+        file=file,
+        log=LogChannel(delivery.log.format) if delivery.log.enabled else None,
+        native=delivery.native,
+        mail=mail,
+        mail_timeout=delivery.email.timeout,
+        dedup_namespace=delivery.pagerduty.dedup_namespace,
+    )

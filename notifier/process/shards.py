@@ -1,0 +1,131 @@
+"""How this process comes by its shards, and what it does with them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from notifier.process.outside import Outside
+from notifier.reconciler.controller import Controller
+from notifier.settings import Loaded
+from syncer.kube.leases import Lease, LeaseTimings
+from syncer.runtime.failpoints import Failpoint, failpoint
+from syncer.sharding.installation import Installation
+from syncer.sharding.manager import Owner, ShardKeeper
+from syncer.sharding.ownership import Shards
+
+
+class Takeover:
+    """
+    What an acquired shard brings forward: the sweeps that find what its last owner has left.
+
+    Attributes:
+        owning: Set once this process has owned a shard; from then on something may be ours.
+        finished: Set to bring the sweep of finished notifications forward.
+        orphans: Set to bring the sweep of logs without an object forward.
+    """
+
+    def __init__(self) -> None:
+        """Nothing is owned yet."""
+        self.owning = asyncio.Event()
+        self.finished = asyncio.Event()
+        self.orphans = asyncio.Event()
+
+    def look_anew(self) -> None:
+        """Bring both sweeps forward."""
+        self.finished.set()
+        self.orphans.set()
+
+    @property
+    def waiting(self) -> bool:
+        """Whether one of them has still to begin."""
+        return self.finished.is_set() or self.orphans.is_set()
+
+
+class ShardWork:
+    """Begins and ends the work on a shard; see `syncer.sharding.manager.Owner`."""
+
+    def __init__(self, shards: Shards, controller: Controller, takeover: Takeover) -> None:
+        """
+        Wire; nothing is owned yet.
+
+        Args:
+            shards: Tell which notifications belong to a shard.
+            controller: Works on them.
+            takeover: Told of each shard.
+        """
+        self._shards = shards
+        self._controller = controller
+        self._takeover = takeover
+
+    def begin(self, shard: int) -> int:
+        """Look anew at a shard's notifications; how many are unfinished."""
+        failpoint(Failpoint.LEASE_ACQUIRED)
+        self._takeover.owning.set()
+        self._takeover.look_anew()
+        return self._controller.on_started_leading(lambda uid: self._shards.covers(shard, uid))
+
+    async def quiesce(self, shard: int, seconds: float) -> bool:
+        """Let a shard fall quiet and be published; False if it did not in `seconds`."""
+        return await self._controller.quiesce(lambda uid: self._shards.covers(shard, uid), seconds)
+
+
+def make_keeper(
+    loaded: Loaded,
+    outside: Outside,
+    shards: Shards,
+    *,
+    owner: Owner,
+    able: Callable[[], bool],
+) -> tuple[Installation, ShardKeeper]:
+    """
+    Make what competes for the Leases of the shards.
+
+    Args:
+        loaded: The settings.
+        outside: Client of Leases, clocks, and who this process is.
+        shards: Kept true.
+        owner: Works on the shards.
+        able: Whether this process could work on a shard now.
+
+    Returns:
+        The installation, which the start asks for its name, and the keeper.
+    """
+    sharding, namespace = loaded.settings.sharding, loaded.environment.namespace
+    timings = LeaseTimings(
+        renew_deadline=sharding.renew_deadline,
+        retry_period=sharding.retry_period,
+        margin=sharding.margin,
+        send_timeout=loaded.settings.delivery.largest_timeout,
+    )
+    installation = Installation(
+        outside.leases,
+        namespace,
+        sharding.lease_name,
+        outside.identity,
+        shards=sharding.shards,
+        alive_for=timings.duration,
+        clock=outside.monotonic,
+    )
+    keeper = ShardKeeper(
+        shards,
+        installation,
+        owner,
+        lambda n, willing: Lease(
+            outside.leases,
+            namespace,
+            f"{sharding.lease_name}-{n}",
+            outside.identity,
+            timings,
+            incarnation=sharding.incarnation,
+            clock=outside.monotonic,
+            wall=outside.wall,
+            willing=willing,
+        ),
+        able=able,
+        refused=outside.stop.refuse,
+        period=timings.retry_period,
+        patience=timings.duration,
+        clock=outside.monotonic,
+    )
+    return installation, keeper

@@ -1,0 +1,171 @@
+"""
+The start: the servers that we depend on, each waited for with its reason in `/readyz`.
+
+Nothing is sent before Redis has told whose store it is, the objects are listed, and a Lease is held. Two
+of these may come in another order: where listing takes long, shards are taken meanwhile, as what is due
+need not wait for a hundred thousand that are not.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import logging
+from typing import Final, Literal
+
+from notifier.process.parts import Parts
+from notifier.process.sweeps import Sweeps
+from syncer.kube.crd import missing_fields, missing_rules, refused_values
+from syncer.ledger.preflight import Severity, preflight
+from syncer.model.errors import ConfigError, PortError, Unauthorised
+from syncer.runtime.failpoints import Failpoint, failpoint
+from syncer.runtime.supervise import critical
+
+logger = logging.getLogger("ledger")
+
+_CRD: Final = (
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/notificationrequests.kubernaut.ai"
+)
+#: Seconds between tries to reach a server, and between looks at the listing and at readiness.
+_CONNECT_PAUSE: Final = 1.0
+_LIST_POLL: Final = 0.05
+_READY_POLL: Final = 0.1
+#: Seconds after which shards are taken although objects are still being listed.
+_LONG_LIST: Final = 1.0
+#: Seconds between looks at how far the start-up reconciliation is, and after which it is late.
+_RECONCILED_POLL: Final = 0.25
+_RECONCILED_LATE: Final = 600.0
+#: Status members that one log line names.
+_NAMED: Final = 50
+
+
+class StartUp:
+    """Brings the process up, and keeps telling what is missing."""
+
+    def __init__(self, parts: Parts, sweeps: Sweeps) -> None:
+        """Nothing is connected yet; the first rounds of `sweeps` are part of the start."""
+        self._parts = parts
+        self._sweeps = sweeps
+        self._started = parts.monotonic()
+
+    async def run(self, group: asyncio.TaskGroup) -> None:
+        """
+        Wait for the servers, one after the other; starts what can run once they are there.
+
+        Args:
+            group: Owns the tasks.
+
+        Raises:
+            ConfigError: the store or the lease map belongs to somebody else.
+        """
+        installation = await self._found()
+        await self._open_redis(installation)
+        group.create_task(critical("reflector", self._parts.reflector.run), name="reflector")
+        group.create_task(self._watch_readiness(), name="readiness")
+        # A collection for every seven hundred objects made took a seventh of the CPU.
+        gc.set_threshold(50_000, 20, 50)
+        shards, late = None, self._parts.monotonic() + _LONG_LIST
+        while not self._parts.reflector.synced:
+            if shards is None and self._parts.monotonic() > late:
+                shards = group.create_task(self._keep_shards(), name="shards")
+            await asyncio.sleep(_LIST_POLL)
+        # What was listed at the start stays; it need not be walked by every collection.
+        gc.freeze()
+        failpoint(Failpoint.LISTED)
+        if shards is None:
+            await self._check_crd()
+            group.create_task(self._keep_shards(), name="shards")
+        else:
+            self._parts.takeover.look_anew()
+            await self._check_crd()
+        group.create_task(self._report_reconciled(), name="reconciled")
+
+    async def _found(self) -> str:
+        while True:
+            try:
+                return await self._parts.installation.found()
+            except PortError as error:
+                self._waiting("cluster", str(error))
+            await asyncio.sleep(_CONNECT_PAUSE)
+
+    async def _open_redis(self, installation: str) -> None:
+        while True:
+            try:
+                await self._parts.client.open(installation)
+                break
+            except (PortError, TimeoutError) as error:
+                self._waiting("redis", str(error) or "Redis does not answer in time")
+            await asyncio.sleep(_CONNECT_PAUSE)
+        findings = preflight(
+            self._parts.client.info,
+            durability=self._parts.settings.redis.durability,
+            ahead=self._parts.clocks.worst,
+        )
+        for finding in findings:
+            if finding.severity is Severity.REFUSE:
+                raise ConfigError(f"{finding.text}; {finding.fix}", path="redis")
+            logger.warning("Redis: %s; %s", finding.text, finding.fix)
+        self._parts.progress.redis = None
+
+    def _waiting(self, what: Literal["redis", "cluster"], reason: str) -> None:
+        if getattr(self._parts.progress, what) != reason:
+            logger.warning("waiting for %s: %s", what, reason)
+            setattr(self._parts.progress, what, reason)
+
+    async def _keep_shards(self) -> None:
+        await self._parts.keeper.run()
+        # Released: the drain has ended it, and the process follows.
+        await asyncio.Event().wait()
+
+    async def _watch_readiness(self) -> None:
+        while True:
+            problem = self._parts.reflector.problem
+            if not self._parts.reflector.synced:
+                problem = problem or "objects are not listed yet"
+            self._parts.progress.cluster = problem
+            self._parts.progress.shards = self._parts.keeper.problem
+            await asyncio.sleep(_READY_POLL)
+
+    async def _check_crd(self) -> None:
+        """Log at the start what the served CRD would prune, if it may be read."""
+        try:
+            served = await self._parts.outside.objects.request("GET", _CRD, timeout=5.0)
+        except Unauthorised:
+            logger.info("the CRD may not be read; the first status write will show what is pruned")
+            return
+        except PortError as error:
+            logger.info("the CRD could not be read", extra={"error": str(error)})
+            return
+        if lost := missing_fields(served) + refused_values(served):
+            logger.warning(
+                "the served CRD is older than this version: these status members or values are"
+                " pruned or refused by the API server; apply the CRD of this version (notifier crd)",
+                extra={"members": list(lost)[:_NAMED]},
+            )
+        if missing_rules(served):
+            logger.info("the served CRD has none of the server-side rules, or not all")
+
+    async def _report_reconciled(self) -> None:
+        """
+        Log once that everything that was there at the start has been looked at.
+
+        That is: every unfinished notification of ours is claimed, or it was logged why it cannot be;
+        every finished one was compared with its log; logs without an object are retired.
+        """
+        await self._parts.takeover.owning.wait()
+        late = self._parts.monotonic() + _RECONCILED_LATE
+        while (unclaimed := self._parts.controller.holds.unclaimed()) or not self._sweeps.through:
+            if self._parts.monotonic() > late:
+                logger.warning(
+                    "start-up reconciliation is not done", extra={"unclaimed": unclaimed}
+                )
+                return
+            await asyncio.sleep(_RECONCILED_POLL)
+        logger.info(
+            "start-up reconciliation done",
+            extra={
+                "seconds": round(self._parts.monotonic() - self._started, 2),
+                "unfinished": len(self._parts.cache.entries),
+                **self._sweeps.looked_at,
+            },
+        )

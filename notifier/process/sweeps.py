@@ -1,0 +1,194 @@
+"""
+Repeated looks at everything of ours: what an event would have said is found without it.
+
+Sweeps of live logs, of finished notifications and of logs without an object, the resync, the retention,
+the self-audit. The process begins them only once it owns a shard. Whoever takes a shard over has what
+its last owner left looked at at once: finished but not marked, deleted but not retired.
+
+A wake-up says that somebody else has appended to a log. Anybody may publish one, so it leads to a look
+at what is known, and to nothing else.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from notifier.process.parts import Parts
+from syncer.model.errors import ContractError, Gone, PortError
+
+logger = logging.getLogger("ledger")
+
+#: Logs in one question of a sweep: claims and intents wait behind it for a few milliseconds.
+_PAGE: Final = 256
+#: What the sweeps that a takeover brings forward look at, as a log line names it.
+_FINISHED: Final = "finished"
+_LOGS: Final = "logs"
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Repeated work: its name, one round, seconds between rounds, and what brings one forward."""
+
+    name: str
+    work: Callable[[], Awaitable[None]]
+    every: float
+    sooner: asyncio.Event | None = None
+
+
+class Sweeps:
+    """All repeated looks, and what wake-ups lead to."""
+
+    def __init__(self, parts: Parts) -> None:
+        """Nothing is looked at yet."""
+        self._parts = parts
+        #: What the sweeps that a takeover brings forward have looked at, by kind, once they are through.
+        self.looked_at: dict[str, int] = {}
+
+    @property
+    def through(self) -> bool:
+        """Whether those sweeps have been through since they were last brought forward."""
+        return not self._parts.takeover.waiting and self.looked_at.keys() == {_FINISHED, _LOGS}
+
+    def rounds(self) -> list[Sweep]:
+        """All repeated work of the process."""
+        parts, sync, takeover = self._parts, self._parts.settings.sync, self._parts.takeover
+        rounds = [
+            Sweep("resync", self.resync, sync.resync),
+            Sweep("live-sweep", self.live, sync.live_sweep),
+            Sweep("finished-sweep", self.finished, sync.finished_sweep, takeover.finished),
+            Sweep("orphan-sweep", self.orphans, sync.finished_sweep, takeover.orphans),
+            Sweep("holds", self.note_holds, min(5.0, sync.hold_notice / 2)),
+        ]
+        if parts.settings.retention.delete_objects:
+            rounds.insert(0, Sweep("retention-sweep", self.expired, sync.finished_sweep))
+        if parts.scrubber is not None:
+            rounds.append(Sweep("self-audit", parts.scrubber.round, sync.scrub_pause))
+        return rounds
+
+    # -- the sweeps -----------------------------------------------------------------------------
+
+    async def resync(self) -> None:
+        """Have everything of ours looked at that was not looked at in time, whatever was lost."""
+        await self._parts.resync.round()
+        self._parts.controller.dispatcher.refill()
+
+    async def note_holds(self) -> None:
+        """Have statuses tell of attempts that wait for the log."""
+        self._parts.controller.overdue.mark_held(
+            available=self._parts.log.unavailable_reason is None,
+            notice=self._parts.settings.sync.hold_notice,
+        )
+
+    async def live(self) -> None:
+        """Find records that others have appended to live logs."""
+        await self._parts.takeover.owning.wait()
+        entries = [e for e in self._parts.cache.entries.values() if e.claim is not None]
+        for start in range(0, len(entries), _PAGE):
+            found = await self._parts.claimer.sweep_live(entries[start : start + _PAGE])
+            for uid in found:
+                self._parts.queue.add(uid)
+            if found:
+                logger.info("records of others were found", extra={"logs": len(found)})
+
+    def _begin(self, kind: str, wanted: asyncio.Event) -> None:
+        # What was acquired up to now is in this round; what comes meanwhile asks for another.
+        wanted.clear()
+        self.looked_at.pop(kind, None)
+
+    async def finished(self) -> None:
+        """Compare finished notifications with their logs."""
+        await self._parts.takeover.owning.wait()
+        self._begin(_FINISHED, self._parts.takeover.finished)
+        if not self._parts.reflector.synced:
+            return
+        summaries = [
+            s for s in self._parts.cache.finished.values() if self._parts.shards.term_of(s.uid)
+        ]
+        lost = 0
+        left = self._parts.cache.audit_room
+        for start in range(0, len(summaries), _PAGE):
+            sweep = await self._parts.claimer.sweep_finished(summaries[start : start + _PAGE])
+            lost += sweep.lost
+            for uid in sweep.reopened:
+                await self._reopen(uid)
+            for uid in sweep.unaudited[:left]:
+                await self._reopen(uid)
+            left = max(0, left - len(sweep.unaudited))
+        logger.debug(
+            "finished objects looked at", extra={"objects": len(summaries), "no_log": lost}
+        )
+        self.looked_at[_FINISHED] = len(summaries)
+
+    async def orphans(self) -> None:
+        """Retire logs whose objects are gone."""
+        await self._parts.takeover.owning.wait()
+        self._begin(_LOGS, self._parts.takeover.orphans)
+
+        def known(uid: str) -> bool:
+            return uid in self._parts.cache.entries or uid in self._parts.cache.finished
+
+        namespaces = self._parts.loaded.namespaces
+
+        def watched(namespace: str) -> bool:
+            return namespaces is None or namespace in namespaces
+
+        if not self._parts.reflector.synced:
+            return
+        sweep = await self._parts.claimer.sweep_orphans(self._parts.shards, known, watched)
+        self.looked_at[_LOGS] = sweep.looked_at
+        if sweep.retired:
+            logger.info("logs of deleted objects retired", extra={"logs": sweep.retired})
+
+    async def expired(self) -> None:
+        """Delete finished objects whose retention time is over."""
+        await self._parts.takeover.owning.wait()
+        deleted = await self._parts.retention.sweep(list(self._parts.cache.finished.values()))
+        if deleted:
+            logger.info("finished objects are deleted", extra={"objects": deleted})
+
+    # -- wake-ups -------------------------------------------------------------------------------
+
+    async def follow_wake_ups(self) -> None:
+        """Look at each log that others have appended to, until cancelled."""
+        while True:
+            await self.wake_up(await self._parts.wake_ups.get())
+
+    async def wake_up(self, uid: str) -> None:
+        """Read a log of ours again because somebody says that it holds something new."""
+        if self._parts.shards.term_of(uid) is None:
+            return
+        entry = self._parts.cache.entries.get(uid)
+        if entry is not None:
+            entry.reread = True
+            self._parts.cache.mark_dirty(entry)
+            self._parts.queue.add(uid)
+        elif uid in self._parts.cache.finished:
+            await self._reopen(uid)
+        else:
+            with contextlib.suppress(PortError):
+                ((_, length, ttl),) = await self._parts.log.read_headers([uid])
+                if length and ttl < 0:
+                    # A log without an object that we know of, and not retired yet.
+                    self._parts.takeover.orphans.set()
+
+    async def _reopen(self, uid: str) -> None:
+        summary = self._parts.cache.finished.get(uid)
+        if summary is None:
+            return
+        # One that does not parse has no status that could be compared with its log.
+        with contextlib.suppress(PortError, ContractError):
+            try:
+                request = await self._parts.store.get(summary.namespace, summary.name)
+            except Gone:
+                request = None
+            if request is not None and request.uid == uid:
+                self._parts.cache.reopen(request)
+                self._parts.queue.add(uid)
+            elif self._parts.cache.finished.get(uid) is summary:
+                # Its deletion was not seen: the log is the orphan sweep's to retire.
+                del self._parts.cache.finished[uid]

@@ -1,0 +1,100 @@
+"""An outside for the product in which nothing can be reached: for tests of how it is wired."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from datetime import UTC, datetime
+from functools import partial
+from typing import cast
+
+from prometheus_client import CollectorRegistry
+
+from notifier.contract import Channel, Hold
+from notifier.process.outside import Outside, RedisFactory
+from notifier.process.stop import Stop
+from notifier.router import Routed
+from syncer.kube.client import KubeClient
+from syncer.model.record import Plan
+from syncer.model.resource import NotificationRequest
+from syncer.runtime.clock import ServerTime, monotonic_clock
+from syncer.runtime.stalls import LoopWatch
+from tests.fakes.memorylog import MemoryClient, MemoryRedis
+
+
+class NoCluster(KubeClient):
+    """A client of no API server."""
+
+    def __init__(self) -> None:
+        # Nothing of the real one's transport is made: nobody asks.
+        pass
+
+
+class NoRouter:
+    """Knows one plan, and no channel."""
+
+    def __init__(self) -> None:
+        self.problem: str | None = None
+        self.doubts = 0
+
+    async def plan(self, request: NotificationRequest, now: int) -> Routed:
+        """Route to no channel."""
+        return Routed(Plan((), "nowhere", "nowhere", now, request.content_hash()))
+
+    def channel(self, name: str) -> Channel | None:
+        """Know none."""
+        return None
+
+    def denial(self, name: str, namespace: str) -> str | None:
+        """Refuse nobody."""
+        return None
+
+    def hold(self, name: str) -> Hold | None:
+        """Hold nothing."""
+        return None
+
+    async def run(self) -> None:
+        """Follow no files."""
+        await asyncio.Event().wait()
+
+
+class Checks:
+    """The admin server's side of readiness, to be asked directly."""
+
+    def __init__(self) -> None:
+        self.checks: dict[str, Callable[[], str | None]] = {}
+        self.details: dict[str, Callable[[], str | None]] = {}
+        self.refresh: Callable[[], None] = lambda: None
+
+    def check(self, name: str, check: Callable[[], str | None]) -> None:
+        """See `Admin.check`."""
+        self.checks[name] = check
+
+    def detail(self, name: str, check: Callable[[], str | None]) -> None:
+        """See `Admin.detail`."""
+        self.details[name] = check
+
+    def on_scrape(self, refresh: Callable[[], None]) -> None:
+        """See `Admin.on_scrape`."""
+        self.refresh = refresh
+
+
+def unreachable(admin: Checks | None = None, router: NoRouter | None = None) -> Outside:
+    """Return one, with a Redis in memory that is down."""
+    redis = MemoryRedis(lambda: 0, down=True)
+    return Outside(
+        identity="host_8081",
+        monotonic=monotonic_clock,
+        wall=lambda: datetime.now(UTC),
+        api_time=ServerTime(),
+        objects=NoCluster(),
+        leases=NoCluster(),
+        redis=cast("RedisFactory", partial(MemoryClient, redis)),
+        router=router or NoRouter(),
+        audit=None,
+        admin=admin or Checks(),
+        registry=CollectorRegistry(),
+        watch=LoopWatch(),
+        egress_denied=lambda: 0,
+        stop=Stop(),
+    )
