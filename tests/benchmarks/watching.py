@@ -26,20 +26,23 @@ from tests.servers.controlplane import ControlPlane
 
 class FinalWatcher(Watcher):
     """
-    Knows when each notification was seen to have ended.
+    Knows when each notification was first seen, and when it was seen to have ended.
 
     Attributes:
-        ended: Monotonic second at which a final phase was first seen, by name; names are used once.
+        shown: Monotonic second at which it was first seen, by name; names are used once.
+        ended: Monotonic second at which a final phase was first seen, by name.
         finals: That phase.
     """
 
     def __init__(self, api: Api) -> None:
         super().__init__(api)
+        self.shown: dict[str, float] = {}
         self.ended: dict[str, float] = {}
         self.finals: dict[str, str] = {}
 
     def _note(self, document: Json) -> None:
         name = document["metadata"]["name"]
+        self.shown.setdefault(name, time.monotonic())
         phase = (document.get("status") or {}).get("phase")
         if phase in TERMINAL and name not in self.ended:
             self.ended[name] = time.monotonic()
