@@ -85,7 +85,7 @@ class Flushed(StrEnum):
 class Limits:
     """`writers` status writes run at once; a status holds at most `status_bytes`."""
 
-    writers: int = 16
+    writers: int = 4
     status_bytes: int = SOFT_LIMIT
     at_most_once: bool = False
 

@@ -95,6 +95,46 @@ async def test_a_drain_waits_for_no_write_that_is_due_behind_its_end() -> None:
         assert here.objects.written == []
 
 
+async def test_few_statuses_are_written_at_once_and_namespaces_take_turns(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One author's crowd leaves the API server to others; another's status waits for one write."""
+    async with bench() as (here, _):
+        sync, _ = writing(here, Shaky())
+        begun: asyncio.Queue[str] = asyncio.Queue()
+        answers = asyncio.Semaphore(0)
+
+        async def flush(entry: Entry) -> Flushed:
+            here.cache.begin_write(entry)
+            begun.put_nowait(entry.uid)
+            await answers.acquire()
+            return Flushed.EQUAL
+
+        def dirty(uid: str, namespace: str) -> None:
+            meta = {"uid": uid, "namespace": namespace, "name": uid, "resourceVersion": "1"}
+            entry = here.cache.entries[uid] = Entry(parse_object({"metadata": meta}))
+            here.cache.mark_dirty(entry, urgent=True)
+
+        monkeypatch.setattr(sync, "flush", flush)
+        for n in range(10):
+            dirty(f"crowd-{n}", "crowd")
+        running = asyncio.create_task(sync.run())
+        try:
+            async with asyncio.timeout(30):
+                first = [await begun.get() for _ in range(4)]
+                assert first == [f"crowd-{n}" for n in range(4)]
+                dirty("other", "another")
+                for _ in range(3):
+                    await asyncio.sleep(0)
+                assert begun.empty(), "four are under way"
+                answers.release()
+                answers.release()
+                assert "other" in [await begun.get(), await begun.get()]
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
 async def test_a_write_without_an_answer_is_a_failed_try_while_it_is_read_back(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
