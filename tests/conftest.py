@@ -46,6 +46,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="N",
         help="run each test N times, as `scripts/test --repeat N` does",
     )
+    group.addoption(
+        "--without-measuring",
+        action="store_true",
+        help="leave out the tests of the group alone: what they measure, coverage changes",
+    )
 
 
 def pytest_configure() -> None:
@@ -73,7 +78,11 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> schedulin
 
 @pytest.hookimpl(trylast=True)  # after pytest has grouped tests by their parameters
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put the longest files first, where several processes run them."""
+    """Leave out what measures, where asked to; put the longest files first for several processes."""
+    if config.getoption("without_measuring"):
+        measuring = [item for item in items if scheduling.is_alone(item)]
+        config.hook.pytest_deselected(items=measuring)
+        items[:] = [item for item in items if not scheduling.is_alone(item)]
     if hasattr(config, "workerinput"):
         scheduling.sort_longest_first(items, scheduling.read_durations())
 
