@@ -11,7 +11,7 @@ from collections import Counter
 from typing import Final
 
 from notifier.process.parts import Parts
-from syncer.kube.leases import LeaseTerm
+from syncer.kube.lease_term import LeaseTerm
 from syncer.metrics import HOLDS, QUARANTINED, SyncMetrics
 from syncer.runtime.clock import MonotonicClock
 from syncer.runtime.stalls import LoopWatch

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from notifier.process.outside import Outside
 from notifier.reconciler.controller import Controller
 from notifier.settings import Loaded
-from syncer.kube.leases import Lease, LeaseTimings
+from syncer.kube.lease_term import LeaseTimings
+from syncer.kube.leases import Lease
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sharding.installation import Installation
 from syncer.sharding.manager import Owner, ShardKeeper

@@ -1,31 +1,16 @@
-"""Who may act for a shard: leader election on a Lease, by local time only.
+"""Leader election on a Lease, by local time only: acquire, renew, lose, release.
 
-A tenure begins with a Lease write that names us and ends when one of these comes first: no renewal
-was confirmed for RenewDeadline, another holder is seen, the Lease is gone, or we release it. The
-resourceVersion of the acquiring write, with the configured incarnation before it, is the epoch of
-the tenure; it grows with each one, and Redis and the API server refuse those of the past.
+What a term allows, and why two terms never overlap, is in `syncer.kube.lease_term`.
 
-Why two tenures of one Lease never both allow a send: ours allows it only while
-
-    now + send timeout <= start of the last confirmed renewal + LeaseDuration - margin
-
-and a contender waits a whole LeaseDuration from the moment it *saw* the Lease change last, which is
-after that start. Both measure on their own boot-time clock, which goes on during a suspend and
-ignores changes of the wall clock; the times inside the Lease are for people. What a lease cannot
-do is stop a request that is already on its way: margin and send timeout pay for that one.
-
-A renewal counts from its start, not from its answer, and only once it is confirmed: an answer that
-got lost counts when the Lease, read back, shows the time we wrote.
-
-LeaseDuration is derived, never set. Each acquisition writes it anew, since whoever released the
-Lease left a short one there.
+A renewal counts from its start, not from its answer, and only once it is confirmed: one whose answer
+was lost counts when the Lease, read back, shows the time that we wrote. Each acquisition writes
+LeaseDuration anew, since a release leaves a short one there.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import math
 import random
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote
 
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
-from syncer.model.attempt import Epoch, make_epoch
+from syncer.kube.lease_term import LeaseTerm, LeaseTimings
+from syncer.model.attempt import make_epoch
 from syncer.model.conditions import bounded
-from syncer.model.errors import Ambiguous, ConfigError, Conflict, Gone, PortError, Unavailable
+from syncer.model.errors import Ambiguous, Conflict, Gone, PortError, Unavailable
 from syncer.rules.backoff import late_jitter
 
 if TYPE_CHECKING:
@@ -52,99 +38,6 @@ _RELEASED: Final = 1
 _SOON: Final = 0.01
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseTimings:
-    """Periods of leader election, in seconds.
-
-    Attributes:
-        renew_deadline: Without a confirmed renewal for this long the tenure ends.
-        retry_period: Between renewals, and between attempts to acquire.
-        margin: For requests that the receiver handles late, and for clocks of unequal rate.
-        send_timeout: Longest that one send may take.
-    """
-
-    renew_deadline: float = 5.0
-    retry_period: float = 2.0
-    margin: float = 3.0
-    send_timeout: float = 10.0
-
-    def __post_init__(self) -> None:
-        """Check the values against each other.
-
-        Raises:
-            ConfigError: a period is not positive, or the deadline leaves no time for a renewal.
-        """
-        for name in ("renew_deadline", "retry_period", "margin", "send_timeout"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} of the lease must be positive")
-        if self.retry_period >= self.renew_deadline:
-            raise ConfigError("the retry period of the lease must be shorter than renew_deadline")
-
-    @property
-    def duration(self) -> float:
-        """How long others wait after the last renewal they saw."""
-        return self.renew_deadline + self.send_timeout + self.margin
-
-    @property
-    def duration_seconds(self) -> int:
-        """The duration as the Lease states it: whole seconds, rounded up to be safe."""
-        return math.ceil(self.duration)
-
-    @property
-    def call_timeout(self) -> float:
-        """Longest that one call of the election may take: two of them fit the deadline."""
-        return self.renew_deadline / 2
-
-
-class LeaseTerm:
-    """One uninterrupted right to act for a shard.
-
-    Attributes:
-        epoch: Identity of the tenure; greater than that of every earlier one.
-        renewed: Boot-time start of the last confirmed renewal.
-        ended: Why it is over; empty while it is not.
-        is_over: Set with `ended`. By the clock the tenure may be over earlier: see `valid`.
-    """
-
-    __slots__ = ("_timings", "ended", "epoch", "is_over", "renewed")
-
-    def __init__(self, epoch: Epoch, renewed: float, timings: LeaseTimings) -> None:
-        """Begin with the acquiring write, which started at `renewed`."""
-        self.epoch = epoch
-        self.renewed = renewed
-        self.ended = ""
-        self._timings = timings
-        self.is_over = asyncio.Event()
-
-    def __repr__(self) -> str:
-        """Show epoch and end."""
-        return f"Tenure({self.epoch}, {self.ended or 'held'})"
-
-    def valid(self, now: float) -> bool:
-        """Whether work may go on: the tenure is not over, and renewed within the deadline."""
-        return not self.ended and now <= self.renewed + self._timings.renew_deadline
-
-    def may_send(self, now: float, send_timeout: float) -> bool:
-        """Whether a send that begins now is over before anyone else may begin one.
-
-        To be asked right before the send, with the boot-time clock; `send_timeout` in seconds is
-        the longest that this send may take.
-        """
-        limit = self.renewed + self._timings.duration - self._timings.margin
-        return not self.ended and now + send_timeout <= limit
-
-    def left(self, now: float) -> float:
-        """Seconds for which the tenure is valid without another renewal, 0 once it is over."""
-        over = bool(self.ended)
-        return 0.0 if over else max(0.0, self.renewed + self._timings.renew_deadline - now)
-
-    def end(self, reason: str) -> None:
-        """Allow nothing from now on; the first reason stays."""
-        if not self.ended:
-            self.ended = reason
-            self.is_over.set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,9 +83,9 @@ class Lease:
                 belongs to a dead predecessor and is taken at once.
             timings: Equal in all replicas.
             incarnation: First part of the epoch.
-            clock: Seconds of the boot-time clock.
+            clock: Seconds of the monotonic clock.
             wall: Time of day, for the times that the Lease shows.
-            willing: Asked before each attempt to acquire; false leaves the Lease to others.
+            willing: Called before each attempt to acquire; false leaves the Lease to others.
             jitter: Random numbers in [0, 1).
         """
         self.name = name
@@ -214,14 +107,14 @@ class Lease:
         self._term: LeaseTerm | None = None
         self._pending: dict[str, float] = {}
         self._timestamped: datetime | None = None
-        #: `leaseTransitions` of our acquiring write, which tells our tenure from any other.
+        #: `leaseTransitions` of our acquiring write, which distinguishes our term from any other.
         self._taken = -1
         self._calling = asyncio.Lock()
         self._stop = asyncio.Event()
 
     @property
     def term(self) -> LeaseTerm | None:
-        """The tenure that is not over, or None."""
+        """The term that is not over, or None."""
         term = self._term
         return term if term is not None and not term.ended else None
 
@@ -232,7 +125,7 @@ class Lease:
 
     @property
     def unowned(self) -> bool:
-        """Whether nobody is known to be at work: it is free, or ours without a tenure."""
+        """Whether no holder is known to be at work: the Lease is free, or ours without a term."""
         return self.term is None and self.holder in ("", self._identity)
 
     async def run(
@@ -240,16 +133,17 @@ class Lease:
         on_acquired: Callable[[LeaseTerm], Coroutine[Any, Any, None]],
         on_lost: Callable[[LeaseTerm, str], Awaitable[None]],
     ) -> None:
-        """Acquire, renew, lose, and again; returns after `release`.
+        """Acquire, renew, lose, and begin again; returns after `release`.
 
-        `on_acquired` runs beside the renewals and may take its time. When the tenure is over, which
-        its own checks say first, `on_acquired` is cancelled if it still runs, then `on_lost` is
-        awaited with the reason, and only after that the Lease is competed for again. How long the
-        hand-over takes is for the callback to bound. After `release` it is not called: who
-        releases has handed over.
+        Cancelling ends the term and leaves the Lease to expire. An error of a callback does the same
+        and is raised.
 
-        Cancelling ends the tenure and leaves the Lease to expire. An error of a callback does the
-        same and is raised.
+        Args:
+            on_acquired: Called with the new term; runs beside the renewals and may take its time. It
+                is cancelled if it still runs when the term is over.
+            on_lost: Awaited with the term and the reason once `on_acquired` has ended; only after it
+                the Lease is competed for again, so it has to bound its own time. It is not called
+                after `release`.
         """
         self._stop.clear()
         while not self._stop.is_set():
@@ -272,9 +166,9 @@ class Lease:
                 started.result()
 
     async def release(self, *, timeout: float = 2.0) -> bool:
-        """Give the Lease up, so that others need not wait; to be called when nothing is in flight.
+        """Give the Lease up, so that others need not wait; call it when nothing is in flight.
 
-        The tenure is over at once, whatever the answer. `run` returns.
+        The term is over at once, whatever the answer. `run` returns.
 
         Args:
             timeout: Seconds for all of it.
@@ -370,10 +264,10 @@ class Lease:
         return self._term
 
     def _reserved(self, now: float) -> bool:
-        """Whether somebody else may still believe that the Lease is his.
+        """Whether another process may still believe that it holds the Lease.
 
-        Also true for one that was deleted, or whose holder was erased by hand: its holder learns of
-        that only at his next renewal. A release says that he knows, by a duration of one second.
+        This includes a Lease that was deleted, or whose holder was erased by hand: the holder learns of
+        that at its next renewal. After a release, which leaves a duration of one second, it knows.
         """
         seen = self._seen
         if seen is None or seen.holder == self._identity:
@@ -383,7 +277,7 @@ class Lease:
         return now < seen.at + seen.duration
 
     async def _hold(self, term: LeaseTerm) -> None:
-        """Renew until the tenure is over, however the server behaves."""
+        """Renew until the term is over, however the server behaves."""
         period = self._timings.retry_period
         next_at = term.renewed + period
         while not term.ended:

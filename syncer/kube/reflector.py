@@ -1,9 +1,9 @@
-"""List, then watch, for ever: what the API server knows becomes calls to a sink.
+"""List, then watch, without end: what the API server holds becomes calls to a sink.
 
 Each namespace (or all of them as one) is a scope with a loop of its own: a paged list, a watch from
 the list's resourceVersion, another watch from the last event, and so on. The loop is level-based:
 whatever cannot be understood leads to a new list, and the difference to what is known becomes
-deletes. Only uid, name and resourceVersion are kept for that; objects belong to the sink.
+deletes (`syncer.kube.mirror`).
 
 A list takes what is not finished first and whole, then the rest by name, version and phase, where the
 server can tell them apart: a hundred thousand finished objects would be a third of a gigabyte. The
@@ -16,12 +16,9 @@ Rules that cost someone an outage:
 - Silence is a failure. Bookmarks come every minute; a line must arrive within `idle_timeout`.
 - An expired watch is answered with 200 and an ERROR event; an error while opening is never read as
   a list of lines.
-- A resource type that is not served, or may not be read, says nothing about objects: hold, say so,
-  delete nothing.
-- A list older than what was seen (a restored etcd, a server that lags) is refused, not obeyed.
-- Events may come twice or late: one older than what is known of the uid is dropped, one of a uid
-  that was deleted too. The same name with a new uid is a delete and an add.
-- An object that does not parse exists none the less: it is counted, and not deleted.
+- A resource type that is not served, or may not be read, proves nothing about objects: the reflector
+  reports a problem and deletes nothing.
+- A list older than what was seen (a restored etcd, a server that lags) is refused.
 """
 
 from __future__ import annotations
@@ -29,13 +26,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import OrderedDict
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Protocol
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
 from syncer.kube.errors import OVERSIZED, OversizedLine
+from syncer.kube.mirror import Mirror, Place, Shared, Sink
 from syncer.kube.notification_requests import (
     UNFINISHED,
     Meta,
@@ -55,7 +52,7 @@ from syncer.model.errors import (
     Unauthorised,
     Unavailable,
 )
-from syncer.model.resource import GROUP, PLURAL, TERMINAL_PHASES, NotificationRequest, version_key
+from syncer.model.resource import GROUP, PLURAL, TERMINAL_PHASES, version_key
 from syncer.rules.backoff import equal_jitter, exponential, late_jitter
 
 if TYPE_CHECKING:
@@ -67,35 +64,12 @@ if TYPE_CHECKING:
 PAGE_BYTES: Final = 8 << 20
 #: By which a page is made smaller that was larger.
 _FEWER: Final = 8
-#: Deleted uids are remembered for events that come late; this many are far more than are under way.
-_TOMBSTONES: Final = 4096
-_REPORTED: Final = 1024
 #: The loop of the process gets its turn after this many events of one buffer.
 _BATCH: Final = 64
 #: Clean ends without progress, one after the other, that make a problem.
 _CLOSES_TOLERATED: Final = 3
 
 _log = logging.getLogger(__name__)
-
-
-class Sink(Protocol):
-    """Who is told. The calls are synchronous; an error in one ends the reflector."""
-
-    def upsert(self, obj: NotificationRequest, *, first_seen_by_watch: bool) -> None:
-        """Take an object that is new or has changed.
-
-        A finished object that a list brings may come in outline: identity, version, phase and
-        retention, without `raw`.
-
-        `first_seen_by_watch` is true only in the call that introduces an object, and only if an
-        ADDED event of a watch did so, not a list.
-        """
-
-    def has(self, uid: str, resource_version: str) -> bool:
-        """Tell whether this version of an object is known already; it is then not handed over."""
-
-    def delete(self, uid: str, namespace: str, name: str) -> None:
-        """Forget an object; it may be one that was never handed over because it did not parse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,31 +95,10 @@ class ReflectorTimings:
     settled: float = 5.0
 
 
-@dataclass(slots=True)
-class ReflectorCounts:
-    """What happened so far, for metrics."""
-
-    lists: int = 0
-    watches: int = 0
-    events: int = 0
-    bookmarks: int = 0
-    stale: int = 0
-    unreadable: int = 0
-    garbage: int = 0
-    oversized: int = 0
-    failures: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    uid: str
-    resource_version: str
-
-
 @dataclass(slots=True, eq=False)
 class _Scope:
     namespace: str | None
-    known: dict[tuple[str, str], _Known] = field(default_factory=dict)
+    mirror: Mirror
     #: Where the next watch begins; empty: list first.
     resume: str = ""
     #: Newest resourceVersion that this scope has shown; never cleared.
@@ -156,6 +109,22 @@ class _Scope:
     streak: int = 0
     opened_at: float | None = None
     problem: str | None = None
+
+
+@dataclass(slots=True)
+class _Listed:
+    """
+    What a list has brought so far.
+
+    Attributes:
+        version: resourceVersion of the list.
+        present: The objects in it.
+        anonymous: Entries without an identity.
+    """
+
+    version: str = ""
+    present: set[Place] = field(default_factory=set)
+    anonymous: int = 0
 
 
 class Reflector:
@@ -183,7 +152,7 @@ class Reflector:
         Args:
             client: Used for lists and watches; one connection per namespace stays open.
             namespaces: To watch, at least one; None is all of them, with one list and one watch.
-            sink: Is told, in order for each object.
+            sink: Receives the changes, in order for each object.
             clock: Seconds of the boot-time clock.
             timings: Periods; tests use short ones.
             page_size: Objects in a page of a list.
@@ -199,21 +168,19 @@ class Reflector:
         if not scopes:
             raise ValueError("no namespace to watch")
         self._client = client
-        self._sink = sink
         self._clock = clock
         self._timings = timings or ReflectorTimings()
         self._page_size = page_size
         self._page_bytes = page_bytes
         self._brief = brief
         self._jitter = jitter
-        self._scopes = [_Scope(n) for n in scopes]
-        self._tombstones: OrderedDict[str, None] = OrderedDict()
-        self._reported: OrderedDict[str, None] = OrderedDict()
-        self.counts = ReflectorCounts()
+        shared = Shared(sink)
+        self._scopes = [_Scope(n, Mirror(shared)) for n in scopes]
+        self.counts = shared.counts
 
     @property
     def synced(self) -> bool:
-        """Whether each scope has been listed completely at least once."""
+        """Whether each namespace has been listed completely at least once."""
         return all(s.synced for s in self._scopes)
 
     @property
@@ -226,12 +193,12 @@ class Reflector:
         return None
 
     async def run(self) -> None:
-        """Mirror until cancelled; survives whatever the server does, but no error of the sink."""
+        """Mirror until cancelled; no answer of the server ends it, but an error of the sink does."""
         async with asyncio.TaskGroup() as group:
             for scope in self._scopes:
-                group.create_task(self._mirror(scope), name=f"reflector {scope.namespace or '*'}")
+                group.create_task(self._follow(scope), name=f"reflector {scope.namespace or '*'}")
 
-    async def _mirror(self, scope: _Scope) -> None:
+    async def _follow(self, scope: _Scope) -> None:
         while True:
             pause = 0.0
             try:
@@ -295,9 +262,8 @@ class Reflector:
 
     async def _list(self, scope: _Scope) -> None:
         if not (self._brief and await self._list_in_brief(scope)):
-            present: set[tuple[str, str]] = set()
-            version, anonymous = await self._take(scope, present)
-            self._listed(scope, version, present, anonymous)
+            listed = await self._take(scope)
+            self._on_listed(scope, listed)
 
     async def _list_in_brief(self, scope: _Scope) -> bool:
         """
@@ -308,13 +274,12 @@ class Reflector:
         Returns:
             False if the server cannot tell them apart; what was taken until then is right.
         """
-        present: set[tuple[str, str]] = set()
         try:
-            version, anonymous = await self._take(scope, present, selector=UNFINISHED)
+            listed = await self._take(scope, selector=UNFINISHED)
         except Rejected as error:
             if error.reason != "BadRequest":
                 raise
-            self._whole(f"the phase cannot be selected ({error})")
+            self._list_whole_objects(f"the phase cannot be selected ({error})")
             return False
         token = ""
         while True:
@@ -326,48 +291,44 @@ class Reflector:
                 timeout=self._timings.request_timeout,
             )
             if page is None:
-                self._whole("objects are not printed with their phase")
+                self._list_whole_objects("objects are not printed with their phase")
                 return False
-            if version_key(page.resource_version) < version_key(version):
+            if version_key(page.resource_version) < version_key(listed.version):
                 raise Unavailable("the server lists an older state than it has shown before")
-            anonymous += page.anonymous
+            listed.anonymous += page.anonymous
             for row in page.rows:
-                present.add((row.meta.namespace, row.meta.name))
-                # What has changed since the first list: the watch begins there, and tells it whole.
-                if version_key(row.meta.resource_version) > version_key(version):
+                listed.present.add(Place(row.meta.namespace, row.meta.name))
+                # Changed since the first list: the watch begins there, and brings the whole object.
+                if version_key(row.meta.resource_version) > version_key(listed.version):
                     continue
-                if not self._take_row(scope, row):
-                    self._whole("the list of what is not finished lacks an object")
+                if not self._take_row(scope.mirror, row):
+                    self._list_whole_objects("the list of what is not finished lacks an object")
                     return False
             token = page.continue_token
             if not token:
                 break
-        self._listed(scope, version, present, anonymous)
+        self._on_listed(scope, listed)
         return True
 
-    def _take_row(self, scope: _Scope, row: Row) -> bool:
-        """Take what a row tells; False if the object should have been in the first list."""
+    @staticmethod
+    def _take_row(mirror: Mirror, row: Row) -> bool:
+        """Take a row of a list in brief; False if the object should have been in the first list."""
         meta = row.meta
-        if self._version(scope, meta) == meta.resource_version:
-            return True
-        if self._sink.has(meta.uid, meta.resource_version):
-            self._exists(scope, meta)
+        if mirror.version_of(meta) == meta.resource_version or mirror.sink_has(meta):
             return True
         if row.phase in TERMINAL_PHASES:
-            self._upsert(scope, row.outline(), added=False)
+            mirror.upsert(row.outline(), added=False)
             return True
         return False
 
-    def _whole(self, why: str) -> None:
+    def _list_whole_objects(self, reason: str) -> None:
         """Note that objects can only be listed whole, until the next start."""
         self._brief = False
-        _log.info("objects are listed whole, finished ones too: %s", why)
+        _log.info("objects are listed whole, finished ones too: %s", reason)
 
-    async def _take(
-        self, scope: _Scope, present: set[tuple[str, str]], *, selector: str = ""
-    ) -> tuple[str, int]:
-        """Take a whole list; returns its resourceVersion, and how many entries had no identity."""
-        token, anonymous = "", 0
+    async def _take(self, scope: _Scope, *, selector: str = "") -> _Listed:
+        """Take a whole list, page by page."""
+        token, listed = "", _Listed()
         limit = self._page_size
         while True:
             try:
@@ -377,7 +338,7 @@ class Reflector:
                     limit=limit,
                     continue_token=token,
                     timeout=self._timings.request_timeout,
-                    known=lambda meta: self._version(scope, meta),
+                    known=scope.mirror.version_of,
                     selector=selector,
                     max_bytes=self._page_bytes if limit > 1 else 0,
                 )
@@ -392,39 +353,27 @@ class Reflector:
                 raise Unavailable("the server lists an older state than it has shown before")
             # Before the list is complete: what it brings is known from now on, and an older list
             # that follows it after a failure would take that for deleted.
-            scope.newest = page.resource_version
-            anonymous += page.anonymous
-            present.update((m.namespace, m.name) for m in page.unchanged)
+            scope.newest = listed.version = page.resource_version
+            listed.anonymous += page.anonymous
+            listed.present.update(Place(m.namespace, m.name) for m in page.unchanged)
             for found in page.objects:
-                if isinstance(found, Unreadable):
-                    self._report(found)
-                    self._exists(scope, found.meta)
-                    present.add((found.meta.namespace, found.meta.name))
-                else:
-                    self._upsert(scope, found, added=False)
-                    present.add((found.namespace, found.name))
+                meta = found.meta if isinstance(found, Unreadable) else found
+                scope.mirror.upsert(found, added=False)
+                listed.present.add(Place(meta.namespace, meta.name))
             token = page.continue_token
             if not token:
-                return page.resource_version, anonymous
+                return listed
 
-    def _listed(
-        self, scope: _Scope, version: str, present: set[tuple[str, str]], anonymous: int
-    ) -> None:
+    def _on_listed(self, scope: _Scope, listed: _Listed) -> None:
         """Note that a list is complete; what it lacks is gone."""
         # An entry without identity may be any of those that are missing now.
-        self.counts.unreadable += anonymous
-        if not anonymous:
-            for key in [k for k in scope.known if k not in present]:
-                self._delete(scope, key)
-        scope.resume = scope.newest = version
+        self.counts.unreadable += listed.anonymous
+        if not listed.anonymous:
+            scope.mirror.keep_only(listed.present)
+        scope.resume = scope.newest = listed.version
         scope.listed_at = self._clock()
         scope.synced = True
         self.counts.lists += 1
-
-    @staticmethod
-    def _version(scope: _Scope, meta: Meta) -> str | None:
-        known = scope.known.get((meta.namespace, meta.name))
-        return known.resource_version if known is not None and known.uid == meta.uid else None
 
     async def _watch(self, scope: _Scope) -> bool:
         """Follow one watch to its end; returns whether it was of any use."""
@@ -488,17 +437,10 @@ class Reflector:
         try:
             meta = Meta.of(document)
             if kind == "DELETED":
-                self._deleted(scope, meta)
-            elif self._sink.has(meta.uid, meta.resource_version):
-                # Our own write comes back: parsing it once more would be for nothing.
-                self._exists(scope, meta)
-            else:
-                found = parse(document)
-                if isinstance(found, Unreadable):
-                    self._report(found)
-                    self._exists(scope, meta)
-                else:
-                    self._upsert(scope, found, added=kind == "ADDED")
+                scope.mirror.delete(meta)
+            elif not scope.mirror.sink_has(meta):
+                # Otherwise our own write comes back, and need not be parsed.
+                scope.mirror.upsert(parse(document), added=kind == "ADDED")
         except ContractError:
             self.counts.unreadable += 1
             raise Expired("an event about an object without identity") from None
@@ -508,52 +450,3 @@ class Reflector:
         # A late event must not move the watch back.
         if version_key(resource_version) > version_key(scope.resume):
             scope.resume = scope.newest = resource_version
-
-    def _upsert(self, scope: _Scope, obj: NotificationRequest, *, added: bool) -> None:
-        meta = Meta(obj.uid, obj.namespace, obj.name, obj.resource_version)
-        known = scope.known.get((obj.namespace, obj.name))
-        if not self._exists(scope, meta):
-            return
-        self._sink.upsert(obj, first_seen_by_watch=added and known is None)
-
-    def _exists(self, scope: _Scope, meta: Meta) -> bool:
-        """Note that an object exists in a version; false if that is not news."""
-        key = (meta.namespace, meta.name)
-        known = scope.known.get(key)
-        if meta.uid in self._tombstones:
-            self.counts.stale += 1
-            return False
-        if known is not None:
-            ours, theirs = version_key(known.resource_version), version_key(meta.resource_version)
-            if theirs <= ours:
-                self.counts.stale += theirs < ours
-                return False
-        if known is not None and known.uid != meta.uid:
-            self._delete(scope, key)
-        scope.known[key] = _Known(meta.uid, meta.resource_version)
-        return True
-
-    def _deleted(self, scope: _Scope, meta: Meta) -> None:
-        self._tombstones[meta.uid] = None
-        if len(self._tombstones) > _TOMBSTONES:
-            self._tombstones.popitem(last=False)
-        key = (meta.namespace, meta.name)
-        known = scope.known.get(key)
-        if known is not None and known.uid == meta.uid:
-            self._delete(scope, key)
-        else:
-            self.counts.stale += 1
-
-    def _delete(self, scope: _Scope, key: tuple[str, str]) -> None:
-        known = scope.known.pop(key)
-        self._sink.delete(known.uid, *key)
-
-    def _report(self, found: Unreadable) -> None:
-        self.counts.unreadable += 1
-        key = f"{found.meta.namespace}/{found.meta.name}"
-        if key in self._reported:
-            return
-        self._reported[key] = None
-        if len(self._reported) > _REPORTED:
-            self._reported.popitem(last=False)
-        _log.warning("%s cannot be read (%s) and is passed over", key, found.problem)

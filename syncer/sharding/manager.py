@@ -26,7 +26,8 @@ import logging
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from syncer.kube.leases import Lease, LeaseTerm
+from syncer.kube.lease_term import LeaseTerm
+from syncer.kube.leases import Lease
 from syncer.model.errors import ConfigError, PortError
 from syncer.sharding.installation import Installation
 from syncer.sharding.ownership import HandOver, Shards, hand_over, share

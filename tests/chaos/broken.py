@@ -25,7 +25,7 @@ from notifier.contract import Outcome
 from notifier.reconciler.attempt import Attempts
 from notifier.reconciler.sending import Sender
 from syncer.kube.client import MERGE_PATCH
-from syncer.kube.leases import LeaseTerm
+from syncer.kube.lease_term import LeaseTerm
 from syncer.kube.notification_requests import FIELD_MANAGER, StatusStore, object_path, readable
 from syncer.ledger import lua
 from syncer.ledger.log import Answer, Appended

@@ -13,7 +13,8 @@ import pytest
 from aiohttp import web
 
 from syncer.kube.client import MERGE_PATCH, KubeClient
-from syncer.kube.leases import Lease, LeaseTerm, LeaseTimings
+from syncer.kube.lease_term import LeaseTerm, LeaseTimings
+from syncer.kube.leases import Lease
 from syncer.model.attempt import epoch_key, make_epoch
 from syncer.model.errors import ConfigError
 from syncer.runtime.clock import monotonic_clock

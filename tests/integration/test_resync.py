@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from syncer.kube.leases import LeaseTerm, LeaseTimings
+from syncer.kube.lease_term import LeaseTerm, LeaseTimings
 from syncer.runtime.clock import monotonic_clock
 from tests.fakes.proxy import Delay, Fault, Proxy, SwallowReply
 from tests.integration.test_lease import connect, playing

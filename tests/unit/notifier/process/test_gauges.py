@@ -16,7 +16,7 @@ from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.ports import DeliveryBounds
 from notifier.reporter import EventReporter
-from syncer.kube.leases import LeaseTerm, LeaseTimings
+from syncer.kube.lease_term import LeaseTerm, LeaseTimings
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptState, Epoch, make_attempt_id
 from syncer.model.record import Plan

@@ -15,7 +15,7 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.ports import DeliveryBounds
-from syncer.kube.leases import LeaseTerm, LeaseTimings
+from syncer.kube.lease_term import LeaseTerm, LeaseTimings
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import ContractError, Unavailable

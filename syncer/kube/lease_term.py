@@ -1,0 +1,121 @@
+"""The term of a Lease: how long this process may act for a shard, by its own clock alone.
+
+A term begins with a Lease write that names us and ends when one of these comes first: no renewal was
+confirmed for RenewDeadline, another holder is seen, the Lease is gone, or we release it. The
+resourceVersion of the acquiring write, with the configured incarnation before it, is the epoch of the
+term; it grows with each one, and Redis and the API server refuse those of the past.
+
+Why two terms of one Lease never both allow a send: ours allows it only while
+
+    now + send timeout <= start of the last confirmed renewal + LeaseDuration - margin
+
+and a contender waits a whole LeaseDuration from the moment it *saw* the Lease change last, which is
+after that start. Both measure on their own monotonic clock, which goes on during a suspend and ignores
+changes of the wall clock; the times inside the Lease are for people. A lease cannot stop a request that
+is already on its way: margin and send timeout allow for that one.
+
+LeaseDuration is derived, never set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import dataclass
+
+from syncer.model.attempt import Epoch
+from syncer.model.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseTimings:
+    """Periods of leader election, in seconds.
+
+    Attributes:
+        renew_deadline: Without a confirmed renewal for this long the term ends.
+        retry_period: Between renewals, and between attempts to acquire.
+        margin: Allows for requests that the receiver handles late, and for clocks of unequal rate.
+        send_timeout: Longest that one send may take.
+    """
+
+    renew_deadline: float = 5.0
+    retry_period: float = 2.0
+    margin: float = 3.0
+    send_timeout: float = 10.0
+
+    def __post_init__(self) -> None:
+        """Check the values against each other.
+
+        Raises:
+            ConfigError: a period is not positive, or the deadline leaves no time for a renewal.
+        """
+        for name in ("renew_deadline", "retry_period", "margin", "send_timeout"):
+            if not getattr(self, name) > 0:
+                raise ConfigError(f"{name} of the lease must be positive")
+        if self.retry_period >= self.renew_deadline:
+            raise ConfigError("the retry period of the lease must be shorter than renew_deadline")
+
+    @property
+    def duration(self) -> float:
+        """How long others wait after the last renewal they saw."""
+        return self.renew_deadline + self.send_timeout + self.margin
+
+    @property
+    def duration_seconds(self) -> int:
+        """The duration as the Lease states it: whole seconds, rounded up to be safe."""
+        return math.ceil(self.duration)
+
+    @property
+    def call_timeout(self) -> float:
+        """Longest that one call of the election may take: two of them fit the deadline."""
+        return self.renew_deadline / 2
+
+
+class LeaseTerm:
+    """One uninterrupted right to act for a shard.
+
+    Attributes:
+        epoch: Identity of the term; greater than that of every earlier one.
+        renewed: Start of the last confirmed renewal, a second of the monotonic clock.
+        ended: Why it is over; empty while it is not.
+        is_over: Set with `ended`. By the clock the term may be over earlier: see `valid`.
+    """
+
+    __slots__ = ("_timings", "ended", "epoch", "is_over", "renewed")
+
+    def __init__(self, epoch: Epoch, renewed: float, timings: LeaseTimings) -> None:
+        """Begin with the acquiring write, which started at `renewed`."""
+        self.epoch = epoch
+        self.renewed = renewed
+        self.ended = ""
+        self._timings = timings
+        self.is_over = asyncio.Event()
+
+    def __repr__(self) -> str:
+        """Show epoch and end."""
+        return f"LeaseTerm({self.epoch}, {self.ended or 'held'})"
+
+    def valid(self, now: float) -> bool:
+        """Whether work may go on: the term is not over, and renewed within the deadline."""
+        return not self.ended and now <= self.renewed + self._timings.renew_deadline
+
+    def may_send(self, now: float, send_timeout: float) -> bool:
+        """Whether a send that begins now is over before anyone else may begin one.
+
+        Args:
+            now: Second of the monotonic clock, taken right before the send.
+            send_timeout: Longest that this send may take, in seconds.
+        """
+        limit = self.renewed + self._timings.duration - self._timings.margin
+        return not self.ended and now + send_timeout <= limit
+
+    def left(self, now: float) -> float:
+        """Seconds for which the term is valid without another renewal, 0 once it is over."""
+        over = bool(self.ended)
+        return 0.0 if over else max(0.0, self.renewed + self._timings.renew_deadline - now)
+
+    def end(self, reason: str) -> None:
+        """Allow nothing from now on; the first reason stays."""
+        if not self.ended:
+            self.ended = reason
+            self.is_over.set()

@@ -1,0 +1,195 @@
+"""
+What the API server has shown of some objects, and when a sink is told of a change.
+
+A mirror keeps uid and resourceVersion of each object, no more; the objects belong to the sink. It makes
+one history of what lists and watches bring:
+
+- Events may come twice or late. One that is older than what is known of the uid is dropped, and so is one
+  of a uid that was deleted.
+- The same name with a new uid is a delete and an add.
+- An object that does not parse exists nevertheless: it is counted, and not deleted.
+
+No I/O, no clock.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
+
+from syncer.kube.notification_requests import Meta, Unreadable
+from syncer.model.resource import NotificationRequest, version_key
+
+if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
+#: Deleted uids that are remembered, for events that come late; far more than are ever under way.
+_TOMBSTONES: Final = 4096
+#: Objects that do not parse of which the log has told already.
+_REPORTED: Final = 1024
+
+_log = logging.getLogger(__name__)
+
+
+class Sink(Protocol):
+    """The receiver of changes. The calls are synchronous; an error in one ends the reflector."""
+
+    def upsert(self, obj: NotificationRequest, *, first_seen_by_watch: bool) -> None:
+        """
+        Take an object that is new or has changed.
+
+        Args:
+            obj: The object. A finished one that a list brings may come in outline: identity, version,
+                phase and retention, without `raw`.
+            first_seen_by_watch: True only in the call that introduces an object, and only if an ADDED
+                event of a watch did so, not a list.
+        """
+
+    def has(self, uid: str, resource_version: str) -> bool:
+        """Return whether this version of an object is known already; it is then not handed over."""
+
+    def delete(self, uid: str, namespace: str, name: str) -> None:
+        """Forget an object; it may be one that was never handed over because it did not parse."""
+
+
+@dataclass(slots=True)
+class ReflectorCounts:
+    """Totals since the start, for metrics."""
+
+    lists: int = 0
+    watches: int = 0
+    events: int = 0
+    bookmarks: int = 0
+    stale: int = 0
+    unreadable: int = 0
+    garbage: int = 0
+    oversized: int = 0
+    failures: int = 0
+
+
+class Place(NamedTuple):
+    """Where an object is; after a delete another one may have the same name."""
+
+    namespace: str
+    name: str
+
+
+class _Version(NamedTuple):
+    uid: str
+    resource_version: str
+
+
+class _Recent:
+    """A set of the newest entries, with a bound."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._entries: OrderedDict[str, None] = OrderedDict()
+
+    def __contains__(self, entry: str) -> bool:
+        return entry in self._entries
+
+    def add(self, entry: str) -> None:
+        self._entries[entry] = None
+        if len(self._entries) > self._most:
+            self._entries.popitem(last=False)
+
+
+@dataclass(slots=True, eq=False)
+class Shared:
+    """
+    What the mirrors of several namespaces have in common.
+
+    Attributes:
+        sink: Is told of changes, in order for each object.
+        counts: Totals of all of them.
+    """
+
+    sink: Sink
+    counts: ReflectorCounts = field(default_factory=ReflectorCounts)
+    tombstones: _Recent = field(default_factory=lambda: _Recent(_TOMBSTONES))
+    reported: _Recent = field(default_factory=lambda: _Recent(_REPORTED))
+
+
+class Mirror:
+    """The objects of one namespace, or of all of them, as the API server has shown them."""
+
+    def __init__(self, shared: Shared) -> None:
+        """Start empty."""
+        self._shared = shared
+        self._sink = shared.sink
+        self._known: dict[Place, _Version] = {}
+
+    def version_of(self, meta: Meta) -> str | None:
+        """Return the resourceVersion that is known of an object, None if the object is not known."""
+        known = self._known.get(Place(meta.namespace, meta.name))
+        return known.resource_version if known is not None and known.uid == meta.uid else None
+
+    def sink_has(self, meta: Meta) -> bool:
+        """Return whether the sink has this very version; it then need not be parsed or handed over."""
+        if not self._sink.has(meta.uid, meta.resource_version):
+            return False
+        self._note(meta)
+        return True
+
+    def upsert(self, found: NotificationRequest | Unreadable, *, added: bool) -> None:
+        """
+        Take an object from a list or an event.
+
+        Args:
+            found: The object, or what is known of one that does not parse.
+            added: Whether an ADDED event of a watch brought it.
+        """
+        if isinstance(found, Unreadable):
+            self._report(found)
+            self._note(found.meta)
+            return
+        first = Place(found.namespace, found.name) not in self._known
+        if self._note(Meta(found.uid, found.namespace, found.name, found.resource_version)):
+            self._sink.upsert(found, first_seen_by_watch=added and first)
+
+    def delete(self, meta: Meta) -> None:
+        """Take a DELETED event."""
+        self._shared.tombstones.add(meta.uid)
+        place = Place(meta.namespace, meta.name)
+        known = self._known.get(place)
+        if known is not None and known.uid == meta.uid:
+            self._forget(place)
+        else:
+            self._shared.counts.stale += 1
+
+    def keep_only(self, present: AbstractSet[Place]) -> None:
+        """Take a complete list: what it lacks is gone."""
+        for place in [p for p in self._known if p not in present]:
+            self._forget(place)
+
+    def _note(self, meta: Meta) -> bool:
+        """Note that an object exists in a version; false if that is not news."""
+        place = Place(meta.namespace, meta.name)
+        known = self._known.get(place)
+        if meta.uid in self._shared.tombstones:
+            self._shared.counts.stale += 1
+            return False
+        if known is not None:
+            ours, theirs = version_key(known.resource_version), version_key(meta.resource_version)
+            if theirs <= ours:
+                self._shared.counts.stale += theirs < ours
+                return False
+        if known is not None and known.uid != meta.uid:
+            self._forget(place)
+        self._known[place] = _Version(meta.uid, meta.resource_version)
+        return True
+
+    def _forget(self, place: Place) -> None:
+        known = self._known.pop(place)
+        self._sink.delete(known.uid, *place)
+
+    def _report(self, found: Unreadable) -> None:
+        self._shared.counts.unreadable += 1
+        key = f"{found.meta.namespace}/{found.meta.name}"
+        if key in self._shared.reported:
+            return
+        self._shared.reported.add(key)
+        _log.warning("%s cannot be read (%s) and is passed over", key, found.problem)
