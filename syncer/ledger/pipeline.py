@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -36,21 +35,10 @@ from typing import Any, Final, Protocol
 
 import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import (
-    AuthenticationError,
-    AuthorizationError,
-    RedisError,
-    ResponseError,
-)
-from redis.exceptions import (
-    ConnectionError as RedisConnectionError,
-)
-from redis.exceptions import (
-    TimeoutError as RedisTimeoutError,
-)
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import RedisError, ResponseError
 
+from syncer.ledger.connection import ask, lost_connection, refuse_sentinel, with_clock
 from syncer.ledger.lua import Script
 from syncer.ledger.replies import classify_reply, parse_info, parse_pairs, word_of
 from syncer.model.errors import (
@@ -61,15 +49,11 @@ from syncer.model.errors import (
     Rejected,
     Unavailable,
 )
-from syncer.runtime.clock import monotonic_clock
 
 #: Calls in one pipeline; a claim's reply holds a whole log.
 _BATCH: Final = 128
 #: Calls waiting for the lane; callers beyond it are told that Redis is unavailable.
 _QUEUE: Final = 8192
-_CONNECTIONS: Final = 4
-#: Member added to INFO: milliseconds between the server's clock and our boot clock.
-CLOCK: Final = "clock_offset_ms"
 #: A call waits for connecting, sending and its reply, and for a queue before it.
 PATIENCE: Final = 6
 
@@ -276,7 +260,7 @@ class Pipeline:
 
         The reply says nothing about who answers a *later* connection; `on_connect` does.
         """
-        info = _timed(parse_info(await self.submit(Call(("INFO",)))))
+        info = with_clock(parse_info(await self.submit(Call(("INFO",)))))
         if self._tells_settings:
             with contextlib.suppress(Rejected):
                 info |= parse_pairs(await self.submit(Call(("CONFIG", "GET", "appendfsync"))))
@@ -497,7 +481,7 @@ class Pipeline:
 
     async def _greet(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
-        info = _timed(parse_info(await ask(connection, "INFO")))
+        info = with_clock(parse_info(await ask(connection, "INFO")))
         try:
             info |= parse_pairs(await ask(connection, "CONFIG", "GET", "appendfsync"))
             self._tells_settings = True
@@ -510,7 +494,7 @@ class Pipeline:
             raise ResponseError("READONLY connected to a replica")
         self.problem = None
         try:
-            _check_mode(info)
+            refuse_sentinel(info)
             await self._owner.on_connect(self, connection, info)
         except ConfigError as error:
             # The vendor closes the connection only after errors of its own.
@@ -528,70 +512,6 @@ class Pipeline:
         return mapped
 
 
-def _timed(info: dict[str, str]) -> dict[str, str]:
-    """INFO with the offset of the server's clock to our boot clock: what is looked at later is no older."""
-    micros = info.get("server_time_usec", "")
-    if micros.isdigit():
-        info[CLOCK] = str(round(int(micros) / 1000 - monotonic_clock() * 1000))
-    return info
-
-
-def _check_mode(info: dict[str, str]) -> None:
-    if info.get("redis_mode") == "sentinel":
-        raise ConfigError(
-            "a Sentinel answers, not a server; begin with redis+sentinel:// and name the service",
-            path="redis.url",
-        )
-
-
-async def ask(connection: AbstractConnection, *command: bytes | str | int) -> Any:
-    """Send one command on a connection that nobody else uses, and read its reply."""
-    await connection.send_command(*command, check_health=False)
-    return await connection.read_response()
-
-
 def _pack(command: tuple[Any, ...]) -> bytes:
     packed: bytes = hiredis.pack_command(command)
     return packed
-
-
-def lost_connection(error: BaseException, place: str = "") -> LedgerError:
-    """Map why there is no connection to a place (host and port), or none any more."""
-    at = f" at {place}" if place else ""
-    if isinstance(error, ResponseError | AuthenticationError | AuthorizationError):
-        return classify_reply(error)
-    if isinstance(error, RedisConnectionError) and isinstance(error.__cause__, LedgerError):
-        return error.__cause__
-    if isinstance(error, RedisTimeoutError | TimeoutError):
-        return Unavailable(f"Redis does not answer in time{at}")
-    word = _word_of_system(error)
-    return Unavailable(f"Redis cannot be reached{at}{f' ({word})' if word else ''}")
-
-
-def _word_of_system(error: BaseException) -> str:
-    """The system's word for why (`ECONNREFUSED`), empty if it said none; vendors wrap it."""
-    cause: BaseException | None = error
-    for _ in range(5):
-        if isinstance(cause, OSError) and cause.errno is not None:
-            return errno.errorcode.get(cause.errno, "")
-        cause = cause and (cause.__cause__ or cause.__context__)
-    return ""
-
-
-def connection_options(timeout: float) -> dict[str, Any]:
-    """The vendor's options that every connection has: no retries, a limit to every wait."""
-    return {
-        "protocol": 2,
-        # Not the vendor's limit: on Python 3.11 its `wait_for` around a write can lose a
-        # cancellation, and a lane that nobody can cancel does not end. The limits are the lane's.
-        "socket_timeout": None,
-        "socket_connect_timeout": timeout,
-        "socket_keepalive": True,
-        "retry": Retry(NoBackoff(), 0),
-        "retry_on_error": [],
-        "health_check_interval": 0,
-        # The vendor's name is told by CLIENT SETINFO, which Redis 7.0 does not know, not even in a
-        # user's rule; a server counts and logs what it refuses.
-        "driver_info": None,
-        "max_connections": _CONNECTIONS,
-    }

@@ -1,9 +1,9 @@
 """
-Redis Cluster: a lane per primary, and the map that says which one holds a key.
+Redis Cluster: a pipeline per primary, and the map that says which one holds a key.
 
 Every script has one key, so it runs on one node. The map comes from CLUSTER SLOTS, asked of the
-node that knew last; a node whose own state is `fail` is believed only if all are in that state. It
-is read anew after a MOVED, after a lane has lost its server (a dead primary sends no MOVED), and
+node that answered last; a node whose own state is `fail` is believed only if all are in that state. It
+is read again after a MOVED, after a pipeline has lost its server (a dead primary sends no MOVED), and
 every ten seconds; never more than five times a second.
 
 What makes claims stale: a slot that another node holds now, a node that is another process than
@@ -11,8 +11,8 @@ before, another store id. Following MOVED without reading the map would be quick
 generation must be raised before an INTENT reaches the new primary. ASK is followed as it is, for
 that one call: the log was moved whole, its fence included.
 
-One primary down holds everything: as long as the map has a hole, or a primary does not answer,
-`problem` says so. What the other primaries hold can still be read and written by who asks.
+One primary that is down stops all new attempts: as long as the map has a hole, or a primary does not
+answer, `problem` is set. Keys of the other primaries can still be read and written.
 """
 
 from __future__ import annotations
@@ -21,22 +21,16 @@ import asyncio
 import contextlib
 import hashlib
 import random
-from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_url
-from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
+from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 
-from syncer.ledger.pipeline import (
-    PATIENCE,
-    Call,
-    Pipeline,
-    ask,
-    connection_options,
-    lost_connection,
-)
+from syncer.ledger.cluster_map import Layout, key_of, name_of, parse_layout, text_of, weakest
+from syncer.ledger.connection import ask, connection_options, lost_connection
+from syncer.ledger.pipeline import PATIENCE, Call, Pipeline
 from syncer.ledger.replies import (
     Redirected,
     Refused,
@@ -61,122 +55,11 @@ _ASKED: Final = 16
 _ASK_SECONDS: Final = 1.0
 #: Connections to nodes without slots are closed after this.
 _IDLE_SECONDS: Final = 30.0
-#: Commands without a key: any primary answers them, or the one that is named.
-_KEYLESS: Final = frozenset({"PING", "PUBLISH", "TIME", "INFO", "CONFIG", "SCAN"})
-
-
-@dataclass(frozen=True, slots=True)
-class Primary:
-    """A node that holds slots."""
-
-    node: str
-    address: Address
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """
-    Who holds each slot; None where nobody does.
-
-    Attributes:
-        slots: Holder of each slot.
-        healthy: False if the node that said so is cut off, or a slot is not served.
-        primaries: Every holder once, in the order of their first slot.
-        holes: Number of slots that nobody holds.
-    """
-
-    slots: tuple[Primary | None, ...] = (None,) * REDIS_CLUSTER_HASH_SLOTS
-    healthy: bool = False
-    # Looked at by every call, so not counted anew each time: there are 16384 slots.
-    primaries: tuple[Primary, ...] = field(init=False, default=())
-    holes: int = field(init=False, default=0)
-
-    def __post_init__(self) -> None:
-        """Count."""
-        found: dict[Primary, None] = {}
-        last = None
-        for holder in self.slots:
-            if holder is not None and holder is not last:
-                found[holder] = None
-            last = holder
-        object.__setattr__(self, "primaries", tuple(found))
-        object.__setattr__(self, "holes", self.slots.count(None))
-
-    def over(self, earlier: Layout) -> Layout:
-        """This layout, with the last known holder where it names none."""
-        pairs = zip(self.slots, earlier.slots, strict=True)
-        return Layout(tuple(new or old for new, old in pairs), self.healthy)
-
-    def moved(self, earlier: Layout) -> int:
-        """Number of slots that had a holder and have another one now."""
-        pairs = zip(self.slots, earlier.slots, strict=True)
-        return sum(1 for new, old in pairs if new and old and new.node != old.node)
-
-
-def parse_layout(reply: Any, asked: Address, *, healthy: bool) -> Layout:
-    """
-    Read the reply of CLUSTER SLOTS.
-
-    Args:
-        reply: Ranges: first slot, last slot, the primary (endpoint, port, node id, ...), replicas.
-        asked: Who was asked; a node that does not know its own endpoint is found there.
-        healthy: Whether that node counts itself in.
-
-    Raises:
-        ValueError: it is something else.
-    """
-    slots: list[Primary | None] = [None] * REDIS_CLUSTER_HASH_SLOTS
-    try:
-        for first, last, primary, *_replicas in reply:
-            endpoint, port, node = _text(primary[0] or b""), int(primary[1]), _text(primary[2])
-            host = asked[0] if endpoint in {"", "?"} else endpoint
-            holder = Primary(node, (host, port))
-            for slot in range(int(first), int(last) + 1):
-                slots[slot] = holder
-    except (TypeError, ValueError, IndexError, KeyError) as error:
-        raise ValueError("CLUSTER SLOTS is answered in an unknown form") from error
-    return Layout(tuple(slots), healthy)
-
-
-def weakest(infos: Iterable[Mapping[str, str]]) -> dict[str, str]:
-    """
-    One INFO for many servers, for what is decided for all of them together.
-
-    Of each member that a preflight looks at, the value that promises least: the oldest version, the
-    fewest replicas, a setting that differs from the safe one wherever any server has it so. Every
-    other member is the first server's.
-    """
-    rows = list(infos)
-    if not rows:
-        return {}
-    merged = dict(rows[0])
-    merged["redis_version"] = ".".join(str(p) for p in min(parse_version(dict(r)) for r in rows))
-    merged["connected_slaves"] = str(min(_number(r.get("connected_slaves")) for r in rows))
-    for name, safe in (
-        ("appendfsync", "always"),
-        ("maxmemory_policy", "noeviction"),
-        ("aof_enabled", "1"),
-        ("aof_last_write_status", "ok"),
-    ):
-        merged.pop(name, None)
-        values = [r.get(name) for r in rows]
-        worst = next((v for v in values if v != safe), safe)
-        if worst is not None:
-            merged[name] = worst
-    return merged
-
-
-def key_of(command: tuple[Any, ...]) -> bytes | None:
-    """The key of a command as used here: the third argument of a script, else the first."""
-    if command[0] in _KEYLESS:
-        return None
-    key = command[3] if command[0] == "EVALSHA" else command[1]
-    return key if isinstance(key, bytes) else str(key).encode()
 
 
 class Cluster:
     """
-    A router over one lane per primary.
+    A router over one pipeline per primary.
 
     `run()` must be running for calls to be answered.
     """
@@ -222,13 +105,13 @@ class Cluster:
         """
         Run a command where its key is; `at` names a primary instead.
 
-        Errors are those of a lane; TimeoutError: may have been executed.
+        Errors are those of a pipeline; TimeoutError: may have been executed.
         """
         key = key_of(call.command)
         async with asyncio.timeout(self._timeout * PATIENCE):
             for hop in range(_HOPS):
                 if hop > 1:
-                    # Nodes do not agree yet; they do within a second.
+                    # The nodes do not agree yet; they will within a second.
                     await asyncio.sleep(_READ_PAUSE)
                 pipeline = await self._pipeline_for(key, at)
                 readings = self._readings
@@ -255,13 +138,13 @@ class Cluster:
             return await other.submit(asked)
 
     async def _pipeline_for(self, key: bytes | None, at: str | None) -> Pipeline:
-        # In doubt, one call pays for a new reading and the others go by what is known.
+        # In doubt, one call waits for a new reading and the others use the map as it is.
         age = asyncio.get_running_loop().time() - self._read_at
         if not self._map.primaries or (self._doubted and age >= _READ_PAUSE):
             await self._read_map(self._readings)
         primaries = self._map.primaries
         if at is not None:
-            named = next((p for p in primaries if _name(p.address) == at), None)
+            named = next((p for p in primaries if name_of(p.address) == at), None)
             if named is None:
                 raise Unavailable("the node is no primary of the Redis Cluster any more")
             return self._pipeline_at(named.address)
@@ -287,7 +170,7 @@ class Cluster:
     async def primaries(self) -> tuple[str, ...]:
         """Names of all primaries, newly read."""
         await self._read_map(self._readings)
-        return tuple(_name(p.address) for p in self._map.primaries)
+        return tuple(name_of(p.address) for p in self._map.primaries)
 
     async def connect_subscriber(self) -> AbstractConnection:
         """Connect to a primary, or a node named at the start; what is published reaches every node."""
@@ -303,7 +186,7 @@ class Cluster:
         where = (getattr(connection, "host", None), getattr(connection, "port", None))
         return any(p.address == where for p in self._map.primaries) or where in self._seeds
 
-    # -- lanes --------------------------------------------------------------------------------
+    # -- pipelines ----------------------------------------------------------------------------
 
     def _pool(
         self,
@@ -323,7 +206,7 @@ class Cluster:
                 lambda on_connect: self._pool(address, on_connect),
                 self,
                 timeout=self._timeout,
-                place=lambda: _name(address),
+                place=lambda: name_of(address),
             )
             self._pipelines[address] = pipeline
             self._start(address)
@@ -331,7 +214,7 @@ class Cluster:
 
     def _start(self, address: Address) -> None:
         if self._group is not None:
-            name = f"redis-lane-{_name(address)}"
+            name = f"redis-lane-{name_of(address)}"
             self._tasks[address] = self._group.create_task(
                 self._pipelines[address].serve(), name=name
             )
@@ -373,7 +256,7 @@ class Cluster:
             try:
                 layout = await self._ask_around(hint)
             except LedgerError as error:
-                # Who waits for this reading need not wait for another one that fails, too.
+                # Callers that wait for this reading need not wait for another one that fails too.
                 self._failure = error
                 self._map_problem = str(error)
                 self._tell()
@@ -385,7 +268,7 @@ class Cluster:
 
     async def _ask_around(self, hint: Address | None) -> Layout:
         known = [p.address for p in self._map.primaries]
-        # A primary in trouble is asked last: it would cost a timeout.
+        # A primary that does not answer is asked last: it would cost a timeout.
         known.sort(key=lambda a: a in self._pipelines and self._pipelines[a].problem is not None)
         nodes = dict.fromkeys([*([hint] if hint else []), *known, *self._seeds])
         found: list[Layout] = []
@@ -407,7 +290,7 @@ class Cluster:
         raise Unavailable("no node of the Redis Cluster answers")
 
     async def _ask_for_map(self, address: Address) -> Layout:
-        # Not over a lane: a replica knows the map as well, and lanes refuse replicas.
+        # Not over a pipeline: a replica knows the map as well, and pipelines refuse replicas.
         pool = self._pool(address)
         connection: AbstractConnection = pool.make_connection()  # type: ignore[no-untyped-call]  # vendor
         try:
@@ -424,7 +307,7 @@ class Cluster:
                 ) from error
             raise classify_reply(error) from error
         except (RedisError, OSError, TimeoutError) as error:
-            raise lost_connection(error, _name(address)) from error
+            raise lost_connection(error, name_of(address)) from error
         except ValueError as error:
             raise Unavailable(str(error)) from error
         finally:
@@ -445,9 +328,9 @@ class Cluster:
         if merged.slots != earlier.slots:
             self.layout += 1
         new = [p for p in merged.primaries if p.address not in self._pipelines]
-        # The generation first: whoever waits for this reading may send right after it.
+        # The generation first: a caller that waits for this reading may send right after it.
         self._settle(changed=moved > 0)
-        # Then the new primaries, so that they are judged before anything is sent to them.
+        # Then the new primaries, so that they are checked before anything is sent to them.
         touched = [self._pipeline_at(p.address).touch() for p in new]
         for result in await asyncio.gather(*touched, return_exceptions=True):
             if isinstance(result, BaseException) and not isinstance(result, LedgerError):
@@ -519,49 +402,49 @@ class Cluster:
                 await self.probe()
             last = loop.time()
 
-    # -- what lanes report --------------------------------------------------------------------
+    # -- what pipelines report ----------------------------------------------------------------
 
     async def on_connect(
         self, pipeline: Pipeline, connection: AbstractConnection, info: dict[str, str]
     ) -> None:
-        """Note the node's process; read, or write, the store's stamp where this node holds it."""
+        """Note the node's process; read, or write, the store's metadata where this node holds it."""
         if info.get("cluster_enabled") != "1":
             raise ConfigError(
                 "the server is no node of a Redis Cluster; begin with redis://", path="redis.url"
             )
         address = next((a for a, known in self._pipelines.items() if known is pipeline), None)
         if address is None:
-            raise ResponseError("ERR the lane is closed")
-        node = _text(await ask(connection, "CLUSTER", "MYID"))
+            raise ResponseError("ERR the pipeline is closed")
+        node = text_of(await ask(connection, "CLUSTER", "MYID"))
         changed = self._met(address, node, info)
         owner = self._map.slots[key_slot(self._identity.meta_key.encode())]
         if owner is not None and owner.address == address:
             if owner.node != node:
                 self._doubted = True
-            # Elsewhere by now, or not served: the next reading of the map tells.
+            # Moved, or not served: the next reading of the map shows it.
             with contextlib.suppress(ResponseError):
                 meta = await self._identity.read_metadata(connection)
                 changed |= self._stored(self._identity.store_of(meta))
         self._settle(changed=changed)
 
     def troubled(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
-        """Look at the map before the next call: somebody else may hold the slots now."""
+        """Read the map before the next call: another node may hold the slots now."""
         self._doubted = True
         self._tell()
 
     def demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
-        """Make claims stale, and look at the map."""
+        """Make claims stale, and read the map before the next call."""
         self._doubted = True
         self._identity.doubt()
 
     def unconfirmed(self, pipeline: Pipeline) -> None:
-        """Hold attempts until a replica of that primary has caught up; it is asked within a second."""
+        """Hold attempts until a replica of that primary has caught up, which is checked within a second."""
         address = next((a for a, known in self._pipelines.items() if known is pipeline), None)
         info = self._infos.get(address, {}) if address is not None else {}
         self._identity.lag(info.get("run_id", ""))
 
     def _met(self, address: Address, node: str, info: dict[str, str]) -> bool:
-        """Note who answers at an address; True if it is another process of the same node."""
+        """Note the process that answers at an address; True if it is another one of the same node."""
         self._infos[address] = info
         self._identity.replicas.look(info)
         run = info.get("run_id", "")
@@ -608,15 +491,3 @@ class Cluster:
             if down
             else None
         )
-
-
-def _name(address: Address) -> str:
-    return f"{address[0]}:{address[1]}"
-
-
-def _number(text: str | None) -> int:
-    return int(text) if text and text.isascii() and text.isdigit() else 0
-
-
-def _text(value: Any) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

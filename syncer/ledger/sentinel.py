@@ -33,7 +33,7 @@ from redis.asyncio.sentinel import (
 from redis.exceptions import AuthenticationError, AuthorizationError, RedisError, ResponseError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from syncer.ledger.pipeline import connection_options
+from syncer.ledger.connection import connection_options
 from syncer.ledger.url import RedisTarget
 from syncer.model.errors import ConfigError, Unavailable
 

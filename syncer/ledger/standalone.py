@@ -16,7 +16,8 @@ from typing import Any, Final
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import RedisError, ResponseError
 
-from syncer.ledger.pipeline import Call, Pipeline, connection_options
+from syncer.ledger.connection import connection_options
+from syncer.ledger.pipeline import Call, Pipeline
 from syncer.ledger.replies import Redirected, classify_reply, parse_version
 from syncer.ledger.sentinel import Master
 from syncer.ledger.store import Identity, Server

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from redis.asyncio.connection import AbstractConnection
 
-from syncer.ledger.pipeline import ask
+from syncer.ledger.connection import ask
 from syncer.ledger.replicas import Replicas
 from syncer.ledger.replies import parse_meta
 from syncer.model.errors import ConfigError

@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from syncer.ledger.pipeline import CLOCK
+from syncer.ledger.connection import CLOCK
 from syncer.runtime.clock import ServerTime
 
 #: Seconds after which a server that was not looked at again counts no more; looks are 10 s apart.

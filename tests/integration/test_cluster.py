@@ -13,9 +13,9 @@ import pytest
 from redis.crc import key_slot
 
 from syncer.ledger.client import LedgerClient
+from syncer.ledger.cluster_map import Layout, key_of, parse_layout, weakest
 from syncer.ledger.log import Answer, Appended, RedisLog
 from syncer.ledger.preflight import unfit
-from syncer.ledger.redis_cluster import Layout, key_of, parse_layout, weakest
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import ConfigError, Unauthorised, Unavailable
 from syncer.model.record import Record, attempt_record, intent_record

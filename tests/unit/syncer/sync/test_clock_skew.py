@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from syncer.ledger.pipeline import CLOCK
+from syncer.ledger.connection import CLOCK
 from syncer.ledger.preflight import CLOCK_LIMIT, CLOCK_ODD, Severity, preflight, unfit
 from syncer.runtime.clock import LedgerTime, ServerTime
 from syncer.sync.clock_skew import Clocks

@@ -1,0 +1,107 @@
+"""
+Connections to Redis: their options, one command on one of them, and what their errors mean.
+
+Before a connection is used nothing has been executed, so whatever prevents or ends it is one of the
+project's errors here, with the place and the system's name of the cause and no text of the vendor.
+"""
+
+from __future__ import annotations
+
+import errno
+from typing import Any, Final
+
+from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import AuthenticationError, AuthorizationError, ResponseError
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import TimeoutError as RedisTimeoutError
+
+from syncer.ledger.replies import classify_reply
+from syncer.model.errors import ConfigError, LedgerError, Unavailable
+from syncer.runtime.clock import monotonic_clock
+
+#: Connections of one pool.
+_CONNECTIONS: Final = 4
+#: Member added to INFO: milliseconds between the server's clock and our monotonic clock.
+CLOCK: Final = "clock_offset_ms"
+
+
+def with_clock(info: dict[str, str]) -> dict[str, str]:
+    """
+    Add to INFO the offset between the server's clock and our monotonic clock (`CLOCK`).
+
+    It is computed when the reply arrives, so it stays right however late it is read.
+    """
+    micros = info.get("server_time_usec", "")
+    if micros.isdigit():
+        info[CLOCK] = str(round(int(micros) / 1000 - monotonic_clock() * 1000))
+    return info
+
+
+def refuse_sentinel(info: dict[str, str]) -> None:
+    """
+    Check that INFO is that of a server which holds keys.
+
+    Raises:
+        ConfigError: a Sentinel answers.
+    """
+    if info.get("redis_mode") == "sentinel":
+        raise ConfigError(
+            "a Sentinel answers, not a server; begin with redis+sentinel:// and name the service",
+            path="redis.url",
+        )
+
+
+async def ask(connection: AbstractConnection, *command: bytes | str | int) -> Any:
+    """Send one command on a connection that nobody else uses, and read its reply."""
+    await connection.send_command(*command, check_health=False)
+    return await connection.read_response()
+
+
+def lost_connection(error: BaseException, place: str = "") -> LedgerError:
+    """
+    Map the error of a connection that could not be made, or was lost.
+
+    Args:
+        error: The vendor's error, or the system's.
+        place: Host and port, for the text.
+    """
+    at = f" at {place}" if place else ""
+    if isinstance(error, ResponseError | AuthenticationError | AuthorizationError):
+        return classify_reply(error)
+    if isinstance(error, RedisConnectionError) and isinstance(error.__cause__, LedgerError):
+        return error.__cause__
+    if isinstance(error, RedisTimeoutError | TimeoutError):
+        return Unavailable(f"Redis does not answer in time{at}")
+    word = _word_of_system(error)
+    return Unavailable(f"Redis cannot be reached{at}{f' ({word})' if word else ''}")
+
+
+def _word_of_system(error: BaseException) -> str:
+    """The system's name of the cause (`ECONNREFUSED`), empty if there is none; vendors wrap it."""
+    cause: BaseException | None = error
+    for _ in range(5):
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return errno.errorcode.get(cause.errno, "")
+        cause = cause and (cause.__cause__ or cause.__context__)
+    return ""
+
+
+def connection_options(timeout: float) -> dict[str, Any]:
+    """The vendor's options of every connection: no retries, and no limits but ours."""
+    return {
+        "protocol": 2,
+        # Not the vendor's limit: on Python 3.11 its `wait_for` around a write can lose a
+        # cancellation, and a pipeline that cannot be cancelled does not end. The pipeline sets limits.
+        "socket_timeout": None,
+        "socket_connect_timeout": timeout,
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "retry_on_error": [],
+        "health_check_interval": 0,
+        # The vendor would send its name by CLIENT SETINFO, which Redis 7.0 does not know, not even in
+        # a user's rule; a server counts and logs what it refuses.
+        "driver_info": None,
+        "max_connections": _CONNECTIONS,
+    }
