@@ -1,1 +1,1 @@
-"""What the operators' command does: it looks, it appends facts, it pokes the owner; it never claims."""
+"""The operators' command: it reads, it appends facts, it wakes the owner; it never claims."""

@@ -11,7 +11,7 @@ ADVICE: Final[Mapping[Divergence, str]] = {
     Divergence.FOREIGN: "another program uses the prefix: remove its key, or set another"
     " redis.keyPrefix",
     Divergence.UNREADABLE: "nothing is sent for it; `syncer repair --rebuild` keeps the log aside and"
-    " restores what can be told",
+    " restores what is legible",
     Divergence.MISNAMED: "`syncer repair --rebuild` writes the log anew under its right name",
     Divergence.MARK_BEYOND: "the log lost its end; `syncer repair --rebuild` takes the marks back",
     Divergence.LOG_MISSING: "`syncer repair` restores the log from the status",
@@ -21,8 +21,8 @@ ADVICE: Final[Mapping[Divergence, str]] = {
     Divergence.STATUS_BEHIND: "`syncer repair` has the owner publish it",
     Divergence.ACKED: "`syncer repair` has the owner publish it",
     Divergence.STATUS_DIFFERS: "`syncer repair` has the owner write the status anew",
-    Divergence.OPEN_ATTEMPT: "`syncer repair` has the owner settle it; `syncer resolve` says what became"
-    " of it",
+    Divergence.OPEN_ATTEMPT: "`syncer repair` has the owner settle it; `syncer resolve` records its"
+    " result",
     Divergence.UNACKED: "`syncer repair` has the owner mark it",
     Divergence.NO_EXPIRY: "`syncer repair` has the owner give the log its expiry",
     Divergence.ORPHAN: "`syncer repair` has the owner let the log go",

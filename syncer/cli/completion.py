@@ -95,7 +95,6 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
         return sorted(v for v in values if v.startswith(current))
     if current.startswith("-"):
         return sorted(o for o in options if o.startswith(current))
-    # SLF001: argparse tells nobody which arguments a parser has.
     free = [a for a in chosen._actions if not a.option_strings and a.choices]  # noqa: SLF001 - argparse offers no other way to its actions
     return sorted(str(c) for a in free for c in a.choices or () if str(c).startswith(current))
 

@@ -19,7 +19,7 @@ _OBJECT_TIMEOUT: Final = 5.0
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
     add_object(parser)
-    parser.add_argument("--uid", default="", help="look at this log, whatever bears the name now")
+    parser.add_argument("--uid", default="", help="read this log, whatever object has the name now")
     parser.add_argument("--log-only", action="store_true", help="do not ask the API server")
 
 

@@ -9,7 +9,7 @@ from typing import Final
 from syncer.cli.arguments import add_namespaces, count
 from syncer.cli.exits import ABSENT, NOT_COMPARED, OK
 
-HELP: Final = "list notifications, and which of them want a look"
+HELP: Final = "list notifications, and which of them need attention"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,8 +26,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--unsynced", action="store_true", help="only with unpublished records")
     parser.add_argument("--unknown", action="store_true", help="only with unknown results")
-    parser.add_argument("--quarantined", action="store_true", help="only held for their log's sake")
-    parser.add_argument("--held", action="store_true", help="only held back by annotation")
+    parser.add_argument(
+        "--quarantined", action="store_true", help="only those held because of their log"
+    )
+    parser.add_argument("--held", action="store_true", help="only those held by annotation")
     parser.add_argument("--limit", type=count, default=0, metavar="N", help="at most so many")
 
 

@@ -1,8 +1,8 @@
 """
 The operators' command line. It reads, it appends facts, it wakes the owner; it never claims.
 
-    syncer list | inspect | explain | verify | doctor            look
-    syncer repair | resolve | resend                             mend, or say what is to be done
+    syncer list | inspect | explain | verify | doctor            read only
+    syncer repair | resolve | resend                             repair logs, record an operator's decision
     syncer export | import                                       move logs
     syncer completion bash|zsh|fish                              complete words in a shell
 
@@ -185,7 +185,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 class _Version(argparse.Action):
-    """Print the version, which is looked up only then: that takes longer than making the parser."""
+    """Print the version, looked up only then, since that takes longer than making the parser."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         """Print it and exit."""

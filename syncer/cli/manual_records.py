@@ -115,7 +115,7 @@ def resolutions(
         if one.open and not even_open:
             raise Refused(
                 f"attempt {one.id} is open: its owner records what becomes of it, or settles it as"
-                " unknown; --even-open says it all the same"
+                " unknown; --even-open resolves it all the same"
             )
         if one.state >= target:
             raise Refused(f"attempt {one.id} is recorded as {one.state.word}, which stands")
@@ -173,9 +173,9 @@ def resend_requests(
                 " message once more, create a new notification"
             )
         if channel in waiting:
-            raise Refused(f"{channel} is ordered already and will be tried")
+            raise Refused(f"one more attempt of {channel} is requested already")
         if not _ended(channel_state, status):
-            raise Refused(f"{channel} is {channel_state.state}: it is tried without being told")
+            raise Refused(f"{channel} is {channel_state.state}: it will be tried without a request")
     chosen = channels or tuple(
         s.channel
         for s in channel_states.values()
@@ -217,6 +217,11 @@ def _legible(log: ReadLog) -> None:
 async def append(at: Access, uid: str, records: tuple[ManualRecord, ...]) -> list[Appended]:
     """
     Append records and wake the owner.
+
+    Args:
+        at: Open connections.
+        uid: Of the notification.
+        records: What to append, in this order.
 
     Returns:
         The result of each.
@@ -278,6 +283,6 @@ async def write_records(
         elif stands is not None:
             write_lines([plain(f"not recorded: {text}; by now it is {stands.word}, which stands")])
         else:
-            done = "recorded" if result.fresh else "already said"
+            done = "recorded" if result.fresh else "recorded before"
             write_lines([plain(f"{'would record' if options.dry_run else done}: {text}")])
     return DIFFERENT if any(result.stands is not None for result in results) else OK

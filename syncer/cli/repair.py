@@ -1,4 +1,4 @@
-"""`syncer repair`: mend what `syncer verify` finds, by facts alone."""
+"""`syncer repair`: repair what `syncer verify` finds, by facts alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from syncer.cli.scan import Result, Scan
     from syncer.rules.verification import Bounds
 
-HELP: Final = "mend what verify finds, by facts alone"
+HELP: Final = "repair what verify finds, by facts alone"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,9 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--accept-loss", action="store_true",
-        help="even where of a record nothing is legible: what it said may be sent again",
+        help="even where nothing of a record is legible: what it recorded may be sent again",
     )  # fmt: skip
-    add_time(parser, "--wait", "30s", "for the owner to do its part")
+    add_time(parser, "--wait", "30s", "time for the owner to finish its part")
     parser.add_argument("--yes", action="store_true", help="do not ask on a terminal")
     add_by(parser)
 
@@ -132,11 +132,11 @@ async def _diverging(
 ) -> AsyncIterator[Result]:
     from syncer.cli.lookup import read_request
     from syncer.cli.namespaces import namespaces_of
-    from syncer.cli.scan import check_again, diverging
+    from syncer.cli.scan import Name, check_again, diverging
 
     if options.object:
         requests = [await read_request(at, key) for key in options.object]
-        found = check_again(at, scan, bounds, [(r.uid, r.key) for r in requests])
+        found = check_again(at, scan, bounds, [Name(r.uid, r.key) for r in requests])
     else:
         namespaces = await namespaces_of(at, options)
         found = diverging(at, scan, bounds, namespaces, progress, pause=options.pause)

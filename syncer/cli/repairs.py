@@ -108,7 +108,7 @@ def plan_repair(
         findings: What is wrong with it.
         allowed: What the operator has agreed to.
         now: Redis time in milliseconds.
-        by: Who repairs.
+        by: Name of the operator.
     """
     kinds = {f.kind for f in findings}
     remedies = {k.remedy for k in kinds}
@@ -228,7 +228,7 @@ def _header(joined: Joined, header: Header | None) -> Header:
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A repair that was carried out; `problem` says why it was not, because the log changed meanwhile."""
+    """A repair that was carried out; `problem` is why it was not, because the log changed meanwhile."""
 
     result: Result
     problem: str = ""
@@ -237,6 +237,12 @@ class Done:
 async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: str) -> Done:
     """
     Carry out the steps of a repair.
+
+    Args:
+        at: Open connections.
+        result: What is wrong with the notification.
+        steps: Of `plan_repair`.
+        by: Name of the operator.
 
     Raises:
         PortError: Redis does not answer; may be done in part, and doing it again is safe.
@@ -290,13 +296,20 @@ async def wait_clean(
     Wait until what was repaired agrees, or the time is over; returns what is still wrong.
 
     The time that a record may take to be published is not granted here: it is what is waited for.
+
+    Args:
+        at: Open connections.
+        scan: Its latest epoch is kept up to date.
+        bounds: Of the check.
+        repaired: What was repaired.
+        seconds: To wait at most.
     """
     impatient = replace(bounds, settle=0)
-    left = [(v.joined.uid, v.joined.key) for v in repaired]
+    left = [r.joined.name for r in repaired]
     deadline = asyncio.get_running_loop().time() + seconds
     while True:
-        wrong = [v async for v in check_again(at, scan, impatient, left)] if left else []
-        left = [(v.joined.uid, v.joined.key) for v in wrong]
+        wrong = [r async for r in check_again(at, scan, impatient, left)] if left else []
+        left = [r.joined.name for r in wrong]
         if not left or asyncio.get_running_loop().time() >= deadline:
             return wrong
         await asyncio.sleep(_WAIT_STEP)

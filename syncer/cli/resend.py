@@ -7,7 +7,7 @@ from typing import Final
 
 from syncer.cli.arguments import add_by, add_dry_run, add_object, add_reason
 
-HELP: Final = "have a channel that ended without success tried once more"
+HELP: Final = "request one more attempt of a channel that ended without success"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

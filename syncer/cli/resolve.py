@@ -1,4 +1,4 @@
-"""`syncer resolve`: put on record what became of an attempt whose result is not known."""
+"""`syncer resolve`: record the result of an attempt that could not be learnt."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Final
 
 from syncer.cli.arguments import add_by, add_dry_run, add_object, add_reason
 
-HELP: Final = "say what became of an attempt whose result is not known"
+HELP: Final = "record the result of an attempt that could not be learnt"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

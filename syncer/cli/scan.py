@@ -18,7 +18,7 @@ import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from syncer.cli.access import Access
 from syncer.cli.output import Progress
@@ -76,6 +76,13 @@ class Scan:
             self.latest = make_epoch(at.settings.sharding.incarnation, version)
 
 
+class Name(NamedTuple):
+    """What a notification is found by: its uid, and `namespace/name`, empty if that is not known."""
+
+    uid: str
+    key: str
+
+
 @dataclass(frozen=True, slots=True)
 class Joined:
     """
@@ -98,6 +105,11 @@ class Joined:
     ttl: int = -2
     problem: str = ""
     wrong_type: bool = False
+
+    @property
+    def name(self) -> Name:
+        """What it is found by."""
+        return Name(self.uid, self.key)
 
     def check(self, bounds: Bounds) -> tuple[Finding, ...]:
         """Name every divergence, the worst first; empty if all is well."""
@@ -145,7 +157,17 @@ async def join(
 async def objects(
     at: Access, scan: Scan, namespaces: Sequence[str]
 ) -> AsyncGenerator[list[NotificationRequest | Problem], None]:
-    """List objects page by page, each once."""
+    """
+    List objects page by page, each once.
+
+    Args:
+        at: Open connections.
+        scan: Is kept up to date.
+        namespaces: Only these; empty for all.
+
+    Raises:
+        PortError: the API server does not answer, or refuses.
+    """
     for namespace in namespaces or (None,):
         async with aclosing(_listed(at, namespace)) as pages:
             async for page in pages:
@@ -242,24 +264,20 @@ def _named(elements: Sequence[bytes]) -> str:
         return ""
 
 
-async def read_again(at: Access, uid: str, key: str) -> Joined:
+async def read_again(at: Access, name: Name) -> Joined:
     """
     Read one notification anew: the log, then the object, then the log once more.
 
     Only if the log stood still meanwhile is it what the object has to agree with; one that moves is being
     worked on by its owner, and nothing is said of it.
-
-    Args:
-        at: Open connections.
-        uid: Of the notification.
-        key: `namespace/name`, empty if that is not known.
     """
+    uid, key = name
     (first,) = await read_logs(at, [(uid, None)])
-    namespace, _, name = key.partition("/")
+    namespace, _, short = key.partition("/")
     request: NotificationRequest | Problem | None = None
-    if name:
+    if short:
         try:
-            found = await at.objects.get(namespace, name)
+            found = await at.objects.get(namespace, short)
             request = found if found.uid == uid else None
         except Gone:
             request = None
@@ -306,14 +324,14 @@ async def diverging(
         progress: Counts each notification.
         pause: Seconds between the end of the scan and the second check.
     """
-    suspects: list[tuple[str, str]] = []
+    suspects: list[Name] = []
     async with aclosing(join(at, scan, namespaces, progress)) as pages:
         async for page in pages:
             here = await _current(at, bounds, scan)
             for joined in page:
                 findings = joined.check(here)
                 if findings and len(suspects) < _SUSPECTS:
-                    suspects.append((joined.uid, joined.key))
+                    suspects.append(joined.name)
                 elif findings:
                     yield Result(joined, findings)
     if not suspects:
@@ -324,7 +342,7 @@ async def diverging(
 
 
 async def check_again(
-    at: Access, scan: Scan, bounds: Bounds, suspects: Iterable[tuple[str, str]]
+    at: Access, scan: Scan, bounds: Bounds, suspects: Iterable[Name]
 ) -> AsyncIterator[Result]:
     """
     Read notifications anew and yield those with findings.
@@ -333,7 +351,7 @@ async def check_again(
         at: Open connections.
         scan: Its latest epoch is kept up to date.
         bounds: Of the check; its time and latest epoch are taken anew here.
-        suspects: Uid and key of each; the key may be empty.
+        suspects: The notifications.
     """
     waiting = list(suspects)
     near = next((key.partition("/")[0] for _, key in waiting if key), "")
@@ -343,7 +361,7 @@ async def check_again(
         scan.note_version(at, page.resource_version)
     for start in range(0, len(waiting), _TOGETHER):
         batch = waiting[start : start + _TOGETHER]
-        fresh = await asyncio.gather(*(read_again(at, uid, key) for uid, key in batch))
+        fresh = await asyncio.gather(*(read_again(at, name) for name in batch))
         here = await _current(at, bounds, scan)
         for joined in fresh:
             findings = joined.check(here)

@@ -76,7 +76,7 @@ async def check_store(at: Access, *, home: str = "") -> Store:
     Find out which installation a store belongs to.
 
     Args:
-        at: Where.
+        at: Open connections.
         home: Namespace of the controller, empty if that is not known.
 
     Raises:

@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TextIO
+from typing import NamedTuple, TextIO
 
 from syncer.cli.access import Access
 from syncer.cli.export_format import FORMAT, Counts, Json, Log, lines_of
@@ -82,6 +82,26 @@ async def _pages(at: Access, uids: Sequence[str]) -> AsyncIterator[list[str]]:
         yield page
 
 
+class Apart(NamedTuple):
+    """A log that holds another history, and the first position that differs."""
+
+    uid: str
+    position: int
+
+
+class Restored(NamedTuple):
+    """
+    The answer of the script that restores a log.
+
+    Attributes:
+        answer: What it did.
+        records: How many records it wrote; for another history, the first position that differs.
+    """
+
+    answer: Answer
+    records: int
+
+
 @dataclass(slots=True)
 class Imported:
     """
@@ -103,7 +123,7 @@ class Imported:
     present: int = 0
     joined: int = 0
     records: int = 0
-    apart: list[tuple[str, int]] = field(default_factory=list)
+    apart: list[Apart] = field(default_factory=list)
     nameless: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
 
@@ -154,23 +174,23 @@ async def import_logs(
         uid, elements = place
         (there,) = await read_logs(at, [(uid, None)])
         if dry_run:
-            answer, count = _predicted(there.elements, elements)
+            answer, records = _predicted(there.elements, elements)
         else:
-            answer, count = await _restored(at, uid, elements, log.ttl)
+            answer, records = await _restored(at, uid, elements, log.ttl)
         match answer:
             case Answer.OK if not there.elements:
                 imported.created += 1
-                imported.records += count
+                imported.records += records
             case Answer.OK:
                 imported.extended += 1
-                imported.records += count
+                imported.records += records
             case Answer.NOOP:
                 imported.present += 1
             case _ if join and not dry_run and await _joined(at, uid, log):
                 imported.joined += 1
                 answer = Answer.OK
             case _:
-                imported.apart.append((uid, count))
+                imported.apart.append(Apart(uid, records))
         if answer is Answer.OK and not dry_run:
             await at.log.wake_owner(uid)
     return imported
@@ -213,27 +233,27 @@ async def _joined(at: Access, uid: str, log: Log) -> bool:
     return True
 
 
-async def _restored(
-    at: Access, uid: str, elements: Sequence[bytes], ttl: int
-) -> tuple[Answer, int]:
+async def _restored(at: Access, uid: str, elements: Sequence[bytes], ttl: int) -> Restored:
     try:
-        return await at.log.restore(uid, elements, ttl=max(0, ttl))
+        return Restored(*await at.log.restore(uid, elements, ttl=max(0, ttl)))
     except ContractError:
         # What is there is no log of this format.
-        return Answer.APART, 0
+        return Restored(Answer.APART, 0)
     except Rejected as error:
         # Any other refusal shows nothing of what is there.
         if error.reason != WRONG_TYPE:
             raise
-        return Answer.APART, 0
+        return Restored(Answer.APART, 0)
 
 
-def _predicted(there: Sequence[bytes], wanted: Sequence[bytes]) -> tuple[Answer, int]:
+def _predicted(there: Sequence[bytes], wanted: Sequence[bytes]) -> Restored:
     """Return what the script that restores a log would answer."""
     if not there:
-        return Answer.OK, len(wanted) - 1
+        return Restored(Answer.OK, len(wanted) - 1)
     for position, (one, other) in enumerate(zip(there[1:], wanted[1:], strict=False), 1):
         if one != other:
-            return Answer.APART, position
+            return Restored(Answer.APART, position)
     missing = len(wanted) - len(there)
-    return (Answer.OK, missing) if missing > 0 else (Answer.NOOP, len(there) - 1)
+    if missing > 0:
+        return Restored(Answer.OK, missing)
+    return Restored(Answer.NOOP, len(there) - 1)

@@ -82,7 +82,7 @@ def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Re
     """
     if not home:
         fix = "name the controller's namespace (--controller-namespace)"
-        return [unknown("shards", "leases were not looked at", fix)]
+        return [unknown("shards", "Leases were not read", fix)]
     if facts.problem:
         return [
             warn(
@@ -134,7 +134,7 @@ def check_incarnation(
     if not logs_read or not version.isdigit():
         return unknown(
             "incarnation", "epochs were not compared: "
-            + ("objects cannot be listed" if logs_read else "logs cannot be looked at"),
+            + ("objects cannot be listed" if logs_read else "logs cannot be read"),
         )  # fmt: skip
     if epoch is None:
         return ok("incarnation", "no log to compare with")

@@ -45,8 +45,8 @@ class RedisFacts:
         write: Why a key cannot be written, empty if it can.
         wake_owner: Why owners cannot be woken, empty if they can.
         scan: Why logs cannot be found, empty if they can.
-        epoch: The highest epoch of the logs that were looked at.
-        logs: How many were looked at.
+        epoch: The highest epoch of the logs that were read.
+        logs: How many were read.
         others: How many keys under our prefix are no logs.
     """
 
@@ -189,7 +189,7 @@ def check_redis(
 
     Args:
         facts: What was read.
-        url: Its address; only scheme and host are looked at, nothing of it is shown.
+        url: Its address; only scheme and host are used, nothing of it is shown.
         durability: `relaxed` or `strict`.
         installation: Id of this installation, empty if it is not known.
     """
@@ -215,7 +215,7 @@ def check_redis(
         _done("redis-write", facts.write, "keys can be written",
               "let the user write keys that begin with the prefix; look at disk, maxmemory and"
               " min-replicas-to-write"),
-        _done("redis-scan", facts.scan, f"logs can be found ({facts.logs} looked at)",
+        _done("redis-scan", facts.scan, f"logs can be found ({facts.logs} read)",
               "let the user run SCAN, LINDEX, LLEN and TTL"),
         _wake_ups(facts),
         _metadata(facts.meta, installation),
@@ -339,9 +339,9 @@ def _transport(url: str) -> Result:
 
 def _wake_ups(facts: RedisFacts) -> Result:
     if not facts.wake_owner:
-        return ok("redis-poke", "owners can be told of new records")
+        return ok("redis-poke", "owners can be woken")
     return warn(
-        "redis-poke", f"owners cannot be told of new records: {facts.wake_owner}",
+        "redis-poke", f"owners cannot be woken: {facts.wake_owner}",
         "let the user run PUBLISH and SUBSCRIBE on the channel <prefix>:poke (ACL: &<prefix>:poke);"
         " without it a sweep finds them after 30 s",
     )  # fmt: skip

@@ -55,7 +55,7 @@ def test_order_counts_what_was_tried() -> None:
         ((PLAN, opened(A1), failed(A1, wait=0)), {"channels": ("x",)}, "x is no channel of this"),
         ((PLAN, opened(A2), SUCCESS), {"channels": (C,)}, "nothing is sent after a recorded"),
         ((PLAN, opened(A2), SUCCESS), {}, "no channel has ended without a success"),
-        ((PLAN, opened(A2)), {"channels": (C,)}, "is Sending: it is tried without being told"),
+        ((PLAN, opened(A2)), {"channels": (C,)}, "is Sending: it will be tried without a request"),
     ],
 )
 def test_order_that_makes_no_sense(
@@ -69,7 +69,7 @@ def test_order_that_makes_no_sense(
 def test_order_of_a_channel_with_attempts_left() -> None:
     """What will be tried by itself need not be ordered, unless its object's phase is final."""
     tried = (PLAN, opened(A1), failed(A1))
-    with pytest.raises(Refused, match="is Retrying: it is tried without being told"):
+    with pytest.raises(Refused, match="is Retrying: it will be tried without a request"):
         requested(*tried, found=request(), channels=(C,))
     assert requested(*tried, found=ENDED, channels=(C,)) == [f"order:{C}:2"]
 

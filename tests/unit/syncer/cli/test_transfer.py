@@ -13,7 +13,7 @@ import pytest
 from syncer.cli.access import Access
 from syncer.cli.export_format import Log
 from syncer.cli.output import Progress
-from syncer.cli.transfer import Imported, import_logs
+from syncer.cli.transfer import Apart, Imported, import_logs
 from syncer.ledger.codec import decode_header, decode_log, encode_element, stored
 from syncer.ledger.log import Answer
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
@@ -121,7 +121,7 @@ async def test_another_history_is_left_alone() -> None:
     """The first position that differs is named, and the import goes on with the next log."""
     target = Target(OTHER)
     found = await target.bring(moved(), moved(uid="v"))
-    assert found == Imported(created=1, records=3, apart=[("u", 2)])
+    assert found == Imported(created=1, records=3, apart=[Apart("u", 2)])
     assert target.stored() == OTHER
     assert target.woken == [b"v"]
 
@@ -138,7 +138,7 @@ FORETOLD: Final = {
     "nothing is there": ((), Imported(created=1, records=3)),
     "its beginning is there": (WHOLE[:3], Imported(extended=1, records=1)),
     "all of it is there": (WHOLE, Imported(present=1)),
-    "another history is there": (OTHER, Imported(apart=[("u", 2)])),
+    "another history is there": (OTHER, Imported(apart=[Apart("u", 2)])),
 }
 
 
