@@ -49,13 +49,19 @@ async def phase(here: Stage, uid: str, wanted: str) -> None:
 
 
 async def shown(here: Stage, name: str, count: int) -> dict[str, Any]:
-    """Wait until a status shows so many attempts; returns it."""
+    """
+    Wait until a status shows so many attempts that were sent; returns it with these alone.
+
+    One that was opened and not sent, as on a machine so busy that a lease runs out, counts for nothing.
+    """
     status: dict[str, Any] = {}
 
     async def there() -> bool:
         nonlocal status
         status = await status_of(here, name)
-        return len(status.get("deliveryAttempts", [])) == count
+        attempts = status.get("deliveryAttempts", [])
+        status["deliveryAttempts"] = [a for a in attempts if a.get("class") != "notSent"]
+        return len(status["deliveryAttempts"]) == count
 
     await until(there, f"{name} shows {count} attempts", within=20)
     return status
@@ -87,8 +93,9 @@ async def test_failed_channel_is_sent_once_more(here: Stage, operator: Operator)
     assert len(here.receiver.calls("late")) == 2
     (order,) = await raw.by(Kind.ORDER)
     assert (order.body["by"], order.body["why"]) == (BY, "hook is back")
-    first, second = await raw.by(Kind.INTENT)
-    assert ("order" in first.body, second.body["order"]) == (False, order.id)
+    first, *later = await raw.by(Kind.INTENT)
+    assert "order" not in first.body
+    assert {intent.body["order"] for intent in later} == {order.id}
     refused = await operator.run("resend", f"{here.namespace}/late", "--reason", "again")
     assert (refused.code, refused.err) == (
         1, "syncer: no channel has ended without a success\n",
