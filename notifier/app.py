@@ -155,8 +155,8 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
             total=delivery.total,
             rate=delivery.rate_per_second,
             breakers=breakers,
-            postponed=queue.add,
-            opened=lambda channel: delivery_metrics.breaker_openings.labels(channel).inc(),
+            on_rejected=queue.add,
+            on_opened=lambda channel: delivery_metrics.breaker_openings.labels(channel).inc(),
             monotonic=monotonic,
         ),
     )

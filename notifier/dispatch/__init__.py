@@ -1,1 +1,1 @@
-"""Deciding what to send and when (`plan`, `retry`, `outcome`: pure), and doing it in order."""
+"""Which notifications are reconciled next, which attempts run now, and when to try again."""

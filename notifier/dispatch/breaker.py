@@ -10,12 +10,12 @@ It stays open for 1 s, then one call may go (a probe). Its failure opens the bre
 as long each time, 30 s at most; its success lets a second one go, and the success of that one closes
 it. So a receiver that only refused a burst is served again after about a second, and one that is down
 gets one call per probe. A failure after a success opens it for 1 s again: such a receiver is not down.
-Nobody probes before the time that the receiver's Retry-After names, within those 30 s. Why so:
-docs/adr/0005.
+No probe goes before the time that the receiver's Retry-After names, within those 30 s. The reasons are
+in docs/adr/0005.
 
-A refusal only postpones: it consumes no attempt and changes nothing here. Answers that are final
-for a message, and attempts that never left, say nothing about the receiver: in a probe they free
-its place. What began before the last change of state is not evidence about the time after it.
+A rejected attempt only waits: it uses up no attempt and changes nothing here. Answers that are final
+for a message, and attempts that never left, are no evidence about the receiver: in a probe they free
+its place. What began before the last change of state is no evidence about the time after it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ WINDOW: Final = 10.0
 OPEN_FIRST: Final = 1.0
 OPEN_MOST: Final = 30.0
 PROBES: Final = 2
-#: Seconds for which a first attempt leaves the probe to one that was refused and is about to be due.
+#: Seconds for which a first attempt leaves the probe to a retry that is about to be due.
 PATIENCE: Final = 0.5
 
 #: Kinds that call nobody: their failures are this process's own.
@@ -50,15 +50,15 @@ class State(IntEnum):
 
 
 class Evidence(Enum):
-    """What an attempt says about its receiver."""
+    """What an attempt shows about its receiver."""
 
-    UP = "the receiver took a message"
+    UP = "the receiver accepted a message"
     DOWN = "the receiver failed or did not answer"
     NONE = "nothing about the receiver"
 
 
 def evidence_of(outcome: Outcome | None) -> Evidence:
-    """What an outcome says; None is an attempt that was not made."""
+    """What an outcome shows; None is an attempt that was not made."""
     if outcome is None:
         return Evidence.NONE
     if outcome.state is AttemptState.SUCCESS:
@@ -71,10 +71,10 @@ def evidence_of(outcome: Outcome | None) -> Evidence:
 @dataclass(frozen=True, slots=True)
 class Allow:
     """
-    A call may go; to be given back to `settle` when it has ended, whatever it came to.
+    A call may go; to be given back to `release` when it has ended, whatever it came to.
 
     Attributes:
-        generation: Which state it belongs to.
+        generation: The breaker's when the call was allowed.
         probe: Whether the receiver's health is judged by it alone.
         reason: Why it may go.
         first: Whether it is its notification's first attempt there.
@@ -110,19 +110,18 @@ class Breaker:
     Attributes:
         generation: Raised whenever it opens or closes.
         until: When it may let a probe through, None while it is closed.
-        suspect: Who probed in vain last, empty if nobody did since a success. Somebody else is to probe
-            next.
-        wants_refused: Whether the next probe is to be an attempt of those refused most often, or of
-            those refused least, first attempts above all. After a probe in vain it is to be the other
-            kind, after a success the same, so that neither a receiver that refuses the first calls
-            of each message nor a crowd of messages that always fail looks like a dead receiver for
-            long.
+        suspect: Uid of the last probe that failed, empty if there was none since a success. Another
+            notification is to probe next.
+        wants_retry: Whether the next probe is to be a retry, of what has failed most often, or what has
+            failed least, first attempts above all. After a failed probe it is to be the other kind,
+            after a success the same, so that neither a receiver that refuses the first calls of each
+            message nor a crowd of messages that always fail looks like a dead receiver for long.
     """
 
     generation: int = 0
     until: float | None = None
     suspect: str = ""
-    wants_refused: bool = True
+    wants_retry: bool = True
     #: Notifications that failed last: when, and before which second the receiver wants no call.
     _failed: dict[str, tuple[float, float]] = field(default_factory=dict)
     _success: float = float("-inf")
@@ -131,48 +130,60 @@ class Breaker:
     _succeeded: int = 0
 
     def state(self, now: float) -> State:
-        """Where it stands; an open one becomes half-open by the clock alone."""
+        """The state at `now`; an open breaker becomes half-open by the clock alone."""
         if self.until is None:
             return State.CLOSED
         return State.OPEN if now < self.until else State.HALF_OPEN
 
-    def look(self, now: float, *, first: bool = False) -> Reject | None:
-        """Why a call, `first` if it is a first attempt, could not go now; None if it could."""
+    def check(self, now: float, *, first: bool = False) -> Reject | None:
+        """The rejection of a call, `first` if it is a first attempt; None if it could go now."""
         if self.until is None:
             return None
         if now < self.until:
             return Reject(self.until, "open")
         if self._probing:
             return Reject(None, "half-open, and its probe is under way")
-        if first and self.wants_refused and now < self.until + PATIENCE:
-            return Reject(self.until + PATIENCE, "half-open, and who was refused is to probe")
+        if first and self.wants_retry and now < self.until + PATIENCE:
+            return Reject(self.until + PATIENCE, "half-open, and a retry is to probe")
         return None
 
-    def ask(self, now: float, *, first: bool = False) -> Allow | Reject:
-        """Ask for one call on behalf of a notification."""
-        held = self.look(now, first=first)
-        if held is not None:
-            return held
+    def acquire(self, now: float, *, first: bool = False) -> Allow | Reject:
+        """Allow one call of a notification, or reject it; an allowed one must be released."""
+        rejection = self.check(now, first=first)
+        if rejection is not None:
+            return rejection
         if self.until is None:
             return Allow(self.generation, probe=False, reason="closed", first=first)
         self._probing = True
         return Allow(self.generation, probe=True, reason="half-open: a probe", first=first)
 
-    def settle(
+    def release(
         self,
-        permit: Allow,
+        allowed: Allow,
         uid: str,
         evidence: Evidence,
         now: float,
         *,
         retry_after: float | None = None,
     ) -> Change | None:
-        """Learn what a permitted call came to; `retry_after` is the receiver's wish, in seconds."""
-        if permit.generation != self.generation:
+        """
+        Take into account what an allowed call came to.
+
+        Args:
+            allowed: What `acquire` has answered.
+            uid: The notification.
+            evidence: What the call shows about the receiver.
+            now: Boot-clock second.
+            retry_after: Wait in seconds that the receiver asked for, or None.
+
+        Returns:
+            The change of state that follows, None if there is none.
+        """
+        if allowed.generation != self.generation:
             return None
         quiet = now + (retry_after or 0.0)
-        if permit.probe:
-            return self._probed(permit, uid, evidence, now, quiet)
+        if allowed.probe:
+            return self._probed(allowed, uid, evidence, now, quiet)
         return self._called(uid, evidence, now, quiet)
 
     def _called(self, uid: str, evidence: Evidence, now: float, quiet: float) -> Change | None:
@@ -181,7 +192,7 @@ class Breaker:
             self._failed.clear()
         if evidence is not Evidence.DOWN:
             return None
-        # The last to fail stands last; three are remembered.
+        # The latest failure stands last; three are remembered.
         self._failed.pop(uid, None)
         self._failed[uid] = now, quiet
         if len(self._failed) > FAILURES:
@@ -193,12 +204,12 @@ class Breaker:
         return self._open(now, asked, f"{FAILURES} notifications failed and none succeeded")
 
     def _probed(
-        self, permit: Allow, uid: str, evidence: Evidence, now: float, quiet: float
+        self, allowed: Allow, uid: str, evidence: Evidence, now: float, quiet: float
     ) -> Change | None:
         self._probing = False
         if evidence is Evidence.DOWN:
             self.suspect = uid
-            self.wants_refused = permit.first or not self.wants_refused
+            self.wants_retry = allowed.first or not self.wants_retry
             if self._succeeded:
                 # It is not down: something was delivered a moment ago.
                 self._openings = 0
@@ -209,7 +220,7 @@ class Breaker:
             if self._succeeded == PROBES:
                 self._begin_generation(None)
                 self._openings = 0
-                self.wants_refused = True
+                self.wants_retry = True
                 self._success = now
                 return Change(State.CLOSED, f"{PROBES} probes succeeded")
         return None
@@ -229,10 +240,10 @@ class Breaker:
 
 
 class Breakers:
-    """Every receiver's breaker; bounded by the names that the routing file has ever held."""
+    """Every receiver's breaker; as many as the routing file has ever held names."""
 
     def __init__(self) -> None:
-        """Start with all closed: what an earlier process saw is not known any more."""
+        """Start with all closed: what an earlier process saw is not known."""
         self._breakers: dict[str, Breaker] = {}
 
     def of(self, channel: str) -> Breaker | None:

@@ -1,217 +1,41 @@
 """
-Lanes: which attempts run now, per receiver and in all.
+The dispatcher: which attempts run now, per receiver and in all.
 
-Each channel has a lane with room for a few attempts, so a receiver that hangs fills its own lane
-and nobody else's. What does not fit waits in the lane as a small job; a task exists only for an
-attempt that runs. The whole is bounded by what is live, since a (notification, channel) pair waits at
-most once.
+Each channel has a queue of its own that runs a few attempts at once, so a receiver that hangs takes up its
+own places and nobody else's. What has to wait is a small job in that queue
+(`notifier.dispatch.receiver_queue`); a task exists only for an attempt that runs. The number of jobs is
+bounded by what is live, since a pair of notification and channel waits at most once.
 
-Within a lane the namespace goes first that has fewest attempts under way, and those that have as many
-take turns; what waits of one namespace is ordered by due time (to the second), then by priority. A
-priority says what its author wants first; it takes no turn away from another namespace, or one author
-could hold up all others by calling everything critical. A turn is of little use while all places hang on
-slow calls of one author, so where several namespaces use a receiver, an eighth of its places goes only to
-those with less than their equal share under way there.
+Two rules leave places free for others. In all: a receiver with n attempts under way starts another only
+while more than n places are free. So k receivers that hang leave one part in k + 1 to the others instead
+of nothing, and one with nothing under way finds a place as long as there is one. Within a receiver:
+where several namespaces use it, an eighth of its places goes only to those with less than their equal
+share under way there, since turns are of little use while all places hang on slow calls of one author.
 
-The total is shared with foresight: a lane that runs n attempts starts another only while more than
-n places are free. So k lanes that hang leave one part in k + 1 to the others instead of nothing,
-and a lane that runs nothing finds a place as long as there is one.
-
-A lane stands still while its breaker is open. Who waits there costs nothing: one timer per lane
-starts the probe, its end starts the next one, or the rest, or sets the timer anew. A probe is of the
-kind that the breaker wants: an attempt of those refused most often, since they caused the opening, or
-of those refused least; and of the namespace whose turn it is. After a success both stay, after a
-failure both change. Either way only what is due by its own back-off probes, so no attempt is used up
-earlier than without a breaker.
+A queue stands still while its receiver's circuit breaker is open, and what waits there costs nothing: one
+timer starts the probe, whose end starts the next one, or the rest, or sets the timer anew.
 """
 
 from __future__ import annotations
 
 import asyncio
-import heapq
 import logging
 import math
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from notifier.contract import Outcome
-from notifier.dispatch.breaker import (
-    Allow,
-    Breaker,
-    Breakers,
-    Evidence,
-    Reject,
-    State,
-    evidence_of,
-)
+from notifier.dispatch.breaker import Allow, Breaker, Breakers, Reject, State, evidence_of
+from notifier.dispatch.receiver_queue import Job, ReceiverQueue
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 
 logger = logging.getLogger("ledger.delivery")
 
 _PRIORITY: Final = {"Critical": 0, "High": 1, "Medium": 2, "Low": 3}
 #: One place in so many of a receiver is for namespaces with less than their share under way there.
-_KEPT: Final = 8
-#: Namespaces with nothing under way or waiting that a receiver remembers.
-_KNOWN: Final = 256
+_RESERVED: Final = 8
 #: Sleeps are cut to this many seconds: the loop's clock stands still while the machine sleeps.
 _NAP: Final = 5.0
-
-
-@dataclass(order=True, slots=True)
-class Job:
-    """One attempt that waits for room; those of a namespace by due second, priority, arrival."""
-
-    due: int
-    rank: int
-    ticket: int
-    uid: str = field(compare=False)
-    namespace: str = field(compare=False, default="")
-    tried: int = field(compare=False, default=0)
-    #: Its notification was told that the breaker holds it.
-    told: bool = field(compare=False, default=False)
-    #: It was started out of turn and only has to be dropped from the heap.
-    taken: bool = field(compare=False, default=False)
-
-
-class _Share:
-    """What waits of one namespace for one channel: a heap, and two more while probes are chosen."""
-
-    def __init__(self) -> None:
-        self.jobs: list[Job] = []
-        #: Who was refused before, most often first.
-        self.refused: list[tuple[int, Job]] = []
-        #: All, who was refused least first.
-        self.spared: list[tuple[int, Job]] = []
-
-    def head(self) -> Job | None:
-        """Who is next."""
-        while self.jobs and self.jobs[0].taken:
-            heapq.heappop(self.jobs)
-        return self.jobs[0] if self.jobs else None
-
-    def note(self, job: Job) -> None:
-        """Have a job found as a candidate for a probe."""
-        heapq.heappush(self.spared, (job.tried, job))
-        if job.tried:
-            heapq.heappush(self.refused, (-job.tried, job))
-
-
-def _best(candidates: list[tuple[int, Job]], suspect: str) -> Job | None:
-    """The first of a heap that is still to be had and is not the suspect."""
-    while candidates and candidates[0][1].taken:
-        heapq.heappop(candidates)
-    if not candidates or candidates[0][1].uid != suspect:
-        return candidates[0][1] if candidates else None
-    passed = heapq.heappop(candidates)
-    found = _best(candidates, "")
-    heapq.heappush(candidates, passed)
-    return found
-
-
-class _ReceiverQueue:
-    """What waits and runs for one channel."""
-
-    def __init__(self, channel: str, breaker: Breaker | None) -> None:
-        self.channel = channel
-        self.breaker = breaker
-        self.keys: set[str] = set()
-        self.running = 0
-        #: Attempts under way by namespace, of those since the lane began to work; of many, some.
-        self.busy: dict[str, int] = {}
-        self.timer: asyncio.TimerHandle | None = None
-        self.timer_at = math.inf
-        #: By namespace, in the order of their turns.
-        self._shares: OrderedDict[str, _Share] = OrderedDict()
-        #: Candidates for probes are kept.
-        self._choosing = False
-
-    def push(self, job: Job) -> None:
-        """Have a job wait for its turn."""
-        self.keys.add(job.uid)
-        self.busy.setdefault(job.namespace, 0)
-        share = self._shares.setdefault(job.namespace, _Share())
-        heapq.heappush(share.jobs, job)
-        if self.breaker is not None and self.breaker.until is not None:
-            if self._choosing:
-                share.note(job)
-            else:
-                self._choose()
-
-    def waiting(self) -> Iterator[Job]:
-        """Who waits, in no order."""
-        return (job for share in self._shares.values() for job in share.jobs if not job.taken)
-
-    def head(self, below: float = math.inf) -> Job | None:
-        """Whose turn it is, among the namespaces with fewer than `below` attempts under way."""
-        for namespace in [n for n, share in self._shares.items() if share.head() is None]:
-            del self._shares[namespace]
-        # The first of those with fewest, and so in turns where all have as many.
-        least = min(self._shares, key=self.busy.__getitem__, default=None)
-        if least is None or self.busy[least] >= below:
-            return None
-        return self._shares[least].head()
-
-    def probe(self, breaker: Breaker) -> Job | None:
-        """Who is fit to probe: of the kind that the breaker wants, if there is one; not the suspect."""
-        shares, suspect = list(self._shares.values()), breaker.suspect
-        refused = [j for s in shares if (j := _best(s.refused, suspect)) is not None]
-        spared = [j for s in shares if (j := _best(s.spared, suspect)) is not None]
-        if breaker.wants_refused and refused:
-            return refused[0]
-        first = [j for j in spared if not j.tried]
-        return next(iter(first or spared), None) or self.head()
-
-    def take(self, job: Job) -> None:
-        """Let a job go; its namespace has had its turn."""
-        job.taken = True
-        self.running += 1
-        self.busy[job.namespace] += 1
-        self._shares.move_to_end(job.namespace)
-
-    def give_back(self, job: Job) -> None:
-        """Note that a job has ended."""
-        self.running -= 1
-        self.busy[job.namespace] -= 1
-        share = self._shares.get(job.namespace)
-        waits = share is not None and share.head() is not None
-        if len(self.busy) > _KNOWN and not self.busy[job.namespace] and not waits:
-            # A lane that is never idle would else remember each namespace that ever was.
-            del self.busy[job.namespace]
-
-    def settled(self, breaker: Breaker, job: Job, evidence: Evidence) -> None:
-        """Note what a call came to, after the breaker has."""
-        if breaker.until is None:
-            if self._choosing:
-                self._choosing = False
-                for share in self._shares.values():
-                    share.refused.clear()
-                    share.spared.clear()
-        elif not self._choosing:
-            self._choose()
-        elif evidence is Evidence.UP and job.namespace in self._shares:
-            # The second probe is to be like the first one that was not in vain.
-            self._shares.move_to_end(job.namespace, last=False)
-
-    def _choose(self) -> None:
-        self._choosing = True
-        for share in self._shares.values():
-            for job in share.jobs:
-                if not job.taken:
-                    share.note(job)
-
-    def clear(self) -> None:
-        """Drop everything that waits."""
-        self._shares.clear()
-        self.keys.clear()
-        self.stop_timer()
-
-    def stop_timer(self) -> None:
-        """Have nobody woken."""
-        if self.timer is not None:
-            self.timer.cancel()
-            self.timer = None
 
 
 class Dispatcher:
@@ -225,35 +49,35 @@ class Dispatcher:
         total: int,
         rate: float = 0.0,
         breakers: Breakers | None = None,
-        postponed: Callable[[str], None] = lambda _: None,
-        opened: Callable[[str], None] = lambda _: None,
+        on_rejected: Callable[[str], None] = lambda _: None,
+        on_opened: Callable[[str], None] = lambda _: None,
         monotonic: MonotonicClock = monotonic_clock,
     ) -> None:
         """
         Args:
-            run: Carries out one attempt (uid, channel) and says what it came to, None if it was not
-                made; must not raise.
+            run: Makes one attempt (uid, channel) and returns its outcome, None if it was not made; must
+                not raise.
             per_channel: Attempts of one channel at once.
             total: Attempts at once in all.
             rate: Attempts per second of one receiver, 0 for no limit. Local channels have none.
             breakers: One per receiver; none of its own if left out.
-            postponed: Told the uid of each notification that is waiting when its breaker opens.
-            opened: Told the channel whose breaker opens.
-            monotonic: Seconds.
+            on_rejected: Called with the uid of each notification that waits when a breaker opens.
+            on_opened: Called with the channel whose breaker opens.
+            monotonic: Boot-clock seconds.
         """  # noqa: D205 - the class says what it is
         self._run = run
         self._per_channel = per_channel
         self._total = total
         self._interval = 1.0 / rate if rate > 0 else 0.0
         self._breakers = breakers
-        self._postponed = postponed
-        self._opened = opened
+        self._on_rejected = on_rejected
+        self._on_opened = on_opened
         self._monotonic = monotonic
-        self._queues: dict[str, _ReceiverQueue] = {}
+        self._queues: dict[str, ReceiverQueue] = {}
         self._tasks: set[asyncio.Task[Outcome | None]] = set()
         #: Boot-clock second before which a receiver must not be called again, by its rate.
         self._paced: dict[str, float] = {}
-        self._ticket = 0
+        self._arrivals = 0
         self._closed = False
 
     @property
@@ -272,7 +96,7 @@ class Dispatcher:
         tried: int = 0,
     ) -> Reject | None:
         """
-        Have an attempt made as soon as its lane has room; a waiting one is left as it is.
+        Have an attempt made as soon as there is a place; one that waits already is left as it is.
 
         Args:
             uid: The notification.
@@ -283,7 +107,7 @@ class Dispatcher:
             tried: Attempts already made.
 
         Returns:
-            Why it waits, if a breaker makes it wait. It stays in the lane and need not be submitted
+            The breaker's rejection, if that makes it wait. It keeps waiting and need not be submitted
             again.
         """
         if self._closed:
@@ -291,19 +115,19 @@ class Dispatcher:
         receiver_queue = self._queues.get(channel)
         if receiver_queue is None:
             breaker = self._breakers.of(channel) if self._breakers is not None else None
-            receiver_queue = self._queues[channel] = _ReceiverQueue(channel, breaker)
+            receiver_queue = self._queues[channel] = ReceiverQueue(channel, breaker)
         if uid not in receiver_queue.keys:
-            self._ticket += 1
+            self._arrivals += 1
             rank = _PRIORITY.get(priority, _PRIORITY["Medium"])
-            job = Job(math.floor(due), rank, self._ticket, uid, namespace, tried)
+            job = Job(math.floor(due), rank, self._arrivals, uid, namespace, tried)
             receiver_queue.push(job)
             now = self._monotonic()
             while (first := self._next(receiver_queue, now)) is not None:
                 self._start(receiver_queue, first, now)
-            if job.taken:
+            if job.started:
                 return None
-            job.told = self._held(receiver_queue) is not None
-        return self._held(receiver_queue)
+            job.notified = self._rejection(receiver_queue) is not None
+        return self._rejection(receiver_queue)
 
     def waits(self, uid: str, channel: str) -> bool:
         """Whether an attempt waits for its receiver."""
@@ -311,62 +135,63 @@ class Dispatcher:
         return receiver_queue is not None and uid in receiver_queue.keys
 
     def refill(self) -> None:
-        """Start what may start now; for whoever does not rely on the timers alone."""
+        """Start what may start now; the resync does not rely on timers alone."""
         self._fill()
 
-    def _held(self, receiver_queue: _ReceiverQueue) -> Reject | None:
+    def _rejection(self, receiver_queue: ReceiverQueue) -> Reject | None:
         now = self._monotonic()
         if receiver_queue.breaker is None or receiver_queue.breaker.state(now) is State.CLOSED:
             return None
-        return receiver_queue.breaker.look(now)
+        return receiver_queue.breaker.check(now)
 
-    def _next(self, receiver_queue: _ReceiverQueue, now: float) -> Job | None:
-        """Who may start now in a lane; whatever only time stands against is looked at in time."""
+    def _next(self, receiver_queue: ReceiverQueue, now: float) -> Job | None:
+        """The job that may start now; where only time stands against one, a timer is set."""
         if (
             receiver_queue.running >= self._per_channel
             or receiver_queue.running >= self._total - len(self._tasks)
         ):
             return None
-        # Whatever holds the whole lane comes first: who is next costs a look at every namespace that waits.
+        # What holds the whole queue comes first: to find the next job costs a look at every namespace.
         paced = self._paced.get(receiver_queue.channel, 0.0)
-        held = receiver_queue.breaker.look(now) if receiver_queue.breaker is not None else None
-        if held is not None or paced > now:
-            at = paced if held is None else held.until
+        breaker = receiver_queue.breaker
+        rejection = breaker.check(now) if breaker is not None else None
+        if rejection is not None or paced > now:
+            at = paced if rejection is None else rejection.until
             if at is not None and receiver_queue.keys:
                 self._wake_at(receiver_queue, at, now)
             return None
-        kept = self._per_channel // _KEPT if len(receiver_queue.busy) > 1 else 0
+        reserved = self._per_channel // _RESERVED if len(receiver_queue.busy) > 1 else 0
         fair = max(1, self._per_channel // max(1, len(receiver_queue.busy)))
         job = receiver_queue.head(
-            fair if self._per_channel - receiver_queue.running <= kept else math.inf
+            fair if self._per_channel - receiver_queue.running <= reserved else math.inf
         )
         if job is None:
             return None
-        if receiver_queue.breaker is not None and receiver_queue.breaker.until is not None:
-            job = receiver_queue.probe(receiver_queue.breaker) or job
-            held = receiver_queue.breaker.look(now, first=not job.tried)
-        if held is not None:
-            if held.until is not None:
-                self._wake_at(receiver_queue, held.until, now)
+        if breaker is not None and breaker.until is not None:
+            job = receiver_queue.probe(breaker) or job
+            rejection = breaker.check(now, first=not job.tried)
+        if rejection is not None:
+            if rejection.until is not None:
+                self._wake_at(receiver_queue, rejection.until, now)
             return None
         return job
 
-    def _start(self, receiver_queue: _ReceiverQueue, job: Job, now: float) -> None:
-        permit: Allow | None = None
+    def _start(self, receiver_queue: ReceiverQueue, job: Job, now: float) -> None:
+        allowed: Allow | None = None
         if receiver_queue.breaker is not None:
-            answer = receiver_queue.breaker.ask(now, first=not job.tried)
+            answer = receiver_queue.breaker.acquire(now, first=not job.tried)
             if isinstance(answer, Reject):
                 return
-            permit = answer
+            allowed = answer
             if self._interval:
                 self._paced[receiver_queue.channel] = now + self._interval
-        receiver_queue.take(job)
-        task = asyncio.create_task(self._job(job, receiver_queue), name=f"attempt-{job.uid}")
+        receiver_queue.start(job)
+        task = asyncio.create_task(self._run_job(job, receiver_queue), name=f"attempt-{job.uid}")
         self._tasks.add(task)
-        task.add_done_callback(lambda t: self._done(t, receiver_queue, job, permit))
+        task.add_done_callback(lambda t: self._done(t, receiver_queue, job, allowed))
 
     def _fill(self) -> None:
-        """Give free room to who waits longest, whatever the lane; a busy one starves nobody."""
+        """Give free places to what has waited longest, of any receiver; a busy one starves nobody."""
         while len(self._tasks) < self._total and not self._closed:
             now = self._monotonic()
             able = [
@@ -379,7 +204,7 @@ class Dispatcher:
             job, channel = min(able)
             self._start(self._queues[channel], job, now)
 
-    def _wake_at(self, receiver_queue: _ReceiverQueue, at: float, now: float) -> None:
+    def _wake_at(self, receiver_queue: ReceiverQueue, at: float, now: float) -> None:
         if receiver_queue.timer is not None and receiver_queue.timer_at <= at:
             return
         if receiver_queue.timer is not None:
@@ -390,25 +215,25 @@ class Dispatcher:
             wait, self._woken, receiver_queue
         )
 
-    def _woken(self, receiver_queue: _ReceiverQueue) -> None:
+    def _woken(self, receiver_queue: ReceiverQueue) -> None:
         receiver_queue.timer = None
         receiver_queue.timer_at = math.inf
         self._fill()
 
-    async def _job(self, job: Job, receiver_queue: _ReceiverQueue) -> Outcome | None:
-        # From here on the same pair may be submitted again: it is decided anew by the work queue.
+    async def _run_job(self, job: Job, receiver_queue: ReceiverQueue) -> Outcome | None:
+        # From here on the same pair may be submitted again: the reconciler decides whether it is.
         receiver_queue.keys.discard(job.uid)
         return await self._run(job.uid, receiver_queue.channel)
 
     def _done(
         self,
         task: asyncio.Task[Outcome | None],
-        receiver_queue: _ReceiverQueue,
+        receiver_queue: ReceiverQueue,
         job: Job,
-        permit: Allow | None,
+        allowed: Allow | None,
     ) -> None:
         self._tasks.discard(task)
-        receiver_queue.give_back(job)
+        receiver_queue.end(job)
         outcome = None
         if not task.cancelled():
             if task.exception() is not None:
@@ -420,26 +245,29 @@ class Dispatcher:
             else:
                 outcome = task.result()
         if outcome is not None and outcome.by_rule:
-            # Nothing was sent, so whoever is not heard there slows down nobody who is.
+            # Nothing was sent, so what is denied there slows down nothing that is not.
             self._paced.pop(receiver_queue.channel, None)
-        if permit is not None and receiver_queue.breaker is not None:
-            self._settle(receiver_queue, receiver_queue.breaker, permit, job, outcome)
+        if allowed is not None and receiver_queue.breaker is not None:
+            self._release(receiver_queue, receiver_queue.breaker, allowed, job, outcome)
         self._fill()
         if not receiver_queue.running and receiver_queue.head() is None:
-            self._forget(receiver_queue)
+            self._remove(receiver_queue)
 
-    def _settle(
+    def _release(
         self,
-        receiver_queue: _ReceiverQueue,
+        receiver_queue: ReceiverQueue,
         breaker: Breaker,
-        permit: Allow,
+        allowed: Allow,
         job: Job,
         outcome: Outcome | None,
     ) -> None:
+        """Have the breaker judge a call that has ended, and follow what it makes of it."""
         evidence = evidence_of(outcome)
-        wish = outcome.retry_after if outcome is not None else None
-        change = breaker.settle(permit, job.uid, evidence, self._monotonic(), retry_after=wish)
-        receiver_queue.settled(breaker, job, evidence)
+        retry_after = outcome.retry_after if outcome is not None else None
+        change = breaker.release(
+            allowed, job.uid, evidence, self._monotonic(), retry_after=retry_after
+        )
+        receiver_queue.on_evidence(breaker, job, evidence)
         if change is None:
             return
         logger.warning(
@@ -452,15 +280,15 @@ class Dispatcher:
             },
         )
         if change.state is State.OPEN:
-            self._opened(receiver_queue.channel)
+            self._on_opened(receiver_queue.channel)
             for waiting in receiver_queue.waiting():
-                if not waiting.told:
-                    waiting.told = True
-                    self._postponed(waiting.uid)
+                if not waiting.notified:
+                    waiting.notified = True
+                    self._on_rejected(waiting.uid)
 
-    def _forget(self, receiver_queue: _ReceiverQueue) -> None:
+    def _remove(self, receiver_queue: ReceiverQueue) -> None:
         receiver_queue.stop_timer()
-        # A lane that was emptied meanwhile may already have a successor of the same name.
+        # A queue that was emptied meanwhile may already have a successor of the same name.
         if self._queues.get(receiver_queue.channel) is receiver_queue:
             del self._queues[receiver_queue.channel]
 

@@ -135,7 +135,7 @@ class Delivery:
             metrics=self.metrics,
             bounds=DeliveryBounds(),
             dispatcher=lambda run: Dispatcher(run, per_channel=8, total=64, breakers=self.breakers,
-                postponed=self.queue.add, monotonic=self.clock,
+                on_rejected=self.queue.add, monotonic=self.clock,
             ),
         )  # fmt: skip
 

@@ -51,9 +51,9 @@ def test_opens_exactly_by_its_rule(events: list[tuple[float, str, Evidence]]) ->
     history: list[tuple[float, str, Evidence]] = []
     for step, uid, evidence in events:
         now += step
-        permit = breaker.ask(now)
-        assert isinstance(permit, Allow)
-        change = breaker.settle(permit, uid, evidence, now)
+        allowed = breaker.acquire(now)
+        assert isinstance(allowed, Allow)
+        change = breaker.release(allowed, uid, evidence, now)
         history.append((now, uid, evidence))
         recent = [e for e in history if now - e[0] <= WINDOW]
         failed = {u for _, u, e in recent if e is Evidence.DOWN}
@@ -84,17 +84,17 @@ def test_any_course(
     for step, uid, evidence, which, end, first, wish in events:
         now += step
         if end and flying:
-            permit, who = flying.pop(which % len(flying))
+            allowed, who = flying.pop(which % len(flying))
             before = breaker.state(now)
-            change = breaker.settle(permit, who, evidence, now, retry_after=wish)
-            check(change, before, permit, evidence)
+            change = breaker.release(allowed, who, evidence, now, retry_after=wish)
+            check(change, before, allowed, evidence)
             if change is not None and change.state is State.OPEN:
                 assert breaker.until is not None
                 least = max(OPEN_FIRST, min(wish or 0, OPEN_MOST))
                 assert least <= breaker.until - now <= OPEN_MOST
             continue
         untouched = copy.deepcopy(breaker)
-        answer = breaker.ask(now, first=first)
+        answer = breaker.acquire(now, first=first)
         if isinstance(answer, Allow):
             flying.append((answer, uid))
             assert answer.probe == (breaker.state(now) is State.HALF_OPEN)
@@ -104,19 +104,19 @@ def test_any_course(
             assert answer.until is None or now < answer.until <= now + OPEN_MOST
         current = [p for p, _ in flying if p.probe and p.generation == breaker.generation]
         assert len(current) <= 1
-    for permit, who in flying:
-        breaker.settle(permit, who, Evidence.NONE, now)
+    for allowed, who in flying:
+        breaker.release(allowed, who, Evidence.NONE, now)
     late = now + OPEN_MOST + PATIENCE
-    assert isinstance(breaker.ask(late, first=True), Allow), "there is always a way out"
+    assert isinstance(breaker.acquire(late, first=True), Allow), "there is always a way out"
 
 
-def check(change: Change | None, before: State, permit: Allow, evidence: Evidence) -> None:
+def check(change: Change | None, before: State, allowed: Allow, evidence: Evidence) -> None:
     """Judge one change of state."""
     if change is None:
         return
     if change.state is State.OPEN:
         assert evidence is Evidence.DOWN
-        assert before is (State.HALF_OPEN if permit.probe else State.CLOSED)
+        assert before is (State.HALF_OPEN if allowed.probe else State.CLOSED)
     else:
         assert (change.state, evidence) == (State.CLOSED, Evidence.UP)
-        assert permit.probe
+        assert allowed.probe

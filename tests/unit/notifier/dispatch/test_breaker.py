@@ -103,9 +103,9 @@ def test_closed(case: str) -> None:
     breaker = Breaker()
     changes = []
     for now, uid, evidence in events:
-        permit = breaker.ask(now)
-        assert permit == Allow(0, probe=False, reason="closed")
-        changes.append(breaker.settle(permit, uid, evidence, now))
+        allowed = breaker.acquire(now)
+        assert allowed == Allow(0, probe=False, reason="closed")
+        changes.append(breaker.release(allowed, uid, evidence, now))
     assert changes[:-1] == [None] * (len(events) - 1)
     assert changes[-1] == expected
 
@@ -114,26 +114,26 @@ def opened(at: float = 0.0) -> Breaker:
     """Return a breaker that opened at a time."""
     breaker = Breaker()
     for uid in ("a", "b", "c"):
-        permit = breaker.ask(at)
-        assert isinstance(permit, Allow)
-        breaker.settle(permit, uid, DOWN, at)
+        allowed = breaker.acquire(at)
+        assert isinstance(allowed, Allow)
+        breaker.release(allowed, uid, DOWN, at)
     assert breaker.state(at) is State.OPEN
     return breaker
 
 
 def probe(breaker: Breaker, now: float, *, first: bool = False) -> Allow:
     """Get a probe."""
-    permit = breaker.ask(now, first=first)
-    assert isinstance(permit, Allow), permit
-    assert permit.reason == "half-open: a probe"
-    return permit
+    allowed = breaker.acquire(now, first=first)
+    assert isinstance(allowed, Allow), allowed
+    assert allowed.reason == "half-open: a probe"
+    return allowed
 
 
 def test_open_refuses_until_its_time() -> None:
     """An open breaker names the time at which it may let a probe through, soon at first."""
     breaker = opened(100)
-    assert breaker.ask(100) == Reject(100 + OPEN_FIRST, "open")
-    assert breaker.ask(100.9) == Reject(101, "open")
+    assert breaker.acquire(100) == Reject(100 + OPEN_FIRST, "open")
+    assert breaker.acquire(100.9) == Reject(101, "open")
     assert breaker.state(101) is State.HALF_OPEN
 
 
@@ -144,18 +144,18 @@ def test_each_probe_in_vain_doubles_the_time() -> None:
         assert breaker.until is not None
         waits.append(breaker.until - now)
         now = breaker.until
-        permit = probe(breaker, now)
-        assert breaker.ask(now) == Reject(None, "half-open, and its probe is under way")
-        change = breaker.settle(permit, f"n{n}", DOWN, now)
+        allowed = probe(breaker, now)
+        assert breaker.acquire(now) == Reject(None, "half-open, and its probe is under way")
+        change = breaker.release(allowed, f"n{n}", DOWN, now)
         assert change == Change(State.OPEN, "a probe failed")
     assert waits == [1, 2, 4, 8, 16, 30, 30, 30]
     for uid in ("a", "b"):
-        breaker.settle(probe(breaker, now + OPEN_MOST), uid, UP, now + OPEN_MOST)
+        breaker.release(probe(breaker, now + OPEN_MOST), uid, UP, now + OPEN_MOST)
     now += OPEN_MOST + 20
     for uid in ("a", "b", "c"):
-        call = breaker.ask(now)
+        call = breaker.acquire(now)
         assert isinstance(call, Allow)
-        breaker.settle(call, uid, DOWN, now)
+        breaker.release(call, uid, DOWN, now)
     assert breaker.until == now + OPEN_FIRST
 
 
@@ -176,12 +176,12 @@ def test_retry_after_is_kept(case: str) -> None:
     wishes, expected = WISHES[case]
     breaker = Breaker()
     for uid, wish in zip("abc", wishes, strict=True):
-        permit = breaker.ask(50)
-        assert isinstance(permit, Allow)
-        breaker.settle(permit, uid, DOWN, 50, retry_after=wish)
+        allowed = breaker.acquire(50)
+        assert isinstance(allowed, Allow)
+        breaker.release(allowed, uid, DOWN, 50, retry_after=wish)
     assert breaker.until == 50 + expected
-    permit = probe(breaker, 50 + expected)
-    breaker.settle(permit, "a", DOWN, 100, retry_after=wishes[1])
+    allowed = probe(breaker, 50 + expected)
+    breaker.release(allowed, "a", DOWN, 100, retry_after=wishes[1])
     assert breaker.until == 100 + max(2, min(wishes[1] or 0, OPEN_MOST))
 
 
@@ -189,50 +189,50 @@ def test_a_wish_is_no_opening() -> None:
     """What asks for time, and does not open it, holds nobody but its own notification."""
     breaker = Breaker()
     for uid in ("a", "b"):
-        permit = breaker.ask(0)
-        assert isinstance(permit, Allow)
-        breaker.settle(permit, uid, DOWN, 0, retry_after=30)
-    assert isinstance(breaker.ask(0), Allow)
+        allowed = breaker.acquire(0)
+        assert isinstance(allowed, Allow)
+        breaker.release(allowed, uid, DOWN, 0, retry_after=30)
+    assert isinstance(breaker.acquire(0), Allow)
 
 
 def test_one_probe_at_a_time() -> None:
     """Half-open lets one call through; the next one waits for its end."""
     breaker = opened()
     first = probe(breaker, 1)
-    assert breaker.ask(2) == Reject(None, "half-open, and its probe is under way")
-    assert breaker.settle(first, "a", UP, 2) is None
+    assert breaker.acquire(2) == Reject(None, "half-open, and its probe is under way")
+    assert breaker.release(first, "a", UP, 2) is None
     probe(breaker, 2)
-    assert isinstance(breaker.ask(3), Reject)
+    assert isinstance(breaker.acquire(3), Reject)
 
 
 def test_two_successes_close() -> None:
     """The second success closes it, not the first."""
     breaker = opened()
-    assert breaker.settle(probe(breaker, 1), "a", UP, 2) is None
-    assert breaker.settle(probe(breaker, 2), "b", UP, 3) == Change(
+    assert breaker.release(probe(breaker, 1), "a", UP, 2) is None
+    assert breaker.release(probe(breaker, 2), "b", UP, 3) == Change(
         State.CLOSED, "2 probes succeeded"
     )
-    assert breaker.ask(3) == Allow(breaker.generation, probe=False, reason="closed")
+    assert breaker.acquire(3) == Allow(breaker.generation, probe=False, reason="closed")
 
 
 def test_a_burst_after_closing_is_no_outage() -> None:
     """The successes of the probes count: what fails right after them does not open it again."""
     breaker = opened()
     for uid in ("a", "b"):
-        breaker.settle(probe(breaker, 30), uid, UP, 30)
+        breaker.release(probe(breaker, 30), uid, UP, 30)
     for n in range(100):
-        permit = breaker.ask(31)
-        assert isinstance(permit, Allow)
-        assert breaker.settle(permit, f"n{n}", DOWN, 31) is None
+        allowed = breaker.acquire(31)
+        assert isinstance(allowed, Allow)
+        assert breaker.release(allowed, f"n{n}", DOWN, 31) is None
 
 
 def test_one_failure_opens_again() -> None:
     """A failed probe opens it even after a success of the other, but that is no sign of an outage."""
     breaker = opened()
-    breaker.settle(probe(breaker, 1), "x", DOWN, 1)
-    breaker.settle(probe(breaker, 3), "a", UP, 3)
-    assert breaker.settle(probe(breaker, 3), "b", DOWN, 4) == Change(State.OPEN, "a probe failed")
-    assert breaker.ask(4) == Reject(4 + OPEN_FIRST, "open"), "for the shortest time"
+    breaker.release(probe(breaker, 1), "x", DOWN, 1)
+    breaker.release(probe(breaker, 3), "a", UP, 3)
+    assert breaker.release(probe(breaker, 3), "b", DOWN, 4) == Change(State.OPEN, "a probe failed")
+    assert breaker.acquire(4) == Reject(4 + OPEN_FIRST, "open"), "for the shortest time"
     assert breaker.suspect == "b"
 
 
@@ -241,17 +241,17 @@ def test_who_probed_in_vain_is_remembered() -> None:
     breaker = opened()
     assert breaker.suspect == ""
     for n in range(3):
-        breaker.settle(probe(breaker, n * 40 + 40), f"n{n}", DOWN, n * 40 + 40)
+        breaker.release(probe(breaker, n * 40 + 40), f"n{n}", DOWN, n * 40 + 40)
         assert breaker.suspect == f"n{n}"
-    breaker.settle(probe(breaker, 13000), "x", UP, 13000)
+    breaker.release(probe(breaker, 13000), "x", UP, 13000)
     assert breaker.suspect == ""
 
 
 def test_a_first_attempt_leaves_the_probe_to_a_refused_one() -> None:
     """For a moment: whose back-off is as long as the breaker's wait comes right after its end."""
     breaker = opened()
-    assert breaker.ask(1, first=True) == Reject(
-        1 + PATIENCE, "half-open, and who was refused is to probe"
+    assert breaker.acquire(1, first=True) == Reject(
+        1 + PATIENCE, "half-open, and a retry is to probe"
     )
     probe(breaker, 1.1)
     breaker = opened()
@@ -279,38 +279,38 @@ def test_kinds_of_probes(case: str) -> None:
     breaker, now = opened(), 0.0
     for first, evidence in probes:
         now += 40
-        breaker.settle(probe(breaker, now, first=first), f"at-{now}", evidence, now)
-    assert breaker.wants_refused is expected
+        breaker.release(probe(breaker, now, first=first), f"at-{now}", evidence, now)
+    assert breaker.wants_retry is expected
 
 
 def test_a_probe_without_evidence_frees_its_place() -> None:
     """A final answer, or an attempt that was not made, lets another one probe."""
     breaker = opened()
     first = probe(breaker, 30)
-    assert isinstance(breaker.ask(31), Reject)
-    assert breaker.settle(first, "a", NONE, 31) is None
+    assert isinstance(breaker.acquire(31), Reject)
+    assert breaker.release(first, "a", NONE, 31) is None
     probe(breaker, 31)
 
 
 def test_latecomers_are_no_evidence() -> None:
     """What began before the last change says nothing of the state after it."""
     breaker = Breaker()
-    permits = {}
+    allowed_calls = {}
     for uid in ("a", "b", "c", "late", "later"):
-        permits[uid] = breaker.ask(0)
+        allowed_calls[uid] = breaker.acquire(0)
     for uid in ("a", "b", "c"):
-        permit = permits[uid]
-        assert isinstance(permit, Allow)
-        breaker.settle(permit, uid, DOWN, 1)
-    late, later = permits["late"], permits["later"]
+        allowed = allowed_calls[uid]
+        assert isinstance(allowed, Allow)
+        breaker.release(allowed, uid, DOWN, 1)
+    late, later = allowed_calls["late"], allowed_calls["later"]
     assert isinstance(late, Allow)
     assert isinstance(later, Allow)
-    assert breaker.settle(late, "late", UP, 1.5) is None
+    assert breaker.release(late, "late", UP, 1.5) is None
     assert breaker.state(1.5) is State.OPEN
     probing = probe(breaker, 31)
-    assert breaker.settle(later, "later", DOWN, 32) is None
+    assert breaker.release(later, "later", DOWN, 32) is None
     assert breaker.state(32) is State.HALF_OPEN
-    assert breaker.settle(probing, "a", UP, 33) is None
+    assert breaker.release(probing, "a", UP, 33) is None
 
 
 def test_one_breaker_per_receiver() -> None:

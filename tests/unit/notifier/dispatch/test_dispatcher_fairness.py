@@ -12,7 +12,8 @@ import pytest
 
 from notifier.contract import Outcome
 from notifier.dispatch.breaker import OPEN_FIRST, OPEN_MOST, Breakers, State
-from notifier.dispatch.dispatcher import Dispatcher, Job, _Share
+from notifier.dispatch.dispatcher import Dispatcher
+from notifier.dispatch.receiver_queue import Job, _NamespaceQueue
 from notifier.settings import Settings
 from syncer.configfile import build, parse_document
 from syncer.model.errors import ConfigError
@@ -98,8 +99,8 @@ class Bench:
             total=total,
             rate=rate,
             breakers=self.breakers,
-            postponed=self.told.append,
-            opened=self.openings.append,
+            on_rejected=self.told.append,
+            on_opened=self.openings.append,
             monotonic=self.clock,
         )
 
@@ -609,14 +610,14 @@ async def test_what_is_held_costs_attempts_elsewhere_nothing(
     await settle()
     assert rate or bench.state() is State.OPEN
     looks = 0
-    head = _Share.head
+    head = _NamespaceQueue.head
 
-    def counted(share: _Share) -> Job | None:
+    def counted(queue: _NamespaceQueue) -> Job | None:
         nonlocal looks
         looks += 1
-        return head(share)
+        return head(queue)
 
-    monkeypatch.setattr(_Share, "head", counted)
+    monkeypatch.setattr(_NamespaceQueue, "head", counted)
     for n in range(200):
         bench.submit(f"n{n}", namespace=f"namespace-{n}")
     bench.submit("other", "slack:other")

@@ -1,0 +1,195 @@
+"""
+What waits and runs for one receiver, and whose turn it is.
+
+The namespace with the fewest attempts under way goes first, and those with equally many take turns; what
+waits of one namespace is ordered by due time (to the second), then by priority. A priority says what its
+author wants first; it takes no turn away from another namespace, or one author could delay all others by
+calling everything critical.
+
+While the receiver's circuit breaker is not closed, candidates for its probes are kept in order as well. A
+probe is of the kind that the breaker wants: a retry of what has failed most often, since that has opened
+the breaker, or what has failed least, first attempts above all; and of the namespace whose turn it is.
+Only what is due by its own back-off probes, so no attempt is used up earlier than without a breaker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import math
+from collections import OrderedDict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from notifier.dispatch.breaker import Breaker, Evidence
+
+#: Namespaces with nothing under way or waiting that a receiver remembers.
+_KNOWN: Final = 256
+
+
+@dataclass(order=True, slots=True)
+class Job:
+    """
+    One attempt that waits; those of a namespace are ordered by due second, priority, arrival.
+
+    Attributes:
+        due: Boot-clock second since when it may be made, rounded down.
+        rank: Of its priority, 0 first.
+        arrival: Number of the submission.
+        uid: The notification.
+        namespace: Of the notification.
+        tried: Attempts made before on the channel.
+        notified: It is known to its notification that a breaker makes it wait.
+        started: It runs or has run, and only has to be dropped from the heaps.
+    """
+
+    due: int
+    rank: int
+    arrival: int
+    uid: str = field(compare=False)
+    namespace: str = field(compare=False, default="")
+    tried: int = field(compare=False, default=0)
+    notified: bool = field(compare=False, default=False)
+    started: bool = field(compare=False, default=False)
+
+
+class _NamespaceQueue:
+    """What waits of one namespace for one receiver: a heap, and two more while probes are chosen."""
+
+    def __init__(self) -> None:
+        self.jobs: list[Job] = []
+        #: What was tried before, most often first.
+        self.retries: list[tuple[int, Job]] = []
+        #: All, what was tried least first.
+        self.fresh: list[tuple[int, Job]] = []
+
+    def head(self) -> Job | None:
+        """The next in order."""
+        while self.jobs and self.jobs[0].started:
+            heapq.heappop(self.jobs)
+        return self.jobs[0] if self.jobs else None
+
+    def add_candidate(self, job: Job) -> None:
+        """Have a job found as a candidate for a probe."""
+        heapq.heappush(self.fresh, (job.tried, job))
+        if job.tried:
+            heapq.heappush(self.retries, (-job.tried, job))
+
+
+def _best(candidates: list[tuple[int, Job]], suspect: str) -> Job | None:
+    """The first of a heap that still waits, one that is not of the suspect if there is one."""
+    while candidates and candidates[0][1].started:
+        heapq.heappop(candidates)
+    if not candidates or candidates[0][1].uid != suspect:
+        return candidates[0][1] if candidates else None
+    passed = heapq.heappop(candidates)
+    found = _best(candidates, "")
+    heapq.heappush(candidates, passed)
+    return found
+
+
+class ReceiverQueue:
+    """The queue of one receiver."""
+
+    def __init__(self, channel: str, breaker: Breaker | None) -> None:
+        """Start empty; `breaker` is None for a channel that calls nobody."""
+        self.channel = channel
+        self.breaker = breaker
+        #: Uids that wait.
+        self.keys: set[str] = set()
+        self.running = 0
+        #: Attempts under way by namespace, of those since the queue was last idle; of many, some.
+        self.busy: dict[str, int] = {}
+        self.timer: asyncio.TimerHandle | None = None
+        self.timer_at = math.inf
+        #: By namespace, in the order of their turns.
+        self._namespaces: OrderedDict[str, _NamespaceQueue] = OrderedDict()
+        #: Candidates for probes are kept.
+        self._choosing = False
+
+    def push(self, job: Job) -> None:
+        """Have a job wait for its turn."""
+        self.keys.add(job.uid)
+        self.busy.setdefault(job.namespace, 0)
+        queue = self._namespaces.setdefault(job.namespace, _NamespaceQueue())
+        heapq.heappush(queue.jobs, job)
+        if self.breaker is not None and self.breaker.until is not None:
+            if self._choosing:
+                queue.add_candidate(job)
+            else:
+                self._choose()
+
+    def waiting(self) -> Iterator[Job]:
+        """What waits, in no order."""
+        return (job for queue in self._namespaces.values() for job in queue.jobs if not job.started)
+
+    def head(self, below: float = math.inf) -> Job | None:
+        """The next in order, of the namespaces with fewer than `below` attempts under way."""
+        for namespace in [n for n, queue in self._namespaces.items() if queue.head() is None]:
+            del self._namespaces[namespace]
+        # The first of those with fewest, and so in turns where all have equally many.
+        least = min(self._namespaces, key=self.busy.__getitem__, default=None)
+        if least is None or self.busy[least] >= below:
+            return None
+        return self._namespaces[least].head()
+
+    def probe(self, breaker: Breaker) -> Job | None:
+        """The next probe: of the kind that the breaker wants, if there is one; not of the suspect."""
+        queues, suspect = list(self._namespaces.values()), breaker.suspect
+        retries = [j for q in queues if (j := _best(q.retries, suspect)) is not None]
+        fresh = [j for q in queues if (j := _best(q.fresh, suspect)) is not None]
+        if breaker.wants_retry and retries:
+            return retries[0]
+        first = [j for j in fresh if not j.tried]
+        return next(iter(first or fresh), None) or self.head()
+
+    def start(self, job: Job) -> None:
+        """Note that a job runs; its namespace has had its turn."""
+        job.started = True
+        self.running += 1
+        self.busy[job.namespace] += 1
+        self._namespaces.move_to_end(job.namespace)
+
+    def end(self, job: Job) -> None:
+        """Note that a job has ended."""
+        self.running -= 1
+        self.busy[job.namespace] -= 1
+        queue = self._namespaces.get(job.namespace)
+        waits = queue is not None and queue.head() is not None
+        if len(self.busy) > _KNOWN and not self.busy[job.namespace] and not waits:
+            # A queue that is never idle would else remember each namespace that ever was.
+            del self.busy[job.namespace]
+
+    def on_evidence(self, breaker: Breaker, job: Job, evidence: Evidence) -> None:
+        """Follow the breaker's state after it has taken an outcome into account."""
+        if breaker.until is None:
+            if self._choosing:
+                self._choosing = False
+                for queue in self._namespaces.values():
+                    queue.retries.clear()
+                    queue.fresh.clear()
+        elif not self._choosing:
+            self._choose()
+        elif evidence is Evidence.UP and job.namespace in self._namespaces:
+            # The second probe is to be like the first one that succeeded.
+            self._namespaces.move_to_end(job.namespace, last=False)
+
+    def _choose(self) -> None:
+        self._choosing = True
+        for queue in self._namespaces.values():
+            for job in queue.jobs:
+                if not job.started:
+                    queue.add_candidate(job)
+
+    def clear(self) -> None:
+        """Drop everything that waits."""
+        self._namespaces.clear()
+        self.keys.clear()
+        self.stop_timer()
+
+    def stop_timer(self) -> None:
+        """Wake nothing more."""
+        if self.timer is not None:
+            self.timer.cancel()
+            self.timer = None
