@@ -39,7 +39,7 @@ from syncer.runtime.clock import LedgerTime
 from syncer.runtime.stalls import LoopWatch
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
-from syncer.sync.claim import Reconciler as Claimer
+from syncer.sync.claim import Claimer
 from syncer.sync.clock_skew import Clocks
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync

@@ -24,7 +24,7 @@ from syncer.sharding.installation import Installation
 from syncer.sharding.manager import ShardKeeper
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
-from syncer.sync.claim import Reconciler as Claimer
+from syncer.sync.claim import Claimer
 from syncer.sync.clock_skew import Clocks
 from syncer.sync.resync import Resync
 from syncer.sync.retention import Retention

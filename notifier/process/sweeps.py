@@ -20,6 +20,7 @@ from typing import Final
 
 from notifier.process.parts import Parts
 from syncer.model.errors import ContractError, Gone, PortError
+from syncer.sync.sweeper import Sweeper
 
 logger = logging.getLogger("ledger")
 
@@ -89,7 +90,7 @@ class Sweeps:
         await self._parts.takeover.owning.wait()
         entries = [e for e in self._parts.cache.entries.values() if e.claim is not None]
         for start in range(0, len(entries), _PAGE):
-            found = await self._parts.claimer.sweep_live(entries[start : start + _PAGE])
+            found = await Sweeper(self._parts.claimer).live(entries[start : start + _PAGE])
             for uid in found:
                 self._parts.queue.add(uid)
             if found:
@@ -112,7 +113,7 @@ class Sweeps:
         lost = 0
         left = self._parts.cache.audit_room
         for start in range(0, len(summaries), _PAGE):
-            sweep = await self._parts.claimer.sweep_finished(summaries[start : start + _PAGE])
+            sweep = await Sweeper(self._parts.claimer).finished(summaries[start : start + _PAGE])
             lost += sweep.lost
             for uid in sweep.reopened:
                 await self._reopen(uid)
@@ -139,7 +140,7 @@ class Sweeps:
 
         if not self._parts.reflector.synced:
             return
-        sweep = await self._parts.claimer.sweep_orphans(self._parts.shards, known, watched)
+        sweep = await Sweeper(self._parts.claimer).orphans(self._parts.shards, known, watched)
         self.looked_at[_LOGS] = sweep.looked_at
         if sweep.retired:
             logger.info("logs of deleted objects retired", extra={"logs": sweep.retired})

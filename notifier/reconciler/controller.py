@@ -33,7 +33,7 @@ from notifier.router import Router
 from syncer.model.attempt import AttemptId
 from syncer.model.ports import Ownership
 from syncer.sync.cache import Cache, Entry
-from syncer.sync.claim import Reconciler as Claimer
+from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 
 logger = logging.getLogger("ledger.delivery")

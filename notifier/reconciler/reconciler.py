@@ -39,8 +39,7 @@ from syncer.rules.plan import (
 from syncer.rules.reconcile import Action, Verdict
 from syncer.rules.resync import Look
 from syncer.sync.cache import Cache, Entry
-from syncer.sync.claim import Reconciler as Claimer
-from syncer.sync.claim import abandoned
+from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 
 logger = logging.getLogger("ledger.delivery")
@@ -115,12 +114,12 @@ class Reconciler:
             return self._unclaimed(entry)
         if entry.reread:
             await self._reread(entry)
-        if abandoned(entry):
+        if entry.abandoned:
             # An INTENT of ours that its caller had given up came in late: only a claim settles it.
             self.recorder.lose_claim(entry, "abandoned")
             if not await self._claim(entry, term):
                 return self._unclaimed(entry)
-            if abandoned(entry):
+            if entry.abandoned:
                 # It could not be settled: tried again, but with a growing wait.
                 self.queue.retry(entry.uid)
                 return None

@@ -58,7 +58,7 @@ _CONNECT_SHARE: Final = 0.75
 _RENEW_PAUSE: Final = 2.0
 _FILE_CHECK_PERIOD: Final = 10.0
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("ledger.kube")
 
 
 @dataclass(frozen=True, slots=True)
@@ -341,7 +341,7 @@ class KubeClient:
         try:
             self._session = await self._source.build()
         except ConfigError as error:
-            _log.warning("credentials cannot be read again, the old ones stay: %s", error)
+            logger.warning("credentials cannot be read again, the old ones stay: %s", error)
             return False
         self.rebuilds += 1
         await old.retire()

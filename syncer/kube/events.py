@@ -49,7 +49,7 @@ _TRIES: Final = 3
 _PAUSE_FIRST: Final = 0.5
 _PAUSE_MOST: Final = 5.0
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("ledger.kube")
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,13 +231,13 @@ class EventRecorder:
 
     def _refused(self, error: PortError) -> None:
         self.counts.refused += 1
-        _log.debug("an event was refused: %s", error)
+        logger.debug("an event was refused: %s", error)
 
     def _failed(self, error: PortError) -> None:
         self.counts.failed += 1
         if not self._told:
             self._told = True
-            _log.warning("events cannot be written: %s", error)
+            logger.warning("events cannot be written: %s", error)
 
     def _document(
         self, obj: NotificationRequest, kind: str, reason: str, message: str, discriminator: str

@@ -37,7 +37,7 @@ _RELEASED: Final = 1
 #: Shortest wait, so that clocks that differ by a rounding do not spin.
 _SOON: Final = 0.01
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("ledger.kube")
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,7 +150,7 @@ class Lease:
             term = await self._acquire()
             if term is None:
                 continue
-            _log.info("lease %s acquired, epoch %s", self.name, term.epoch)
+            logger.info("lease %s acquired, epoch %s", self.name, term.epoch)
             started = asyncio.create_task(on_acquired(term), name=f"acquired {self.name}")
             started.add_done_callback(partial(_fail, term))
             try:
@@ -160,7 +160,7 @@ class Lease:
                 started.cancel()
                 await asyncio.wait({started})
             if not self._stop.is_set():
-                _log.warning("lease %s lost: %s", self.name, term.ended)
+                logger.warning("lease %s lost: %s", self.name, term.ended)
                 await on_lost(term, term.ended)
             if not started.cancelled():
                 started.result()
@@ -195,7 +195,7 @@ class Lease:
                         return False
                     await self._patch(spec, timeout)
         except (PortError, TimeoutError) as error:
-            _log.info("lease %s could not be released and will expire: %s", self.name, error)
+            logger.info("lease %s could not be released and will expire: %s", self.name, error)
             return False
         return True
 

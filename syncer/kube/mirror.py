@@ -30,7 +30,7 @@ _TOMBSTONES: Final = 4096
 #: Objects that do not parse of which the log has told already.
 _REPORTED: Final = 1024
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("ledger.kube")
 
 
 class Sink(Protocol):
@@ -192,4 +192,4 @@ class Mirror:
         if key in self._shared.reported:
             return
         self._shared.reported.add(key)
-        _log.warning("%s cannot be read (%s) and is passed over", key, found.problem)
+        logger.warning("%s cannot be read (%s) and is passed over", key, found.problem)

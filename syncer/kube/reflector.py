@@ -69,7 +69,7 @@ _BATCH: Final = 64
 #: Clean ends without progress, one after the other, that make a problem.
 _CLOSES_TOLERATED: Final = 3
 
-_log = logging.getLogger(__name__)
+logger = logging.getLogger("ledger.kube")
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +247,7 @@ class Reflector:
                 pause = error.retry_after or 0.0
             case _:
                 scope.problem = str(error)
-        _log.info("watch of %s interrupted: %s", scope.namespace or "all namespaces", error)
+        logger.info("watch of %s interrupted: %s", scope.namespace or "all namespaces", error)
         return pause
 
     def _pause(self, streak: int) -> float:
@@ -324,7 +324,7 @@ class Reflector:
     def _list_whole_objects(self, reason: str) -> None:
         """Note that objects can only be listed whole, until the next start."""
         self._brief = False
-        _log.info("objects are listed whole, finished ones too: %s", reason)
+        logger.info("objects are listed whole, finished ones too: %s", reason)
 
     async def _take(self, scope: _Scope, *, selector: str = "") -> _Listed:
         """Take a whole list, page by page."""

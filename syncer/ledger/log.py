@@ -22,7 +22,7 @@ from typing import Any, Final, NamedTuple
 
 from syncer.ledger import lua
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.codec import decode_log, encode_channel, encode_record
+from syncer.ledger.codec import decode_header, decode_log, encode_channel, encode_record
 from syncer.ledger.pipeline import StaleGuard
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
@@ -134,6 +134,14 @@ class LogHead(NamedTuple):
     element: bytes | None
     length: int
     ttl: int
+
+    @property
+    def header(self) -> Header | None:
+        """The first element as a header, None if there is none or it cannot be read."""
+        try:
+            return decode_header(self.element) if self.element is not None else None
+        except ContractError:
+            return None
 
 
 class StoredLog(NamedTuple):

@@ -26,7 +26,7 @@ import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from syncer.model.attempt import AttemptId, Epoch
+from syncer.model.attempt import Attempt, AttemptId, Epoch
 from syncer.model.record import Record
 from syncer.model.resource import NotificationRequest, version_key
 from syncer.rules.batch import Decision, decide
@@ -128,6 +128,11 @@ class Entry:
     def busy(self) -> bool:
         """Whether a task still works on it."""
         return bool(self.executing) or self.writing
+
+    @property
+    def abandoned(self) -> list[Attempt]:
+        """Open attempts of the log that no task of this process carries out."""
+        return [a for a in self.view.attempts.values() if a.open and a.id not in self.executing]
 
     @property
     def unscheduled(self) -> bool:

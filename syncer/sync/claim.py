@@ -1,24 +1,20 @@
 """
-Start-up and takeover: bring one notification's log and object together, then open it for sending.
+The claim: take over one notification's log for an epoch, and bring log and object together.
 
-Gather, decide, act. The order of the gathering is part of the protocol: CLAIM first (it raises the
-fence, so that nobody else can open attempts), the object *after* it, then CLAIM once more with what
-only the object knew. Whoever reads the object first can miss a success that was published between
-the read and the claim, and send again.
+The order is part of the protocol. CLAIM first: it raises the fence, so that no other process can open
+attempts. Then the object, then CLAIM once more with what only the object held. With the object read
+first, a success that is published between the read and the claim would be missed, and sent again.
 
-What follows from the pair is decided by `syncer.rules.reconcile`; this module only performs it. The
-sweeps find what no event reports: logs without an object, finished objects whose log is not marked
-as published, records that somebody else appended.
+What follows from the two is decided by `syncer.rules.reconcile`; this module carries it out. A claim of a
+notification whose object is gone retires its log.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from syncer.ledger.codec import decode_header
 from syncer.ledger.log import Answer, RedisLog, Snapshot
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import (
@@ -34,39 +30,26 @@ from syncer.model.errors import (
     ContractError,
     Gone,
     KindMissing,
-    PortError,
     Unauthorised,
     Unavailable,
 )
-from syncer.model.ports import Backoff, LeaseTerm, Ownership, StatusStore
-from syncer.model.record import Header, attempt_record, plan_record
-from syncer.model.resource import NotificationRequest, RetryPolicy, Status
+from syncer.model.ports import Backoff, LeaseTerm, StatusStore
+from syncer.model.record import attempt_record, plan_record
 from syncer.rules.channel_state import counts
 from syncer.rules.merge import exceeds, lacking
 from syncer.rules.reconcile import Action, Presence, Situation, Verdict, compare, reconcile
 from syncer.rules.restore import highest_epoch, plan_of_status, recordable, seeds_of_view
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
-from syncer.sync.cache import Cache, Claim, Entry, Finished
+from syncer.sync.cache import Cache, Claim, Entry
 from syncer.sync.recorder import Recorder
 
-logger = logging.getLogger("ledger.startup")
+logger = logging.getLogger("ledger.claim")
 archive = logging.getLogger("ledger.archive")
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
-    """What one pass over finished objects or orphaned logs found."""
-
-    looked_at: int
-    reopened: tuple[str, ...] = ()
-    unaudited: tuple[str, ...] = ()
-    retired: int = 0
-    lost: int = 0
-
-
-class Reconciler:
-    """Claims logs and repairs divergence, one notification at a time."""
+class Claimer:
+    """Claims and retires logs, one notification at a time."""
 
     def __init__(
         self,
@@ -76,7 +59,13 @@ class Reconciler:
         *,
         backoff: Backoff,
     ) -> None:
-        """`backoff` gives the wait after an attempt whose sender is gone."""
+        """
+        Args:
+            recorder: Of the logs and the cache.
+            store: Of the objects.
+            metrics: Count claims, their results, and what they repair.
+            backoff: The wait after an attempt whose sender is gone.
+        """  # noqa: D205 - the class says what it is
         self.recorder = recorder
         self.log: RedisLog = recorder.log
         self.cache: Cache = recorder.cache
@@ -90,8 +79,9 @@ class Reconciler:
         """
         Claim the log, compare it with the object, repair what differs.
 
-        Afterwards, if the verdict holds `Action.OPEN`, attempts may be opened under `entry.claim`; with
-        `Action.CLOSE` the claim serves the last sync alone.
+        Returns:
+            What was decided. With `Action.OPEN` attempts may be opened under `entry.claim`; with
+            `Action.CLOSE` the claim serves the last sync alone.
 
         Raises:
             PortError: Redis or the API server did not answer; nothing is open, claim again later.
@@ -123,7 +113,7 @@ class Reconciler:
             entry.claim = before
             self._schedule_due(entry)
             if entry.request.status.terminal:
-                # It was brought back because a mark or an expiry was missing: have that looked at.
+                # It was claimed because a mark or an expiry is missing: the status writer sets them.
                 self.cache.mark_dirty(entry, urgent=True)
         return self._count(verdict)
 
@@ -137,8 +127,8 @@ class Reconciler:
         if entry.deleted:
             return Presence.ABSENT
         if entry.fresh:
-            # Seen for the first time by a watch event without status, in this tenure: nobody can
-            # have published anything that the event does not show.
+            # Seen for the first time by a watch event without status, in this lease term: no process
+            # can have published anything that the event does not show.
             return Presence.PRESENT
         request = entry.request
         try:
@@ -164,7 +154,7 @@ class Reconciler:
             comparison=compare(
                 log_exceeds=exceeds(view, status), object_exceeds=bool(lacking(view, status))
             ),
-            abandoned=len(abandoned(entry)),
+            abandoned=len(entry.abandoned),
             unacked=view.publishable[0] > entry.acked,
             unplanned=view.plan is None and bool(status.channels),
         )
@@ -214,7 +204,7 @@ class Reconciler:
 
     async def _recover(self, entry: Entry, term: LeaseTerm) -> None:
         policy = entry.request.policy
-        for attempt in abandoned(entry):
+        for attempt in entry.abandoned:
             number = sum(map(counts, entry.view.of_channel(attempt.channel)))
             due = self.recorder.time.now() + self._backoff(policy, number)
             if await self.recorder.recover(entry, term, attempt, due=due):
@@ -231,12 +221,12 @@ class Reconciler:
 
     def _schedule_due(self, entry: Entry) -> None:
         now_ms, now = self.recorder.time.now(), self.cache.monotonic()
-        # The wait after an attempt whose result is yet to be recorded; the log cannot tell it.
+        # The wait after an attempt whose result is not recorded yet, which the log does not hold.
         under_way = {c: entry.due[c] for c in entry.executing.values() if c in entry.due}
         entry.due.clear()
         ordered = entry.ordered
         for attempt in entry.view.attempts.values():
-            # What an operator orders is due at once, whatever the wait was before.
+            # What an operator wants sent again is due at once, whatever the wait was before.
             before = entry.view.orders[attempt.channel] if attempt.channel in ordered else ()
             if attempt.due and attempt.id not in before:
                 entry.due[attempt.channel] = now + wait_of(attempt, now_ms) / 1000
@@ -247,14 +237,13 @@ class Reconciler:
             self.metrics.claims.labels(row).inc()
         return verdict
 
-    # -- logs without an object -----------------------------------------------------------------
+    # -- a deleted notification -----------------------------------------------------------------
 
     async def retire(self, entry: Entry, term: LeaseTerm) -> bool:
         """
-        Let go of a deleted notification: settle what is open, archive, give the log its expiry.
+        Retire the log of a deleted notification: settle what is open, archive, set the expiry.
 
-        A log that the audit feed has not finished with keeps its place until it has; a sweep finds it
-        then.
+        A log that the audit feed has not read to its end stays; a sweep finds it once that is done.
 
         Returns:
             True when nothing more is to be done for it now.
@@ -294,7 +283,7 @@ class Reconciler:
         return True
 
     def _awaits_audit(self, entry: Entry) -> bool:
-        """Whether the audit feed has not handed a deleted one over yet; if so, leave it to the feed."""
+        """Whether the audit feed has not read the log to its end; if so, leave the log to the feed."""
         if not self.cache.auditing or entry.audited >= entry.view.position:
             return False
         if self.cache.audit_room:
@@ -303,138 +292,12 @@ class Reconciler:
         return True
 
     async def _has_log(self, uid: str) -> bool:
-        (_, length, _) = (await self.log.read_headers([uid]))[0]
-        return length > 0
-
-    async def sweep_orphans(
-        self,
-        ownership: Ownership,
-        known: Callable[[str], bool],
-        watched: Callable[[str], bool],
-    ) -> Sweep:
-        """
-        Find logs whose object is gone, and retire those that are ours.
-
-        Args:
-            ownership: Tells which shards are ours.
-            known: Whether an object with this uid exists, as of a complete list.
-            watched: Whether objects of a namespace are watched here; others are not ours to judge.
-        """
-        looked, retired = 0, 0
-        async for uids in self.log.scan():
-            strangers = [u for u in uids if not known(u) and ownership.term_of(u)]
-            looked += len(uids)
-            for uid, (element, length, ttl) in zip(
-                strangers, await self.log.read_headers(strangers), strict=True
-            ):
-                header = _header(element)
-                term = ownership.term_of(uid)
-                if header is None or term is None:
-                    continue
-                namespace, _, name = header.object.partition("/")
-                if not watched(namespace):
-                    continue
-                if ttl >= 0:
-                    if header.audited < length - 1 and self.cache.audit_room:
-                        self.cache.mark_unaudited(
-                            Entry(tombstone(uid, namespace, name), deleted=True)
-                        )
-                    continue
-                if not await self._really_gone(uid, namespace, name):
-                    continue
-                request = tombstone(uid, namespace, name)
-                try:
-                    retired += await self.retire(Entry(request, deleted=True), term)
-                except PortError as error:
-                    logger.info("an orphaned log waits", extra={"uid": uid, "error": str(error)})
-        return Sweep(looked, retired=retired)
-
-    async def _really_gone(self, uid: str, namespace: str, name: str) -> bool:
-        try:
-            current = await self.store.get(namespace, name)
-        except Gone:
-            return True
-        except (PortError, ContractError):
-            return False
-        return current.uid != uid
-
-    # -- finished objects -----------------------------------------------------------------------
-
-    async def sweep_finished(self, summaries: Sequence[Finished]) -> Sweep:
-        """
-        Compare finished objects with the headers of their logs, one round trip for many.
-
-        A log that is wholly marked as published, or gone, needs nothing. One that holds more is
-        reopened: its uid is returned and the caller claims it. One that only the audit feed has
-        not finished with is named apart: the caller holds no more of these than the feed can take.
-        """
-        reopened: list[str] = []
-        unaudited: list[str] = []
-        lost = 0
-        heads = await self.log.read_headers([s.uid for s in summaries])
-        for finished, (element, length, ttl) in zip(summaries, heads, strict=True):
-            if element is None:
-                lost += 1
-                continue
-            header = _header(element)
-            if header is None or header.acked < length - 1:
-                reopened.append(finished.uid)
-            elif ttl == -1:
-                lagging = self.cache.auditing and header.audited < length - 1
-                (unaudited if lagging else reopened).append(finished.uid)
-        return Sweep(
-            len(summaries), reopened=tuple(reopened), unaudited=tuple(unaudited), lost=lost
-        )
-
-    async def sweep_live(self, entries: Sequence[Entry]) -> list[str]:
-        """
-        Read again every live log that somebody else has appended to.
-
-        Returns:
-            Uids to be looked at: of those logs, and of any that holds an open attempt which nobody
-            here carries out (an INTENT that arrived after its caller had given it up).
-        """
-        found: list[str] = []
-        lengths = await self.log.read_headers([e.uid for e in entries])
-        for entry, (_, length, _) in zip(entries, lengths, strict=True):
-            if entry.claim is None or entry.busy:
-                continue
-            if length - 1 != entry.view.position:
-                await self.recorder.reread(entry)
-                self.cache.mark_dirty(entry)
-                found.append(entry.uid)
-            elif abandoned(entry):
-                found.append(entry.uid)
-        return found
-
-
-# -- pure helpers ---------------------------------------------------------------------------------
-
-
-def abandoned(entry: Entry) -> list[Attempt]:
-    """Open attempts of the log that no task of this process carries out."""
-    return [a for a in entry.view.attempts.values() if a.open and a.id not in entry.executing]
-
-
-def tombstone(uid: str, namespace: str, name: str) -> NotificationRequest:
-    """A stand-in for an object that only its log remembers."""
-    return NotificationRequest(
-        uid=uid,
-        namespace=namespace,
-        name=name,
-        resource_version="",
-        generation=0,
-        created=0,
-        deleting=True,
-        priority="",
-        policy=RetryPolicy(),
-        retention_days=7,
-        status=Status(),
-    )
+        (head,) = await self.log.read_headers([uid])
+        return head.length > 0
 
 
 def archived(entry: Entry) -> str:
-    """A whole log as one JSON line: what remains when the object and, later, its log are gone."""
+    """A whole log as one JSON line, which remains when the object and, later, the log are gone."""
     return json.dumps(
         {
             "uid": entry.uid,
@@ -454,12 +317,3 @@ def archived(entry: Entry) -> str:
         },
         ensure_ascii=False,
     )
-
-
-def _header(element: bytes | None) -> Header | None:
-    if element is None:
-        return None
-    try:
-        return decode_header(element)
-    except ContractError:
-        return None

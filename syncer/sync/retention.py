@@ -24,7 +24,6 @@ import logging
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from syncer.ledger.codec import decode_header
 from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.model.errors import (
@@ -99,11 +98,12 @@ class Retention:
         for start in range(0, len(over), _PAGE):
             page = [s for s in over[start : start + _PAGE] if self.ownership.term_of(s.uid)]
             heads = await self.log.read_headers([s.uid for s in page])
-            for summary, (element, length, ttl) in zip(page, heads, strict=True):
-                if element is not None and not settled(_header(element), length, ttl):
+            for summary, head in zip(page, heads, strict=True):
+                expired = head.element is None
+                if not (expired or settled(head.header, head.length, head.ttl)):
                     continue
                 try:
-                    deleted += await self._delete(summary, expired=element is None)
+                    deleted += await self._delete(summary, expired=expired)
                 except Unauthorised as error:
                     logger.error(
                         "finished objects are not deleted: retention.deleteObjects needs the right to"
@@ -181,10 +181,3 @@ def settled(header: Header | None, length: int, ttl: int) -> bool:
     if header is None or ttl < 0:
         return False
     return header.acked == length - 1 and header.audited == length - 1
-
-
-def _header(element: bytes) -> Header | None:
-    try:
-        return decode_header(element)
-    except ContractError:
-        return None

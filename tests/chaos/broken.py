@@ -36,7 +36,7 @@ from syncer.model.record import intent_record
 from syncer.rules import merge
 from syncer.sync import claim as startup
 from syncer.sync import status_writer as loop
-from syncer.sync.claim import Reconciler
+from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
 from syncer.sync.status_writer import SyncLoop
@@ -175,10 +175,10 @@ def no_resource_version() -> None:
 def no_recover() -> None:
     """Attempts that a dead sender left open stay open, and so does their notification."""
 
-    async def broken(self: Reconciler, entry: Any, term: Any) -> None:
+    async def broken(self: Claimer, entry: Any, term: Any) -> None:
         return None
 
-    Reconciler._recover = broken  # type: ignore[method-assign]  # broken on purpose
+    Claimer._recover = broken  # type: ignore[method-assign]  # broken on purpose
 
 
 def unknown_as_failed() -> None:

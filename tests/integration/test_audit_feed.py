@@ -28,9 +28,10 @@ from syncer.model.record import Header, Plan
 from syncer.model.resource import Json, NotificationRequest, RetryPolicy, parse_object
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Claim, Entry
-from syncer.sync.claim import Reconciler
+from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import Flushed, SyncLoop
+from syncer.sync.sweeper import Sweeper
 from tests.channels.receiver import Receiver, Step, closed_port, receiving
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
@@ -135,7 +136,7 @@ class World:
     objects: Objects
     recorder: Recorder
     sync: SyncLoop
-    reconciler: Reconciler
+    claimer: Claimer
     time: LedgerTime
     registry: CollectorRegistry
 
@@ -226,7 +227,7 @@ async def world_on(url: str, *, audit_limit: int | None = 100) -> AsyncIterator[
         yield World(
             client, log, cache, owner, objects, recorder,
             SyncLoop(recorder, objects, owner, metrics),
-            Reconciler(recorder, objects, metrics, backoff=backoff),
+            Claimer(recorder, objects, metrics, backoff=backoff),
             time, CollectorRegistry(),
         )  # fmt: skip
     finally:
@@ -436,17 +437,17 @@ async def test_finished_objects_that_lag_are_found_by_the_sweep(redis_url: str) 
     async with world_on(redis_url) as second:
         second.objects.documents.update(objects.documents)
         second.cache.retire(Entry(entry.request))
-        sweep = await second.reconciler.sweep_finished(list(second.cache.finished.values()))
+        sweep = await Sweeper(second.claimer).finished(list(second.cache.finished.values()))
         assert (sweep.unaudited, sweep.reopened) == (("u",), ())
         reopened = second.cache.reopen(entry.request)
-        await second.reconciler.claim(reopened, Always())
+        await second.claimer.claim(reopened, Always())
         await second.flush(reopened)
         sink = Collector()
         assert await second.feed(sink).round()
         assert sink.ids == ["u/0.7-1/sent", "u/0.7-1/acknowledged"]
         assert await second.expires("u")
         assert "u" in second.cache.finished
-        sweep = await second.reconciler.sweep_finished(list(second.cache.finished.values()))
+        sweep = await Sweeper(second.claimer).finished(list(second.cache.finished.values()))
         assert (sweep.unaudited, sweep.reopened) == ((), ())
 
 
@@ -460,10 +461,10 @@ async def test_a_feed_that_was_taken_away_leaves_no_log_behind(redis_url: str) -
     async with world_on(redis_url, audit_limit=None) as second:
         second.objects.documents.update(objects.documents)
         second.cache.retire(Entry(entry.request))
-        sweep = await second.reconciler.sweep_finished(list(second.cache.finished.values()))
+        sweep = await Sweeper(second.claimer).finished(list(second.cache.finished.values()))
         assert sweep.reopened == ("u",)
         reopened = second.cache.reopen(entry.request)
-        await second.reconciler.claim(reopened, Always())
+        await second.claimer.claim(reopened, Always())
         assert reopened.dirty_since is not None
         await second.flush(reopened)
         assert await second.expires("u")
@@ -482,7 +483,7 @@ async def test_memory_is_bounded_while_audit_is_away(redis_url: str) -> None:
         assert len(world.cache.finished) >= 3
         for uid in world.cache.finished:
             assert not await world.expires(uid)
-        sweep = await world.reconciler.sweep_finished(list(world.cache.finished.values()))
+        sweep = await Sweeper(world.claimer).finished(list(world.cache.finished.values()))
         assert set(sweep.unaudited) == set(world.cache.finished)
 
 
@@ -492,7 +493,7 @@ async def test_a_deleted_notification_is_audited_all_the_same(world: World) -> N
     await world.attempt(entry, FAILED)
     del world.objects.documents["name-u"]
     entry.deleted = True
-    assert await world.reconciler.retire(entry, Always())
+    assert await world.claimer.retire(entry, Always())
     assert "u" not in world.cache.entries
     sink = Collector()
     assert await world.feed(sink).round()
@@ -508,20 +509,20 @@ async def test_a_deleted_notification_is_found_after_a_restart(redis_url: str) -
         await first.attempt(entry, FAILED)
         del first.objects.documents["name-u"]
         entry.deleted = True
-        assert await first.reconciler.retire(entry, Always())
+        assert await first.claimer.retire(entry, Always())
         assert not await first.expires("u")
     async with world_on(redis_url) as second:
 
         def known(_: str) -> bool:
             return False
 
-        await second.reconciler.sweep_orphans(second.owner, known, lambda _: True)
+        await Sweeper(second.claimer).orphans(second.owner, known, lambda _: True)
         sink = Collector()
         assert await second.feed(sink).round()
         assert sink.ids == ["u/0.7-1/failed"]
         assert (await second.header("u")).audited == entry.view.position
         assert not await second.expires("u")
-        await second.reconciler.sweep_orphans(second.owner, known, lambda _: True)
+        await Sweeper(second.claimer).orphans(second.owner, known, lambda _: True)
         assert not second.cache.unaudited
         assert await second.expires("u")
 

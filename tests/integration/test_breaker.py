@@ -34,7 +34,7 @@ from syncer.model.record import Kind, Plan
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.runtime.clock import LedgerTime, monotonic_clock
 from syncer.sync.cache import Cache
-from syncer.sync.claim import Reconciler
+from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from tests.integration.scripted import ScriptedServer
 
@@ -126,7 +126,7 @@ class Delivery:
             cache=self.cache,
             queue=self.queue,
             recorder=recorder,
-            claimer=Reconciler(
+            claimer=Claimer(
                 recorder, self.store, sync_metrics, backoff=lambda p, n: delay(p, n, 0.0)
             ),
             ownership=Owner(),

@@ -29,7 +29,7 @@ from syncer.rules.fold import LogView
 from syncer.rules.reconcile import Presence
 from syncer.sharding.ownership import HandOver
 from syncer.sync.cache import Entry
-from syncer.sync.claim import Reconciler
+from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
 from syncer.sync.status_writer import SyncLoop
@@ -149,10 +149,10 @@ def no_recovery() -> AbstractContextManager[None]:
 def stale_read() -> AbstractContextManager[None]:
     """Claiming believes the object as it was seen last."""
 
-    async def remembered(_self: Reconciler, entry: Any) -> Presence:
+    async def remembered(_self: Claimer, entry: Any) -> Presence:
         return Presence.ABSENT if entry.deleted else Presence.PRESENT
 
-    return _instead((Reconciler, "_gather", remembered))
+    return _instead((Claimer, "_gather", remembered))
 
 
 def no_reclaim() -> AbstractContextManager[None]:

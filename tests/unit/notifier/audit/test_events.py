@@ -21,7 +21,7 @@ from syncer.model.record import (
     skip_record,
 )
 from syncer.model.resource import NotificationRequest, parse_object
-from syncer.sync.claim import tombstone
+from syncer.sync.sweeper import tombstone
 
 INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
 BEGUN = 1_700_000_000_000

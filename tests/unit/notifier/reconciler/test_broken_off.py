@@ -30,7 +30,7 @@ from syncer.rules.plan import Await, WaitUntil
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Claim, Entry
-from syncer.sync.claim import Reconciler
+from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from tests.fakes.memorylog import Fault, MemoryLog, MemoryRedis, Mishap
 from tests.unit.notifier.reconciler.test_zombie import LeaseTerm, Told
@@ -74,7 +74,7 @@ class World:
         self.hooks = Told()
         self.controller = Controller(
             cache=self.cache, queue=WorkQueue(lambda: NOW), recorder=recorder,
-            claimer=Reconciler(recorder, NONE, metrics, backoff=lambda *_: 1000),
+            claimer=Claimer(recorder, NONE, metrics, backoff=lambda *_: 1000),
             ownership=self.shards,
             router=cast(
                 "Any",

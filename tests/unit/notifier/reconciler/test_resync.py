@@ -25,7 +25,7 @@ from syncer.rules.resync import Bounds
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Entry
-from syncer.sync.claim import Reconciler
+from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import SLICE, Resync
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
@@ -96,7 +96,7 @@ class World:
         self.queue = WorkQueue(clock)
         self.controller = Controller(
             cache=self.cache, queue=self.queue, recorder=recorder,
-            claimer=Reconciler(
+            claimer=Claimer(
                 recorder, cast("Any", self.store), self.metrics, backoff=lambda _policy, _n: 1000
             ),
             ownership=self.shards, router=cast("Any", self), reporter=cast("Any", Nobody()),

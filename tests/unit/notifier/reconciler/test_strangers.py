@@ -10,7 +10,7 @@ import pytest
 from syncer.model.attempt import Epoch, make_attempt_id
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sync.cache import Claim
-from syncer.sync.claim import Reconciler
+from syncer.sync.claim import Claimer
 from tests.unit.notifier.reconciler.test_start import document
 from tests.unit.notifier.reconciler.test_zombie import NOW, LeaseTerm, World
 
@@ -121,7 +121,7 @@ async def test_a_status_that_is_ahead_of_its_log_is_held_by_itself(
         return request
 
     recorder = world.controller.recorder
-    world.controller.reconciler.claimer = Reconciler(
+    world.controller.reconciler.claimer = Claimer(
         recorder, cast("Any", SimpleNamespace(get=get)), recorder.metrics, backoff=lambda *_: 1000
     )
     world.controller.watch.upsert(request, first_seen_by_watch=False)

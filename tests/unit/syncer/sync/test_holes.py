@@ -41,9 +41,10 @@ from syncer.rules.channel_state import State, stand
 from syncer.rules.reconcile import Action
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Entry
-from syncer.sync.claim import Reconciler, abandoned
+from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import Flushed, SyncLoop
+from syncer.sync.sweeper import Sweeper
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 
 EPOCH = make_epoch(0, "7")
@@ -122,7 +123,7 @@ class Bench:
     log: MemoryLog
     cache: Cache
     recorder: Recorder
-    reconciler: Reconciler
+    claimer: Claimer
     sync: SyncLoop
     objects: Objects
 
@@ -150,12 +151,12 @@ async def bench(
     metrics = SyncMetrics(CollectorRegistry())
     recorder = Recorder(log, cache, LedgerTime(), metrics, identity="me")
     objects = Objects(request)
-    reconciler = Reconciler(recorder, objects, metrics, backoff=lambda _policy, _n: 1000)
+    claimer = Claimer(recorder, objects, metrics, backoff=lambda _policy, _n: 1000)
     sync = SyncLoop(recorder, objects, Ours(), metrics)
     entry = Entry(request)
     cache.entries["u"] = entry
     try:
-        yield Bench(log, cache, recorder, reconciler, sync, objects), entry
+        yield Bench(log, cache, recorder, claimer, sync, objects), entry
     finally:
         pipeline.cancel()
         await asyncio.gather(pipeline, return_exceptions=True)
@@ -164,22 +165,22 @@ async def bench(
 async def test_an_intent_that_came_in_late_is_settled() -> None:
     """R1: the sweep names it again and again until a claim has made it unknown."""
     async with bench() as (here, entry):
-        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+        assert Action.OPEN in await here.claimer.claim(entry, Held())
         late = intent_record(make_attempt_id(EPOCH, 9), "console", at=1, by="me")
         await here.log.intent("u", EPOCH, late, limit=5, guard=lambda: True)
-        assert await here.reconciler.sweep_live([entry]) == ["u"]
-        assert [a.id for a in abandoned(entry)] == [late.id]
-        assert await here.reconciler.sweep_live([entry]) == ["u"]
-        verdict = await here.reconciler.claim(entry, Held())
+        assert await Sweeper(here.claimer).live([entry]) == ["u"]
+        assert [a.id for a in entry.abandoned] == [late.id]
+        assert await Sweeper(here.claimer).live([entry]) == ["u"]
+        verdict = await here.claimer.claim(entry, Held())
         assert "D17" in verdict.rows
         assert entry.view.attempts[late.attempt_id].state is AttemptState.UNKNOWN
-        assert await here.reconciler.sweep_live([entry]) == []
+        assert await Sweeper(here.claimer).live([entry]) == []
 
 
 async def test_failed_is_decided_anew_after_a_conflict() -> None:
     """R2: what another process recorded while our write met a conflict is seen."""
     async with bench() as (here, entry):
-        await here.reconciler.claim(entry, Held())
+        await here.claimer.claim(entry, Held())
         await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
         answer, intent = await here.recorder.open(entry, Held(), "console", limit=1)
         assert answer.position == 2
@@ -212,7 +213,7 @@ async def test_a_plan_that_only_the_object_shows_is_restored() -> None:
         ],
     }  # fmt: skip
     async with bench(shown) as (here, entry):
-        verdict = await here.reconciler.claim(entry, Held())
+        verdict = await here.claimer.claim(entry, Held())
         assert Action.SEED in verdict
         assert entry.view.plan is not None
         assert entry.view.plan.channels == ("slack:old",)
@@ -230,7 +231,7 @@ async def test_failed_is_not_said_while_the_log_holds_another_history() -> None:
         await here.log.outcome("u", attempt_record(success), intent, name="ns/n")
         assert await here.sync.flush(entry) is Flushed.NOT_OURS
         assert here.objects.written == []
-        await here.reconciler.claim(entry, Held())
+        await here.claimer.claim(entry, Held())
         assert await here.sync.flush(entry) is Flushed.WRITTEN
         assert [w.get("phase") for w in here.objects.written] == ["Sent"]
 
@@ -240,7 +241,7 @@ async def test_failed_is_not_said_while_the_log_holds_another_history() -> None:
 
 async def unsure(here: Bench, entry: Entry) -> tuple[Attempt, Record]:
     """An attempt whose result is unknown, on record, and its intent."""
-    await here.reconciler.claim(entry, Held())
+    await here.claimer.claim(entry, Held())
     await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
     _, intent = await here.recorder.open(entry, Held(), "console", limit=5)
     attempt = Attempt(

@@ -35,9 +35,9 @@ def elements(here: Bench) -> list[bytes]:
 async def test_a_claim_quarantines(hand: Any) -> None:
     """Whether the script or the reader finds it: the object says so, and nothing is sent."""
     async with bench() as (here, entry):
-        await here.reconciler.claim(entry, Held())
+        await here.claimer.claim(entry, Held())
         hand(elements(here))
-        verdict = await here.reconciler.claim(entry, Held())
+        verdict = await here.claimer.claim(entry, Held())
         assert verdict.rows == ("D2",)
         assert (bool(entry.quarantine), entry.claim) == (True, None)
         assert entry.dirty_since is not None
@@ -47,7 +47,7 @@ async def test_a_claim_quarantines(hand: Any) -> None:
 async def test_an_attempt_is_not_opened(hand: Any) -> None:
     """Who asks for permission is refused, and the log is held at once."""
     async with bench() as (here, entry):
-        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+        assert Action.OPEN in await here.claimer.claim(entry, Held())
         await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
         hand(elements(here))
         answer, _ = await here.recorder.open(entry, Held(), "console", limit=1)
@@ -64,7 +64,7 @@ async def test_a_note_is_not_taken(hand: Any) -> None:
             here.recorder.skip(entry, "console", "because"),
         ):
             here.log.client.redis.twin.logs.clear()
-            await here.reconciler.claim(entry, Held())
+            await here.claimer.claim(entry, Held())
             hand(elements(here))
             await say
             assert (bool(entry.quarantine), entry.claim) == (True, None)
@@ -76,7 +76,7 @@ async def test_a_result_that_cannot_be_recorded_is_told(
 ) -> None:
     """The caller goes on, and knows that it is not on record."""
     async with bench() as (here, entry):
-        await here.reconciler.claim(entry, Held())
+        await here.claimer.claim(entry, Held())
         _, intent = await here.recorder.open(entry, Held(), "console", limit=1)
         hand(elements(here))
         success = Attempt(intent.attempt_id, "console", AttemptState.SUCCESS, ended=2)
@@ -98,7 +98,7 @@ async def test_a_result_that_cannot_be_recorded_is_told(
 async def test_a_result_is_kept_until_the_log_is_mended(hand: Any, known: dict[str, Any]) -> None:
     """What the sender knows is recorded then, and not that nobody knows it."""
     async with bench() as (here, entry):
-        await here.reconciler.claim(entry, Held())
+        await here.claimer.claim(entry, Held())
         _, intent = await here.recorder.open(entry, Held(), "console", limit=1)
         sound = list(elements(here))
         hand(elements(here))
@@ -106,10 +106,10 @@ async def test_a_result_is_kept_until_the_log_is_mended(hand: Any, known: dict[s
         assert not await here.recorder.close(entry, attempt, intent, patience=1)
         assert entry.quarantine
         # Looked at while it is not mended, it stays as it is.
-        await here.reconciler.claim(entry, Held())
+        await here.claimer.claim(entry, Held())
         assert list(entry.unrecorded) == [intent.attempt_id]
         elements(here)[:] = sound
-        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+        assert Action.OPEN in await here.claimer.claim(entry, Held())
         (found,) = entry.view.attempts.values()
         assert (found.state, found.failure) == (known["state"], known.get("failure"))
         assert (entry.quarantine, entry.unrecorded) == ("", {})
@@ -124,9 +124,9 @@ async def test_a_result_is_kept_until_the_log_is_mended(hand: Any, known: dict[s
 async def test_a_deleted_notification_is_forgotten_and_its_log_stays(hand: Any) -> None:
     """Nobody can tell what is in it, so it gets no expiry."""
     async with bench() as (here, entry):
-        await here.reconciler.claim(entry, Held())
+        await here.claimer.claim(entry, Held())
         hand(elements(here))
         entry.deleted = True
-        assert await here.reconciler.retire(entry, Held())
+        assert await here.claimer.retire(entry, Held())
         assert here.cache.entries == {}
         assert [ttl for _, _, ttl in await here.log.read_headers(["u"])] == [-1]

@@ -12,6 +12,7 @@ from syncer.model.record import LOG_ERROR_BYTES
 from syncer.model.resource import NotificationRequest
 from syncer.rules.reconcile import Action
 from syncer.rules.restore import highest_epoch
+from syncer.sync.sweeper import Sweeper
 from tests.unit.syncer.sync.test_holes import EPOCH, Held, Ours, bench
 from tests.unit.syncer.sync.test_scrubber import scene
 
@@ -40,12 +41,12 @@ ODD: dict[str, dict[str, Any]] = {
 async def test_what_no_record_can_hold_is_cut(case: str) -> None:
     """A log is restored from whatever its object shows; a claim that fails would fail for ever."""
     async with bench(shown(**ODD[case])) as (here, entry):
-        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+        assert Action.OPEN in await here.claimer.claim(entry, Held())
         assert list(entry.view.attempts) == ["0.3-1"]
         assert len(entry.view.attempts[next(iter(entry.view.attempts))].error) <= LOG_ERROR_BYTES
         # Restored once: what was cut is not taken for lost at the next claim.
         position = entry.view.position
-        assert "D6" in (await here.reconciler.claim(entry, Held())).rows
+        assert "D6" in (await here.claimer.claim(entry, Held())).rows
         assert entry.view.position == position
 
 
@@ -56,7 +57,7 @@ async def test_what_no_plan_can_hold_is_cut() -> None:
         "processingStartedAt": "9999-12-31T23:59:59Z",
     }  # fmt: skip
     async with bench(status) as (here, entry):
-        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+        assert Action.OPEN in await here.claimer.claim(entry, Held())
         assert entry.view.plan is not None
         assert entry.view.plan.channels == ("console",)
 
@@ -65,7 +66,7 @@ async def test_an_epoch_that_is_none_fences_nobody() -> None:
     """The mark of the log is for people; what is no epoch there is passed over."""
     async with bench({"log": {"position": 1, "epoch": "later", "store": "s"}}) as (here, entry):
         assert highest_epoch(entry.request.status) == "0.0"
-        assert Action.OPEN in await here.reconciler.claim(entry, Held())
+        assert Action.OPEN in await here.claimer.claim(entry, Held())
 
 
 class Unreadable:
@@ -83,8 +84,8 @@ class Unreadable:
 async def test_an_object_that_cannot_be_read_is_held() -> None:
     """It says nothing: its log is neither opened for sending nor let go."""
     async with bench() as (here, entry):
-        here.reconciler.store = cast("StatusStore", Unreadable())
-        verdict = await here.reconciler.claim(entry, Held())
+        here.claimer.store = cast("StatusStore", Unreadable())
+        verdict = await here.claimer.claim(entry, Held())
         assert verdict.rows == ("D8",)
         assert entry.claim is None
 
@@ -102,8 +103,8 @@ async def test_an_object_that_cannot_be_read_does_not_end_the_sweep_for_orphans(
                 raise Gone(f"no {name}")
 
         store = Mixed()
-        here.reconciler.store = cast("StatusStore", store)
-        sweep = await here.reconciler.sweep_orphans(Ours(), lambda _: False, lambda _: True)
+        here.claimer.store = cast("StatusStore", store)
+        sweep = await Sweeper(here.claimer).orphans(Ours(), lambda _: False, lambda _: True)
         assert (sweep.looked_at, sweep.retired, store.asked) == (3, 2, 1)
         assert [t for _, _, t in await here.log.read_headers(["odd"])] == [-1]
 

@@ -51,7 +51,7 @@ class Slow(Objects):
 
 
 async def _refused(here: Bench, entry: Entry, *, failure: FailureClass) -> None:
-    await here.reconciler.claim(entry, Held())
+    await here.claimer.claim(entry, Held())
     await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
     _, intent = await here.recorder.open(entry, Held(), "console", limit=1)
     failed = Attempt(intent.attempt_id, "console", AttemptState.FAILED, ended=2, failure=failure)
@@ -80,14 +80,14 @@ async def test_a_claim_does_not_forget_what_the_watch_brought() -> None:
     """A slow read at the claim answers with a version from before a wipe that the watch has shown."""
     async with bench({"phase": "Sending"}) as (here, entry):
         slow = Slow(here.objects.request)
-        here.reconciler.store = slow
+        here.claimer.store = slow
         wiped = version(slow.request, "9")
 
         def meanwhile() -> None:
             entry.request = wiped
 
         slow.meanwhile = meanwhile
-        await here.reconciler.claim(entry, Held())
+        await here.claimer.claim(entry, Held())
         assert entry.request is wiped
 
 

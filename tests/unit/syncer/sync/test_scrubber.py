@@ -58,7 +58,7 @@ async def scene(**scrub: Any) -> AsyncIterator[Scene]:
         request = entry.request.document()
         request["spec"]["retryPolicy"]["maxAttempts"] = 5
         entry.request = here.objects.request = parse_object(request)
-        await here.reconciler.claim(entry, Held())
+        await here.claimer.claim(entry, Held())
         plan = Plan(("console",), "RoutingRuleMatched", "m", 1, entry.request.content_hash())
         await here.recorder.plan(entry, plan)
         _, intent = await here.recorder.open(entry, Held(), "console", limit=5)

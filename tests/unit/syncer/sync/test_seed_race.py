@@ -23,6 +23,6 @@ async def test_a_log_that_is_taken_while_it_is_restored_is_left_to_its_owner() -
 
         here.objects.get = overtaken  # type: ignore[method-assign]  # the reader of this test alone
         with pytest.raises(Unavailable, match="changed under its claim"):
-            await here.reconciler.claim(entry, Held())
+            await here.claimer.claim(entry, Held())
         assert entry.claim is None
-        assert Action.STOP in await here.reconciler.claim(entry, Held())
+        assert Action.STOP in await here.claimer.claim(entry, Held())

@@ -49,7 +49,7 @@ def writing(here: Bench, lease: Shaky) -> tuple[SyncLoop, list[str]]:
 async def test_a_late_renewal_loses_no_write() -> None:
     """The answer to a renewal may come just behind the deadline, and the tenure goes on as it was."""
     async with bench() as (here, entry):
-        await here.reconciler.claim(entry, Held())
+        await here.claimer.claim(entry, Held())
         await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
         lease = Shaky()
         sync, stale = writing(here, lease)
@@ -66,7 +66,7 @@ async def test_a_late_renewal_loses_no_write() -> None:
 async def test_a_lost_lease_ends_the_writes() -> None:
     """What is another's is not written, and not waited for."""
     async with bench() as (here, entry):
-        await here.reconciler.claim(entry, Held())
+        await here.claimer.claim(entry, Held())
         await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
         lease = Shaky()
         sync, stale = writing(here, lease)
@@ -79,7 +79,7 @@ async def test_a_lost_lease_ends_the_writes() -> None:
 async def test_a_drain_waits_for_no_write_that_is_due_behind_its_end() -> None:
     """A status that is refused backs off; the end of the process need not be put off for it."""
     async with bench() as (here, entry):
-        await here.reconciler.claim(entry, Held())
+        await here.claimer.claim(entry, Held())
         await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
         sync, _ = writing(here, Shaky())
         for _ in range(10):
@@ -140,7 +140,7 @@ async def test_a_write_without_an_answer_is_a_failed_try_while_it_is_read_back(
 ) -> None:
     """A hand-over waits for no more than the first call that the API server leaves unanswered."""
     async with bench() as (here, entry):
-        await here.reconciler.claim(entry, Held())
+        await here.claimer.claim(entry, Held())
         await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
         sync, _ = writing(here, Shaky())
         patch, get = here.objects.patch, here.objects.get
@@ -177,7 +177,7 @@ async def test_what_an_unreadable_log_hid_is_not_acknowledged(
 
         async def mended(*args: Any, **options: Any) -> NotificationRequest:
             if entry.quarantine and not options.get("dry_run"):
-                await here.reconciler.claim(entry, Held())
+                await here.claimer.claim(entry, Held())
                 assert not entry.quarantine
             return await patch(*args, **options)
 
@@ -207,7 +207,7 @@ def through_the_old_definition(
 
 async def delivered(here: Bench, entry: Entry) -> None:
     """One attempt, recorded and not published yet."""
-    await here.reconciler.claim(entry, Held())
+    await here.claimer.claim(entry, Held())
     await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
     _, intent = await here.recorder.open(entry, Held(), "console", limit=3)
     ended = here.recorder.time.now()

@@ -46,7 +46,7 @@ class Overtaken(Objects):
 
 
 async def _fail_for_good(here: Bench, entry: Entry) -> None:
-    await here.reconciler.claim(entry, Held())
+    await here.claimer.claim(entry, Held())
     await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))
     _, intent = await here.recorder.open(entry, Held(), "console", limit=1)
     failed = Attempt(
