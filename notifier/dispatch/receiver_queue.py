@@ -46,7 +46,7 @@ class Job:
 
     due: int
     rank: int
-    arrival: int
+    arrival: int  # noqa: V107 (orders jobs of the same second and priority)
     uid: str = field(compare=False)
     namespace: str = field(compare=False, default="")
     tried: int = field(compare=False, default=0)
