@@ -42,7 +42,8 @@ from syncer.model.attempt import (
     attempt_epoch,
 )
 from syncer.model.record import Kind, Record
-from syncer.model.resource import KIND, NotificationRequest, RetryPolicy, format_time
+from syncer.model.resource import KIND, NotificationRequest, RetryPolicy
+from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State, stand
 from syncer.rules.fold import LogView
 

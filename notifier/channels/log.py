@@ -15,7 +15,7 @@ from typing import Any, TextIO
 
 from notifier.channels.base import rendered
 from notifier.contract import Message, Outcome
-from syncer.model.resource import format_time
+from syncer.model.times import format_time
 from syncer.rules.text import escaped, escaped_json
 
 

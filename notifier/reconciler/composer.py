@@ -14,7 +14,8 @@ from notifier.content.message import compose
 from notifier.contract import Message
 from notifier.reconciler.decisions import Decisions
 from syncer.model.record import Record
-from syncer.model.resource import Json, Spec, render_status
+from syncer.model.rendering import render_status
+from syncer.model.resource import Json, Spec
 from syncer.rules.merge import merge
 from syncer.runtime.clock import LedgerTime
 from syncer.runtime.offload import SMALL, Breath, offload

@@ -21,7 +21,8 @@ from syncer.cli.owner import Owner
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, epoch_key, wait_of
 from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.record import Kind, Record
-from syncer.model.resource import NotificationRequest, format_time
+from syncer.model.resource import NotificationRequest
+from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fold import ReadLog
 from syncer.rules.merge import Facts, channel_states_of, ordered_channels

@@ -20,7 +20,8 @@ from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.errors import ContractError, Gone, PortError, Unauthorised, Unavailable
 from syncer.model.ports import StatusStore
 from syncer.model.record import Header
-from syncer.model.resource import NotificationRequest, format_time
+from syncer.model.resource import NotificationRequest
+from syncer.model.times import format_time
 from syncer.rules.fold import LogView
 from syncer.rules.merge import Facts, exceeds, lacking, merge
 from syncer.rules.text import plain

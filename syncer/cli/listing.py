@@ -19,7 +19,8 @@ from syncer.ledger.codec import decode_header
 from syncer.ledger.log import LogHead
 from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.errors import ContractError
-from syncer.model.resource import NotificationRequest, format_time
+from syncer.model.resource import NotificationRequest
+from syncer.model.times import format_time
 
 HEAD: Final = (
     "NAMESPACE", "NAME", "PHASE", "AGE", "ATTEMPTS", "UNSYNCED", "UNKNOWN", "QUARANTINED", "HELD",

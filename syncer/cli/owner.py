@@ -17,7 +17,7 @@ from urllib.parse import quote
 from syncer.cli.access import Access
 from syncer.cli.store import Store, StoreState
 from syncer.model.errors import Gone, PortError
-from syncer.model.resource import parse_time
+from syncer.model.times import parse_time
 from syncer.sharding.ownership import shard_of
 
 _TIMEOUT: Final = 10.0

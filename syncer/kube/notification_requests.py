@@ -27,8 +27,8 @@ from syncer.model.resource import (
     RetryPolicy,
     Status,
     parse_object,
-    parse_time,
 )
+from syncer.model.times import parse_time
 
 PAGE_SIZE: Final = 500
 FIELD_MANAGER: Final = "notification-controller"

@@ -10,9 +10,7 @@ Parsing is tolerant of unknown fields and strict about types: an object that the
 let through always parses. Attempts that another controller wrote carry no id and get `0-<index>`;
 `Status.nameless` remembers which.
 
-Times are Unix milliseconds; on the wire RFC 3339 in UTC, with milliseconds where the field is ours
-or the type takes them. The server's idea of a time is wider than any calendar's (a year 0, a letter
-before the fraction): what none can tell counts as absent, and a time that must be there never is.
+Times are Unix milliseconds (`syncer.model.times`). Writing a status is `syncer.model.rendering`.
 """
 
 from __future__ import annotations
@@ -21,8 +19,6 @@ import contextlib
 import hashlib
 import json
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import lru_cache
 from itertools import count
 from typing import Any, Final
 
@@ -37,6 +33,7 @@ from syncer.model.attempt import (
     parse_epoch,
 )
 from syncer.model.conditions import Condition
+from syncer.model.times import time_of
 
 GROUP: Final = "kubernaut.ai"
 VERSION: Final = "v1alpha1"
@@ -57,10 +54,6 @@ TERMINAL_PHASES: Final = frozenset({SENT, PARTIALLY_SENT, FAILED})
 #: of its objects reads a text; our own attempts carry the class in a field.
 PERMANENT_PREFIX: Final = "permanent failure"
 
-#: The first and the last millisecond that can be written, and what is where one is required and absent.
-_FIRST: Final = -62_135_596_800_000
-_LAST: Final = 253_402_300_799_999
-_ORIGIN: Final = "1970-01-01T00:00:00Z"
 #: Seconds; a longer call was none.
 _LONGEST_CALL: Final = 1e9
 
@@ -246,7 +239,7 @@ def parse_object(document: Json) -> NotificationRequest:
         name=name,
         resource_version=str(meta.get("resourceVersion") or ""),
         generation=int(meta.get("generation") or 0),
-        created=_time_of(meta.get("creationTimestamp")),
+        created=time_of(meta.get("creationTimestamp")),
         deleting=bool(meta.get("deletionTimestamp")),
         priority=str(spec.get("priority") or "Medium"),
         policy=parse_policy(spec.get("retryPolicy")),
@@ -321,7 +314,7 @@ def parse_status(status: Json) -> Status:
             str(c.get("name", "")),
             str(c.get("state", "")),
             int(c.get("attempts") or 0),
-            _time_of(c.get("nextRetryTime")),
+            time_of(c.get("nextRetryTime")),
         )
         for c in status.get("channels") or []
     )
@@ -338,7 +331,7 @@ def parse_status(status: Json) -> Status:
                 str(c.get("status", "")),
                 str(c.get("reason", "")),
                 str(c.get("message", "")),
-                _time_of(c.get("lastTransitionTime")),
+                time_of(c.get("lastTransitionTime")),
                 int(c.get("observedGeneration") or 0),
             )
             for c in status.get("conditions") or []
@@ -349,9 +342,9 @@ def parse_status(status: Json) -> Status:
         successful=int(status.get("successfulDeliveries") or 0),
         failed=int(status.get("failedDeliveries") or 0),
         uncertain=int(status.get("uncertainAttempts") or 0),
-        queued_at=_time_of(status.get("queuedAt")),
-        started_at=_time_of(status.get("processingStartedAt")),
-        completed_at=_time_of(status.get("completionTime")),
+        queued_at=time_of(status.get("queuedAt")),
+        started_at=time_of(status.get("processingStartedAt")),
+        completed_at=time_of(status.get("completionTime")),
         observed_generation=int(status.get("observedGeneration") or 0),
         channels=channels,
         rollup=_parse_rollup(status.get("rollup")),
@@ -389,14 +382,14 @@ def _parse_attempts(
         channel = str(entry.get("channel", ""))
         error = str(entry.get("error") or "")
         state = _STATE_OF_WORD.get(str(entry.get("status", "")), AttemptState.FAILED)
-        ended = _time_of(entry.get("timestamp"))
+        ended = time_of(entry.get("timestamp"))
         duration = round(min(float(entry.get("durationSeconds") or 0), _LONGEST_CALL) * 1000)
         out.append(
             Attempt(
                 id=ids[index],
                 channel=channel,
                 state=state,
-                started=_time_of(entry.get("startedAt")),
+                started=time_of(entry.get("startedAt")),
                 ended=ended,
                 due=due_of.get(channel, 0) if newest[channel] == index else 0,
                 duration=duration,
@@ -459,125 +452,6 @@ def _parse_rollup(rollup: Json | None) -> Rollup | None:
     )
 
 
-def render_status(status: Status) -> Json:
-    """The status as JSON; zero values are left out, as upstream's types do."""
-    out: Json = {
-        "phase": status.phase,
-        "reason": status.reason,
-        "message": status.message,
-        "conditions": [
-            {
-                "type": c.type,
-                "status": c.status,
-                "reason": c.reason,
-                "message": c.message,
-                "lastTransitionTime": format_time(c.transition, millis=False) or _ORIGIN,
-                **({"observedGeneration": c.observed_generation} if c.observed_generation else {}),
-            }
-            for c in status.conditions
-        ],
-        "deliveryAttempts": [_render_attempt(a) for a in status.attempts],
-        "totalAttempts": status.total_attempts,
-        "successfulDeliveries": status.successful,
-        "failedDeliveries": status.failed,
-        "uncertainAttempts": status.uncertain,
-        "queuedAt": format_time(status.queued_at),
-        "processingStartedAt": format_time(status.started_at),
-        "completionTime": format_time(status.completed_at),
-        "observedGeneration": status.observed_generation,
-        "channels": [
-            {
-                "name": c.name,
-                "state": c.state,
-                **({"attempts": c.attempts} if c.attempts else {}),
-                **({"nextRetryTime": format_time(c.next_retry)} if c.next_retry else {}),
-            }
-            for c in status.channels
-        ],
-    }
-    if status.rollup:
-        out["rollup"] = {
-            "through": status.rollup.through,
-            "channels": [
-                {
-                    "name": c.name,
-                    "failed": c.failed,
-                    "lastId": c.last_id,
-                    "number": c.number,
-                    **({"notSent": c.not_sent} if c.not_sent else {}),
-                }
-                for c in status.rollup.channels
-            ],
-        }
-    if status.log:
-        out["log"] = {
-            "position": status.log.position,
-            "epoch": status.log.epoch,
-            "store": status.log.store,
-        }
-    return {k: v for k, v in out.items() if v or k == "rollup"}
-
-
-def _render_attempt(attempt: Attempt) -> Json:
-    out: Json = {
-        "channel": attempt.channel,
-        "attempt": attempt.number,
-        "timestamp": format_time(attempt.ended or attempt.started) or _ORIGIN,
-        "status": attempt.state.word,
-        "id": attempt.id,
-    }
-    if attempt.error:
-        out["error"] = attempt.error
-    if attempt.duration:
-        out["durationSeconds"] = attempt.duration / 1000
-    if attempt.failure:
-        out["class"] = attempt.failure.value
-    if attempt.started:
-        out["startedAt"] = format_time(attempt.started)
-    if attempt.code:
-        out["code"] = attempt.code
-    return out
-
-
 def version_key(resource_version: str) -> tuple[int, str]:
     """Sort key of a resourceVersion: a decimal number, so by length, then lexically."""
     return len(resource_version), resource_version
-
-
-def parse_time(text: str | None) -> int:
-    """
-    RFC 3339 to Unix milliseconds; 0 for an absent time.
-
-    Raises:
-        ValueError: not a time.
-    """
-    if not text:
-        return 0
-    when = datetime.fromisoformat(text)
-    if when.tzinfo is None:
-        when = when.replace(tzinfo=UTC)
-    return max(_FIRST, min(round(when.timestamp() * 1000), _LAST))
-
-
-def _time_of(text: str | None) -> int:
-    """A time that the server let through; 0 for one that no calendar knows."""
-    try:
-        return parse_time(text.upper() if text else text)
-    except ValueError:
-        return 0
-
-
-def format_time(ms: int, *, millis: bool = True) -> str:
-    """Unix milliseconds to RFC 3339 in UTC; empty for 0."""
-    if not ms:
-        return ""
-    seconds, rest = divmod(ms, 1000)
-    text = _second(seconds)
-    return f"{text}.{rest:03d}Z" if millis else f"{text}Z"
-
-
-@lru_cache(maxsize=256)
-def _second(seconds: int) -> str:
-    # The times of one notification, and of those that are handled with it, share a few seconds.
-    # Not strftime, which writes the year 1 with one digit.
-    return datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()

@@ -18,7 +18,8 @@ import orjson
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key
 from syncer.model.conditions import bounded
-from syncer.model.resource import ChannelRollup, Rollup, Status, render_status
+from syncer.model.rendering import render_status
+from syncer.model.resource import ChannelRollup, Rollup, Status
 
 SOFT_LIMIT: Final = 64 * 1024
 ERROR_STEPS: Final = (512, 256, 128)

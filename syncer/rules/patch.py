@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from syncer.model.resource import Json, Status, render_status
+from syncer.model.rendering import render_status
+from syncer.model.resource import Json, Status
 
 
 def difference(shown: Status, wanted: Status) -> Json:

@@ -38,14 +38,9 @@ from syncer.model.attempt import (
     make_attempt_id,
 )
 from syncer.model.record import Header, Plan, Record, attempt_record, intent_record, plan_record
-from syncer.model.resource import (
-    LogMark,
-    RetryPolicy,
-    Status,
-    format_time,
-    parse_object,
-    render_status,
-)
+from syncer.model.rendering import render_status
+from syncer.model.resource import LogMark, RetryPolicy, Status, parse_object
+from syncer.model.times import format_time
 from syncer.rules.fold import LogView, fold
 from syncer.rules.merge import Facts, merge
 from tests.benchmarks.goals import FIRST_DELIVERY, START_LINEAR, START_MEMORY, START_SECONDS

@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from syncer.model.resource import Json, format_time
+from syncer.model.resource import Json
+from syncer.model.times import format_time
 from tests.e2e.harness import Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 

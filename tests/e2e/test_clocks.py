@@ -18,7 +18,7 @@ from typing import Final, cast
 
 import pytest
 
-from syncer.model.resource import format_time
+from syncer.model.times import format_time
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.fakes.apianswers import Request
 from tests.fakes.apiserver import FakeApiServer

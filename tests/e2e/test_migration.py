@@ -18,7 +18,8 @@ from typing import Any, Final
 import pytest
 
 from syncer.kube.crd import load_crd, missing_rules
-from syncer.model.resource import Json, format_time
+from syncer.model.resource import Json
+from syncer.model.times import format_time
 from tests.e2e.harness import (
     BUSY,
     OK,

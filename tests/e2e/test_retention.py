@@ -15,7 +15,7 @@ from typing import Final
 
 import pytest
 
-from syncer.model.resource import format_time
+from syncer.model.times import format_time
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 

@@ -11,6 +11,7 @@ import pytest
 
 from syncer.kube import crd
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.rendering import render_status
 from syncer.model.resource import (
     ChannelRollup,
     ChannelStatus,
@@ -19,7 +20,6 @@ from syncer.model.resource import (
     Rollup,
     Status,
     parse_object,
-    render_status,
 )
 from tests.integration.api import (
     CRDS,

@@ -19,7 +19,8 @@ from syncer.model.errors import (
     Rejected,
     Unavailable,
 )
-from syncer.model.resource import NotificationRequest, render_status, version_key
+from syncer.model.rendering import render_status
+from syncer.model.resource import NotificationRequest, version_key
 from tests.integration.scripted import ScriptedServer, status, write_kubeconfig
 from tests.unit.syncer.model.test_resource import ODD_TIMES
 

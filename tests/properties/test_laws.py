@@ -51,7 +51,8 @@ from syncer.model.record import (
     read_attempt,
     skip_record,
 )
-from syncer.model.resource import RetryPolicy, Status, parse_status, render_status
+from syncer.model.rendering import render_status
+from syncer.model.resource import RetryPolicy, Status, parse_status
 from syncer.rules.backoff import (
     NEAR,
     equal_jitter,

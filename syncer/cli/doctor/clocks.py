@@ -10,7 +10,7 @@ from syncer.cli.doctor.result import Result, fail, ok, unknown, warn
 from syncer.kube.client import KubeClient
 from syncer.ledger.preflight import CLOCK_FIX, CLOCK_LIMIT, CLOCK_ODD, apart
 from syncer.model.errors import PortError
-from syncer.model.resource import parse_time
+from syncer.model.times import parse_time
 
 _TIMEOUT: Final = 10.0
 #: Milliseconds: what is odd, and what breaks something.

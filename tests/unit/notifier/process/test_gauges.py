@@ -20,7 +20,8 @@ from syncer.kube.lease_term import LeaseTerm, LeaseTimings
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptState, Epoch, make_attempt_id
 from syncer.model.record import Plan
-from syncer.model.resource import HOLD_ANNOTATION, format_time, parse_object
+from syncer.model.resource import HOLD_ANNOTATION, parse_object
+from syncer.model.times import format_time
 from syncer.rules.fold import LogView
 from syncer.rules.plan import Await
 from syncer.runtime.clock import LedgerTime

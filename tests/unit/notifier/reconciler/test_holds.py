@@ -15,7 +15,8 @@ from syncer.ledger.codec import stored
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.record import Plan, attempt_record, plan_record
-from syncer.model.resource import format_time, parse_object
+from syncer.model.resource import parse_object
+from syncer.model.times import format_time
 from syncer.runtime.clock import LedgerTime
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Claim, Entry

@@ -17,15 +17,8 @@ import yaml
 from syncer.kube import crd
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.conditions import Condition
-from syncer.model.resource import (
-    ChannelRollup,
-    ChannelStatus,
-    Json,
-    LogMark,
-    Rollup,
-    Status,
-    render_status,
-)
+from syncer.model.rendering import render_status
+from syncer.model.resource import ChannelRollup, ChannelStatus, Json, LogMark, Rollup, Status
 
 ROOT = Path(__file__).parents[4]
 #: Prefers the packages of a folder, and prints where the module and what the definition is.

@@ -10,6 +10,7 @@ import pytest
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.conditions import Condition
+from syncer.model.rendering import render_status
 from syncer.model.resource import (
     ChannelRollup,
     ChannelStatus,
@@ -18,14 +19,12 @@ from syncer.model.resource import (
     Rollup,
     Spec,
     Status,
-    format_time,
     parse_object,
     parse_policy,
     parse_spec,
     parse_status,
-    parse_time,
-    render_status,
 )
+from syncer.model.times import format_time, parse_time
 
 SECOND = 1_700_000_000_000
 FULL = Status(

@@ -11,6 +11,7 @@ from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.conditions import Condition
 from syncer.model.record import Plan, attempt_record, intent_record, plan_record
+from syncer.model.rendering import render_status
 from syncer.model.resource import (
     ChannelRollup,
     ChannelStatus,
@@ -19,7 +20,6 @@ from syncer.model.resource import (
     Rollup,
     Status,
     parse_status,
-    render_status,
 )
 from syncer.rules.compact import (
     KEEP_PER_CHANNEL,

@@ -17,6 +17,7 @@ from syncer.model.record import (
     intent_record,
     plan_record,
 )
+from syncer.model.rendering import render_status
 from syncer.model.resource import (
     ChannelRollup,
     ChannelStatus,
@@ -25,7 +26,6 @@ from syncer.model.resource import (
     Rollup,
     Status,
     parse_status,
-    render_status,
 )
 from syncer.rules.fold import LogView, fold
 from syncer.rules.merge import (

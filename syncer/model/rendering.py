@@ -1,0 +1,96 @@
+"""
+A status as JSON, as it is written to the API server.
+
+Zero values are left out, as upstream's types do. A time that the schema demands is never absent.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from syncer.model.attempt import Attempt
+from syncer.model.resource import Json, Status
+from syncer.model.times import format_time
+
+#: Stands where a time is required and none is known.
+_ORIGIN: Final = "1970-01-01T00:00:00Z"
+
+
+def render_status(status: Status) -> Json:
+    """Return the status as JSON, without zero values."""
+    out: Json = {
+        "phase": status.phase,
+        "reason": status.reason,
+        "message": status.message,
+        "conditions": [
+            {
+                "type": c.type,
+                "status": c.status,
+                "reason": c.reason,
+                "message": c.message,
+                "lastTransitionTime": format_time(c.transition, millis=False) or _ORIGIN,
+                **({"observedGeneration": c.observed_generation} if c.observed_generation else {}),
+            }
+            for c in status.conditions
+        ],
+        "deliveryAttempts": [_render_attempt(a) for a in status.attempts],
+        "totalAttempts": status.total_attempts,
+        "successfulDeliveries": status.successful,
+        "failedDeliveries": status.failed,
+        "uncertainAttempts": status.uncertain,
+        "queuedAt": format_time(status.queued_at),
+        "processingStartedAt": format_time(status.started_at),
+        "completionTime": format_time(status.completed_at),
+        "observedGeneration": status.observed_generation,
+        "channels": [
+            {
+                "name": c.name,
+                "state": c.state,
+                **({"attempts": c.attempts} if c.attempts else {}),
+                **({"nextRetryTime": format_time(c.next_retry)} if c.next_retry else {}),
+            }
+            for c in status.channels
+        ],
+    }
+    if status.rollup:
+        out["rollup"] = {
+            "through": status.rollup.through,
+            "channels": [
+                {
+                    "name": c.name,
+                    "failed": c.failed,
+                    "lastId": c.last_id,
+                    "number": c.number,
+                    **({"notSent": c.not_sent} if c.not_sent else {}),
+                }
+                for c in status.rollup.channels
+            ],
+        }
+    if status.log:
+        out["log"] = {
+            "position": status.log.position,
+            "epoch": status.log.epoch,
+            "store": status.log.store,
+        }
+    return {k: v for k, v in out.items() if v or k == "rollup"}
+
+
+def _render_attempt(attempt: Attempt) -> Json:
+    out: Json = {
+        "channel": attempt.channel,
+        "attempt": attempt.number,
+        "timestamp": format_time(attempt.ended or attempt.started) or _ORIGIN,
+        "status": attempt.state.word,
+        "id": attempt.id,
+    }
+    if attempt.error:
+        out["error"] = attempt.error
+    if attempt.duration:
+        out["durationSeconds"] = attempt.duration / 1000
+    if attempt.failure:
+        out["class"] = attempt.failure.value
+    if attempt.started:
+        out["startedAt"] = format_time(attempt.started)
+    if attempt.code:
+        out["code"] = attempt.code
+    return out
