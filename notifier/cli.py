@@ -5,14 +5,14 @@ The controller's command line.
     notifier crd [--without-rules]    print the CustomResourceDefinition
     notifier --version
 
-Exit codes: 0 ended as asked; 1 the configuration cannot be used, or a loop was lost; 2 wrong usage.
+Exit codes: 0 ended as asked; 1 the configuration cannot be used, or a loop has ended; 2 wrong usage.
 
-A signal to end is heeded from the first moment: process 1 of a container ignores one that it has no
-handler for, and would be killed in the middle of its first sends. Until there is anything to drain, it
-ends the process at once; behind the drain, another one changes nothing.
+Signals are handled from the first moment: process 1 of a container ignores a signal without a handler and
+would be killed in the middle of its first sends. Until there is something to drain, a signal ends the
+process at once; after the drain, another one changes nothing.
 
-A thread that hangs in a dead name server or a dead disk cannot be ended, and the interpreter waits for
-every thread. When all is said and done, the process ends without it.
+A thread that hangs in a dead name server or a dead disk cannot be cancelled, and the interpreter waits for
+every thread at its end. The process therefore ends without waiting for such threads.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ from typing import Any, Final
 from notifier.version import __version__
 from syncer.model.errors import ConfigError, LedgerError
 
-#: Seconds that threads have to end once nothing is left to do.
+#: Seconds that threads have to end after everything else has.
 _LAST: Final = 1.0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code, or ends the process with it where a thread hangs."""
+    """Run a command; returns the exit code, or exits with it if a thread hangs."""
     options = _parser().parse_args(arguments)
     if options.version:
         sys.stdout.write(f"notification-ledger {__version__} (Python {sys.version.split()[0]})\n")
@@ -73,13 +73,13 @@ def _at_once(_number: int, _frame: object) -> None:
     raise SystemExit(0)
 
 
-def _heed(handler: Callable[[int, object], None] | signal.Handlers) -> None:
+def _on_signal(handler: Callable[[int, object], None] | signal.Handlers) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handler)
 
 
 def _run(path: str) -> int:
-    _heed(_at_once)
+    _on_signal(_at_once)
     from notifier.app import run  # noqa: PLC0415 - half a second of imports
     from notifier.content.sanitise import sanitise  # noqa: PLC0415 - as above
     from notifier.settings import load  # noqa: PLC0415 - as above
@@ -119,8 +119,8 @@ def _run(path: str) -> int:
 
 
 def _ended(code: int) -> int:
-    """The exit code; does not return while a thread hangs, but ends the process."""
-    _heed(signal.SIG_IGN)
+    """Return the exit code; if a thread hangs, exit with it instead."""
+    _on_signal(signal.SIG_IGN)
     threads = [
         t for t in threading.enumerate() if t is not threading.main_thread() and not t.daemon
     ]
@@ -137,10 +137,10 @@ def _ended(code: int) -> int:
 
 
 class _Threads(ThreadPoolExecutor):
-    """The loop's threads, in which servers' names are looked up; the loop's end waits for none."""
+    """The default executor, which resolves names; the loop does not wait for its threads."""
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Let the threads end, whatever the loop wishes."""
+        """Never wait, whatever the loop asks for."""
         del wait, cancel_futures
         super().shutdown(wait=False, cancel_futures=True)
 

@@ -1,10 +1,10 @@
 """
-The switch that holds all deliveries back: `delivery.paused`, read from the settings file again and again.
+The switch that pauses all deliveries: `delivery.paused`, read from the settings file again and again.
 
-Every other setting is read once, at the start. This one is for the moment in which somebody has to stop
-a flood, and a restart is what they least want to wait for. The file is polled, as the routing file is: a
-poll sees every layout of a mounted volume. What cannot be read, or does not say a plain true or false,
-changes nothing and is said once: a half-written file must neither start nor stop anything.
+Every other setting is read once, at the start. This one is for an operator who has to stop a flood at
+once, without a restart. The file is polled, as the routing file is: a poll sees every layout of a mounted
+volume. A file that cannot be read, or a value that is neither true nor false, changes nothing and is
+logged once: a half-written file must neither pause nor resume deliveries.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from syncer.model.errors import ConfigError
 
 logger = logging.getLogger("ledger.delivery")
 
-#: Seconds between looks at the file.
+#: Seconds between reads of the file.
 _LOOK: Final = 1.0
 
 FileVersion = tuple[int, int, int]
 
 
 class PauseSwitch:
-    """Reads the switch from a file and tells of changes."""
+    """Reads the switch from a file and applies changes."""
 
     def __init__(
         self,
@@ -42,9 +42,9 @@ class PauseSwitch:
 
         Args:
             path: The settings file.
-            apply: Told the position of the switch when it has changed.
+            apply: Called with the new position when it has changed; true pauses.
             paused: Its position at the start.
-            every: Seconds between looks.
+            every: Seconds between reads.
         """
         self._path = path
         self._apply = apply
@@ -54,14 +54,14 @@ class PauseSwitch:
         self._problem = ""
 
     async def run(self) -> None:
-        """Look until cancelled."""
+        """Read the file until cancelled."""
         while True:
-            # A disk that hangs costs this loop its turn and nobody else's.
+            # In a thread: a disk that hangs holds up this loop alone.
             self.take(await asyncio.to_thread(self.look))
             await asyncio.sleep(self._every)
 
     def look(self) -> bool | None:
-        """What the file says now; None if it is unchanged, or cannot be understood."""
+        """The position in the file; None if the file is unchanged or cannot be used."""
         try:
             stat = self._path.stat()
         except OSError as error:
@@ -87,7 +87,7 @@ class PauseSwitch:
         return value
 
     def take(self, paused: bool | None) -> None:
-        """Tell of a change."""
+        """Apply a position that differs from the last one."""
         if paused is not None and paused != self._paused:
             self._paused = paused
             self._apply(paused)

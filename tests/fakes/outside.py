@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from prometheus_client import CollectorRegistry
 
@@ -15,6 +15,7 @@ from notifier.process.outside import Outside, RedisFactory
 from notifier.process.stop import Stop
 from notifier.router import Routed
 from syncer.kube.client import KubeClient
+from syncer.model.errors import Unavailable
 from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest
 from syncer.runtime.clock import ServerTime, monotonic_clock
@@ -23,11 +24,15 @@ from tests.fakes.memorylog import MemoryClient, MemoryRedis
 
 
 class NoCluster(KubeClient):
-    """A client of no API server."""
+    """A client that cannot connect."""
 
     def __init__(self) -> None:
-        # Nothing of the real one's transport is made: nobody asks.
+        # Nothing of the real one's session is made; the method that would use it is replaced.
         pass
+
+    async def request(self, *_: Any, **__: Any) -> Any:
+        """Find nobody; see `KubeClient.request`."""
+        raise Unavailable("cannot connect (ECONNREFUSED)")
 
 
 class NoRouter:
@@ -36,6 +41,7 @@ class NoRouter:
     def __init__(self) -> None:
         self.problem: str | None = None
         self.doubts = 0
+        self.ended = asyncio.Event()
 
     async def plan(self, request: NotificationRequest, now: int) -> Routed:
         """Route to no channel."""
@@ -54,8 +60,8 @@ class NoRouter:
         return None
 
     async def run(self) -> None:
-        """Follow no files."""
-        await asyncio.Event().wait()
+        """Follow no files, until `ended` is set."""
+        await self.ended.wait()
 
 
 class Checks:
