@@ -10,7 +10,9 @@ same cores, shows there. Blocks are short and take turns.
 Three things are asked: for how long one thing held the controller's event loop at most, as its own metric
 says, from the start of the process on; whether it lost a shard; and how much longer the others wait than
 beside the same objects where nobody looks, from the moment at which each was to be created until it is
-received. On a machine that others use, a stall is also the time in which the process was not let run.
+received. An independent watch divides that time: what passes before it shows the object is the API
+server's, and this program's, who creates it. On a machine that others use, a stall is also the time in
+which the process was not let run.
 
 The definition is served without its bounds, which refuse such objects: this is an installation that has
 them from before.
@@ -36,7 +38,8 @@ from tests.benchmarks.hostile import ANSWER_BYTES, ANSWERS, SHAPES, Orders, else
 from tests.benchmarks.isolation import steady
 from tests.benchmarks.load import SETTINGS, plane_of, programs, read_call
 from tests.benchmarks.report import Report, percentile
-from tests.e2e.harness import NotifierProcess, Receiver, Stage, stage, subject_of, until
+from tests.benchmarks.watching import FinalWatcher, watched
+from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of, until
 from tests.integration.api import CRDS, unbounded
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
@@ -87,12 +90,14 @@ class Block:
     Attributes:
         kind: Which kind.
         delays: Seconds from due to received, for each steady notification.
+        shown: The part of it until an independent watch showed the object, or it was received.
         refused: Calls about hostile objects that were answered.
         stalls: Times that the loop was held for more than a tenth of a second.
     """
 
     kind: Kind
     delays: list[float] = field(default_factory=list)
+    shown: list[float] = field(default_factory=list)
     refused: int = 0
     stalls: int = 0
 
@@ -101,6 +106,7 @@ class Block:
         return Block(
             self.kind,
             self.delays + other.delays,
+            self.shown + other.shown,
             self.refused + other.refused,
             self.stalls + other.stalls,
         )
@@ -114,6 +120,17 @@ class Block:
     def p50(self) -> float:
         """The median in ms."""
         return percentile(self.delays, 0.5) * 1000
+
+    @property
+    def p99_shown(self) -> float:
+        """The 99th percentile of what passed until the API server had shown it, in ms."""
+        return percentile(self.shown, 0.99) * 1000
+
+    @property
+    def p99_after(self) -> float:
+        """The 99th percentile of what passed from then on, in ms."""
+        after = [d - s for d, s in zip(self.delays, self.shown, strict=True)]
+        return percentile(after, 0.99) * 1000
 
 
 @dataclass(slots=True)
@@ -237,8 +254,8 @@ CALLS: Final = 2 * len(SHAPES)
 
 
 async def _block(
-    here: Stage, process: NotifierProcess, receiver: PickyReceiver, scale: Scale, prefix: str,
-    kind: Kind,
+    here: Stage, watcher: FinalWatcher, process: NotifierProcess, receiver: PickyReceiver,
+    scale: Scale, prefix: str, kind: Kind,
 ) -> Block:  # fmt: skip
     names = [f"{prefix}-steady-{n}" for n in range(int(scale.rate * scale.seconds))]
     refused, stalls = receiver.refused, await _stalls(process)
@@ -250,11 +267,15 @@ async def _block(
         creating = asyncio.create_task(begin()) if kind is not Kind.NOTHING else None
         due = await steady(here, names, scale.rate)
         await until(
-            lambda: all(n in receiver.arrived for n in names),
+            lambda: all(n in receiver.arrived and n in watcher.shown for n in names),
             lambda: f"all are received; {process.tail()}",
             within=60,
         )
-        block = Block(kind, [receiver.arrived[n] - due[n] for n in names])
+        block = Block(
+            kind,
+            [receiver.arrived[n] - due[n] for n in names],
+            [min(watcher.shown[n], receiver.arrived[n]) - due[n] for n in names],
+        )
         if creating is not None:
             await creating
     if kind is Kind.HOSTILE:
@@ -289,35 +310,34 @@ async def _quiet(process: NotifierProcess) -> None:
 async def measure(plane: ControlPlane, redis_url: str, folder: Path, scale: Scale) -> Found:
     """Rounds of blocks of each kind."""
     receiver = PickyReceiver()
-    await receiver.start()
     found = Found()
     numbers = itertools.count()
-    try:
-        async with without_bounds(plane), stage(plane, redis_url, folder, sampled=False) as here:
-            for seen in "hx":
-                await plane.create_namespace(f"{here.namespace}-{seen}")
-            process = _notifier(here, receiver)
-            process.start()
-            await process.wait_ready()
-            await process.seconds_to_acquire()
-            await _block(here, process, receiver, scale, f"b{next(numbers)}", Kind.NOTHING)
-            found.start = 1000 * await process.metric(_STALL)
-            for _ in range(scale.rounds):
-                blocks = {kind: Block(kind) for kind in Kind}
-                for turn in range(scale.turns):
-                    for kind in list(Kind)[:: -1 if turn % 2 else 1]:
-                        blocks[kind] += await _block(
-                            here, process, receiver, scale, f"b{next(numbers)}", kind
-                        )
-                found.rounds.append(blocks)
-                found.stalls.append(1000 * await process.metric(_STALL))
-            found.lost = len(process.lines("shard lost"))
-            found.places = [
-                str(line.get("where"))
-                for line in process.lines("the event loop was held; nothing else ran meanwhile")
-            ]
-    finally:
-        await receiver.close()
+    async with (
+        without_bounds(plane),
+        watched(plane, redis_url, folder, receiver) as (here, watcher),
+    ):
+        for seen in "hx":
+            await plane.create_namespace(f"{here.namespace}-{seen}")
+        process = _notifier(here, receiver)
+        process.start()
+        await process.wait_ready()
+        await process.seconds_to_acquire()
+        await _block(here, watcher, process, receiver, scale, f"b{next(numbers)}", Kind.NOTHING)
+        found.start = 1000 * await process.metric(_STALL)
+        for _ in range(scale.rounds):
+            blocks = {kind: Block(kind) for kind in Kind}
+            for turn in range(scale.turns):
+                for kind in list(Kind)[:: -1 if turn % 2 else 1]:
+                    blocks[kind] += await _block(
+                        here, watcher, process, receiver, scale, f"b{next(numbers)}", kind
+                    )
+            found.rounds.append(blocks)
+            found.stalls.append(1000 * await process.metric(_STALL))
+        found.lost = len(process.lines("shard lost"))
+        found.places = [
+            str(line.get("where"))
+            for line in process.lines("the event loop was held; nothing else ran meanwhile")
+        ]
     return found
 
 
@@ -336,6 +356,12 @@ def told(found: Found, scale: Scale) -> Report:
         report.add(f"{kind}: p50", "ms", [r[kind].p50 for r in found.rounds])
     for kind in Kind:
         report.add(f"{kind}: p99", "ms", [r[kind].p99 for r in found.rounds])
+    for kind in Kind:
+        shown = [r[kind].p99_shown for r in found.rounds]
+        report.add(f"{kind}: p99 until the API server has shown it", "ms", shown)
+    for kind in Kind:
+        after = [r[kind].p99_after for r in found.rounds]
+        report.add(f"{kind}: p99 from then until received", "ms", after)
     for kind in Kind:
         counts = [float(r[kind].stalls) for r in found.rounds]
         report.add(f"{kind}: stalls of more than 100 ms", "", counts)

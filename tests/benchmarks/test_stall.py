@@ -26,7 +26,10 @@ async def test_hostile_objects_in_one_block_of_three(
         Kind.NOTHING: 0, Kind.UNSEEN: 0, Kind.HOSTILE: CALLS,
     }  # fmt: skip
     for block in blocks.values():
-        assert len(block.delays) == 20
+        assert len(block.delays) == len(block.shown) == 20
+        assert all(
+            0 < shown <= delay for shown, delay in zip(block.shown, block.delays, strict=True)
+        )
         assert 0 < block.p50 <= block.p99 < 60_000
     assert found.stalls[0] >= found.start > 0
     assert [f.name for f in told(found, SMALL).figures if f.goal] == [
@@ -56,8 +59,8 @@ def test_shapes_are_as_large_as_objects_may_be() -> None:
 def test_the_verdicts(stall: float, slower: float, verdicts: list[str]) -> None:
     """A stall is judged by the worst round, the others' delay by the median."""
     delays = [n / 1000 for n in range(1, 201)]
-    blocks = {kind: Block(kind, delays) for kind in Kind}
-    blocks[Kind.HOSTILE] = Block(Kind.HOSTILE, [d * slower for d in delays])
+    blocks = {kind: Block(kind, delays, delays) for kind in Kind}
+    blocks[Kind.HOSTILE] = Block(Kind.HOSTILE, [d * slower for d in delays], delays)
     found = Found([blocks, blocks], 10.0, [20.0, stall])
     judged = [f.verdict for f in told(found, SMALL).figures if f.goal]
     assert judged == verdicts
