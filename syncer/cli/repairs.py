@@ -40,14 +40,13 @@ from syncer.model.record import (
     Kind,
     Record,
     attempt_record,
-    plan_record,
     repair_record,
 )
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Divergence, Finding, Remedy
 from syncer.rules.fold import ROOT_CHAIN, LogView
 from syncer.rules.merge import lacking
-from syncer.rules.restore import highest_epoch, plan_of_status
+from syncer.rules.restore import highest_epoch, missing_plan, seed_of
 from syncer.rules.verification import Bounds
 
 #: How long the copy of a log that was replaced is kept.
@@ -151,11 +150,9 @@ def _facts(request: NotificationRequest | None, view: LogView) -> list[Record]:
     """Return what the status shows and a log lacks, as seeds; the plan last, since it needs a log."""
     if request is None:
         return []
-    status = request.status
-    records = [attempt_record(a, seed=True) for a in lacking(view, status)]
-    if view.plan is None and status.channels:
-        records.append(plan_record(plan_of_status(status)))
-    return records
+    records = [seed_of(attempt) for attempt in lacking(view, request.status)]
+    plan = missing_plan(view, request.status)
+    return records if plan is None else [*records, plan]
 
 
 def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) -> Step:

@@ -32,20 +32,23 @@ def highest_epoch(status: Status) -> Epoch:
     return max(epochs, key=epoch_key, default=NO_EPOCH)
 
 
-def plan_of_status(status: Status) -> Plan:
-    """Return the plan as far as a status shows it."""
+def missing_plan(view: LogView, status: Status) -> Record | None:
+    """Return the plan as far as a status shows it, None if the log has one or the status shows none."""
+    if view.plan is not None or not status.channels:
+        return None
     resolved = find_condition(status.conditions, ROUTING_RESOLVED)
-    return Plan(
+    plan = Plan(
         channels=tuple(c.name for c in status.channels),
         reason=resolved.reason if resolved else "",
         message=resolved.message if resolved else "",
         at=_within(status.started_at or status.queued_at),
     )
+    return plan_record(plan)
 
 
-def recordable(shown: Attempt) -> Attempt:
-    """Return an attempt of a status with numbers and error cut to what a record can hold."""
-    return replace(
+def seed_of(shown: Attempt) -> Record:
+    """Return an attempt of a status as a seed, with numbers and error cut to what a record can hold."""
+    fitting = replace(
         shown,
         started=_within(shown.started),
         ended=_within(shown.ended),
@@ -55,6 +58,7 @@ def recordable(shown: Attempt) -> Attempt:
         code=_within(shown.code),
         number=_within(shown.number),
     )
+    return attempt_record(fitting, seed=True)
 
 
 def seeds_of_view(view: LogView) -> list[Record]:

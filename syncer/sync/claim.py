@@ -34,11 +34,10 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.ports import Backoff, LeaseTerm, StatusStore
-from syncer.model.record import attempt_record, plan_record
 from syncer.rules.channel_state import counts
 from syncer.rules.merge import exceeds, lacking
 from syncer.rules.reconcile import Action, Presence, Situation, Verdict, compare, reconcile
-from syncer.rules.restore import highest_epoch, plan_of_status, recordable, seeds_of_view
+from syncer.rules.restore import highest_epoch, missing_plan, seed_of, seeds_of_view
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Claim, Entry
@@ -176,9 +175,10 @@ class Claimer:
     async def _seed(self, entry: Entry, term: LeaseTerm) -> None:
         status = entry.request.status
         lost = lacking(entry.view, status)
-        seeds = [attempt_record(recordable(self._adopted(entry, a)), seed=True) for a in lost]
-        if entry.view.plan is None and status.channels:
-            seeds.insert(0, plan_record(plan_of_status(status)))
+        seeds = [seed_of(self._adopted(entry, a)) for a in lost]
+        plan = missing_plan(entry.view, status)
+        if plan is not None:
+            seeds.insert(0, plan)
         claimed = await self.log.claim(entry.uid, term.epoch, name=entry.request.key, seeds=seeds)
         if claimed.snapshot is None:
             self.recorder.lose_claim(entry, "seed")

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+import pytest
+
 from syncer.cli.repairs import Allowed, plan_repair
 from syncer.cli.scan import Joined
+from syncer.ledger.codec import encode_record
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import AttemptState, Epoch
-from syncer.model.record import (
-    Header,
-)
+from syncer.model.record import LOG_ERROR_BYTES, Header, Kind
 from syncer.model.resource import NotificationRequest
 from tests.unit.syncer.cli.samples import (
     A1,
@@ -73,3 +76,26 @@ def test_rebuilt_log_holds_what_both_sides_know() -> None:
         ("seed.success", "0.7-9"), ("repair", f"repair:{NOW}"),
     ]  # fmt: skip
     assert log.view.attempts[A1].state is AttemptState.FAILED
+
+
+#: Members of an attempt that a status may show, after an edit by hand, and no record can hold.
+ODD: dict[str, dict[str, Any]] = {
+    "a number": {"attempt": 10**17},
+    "a code": {"code": 10**17},
+    "the length of a call": {"durationSeconds": 1e300},
+    "the end of time": {"timestamp": "9999-12-31T23:59:59Z"},
+    "a text": {"error": "x" * 100_000},
+}
+
+
+@pytest.mark.parametrize("rebuild", [False, True])
+@pytest.mark.parametrize("case", ODD)
+def test_what_no_record_can_hold_is_cut(case: str, rebuild: bool) -> None:
+    """A repair appends facts of whatever the status shows, as a claim does; none stops the others."""
+    log = elements(PLAN, header=Header("ns/n", Epoch("0.7"), acked=9 if rebuild else 0))
+    spoilt = joined(request(entry("failed") | ODD[case]), log)
+    allowed = Allowed(rebuild=rebuild, accept_loss=True)
+    planned = plan_repair(spoilt, spoilt.check(BOUNDS), allowed=allowed, now=NOW, by="me")
+    records = read_log(planned[0].elements).records if rebuild else planned[0].records
+    (seed,) = [r for r in records if r.kind is Kind.SEED_FAILED]
+    assert len(encode_record(seed)) < 2 * LOG_ERROR_BYTES
