@@ -352,11 +352,12 @@ def environment(target: Path) -> Path:
     (home / "bin" / "python3").symlink_to("/usr/bin/python3.11")
     (home / "bin" / "python").symlink_to("python3")
     write(home / "pyvenv.cfg", "home = /usr/bin\ninclude-system-site-packages = false\n")
-    for command in ("notifier", "syncer"):
+    for command, place in about()["scripts"].items():
+        module, _, function = place.partition(":")
         write(
             home / "bin" / command,
-            f"#!/{HOME}/bin/python3\nimport sys\n\nfrom {command}.cli import main\n\n"
-            "sys.exit(main())\n",
+            f"#!/{HOME}/bin/python3\nimport sys\n\nfrom {module} import {function}\n\n"
+            f"sys.exit({function}())\n",
             mode=0o755,
         )
     return site
@@ -574,9 +575,15 @@ def canonical(document: object) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
+def about() -> dict[str, Any]:
+    """Return what the project says of itself: version, commands."""
+    found: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    return found
+
+
 def version() -> str:
     """Return the project's version."""
-    return str(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"])
+    return str(about()["version"])
 
 
 def config() -> dict[str, Any]:

@@ -9,6 +9,7 @@ says something else than the builder, a lock that lacks a package, an archive th
 from __future__ import annotations
 
 import gzip
+import importlib
 import io
 import json
 import os
@@ -44,6 +45,18 @@ def instructions() -> list[tuple[str, str]]:
     last = max(n for n, (word, _) in enumerate(out) if word == "FROM")
     assert out[last] == ("FROM", "scratch")
     return out[last:]
+
+
+def test_the_commands_of_the_image_are_those_of_the_project(tmp_path: Path) -> None:
+    """Each command of the project is a program of the image, and calls what exists."""
+    image.environment(tmp_path)
+    folder = tmp_path / image.HOME / "bin"
+    commands = {f.name: f.read_text() for f in folder.iterdir() if not f.is_symlink()}
+    assert set(commands) == set(image.about()["scripts"]) == {"notifier", "syncer"}
+    for text in commands.values():
+        called = re.search(r"^from (\S+) import (\w+)\n\nsys\.exit\(\2\(\)\)$", text, re.MULTILINE)
+        assert called, text
+        assert callable(getattr(importlib.import_module(called[1]), called[2]))
 
 
 def pairs(text: str) -> dict[str, str]:
