@@ -37,6 +37,9 @@ from typing import Any, Final, Literal, cast
 
 import aiohttp
 import redis.asyncio as redis_asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import ConstantBackoff
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
 
 from syncer.model.errors import ContractError
@@ -612,7 +615,7 @@ class Stage:
         assert version is not None
         return version
 
-    async def wait_acked(self, uids: Sequence[str], *, within: float = 15.0) -> None:
+    async def wait_acked(self, uids: Sequence[str], *, within: float = 30.0) -> None:
         """Wait until the logs of finished notifications are marked as published, to the end."""
 
         async def acked() -> bool:
@@ -711,7 +714,11 @@ async def stage(
     await asyncio.to_thread(folder.mkdir, parents=True, exist_ok=True)
     receiver = Receiver(default)
     await receiver.start()
-    client = redis_asyncio.Redis.from_url(redis_url, socket_timeout=5, socket_connect_timeout=5)
+    # Its connections are older than a server that was restarted, and it finds out at the next call.
+    again = Retry(ConstantBackoff(0.2), 3, supported_errors=(RedisConnectionError,))
+    client = redis_asyncio.Redis.from_url(
+        redis_url, socket_timeout=5, socket_connect_timeout=5, retry=again
+    )
     async with Api(plane.server, plane.admin_token, plane.ca_file, namespace=name) as api:
         watcher = Watcher(api)
         made = Stage(plane, name, redis_url, name, folder, receiver, api, watcher, client)
