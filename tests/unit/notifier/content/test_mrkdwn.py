@@ -39,6 +39,7 @@ CASES = {
     "a heading": ("# Top", "*Top*"),
     "a deep heading": ("### Third level", "*Third level*"),
     "a bold heading": ("## **Top**", "*Top*"),
+    "a heading of one bold letter": ("# **A**", "*A*"),
     "a heading with closing marks": ("## Top ##", "*Top*"),
     "seven marks are no heading": ("####### no", "####### no"),
     "inline code": ("run `a **b** c` now", "run `a **b** c` now"),

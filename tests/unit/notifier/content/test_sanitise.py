@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from re import _parser as parser  # type: ignore[attr-defined] # there is no public way to read a pattern
 from typing import Any
 
@@ -590,3 +590,11 @@ def test_deep_tree_is_cut() -> None:
     shown = repr(sanitise_tree(tree))
     assert shown.count("{") == MAX_DEPTH // 2
     assert R in shown
+
+
+@pytest.mark.parametrize("wrap", [lambda value: [value], lambda value: {"a": value}])
+def test_depth_of_a_tree(wrap: Callable[[Any], Any]) -> None:
+    """As many levels as are asked for are kept, of lists as of objects; what lies deeper goes whole."""
+    assert sanitise_tree(wrap(wrap("x")), depth=2) == wrap(wrap("x"))
+    assert sanitise_tree(wrap(wrap("x")), depth=1) == wrap(R)
+    assert sanitise_tree(wrap("x"), depth=0) == R
