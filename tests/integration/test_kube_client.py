@@ -16,12 +16,11 @@ import yaml
 from aiohttp import web
 
 from syncer.kube.client import MERGE_PATCH, KubeClient
-from syncer.kube.errors import OversizedLine, error_of
+from syncer.kube.errors import OversizedLine
 from syncer.model.errors import (
     Ambiguous,
     ConfigError,
     Conflict,
-    Expired,
     Gone,
     KindMissing,
     PortError,
@@ -50,119 +49,6 @@ CANARY = "canary-0d1f-secret"
 async def connect(kubeconfig: str | Path, **more: Any) -> KubeClient:
     """Return a client for a kubeconfig."""
     return await KubeClient.connect(str(kubeconfig), user_agent="ledger-test/1", **more)
-
-
-def said(code: int, reason: str = "", message: str = "", **details: object) -> bytes:
-    """Return the bytes of a Status object."""
-    return json.dumps(
-        {"kind": "Status", "code": code, "reason": reason, "message": message, "details": details}
-    ).encode()
-
-
-INITIALIZING = "storage is (re)initializing"
-TOO_LONG = "etcdserver: request is too large"
-GRPC = "rpc error: code = ResourceExhausted desc = trying to send message larger than max (3 vs. 2)"
-TERMINATING = [{"reason": "NamespaceTerminating"}]
-
-#: sentence: (status, body, Retry-After, is it a write) -> (error, reason or wait)
-ANSWERS: dict[str, tuple[tuple[int, bytes, str | None, bool], type[PortError], object]] = {
-    "401 asks for other credentials": ((401, b"", None, False), Unauthorised, "Unauthorised"),
-    "403 refuses the call": ((403, said(403, "Forbidden"), None, True), Unauthorised, "Forbidden"),
-    "403 in an ending namespace is no matter of rights": (
-        (403, said(403, "Forbidden", causes=TERMINATING), None, True),
-        Rejected,
-        "NamespaceTerminating",
-    ),
-    "404 that names an object: it is gone": (
-        (404, said(404, "NotFound", name="a"), None, False),
-        Gone,
-        None,
-    ),
-    "404 in plain text: the type is not served": (
-        (404, b"404 page not found\n", None, False),
-        KindMissing,
-        None,
-    ),
-    "404 that names nothing: the type is not served": (
-        (404, said(404, "NotFound"), None, False),
-        KindMissing,
-        None,
-    ),
-    "409 is a conflict": ((409, said(409, "Conflict"), None, True), Conflict, None),
-    "410 means list again": ((410, said(410, "Expired"), None, False), Expired, None),
-    "413 is too large": ((413, b"<html>", None, True), Rejected, "TooLarge"),
-    "500 of etcd about the size is too large": (
-        (500, said(500, "", TOO_LONG), None, True),
-        Rejected,
-        "TooLarge",
-    ),
-    "500 of gRPC about the size is too large": (
-        (500, said(500, "", GRPC), None, True),
-        Rejected,
-        "TooLarge",
-    ),
-    "422 is invalid": ((422, said(422, "Invalid"), None, True), Rejected, "Invalid"),
-    "415 keeps the reason of the server": (
-        (415, said(415, "UnsupportedMediaType"), None, True),
-        Rejected,
-        "UnsupportedMediaType",
-    ),
-    "418 without a reason gets one": ((418, b"", None, True), Rejected, "HTTP418"),
-    "307 is not followed": ((307, b"", None, True), Rejected, "HTTP307"),
-    "429 was not executed, and says when": ((429, b"", "7", True), Unavailable, 7.0),
-    "429 may say when in the body": (
-        (429, said(429, retryAfterSeconds=2), None, True),
-        Unavailable,
-        2.0,
-    ),
-    "429 of a type that is being made ready": (
-        (429, said(429, "TooManyRequests", INITIALIZING, retryAfterSeconds=1), None, False),
-        KindMissing,
-        1.0,
-    ),
-    "503 with a time was not executed": ((503, b"", "1", True), Unavailable, 1.0),
-    "503 without a time may have been executed": ((503, b"", None, True), Ambiguous, None),
-    "503 for a read is unavailable": ((503, b"", None, False), Unavailable, None),
-    "504 for a write may have been executed": (
-        (504, said(504, "Timeout"), None, True),
-        Ambiguous,
-        None,
-    ),
-    "504 for a read is unavailable": ((504, said(504, "Timeout"), None, False), Unavailable, None),
-    "500 of a stuck etcd may have been executed": (
-        (500, said(500, "", "rpc error: code = Unavailable"), None, True),
-        Ambiguous,
-        None,
-    ),
-    "502 of a proxy for a read is unavailable": ((502, b"<html>", None, False), Unavailable, None),
-    "a wait is bounded": ((429, b"", "86400", False), Unavailable, 300.0),
-    "a wait that is a date is no wait": (
-        (429, b"", "Wed, 21 Oct 2026 07:28:00 GMT", False),
-        Unavailable,
-        None,
-    ),
-    "a wait that is no number is no wait": ((429, b"", "nan", False), Unavailable, None),
-}
-
-
-@pytest.mark.parametrize("sentence", ANSWERS)
-def test_answer_becomes_an_error(sentence: str) -> None:
-    """Each answer other than 2xx becomes the error that says whether it was executed."""
-    (code, body, header, write), kind, detail = ANSWERS[sentence]
-    error = error_of(code, body, header, write=write)
-    assert type(error) is kind
-    if isinstance(error, Rejected):
-        assert error.reason == detail
-    if isinstance(error, Unavailable):
-        assert error.retry_after == detail
-
-
-def test_error_text_is_bounded_and_only_from_a_status() -> None:
-    """The text of an error is cut to 256 bytes, and a page that is no Status is not quoted."""
-    long = str(error_of(422, said(422, "Invalid", "ü" * 5000), None, write=True))
-    assert long.startswith("422 Invalid: ü")
-    assert len(long.encode()) <= 256
-    assert str(error_of(502, f"<html>{CANARY}</html>".encode(), None, write=False)) == "502"
 
 
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")

@@ -22,7 +22,6 @@ from syncer.cli.doctor.result import Grade
 from syncer.configfile import build
 from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
-from syncer.ledger.url import holds_password
 from syncer.model.errors import ConfigError
 from syncer.settings import RedisSettings, load
 from tests.integration.test_ledger_client import admin, claimed, running, tell
@@ -301,20 +300,6 @@ async def test_a_refused_write_is_no_other_history(
         text = "".join(capsys.readouterr())
         assert "Redis refuses the credentials or the command" in text
         assert "another history" not in text
-
-
-@pytest.mark.parametrize(
-    "url",
-    [
-        f"redis://:{PASSWORD}@h", f"rediss+sentinel://a/s?sentinel_password={PASSWORD}",
-        f"redis://h?password={PASSWORD}", f"redis://u:{PASSWORD}@h:port",
-    ],
-)  # fmt: skip
-def test_every_password_in_a_url_is_seen(url: str) -> None:
-    """User part and options, in a URL that can be used or not."""
-    assert holds_password(url)
-    assert not holds_password("redis://u@h:6379/0?ssl_ca_certs=/x")
-    assert not holds_password("redis://h:6379")
 
 
 async def test_a_granted_user_outlives_the_server(redis_binary: Path) -> None:

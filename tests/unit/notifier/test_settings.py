@@ -17,7 +17,7 @@ from notifier.settings import Address, Settings, load, parse_address
 from syncer import settings as syncer_settings
 from syncer.configfile import Group, build, parse_document, parse_duration
 from syncer.model.errors import ConfigError
-from syncer.settings import SyncerSettings
+from syncer.settings import RedisSettings, SyncerSettings
 
 CANARY = "c4n4ry-s3cret"
 ENV = {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}
@@ -152,6 +152,14 @@ def test_defaults_are_the_documented_ones() -> None:
     assert settings.sync.window == 0.5
     assert settings.sync.max_status_bytes == 65536
     assert settings.events.burst == 1000
+    assert settings.sharding.shards == 16
+
+
+def test_an_error_of_the_library_quotes_no_value() -> None:
+    """Only the errors made of it are shown; should one slip through, it shows no secret either."""
+    with pytest.raises(ValidationError) as caught:
+        RedisSettings.model_validate({"url": ["redis://:canary@h"]})
+    assert "canary" not in str(caught.value)
 
 
 def test_the_lease_outlasts_the_longest_send() -> None:

@@ -475,6 +475,8 @@ def test_pieces_end_with_their_lines() -> None:
     assert len(pieces) > 10
     assert all(piece.endswith("\n") for piece in pieces)
     assert max(map(len, pieces)) <= PIECE_CHARS
+    assert len(list(sanitised_pieces(text[:PIECE_CHARS]))) == 1
+    assert len(list(sanitised_pieces(text[: PIECE_CHARS + 1]))) == 2
 
 
 def test_a_block_is_a_piece_of_its_own() -> None:

@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.routing.attributes import RESERVED, attributes_of, disguised, flatten_context
+from notifier.routing.attributes import (
+    RESERVED,
+    attributes_of,
+    disguised,
+    flatten_context,
+    likely_meant,
+)
 from syncer.model.resource import parse_spec
 
 FULL: dict[str, Any] = {
@@ -181,3 +187,20 @@ def test_any_context_flattens_to_texts(context: dict[str, Any]) -> None:
     """Whatever was stored, the result is a flat map of non-empty texts."""
     flat = flatten_context(context)
     assert all(isinstance(value, str) and value for value in flat.values())
+
+
+LIKELY = {
+    "another case": ("SEVERITY", "severity"),
+    "a letter too few": ("remediationReqest", "remediationRequest"),
+    "the attribute itself": ("severity", ""),
+    "nothing alike": ("team", ""),
+    "one of the author's that is longer": ("severityOfTheIncident", ""),
+    "longer than any, though alike": ("remediationRequest" + "t" * 47, ""),
+}
+
+
+@pytest.mark.parametrize("case", LIKELY)
+def test_what_is_likely_meant(case: str) -> None:
+    """A key is doubted only if it looks like an attribute that is known without being it."""
+    key, wanted = LIKELY[case]
+    assert likely_meant(key) == wanted

@@ -7,7 +7,7 @@ from redis.asyncio.connection import SSLConnection, parse_url
 
 from syncer.configfile import build
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.url import RedisTarget, Topology, parse_redis_url, place_of
+from syncer.ledger.url import RedisTarget, Topology, holds_password, parse_redis_url, place_of
 from syncer.model.errors import ConfigError
 from syncer.settings import RedisSettings
 
@@ -171,3 +171,17 @@ def test_tls_without_a_certificate_is_told(url: str) -> None:
         assert "ssl_cert_reqs=none" in "".join(warnings) or not unverified
     assert not parse_redis_url("redis://h?ssl_cert_reqs=none").unverified
     assert build(RedisSettings, {"url": "redis://h"}).warnings == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://:{CANARY}@h", f"rediss+sentinel://a/s?sentinel_password={CANARY}",
+        f"redis://h?password={CANARY}", f"redis://u:{CANARY}@h:port",
+    ],
+)  # fmt: skip
+def test_every_password_in_a_url_is_seen(url: str) -> None:
+    """User part and options, in a URL that can be used or not."""
+    assert holds_password(url)
+    assert not holds_password("redis://u@h:6379/0?ssl_ca_certs=/x")
+    assert not holds_password("redis://h:6379")

@@ -105,6 +105,15 @@ def test_condition_times_are_whole_seconds() -> None:
     assert condition["lastTransitionTime"] == "2023-11-14T22:13:20Z"
 
 
+def test_a_condition_of_an_unknown_generation() -> None:
+    """One that names no generation is of none, and stays so on the wire."""
+    written = {"type": "Ready", "status": "True", "reason": "R", "message": "m"}
+    status = parse_status({"conditions": [written]})
+    assert status.conditions == (Condition("Ready", "True", "R", "m", 0, 0),)
+    (condition,) = render_status(status)["conditions"]
+    assert "observedGeneration" not in condition
+
+
 def test_object() -> None:
     """An object is parsed once; its document stays at hand, without managed fields."""
     request = parse_object(document(phase="Sending"))

@@ -251,6 +251,12 @@ def test_one_entry_more_counts_in_each_list(case: str) -> None:
     assert size_of(MORE[case]) - size_of(ENTRY) < 384
 
 
+def test_what_fits_exactly_stays() -> None:
+    """A status of just the size that is allowed is written as it is."""
+    status = merged(*(attempt(n, error=100) for n in range(1, KEEP_PER_CHANNEL + 4)))
+    assert compact(status, limit=size_of(status)) == status
+
+
 def test_no_more_is_folded_than_has_to_be() -> None:
     """Where one entry less is enough, one goes, although more of them might."""
     status = merged(*(attempt(n, error=100) for n in range(1, KEEP_PER_CHANNEL + 4)))

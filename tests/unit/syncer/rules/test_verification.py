@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import Attempt, AttemptState, Epoch
 from syncer.model.record import (
@@ -14,7 +16,8 @@ from syncer.model.record import (
     attempt_record,
     plan_record,
 )
-from syncer.model.resource import NotificationRequest
+from syncer.model.resource import ChannelStatus, LogMark, NotificationRequest, Status
+from syncer.rules.merge import Facts, merge
 from syncer.rules.verification import Bounds, Sides, check
 from tests.unit.syncer.cli.samples import (
     A1,
@@ -54,6 +57,9 @@ def test_open_attempt_is_somebodys_for_a_while() -> None:
     shown = request(channels=[{"name": C, "state": "Pending"}])
     assert classes(sides(shown, log), replace(BOUNDS, stuck=50_000)) == []
     assert classes(sides(shown, log), replace(BOUNDS, stuck=49_999)) == ["open-attempt"]
+    started = NOW - 50_000
+    assert classes(sides(shown, log), Bounds(started + 120_000)) == []
+    assert classes(sides(shown, log), Bounds(started + 120_001)) == ["open-attempt"]
 
 
 def test_what_a_status_counts_alone_is_published() -> None:
@@ -105,3 +111,101 @@ def test_verdict_overtaken_by_a_result_is_no_conflict() -> None:
     assert "conflict" not in classes(sides(request(), elements(PLAN, opened(A1), said, success)))
     both = elements(PLAN, opened(A1), failed(A1), success)
     assert "conflict" in classes(sides(request(), both))
+
+
+SUCCESS = attempt_record(
+    Attempt(A1, C, AttemptState.SUCCESS, started=NOW - 50_000, ended=NOW - 49_000)
+)
+DELIVERED = elements(PLAN, opened(A1), SUCCESS, header=Header("ns/n", Epoch("0.7"), 3, 3))
+FACTS = Facts(request().generation, request().policy)
+WRITTEN = merge(Status(), read_log(DELIVERED).view, FACTS, now=NOW - 48_000).status
+
+
+def delivered(**changed: Any) -> NotificationRequest:
+    """An object that shows one success, as its log has it."""
+    status = replace(WRITTEN, log=LogMark(3, "0.7", "s"))
+    return replace(request(), status=replace(status, **changed))
+
+
+def marked(acked: int, audited: int, name: str = "ns/n", epoch: str = "0.7") -> tuple[bytes, ...]:
+    """The log of that object, with other marks, another name or another epoch."""
+    header = Header(name, Epoch(epoch), acked=acked, audited=audited)
+    return elements(PLAN, opened(A1), SUCCESS, header=header)
+
+
+#: sentence: (object, log, seconds until that expires) -> classes, and words of the first
+PLANTED: dict[str, tuple[NotificationRequest, tuple[bytes, ...], int, list[str], str]] = {
+    "all is well": (delivered(), DELIVERED, 60, [], ""),
+    "the log is another object's": (
+        delivered(), marked(3, 3, name="ns/m"), 60, ["misnamed"], "that of ns/m, by its header",
+    ),
+    "more is marked as published than there is": (
+        delivered(), marked(4, 3), 60, ["mark-beyond"], "marked up to 4, and there are 3 record(s)",
+    ),
+    "more is marked as audited than there is": (
+        delivered(), marked(3, 4), 60, ["mark-beyond"], "marked up to 4, and there are 3 record(s)",
+    ),
+    "the log's epoch is of the future": (
+        delivered(), marked(3, 3, epoch="0.1001"), 60, ["epoch-ahead"], "epoch 0.1001 is later",
+    ),
+    "the status names an epoch of the future": (
+        delivered(log=LogMark(3, "0.1001", "s")), DELIVERED, 60,
+        ["epoch-ahead"], "the status names epoch 0.1001",
+    ),
+    "the log has no plan": (
+        delivered(), elements(opened(A1), SUCCESS, header=Header("ns/n", Epoch("0.7"), 2, 2)), 60,
+        ["plan-missing"], "the status shows channels, and the log has no plan",
+    ),
+    "the log of an unfinished one expires": (
+        request(), elements(PLAN, header=Header("ns/n", Epoch("0.7"), 1, 1)), 60,
+        ["expiring", "status-differs"], "the log expires in 60 s",
+    ),
+    "the log of a finished one does not expire": (
+        delivered(), DELIVERED, -1, ["no-expiry"], "",
+    ),
+    "a record is not marked as published": (delivered(), marked(2, 3), -1, ["unacked"], ""),
+    "the status shows less than is on record, by its counters the same": (
+        delivered(attempts=()), DELIVERED, 60, ["acked"], "",
+    ),
+    "the status counts otherwise": (
+        delivered(successful=0), DELIVERED, 60, ["status-differs"],
+        "the log says otherwise: successfulDeliveries",
+    ),
+    "the status shows another result of a channel": (
+        delivered(channels=(ChannelStatus(C, "Failed", 1),)), DELIVERED, 60,
+        ["status-differs"], "the log says otherwise: channels",
+    ),
+    "the status shows one attempt twice": (
+        delivered(attempts=WRITTEN.attempts * 2), DELIVERED, 60, ["status-differs", "numbers"],
+        "the log says otherwise: deliveryAttempts",
+    ),
+    "the status shows an attempt that the log lacks": (
+        delivered(attempts=(*WRITTEN.attempts, replace(WRITTEN.attempts[0], id=A2))), DELIVERED, 60,
+        ["log-behind"], "",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PLANTED)
+def test_planted(case: str) -> None:
+    """Each way in which the two can disagree has its class, and nothing else is said."""
+    found, log, ttl, wanted, says = PLANTED[case]
+    findings = check(sides(found, log, ttl=ttl), BOUNDS)
+    assert [kind.value for kind, _ in findings] == wanted
+    assert not says or says in findings[0].text
+
+
+def test_two_attempts_under_one_number() -> None:
+    """Numbers are given once; what bears one of another is named, although the log agrees."""
+    success = attempt_record(
+        Attempt(A2, C, AttemptState.SUCCESS, started=NOW - 45_000, ended=NOW - 44_000)
+    )
+    records = (PLAN, opened(A1), failed(A1), opened(A2, at=NOW - 45_000), success)
+    log = elements(*records, header=Header("ns/n", Epoch("0.7"), 5, 5))
+    written = merge(Status(), read_log(log).view, FACTS, now=NOW - 44_000).status
+    first, second = written.attempts
+    assert (first.number, second.number) == (1, 2)
+    right = replace(written, log=LogMark(5, "0.7", "s"))
+    wrong = replace(right, attempts=(first, replace(second, number=1)))
+    for status, wanted in ((right, []), (wrong, ["numbers"])):
+        assert classes(sides(replace(request(), status=status), log, ttl=60)) == wanted

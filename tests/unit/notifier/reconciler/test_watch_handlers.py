@@ -1,0 +1,176 @@
+"""What the versions of objects that a watch reports lead to, and which lead to nothing."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from notifier.dispatch.workqueue import WorkQueue
+from notifier.reconciler.watch_handlers import WatchHandlers
+from syncer.model.attempt import Epoch
+from syncer.model.resource import NotificationRequest, Status, parse_object
+from syncer.sync.cache import Cache
+
+
+def request(version: str = "9", *, phase: str = "", raw: bytes = b"{}") -> NotificationRequest:
+    """A version of the object; without `raw` it is an outline."""
+    found = parse_object(
+        {
+            "metadata": {"uid": "u", "namespace": "ns", "name": "n", "resourceVersion": version},
+            "spec": {"type": "simple"},
+        }
+    )
+    return replace(found, raw=raw, status=Status(phase=phase))
+
+
+class World:
+    """The handlers, over a real cache and queue."""
+
+    def __init__(self) -> None:
+        self.term: Any = SimpleNamespace(epoch=Epoch("0.7"))
+        self.lost: list[str] = []
+        self.released: list[str] = []
+        self.cache = Cache(window=1.0, monotonic=lambda: 100.0)
+        self.queue = WorkQueue(lambda: 100.0)
+        self.handlers = WatchHandlers(
+            self.cache,
+            self.queue,
+            cast("Any", SimpleNamespace(lose_claim=lambda _, reason: self.lost.append(reason))),
+            cast("Any", SimpleNamespace(term_of=lambda _: self.term)),
+            cast("Any", SimpleNamespace(release=self.released.append)),
+        )
+
+    def upsert(self, found: NotificationRequest, *, by_watch: bool = True) -> None:
+        """Report a version."""
+        self.handlers.upsert(found, first_seen_by_watch=by_watch)
+
+    async def woken(self) -> int:
+        """How many keys have been queued since the last time."""
+        count = len(self.queue)
+        for _ in range(count):
+            self.queue.done(await self.queue.get())
+        return count
+
+
+@pytest.fixture
+def world() -> World:
+    """A replica that owns the object."""
+    return World()
+
+
+async def test_a_new_object_is_looked_at(world: World) -> None:
+    """It is held in full and queued; what was kept of a finished one of its uid goes."""
+    world.cache.finished["u"] = cast("Any", None)
+    world.upsert(request())
+    assert world.cache.entries["u"].request.resource_version == "9"
+    assert (world.cache.finished, await world.woken()) == ({}, 1)
+
+
+async def test_a_finished_object_is_only_remembered(world: World) -> None:
+    """Nothing is to be done with it, and of it little is kept."""
+    world.upsert(request(phase="Sent"))
+    assert world.cache.entries == {}
+    assert world.cache.finished["u"].resource_version == "9"
+    assert await world.woken() == 0
+
+
+FRESH = {
+    "it came by the watch, newer than the lease term": (request("9"), True, "0.7", True),
+    "it was listed": (request("9"), False, "0.7", False),
+    "somebody has begun with it": (request("9", phase="Pending"), True, "0.7", False),
+    "it is as old as the lease term": (request("9"), True, "0.9", False),
+    "it is older": (request("9"), True, "0.10", False),
+    "nobody owns it": (request("9"), True, None, False),
+}
+
+
+@pytest.mark.parametrize("case", FRESH)
+def test_fresh(world: World, case: str) -> None:
+    """Only what was surely never published by anybody need not be read before the first send."""
+    found, by_watch, epoch, wanted = FRESH[case]
+    world.term = SimpleNamespace(epoch=Epoch(epoch)) if epoch else None
+    world.upsert(found, by_watch=by_watch)
+    assert world.cache.entries["u"].fresh is wanted
+
+
+@pytest.mark.parametrize("version", ["9", "8", "10"])
+async def test_only_a_later_version_is_news(world: World, version: str) -> None:
+    """An own write that comes back, or a version that lags, leads to nothing."""
+    world.upsert(request("9"))
+    await world.woken()
+    world.upsert(request(version, phase="Sending"))
+    later = version == "10"
+    entry = world.cache.entries["u"]
+    assert entry.request.resource_version == ("10" if later else "9")
+    assert await world.woken() == later
+
+
+async def test_what_somebody_wrote_is_published_over(world: World) -> None:
+    """A claimed entry is behind again once somebody else has written its object."""
+    world.upsert(request("9"))
+    entry = world.cache.entries["u"]
+    world.upsert(request("10"))
+    assert entry.dirty_since is None, "without a claim there is nothing to publish"
+    entry.claim = cast("Any", SimpleNamespace())
+    world.upsert(request("11"))
+    assert entry.dirty_since == 100.0
+
+
+async def test_an_outline_is_read_before_anything(world: World) -> None:
+    """An object of ours that went and came back is claimed anew, and keeps what is known till then."""
+    world.upsert(request("9"))
+    entry = world.cache.entries["u"]
+    entry.fresh = True
+    await world.woken()
+    world.upsert(request("10", raw=b""))
+    assert (entry.fresh, world.lost, await world.woken()) == (False, ["outline"], 1)
+    assert entry.request.resource_version == "9"
+    world.term = None
+    world.upsert(request("10", raw=b""))
+    assert world.lost == ["outline"], "what is not ours is not claimed"
+    assert entry.request.resource_version == "10"
+
+
+async def test_what_another_replica_has_finished(world: World) -> None:
+    """It is retired, unless it is ours, or an attempt of ours is still under way."""
+    for term, executing, retired in (
+        (world.term, {}, False),
+        (None, {"0.7-1": "c"}, False),
+        (None, {}, True),
+    ):
+        here = World()
+        here.upsert(request("9"))
+        await here.woken()
+        here.term = term
+        here.cache.entries["u"].executing = cast("Any", executing)
+        here.upsert(request("10", phase="Sent"))
+        assert ("u" in here.cache.finished, "u" in here.cache.entries) == (retired, not retired)
+        assert await here.woken() == (not retired)
+
+
+def test_a_version_that_is_known(world: World) -> None:
+    """Each own write is known by its version, of a finished object as well."""
+    assert not world.handlers.has("u", "9")
+    world.upsert(request("9"))
+    assert world.handlers.has("u", "9")
+    assert not world.handlers.has("u", "8")
+    world.cache.retire(world.cache.entries["u"])
+    assert world.handlers.has("u", "9")
+    assert not world.handlers.has("u", "10")
+
+
+async def test_a_deletion(world: World) -> None:
+    """It cancels what is left to do, lets go of what was held, and is looked at."""
+    world.upsert(request("9"))
+    entry = world.cache.entries["u"]
+    world.cache.mark_dirty(entry, urgent=True)
+    await world.woken()
+    world.handlers.delete("u", "ns", "n")
+    assert (entry.deleted, entry.dirty_since, world.released) == (True, None, ["u"])
+    assert await world.woken() == 1
+    world.cache.finished["v"] = cast("Any", None)
+    world.handlers.delete("v", "ns", "m")
+    assert (world.cache.finished, await world.woken()) == ({}, 0)
