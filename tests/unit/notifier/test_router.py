@@ -24,7 +24,11 @@ ROUTING = {
     },
     "receivers": [
         {"name": "plain", "logConfigs": [{}]},
-        {"name": "ops", "slackConfigs": [{"credentialRef": "hook"}], "allowedNamespaces": ["team-a"]},
+        {
+            "name": "ops",
+            "slackConfigs": [{"credentialRef": "hook"}],
+            "allowedNamespaces": ["team-a"],
+        },
     ],
 }
 
