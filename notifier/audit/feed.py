@@ -35,7 +35,8 @@ from typing import Final
 from notifier.audit.events import AuditEvent, events_of
 from notifier.audit.metrics import AuditMetrics
 from notifier.audit.sinks import Result, Sink, Written
-from syncer.ledger.log import AUDITED, Mark, RedisLog, Snapshot
+from syncer.ledger.answers import AUDITED, Mark, Snapshot
+from syncer.ledger.log import RedisLog
 from syncer.model.errors import ContractError, PortError
 from syncer.model.ports import Ownership
 from syncer.rules.backoff import exponential

@@ -15,7 +15,7 @@ def register(parts: Parts) -> None:
     admin.check("shards", lambda: progress.shards)
     if parts.audit is not None and (gate := parts.audit.gate) is not None:
         admin.check("datastorage", lambda: gate.problem)
-    admin.check("schema", lambda: parts.sync.schema_problem)
+    admin.check("schema", lambda: parts.sync.schema.problem)
     admin.check("status", lambda: parts.sync.access_problem)
     patience = parts.settings.lease_duration
     admin.check("epoch", lambda: parts.controller.holds.fence_problem(patience))

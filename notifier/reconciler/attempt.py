@@ -23,7 +23,7 @@ from notifier.reconciler.holds import Holds
 from notifier.reconciler.outcomes import Outcomes
 from notifier.reconciler.sending import Sender
 from notifier.router import Router
-from syncer.ledger.log import Answer, Appended
+from syncer.ledger.answers import Answer, Appended
 from syncer.model.attempt import AttemptState
 from syncer.model.errors import PortError
 from syncer.model.ports import LeaseTerm, Ownership

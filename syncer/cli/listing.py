@@ -15,8 +15,8 @@ from typing import Any, Final
 from syncer.cli.access import Access
 from syncer.cli.output import Progress, age
 from syncer.cli.scan import Problem, Scan, objects
+from syncer.ledger.answers import LogHead
 from syncer.ledger.codec import decode_header
-from syncer.ledger.log import LogHead
 from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.errors import ContractError
 from syncer.model.resource import NotificationRequest

@@ -19,8 +19,8 @@ from typing import Final, NamedTuple
 from syncer.cli.access import Access
 from syncer.cli.exits import DIFFERENT, OK, Refused
 from syncer.cli.output import write_json, write_lines
+from syncer.ledger.answers import Answer
 from syncer.ledger.codec import encode_channel
-from syncer.ledger.log import Answer
 from syncer.model.attempt import AttemptId, AttemptState
 from syncer.model.record import Record, order_record, verdict_record
 from syncer.model.resource import NotificationRequest, Status

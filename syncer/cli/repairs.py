@@ -22,8 +22,8 @@ from typing import Final
 from syncer.cli.access import Access
 from syncer.cli.advice import ADVICE
 from syncer.cli.scan import Joined, Result, Scan, check_again
+from syncer.ledger.answers import Answer
 from syncer.ledger.codec import encode_element, salvage, stored
-from syncer.ledger.log import Answer
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import (
     NO_EPOCH,

@@ -24,8 +24,8 @@ from syncer.cli.access import Access
 from syncer.cli.output import Progress
 from syncer.cli.times import seconds_of
 from syncer.kube.notification_requests import Page, Unreadable
+from syncer.ledger.answers import WRONG_TYPE, StoredLog
 from syncer.ledger.codec import decode_header
-from syncer.ledger.log import WRONG_TYPE, StoredLog
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import Epoch, make_epoch
 from syncer.model.errors import ContractError, Expired, Gone, Rejected

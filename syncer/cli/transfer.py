@@ -23,7 +23,7 @@ from syncer.cli.access import Access
 from syncer.cli.export_format import FORMAT, Counts, Json, Log, lines_of
 from syncer.cli.output import Progress
 from syncer.cli.scan import PAGE, Scan, objects, read_logs
-from syncer.ledger.log import WRONG_TYPE, Answer
+from syncer.ledger.answers import WRONG_TYPE, Answer
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import AttemptState, FailureClass
 from syncer.model.errors import ContractError, Rejected

@@ -5,10 +5,7 @@ Every method is one question to Redis and returns what was answered; what to do 
 elsewhere. Calls are repeated here, and only here, because each script may be run again after a lost
 reply without harm: a repeat carries the same id and the same bytes. A repeat stops when its deadline
 has passed, and an INTENT also as soon as its guard says that the claim it rests on is stale (another
-server answers, or the tenure ended): then the caller decides anew, with a new id.
-
-Answers are named as in the protocol (docs/adr/0001); `Answer.RECLAIM` stands for both the server's
-answer and a guard that said no.
+server answers, or the lease term ended): then the caller decides again, with a new id.
 """
 
 from __future__ import annotations
@@ -16,13 +13,24 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from syncer.ledger import lua
+from syncer.ledger.answers import (
+    BOTH_MARKS,
+    WRONG_TYPE,
+    Answer,
+    Appended,
+    Claimed,
+    LogHead,
+    Mark,
+    Restored,
+    Snapshot,
+    StoredLog,
+    Tries,
+)
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.codec import decode_header, decode_log, encode_channel, encode_record
+from syncer.ledger.codec import decode_log, encode_channel, encode_record
 from syncer.ledger.pipeline import StaleGuard
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
@@ -38,140 +46,13 @@ _RETRY_MOST: Final = 1.0
 _WAIT_MS: Final = 1000
 #: Times that a scan begins anew where logs move between servers.
 _WALKS: Final = 3
-
-
-def wake_up_channel(prefix: str) -> str:
-    """Channel on which owners hear the uids of logs that others have appended to."""
-    return f"{prefix}:poke"
-
-
-class Answer(StrEnum):
-    """What a script said."""
-
-    OK = "OK"
-    DONE = "DONE"
-    DUP = "DUP"
-    RECLAIM = "RECLAIM"
-    OPEN = "OPEN"
-    EXHAUSTED = "EXHAUSTED"
-    NOOP = "NOOP"
-    FENCED = "FENCED"
-    STALE = "STALE"
-    APART = "APART"
-
-
+#: Looked up for each append, so not made from text each time.
 _ANSWERS: Final = {answer.encode(): answer for answer in Answer}
 
 
-@dataclass(slots=True)
-class Tries:
-    """
-    What is known of the tries of one call, whatever became of the call.
-
-    Attributes:
-        uncertain: At least one of them may have been executed, or may be yet, without its answer.
-    """
-
-    uncertain: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Appended:
-    """
-    Answer of a script that may append.
-
-    Attributes:
-        answer: OK if something was appended.
-        position: Index of the last element afterwards (OK only).
-        before: Chain of the element before the first appended one (OK only).
-        chain: Chain of the last appended element (OK only).
-        count: How many records were appended: 2 where a lost intent was restored.
-        rank: State recorded already (DUP, NOOP), else -1.
-        detail: Epoch stored (RECLAIM) or attempt that is open (OPEN), for logs.
-        confirmed: False if fewer replicas than asked for have confirmed the write in time.
-    """
-
-    answer: Answer
-    position: int = 0
-    before: str = ""
-    chain: str = ""
-    count: int = 0
-    rank: int = -1
-    detail: str = ""
-    confirmed: bool = True
-
-
-class Mark(StrEnum):
-    """What an acknowledgement came to."""
-
-    #: The history at that position is another one; nothing was moved: read the log again.
-    STALE = "stale"
-    #: The marks stand at the position, or beyond it; the log stays.
-    MOVED = "moved"
-    #: As above, and every mark stands at the end: the log was given its time to live.
-    EXPIRING = "expiring"
-
-
-#: Reason of a refusal: the key holds something that is no list.
-WRONG_TYPE: Final = "WRONGTYPE"
-
-#: What the status shows, and what the audit feed has handed over.
-BOTH_MARKS: Final = "acked audited"
-ACKED: Final = "acked"
-AUDITED: Final = "audited"
-
-
-class LogHead(NamedTuple):
-    """
-    What is read of a log without its records.
-
-    Attributes:
-        element: Its first element, None if there is no log.
-        length: Number of elements, the header included.
-        ttl: Seconds until it expires; -1 never, -2 no log.
-    """
-
-    element: bytes | None
-    length: int
-    ttl: int
-
-    @property
-    def header(self) -> Header | None:
-        """The first element as a header, None if there is none or it cannot be read."""
-        try:
-            return decode_header(self.element) if self.element is not None else None
-        except ContractError:
-            return None
-
-
-class StoredLog(NamedTuple):
-    """A log as stored, header first, and its time to live as in `LogHead`."""
-
-    elements: list[bytes]
-    ttl: int
-
-
-@dataclass(frozen=True, slots=True)
-class Snapshot:
-    """A whole log as read: header, records in order, Redis time in milliseconds (0 if not asked)."""
-
-    header: Header
-    records: list[Record]
-    now: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Claimed:
-    """
-    Answer of CLAIM.
-
-    `error` is set where the log holds something undecodable; then `snapshot` is None.
-    """
-
-    answer: Answer
-    snapshot: Snapshot | None = None
-    error: ContractError | None = None
-    now: int = 0
+def wake_up_channel(prefix: str) -> str:
+    """Pub/sub channel on which owners receive the uids of logs that others have appended to."""
+    return f"{prefix}:poke"
 
 
 class RedisLog:
@@ -188,7 +69,7 @@ class RedisLog:
         Args:
             client: The client of Redis.
             patience: Seconds for which a call is repeated, unless it says otherwise.
-            replicas: How many replicas must confirm an intent before it permits a send.
+            replicas: How many replicas must confirm an intent before it allows a send.
         """  # noqa: D205 - the class says what it is
         self._client = client
         self._patience = patience
@@ -269,7 +150,7 @@ class RedisLog:
             limit: Attempts that the log may hold for the channel.
             guard: Whether the claim still stands, asked before each try.
             patience: Seconds for which the call is repeated.
-            tries: Is told whether the intent may be recorded although the call failed or was refused.
+            tries: Filled with whether the intent may be recorded although the call failed.
 
         Raises:
             Unavailable: given up, nothing recorded by the last try.
@@ -297,7 +178,7 @@ class RedisLog:
         """
         Record what became known of an attempt; restores a lost intent, or a lost log.
 
-        Refused credentials are waited for like a server that is away: nobody else knows the result.
+        Refused credentials are retried like a server that is away: no other process knows the result.
         """
         state = record.kind.state
         if state is None or state is AttemptState.INTENT:
@@ -327,9 +208,9 @@ class RedisLog:
 
     async def note(self, uid: str, record: Record) -> Appended:
         """
-        Append a plan, skip, verdict or order, once per id.
+        Append a plan, a skip, a manual resolution or a resend request, once per id.
 
-        `DUP` with the rank answers a verdict that says no more than what is recorded.
+        `DUP` with the rank answers a manual resolution that adds nothing to what is recorded.
         """
         return await self._append(lua.NOTE, uid, [record.id, encode_record(record)])
 
@@ -337,7 +218,7 @@ class RedisLog:
         self, uid: str, position: int, chain: str, *, ttl: int, marks: str = BOTH_MARKS
     ) -> Mark:
         """
-        Say that everything up to a position has been published.
+        Mark everything up to a position as published.
 
         Args:
             uid: Of the notification.
@@ -375,7 +256,7 @@ class RedisLog:
 
     async def rebuild(self, uid: str, seen: Sequence[bytes], elements: Sequence[bytes]) -> Answer:
         """
-        Put a legible log in the place of one that nobody can read.
+        Replace a log that cannot be read by one that can.
 
         Args:
             uid: Of the notification.
@@ -387,10 +268,10 @@ class RedisLog:
 
     async def keep_aside(self, uid: str, elements: Sequence[bytes], *, mark: int, ttl: int) -> str:
         """
-        Keep a log at a key that no scan takes for one; returns the key.
+        Copy a log to a key that no scan takes for a log; returns the key.
 
-        The copy is made of what was read, not by the server: what `rebuild` then replaces is that
-        very log, or nothing.
+        The copy is made of what was read, not by the server, so `rebuild` then replaces that very log
+        or nothing.
 
         Args:
             uid: Of the notification.
@@ -409,16 +290,17 @@ class RedisLog:
             raise Unavailable(f"{aside} holds another log")
         return aside
 
-    async def restore(self, uid: str, elements: Sequence[bytes], *, ttl: int) -> tuple[Answer, int]:
+    async def restore(self, uid: str, elements: Sequence[bytes], *, ttl: int) -> Restored:
         """
         Bring in an exported log.
 
-        Returns:
-            OK and how many records were appended; NOOP and how many there are, where nothing was
-            missing; APART and the first position that differs, where it is another history.
+        Args:
+            uid: Of the notification.
+            elements: The log as exported, header first.
+            ttl: Seconds until it expires, 0 for never.
         """
         reply = await self._repeat(lua.RESTORE, uid, [ttl, *elements])
-        return Answer(_text(reply[0])), int(reply[1])
+        return Restored(Answer(_text(reply[0])), int(reply[1]))
 
     # -- reads --------------------------------------------------------------------------------
 
@@ -509,9 +391,9 @@ class RedisLog:
 
     async def wake_owner(self, uid: str) -> None:
         """
-        Tell whoever owns a log that somebody else has appended to it; one try.
+        Notify the owner of a log that another process has appended to it; one try.
 
-        Errors are those of a command. Nothing rests on it: the owner's sweep finds the record.
+        Errors are those of a command. The message may be lost: the owner's sweep finds the record.
         """
         await self._client.command("PUBLISH", wake_up_channel(self._client.prefix), uid)
 

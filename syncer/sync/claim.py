@@ -15,7 +15,8 @@ import json
 import logging
 from dataclasses import replace
 
-from syncer.ledger.log import Answer, RedisLog, Snapshot
+from syncer.ledger.answers import Answer, Snapshot
+from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import (
     NO_EPOCH,

@@ -18,8 +18,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
+from syncer.ledger.answers import Answer, Appended, Snapshot, Tries
 from syncer.ledger.codec import stored
-from syncer.ledger.log import Answer, Appended, RedisLog, Snapshot, Tries
+from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import (
     Attempt,

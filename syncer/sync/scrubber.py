@@ -20,7 +20,7 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final
 
-from syncer.ledger.log import Snapshot
+from syncer.ledger.answers import Snapshot
 from syncer.metrics import SyncMetrics
 from syncer.model.errors import ContractError, PortError
 from syncer.model.ports import Ownership, StatusStore

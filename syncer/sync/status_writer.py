@@ -1,18 +1,17 @@
 """
-The sync loop: dirty entry, merge, write, acknowledge.
+The status writer: it takes dirty entries, merges, writes, and acknowledges.
 
-It owns no rule. When to write is `status.batch`, what to write is `status.merge`, how much is
-`status.compact`; this module only carries it out, and knows what each answer of the API server
-means:
+It owns no rule. When to write is `rules.batch`, what to write is `rules.merge`, how much is
+`rules.compact`; this module carries them out, and handles each answer of the API server:
 
 - written: check the uid, remember the version, acknowledge what the write showed;
 - conflict: read, merge with what is there now, write again, a bounded number of times;
 - unclear (lost reply, 504): read back, and only what is seen there counts as written;
-- refused: shorten once if too large, then tell the phase alone; else tell the operator and slow down,
-  never spin.
+- refused: if it is too large, shorten once, then write the phase and the counters alone; else log an
+  error and back off.
 
-The acknowledgement names the position and chain that were rendered *before* the write, so a record
-that came meanwhile is never acknowledged unread. Nothing is written without a tenure.
+The acknowledgement names the position and chain that were rendered *before* the write, so a record that
+came meanwhile is never acknowledged unread. Nothing is written outside a lease term.
 """
 
 from __future__ import annotations
@@ -24,8 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from syncer.kube.crd import pruned
-from syncer.ledger.log import ACKED, BOTH_MARKS, Mark
+from syncer.ledger.answers import ACKED, BOTH_MARKS, Mark
 from syncer.metrics import SyncMetrics
 from syncer.model.errors import (
     Ambiguous,
@@ -53,23 +51,20 @@ from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.recorder import Recorder
+from syncer.sync.schema_check import SchemaCheck
 
 logger = logging.getLogger("ledger.sync")
 
-#: Conflicts answered on the spot; afterwards the entry waits its turn again.
+#: Conflicts that are resolved at once; after these the entry backs off.
 MAX_CONFLICTS: Final = 5
 #: Position and chain of a write that shows nothing of the log.
 _NOTHING: Final = (0, "")
-_DROPPED: Final = (
-    "the API server drops the ids of attempts when they are read; apply the CRD of this version"
-    " (notifier crd)"
-)
-#: Between looks at the age of the oldest change; a scrape looks for itself.
+#: Seconds between updates of the gauge for the oldest change; a scrape updates it as well.
 _AGE_SECONDS: Final = 1.0
 
 
 class Flushed(StrEnum):
-    """What one flush of an entry came to."""
+    """The result of one flush of an entry."""
 
     WRITTEN = "written"
     EQUAL = "equal"
@@ -83,7 +78,14 @@ class Flushed(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """`writers` status writes run at once; a status holds at most `status_bytes`."""
+    """
+    Bounds of the writer.
+
+    Attributes:
+        writers: Status writes that run at once.
+        status_bytes: Largest status, as JSON.
+        at_most_once: Whether an unknown result ends a channel.
+    """
 
     writers: int = 4
     status_bytes: int = SOFT_LIMIT
@@ -108,12 +110,12 @@ class SyncLoop:
         Args:
             recorder: Of the logs; its cache is what is published.
             store: Of the objects.
-            ownership: Tells what may be written here.
-            metrics: Are counted.
+            ownership: Knows which shards are ours.
+            metrics: Count writes and their results.
             limits: Of writes and sizes.
-            on_settled: Told after each successful write: the entry (which holds the stored object),
-                the status before, and the merge that was written.
-            on_stale: Told the uid of an entry that must be claimed, or looked at, again.
+            on_settled: Called after each successful write with the entry (which holds the stored
+                object), the status before, and the merge that was written.
+            on_stale: Called with the uid of an entry that must be claimed, or checked, again.
         """  # noqa: D205 - the class says what it is
         self.recorder = recorder
         self.cache: Cache = recorder.cache
@@ -124,12 +126,9 @@ class SyncLoop:
         self.writes = 0
         self._on_settled = on_settled
         self._on_stale = on_stale
-        #: What the served schema would drop of our status, None while nothing is known to be.
-        self.schema_problem: str | None = None
-        #: Why the API server lets us write no status, None while nothing is known against it.
+        self.schema = SchemaCheck(store)
+        #: Why the API server refuses every status write, None while it is not known to.
         self.access_problem: str | None = None
-        #: Both writing and reading were seen to keep the ids of attempts.
-        self._verified = False
         self._running: set[asyncio.Task[None]] = set()
 
     # -- the loop -------------------------------------------------------------------------------
@@ -143,7 +142,7 @@ class SyncLoop:
                 self._start_due()
                 now = self.cache.monotonic()
                 if now >= measured + _AGE_SECONDS:
-                    # It looks at every entry, which is too much for each write.
+                    # It visits every entry, which is too much for each write.
                     measured = now
                     self.metrics.dirty_oldest.set(self.cache.oldest_dirty())
                 await self._pause()
@@ -208,7 +207,7 @@ class SyncLoop:
         except asyncio.CancelledError:
             raise
         except Exception:
-            # A poison object must not take the loop along; it backs off like a failed write.
+            # A poison object must not end the loop; it backs off like a failed write.
             logger.exception("a status could not be synced", extra={"uid": entry.uid})
             result = Flushed.UNAVAILABLE
         finally:
@@ -224,14 +223,14 @@ class SyncLoop:
                 elif self._finished(entry):
                     self.cache.retire(entry)
                 elif self._overdue(entry):
-                    # Audit is held up and too many wait: the log stays, and a sweep finds it again.
+                    # The audit feed lags and too many entries wait: the log stays, and a sweep finds it.
                     self.cache.retire(entry)
             case Flushed.GONE:
                 entry.deleted = True
                 self.cache.clean(entry)
                 self._on_stale(entry.uid)
             case Flushed.NOT_OURS:
-                # The next tenure claims it, and claiming marks it again.
+                # The next lease term claims it, and claiming marks it again.
                 self.cache.clean(entry)
                 self._on_stale(entry.uid)
             case _:
@@ -263,7 +262,7 @@ class SyncLoop:
         """
         Bring one object's status up to its view, and acknowledge.
 
-        Never raises for what a server answered.
+        Never raises for an answer of a server.
         """
         term = self.ownership.term_of(entry.uid)
         if entry.deleted:
@@ -271,7 +270,7 @@ class SyncLoop:
         if term is None:
             return Flushed.NOT_OURS
         if not term.valid(self.cache.monotonic()):
-            # Late is not lost: the answer to a renewal may be about to be read.
+            # The term may go on: the answer to a renewal may arrive any moment.
             return Flushed.UNAVAILABLE
         if entry.claim is None and not entry.quarantine and not entry.held:
             return Flushed.NOT_OURS
@@ -287,8 +286,8 @@ class SyncLoop:
         limit = self.limits.status_bytes
         tries = 0
         reread = False
-        # What a write whose answer never came started from: if it turns out to have landed, it is
-        # still to be told.
+        # The status before a write whose answer was lost: if it turns out to have been stored, it is
+        # reported then.
         unclear: Status | None = None
         while True:
             # The watch may bring our own write before the answer to it does; what was there before
@@ -298,15 +297,15 @@ class SyncLoop:
             merged = self._merged(entry, term)
             wanted = compact(merged.status, limit=limit)
             if self._ends_badly(entry, wanted) and not reread:
-                # Before saying that something was not delivered, ask the log once more: a late
-                # success may have been recorded by another process.
+                # Before a notification is called failed, the log is read once more: another process
+                # may have recorded a late success.
                 if not await self._read_again(entry):
                     return Flushed.NOT_OURS
                 reread = True
                 continue
             patch = difference(before, wanted)
-            # Of an unreadable log only that is written: should it be readable again before the answer
-            # comes, what the memory holds of it has still not been shown.
+            # Of a log that cannot be read nothing is shown: should it become readable before the answer
+            # arrives, none of its records may be acknowledged.
             mark = _NOTHING if entry.quarantine else entry.view.publishable
             if not patch:
                 if unclear is not None:
@@ -321,7 +320,7 @@ class SyncLoop:
                 if current is None and limit == self.limits.status_bytes:
                     limit //= 4
                     continue
-                return result if current is not None else await self._say_least(entry, merged)
+                return result if current is not None else await self._write_least(entry, merged)
             if result not in (Flushed.CONFLICT, Flushed.UNCLEAR):
                 return result
             unclear = unclear or (before if result is Flushed.UNCLEAR else None)
@@ -331,7 +330,7 @@ class SyncLoop:
                 return result
             if await self._refresh(entry):
                 return Flushed.GONE
-            # The object has moved on, and what moved it may have been recorded: look again before
+            # The object has changed, and the reason may be recorded in the log: read it again before
             # anything is called failed.
             reread = False
 
@@ -340,7 +339,7 @@ class SyncLoop:
         position = entry.view.position
         await self.recorder.reread(entry)
         if entry.view.position != position:
-            # Sooner than the resync would: there may be an order among it.
+            # Sooner than by the resync: a resend request may be among the new records.
             self._on_stale(entry.uid)
         return entry.claim is not None or bool(entry.quarantine)
 
@@ -369,7 +368,7 @@ class SyncLoop:
         if entry.quarantine:
             status = quarantine(request.status, entry.quarantine, facts, now=now)
             return Merged(status, (), "quarantined")
-        # A log that was never read, because Redis is away, has no position to be named.
+        # A log that was never read, because Redis does not answer, has no position.
         mark = None
         if entry.view.position:
             mark = LogMark(entry.view.position, term.epoch, self.recorder.log.store)
@@ -386,8 +385,8 @@ class SyncLoop:
         if patch.get("phase") in TERMINAL_PHASES:
             entry.ending = request.resource_version
         try:
-            if not self._verified and "deliveryAttempts" in patch:
-                await self._verify(request, patch)
+            if "deliveryAttempts" in patch:
+                await self.schema.before_write(request, patch)
             self.writes += 1
             stored = await self.store.patch(
                 request.namespace, request.name, patch, resource_version=request.resource_version
@@ -400,8 +399,8 @@ class SyncLoop:
             return Flushed.GONE, None
         except Ambiguous:
             self.metrics.patches.labels("unclear").inc()
-            # A try that failed, until it turns out otherwise: a hand-over does not wait for a server
-            # that may let the read after it go without an answer as well.
+            # It counts as a failed try until it is read back: a hand-over does not wait for a server
+            # that may not answer the read either.
             entry.failures = max(entry.failures, 1)
             return Flushed.UNCLEAR, None
         except Rejected as error:
@@ -423,17 +422,17 @@ class SyncLoop:
             raise
         self.access_problem = None
         if "deliveryAttempts" in patch:
-            await self._read_back(stored)
+            await self.schema.after_write(stored)
         failpoint(Failpoint.AFTER_PATCH)
         self.metrics.patches.labels("written").inc()
         return Flushed.WRITTEN, stored
 
-    async def _say_least(self, entry: Entry, merged: Merged) -> Flushed:
+    async def _write_least(self, entry: Entry, merged: Merged) -> Flushed:
         """
-        Tell the phase and the counters where the object leaves no room for the attempts.
+        Write the phase and the counters where the object leaves no space for the attempts.
 
-        What was not shown is not acknowledged, so the answer is a refusal all the same: the log stays
-        without an expiry, and the whole is tried again, ever more slowly.
+        What is not shown is not acknowledged, so the result is a refusal all the same: the log stays
+        without an expiry, and the whole status is tried again with a growing wait.
         """
         known = entry.request
         previous = known.status
@@ -448,65 +447,6 @@ class SyncLoop:
         self._take(entry, stored, known.resource_version)
         self._on_settled(entry, previous, merged)
         return Flushed.REFUSED
-
-    async def _verify(self, request: NotificationRequest, patch: Json) -> None:
-        """
-        Make sure, before the first attempts are written, that the served schema keeps their ids.
-
-        An id that is pruned would come back as an attempt that nobody knows. A dry run tells, without
-        the right to read the definition.
-
-        Raises:
-            Unavailable: the schema prunes what the merge needs; nothing was written.
-        """
-        answer = await self.store.patch(
-            request.namespace,
-            request.name,
-            patch,
-            resource_version=request.resource_version,
-            dry_run=True,
-        )
-        lost = pruned(patch, answer.document().get("status") or {})
-        if lost:
-            self.schema_problem = (
-                f"the served CRD prunes {', '.join(lost[:8])}; apply the CRD of this version"
-                " (notifier crd)"
-            )
-        if any(path.endswith(".id") for path in lost):
-            logger.error("no status is written: %s", self.schema_problem)
-            raise Unavailable("the served CRD prunes the ids of attempts")
-        if lost:
-            logger.warning("%s", self.schema_problem)
-        else:
-            self.schema_problem = None
-
-    async def _read_back(self, stored: NotificationRequest) -> None:
-        """
-        Make sure that ids come back by the way by which objects are read, and not only by writing.
-
-        One server of several may still serve an older definition, and any may do so again. Each answer
-        is looked at; until one was seen to be read whole, the object is read as well.
-
-        Raises:
-            Unavailable: ids were dropped. What was written may be whole, and is not acknowledged.
-        """
-        shown = stored
-        if not self._verified and not stored.status.nameless:
-            try:
-                shown = await self.store.get(stored.namespace, stored.name)
-            except PortError:
-                # It was written all the same; the next write asks again.
-                return
-            if shown.resource_version != stored.resource_version:
-                # Somebody else's version says nothing of the schema.
-                return
-        if not shown.status.nameless:
-            self._verified = True
-            return
-        self._verified = False
-        self.schema_problem = _DROPPED
-        logger.error("a status is not believed: %s", self.schema_problem)
-        raise Unavailable("the ids of attempts are dropped when they are read")
 
     async def _written(
         self,
@@ -534,8 +474,7 @@ class SyncLoop:
             return True
         if current.uid != entry.uid:
             return True
-        if self.schema_problem == _DROPPED and current.status.attempts:
-            self.schema_problem = _DROPPED if current.status.nameless else None
+        self.schema.on_read(current)
         self._take(entry, current, known.resource_version)
         return False
 
@@ -543,7 +482,7 @@ class SyncLoop:
         waited = entry.closing
         entry.take(answer, since=since)
         if waited and not entry.closing and not entry.request.status.terminal:
-            # Nothing was opened while it might have been final: looked at sooner than by the resync.
+            # Nothing was opened while it might have been final: checked sooner than by the resync.
             self._on_stale(entry.uid)
 
     async def _acknowledge(self, entry: Entry, mark: tuple[int, str], result: Flushed) -> Flushed:
@@ -554,10 +493,10 @@ class SyncLoop:
         if position <= entry.acked and not (final and not entry.expiring):
             return result
         if not self.recorder.log.available:
-            # Asking would keep a writer waiting; what the status shows does not get lost.
+            # A call would keep a writer waiting; what the status shows is not lost.
             return Flushed.UNAVAILABLE
         ttl = retention_seconds(entry.request.retention_days) if final else 0
-        # With an audit feed the other mark is the feed's; whoever comes last lets the log expire.
+        # With an audit feed the other mark is the feed's; the later of the two sets the expiry.
         marks = ACKED if self.cache.auditing else BOTH_MARKS
         answer = await self.recorder.log.ack(entry.uid, position, chain, ttl=ttl, marks=marks)
         if answer is not Mark.STALE:

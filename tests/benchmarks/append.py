@@ -23,9 +23,10 @@ from typing import Any, Final
 
 import redis.asyncio as redis_asyncio
 
+from syncer.ledger.answers import Answer
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import ROOT_CHAIN, encode_record
-from syncer.ledger.log import Answer, RedisLog
+from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
 from syncer.model.record import Plan, Record, attempt_record, intent_record, plan_record
 from tests.benchmarks.goals import APPEND

@@ -32,9 +32,10 @@ from typing import Any, Final
 import aiohttp
 import redis.asyncio as redis_asyncio
 
+from syncer.ledger.answers import Answer, Mark
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import encode_element, stored
-from syncer.ledger.log import Answer, Mark, RedisLog
+from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass, make_attempt_id
 from syncer.model.record import Header, Plan, Record, attempt_record, intent_record, plan_record
 from syncer.model.rendering import render_status

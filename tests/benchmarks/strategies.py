@@ -35,8 +35,9 @@ from prometheus_client import CollectorRegistry
 
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import StatusStore
+from syncer.ledger.answers import Answer
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import Answer, RedisLog
+from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import AttemptState, Epoch, FailureClass
 from syncer.model.record import read_attempt

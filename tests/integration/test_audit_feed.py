@@ -18,8 +18,9 @@ from notifier.audit.feed import AuditFeed, FeedLimits, LogPart, parts_of
 from notifier.audit.metrics import AuditMetrics
 from notifier.audit.sinks import FileSink, Result, Sink, StoreSink, Written
 from notifier.channels.http import HttpClient
+from syncer.ledger.answers import Mark
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import Mark, RedisLog
+from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptState, Epoch, FailureClass
 from syncer.model.errors import Conflict, Gone

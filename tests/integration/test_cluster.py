@@ -12,9 +12,10 @@ from collections.abc import AsyncIterator, Callable, Iterator
 import pytest
 from redis.crc import key_slot
 
+from syncer.ledger.answers import Answer, Appended
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.cluster_map import Layout, key_of, parse_layout, weakest
-from syncer.ledger.log import Answer, Appended, RedisLog
+from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import ConfigError, Unauthorised, Unavailable

@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from syncer.ledger.answers import Answer
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import Answer, RedisLog
+from syncer.ledger.log import RedisLog
 from syncer.ledger.lua import INTENT
 from syncer.model.attempt import AttemptId, AttemptState, Epoch
 from syncer.model.record import Record, intent_record

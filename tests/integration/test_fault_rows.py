@@ -16,8 +16,9 @@ from pathlib import Path
 import pytest
 import redis.asyncio as redis_asyncio
 
+from syncer.ledger.answers import Answer
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import Answer, RedisLog
+from syncer.ledger.log import RedisLog
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import Unavailable
 from syncer.model.record import attempt_record, intent_record

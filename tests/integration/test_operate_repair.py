@@ -17,7 +17,7 @@ from typing import Any
 import aiohttp
 import pytest
 
-from syncer.ledger.log import Answer
+from syncer.ledger.answers import Answer
 from syncer.model.attempt import (
     Attempt,
     AttemptId,

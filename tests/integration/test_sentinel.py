@@ -13,8 +13,9 @@ from collections.abc import AsyncIterator
 import pytest
 
 from syncer.ledger import standalone
+from syncer.ledger.answers import Answer, Appended
 from syncer.ledger.client import LedgerClient
-from syncer.ledger.log import Answer, Appended, RedisLog
+from syncer.ledger.log import RedisLog
 from syncer.ledger.pipeline import Pipeline
 from syncer.ledger.standalone import Single
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch

@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 import redis.asyncio as redis_asyncio
 
-from syncer.ledger.log import Answer, RedisLog
+from syncer.ledger.answers import Answer
+from syncer.ledger.log import RedisLog
 from syncer.model.errors import Unauthorised
 from tests.integration.test_ledger_client import (
     EPOCH,

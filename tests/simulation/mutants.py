@@ -23,7 +23,8 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.process.sweeps import Sweep, Sweeps
 from syncer.kube.client import MERGE_PATCH
 from syncer.kube.notification_requests import FIELD_MANAGER, StatusStore, object_path, readable
-from syncer.ledger.log import Answer, Appended, RedisLog
+from syncer.ledger.answers import Answer, Appended
+from syncer.ledger.log import RedisLog
 from syncer.model.record import intent_record
 from syncer.rules.fold import LogView
 from syncer.rules.reconcile import Presence

@@ -13,8 +13,9 @@ from urllib.parse import urlsplit
 from syncer.cli.access import Access
 from syncer.cli.doctor.clocks import clock
 from syncer.cli.doctor.result import Grade, Result, fail, ok, unknown, warn
+from syncer.ledger.answers import Answer
 from syncer.ledger.codec import decode_header
-from syncer.ledger.log import Answer, wake_up_channel
+from syncer.ledger.log import wake_up_channel
 from syncer.ledger.preflight import Severity, preflight
 from syncer.ledger.replies import parse_meta
 from syncer.ledger.url import parse_redis_url

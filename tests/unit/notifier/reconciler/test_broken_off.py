@@ -19,7 +19,7 @@ from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.ports import DeliveryBounds
 from notifier.router import Routed
-from syncer.ledger.log import Answer
+from syncer.ledger.answers import Answer
 from syncer.ledger.lua import OUTCOME
 from syncer.ledger.replies import classify_reply
 from syncer.metrics import SyncMetrics

@@ -9,7 +9,7 @@ import pytest
 
 from syncer.cli.access import Access
 from syncer.cli.scan import read_logs
-from syncer.ledger.log import StoredLog
+from syncer.ledger.answers import StoredLog
 from syncer.model.errors import Rejected, Unauthorised
 
 

@@ -14,8 +14,8 @@ from syncer.cli.access import Access
 from syncer.cli.export_format import Log
 from syncer.cli.output import Progress
 from syncer.cli.transfer import Apart, Imported, import_logs
+from syncer.ledger.answers import Restored
 from syncer.ledger.codec import decode_header, decode_log, encode_element, stored
-from syncer.ledger.log import Answer
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.errors import ContractError, Rejected, Unavailable
 from syncer.model.record import (
@@ -221,7 +221,7 @@ class Refusing(MemoryLog):
         super().__init__(redis)
         self._restoring, self._outcome = restoring, outcome
 
-    async def restore(self, uid: str, elements: Sequence[bytes], *, ttl: int) -> tuple[Answer, int]:
+    async def restore(self, uid: str, elements: Sequence[bytes], *, ttl: int) -> Restored:
         """Refuse, or answer as it is."""
         if self._restoring is not None:
             raise self._restoring

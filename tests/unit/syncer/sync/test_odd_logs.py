@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from syncer.ledger.log import Answer
+from syncer.ledger.answers import Answer
 from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.record import Plan
 from syncer.rules.reconcile import Action

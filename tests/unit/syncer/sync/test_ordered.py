@@ -6,8 +6,8 @@ from typing import Any
 
 from prometheus_client import CollectorRegistry
 
+from syncer.ledger.answers import Snapshot
 from syncer.ledger.codec import stored
-from syncer.ledger.log import Snapshot
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.record import Header, Plan, Record, attempt_record, order_record, plan_record

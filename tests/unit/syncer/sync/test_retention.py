@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 import pytest
 from prometheus_client import CollectorRegistry
 
-from syncer.ledger.log import LogHead
+from syncer.ledger.answers import LogHead
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Epoch
 from syncer.model.errors import (

@@ -292,13 +292,13 @@ async def test_reading_is_verified_as_well_as_writing() -> None:
         here.objects.get = behind  # type: ignore[method-assign]  # another server answers
         for _ in range(2):
             assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
-            assert "drops the ids" in (here.sync.schema_problem or "")
+            assert "drops the ids" in (here.sync.schema.problem or "")
         assert entry.acked == 0
         pruning = False
         assert await here.sync.flush(entry) in (Flushed.WRITTEN, Flushed.EQUAL)
         (attempt,) = entry.view.attempts
         assert shown(here.objects.request) == [(attempt, 1)]
-        assert here.sync.schema_problem is None
+        assert here.sync.schema.problem is None
         assert entry.acked == entry.view.position
 
 
@@ -306,7 +306,7 @@ async def test_a_schema_that_is_taken_back_is_noticed() -> None:
     """Verified once is not for good: each answer to a write is looked at."""
     async with bench(most=3) as (here, entry):
         await delivered(here, entry)
-        here.sync._verified = True
+        here.sync.schema.verified = True
         patch = here.objects.patch
 
         async def pruned(*args: Any, **kwargs: Any) -> NotificationRequest:
@@ -314,5 +314,5 @@ async def test_a_schema_that_is_taken_back_is_noticed() -> None:
 
         here.objects.patch = pruned  # type: ignore[method-assign]  # the old definition is back
         assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
-        assert here.sync._verified is False
+        assert here.sync.schema.verified is False
         assert entry.acked == 0

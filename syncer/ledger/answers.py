@@ -1,0 +1,155 @@
+"""
+What the scripts and reads of a log answer, as types.
+
+Answers are named as in the protocol (docs/adr/0001); `Answer.RECLAIM` stands for both the server's answer
+and a guard that refused the call.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Final, NamedTuple
+
+from syncer.ledger.codec import decode_header
+from syncer.model.errors import ContractError
+from syncer.model.record import Header, Record
+
+
+class Answer(StrEnum):
+    """The answer of a script."""
+
+    OK = "OK"
+    DONE = "DONE"
+    DUP = "DUP"
+    RECLAIM = "RECLAIM"
+    OPEN = "OPEN"
+    EXHAUSTED = "EXHAUSTED"
+    NOOP = "NOOP"
+    FENCED = "FENCED"
+    STALE = "STALE"
+    APART = "APART"
+
+
+@dataclass(slots=True)
+class Tries:
+    """
+    What is known of the tries of one call, whether it succeeded or not.
+
+    Attributes:
+        uncertain: At least one of them may have been executed, or may still be, without an answer.
+    """
+
+    uncertain: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Appended:
+    """
+    Answer of a script that may append.
+
+    Attributes:
+        answer: OK if something was appended.
+        position: Index of the last element afterwards (OK only).
+        before: Chain of the element before the first appended one (OK only).
+        chain: Chain of the last appended element (OK only).
+        count: How many records were appended: 2 where a lost intent was restored.
+        rank: State recorded already (DUP, NOOP), else -1.
+        detail: Epoch stored (RECLAIM) or attempt that is open (OPEN), for logs.
+        confirmed: False if fewer replicas than asked for have confirmed the write in time.
+    """
+
+    answer: Answer
+    position: int = 0
+    before: str = ""
+    chain: str = ""
+    count: int = 0
+    rank: int = -1
+    detail: str = ""
+    confirmed: bool = True
+
+
+class Mark(StrEnum):
+    """The result of an acknowledgement."""
+
+    #: The log holds another history at that position; nothing was moved: read the log again.
+    STALE = "stale"
+    #: The marks are at the position or beyond it; the log stays.
+    MOVED = "moved"
+    #: As above, and every mark is at the end: the log was given its time to live.
+    EXPIRING = "expiring"
+
+
+#: Reason of a refusal: the key holds something that is no list.
+WRONG_TYPE: Final = "WRONGTYPE"
+
+#: What the status shows, and what the audit feed has handed over.
+BOTH_MARKS: Final = "acked audited"
+ACKED: Final = "acked"
+AUDITED: Final = "audited"
+
+
+class LogHead(NamedTuple):
+    """
+    What is read of a log without its records.
+
+    Attributes:
+        element: Its first element, None if there is no log.
+        length: Number of elements, the header included.
+        ttl: Seconds until it expires; -1 never, -2 no log.
+    """
+
+    element: bytes | None
+    length: int
+    ttl: int
+
+    @property
+    def header(self) -> Header | None:
+        """The first element as a header, None if there is none or it cannot be read."""
+        try:
+            return decode_header(self.element) if self.element is not None else None
+        except ContractError:
+            return None
+
+
+class StoredLog(NamedTuple):
+    """A log as stored, header first, and its time to live as in `LogHead`."""
+
+    elements: list[bytes]
+    ttl: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A whole log as read: header, records in order, Redis time in milliseconds (0 if not asked)."""
+
+    header: Header
+    records: list[Record]
+    now: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """
+    Answer of CLAIM.
+
+    `error` is set where the log holds something undecodable; then `snapshot` is None.
+    """
+
+    answer: Answer
+    snapshot: Snapshot | None = None
+    error: ContractError | None = None
+    now: int = 0
+
+
+class Restored(NamedTuple):
+    """
+    The result of bringing in an exported log.
+
+    Attributes:
+        answer: OK, NOOP where nothing was missing, APART where the log holds another history.
+        number: Records appended (OK), records in the log (NOOP), first position that differs (APART).
+    """
+
+    answer: Answer
+    number: int
