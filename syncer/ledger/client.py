@@ -25,6 +25,7 @@ from typing import Any, Final, Protocol
 from redis.asyncio.connection import AbstractConnection
 from redis.exceptions import RedisError
 
+from syncer.ledger.calls import Call, StaleGuard
 from syncer.ledger.lua import (
     ACK,
     CLAIM,
@@ -37,7 +38,6 @@ from syncer.ledger.lua import (
     Script,
 )
 from syncer.ledger.outage import Outage
-from syncer.ledger.pipeline import Call, StaleGuard
 from syncer.ledger.redis_cluster import Cluster
 from syncer.ledger.replies import REFUSING, Refused, classify_reply, parse_version
 from syncer.ledger.standalone import Single

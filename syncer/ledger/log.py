@@ -29,9 +29,9 @@ from syncer.ledger.answers import (
     StoredLog,
     Tries,
 )
+from syncer.ledger.calls import StaleGuard
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.codec import decode_log, encode_channel, encode_record
-from syncer.ledger.pipeline import StaleGuard
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import Ambiguous, ContractError, Rejected, Unauthorised, Unavailable
 from syncer.model.record import Header, Record

@@ -1,27 +1,27 @@
 """
-One ordered lane of pipelined commands to one server.
+Ordered, pipelined commands to one server.
 
 Why not the vendor's command methods: a write whose reply is lost must not be repeated by a library
-(redis-py would, ten times by default), and an INTENT must be able to say "not on this server any
-more" *after* a connection is up and *before* a byte of it leaves. So the lane takes a connection
-from the vendor's pool, checks each waiting call's guard, sends what is left in one pipeline and
-hands every reply to its caller. Commands issued while another is on its way share the next round
-trip; a caller that finds the lane idle makes the round trip itself, which saves it two turns of the
-event loop. The connection stays with the lane between rounds, for taking it from the pool and
-giving it back costs as much as packing a record.
+(redis-py would, ten times by default), and an INTENT must be withdrawn if its server has changed,
+*after* a connection is up and *before* a byte of it leaves. So the pipeline takes a connection from the
+vendor's pool, checks the guard of each waiting call, sends what is left in one round trip and gives
+every reply to its caller. Commands that are issued meanwhile share the next round trip; a caller that
+finds the pipeline idle makes the round trip itself, which saves it two turns of the event loop. The
+connection stays with the pipeline between rounds, since taking it from the pool and giving it back costs
+as much as packing a record.
 
 What a failure means is decided here: before the pipeline is written, nothing was executed
 (`Unavailable`); afterwards every call without a reply is `Ambiguous`.
 
 Calls that replicas must confirm (`Call.wait`) have a queue, rounds and a connection of their own: WAIT
-blocks its connection for as long as it waits, and nobody else must wait with it. One WAIT at the end of
-a round speaks of every write on its connection before it, so it confirms the whole round, and those that
-come meanwhile share the next one.
+blocks its connection for as long as it waits, and no other call must wait with it. One WAIT at the end of
+a round covers every write on its connection before it, so it confirms the whole round, and calls that
+arrive meanwhile share the next one.
 
-Every new connection is asked who it is before its first command. A replica is refused, and a server
-that answers READONLY is asked again: it was demoted under a live connection. What the answers mean
-for claims is the owner's affair (`Owner`): the lane only promises that the owner is told *before*
-the next guard is asked.
+Every new connection is identified before its first command. A replica is refused, and after an answer
+READONLY the server is identified again: it was demoted under a live connection. What that means for
+claims is decided by the owner (`Owner`): the pipeline only promises that the owner is called *before* the
+next guard is.
 """
 
 from __future__ import annotations
@@ -33,13 +33,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-import hiredis
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
+from syncer.ledger.calls import Call, StaleGuard, pack
 from syncer.ledger.connection import ask, lost_connection, refuse_sentinel, with_clock
-from syncer.ledger.lua import Script
 from syncer.ledger.replies import classify_reply, parse_info, parse_pairs, word_of
 from syncer.model.errors import (
     Ambiguous,
@@ -52,46 +51,10 @@ from syncer.model.errors import (
 
 #: Calls in one pipeline; a claim's reply holds a whole log.
 _BATCH: Final = 128
-#: Calls waiting for the lane; callers beyond it are told that Redis is unavailable.
+#: Calls that may wait; more are refused as unavailable.
 _QUEUE: Final = 8192
-#: A call waits for connecting, sending and its reply, and for a queue before it.
+#: Timeouts that a call may take: connecting, sending, its reply, and the queue before it.
 PATIENCE: Final = 6
-
-
-class StaleGuard(LedgerError):
-    """The caller's guard no longer held when the connection was ready; nothing was sent."""
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One command and what goes with it."""
-
-    command: tuple[Any, ...]
-    guard: Callable[[], bool] | None = None
-    script: Script | None = None
-    #: Replicas that must confirm, and milliseconds to wait for them. The result is then a pair: the
-    #: reply, and how many have it.
-    wait: tuple[int, int] | None = None
-    #: More commands, executed after the first one; the result is then the tuple of all replies.
-    more: tuple[tuple[Any, ...], ...] = ()
-    #: Sent behind ASKING, which lets a node serve a slot that is on its way to it.
-    asking: bool = False
-
-    @property
-    def alone(self) -> bool:
-        """Whether its command is all that goes on the wire."""
-        return not (self.more or self.asking)
-
-    @property
-    def commands(self) -> list[tuple[Any, ...]]:
-        """What goes on the wire, in order, on one connection."""
-        if self.alone:
-            return [self.command]
-        return [
-            *([("ASKING",)] if self.asking else []),
-            self.command,
-            *self.more,
-        ]
 
 
 @dataclass(slots=True)
@@ -103,27 +66,27 @@ class _Waiting:
 
 
 class Owner(Protocol):
-    """Who a lane reports to."""
+    """What is called when the state of a server changes."""
 
     async def on_connect(
         self, pipeline: Pipeline, connection: AbstractConnection, info: dict[str, str]
     ) -> None:
         """
-        Look at a new connection to a master before anything else uses it.
+        Check a new connection to a master before anything else uses it.
 
         Raises:
             ConfigError: it must not be used.
             ResponseError: as the server answered.
         """
 
-    def troubled(self, pipeline: Pipeline) -> None:
-        """The lane's `problem` is set."""
+    def on_problem(self, pipeline: Pipeline) -> None:
+        """Take note that `problem` of the pipeline is set."""
 
-    def demoted(self, pipeline: Pipeline) -> None:
-        """The server says that it is no master."""
+    def on_demoted(self, pipeline: Pipeline) -> None:
+        """Take note that the server is no master."""
 
-    def unconfirmed(self, pipeline: Pipeline) -> None:
-        """Fewer replicas than asked for have confirmed a round in time."""
+    def on_unconfirmed(self, pipeline: Pipeline) -> None:
+        """Take note that fewer replicas than asked for have confirmed a round in time."""
 
 
 PoolMaker = Callable[[Callable[[AbstractConnection], Awaitable[None]]], ConnectionPool]
@@ -151,18 +114,18 @@ class Pipeline:
         confirms_for: Pipeline | None = None,
     ) -> None:
         """
-        Prepare a lane; nothing is connected yet.
+        Prepare; nothing is connected yet.
 
         Args:
-            pool: Makes the pool of connections from what is to be called on each new one.
-            owner: Told of new connections and of trouble.
+            pool: Makes the pool of connections from a function to be called on each new one.
+            owner: Called for new connections and for transport errors.
             timeout: Seconds for connecting, and for each reply.
-            current: False for a connection whose address is not the right one any more.
-            place: Host and port of the server as far as they are known, for texts.
-            confirms_for: Whose confirmed calls are made here, on connections of its pool.
+            current: Whether the address of a connection is still the right one.
+            place: Host and port of the server as far as they are known, for error texts.
+            confirms_for: The pipeline whose confirmed calls are made here, on its pool.
         """
         self.problem: str | None = None
-        self.pool = pool(self._greet)
+        self.pool = pool(self._identify)
         self._owner = owner
         self._timeout = timeout
         self._current = current
@@ -172,7 +135,7 @@ class Pipeline:
         self._confirming: Pipeline | None = None
         if confirms_for is None:
             self._confirming = Pipeline(
-                lambda _greet: self.pool, owner, timeout=timeout, current=current, place=place,
+                lambda _identify: self.pool, owner, timeout=timeout, current=current, place=place,
                 confirms_for=self,
             )  # fmt: skip
         self._waiting: deque[_Waiting] = deque()
@@ -182,8 +145,8 @@ class Pipeline:
         self._kept: AbstractConnection | None = None
         #: Set where the next round must not use that connection as it is.
         self._stale = False
-        #: Whether the server answers CONFIG GET, as far as the newest connection knows.
-        self._tells_settings = True
+        #: Whether the server allowed CONFIG GET on the newest connection.
+        self._settings_readable = True
         self._closed = False
 
     # -- calls --------------------------------------------------------------------------------
@@ -212,7 +175,7 @@ class Pipeline:
                 try:
                     await self._round([waiting])
                 except asyncio.CancelledError:
-                    # Failed already, for whoever waits; nobody does.
+                    # It has failed already, and no task waits for it.
                     waiting.future.exception()
                     raise
             return waiting.future.result()
@@ -227,10 +190,10 @@ class Pipeline:
 
     async def touch(self) -> None:
         """
-        Have a connection; a new one is greeted.
+        Make sure that there is a connection.
 
         Raises:
-            LedgerError: why there is none.
+            LedgerError: there is none, with the reason.
         """
         try:
             connection = await self._acquire()
@@ -239,29 +202,29 @@ class Pipeline:
         await self.pool.release(connection)
 
     async def renew(self) -> None:
-        """Let no later call use a connection that is up now; those on their way are answered."""
+        """Use new connections for later calls; calls under way are answered."""
         self._stale = True
         if self._confirming is not None:
             await self._confirming.renew()
         await self._disconnect(all_of_them=False)
 
     async def reset(self) -> None:
-        """Connect anew for the next call, whatever is on its way."""
+        """Connect again for the next call, and drop calls under way."""
         await self._disconnect(all_of_them=True)
 
     async def _disconnect(self, *, all_of_them: bool) -> None:
-        # A server that does not answer the end of TLS is waited for, and left all the same.
+        # A server that does not answer the end of TLS is left after a while.
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             await self.pool.disconnect(inuse_connections=all_of_them)
 
-    async def look(self) -> dict[str, str]:
+    async def read_info(self) -> dict[str, str]:
         """
-        Ask INFO, and appendfsync where that may be asked; errors as for `submit`.
+        Read INFO, and appendfsync where that is allowed; errors as for `submit`.
 
-        The reply says nothing about who answers a *later* connection; `on_connect` does.
+        The reply does not identify the server of a *later* connection; `on_connect` does.
         """
         info = with_clock(parse_info(await self.submit(Call(("INFO",)))))
-        if self._tells_settings:
+        if self._settings_readable:
             with contextlib.suppress(Rejected):
                 info |= parse_pairs(await self.submit(Call(("CONFIG", "GET", "appendfsync"))))
         if info.get("role") == "slave":
@@ -272,7 +235,7 @@ class Pipeline:
         return info
 
     async def close(self) -> None:
-        """Close connections; calls still waiting are told that nothing was executed."""
+        """Close connections; calls that wait fail as not executed."""
         self._closed = True
         if self._confirming is not None:
             await self._confirming.close()
@@ -301,7 +264,7 @@ class Pipeline:
     # -- one round ----------------------------------------------------------------------------
 
     async def _acquire(self) -> AbstractConnection:
-        # Connecting, greeting and, behind Sentinels, finding out where: each within its own limit.
+        # Connecting, identifying and, behind Sentinels, finding the master: each within its own limit.
         async with asyncio.timeout(self._timeout * 3):
             connection: AbstractConnection = await self.pool.get_connection()  # type: ignore[no-untyped-call]  # vendor
             if not self._current(connection):
@@ -314,7 +277,7 @@ class Pipeline:
             return connection
 
     async def _connection(self) -> AbstractConnection:
-        """The connection for one round, sound as far as can be told without asking the server."""
+        """The connection for one round, usable as far as is known without a call."""
         kept = self._kept
         if kept is not None and not self._stale and self._current(kept):
             # Not connected: an error. Something to read, or its end: not usable either.
@@ -334,14 +297,14 @@ class Pipeline:
             connection = await self._connection()
         except (RedisError, OSError, TimeoutError) as error:
             mapped = self._lost(error)
-            # A store that turned out to be another's ends a start; a caller only waits for its own.
+            # A store of another installation ends a start; a caller only waits for its own.
             self._fail(batch, mapped if isinstance(mapped, PortError) else Unavailable(str(mapped)))
             return
         except asyncio.CancelledError:
             self._fail(batch, Unavailable("interrupted while connecting to Redis"))
             raise
         if self._closed:
-            # Closed while connecting: nobody else would close this connection.
+            # Closed while connecting: nothing else would close this connection.
             await connection.disconnect(nowait=True)
             self._fail(batch, Unavailable("the Redis client is closed"))
             return
@@ -358,10 +321,10 @@ class Pipeline:
         return False
 
     async def _exchange(self, connection: AbstractConnection, batch: list[_Waiting]) -> None:
-        packed = [_pack(c) for w in batch for c in w.call.commands]
+        packed = [pack(c) for w in batch for c in w.call.commands]
         wait = max((w.call.wait for w in batch if w.call.wait), default=None)
         if wait is not None:
-            packed.append(_pack(("WAIT", *wait)))
+            packed.append(pack(("WAIT", *wait)))
         demoted = False
         #: What replicas must have before it is told.
         written: list[tuple[_Waiting, Any]] = []
@@ -404,32 +367,32 @@ class Pipeline:
         wait: tuple[int, int],
         limit: asyncio.Timeout,
     ) -> None:
-        """Read how many replicas have all that was written, and tell the callers."""
+        """Read how many replicas have everything that was written, and answer the callers."""
         replicas, milliseconds = wait
         now = asyncio.get_running_loop().time()
         limit.reschedule(now + milliseconds / 1000 + self._timeout)
         try:
             count = int(await connection.read_response())
         except ResponseError:
-            # Refused by an ACL, say: what was written is written, and nobody has confirmed it.
+            # Refused, by an ACL for example: it is written, and no replica has confirmed it.
             count = 0
         for waiting, reply in written:
             self._answer(waiting, (reply, count))
         if written and count < replicas:
-            self._owner.unconfirmed(self._main)
+            self._owner.on_unconfirmed(self._main)
 
     async def _load(
         self, connection: AbstractConnection, batch: list[_Waiting], limit: asyncio.Timeout
     ) -> None:
         for script in {w.call.script for w in batch if w.call.script}:
             await connection.send_packed_command(
-                _pack(("SCRIPT", "LOAD", script.source)), check_health=False
+                pack(("SCRIPT", "LOAD", script.source)), check_health=False
             )
             await connection.read_response()
         written: list[tuple[_Waiting, Any]] = []
         for waiting in batch:
             await connection.send_packed_command(
-                map(_pack, waiting.call.commands), check_health=False
+                map(pack, waiting.call.commands), check_health=False
             )
             reply = await self._reply(connection, waiting.call)
             if waiting.call.wait and not isinstance(reply, ResponseError):
@@ -438,12 +401,12 @@ class Pipeline:
                 self._answer(waiting, reply)
         wait = max((w.call.wait for w, _ in written if w.call.wait), default=None)
         if wait is not None:
-            await connection.send_packed_command([_pack(("WAIT", *wait))], check_health=False)
+            await connection.send_packed_command([pack(("WAIT", *wait))], check_health=False)
             await self._confirm(connection, written, wait, limit)
 
     @staticmethod
     async def _reply(connection: AbstractConnection, call: Call) -> Any:
-        """The reply to a call, error replies as values; every reply must be read."""
+        """Read the reply to a call, error replies as values; every reply must be read."""
         if call.alone:
             try:
                 return await connection.read_response()
@@ -477,20 +440,19 @@ class Pipeline:
             if not waiting.future.done():
                 waiting.future.set_exception(error)
 
-    # -- who is there -------------------------------------------------------------------------
+    # -- identity of the server ---------------------------------------------------------------
 
-    async def _greet(self, connection: AbstractConnection) -> None:
+    async def _identify(self, connection: AbstractConnection) -> None:
         await connection.on_connect()
         info = with_clock(parse_info(await ask(connection, "INFO")))
         try:
             info |= parse_pairs(await ask(connection, "CONFIG", "GET", "appendfsync"))
-            self._tells_settings = True
+            self._settings_readable = True
         except ResponseError:
-            # Refused by an ACL: then it cannot be seen. Asked once a connection, since a server
-            # counts and logs what it refuses.
-            self._tells_settings = False
+            # Refused by an ACL. Sent once a connection, since a server counts and logs what it refuses.
+            self._settings_readable = False
         if info.get("role") == "slave":
-            self._owner.demoted(self)
+            self._owner.on_demoted(self)
             raise ResponseError("READONLY connected to a replica")
         self.problem = None
         try:
@@ -502,16 +464,11 @@ class Pipeline:
 
     def _demoted(self) -> None:
         self._main.problem = "Redis answers READONLY"
-        self._owner.demoted(self._main)
-        self._owner.troubled(self._main)
+        self._owner.on_demoted(self._main)
+        self._owner.on_problem(self._main)
 
     def _lost(self, error: BaseException) -> LedgerError:
         mapped = lost_connection(error, self._place())
         self._main.problem = str(mapped)
-        self._owner.troubled(self._main)
+        self._owner.on_problem(self._main)
         return mapped
-
-
-def _pack(command: tuple[Any, ...]) -> bytes:
-    packed: bytes = hiredis.pack_command(command)
-    return packed

@@ -28,9 +28,10 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool, parse_u
 from redis.crc import key_slot
 from redis.exceptions import RedisError, ResponseError
 
+from syncer.ledger.calls import Call
 from syncer.ledger.cluster_map import Layout, key_of, name_of, parse_layout, text_of, weakest
 from syncer.ledger.connection import ask, connection_options, lost_connection
-from syncer.ledger.pipeline import PATIENCE, Call, Pipeline
+from syncer.ledger.pipeline import PATIENCE, Pipeline
 from syncer.ledger.replies import (
     Redirected,
     Refused,
@@ -356,7 +357,7 @@ class Cluster:
         await self._read_map(self._readings)
         primaries = self._map.primaries
         infos = await asyncio.gather(
-            *(self._pipeline_at(p.address).look() for p in primaries), return_exceptions=True
+            *(self._pipeline_at(p.address).read_info() for p in primaries), return_exceptions=True
         )
         changed = False
         for primary, info in zip(primaries, infos, strict=True):
@@ -427,17 +428,17 @@ class Cluster:
                 changed |= self._stored(self._identity.store_of(meta))
         self._settle(changed=changed)
 
-    def troubled(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
+    def on_problem(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
         """Read the map before the next call: another node may hold the slots now."""
         self._doubted = True
         self._tell()
 
-    def demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
+    def on_demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
         """Make claims stale, and read the map before the next call."""
         self._doubted = True
         self._identity.doubt()
 
-    def unconfirmed(self, pipeline: Pipeline) -> None:
+    def on_unconfirmed(self, pipeline: Pipeline) -> None:
         """Hold attempts until a replica of that primary has caught up, which is checked within a second."""
         address = next((a for a, known in self._pipelines.items() if known is pipeline), None)
         info = self._infos.get(address, {}) if address is not None else {}

@@ -16,8 +16,9 @@ from typing import Any, Final
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import RedisError, ResponseError
 
+from syncer.ledger.calls import Call
 from syncer.ledger.connection import connection_options
-from syncer.ledger.pipeline import Call, Pipeline
+from syncer.ledger.pipeline import Pipeline
 from syncer.ledger.replies import Redirected, classify_reply, parse_version
 from syncer.ledger.sentinel import Master
 from syncer.ledger.store import Identity, Server
@@ -94,7 +95,8 @@ class Single:
         """
         welcomed = self._welcomed
         info, meta = await asyncio.gather(
-            self._pipeline.look(), self._pipeline.submit(Call(("GET", self._identity.meta_key)))
+            self._pipeline.read_info(),
+            self._pipeline.submit(Call(("GET", self._identity.meta_key))),
         )
         if meta is None and self._identity.installation:
             # Emptied under a live connection: only a greeting stamps a store.
@@ -181,17 +183,17 @@ class Single:
             raise
         self._note(info, meta)
 
-    def troubled(self, pipeline: Pipeline) -> None:
+    def on_problem(self, pipeline: Pipeline) -> None:
         """Tell why there is no Redis."""
         self._identity.problem = pipeline.problem
 
-    def demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
+    def on_demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
         """Make claims stale, and ask another Sentinel."""
         self._identity.doubt()
         if self._master is not None:
             self._master.distrust()
 
-    def unconfirmed(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
+    def on_unconfirmed(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
         """Hold attempts until a replica has caught up, and look whether it has."""
         identity = self._identity
         identity.lag(identity.server.run_id if identity.server else "")

@@ -29,7 +29,7 @@ from syncer.kube.lease_term import LeaseTerm
 from syncer.kube.notification_requests import FIELD_MANAGER, StatusStore, object_path, readable
 from syncer.ledger import lua
 from syncer.ledger.answers import Answer, Appended
-from syncer.ledger.pipeline import StaleGuard
+from syncer.ledger.calls import StaleGuard
 from syncer.model.attempt import Attempt, FailureClass
 from syncer.model.errors import PortError
 from syncer.model.record import intent_record

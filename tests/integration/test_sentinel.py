@@ -275,7 +275,7 @@ async def test_a_master_that_was_left_behind_answers_late(
     url = f"redis+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}"
     async with RedisServer(find_binary("redis-server")) as heir, running(url) as client:
         asked, late = asyncio.Event(), asyncio.Event()
-        look = Pipeline.look
+        look = Pipeline.read_info
 
         async def look_late(pipeline: Pipeline) -> dict[str, str]:
             info = await look(pipeline)
@@ -283,7 +283,7 @@ async def test_a_master_that_was_left_behind_answers_late(
             await late.wait()
             return info
 
-        monkeypatch.setattr(Pipeline, "look", look_late)
+        monkeypatch.setattr(Pipeline, "read_info", look_late)
         probe = asyncio.create_task(client.probe())
         await asked.wait()
         point_at(sentinel, heir)

@@ -30,8 +30,8 @@ from notifier.channels.webhook import webhook_payload
 from notifier.contract import Message, Outcome
 from syncer.kube.client import Json, KubeClient, Method
 from syncer.kube.errors import error_of
+from syncer.ledger.calls import StaleGuard
 from syncer.ledger.lua import Script
-from syncer.ledger.pipeline import StaleGuard
 from syncer.ledger.replies import classify_reply
 from syncer.model.errors import Ambiguous, LedgerError, PortError, Unauthorised, Unavailable
 from tests.e2e.checker import Call
