@@ -33,7 +33,7 @@ from syncer.rules.fold import ROOT_CHAIN
 from syncer.runtime.stalls import LoopWatch
 from tests.e2e.harness import NotifierProcess, Stage, until
 
-#: Nothing but a poke brings a look forward.
+#: The owner looks only when it is woken.
 NO_SWEEPS: Final = {"liveSweep": "1h", "finishedSweep": "1h", "window": "20ms", "scrubRate": 0}
 BY: Final = "tester@bench"
 

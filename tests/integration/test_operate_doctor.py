@@ -1,4 +1,4 @@
-"""The doctor: a well-set installation has nothing to mend, each ill-set one is told its fix."""
+"""The doctor: a well-set installation has nothing to mend, each ill-set one is given its fix."""
 
 from __future__ import annotations
 
@@ -186,7 +186,7 @@ async def test_ill_set_server(ill: str, capsys: pytest.CaptureFixture[str], tmp_
 
 
 async def test_sentinel_named_as_a_server(capsys: pytest.CaptureFixture[str]) -> None:
-    """A Sentinel behind a plain URL is told from a server."""
+    """A Sentinel behind a plain URL is distinguished from a server."""
     with served() as server:
         binary = find_binary("redis-server")
         sentinel = Sentinel(binary, port_of(server), quorum=1, patience_ms=5000)
@@ -223,7 +223,7 @@ async def test_well_set_server(capsys: pytest.CaptureFixture[str], tmp_path: Pat
     assert sorted(k.split(":")[1] for k in keys) == ["doctor", "meta"], "one key, which expires"
 
 
-# -- the whole ------------------------------------------------------------------------------------
+# -- everything -----------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -410,7 +410,7 @@ def test_no_cluster_is_one_finding() -> None:
 
 
 def test_checks_of_settings() -> None:
-    """Keys that mean nothing are told; without a file nothing can be said."""
+    """Keys that mean nothing are named; without a file the check cannot be made."""
     assert check_settings([], given=True).grade is Grade.OK
     assert check_settings(["unknown key x"], given=True).grade is Grade.WARN
     assert check_settings([], given=False).grade is Grade.UNKNOWN

@@ -59,7 +59,7 @@ UNKNOWN: Final[dict[str, tuple[str, ...]]] = {
 
 
 @dataclass(frozen=True)
-class Told:
+class Answer:
     """What a command must come to: its exit code, words that are there, words that are not."""
 
     code: int
@@ -71,7 +71,7 @@ class Told:
 class Missing:
     """One thing that is missing, and what each command comes to without it."""
 
-    told: dict[str, Told]
+    answers: dict[str, Answer]
     #: In the place of the installation's own.
     options: dict[str, str] = field(default_factory=dict)
     words: dict[str, tuple[str, ...]] = field(default_factory=lambda: COMMANDS)
@@ -83,29 +83,29 @@ NEVER_USED: Final = "no controller has used this store under the prefix"
 OTHERS: Final = "belong to installation 'elsewhere/notification-controller@u'"
 #: What only a status could tell, and only a log.
 CLAIMS: Final = ("agree", "not published", "none diverging", "nothing to repair", "an attempt at")
-AWAY: Final = Told(4, ("cannot connect", "ECONNREFUSED", API_AWAY), CLAIMS)
-NO_REDIS: Final = Told(4, ("Redis cannot be reached", REDIS_AWAY), CLAIMS)
-FORBIDDEN: Final = Told(6, ("forbidden",), CLAIMS)
-NOT_ALLOWED: Final = Told(6, ("Redis refuses", "Redis at "), CLAIMS)
-REFUSED: Final = Told(2, (OTHERS,), CLAIMS)
-EMPTY: Final = Told(2, (NEVER_USED,), CLAIMS)
-ABSENT: Final = Told(3, ("nobody",), CLAIMS)
+AWAY: Final = Answer(4, ("cannot connect", "ECONNREFUSED", API_AWAY), CLAIMS)
+NO_REDIS: Final = Answer(4, ("Redis cannot be reached", REDIS_AWAY), CLAIMS)
+FORBIDDEN: Final = Answer(6, ("forbidden",), CLAIMS)
+NOT_ALLOWED: Final = Answer(6, ("Redis refuses", "Redis at "), CLAIMS)
+REFUSED: Final = Answer(2, (OTHERS,), CLAIMS)
+EMPTY: Final = Answer(2, (NEVER_USED,), CLAIMS)
+ABSENT: Final = Answer(3, ("nobody",), CLAIMS)
 
 UNCHECKED: Final = "whose store this is was not checked"
-UNWRITTEN: Final = Told(6, (UNCHECKED, "nothing is written", "forbidden"), CLAIMS)
+UNWRITTEN: Final = Answer(6, (UNCHECKED, "nothing is written", "forbidden"), CLAIMS)
 
 MATRIX: Final[dict[str, Missing]] = {
     "API server away": Missing(
         {
-            "inspect": Told(
+            "inspect": Answer(
                 5,
                 ("status not read", "STATUS  not read: cannot connect", "were not compared",
                  "whose store this is was not checked"),
                 CLAIMS,
             ),
             "explain": AWAY, "list": AWAY, "verify": AWAY, "resolve": AWAY, "resend": AWAY,
-            "repair": Told(4, (*AWAY.there, "nothing is written"), CLAIMS),
-            "doctor": Told(
+            "repair": Answer(4, (*AWAY.there, "nothing is written"), CLAIMS),
+            "doctor": Answer(
                 1, ("fail    api-connect", "which one this is was not compared"),
                 ("ok      redis-stamp", "ok      api", "ok      rbac", "ok      owners"),
             ),
@@ -115,18 +115,18 @@ MATRIX: Final[dict[str, Missing]] = {
     "a kubeconfig that is not there": Missing(
         dict.fromkeys(
             ("explain", "list", "verify", "repair", "resolve", "resend"),
-            Told(2, ("the API server is needed", "--kubeconfig {away}.not"), CLAIMS),
+            Answer(2, ("the API server is needed", "--kubeconfig {away}.not"), CLAIMS),
         )
         | {
-            "inspect": Told(5, ("--kubeconfig {away}.not", "were not compared"), CLAIMS),
-            "doctor": Told(1, ("fail    api-connect", "--kubeconfig {away}.not"), ("ok      rbac",)),
+            "inspect": Answer(5, ("--kubeconfig {away}.not", "were not compared"), CLAIMS),
+            "doctor": Answer(1, ("fail    api-connect", "--kubeconfig {away}.not"), ("ok      rbac",)),
         },
         {"--kubeconfig": "{away}.not"},
     ),
     "Redis away": Missing(
         dict.fromkeys(COMMANDS, NO_REDIS)
         | {
-            "doctor": Told(
+            "doctor": Answer(
                 1, ("fail    redis-connect", "epochs were not compared"),
                 ("ok      redis", "ok      incarnation"),
             )
@@ -135,25 +135,25 @@ MATRIX: Final[dict[str, Missing]] = {
     ),
     "an empty Redis": Missing(
         {
-            "inspect": Told(5, (NEVER_USED, "LOG     none"), ("log and status agree",)),
-            "explain": Told(1, ("NEXT    nothing: no controller has used",), CLAIMS),
-            "list": Told(5, (NEVER_USED, "waits"), CLAIMS),
+            "inspect": Answer(5, (NEVER_USED, "LOG     none"), ("log and status agree",)),
+            "explain": Answer(1, ("NEXT    nothing: no controller has used",), CLAIMS),
+            "list": Answer(5, (NEVER_USED, "waits"), CLAIMS),
             "verify": EMPTY, "repair": EMPTY, "resolve": EMPTY, "resend": EMPTY,
-            "doctor": Told(1, ("fail    redis-stamp", "has never used this store"), ()),
+            "doctor": Answer(1, ("fail    redis-stamp", "has never used this store"), ()),
         },
         {"--key-prefix": "{ns}-empty"},
     ),
     "another cluster's Redis": Missing(
         dict.fromkeys(COMMANDS, REFUSED)
-        | {"doctor": Told(1, ("fail    redis-stamp", "the store belongs to installation"), ())},
+        | {"doctor": Answer(1, ("fail    redis-stamp", "the store belongs to installation"), ())},
         {"--key-prefix": "{ns}-other"},
     ),
     "no right at the API server": Missing(
         {
-            "inspect": Told(5, ("STATUS  not read: ", "orbidden", "were not compared"), CLAIMS),
+            "inspect": Answer(5, ("STATUS  not read: ", "orbidden", "were not compared"), CLAIMS),
             "explain": FORBIDDEN, "list": FORBIDDEN, "verify": FORBIDDEN,
             "repair": FORBIDDEN, "resolve": FORBIDDEN, "resend": FORBIDDEN,
-            "doctor": Told(
+            "doctor": Answer(
                 1, ("fail    api-objects", "fail    rbac-objects", "which one this is was not compared"),
                 ("ok      rbac", "ok      owners", "ok      incarnation"),
             ),
@@ -162,47 +162,47 @@ MATRIX: Final[dict[str, Missing]] = {
     ),
     "no right to Leases": Missing(
         {
-            "inspect": Told(0, ("log and status agree", UNCHECKED)),
-            "explain": Told(5, ("an attempt at", "! who owns its shard is not known"), ("nobody owns",)),
-            "explain what has ended": Told(0, ("NEXT    nothing: the published phase is final",)),
-            "list": Told(0, ("waits", "sent", UNCHECKED)),
-            "verify": Told(0, ("none diverging", UNCHECKED)),
+            "inspect": Answer(0, ("log and status agree", UNCHECKED)),
+            "explain": Answer(5, ("an attempt at", "! who owns its shard is not known"), ("nobody owns",)),
+            "explain what has ended": Answer(0, ("NEXT    nothing: the published phase is final",)),
+            "list": Answer(0, ("waits", "sent", UNCHECKED)),
+            "verify": Answer(0, ("none diverging", UNCHECKED)),
             "repair": UNWRITTEN, "resolve": UNWRITTEN, "resend": UNWRITTEN,
-            "doctor": Told(1, ("which one this is was not compared",), ("ok      owners",)),
+            "doctor": Answer(1, ("which one this is was not compared",), ("ok      owners",)),
         },
         {"--kubeconfig": "{reader}"},
         WITH_ENDED,
     ),
     "no right in Redis": Missing(
         dict.fromkeys(COMMANDS, NOT_ALLOWED)
-        | {"doctor": Told(1, ("fail    redis-connect",), ("ok      redis",))},
+        | {"doctor": Answer(1, ("fail    redis-connect",), ("ok      redis",))},
         {"--redis-url": "{nobody}"},
     ),
     "unknown name": Missing(
         {
             "inspect": ABSENT, "explain": ABSENT, "repair": ABSENT, "resolve": ABSENT,
             "resend": ABSENT,
-            "list": Told(3, ("there is no namespace 'nope'",)),
-            "list by name": Told(0, ("none of 2 notification(s) in {ns} is wanted",)),
-            "verify": Told(3, ("there is no namespace 'nope'",), CLAIMS),
-            "repair all": Told(3, ("there is no namespace 'nope'",), CLAIMS),
+            "list": Answer(3, ("there is no namespace 'nope'",)),
+            "list by name": Answer(0, ("none of 2 notification(s) in {ns} is wanted",)),
+            "verify": Answer(3, ("there is no namespace 'nope'",), CLAIMS),
+            "repair all": Answer(3, ("there is no namespace 'nope'",), CLAIMS),
         },
         words=UNKNOWN,
     ),
     "nobody running": Missing(
         {
-            "inspect": Told(0, ("log and status agree",)),
-            "explain": Told(
+            "inspect": Answer(0, ("log and status agree",)),
+            "explain": Answer(
                 1, ("NEXT    nothing: nobody owns its shard (0): no controller runs",),
                 ("an attempt at",),
             ),
-            "explain what has ended": Told(0, ("NEXT    nothing: the published phase is final",)),
-            "list": Told(0, ("waits", "sent")),
-            "verify": Told(0, ("2 objects, 2 logs", "none diverging")),
-            "repair": Told(0, ("nothing to repair",)),
-            "resolve": Told(1, ("no attempt has an unknown result",)),
-            "resend": Told(1, ("no channel has ended without a success",)),
-            "doctor": Told(1, ("fail    owners", "1 of 1 shard(s) have no owner")),
+            "explain what has ended": Answer(0, ("NEXT    nothing: the published phase is final",)),
+            "list": Answer(0, ("waits", "sent")),
+            "verify": Answer(0, ("2 objects, 2 logs", "none diverging")),
+            "repair": Answer(0, ("nothing to repair",)),
+            "resolve": Answer(1, ("no attempt has an unknown result",)),
+            "resend": Answer(1, ("no channel has ended without a success",)),
+            "doctor": Answer(1, ("fail    owners", "1 of 1 shard(s) have no owner")),
         },
         words=WITH_ENDED,
     ),
@@ -312,26 +312,26 @@ async def test_what_is_missing_is_told(
     } | {k: v.format(**places) for k, v in case.options.items()}  # fmt: skip
     before = await everything(here)
     wrong = []
-    for name, told in case.told.items():
+    for name, answer in case.answers.items():
         words = [w.format(**places) for w in case.words[name]]
         capsys.readouterr()
-        code = await cli.execute([*words, *(part for pair in where.items() for part in pair)])
+        code = await cli.execute([*words, *(part for item in where.items() for part in item)])
         said = capsys.readouterr()
         text = said.out + said.err
-        if code != told.code:
-            wrong.append(f"{name}: exit code {code}, not {told.code}:\n{text}")
+        if code != answer.code:
+            wrong.append(f"{name}: exit code {code}, not {answer.code}:\n{text}")
         wrong += [
-            f"{name}: not told: {w!r}:\n{text}"
-            for w in told.there
+            f"{name}: missing: {w!r}:\n{text}"
+            for w in answer.there
             if w.format(**places) not in text
         ]
-        wrong += [f"{name}: claimed: {w!r}:\n{text}" for w in told.absent if w in text]
+        wrong += [f"{name}: claimed: {w!r}:\n{text}" for w in answer.absent if w in text]
     assert not wrong, "\n\n".join(wrong)
     assert await everything(here) == before
 
 
 @pytest.mark.parametrize(
-    ("words", "place", "code", "told"),
+    ("words", "place", "code", "message"),
     [
         pytest.param((), "away", 4, "could not be read: cannot connect", id="nobody answers"),
         pytest.param((), "powerless", 6, "could not be read: ", id="nobody may ask"),
@@ -342,7 +342,7 @@ async def test_a_name_that_only_the_api_server_could_know(
     words: tuple[str, ...],
     place: str,
     code: int,
-    told: str,
+    message: str,
     here: Stage,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -355,7 +355,7 @@ async def test_a_name_that_only_the_api_server_could_know(
     assert await cli.execute(given) == code
     said = capsys.readouterr()
     assert said.out == ""
-    assert told in said.err
+    assert message in said.err
 
 
 async def test_an_import_is_not_written_to_another_clusters_store(
@@ -385,7 +385,7 @@ async def test_an_import_is_not_written_to_another_clusters_store(
 async def test_explain_names_a_namespace_that_is_not_watched(
     here: Stage, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The settings file says what is watched; whoever asks about another namespace is told so."""
+    """The settings file names what is watched; the answer about another namespace says that it is not."""
     config = tmp_path / "config.yaml"
     redis = {"url": here.redis_url, "keyPrefix": here.prefix}
     for namespaces, watched in (([here.namespace], True), (["elsewhere"], False), ("*", True)):

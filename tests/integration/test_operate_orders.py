@@ -1,4 +1,4 @@
-"""Orders, verdicts, holding back: what an operator says, and what the owner makes of it."""
+"""Resend requests, manual resolutions, holds: what an operator records, and what the owner does."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ async def shown(here: Stage, name: str, count: int) -> dict[str, Any]:
 
 
 async def test_failed_channel_is_sent_once_more(here: Stage, operator: Operator) -> None:
-    """An order after the end makes one attempt with provenance; the phase stays, the status tells."""
+    """A request after the end makes one attempt with provenance; the phase stays, the status shows it."""
     here.script("late", GONE, Step())
     async with owner(here.notifier(sync=NO_SWEEPS)):
         uid = await here.create("late")
@@ -149,7 +149,7 @@ async def test_verdict_ends_a_retry(here: Stage, operator: Operator) -> None:
         status = await shown(here, "seen", 1)
         assert status["deliveryAttempts"][0]["status"] == "unknown"
         answer = await operator.run(
-            "resolve", f"{here.namespace}/seen", "--as", "delivered", "--reason", "it is in the room",
+            "resolve", f"{here.namespace}/seen", "--as", "delivered", "--reason", "seen in the channel",
             "--by", BY,
         )  # fmt: skip
         assert answer.code == 0, answer.err
@@ -158,28 +158,28 @@ async def test_verdict_ends_a_retry(here: Stage, operator: Operator) -> None:
     assert [a["status"] for a in status["deliveryAttempts"]] == ["success"]
     assert status.get("uncertainAttempts", 0) == 0
     assert len(here.receiver.calls("seen")) == 1
-    (verdict,) = await RawLog(here, uid).by(Kind.RESOLVE_SUCCESS)
-    assert (verdict.body["by"], verdict.body["why"]) == (BY, "it is in the room")
+    (resolution,) = await RawLog(here, uid).by(Kind.RESOLVE_SUCCESS)
+    assert (resolution.body["by"], resolution.body["why"]) == (BY, "seen in the channel")
     stands = await operator.run(
         "resolve", f"{here.namespace}/seen", "--as", "failed", "--reason", "no",
-        "--attempt", str(verdict.attempt_id),
+        "--attempt", str(resolution.attempt_id),
     )  # fmt: skip
     assert stands.code == 1
     assert "recorded as success, which stands" in stands.err
 
 
 async def test_verdict_of_failure_allows_an_order(here: Stage, operator: Operator) -> None:
-    """Under at-most-once an unknown result ends the channel; verdict and order send it again."""
+    """Under at-most-once an unknown result ends the channel; resolution and request send it again."""
     here.script("lost", Step(drop="before"), Step())
     async with owner(here.notifier(sync=NO_SWEEPS, delivery={"guarantee": "atMostOnce"})) as app:
         uid = await here.create("lost")
         await phase(here, uid, "Failed")
         config = str(app.loaded.path)
-        told = await operator.run(
+        answer = await operator.run(
             "resolve", f"{here.namespace}/lost", "--as", "failed", "--reason", "not there",
             config=config,
         )  # fmt: skip
-        assert told.code == 0, told.err
+        assert answer.code == 0, answer.err
         ordered = await operator.run(
             "resend", f"{here.namespace}/lost", "--reason", "not there", config=config
         )

@@ -2,7 +2,7 @@
 Every class of divergence, planted in a real Redis and API server: verify names it, repair mends it.
 
 Each case has an owner that sweeps only once an hour, so whatever is mended is mended by the repair and its
-poke. A class that nobody but a person can mend is named, left alone, and told with what to do.
+wake-up. A class that only a person can mend is named with what to do, and left alone.
 """
 
 from __future__ import annotations
@@ -158,7 +158,7 @@ async def _late_success(here: Stage, raw: RawLog) -> None:
 
 
 async def status_behind(here: Stage) -> RawLog:
-    """Record a success, of an attempt with an unknown result, that nobody tells the owner of."""
+    """Record a success, of an attempt with an unknown result, of which the owner is not notified."""
     raw = await waiting(here, Step(drop="after"))
     await _late_success(here, raw)
     return raw
@@ -211,7 +211,7 @@ async def orphan(here: Stage) -> RawLog:
     raw = RawLog(here, "11111111-2222-3333-4444-555555555555")
     async with ledger(here) as log:
         plan = plan_record(Plan((CHANNEL,), at=1))
-        await log.claim(raw.uid, Epoch("0.1"), name=f"{here.namespace}/ghost", seeds=[plan])
+        await log.claim(raw.uid, Epoch("0.1"), name=f"{here.namespace}/gone", seeds=[plan])
     return raw
 
 
@@ -246,14 +246,14 @@ MENDED = {
 async def test_divergence_is_named_and_mended(kind: str, here: Stage, operator: Operator) -> None:
     """Verify names it, a dry run says what would be done and does nothing, repair does it for good."""
     case = MENDED[kind]
-    judging = tuple(o for o in case.options if not o.startswith("--rebuild"))
+    checking = tuple(o for o in case.options if not o.startswith("--rebuild"))
     async with owner(here.notifier(sync=NO_SWEEPS)):
         assert (await operator.verify()).code == 0, "all is well before"
         raw = await case.plant(here)
         before = await raw.elements()
         calls = len(here.receiver.book)
 
-        named = await operator.verify(*judging)
+        named = await operator.verify(*checking)
         assert (named.code, named.classes) == (1, {kind}), named.out
         (line, summary) = named.lines
         assert line["uid"] == raw.uid
@@ -264,13 +264,13 @@ async def test_divergence_is_named_and_mended(kind: str, here: Stage, operator: 
         assert dry.code == 1
         assert dry.lines[0]["classes"] == [kind]
         acts = [s["act"] for s in dry.lines[0]["steps"]]
-        assert acts[-1] == "poke", "the owner would be told"
+        assert acts[-1] == "poke", "the owner would be woken"
         assert await raw.elements() == before, "a dry run leaves everything as it is"
 
         done = await operator.repair(*case.options)
         assert done.code == 0, done.out + done.err
         assert done.lines[-1]["summary"]["repaired"] == 1
-        clean = await operator.verify(*judging)
+        clean = await operator.verify(*checking)
         assert (clean.code, clean.classes) == (0, set()), clean.out
 
         repairs = await raw.by(Kind.REPAIR)
@@ -491,7 +491,7 @@ async def test_raised_incarnation_is_the_fix_of_epochs_ahead(
 
 
 async def test_limit_bounds_a_run(here: Stage, operator: Operator) -> None:
-    """No more than asked for is touched in one run, and the rest is told."""
+    """No more than asked for is touched in one run, and the rest is named."""
     async with owner(here.notifier(sync=NO_SWEEPS)):
         raws = []
         for name in ("a", "b", "c"):

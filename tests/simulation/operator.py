@@ -3,7 +3,7 @@ An operator in a simulated world, who says things at moments of his own.
 
 What he says is made by the code that `syncer resend` and `syncer resolve` run: he looks at a log and
 its object, and what follows from that reaches Redis later, whatever has happened in between (a
-takeover, a loss, a late result), sometimes twice, as after a lost reply. He pokes whoever runs, and
+takeover, a loss, a late result), sometimes twice, as after a lost reply. He wakes the owner, and
 not always.
 
 He looks into the receivers' books before he says what became of an attempt, so he lies only where a

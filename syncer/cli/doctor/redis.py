@@ -313,7 +313,7 @@ def _idle(settings: Mapping[str, str]) -> Result:
         return ok("redis-timeout", "idle connections are kept")
     return warn(
         "redis-timeout", f"idle connections are closed after {seconds} s",
-        "set timeout 0: each new connection is greeted, and claims are held up meanwhile",
+        "set timeout 0: each new connection is checked before use, and claims wait meanwhile",
     )  # fmt: skip
 
 

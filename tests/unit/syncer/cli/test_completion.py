@@ -26,7 +26,7 @@ COMPLETED = {
     "a switch takes no value": (["list", "--held", "--un"], ["--unknown", "--unsynced"]),
     "a shell": (["completion", ""], ["bash", "fish", "zsh"]),
     "an object is known to the cluster alone": (["inspect", "ns/"], []),
-    "an option of the whole": (["--h"], ["--help"]),
+    "an option of the program": (["--h"], ["--help"]),
     "nothing yet": ([], [
         "completion", "doctor", "explain", "export", "import", "inspect", "list", "repair",
         "resend", "resolve", "verify",
@@ -63,7 +63,7 @@ SET_UP = {"zsh": "autoload -U compinit && compinit -D -u\n"}
 
 
 def completed(shell: str, tmp_path: Path, words: list[str], *found: str) -> list[str]:
-    """What a shell makes of its words when the command finds this; the command is a stub."""
+    """What a shell makes of its words when the command finds this; the command is a script of its own."""
     summary = tmp_path / "syncer"
     said = "".join(f"{line}\\n" for line in found)
     summary.write_text(f'#!/bin/sh\nprintf "%s|" "$@" > "$0.args"\nprintf "{said}"\n')
@@ -93,7 +93,7 @@ def test_shell_completes(shell: str, words: list[str], tmp_path: Path) -> None:
 
 
 def test_zsh_completes_files(tmp_path: Path) -> None:
-    """Where the command knows no word, zsh is told to complete files; the others do so by themselves."""
+    """Where the command knows no word, zsh completes files; the others do so by themselves."""
     assert completed("zsh", tmp_path, ["x"]) == ["a-file"]
 
 

@@ -34,8 +34,8 @@ def explained(
 ) -> tuple[dict[str, Any], str]:
     """An explanation, as JSON and as text."""
     log = read_log(elements(*records))
-    told = explain(found or request(), log, rules or Rules(), now=NOW)
-    return as_json(told), "\n".join(as_text(told))
+    answer = explain(found or request(), log, rules or Rules(), now=NOW)
+    return as_json(answer), "\n".join(as_text(answer))
 
 
 def test_explains_a_wait() -> None:
@@ -87,14 +87,14 @@ def test_explains_an_order() -> None:
 
 
 def test_explains_a_log_that_is_not_there_or_not_legible() -> None:
-    """What keeps the answer from being whole is said."""
+    """What keeps the answer from being complete is named."""
     log = list(elements(PLAN, opened(A1)))
     log[-1] = log[-1][:-1] + b"\xff"
-    told = explain(request(), read_log(log), Rules(known=False), now=NOW)
-    assert told.notes[0].startswith("its log cannot be read, so nothing is sent: record 2")
-    assert "without --config the defaults of `delivery` are assumed" in told.notes
-    told = explain(request(), read_log([]), Rules(), now=NOW)
-    assert told.notes[0] == "it has no log yet: nobody has claimed it"
+    answer = explain(request(), read_log(log), Rules(known=False), now=NOW)
+    assert answer.notes[0].startswith("its log cannot be read, so nothing is sent: record 2")
+    assert "without --config the defaults of `delivery` are assumed" in answer.notes
+    answer = explain(request(), read_log([]), Rules(), now=NOW)
+    assert answer.notes[0] == "it has no log yet: nobody has claimed it"
 
 
 NOBODY = "nobody owns its shard (3): no controller runs, or none that can serve"
@@ -127,22 +127,22 @@ BLOCKED: dict[str, tuple[tuple[bytes, ...], NotificationRequest, Owner, str]] = 
 def test_explains_that_nothing_comes_where_nobody_looks(case: str) -> None:
     """What the rule would do next is not promised where something keeps anybody from doing it."""
     log, found, owner, why = BLOCKED[case]
-    told = explain(found, read_log(log), Rules(), now=NOW, owner=owner)
-    text = as_text(told)
+    answer = explain(found, read_log(log), Rules(), now=NOW, owner=owner)
+    text = as_text(answer)
     (headline,) = [line for line in text if line.startswith("NEXT")]
     assert headline.startswith("NEXT    nothing: ")
     assert why in headline
-    assert as_json(told)["next"]["decision"] == "Withhold"
-    assert why in as_json(told)["next"]["blocked"]
+    assert as_json(answer)["next"]["decision"] == "Withhold"
+    assert why in as_json(answer)["next"]["blocked"]
 
 
 def test_explains_what_was_not_found_out() -> None:
     """Who works on it may not be known; that is said, and is no reason that nothing comes."""
     owner = Owner(None, unread=("who owns its shard is not known: Forbidden",))
-    told = explain(request(), read_log(elements(PLAN)), Rules(), now=NOW, owner=owner)
-    assert told.blocked == ""
-    assert told.notes == owner.unread
-    document = as_json(told)
+    answer = explain(request(), read_log(elements(PLAN)), Rules(), now=NOW, owner=owner)
+    assert answer.blocked == ""
+    assert answer.notes == owner.unread
+    document = as_json(answer)
     assert (document["watched"], document["owner"]) == (None, {"shard": None, "holder": None})
 
 
@@ -150,16 +150,16 @@ def test_finished_is_not_blocked() -> None:
     """What has ended needs nobody, so nobody is missed."""
     ended = request(entry("failed"), phase="Failed")
     owner = Owner(watched=False, shard=3, holder="")
-    told = explain(ended, read_log(elements(PLAN)), Rules(), now=NOW, owner=owner)
-    assert told.blocked == ""
-    assert as_json(told)["next"]["decision"] == "Finish"
+    answer = explain(ended, read_log(elements(PLAN)), Rules(), now=NOW, owner=owner)
+    assert answer.blocked == ""
+    assert as_json(answer)["next"]["decision"] == "Finish"
 
 
 def test_explains_a_status_that_is_not_believed() -> None:
     """An epoch that only the status names stops the object, and is named beside the log's own."""
     forged = request(entry("failed", identity="7.1-1"))
-    told = explain(forged, read_log(elements(PLAN)), Rules(), now=NOW)
-    (note,) = [n for n in told.notes if "does not believe" in n]
+    answer = explain(forged, read_log(elements(PLAN)), Rules(), now=NOW)
+    (note,) = [n for n in answer.notes if "does not believe" in n]
     assert "names the epoch 7.1, which its log does not know" in note
-    told = explain(request(entry("failed")), read_log(elements(PLAN)), Rules(), now=NOW)
-    assert not [n for n in told.notes if "does not believe" in n]
+    answer = explain(request(entry("failed")), read_log(elements(PLAN)), Rules(), now=NOW)
+    assert not [n for n in answer.notes if "does not believe" in n]

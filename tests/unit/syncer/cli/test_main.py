@@ -11,8 +11,8 @@ USAGE: dict[str, list[str]] = {
     "no command": [],
     "an unknown command": ["frobnicate"],
     "an unknown option": ["list", "--frob"],
-    "a verdict without a reason": ["resolve", "ns/n", "--as", "failed"],
-    "a verdict that is none": ["resolve", "ns/n", "--as", "perhaps", "--reason", "x"],
+    "a resolution without a reason": ["resolve", "ns/n", "--as", "failed"],
+    "a result that is none": ["resolve", "ns/n", "--as", "perhaps", "--reason", "x"],
     "a class that is none": ["verify", "--class", "x"],
     "a negative limit": ["repair", "--limit", "-1"],
 }

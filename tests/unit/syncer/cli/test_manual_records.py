@@ -43,7 +43,7 @@ SUCCESS = attempt_record(Attempt(A2, C, AttemptState.SUCCESS, ended=NOW))
 
 
 def test_order_counts_what_was_tried() -> None:
-    """The id of an order follows from the attempts made: the same wish twice is one order."""
+    """The id of a request follows from the attempts made: the same request twice is one."""
     tried = (PLAN, opened(A1), failed(A1, wait=0))
     assert requested(*tried, found=ENDED) == [f"order:{C}:2"]
     assert requested(*tried, found=ENDED, channels=(C,)) == [f"order:{C}:2"]
@@ -121,7 +121,7 @@ def test_verdict_is_on_what_is_not_known() -> None:
 def test_verdict_that_makes_no_sense(
     records: tuple[Record, ...], options: dict[str, Any], says: str
 ) -> None:
-    """A verdict never lowers what is known, and never guesses what is under way."""
+    """A resolution never lowers what is known, and never guesses what is under way."""
     with pytest.raises(Refused, match=says):
         resolved(*records, **options)
 

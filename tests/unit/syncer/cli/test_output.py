@@ -62,5 +62,5 @@ def test_tables_are_plain() -> None:
     [(0, "0s"), (119_000, "119s"), (120_000, "2m"), (7_200_000, "2h"), (3 * 86_400_000, "3d")],
 )
 def test_age(ms: int, wanted: str) -> None:
-    """Ages are told in one unit."""
+    """Ages are shown in one unit."""
     assert age(ms) == wanted

@@ -13,7 +13,7 @@ from syncer.model.errors import ConfigError
     [("3d", 259_200.0), ("1d12h", 129_600.0), ("72h", 259_200.0), ("90", 90.0), ("0d", 0.0)],
 )
 def test_spans_of_time_may_be_days(text: str, seconds: float) -> None:
-    """Ages are told in days, so they may be asked for in days."""
+    """Ages are shown in days, so they may be given in days."""
     assert seconds_of(text, "--older-than") == seconds
 
 

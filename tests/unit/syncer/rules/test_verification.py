@@ -98,7 +98,7 @@ def test_orphan_is_one_that_nobody_lets_go() -> None:
 
 
 def test_object_that_does_not_parse() -> None:
-    """An object that cannot be judged is told as such, and nothing is said of its log."""
+    """An object that cannot be read is named as such, and its log is not checked."""
     assert classes(sides(None, elements(PLAN), problem="the object does not parse")) == ["object"]
 
 
