@@ -78,3 +78,13 @@ def test_one_primary_without_a_replica_is_named_among_several() -> None:
     text = replicas.problem(["a", "b", "c"])
     assert text == "1 of 3 primaries have no replica to confirm an attempt; bring one back"
     assert replicas.problem(["a", "c"]) is None
+
+
+def test_one_that_tells_no_offset_has_not_caught_up() -> None:
+    """What is not told is less than anything that was written."""
+    replicas = Replicas()
+    replicas.look(info("online@1"))
+    replicas.unconfirmed("a")
+    told = info(offset=1) | {"slave0": "ip=10.0.0.1,port=6379,state=online"}
+    replicas.look(told)
+    assert replicas.problem(["a"]) == BEHIND

@@ -1,0 +1,234 @@
+"""Events and metrics of each step: their reasons, texts and discriminators, and what is counted."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+from prometheus_client import CollectorRegistry
+
+from notifier.metrics import DeliveryMetrics
+from notifier.reporter import EventReporter, emit_through
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.resource import NotificationRequest, Status, parse_object
+from syncer.rules.channel_state import ChannelState, State
+from syncer.rules.merge import ALL_FAILED, Merged
+from syncer.sync.cache import Entry
+
+C = "slack:ops"
+ID = AttemptId("0.7-1")
+FAILED = Attempt(ID, C, AttemptState.FAILED, 10, 20, 30_020, 1_500, FailureClass.TRANSIENT)
+SENT = Attempt(ID, C, AttemptState.SUCCESS, 10, 20, 0, 500)
+UNKNOWN = Attempt(ID, C, AttemptState.UNKNOWN, 10, 20, 0, 500, FailureClass.UNCERTAIN)
+
+
+def request(phase: str = "", **extensions: str) -> NotificationRequest:
+    """A notification."""
+    found = parse_object(
+        {
+            "metadata": {"uid": "u", "namespace": "ns", "name": "n", "resourceVersion": "1"},
+            "spec": {"type": "simple", "extensions": extensions},
+        }
+    )
+    return replace(found, status=Status(phase=phase))
+
+
+class World:
+    """A reporter, its events and its metrics."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, ...]] = []
+        self.registry = CollectorRegistry()
+        self.metrics = DeliveryMetrics(self.registry)
+        self.reporter = EventReporter(lambda _, *event: self.events.append(event), self.metrics)
+
+    def counted(self) -> dict[tuple[str, ...], float]:
+        """Samples that are not 0, without buckets and times of creation."""
+        return {
+            (s.name, *s.labels.values()): s.value
+            for metric in self.registry.collect()
+            for s in metric.samples
+            if s.value and not s.name.endswith(("_bucket", "_created"))
+        }
+
+
+@pytest.fixture
+def world() -> World:
+    """A reporter that has said nothing."""
+    return World()
+
+
+STARTED = ("Normal", "ReconcileStarted", "Started reconciling notification n", "")
+TURNED = ("Normal", "PhaseTransition", "Transitioned to Sending phase", "Sending")
+
+
+@pytest.mark.parametrize(
+    ("phase", "wanted"),
+    [("", [STARTED, TURNED]), ("Pending", [STARTED, TURNED]), ("Sending", [STARTED])],
+)
+def test_a_notification_is_taken_up(world: World, phase: str, wanted: list[Any]) -> None:
+    """That its phase turns is said only of one whose phase had not turned yet."""
+    world.reporter.started(request(phase))
+    assert world.events == wanted
+
+
+def test_attributes_that_an_author_sets(world: World) -> None:
+    """Extensions that routing does not believe are named."""
+    world.reporter.started(request("Sending", namespace="other", name="other", team="a"))
+    (_, warning) = world.events
+    assert warning[:2] == ("Warning", "ReservedAttribute")
+    assert "name" in warning[2]
+    assert "namespace" in warning[2]
+    assert "team" not in warning[2]
+
+
+ATTEMPTED = {
+    "the first succeeds": (
+        SENT, None, [("Normal", "NotificationSent", f"Successfully delivered to channel {C}", C)],
+        {("attempts_total", C, "success"): 1.0, ("duration_count", C): 1.0, ("duration_sum", C): 0.5},
+    ),
+    "the first fails": (
+        FAILED, None, [],
+        {("attempts_total", C, "failed"): 1.0, ("duration_count", C): 1.0, ("duration_sum", C): 1.5},
+    ),
+    "a second fails": (
+        FAILED, FAILED, [],
+        {
+            ("attempts_total", C, "failed"): 1.0, ("retries_total", C, "transient"): 1.0,
+            ("duration_count", C): 1.0, ("duration_sum", C): 1.5,
+        },
+    ),
+    "one after an attempt without a class": (
+        FAILED, replace(FAILED, failure=None), [],
+        {
+            ("attempts_total", C, "failed"): 1.0, ("retries_total", C, "none"): 1.0,
+            ("duration_count", C): 1.0, ("duration_sum", C): 1.5,
+        },
+    ),
+    "a result is not known": (
+        UNKNOWN, None, [],
+        {
+            ("attempts_total", C, "failed"): 1.0, ("uncertain_total",): 1.0,
+            ("duration_count", C): 1.0, ("duration_sum", C): 0.5,
+        },
+    ),
+}  # fmt: skip
+
+
+def _short(name: str) -> str:
+    words = {
+        "attempts": "attempt",
+        "retries": "retr",
+        "uncertain": "uncertain",
+        "duration": "duration",
+    }
+    for short, part in words.items():
+        if part in name:
+            return f"{short}_{name.rpartition('_')[2]}"
+    return name
+
+
+@pytest.mark.parametrize("case", ATTEMPTED)
+def test_an_attempt(world: World, case: str) -> None:
+    """It is counted with its result and duration; a success is an event, a repeat a retry."""
+    attempt, before, events, counts = ATTEMPTED[case]
+    world.reporter.attempted(request(), attempt, before)
+    assert world.events == events
+    counted = {(_short(key[0]), *key[1:]): value for key, value in world.counted().items()}
+    assert counted == counts
+
+
+def test_a_rejected_attempt(world: World) -> None:
+    """A breaker that is open is an event per channel and attempt, and counted."""
+    world.reporter.rejected(request(), C, "5 failures in a row", 2)
+    assert world.events == [
+        (
+            "Warning", "CircuitBreakerOpen",
+            "slack channel circuit breaker is open: 5 failures in a row", f"{C}/2",
+        )
+    ]  # fmt: skip
+    assert list(world.counted().values()) == [1.0]
+    (key,) = world.counted()
+    assert C in key
+
+
+def test_what_routing_doubts(world: World) -> None:
+    """Of many channels a few are named."""
+    world.reporter.routed_in_doubt(request(), ("a", "b", "c", "d"), ("x", "y"))
+    assert world.events == [
+        ("Warning", "RoutingDoubtful", "Routed to a, b, c, perhaps by mistake: x; y", "")
+    ]
+
+
+def test_a_receiver_that_takes_nothing(world: World) -> None:
+    """The channel and the reason are named."""
+    world.reporter.denied(request(), C, "its namespaces are others")
+    assert world.events == [
+        ("Warning", "ReceiverRefused", f"Not sent to {C}, its namespaces are others", C)
+    ]
+
+
+def state(channel: str, found: State, *, due: int = 0, ended: int = 0) -> ChannelState:
+    """A channel with a newest attempt."""
+    last = replace(FAILED, channel=channel, due=due, ended=ended)
+    return cast(
+        "ChannelState",
+        type("S", (), {"channel": channel, "state": found, "last": last})(),
+    )
+
+
+def settled(world: World, before: Status, after: Status, *states: ChannelState) -> list[Any]:
+    """What is said of a status that was written."""
+    entry = Entry(replace(request(), status=after))
+    world.reporter.settled(entry, before, Merged(after, states, "because"))
+    return world.events
+
+
+def test_a_retry_is_told_once_per_attempt(world: World) -> None:
+    """With the shortest back-off of the channels that go on; not for a write without an attempt."""
+    before, after = Status(phase="Retrying"), Status(phase="Retrying", attempts=(FAILED,))
+    states = (
+        state("a", State.RETRYING, due=90_020, ended=20),
+        state("b", State.RETRYING, due=30_020, ended=20),
+        state("c", State.EXHAUSTED, due=5_020, ended=20),
+        state("d", State.RETRYING, due=0, ended=20),
+    )
+    assert settled(world, after, after, *states) == []
+    assert settled(world, before, replace(after, phase="Sending"), *states) == []
+    assert settled(world, before, after, *states) == [
+        ("Normal", "NotificationRetrying", "Retrying failed channels with backoff 30s", "1")
+    ]
+
+
+ENDS = {
+    "Sent": [],
+    "PartiallySent": [("Normal", "NotificationPartiallySent", "half of it", "")],
+    "Failed": [("Warning", "NotificationFailed", ALL_FAILED, "")],
+}
+
+
+@pytest.mark.parametrize("phase", ENDS)
+def test_the_end_is_told_once(world: World, phase: str) -> None:
+    """When the final phase is first written, and not when it is written again."""
+    after = Status(phase=phase, message="half of it", completed_at=5_000)
+    assert settled(world, after, after) == []
+    assert settled(world, Status(phase="Sending"), after) == ENDS[phase]
+
+
+def test_events_show_no_secret() -> None:
+    """What a receiver or an author wrote is cleaned, and commands no terminal."""
+
+    class Recorder:
+        def __init__(self) -> None:
+            self.seen: list[Any] = []
+
+        def emit(self, *event: Any, discriminator: str) -> None:
+            self.seen.append((*event[1:], discriminator))
+
+    recorder = Recorder()
+    emit_through(cast("Any", recorder))(request(), "Normal", "R", "pwd=oak31\x1b[2J", "d")
+    ((kind, reason, message, discriminator),) = recorder.seen
+    assert (kind, reason, discriminator) == ("Normal", "R", "d")
+    assert "oak31" not in message
+    assert "\x1b" not in message
