@@ -169,7 +169,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         shards,
         metrics,
         limits=Limits(sync.writers, sync.max_status_bytes, at_most_once=at_most_once),
-        on_settled=reporter.settled,
+        on_settled=reporter.status_written,
         on_stale=queue.add,
     )
     resync = Resync(

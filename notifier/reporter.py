@@ -1,8 +1,9 @@
 """
-What upstream's users see besides the status: Events and metrics of each step.
+The event reporter: Kubernetes Events and upstream's metrics for each step of a delivery.
 
 Both follow the record and can never disturb it. An event's discriminator is taken from the record
-(uid, attempt id, phase), so the same step told twice, by a restart or by another replica, is one event.
+(uid, attempt id, phase), so a step that is reported twice, after a restart or by another replica, is one
+event.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class EventReporter:
         self._metrics = metrics
 
     def started(self, request: NotificationRequest) -> None:
-        """A notification is taken up."""
+        """Report that a notification is claimed for the first time in this lease term."""
         self._emit(
             request, "Normal", "ReconcileStarted",
             f"Started reconciling notification {request.name}", "",
@@ -82,7 +83,7 @@ class EventReporter:
     def attempted(
         self, request: NotificationRequest, attempt: Attempt, before: Attempt | None
     ) -> None:
-        """An attempt was made and its result recorded; `before` is the channel's earlier one."""
+        """Report an attempt whose outcome is recorded; `before` is the channel's earlier one."""
         success = attempt.state is AttemptState.SUCCESS
         channel = attempt.channel
         self._metrics.attempts.labels(channel, "success" if success else "failed").inc()
@@ -101,26 +102,35 @@ class EventReporter:
     def routed_in_doubt(
         self, request: NotificationRequest, channels: tuple[str, ...], doubts: tuple[str, ...]
     ) -> None:
-        """A notification was routed, perhaps not where the routing file means to send it."""
+        """Report a notification that may have been routed otherwise than the routing file means."""
         self._emit(
             request, "Warning", "RoutingDoubtful",
             f"Routed to {', '.join(channels[:_SHOWN])}, perhaps by mistake: {'; '.join(doubts)}", "",
         )  # fmt: skip
 
-    def denied(self, request: NotificationRequest, channel: str, why: str) -> None:
-        """The receiver of a channel takes nothing of the notification's namespace."""
-        self._emit(request, "Warning", "ReceiverRefused", f"Not sent to {channel}, {why}", channel)
+    def denied(self, request: NotificationRequest, channel: str, reason: str) -> None:
+        """Report that the receiver of a channel takes nothing of the notification's namespace."""
+        self._emit(
+            request, "Warning", "ReceiverRefused", f"Not sent to {channel}, {reason}", channel
+        )
 
-    def rejected(self, request: NotificationRequest, channel: str, why: str, made: int) -> None:
-        """A due attempt waits for its receiver's breaker; `made` attempts were made before."""
+    def rejected(self, request: NotificationRequest, channel: str, reason: str, made: int) -> None:
+        """See `notifier.reconciler.ports.Reporter.rejected`."""
         self._metrics.postponed.labels(channel).inc()
         self._emit(
             request, "Warning", "CircuitBreakerOpen",
-            f"{kind_of(channel)} channel circuit breaker is open: {why}", f"{channel}/{made}",
+            f"{kind_of(channel)} channel circuit breaker is open: {reason}", f"{channel}/{made}",
         )  # fmt: skip
 
-    def settled(self, entry: Entry, before: Status, merged: Merged) -> None:
-        """A status was written."""
+    def status_written(self, entry: Entry, before: Status, merged: Merged) -> None:
+        """
+        Report what a written status shows for the first time: a wait, or the end of the notification.
+
+        Args:
+            entry: Holds the object as it was stored.
+            before: The status before the write.
+            merged: What was written.
+        """
         request = entry.request
         after = request.status
         if after.phase == RETRYING and len(after.attempts) > len(before.attempts):

@@ -1,5 +1,5 @@
 """
-When to try again: upstream's back-off, drawn once per attempt.
+The wait before the next attempt: upstream's back-off, drawn once per attempt.
 
 delay(n) = min(initial * multiplier^(n-1), maximum), then jittered by up to 10 % either way and clamped
 to [initial, maximum]: the first delay is never below the initial one, the capped one never above the
@@ -8,9 +8,9 @@ maximum. A receiver's Retry-After can only lengthen the wait, and by no more tha
 The result becomes part of the outcome's record, so a restart neither shortens nor redraws it.
 
 An attempt that was opened and did not leave says nothing about the receiver, so it has a back-off of
-its own (`unsent_delay`): from one second, doubling with each in a row, to an hour at most. A delivery is
-then late by no more than the trouble has lasted, and a log gains at most twelve such attempts in the
-first hour and one an hour after that.
+its own (`unsent_delay`): from one second, doubling with each in a row, to an hour at most. So a delivery is
+late by no longer than its cause has lasted, and a log gains at most twelve such attempts in the first
+hour and one an hour after that.
 """
 
 from __future__ import annotations
@@ -56,7 +56,15 @@ def unsent_delay(n: int, jitter: float) -> int:
 
 
 def next_delay(policy: RetryPolicy, n: int, jitter: float, retry_after: float | None) -> int:
-    """As `delay`, but never shorter than what the receiver asked for (seconds, at most 3,600)."""
+    """
+    Milliseconds from the end of the n-th attempt to the start of the next.
+
+    Args:
+        policy: Seconds and factor of the notification.
+        n: As for `delay`.
+        jitter: Uniform in [-1, 1).
+        retry_after: Seconds that the receiver asked for, or None; at most 3,600 of them count.
+    """
     wait = delay(policy, n, jitter)
     if retry_after is None or retry_after <= 0:
         return wait

@@ -1,8 +1,8 @@
 """
-Uids of logs that somebody says hold something new, until there is time to look.
+Wake-ups: uids of logs to which another process has appended, until there is time to read them.
 
-Anybody who may publish on the channel can poke, so the waiting room is bounded: a uid waits once, and
-what finds no room is dropped. Nothing is lost by that, since the sweeps find every record.
+Whoever may publish on the channel can send wake-ups, so the buffer is bounded: a uid waits once, and what
+comes while it is full is dropped. Nothing is lost by that, since the sweeps find every record.
 """
 
 from __future__ import annotations
@@ -11,22 +11,22 @@ import asyncio
 from typing import Final
 
 #: Uids that may wait.
-MAX_POKES: Final = 4096
+MAX_WAITING: Final = 4096
 
 
 class WakeUps:
-    """A waiting room of uids, each at most once, oldest first."""
+    """A buffer of uids, each at most once, oldest first."""
 
-    def __init__(self, limit: int = MAX_POKES) -> None:
+    def __init__(self, limit: int = MAX_WAITING) -> None:
         """Start empty."""
         self._limit = limit
         self._waiting: dict[str, None] = {}
         self._some = asyncio.Event()
-        #: Pokes that found no room.
+        #: Wake-ups that were dropped.
         self.dropped = 0
 
     def add(self, uid: str) -> None:
-        """Have a uid looked at."""
+        """Have the log of a uid read again."""
         if len(self._waiting) >= self._limit and uid not in self._waiting:
             self.dropped += 1
             return

@@ -1,5 +1,5 @@
 """
-The work queue: keys to look at, each handled by one worker at a time.
+The work queue: keys to reconcile, each handled by one worker at a time.
 
 Semantics of client-go's queue, which level-triggered controllers rely on: adding a key that is
 waiting changes nothing; adding one that is being handled makes it wait again once that is done; a
@@ -7,11 +7,11 @@ delayed add keeps the earliest time. So an object is always handled serially, di
 parallel, and no wake-up is ever lost or multiplied. There is no task and no timer per key: one heap
 holds all delays, and one timer waits for the earliest while a worker waits.
 
-Keys that are ready are taken in turns, one of each group: with a notification's namespace as its group,
-an author who creates five thousand at once delays another's by one key each.
+Keys that are ready are taken in turns, one of each group. With a notification's namespace as its group, an
+author who creates five thousand at once delays another's by one key each.
 
-A key that becomes ready wakes one worker. Waking them all, as an event does, has sixty of them look for
-a key that the first one has taken: a millisecond for each notification of a quiet hour.
+A key that becomes ready wakes one worker. To wake them all, as an event does, costs a millisecond for each
+notification of a quiet hour: sixty workers look for a key that the first one has taken.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class WorkQueue:
         *,
         group: Callable[[str], str] = lambda _key: "",
     ) -> None:
-        """Start empty; `group` names whom a key belongs to when it becomes ready."""
+        """Start empty; `group` gives the group of a key when it becomes ready."""
         self.monotonic = monotonic
         self._group = group
         self._ready: Turns[str] = Turns()
@@ -102,7 +102,7 @@ class WorkQueue:
         return wait
 
     def succeeded(self, key: str) -> None:
-        """Forget the failures of a key."""
+        """Start the back-off of a key anew: it was handled without a failure."""
         self._failures.pop(key, None)
 
     async def get(self) -> str:
@@ -138,7 +138,7 @@ class WorkQueue:
                 return
 
     def _set_timer(self) -> None:
-        """Have the earliest delay noticed, if nobody else will."""
+        """Set the timer for the earliest delay, unless it is set already."""
         if not self._heap:
             return
         at = self._heap[0][0]

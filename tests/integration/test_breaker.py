@@ -181,11 +181,11 @@ class Delivery:
         """States of the attempts that the view knows."""
         return [a.state for a in self.cache.entries[name].view.of_channel(channel)]
 
-    def told(self, name: str) -> list[tuple[str, str]]:
+    def reported(self, name: str) -> list[tuple[str, str]]:
         """Messages and discriminators of the breaker's events about a notification."""
         return [e[3:] for e in self.events if (e[0], e[2]) == (name, "CircuitBreakerOpen")]
 
-    def postponed(self, channel: str) -> float:
+    def rejected(self, channel: str) -> float:
         """The counter."""
         name = "notification_ledger_postponed_total"
         return self.registry.get_sample_value(name, {"channel": channel}) or 0.0
@@ -267,22 +267,22 @@ async def opened(delivery: Delivery, receiver: Receiver, path: str = "/ops") -> 
     breaker.until = delivery.clock() + OPEN_MOST
 
 
-async def test_an_open_breaker_postpones(delivery: Delivery, receiver: Receiver) -> None:
+async def test_an_open_breaker_rejects(delivery: Delivery, receiver: Receiver) -> None:
     """Refused: one skip record, one event, no attempt, no call; later it is sent all the same."""
     await opened(delivery, receiver)
     delivery.create("late", OPS, attempts=1)
-    await until(lambda: bool(delivery.told("late")), "the event")
+    await until(lambda: bool(delivery.reported("late")), "the event")
     for _ in range(3):
         delivery.queue.add("late")
         await asyncio.sleep(0.05)
-    assert delivery.told("late") == [
+    assert delivery.reported("late") == [
         (f"slack channel circuit breaker is open: {REFUSED}", f"{OPS}/0")
     ]
     snapshot = await delivery.log.read("late")
     assert snapshot is not None
     assert [r.kind for r in snapshot.records] == [Kind.PLAN, Kind.SKIP]
     assert snapshot.records[1].body["why"] == REFUSED
-    assert delivery.postponed(OPS) == 1
+    assert delivery.rejected(OPS) == 1
     assert receiver.calls["/ops"] == 3
     receiver.down.clear()
     delivery.clock.skipped += OPEN_MOST
@@ -290,7 +290,7 @@ async def test_an_open_breaker_postpones(delivery: Delivery, receiver: Receiver)
     await until(
         lambda: delivery.states("late", OPS) == delivery.states("poke", OPS)
         == [AttemptState.SUCCESS],
-        "both sent, the one attempt of the postponed one not used up by waiting",
+        "both sent, the one attempt of the rejected one not used up by waiting",
     )  # fmt: skip
     # The attempt is on record a moment before its probe is settled.
     await until(
@@ -304,7 +304,7 @@ async def test_a_dead_receiver_delays_nobody(delivery: Delivery, receiver: Recei
     await opened(delivery, receiver)
     delivery.create("both", OPS, DEV)
     await until(lambda: delivery.states("both", DEV) == [AttemptState.SUCCESS], "sent to dev")
-    await until(lambda: bool(delivery.told("both")), "told of ops")
+    await until(lambda: bool(delivery.reported("both")), "the event about ops")
     assert delivery.states("both", OPS) == []
     assert delivery.breakers.states(delivery.clock()) == {OPS: State.OPEN, DEV: State.CLOSED}
 
@@ -316,7 +316,7 @@ async def test_one_notification_keeps_its_back_off(delivery: Delivery, receiver:
     await until(lambda: receiver.calls["/ops"] == 4, "four calls, a second apart")
     await until(lambda: len(delivery.states("alone", OPS)) == 4, "four attempts")
     assert delivery.breakers.states(delivery.clock()) == {OPS: State.CLOSED}
-    assert delivery.told("alone") == []
+    assert delivery.reported("alone") == []
 
 
 async def test_permanent_answers_do_not_open(delivery: Delivery, receiver: Receiver) -> None:
@@ -344,7 +344,7 @@ async def test_many_that_fail_once_are_all_sent(delivery: Delivery, receiver: Re
     both = [AttemptState.FAILED, AttemptState.SUCCESS]
     await until(lambda: all(delivery.states(n, OPS) == both for n in names), "all sent")
     assert receiver.calls["/ops"] == 2 * len(names)
-    assert all(len(delivery.told(n)) <= 2 for n in names)
+    assert all(len(delivery.reported(n)) <= 2 for n in names)
 
 
 async def test_retry_after_holds_the_receiver(delivery: Delivery, receiver: Receiver) -> None:

@@ -1,4 +1,4 @@
-"""Lanes: bounds per receiver and in all, and the order in which room is given."""
+"""The dispatcher: bounds per receiver and in all, and the order in which places are given."""
 
 from __future__ import annotations
 
@@ -51,12 +51,12 @@ async def settle() -> None:
 
 @pytest.fixture
 def sends() -> Sends:
-    """What the lanes run."""
+    """What the dispatcher runs."""
     return Sends()
 
 
 async def test_room_per_channel(sends: Sends) -> None:
-    """A channel runs as many attempts as it has room for; the rest waits its turn."""
+    """A channel runs as many attempts as it has places; the rest waits its turn."""
     dispatcher = Dispatcher(sends, per_channel=2, total=10)
     for uid in ("1", "2", "3", "4"):
         dispatcher.submit(uid, "a", due=0, priority="Medium")
@@ -70,7 +70,7 @@ async def test_room_per_channel(sends: Sends) -> None:
 
 
 async def test_a_hanging_receiver_blocks_nobody_else(sends: Sends) -> None:
-    """A full lane leaves the others alone."""
+    """A receiver whose places are taken leaves the others alone."""
     dispatcher = Dispatcher(sends, per_channel=2, total=10)
     for n in range(9):
         dispatcher.submit(f"hung-{n}", "a", due=0, priority="Critical")
@@ -81,7 +81,7 @@ async def test_a_hanging_receiver_blocks_nobody_else(sends: Sends) -> None:
 
 
 async def test_total(sends: Sends) -> None:
-    """All lanes together never run more than the total."""
+    """All receivers together never have more than the total under way."""
     dispatcher = Dispatcher(sends, per_channel=2, total=3)
     for channel in ("a", "b", "c"):
         for n in range(2):
@@ -94,7 +94,7 @@ async def test_total(sends: Sends) -> None:
 
 
 async def test_freed_room_goes_to_who_waits_longest(sends: Sends) -> None:
-    """Where the total is the limit, a busy lane does not starve the others."""
+    """Where the total is the limit, a busy receiver does not starve the others."""
     dispatcher = Dispatcher(sends, per_channel=2, total=2)
     for n in range(20):
         dispatcher.submit(f"busy-{n}", "a", due=float(n), priority="Medium")
@@ -200,7 +200,7 @@ async def test_abort(sends: Sends) -> None:
 
 
 async def test_an_error_takes_no_room_away(caplog: pytest.LogCaptureFixture) -> None:
-    """An attempt that raises is logged, and its room is given on."""
+    """An attempt that raises is logged, and its place is free again."""
     done: list[str] = []
 
     async def run(uid: str, channel: str) -> None:

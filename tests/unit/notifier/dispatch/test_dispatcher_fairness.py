@@ -1,4 +1,4 @@
-"""Lanes with breakers, a rate, and many receivers that hang."""
+"""The dispatcher with breakers, a rate, and many receivers that hang."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 class Bench:
-    """Lanes over one receiver, with a clock to turn."""
+    """A dispatcher over one receiver, with a clock to turn."""
 
     def __init__(
         self,
@@ -91,7 +91,7 @@ class Bench:
         self.clock = Clock()
         self.receiver = Receiver(answer)
         self.breakers = Breakers()
-        self.told: list[str] = []
+        self.rejected: list[str] = []
         self.openings: list[str] = []
         self.dispatcher = Dispatcher(
             self.receiver,
@@ -99,7 +99,7 @@ class Bench:
             total=total,
             rate=rate,
             breakers=self.breakers,
-            on_rejected=self.told.append,
+            on_rejected=self.rejected.append,
             on_opened=self.openings.append,
             monotonic=self.clock,
         )
@@ -130,8 +130,8 @@ async def opened(bench: Bench) -> None:
     bench.receiver.calls.clear()
 
 
-async def test_an_open_breaker_holds_the_lane() -> None:
-    """Nothing is called while it is open; who comes then is told why it waits."""
+async def test_an_open_breaker_holds_the_queue() -> None:
+    """Nothing is called while it is open; what is submitted then is rejected with the reason."""
     bench = Bench(lambda _uid, _n: DOWN)
     await opened(bench)
     assert bench.openings == [SLACK]
@@ -144,26 +144,26 @@ async def test_an_open_breaker_holds_the_lane() -> None:
     bench.dispatcher.close()
 
 
-async def test_those_in_the_queue_are_told_once() -> None:
-    """Notifications that wait in the lane when it opens are told so; no turn is taken for it."""
+async def test_those_in_the_queue_are_notified_once() -> None:
+    """Notifications that wait when it opens are reconciled once; no turn is taken for it."""
     bench = Bench(lambda _uid, _n: DOWN)
     for n in range(20):
         assert bench.submit(f"n{n}") is None
     await settle()
     # Two had taken the places of the first two failures when the third one opened it.
     assert bench.receiver.calls == [f"n{n}" for n in range(6)]
-    assert sorted(bench.told) == sorted(f"n{n}" for n in range(6, 20))
+    assert sorted(bench.rejected) == sorted(f"n{n}" for n in range(6, 20))
     bench.clock.skip(OPEN_MOST)
     bench.submit("poke")
     await settle()
     assert len(bench.receiver.calls) == 7, "one probe"
-    assert sorted(bench.told) == sorted(f"n{n}" for n in range(6, 20)), "told once"
+    assert sorted(bench.rejected) == sorted(f"n{n}" for n in range(6, 20)), "notified once"
     assert bench.openings == [SLACK, SLACK]
     bench.dispatcher.close()
 
 
 async def test_after_two_successes_everything_goes() -> None:
-    """Half-open lets one through, then another; their successes free the lane for all at once."""
+    """Half-open lets one through, then another; their successes free the queue for all at once."""
     down = True
     bench = Bench(lambda _uid, _n: DOWN if down else UP)
     await opened(bench)
@@ -182,7 +182,7 @@ async def test_after_two_successes_everything_goes() -> None:
 
 
 async def test_a_timer_starts_the_probes() -> None:
-    """Nobody has to ask: the lane itself wakes when the breaker may half-open."""
+    """No submission is needed: the queue wakes by itself when the breaker may half-open."""
     bench = Bench(lambda _uid, _n: UP)
     breaker = bench.breakers.of(SLACK)
     assert breaker is not None
@@ -222,7 +222,7 @@ async def test_a_first_attempt_waits_a_moment_for_a_refused_one() -> None:
 
 
 async def test_a_first_attempt_probes_where_nobody_was_refused() -> None:
-    """Nobody needs to ask again: the lane itself looks once the moment is over."""
+    """No submission is needed: the queue wakes by itself once the time is over."""
     bench = Bench(lambda _uid, _n: DOWN)
     await opened(bench)
     bench.submit("new")
@@ -481,8 +481,8 @@ async def test_local_channels_never_open() -> None:
 
 
 @pytest.mark.parametrize("hanging", [1, 8, 40])
-async def test_hanging_receivers_leave_room(hanging: int) -> None:
-    """However many receivers hang, the total is never theirs alone: others find room at once."""
+async def test_hanging_receivers_leave_places(hanging: int) -> None:
+    """However many receivers hang, the total is never theirs alone: others find a place at once."""
     never = asyncio.Event()
     done: list[str] = []
     most = 0
@@ -580,7 +580,7 @@ SIZES: dict[str, tuple[str, object]] = {
     "nothing said": ("{}", (32, 256, 0.0)),
     "all said": ("{perReceiver: 4, total: 16, ratePerSecond: 0.5}", (4, 16, 0.5)),
     "no attempt at all": ("{perReceiver: 0}", "delivery.perReceiver"),
-    "no room in all": ("{total: 0}", "delivery.total"),
+    "no place in all": ("{total: 0}", "delivery.total"),
     "a negative rate": ("{ratePerSecond: -1}", "delivery.ratePerSecond"),
     "a rate without end": ("{ratePerSecond: .inf}", "delivery.ratePerSecond"),
 }
@@ -627,7 +627,7 @@ async def test_what_is_held_costs_attempts_elsewhere_nothing(
     bench.dispatcher.close()
 
 
-async def test_a_lane_that_is_never_idle_forgets_namespaces() -> None:
+async def test_a_queue_that_is_never_idle_forgets_namespaces() -> None:
     """One attempt hangs all the time; thousands of namespaces come and go beside it."""
     bench = Bench(lambda _uid, _n: UP)
     hanging = asyncio.Event()

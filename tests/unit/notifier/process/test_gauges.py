@@ -37,7 +37,7 @@ EPOCH = Epoch("0.9")
 
 
 class Held:
-    """A tenure that never ends."""
+    """A lease term that never ends."""
 
     epoch = EPOCH
 
@@ -152,7 +152,7 @@ def test_what_asks_the_log_for_permission_is_overdue(controller: Controller) -> 
     entry.executing[asking] = "slack:ops"
     entry.never_sent.add(asking)
     assert controller.overdue.oldest() == pytest.approx(7)
-    # Opened, and still not sent: nobody has been told that it may go.
+    # Opened, and still not sent: the log has not permitted it yet.
     entry.view.attempts[asking] = Attempt(asking, "slack:ops", AttemptState.INTENT)
     assert controller.overdue.oldest() == pytest.approx(7)
     entry.never_sent.clear()
@@ -229,9 +229,9 @@ def test_completion_is_observed_once_with_its_phase() -> None:
     assert count("Sent") == (0.0, 0.0)
     before = parse_object(_done("Sending", ""))
     entry = Entry(parse_object(_done("Sent", format_time(WALL + 2500))))
-    reporter.settled(entry, before.status, NONE)
+    reporter.status_written(entry, before.status, NONE)
     assert count("Sent") == (1.0, pytest.approx(2.5))
-    reporter.settled(entry, entry.request.status, NONE)
+    reporter.status_written(entry, entry.request.status, NONE)
     assert count("Sent") == (1.0, pytest.approx(2.5))
 
 
@@ -261,7 +261,7 @@ def test_counts_kept_elsewhere_are_read_at_each_scrape() -> None:
     assert registry.get_sample_value("notification_ledger_events_dropped_total") == 0.0
 
 
-def test_a_tenure_tells_how_long_it_lasts() -> None:
+def test_a_lease_term_knows_how_long_it_lasts() -> None:
     """Until the renew deadline, and no longer once it is over."""
     timings = LeaseTimings(renew_deadline=5.0, retry_period=2.0, margin=3.0, send_timeout=10.0)
     term = LeaseTerm(EPOCH, NOW, timings)

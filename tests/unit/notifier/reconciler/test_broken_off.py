@@ -1,4 +1,4 @@
-"""What is left behind where Redis goes away, or a tenure ends, in the middle of an attempt."""
+"""What is left behind where Redis goes away, or a lease term ends, in the middle of an attempt."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from syncer.sync.cache import Cache, Claim, Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from tests.fakes.memorylog import Fault, MemoryLog, MemoryRedis, Mishap
-from tests.unit.notifier.reconciler.test_zombie import LeaseTerm, Told
+from tests.unit.notifier.reconciler.test_zombie import Calls, LeaseTerm
 
 NONE = cast("Any", None)
 NOW = 100.0
@@ -71,7 +71,7 @@ class World:
         time.set(WALL)
         metrics = SyncMetrics(registry)
         recorder = Recorder(self.log, self.cache, time, metrics, identity="t")
-        self.hooks = Told()
+        self.reporter = Calls()
         self.controller = Controller(
             cache=self.cache, queue=WorkQueue(lambda: NOW), recorder=recorder,
             claimer=Claimer(recorder, NONE, metrics, backoff=lambda *_: 1000),
@@ -83,7 +83,7 @@ class World:
                     plan=AsyncMock(return_value=Routed(Plan(("c",), "r", "m", 1))),
                 ),
             ),
-            reporter=cast("Any", self.hooks), metrics=DeliveryMetrics(registry),
+            reporter=cast("Any", self.reporter), metrics=DeliveryMetrics(registry),
             bounds=DeliveryBounds(outcome_patience=0.0), dispatcher=lambda _: NONE,
         )  # fmt: skip
         self.controller.watch.upsert(
@@ -210,8 +210,8 @@ async def test_attempts_that_do_not_leave_wait_longer_each_time(world: World) ->
     world.entry.claim = Claim(EPOCH, world.log.generation)
     world.entry.due.clear()
     assert await world.controller.attempts.run("uid-a", "c") == Outcome.success(200)
-    assert [a.state.word for a in world.hooks.attempts] == ["success"]
-    assert world.hooks.before == [None]
+    assert [a.state.word for a in world.reporter.attempts] == ["success"]
+    assert world.reporter.before == [None]
 
 
 async def test_refused_intents_leave_nothing_in_memory(world: World) -> None:
@@ -248,7 +248,7 @@ async def test_an_end_while_the_log_is_asked_leaves_no_open_attempt(world: World
     assert known == [("failed", "notSent")]
 
 
-async def test_outcome_that_cannot_be_read_back_is_told_all_the_same(world: World) -> None:
+async def test_outcome_that_cannot_be_read_back_is_reported_all_the_same(world: World) -> None:
     """Recorded, and Redis away before the log is read again: metrics, breaker and queue hear of it."""
     await world.planned()
 
@@ -261,7 +261,7 @@ async def test_outcome_that_cannot_be_read_back_is_told_all_the_same(world: Worl
     outcome = await world.controller.attempts.run("uid-a", "c")
     assert world.redis.struck
     assert outcome is not None
-    assert [a.state.word for a in world.hooks.attempts] == ["success"]
+    assert [a.state.word for a in world.reporter.attempts] == ["success"]
     assert await world.controller.queue.get() == "uid-a"
     await world.controller.reconciler.reconcile("uid-a")
     assert [a.state.word for a in world.entry.view.attempts.values()] == ["success"]

@@ -28,7 +28,7 @@ START: Final = 1_800_000_000_000
 
 
 class Held:
-    """A tenure that never ends."""
+    """A lease term that never ends."""
 
     epoch = Epoch("0.9")
 

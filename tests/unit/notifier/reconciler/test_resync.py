@@ -35,7 +35,7 @@ PERIOD = 10.0
 
 
 class Nobody:
-    """Hooks that nobody listens to."""
+    """A reporter that reports nothing."""
 
     def started(self, *_: object) -> None:
         """Nothing."""
@@ -288,7 +288,7 @@ async def test_a_server_that_did_not_answer(world: World) -> None:
     assert world.receiver.got == ["a"]
 
 
-async def test_a_change_that_no_watch_has_told(world: World) -> None:
+async def test_a_change_that_no_watch_has_brought(world: World) -> None:
     """An answer that overtook the watch hides its event: what it holds is looked at all the same."""
     entry = world.create()
     world.controller.holds.paused = True
@@ -300,7 +300,7 @@ async def test_a_change_that_no_watch_has_told(world: World) -> None:
     assert await world.round() == []
 
 
-async def test_an_order_that_nobody_has_told_of(world: World) -> None:
+async def test_an_order_without_a_wake_up(world: World) -> None:
     """Whoever reads the log for another purpose tells nobody; the resync sees that it has grown."""
     entry = world.create()
     await world.rest()

@@ -24,7 +24,7 @@ NONE = cast("Any", None)
 
 
 class Held:
-    """A tenure that never ends."""
+    """A lease term that never ends."""
 
     epoch = Epoch("0.9")
 
@@ -82,7 +82,7 @@ async def drained(controller: Controller) -> list[str]:
 
 
 async def test_what_has_waited_longest_is_claimed_first(controller: Controller) -> None:
-    """A tenure begins with objects without a time, then in the order of their times."""
+    """A lease term begins with objects without a time, then in the order of their times."""
     for name, due in (
         ("late", "2026-01-01T12:00:00Z"),
         ("new", ""),

@@ -43,8 +43,8 @@ class LeaseTerm:
         return self.holds
 
 
-class Told:
-    """Hooks that remember what they were told."""
+class Calls:
+    """A reporter that remembers its calls."""
 
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
@@ -70,10 +70,10 @@ class World:
         registry = CollectorRegistry()
         time = LedgerTime(lambda: NOW)
         recorder = Recorder(self.log, cache, time, SyncMetrics(registry), identity="t")
-        self.hooks = Told()
+        self.reporter = Calls()
         self.controller = Controller(
             cache=cache, queue=WorkQueue(lambda: NOW), recorder=recorder, claimer=NONE,
-            ownership=self.shards, router=NONE, reporter=cast("Any", self.hooks),
+            ownership=self.shards, router=NONE, reporter=cast("Any", self.reporter),
             metrics=DeliveryMetrics(registry), bounds=DeliveryBounds(outcome_patience=0.0),
             dispatcher=lambda _: NONE,
         )  # fmt: skip
@@ -89,7 +89,7 @@ class World:
 
 
 @pytest.mark.parametrize(
-    ("term", "told"),
+    ("term", "woken"),
     [
         (LeaseTerm("0.7"), False),
         (LeaseTerm("0.8"), True),
@@ -97,14 +97,16 @@ class World:
         (None, True),
     ],
 )
-async def test_result_from_an_earlier_tenure_is_told(term: LeaseTerm | None, told: bool) -> None:
+async def test_outcome_of_an_earlier_term_wakes_the_owner(
+    term: LeaseTerm | None, woken: bool
+) -> None:
     """The owner's own results need no notice; those of another epoch, or of none, do."""
     world = World()
     if term is not None:
         world.shards.take(0, term)
     published = await world.record()
-    assert published == ([("nl:poke", b"uid-a")] if told else [])
-    assert [a.state.word for a in world.hooks.attempts] == ["success"]
+    assert published == ([("nl:poke", b"uid-a")] if woken else [])
+    assert [a.state.word for a in world.reporter.attempts] == ["success"]
 
 
 async def test_notice_that_cannot_be_given_harms_nothing() -> None:
@@ -113,10 +115,10 @@ async def test_notice_that_cannot_be_given_harms_nothing() -> None:
     world.redis.faults.append(Fault(Mishap.REFUSE, "PUBLISH"))
     assert await world.record() == []
     assert world.redis.struck
-    assert [a.state.word for a in world.hooks.attempts] == ["success"]
+    assert [a.state.word for a in world.reporter.attempts] == ["success"]
 
 
-async def test_what_was_not_recorded_is_not_told() -> None:
+async def test_what_was_not_recorded_wakes_nobody() -> None:
     """Without a record there is nothing to be heard of."""
     world = World()
     world.redis.faults.append(Fault(Mishap.REFUSE, "outcome", times=99))
