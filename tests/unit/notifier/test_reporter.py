@@ -181,7 +181,7 @@ def state(channel: str, found: State, *, due: int = 0, ended: int = 0) -> Channe
 def settled(world: World, before: Status, after: Status, *states: ChannelState) -> list[Any]:
     """What is said of a status that was written."""
     entry = Entry(replace(request(), status=after))
-    world.reporter.settled(entry, before, Merged(after, states, "because"))
+    world.reporter.status_written(entry, before, Merged(after, states, "because"))
     return world.events
 
 
