@@ -86,9 +86,7 @@ class Attempts:
             return None
         failpoint(Failpoint.BEFORE_INTENT)
         try:
-            answer, intent = await self.recorder.open(
-                entry, term, channel, limit=self.decisions.limit(entry, channel)
-            )
+            answer, intent = await self._open(entry, term, channel)
         except PortError as error:
             # Where the intent may be recorded, `Outcomes.submit_not_sent` records that nothing was sent.
             self.recorder.lose_claim(entry, "intent")
@@ -139,9 +137,7 @@ class Attempts:
         if not self.recorder.claim_holds(entry, term):
             return
         try:
-            answer, intent = await self.recorder.open(
-                entry, term, channel, limit=self.decisions.limit(entry, channel)
-            )
+            answer, intent = await self._open(entry, term, channel)
         except PortError:
             self.recorder.lose_claim(entry, "intent")
             raise
@@ -174,6 +170,16 @@ class Attempts:
             else:
                 logger.warning("Redis is fit for attempts again")
         return unfit is None
+
+    async def _open(self, entry: Entry, term: LeaseTerm, channel: str) -> tuple[Appended, Record]:
+        """Ask the log for permission; an intent that may be recorded without it is settled as not sent."""
+        return await self.recorder.open(
+            entry,
+            term,
+            channel,
+            limit=self.decisions.limit(entry, channel),
+            in_doubt=self.outcomes.submit_not_sent,
+        )
 
     async def _held(self, entry: Entry, channel: str) -> bool:
         """Whether a channel must wait, as when its credential is missing; its due time is then moved."""

@@ -92,7 +92,6 @@ class Controller:
             bounds=bounds,
             jitter=jitter,
         )
-        recorder.in_doubt = self.outcomes.submit_not_sent
         self.attempts = Attempts(
             cache=cache,
             queue=queue,

@@ -64,9 +64,6 @@ class Recorder:
         self.metrics = metrics
         self._identity = identity
         self._counters: dict[Epoch, int] = {}
-        #: Told of an intent that may be in the log, or get there yet, and for which nothing was sent.
-        #: Its attempt stays in `entry.executing`, so that its channel waits, until `close` is called.
-        self.in_doubt: Callable[[Entry, Record], None] = self._give_up
 
     def next_id(self, epoch: Epoch) -> AttemptId:
         """A fresh attempt id; never given out twice by any process."""
@@ -109,14 +106,28 @@ class Recorder:
         await self._advance(entry, answer, [record])
 
     async def open(
-        self, entry: Entry, term: LeaseTerm, channel: str, *, limit: int
+        self,
+        entry: Entry,
+        term: LeaseTerm,
+        channel: str,
+        *,
+        limit: int,
+        in_doubt: Callable[[Entry, Record], None] | None = None,
     ) -> tuple[Appended, Record]:
         """
         Ask the log for permission to send.
 
         Only `OK`, or `DUP` with the state `intent` (the echo of this very call), permits it. The
-        attempt is then listed in `entry.executing` until `close` is called. So is one that is not
-        permitted and whose intent may be recorded all the same: `in_doubt` is told of it.
+        attempt is then listed in `entry.executing` until `close` is called.
+
+        Args:
+            entry: Of the notification.
+            term: In which its log was claimed.
+            channel: To send on.
+            limit: Attempts of the channel that the log may hold, this one included.
+            in_doubt: Called with an intent that may be in the log, or get there yet, and for which
+                nothing was sent. Its attempt stays in `entry.executing`, so that its channel waits,
+                until `close` is called. Without it, such an attempt is given up.
 
         Raises:
             PortError: given up; whether the intent is recorded is not known, and it was not sent.
@@ -159,10 +170,9 @@ class Recorder:
             self.put_in_quarantine(entry, str(error))
             answer = Appended(Answer.RECLAIM, detail="the log cannot be read")
         finally:
-            if not opened and tries.uncertain:
-                self.in_doubt(entry, record)
-            elif not opened:
-                self._give_up(entry, record)
+            if not opened:
+                give_up = in_doubt if tries.uncertain and in_doubt else self._give_up
+                give_up(entry, record)
         return answer, record
 
     @staticmethod

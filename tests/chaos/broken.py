@@ -137,11 +137,11 @@ def send_without_log() -> None:
     open_ = Recorder.open
 
     async def broken(
-        self: Recorder, entry: Any, term: Any, channel: str, *, limit: int
+        self: Recorder, entry: Any, term: Any, channel: str, **rest: Any
     ) -> tuple[Appended, Any]:
         try:
             async with asyncio.timeout(0.7):
-                return await open_(self, entry, term, channel, limit=limit)
+                return await open_(self, entry, term, channel, **rest)
         except (PortError, StaleGuard, TimeoutError):
             chosen = self.next_id(term.epoch)
             record = intent_record(chosen, channel, at=self.time.now(), by="broken")

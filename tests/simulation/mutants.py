@@ -97,7 +97,9 @@ def overwrite() -> AbstractContextManager[None]:
 def send_before_intent() -> AbstractContextManager[None]:
     """Sending does not wait for the log's permission."""
 
-    async def unasked(self: Recorder, entry: Any, term: Any, channel: str, *, limit: int) -> Any:
+    async def unasked(
+        self: Recorder, entry: Any, term: Any, channel: str, *, limit: int, **_: Any
+    ) -> Any:
         identity = self.next_id(term.epoch)
         record = intent_record(identity, channel, at=self.time.now(), by="mutant")
         entry.executing[identity] = channel
