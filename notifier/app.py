@@ -77,7 +77,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     progress = Progress()
 
     metrics = SyncMetrics(outside.registry)
-    outside.watch.stalled = metrics.loop_stalls.observe
+    outside.watch.on_stall(metrics.loop_stalls.observe)
     delivery_metrics = DeliveryMetrics(
         outside.registry,
         events_dropped=lambda: events.counts.dropped,

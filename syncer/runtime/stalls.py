@@ -58,8 +58,7 @@ class LoopWatch:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         """`clock` gives seconds."""
         self._clock = clock
-        #: Told the seconds of each stall that is worth counting.
-        self.stalled: Callable[[float], None] = lambda _: None
+        self._observe: Callable[[float], None] = lambda _: None
         #: When the round of callbacks that runs now began, 0 if none does.
         self._since = 0.0
         self._place = ""
@@ -71,6 +70,10 @@ class LoopWatch:
     def loop(self) -> asyncio.AbstractEventLoop:
         """Make an event loop that is watched."""
         return asyncio.SelectorEventLoop(_Selector(self))
+
+    def on_stall(self, observe: Callable[[float], None]) -> None:
+        """Have a function called with the seconds of each stall that is worth counting."""
+        self._observe = observe
 
     def busy(self) -> None:
         """A round of callbacks begins."""
@@ -87,7 +90,7 @@ class LoopWatch:
         self._turn()
         self._longest[0] = max(self._longest[0], seconds)
         if seconds >= COUNTED:
-            self.stalled(seconds)
+            self._observe(seconds)
         if seconds >= NOTICE:
             place, self._place = self._place, ""
             now = self._clock()
