@@ -249,7 +249,8 @@ class LedgerClient(Identity):
                         self._servers, f"{self.prefix}:poke", self.on_wake_up, timeout=self._timeout
                     )
                     group.create_task(
-                        restarting("redis-ear", listener.run, every=0.0), name="redis-ear"
+                        restarting("redis-subscriber", listener.run, every=0.0),
+                        name="redis-subscriber",
                     )
         finally:
             await self.close()

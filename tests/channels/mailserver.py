@@ -153,7 +153,7 @@ FINE: Final[Mapping[str, str]] = {
     "EHLO": "250-scripted\r\n250 8BITMIME",
     "HELO": "250 scripted",
     "STARTTLS": "220 go on",
-    "AUTH": "235 welcome",
+    "AUTH": "235 accepted",
     "MAIL": "250 fine",
     "RCPT": "250 fine",
     "DATA": "354 go on",

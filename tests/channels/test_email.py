@@ -42,7 +42,7 @@ from syncer.model.attempt import AttemptState, FailureClass
 from tests.channels.mailserver import CUT, HANG, Arrived, MailServer, mail_server, scripted
 from tests.channels.messages import message, untrimmed
 from tests.channels.receiver import Certificates, closed_port
-from tests.channels.room import Room
+from tests.channels.rig import Rig
 
 NOW = 1_700_000_000
 OPS = Envelope("alerts@sender.example", "ops@receiver.example", "Alerts")
@@ -238,7 +238,7 @@ def test_long_facts_and_many_links_are_cut() -> None:
 
 
 def test_too_small_a_limit_is_an_error() -> None:
-    """A limit that leaves no room for a body is refused instead of sending a torso."""
+    """A limit that leaves no space for a body is refused instead of sending a torso."""
     with pytest.raises(ValueError, match="cannot be cut to size"):
         mail(message(), OPS, NOW, limit=1000)
 
@@ -477,19 +477,19 @@ async def test_partial_refusal_sends_to_nobody_twice(
     a, b, c, d = (f"{name}@y.example" for name in "abcd")
     async with mail_server() as server:
         server.refuse = {b: ["550 no such user"], c: ["451 greylisted", "451 greylisted"]}
-        room = Room(tmp_path, http_client, _routing(f"{a}, {b}, {c}, {d}", server.port), mail_door)
-        config = room.routing.current.config
+        rig = Rig(tmp_path, http_client, _routing(f"{a}, {b}, {c}, {d}", server.port), mail_door)
+        config = rig.routing.current.config
         names = [name for name, _ in config.receivers[0].channels(config.native)]
         assert names == [f"email:ops:{recipient_tag(each)}" for each in (a, b, c, d)]
-        outcomes = [await room.send(name) for name in names]
+        outcomes = [await rig.send(name) for name in names]
         assert [o.failure for o in outcomes] == [None, PERMANENT, TRANSIENT, None]
         assert outcomes[1].error == (
             "permanent failure: email server returned 550 to RCPT (permanent failure): no such user"
         )
         # What the controller does next: only what may be tried again is.
         again = [n for n, o in zip(names, outcomes, strict=True) if o.failure is TRANSIENT]
-        assert [(await room.send(name)).failure for name in again] == [TRANSIENT]
-        assert [(await room.send(name)).state for name in again] == [AttemptState.SUCCESS]
+        assert [(await rig.send(name)).failure for name in again] == [TRANSIENT]
+        assert [(await rig.send(name)).state for name in again] == [AttemptState.SUCCESS]
         assert sorted(_names(server)) == [a, c, d]
         identities = {arrived.mail["Message-ID"] for arrived in server.arrived}
         assert len(identities) == 3
@@ -500,13 +500,13 @@ async def test_recipient_removed_meanwhile_gets_nothing(
 ) -> None:
     """A retry meant for somebody who left the list goes to nobody, least of all to the next."""
     async with mail_server() as server:
-        room = Room(tmp_path, http_client, _routing("a@y, b@y", server.port), mail_door)
+        rig = Rig(tmp_path, http_client, _routing("a@y, b@y", server.port), mail_door)
         name = f"email:ops:{recipient_tag('a@y')}"
-        assert room.channels.channel(name) is not None
-        room.file.write_text(_routing("b@y", server.port))
-        await room.reload()
-        assert room.channels.channel(name) is None
-        assert room.channels.channel("email:ops") is not None
+        assert rig.channels.channel(name) is not None
+        rig.file.write_text(_routing("b@y", server.port))
+        await rig.reload()
+        assert rig.channels.channel(name) is None
+        assert rig.channels.channel("email:ops") is not None
 
 
 async def test_password_comes_from_the_credentials_folder(
@@ -516,11 +516,11 @@ async def test_password_comes_from_the_credentials_folder(
     async with mail_server(starttls=certificates.context("rotate")) as server:
         server.users["relay"] = "new-password"
         text = _routing("a@y", server.port, "username: relay, credentialRef: smtp")
-        room = Room(tmp_path, http_client, text, trusting, smtp="old-password\n")
-        assert (await room.send("email:ops")).code == 535
-        (room.credentials / "smtp").write_text("new-password\n")
-        await room.reload()
-        assert await room.send("email:ops") == Outcome.success(250)
+        rig = Rig(tmp_path, http_client, text, trusting, smtp="old-password\n")
+        assert (await rig.send("email:ops")).code == 535
+        (rig.credentials / "smtp").write_text("new-password\n")
+        await rig.reload()
+        assert await rig.send("email:ops") == Outcome.success(250)
         assert [p for _, p in server.logins] == ["old-password", "new-password"]
 
 
@@ -528,14 +528,14 @@ async def test_switched_off_there_is_no_channel(
     tmp_path: Path, http_client: HttpClient, mail_door: MailClient
 ) -> None:
     """Without the switch, and for an entry that is not complete, upstream's answer stays."""
-    room = Room(tmp_path, http_client, _routing("a@y", 25, "tls: none"), mail_door)
-    snapshot = room.routing.current
+    rig = Rig(tmp_path, http_client, _routing("a@y", 25, "tls: none"), mail_door)
+    snapshot = rig.routing.current
     off = ChannelRegistry(lambda: snapshot, http_client, http_timeout=1, file=None, log=None)
-    assert room.channels.channel("email:ops") is not None
+    assert rig.channels.channel("email:ops") is not None
     assert off.channel("email:ops") is None
-    room.file.write_text("route: {receiver: r}\nreceivers: [{name: r, emailConfigs: [{to: a@y}]}]")
-    await room.reload()
-    assert room.channels.channel("email:r") is None
+    rig.file.write_text("route: {receiver: r}\nreceivers: [{name: r, emailConfigs: [{to: a@y}]}]")
+    await rig.reload()
+    assert rig.channels.channel("email:r") is None
 
 
 # -- what goes wrong ------------------------------------------------------------------------------
@@ -547,7 +547,7 @@ ANSWERS: dict[str, tuple[Mapping[str, str | bytes], FailureClass | None, int, st
     "closed for now": ({"connect": "421 too busy"}, TRANSIENT, 421, "421 to the connection"),
     "closed for good": ({"connect": "554 go away"}, PERMANENT, 554, "554 to the connection"),
     "sender refused": ({"MAIL": "553 not you"}, PERMANENT, 553, "553 to MAIL"),
-    "no room": ({"MAIL": "452 disk"}, TRANSIENT, 452, "452 to MAIL"),
+    "no space": ({"MAIL": "452 disk"}, TRANSIENT, 452, "452 to MAIL"),
     "greylisted": ({"RCPT": "450 4.2.0 later"}, TRANSIENT, 450, "450 to RCPT"),
     "no such user": ({"RCPT": "550 5.1.1 none"}, PERMANENT, 550, "550 to RCPT"),
     "closing": ({"RCPT": "421 bye"}, TRANSIENT, 421, "421 to RCPT"),
@@ -666,7 +666,7 @@ async def test_address_that_is_silent_leaves_time_for_the_next(
     """An address that drops what it gets takes only its share of the time."""
     with socket.socket() as silent, socket.socket() as first, socket.socket() as second:
         silent.bind(("127.0.0.1", 0))
-        # Room for one: what comes after is not answered by the kernel.
+        # Space for one: what comes after is not answered by the kernel.
         silent.listen(0)
         for filler in (first, second):
             filler.setblocking(False)

@@ -11,7 +11,7 @@ import pytest
 from notifier.channels.http import HttpClient
 from notifier.contract import Outcome
 from tests.channels.receiver import Receiver, receiving
-from tests.channels.room import Room
+from tests.channels.rig import Rig
 
 
 def _routing(receiver: Receiver, http: str, more: str = "") -> str:
@@ -45,25 +45,25 @@ async def test_authentication_of_a_webhook(
     """Token and password reach the receiver, and rotate with the credential."""
     http, wanted = CASES[case]
     async with receiving() as receiver:
-        room = Room(tmp_path, http_client, _routing(receiver, http), auth="one\n")
-        assert await room.send("webhook:ops") == Outcome.success(200)
-        (room.credentials / "auth").write_text("two\n")
-        await room.reload()
-        assert await room.send("webhook:ops") == Outcome.success(200)
+        rig = Rig(tmp_path, http_client, _routing(receiver, http), auth="one\n")
+        assert await rig.send("webhook:ops") == Outcome.success(200)
+        (rig.credentials / "auth").write_text("two\n")
+        await rig.reload()
+        assert await rig.send("webhook:ops") == Outcome.success(200)
     assert [r.headers["authorization"] for r in receiver.requests] == wanted
 
 
 async def test_changed_entry_makes_a_new_channel(tmp_path: Path, http_client: HttpClient) -> None:
     """Another way to authenticate is used from the next send on."""
     async with receiving() as receiver:
-        room = Room(tmp_path, http_client, _routing(receiver, "bearerToken: first"))
-        await room.send("webhook:ops")
-        room.file.write_text(_routing(receiver, "basicAuth: {username: u, password: second}"))
-        await room.reload()
-        await room.send("webhook:ops")
-        room.file.write_text(_routing(receiver, ""))
-        await room.reload()
-        await room.send("webhook:ops")
+        rig = Rig(tmp_path, http_client, _routing(receiver, "bearerToken: first"))
+        await rig.send("webhook:ops")
+        rig.file.write_text(_routing(receiver, "basicAuth: {username: u, password: second}"))
+        await rig.reload()
+        await rig.send("webhook:ops")
+        rig.file.write_text(_routing(receiver, ""))
+        await rig.reload()
+        await rig.send("webhook:ops")
     assert [r.headers.get("authorization") for r in receiver.requests] == [
         "Bearer first", _basic("second"), None,
     ]  # fmt: skip
@@ -74,8 +74,8 @@ async def test_signed_and_authenticated(tmp_path: Path, http_client: HttpClient)
     secret = "whsec_" + base64.b64encode(b"k" * 32).decode()
     async with receiving() as receiver:
         text = _routing(receiver, "bearerTokenRef: auth", ", signingSecretRefs: [key]")
-        room = Room(tmp_path, http_client, text, auth="one", key=secret)
-        await room.send("webhook:ops")
+        rig = Rig(tmp_path, http_client, text, auth="one", key=secret)
+        await rig.send("webhook:ops")
     headers = receiver.requests[0].headers
     assert headers["authorization"] == "Bearer one"
     assert headers["webhook-signature"].startswith("v1,")
@@ -84,14 +84,14 @@ async def test_signed_and_authenticated(tmp_path: Path, http_client: HttpClient)
 async def test_kept_target_keeps_its_channel(tmp_path: Path, http_client: HttpClient) -> None:
     """A channel is made once and goes when its receiver does."""
     async with receiving() as receiver:
-        room = Room(tmp_path, http_client, _routing(receiver, "bearerTokenRef: auth"), auth="one")
-        first = room.channels.channel("webhook:ops")
-        (room.credentials / "auth").write_text("two")
-        await room.reload()
-        assert room.channels.channel("webhook:ops") is first
-        room.file.write_text("route: {receiver: x}\nreceivers: [{name: x, logConfigs: [{}]}]")
-        await room.reload()
-        assert room.channels.channel("webhook:ops") is None
+        rig = Rig(tmp_path, http_client, _routing(receiver, "bearerTokenRef: auth"), auth="one")
+        first = rig.channels.channel("webhook:ops")
+        (rig.credentials / "auth").write_text("two")
+        await rig.reload()
+        assert rig.channels.channel("webhook:ops") is first
+        rig.file.write_text("route: {receiver: x}\nreceivers: [{name: x, logConfigs: [{}]}]")
+        await rig.reload()
+        assert rig.channels.channel("webhook:ops") is None
 
 
 @pytest.mark.parametrize(("namespaced", "wanted"), [(False, "disk-full"), (True, "ops/disk-full")])
@@ -105,6 +105,6 @@ async def test_deduplication_key_of_pagerduty(
             "route: {receiver: ops}\nreceivers:\n"
             f"- {{name: ops, pagerdutyConfigs: [{{credentialRef: key, url: {url}}}]}}"
         )
-        room = Room(tmp_path, http_client, text, dedup_namespace=namespaced, key="k")
-        assert (await room.send("pagerduty:ops")).state.word == "success"
+        rig = Rig(tmp_path, http_client, text, dedup_namespace=namespaced, key="k")
+        assert (await rig.send("pagerduty:ops")).state.word == "success"
     assert json.loads(receiver.requests[0].body)["dedup_key"] == wanted

@@ -297,12 +297,12 @@ async def test_whatever_a_notification_says(
             )  # fmt: skip
             assert answer.code == 422
             assert place in answer.message
-        await no_room_for_a_status(here, process)
+        await no_space_for_a_status(here, process)
         await mend_files(here)
         await until(lambda: bool(process.lines("routing is good again")), process.tail, within=30)
 
 
-async def no_room_for_a_status(here: Stage, process: NotifierProcess) -> None:
+async def no_space_for_a_status(here: Stage, process: NotifierProcess) -> None:
     """
     Objects that nearly fill what etcd takes: sent once, recorded in the log, and the refusal is told.
 

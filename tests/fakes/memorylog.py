@@ -2,8 +2,8 @@
 
 `ScriptTwin` does what the scripts do, on lists of bytes, with the same replies; a test of
 differences holds it against the real servers. `MemoryRedis` is the one server of a simulated world,
-with the faults that a world may show. `MemoryClient` is one process's lane to it and decides about
-generations and guards as the real client does; `MemoryLog` is the real `RedisLog` over such a lane,
+with the faults that a world may show. `MemoryClient` is one process's pipeline to it and decides about
+generations and guards as the real client does; `MemoryLog` is the real `RedisLog` over such a pipeline,
 so that parsing and repeating are the code under test and not a copy.
 
 Nothing here blocks, reads a clock or draws a random number: time comes from the world.
@@ -539,7 +539,7 @@ def _glob(pattern: str) -> re.Pattern[str]:
 
 class MemoryClient:
     """
-    One process's lane to a `MemoryRedis`, with the members of `LedgerClient` that others use.
+    One process's pipeline to a `MemoryRedis`, with the members of `LedgerClient` that others use.
 
     Every call looks at who answers before it asks its guard, as the real client does on each new
     connection, so the world needs no connections.
@@ -679,7 +679,7 @@ class MemoryClient:
 
 
 class MemoryLog(RedisLog):
-    """`RedisLog` over a `MemoryRedis`; `client` is its lane."""
+    """`RedisLog` over a `MemoryRedis`; `client` is its pipeline."""
 
     def __init__(self, redis: MemoryRedis, *, prefix: str = "nl", patience: float = 15.0) -> None:
         self.client = MemoryClient(redis, prefix=prefix)

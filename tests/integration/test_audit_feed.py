@@ -43,7 +43,7 @@ SUCCESS, FAILED = AttemptState.SUCCESS, AttemptState.FAILED
 
 
 class Always:
-    """A tenure that holds."""
+    """A lease term that holds."""
 
     epoch = EPOCH
 
@@ -360,7 +360,7 @@ async def test_an_open_attempt_holds_nobody_up(world: World) -> None:
 
 
 async def test_what_belongs_to_another_replica_is_left_to_it(world: World) -> None:
-    """Without a tenure nothing is told and no mark is moved."""
+    """Without a lease term nothing is told and no mark is moved."""
     entry = await world.notification("u")
     await world.attempt(entry)
     world.owner.others.add("u")
@@ -736,7 +736,7 @@ async def test_giving_up_does_not_jump_over_younger_events(world: World) -> None
     assert world.metric("audit_events_dropped_total", service="notification-controller") == 0
 
 
-# -- parcels --------------------------------------------------------------------------------------
+# -- parts ----------------------------------------------------------------------------------------
 
 
 async def test_large_events_travel_alone(world: World) -> None:

@@ -124,7 +124,7 @@ async def test_a_connection_serves_many_requests_and_ends_idle(started: Started)
         assert time.monotonic() - began >= 1.5
 
 
-async def test_the_silent_make_room(started: Started) -> None:
+async def test_the_silent_make_way(started: Started) -> None:
     """Beyond the bound who has asked nothing goes; who asks is answered, old and new alike."""
     port = await started(connections=8)
     async with connections(port, 1) as (kept,):
@@ -137,7 +137,7 @@ async def test_the_silent_make_room(started: Started) -> None:
                 del silent
 
 
-async def test_a_crowd_that_asks_once_leaves_room(started: Started) -> None:
+async def test_a_crowd_that_asks_once_makes_way(started: Started) -> None:
     """Connections that are kept after a request hold half of the places at most."""
     port = await started(connections=8)
     async with contextlib.AsyncExitStack() as kept:

@@ -49,7 +49,7 @@ class Player:
     hand_over: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def on_acquired(self, term: LeaseTerm) -> None:
-        """Note a tenure."""
+        """Note a lease term."""
         self.told.append("acquired")
         self.terms.append(term)
 
@@ -123,21 +123,21 @@ async def edit(client: KubeClient, namespace: str, patch: dict[str, Any]) -> Non
 
 TIMINGS = LeaseTimings(renew_deadline=5, retry_period=2, margin=3, send_timeout=10)
 
-#: sentence: (now, send timeout, over) -> (valid, may send); the tenure was renewed at 100
+#: sentence: (now, send timeout, over) -> (valid, may send); the lease term was renewed at 100
 MOMENTS: dict[str, tuple[tuple[float, float, str], tuple[bool, bool]]] = {
     "right after a renewal everything may be sent": ((100.0, 10.0, ""), (True, True)),
     "at the deadline the longest send still fits": ((105.0, 10.0, ""), (True, True)),
     "past the deadline it does not": ((105.01, 10.0, ""), (False, False)),
     "past the deadline a short send would still fit": ((106.0, 9.0, ""), (False, True)),
     "nothing reaches into the margin": ((114.9, 0.2, ""), (False, False)),
-    "a tenure that is over allows nothing": ((100.0, 0.0, "lost"), (False, False)),
+    "a lease term that is over allows nothing": ((100.0, 0.0, "lost"), (False, False)),
     "a clock that went on in a suspend ends it": ((9999.0, 0.0, ""), (False, False)),
 }
 
 
 @pytest.mark.parametrize("sentence", MOMENTS)
-async def test_tenure_allows_by_the_clock(sentence: str) -> None:
-    """A tenure answers from its last renewal and the time that it is given, nothing else."""
+async def test_term_allows_by_the_clock(sentence: str) -> None:
+    """A lease term answers from its last renewal and the time that it is given, nothing else."""
     (now, send_timeout, over), expected = MOMENTS[sentence]
     term = LeaseTerm(make_epoch(0, "7"), 100.0, TIMINGS)
     if over:
@@ -255,7 +255,7 @@ async def test_living_holder_is_never_disturbed(
 async def test_released_lease_is_taken_without_waiting(
     control_plane: ControlPlane, namespace: str
 ) -> None:
-    """A release ends the tenure, frees the Lease, and leaves no short duration behind."""
+    """A release ends the lease term, frees the Lease, and leaves no short duration behind."""
     async with (
         await connect(control_plane.kubeconfig) as client,
         playing(client, namespace, "a") as a,
@@ -294,7 +294,7 @@ async def test_release_survives_an_edit_and_yields_to_another_holder(
             assert (await read(client, namespace))["spec"]["holderIdentity"] == "human"
 
 
-async def test_foreign_edit_of_metadata_does_not_end_the_tenure(
+async def test_foreign_edit_of_metadata_does_not_end_the_term(
     control_plane: ControlPlane, namespace: str
 ) -> None:
     """A conflict that comes from a label is read back and renewed over."""
@@ -313,7 +313,7 @@ async def test_foreign_edit_of_metadata_does_not_end_the_tenure(
 async def test_lease_taken_by_a_human_is_given_up(
     control_plane: ControlPlane, namespace: str
 ) -> None:
-    """Another holder in the Lease ends the tenure at the next renewal, and is waited out."""
+    """Another holder in the Lease ends the lease term at the next renewal, and is waited out."""
     async with (
         await connect(control_plane.kubeconfig) as client,
         playing(client, namespace, "a") as a,
@@ -332,7 +332,7 @@ async def test_lease_taken_by_a_human_is_given_up(
 async def test_lease_taken_under_our_own_name_is_given_up(
     control_plane: ControlPlane, namespace: str
 ) -> None:
-    """A second process of our name ends the tenure of the first; they do not share one."""
+    """A second process of our name ends the lease term of the first; they do not share one."""
     async with (
         await connect(control_plane.kubeconfig) as client,
         playing(client, namespace, "a") as a,
@@ -387,7 +387,7 @@ async def test_contender_waits_out_a_holder_whose_lease_was_removed_by_hand(
 async def test_silent_server_does_not_hold_a_renewal_past_the_deadline(
     control_plane: ControlPlane, namespace: str
 ) -> None:
-    """With a frozen API server the tenure ends at its deadline, and goes on as a new one later."""
+    """With a frozen API server the lease term ends at its deadline, and goes on as a new one later."""
     async with (
         await connect(control_plane.kubeconfig) as client,
         playing(client, namespace, "a") as a,
@@ -411,10 +411,10 @@ async def test_silent_server_does_not_hold_a_renewal_past_the_deadline(
         assert a.lease.problem is None
 
 
-async def test_killed_server_ends_the_tenure_at_the_deadline(
+async def test_killed_server_ends_the_term_at_the_deadline(
     control_plane: ControlPlane, namespace: str
 ) -> None:
-    """A server that refuses connections ends the tenure neither earlier nor later."""
+    """A server that refuses connections ends the lease term neither earlier nor later."""
     async with (
         await connect(control_plane.kubeconfig) as client,
         playing(client, namespace, "a") as a,
@@ -533,7 +533,7 @@ async def test_renewal_whose_answer_is_lost_counts_once_it_is_confirmed(tmp_path
 
 
 async def test_renewal_that_was_never_executed_does_not_count(tmp_path: Path) -> None:
-    """Renewals that hang without effect end the tenure at the deadline of the last good one."""
+    """Renewals that hang without effect end the lease term at the deadline of the last good one."""
     stored = Stored()
     stored.lose = lambda n: "drop" if n >= 2 else ""
     async with (
@@ -577,8 +577,8 @@ async def test_epoch_of_a_write_that_changed_nothing_is_refused(tmp_path: Path) 
         assert a.told == []
 
 
-async def test_suspend_ends_the_tenure(tmp_path: Path) -> None:
-    """A boot-time clock that jumps over the deadline ends the tenure before anything is sent."""
+async def test_suspend_ends_the_term(tmp_path: Path) -> None:
+    """A boot-time clock that jumps over the deadline ends the lease term before anything is sent."""
     jump = 0.0
 
     def clock() -> float:
@@ -611,7 +611,7 @@ async def test_unwilling_contender_leaves_the_lease_to_others(tmp_path: Path) ->
         await eventually(lambda: a.valid)
 
 
-async def test_hand_over_is_awaited_before_the_next_tenure(tmp_path: Path) -> None:
+async def test_hand_over_is_awaited_before_the_next_term(tmp_path: Path) -> None:
     """After a loss nothing is acquired until `on_lost` has returned."""
     stored = Stored()
     async with (
@@ -662,7 +662,7 @@ async def test_taking_up_work_is_cancelled_by_a_loss(tmp_path: Path) -> None:
 
 
 async def test_failure_to_take_up_work_is_raised(tmp_path: Path) -> None:
-    """An error of `on_acquired` ends the tenure, hands over, and is not swallowed."""
+    """An error of `on_acquired` ends the lease term, hands over, and is not swallowed."""
     told = []
 
     async def on_acquired(_: LeaseTerm) -> None:

@@ -1,7 +1,7 @@
-"""The lane to Redis under faults: what is said to have happened did happen, and in bounded time.
+"""The pipeline to Redis under faults: what is said to have happened did happen, and in bounded time.
 
 Between the client and a real server stands a proxy whose faults are named in each test; that they
-landed is asserted too. `MemoryClient`, the simulator's lane, is held to the same answers.
+landed is asserted too. `MemoryClient`, the simulator's pipeline, is held to the same answers.
 """
 
 from __future__ import annotations
@@ -449,7 +449,7 @@ async def test_a_frozen_server_costs_bounded_time(
 
 
 async def test_the_queue_is_bounded(redis_url: str) -> None:
-    """More calls than the lane can hold are refused at once, not stored."""
+    """More calls than the pipeline can hold are refused at once, not stored."""
     client = LedgerClient(redis_url, timeout=5)
     # One is on its way, the others wait.
     calls = [asyncio.ensure_future(client.command("PING")) for _ in range(8_193)]
@@ -482,7 +482,7 @@ async def test_cancelled_calls_mix_no_replies(proxy: Proxy, client: LedgerClient
 
 
 async def test_a_client_that_ends_answers_everybody(redis_url: str, proxy: Proxy) -> None:
-    """When the lane is cancelled, calls on the way learn that they may have been executed."""
+    """When the pipeline is cancelled, calls on the way learn that they may have been executed."""
     client = LedgerClient(f"redis://127.0.0.1:{proxy.port}", timeout=2)
     task = asyncio.create_task(client.run())
     await client.open(HOME)

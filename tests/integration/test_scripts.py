@@ -779,7 +779,7 @@ def test_keep_never_replaces_another_copy(real: Served, other: list[bytes], wher
 
 
 def test_keep_leaves_nothing_at_maxmemory(real: Served) -> None:
-    """A copy for which there is no room is not made, not even in part."""
+    """A copy for which there is no memory is not made, not even in part."""
     real.client.config_set("maxmemory", "1")
     try:
         assert isinstance(real.run(KEY, keep([b"a", b"b"])), Unavailable)

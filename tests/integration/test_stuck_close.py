@@ -25,7 +25,7 @@ def bulk(text: bytes) -> bytes:
 
 
 class Frozen:
-    """Greets as a master, then answers READONLY to a script and reads nothing more."""
+    """Answers as a master, then answers READONLY to a script and reads nothing more."""
 
     def __init__(self, tls: ssl.SSLContext) -> None:
         self.tls = tls
@@ -84,7 +84,7 @@ async def test_a_close_that_is_not_answered_ends_nothing(tmp_path: Path) -> None
                 with pytest.raises(Unavailable, match="READONLY"):
                     await log.claim("u", EPOCH, name=NAME)
             with pytest.raises(Unavailable, match="READONLY"):
-                # By way of the lane's own task, which must not end by it.
+                # By way of the pipeline's own task, which must not end by it.
                 await asyncio.gather(*(log.claim("u", EPOCH, name=NAME) for _ in range(3)))
             assert (await client.probe()).role == "master"
     assert frozen.frozen >= 4

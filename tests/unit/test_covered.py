@@ -51,7 +51,7 @@ def test_what_is_wrong() -> None:
 
 
 def test_floors_rise_and_never_fall() -> None:
-    """Raising keeps what is higher, leaves some room for timing, and drops what is gone."""
+    """Raising keeps what is higher, leaves some margin for timing, and drops what is gone."""
     found = {"a": Share(900, 1000), "b": Share(904, 1000), "c": Share(906, 1000)}
     assert risen(found, {"a": 95, "b": 1, "gone": 50}) == {"a": 95, "b": 89, "c": 90}
 

@@ -146,7 +146,7 @@ def test_links_end_with_the_budget() -> None:
 
 
 def test_texts_that_do_not_fit() -> None:
-    """The last member says how many are left out, and a second room of that size leaves the same."""
+    """The last member says how many are left out, and a second budget of that size leaves the same."""
     shown = Budget(1_000).texts({f"k{n}": "v" for n in range(100)})
     assert shown[MORE] == f"{100 - len(shown) + 1} further entries are left out"
     assert 3 < len(shown) < 20

@@ -1,4 +1,4 @@
-"""The switch that holds all deliveries back, and the waiting room of pokes."""
+"""The switch that holds all deliveries back, and the queue of wake-ups."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ async def test_switch_is_looked_at_again_and_again(tmp_path: Path) -> None:
 
 
 async def test_pokes_wait_once_and_within_a_bound() -> None:
-    """A uid waits once, in order; what finds no room is dropped and counted."""
+    """A uid waits once, in order; what does not fit is dropped and counted."""
     wake_ups = WakeUps(limit=2)
     for uid in ("a", "b", "a", "c"):
         wake_ups.add(uid)

@@ -157,7 +157,7 @@ def test_spec_wins_over_context_wins_over_extensions() -> None:
     }
 
 
-def test_empty_spec_fields_leave_room_for_extensions() -> None:
+def test_empty_spec_fields_leave_space_for_extensions() -> None:
     """A field that is empty is absent, so an extension may name it."""
     spec = parse_spec({"type": "Simple", "extensions": {"severity": "low"}})
     assert attributes_of(spec, **OWN) == OWN | {

@@ -217,7 +217,7 @@ def test_many_attributes_are_counted_where_they_do_not_fit() -> None:
 
 
 def test_many_receivers_keep_both_lists_readable() -> None:
-    """Lists of names end with a count and leave room for each other."""
+    """Lists of names end with a count and leave space for each other."""
     names = [f"receiver-{n:04}-" + "x" * 40 for n in range(100)]
     config = parse(
         "route:\n  routes:\n"

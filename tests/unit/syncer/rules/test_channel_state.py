@@ -109,7 +109,7 @@ def attempts_of(case: Case) -> list[Attempt]:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_standing(case: str) -> None:
+def test_channel_state(case: str) -> None:
     """The state of a channel follows from its attempts alone, with a reason."""
     wanted = CASES[case]
     attempts = attempts_of(wanted)

@@ -167,7 +167,7 @@ CASES: dict[str, tuple[dict[str, Any], Decision]] = {
 
 @pytest.mark.parametrize("case", CASES)
 def test_decision(case: str) -> None:
-    """The decision follows from standings, hands and due times, with its reason."""
+    """The decision follows from channel states, attempts under way and due times, with its reason."""
     changes, wanted = CASES[case]
     assert decide(**BASE | changes) == wanted
 

@@ -52,7 +52,7 @@ EPOCH = make_epoch(0, "7")
 
 @dataclass
 class Held:
-    """A tenure that never ends."""
+    """A lease term that never ends."""
 
     epoch: Epoch = EPOCH
 
@@ -69,7 +69,7 @@ class Ours:
     """Everything is ours."""
 
     def term_of(self, uid: str) -> Held:
-        """The one tenure."""
+        """The one lease term."""
         del uid
         return Held()
 

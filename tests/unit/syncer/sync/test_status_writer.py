@@ -19,7 +19,7 @@ from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, bench
 
 
 class Shaky:
-    """A tenure that may be late, or gone."""
+    """A lease term that may be late, or gone."""
 
     def __init__(self) -> None:
         self.epoch = EPOCH
@@ -27,7 +27,7 @@ class Shaky:
         self.gone = False
 
     def term_of(self, uid: str) -> Shaky | None:
-        """The tenure, while there is one."""
+        """The lease term, while there is one."""
         del uid
         return None if self.gone else self
 
@@ -47,7 +47,7 @@ def writing(here: Bench, lease: Shaky) -> tuple[SyncLoop, list[str]]:
 
 
 async def test_a_late_renewal_loses_no_write() -> None:
-    """The answer to a renewal may come just behind the deadline, and the tenure goes on as it was."""
+    """The answer to a renewal may come just behind the deadline, and the lease term goes on as it was."""
     async with bench() as (here, entry):
         await here.claimer.claim(entry, Held())
         await here.recorder.plan(entry, Plan(("console",), "RoutingRuleMatched", "m", 1))

@@ -354,9 +354,9 @@ async def test_secrets_in_an_answer_are_removed(http_client: HttpClient) -> None
 
 async def test_a_part_of_the_url_alone_is_removed(http_client: HttpClient) -> None:
     """A short token that comes back without its path is found; a word of the path stays."""
-    async with receiving(Step(500, b"services: no hook k4nary8X9, no ops-room")) as receiver:
-        outcome = await post(http_client, receiver.url("/services/k4nary8X9/ops-room"))
-    assert outcome.error.endswith("services: no hook [REDACTED], no ops-room")
+    async with receiving(Step(500, b"services: no hook k4nary8X9, no ops-team")) as receiver:
+        outcome = await post(http_client, receiver.url("/services/k4nary8X9/ops-team"))
+    assert outcome.error.endswith("services: no hook [REDACTED], no ops-team")
 
 
 async def test_control_characters_of_an_answer_are_replaced(http_client: HttpClient) -> None:

@@ -12,7 +12,7 @@ from notifier.routing.reload import Routing
 from tests.channels.messages import message
 
 
-class Room:
+class Rig:
     """A registry over a routing file and a credentials folder, as the process has them."""
 
     def __init__(
