@@ -55,7 +55,7 @@ def sends() -> Sends:
     return Sends()
 
 
-async def test_room_per_channel(sends: Sends) -> None:
+async def test_places_per_channel(sends: Sends) -> None:
     """A channel runs as many attempts as it has places; the rest waits its turn."""
     dispatcher = Dispatcher(sends, per_channel=2, total=10)
     for uid in ("1", "2", "3", "4"):
