@@ -45,6 +45,10 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 EQUIVALENT: Final = "tests/mutation/equivalent.toml"
 ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels")
 
+#: Tests that compare the product's text, or what is made of it, with other files, which no trace shows;
+#: each judges what runs at the import of modules that end like this.
+READERS: Final = {"tests/unit/test_repository.py": "", "tests/docs/test_pages.py": "settings.py"}
+
 #: Seconds of traced time that the tests of one mutant may have.
 _BUDGET_S: Final = 30.0
 #: Limits: the start of an interpreter, then a multiple of what the tests took in the trace.
@@ -187,7 +191,7 @@ def trace(root: Path, roots: Sequence[str], workspace: Workspace, jobs: int, sto
     tests = {n for n in names if Path(n).name.startswith("test_") and n.endswith(".py")}
     own = "tests/mutation/"
     product = _digest(root, (n for n in names if n not in tests and not n.startswith(own)))
-    wanted = [name for name in sources.files(root, *roots) if name in tests]
+    wanted = [name for name in sources.files(root, *roots, *READERS) if name in tests]
     kept = {name: store / _digest(root, [name], product) for name in wanted}
     if missing := [name for name in wanted if not kept[name].is_file()]:
         _say(f"tracing {len(missing)} files of tests, without a mutant")
@@ -256,7 +260,9 @@ def select(mutant: Mutant, whole: Trace, imports: Mapping[str, set[str]]) -> lis
         if name in entered or (
             anywhere
             and (
-                file in near or any(e.partition("::")[0] in users for e in entered - whole.outside)
+                file in near
+                or mutant.path.endswith(READERS.get(file, " "))
+                or any(e.partition("::")[0] in users for e in entered - whole.outside)
             )
         ):
             rows.append((file not in near, file, seconds, test))

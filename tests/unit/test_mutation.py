@@ -190,6 +190,8 @@ TRACE: Final = run.Trace(
         "tests/near.py::b": (5.0, {"syncer/t.py::f"}),
         "tests/user.py::a": (1.0, {"syncer/u.py::h"}),
         "tests/broken.py::a": (0.0, {"syncer/t.py::f"}),
+        "tests/text.py::a": (2.0, set()),
+        "tests/pages.py::a": (2.0, set()),
     },
     failed={"tests/broken.py::a"},
 )
@@ -202,13 +204,13 @@ CHOSEN: Final = {
     "what runs at import: any test of the module and of those that import it": (
         "X = 1", [
             ["tests/near.py::a", "tests/near.py::b"],
-            ["tests/far.py::a", "tests/user.py::a", "tests/slow.py::a"],
+            ["tests/far.py::a", "tests/user.py::a", "tests/text.py::a", "tests/slow.py::a"],
         ],
     ),
     "a function that runs at import, too": (
         "def made(): return a", [
             ["tests/near.py::a", "tests/near.py::b"],
-            ["tests/far.py::a", "tests/user.py::a", "tests/slow.py::a"],
+            ["tests/far.py::a", "tests/user.py::a", "tests/text.py::a", "tests/slow.py::a"],
         ],
     ),
     "a function that no test enters": ("def other(): return a", [[], []]),
@@ -216,8 +218,9 @@ CHOSEN: Final = {
 
 
 @pytest.mark.parametrize("case", CHOSEN)
-def test_which_tests_judge(case: str) -> None:
+def test_which_tests_judge(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mutant meets the tests that may notice it, the likeliest and shortest first."""
+    monkeypatch.setattr(run, "READERS", {"tests/text.py": "", "tests/pages.py": "settings.py"})
     source, wanted = CHOSEN[case]
     (mutant,) = mutants("syncer/t.py", source + "\n")
     assert run.select(mutant, TRACE, IMPORTS) == wanted
@@ -267,13 +270,28 @@ def test_the_list_is_up_to_date() -> None:
     sources.equivalents((ROOT / run.EQUIVALENT).read_text(), texts)
 
 
-def test_the_sample_is_drawn_by_rule() -> None:
+def test_the_sample_is_drawn_by_rule(tiny: Path) -> None:
     """Pure modules are found by what they import, others by the name of their tests."""
-    modules = sources.modules(ROOT, run.ROOTS)
-    kinds = {Path(path).stem: module.kind for path, module in modules.items()}
-    assert kinds["merge"] == kinds["fold"] == kinds["breaker"] == kinds["sanitise"] == sources.PURE
-    assert kinds["workqueue"] == sources.OWN
-    assert kinds["reflector"] == kinds["app"] == sources.OTHER
+    for path, text in {
+        "syncer/store/rows.py": "from syncer.calc import price\n",
+        "syncer/store/clock.py": "import time\n",
+        "syncer/store/loop.py": "async def run(): ...\n",
+        "syncer/store/__init__.py": "",
+        "tests/unit/store/test_loop.py": "",
+        "tests/unit/other/test_clock.py": "",
+    }.items():
+        (tiny / path).parent.mkdir(parents=True, exist_ok=True)
+        (tiny / path).write_text(text)
+    kinds = {m.path: m.kind for m in sources.modules(tiny, ["tests/unit"]).values()}
+    assert kinds == {
+        "syncer/calc.py": sources.PURE,
+        "syncer/store/rows.py": sources.PURE,
+        "syncer/store/loop.py": sources.OWN,
+        "syncer/store/clock.py": sources.OTHER,
+        "syncer/store/__init__.py": sources.OTHER,
+        "syncer/__init__.py": sources.OTHER,
+        "notifier/__init__.py": sources.OTHER,
+    }
 
 
 def test_nothing_is_left_of_what_hangs(tmp_path: Path) -> None:
