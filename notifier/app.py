@@ -91,7 +91,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     clocks = Clocks(outside.api_time)
     wake_ups = WakeUps()
     client = outside.redis(
-        judge=lambda info: unfit(
+        fitness=lambda info: unfit(
             settings.redis.seen_in(info),
             durability=settings.redis.durability,
             ahead=clocks.ahead(info),

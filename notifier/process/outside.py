@@ -46,7 +46,7 @@ class RedisFactory(Protocol):
     def __call__(
         self,
         *,
-        judge: Callable[[dict[str, str]], str | None],
+        fitness: Callable[[dict[str, str]], str | None],
         on_change: Callable[[], None],
         on_wake_up: Callable[[str], None],
     ) -> LedgerClient:
@@ -54,7 +54,7 @@ class RedisFactory(Protocol):
         Make it; nothing is connected yet.
 
         Args:
-            judge: Says from the members of INFO why a server must not be given attempts, or None.
+            fitness: Why a server must not be given attempts, from the members of INFO; None if it may.
             on_change: Called after another server or store has answered.
             on_wake_up: Told the uids of logs that others have appended to.
 

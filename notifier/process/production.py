@@ -207,11 +207,11 @@ def _redis(settings: Settings, stack: AsyncExitStack) -> RedisFactory:
 
     def closed_at_the_end(
         *,
-        judge: Callable[[dict[str, str]], str | None],
+        fitness: Callable[[dict[str, str]], str | None],
         on_change: Callable[[], None],
         on_wake_up: Callable[[str], None],
     ) -> LedgerClient:
-        client = make(judge=judge, on_change=on_change, on_wake_up=on_wake_up)
+        client = make(fitness=fitness, on_change=on_change, on_wake_up=on_wake_up)
         stack.push_async_callback(client.close)
         return client
 

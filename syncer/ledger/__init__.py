@@ -1,1 +1,1 @@
-"""Redis, behind one door: client, codec, the log of a notification, the scripts."""
+"""The Redis adapter: client, codec, the attempt log of a notification, the scripts."""

@@ -56,7 +56,7 @@ class Appended:
         count: How many records were appended: 2 where a lost intent was restored.
         rank: State recorded already (DUP, NOOP), else -1.
         detail: Epoch stored (RECLAIM) or attempt that is open (OPEN), for logs.
-        confirmed: False if fewer replicas than asked for have confirmed the write in time.
+        confirmed: False if fewer replicas than requested have confirmed the write in time.
     """
 
     answer: Answer
@@ -121,7 +121,7 @@ class StoredLog(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A whole log as read: header, records in order, Redis time in milliseconds (0 if not asked)."""
+    """A log as read: header, records in order, Redis time in milliseconds (0 if it was not read)."""
 
     header: Header
     records: list[Record]

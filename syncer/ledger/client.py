@@ -1,18 +1,18 @@
 """
 The connection to Redis: one interface to three topologies.
 
-A server of its own, the master that Sentinels name, or a Redis Cluster: the URL says which, and
-nobody above can tell the difference. Calls go to a pipeline (`pipeline.py`), by way of `standalone.py` or
-`redis_cluster.py`; what was learnt of the servers, and whether earlier claims still hold, is the client's
+A server of its own, the master that Sentinels name, or a Redis Cluster: the URL selects one, and callers
+see no difference. Calls go to a pipeline (`pipeline.py`), by way of `standalone.py` or
+`redis_cluster.py`; what is known of the servers, and whether earlier claims still hold, is the client's
 `Identity`.
 
 Redis may answer and refuse all the same: at maxmemory, without the replicas that it wants, with a full
-disk, by its ACL. What INTENT was told is kept as `refusal`, which is unavailability like any other; an
-INTENT that is not refused ends it. Where nothing is due, one that cannot open anything is tried every
-second (`_watch_refusal`), since only the server knows when it takes writes again.
+disk, by its ACL. The refusal of an INTENT is kept as `refusal`, which counts as unavailability; an INTENT
+that is not refused ends it. Where nothing is due, an INTENT that cannot open anything is tried every
+second (`_watch_refusal`), since only the server knows when it accepts writes again.
 
-Nothing is repeated here. A write whose reply is lost is `Ambiguous`, and who knows that the script
-may be run again (`log.py`) runs it again.
+Nothing is repeated here. A write whose reply is lost is `Ambiguous`; `log.py`, which knows that each
+script may be run again, repeats it.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ logger = logging.getLogger("ledger.redis")
 
 #: Commands that share one wait.
 _TOGETHER: Final = 96
-#: Seconds between tries of a write that was refused, and between looks for an outage.
+#: Seconds between tries of a write that was refused, and between checks for an outage.
 _REFUSED_PAUSE: Final = 1.0
 _OUTAGE_POLL: Final = 0.25
 
@@ -87,7 +87,7 @@ class Servers(Protocol):
         """Ask every server who it is now."""
 
     async def connect_subscriber(self) -> AbstractConnection:
-        """Connect anew, to a server that hears what is published; see `Subscriber`."""
+        """Make a connection to a server that receives what is published; see `Subscriber`."""
 
     def serves_subscriber(self, connection: AbstractConnection) -> bool:
         """Whether the server of such a connection is still one to listen to."""
@@ -114,7 +114,7 @@ class LedgerClient(Identity):
         prefix: str = "nl",
         timeout: float = 3.0,
         confirming: bool = False,
-        judge: Callable[[dict[str, str]], str | None] = lambda _info: None,
+        fitness: Callable[[dict[str, str]], str | None] = lambda _info: None,
         on_change: Callable[[], None] = lambda: None,
         on_wake_up: Callable[[str], None] | None = None,
     ) -> None:
@@ -126,10 +126,10 @@ class LedgerClient(Identity):
             prefix: Of every key.
             timeout: Seconds for connecting, and for each reply.
             confirming: A replica must confirm intents, where there are any.
-            judge: Says from the members of INFO why a server must not be given attempts, or None.
+            fitness: Why a server must not be given attempts, from the members of INFO; None if it may.
             on_change: Called after another server or store has answered; claims of before are stale
                 by then.
-            on_wake_up: Told the uids of logs that others say they have appended to; without it,
+            on_wake_up: Called with the uids of logs that others have appended to; without it,
                 nothing is listened to.
 
         Raises:
@@ -138,7 +138,7 @@ class LedgerClient(Identity):
         super().__init__(prefix)
         self._timeout = timeout
         self.confirming = confirming
-        self.judge = judge
+        self.fitness = fitness
         self.on_change = on_change
         self.on_wake_up = on_wake_up
         try:
@@ -174,14 +174,14 @@ class LedgerClient(Identity):
             script: What to run.
             key: On which key.
             args: With which arguments.
-            guard: Asked right before the command is written, with the connection up; False means
+            guard: Called right before the command is written, with the connection up; False means
                 that it is not sent.
             wait: Replicas that must have the write, and milliseconds to wait for them. The result
                 is then a pair: the reply, and how many replicas confirmed. Such calls share a
                 connection of their own, and one WAIT for all that are on their way together.
 
         Raises:
-            StaleGuard: the guard said no.
+            StaleGuard: the guard returned False; nothing was sent.
             Unavailable: not executed.
             Ambiguous: may have been executed.
             Rejected: refused for good (wrong type, no permission).
@@ -236,14 +236,14 @@ class LedgerClient(Identity):
         """
         Serve calls and watch the servers until cancelled.
 
-        Nothing rests on what is heard, so listening is begun again whatever ended it; an error of the
-        servers' own tasks ends this one.
+        Wake-ups may be lost, so the subscriber is restarted after any error; an error of the servers'
+        own tasks ends this one.
         """
         try:
             async with asyncio.TaskGroup() as group:
                 group.create_task(critical("redis", self._servers.run), name="redis")
                 group.create_task(critical("refusal", self._watch_refusal), name="redis-refusal")
-                group.create_task(critical("outage", self._tell_outage), name="redis-outage")
+                group.create_task(critical("outage", self._log_outage), name="redis-outage")
                 if self.on_wake_up is not None:
                     listener = Subscriber(
                         self._servers, f"{self.prefix}:poke", self.on_wake_up, timeout=self._timeout
@@ -262,26 +262,26 @@ class LedgerClient(Identity):
             if self.refusal is None:
                 self._refusing.clear()
                 continue
-            # An epoch that no log ever has: whatever is there, nothing is opened.
+            # An epoch that no log ever has: nothing is opened, whatever the key holds.
             nothing: list[bytes | str | int] = ["-", "-", "-", b"", 0]
             try:
                 await self.evaluate(INTENT, self._refused_key, nothing)
             except (Refused, Unauthorised, Unavailable, Ambiguous, TimeoutError):
                 continue
             except (Rejected, ContractError):
-                # The script was run, on a key that is none of ours.
+                # The script was run, on a key of another program.
                 self.refusal = None
 
-    async def _tell_outage(self) -> None:
-        """Say once that no attempt can be opened, and once when that is over."""
+    async def _log_outage(self) -> None:
+        """Log once that no attempt can be opened, and once when that is over."""
         loop, outage = asyncio.get_running_loop(), Outage()
         while True:
             await asyncio.sleep(_OUTAGE_POLL)
             if self.server is None:
-                # Never connected: whoever starts waits for that, and says so.
+                # Never connected: the start waits for that, and logs it.
                 continue
             unavailable_reason = self.unavailable_reason
-            seconds = outage.look(unavailable_reason, loop.time())
+            seconds = outage.observe(unavailable_reason, loop.time())
             if seconds is None:
                 continue
             if unavailable_reason:
@@ -296,7 +296,7 @@ class LedgerClient(Identity):
                 )
 
     async def close(self) -> None:
-        """Close connections; calls still waiting are told that nothing was executed."""
+        """Close connections; calls that wait fail as not executed."""
         await self._servers.close()
 
     async def probe(self) -> Server:
@@ -306,7 +306,7 @@ class LedgerClient(Identity):
 
     async def open(self, installation: str) -> Server:
         """
-        Connect, check that the store is ours, and stamp a new one.
+        Connect, check that the store is ours, and write the metadata of a new one.
 
         Args:
             installation: Names this installation of the controller; no blanks.

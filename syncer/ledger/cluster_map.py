@@ -30,13 +30,13 @@ class Primary:
 @dataclass(frozen=True, slots=True)
 class Layout:
     """
-    Who holds each slot; None where nobody does.
+    The holder of each slot, None where there is none.
 
     Attributes:
         slots: Holder of each slot.
         healthy: False if the node that answered is cut off, or a slot is not served.
         primaries: Every holder once, in the order of their first slot.
-        holes: Number of slots that nobody holds.
+        holes: Number of slots without a holder.
     """
 
     slots: tuple[Primary | None, ...] = (None,) * REDIS_CLUSTER_HASH_SLOTS

@@ -38,8 +38,8 @@ from syncer.model.record import (
 )
 
 ROOT_CHAIN: Final = "00000000"
-#: Of what is said about a record that cannot be read.
-_WHY_BYTES: Final = 200
+#: Bytes of the reason why a record cannot be read.
+_REASON_BYTES: Final = 200
 #: Characters of a channel name that need no encoding; a space or percent sign always does.
 _SAFE: Final = ":@/+,=!*()'~"
 
@@ -156,13 +156,13 @@ def encode_element(record: Record, before: str) -> bytes:
 @dataclass(frozen=True, slots=True)
 class Remains:
     """
-    What can still be read of an element whose place in the chain, checksum or map is broken.
+    What can still be read of an element whose place in the chain, checksum or map is wrong.
 
     Attributes:
         kind: What it states.
         id: Of the attempt or note.
         channel: Decoded.
-        record: The whole record, None if its map cannot be trusted.
+        record: The record, None if its map cannot be trusted.
     """
 
     kind: Kind
@@ -184,7 +184,7 @@ def salvage(element: bytes) -> Remains | None:
             bare.attempt_id  # noqa: B018 - raises if it is none
     except ValueError:
         return None
-    # The chain is of one's own making, so that only checksum and map are judged.
+    # The chain is computed here, so that only checksum and map are checked.
     chain = next_chain(ROOT_CHAIN, match["text"]).encode()
     try:
         record = decode_record(match["text"] + chain + b" " + element[match.end() :], ROOT_CHAIN, 1)
@@ -209,8 +209,8 @@ def decode_record(element: bytes, before: str, position: int, *, folded: bool = 
             something that the fold could not read.
     """
 
-    def bad(why: str) -> ContractError:
-        return ContractError(f"record {position}: {bounded(why, _WHY_BYTES)}")
+    def bad(reason: str) -> ContractError:
+        return ContractError(f"record {position}: {bounded(reason, _REASON_BYTES)}")
 
     match = _PREFIX.match(element)
     if not match:
@@ -276,7 +276,7 @@ def _fold_reads(record: Record) -> None:
 
 def decode_log(elements: Sequence[bytes]) -> tuple[Header, list[Record]]:
     """
-    Read a whole log.
+    Read a log to its end.
 
     Raises:
         ContractError: the first thing that cannot be read; positions before it are sound.

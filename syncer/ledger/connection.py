@@ -54,7 +54,7 @@ def refuse_sentinel(info: dict[str, str]) -> None:
 
 
 async def ask(connection: AbstractConnection, *command: bytes | str | int) -> Any:
-    """Send one command on a connection that nobody else uses, and read its reply."""
+    """Send one command on a connection that only the caller uses, and read its reply."""
     await connection.send_command(*command, check_health=False)
     return await connection.read_response()
 

@@ -1,10 +1,10 @@
 """
 The log of each notification: its scripts and a few reads, as typed calls.
 
-Every method is one question to Redis and returns what was answered; what to do about it is decided
-elsewhere. Calls are repeated here, and only here, because each script may be run again after a lost
-reply without harm: a repeat carries the same id and the same bytes. A repeat stops when its deadline
-has passed, and an INTENT also as soon as its guard says that the claim it rests on is stale (another
+Every method is one call to Redis and returns the answer; what follows from it is decided elsewhere. Calls
+are repeated here, and only here, because each script may be run again after a lost reply without harm: a
+repeat carries the same id and the same bytes. It stops when its deadline has passed, and for an INTENT
+also as soon as its guard finds that the claim is stale (another
 server answers, or the lease term ended): then the caller decides again, with a new id.
 """
 
@@ -44,7 +44,7 @@ _RETRY_FIRST: Final = 0.05
 _RETRY_MOST: Final = 1.0
 #: Milliseconds for replicas to confirm intents.
 _WAIT_MS: Final = 1000
-#: Times that a scan begins anew where logs move between servers.
+#: Times that a scan is restarted where logs move between servers.
 _WALKS: Final = 3
 #: Looked up for each append, so not made from text each time.
 _ANSWERS: Final = {answer.encode(): answer for answer in Answer}
@@ -68,7 +68,7 @@ class RedisLog:
         """
         Args:
             client: The client of Redis.
-            patience: Seconds for which a call is repeated, unless it says otherwise.
+            patience: Seconds for which a call is repeated, unless it has a limit of its own.
             replicas: How many replicas must confirm an intent before it allows a send.
         """  # noqa: D205 - the class says what it is
         self._client = client
@@ -86,7 +86,7 @@ class RedisLog:
 
     @property
     def available(self) -> bool:
-        """Whether Redis answered when it was asked last."""
+        """Whether Redis answered the last call."""
         return self._client.problem is None
 
     @property
@@ -109,12 +109,20 @@ class RedisLog:
     async def claim(
         self, uid: str, epoch: Epoch, *, name: str, seeds: Sequence[Record] = ()
     ) -> Claimed:
-        """Raise the fence to `epoch`, join `seeds`, and read the whole log."""
+        """
+        Raise the fence to `epoch`, join `seeds`, and read the log.
+
+        Args:
+            uid: Of the notification.
+            epoch: Of the lease term.
+            name: `namespace/name`, for a log that is created.
+            seeds: Facts that the log may lack.
+        """
         args = [epoch, Header(name, epoch).encode(), *(encode_record(s) for s in seeds)]
         try:
             reply = await self._repeat(lua.CLAIM, uid, args)
         except ContractError as error:
-            # The script could not even read whose log it is.
+            # The script could not read the header.
             return Claimed(Answer.OK, error=error)
         answer = Answer(_text(reply[0]))
         if answer is not Answer.OK:
@@ -148,7 +156,7 @@ class RedisLog:
             epoch: Of the claim.
             record: The intent.
             limit: Attempts that the log may hold for the channel.
-            guard: Whether the claim still stands, asked before each try.
+            guard: Whether the claim still holds, called before each try.
             patience: Seconds for which the call is repeated.
             tries: Filled with whether the intent may be recorded although the call failed.
 
@@ -201,7 +209,7 @@ class RedisLog:
     async def recover(
         self, uid: str, epoch: Epoch, record: Record, *, guard: Callable[[], bool] | None = None
     ) -> Appended:
-        """Mark an open attempt that nobody executes as unknown."""
+        """Mark an open attempt that no process executes as unknown."""
         return await self._append(
             lua.RECOVER, uid, [epoch, record.id, encode_record(record)], guard=guard
         )
@@ -475,7 +483,7 @@ class RedisLog:
 
 
 def _text(value: Any) -> str:
-    # A key or an id of somebody else may be no text; it then names nothing that is ours.
+    # A key or an id of another program may be no text; it then names nothing of ours.
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
 

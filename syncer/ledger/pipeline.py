@@ -49,7 +49,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 
-#: Calls in one pipeline; a claim's reply holds a whole log.
+#: Calls in one round trip; a claim's reply holds a log.
 _BATCH: Final = 128
 #: Calls that may wait; more are refused as unavailable.
 _QUEUE: Final = 8192
@@ -86,7 +86,7 @@ class Owner(Protocol):
         """Take note that the server is no master."""
 
     def on_unconfirmed(self, pipeline: Pipeline) -> None:
-        """Take note that fewer replicas than asked for have confirmed a round in time."""
+        """Take note that fewer replicas than requested have confirmed a round in time."""
 
 
 PoolMaker = Callable[[Callable[[AbstractConnection], Awaitable[None]]], ConnectionPool]
@@ -100,7 +100,7 @@ class Pipeline:
     call may still be executed. One round at a time: its holder has `_turn`.
 
     Attributes:
-        problem: Why the server cannot be used now, None if it can or was not asked yet.
+        problem: Why the server cannot be used now, None if it can or was not called yet.
     """
 
     def __init__(
@@ -156,7 +156,7 @@ class Pipeline:
         Run one command.
 
         Raises:
-            StaleGuard: the guard said no.
+            StaleGuard: the guard returned False; nothing was sent.
             Unavailable: not executed.
             Ambiguous: may have been executed.
             Rejected: refused for good (wrong type, no permission).
@@ -326,7 +326,7 @@ class Pipeline:
         if wait is not None:
             packed.append(pack(("WAIT", *wait)))
         demoted = False
-        #: What replicas must have before it is told.
+        #: Replies that are given to the callers only once replicas have confirmed them.
         written: list[tuple[_Waiting, Any]] = []
         try:
             async with asyncio.timeout(self._timeout) as limit:

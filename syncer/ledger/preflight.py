@@ -1,5 +1,5 @@
 """
-What the server's own words say about its fitness to hold the record.
+Whether a server is fit to hold the record, by its reply to INFO.
 
 Pure: the reply of INFO in, findings out, each with its fix. An eviction policy that may drop a log is
 refused; persistence that cannot hold what the settings promise is reported, and refused where

@@ -2,7 +2,7 @@
 Reading a log that may be damaged: as far as it is legible, and element by element beyond that.
 
 `decode_log` of the codec refuses a log with any damage, which is what the controller needs before it
-sends. Whoever looks at a log, or repairs one, needs what is left of it.
+sends. Commands that show or repair a log need what is left of it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from syncer.rules.fold import ROOT_CHAIN, LogView, ReadLog
 
 
 class Line(NamedTuple):
-    """One element of a log; `record` is None where it cannot be read, and `error` says why."""
+    """One element of a log; `record` is None where it cannot be read, and `error` is the reason."""
 
     position: int
     record: Record | None

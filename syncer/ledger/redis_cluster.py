@@ -9,7 +9,7 @@ every ten seconds; never more than five times a second.
 What makes claims stale: a slot that another node holds now, a node that is another process than
 before, another store id. Following MOVED without reading the map would be quicker and wrong: the
 generation must be raised before an INTENT reaches the new primary. ASK is followed as it is, for
-that one call: the log was moved whole, its fence included.
+that one call: the log was moved with its fence.
 
 One primary that is down stops all new attempts: as long as the map has a hole, or a primary does not
 answer, `problem` is set. Keys of the other primaries can still be read and written.
@@ -50,7 +50,7 @@ _PROBE_TROUBLED: Final = 1.0
 _READ_PAUSE: Final = 0.2
 #: Redirections of one call; a map that is right needs one.
 _HOPS: Final = 5
-#: Nodes that are asked for the map before giving up.
+#: Nodes that are tried for the map before giving up.
 _ASKED: Final = 16
 #: Seconds for one of them.
 _ASK_SECONDS: Final = 1.0
@@ -124,7 +124,7 @@ class Cluster:
                     if refused.word == "CLUSTERDOWN":
                         self._map_problem = "Redis answers CLUSTERDOWN: not every slot is served"
                         self._doubted = True
-                        self._tell()
+                        self._update_problem()
                     raise
         raise Unavailable("the nodes of the Redis Cluster do not agree about a slot")
 
@@ -160,7 +160,7 @@ class Cluster:
         return self._pipeline_at(owner.address)
 
     def _resolve(self, pipeline: Pipeline, address: Address) -> Address:
-        """A redirection may leave the host out: then it is the host that was asked."""
+        """Complete a redirection, which may leave out the host: then it is the same host."""
         if address[0]:
             return address
         asked = next(
@@ -183,7 +183,7 @@ class Cluster:
         return connection
 
     def serves_subscriber(self, connection: AbstractConnection) -> bool:
-        """Whether it goes to a primary; a node that left the cluster hears nothing more."""
+        """Whether it goes to a primary; a node that left the cluster receives nothing more."""
         where = (getattr(connection, "host", None), getattr(connection, "port", None))
         return any(p.address == where for p in self._map.primaries) or where in self._seeds
 
@@ -215,7 +215,7 @@ class Cluster:
 
     def _start(self, address: Address) -> None:
         if self._group is not None:
-            name = f"redis-lane-{name_of(address)}"
+            name = f"redis-pipeline-{name_of(address)}"
             self._tasks[address] = self._group.create_task(
                 self._pipelines[address].serve(), name=name
             )
@@ -237,10 +237,10 @@ class Cluster:
 
     async def _read_map(self, seen: int, *, hint: Address | None = None) -> None:
         """
-        Read the map unless somebody has since reading number `seen`.
+        Read the map, unless it was read again after reading number `seen`.
 
         Raises:
-            Unavailable: no node could be asked.
+            Unavailable: no node answers.
             Unauthorised: the credentials are refused.
             ConfigError: this is no Redis Cluster.
         """
@@ -255,21 +255,21 @@ class Cluster:
             self._read_at = loop.time()
             self._failure = None
             try:
-                layout = await self._ask_around(hint)
+                layout = await self._find_map(hint)
             except LedgerError as error:
                 # Callers that wait for this reading need not wait for another one that fails too.
                 self._failure = error
                 self._map_problem = str(error)
-                self._tell()
+                self._update_problem()
                 raise
             else:
                 await self._adopt(layout)
             finally:
                 self._readings += 1
 
-    async def _ask_around(self, hint: Address | None) -> Layout:
+    async def _find_map(self, hint: Address | None) -> Layout:
         known = [p.address for p in self._map.primaries]
-        # A primary that does not answer is asked last: it would cost a timeout.
+        # A primary that does not answer comes last: it would cost a timeout.
         known.sort(key=lambda a: a in self._pipelines and self._pipelines[a].problem is not None)
         nodes = dict.fromkeys([*([hint] if hint else []), *known, *self._seeds])
         found: list[Layout] = []
@@ -341,7 +341,7 @@ class Cluster:
     # -- life ---------------------------------------------------------------------------------
 
     async def open(self) -> None:
-        """Read the map and connect to every primary, anew where there is a connection already."""
+        """Read the map and connect to every primary; connections that are up are made again."""
         await self._read_map(self._readings)
         for pipeline in list(self._pipelines.values()):
             await pipeline.reset()
@@ -362,7 +362,7 @@ class Cluster:
         changed = False
         for primary, info in zip(primaries, infos, strict=True):
             if isinstance(info, dict):
-                changed |= self._met(primary.address, primary.node, info)
+                changed |= self._identified(primary.address, primary.node, info)
             elif not isinstance(info, LedgerError | TimeoutError):
                 raise info
         with contextlib.suppress(LedgerError, TimeoutError):
@@ -385,7 +385,7 @@ class Cluster:
                     task.cancel()
 
     async def close(self) -> None:
-        """Close connections; calls still waiting are told that nothing was executed."""
+        """Close connections; calls that wait fail as not executed."""
         self._closed = True
         for pipeline in list(self._pipelines.values()):
             await pipeline.close()
@@ -417,7 +417,7 @@ class Cluster:
         if address is None:
             raise ResponseError("ERR the pipeline is closed")
         node = text_of(await ask(connection, "CLUSTER", "MYID"))
-        changed = self._met(address, node, info)
+        changed = self._identified(address, node, info)
         owner = self._map.slots[key_slot(self._identity.meta_key.encode())]
         if owner is not None and owner.address == address:
             if owner.node != node:
@@ -431,7 +431,7 @@ class Cluster:
     def on_problem(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
         """Read the map before the next call: another node may hold the slots now."""
         self._doubted = True
-        self._tell()
+        self._update_problem()
 
     def on_demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
         """Make claims stale, and read the map before the next call."""
@@ -444,10 +444,10 @@ class Cluster:
         info = self._infos.get(address, {}) if address is not None else {}
         self._identity.lag(info.get("run_id", ""))
 
-    def _met(self, address: Address, node: str, info: dict[str, str]) -> bool:
+    def _identified(self, address: Address, node: str, info: dict[str, str]) -> bool:
         """Note the process that answers at an address; True if it is another one of the same node."""
         self._infos[address] = info
-        self._identity.replicas.look(info)
+        self._identity.replicas.observe(info)
         run = info.get("run_id", "")
         before = self._runs.get(node)
         self._runs[node] = run
@@ -464,7 +464,7 @@ class Cluster:
         digest = hashlib.sha256()
         for node in sorted(p.node for p in primaries):
             digest.update(f"{node} {self._runs.get(node, '')}\n".encode())
-        verdicts = (identity.judge(info) for info in infos)
+        reasons = (identity.fitness(info) for info in infos)
         server = Server(
             digest.hexdigest()[:40],
             "cluster",
@@ -474,13 +474,13 @@ class Cluster:
         identity.settle(
             server,
             weakest(infos),
-            unfit=next((v for v in verdicts if v), None),
+            unfit=next((r for r in reasons if r), None),
             changed=changed,
             run_ids=[info.get("run_id", "") for info in infos],
         )
-        self._tell()
+        self._update_problem()
 
-    def _tell(self) -> None:
+    def _update_problem(self) -> None:
         pipelines = [self._pipelines.get(p.address) for p in self._map.primaries]
         down = [
             pipeline.problem

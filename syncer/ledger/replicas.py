@@ -1,11 +1,11 @@
 """
-Whether a store's replicas can confirm what is written: what `redis.durability: strict` rests on.
+Whether a store's replicas can confirm what is written, as `redis.durability: strict` demands.
 
 Replicas are expected of every primary of a store from the moment that one of them has been seen, or that
 a server demands some (`min-replicas-to-write`); then one that is gone makes the store unfit rather than
 passing for one that never had any. So does one that is there and does not keep up: after a write that no
 replica confirmed in time, nothing more is opened until a replica has acknowledged what the primary had
-written by then. INFO tells both, so a store becomes fit again without a write.
+written by then. INFO shows both, so a store becomes fit again without a write.
 
 Pure: the members of INFO in, a text out. A server is named by its run id.
 """
@@ -27,7 +27,7 @@ class _Primary:
     Attributes:
         online: How many replicas are connected and in step with its stream.
         behind: A write was not confirmed in time, and no replica has been seen to have it since.
-        target: Offset that a replica must reach; None until the primary has told its own.
+        target: Offset that a replica must reach; None until the primary's own is known.
     """
 
     online: int = 0
@@ -43,8 +43,8 @@ class Replicas:
         self.expected = False
         self._primaries: dict[str, _Primary] = {}
 
-    def look(self, info: Mapping[str, str]) -> None:
-        """Take notice of a primary's INFO, as it answered just now."""
+    def observe(self, info: Mapping[str, str]) -> None:
+        """Take the newest INFO of a primary."""
         replicas = [_fields(v) for k, v in info.items() if _MEMBER.fullmatch(k)]
         if replicas or "min_slaves_good_slaves" in info:
             self.expected = True

@@ -1,9 +1,9 @@
 """
-What a server's words mean: error replies, INFO, and the stamp of the store.
+What the replies of a server mean: error replies, INFO, and the metadata of the store.
 
-An error reply is classified by its first word alone; the rest may quote keys or arguments and goes
-nowhere. Words that mean *nothing was executed, later it may be* become `Refused`, which a router
-looks into (`MOVED`, `ASK`) and everybody else takes as `Unavailable`.
+An error reply is classified by its first word alone; the rest may quote keys or arguments and is dropped.
+Words that mean *nothing was executed, a retry may help* become `Refused`, of which the router of a
+cluster reads the word (`MOVED`, `ASK`), and which is `Unavailable` for everything else.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ _TYPES: Final = {
 
 
 class Refused(Unavailable):
-    """Not executed, says an error reply; `word` is its first word."""
+    """An error reply that means not executed; `word` is its first word."""
 
     def __init__(self, word: str) -> None:
         super().__init__(f"Redis answers {word}")
@@ -96,7 +96,7 @@ def parse_pairs(reply: Any) -> dict[str, str]:
 
 
 def parse_meta(meta: bytes | None) -> dict[str, str]:
-    """Members of the stamp under `<prefix>:meta`."""
+    """Members of the store's metadata, under `<prefix>:meta`."""
     text = (meta or b"").decode("utf-8", "replace")
     return dict(part.split("=", 1) for part in text.split(" ") if "=" in part)
 

@@ -3,9 +3,9 @@ Connections to the master that Redis Sentinels name.
 
 Discovery is redis-py's; two things are ours. Its connection turns READONLY into a lost connection,
 which would make a plain refusal look like an unknown result, so the reply is passed on as it is.
-And a connection that is up stays up whatever the Sentinels say meanwhile, so `current` compares its
-address with the newest answer, and `confirm` asks for one every few seconds: behind a partition the
-old master would go on accepting writes that nobody will keep.
+And a connection that is up stays up when the Sentinels name another master, so `current` compares its
+address with the newest answer, and `confirm` reads one every few seconds: behind a partition the old
+master would go on accepting writes that are lost later.
 
 A Sentinel may be stale itself. The role check on connect refuses the address it names, and
 `distrust` puts that Sentinel behind the others, so that the next connection asks another one.
@@ -97,7 +97,7 @@ class Master:
             options.pop(name, None)
         # An option in the URL wins, as for one server.
         options = connection_options(timeout) | options
-        # One that is asked in vain must not use up the time of the others.
+        # One that does not answer must not use up the time of the others.
         share = max(0.2, timeout / len(target.nodes))
         own = {k: v for k, v in options.items() if k.startswith(_SHARED)}
         own |= {
@@ -127,7 +127,7 @@ class Master:
         )  # fmt: skip
 
     async def confirm(self) -> None:
-        """Ask for the address anew; without an answer the last one stands."""
+        """Read the address again; without an answer the last one stays valid."""
         with contextlib.suppress(RedisError, OSError, TimeoutError):
             await self.pool.get_master_address()  # type: ignore[no-untyped-call]  # vendor
 

@@ -1,9 +1,9 @@
 """
 One server at a time: a Redis of its own, or the master that Sentinels name.
 
-One lane, one identity. A change of process, role or store shows on the next new connection, and
-every ten seconds on the one that is up. A server that goes away while nobody calls it shows at the
-connection that listens: when that one cannot be had again, the server is asked at once.
+One pipeline, one identity. A change of process, role or store is found on the next new connection, and
+every ten seconds on the one that is up. A server that goes away while there are no calls is found by the
+subscriber's connection: when that one cannot be made again, the server is probed at once.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CONFIRM_SECONDS: Final = 2.0
 
 
 class Single:
-    """One lane to one server."""
+    """One pipeline to one server."""
 
     layout = 0
 
@@ -45,11 +45,11 @@ class Single:
         self._identity = identity
         self._timeout = timeout
         self._master: Master | None = None
-        #: How many new connections have been looked at.
-        self._welcomed = 0
-        #: Set where the server is to be asked at once: the listening connection cannot be had, or a
+        #: How many new connections have been identified.
+        self._identified = 0
+        #: Set where the server is to be probed at once: the subscriber's connection cannot be made, or a
         #: write was not confirmed.
-        self._look = asyncio.Event()
+        self._probe_now = asyncio.Event()
 
         def plain(on_connect: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
             return ConnectionPool.from_url(
@@ -82,7 +82,7 @@ class Single:
         return ("",)
 
     async def open(self) -> None:
-        """Connect anew, so that the store is looked at with the installation known."""
+        """Connect again, so that the store is checked with the installation known."""
         await self._pipeline.reset()
         await self._pipeline.touch()
 
@@ -90,30 +90,30 @@ class Single:
         """
         Ask the server who it is now; a change raises the generation.
 
-        Where a new connection has been made meanwhile, the answer may be that of another server, and
-        what the connection was told is newer: the answer is dropped.
+        Where a new connection has been made meanwhile, the answer may be that of another server, and the
+        identification of that connection is newer: the answer is dropped.
         """
-        welcomed = self._welcomed
+        identified = self._identified
         info, meta = await asyncio.gather(
             self._pipeline.read_info(),
             self._pipeline.submit(Call(("GET", self._identity.meta_key))),
         )
         if meta is None and self._identity.installation:
-            # Emptied under a live connection: only a greeting stamps a store.
+            # Emptied under a live connection: only a new connection writes the metadata.
             await self._pipeline.renew()
             await self._pipeline.touch()
             return
-        if welcomed == self._welcomed:
+        if identified == self._identified:
             self._note(info, meta)
 
     async def connect_subscriber(self) -> AbstractConnection:
-        """Connect to the server once more; it is greeted as every connection is."""
+        """Make one more connection to the server; it is identified like every other."""
         connection: AbstractConnection = self._pipeline.pool.make_connection()  # type: ignore[no-untyped-call]  # vendor
         try:
             async with asyncio.timeout(self._timeout * 3):
                 await connection.connect()  # type: ignore[no-untyped-call]  # vendor
         except (RedisError, OSError, TimeoutError):
-            self._look.set()
+            self._probe_now.set()
             raise
         return connection
 
@@ -124,13 +124,13 @@ class Single:
     async def run(self) -> None:
         """Serve calls and watch the server until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._pipeline.serve(), name="redis-lane")
+            group.create_task(self._pipeline.serve(), name="redis-pipeline")
             group.create_task(self._watch(), name="redis-watch")
             if self._master is not None:
                 group.create_task(self._follow(self._master), name="redis-sentinels")
 
     async def close(self) -> None:
-        """Close connections; calls still waiting are told that nothing was executed."""
+        """Close connections; calls that wait fail as not executed."""
         await self._pipeline.close()
         if self._master is not None:
             await self._master.close()
@@ -140,13 +140,13 @@ class Single:
             calm = self._identity.problem is None and self._identity.unfit is None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PROBE_SECONDS if calm else _PROBE_TROUBLED):
-                    await self._look.wait()
-            self._look.clear()
+                    await self._probe_now.wait()
+            self._probe_now.clear()
             try:
                 await self.probe()
             except ConfigError as error:
-                # The store behind a live connection became somebody else's: nothing may be opened
-                # in it, and the next connection is refused by its greeting.
+                # The store behind a live connection now belongs to another installation: nothing may be
+                # opened in it, and the next connection is refused when it is identified.
                 self._identity.unfit = str(error)
                 await self._pipeline.renew()
             except (LedgerError, TimeoutError):
@@ -158,11 +158,11 @@ class Single:
             known = master.pool.master_address
             await master.confirm()
             if self._identity.problem is not None or master.pool.master_address != known:
-                # A failover is noticed without traffic, and its end is.
+                # A failover, and its end, are noticed without traffic.
                 with contextlib.suppress(LedgerError, TimeoutError):
                     await self.probe()
 
-    # -- what the lane reports -----------------------------------------------------------------
+    # -- what the pipeline reports -------------------------------------------------------------
 
     async def on_connect(
         self,
@@ -170,8 +170,8 @@ class Single:
         connection: AbstractConnection,
         info: dict[str, str],
     ) -> None:
-        """Read, or write, the stamp of the store, and compare."""
-        self._welcomed += 1
+        """Read, or write, the metadata of the store, and compare."""
+        self._identified += 1
         try:
             meta = await self._identity.read_metadata(connection)
         except ResponseError as error:
@@ -184,7 +184,7 @@ class Single:
         self._note(info, meta)
 
     def on_problem(self, pipeline: Pipeline) -> None:
-        """Tell why there is no Redis."""
+        """Take over why Redis cannot be used."""
         self._identity.problem = pipeline.problem
 
     def on_demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
@@ -194,14 +194,14 @@ class Single:
             self._master.distrust()
 
     def on_unconfirmed(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
-        """Hold attempts until a replica has caught up, and look whether it has."""
+        """Hold attempts until a replica has caught up, and probe at once whether it has."""
         identity = self._identity
         identity.lag(identity.server.run_id if identity.server else "")
-        self._look.set()
+        self._probe_now.set()
 
     def _note(self, info: dict[str, str], meta: bytes | None) -> None:
         identity = self._identity
-        identity.replicas.look(info)
+        identity.replicas.observe(info)
         server = Server(
             info.get("run_id", ""),
             info.get("role", ""),
@@ -212,7 +212,7 @@ class Single:
         identity.settle(
             server,
             info,
-            unfit=identity.judge(info),
+            unfit=identity.fitness(info),
             changed=changed,
             run_ids=(info.get("run_id", ""),),
         )

@@ -1,10 +1,9 @@
 """
-Whose store it is, who answers for it, and whether claims made earlier still hold.
+To which installation a store belongs, which servers answer for it, and whether earlier claims still hold.
 
-One `Identity` per client, whatever the topology. `generation` is the whole point: it is raised
-whenever another process, another primary or another store answers, and whenever a server says that
-it is no master any more. A claim remembers the generation it was made in; in a newer one it permits
-nothing.
+One `Identity` per client, whatever the topology. Its `generation` is raised whenever another process,
+another primary or another store answers, and whenever a server answers that it is no master any more. A
+claim keeps the generation in which it was made; in a newer one it allows nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ logger = logging.getLogger("ledger.redis")
 
 @dataclass(frozen=True, slots=True)
 class Server:
-    """Who answered: the process (of a cluster: a digest of all), its role, the store behind it."""
+    """The server that answered: its process (of a cluster: a digest of all), its role, its store."""
 
     run_id: str
     role: str
@@ -46,11 +45,11 @@ class Identity:
         self.problem: str | None = "not connected yet"
         #: Called after another server or store has answered; claims of before are stale by then.
         self.on_change: Callable[[], None] = lambda: None
-        #: Says from the members of INFO why this server must not be given attempts, or None.
-        self.judge: Callable[[dict[str, str]], str | None] = lambda _info: None
-        #: What `judge` said last.
+        #: Why a server must not be given attempts, from the members of INFO; None if it may.
+        self.fitness: Callable[[dict[str, str]], str | None] = lambda _info: None
+        #: The newest result of `fitness`.
         self.unfit: str | None = None
-        #: Why Redis refuses writes although it answers, None if it does not, as far as it was asked.
+        #: Why Redis refuses writes although it answers, None if it did not refuse the last one.
         self.refusal: str | None = None
         #: Newest reply of INFO, as members; of a cluster, the weakest of each.
         self.info: dict[str, str] = {}
@@ -73,15 +72,15 @@ class Identity:
 
     @property
     def meta_key(self) -> str:
-        """Key of the stamp: format, installation, random id of the store."""
+        """Key of the metadata: format, installation, random id of the store."""
         return f"{self.prefix}:meta"
 
     async def read_metadata(self, connection: AbstractConnection) -> bytes | None:
         """
-        Read the stamp on a connection, and stamp a store that has none.
+        Read the metadata on a connection, and write that of a store that has none.
 
         Raises:
-            ResponseError: what the server answered instead.
+            ResponseError: the server answers with an error.
         """
         meta: bytes | None = await ask(connection, "GET", self.meta_key)
         if meta is None and self.installation:
@@ -108,9 +107,9 @@ class Identity:
         Take over what a check of the servers has found.
 
         Args:
-            server: Who answers.
+            server: The server that answers.
             info: Members of INFO.
-            unfit: What `judge` said.
+            unfit: The result of `fitness`.
             changed: Another server or store than before: claims are stale.
             run_ids: Of all primaries.
         """
@@ -139,7 +138,7 @@ class Identity:
         return self.replicas.problem(self._run_ids) if self.confirming else None
 
     def doubt(self) -> None:
-        """A server says that it is no master now: make claims stale, once until it is settled."""
+        """Make claims stale, since a server is no master now; once, until `settle`."""
         if self._doubted or self.server is None:
             return
         self._doubted = True

@@ -1,13 +1,13 @@
 """
-Hearing that somebody else has appended to a log: one subscription, best effort.
+Wake-ups about logs that other processes have appended to: one subscription, best effort.
 
-A message is a uid on the channel `<prefix>:poke`. It brings a look forward that a sweep would take
-anyway, so nothing is promised: a message may be lost while there is no connection, and whoever may
-publish may say what he likes. What is heard is never believed, only looked up.
+A message is a uid on the channel `<prefix>:poke`. It only brings forward a check that a sweep makes
+anyway: a message may be lost while there is no connection, and any user with the right to publish can
+send one. So a message is never trusted; the log is read.
 
 The connection is its own, since a subscribed one can do nothing else. It is given up when it has been
-silent for too long (a beat of PING keeps a healthy one talking), or when the server behind it is not the
-one to listen to any more.
+silent for too long (a regular PING keeps a healthy one from that), or when its server is not the one to
+subscribe at any more.
 """
 
 from __future__ import annotations
@@ -37,11 +37,11 @@ _LONGEST: Final = 128
 
 
 class Servers(Protocol):
-    """Where messages are heard."""
+    """The servers to subscribe at."""
 
     async def connect_subscriber(self) -> AbstractConnection:
         """
-        Connect anew, to a server that hears what is published.
+        Make a connection to a server that receives what is published.
 
         Raises:
             RedisError, OSError, TimeoutError, LedgerError: there is none now.
@@ -52,7 +52,7 @@ class Servers(Protocol):
 
 
 class Subscriber:
-    """Listens until cancelled, whatever happens to the servers."""
+    """A subscription that is made again whenever it ends, until cancelled."""
 
     def __init__(
         self, servers: Servers, channel: str, on_message: Callable[[str], None], *, timeout: float
@@ -61,23 +61,23 @@ class Subscriber:
         Prepare; nothing is connected yet.
 
         Args:
-            servers: Where to listen.
-            channel: To what.
-            on_message: Told each message; must not block.
+            servers: Where to subscribe.
+            channel: The pub/sub channel.
+            on_message: Called with each message; must not block.
             timeout: Seconds for the reply to the subscription.
         """
         self._servers = servers
         self._channel = channel
         self._on_message = on_message
         self._timeout = timeout
-        #: Connections that failed or ended since messages were last heard.
+        #: Connections that failed or ended since the last subscription.
         self._failures = 0
         self._problem = ""
-        #: Whether messages are heard now.
+        #: Whether a subscription is up now.
         self.listening = False
 
     async def run(self) -> None:
-        """Listen."""
+        """Subscribe, again and again, until cancelled."""
         while True:
             try:
                 await self._listen()
@@ -100,7 +100,7 @@ class Subscriber:
                 await connection.read_response()
             self.listening = True
             self._failures, self._problem = 0, ""
-            beat = asyncio.create_task(self._beat(connection), name="redis-ear-beat")
+            beat = asyncio.create_task(self._beat(connection), name="redis-subscriber-beat")
             try:
                 while self._servers.serves_subscriber(connection):
                     async with asyncio.timeout(_SILENCE):

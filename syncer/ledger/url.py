@@ -1,5 +1,5 @@
 """
-What a Redis URL says: which topology, which addresses, which credentials.
+Redis URLs: topology, addresses and credentials.
 
 Pure, and without the vendor: settings check a URL with it before anything is connected, the ledger
 builds its connections from the result, so both accept the same URLs.
@@ -66,7 +66,7 @@ class RedisTarget:
 
     @property
     def unverified(self) -> bool:
-        """Whether there is TLS without a look at the certificate: it keeps out nobody in between."""
+        """Whether TLS does not verify the certificate, so that a man in the middle is not noticed."""
         options = dict(parse_qsl(urlsplit(self.server).query))
         return self.tls and options.get("ssl_cert_reqs", "").lower() == "none"
 
@@ -76,7 +76,7 @@ def parse_redis_url(url: str) -> RedisTarget:
     Take a URL apart.
 
     Raises:
-        ValueError: it cannot be used; says which rule is broken and quotes nothing.
+        ValueError: it cannot be used; the text names the rule and quotes nothing.
     """
     try:
         parts = urlsplit(url)
@@ -199,7 +199,7 @@ def _nodes(hosts: str, port: int) -> tuple[Address, ...]:
     for text in hosts.split(","):
         try:
             one = urlsplit(f"//{text.strip()}")
-            # The port of an address is checked when it is asked for.
+            # The port of an address is checked when it is read.
             address = (one.hostname or "", one.port or port)
         except ValueError:
             raise ValueError("holds an address that is not host:port") from None

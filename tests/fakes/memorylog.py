@@ -550,7 +550,7 @@ class MemoryClient:
         redis: MemoryRedis,
         *,
         prefix: str = "nl",
-        judge: Callable[[dict[str, str]], str | None] = lambda _info: None,
+        fitness: Callable[[dict[str, str]], str | None] = lambda _info: None,
         on_change: Callable[[], None] = lambda: None,
         on_wake_up: Callable[[str], None] | None = None,
     ) -> None:
@@ -561,7 +561,7 @@ class MemoryClient:
         self.server: Server | None = None
         self.problem: str | None = "not connected yet"
         self.replicas_wanted = 0
-        self.judge = judge
+        self.fitness = fitness
         self.on_change = on_change
         self.on_wake_up = on_wake_up
         self.unfit: str | None = None
@@ -642,7 +642,7 @@ class MemoryClient:
         server = Server(self.redis.run_id, self.redis.role, stamp.get("store", ""), (7, 0, 15))
         before, self.server = self.server, server
         self.problem = None
-        self.unfit = self.judge(self.info)
+        self.unfit = self.fitness(self.info)
         if before != server:
             self.generation += 1
             if before is not None:

@@ -320,7 +320,7 @@ async def test_one_primary_down_holds_everything(
 
 
 def verdict(client: LedgerClient) -> str | None:
-    """What the judge said last."""
+    """The newest result of the check."""
     return client.unfit
 
 
@@ -350,7 +350,7 @@ async def test_a_replica_takes_over() -> None:
 
 async def test_every_primary_is_judged(cluster: RedisCluster, client: LedgerClient) -> None:
     """One primary that may evict makes the whole cluster unfit."""
-    client.judge = lambda info: unfit(info, durability="relaxed")
+    client.fitness = lambda info: unfit(info, durability="relaxed")
     await client.probe()
     assert verdict(client) is None
     call(cluster.ports[2], "CONFIG", "SET", "maxmemory-policy", "allkeys-lru")

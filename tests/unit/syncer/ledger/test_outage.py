@@ -8,17 +8,17 @@ from syncer.ledger.outage import NOTICE, Outage
 def test_an_outage_is_said_once_and_its_end_with_its_length() -> None:
     """Whatever the cause turns into meanwhile."""
     outage = Outage()
-    assert outage.look(None, 0.0) is None
-    assert outage.look("gone", 10.0) is None
-    assert outage.look("gone", 10.0 + NOTICE) == NOTICE
-    assert outage.look("another reason", 15.0) is None
-    assert outage.look(None, 18.0) == 8.0
-    assert outage.look(None, 19.0) is None
+    assert outage.observe(None, 0.0) is None
+    assert outage.observe("gone", 10.0) is None
+    assert outage.observe("gone", 10.0 + NOTICE) == NOTICE
+    assert outage.observe("another reason", 15.0) is None
+    assert outage.observe(None, 18.0) == 8.0
+    assert outage.observe(None, 19.0) is None
 
 
 def test_what_is_over_within_a_second_is_not_said() -> None:
     """A connection that is made anew is no outage, however often that happens."""
     outage = Outage()
     for begin in range(0, 20, 2):
-        assert outage.look("gone", float(begin)) is None
-        assert outage.look(None, begin + NOTICE / 2) is None
+        assert outage.observe("gone", float(begin)) is None
+        assert outage.observe(None, begin + NOTICE / 2) is None

@@ -20,7 +20,7 @@ def info(*replicas: str, run: str = "a", offset: int = 100, **more: str) -> dict
 def test_none_is_asked_of_a_server_that_never_had_any() -> None:
     """Where there is nothing to fail over to, nothing is lost by it."""
     replicas = Replicas()
-    replicas.look(info())
+    replicas.observe(info())
     assert not replicas.expected
     assert replicas.problem(["a"]) is None
 
@@ -28,53 +28,53 @@ def test_none_is_asked_of_a_server_that_never_had_any() -> None:
 def test_one_that_was_seen_is_missed() -> None:
     """It is not taken for one that never was, whatever process answers by then."""
     replicas = Replicas()
-    replicas.look(info("online@100"))
+    replicas.observe(info("online@100"))
     assert replicas.expected
     assert replicas.problem(["a"]) is None
-    replicas.look(info())
+    replicas.observe(info())
     assert replicas.problem(["a"]) == LONELY
-    replicas.look(info("online@100"))
+    replicas.observe(info("online@100"))
     assert replicas.problem(["a"]) is None
-    replicas.look(info(run="b"))
+    replicas.observe(info(run="b"))
     assert replicas.problem(["b"]) == LONELY
 
 
 def test_one_that_the_server_demands_is_missed_from_the_start() -> None:
     """A controller that starts while the replica is away knows of it by the server's own setting."""
     replicas = Replicas()
-    replicas.look(info(min_slaves_good_slaves="0"))
+    replicas.observe(info(min_slaves_good_slaves="0"))
     assert replicas.problem(["a"]) == LONELY
 
 
 def test_one_that_is_only_loading_confirms_nothing() -> None:
     """It is connected, and has not the stream yet."""
     replicas = Replicas()
-    replicas.look(info("wait_bgsave@0"))
+    replicas.observe(info("wait_bgsave@0"))
     assert replicas.problem(["a"]) == LONELY
 
 
 def test_one_that_lags_holds_until_it_has_what_was_written() -> None:
     """The offset that counts is the first that the primary tells afterwards."""
     replicas = Replicas()
-    replicas.look(info("online@100"))
+    replicas.observe(info("online@100"))
     replicas.unconfirmed("a")
     assert replicas.problem(["a"]) == BEHIND
-    replicas.look(info("online@120", offset=150))
+    replicas.observe(info("online@120", offset=150))
     assert replicas.problem(["a"]) == BEHIND
-    replicas.look(info("online@140", offset=900))
+    replicas.observe(info("online@140", offset=900))
     assert replicas.problem(["a"]) == BEHIND
-    replicas.look(info("online@110", "online@150", offset=990))
+    replicas.observe(info("online@110", "online@150", offset=990))
     assert replicas.problem(["a"]) is None
-    replicas.look(info("online@150", offset=2000))
+    replicas.observe(info("online@150", offset=2000))
     assert replicas.problem(["a"]) is None
 
 
 def test_one_primary_without_a_replica_is_named_among_several() -> None:
     """It does not lower what is asked of the others, and one that left the store does not count."""
     replicas = Replicas()
-    replicas.look(info("online@1", run="a"))
-    replicas.look(info(run="b"))
-    replicas.look(info("online@1", run="c"))
+    replicas.observe(info("online@1", run="a"))
+    replicas.observe(info(run="b"))
+    replicas.observe(info("online@1", run="c"))
     text = replicas.problem(["a", "b", "c"])
     assert text == "1 of 3 primaries have no replica to confirm an attempt; bring one back"
     assert replicas.problem(["a", "c"]) is None
