@@ -153,7 +153,7 @@ class Reconciler:
         first = entry.claim is None and entry.view.position == 0
         verdict = await self.claimer.claim(entry, term)
         logger.debug(
-            "claimed", extra={"uid": entry.uid, "rows": verdict.rows, "says": verdict.says}
+            "claimed", extra={"uid": entry.uid, "rows": verdict.rows, "says": verdict.message}
         )
         if not await self._usable(entry, term, verdict):
             return False

@@ -1,1 +1,1 @@
-"""The contract shared by every other room. Pure: no I/O, no clock, no randomness."""
+"""The types that all other packages share. Pure: no I/O, no clock, no randomness."""

@@ -22,7 +22,7 @@ from typing import Final, NewType
 Epoch = NewType("Epoch", str)
 AttemptId = NewType("AttemptId", str)
 
-#: Epoch of a log that nobody has claimed: no owner ever equals it.
+#: Epoch of a log that was never claimed: no owner ever has it.
 NO_EPOCH: Final = Epoch("0.0")
 
 _EPOCH = re.compile(r"(0|[1-9][0-9]{0,9})\.(0|[1-9][0-9]{0,38})")
@@ -106,7 +106,7 @@ def join(left: Attempt, right: Attempt) -> Attempt:
     """
     Combine two views of one attempt.
 
-    The higher state wins with all of its facts; equal states are told apart by their facts in a
+    The higher state wins with all of its facts; equal states are ordered by their facts in a
     fixed order, a failure for good before one that may be tried again: a later word, such as an
     operator's, does not reopen what a receiver has refused for good. Start and number are no facts of
     a state and are joined by themselves: the earlier start, the higher number. So the result depends
@@ -149,7 +149,7 @@ def wait_of(attempt: Attempt, now: int) -> int:
 
 def make_epoch(incarnation: int, resource_version: str) -> Epoch:
     """
-    Epoch of a tenure that began with a Lease write answered with this resourceVersion.
+    Make the epoch of a lease term from the resourceVersion of the Lease write that began it.
 
     Raises:
         ValueError: one of the parts is not a decimal number without leading zeros.
@@ -178,7 +178,7 @@ def epoch_key(epoch: Epoch) -> tuple[tuple[int, str], ...]:
 
 
 def make_attempt_id(epoch: Epoch, n: int) -> AttemptId:
-    """Id of the n-th attempt opened in a tenure (n counts from 1)."""
+    """Make the id of the n-th attempt opened in a lease term (n counts from 1)."""
     return AttemptId(f"{epoch}-{n}")
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Final
 
-#: The API type allows 32,768 bytes; ours stay readable and leave room for the attempts.
+#: The API type allows 32,768 bytes; ours stay readable and leave space for the attempts.
 MESSAGE_BYTES: Final = 1024
 
 ROUTING_RESOLVED: Final = "RoutingResolved"

@@ -1,5 +1,5 @@
 """
-What a port may raise, and what each error says about the world.
+The errors that a port may raise, and what each one means.
 
 The one question that matters after a failed call is *may it have been executed?* The tree answers
 it by type, so that callers decide on types and never on texts. Adapters map vendor errors here and
@@ -32,14 +32,14 @@ class ContractError(LedgerError):
 
 
 class PortError(LedgerError):
-    """A call to Redis or to the API server did not do what was asked."""
+    """A call to Redis or to the API server has failed."""
 
 
 class Unavailable(PortError):
     """
     Not executed; the same call may be made later.
 
-    `retry_after` is the wait in seconds that the server asked for, or None.
+    `retry_after` is the wait in seconds that the server requests, or None.
     """
 
     def __init__(self, message: str, *, retry_after: float | None = None) -> None:

@@ -1,5 +1,5 @@
 """
-What the rules and shells need from the world, as protocols.
+The ports: what rules and shells need from Kubernetes and from the leases, as protocols.
 
 Adapters implement them; tests and the simulation bring their own. Every method that talks to a
 server raises `PortError`s, or `ContractError` for what it cannot read, and lets
@@ -20,15 +20,15 @@ class LeaseTerm(Protocol):
 
     @property
     def epoch(self) -> Epoch:
-        """Fencing token of the tenure."""
+        """Fencing token of the term."""
         ...
 
     def valid(self, now: float) -> bool:
-        """Whether the lease still holds at a boot-clock second."""
+        """Whether the lease still holds at a second of the monotonic clock."""
         ...
 
     def may_send(self, now: float, send_timeout: float) -> bool:
-        """Whether a send begun now is over before anyone else may own the shard."""
+        """Whether a send begun now is over before another process may own the shard."""
         ...
 
 
@@ -36,7 +36,7 @@ class Ownership(Protocol):
     """Which notifications are ours."""
 
     def term_of(self, uid: str) -> LeaseTerm | None:
-        """The tenure over a notification's shard, None while it is not ours."""
+        """The lease term of a notification's shard, None while the shard is not ours."""
         ...
 
     def accepts(self, uid: str) -> bool:
@@ -52,7 +52,7 @@ class StatusStore(Protocol):
         Read an object from a quorum.
 
         Raises:
-            ContractError: it exists and does not parse; says nothing about its state.
+            ContractError: it exists and does not parse; its state is not known.
             Gone: there is no such object.
             KindMissing: the resource type is not served.
             Unauthorised: reading is not allowed.

@@ -1,14 +1,14 @@
 """
 Records: the elements of a notification's log, before they are bytes and after.
 
-A record is written once and never changes. Its kind says what it states:
+A record is written once and never changes. Its kind is one of these:
 
 - `plan`: once, first: the channels chosen, frozen, with the rule that chose them;
 - `intent`, `unknown`, `failed`, `success`: an attempt, by its id;
 - `seed.<state>`: an attempt restored from the status of the object or from an owner's memory, after
   the log had lost it;
 - `skip`: decided not to send, with the reason;
-- `resolve.<state>`: an operator's verdict on an attempt, id `resolve:<attempt id>:<state>`;
+- `resolve.<state>`: the manual resolution of an attempt, id `resolve:<attempt id>:<state>`;
 - `order`: an operator's wish for one more attempt;
 - `repair`: who mended what; it changes nothing that is known.
 
@@ -45,7 +45,7 @@ LOG_ERROR_BYTES: Final = 1024
 MAX_SKIPS: Final = 32
 
 PLAN_ID: Final = "plan"
-#: Channel of records that concern the notification as a whole.
+#: Channel of records that concern all channels.
 NO_CHANNEL: Final = "-"
 
 Body = dict[str, "str | int"]
@@ -96,7 +96,7 @@ _STATES: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Element 0: whose log it is, who may open attempts, how far it has been published."""
+    """Element 0: the object, the epoch that may open attempts, and how far the log is published."""
 
     object: str
     epoch: Epoch = NO_EPOCH
@@ -118,7 +118,7 @@ class Record:
     Attributes:
         kind: What it states.
         id: Attempt id, or the note's own id.
-        channel: Channel name as configured, `-` for the whole notification.
+        channel: Channel name as configured, `-` for all of them.
         body: Members of the msgpack map, `v` excluded.
         position: Index in the list, 0 while not stored.
         chain: Eight hex digits that stand for the history up to here, empty while not stored.
@@ -208,7 +208,15 @@ def plan_record(plan: Plan) -> Record:
 
 
 def skip_record(note_id: str, channel: str, *, at: int, why: str) -> Record:
-    """Say why a due attempt was not made."""
+    """
+    Make the record of a due attempt that is not made.
+
+    Args:
+        note_id: Id of the record.
+        channel: Name of the channel.
+        at: Unix milliseconds.
+        why: The reason.
+    """
     return Record(Kind.SKIP, note_id, channel, {"at": at, "why": why})
 
 
@@ -219,11 +227,11 @@ def order_record(note_id: str, channel: str, *, at: int, by: str, why: str) -> R
 
 def verdict_record(attempt: Attempt, *, delivered: bool, at: int, by: str, why: str) -> Record:
     """
-    An operator's verdict on an attempt whose result was not known.
+    Make the manual resolution of an attempt whose result is unknown.
 
-    Its id names what it says, so that only the same word is a repetition of it.
+    Its id contains the result, so that only the same resolution is a repetition of it.
 
-    What was not delivered keeps the rest of the wait that it had, counted from the verdict: a due time
+    What was not delivered keeps the rest of the wait that it had, counted from the resolution: a due time
     is trusted only as far as it lies behind the time of its own record (`wait_of`). Its class is
     transient, since the operator knows that it did not arrive and nothing else.
     """
@@ -257,7 +265,7 @@ def read_plan(record: Record) -> Plan:
 
 def read_attempt(record: Record) -> Attempt:
     """
-    Read what a record says of an attempt.
+    Read the attempt of a record.
 
     Raises:
         ValueError: the record is a note, or holds a malformed id or class.

@@ -50,8 +50,8 @@ PARTIALLY_SENT: Final = "PartiallySent"
 FAILED: Final = "Failed"
 TERMINAL_PHASES: Final = frozenset({SENT, PARTIALLY_SENT, FAILED})
 
-#: Prefix by which attempts of the replaced controller tell that they were final. Only the adoption
-#: of its objects reads a text; our own attempts carry the class in a field.
+#: Prefix of the error of an attempt that the replaced controller took for final. Only the adoption of
+#: its objects reads a text; our own attempts carry the class in a field.
 PERMANENT_PREFIX: Final = "permanent failure"
 
 #: Seconds; a longer call was none.
@@ -162,7 +162,7 @@ class Status:
 
     @property
     def terminal(self) -> bool:
-        """Whether nothing more will be sent."""
+        """Whether nothing more is sent."""
         return self.phase in TERMINAL_PHASES
 
 
@@ -197,7 +197,7 @@ class NotificationRequest:
         return f"{self.namespace}/{self.name}"
 
     def document(self) -> Json:
-        """The whole object as a fresh dictionary, without managed fields."""
+        """Return the object as a fresh dictionary, without managed fields."""
         document: Json
         try:
             document = orjson.loads(self.raw)
@@ -206,7 +206,7 @@ class NotificationRequest:
         return document
 
     def spec(self) -> Spec:
-        """The spec, parsed anew from the kept bytes."""
+        """Parse the spec from the kept bytes."""
         return parse_spec(self.document().get("spec") or {})
 
     def content_hash(self) -> str:
@@ -262,7 +262,7 @@ def _canonical(value: object) -> bytes:
 
 def _packed(document: Json) -> bytes:
     """
-    A document as JSON, in bytes of just its size: what orjson returns holds kilobytes of spare room.
+    A document as JSON, in bytes of just its size: what orjson returns has kilobytes to spare.
 
     What orjson does not write, lone surrogates above all, the standard library does.
     """

@@ -22,7 +22,7 @@ _RETRY_MOST: Final = 30.0
 
 
 class Flush(StrEnum):
-    """Why an entry is written now, or why not."""
+    """The reason why an entry is written now, or is not."""
 
     TERMINAL = "terminal state goes at once"
     QUIET = "nothing else is coming within the window"
@@ -32,7 +32,7 @@ class Flush(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Decision:
-    """`at` is the boot-clock second at which the entry is to be written (now or earlier: at once)."""
+    """`at` is the second of the monotonic clock at which the entry is to be written; past: at once."""
 
     at: float
     reason: Flush
@@ -49,7 +49,7 @@ def decide(
     jitter: float = 1.0,
 ) -> Decision:
     """
-    Decide when a dirty entry is written; all times in boot-clock seconds.
+    Decide when a dirty entry is written; all times are seconds of the monotonic clock.
 
     Args:
         dirty_since: When the first unwritten change came.
@@ -58,7 +58,7 @@ def decide(
         last_failure: When the last of them did.
         window: Seconds for which changes are collected.
         quiet: No attempt is on the wire, and none is due within the window.
-        jitter: Share of the back-off to wait, in [0.5, 1]; drawn anew for each failure, so that
+        jitter: Share of the back-off to wait, in [0.5, 1]; a new draw for each failure, so that
             writers that collided once do not meet again.
     """
     if failures:

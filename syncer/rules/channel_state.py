@@ -7,8 +7,8 @@ of channels, never on counts of them, so a change of the routing cannot turn one
 into another's.
 
 Only what may have reached the receiver uses up an attempt (`counts`). One that was opened and
-certainly did not leave (class `notSent`) is on record, has a number, and counts in no limit, an
-order's included: a channel never ends for lack of attempts that nobody made. What bounds these is
+certainly did not leave (class `notSent`) is on record, has a number, and counts in no limit, a resend
+request's included: a channel never ends for lack of attempts that were not made. They are bounded by
 their own back-off, which grows with the number of them in a row (`unsent`).
 """
 
@@ -67,7 +67,7 @@ class ChannelState:
     unsent: int = 0
 
 
-#: Attempts in a row that did not leave, from which on it is said: their waits come to a minute.
+#: Attempts in a row that did not leave, from which on a condition shows it: their waits add up to a minute.
 UNSENT_NOTICE: Final = 6
 
 

@@ -41,7 +41,7 @@ def size_of(status: Status) -> int:
 
 def fits(status: Status, limit: int) -> bool:
     """
-    Whether a status is within `limit` bytes for certain, told without writing it.
+    Whether a status is within `limit` bytes for certain, computed without rendering it.
 
     Most are so small that this is plain; False means that it has to be measured.
     """
@@ -64,11 +64,11 @@ def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
 
     Args:
         status: A merged status.
-        limit: Bytes of JSON; the caller lowers it when the server still says "too large".
+        limit: Bytes of JSON; the caller lowers it when the server still answers "too large".
     """
     out = short = status
     while True:
-        # From the whole texts each time: the result is then the same when it is merged with its log
+        # From the full texts each time: the result is then the same when it is merged with its log
         # and cut again, and nothing is written twice.
         for step in ERROR_STEPS:
             short = _shorten(out, step)
@@ -76,7 +76,7 @@ def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
                 fits(short, limit) or size_of(short) <= limit
             ):
                 return short
-        # Half of what may go at a time: each step re-measures the whole status.
+        # Half of what may go at a time: each step measures the status again.
         surplus = _foldable(out)
         if not surplus:
             return short
@@ -85,7 +85,7 @@ def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
 
 def least(wanted: Status, shown: Status) -> Status:
     """
-    What can still be said where the object itself fills its limit: how it ended, and the counters.
+    Return what still fits where the object itself fills its limit: how it ended, and the counters.
 
     Everything else stays as it is shown. `totalAttempts` may then be larger than the list is long: the
     log has the others.

@@ -6,7 +6,7 @@ published from it. Both can be computed again, so both can be checked again, at 
 with the classes and the rules of this module:
 
 - the **self-audit** of the controller (`examine`, carried out by `syncer.sync.scrubber`) has a memory that
-  is right about what waits to be written, so it grants no time to settle. It looks for what the rules
+  is right about what waits to be written, so it grants no time to settle. It searches for what the rules
   exclude, and stops the sends of that one object (`Divergence.stops`);
 - the operators' **`syncer verify`** (`syncer.rules.verification`) has no memory and must grant time. It
   names more: what only a restart, a bound of time or a person shows, each class with its remedy.
@@ -53,11 +53,11 @@ class Divergence(StrEnum):
     MISNAMED = "misnamed"
     MARK_BEYOND = "mark-beyond"
     LOG_MISSING = "log-missing"
-    #: The status shows attempts that the log lacks. It is claimed anew and restored.
+    #: The status shows attempts that the log lacks. The log is claimed again and restored.
     LOG_BEHIND = "log-behind"
     PLAN_MISSING = "plan-missing"
     EXPIRING = "expiring"
-    #: The status lacks what the log says, and nothing was about to write it. It is written.
+    #: The status lacks records of the log, and nothing was about to write them. They are written.
     STATUS_BEHIND = "status-behind"
     #: Records are marked as published, and the status does not show them.
     ACKED = "acked"
@@ -73,7 +73,7 @@ class Divergence(StrEnum):
     PHASE = "phase"
     NUMBERS = "numbers"
     OBJECT = "object"
-    #: The log does not hold the history that was seen in it. It is claimed anew and restored.
+    #: The log does not hold the history that was seen in it. It is claimed again and restored.
     HISTORY = "history"
     #: The spec is not the one for which the channels were frozen.
     SPEC = "spec"
@@ -181,11 +181,11 @@ def status_behind(
     records: Sequence[Record], acked: int, status: Status, *, unwritten: bool
 ) -> list[Finding]:
     """
-    Find what a log holds and a status that nobody is about to write does not show.
+    Find what a log holds and a status does not show, although no write of it is waiting.
 
     Args:
         records: The log.
-        acked: Position up to which its header says that it is published.
+        acked: Position up to which its header marks it as published.
         status: The object's, read after the log.
         unwritten: Whether the log holds more than the status shows.
     """
@@ -208,8 +208,8 @@ class Evidence:
 
     Attributes:
         view: What the memory holds.
-        records: The log as read, whole.
-        acked: Position up to which its header says that it is published.
+        records: The log as read, to its end.
+        acked: Position up to which its header marks it as published.
         status: The object's, read after the log; None if it could not be read.
         spec_hash: Of the object's spec, empty if it could not be read.
         quiet: Nothing of the view waits to be written.
@@ -245,8 +245,8 @@ def examine(evidence: Evidence) -> tuple[Divergence, ...]:
         return tuple(found)
     found += [f.kind for f in log_behind(again, status)]
     if evidence.quiet:
-        # What waits to be written heals both; only a status that nobody is about to write is wrong. Of a
-        # memory that is wrong or lacks something, what it would write proves nothing.
+        # What waits to be written heals both; a status is wrong only if no write of it waits. What a memory
+        # that is wrong or lacks something would write proves nothing.
         unwritten = evidence.pending and not found
         found += [
             f.kind for f in status_behind(records, evidence.acked, status, unwritten=unwritten)

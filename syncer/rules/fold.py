@@ -1,20 +1,21 @@
 """
 The fold: from the records of a log to what is known about a notification.
 
-`LogView` is an accumulator. Folding a log record by record gives the same view as folding it whole;
-the position and chain it carries say exactly which history it stands for. It is the in-memory status
+`LogView` is an accumulator. Folding a log record by record gives the same view as folding it at once;
+its position and chain identify the history that it stands for. It is the in-memory status
 cache of the product: disposable, rebuilt from the log at will, and never ahead of it.
 
 A record that contradicts an earlier one never lowers anything: attempts are joined, plans are taken
 once. Two different definite results for one attempt are impossible by rule; the join still has an
-answer, and `conflicts` counts them. An operator's verdict is no result: it may be wrong, and is overtaken
-by what a sender learns.
+answer, and `conflicts` counts them. A manual resolution is no result: it may be wrong, and what a sender
+learns replaces it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, join
 from syncer.model.record import Header, Kind, Plan, Record, read_attempt, read_plan
@@ -22,21 +23,28 @@ from syncer.model.record import Header, Kind, Plan, Record, read_attempt, read_p
 ROOT_CHAIN = "00000000"
 
 
+class History(NamedTuple):
+    """The beginning of a log up to a position; the chain is that of the element there."""
+
+    position: int
+    chain: str
+
+
 @dataclass(slots=True)
 class LogView:
     """
-    What a log says, up to `position`.
+    The content of a log, up to `position`.
 
     Attributes:
         plan: The frozen plan, None until it was recorded.
         attempts: Every attempt in the order of its first record.
-        orders: Per channel, ids of attempts that existed when an operator asked for one more.
-        order_ids: Per channel, id of that order.
+        orders: Per channel, ids of attempts that existed when an operator requested a resend.
+        order_ids: Per channel, id of that request.
         skips: How many skips were recorded.
         last_skip: Per channel, the reason of a skip that is the channel's last record.
-        opened: Per open attempt, position and chain of the element before its intent.
+        opened: Per open attempt, the history before its intent.
         conflicts: Attempts for which two definite results were recorded.
-        judged: Attempts with an operator's verdict.
+        judged: Attempts with a manual resolution.
         position: Index of the last folded element.
         chain: Its chain.
     """
@@ -47,7 +55,7 @@ class LogView:
     order_ids: dict[str, str] = field(default_factory=dict)
     skips: int = 0
     last_skip: dict[str, str] = field(default_factory=dict)
-    opened: dict[AttemptId, tuple[int, str]] = field(default_factory=dict)
+    opened: dict[AttemptId, History] = field(default_factory=dict)
     conflicts: int = 0
     judged: frozenset[AttemptId] = frozenset()
     position: int = 0
@@ -91,28 +99,28 @@ class LogView:
         merged = join(old, new) if old else new
         self.attempts[new.id] = merged
         if merged.open:
-            self.opened.setdefault(new.id, (self.position, self.chain))
+            self.opened.setdefault(new.id, History(self.position, self.chain))
         else:
             self.opened.pop(new.id, None)
         self.last_skip.pop(record.channel, None)
 
     @property
-    def publishable(self) -> tuple[int, str]:
+    def publishable(self) -> History:
         """
-        Position and chain up to which everything is settled.
+        The history in which everything is settled.
 
         Open attempts are not in the status, so nothing from the first of them on may be acked.
         """
-        return min(self.opened.values(), default=(self.position, self.chain))
+        return min(self.opened.values(), default=History(self.position, self.chain))
 
     @property
     def pending(self) -> frozenset[str]:
         """
-        Channels that were ordered and have not been tried since.
+        Channels that an operator wants sent again, and that have not been tried since.
 
-        An attempt that did not leave was no try: the order still waits. A success ends an order
-        unfulfilled: nothing is sent after one. So does an attempt that the order did not know because
-        the log had lost it, since nobody can tell it from a new one.
+        An attempt that did not leave was no try: the request still waits. A success ends a request
+        unfulfilled: nothing is sent after one. So does an attempt that the request did not know because
+        the log had lost it, since it cannot be distinguished from a new one.
         """
         return frozenset(
             channel
@@ -130,7 +138,7 @@ class LogView:
 
 
 def fold(records: Iterable[Record]) -> LogView:
-    """Fold a whole log, oldest record first."""
+    """Fold a log, oldest record first."""
     view = LogView()
     for record in records:
         view.apply(record)

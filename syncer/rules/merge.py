@@ -2,17 +2,17 @@
 The merge: status = fold(log joined with what the object shows).
 
 The result is a function of both sides and of nothing else; merging twice, in another order, or after
-a conflict with a newer object gives the same. That is what lets the sync loop retry without any
-bookkeeping. Attempts are united by id and joined one by one, counters are computed from the result,
-terminal phases absorb.
+a conflict with a newer object gives the same, so the status writer can retry without any bookkeeping.
+Attempts are united by id and joined one by one, counters are computed from the result, terminal phases
+absorb.
 
 Two things are *given* rather than computed: an attempt's number (1, 2, 3 per channel, at its first
 publication; on a conflict the object's number wins) and the order of the list (order of publication).
 Open attempts are not published: they are in the log, and their result will be.
 
-An object of the replaced controller is met here too: its attempts have ids `0-<index>`, and its
-counters are never lowered. An entry that shows no id is held against the log first: it may be one of
-ours that came back without it.
+Objects of the replaced controller are merged here too: their attempts have ids `0-<index>`, and their
+counters are never lowered. An entry without an id is compared with the log first: it may be one of ours
+that was returned without it.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Facts:
     generation: int
     policy: RetryPolicy
     at_most_once: bool = False
-    #: A due attempt has waited so long for the log that the object should say so.
+    #: A due attempt has waited so long for the log that the object should show it.
     held: bool = False
     #: What the self-audit found that must not be, empty if nothing.
     violation: str = ""
@@ -74,7 +74,7 @@ class Facts:
 @dataclass(frozen=True, slots=True)
 class Merged:
     """
-    The status to show, and why.
+    The status to show, and the reason.
 
     Attributes:
         status: The merged status, before it is cut to size.
@@ -127,7 +127,7 @@ def merge(
     status: Status, view: LogView, facts: Facts, *, now: int, mark: LogMark | None = None
 ) -> Merged:
     """
-    Unite what an object shows with what its log says.
+    Unite what an object shows with what its log holds.
 
     Args:
         status: The status as stored.
@@ -140,7 +140,7 @@ def merge(
     attempts = _unite(status, view)
     channel_states = _channel_states(attempts, status, view, facts)
     published = _publish(attempts, status)
-    phase, why = _phase(status, view, channel_states)
+    phase, cause = _phase(status, view, channel_states)
     total, successful, failed = _count(published, status)
     queued, started, completed = _times(phase, published, status, view, now)
     reason, message = _explain(phase, status, channel_states)
@@ -164,16 +164,18 @@ def merge(
         channels=_channels(phase, channel_states, status, view),
         log=mark or status.log,
     )
-    return Merged(out, channel_states, why)
+    return Merged(out, channel_states, cause)
 
 
-def quarantine(status: Status, why: str, facts: Facts, *, now: int) -> Status:
+def quarantine(status: Status, reason: str, facts: Facts, *, now: int) -> Status:
     """
-    A status that says its log cannot be read; nothing else is touched.
+    Return a status with the condition that its log cannot be read; nothing else is changed.
 
     The text names the position and the kind of damage, never content.
     """
-    wanted = Condition(QUARANTINED, "True", "LogUndecodable", why, _second(now), facts.generation)
+    wanted = Condition(
+        QUARANTINED, "True", "LogUndecodable", reason, _second(now), facts.generation
+    )
     return replace(status, conditions=set_condition(status.conditions, wanted))
 
 
@@ -270,7 +272,7 @@ def _phase(
     if status.terminal:
         return status.phase, "terminal phases absorb"
     if view.plan is None:
-        # The channels that were tried may not be all: nothing is final before a plan says so.
+        # The channels that were tried may not be all: nothing is final without a plan.
         return _furthest(status.phase, PENDING), "not planned yet"
     if not channel_states:
         return FAILED, "no channel was resolved"
@@ -435,14 +437,14 @@ def _conditions(
         conditions = remove_condition(conditions, LOG_UNAVAILABLE)
     unsent = [s for s in channel_states if s.unsent >= UNSENT_NOTICE and not s.state.finished]
     if unsent and not terminal:
-        said = "; ".join(
+        counts_text = "; ".join(
             f"{s.channel}: {s.unsent} attempts in a row did not leave"
             + (f" ({s.last.error})" if s.last and s.last.error else "")
             for s in unsent
         )
         conditions = set_condition(
             conditions,
-            Condition(ATTEMPTS_NOT_SENT, "True", "RepeatedlyNotSent", said, at, generation),
+            Condition(ATTEMPTS_NOT_SENT, "True", "RepeatedlyNotSent", counts_text, at, generation),
         )
     else:
         conditions = remove_condition(conditions, ATTEMPTS_NOT_SENT)
@@ -467,5 +469,5 @@ def _late(published: tuple[Attempt, ...], old: Status) -> Mapping[str, None]:
 
 
 def _second(ms: int) -> int:
-    # Condition times are whole seconds on the wire; anything finer would never compare equal.
+    # Condition times are full seconds on the wire; anything finer would never compare equal.
     return ms - ms % 1000

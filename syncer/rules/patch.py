@@ -10,8 +10,8 @@ def difference(shown: Status, wanted: Status) -> Json:
     """
     Return the merge patch that turns one status into another; empty if nothing needs to be written.
 
-    Lists are replaced whole, members that fell away become null. The mark of the log goes along with
-    a write and is never a reason for one.
+    A list is replaced as one, members that fell away become null. The mark of the log is written along with
+    other changes and never causes a write.
     """
     old, new = render_status(shown), render_status(wanted)
     patch: Json = {k: v for k, v in new.items() if old.get(k) != v and k != "log"}

@@ -1,19 +1,18 @@
 """
 What to do next for one notification: a decision with its reason, never an act.
 
-The decision looks at where each channel stands, at what is executing, at the due times, and at what an
-operator has said. A wake-up that comes too early, twice, or for another cause decides the same: a
+The decision depends on the state of each channel, on what is executing, on the due times, and on what an
+operator has requested. A wake-up that comes too early, twice, or for another cause decides the same: a
 channel is tried only when it has attempts left, nothing of it is on the wire, and its time has come.
 There is no phase and no cached copy that could skip the wait.
 
-It stands beside the fold because two ask it: the controller, which acts upon the answer, and the
-operators' command, which explains it. There is one implementation, so an explanation cannot differ
-from what is done.
+Two callers use it: the controller, which acts upon the decision, and the operators' command, which
+explains it. There is one implementation, so an explanation cannot differ from what is done.
 
-Three things an operator may say:
+An operator may request three things:
 
-- *held*: nothing is sent while the cause stands; it wins over everything but the final phase.
-- *stale*: the notification is older than the operator lets through; due channels are given up.
+- *held*: nothing is sent while the cause lasts; it takes precedence over everything but the final phase.
+- *stale*: the notification is older than the configured limit; due channels are given up.
 - *ordered*: one more attempt of a channel that had ended. It goes beyond a final phase, and beyond
   the age.
 """
@@ -29,7 +28,7 @@ from syncer.model.resource import HOLD_ANNOTATION
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.text import go_duration, plain
 
-#: Characters of the annotation that are looked at; a hundred are shown.
+#: Characters of the annotation that are read; a hundred are shown.
 _NOTE_CHARS: Final = 1024
 PAUSED: Final = "held: delivery is paused for all (delivery.paused)"
 
@@ -43,7 +42,7 @@ class Resolve:
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Start an attempt on these channels now; look again at `then`, if set."""
+    """Start an attempt on these channels now; decide again at `then`, if set."""
 
     channels: tuple[str, ...]
     then: float | None
@@ -70,7 +69,7 @@ class GiveUp:
 
 @dataclass(frozen=True, slots=True)
 class WaitUntil:
-    """Nothing to start before this boot-clock second."""
+    """Nothing is to be started before this second of the monotonic clock."""
 
     at: float
     reason: str
@@ -78,7 +77,7 @@ class WaitUntil:
 
 @dataclass(frozen=True, slots=True)
 class Await:
-    """Everything unfinished is on the wire; its end brings the next look."""
+    """Everything unfinished is on the wire; its end brings the next decision."""
 
     reason: str
 
@@ -136,7 +135,7 @@ def decide(  # noqa: PLR0913 (a decision sees all at once)
         return Withhold(tuple(ready), then, held)
     late = [c for c in ready if c not in ordered]
     if late and stale:
-        # What was ordered follows with the next look, which the giving up brings about.
+        # A requested resend follows with the next decision, which giving up brings about.
         return GiveUp(tuple(late), then, stale)
     if ready:
         return Deliver(tuple(ready), then, f"{len(ready)} channel(s) due")
@@ -155,9 +154,9 @@ def hold_of(annotation: str | None, *, paused: bool) -> str:
     """
     if annotation is not None and annotation.strip().lower() != "false":
         # It ends up in the log and on terminals.
-        said = " ".join(plain(annotation[:_NOTE_CHARS]).split())[:100]
-        told = f" says: {said}" if said and said.lower() != "true" else ""
-        return f"held: the annotation {HOLD_ANNOTATION}{told or ' is set'}"
+        note = " ".join(plain(annotation[:_NOTE_CHARS]).split())[:100]
+        quoted = f" says: {note}" if note and note.lower() != "true" else ""
+        return f"held: the annotation {HOLD_ANNOTATION}{quoted or ' is set'}"
     return PAUSED if paused else ""
 
 

@@ -2,15 +2,15 @@
 Attempts of ours that come back without their ids.
 
 A program built on the replaced controller's types reads a status, keeps the members that it knows and
-writes the whole back: our ids are gone, and times are cut to the second. An API server that still
+writes all of it back: our ids are gone, and times are cut to the second. An API server that still
 serves an older definition shows a status in that way, although nothing was lost. Read as it stands,
-such a list consists of attempts that nobody knows, and the union of log and object would publish each
-of ours a second time.
+such a list consists of attempts that no log knows, and the union of log and object would publish each of
+ours a second time.
 
-So an entry without an id is held against what is known before it is taken for another's attempt. It is
-one of ours if channel, second and result agree, or if it says `unknown`, which only we write, and falls
-into the attempt's time. Each attempt is recognised once; what is left over is another's, and gets an
-id that nothing else has. An entry with an id is never touched.
+So an entry without an id is compared with what is known before it is taken for another's attempt. It is
+one of ours if channel, second and result agree, or if it has the state `unknown`, which only we write,
+and its time is within that of the attempt. Each attempt is recognised once; what is left over is
+another's, and gets an id that nothing else has. An entry with an id is never touched.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def recognise(status: Status, known: Mapping[AttemptId, Attempt]) -> Status:
         known: Attempts by id, of the log or of an earlier version of the status.
 
     Returns:
-        The status whose entries all have ids that may be believed. One of ours that is shown with
+        The status whose entries all have ids that can be trusted. One of ours that is shown with
         its id as well is left out: it is a copy.
     """
     if not status.nameless:
@@ -59,7 +59,7 @@ def poorer(shown: Status, known: Status) -> bool:
     """
     Whether a later version shows less than an earlier one, which no writer of ours brings about.
 
-    Either somebody has overwritten the status, or it was read in a way that drops members.
+    Either another writer has replaced the status, or it was read in a way that drops members.
     """
     if shown.nameless - known.nameless or (known.log and not shown.log):
         return True

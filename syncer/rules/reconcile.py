@@ -1,15 +1,15 @@
 """
-The decision table of start-up and takeover: a notification's log against its object.
+The decision table of a claim: a notification's log against its object.
 
 The table is data (`TABLE`), read in five stages. *Gate*: the first row that fits ends everything.
 *Comparison*: exactly one row fits. *Attempts* and *housekeeping*: every row that fits applies. A
 plain first-match reading would let a difference of log and object hide an open attempt. *Closing*:
-what these rows say takes the place of opening for sending, whichever row allowed that.
+the actions of these rows replace opening for sending, whichever row allowed that.
 
 A row's name is that of the design's table (D1 to D27), so that a log line, a test and the documentation
 speak of the same case. Two are ours. P1: a plan is no attempt, and can be lost alone. P2: an epoch that
 the log does not know may come from anybody with the right to write a status, so it stops that one
-object and is no word about the cluster. Rows about hint keys
+object and proves nothing about the cluster. Rows about hint keys
 (D24, D25) and finalizers have no counterpart here; D15 and D21 are answered inside the join and the
 codec.
 """
@@ -25,9 +25,9 @@ class Presence(StrEnum):
     """What is known of the object."""
 
     PRESENT = "present"
-    #: The API server said so for this very name; or it now carries another uid.
+    #: The API server answers that there is no such object, or one with another uid.
     ABSENT = "absent"
-    #: The collection could not be read: says nothing about the object.
+    #: The collection could not be read: whether the object exists is not known.
     UNREADABLE = "unreadable"
 
 
@@ -60,7 +60,7 @@ class Action(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Situation:
     """
-    Everything the table looks at.
+    Everything that the table decides by.
 
     Attributes:
         fenced: The log carries a higher epoch than ours.
@@ -103,13 +103,13 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row: when it fits, what follows, and what to tell an operator."""
+    """One row: when it fits, what follows, and its sentence for an operator."""
 
     name: str
     stage: Stage
     fits: Callable[[Situation], bool]
     actions: tuple[Action, ...]
-    says: str
+    message: str
 
 
 TABLE: tuple[Row, ...] = (
@@ -197,7 +197,7 @@ class Verdict:
 
     rows: tuple[str, ...]
     actions: tuple[Action, ...]
-    says: str
+    message: str
 
     def __contains__(self, action: Action) -> bool:
         """Whether an action follows."""
@@ -250,5 +250,5 @@ def _verdict(rows: list[Row]) -> Verdict:
     return Verdict(
         tuple(r.name for r in rows),
         tuple(a for a in Action if a in wanted),
-        "; ".join(r.says for r in rows),
+        "; ".join(r.message for r in rows),
     )

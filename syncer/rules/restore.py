@@ -3,7 +3,7 @@ Restoring a log from what is known elsewhere: from a status, or from the memory 
 
 A status holds less than a log (no intents, shortened errors) and sometimes more than a record can hold
 (large numbers, after an edit by hand). What it shows of attempts and of the plan becomes seeds; the
-epochs that it names say which claims have published to it.
+epochs that it names are those of claims that have published to it.
 """
 
 from __future__ import annotations

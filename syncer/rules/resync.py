@@ -1,22 +1,22 @@
 """
-Which live notifications need another look: the rule of the resync.
+Which live notifications must be checked again: the rule of the resync.
 
-Watches, wake-ups and timers bring a look soon. Each of them may be lost, so none of them is what "nothing
-stays stuck" rests on. That rests on this rule, which is asked of every live entry again and again and
-looks at its state alone, never at what has happened:
+Watches, wake-ups and timers bring a check soon. Each of them may be lost, so liveness does not depend on
+them. It depends on this rule, which is applied to every live entry periodically and decides by its state
+alone, never by what has happened:
 
-- what is gone, or not claimed, or holds records that were not taken up, needs a look;
-- so does what was looked at without a decision (a server did not answer, the lease was in doubt);
-- a decision names the second by which it wants the next look, and the channels that it left in the hands of
-  others: an attempt under way, a per-receiver queue. Once that second has passed, or a channel is in no
-  hands any more, a look is due;
-- an object or a log that has changed since is looked at: a change may have been learnt by another way than
-  the watch, such as the answer to a write, or a log that was read again before a final phase was written;
-- and whatever the reason was, nothing goes without a look for longer than a long while.
+- an entry that is gone, not claimed, or whose log holds records that were not read, needs a check;
+- so does one whose last check ended without a decision (a server did not answer, the lease was in doubt);
+- a decision names the second by which it needs the next check, and the channels that it gave to others: an
+  attempt under way, a per-receiver queue. Once that second has passed, or a channel is in neither any more,
+  a check is due;
+- an object or a log that has changed since is checked: a change may be known by another way than the watch,
+  such as the answer to a write, or a log that was read again before a final phase was written;
+- and in any case every entry is checked after a long time.
 
-Some wait for something that is known and said elsewhere: a log or an object that cannot be read, a log that
-belongs to a later epoch, a status that names one. They are looked at less often, and only so many in one
-round: after a disaster it may be all of them, and every look reads a whole log.
+Some entries wait for something that is known and reported elsewhere: a log or an object that cannot be
+read, a log that belongs to a later epoch, a status that names one. They are checked less often, and only a
+limited number in one round: after a disaster it may be all of them, and every check reads a log.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from enum import StrEnum
 
 
 class Reason(StrEnum):
-    """Why an entry needs a look."""
+    """The reason why an entry must be checked."""
 
     DELETED = "its object is gone and its log not let go"
     UNCLAIMED = "its log is not claimed"
@@ -39,21 +39,21 @@ class Reason(StrEnum):
 
     @property
     def leisurely(self) -> bool:
-        """Whether a round may put it off: nothing is known to be due."""
+        """Whether a round may postpone it: nothing is known to be due."""
         return self in (Reason.BLOCKED, Reason.STALE)
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
     """
-    A look that came to a decision.
+    A check that ended with a decision.
 
     Attributes:
-        at: Boot-clock second of it.
-        by: Boot-clock second by which the next one is wanted, infinite if only an event can ask for it.
-        version: resourceVersion of the object that it saw.
-        position: Of the log that it saw.
-        channels: What it left in the hands of an attempt or of a per-receiver queue.
+        at: Its second of the monotonic clock.
+        by: Second by which the next one is needed, infinite if only an event can make it necessary.
+        version: resourceVersion of the object at that time.
+        position: Position of the log at that time.
+        channels: Channels that it gave to an attempt or to a per-receiver queue.
     """
 
     at: float
@@ -66,13 +66,13 @@ class Look:
 @dataclass(frozen=True, slots=True)
 class Bounds:
     """
-    How often, in seconds.
+    Periods, in seconds.
 
     Attributes:
-        period: Between two rounds; so long may a lost wake-up delay what is due.
-        blocked: Between two looks at what waits for a known reason.
-        stale: Longest time without a look.
-        leisurely: Most leisurely looks of one round.
+        period: Between two rounds, which bounds the delay by a lost wake-up.
+        blocked: Between two checks of an entry that waits for a known reason.
+        stale: Longest time without a check.
+        leisurely: Number of checks in one round that could be postponed.
     """
 
     period: float = 10.0
@@ -95,19 +95,19 @@ def reason_of(  # noqa: PLR0913 (a decision sees all at once)
     bounds: Bounds,
 ) -> Reason | None:
     """
-    Say why an entry of ours needs a look; None if it does not.
+    Return the reason why an entry of ours must be checked, None if it need not be.
 
     Args:
-        look: The last one, None if it came to no decision or was asked for and is yet to come.
+        look: The last check, None if it ended without a decision, or if one is requested already.
         deleted: The object is gone.
-        blocked: What keeps the log from being claimed is known, and said elsewhere.
+        blocked: The reason why the log is not claimed is known and reported elsewhere.
         claimed: The log is claimed, and the claim is current.
-        unread: The log is known to hold what was not taken up, such as an attempt that nobody carries out.
+        unread: The log holds records that were not read, or an attempt that no process carries out.
         version: resourceVersion of the object as it is known now.
         position: Of the log as it is known now.
-        idle: A channel of `look.channels` is in nobody's hands any more.
-        now: Boot-clock second.
-        bounds: How often.
+        idle: A channel of `look.channels` is neither in an attempt nor in a queue any more.
+        now: Second of the monotonic clock.
+        bounds: The periods.
     """
     if deleted:
         return Reason.DELETED

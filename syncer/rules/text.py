@@ -40,12 +40,12 @@ def escaped(text: str) -> str:
 
 
 def escaped_json(document: str) -> str:
-    """A JSON document whose texts show nothing unsafe; it reads as before."""
+    """Return a JSON document whose texts show nothing unsafe; it parses to the same values."""
     return document.translate(_ESCAPED_JSON) if _ANY.search(document) else document
 
 
 def neutral(text: str) -> str:
-    """A text whose line feeds and tabs stay."""
+    """Return a text whose line feeds and tabs stay."""
     return text.translate(_NEUTRAL) if _ANY.search(text) else text
 
 

@@ -2,9 +2,9 @@
 The rules of `syncer verify`: every way in which one log and one object can disagree, by name; pure.
 
 `check` names what is wrong. Each class has its remedy: facts that anybody may append, a wake-up of the
-owner (who alone claims and writes statuses), a new log in the place of one that nobody can read, or a
+owner (who alone claims and writes statuses), a new log in the place of one that cannot be read, or a
 person's decision. What the controller's self-audit can find as well is decided by the rules that both
-share (`syncer.rules.divergence`, which says how the two checks differ).
+share (`syncer.rules.divergence`, which explains how the two checks differ).
 
 What is only on its way is no divergence: a record younger than `settle` may not be published yet. Whoever
 reads log and object one after the other reads them again before believing what was found.
@@ -63,7 +63,7 @@ class Bounds:
     Attributes:
         now: Redis time in milliseconds.
         settle: Milliseconds that a record may take to be published.
-        stuck: Milliseconds after which an open attempt is nobody's.
+        stuck: Milliseconds after which an open attempt is abandoned.
         at_most_once: As the controller is configured.
         latest: The latest epoch that the cluster can have given out, None if that is not known.
         status_bytes: Largest status, as the controller is configured.

@@ -45,6 +45,7 @@ from syncer.model.resource import (
     Status,
 )
 from syncer.rules.compact import SOFT_LIMIT, compact, least
+from syncer.rules.fold import History
 from syncer.rules.merge import Facts, Merged, merge, quarantine
 from syncer.rules.patch import difference
 from syncer.rules.retention import retention_seconds
@@ -57,8 +58,8 @@ logger = logging.getLogger("ledger.sync")
 
 #: Conflicts that are resolved at once; after these the entry backs off.
 MAX_CONFLICTS: Final = 5
-#: Position and chain of a write that shows nothing of the log.
-_NOTHING: Final = (0, "")
+#: What a write shows that shows nothing of the log.
+_NOTHING: Final = History(0, "")
 #: Seconds between updates of the gauge for the oldest change; a scrape updates it as well.
 _AGE_SECONDS: Final = 1.0
 
@@ -454,7 +455,7 @@ class SyncLoop:
         known: NotificationRequest,
         merged: Merged,
         stored: NotificationRequest,
-        mark: tuple[int, str],
+        mark: History,
     ) -> Flushed:
         if stored.uid != entry.uid:
             # The version matched, so this can only follow a restore of etcd; never acknowledge it.
@@ -485,7 +486,7 @@ class SyncLoop:
             # Nothing was opened while it might have been final: checked sooner than by the resync.
             self._on_stale(entry.uid)
 
-    async def _acknowledge(self, entry: Entry, mark: tuple[int, str], result: Flushed) -> Flushed:
+    async def _acknowledge(self, entry: Entry, mark: History, result: Flushed) -> Flushed:
         position, chain = mark
         if entry.quarantine or position == 0 or entry.claim is None:
             return result

@@ -83,8 +83,8 @@ def test_one_primary_without_a_replica_is_named_among_several() -> None:
 def test_one_that_tells_no_offset_has_not_caught_up() -> None:
     """What is not told is less than anything that was written."""
     replicas = Replicas()
-    replicas.look(info("online@1"))
+    replicas.observe(info("online@1"))
     replicas.unconfirmed("a")
     told = info(offset=1) | {"slave0": "ip=10.0.0.1,port=6379,state=online"}
-    replicas.look(told)
+    replicas.observe(told)
     assert replicas.problem(["a"]) == BEHIND

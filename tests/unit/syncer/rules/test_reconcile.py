@@ -52,7 +52,7 @@ def test_total_and_unambiguous() -> None:
         assert len(set(verdict.actions)) == len(verdict.actions), situation
         order = [list(Action).index(a) for a in verdict.actions]
         assert order == sorted(order), situation
-        assert verdict.says
+        assert verdict.message
     assert number == 2**3 * 3 * 2**4 * 4 * 2**3
     assert seen == set(BY_NAME), "a row that nothing reaches"
 
@@ -156,7 +156,7 @@ def test_verdict(case: str) -> None:
     situation, rows, actions = CASES[case]
     verdict = reconcile(situation)
     assert (verdict.rows, verdict.actions) == (rows, actions)
-    assert verdict.says == "; ".join(BY_NAME[r].says for r in rows)
+    assert verdict.message == "; ".join(BY_NAME[r].message for r in rows)
     assert all(a in verdict for a in actions)
 
 
@@ -192,7 +192,7 @@ def test_what_the_object_knows_is_restored_before_anything_is_opened() -> None:
 def test_rows_have_their_own_names_and_words() -> None:
     """A name or a text stands for one row."""
     assert len(BY_NAME) == len(TABLE)
-    assert len({row.says for row in TABLE}) == len(TABLE)
+    assert len({row.message for row in TABLE}) == len(TABLE)
 
 
 @pytest.mark.parametrize(
