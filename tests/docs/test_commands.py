@@ -1,9 +1,8 @@
 """
-Every block of commands in the documentation: run by a test, or listed here with the reason why not.
+Every block of commands in the documentation is run by a test, or `tests/docs/blocks.py` says why not.
 
-A block is what is fenced or indented. Pages of YAML and diagrams are checked where they are made. What is
-inline is not run; like all the rest it must name subcommands, options, resources and objects that exist:
-those of the argument parsers, of a real API server, and of the releases that the pages install.
+What is inline is not run; like all the rest it must name subcommands, options, resources and objects that
+exist: those of the argument parsers, of a real API server, and of the releases that the pages install.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import pytest
 import redis
@@ -26,183 +25,14 @@ import notifier.cli
 import syncer.cli.main
 from syncer.cli.completion import _commands, _options
 from tests.chart.helm import objects, template
-from tests.docs.pages import ROOT
+from tests.cluster.documented import TURNS
+from tests.docs.blocks import BLOCKS, MARKED, ON_CLUSTER, ROOT, Block, blocks, fates, pages
 from tests.servers.controlplane import ControlPlane
-
-#: Languages of blocks that hold no command.
-DOCUMENTS: Final = {"yaml", "mermaid"}
-
-_QUICK: Final = "tests/docs/test_quickstart.py::test_quick_start"
-_USER: Final = "tests/integration/test_redis_users.py::test_no_user_may"
-_REDIS: Final = "tests/docs/test_redis_page.py::test_recipe"
-_MIGRATION: Final = "tests/e2e/test_migration.py::test_there_and_back_and_there_again"
-_NODES: Final = "needs nodes: `scripts/cluster test` takes these steps with images of its own"
-_UPSTREAM: Final = (
-    "needs the replaced controller's Deployment; a writer plays it in tests/e2e/test_migration.py"
-)
-_BUILD: Final = "builds images, as root or for minutes: .ci/run does where CI_CLUSTER is set"
-_LAYOUT: Final = "no command: the layout of a record"
-_FORMULA: Final = (
-    "no command: a formula, which tests/benchmarks/test_memory.py compares with the code"
-)
-
-#: By page: the first line of each block, and the test that runs it or the reason why none does.
-BLOCKS: Final[dict[str, dict[str, str]]] = {
-    "README.md": {
-        "git clone <this repository> && cd notification-ledger": (
-            "tests/e2e/test_demo.py::test_demo_on_the_stand_in"
-        ),
-        "scripts/test": "it runs this test",
-        "scripts/image build": _NODES,
-        "$ redis-cli LRANGE 'nl:{62455857-18ab-4120-b3ee-a088552fc77e}' 0 -1": (
-            "shows what tests/docs/test_redis_page.py runs on logs of its own"
-        ),
-        "$ redis-cli EVAL ": ("shows what tests/docs/test_redis_page.py runs on logs of its own"),
-    },
-    "CONTRIBUTING.md": {
-        "scripts/test  ": (
-            "a table of commands; that each exists says tests/unit/test_repository.py"
-        ),
-    },
-    "charts/notification-ledger/README.md": {
-        "helm install ledger charts/notification-ledger -n notifications ": _NODES,
-    },
-    "docs/adr/0001-one-list-per-notification.md": {
-        "nl1 object=<ns>/<name> epoch=<e> acked=<i> audited=<i>": _LAYOUT,
-        "<kind> <id> <channel> <crc32> <chain> <msgpack map>": _LAYOUT,
-    },
-    "docs/adr/0003-status-is-a-fold.md": {
-        "status = merge(fold(log), status of the object, spec)": "no command: the rule",
-    },
-    "docs/benchmarks/README.md": {
-        "scripts/bench --quick  ": (
-            "measures for minutes; every suite of it has a test in tests/benchmarks"
-        ),
-    },
-    "docs/cli.md": {
-        "syncer list  ": (
-            "a table of commands; each is run by tests/integration/test_operate_*.py"
-        ),
-        "kubectl -n notifications exec deploy/ledger-notification-ledger -- \\": _NODES,
-        "source <(syncer completion bash)": (
-            "changes the shell it is typed in; tests/unit/syncer/cli/test_completion.py tries the scripts"
-        ),
-    },
-    "docs/cluster.md": {
-        "scripts/cluster test  ": _BUILD,
-        "scripts/image build && scripts/image redis": _BUILD,
-    },
-    "docs/image.md": {
-        "scripts/image build  ": _BUILD,
-        "kubectl -n notifications exec deployment/ledger-notification-ledger -- \\": _NODES,
-        "docker build ": "needs a container daemon; the page says what was tried",
-    },
-    "docs/install.md": {
-        "scripts/image build": _BUILD,
-        "helm install ledger charts/notification-ledger -n notifications ": _NODES,
-        "helm test ledger -n notifications": _NODES,
-        "kubectl -n notifications create secret generic slack ": _NODES,
-        "kubectl -n notifications exec ledger-notification-ledger-redis-0 ": _NODES,
-        "helm upgrade ledger charts/notification-ledger -n notifications --wait -f values.yaml": _NODES,
-        "helm uninstall ledger -n notifications --wait": _NODES,
-        "ACL SETUSER ledger ": _USER,
-        "+cluster|slots ": _USER,
-        "ACL SETUSER reader ": _REDIS,
-        "kubectl -n notifications delete pvc,secret -l app.kubernetes.io/instance=ledger": _NODES,
-        "notifier crd | kubectl apply --server-side -f -": _QUICK,
-    },
-    "docs/migration.md": {
-        "kubectl get notificationrequests -A -o yaml ": "keeps a copy of what a cluster has",
-        "kubectl -n kubernaut-system scale deployment notification-controller --replicas 0": _UPSTREAM,
-        "notifier crd | kubectl apply --server-side --force-conflicts -f -": _MIGRATION,
-        "redis:": "no command: two lines of the settings file",
-        "kubectl -n kubernaut-system rollout status deployment notification-ledger": _NODES,
-        "syncer inspect kubernaut-system/NAME --config /etc/notification/config.yaml": _MIGRATION,
-        "kubectl -n kubernaut-system scale deployment notification-ledger --replicas 0": _NODES,
-        "notifier crd --without-rules | kubectl apply --server-side --force-conflicts -f -": _MIGRATION,
-        "kubectl -n kubernaut-system scale deployment notification-controller --replicas 1": _UPSTREAM,
-        "redis-cli --scan --pattern 'nl:*' | xargs -r -n 500 redis-cli unlink": (
-            "tests/docs/test_commands.py::test_old_logs_are_deleted_as_printed"
-        ),
-    },
-    "docs/quickstart.md": {},
-    "docs/recovery.md": {
-        "syncer export --config OLD.yaml --output logs.jsonl": (
-            "tests/docs/test_recovery.py::test_moving_to_another_cluster"
-        ),
-        "jq ": ("tests/docs/test_recovery.py::test_moving_to_another_cluster"),
-        'redis-cli -u "$REDIS_URL" RENAMENX "$NL:{$NL_UID}" "damaged:{$NL_UID}"': (
-            "tests/docs/test_recovery.py::test_a_log_is_damaged"
-        ),
-    },
-    "docs/redis.md": {
-        "export REDIS_URL=": "sets names, which the tests set to those of their server",
-        "read -rs REDISCLI_AUTH; ": (
-            "tests/docs/test_redis_page.py::test_the_page_says_how_to_log_in"
-        ),
-        "nl1 object=<namespace>/<name> epoch=<epoch> acked=<i> audited=<i>": _LAYOUT,
-        "<kind> <id> <channel> <crc32> <chain> <msgpack map>": _LAYOUT,
-        "$ kubectl get notificationrequest -n NAMESPACE NAME -o jsonpath='{.metadata.uid}'": (
-            "asks for an object of yours; the resource is checked below"
-        ),
-    },
-    "docs/scale.md": {
-        ".venv/bin/python -m tests.benchmarks.capacity --write": (
-            "tests/benchmarks/test_capacity.py::test_only_the_tables_are_replaced"
-        ),
-        "250 + 1.1 * (155 + route + name + channels * channel": _FORMULA,
-        "98,000,000 + finished * 900": _FORMULA,
-    },
-}
-#: Marks before a block, by page, and the test that runs every block with such a mark.
-MARKED: Final = {
-    ("docs/quickstart.md", "step"): _QUICK,
-    ("docs/redis.md", "recipe"): _REDIS,
-}
-
-
-class Block(NamedTuple):
-    """A block: its page, the mark before it, and its lines."""
-
-    page: str
-    mark: str
-    lines: tuple[str, ...]
-
-
-def pages() -> list[Path]:
-    """Return what a reader may follow."""
-    first = [ROOT / n for n in ("README.md", "CONTRIBUTING.md")]
-    return [
-        *first,
-        ROOT / "charts/notification-ledger/README.md",
-        *sorted(ROOT.glob("docs/**/*.md")),
-    ]
-
-
-_BLOCK: Final = re.compile(
-    r"(?:^<!-- (?P<mark>\w+): .*? -->\n)?^(?P<in> *)```(?P<language>\w*)\n(?P<fenced>.*?)^ *```$"
-    r"|(?<=\n\n)(?P<indented>(?: {4,}[^\n]*\n|\n(?= {4}))+)",
-    re.MULTILINE | re.DOTALL,
-)
-
-
-def blocks(page: Path) -> Iterator[Block]:
-    """Return the blocks of a page that are neither YAML nor diagrams."""
-    name = str(page.relative_to(ROOT))
-    for found in _BLOCK.finditer(page.read_text(encoding="utf-8")):
-        text = found["fenced"] if found["indented"] is None else found["indented"]
-        if found["language"] not in DOCUMENTS:
-            yield Block(name, found["mark"] or "", tuple(text.strip().splitlines()))
 
 
 def unlisted(found: list[Block]) -> list[str]:
     """Return the first lines of blocks that nobody runs and no reason is given for."""
-    return [
-        f"{b.page}: {b.lines[0]}"
-        for b in found
-        if (b.page, b.mark) not in MARKED
-        and not any(b.lines[0].startswith(line) for line in BLOCKS.get(b.page, {}))
-    ]
+    return [f"{b.page}: {b.lines[0]}" for b in found if not fates(b)]
 
 
 def test_every_block_is_run_or_says_why_not() -> None:
@@ -222,6 +52,32 @@ def test_the_list_holds_nothing_that_is_gone() -> None:
     assert gone == []
     named = [how for *_, how in rows if how.startswith("tests/")] + list(MARKED.values())
     assert [n for n in named if n.partition("::")[2] not in _tests_of(n.partition("::")[0])] == []
+
+
+def test_a_cluster_is_given_every_block_that_it_is_to_run() -> None:
+    """The blocks that are listed as typed on a real cluster are those that have a turn there."""
+    found = [block for page in pages() for block in blocks(page)]
+    listed = {(b.page, b.lines[0]) for b in found if ON_CLUSTER in fates(b)}
+    turns = [
+        [
+            (b.page, b.lines[0])
+            for b in found
+            if b.page == turn.page and b.lines[0].startswith(turn.line)
+        ]
+        for turn in TURNS
+    ]
+    assert [len(blocks_of) for blocks_of in turns] == [1] * len(TURNS)
+    assert {block for blocks_of in turns for block in blocks_of} == listed
+    assert len(listed) > 20
+
+
+def test_no_excuse_for_a_command_to_a_cluster() -> None:
+    """A block that calls `helm` or `kubectl` is run by a test; no reason is good enough."""
+    called = re.compile(r"(?:^|[|;&] *)(?:\$ )?(?:helm|kubectl) ", re.MULTILINE)
+    asked = [b for page in pages() for b in blocks(page) if called.search(b.text)]
+    assert len(asked) > 20
+    excused = [b for b in asked if not all(how.startswith("tests/") for how in fates(b))]
+    assert [f"{b.page}: {b.lines[0]}" for b in excused] == []
 
 
 def _tests_of(file: str) -> set[str]:

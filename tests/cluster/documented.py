@@ -1,0 +1,593 @@
+"""
+The commands of the pages, typed as they are printed, on a real Helm install.
+
+`scripts/cluster test` runs this on its cluster of one node, before the product is treated badly there. Each
+block that `tests/docs/blocks.py` has run here is given to bash with nothing changed but the reader's own
+words, which `Turn.words` lists. The folder looks like a checkout. `kubectl`, `helm`, `syncer` and
+`notifier` reach into the cluster's network, the rest is the machine's. The images lie on the node under the
+names that the pages and the chart give them, so that an installation needs no registry.
+
+What a page says in prose between two blocks, such as scaling to 0, is done in Python. What a block is for
+is checked after it, and the end of an installation is that nothing of it is left.
+
+`TURNS` holds the blocks in the order in which they are run. A block that is to be run here and is not among
+them fails `tests/docs/test_commands.py`, which needs no cluster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import contextlib
+import json
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+
+from scripts.cluster import enter, load, surroundings
+from scripts.gobuild import cache
+from syncer.kube.crd import CRD_NAME
+from syncer.model.resource import Json
+from tests.docs.blocks import ROOT, Block, blocks
+from tests.e2e.test_migration import old_definition
+
+LEDGER: Final = "notifications"
+SWAPPED: Final = "kubernaut-system"
+#: Full names of what the two documented releases install.
+NAMES: Final = {LEDGER: "ledger-notification-ledger", SWAPPED: "notification-ledger"}
+REPLACED: Final = "notification-controller"
+#: The images of the node, and what the pages and the chart's default values call them.
+IMAGES: Final = {
+    "localhost/notification-ledger:current": "localhost/notification-ledger:0.1.0",
+    "localhost/redis:test": "docker.io/valkey/valkey:9.1",
+}
+#: The reader's registry: its name is all that is asked of it, the image being on the node.
+REGISTRY: Final = {"REGISTRY": "localhost"}
+#: Programs that talk to the cluster.
+_INSIDE: Final = ("kubectl", "helm", "syncer", "notifier")
+_BLOCK: Final = 240.0
+_WAIT: Final = 90.0
+
+INSTALL: Final = "docs/install.md"
+MIGRATION: Final = "docs/migration.md"
+RECOVERY: Final = "docs/recovery.md"
+
+
+class StepFailed(Exception):
+    """A block, or what was to be seen after it, did not hold; the text says what."""
+
+
+@dataclass
+class Reader:
+    """Somebody who follows the pages: a folder with the checkout, and a shell."""
+
+    folder: Path
+    env: Mapping[str, str]
+    kept: dict[str, Any] = field(default_factory=dict)
+
+    def type(self, text: str, *, until: Callable[[], bool] | None = None) -> str:
+        """
+        Run a text in a shell of its own and return what it prints.
+
+        Args:
+            text: what the page prints.
+            until: for a command that a person ends with Ctrl-C: when.
+        """
+        with (self.folder / "out.txt").open("w+") as out:
+            shell = subprocess.Popen(
+                ["bash", "-euo", "pipefail", "-c", text], cwd=self.folder, env=self.env,
+                stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
+            try:
+                if until is not None:
+                    self.wait(until, f"the end of `{text}`")
+                    os.killpg(shell.pid, signal.SIGINT)
+                code = shell.wait(_BLOCK)
+            except subprocess.TimeoutExpired:
+                code = None
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(shell.pid, signal.SIGKILL)
+                shell.wait()
+            out.seek(0)
+            said = out.read()
+        if code != 0 and until is None:
+            raise StepFailed(f"exit code {code} ({_BLOCK:.0f} s are allowed):\n{said[-3000:]}")
+        return said
+
+    def kubectl(self, *arguments: str, within: float = 60) -> str:
+        """Ask the cluster something that is not printed on a page."""
+        done = subprocess.run(
+            ["kubectl", *arguments], env=self.env, cwd=self.folder, stdin=subprocess.DEVNULL,
+            capture_output=True, text=True, timeout=within, check=False,
+        )  # fmt: skip
+        if done.returncode != 0:
+            raise StepFailed(f"`kubectl {' '.join(arguments)}`: {done.stderr.strip()[-2000:]}")
+        return done.stdout
+
+    def get(self, *arguments: str) -> Json:
+        """Return an object or a list of objects."""
+        answer: Json = json.loads(self.kubectl("get", *arguments, "-o", "json"))
+        return answer
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Wait until something holds."""
+        end = time.monotonic() + _WAIT
+        while not condition():
+            if time.monotonic() > end:
+                raise StepFailed(f"not within {_WAIT:.0f} s: {what}")
+            time.sleep(0.3)
+
+    def pods(self, namespace: str, component: str) -> list[Json]:
+        """Pods of a component of the release there."""
+        found = self.get("pods", "-n", namespace, "-l", f"app.kubernetes.io/component={component}")
+        items: list[Json] = found["items"]
+        return items
+
+    def ready(self, namespace: str) -> None:
+        """Check that both replicas are ready at once: `--wait` has waited for that."""
+        found = self.get("deployment", "-n", namespace, NAMES[namespace])
+        if found["status"].get("readyReplicas") != 2:
+            raise StepFailed(f"two replicas are ready; status: {found['status']}")
+
+    def sent(self, namespace: str, name: str, *, attempts: int = 1) -> None:
+        """Wait until a notification has been sent, by so many attempts."""
+        seen: Json = {}
+
+        def told() -> bool:
+            seen.update(self.get("notificationrequest", "-n", namespace, name).get("status", {}))
+            return seen.get("phase") == "Sent"
+
+        self.wait(told, f"{name} is sent")
+        if len(seen["deliveryAttempts"]) != attempts:
+            raise StepFailed(f"{name} took {attempts} attempts; on record: {seen}")
+
+    def nothing_left(self) -> None:
+        """Check that the cluster is as it was before the installation."""
+        kinds = (
+            "pods,services,configmaps,secrets,pvc,serviceaccounts,roles,rolebindings,leases,jobs"
+        )
+        found = self.get(kinds, "-n", LEDGER)["items"]
+        found += self.get("clusterroles,clusterrolebindings,crd")["items"]
+        names = [f"{i['kind']}/{i['metadata']['name']}" for i in found]
+        left = [n for n in names if "ledger" in n or "kubernaut" in n or "helm" in n]
+        if left:
+            raise StepFailed(f"left behind: {left}")
+
+    def settings(self, namespace: str, file: str) -> None:
+        """Write the settings of an installation as somebody outside of its pods has them."""
+        name = NAMES[namespace]
+        (text,) = self.get("configmap", "-n", namespace, f"{name}-config")["data"].values()
+        settings = yaml.safe_load(text)
+        secret = self.get("secret", "-n", namespace, f"{name}-redis-auth")
+        password = base64.b64decode(secret["data"]["password"])
+        address = self.get("service", "-n", namespace, f"{name}-redis")["spec"]["clusterIP"]
+        (self.folder / "password").touch(mode=0o600)
+        (self.folder / "password").write_bytes(password)
+        settings["redis"] |= {
+            "url": f"redis://ledger@{address}:6379/0",
+            "passwordFile": str(self.folder / "password"),
+        }
+        settings["controller"]["namespaces"] = [namespace]
+        (self.folder / file).write_text(yaml.safe_dump(settings))
+
+    def scaled(self, namespace: str, replicas: int) -> None:
+        """Scale the controller, and wait until it is so."""
+        self.kubectl(
+            "-n", namespace, "scale", "deployment", NAMES[namespace], f"--replicas={replicas}"
+        )
+        self.wait(lambda: len(self.pods(namespace, "controller")) == replicas, "it is scaled")
+        self.kubectl(
+            "-n", namespace, "rollout", "status", f"deployment/{NAMES[namespace]}", within=_WAIT
+        )
+
+
+# -- before and after the blocks ------------------------------------------------------------------
+
+
+def installed(reader: Reader, _said: str) -> None:
+    """Both replicas are ready."""
+    reader.ready(LEDGER)
+
+
+def stays(reader: Reader, _said: str) -> None:
+    """What is to stay after an uninstallation stays, and nothing runs."""
+    reader.wait(lambda: not reader.get("pods", "-n", LEDGER)["items"], "all pods are gone")
+    reader.kubectl("get", "crd", CRD_NAME)
+    reader.kubectl("get", "-n", LEDGER, "secret", f"{NAMES[LEDGER]}-redis-auth")
+    for kind in ("pvc", "lease"):
+        if not reader.get(kind, "-n", LEDGER)["items"]:
+            raise StepFailed(f"no {kind} is left")
+
+
+def gone(reader: Reader, _said: str) -> None:
+    """Nothing is left of the installation."""
+    reader.nothing_left()
+
+
+def first_is_sent(reader: Reader, _said: str) -> None:
+    """The notification of the page is sent, and its message is where the page says."""
+    reader.sent(LEDGER, "first")
+    logs = [
+        reader.kubectl("logs", "-n", LEDGER, pod["metadata"]["name"])
+        for pod in reader.pods(LEDGER, "controller")
+    ]
+    if not any("The first notification." in text for text in logs):
+        raise StepFailed("the message is in no pod's log")
+
+
+def holds(*patterns: str) -> Callable[[Reader, str], None]:
+    """Return a check that what was printed matches each of these."""
+
+    def check(_reader: Reader, said: str) -> None:
+        missing = [p for p in patterns if not re.search(p, said, re.MULTILINE)]
+        if missing:
+            raise StepFailed(f"{missing} is not in what was printed:\n{said[-2000:]}")
+
+    return check
+
+
+def routed(reader: Reader, said: str) -> None:
+    """The routing of the page is in force: a new notification goes to its receiver."""
+    installed(reader, said)
+    sample = Block(INSTALL, "", ("kubectl apply -f - <<'EOF'",))
+    text = next(b.text for b in blocks(ROOT / INSTALL) if sample.lines[0] in b.text)
+    manifest = text.partition("<<'EOF'\n")[2].partition("\nEOF")[0]
+    reader.type(
+        f"kubectl apply -f - <<'EOF'\n{manifest.replace('name: first', 'name: second')}\nEOF\n"
+    )
+
+    def attempted() -> bool:
+        status = reader.get("notificationrequest", "-n", LEDGER, "second").get("status", {})
+        return "slack:everyday" in {a["channel"] for a in status.get("deliveryAttempts", [])}
+
+    reader.wait(attempted, "an attempt at slack:everyday is on record")
+
+
+def stopped(reader: Reader) -> None:
+    """The old cluster's controller has ended, and its settings are at hand."""
+    reader.settings(LEDGER, "OLD.yaml")
+    reader.scaled(LEDGER, 0)
+
+
+def exported(reader: Reader, _said: str) -> None:
+    """Logs and objects are in the files; then the objects go, as in another cluster."""
+    if '"first"' not in (reader.folder / "objects.json").read_text():
+        raise StepFailed("the objects are not in their file")
+    if "notifications/first" not in (reader.folder / "logs.jsonl").read_text():
+        raise StepFailed("the logs are not in their file")
+    old = reader.get("notificationrequest", "-n", LEDGER, "first")
+    reader.kept["uid"] = old["metadata"]["uid"]
+    reader.kubectl("delete", "notificationrequest", "-n", LEDGER, "--all")
+
+
+def moved(reader: Reader, _said: str) -> None:
+    """The objects are there again, new ones; with their logs they are not sent again."""
+    found = reader.get("notificationrequest", "-n", LEDGER, "first")
+    if found["metadata"]["uid"] == reader.kept["uid"] or "status" in found:
+        raise StepFailed(f"it is not a new object: {found}")
+    reader.type("syncer import --by-name --config OLD.yaml logs.jsonl")
+    reader.scaled(LEDGER, 2)
+    reader.sent(LEDGER, "first")
+
+
+def again(reader: Reader, said: str) -> None:
+    """What was sent by the installation before is not sent again."""
+    installed(reader, said)
+    reader.sent(LEDGER, "first")
+
+
+def uninstalled(reader: Reader) -> None:
+    """The release goes."""
+    reader.type("helm uninstall ledger -n notifications --wait")
+    stays(reader, "")
+
+
+def without_rights(reader: Reader, _said: str) -> None:
+    """The values of the section install the rest into one namespace."""
+    values = values_of(INSTALL, "crds: {enabled: false}")
+    (reader.folder / "namespaced.yaml").write_text(values)
+    reader.type(
+        "helm install ledger charts/notification-ledger -n notifications --wait"
+        " --set image.repository=localhost/notification-ledger -f namespaced.yaml"
+    )
+    reader.ready(LEDGER)
+    found = reader.get("clusterroles,clusterrolebindings")["items"]
+    if any("ledger" in i["metadata"]["name"] for i in found):
+        raise StepFailed("there are rights beyond the namespace")
+    reader.type("helm uninstall ledger -n notifications --wait")
+    reader.kubectl("delete", "namespace", LEDGER, within=_WAIT)
+    reader.kubectl("delete", "crd", CRD_NAME)
+
+
+def replaced_runs(reader: Reader) -> None:
+    """A cluster in which the replaced controller runs, and has left something unfinished."""
+    container = {
+        "name": "manager", "image": IMAGES["localhost/notification-ledger:current"],
+        "command": ["python3", "-c", "import time; time.sleep(86400)"],
+    }  # fmt: skip
+    labels = {"app": REPLACED}
+    objects: list[Json] = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SWAPPED}},
+        old_definition(),
+        {
+            "apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": REPLACED, "namespace": SWAPPED},
+            "spec": {
+                "selector": {"matchLabels": labels},
+                "template": {
+                    "metadata": {"labels": labels},
+                    "spec": {"containers": [container], "terminationGracePeriodSeconds": 1},
+                },
+            },
+        },
+    ]  # fmt: skip
+    document = {"apiVersion": "v1", "kind": "List", "items": objects}
+    (reader.folder / "replaced.json").write_text(json.dumps(document))
+    reader.kubectl("apply", "-f", "replaced.json")
+    reader.kubectl("wait", "--for=condition=Established", "crd", CRD_NAME)
+    request = {
+        "apiVersion": "kubernaut.ai/v1alpha1", "kind": "NotificationRequest",
+        "metadata": {"name": "unfinished", "namespace": SWAPPED},
+        "spec": {"type": "Simple", "priority": "Low", "subject": "Unfinished", "body": "To do."},
+    }  # fmt: skip
+    (reader.folder / "unfinished.json").write_text(json.dumps(request))
+    reader.kubectl("apply", "-f", "unfinished.json")
+    reader.wait(lambda: running(reader), "the replaced controller runs")
+
+
+def running(reader: Reader) -> bool:
+    """Whether the replaced controller's pod runs."""
+    items = reader.get("pods", "-n", SWAPPED, "-l", f"app={REPLACED}")["items"]
+    return bool(items) and all(i["status"]["phase"] == "Running" for i in items)
+
+
+def copied(reader: Reader, _said: str) -> None:
+    """The objects are in the file."""
+    if "name: unfinished" not in (reader.folder / "notificationrequests.yaml").read_text():
+        raise StepFailed("the object is not in the file")
+
+
+def replaced_is_gone(reader: Reader) -> bool:
+    """Whether the replaced controller's pods are gone."""
+    return not reader.get("pods", "-n", SWAPPED)["items"]
+
+
+def swapped(reader: Reader) -> None:
+    """The release of the page is installed, the definition being there already."""
+    reader.type(
+        "helm install notification-ledger charts/notification-ledger -n kubernaut-system"
+        " --set image.repository=localhost/notification-ledger,crds.enabled=false"
+    )
+
+
+def finished(reader: Reader, _said: str) -> None:
+    """Both replicas are ready, and what was unfinished is sent."""
+    reader.ready(SWAPPED)
+    reader.sent(SWAPPED, "unfinished")
+    reader.settings(SWAPPED, "config.yaml")
+
+
+def down(reader: Reader, _said: str) -> None:
+    """No controller runs."""
+    reader.wait(lambda: not reader.pods(SWAPPED, "controller"), "the controller's pods are gone")
+
+
+def rules(reader: Reader) -> int:
+    """How many rules the definition has for the status."""
+    text = json.dumps(reader.get("crd", CRD_NAME)["spec"]["versions"][0]["schema"])
+    return text.count('"x-kubernetes-validations"')
+
+
+def has_rules(reader: Reader, _said: str) -> None:
+    """The definition is served, with its rules."""
+    reader.kept["rules"] = rules(reader)
+
+
+def has_fewer_rules(reader: Reader, _said: str) -> None:
+    """The rules of the status are taken out, and the rest stays."""
+    if not 0 < rules(reader) < reader.kept["rules"]:
+        raise StepFailed(f"{rules(reader)} rules, {reader.kept['rules']} before")
+
+
+def goes_back(reader: Reader, _said: str) -> None:
+    """The replaced controller runs again. Then all of it goes."""
+    reader.wait(lambda: running(reader), "the replaced controller runs")
+    reader.type("helm uninstall notification-ledger -n kubernaut-system --wait")
+    reader.kubectl("delete", "namespace", SWAPPED, within=_WAIT)
+    reader.kubectl("delete", "crd", CRD_NAME)
+
+
+def own_cache(reader: Reader) -> None:
+    """A cache folder of the reader's own, that has what was built: another cluster lies there."""
+    own = reader.folder / "cache"
+    own.mkdir()
+    for entry in cache().iterdir():
+        if entry.name != "cluster":
+            (own / entry.name).symlink_to(entry)
+    reader.env = {**os.environ, "NOTIFICATION_LEDGER_CACHE": str(own)}
+
+
+def second_cluster(reader: Reader, said: str) -> None:
+    """The cluster of the page has its node, and the release is installed; then it goes."""
+    reader.type("scripts/cluster down")
+    holds(r"^node1 +Ready", r"^STATUS: deployed")(reader, said)
+
+
+def values_of(page: str, line: str) -> str:
+    """Return the YAML block of a page that has this line."""
+    found = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
+    (text,) = (f for f in found if line in f)
+    return str(text)
+
+
+def with_values(reader: Reader) -> None:
+    """The values file of the page."""
+    values = values_of(INSTALL, "repository: REGISTRY").replace("REGISTRY", REGISTRY["REGISTRY"])
+    (reader.folder / "values.yaml").write_text(values)
+
+
+# -- the blocks -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Turn:
+    """
+    A block and what belongs to it.
+
+    Attributes:
+        page: where it is printed.
+        line: how its first line begins, as in the list of blocks.
+        check: what holds afterwards; it gets what the block has printed.
+        before: what the page has in prose before it.
+        until: for a block that a person ends with Ctrl-C: when.
+        words: the reader's own words in the place of the page's.
+    """
+
+    page: str
+    line: str
+    check: Callable[[Reader, str], None]
+    before: Callable[[Reader], None] | None = None
+    until: Callable[[Reader], bool] | None = None
+    words: Mapping[str, str] = field(default_factory=dict)
+
+
+TURNS: Final = (
+    Turn("README.md", "scripts/image build", installed, words=REGISTRY),
+    Turn(INSTALL, "helm uninstall ledger -n notifications --wait", stays),
+    Turn(INSTALL, "kubectl -n notifications delete pvc,secret ", gone),
+    Turn("charts/notification-ledger/README.md", "helm install ledger ", installed, words=REGISTRY),
+    Turn(INSTALL, "helm test ledger -n notifications", first_is_sent),
+    Turn("docs/cli.md", "kubectl -n notifications exec deploy/", holds(r"notifications +first .*Sent")),
+    Turn(
+        "docs/image.md", "kubectl -n notifications exec deployment/", holds("log and status agree"),
+        words={"NAMESPACE/NAME": "notifications/first"},
+    ),
+    Turn(
+        "docs/redis.md", "$ kubectl get notificationrequest ", holds(r"^[0-9a-f]{8}-[-0-9a-f]{27}$"),
+        words={"$ kubectl": "kubectl", "NAMESPACE NAME": "notifications first"},
+    ),
+    Turn(
+        INSTALL, "kubectl -n notifications exec ledger-notification-ledger-redis-0 ",
+        holds("used_memory:"),
+    ),
+    Turn(INSTALL, "kubectl -n notifications create secret generic slack ", routed, before=with_values),
+    Turn(RECOVERY, "syncer export --config OLD.yaml", exported, before=stopped),
+    Turn(RECOVERY, "jq ", moved),
+    Turn(INSTALL, "helm upgrade ledger charts/notification-ledger -n notifications ", again),
+    Turn(INSTALL, "helm install ledger ", again, before=uninstalled, words=REGISTRY),
+    Turn(INSTALL, "kubectl -n notifications delete pvc,secret ", gone, before=uninstalled),
+    Turn(INSTALL, "notifier crd | kubectl apply --server-side -f -", without_rights),
+    Turn(MIGRATION, "kubectl get notificationrequests -A -o yaml ", copied, before=replaced_runs),
+    Turn(
+        MIGRATION, f"kubectl -n {SWAPPED} scale deployment {REPLACED} --replicas 0",
+        lambda _reader, _said: None, until=replaced_is_gone,
+    ),
+    Turn(MIGRATION, "notifier crd | kubectl apply --server-side --force-conflicts -f -", has_rules),
+    Turn(
+        MIGRATION, f"kubectl -n {SWAPPED} rollout status deployment notification-ledger", finished,
+        before=swapped,
+    ),
+    Turn(
+        MIGRATION, f"syncer inspect {SWAPPED}/NAME ", holds("log and status agree"),
+        words={"NAME": "unfinished", "/etc/notification/config.yaml": "config.yaml"},
+    ),
+    Turn(MIGRATION, f"kubectl -n {SWAPPED} scale deployment notification-ledger --replicas 0", down),
+    Turn(MIGRATION, "notifier crd --without-rules | kubectl apply ", has_fewer_rules),
+    Turn(MIGRATION, f"kubectl -n {SWAPPED} scale deployment {REPLACED} --replicas 1", goes_back),
+    Turn("docs/cluster.md", "scripts/image build && scripts/image redis", second_cluster, before=own_cache),
+)  # fmt: skip
+
+
+def run_block(reader: Reader, turn: Turn) -> None:
+    """Type a block as it is printed, and check what it is for."""
+    (block,) = (b for b in blocks(ROOT / turn.page) if b.lines[0].startswith(turn.line))
+    text = block.text
+    for printed, own in turn.words.items():
+        if printed not in text:
+            raise StepFailed(f"the block has no {printed!r} any more")
+        text = text.replace(printed, own)
+    if turn.before is not None:
+        turn.before(reader)
+    until = turn.until
+    said = reader.type(text, until=None if until is None else lambda: until(reader))
+    turn.check(reader, said)
+
+
+# -- the frame ------------------------------------------------------------------------------------
+
+
+def prepare(cluster_folder: Path, folder: Path) -> Reader:
+    """Give the node its images and the reader a folder and a PATH."""
+    cluster = load(cluster_folder)
+    for present, printed in IMAGES.items():
+        command = cluster.ctr("images", "tag", "--force", present, printed)
+        subprocess.run(
+            enter(cluster_folder, command, "--net", "--mount", "--pid"),
+            check=True, timeout=60, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+    for name in ("charts", "dist"):
+        (folder / name).symlink_to(ROOT / name)
+    for name in ("scripts", "tools"):
+        (folder / name).mkdir()
+    for name in (
+        "cluster",
+        "image",
+    ):  # no links: the scripts would take the folder for their checkout
+        _program(folder / "scripts" / name, [str(ROOT / "scripts" / name)])
+    env = surroundings(cluster)
+    for name in _INSIDE:
+        program = shutil.which(name, path=env["PATH"])
+        if program is None:
+            raise StepFailed(f"there is no {name} on PATH")
+        _program(folder / "tools" / name, enter(cluster_folder, [program]))
+    return Reader(folder, {**env, "PATH": f"{folder / 'tools'}:{env['PATH']}"})
+
+
+def _program(file: Path, words: list[str]) -> None:
+    file.write_text(f'#!/bin/sh\nexec {shlex.join(words)} "$@"\n')
+    file.chmod(0o755)
+
+
+def run(cluster_folder: Path) -> int:
+    """Follow the pages; returns the exit code."""
+    began = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="documented-") as temporary:
+        reader = prepare(cluster_folder, Path(temporary))
+        for turn in TURNS:
+            start = time.monotonic()
+            try:
+                run_block(reader, turn)
+            except (StepFailed, subprocess.TimeoutExpired) as error:
+                print(f"\nFAILED at {turn.page}: {turn.line}: {error}", flush=True)
+                return 1
+            print(
+                f"{turn.page + ': ' + turn.line:<112.112} {time.monotonic() - start:6.1f} s",
+                flush=True,
+            )
+    print(f"\n{len(TURNS)} blocks as printed; {time.monotonic() - began:.0f} s in all", flush=True)
+    return 0
+
+
+def main() -> int:
+    """Read the command line and run."""
+    parser = argparse.ArgumentParser(prog="tests.cluster.documented", description=__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="of a running cluster")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    return run(parser.parse_args().folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

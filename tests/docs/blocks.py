@@ -1,0 +1,192 @@
+"""
+Every block of commands in the documentation, and the test that runs it or the reason why none does.
+
+A block is what is fenced or indented. Pages of YAML and diagrams are checked where they are made. Blocks
+that install something on a cluster are run by `tests/cluster/documented.py`.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+
+#: Languages of blocks that hold no command.
+DOCUMENTS: Final = {"yaml", "mermaid"}
+
+_QUICK: Final = "tests/docs/test_quickstart.py::test_quick_start"
+_USER: Final = "tests/integration/test_redis_users.py::test_no_user_may"
+_REDIS: Final = "tests/docs/test_redis_page.py::test_recipe"
+#: Typed on the cluster of `scripts/cluster test`, which .ci/run runs where CI_CLUSTER is set.
+ON_CLUSTER: Final = "tests/cluster/documented.py::run_block"
+_LAYOUT: Final = "no command: the layout of a record"
+_FORMULA: Final = (
+    "no command: a formula, which tests/benchmarks/test_memory.py compares with the code"
+)
+
+#: By page: the first line of each block, and the test that runs it or the reason why none does.
+BLOCKS: Final[dict[str, dict[str, str]]] = {
+    "README.md": {
+        "git clone <this repository> && cd notification-ledger": (
+            "tests/e2e/test_demo.py::test_demo_on_the_stand_in"
+        ),
+        "scripts/test": "it runs this test",
+        "scripts/image build": ON_CLUSTER,
+        "$ redis-cli LRANGE 'nl:{62455857-18ab-4120-b3ee-a088552fc77e}' 0 -1": (
+            "shows what tests/docs/test_redis_page.py runs on logs of its own"
+        ),
+        "$ redis-cli EVAL ": ("shows what tests/docs/test_redis_page.py runs on logs of its own"),
+    },
+    "CONTRIBUTING.md": {
+        "scripts/test  ": (
+            "a table of commands; that each exists says tests/unit/test_repository.py"
+        ),
+    },
+    "charts/notification-ledger/README.md": {
+        "helm install ledger charts/notification-ledger -n notifications ": ON_CLUSTER,
+    },
+    "docs/adr/0001-one-list-per-notification.md": {
+        "nl1 object=<ns>/<name> epoch=<e> acked=<i> audited=<i>": _LAYOUT,
+        "<kind> <id> <channel> <crc32> <chain> <msgpack map>": _LAYOUT,
+    },
+    "docs/adr/0003-status-is-a-fold.md": {
+        "status = merge(fold(log), status of the object, spec)": "no command: the rule",
+    },
+    "docs/benchmarks/README.md": {
+        "scripts/bench --quick  ": (
+            "measures for minutes; every suite of it has a test in tests/benchmarks"
+        ),
+    },
+    "docs/cli.md": {
+        "syncer list  ": (
+            "a table of commands; each is run by tests/integration/test_operate_*.py"
+        ),
+        "kubectl -n notifications exec deploy/ledger-notification-ledger -- \\": ON_CLUSTER,
+        "source <(syncer completion bash)": (
+            "changes the shell it is typed in; tests/unit/syncer/cli/test_completion.py tries the scripts"
+        ),
+    },
+    "docs/cluster.md": {
+        "scripts/cluster test  ": "a table of commands: the test itself, and what the next block types",
+        "scripts/image build && scripts/image redis": ON_CLUSTER,
+    },
+    "docs/image.md": {
+        "scripts/image build  ": (
+            "a table of commands: the cluster's test types the first, .ci/run the second where CI_CLUSTER"
+            " is set; the third changes what the tree pins"
+        ),
+        "kubectl -n notifications exec deployment/ledger-notification-ledger -- \\": ON_CLUSTER,
+        "docker build ": "needs a container daemon; the page says what was tried",
+    },
+    "docs/install.md": {
+        "scripts/image build": (
+            "copies to a registry of yours; the build itself is typed as part of README.md"
+        ),
+        "helm install ledger charts/notification-ledger -n notifications ": ON_CLUSTER,
+        "helm test ledger -n notifications": ON_CLUSTER,
+        "kubectl -n notifications create secret generic slack ": ON_CLUSTER,
+        "kubectl -n notifications exec ledger-notification-ledger-redis-0 ": ON_CLUSTER,
+        "helm upgrade ledger charts/notification-ledger -n notifications --wait -f values.yaml": ON_CLUSTER,
+        "helm uninstall ledger -n notifications --wait": ON_CLUSTER,
+        "ACL SETUSER ledger ": _USER,
+        "+cluster|slots ": _USER,
+        "ACL SETUSER reader ": _REDIS,
+        "kubectl -n notifications delete pvc,secret -l app.kubernetes.io/instance=ledger": ON_CLUSTER,
+        "notifier crd | kubectl apply --server-side -f -": ON_CLUSTER,
+    },
+    "docs/migration.md": {
+        "kubectl get notificationrequests -A -o yaml ": ON_CLUSTER,
+        "kubectl -n kubernaut-system scale deployment notification-controller --replicas 0": ON_CLUSTER,
+        "notifier crd | kubectl apply --server-side --force-conflicts -f -": ON_CLUSTER,
+        "redis:": "no command: two lines of the settings file",
+        "kubectl -n kubernaut-system rollout status deployment notification-ledger": ON_CLUSTER,
+        "syncer inspect kubernaut-system/NAME --config /etc/notification/config.yaml": ON_CLUSTER,
+        "kubectl -n kubernaut-system scale deployment notification-ledger --replicas 0": ON_CLUSTER,
+        "notifier crd --without-rules | kubectl apply --server-side --force-conflicts -f -": ON_CLUSTER,
+        "kubectl -n kubernaut-system scale deployment notification-controller --replicas 1": ON_CLUSTER,
+        "redis-cli --scan --pattern 'nl:*' | xargs -r -n 500 redis-cli unlink": (
+            "tests/docs/test_commands.py::test_old_logs_are_deleted_as_printed"
+        ),
+    },
+    "docs/quickstart.md": {},
+    "docs/recovery.md": {
+        "syncer export --config OLD.yaml --output logs.jsonl": ON_CLUSTER,
+        "jq ": ON_CLUSTER,
+        'redis-cli -u "$REDIS_URL" RENAMENX "$NL:{$NL_UID}" "damaged:{$NL_UID}"': (
+            "tests/docs/test_recovery.py::test_a_log_is_damaged"
+        ),
+    },
+    "docs/redis.md": {
+        "export REDIS_URL=": "sets names, which the tests set to those of their server",
+        "read -rs REDISCLI_AUTH; ": (
+            "tests/docs/test_redis_page.py::test_the_page_says_how_to_log_in"
+        ),
+        "nl1 object=<namespace>/<name> epoch=<epoch> acked=<i> audited=<i>": _LAYOUT,
+        "<kind> <id> <channel> <crc32> <chain> <msgpack map>": _LAYOUT,
+        "$ kubectl get notificationrequest -n NAMESPACE NAME -o jsonpath='{.metadata.uid}'": ON_CLUSTER,
+    },
+    "docs/scale.md": {
+        ".venv/bin/python -m tests.benchmarks.capacity --write": (
+            "tests/benchmarks/test_capacity.py::test_only_the_tables_are_replaced"
+        ),
+        "250 + 1.1 * (155 + route + name + channels * channel": _FORMULA,
+        "98,000,000 + finished * 900": _FORMULA,
+    },
+}
+#: Marks before a block, by page, and the test that runs every block with such a mark.
+MARKED: Final = {
+    ("docs/quickstart.md", "step"): _QUICK,
+    ("docs/redis.md", "recipe"): _REDIS,
+}
+
+
+class Block(NamedTuple):
+    """A block: its page, the mark before it, and its lines."""
+
+    page: str
+    mark: str
+    lines: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """What a reader copies."""
+        return "\n".join(self.lines)
+
+
+def pages() -> list[Path]:
+    """Return what a reader may follow."""
+    first = [ROOT / n for n in ("README.md", "CONTRIBUTING.md")]
+    return [
+        *first,
+        ROOT / "charts/notification-ledger/README.md",
+        *sorted(ROOT.glob("docs/**/*.md")),
+    ]
+
+
+_BLOCK: Final = re.compile(
+    r"(?:^<!-- (?P<mark>\w+): .*? -->\n)?^(?P<in> *)```(?P<language>\w*)\n(?P<fenced>.*?)^ *```$"
+    r"|(?<=\n\n)(?P<indented>(?: {4,}[^\n]*\n|\n(?= {4}))+)",
+    re.MULTILINE | re.DOTALL,
+)
+
+
+def blocks(page: Path) -> Iterator[Block]:
+    """Return the blocks of a page that are neither YAML nor diagrams."""
+    name = str(page.relative_to(ROOT))
+    for found in _BLOCK.finditer(page.read_text(encoding="utf-8")):
+        text = found["fenced"] if found["indented"] is None else found["indented"]
+        if found["language"] not in DOCUMENTS:
+            lines = textwrap.dedent(text).strip().splitlines()
+            yield Block(name, found["mark"] or "", tuple(lines))
+
+
+def fates(block: Block) -> list[str]:
+    """Return the tests that run a block, or the reasons why none does; empty where nothing is said."""
+    marked = MARKED.get((block.page, block.mark))
+    rows = BLOCKS.get(block.page, {})
+    listed = [how for line, how in rows.items() if block.lines[0].startswith(line)]
+    return [*([marked] if marked else []), *listed]
