@@ -2,7 +2,8 @@
 Floors of coverage: what share of each package's lines and branches the tests reach.
 
 `scripts/test --coverage` measures and calls this. It runs the tests that tell one cause each (unit,
-laws, channels, integration), since what only a whole process happens to pass through is hardly tested.
+laws, channels, integration), since what only a whole process happens to pass through is hardly tested,
+and a few of whole processes for what makes them start and stop; a killed one would report nothing.
 A floor stands a little below what was measured, because some branches depend on timing, and it only
 rises: a test compares the file with its history. A package without a floor has none to fall below,
 so that is a failure too.
