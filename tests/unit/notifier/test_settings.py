@@ -155,6 +155,26 @@ def test_defaults_are_the_documented_ones() -> None:
     assert settings.sharding.shards == 16
 
 
+def test_the_store_of_audit_events_may_have_another_place_for_its_health() -> None:
+    """Where it is asked whether it is well is what is set, else below its own URL."""
+    text = "redis: {url: redis://h}\ndatastorage: {url: 'https://store.example/'%s}"
+    for more, wanted in (
+        ("", "https://store.example/health"),
+        (", healthUrl: 'https://well.example/up'", "https://well.example/up"),
+    ):
+        found = controller(text % more).datastorage
+        assert found is not None
+        assert found.health_url == wanted
+
+
+def test_sweeps_may_be_as_often_as_each_other() -> None:
+    """That of finished logs is at most as often as that of live ones."""
+    text = "redis: {url: redis://h}\nsync: {liveSweep: 60s, finishedSweep: %s}"
+    assert controller(text % "60s").sync.finished_sweep == 60.0
+    with pytest.raises(ConfigError, match=r"must not be shorter than sync\.liveSweep"):
+        controller(text % "59s")
+
+
 def test_an_error_of_the_library_quotes_no_value() -> None:
     """Only the errors made of it are shown; should one slip through, it shows no secret either."""
     with pytest.raises(ValidationError) as caught:

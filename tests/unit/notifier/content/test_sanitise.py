@@ -512,6 +512,21 @@ EXACT = {
 }
 
 
+def test_rules_that_look_around_take_any_case() -> None:
+    """Unless a rule is of exact case it takes letters of both, and letters are those of ASCII."""
+    looking = [rule.pattern for rule in RULES if isinstance(rule.pattern, re.Pattern)]
+    assert any(pattern.flags & re.IGNORECASE for pattern in looking)
+    assert all(pattern.flags & re.ASCII for pattern in looking)
+
+
+def test_few_texts_are_remembered() -> None:
+    """What is kept to be quicker is bounded."""
+    module = sys.modules[sanitise.__module__]
+    for n in range(module._CLEAN_TEXTS + 10):
+        sanitise(f"word {n}")
+    assert len(module._CLEAN) <= module._CLEAN_TEXTS
+
+
 @pytest.mark.parametrize("rule", EXACT)
 def test_exact_case(rule: str) -> None:
     """A form that is told by its letters' case is a secret in that case alone."""

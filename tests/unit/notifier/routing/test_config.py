@@ -539,6 +539,13 @@ WARNINGS: dict[str, tuple[str, str]] = {
             "route above"
         ),
     ),
+    "a route without receiver below none that has one": (
+        "route: {routes: [{match: {a: b}}]}\nreceivers: [{name: x, logConfigs: [{}]}]",
+        (
+            "route.routes[0] names no receiver: a notification that ends here goes to the console "
+            "fallback"
+        ),
+    ),
     "a route behind one that takes all": (
         "route: {routes: [{receiver: x}, {receiver: x}]}\nreceivers: [{name: x, logConfigs: [{}]}]",
         "route.routes[1] is never reached: routes[0] matches everything and does not continue",
@@ -585,6 +592,17 @@ def test_native_mail_that_is_incomplete_is_warned_about() -> None:
     assert parse(text, native=frozenset({"email"})).warnings == (
         "receivers[0].emailConfigs[0] is never delivered: it is not fully configured",
     )
+
+
+@pytest.mark.parametrize(
+    "first",
+    ["match: {a: b}", "matchRe: {a: ^b$}", "continue: true", "match: {a: b}, continue: true"],
+)
+def test_a_route_that_leaves_others_their_turn(first: str) -> None:
+    """What follows a route that takes only some, or that continues, can be reached."""
+    text = f"route: {{routes: [{{receiver: x, {first}}}, {{receiver: x}}]}}\n"
+    config = parse(text + "receivers: [{name: x, logConfigs: [{}]}]")
+    assert not [warning for warning in config.warnings if "never reached" in warning]
 
 
 def test_a_clean_file_has_no_warnings() -> None:

@@ -338,6 +338,18 @@ DOUBTS: dict[str, tuple[str, str, dict[str, str], tuple[str, ...]]] = {
         CRITICAL,
         ("no rule with a receiver matched",),
     ),
+    "a slip behind a route that takes the notification": (
+        "[{receiver: pager, match: {type: Simple}}, {receiver: pager, match: {prioritty: Critical}}]",
+        PAGER,
+        CRITICAL,
+        (),
+    ),
+    "a slip behind a route that continues": (
+        "[{receiver: pager, continue: true}, {receiver: pager, match: {prioritty: Critical}}]",
+        PAGER,
+        CRITICAL,
+        ('route.routes[1] matches "prioritty", where priority may be meant',),
+    ),
     "a deeper route that looks like another": (
         "[{receiver: pager, match: {type: Simple}, routes: [{receiver: b, match: {severty: high}}]}]",
         PAGER,

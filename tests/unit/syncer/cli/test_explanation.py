@@ -52,6 +52,15 @@ def test_explains_a_wait() -> None:
     assert channel["attempts"][0]["error"] == "slack said no"
 
 
+def test_explains_what_is_due_now() -> None:
+    """A wait that is over names no time; the channel's own line says when the next attempt is."""
+    found, text = explained(PLAN, opened(A1), failed(A1, wait=49_000))
+    assert (found["next"]["decision"], found["next"]["at"]) == ("Deliver", None)
+    assert "next attempt at" not in text
+    _, text = explained(PLAN, opened(A1), failed(A1, wait=60_000))
+    assert "\n  next attempt at 2027-01-15T08:00:11.000Z (in 11s)\n" in text
+
+
 def test_explains_why_nothing_comes() -> None:
     """A permanent failure, an exhausted budget, a hold, a pause and an age each have their words."""
     found, _ = explained(PLAN, opened(A1), failed(A1, wait=0))

@@ -124,3 +124,8 @@ def test_a_look_that_decides_is_enough(look: Look | None, state: dict[str, Any])
     settled = {**IN_ORDER, **seen}
     assert reason_of(fresh, **settled, now=NOW, bounds=BOUNDS) is None
     assert reason_of(fresh, **settled, now=NOW + 1, bounds=BOUNDS) is Reason.DUE
+
+
+def test_the_bounds_without_settings() -> None:
+    """A lost wake-up delays what is due by ten seconds at most, and others by what is documented."""
+    assert Bounds() == Bounds(period=10.0, blocked=30.0, stale=600.0)

@@ -79,6 +79,7 @@ def test_log_of_a_finished_object_may_be_gone_after_its_time() -> None:
     sent = request(entry("success"), phase="Sent", **ended)
     assert classes(sides(sent)) == ["log-missing"]
     week = 7 * 86_400_000
+    assert classes(sides(sent), replace(BOUNDS, now=NOW + week - 1)) == ["log-missing"]
     assert classes(sides(sent), replace(BOUNDS, now=NOW + week)) == []
 
 
