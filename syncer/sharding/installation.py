@@ -7,12 +7,12 @@ refused at the start. Who changes the annotation, with the installation scaled t
 number; a replica that still runs finds out with its next beat and leaves. Deleting the Lease instead
 would make another installation of it, to which the logs do not belong.
 
-*Identity.* The Lease's uid is stamped into Redis, where it tells this installation's logs from those
-of another cluster that was given the same store.
+*Identity.* The Lease's uid is written into Redis, where it distinguishes this installation's logs from
+those of another cluster that was given the same store.
 
 *Members.* Each replica keeps one annotation alive with its name and whether it could own a shard, and
 sees the others by watching theirs change on its own clock. It is how a newcomer makes itself known, so
-that shards are spread evenly. Nothing rests on it: who may act is decided by the shards' Leases alone.
+that shards are evenly distributed. Safety does not depend on it: the shards' Leases alone decide who acts.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Installation:
         clock: Callable[[], float],
     ) -> None:
         """
-        Prepare; nothing is asked yet.
+        Prepare; no request is sent yet.
 
         Args:
             client: The one for leases.

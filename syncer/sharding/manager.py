@@ -1,12 +1,12 @@
 """
-Holding shards: one Lease each, spread evenly, handed over in order.
+Holding shards: one Lease each, evenly distributed, handed over in order.
 
 Every replica competes for every shard's Lease, and is willing to take one
 
 - that carries its own name (a dead predecessor's): at once;
-- whose holder has let it expire: whoever comes first, even above the share, because an owner too
-  loaded is better than none;
-- that is free, while it holds less than its share, or when nobody has taken it for a LeaseDuration.
+- whose holder has let it expire: the first to come, even above the share, because an owner with too much
+  load is better than none;
+- that is free, while it holds less than its share, or when it was free for a LeaseDuration.
 
 When there are more replicas than before, the ones above their share hand shards over: nothing new is
 begun in the shard, attempts under way end and are recorded, statuses are written, then the Lease is
@@ -15,8 +15,8 @@ released.
 A replica that is not able to serve, since it cannot reach Redis, is willing to take nothing and is not
 counted, so that no shard is handed to one that could not use it. If that lasts for a LeaseDuration it
 hands all of its shards over, as long as another one is able. It counts again once it has been able for
-as long, or at once if nobody else is: a connection that comes and goes must not move the shards to and
-fro.
+as long, or at once if no other replica is: a connection that comes and goes must not move the shards back
+and forth.
 """
 
 from __future__ import annotations
@@ -39,14 +39,14 @@ _QUIET: Final = 30.0
 
 
 class Owner(Protocol):
-    """Who works on the shards."""
+    """The work on the shards, as its Lease manager starts and stops it."""
 
     def begin(self, shard: int) -> int:
-        """Look anew at a shard's notifications; how many are unfinished."""
+        """Check a shard's notifications again; returns how many are unfinished."""
         ...
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
-        """Let a shard fall quiet and be published; False if it did not in time."""
+        """Begin no more work in a shard and publish what there is; False if it did not end in time."""
         ...
 
 
@@ -75,7 +75,7 @@ class ShardKeeper:
             able: Whether this replica could work on a shard now, and could go on working on one.
             refused: Told once that the installation has other shards now; `release` must follow.
             period: Seconds between beats.
-            patience: Seconds after which a free shard is taken by whoever sees it, and for which a
+            patience: Seconds after which any replica takes a free shard, and for which a
                 replica may be unable before it hands over what it holds.
             clock: Boot-time seconds.
         """  # noqa: D205 - the class says what it is
@@ -119,7 +119,7 @@ class ShardKeeper:
             for n in self._leases:
                 group.create_task(self._compete(n), name=f"shard-{n}")
             group.create_task(self._keep_beating(), name="shard-beat")
-            group.create_task(self._spread(), name="shard-spread")
+            group.create_task(self._distribute(), name="shard-distribution")
 
     async def release(self, *, timeout: float = 2.0) -> int:
         """Give all shards up, when nothing is in flight any more; how many are known to be free."""
@@ -143,7 +143,7 @@ class ShardKeeper:
             return False
         holder = self._leases[n].holder
         if holder:
-            # Its own, or expired: the Lease asks only when nobody may believe in it any more.
+            # Its own, or expired: the Lease asks only when no other process may rely on it any more.
             return True
         if len(self._shards.owned) < share(self._shards.shards, self._others + 1):
             self._free_since.pop(n, None)
@@ -182,7 +182,9 @@ class ShardKeeper:
     async def _compete(self, n: int) -> None:
         lease = self._leases[n]
         while not self._stopped:
-            await lease.run(lambda t: self._acquired(n, t), lambda t, why: self._lost(n, t, why))
+            await lease.run(
+                lambda t: self._acquired(n, t), lambda t, reason: self._lost(n, t, reason)
+            )
 
     async def _acquired(self, n: int, term: LeaseTerm) -> None:
         self._free_since.pop(n, None)
@@ -192,9 +194,9 @@ class ShardKeeper:
             "shard acquired", extra={"shard": n, "epoch": term.epoch, "unfinished": unfinished}
         )
 
-    async def _lost(self, n: int, term: LeaseTerm, why: str) -> None:
+    async def _lost(self, n: int, term: LeaseTerm, reason: str) -> None:
         self._shards.drop(n)
-        logger.warning("shard lost", extra={"shard": n, "epoch": term.epoch, "why": why})
+        logger.warning("shard lost", extra={"shard": n, "epoch": term.epoch, "why": reason})
 
     async def _keep_beating(self) -> None:
         # Beside the handing over, which may take longer than a silent replica counts as alive.
@@ -202,7 +204,7 @@ class ShardKeeper:
             await asyncio.sleep(self._period)
             await self._beat()
 
-    async def _spread(self) -> None:
+    async def _distribute(self) -> None:
         while True:
             await asyncio.sleep(self._period)
             while (excess := self._excess()).shards:
@@ -230,7 +232,7 @@ class ShardKeeper:
         self._shards.leave(n)
         quiet = await self._owner.quiesce(n, _QUIET)
         if self._shards.owned.get(n) is not term:
-            # Lost meanwhile. If it was acquired anew, what has begun since then is not waited for yet.
+            # Lost meanwhile. If it was acquired again, work that began since then is not waited for.
             return
         if not quiet:
             logger.warning("a shard is handed over before it is quiet", extra={"shard": n})

@@ -1,14 +1,14 @@
 """
-Which notifications are ours: shards, the tenure over each, and how many we should hold.
+Which notifications are ours: shards, the lease term of each, and how many we should hold.
 
 A notification belongs to shard crc32(uid) mod the number of shards, so its owner never depends on its
-name or on who created it. A tenure is put here when a Lease is acquired and taken away when it is
-lost; everything that sends, claims or writes asks here first. A shard that is being handed over still
-has its tenure, so that results are recorded and published, but accepts nothing new.
+name or on its author. A term is added when a Lease is acquired and removed when it is lost; everything
+that sends, claims or writes checks here first. A shard that is being handed over still has its term, so
+that results are recorded and published, but accepts nothing new.
 
 How many shards a replica should hold is arithmetic (`share`), and what to give up a decision
-(`hand_over`); both are pure, and know nothing of how a shard is guarded. They only spread work: safety
-is the Leases' and the fences'.
+(`hand_over`); both are pure, and know nothing of how a shard is guarded. They only distribute work:
+safety comes from the Leases and the fences.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def share(shards: int, members: int) -> int:
 
 @dataclass(frozen=True, slots=True)
 class HandOver:
-    """Shards to hand over, in this order, and why; none if all stay."""
+    """Shards to hand over, in this order, and the reason; none if all stay."""
 
     shards: tuple[int, ...]
     reason: str
@@ -45,9 +45,8 @@ def hand_over(
     Decide what a replica should hand over now.
 
     Above its share it gives up the highest-numbered shards. One that cannot serve gives up all of
-    them, but not for a short outage, which costs less than claiming every log anew; and not while
-    nobody else can serve either, since then nothing would be won, and everybody would hand over to
-    everybody.
+    them, but not for a short outage, which costs less than claiming every log again; and not while no
+    other replica can serve either, since then nothing would be gained, and shards would move in circles.
 
     Args:
         owned: Shards held, those that are being handed over already left out.
@@ -70,7 +69,7 @@ def hand_over(
 
 
 class Shards:
-    """The tenures of this process."""
+    """The lease terms of this process."""
 
     def __init__(self, shards: int) -> None:
         """Own nothing yet; `shards` is fixed at installation."""
@@ -93,7 +92,7 @@ class Shards:
         self._leaving.discard(shard)
 
     def term_of(self, uid: str) -> LeaseTerm | None:
-        """The tenure over a notification, None while its shard is not ours."""
+        """The lease term of a notification's shard, None while that is not ours."""
         return self._terms.get(shard_of(uid, self.shards))
 
     def accepts(self, uid: str) -> bool:

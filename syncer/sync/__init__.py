@@ -1,1 +1,1 @@
-"""Publication of the attempt log: claim, append, merge, write; and the loops that look again."""
+"""Publication of the attempt log: claim, append, merge, write; and the loops that check again."""

@@ -1,18 +1,17 @@
 """
 What this replica holds in memory of each notification; disposable, and bounded by what is live.
 
-An `Entry` is the meeting point of the loops: the newest object seen, the fold of its log, the claim
-under which that log may be extended, what is executing here, and what has not been published yet.
-Nothing in it is a source of truth. Facts that only it knows (outcomes while Redis is away) are in the
-hands of the task that learnt them.
+An `Entry` is what the loops share: the newest object seen, the fold of its log, the claim under which
+that log may be extended, what is executing here, and what has not been published yet. Nothing in it is a
+source of truth. Outcomes that Redis cannot take yet belong to the task that learnt them.
 
-A notification that is finished and published leaves a `Finished` stub: uid, name, version and phase,
+A notification that is finished and published leaves a `Finished` summary: uid, name, version and phase,
 so that a hundred thousand of them cost megabytes, not gigabytes.
 
 Where an audit feed runs, finished means audited as well: until then the entry stays, and `unaudited`
-names it. That is bounded, since the feed may be held up for days: beyond `audit_limit` waiting
-entries a finished one is let go all the same, and its log, which does not expire before it is
-audited, brings it back in a later sweep.
+names it. That is bounded, since the feed may wait for days: beyond `audit_limit` waiting entries a
+finished one is dropped all the same, and a later sweep finds its log, which does not expire before it is
+audited.
 
 All access is from one event loop; no method awaits.
 """
@@ -55,22 +54,22 @@ class Entry:
         request: Newest version of the object that this process has seen.
         view: Fold of its log up to `view.position`.
         claim: None until claimed, and whenever the claim turned out stale.
-        fresh: First seen by a watch event without status, in this tenure.
+        fresh: First seen by a watch event without status, in this lease term.
         deleted: The object is gone; nothing is sent any more.
         quarantine: Why the log cannot be read, empty if it can.
-        violation: What the self-audit found that must not be; nothing is sent while it is set.
+        violation: What the self-audit found that the rules exclude; nothing is sent while it is set.
         executing: Open attempts that a task of this process carries out, with their channels.
-        never_sent: Those of them of which no byte has left, since the log has not permitted it.
+        never_sent: Those of them of which no byte has left, since the log has not allowed it.
         unrecorded: Results that the log could not take since it cannot be read, with their intents.
-        due: Boot-clock second before which a channel must not be tried again.
+        due: Second of the monotonic clock before which a channel must not be tried again.
         held_since: Since when a due attempt could not be made for lack of Redis, 0 if none.
-        held: That has lasted long enough for the status to say so.
+        held: That has lasted long enough for the status to show it.
         acked: Position up to which the log is marked as published.
         audited: Position up to which the log is marked as handed to the audit feed's sinks.
         expiring: The log has been given its time to live.
-        dirty_since: Boot-clock second of the first unpublished change, None if there is none.
+        dirty_since: Second of the first unpublished change, None if there is none.
         urgent: The change is final and must not wait for the window.
-        ticket: Boot-clock second at which its turn to be written is looked at, infinite for never,
+        ticket: Second at which its turn to be written comes up, infinite for never,
             negative if it waits for that turn.
         failures: Status writes that failed in a row, the last one at `last_failure`.
         jitter: Share of the back-off that follows the last of them.
@@ -80,8 +79,8 @@ class Entry:
         doubtful: The newest version came by the watch and shows less than the one before: the object is
             read again before anything is merged with it.
         unreadable: The object could not be read when its log was claimed last.
-        look: The last look that came to a decision, None if a later one has not.
-        asked: Boot-clock second since when the resync has asked for a look in vain, 0 if it has not.
+        look: The last check that ended with a decision, None if a later one did not.
+        asked: Second since which the resync has requested a check in vain, 0 if it has not.
     """
 
     request: NotificationRequest
@@ -121,7 +120,7 @@ class Entry:
 
     @property
     def cancelled(self) -> bool:
-        """Whether nothing more is to be sent: the object is gone, or is being deleted."""
+        """Whether nothing more is sent: the object is gone, or is being deleted."""
         return self.deleted or self.request.deleting
 
     @property
@@ -149,8 +148,8 @@ class Entry:
         """
         Whether the object may have a final phase that this process has not seen.
 
-        What is known can fall behind a phase that was asked for: under at most once an unknown result
-        ends a channel, and an operator's verdict takes that back.
+        What is known can fall behind a phase that was written: with `atMostOnce` an unknown result ends a
+        channel, and a manual resolution reverses that.
         """
         return self.ending == self.request.resource_version and bool(self.ending)
 
@@ -159,7 +158,7 @@ class Entry:
         Take a later version that the watch has brought.
 
         A watch that was opened under an older definition goes on dropping what that one does not know.
-        So a version that shows less than the one before is not believed until it was read.
+        So a version that shows less than the one before is not trusted until it was read.
         """
         self.doubtful = self.doubtful or poorer(seen.status, self.request.status)
         self.request = seen
@@ -169,11 +168,11 @@ class Entry:
         Take what the API server answered about the object.
 
         The watch may have brought a later version while the answer was on its way, and will not bring
-        that one again. Where it has brought the same version, the answer is believed.
+        that one again. Where it has brought the same version, the answer is used.
 
         Args:
             answer: The object, read or written.
-            since: Its version as known when the API server was asked.
+            since: Its version as known when the request was sent.
         """
         known = self.request.resource_version
         if known == since or version_key(answer.resource_version) >= version_key(known):
@@ -181,7 +180,7 @@ class Entry:
             self.doubtful = False
 
     def ends_at(self, position: int) -> bool:
-        """Whether a mark at this position speaks of the whole log of a finished notification."""
+        """Whether a mark at this position covers all of the log of a finished notification."""
         return (
             self.request.status.terminal
             and not self.view.opened
@@ -192,7 +191,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """All that is kept of a notification whose end is published."""
+    """What is kept of a notification whose final phase is published."""
 
     uid: str
     namespace: str
@@ -200,7 +199,7 @@ class Finished:
     resource_version: str
     phase: str
     retention_days: int
-    #: Unix milliseconds, 0 if the object does not tell.
+    #: Unix milliseconds, 0 if the object does not show it.
     ended: int = 0
 
 
@@ -227,7 +226,7 @@ class Cache:
         self._jitter = jitter
         self.entries: dict[str, Entry] = {}
         self.finished: dict[str, Finished] = {}
-        #: Entries whose log says more than the audit feed has handed over, the longest waiting
+        #: Entries whose log holds more than the audit feed has handed over, the longest waiting
         #: first. One may be deleted and forgotten already: what was sent is audited all the same.
         self.unaudited: dict[str, Entry] = {}
         self.audit_limit = audit_limit
@@ -235,7 +234,7 @@ class Cache:
         self.monotonic = monotonic
         self._window = window
         self._heap: list[tuple[float, int, str]] = []
-        #: Uids whose writes are due, by namespace: one author's thousands hold up nobody's one.
+        #: Uids whose writes are due, by namespace: the thousands of one author do not delay another's.
         self._due: Turns[str] = Turns()
         self._ticket = 0
 
@@ -252,7 +251,7 @@ class Cache:
         self._schedule(entry)
 
     def begin_write(self, entry: Entry) -> None:
-        """Note that a write takes up everything known now; later changes mark the entry anew."""
+        """Note that a write includes everything known now; later changes mark the entry again."""
         entry.dirty_since = None
         entry.urgent = False
 
@@ -274,17 +273,17 @@ class Cache:
     def _schedule(self, entry: Entry) -> None:
         at = self.decision(entry).at
         if entry.ticket <= at:
-            # Looked at by then, and put off if it is too early.
+            # Its turn comes by then; if that is too early, it waits again.
             return
         entry.ticket = at
         self._ticket += 1
         heapq.heappush(self._heap, (at, self._ticket, entry.uid))
         if self._heap[0][1] == self._ticket:
-            # Whoever waits, waits for an earlier one otherwise.
+            # Otherwise the writer already waits for an earlier one.
             self.wake.set()
 
     def decision(self, entry: Entry) -> Decision:
-        """When a dirty entry is to be written, and why then."""
+        """When a dirty entry is to be written, and the reason."""
         if entry.dirty_since is None:
             raise ValueError("the entry is clean")
         return decide(
@@ -304,7 +303,7 @@ class Cache:
         return min(entry.due.values()) > self.monotonic() + self._window
 
     def take_due(self, now: float) -> Entry | None:
-        """The next entry whose write is due and not under way; one that is early by now is put off."""
+        """The next entry whose write is due and not under way; one that has become early waits again."""
         while self._heap and self._heap[0][0] <= now:
             at, _, uid = heapq.heappop(self._heap)
             entry = self.entries.get(uid)
@@ -318,7 +317,7 @@ class Cache:
                 continue
             entry.ticket = math.inf
             if entry.dirty_since is None or entry.writing:
-                # Clean, or marked anew when the write ends.
+                # Clean, or marked again when the write ends.
                 continue
             if self.decision(entry).at <= now:
                 return entry
@@ -326,7 +325,7 @@ class Cache:
         return None
 
     def next_due(self) -> float | None:
-        """When to look again, None if nothing is waiting."""
+        """When the next write is due, None if nothing is waiting."""
         if self._due:
             return -math.inf
         return self._heap[0][0] if self._heap else None
@@ -351,7 +350,7 @@ class Cache:
         return max(0, (self.audit_limit or 0) - len(self.unaudited))
 
     def mark_unaudited(self, entry: Entry) -> None:
-        """Note that the audit feed has to look at an entry; nothing where no feed runs."""
+        """Note that the audit feed must read an entry's log; does nothing where no feed runs."""
         if self.auditing and not entry.quarantine:
             self.unaudited.setdefault(entry.uid, entry)
 
@@ -362,23 +361,23 @@ class Cache:
             self.unaudited.pop(entry.uid, None)
 
     def retire(self, entry: Entry) -> None:
-        """Replace a finished, published entry by its stub; of a deleted one nothing is kept."""
+        """Replace a finished, published entry by its summary; of a deleted one nothing is kept."""
         request = entry.request
         self.entries.pop(entry.uid, None)
         self.unaudited.pop(entry.uid, None)
         if not entry.deleted:
-            # The deletion may have come during the last write; nobody would take the stub away again.
+            # The deletion may have come during the last write; nothing would remove the summary again.
             self.finished[entry.uid] = summary(request)
 
     def reopen(self, request: NotificationRequest) -> Entry:
-        """Hold a finished notification in full again: its log says more than its object."""
+        """Hold a finished notification in full again: its log holds more than its object shows."""
         self.finished.pop(request.uid, None)
         entry = self.entries.setdefault(request.uid, Entry(request))
         entry.request = request
         return entry
 
     def forget(self, uid: str) -> None:
-        """Drop everything known of a notification, but for what the audit feed has yet to tell."""
+        """Drop everything known of a notification, except what the audit feed has yet to hand over."""
         self.entries.pop(uid, None)
         if len(self.unaudited) > (self.audit_limit or 0):
             self.unaudited.pop(uid, None)

@@ -298,7 +298,7 @@ class Claimer:
 
 
 def archived(entry: Entry) -> str:
-    """A whole log as one JSON line, which remains when the object and, later, the log are gone."""
+    """A log as one JSON line, which remains when the object and, later, the log are gone."""
     return json.dumps(
         {
             "uid": entry.uid,

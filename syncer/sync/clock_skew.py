@@ -1,39 +1,46 @@
 """
 Whether Redis and the API server agree on the time.
 
-Records carry Redis time, objects the API server's. A process knows the offset of each to its own boot
-clock: of Redis from every look at it, of the API server from its answers. What the machine's own wall
-clock shows does not matter. Where the two disagree one of them is wrong, and it cannot be told which:
-`preflight` says from which difference on attempts wait until somebody has set it right.
+Records carry Redis time, objects the API server's. A process knows the offset of each to its own monotonic
+clock: of Redis from every probe, of the API server from its answers. The machine's own wall clock does not
+matter. Where the two differ one of them is wrong, and it is not known which: `preflight` defines the
+difference from which on attempts wait until a clock is corrected.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Final
+from typing import Final, NamedTuple
 
 from syncer.ledger.connection import CLOCK
 from syncer.runtime.clock import ServerTime
 
-#: Seconds after which a server that was not looked at again counts no more; looks are 10 s apart.
+#: Seconds after which a server that was not probed again is forgotten; probes are 10 s apart.
 _FORGET: Final = 60.0
 
 
+class _Probe(NamedTuple):
+    """A second of the monotonic clock, and by how many seconds a server was ahead then."""
+
+    at: float
+    ahead: float
+
+
 class Clocks:
-    """The differences between the clocks, as of the last look at each Redis server."""
+    """The differences between the clocks, as of the last probe of each Redis server."""
 
     def __init__(self, api: ServerTime) -> None:
         """`api` is the API server's time."""
         self._api = api
-        #: By run id: when it was looked at (boot clock), and how far it was ahead, in seconds.
-        self._seen: dict[str, tuple[float, float]] = {}
+        #: By run id.
+        self._seen: dict[str, _Probe] = {}
 
     def ahead(self, info: Mapping[str, str]) -> float | None:
         """
         Note how far ahead of the API server's clock that of a Redis server is, in seconds.
 
         Args:
-            info: What the server said of itself.
+            info: Members of its INFO.
 
         Returns:
             None if one of the two is not known.
@@ -43,13 +50,13 @@ class Clocks:
             return None
         ahead = (int(offset) - self._api.offset) / 1000
         now = self._api.monotonic()
-        self._seen = {r: s for r, s in self._seen.items() if now - s[0] <= _FORGET}
-        self._seen[info.get("run_id", "")] = (now, ahead)
+        self._seen = {r: s for r, s in self._seen.items() if now - s.at <= _FORGET}
+        self._seen[info.get("run_id", "")] = _Probe(now, ahead)
         return ahead
 
     @property
     def worst(self) -> float | None:
-        """How far ahead the server is that is furthest off, None if none was looked at lately."""
+        """How far ahead the server is that is furthest off, None if none was probed lately."""
         now = self._api.monotonic()
-        lately = [ahead for at, ahead in self._seen.values() if now - at <= _FORGET]
+        lately = [s.ahead for s in self._seen.values() if now - s.at <= _FORGET]
         return max(lately, key=abs, default=None)

@@ -1,12 +1,12 @@
 """
-The write side of one notification's log, and the view that stays in step with it.
+Appends to the log of a notification, and the view that follows the log.
 
-Every append answers with its position and the chain of the element before. The view advances only if
-both are what it knows; otherwise somebody else has written in between, and the log is read again. So
-the view never claims to have seen a record that it has not, which is what makes an ACK true.
+Every append answers with its position and the chain of the element before. The view advances only if both
+are as expected; otherwise another process has written in between, and the log is read again. So the view
+never stands for a record that was not read, and an ACK is always true.
 
-Facts (outcomes) are written whatever happens to the claim; everything that opens or closes attempts
-for others (intent, recover) needs the claim to be current.
+Facts (outcomes) are written whether or not the claim holds; what opens an attempt, or settles that of
+another process (intent, recover), needs a current claim.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _REFUSED_PAUSES: Final = (0.1, 0.4, 1.5, 6.0)
 
 
 class Recorder:
-    """Appends to logs and keeps the views in the cache true."""
+    """Appends to logs and keeps the views in the cache up to date."""
 
     def __init__(
         self, log: RedisLog, cache: Cache, time: LedgerTime, metrics: SyncMetrics, *, identity: str
@@ -66,7 +66,7 @@ class Recorder:
         self._counters: dict[Epoch, int] = {}
 
     def next_id(self, epoch: Epoch) -> AttemptId:
-        """A fresh attempt id; never given out twice by any process."""
+        """Return a new attempt id, which no process ever uses again."""
         n = self._counters.get(epoch, 0) + 1
         self._counters[epoch] = n
         return make_attempt_id(epoch, n)
@@ -77,7 +77,7 @@ class Recorder:
         return entry.claim == wanted and term.valid(self.cache.monotonic())
 
     def lose_claim(self, entry: Entry, cause: str) -> None:
-        """Note that the claim turned out stale; the next reconcile claims anew."""
+        """Note that the claim is stale; the next reconcile claims the log again."""
         if entry.claim is not None:
             self.metrics.reclaims.labels(cause).inc()
         entry.claim = None
@@ -90,7 +90,14 @@ class Recorder:
         self.cache.mark_dirty(entry)
 
     async def skip(self, entry: Entry, channel: str, why: str) -> None:
-        """Say why a due attempt is not made; repeats of the channel's last word are left out."""
+        """
+        Record why a due attempt is not made, unless the channel's last record has the same reason.
+
+        Args:
+            entry: The notification.
+            channel: Name of the channel.
+            why: The reason.
+        """
         view = entry.view
         if view.last_skip.get(channel) == why or view.skips >= MAX_SKIPS:
             return
@@ -115,9 +122,9 @@ class Recorder:
         in_doubt: Callable[[Entry, Record], None] | None = None,
     ) -> tuple[Appended, Record]:
         """
-        Ask the log for permission to send.
+        Record an intent, which allows the send.
 
-        Only `OK`, or `DUP` with the state `intent` (the echo of this very call), permits it. The
+        Only `OK`, or `DUP` with the state `intent` (the echo of this very call), allows it. The
         attempt is then listed in `entry.executing` until `close` is called.
 
         Args:
@@ -160,7 +167,7 @@ class Recorder:
             if answer.answer is Answer.OK:
                 self.metrics.intents.inc()
                 tries.uncertain = True
-                # Without its answer nobody sends, so nobody would ever close the attempt.
+                # Without this answer no task sends, so none would ever close the attempt.
                 await self._advance(entry, answer, [record])
                 opened = True
             elif answer.answer is Answer.DUP and answer.rank == AttemptState.INTENT:
@@ -188,11 +195,11 @@ class Recorder:
         self, entry: Entry, attempt: Attempt, intent: Record, *, patience: float
     ) -> bool:
         """
-        Record what became known of an attempt; tried until `patience` seconds have passed.
+        Record the outcome of an attempt; it is tried until `patience` seconds have passed.
 
-        A log that cannot be read takes nothing, and nor does one for which Redis, or a proxy before it,
-        goes on refusing. What was to be recorded is then kept in memory until a claim can read it again:
-        nobody else knows it.
+        A log that cannot be read accepts no records, and neither does one that Redis, or a proxy in front
+        of it, goes on refusing. The outcome is then kept in memory until a claim can read the log again:
+        no other process knows it.
 
         Returns:
             False if it could not be recorded: should this process end, the next owner will find the
@@ -202,7 +209,7 @@ class Recorder:
         try:
             answer = await self._timed(
                 "outcome",
-                lambda: self._tell(entry, record, intent, patience),
+                lambda: self._record_outcome(entry, record, intent, patience),
             )
         except (ContractError, Rejected) as error:
             logger.error(
@@ -230,12 +237,12 @@ class Recorder:
             else:
                 await self.reread(entry)
         except PortError:
-            # It is recorded; what else the log holds is read with the next look.
+            # It is recorded; what else the log holds is read at the next check.
             entry.reread = True
         self.cache.mark_dirty(entry)
         return True
 
-    async def _tell(
+    async def _record_outcome(
         self, entry: Entry, record: Record, intent: Record, patience: float
     ) -> Appended:
         """Record an outcome; a refusal may be one answer of a proxy whose server has failed over."""
@@ -245,7 +252,7 @@ class Recorder:
                     entry.uid, record, intent, name=entry.request.key, patience=patience
                 )
             except Unauthorised:
-                # All the patience has gone into it.
+                # It was repeated for all of the time already.
                 raise
             except Rejected:
                 await asyncio.sleep(pause)
@@ -255,10 +262,10 @@ class Recorder:
 
     async def record_kept(self, entry: Entry) -> None:
         """
-        Record what the log could not take while it could not be read.
+        Record the outcomes that were kept while the log could not be read.
 
-        To be called once it was read again, and before what is open in it is settled as unknown; now and
-        then, too, where the log is another's by now, who does not know it.
+        Call it once the log was read again, and before what is open in it is settled as unknown; now and
+        then also where another process owns the log by now, since it does not know these outcomes.
 
         Raises:
             PortError: Redis did not answer; what is left is kept.
@@ -283,7 +290,7 @@ class Recorder:
 
     async def recover(self, entry: Entry, term: LeaseTerm, abandoned: Attempt, *, due: int) -> bool:
         """
-        Settle an open attempt that nobody executes: what its sender knew of it is lost.
+        Record an open attempt that no process executes as unknown: its sender ended without an outcome.
 
         Returns:
             False if the claim does not hold any more.
@@ -307,7 +314,7 @@ class Recorder:
         return True
 
     async def wake_owner(self, uid: str) -> None:
-        """Tell the owner of a log, whoever that is, that it holds something new; best effort."""
+        """Notify the owner of a log that it holds new records; best effort."""
         with contextlib.suppress(PortError, TimeoutError):
             await self.log.wake_owner(uid)
 
@@ -326,16 +333,16 @@ class Recorder:
         *others, last = records
         for record in others:
             view.apply(stored(record, view.chain, view.position + 1))
-        # The answer tells the chain of the last one; working it out once more is a third of an append.
+        # The answer contains the chain of the last one; computing it again is a third of an append.
         view.apply(replace(last, position=answer.position, chain=answer.chain))
-        # The append has taken the expiry off.
+        # The append has removed the expiry.
         entry.expiring = False
         if any(r.kind.state is not AttemptState.INTENT for r in records):
             self.cache.mark_unaudited(entry)
 
     async def reread(self, entry: Entry) -> None:
         """
-        Fold the log anew.
+        Read and fold the log again.
 
         If the log no longer holds what the view has seen, the claim is given up and the view kept:
         the next claim offers it to the log as seeds.
@@ -352,14 +359,14 @@ class Recorder:
         self.adopt(entry, snapshot)
 
     def adopt(self, entry: Entry, snapshot: Snapshot) -> None:
-        """Take a whole log as the truth."""
+        """Replace the view by the fold of a log as it was read."""
         view = fold(snapshot.records)
         for channel in view.pending:
             if entry.view.order_ids.get(channel) != view.order_ids[channel]:
-                # What an operator orders is due at once, whatever the wait was before.
+                # What an operator wants sent again is due at once, whatever the wait was before.
                 entry.due.pop(channel, None)
         if view.position != entry.view.position:
-            # An append takes the expiry off.
+            # An append removes the expiry.
             entry.expiring = False
         if view.conflicts > entry.view.conflicts:
             self.metrics.conflicting.inc(view.conflicts - entry.view.conflicts)
@@ -369,14 +376,14 @@ class Recorder:
         if view.position > entry.audited:
             self.cache.mark_unaudited(entry)
 
-    def put_in_quarantine(self, entry: Entry, why: str) -> None:
+    def put_in_quarantine(self, entry: Entry, reason: str) -> None:
         """Stop sends for a notification whose log cannot be read; its bytes stay as they are."""
         if not entry.quarantine:
             logger.error(
                 "log cannot be read; nothing is sent for this notification",
-                extra={"uid": entry.uid, "object": entry.request.key, "why": why},
+                extra={"uid": entry.uid, "object": entry.request.key, "why": reason},
             )
-        entry.quarantine = why
+        entry.quarantine = reason
         entry.claim = None
         self.cache.mark_dirty(entry, urgent=True)
 

@@ -1,17 +1,17 @@
 """
-The resync: a walk over every live entry, again and again, that has looked at whatever needs it.
+The resync: a periodic walk over every live entry that requests a check of each that needs one.
 
-It is what "nothing due stays unlooked-at" rests on; everything else that asks for a look (watches,
-wake-ups, timers, the end of an attempt) is only quicker. The rule is `syncer.rules.resync`; this module
-walks, asks for looks, and measures.
+It guarantees that everything that is due is checked within a bound; watches, wake-ups, timers and the end
+of an attempt only bring a check sooner. The rule is `syncer.rules.resync`; this module walks, requests
+checks, and measures.
 
-No I/O is done, and a walk is cut into slices, so that it holds up the event loop for about a millisecond
-at a time however much is live. While Redis does not answer nothing is asked for: nothing could be
-decided, and the work queue goes on to try with its growing wait.
+It does no I/O, and a walk is cut into slices, so that it holds the event loop for about a millisecond at a
+time, however many entries are live. While Redis does not answer nothing is requested: nothing could be
+decided, and the work queue retries with its growing wait.
 
-A look that was asked for and has come to no decision by the next round is *missing*: what is due waits
-although its time has come. How many there are, and for how long, is what the metrics tell. The age is as
-of the scrape and counts from the last round, so a resync that stands still shows as well.
+A check that was requested and has not ended with a decision by the next round is *missing*: what is due
+waits although its time has come. Metrics show how many there are, and for how long. The age is computed at
+the scrape and counts from the last round, so it also grows while the resync itself does not run.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ SLICE: Final = 400
 
 
 class Resync:
-    """Has every live entry of ours looked at when it needs it."""
+    """Requests a check of every live entry of ours that needs one."""
 
     def __init__(
         self,
@@ -51,12 +51,12 @@ class Resync:
         """
         Args:
             recorder: Of the logs; its cache is what is walked.
-            ownership: Tells what is ours.
-            metrics: Are set.
-            bounds: How often.
-            blocked: Whether something that is known and said elsewhere keeps an entry from being claimed.
+            ownership: Knows which shards are ours.
+            metrics: Show missing checks and their age.
+            bounds: The periods.
+            blocked: Whether a known reason, reported elsewhere, keeps an entry from being claimed.
             waits: Whether a per-receiver queue holds a channel of a notification.
-            look_at: Has a notification looked at soon.
+            look_at: Requests a check of a notification.
         """  # noqa: D205 - the class says what it is
         self.recorder = recorder
         self.cache = recorder.cache
@@ -67,13 +67,13 @@ class Resync:
         self._waits = waits
         self._look_at = look_at
         self._rounded = self.cache.monotonic()
-        #: Boot-clock second at which Redis was found away last: that is no time without a look.
+        #: Second at which Redis last did not answer: that is no time without a check.
         self._away = 0.0
         self._oldest = 0.0
         metrics.unlooked_seconds.set_function(self.unlooked)
 
     def unlooked(self) -> float:
-        """Longest time in seconds for which something may have needed a look and not had one."""
+        """Longest time in seconds for which an entry may have needed a check and not had one."""
         return self._oldest + self.cache.monotonic() - self._rounded
 
     async def round(self) -> None:
@@ -128,7 +128,7 @@ class Resync:
             c not in executing.values() and not self._waits(entry.uid, c) for c in look.channels
         )
         if entry.deleted and executing:
-            # Its end brings the next look, and so it is said.
+            # Its end brings the next check.
             return None
         return reason_of(
             look,
@@ -137,7 +137,7 @@ class Resync:
             claimed=self._claimed(entry, term),
             unread=entry.reread or any(a not in executing for a in entry.view.opened),
             version=entry.request.resource_version,
-            # While an attempt runs the log grows by its own records; its end brings a look.
+            # While an attempt runs the log grows by its own records; its end brings a check.
             position=look.position if look and executing else entry.view.position,
             idle=idle,
             now=now,

@@ -1,12 +1,12 @@
 """
-Deleting finished notifications after their retention time, where an operator has asked for it.
+Deleting finished notifications after their retention time, if `retention.deleteObjects` is set.
 
-A log expires by itself. The object does not: somebody may still read it, so it goes only if the
-setting says so, and only when everything that it stands for has been handed on. That is decided twice:
-from the stub and the log's header (`due`, `settled`), so that a sweep over many costs one question to
-Redis a page; then from the object as it is now, read right before the deletion.
+A log expires by itself. The object does not, since it may still be read: it is deleted only if the setting
+demands it, and only when all of its log is published and audited. That is decided twice: from the summary
+and the log's header (`due`, `settled`), so that a sweep over many costs one call to Redis a page; then
+from the object as it is now, read right before the deletion.
 
-A log that is gone tells nothing by itself. It counts as expired only if the store that the status
+A missing log proves nothing by itself. It counts as expired only if the store that the status
 names is the one that answers now: a store that was lost or emptied has another id, and then the object
 is the last record of what was sent, and stays. So do the finished objects of the replaced controller,
 whose status names no store.
@@ -14,8 +14,8 @@ whose status names no store.
 A clock that is ahead deletes nothing: the earlier of Redis's time and the API server's decides
 (`LedgerTime.certain`).
 
-The deletion names uid and resourceVersion. Whoever else has written meanwhile, or has put another
-object under the name, makes it fail, and the next sweep looks again.
+The deletion names uid and resourceVersion. Any other write meanwhile, or another object under the name,
+makes it fail, and the next sweep decides again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from syncer.sync.cache import Finished
 
 logger = logging.getLogger("ledger.retention")
 
-#: Logs in one question to Redis.
+#: Logs in one call to Redis.
 _PAGE: Final = 256
 
 
@@ -66,7 +66,7 @@ class Remover(StatusStore, Protocol):
 
 
 class Retention:
-    """Deletes what is over."""
+    """Deletes finished objects whose retention time is over."""
 
     def __init__(
         self,
@@ -76,7 +76,7 @@ class Retention:
         time: LedgerTime,
         metrics: SyncMetrics,
     ) -> None:
-        """`time` is Redis time, which the retention is counted in, with the API server's as its witness."""
+        """`time` is Redis time, in which the retention is counted, checked against the API server's."""
         self.log = log
         self.store = store
         self.ownership = ownership
@@ -85,13 +85,13 @@ class Retention:
 
     async def sweep(self, summaries: Sequence[Finished]) -> int:
         """
-        Look at finished notifications and delete those of ours whose time is over.
+        Delete those of our finished notifications whose retention time is over.
 
         Returns:
             How many were deleted.
 
         Raises:
-            PortError: Redis does not answer; the next sweep begins anew.
+            PortError: Redis does not answer; the next sweep begins again.
         """
         over = [s for s in summaries if due(s.ended, s.retention_days, self.time.certain())]
         deleted = 0
@@ -112,7 +112,7 @@ class Retention:
                     )
                     return deleted
                 except (Conflict, Gone, ContractError):
-                    # Somebody has changed or deleted it: the watch brings what it is now.
+                    # It was changed or deleted: the watch brings its new state.
                     continue
                 except (Ambiguous, Unavailable) as error:
                     logger.info(
@@ -171,7 +171,7 @@ def due(ended: int, days: int, now: int) -> bool:
 
 def settled(header: Header | None, length: int, ttl: int) -> bool:
     """
-    Whether nobody needs a log any more: all of it published and audited, and its expiry set.
+    Whether a log is needed no more: all of it is published and audited, and its expiry set.
 
     Args:
         header: Its first element, None if that cannot be read.

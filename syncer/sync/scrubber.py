@@ -1,9 +1,9 @@
 """
 The scrubber: it checks every live notification of ours again, slowly and without end.
 
-Each check reads the log, then the object, folds anew, and compares by the rules of
+Each check reads the log, then the object, folds again, and compares by the rules of
 `syncer.rules.divergence`. What loss or a foreign hand brought about is left to the ordinary rules (claim
-anew, write again). What the rules exclude stops the sends of that one object and is shown in its
+again, write again). What the rules exclude stops the sends of that one object and is shown in its
 condition `Quarantined` (reason `SelfAudit`), until a later check finds it in order. The process goes on:
 a fault of one object is never a fault of all.
 
@@ -68,7 +68,7 @@ class Scrubber:
             sync: Knows what it would write.
             metrics: Count checks and divergences.
             rate: Checks per second, at most.
-            on_change: Called with the uid of an object that the controller must look at.
+            on_change: Called with the uid of an object that the controller must check.
         """  # noqa: D205 - the class says what it is
         self.recorder = recorder
         self.cache = recorder.cache

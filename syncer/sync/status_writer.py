@@ -186,7 +186,7 @@ class SyncLoop:
         Write everything that is dirty, without waiting for windows.
 
         `run` must still be running. Returns how many entries remain dirty at the deadline (a
-        boot-clock second), or before it, once none of them can be written by then.
+        second of the monotonic clock), or before it, once none of them can be written by then.
         """
         while self.cache.monotonic() < deadline:
             waiting = [

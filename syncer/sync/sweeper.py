@@ -64,12 +64,12 @@ class Sweeper:
             known: Whether an object with this uid exists, as of a complete list.
             watched: Whether objects of a namespace are watched here; of others nothing is known.
         """
-        looked, retired = 0, 0
+        compared, retired = 0, 0
         async for uids in self.log.scan():
-            strangers = [u for u in uids if not known(u) and ownership.term_of(u)]
-            looked += len(uids)
-            heads = await self.log.read_headers(strangers)
-            for uid, head in zip(strangers, heads, strict=True):
+            unknown = [u for u in uids if not known(u) and ownership.term_of(u)]
+            compared += len(uids)
+            heads = await self.log.read_headers(unknown)
+            for uid, head in zip(unknown, heads, strict=True):
                 header = head.header
                 term = ownership.term_of(uid)
                 if header is None or term is None:
@@ -88,7 +88,7 @@ class Sweeper:
                     retired += await self.claimer.retire(entry, term)
                 except PortError as error:
                     logger.info("an orphaned log waits", extra={"uid": uid, "error": str(error)})
-        return SweepResult(looked, retired=retired)
+        return SweepResult(compared, retired=retired)
 
     async def _is_gone(self, uid: str, namespace: str, name: str) -> bool:
         try:
@@ -130,7 +130,7 @@ class Sweeper:
         Read again every live log that another process has appended to.
 
         Returns:
-            Uids to be looked at: of those logs, and of any with an open attempt that no task of this
+            Uids to be checked: of those logs, and of any with an open attempt that no task of this
             process carries out (an INTENT that arrived after its caller had given it up).
         """
         found: list[str] = []
