@@ -1,7 +1,7 @@
 """
-Gauges of what the parts hold, brought up to date right before a scrape, and the lag of the event loop.
+Gauges, set right before each scrape from what the parts hold, and the measurement of the loop's lag.
 
-Nothing counts along while nobody asks: each gauge is read from the part that knows.
+No part keeps a gauge up to date while it works: a scrape reads the values from the parts.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ from syncer.runtime.stalls import LoopWatch
 
 #: Phases of a notification; a gauge each.
 _PHASES: Final = ("Pending", "Sending", "Retrying", "Sent", "PartiallySent", "Failed")
-#: Seconds between looks at how late the event loop is.
+#: Seconds between measurements of the loop's lag.
 _PULSE: Final = 0.5
 
 
 class Gauges:
-    """Reads what the parts hold into the metrics."""
+    """Sets the gauges from what the parts hold."""
 
     def __init__(self, parts: Parts) -> None:
-        """Nothing is read yet."""
+        """Nothing is set yet."""
         self._parts = parts
 
     def refresh(self) -> None:
-        """Bring all of them up to date."""
+        """Set all of them."""
         self._of_notifications()
         self._of_servers()
         self._of_shards()

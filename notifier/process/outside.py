@@ -1,9 +1,9 @@
 """
 What the product reaches the world through, as one object.
 
-`notifier.app.App` makes every part of the product and takes the rest from an `Outside`: clocks, clients,
-channels, the admin server. `notifier.process.production` makes the one of a real process; the simulation
-hands over one of its own and gets the same product by the same constructor.
+`notifier.app.build` makes every part of the product and takes the rest from an `Outside`: clocks, clients,
+channels, the admin server. `notifier.process.production` makes that of a real process. The simulation
+passes one of its own and gets the same product from the same function.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from syncer.runtime.stalls import LoopWatch
 
 
 class Admin(Protocol):
-    """Where the process tells whether it is ready, and how it does."""
+    """The admin server: readiness and metrics."""
 
     def check(self, name: str, check: Callable[[], str | None]) -> None:
         """Add something that readiness depends on, in the place of one of that name."""
@@ -72,18 +72,18 @@ class Outside:
     Attributes:
         identity: Host name and health port; names the process in Leases, records and Events.
         monotonic: Boot-time seconds: deadlines and waits.
-        wall: The time that Leases show, and ledger time until Redis has told its own.
-        api_time: The API server's time, as its clients are told it.
+        wall: Wall-clock time: shown in Leases, and ledger time until Redis has answered.
+        api_time: The API server's time, set by the clients from its answers.
         objects: Client of the API server for everything but Leases.
         leases: Client of the API server for Leases alone.
         redis: Makes the client of Redis.
         router: Where notifications go.
-        audit: Who takes audit events, None if nobody does.
-        admin: Where readiness and metrics are shown.
-        registry: Where metrics are kept.
+        audit: Sinks of audit events, None if there are none.
+        admin: Serves readiness and metrics.
+        registry: Holds the metrics.
         watch: Measures how long the event loop is held.
-        egress_denied: How many addresses were not dialled because they may not be.
-        stop: When to end, and why.
+        egress_denied: Returns how many connections the egress guard has refused.
+        stop: Set when the process has to end.
     """
 
     identity: str

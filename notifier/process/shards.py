@@ -1,4 +1,4 @@
-"""How this process comes by its shards, and what it does with them."""
+"""Competing for shards, and what begins and ends with the ownership of one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from syncer.sharding.ownership import Shards
 
 class Takeover:
     """
-    What an acquired shard brings forward: the sweeps that find what its last owner has left.
+    The sweeps that start early when a shard is acquired: they find what its last owner has left.
 
     Attributes:
-        owning: Set once this process has owned a shard; from then on something may be ours.
-        finished: Set to bring the sweep of finished notifications forward.
-        orphans: Set to bring the sweep of logs without an object forward.
+        owning: Set once this process has owned a shard.
+        finished: Set to start the sweep of finished notifications.
+        orphans: Set to start the sweep of logs without an object.
     """
 
     def __init__(self) -> None:
@@ -32,14 +32,14 @@ class Takeover:
         self.finished = asyncio.Event()
         self.orphans = asyncio.Event()
 
-    def look_anew(self) -> None:
-        """Bring both sweeps forward."""
+    def start_sweeps(self) -> None:
+        """Start both sweeps."""
         self.finished.set()
         self.orphans.set()
 
     @property
     def waiting(self) -> bool:
-        """Whether one of them has still to begin."""
+        """Whether one of them has not started yet."""
         return self.finished.is_set() or self.orphans.is_set()
 
 
@@ -53,17 +53,17 @@ class ShardWork:
         Args:
             shards: Tell which notifications belong to a shard.
             controller: Works on them.
-            takeover: Told of each shard.
+            takeover: Starts sweeps for each acquired shard.
         """
         self._shards = shards
         self._controller = controller
         self._takeover = takeover
 
     def begin(self, shard: int) -> int:
-        """Look anew at a shard's notifications; how many are unfinished."""
+        """Have a shard's notifications reconciled; returns how many are unfinished."""
         failpoint(Failpoint.LEASE_ACQUIRED)
         self._takeover.owning.set()
-        self._takeover.look_anew()
+        self._takeover.start_sweeps()
         return self._controller.on_started_leading(lambda uid: self._shards.covers(shard, uid))
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
@@ -80,17 +80,17 @@ def make_keeper(
     able: Callable[[], bool],
 ) -> tuple[Installation, ShardKeeper]:
     """
-    Make what competes for the Leases of the shards.
+    Make the keeper of the shards' Leases.
 
     Args:
         loaded: The settings.
-        outside: Client of Leases, clocks, and who this process is.
+        outside: Client of Leases, clocks, and the identity of this process.
         shards: Kept true.
         owner: Works on the shards.
         able: Whether this process could work on a shard now.
 
     Returns:
-        The installation, which the start asks for its name, and the keeper.
+        The installation, whose name the start needs, and the keeper.
     """
     sharding, namespace = loaded.settings.sharding, loaded.environment.namespace
     timings = LeaseTimings(

@@ -1,9 +1,9 @@
 """
-The start: the servers that we depend on, each waited for with its reason in `/readyz`.
+The start: waits for each server that the product depends on, with the reason in `/readyz`.
 
-Nothing is sent before Redis has told whose store it is, the objects are listed, and a Lease is held. Two
-of these may come in another order: where listing takes long, shards are taken meanwhile, as what is due
-need not wait for a hundred thousand that are not.
+Nothing is sent before the store is known to be this installation's, the objects are listed, and a Lease is
+held. If listing takes long, shards are acquired meanwhile: a due notification need not wait for the
+listing of a hundred thousand others.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ _NAMED: Final = 50
 
 
 class StartUp:
-    """Brings the process up, and keeps telling what is missing."""
+    """Brings the process up, and keeps readiness up to date."""
 
     def __init__(self, parts: Parts, sweeps: Sweeps) -> None:
         """Nothing is connected yet; the first rounds of `sweeps` are part of the start."""
@@ -62,21 +62,21 @@ class StartUp:
         await self._open_redis(installation)
         group.create_task(critical("reflector", self._parts.reflector.run), name="reflector")
         group.create_task(self._watch_readiness(), name="readiness")
-        # A collection for every seven hundred objects made took a seventh of the CPU.
+        # With the default threshold of 700 allocations, collections took a seventh of the CPU.
         gc.set_threshold(50_000, 20, 50)
         shards, late = None, self._parts.monotonic() + _LONG_LIST
         while not self._parts.reflector.synced:
             if shards is None and self._parts.monotonic() > late:
                 shards = group.create_task(self._keep_shards(), name="shards")
             await asyncio.sleep(_LIST_POLL)
-        # What was listed at the start stays; it need not be walked by every collection.
+        # Most of what was listed stays: later collections need not traverse it.
         gc.freeze()
         failpoint(Failpoint.LISTED)
         if shards is None:
             await self._check_crd()
             group.create_task(self._keep_shards(), name="shards")
         else:
-            self._parts.takeover.look_anew()
+            self._parts.takeover.start_sweeps()
             await self._check_crd()
         group.create_task(self._report_reconciled(), name="reconciled")
 
@@ -114,7 +114,7 @@ class StartUp:
 
     async def _keep_shards(self) -> None:
         await self._parts.keeper.run()
-        # Released: the drain has ended it, and the process follows.
+        # It returns when the drain releases the shards; the process ends right after.
         await asyncio.Event().wait()
 
     async def _watch_readiness(self) -> None:

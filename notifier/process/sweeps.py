@@ -1,12 +1,13 @@
 """
-Repeated looks at everything of ours: what an event would have said is found without it.
+Sweeps over everything that this process owns; they find what a lost event would have reported.
 
-Sweeps of live logs, of finished notifications and of logs without an object, the resync, the retention,
-the self-audit. The process begins them only once it owns a shard. Whoever takes a shard over has what
-its last owner left looked at at once: finished but not marked, deleted but not retired.
+There are sweeps of live logs, of finished notifications and of logs without an object, the resync, the
+retention and the self-audit. Sweeps of logs wait until this process has owned a shard. A takeover starts
+two of them at once, for what the last owner may have left: finished notifications whose log is not
+marked, and logs of deleted objects that are not retired.
 
-A wake-up says that somebody else has appended to a log. Anybody may publish one, so it leads to a look
-at what is known, and to nothing else.
+A wake-up says that another process has appended to a log. Anybody may publish one, so it only has a
+notification that is already known reconciled, or a sweep started.
 """
 
 from __future__ import annotations
@@ -26,14 +27,14 @@ logger = logging.getLogger("ledger")
 
 #: Logs in one question of a sweep: claims and intents wait behind it for a few milliseconds.
 _PAGE: Final = 256
-#: What the sweeps that a takeover brings forward look at, as a log line names it.
+#: Kinds of the two sweeps that a takeover starts; fields of a log line.
 _FINISHED: Final = "finished"
 _LOGS: Final = "logs"
 
 
 @dataclass(frozen=True, slots=True)
 class Sweep:
-    """Repeated work: its name, one round, seconds between rounds, and what brings one forward."""
+    """Periodic work: its name, one round, seconds between rounds, and what starts one early."""
 
     name: str
     work: Callable[[], Awaitable[None]]
@@ -42,21 +43,21 @@ class Sweep:
 
 
 class Sweeps:
-    """All repeated looks, and what wake-ups lead to."""
+    """The periodic work of the process, and the handling of wake-ups."""
 
     def __init__(self, parts: Parts) -> None:
-        """Nothing is looked at yet."""
+        """Nothing runs yet."""
         self._parts = parts
-        #: What the sweeps that a takeover brings forward have looked at, by kind, once they are through.
+        #: How many objects or logs each of the two has compared, by kind, once it is complete.
         self.looked_at: dict[str, int] = {}
 
     @property
     def through(self) -> bool:
-        """Whether those sweeps have been through since they were last brought forward."""
+        """Whether both are complete since the last takeover."""
         return not self._parts.takeover.waiting and self.looked_at.keys() == {_FINISHED, _LOGS}
 
     def rounds(self) -> list[Sweep]:
-        """All repeated work of the process."""
+        """All periodic work of the process."""
         parts, sync, takeover = self._parts, self._parts.settings.sync, self._parts.takeover
         rounds = [
             Sweep("resync", self.resync, sync.resync),
@@ -74,19 +75,19 @@ class Sweeps:
     # -- the sweeps -----------------------------------------------------------------------------
 
     async def resync(self) -> None:
-        """Have everything of ours looked at that was not looked at in time, whatever was lost."""
+        """Have every notification reconciled that was not reconciled in time."""
         await self._parts.resync.round()
         self._parts.controller.dispatcher.refill()
 
     async def note_holds(self) -> None:
-        """Have statuses tell of attempts that wait for the log."""
+        """Have statuses show that attempts wait for the log."""
         self._parts.controller.overdue.mark_held(
             available=self._parts.log.unavailable_reason is None,
             notice=self._parts.settings.sync.hold_notice,
         )
 
     async def live(self) -> None:
-        """Find records that others have appended to live logs."""
+        """Find records that other processes have appended to live logs."""
         await self._parts.takeover.owning.wait()
         entries = [e for e in self._parts.cache.entries.values() if e.claim is not None]
         for start in range(0, len(entries), _PAGE):
@@ -97,7 +98,7 @@ class Sweeps:
                 logger.info("records of others were found", extra={"logs": len(found)})
 
     def _begin(self, kind: str, wanted: asyncio.Event) -> None:
-        # What was acquired up to now is in this round; what comes meanwhile asks for another.
+        # This round covers every shard acquired up to now; a later one asks for another round.
         wanted.clear()
         self.looked_at.pop(kind, None)
 
@@ -155,12 +156,12 @@ class Sweeps:
     # -- wake-ups -------------------------------------------------------------------------------
 
     async def follow_wake_ups(self) -> None:
-        """Look at each log that others have appended to, until cancelled."""
+        """Handle wake-ups until cancelled."""
         while True:
             await self.wake_up(await self._parts.wake_ups.get())
 
     async def wake_up(self, uid: str) -> None:
-        """Read a log of ours again because somebody says that it holds something new."""
+        """Have a log of ours read again, since a wake-up says that it holds a new record."""
         if self._parts.shards.term_of(uid) is None:
             return
         entry = self._parts.cache.entries.get(uid)
@@ -174,14 +175,14 @@ class Sweeps:
             with contextlib.suppress(PortError):
                 ((_, length, ttl),) = await self._parts.log.read_headers([uid])
                 if length and ttl < 0:
-                    # A log without an object that we know of, and not retired yet.
+                    # The log of an object that is not known here, and it is not retired yet.
                     self._parts.takeover.orphans.set()
 
     async def _reopen(self, uid: str) -> None:
         summary = self._parts.cache.finished.get(uid)
         if summary is None:
             return
-        # One that does not parse has no status that could be compared with its log.
+        # An object that does not parse has no status to compare with its log.
         with contextlib.suppress(PortError, ContractError):
             try:
                 request = await self._parts.store.get(summary.namespace, summary.name)
@@ -191,5 +192,5 @@ class Sweeps:
                 self._parts.cache.reopen(request)
                 self._parts.queue.add(uid)
             elif self._parts.cache.finished.get(uid) is summary:
-                # Its deletion was not seen: the log is the orphan sweep's to retire.
+                # Its deletion was missed; the orphan sweep retires the log.
                 del self._parts.cache.finished[uid]

@@ -124,7 +124,7 @@ async def test_a_takeover_brings_its_sweeps_forward() -> None:
     sweeps, takeover = Sweeps(parts), parts.takeover
     assert not sweeps.through
     takeover.owning.set()
-    takeover.look_anew()
+    takeover.start_sweeps()
     sweeps.looked_at.update(finished=3, logs=5)
     assert not sweeps.through
     await sweeps.finished()
