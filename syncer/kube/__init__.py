@@ -1,1 +1,1 @@
-"""Kubernetes, behind one door: transport, reflector, leases, status writes, CRD."""
+"""The Kubernetes adapter: client, reflector, leases, status writes, Events, the definition."""

@@ -50,7 +50,7 @@ Method = Literal["GET", "POST", "PATCH", "DELETE"]
 
 MERGE_PATCH: Final = "application/merge-patch+json"
 
-#: A refusal may quote the whole object, which the server itself limits to 3 MiB.
+#: A refusal may quote the object, which the server limits to 3 MiB.
 _ERROR_BODY_BYTES: Final = 4 * 2**20
 #: Share of a timeout that connecting may use. If it is used up, the request was not executed.
 _CONNECT_SHARE: Final = 0.75
@@ -84,7 +84,7 @@ class KubeClient:
     one event loop.
 
     Attributes:
-        rebuilds: How often session and credentials were made anew.
+        rebuilds: How often session and credentials were made again.
     """
 
     def __init__(
@@ -133,7 +133,7 @@ class KubeClient:
         Raises:
             ConfigError: there is no configuration, or it cannot be used.
         """
-        # At DEBUG the first prints whole bodies, at ERROR the second what an exec plugin printed.
+        # At DEBUG the first prints response bodies, at ERROR the second what an exec plugin printed.
         for name, level in (
             ("kubernetes_asyncio.client.rest", logging.INFO),
             ("kubernetes_asyncio.config.kube_config", logging.CRITICAL),

@@ -6,12 +6,12 @@ installation can print it; a source checkout and an editable installation read t
 
 An API server drops members of a status that its schema does not know, and answers 200. A controller
 that is newer than the definition in the cluster would thus lose parts of the record without an
-error. So the definition that is served is compared with ours at start, in three questions: which
-members would be dropped, which values would be refused, which guard rails are absent. A controller
-that may not read definitions asks a fourth: which members of a status that it wrote did not return.
+error. So the definition that is served is compared with ours at start: which members would be dropped,
+which values would be refused, which guard rails are absent. A controller that may not read definitions
+compares a status that it wrote with the answer: which members were not returned.
 
 Our guard rails are the rules on the object and on its status; the rule on the spec is upstream's
-and always stays. The place alone tells them apart, so a chart template can do what `load_crd` does.
+and always stays. They differ by their place alone, so a chart template can do what `load_crd` does.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ def missing_fields(served: Json) -> list[str]:
 
     Returns:
         Sorted dotted paths, `[]` for the entries of a list: `status.deliveryAttempts[].id`. Where a
-        whole branch is unknown only its root is named. Empty if nothing would be dropped.
+        branch is unknown only its root is named. Empty if nothing would be dropped.
     """
     return sorted(_missing(_schema(load_crd()), _schema(served), ""))
 
@@ -89,7 +89,7 @@ def missing_rules(served: Json) -> list[str]:
 
 def refused_values(served: Json) -> list[str]:
     """
-    List the values that we may write and that make the served definition refuse the whole write.
+    List the values that we may write and for which the served definition refuses the write.
 
     Returns:
         Sorted `path=value`, for example `status.deliveryAttempts[].status=unknown`. Members that

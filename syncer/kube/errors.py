@@ -1,8 +1,8 @@
 """What an answer other than 2xx means, as one of the project's errors; no I/O.
 
-The API server explains a refusal by a Status object. What it says decides where the status code alone
-does not: whether an object or a whole resource type is missing, whether a write is too large. Only its
-message is quoted in an error, bounded.
+The API server explains a refusal by a Status object. It decides what the status code leaves open: whether
+an object or its resource type is missing, whether a write is too large. Only its message is quoted in an
+error, bounded.
 """
 
 from __future__ import annotations
@@ -47,9 +47,9 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
     """Return the error that an answer other than 2xx amounts to.
 
     A 404 is `Gone` only if a Status object names what is missing; all else (the plain text that
-    unknown paths get, a collection that is not served) is `KindMissing`, and says nothing about
+    unknown paths get, a collection that is not served) is `KindMissing`, and proves nothing about
     objects. An overloaded or failing server has not executed a read; whether it has executed a
-    write is known only where it says so.
+    write is known only if its answer shows it.
 
     Args:
         status: HTTP status.

@@ -1,8 +1,8 @@
-"""Kubernetes Events: a courtesy to whoever runs `kubectl describe`, never part of the record.
+"""Kubernetes Events: for people who run `kubectl describe`, never part of the record.
 
 `emit` puts an event into a bounded queue and returns; what does not fit is counted and forgotten.
 One loop sends them at a bounded rate, because an event costs the API server as much as a status
-write. Whatever goes wrong is counted and not told: an event that cannot be written must not disturb
+write. Errors are counted and not raised: an event that cannot be written must not disturb
 what it reports about.
 
 The name of an event is derived from the object's uid, the reason and a discriminator that the
@@ -138,7 +138,7 @@ class EventRecorder:
         self._wall = wall
         self._bucket = TokenBucket(self._limits.rate, self._limits.burst, clock())
         self._queue: asyncio.Queue[Json] = asyncio.Queue(self._limits.queue)
-        self._told = False
+        self._reported = False
         self.counts = EventCounts()
 
     def emit(
@@ -217,16 +217,16 @@ class EventRecorder:
                     self._failed(error)
             except (Unavailable, Ambiguous) as error:
                 if again + 1 < _TRIES:
-                    asked = getattr(error, "retry_after", None) or 0.0
+                    requested = getattr(error, "retry_after", None) or 0.0
                     wait = exponential(_PAUSE_FIRST, _PAUSE_MOST, again + 1)
-                    await asyncio.sleep(min(_PAUSE_MOST, max(asked, wait)))
+                    await asyncio.sleep(min(_PAUSE_MOST, max(requested, wait)))
                     continue
                 self._failed(error)
             except PortError as error:
                 self._failed(error)
             else:
                 self.counts.created += 1
-                self._told = False
+                self._reported = False
             return
 
     def _refused(self, error: PortError) -> None:
@@ -235,8 +235,8 @@ class EventRecorder:
 
     def _failed(self, error: PortError) -> None:
         self.counts.failed += 1
-        if not self._told:
-            self._told = True
+        if not self._reported:
+            self._reported = True
             logger.warning("events cannot be written: %s", error)
 
     def _document(

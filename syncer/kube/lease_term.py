@@ -5,7 +5,7 @@ confirmed for RenewDeadline, another holder is seen, the Lease is gone, or we re
 resourceVersion of the acquiring write, with the configured incarnation before it, is the epoch of the
 term; it grows with each one, and Redis and the API server refuse those of the past.
 
-Why two terms of one Lease never both allow a send: ours allows it only while
+Two terms of one Lease never both allow a send: ours allows it only while
 
     now + send timeout <= start of the last confirmed renewal + LeaseDuration - margin
 
@@ -62,7 +62,7 @@ class LeaseTimings:
 
     @property
     def duration_seconds(self) -> int:
-        """The duration as the Lease states it: whole seconds, rounded up to be safe."""
+        """The duration as the Lease states it: in seconds, rounded up to be safe."""
         return math.ceil(self.duration)
 
     @property

@@ -120,7 +120,7 @@ class Lease:
 
     @property
     def holder(self) -> str:
-        """Who held the Lease when it was read last; empty if nobody did."""
+        """The holder of the Lease when it was read last; empty if there was none."""
         return self._seen.holder if self._seen else ""
 
     @property

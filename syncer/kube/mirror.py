@@ -1,5 +1,5 @@
 """
-What the API server has shown of some objects, and when a sink is told of a change.
+The mirror of what the API server has shown, and the changes that it hands to a sink.
 
 A mirror keeps uid and resourceVersion of each object, no more; the objects belong to the sink. It makes
 one history of what lists and watches bring:
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Deleted uids that are remembered, for events that come late; far more than are ever under way.
 _TOMBSTONES: Final = 4096
-#: Objects that do not parse of which the log has told already.
+#: Objects that do not parse and that were logged already.
 _REPORTED: Final = 1024
 
 logger = logging.getLogger("ledger.kube")
@@ -103,7 +103,7 @@ class Shared:
     What the mirrors of several namespaces have in common.
 
     Attributes:
-        sink: Is told of changes, in order for each object.
+        sink: Receives the changes, in order for each object.
         counts: Totals of all of them.
     """
 

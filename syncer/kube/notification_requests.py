@@ -4,7 +4,7 @@ A read is a quorum read: no resourceVersion is sent, so the answer is never olde
 status write is a merge patch that carries the resourceVersion it was computed from. That is the
 only guard there is: the status subresource ignores a wrong uid, and a patch without a
 resourceVersion writes into whatever bears the name now. A conflict is data, so nothing is retried
-here; whoever gets `Conflict` or `Ambiguous` reads and merges again.
+here; after `Conflict` or `Ambiguous` the caller reads and merges again.
 
 Lists never ask for resourceVersion 0, which any stale cache may answer.
 """
@@ -42,7 +42,7 @@ _NO_POLICY: Final = RetryPolicy()
 
 @dataclass(frozen=True, slots=True)
 class Meta:
-    """What the metadata of an object tells, also of one that cannot be parsed."""
+    """The identity of an object, known also if the object does not parse."""
 
     uid: str
     namespace: str
@@ -83,7 +83,7 @@ class Page:
         unchanged: What the caller knows in this very version, not parsed.
         anonymous: How many entries had no identity at all.
         continue_token: For the next page; empty on the last.
-        resource_version: Of the whole list, the same on every page.
+        resource_version: Of the list, the same on every page.
     """
 
     objects: tuple[NotificationRequest | Unreadable, ...]
@@ -151,7 +151,7 @@ class StatusStore:
 
         A dry run is checked and answered like a write, and changes nothing.
 
-        Members with the value null are removed, lists are replaced whole. The object as it is after
+        Members with the value null are removed, a list is replaced as one. The object as it is after
         the write is returned; a patch that changes nothing keeps the resourceVersion.
 
         Raises:
@@ -374,7 +374,7 @@ def _outlined(
 
 
 def parse(document: Json) -> NotificationRequest | Unreadable:
-    """Read an object, or say that it exists and cannot be read.
+    """Read an object; one that exists and does not parse is `Unreadable`.
 
     Raises:
         ContractError: it has no identity.

@@ -5,8 +5,8 @@ the list's resourceVersion, another watch from the last event, and so on. The lo
 whatever cannot be understood leads to a new list, and the difference to what is known becomes
 deletes (`syncer.kube.mirror`).
 
-A list takes what is not finished first and whole, then the rest by name, version and phase, where the
-server can tell them apart: a hundred thousand finished objects would be a third of a gigabyte. The
+A list takes what is not finished first and in full, then the rest by name, version and phase, where the
+server can select by phase: a hundred thousand finished objects would be a third of a gigabyte. The
 watch begins at the first of the two lists, so what changes in between is not lost.
 
 Rules that cost someone an outage:
@@ -153,7 +153,7 @@ class Reflector:
             client: Used for lists and watches; one connection per namespace stays open.
             namespaces: To watch, at least one; None is all of them, with one list and one watch.
             sink: Receives the changes, in order for each object.
-            clock: Seconds of the boot-time clock.
+            clock: Seconds of the monotonic clock.
             timings: Periods; tests use short ones.
             page_size: Objects in a page of a list.
             page_bytes: Of a page; where objects are large it holds fewer, one at least.
@@ -220,7 +220,7 @@ class Reflector:
             await asyncio.sleep(max(pause, self._pause(scope.streak)))
 
     def _failed(self, scope: _Scope, error: PortError) -> float:
-        """Note a failure; returns the pause that the server asked for."""
+        """Note a failure; returns the pause that the server requests."""
         self.counts.failures += 1
         scope.streak += 1
         pause = 0.0
@@ -272,7 +272,7 @@ class Reflector:
         Nine of ten objects are finished, and nothing else is wanted of them.
 
         Returns:
-            False if the server cannot tell them apart; what was taken until then is right.
+            False if the server cannot select by phase; what was taken until then is right.
         """
         try:
             listed = await self._take(scope, selector=UNFINISHED)
@@ -322,12 +322,12 @@ class Reflector:
         return False
 
     def _list_whole_objects(self, reason: str) -> None:
-        """Note that objects can only be listed whole, until the next start."""
+        """List all objects in full until the next start."""
         self._brief = False
         logger.info("objects are listed whole, finished ones too: %s", reason)
 
     async def _take(self, scope: _Scope, *, selector: str = "") -> _Listed:
-        """Take a whole list, page by page."""
+        """Take a list to its end, page by page."""
         token, listed = "", _Listed()
         limit = self._page_size
         while True:

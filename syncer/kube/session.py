@@ -43,7 +43,7 @@ _PLUGIN_EXIT: Final = re.compile(r"exec: process returned -?\d+")
 class _FileState(NamedTuple):
     """What changes when a file is replaced or written; zeros for one that does not exist."""
 
-    inode: int = 0  # noqa: V107 (compared as a whole)
+    inode: int = 0  # noqa: V107 (compared with the others)
     size: int = 0
     modified_ns: int = 0  # noqa: V107 (as above)
 

@@ -8,9 +8,9 @@ their `__init__`, so there is no import that leaves it out. Hence two packages a
 as empty modules that know where their submodules lie; every submodule imported after that is the
 vendor's own code, unchanged.
 
-Whoever has imported the vendor's package before gets that one, whole, here too. Afterwards nobody in
-this process can: asking the empty packages for what they lack raises an AttributeError that says so.
-The version is pinned, and a test holds what is used here against the whole package.
+If the vendor's package was imported before, that one is used here too, with all of its parts. Afterwards it
+cannot be: an attribute that the empty packages lack raises an AttributeError that names this module. The
+version is pinned, and a test compares what is used here with the full package.
 """
 
 from __future__ import annotations

@@ -1,15 +1,15 @@
 """
 The clocks of the product.
 
-The *boot clock* (seconds, CLOCK_BOOTTIME) measures durations and decides deadlines inside this
+The *monotonic clock* (seconds, CLOCK_BOOTTIME) measures durations and decides deadlines inside this
 process: it never steps, and it goes on while the machine sleeps, so a lease is over after a suspend.
-*Ledger time* (Unix milliseconds of the Redis server) is what records carry: every owner of a log
-reads the same clock, whatever its own machine shows. A process keeps the offset between the two and
-sets it at every claim.
+*Ledger time* (Unix milliseconds of the Redis server) is the time in records: every owner of a log reads
+the same clock, whatever its own machine shows. A process keeps the offset between the two and sets it at
+every claim.
 
-One clock may be wrong, and what is decided by it may not be to be undone: to delete an object, to give
-a notification up for its age. For that the API server's time, which every answer of it carries, is the
-*witness*, and the earlier of the two counts (`LedgerTime.certain`).
+One clock may be wrong, and some decisions cannot be undone: to delete an object, to give up a notification
+for its age. For these the API server's time, which every answer of it carries, is the *witness*, and the
+earlier of the two counts (`LedgerTime.certain`).
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ def monotonic_clock() -> float:
 
 
 class ServerTime:
-    """A server's time, extrapolated with the boot clock since it was last told."""
+    """A server's time, extrapolated with the monotonic clock since it was last set."""
 
     def __init__(self, monotonic: MonotonicClock = monotonic_clock) -> None:
-        """Know nothing yet."""
+        """Start without a time."""
         self.monotonic = monotonic
-        #: Milliseconds between it and the boot clock, None until it was told.
+        #: Milliseconds between it and the monotonic clock, None until it was set.
         self.offset: float | None = None
 
     def set(self, now: int) -> None:
@@ -44,7 +44,7 @@ class ServerTime:
 
 
 class LedgerTime:
-    """Redis time, extrapolated with the boot clock since it was last read."""
+    """Redis time, extrapolated with the monotonic clock since it was last read."""
 
     def __init__(
         self, monotonic: MonotonicClock = monotonic_clock, *, witness: ServerTime | None = None

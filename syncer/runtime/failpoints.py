@@ -8,8 +8,8 @@ dictionary look-up, otherwise an attribute that is None. The value is a list sep
 
 where ACTION is `kill` (SIGKILL to ourselves), `stop` (SIGSTOP), `raise` (FailpointError), `exit`
 (leave at once with code 70) or `sleep:SECONDS` (block the event loop), and @N acts at the N-th call
-only (1 by default). A process that is armed says so at its start and in /readyz, and every hit is
-said on standard error before it acts, so that a test can prove that its fault landed.
+only (1 by default). A process that is armed reports it at its start and in /readyz, and writes every hit to
+standard error before it acts, so that a test can prove that its fault happened.
 
 The names are the protocol's steps; the set here is the set in docs/faults.md.
 """

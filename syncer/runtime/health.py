@@ -1,17 +1,17 @@
 """
 The admin server: liveness, readiness with reasons, metrics.
 
-`/healthz` is 200 while the event loop turns. `/readyz` is 200 only when every check has nothing to
-say; otherwise it lists, one a line, what is missing, so that the person who asks first is told why.
-Checks are plain functions that look at state, never at the network: a probe must not hang.
+`/healthz` is 200 while the event loop turns. `/readyz` is 200 only when no check has a reason against it;
+otherwise it lists the reasons, one a line. Checks are plain functions that read state and never use the
+network: a probe must not hang.
 
-The health port is bound before anything else. It is part of this process's identity: whoever holds
-the port is the living one, so a lease under the same identity belongs to a predecessor.
+The health port is bound before anything else. It is part of this process's identity: the process that
+holds the port is alive, so a lease under the same identity belongs to a predecessor.
 
-Whoever reaches the port may open connections and say nothing. Each costs a descriptor, and deliveries
-need those as well. So a connection ends if no request came over it in time, and there are few: one
-that has been silent for long makes room for a new one. A probe that asks at once is answered whatever
-else is open, which a refusal beyond a number would not give.
+Any client that reaches the port may open connections and send nothing. Each costs a descriptor, and
+deliveries need those as well. So a connection ends if no request arrives in time, and their number is
+bounded: the one that has been silent longest is closed for a new one. A probe is then answered whatever
+else is open, which would not be so if connections beyond the bound were refused.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from prometheus_client.exposition import choose_encoder
 
 from syncer.rules.text import escaped
 
-#: Says what is missing, None if nothing is.
+#: Returns what is missing, None if nothing is.
 Check = Callable[[], "str | None"]
 
 #: Connections of one address at once.
@@ -39,9 +39,9 @@ FIRST_SECONDS: Final = 5.0
 IDLE_SECONDS: Final = 75.0
 #: Connections that wait to be accepted; a burst beyond it would have a probe wait for a second SYN.
 _BACKLOG: Final = 1024
-#: Connections accepted in one turn of the loop: each has its descriptor before another can make room.
+#: Connections accepted in one turn of the loop: each has its descriptor before another one is closed.
 _ACCEPTED_AT_ONCE: Final = 16
-#: Open descriptors that a process of ours can use at the very most, with room.
+#: Open descriptors that a process of ours can use at most, with some to spare.
 _DESCRIPTORS: Final = 65_536
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
@@ -65,10 +65,10 @@ def raise_descriptor_limit() -> int:
 
 class _Connections:
     """
-    The open connections of one address: those that have asked nothing yet, and those that have.
+    The open connections of one address: those without a request yet, and those with one.
 
-    Of each kind the one that has been silent longest comes first. Who has asked may hold half of the
-    places, so that neither a crowd that asks once and stays, nor one that never asks, leaves none.
+    Of each kind the one that has been silent longest comes first. Those with a request may hold half of the
+    places, so that neither many that send one and stay, nor many that send none, take all of them.
     """
 
     def __init__(self, most: int, first: float, idle: float) -> None:
@@ -79,7 +79,7 @@ class _Connections:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, transport: asyncio.Transport) -> None:
-        """Take a new one; another one makes room for it."""
+        """Take a new one; at the bound another one is closed for it."""
         self._forget_closed()
         while len(self._silent) + len(self._heard) >= self._most:
             crowd = self._heard if len(self._heard) > self._most // 2 else self._silent
@@ -90,7 +90,7 @@ class _Connections:
             self._timer = loop.call_later(self._first / 2, self._sweep)
 
     def heard(self, transport: asyncio.Transport | None) -> None:
-        """Note that a request came over one."""
+        """Note that a request arrived over one."""
         if transport is None or transport.is_closing():
             return
         self._silent.pop(transport, None)

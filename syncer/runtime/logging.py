@@ -3,14 +3,17 @@ Logs: one JSON object per line on standard error, from every library alike.
 
 Everything goes through the standard library's `logging`, rendered by structlog, so a line of aiohttp
 looks like one of ours. What a caller passes as `extra` becomes members of the object. Texts that may
-carry foreign words (errors, exceptions) pass through `redact` before they are rendered; it is given
-by the composition root, since this package knows nothing of messages.
+quote others (errors, exceptions) pass through `redact` before they are rendered; the composition root
+passes it in, since this package knows nothing of messages.
+
+Loggers are named `ledger.<area>`, an area being what an operator filters by (`ledger.delivery`,
+`ledger.redis`, `ledger.kube`, `ledger.claim`), not a module.
 
 No text of others forges a line: in JSON every character that commands a terminal or turns the direction of
 writing is an escape, in the console form line breaks are as well, and lines of a traceback are indented.
 
-Two vendors are kept from talking: `kubernetes_asyncio.client.rest` prints whole response bodies at
-DEBUG, and aiohttp's access log repeats what the metrics say.
+Two loggers of vendors are silenced: `kubernetes_asyncio.client.rest` prints response bodies at DEBUG, and
+aiohttp's access log repeats the metrics.
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ _LEVELS: Final = {
 }
 _FOREIGN: Final = ("error", "why", "exception", "detail", "event")
 _TRACEBACK: Final = "exception"
-#: Member of `extra` by which a caller says that it has redacted its texts itself.
+#: Member of `extra` by which a caller marks that it has redacted its texts itself.
 REDACTED: Final = "_redacted"
 _QUIET: Final = ("kubernetes_asyncio.client.rest", "aiohttp.access", "asyncio")
 
@@ -116,7 +119,7 @@ def configure(
             renderer,
         ],
     )
-    # No line tells its thread or process.
+    # No line names its thread or process.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.setFormatter(formatter)

@@ -1,7 +1,7 @@
 """
 Work that would hold the event loop for too long, done beside it.
 
-One thread for the whole process, and no more: its work competes with the loop for the interpreter's
+One thread for the process, and no more: its work competes with the loop for the interpreter's
 lock, and two threads would do so twice. What it is given is bounded by who gives it
 (`notifier.content.trim`), for a thread cannot be stopped; a caller that is tired of waiting leaves, and
 the work ends by itself.

@@ -3,8 +3,8 @@ Which proxy the environment names for a target.
 
 The rules are those of Go's `net/http`, which kubectl and every controller in the cluster follow, so a
 `NO_PROXY` that serves them serves this program too. The standard library's are others: it takes no
-CIDR, and an API server at 10.96.0.1 beside `NO_PROXY=10.0.0.0/8` would be asked through the proxy.
-HTTP libraries that look into the environment by themselves read `.netrc` as well, and would send
+CIDR, and an API server at 10.96.0.1 beside `NO_PROXY=10.0.0.0/8` would be called through the proxy.
+HTTP libraries that read the environment by themselves read `.netrc` as well, and would send
 what they find there; so none of them is let.
 """
 

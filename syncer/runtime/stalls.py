@@ -1,13 +1,13 @@
 """
-How long the event loop was held by one thing, and by what.
+Stalls of the event loop: how long, and where.
 
 While a callback runs, nothing else does: no lease is renewed, no probe answered. The loop's selector knows
 exactly when one round of callbacks begins and ends, at no cost while there is nothing to do; so every stall
-is seen, not only one that happens to meet a timer. Time for which another thread keeps the interpreter's
-lock passes before a round begins: that is seen by `late`, which a task tells from time to time.
+is measured, not only one that meets a timer. Time for which another thread keeps the interpreter's lock
+passes before a round begins: a task measures it and reports it by `late`.
 
-A thread looks from outside where the loop stands during a long stall; the log line names the place. It sees
-nothing while C code keeps the lock, and then names where the loop came to next.
+During a long stall a thread reads the stack of the loop, and the log line names the place. It cannot read
+while C code keeps the lock, and then names the place that the loop reaches next.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ logger = logging.getLogger("ledger.stalls")
 NOTICE: Final = 0.25
 #: Seconds of a stall that is counted.
 COUNTED: Final = 0.01
-#: Seconds between looks from outside, and between two such lines.
+#: Seconds between two reads of the stack, and between two such lines.
 _LOOK: Final = 0.1
 _SAY_EVERY: Final = 10.0
 #: Seconds for which a stall is remembered, at least; at most twice that.
@@ -37,7 +37,7 @@ _FRAMES: Final = 3
 
 
 class _Selector(selectors.DefaultSelector):
-    """Tells when a round of callbacks begins and ends."""
+    """A selector that reports when a round of callbacks begins and ends."""
 
     def __init__(self, watch: LoopWatch) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class LoopWatch:
             self._turned = now
 
     def look_from_outside(self) -> None:
-        """Begin to look, from a thread, where this one stands in a long stall."""
+        """Start the thread that reads the stack of this one during a long stall."""
         watched = threading.get_ident()
         threading.Thread(target=self._look, args=(watched,), name="loop-watch", daemon=True).start()
 

@@ -1,8 +1,8 @@
 """
-Owning tasks: what must run is restarted or takes the process down, never silently missing.
+Owning tasks: what must run is restarted, or ends the process; it never goes missing unnoticed.
 
 `critical` tasks run for ever; one that ends, for whatever reason, ends the process, because a
-controller that has lost a loop looks alive and does nothing. `restarting` wraps work that may fail
+controller that has lost a loop seems alive and does nothing. `restarting` wraps work that may fail
 for a while (sweeps, feeds): it is started again after a growing pause, and its last error is there to
 be shown.
 """
@@ -53,8 +53,8 @@ async def restarting(
         name: For logs.
         work: One round; may raise.
         every: Seconds between rounds.
-        sooner: When set, the next round begins at once; it is cleared by that.
-        failed: Told the class of an error.
+        sooner: When set, the next round begins at once, which clears it.
+        failed: Called with the class of an error.
     """
     # Not for longer than between rounds: what has a bound keeps it.
     most = min(_PAUSE_MOST, max(_PAUSE_FIRST, every or _PAUSE_MOST))
@@ -64,7 +64,7 @@ async def restarting(
             await work()
         except asyncio.CancelledError:
             raise
-        except Exception as error:  # noqa: BLE001 - the boundary: whatever it was, it is said
+        except Exception as error:  # noqa: BLE001 - the boundary: every error is logged
             failures += 1
             pause = exponential(_PAUSE_FIRST, most, failures)
             failed(type(error).__name__)

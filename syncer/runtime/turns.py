@@ -1,8 +1,8 @@
 """
 Items of groups that take turns: one of a group, then one of the next.
 
-What waits for a shared place is taken in order of arrival by a plain queue, so whoever comes after five
-thousand waits for all of them. Here each group has a queue of its own, and an item waits for one of each
+A plain queue takes what waits for a shared place in order of arrival, so an item behind five thousand
+waits for all of them. Here each group has a queue of its own, and an item waits for one of each
 other group, however long their queues are. A group joins at the end of the round when its first item
 comes, and leaves it with its last.
 """

@@ -221,10 +221,7 @@ class SyncLoop:
                 entry.failures = 0
                 if entry.dirty_since is not None:
                     self.cache.mark_dirty(entry)
-                elif self._finished(entry):
-                    self.cache.retire(entry)
-                elif self._overdue(entry):
-                    # The audit feed lags and too many entries wait: the log stays, and a sweep finds it.
+                elif self._may_leave(entry):
                     self.cache.retire(entry)
             case Flushed.GONE:
                 entry.deleted = True
@@ -237,25 +234,15 @@ class SyncLoop:
             case _:
                 self.cache.failed(entry)
 
-    @staticmethod
-    def _finished(entry: Entry) -> bool:
-        return (
-            entry.request.status.terminal
-            and entry.expiring
-            and not entry.deleted
-            and not entry.executing
-            and not entry.quarantine
-            and not entry.ordered
-        )
-
-    def _overdue(self, entry: Entry) -> bool:
-        return (
-            self.cache.auditing
-            and not self.cache.audit_room
-            and entry.ends_at(entry.acked)
-            and not entry.executing
-            and not entry.quarantine
-        )
+    def _may_leave(self, entry: Entry) -> bool:
+        """Whether an entry that is published need not stay in memory."""
+        if entry.executing or entry.quarantine:
+            return False
+        if self.cache.auditing and not self.cache.audit_room and entry.ends_at(entry.acked):
+            # The audit feed lags and too many entries wait: the log stays, and a sweep finds it.
+            return True
+        finished = entry.request.status.terminal and entry.expiring
+        return finished and not entry.deleted and not entry.ordered
 
     # -- one entry ------------------------------------------------------------------------------
 
