@@ -12,7 +12,8 @@ from __future__ import annotations
 import asyncio
 from typing import Final
 
-from notifier.channels.http import HttpClient, Target
+from notifier.channels.http import HttpClient
+from notifier.channels.targets import Target
 from syncer.model.attempt import AttemptState
 
 #: Failures in a row that close an open gate.

@@ -19,7 +19,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Final, Protocol
 
-from notifier.channels.http import HttpClient, Target
+from notifier.channels.http import HttpClient
+from notifier.channels.targets import Target
 from syncer.model.attempt import AttemptState
 
 BATCH_PATH: Final = "/api/v1/audit/events/batch"

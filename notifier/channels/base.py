@@ -1,9 +1,9 @@
 """
-What every channel has in common.
+What channels have in common: rendering, credentials, classes of HTTP answers, headers, cuts.
 
-A channel turns a message into one call and the call into an `Outcome`. It never raises for
-anything that the receiver or the message did: a message that cannot be rendered is a permanent
-failure, and it is logged once, by name and exception class, never by content.
+A channel never raises for anything that the receiver or the message did (`notifier.contract`). So a message
+that cannot be rendered is a permanent failure here, logged once by name and exception class, never by
+content; a credential that cannot be read is an attempt that was not sent.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Provider = Callable[[], str]
 
 
 def rendered(kind: str, build: Callable[[Message], T], message: Message) -> T | Outcome:
-    """What a payload builder makes of a message, or the permanent failure that it cannot."""
+    """The payload that a builder makes of a message, or the permanent failure that it cannot."""
     try:
         return build(message)
     except Exception as exc:  # noqa: BLE001 - a poison message must not reach the worker
@@ -47,7 +47,7 @@ async def rendered_beside(
 
 
 def credential(kind: str, provider: Provider) -> str | Outcome:
-    """What a provider gives, or the outcome that says that nothing was sent for lack of it."""
+    """The credential of a provider, or the outcome of an attempt that is not sent without it."""
     try:
         return provider()
     except Exception as exc:  # noqa: BLE001 - a missing credential is no fault of the message
@@ -110,9 +110,9 @@ def cut(text: str, excess: int) -> str:
         return text
     kept = text.removesuffix(TRUNCATED)
     marked = 0 if kept != text else len(TRUNCATED)
-    room = _json_size(kept) - excess - marked
+    limit = _json_size(kept) - excess - marked
     # The size of a prefix only grows with its length, so the longest that fits can be searched for.
-    fits = bisect_right(range(len(kept)), room, key=lambda n: _json_size(kept[:n]))
+    fits = bisect_right(range(len(kept)), limit, key=lambda n: _json_size(kept[:n]))
     return kept[: max(0, fits - 1)] + TRUNCATED
 
 

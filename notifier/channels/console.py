@@ -1,8 +1,8 @@
 """
 The console channel: one info line through the process's own log.
 
-There is no receiver that could refuse, so it always succeeds; the logging library keeps the
-failures of its handlers to itself.
+There is no receiver that could refuse, so it always succeeds; the logging library does not report
+failures of its handlers.
 """
 
 from __future__ import annotations

@@ -3,11 +3,11 @@ Which addresses a request may be sent to.
 
 Targets come from operators' files only, never from a notification; still a name may resolve to
 something else than the operator had in mind (rebinding, a typo, a hijacked zone). Therefore the
-*address dialled* is judged, not the name, and one refused address refuses the name: an answer that
+*address dialled* is checked, not the name, and one refused address refuses the name: an answer that
 mixes a public address with a metadata address is no accident.
 
 Always refused: link-local and metadata addresses, multicast, unspecified. Addresses that carry
-another address inside (v4-mapped, SIIT, NAT64, 6to4, Teredo, ISATAP) are judged by what they carry
+another address inside (v4-mapped, SIIT, NAT64, 6to4, Teredo, ISATAP) are checked by what they carry
 as well. `operator` mode allows private and loopback addresses, `strict` refuses these unless they
 are listed, and of IPv6 everything but global unicast. Listing never lifts the first rule. Anything
 unexpected here refuses.
@@ -69,7 +69,7 @@ _V4_COMPATIBLE: Final = ipaddress.ip_network("::/96")
 #: Addresses that are an IPv4 one by their prefix: mapped, compatible, SIIT (RFC 2765), NAT64.
 _SIIT: Final = ipaddress.ip_network("::ffff:0:0:0/96")
 _TRANSLATED: Final = (ipaddress.ip_network("::ffff:0:0/96"), _V4_COMPATIBLE, _SIIT, *_NAT64)
-#: The only part of IPv6 that is routed for everybody; what is not assigned yet is nobody's.
+#: The only part of IPv6 that is routed globally; what is not assigned yet belongs to nobody.
 _GLOBAL: Final = ipaddress.ip_network("2000::/3")
 #: Upper half of an ISATAP interface's id, with the universal bit and without.
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
@@ -121,7 +121,7 @@ class EgressGuard:
             proxy: The address is a proxy's.
 
         Raises:
-            EgressDenied: it may not be dialled, or it could not be judged.
+            EgressDenied: it may not be dialled, or it could not be checked.
         """
         try:
             reason = self._verdict(address, host, proxy=proxy)

@@ -5,7 +5,7 @@ The e-mail channel: one message to one recipient in one SMTP session.
 "sent" nor "failed" would be true, and a retry of the whole would send to those again who have it. So
 there is no such message: an entry with several recipients is several channels (`routing.mail`), each
 with its own record, retries and breaker. The price is a session per recipient; the gain is a record
-that says who got it, and a retry that goes only to who did not.
+of who has got it, and a retry that goes only to those who have not.
 
 **What is claimed.** Success is the server's 2xx to the content; it has taken responsibility, no more.
 A 4xx is transient (greylisting is one), a 5xx permanent, at whatever step it is given, a wrong password
@@ -17,21 +17,16 @@ carries the same Message-ID, by which receivers that look for repeats know it.
 with a password. A server that does not offer the STARTTLS that is wanted is refused for good. One
 method of authentication is tried once: a second wrong one could lock the account.
 
-**Bounds.** One deadline covers the name, the dial, TLS and every step of the dialogue. The message is
-cut to `MESSAGE_BYTES`, or to what the server announces, with a mark. Answers are bounded by the
-library. Every address is judged after resolution (`egress`). Proxies of the environment are for HTTP
-and are not used.
-
-**The message** is made of what cannot change between attempts, apart from its date and the attempt's
-id, which only headers hold. Text only: every client shows it, and nothing in it is read as markup.
-Headers are put together here from parts that hold no control character, so none can begin another.
+**Bounds.** One deadline covers the name, the dial, TLS and every step of the dialogue. The message
+(`notifier.channels.mail_message`) is cut to `MESSAGE_BYTES`, or to what the server announces, with a
+mark. Answers are bounded by the library. Every address is checked after resolution (`egress`). Proxies of
+the environment are for HTTP and are not used.
 """
 
 from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import contextlib
 import re
 import socket
@@ -40,44 +35,24 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.header import Header
-from email.utils import format_datetime, formataddr
 from typing import Final, cast
 
 import aiosmtplib
 
 from notifier.channels.base import Provider, credential, rendered_beside
 from notifier.channels.egress import EgressDenied, EgressGuard
+from notifier.channels.mail_message import MESSAGE_BYTES, Envelope, mail
 from notifier.channels.transport_errors import certificate_fault, chain_of, describe, excerpt
-from notifier.content.trim import TRUNCATED
 from notifier.contract import Message, Outcome
 from notifier.routing.mail import Security
 
 KIND: Final = "email"
-#: Bytes of the whole message; a server may announce less.
-MESSAGE_BYTES: Final = 512 * 1024
-SUBJECT_CHARS: Final = 500
-#: Characters of one fact or link below the body, and how many links are shown.
-FACT_CHARS: Final = 1000
-LINKS: Final = 20
-#: Bytes that headers must leave, or the mark of a cut would not fit.
-_LEAST_ROOM: Final = 1024
 #: Addresses of one name that are dialled, in turn.
 _ADDRESSES: Final = 4
 _START_INPUT: Final = 354
 #: Unacknowledged data kills the connection after this time, whatever the kernel's defaults.
 _USER_TIMEOUT_MS: Final = 20_000
 
-_HEADLINE: Final = {"Critical": "CRITICAL: ", "High": "HIGH: "}
-#: C0, DEL, C1, what Unicode takes for the end of a line, and what turns the direction of writing.
-_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
-_BODY_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
-_LINE_END: Final = re.compile(r"\r\n|\r|\n")
-_PLAIN: Final = re.compile(r"[\x20-\x7e]{1,60}")
-_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+(?:\r\n [\x20-\x7e]+)*")
-#: The end of quoted-printable that was cut: less than an escape, or than a soft line break.
-_BROKEN_ESCAPE: Final = re.compile(rb"=[0-9A-F\r]?\Z")
 _LEADING_DOT: Final = re.compile(rb"^\.", re.MULTILINE)
 
 
@@ -99,35 +74,26 @@ class Relay:
     username: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
-    """Who writes to whom; addresses are checked by `routing.mail`."""
-
-    sender: str
-    recipient: str
-    sender_name: str = ""
-
-
 @dataclass(slots=True)
 class _RequestState:
-    """What is known about one session; filled in as it goes."""
+    """What is known about one session; filled in while it runs."""
 
     step: str = "connect"
     written: bool = False
 
 
 class _Refused(Exception):
-    """The server lacks what must not be done without."""
+    """The server lacks something without which nothing may be sent."""
 
 
 class MailClient:
     """
-    The way out for mail: names, addresses, TLS; one per process.
+    Connects to mail servers: names, addresses, TLS; one per process.
 
     Names are resolved in threads of its own, since a dead name server holds a thread for many seconds.
 
     Args:
-        guard: Judges every address before it is dialled.
+        guard: Checks every address before it is dialled.
         ca_file: PEM bundle trusted besides the system's roots; empty for none.
 
     Raises:
@@ -159,7 +125,7 @@ class MailClient:
         for *_, address in answers:
             self._guard.check(str(address[0]), host=host)
         answers = answers[:_ADDRESSES]
-        trouble: OSError = socket.gaierror(socket.EAI_NONAME, "no addresses")
+        failure: OSError = socket.gaierror(socket.EAI_NONAME, "no addresses")
         for family, kind, protocol, _, address in answers:
             sock = socket.socket(family, kind, protocol)
             try:
@@ -170,13 +136,13 @@ class MailClient:
                     await loop.sock_connect(sock, address)
             except OSError as exc:  # a timeout is one
                 sock.close()
-                trouble = exc
+                failure = exc
             except BaseException:
                 sock.close()
                 raise
             else:
                 return sock
-        raise trouble
+        raise failure
 
     def close(self) -> None:
         """Let the threads end; a lookup that hangs is not waited for."""
@@ -188,7 +154,7 @@ class EmailChannel:
     Sends to one recipient by one server.
 
     Args:
-        mail_client: The way out.
+        mail_client: Connects to the server.
         relay: The server.
         envelope: From whom, to whom.
         password: Provider of the password, where the relay has a user.
@@ -241,10 +207,10 @@ class EmailChannel:
                 ) as client:
                     if self._relay.username:
                         await _authenticate(client, self._relay.username, password, request_state)
-                    room = announced_size(client.esmtp_extensions.get("size", ""))
-                    if room < len(content):
+                    limit = announced_size(client.esmtp_extensions.get("size", ""))
+                    if limit < len(content):
                         smaller = await rendered_beside(
-                            KIND, lambda m: build(m, room), message, seconds=self.timeout_s
+                            KIND, lambda m: build(m, limit), message, seconds=self.timeout_s
                         )
                         if isinstance(smaller, Outcome):
                             return smaller
@@ -265,8 +231,8 @@ class EmailChannel:
             return Outcome.transient(f"{said} (retryable): {shown}", code=code)
         if 500 <= code <= 599:
             return Outcome.permanent(f"{said} (permanent failure): {shown}", code=code)
-        why = f"email server gave an answer to {request_state.step} that means nothing"
-        return Outcome.unknown(why) if request_state.written else Outcome.transient(why)
+        reason = f"email server gave an answer to {request_state.step} that means nothing"
+        return Outcome.unknown(reason) if request_state.written else Outcome.transient(reason)
 
     def _failure(self, exc: Exception, request_state: _RequestState, password: str) -> Outcome:
         links = chain_of(exc)
@@ -280,12 +246,12 @@ class EmailChannel:
         if isinstance(exc, aiosmtplib.SMTPResponseException):
             return self._answered(exc.code, exc.message, request_state, password)
         if isinstance(exc, aiosmtplib.SMTPServerDisconnected):
-            why = describe(links) or "connection closed without an answer (EOF)"
+            reason = describe(links) or "connection closed without an answer (EOF)"
         elif isinstance(exc, TimeoutError):
-            why = f"timeout: no answer within {self.timeout_s:g} s"
+            reason = f"timeout: no answer within {self.timeout_s:g} s"
         else:
-            why = describe(links) or type(exc).__name__
-        text = f"email request failed at {request_state.step}: {why}"
+            reason = describe(links) or type(exc).__name__
+        text = f"email request failed at {request_state.step}: {reason}"
         return Outcome.unknown(text) if request_state.written else Outcome.transient(text)
 
 
@@ -296,7 +262,7 @@ class EmailChannel:
 async def _session(
     mail_client: MailClient, relay: Relay, request_state: _RequestState, timeout_s: float
 ) -> AsyncIterator[aiosmtplib.SMTP]:
-    """A session that is greeted and protected; ends at once, whatever happened in it."""
+    """A session after EHLO and TLS; it ends at once, whatever happened in it."""
     sock = await mail_client.dial(relay.host, relay.port, timeout_s=timeout_s)
     client = aiosmtplib.SMTP(
         hostname=relay.host,
@@ -315,7 +281,7 @@ async def _session(
         await client.connect()
         transport = client.transport
         request_state.step = "EHLO"
-        await _greet(client, relay)
+        await _hello(client, relay)
         if relay.security is Security.STARTTLS:
             request_state.step = "STARTTLS"
             await _protect(client, relay)
@@ -337,7 +303,7 @@ async def _session(
         raise
 
 
-async def _greet(client: aiosmtplib.SMTP, relay: Relay) -> None:
+async def _hello(client: aiosmtplib.SMTP, relay: Relay) -> None:
     try:
         await client.ehlo()
     except aiosmtplib.SMTPHeloError:
@@ -371,7 +337,7 @@ async def _authenticate(
 async def _transfer(
     client: aiosmtplib.SMTP, envelope: Envelope, content: bytes, request_state: _RequestState
 ) -> tuple[int, str]:
-    """Envelope and content; answers with what the server said to the content."""
+    """Send envelope and content; returns code and text of the answer to the content."""
     request_state.step = "MAIL"
     options = [f"SIZE={len(content)}"] if client.supports_extension("size") else []
     await client.mail(envelope.sender, options=options)
@@ -400,7 +366,7 @@ def announced_size(text: str) -> int:
 
 
 def address_literal(address: str) -> str:
-    """How a client without a name of its own introduces itself: `[10.0.0.1]`, `[IPv6:fd00::1]`."""
+    """The EHLO argument of a client without a name of its own: `[10.0.0.1]`, `[IPv6:fd00::1]`."""
     address = address.partition("%")[0]
     return f"[IPv6:{address}]" if ":" in address else f"[{address}]"
 
@@ -412,135 +378,3 @@ def secrets_of(username: str, password: str) -> frozenset[str]:
     plain = f"\0{username}\0{password}"
     forms = {password, *(base64.b64encode(t.encode()).decode() for t in (password, plain))}
     return frozenset(forms)
-
-
-# -- the message ----------------------------------------------------------------------------------
-
-
-def mail(message: Message, envelope: Envelope, now: int, *, limit: int = MESSAGE_BYTES) -> bytes:
-    """
-    The message as it goes on the wire, before dots are doubled; lines end in CRLF.
-
-    Args:
-        message: What to say.
-        envelope: From whom, to whom.
-        now: Unix seconds, for the date.
-        limit: Bytes that it may have.
-
-    Raises:
-        ValueError: its headers leave no room for a body, or one of them would hold what no header may.
-    """
-    spec = message.spec
-    domain = envelope.sender.rpartition("@")[2]
-    headers = {
-        "From": _from(envelope),
-        "To": envelope.recipient,
-        "Subject": subject_header(f"{_HEADLINE.get(spec.priority, '')}{spec.subject}"),
-        "Date": format_datetime(datetime.fromtimestamp(now, UTC)),
-        "Message-ID": f"<{message.idempotency_key}@{domain}>",
-        "Auto-Submitted": "auto-generated",
-        "X-Notification-Attempt": message.attempt_id,
-        "MIME-Version": "1.0",
-        "Content-Type": 'text/plain; charset="utf-8"',
-        "Content-Transfer-Encoding": "quoted-printable",
-    }
-    if spec.priority in _HEADLINE:
-        headers["Importance"] = "high"
-    for name, value in headers.items():
-        if not _HEADER_VALUE.fullmatch(value):
-            raise ValueError(f"the header {name} cannot be written")
-    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode() + b"\r\n"
-    room = limit - len(head) - len(b"\r\n")
-    if room < _LEAST_ROOM:
-        raise ValueError("the message cannot be cut to size")
-    below = _cut_encoded(mail_facts(message), room // 2)
-    body = _cut_encoded(_body(spec.body), room - len(below))
-    return head + body + below + b"\r\n"
-
-
-def mail_facts(message: Message) -> str:
-    """What stands below the body: a line per fact that there is, then the links."""
-    spec = message.spec
-    facts = {
-        "Priority": spec.priority,
-        "Type": spec.type,
-        "Severity": spec.severity,
-        "Cluster": spec.cluster_id,
-        "Root cause": message.fact("analysis", "rootCause"),
-        "Confidence": message.fact("workflow", "confidence"),
-        "Affected resource": message.fact("target", "targetResource"),
-        "Verification": message.fact("verification", "outcome"),
-        "Verification reason": message.fact("verification", "reason"),
-        "Command": message.chat_command(),
-        "Notification": message.key,
-    }
-    lines = ["", "", "---"]
-    lines += [f"{name}: {_short(_one_line(value))}" for name, value in facts.items() if value]
-    shown = spec.action_links[:LINKS]
-    lines += [
-        f"{_short(_one_line(label or service))}: {_short(_one_line(url))}"
-        for service, url, label in shown
-    ]
-    if len(spec.action_links) > len(shown):
-        lines.append(f"({len(spec.action_links) - len(shown)} further links are left out)")
-    return "\r\n".join(lines)
-
-
-def subject_header(text: str) -> str:
-    """A subject as a header's value: as it is if it is short ASCII, else in encoded words."""
-    text = _one_line(text)
-    if len(text) > SUBJECT_CHARS:
-        text = text[: SUBJECT_CHARS - 1] + "…"
-    if _PLAIN.fullmatch(text) and "=?" not in text and text == text.strip():
-        return text
-    return Header(text or "(no subject)", "utf-8", header_name="Subject").encode(linesep="\r\n")
-
-
-def _from(envelope: Envelope) -> str:
-    name = _one_line(envelope.sender_name)
-    if name.isascii():
-        return formataddr((name, envelope.sender))
-    encoded = Header(name, "utf-8", header_name="From").encode(linesep="\r\n")
-    return f"{encoded} <{envelope.sender}>"
-
-
-def _one_line(text: str) -> str:
-    return _CONTROLS.sub(" ", _unicode(text)).strip()
-
-
-def _body(text: str) -> str:
-    return _LINE_END.sub("\r\n", _BODY_CONTROLS.sub("\ufffd", _unicode(text)))
-
-
-def _unicode(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= FACT_CHARS else f"{text[:FACT_CHARS]} {TRUNCATED}"
-
-
-def _quoted_printable(text: str) -> bytes:
-    # The function takes its line ends from the first one that it sees, and breaks with that.
-    encoded = binascii.b2a_qp(f"\r\n{text}".encode(), istext=True)
-    return encoded.removeprefix(b"\r\n")
-
-
-def _cut_encoded(text: str, room: int) -> bytes:
-    """The text in quoted-printable, cut at a character and marked if it takes more than so much."""
-    if len(text) <= room:
-        encoded = _quoted_printable(text)
-        if len(encoded) <= room:
-            return encoded
-    mark = _quoted_printable(f"\r\n{TRUNCATED}")
-    # Not a search: each encoding of so long a text holds the process up for milliseconds. A cut of the
-    # whole says how much of it fits, but for what its end costs.
-    encoded = _quoted_printable(text[:room])
-    fits = _BROKEN_ESCAPE.sub(b"", encoded[: max(0, room - len(mark))])
-    low = len(binascii.a2b_qp(fits).decode("utf-8", "ignore"))
-    while True:
-        # A cut between CR and LF would leave a bare CR; a blank that ends a text takes more room.
-        kept = _quoted_printable(text[:low].removesuffix("\r"))
-        if len(kept) + len(mark) <= room or not low:
-            return kept + mark
-        low = max(0, low - 4)

@@ -7,7 +7,7 @@ The temporary name is created exclusively and thereby reserves the final one, so
 share a name, not even two replicas on one volume; on a clash the next microsecond is taken.
 
 The work is done in a few threads of our own. A disk that hangs cannot be interrupted, so a send
-that runs out of time takes back its permission to rename: the thread then removes the temporary
+that runs out of time takes back the right to rename: the thread then removes the temporary
 file whenever it wakes up, and the send has failed. Only if the rename had begun is it unknown.
 """
 
@@ -99,18 +99,18 @@ class FileChannel:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, message: Message) -> Outcome:
-        """Write the file, or say why there is none."""
+        """Write the file; the outcome tells whether it is there."""
         if self._form not in FORMATS:
             return Outcome.permanent(f"unsupported file format: {self._form}")
-        permit = _Permit()
+        right = _RenameRight()
         try:
-            work = self._threads.submit(self._write, message, permit)
+            work = self._threads.submit(self._write, message, right)
         except RuntimeError:
             return Outcome.not_sent("the file channel is closed")
         try:
             return await asyncio.wait_for(asyncio.wrap_future(work), self.timeout_s)
         except TimeoutError:
-            if permit.withdraw():
+            if right.withdraw():
                 return Outcome.transient(
                     f"failed to write temporary file: timeout after {self.timeout_s:g} s"
                 )
@@ -118,10 +118,10 @@ class FileChannel:
                 f"failed to rename temporary file: timeout after {self.timeout_s:g} s"
             )
         except asyncio.CancelledError:
-            permit.withdraw()
+            right.withdraw()
             raise
 
-    def _write(self, message: Message, permit: _Permit) -> Outcome:
+    def _write(self, message: Message, right: _RenameRight) -> Outcome:
         content = rendered(
             "file", lambda m: file_content(m.document(Breath()), self._form), message
         )
@@ -145,7 +145,7 @@ class FileChannel:
                     os.fsync(out.fileno())
             except OSError as exc:
                 return Outcome.transient(f"failed to write temporary file: {_reason(exc)}")
-            if not permit.take():
+            if not right.take():
                 return Outcome.transient("failed to write temporary file: given up")
             try:
                 temporary.rename(final)
@@ -184,7 +184,7 @@ class FileChannel:
             os.close(descriptor)
 
 
-class _Permit:
+class _RenameRight:
     """The right to rename, which either the thread takes or the waiting send withdraws."""
 
     def __init__(self) -> None:

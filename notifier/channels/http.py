@@ -1,14 +1,14 @@
 """
-The one door for outbound HTTP.
+The one client for outbound HTTP.
 
 Every request to a receiver goes through `HttpClient.post` and comes back as an `Outcome`; nothing
 here raises for what a receiver, a name server or a proxy did. `HttpClient.get` asks the audit store
-for its health under the same rules. What the door promises:
+for its health under the same rules. What it promises:
 
 - POST once: no redirect is followed, nothing is re-sent.
 - A connection serves again only within half a second, after a rest, and while its socket is silent: one
   that the peer closes just as it is used again makes an outcome unknown, which later means a message
-  sent twice. Why these bounds: docs/adr/0007.
+  sent twice. docs/adr/0007 gives the reasons of these bounds.
 - One deadline for everything: waiting for a connection, resolving, dialling, TLS, sending, reading.
 - Whether bytes left decides between *failed* and *unknown*. The mark is set when the request's
   head is handed to the socket. A status line, once read, is an answer, whatever the body does.
@@ -16,7 +16,7 @@ for its health under the same rules. What the door promises:
   1 KiB, sanitised and without the target's secrets, is kept as the excerpt.
 - Credentials (`Authorization`, a user in the URL) go over https, or to this machine; over http only where
   the target says so.
-- Every address is judged after resolution and again at the socket (`egress`).
+- Every address is checked after resolution and again at the socket (`egress`).
 - TLS 1.2 or newer, the system's roots (`SSL_CERT_FILE` honoured) and an optional bundle. Only a
   certificate that was not accepted is permanent; that is decided by the exception's type.
 - Error texts are made of fixed phrases, error numbers and class names. Texts of the HTTP library
@@ -32,17 +32,14 @@ import asyncio
 import io
 import logging
 import os
-import re
 import select
 import socket
 import ssl
 import time
-import zlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from functools import partial
 from importlib import metadata
 from types import SimpleNamespace, TracebackType
@@ -55,30 +52,23 @@ from yarl import URL
 
 from notifier.channels.base import classify_http
 from notifier.channels.egress import EgressDenied, EgressGuard
+from notifier.channels.http_answers import BODY_BYTES, inflate, parse_retry_after, status_of
+from notifier.channels.targets import Target, is_confidential, parse_target, secrets_of
 from notifier.channels.transport_errors import certificate_fault, chain_of, describe, excerpt
 from notifier.contract import Outcome
-from syncer.runtime.proxies import is_loopback, literal, proxy_for
+from syncer.runtime.proxies import literal, proxy_for
 
 _log = logging.getLogger(__name__)
 
-#: Bytes of an answer's body that are read, and that may come out of a compressed one.
-BODY_BYTES: Final = 64 * 1024
-#: A receiver may ask for at most an hour.
-RETRY_AFTER_MAX: Final = 3600.0
 #: Unacknowledged data kills the connection after this time, whatever the kernel's defaults.
 USER_TIMEOUT_MS: Final = 20_000
 #: A connection is kept for less time than any usual server keeps one.
 IDLE_SECONDS: Final = 0.5
-#: Silence before it serves again: whoever closes without a word does so right behind the answer.
+#: Seconds of silence before it serves again: a peer that closes does so right behind the answer.
 REST_SECONDS: Final = 0.005
 #: Bodies up to this size are handed over at once.
 _PIECE_BYTES: Final = 1 << 20
-#: Parts of a URL shorter than this are words, not secrets.
-_SECRET_CHARS: Final = 8
-#: Longer parts are words, too, up to twice that, if they are spelt like one.
-_WORD: Final = re.compile(r"[a-z]+([-_.][a-z]+)*")
 
-_STATUS_LINE: Final = re.compile(rb"HTTP/1\.[01] ([1-5][0-9]{2})(?: [^\r\n]*)?\r?\n")
 
 _AddrInfo = tuple[
     int | socket.AddressFamily,
@@ -89,25 +79,9 @@ _AddrInfo = tuple[
 ]
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
-    """
-    Where a request goes; its repr shows nothing.
-
-    Attributes:
-        url: Absolute http or https URL, treated as a credential.
-        secrets: Further texts that must not come back in an excerpt (keys inside the body).
-        in_clear: Credentials may be sent over http://, because the operators' file says so.
-    """
-
-    url: str = field(repr=False)
-    secrets: tuple[str, ...] = field(default=(), repr=False)
-    in_clear: bool = field(default=False, repr=False)
-
-
 @dataclass(slots=True)
 class _RequestState:
-    """What is known about one request; filled in as it goes."""
+    """What is known about one request; filled in while it runs."""
 
     written: bool = False
     connected: bool = False
@@ -118,14 +92,14 @@ class _RequestState:
     seen: bytearray = field(default_factory=bytearray)
 
 
-_REQUEST_STATE: ContextVar[_RequestState] = ContextVar("flight")
+_REQUEST_STATE: ContextVar[_RequestState] = ContextVar("request state")
 #: Bytes of an answer in which its status line is looked for.
 _SEEN_BYTES: Final = 8 * 1024
 
 
 class _Witness(ResponseHandler):
     """
-    Keeps the first bytes of an answer, and says whether its connection can serve again.
+    Keeps the first bytes of an answer, and knows whether its connection can serve again.
 
     The library's parser reports head and body together: if both arrive at once and the body is
     broken, it forgets the status line. The receiver's answer was given all the same.
@@ -153,8 +127,8 @@ class _Witness(ResponseHandler):
         """
         Whether a kept connection may be used; the pool asks this, and closes it otherwise.
 
-        Bytes that nobody asked for would be taken for the next answer; an end that the loop has not
-        come to read yet shows at the socket.
+        Unrequested bytes would be taken for the next answer; an end that the loop has not read yet shows
+        at the socket.
         """
         if not super().is_connected() or self.should_close:
             return False
@@ -177,7 +151,7 @@ class HttpClient:
     Use as an async context manager, or `open` and `close` it.
 
     Args:
-        guard: Judges every address before it is dialled.
+        guard: Checks every address before it is dialled.
         ca_file: PEM bundle trusted besides the system's roots; empty for none.
         tls: Context to use in its place, for a peer with demands of its own.
         clock: Unix milliseconds, to read dates in `Retry-After`.
@@ -207,7 +181,7 @@ class HttpClient:
         self._resolver: _GuardedResolver | None = None
 
     async def open(self) -> Self:
-        """Make the session; needs the running loop. Opening an open door does nothing."""
+        """Make the session, in the running loop; an open client stays as it is."""
         if self._session is None:
             self._resolver = _GuardedResolver(self._guard)
             trace = aiohttp.TraceConfig()
@@ -251,7 +225,7 @@ class HttpClient:
             await self._resolver.close()
 
     async def __aenter__(self) -> Self:
-        """Open the door."""
+        """Open the client."""
         return await self.open()
 
     async def __aexit__(
@@ -273,7 +247,7 @@ class HttpClient:
         kind: str,
     ) -> Outcome:
         """
-        Send one request and say what it came to.
+        Send one request and return its outcome.
 
         Args:
             target: Where to.
@@ -283,7 +257,7 @@ class HttpClient:
             kind: Channel type as the texts name it (`slack`).
 
         Raises:
-            RuntimeError: the door is not open.
+            RuntimeError: the client is not open.
         """
         return await self._exchange("POST", target, body, headers, timeout_s=timeout_s, kind=kind)
 
@@ -292,7 +266,7 @@ class HttpClient:
         Ask for a resource; only whether it is answered with 2xx counts, as for `post`.
 
         Raises:
-            RuntimeError: the door is not open.
+            RuntimeError: the client is not open.
         """
         return await self._exchange("GET", target, None, {}, timeout_s=timeout_s, kind=kind)
 
@@ -308,7 +282,7 @@ class HttpClient:
     ) -> Outcome:
         session = self._session
         if session is None:
-            raise RuntimeError("the door is not open")
+            raise RuntimeError("the client is not open")
         try:
             url = parse_target(target.url)
             proxy = self._route(url)
@@ -362,9 +336,9 @@ class HttpClient:
 
     def _route(self, url: URL) -> str | None:
         """
-        Judge a literal host, and find the proxy.
+        Check a literal host, and find the proxy.
 
-        The connector asks no resolver about literals, therefore they are judged here.
+        The connector asks no resolver about literals, therefore they are checked here.
         """
         host = url.raw_host or ""
         if literal(host):
@@ -399,12 +373,12 @@ class HttpClient:
         answer = inflate(bytes(request_state.body), request_state.encoding).decode(
             "utf-8", "replace"
         )
-        return excerpt(answer, _secrets_of(target))
+        return excerpt(answer, secrets_of(target))
 
 
 class _GuardedResolver(AbstractResolver):
     """
-    Resolves names in threads of its own and judges every answer.
+    Resolves names in threads of its own and checks every address.
 
     A dead name server holds a thread for many seconds; with the loop's shared threads it would hold
     up everything else that needs one.
@@ -485,95 +459,6 @@ def tls_context(ca_file: str = "") -> ssl.SSLContext:
     if ca_file:
         context.load_verify_locations(cafile=ca_file)
     return context
-
-
-def parse_target(text: str) -> URL:
-    """
-    Read a target's URL, escapes kept as written.
-
-    Raises:
-        ValueError: not an absolute http or https URL; the text names no part of it.
-    """
-    if not text:
-        raise ValueError("it is empty")
-    if any(c <= " " or c == "\x7f" for c in text):
-        raise ValueError("it contains blanks or control characters")
-    try:
-        url = URL(text, encoded=text.isascii())
-        host, port = url.raw_host, url.port
-    except (ValueError, TypeError):
-        raise ValueError("bad syntax") from None
-    if url.scheme not in {"http", "https"}:
-        raise ValueError("neither http nor https")
-    if not host or not port:
-        raise ValueError("no host")
-    return url
-
-
-def is_confidential(url: URL) -> bool:
-    """Whether nobody on the way reads what is sent: https, or this machine, which is never proxied."""
-    host = url.raw_host or ""
-    return url.scheme == "https" or host == "localhost" or is_loopback(host)
-
-
-def parse_retry_after(value: str, now: float) -> float | None:
-    """
-    Seconds that a `Retry-After` header asks for, at most an hour; None if it says nothing usable.
-
-    Args:
-        value: The header: seconds or an HTTP date.
-        now: Unix seconds.
-    """
-    value = value.strip()[:64]
-    if not value:
-        return None
-    if value.isascii() and value.isdigit():
-        return min(float(value), RETRY_AFTER_MAX)
-    try:
-        when = parsedate_to_datetime(value).timestamp()
-    except (ValueError, TypeError, IndexError, OverflowError, OSError):
-        return None
-    return min(max(0.0, when - now), RETRY_AFTER_MAX)
-
-
-def status_of(answer: bytes | bytearray) -> int:
-    """Code of the first final status line in the bytes of an answer; 0 if it is not complete."""
-    rest = bytes(answer)
-    while match := _STATUS_LINE.match(rest):
-        code = int(match.group(1))
-        if code >= 200 or code == 101:
-            return code
-        _, end, rest = rest.partition(b"\r\n\r\n")
-        if not end:
-            break
-    return 0
-
-
-def inflate(body: bytes, encoding: str) -> bytes:
-    """
-    Undo gzip or deflate, up to the bound; a body that cannot be undone comes back as it is.
-
-    Compression was not asked for, but some receivers answer so.
-    """
-    if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
-        return body
-    try:
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, BODY_BYTES)
-    except zlib.error:
-        return body
-
-
-def _secrets_of(target: Target) -> set[str]:
-    """The URL, its telling parts, and the declared secrets."""
-    found = {target.url, *target.secrets}
-    try:
-        url = URL(target.url)
-    except ValueError:
-        return {s for s in found if s}
-    found.update((url.raw_path, url.path, url.raw_path_qs, url.path_qs, url.password or ""))
-    parts = (*url.parts, *url.raw_parts, *url.query.values())
-    found.update(p for p in parts if len(p) >= 2 * _SECRET_CHARS or not _WORD.fullmatch(p))
-    return {s for s in found if len(s) >= _SECRET_CHARS or s in target.secrets} - {""}
 
 
 def _failure(exc: Exception, request_state: _RequestState, kind: str, timeout_s: float) -> Outcome:

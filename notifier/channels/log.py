@@ -1,8 +1,8 @@
 """
 The log channel: one line per notification on standard output, for a log collector to pick up.
 
-The line is the record itself, not the message of one of our own log records, so that standard
-output stays JSON Lines. It is handed over whole in a single write.
+The line is a JSON object of its own, not the message of a log record, so that standard output stays JSON
+Lines. It is written whole, in one call.
 """
 
 from __future__ import annotations

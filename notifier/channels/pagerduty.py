@@ -16,7 +16,8 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, cut, encode, http_headers, rendered
-from notifier.channels.http import HttpClient, Target
+from notifier.channels.http import HttpClient
+from notifier.channels.targets import Target
 from notifier.content.mrkdwn import shorten_plain
 from notifier.contract import Message, Outcome
 
@@ -34,7 +35,7 @@ class PagerDutyChannel:
     Sends events of one integration.
 
     Args:
-        http_client: The way out.
+        http_client: Sends the requests.
         routing_key: Provider of the integration key.
         url: Where to; PagerDuty's own address unless a receiver names another.
         dedup_namespace: Put the namespace before the deduplication key.

@@ -1,10 +1,9 @@
 """
 Channels by name, made from the routing in force.
 
-A channel object is made when its name is first asked for and made anew when its target has changed;
-credentials are not part of it but are read from the routing at each send, so a rotated one serves the
-next call. There is no moment in which a configured channel is missing: the routing swaps as a whole,
-and what is asked afterwards is answered from the new one.
+A channel is made when its name is first looked up and made anew when its target has changed. Credentials
+are not part of it but are read from the routing at each send, so a rotated one serves the next call. A
+configured channel is never missing for a moment: the routing is replaced as a whole.
 
 A name that no receiver carries, and a channel that is switched off, have no channel: upstream's
 permanent "channel not registered".
@@ -17,10 +16,11 @@ from typing import Final
 
 from notifier.channels.base import Provider
 from notifier.channels.console import ConsoleChannel
-from notifier.channels.email import EmailChannel, Envelope, MailClient, Relay
+from notifier.channels.email import EmailChannel, MailClient, Relay
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
 from notifier.channels.log import LogChannel
+from notifier.channels.mail_message import Envelope
 from notifier.channels.pagerduty import ENDPOINT, PagerDutyChannel
 from notifier.channels.slack import SlackChannel
 from notifier.channels.teams import TeamsChannel
@@ -29,7 +29,7 @@ from notifier.contract import Channel, Hold
 from notifier.routing.receivers import EmailConfig, PagerDutyConfig, Target, WebhookConfig
 from notifier.routing.reload import ResolvedTarget, Snapshot
 
-#: Seconds until a send that lacks its credential is looked at again.
+#: Seconds until a send that lacks its credential is tried again.
 _HOLD_SECONDS: Final = 5.0
 
 
@@ -52,12 +52,12 @@ class ChannelRegistry:
         """
         Args:
             routing: The snapshot in force.
-            http_client: The way out for HTTP channels.
+            http_client: Of the HTTP channels.
             http_timeout: Seconds for one request, of every HTTP channel.
             file: The file channel, None if it is switched off.
             log: The log channel, None if it is switched off.
             native: Kinds among `webhook` and `email` that are delivered here.
-            mail: The way out for e-mail, None if it is switched off.
+            mail: Of the e-mail channels, None if they are switched off.
             mail_timeout: Seconds for one SMTP session.
             dedup_namespace: Put the namespace before PagerDuty's deduplication key.
         """  # noqa: D205 - the class says what it is
@@ -92,7 +92,7 @@ class ChannelRegistry:
         return channel
 
     def hold(self, name: str) -> Hold | None:
-        """Why a due send on a channel must wait, None if it may go."""
+        """The reason why a due send on a channel must wait, None if it may go."""
         resolved = self._routing().target(name)
         if resolved is None or not resolved.missing:
             return None

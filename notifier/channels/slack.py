@@ -12,7 +12,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
-from notifier.channels.http import HttpClient, Target
+from notifier.channels.http import HttpClient
+from notifier.channels.targets import Target
 from notifier.content.mrkdwn import CUT, escape, shorten, shorten_plain, to_mrkdwn
 from notifier.contract import Message, Outcome
 
@@ -31,7 +32,7 @@ class SlackChannel:
     Sends to one incoming webhook.
 
     Args:
-        http_client: The way out.
+        http_client: Sends the requests.
         url: Provider of the webhook's URL, which is the credential.
         timeout_s: Deadline of one request in seconds.
     """

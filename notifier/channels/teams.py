@@ -11,7 +11,8 @@ from __future__ import annotations
 from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, cut, encode, http_headers, rendered
-from notifier.channels.http import HttpClient, Target
+from notifier.channels.http import HttpClient
+from notifier.channels.targets import Target
 from notifier.content.links import only_safe_links
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Message, Outcome
@@ -29,7 +30,7 @@ class TeamsChannel:
     Sends to one Workflows webhook.
 
     Args:
-        http_client: The way out.
+        http_client: Sends the requests.
         url: Provider of the webhook's URL, which is the credential.
         timeout_s: Deadline of one request in seconds.
     """

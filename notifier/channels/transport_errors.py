@@ -1,5 +1,5 @@
 """
-What went wrong on the way to a receiver, in words that may be recorded.
+Transport errors on the way to a receiver, in texts that may be recorded.
 
 Texts of libraries hold URLs, host names and what a receiver answered, so none is ever used: a text is
 made of fixed phrases, error numbers and class names. What a receiver did answer is shown as an excerpt
@@ -66,7 +66,7 @@ def certificate_fault(links: Iterable[BaseException]) -> str:
 
 
 def describe(links: Iterable[BaseException]) -> str:
-    """What the first link that says anything says; empty if none does."""
+    """The phrase for the first link that has one; empty if none has."""
     return next((text for text in map(_describe, links) if text), "")
 
 

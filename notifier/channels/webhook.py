@@ -13,8 +13,8 @@ secret configured, `webhook-timestamp` and `webhook-signature` are added; during
 provider gives the old and the new secret and the message is signed with both. A bearer token or a
 user and password go into the `Authorization` header; they are read at each send as well.
 
-Unlike with the other receivers, 409 is *unknown*: by the idempotency rules it says that an earlier
-request with this key is being worked on.
+Unlike with the other receivers, 409 is *unknown*: by the idempotency rules it means that an earlier
+request with this key is being processed.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from notifier.channels.base import Provider, credential, encode, http_headers, rendered
-from notifier.channels.http import HttpClient, Target
+from notifier.channels.http import HttpClient
+from notifier.channels.targets import Target
 from notifier.contract import Message, Outcome
 
 KIND: Final = "webhook"
@@ -87,7 +88,7 @@ class WebhookChannel:
     Sends to one receiver.
 
     Args:
-        http_client: The way out.
+        http_client: Sends the requests.
         url: Provider of the URL.
         secrets: Provider of the signing secrets, newest first; none means unsigned.
         authentication: How to authenticate, None for not at all.

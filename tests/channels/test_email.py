@@ -18,22 +18,18 @@ from typing import Any
 
 import pytest
 
-from notifier.channels import email as email_channel
+from notifier.channels import mail_message
 from notifier.channels.egress import EgressGuard, EgressMode
 from notifier.channels.email import (
-    LINKS,
-    MESSAGE_BYTES,
     EmailChannel,
-    Envelope,
     MailClient,
     Relay,
     address_literal,
     announced_size,
-    mail,
-    mail_facts,
     secrets_of,
 )
 from notifier.channels.http import HttpClient
+from notifier.channels.mail_message import LINKS, MESSAGE_BYTES, Envelope, mail, mail_facts
 from notifier.channels.registry import ChannelRegistry
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Message, Outcome
@@ -214,13 +210,13 @@ def test_long_body_is_cut(unit: str) -> None:
 def test_cutting_is_no_search(unit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A long body is encoded a few times, whatever it holds: each time the whole process waits."""
     lengths: list[int] = []
-    encode = email_channel._quoted_printable
+    encode = mail_message._quoted_printable
 
     def counted(text: str) -> bytes:
         lengths.append(len(text))
         return encode(text)
 
-    monkeypatch.setattr(email_channel, "_quoted_printable", counted)
+    monkeypatch.setattr(mail_message, "_quoted_printable", counted)
     mail(untrimmed(body=unit * (1_000_000 // len(unit))), OPS, NOW)
     assert sum(length > 10_000 for length in lengths) in (2, 3, 4)
 

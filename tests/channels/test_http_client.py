@@ -13,7 +13,9 @@ from pathlib import Path
 import pytest
 
 from notifier.channels.egress import EgressGuard, EgressMode
-from notifier.channels.http import BODY_BYTES, HttpClient, Target, tls_context
+from notifier.channels.http import HttpClient, tls_context
+from notifier.channels.http_answers import BODY_BYTES
+from notifier.channels.targets import Target
 from notifier.contract import Outcome
 from syncer.model.attempt import AttemptState, FailureClass
 from tests.channels.receiver import Certificates, Receiver, Step, closed_port, receiving

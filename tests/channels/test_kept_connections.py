@@ -22,7 +22,8 @@ from dataclasses import dataclass, field
 import pytest
 
 from notifier.channels import http
-from notifier.channels.http import HttpClient, Target, tls_context
+from notifier.channels.http import HttpClient, tls_context
+from notifier.channels.targets import Target
 from notifier.contract import Outcome
 from syncer.model.attempt import AttemptState, FailureClass
 from tests.channels.receiver import Certificates

@@ -22,9 +22,9 @@ from hypothesis import strategies as st
 
 from notifier.channels.base import encode
 from notifier.channels.console import console_text
-from notifier.channels.email import MESSAGE_BYTES, Envelope, mail
 from notifier.channels.file import file_content, file_name
 from notifier.channels.log import log_json, log_text
+from notifier.channels.mail_message import MESSAGE_BYTES, Envelope, mail
 from notifier.channels.pagerduty import pagerduty_body
 from notifier.channels.slack import HEADER_CHARS, SECTION_CHARS, slack_payload
 from notifier.channels.teams import BODY_BYTES, teams_body

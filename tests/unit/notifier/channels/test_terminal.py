@@ -17,9 +17,9 @@ import yaml
 
 from notifier.channels.base import classify_http
 from notifier.channels.console import ConsoleChannel
-from notifier.channels.email import Envelope, mail
 from notifier.channels.file import file_content
 from notifier.channels.log import LogChannel
+from notifier.channels.mail_message import Envelope, mail
 from notifier.channels.transport_errors import excerpt
 from notifier.content.sanitise import sanitise
 from notifier.routing.tree import fallback_message, matched_message

@@ -1,0 +1,177 @@
+"""
+The message that the e-mail channel sends.
+
+It is made of what cannot change between attempts, apart from its date and the attempt's id, which only
+headers hold. Text only: every client shows it, and nothing in it is read as markup. Headers are put
+together here from parts that hold no control character, so none can begin another.
+"""
+
+from __future__ import annotations
+
+import binascii
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.header import Header
+from email.utils import format_datetime, formataddr
+from typing import Final
+
+from notifier.content.trim import TRUNCATED
+from notifier.contract import Message
+
+#: Bytes of the whole message; a server may announce less.
+MESSAGE_BYTES: Final = 512 * 1024
+SUBJECT_CHARS: Final = 500
+#: Characters of one fact or link below the body, and how many links are shown.
+FACT_CHARS: Final = 1000
+LINKS: Final = 20
+#: Bytes that headers must leave, or the mark of a cut would not fit.
+_LEAST_SPACE: Final = 1024
+
+_HEADLINE: Final = {"Critical": "CRITICAL: ", "High": "HIGH: "}
+#: C0, DEL, C1, what Unicode takes for the end of a line, and what turns the direction of writing.
+_CONTROLS: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069]+")
+_BODY_CONTROLS: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+_LINE_END: Final = re.compile(r"\r\n|\r|\n")
+_PLAIN: Final = re.compile(r"[\x20-\x7e]{1,60}")
+_HEADER_VALUE: Final = re.compile(r"[\x20-\x7e]+(?:\r\n [\x20-\x7e]+)*")
+#: The end of quoted-printable that was cut: less than an escape, or than a soft line break.
+_BROKEN_ESCAPE: Final = re.compile(rb"=[0-9A-F\r]?\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """Who writes to whom; addresses are checked by `routing.mail`."""
+
+    sender: str
+    recipient: str
+    sender_name: str = ""
+
+
+def mail(message: Message, envelope: Envelope, now: int, *, limit: int = MESSAGE_BYTES) -> bytes:
+    """
+    The message as it goes on the wire, before dots are doubled; lines end in CRLF.
+
+    Args:
+        message: What to say.
+        envelope: From whom, to whom.
+        now: Unix seconds, for the date.
+        limit: Bytes that it may have.
+
+    Raises:
+        ValueError: its headers leave no space for a body, or one of them would hold what no header may.
+    """
+    spec = message.spec
+    domain = envelope.sender.rpartition("@")[2]
+    headers = {
+        "From": _from(envelope),
+        "To": envelope.recipient,
+        "Subject": subject_header(f"{_HEADLINE.get(spec.priority, '')}{spec.subject}"),
+        "Date": format_datetime(datetime.fromtimestamp(now, UTC)),
+        "Message-ID": f"<{message.idempotency_key}@{domain}>",
+        "Auto-Submitted": "auto-generated",
+        "X-Notification-Attempt": message.attempt_id,
+        "MIME-Version": "1.0",
+        "Content-Type": 'text/plain; charset="utf-8"',
+        "Content-Transfer-Encoding": "quoted-printable",
+    }
+    if spec.priority in _HEADLINE:
+        headers["Importance"] = "high"
+    for name, value in headers.items():
+        if not _HEADER_VALUE.fullmatch(value):
+            raise ValueError(f"the header {name} cannot be written")
+    head = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode() + b"\r\n"
+    space = limit - len(head) - len(b"\r\n")
+    if space < _LEAST_SPACE:
+        raise ValueError("the message cannot be cut to size")
+    below = _cut_encoded(mail_facts(message), space // 2)
+    body = _cut_encoded(_body(spec.body), space - len(below))
+    return head + body + below + b"\r\n"
+
+
+def mail_facts(message: Message) -> str:
+    """The facts below the body, a line each, then the links."""
+    spec = message.spec
+    facts = {
+        "Priority": spec.priority,
+        "Type": spec.type,
+        "Severity": spec.severity,
+        "Cluster": spec.cluster_id,
+        "Root cause": message.fact("analysis", "rootCause"),
+        "Confidence": message.fact("workflow", "confidence"),
+        "Affected resource": message.fact("target", "targetResource"),
+        "Verification": message.fact("verification", "outcome"),
+        "Verification reason": message.fact("verification", "reason"),
+        "Command": message.chat_command(),
+        "Notification": message.key,
+    }
+    lines = ["", "", "---"]
+    lines += [f"{name}: {_short(_one_line(value))}" for name, value in facts.items() if value]
+    shown = spec.action_links[:LINKS]
+    lines += [
+        f"{_short(_one_line(label or service))}: {_short(_one_line(url))}"
+        for service, url, label in shown
+    ]
+    if len(spec.action_links) > len(shown):
+        lines.append(f"({len(spec.action_links) - len(shown)} further links are left out)")
+    return "\r\n".join(lines)
+
+
+def subject_header(text: str) -> str:
+    """A subject as a header's value: as it is if it is short ASCII, else in encoded words."""
+    text = _one_line(text)
+    if len(text) > SUBJECT_CHARS:
+        text = text[: SUBJECT_CHARS - 1] + "…"
+    if _PLAIN.fullmatch(text) and "=?" not in text and text == text.strip():
+        return text
+    return Header(text or "(no subject)", "utf-8", header_name="Subject").encode(linesep="\r\n")
+
+
+def _from(envelope: Envelope) -> str:
+    name = _one_line(envelope.sender_name)
+    if name.isascii():
+        return formataddr((name, envelope.sender))
+    encoded = Header(name, "utf-8", header_name="From").encode(linesep="\r\n")
+    return f"{encoded} <{envelope.sender}>"
+
+
+def _one_line(text: str) -> str:
+    return _CONTROLS.sub(" ", _unicode(text)).strip()
+
+
+def _body(text: str) -> str:
+    return _LINE_END.sub("\r\n", _BODY_CONTROLS.sub("\ufffd", _unicode(text)))
+
+
+def _unicode(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= FACT_CHARS else f"{text[:FACT_CHARS]} {TRUNCATED}"
+
+
+def _quoted_printable(text: str) -> bytes:
+    # The function takes its line ends from the first one that it sees, and breaks with that.
+    encoded = binascii.b2a_qp(f"\r\n{text}".encode(), istext=True)
+    return encoded.removeprefix(b"\r\n")
+
+
+def _cut_encoded(text: str, space: int) -> bytes:
+    """The text in quoted-printable, cut at a character and marked if it takes more than so much."""
+    if len(text) <= space:
+        encoded = _quoted_printable(text)
+        if len(encoded) <= space:
+            return encoded
+    mark = _quoted_printable(f"\r\n{TRUNCATED}")
+    # Not a search: each encoding of so long a text holds the process up for milliseconds. A cut of the
+    # whole says how much of it fits, but for what its end costs.
+    encoded = _quoted_printable(text[:space])
+    fits = _BROKEN_ESCAPE.sub(b"", encoded[: max(0, space - len(mark))])
+    low = len(binascii.a2b_qp(fits).decode("utf-8", "ignore"))
+    while True:
+        # A cut between CR and LF would leave a bare CR; a blank that ends a text takes more space.
+        kept = _quoted_printable(text[:low].removesuffix("\r"))
+        if len(kept) + len(mark) <= space or not low:
+            return kept + mark
+        low = max(0, low - 4)

@@ -1,0 +1,78 @@
+"""
+Targets of HTTP requests: a URL that is a credential, and what of it must not come back in an excerpt.
+
+The text of an error names no part of a URL.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Final
+
+from yarl import URL
+
+from syncer.runtime.proxies import is_loopback
+
+#: Parts of a URL shorter than this are words, not secrets.
+_SECRET_CHARS: Final = 8
+#: Longer parts are words, too, up to twice that, if they are spelt like one.
+_WORD: Final = re.compile(r"[a-z]+([-_.][a-z]+)*")
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """
+    Where a request goes; its repr shows nothing.
+
+    Attributes:
+        url: Absolute http or https URL, treated as a credential.
+        secrets: Further texts that must not come back in an excerpt (keys inside the body).
+        in_clear: Credentials may be sent over http://, because the operators' file says so.
+    """
+
+    url: str = field(repr=False)
+    secrets: tuple[str, ...] = field(default=(), repr=False)
+    in_clear: bool = field(default=False, repr=False)
+
+
+def parse_target(text: str) -> URL:
+    """
+    Read a target's URL, escapes kept as written.
+
+    Raises:
+        ValueError: not an absolute http or https URL; the text names no part of it.
+    """
+    if not text:
+        raise ValueError("it is empty")
+    if any(c <= " " or c == "\x7f" for c in text):
+        raise ValueError("it contains blanks or control characters")
+    try:
+        url = URL(text, encoded=text.isascii())
+        host, port = url.raw_host, url.port
+    except (ValueError, TypeError):
+        raise ValueError("bad syntax") from None
+    if url.scheme not in {"http", "https"}:
+        raise ValueError("neither http nor https")
+    if not host or not port:
+        raise ValueError("no host")
+    return url
+
+
+def is_confidential(url: URL) -> bool:
+    """Whether what is sent cannot be read on the way: https, or this machine, which is never proxied."""
+    host = url.raw_host or ""
+    return url.scheme == "https" or host == "localhost" or is_loopback(host)
+
+
+def secrets_of(target: Target) -> set[str]:
+    """The URL, its telling parts, and the declared secrets."""
+    found = {target.url, *target.secrets}
+    try:
+        url = URL(target.url)
+    except ValueError:
+        return {s for s in found if s}
+    found.update((url.raw_path, url.path, url.raw_path_qs, url.path_qs, url.password or ""))
+    parts = (*url.parts, *url.raw_parts, *url.query.values())
+    found.update(p for p in parts if len(p) >= 2 * _SECRET_CHARS or not _WORD.fullmatch(p))
+    return {s for s in found if len(s) >= _SECRET_CHARS or s in target.secrets} - {""}
