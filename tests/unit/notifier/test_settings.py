@@ -167,6 +167,20 @@ def test_the_store_of_audit_events_may_have_another_place_for_its_health() -> No
         assert found.health_url == wanted
 
 
+@pytest.mark.parametrize("level", ["debug", "Debug", "DEBUG"])
+def test_a_level_in_any_case(level: str) -> None:
+    """The level of the log is told in letters of any case."""
+    text = f"redis: {{url: redis://h}}\nlogging: {{level: {level}}}"
+    assert controller(text).logging.level == "DEBUG"
+
+
+def test_the_longest_duration() -> None:
+    """Ten years are a duration, more are a slip."""
+    assert parse_duration("87600h") == 10 * 365 * 86_400
+    with pytest.raises(ValueError, match="must not exceed ten years"):
+        parse_duration("87600h1s")
+
+
 def test_sweeps_may_be_as_often_as_each_other() -> None:
     """That of finished logs is at most as often as that of live ones."""
     text = "redis: {url: redis://h}\nsync: {liveSweep: 60s, finishedSweep: %s}"

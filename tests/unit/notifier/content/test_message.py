@@ -193,3 +193,12 @@ def test_a_command_holds_nothing_but_a_name(name: str) -> None:
         assert b"kubectl kubernaut chat" not in build(made)
     good = message(context={"lineage": {"remediationRequest": "rr-1.a"}})
     assert good.chat_command().startswith("kubectl kubernaut chat rar/rr-1.a -n ")
+
+
+def test_labels_of_the_moment() -> None:
+    """Labels and annotations may change, so a message that must not has none."""
+    found = document(metadata={"labels": {"team": "sre"}, "annotations": {"note": "pwd=oak31"}})
+    live = compose(found, "slack:ops", "0.5-1")
+    assert (live.labels, live.annotations) == ({"team": "sre"}, {"note": "pwd: [REDACTED]"})
+    frozen = compose(found, "slack:ops", "0.5-1", live=False)
+    assert (frozen.labels, frozen.annotations) == ({}, {})

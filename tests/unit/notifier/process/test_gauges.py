@@ -100,6 +100,14 @@ def failed(entry: Entry, *, due: float) -> None:
     entry.due["slack:ops"] = due
 
 
+def test_what_has_no_plan_is_due_since_it_was_created(controller: Controller) -> None:
+    """Claimed or not, planned or not: its first attempt waits."""
+    add(controller, "a", age=40).view.plan = None
+    assert controller.overdue.oldest() == pytest.approx(40)
+    add(controller, "b", age=50).claim = None
+    assert controller.overdue.oldest() == pytest.approx(50)
+
+
 def test_nothing_is_overdue_where_nothing_is_due(controller: Controller) -> None:
     """Waits that are not over, attempts under way, ends and strangers do not count."""
     assert controller.overdue.oldest() == 0

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from notifier.routing.config import console_fallback
 from notifier.routing.parse import parse
-from notifier.routing.tree import FALLBACK, RULE_MATCHED, resolve
+from notifier.routing.tree import FALLBACK, RULE_MATCHED, _listed, resolve
 
 RECEIVERS = """
 receivers:
@@ -379,3 +379,13 @@ def test_doubts_are_bounded() -> None:
     assert len(doubts) == 3
     assert max(len(doubt.encode()) for doubt in doubts) <= 320
     assert config.doubts == 50 + 2 * 99
+
+
+def test_names_that_are_listed() -> None:
+    """Names are shown whole as far as they fit, a long one by its head, and the rest is counted."""
+    assert _listed(["a", "b"]) == "a, b"
+    assert _listed(["x" * 160, "b"]) == "x" * 160 + ", b"
+    assert len(_listed(["x" * 161])) <= 160
+    assert _listed([f"name-{n:03}" for n in range(100)]) == ", ".join(
+        [*(f"name-{n:03}" for n in range(32)), "… (+68)"]
+    )

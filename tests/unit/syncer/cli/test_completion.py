@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shlex
 import subprocess
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from syncer.cli import main as cli
-from syncer.cli.completion import SHELLS, candidates, script
+from syncer.cli.completion import SHELLS, _commands, candidates, script
 
 COMPLETED = {
     "the first letters of a command": (["ver"], ["verify"]),
@@ -110,3 +111,8 @@ def test_complete_answers(capsys: pytest.CaptureFixture[str]) -> None:
     """The hidden command prints candidates, one a line."""
     assert cli.main(["complete", "--", "list", "--phase", "f"]) == 0
     assert capsys.readouterr().out == "failed\n"
+
+
+def test_a_parser_without_commands() -> None:
+    """It has none to offer."""
+    assert _commands(argparse.ArgumentParser()) == {}

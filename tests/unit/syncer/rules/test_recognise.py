@@ -54,6 +54,9 @@ CASES = {
     "nothing is missing": Case(
         [FAIL_1], [entry(FAILED, 1_200, 1, "0.7-1")], ["0.7-1"],
     ),
+    "one that was shown as unknown, and is known within the same second": Case(
+        [ours(1, SUCCESS, 1_900)], [entry(UNKNOWN, 1_200, 1)], ["0.7-1"],
+    ),
     "all came back without ids": Case(
         [FAIL_1, FAIL_2, SUCCESS_3],
         [entry(FAILED, 1_200, 1), entry(FAILED, 3_900, 2), entry(SUCCESS, 9_100, 3)],

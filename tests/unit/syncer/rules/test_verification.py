@@ -176,6 +176,10 @@ PLANTED: dict[str, tuple[NotificationRequest, tuple[bytes, ...], int, list[str],
         delivered(channels=(ChannelStatus(C, "Failed", 1),)), DELIVERED, 60,
         ["status-differs"], "the log says otherwise: channels",
     ),
+    "the status shows no number of an attempt": (
+        delivered(attempts=(replace(WRITTEN.attempts[0], number=0),)), DELIVERED, 60,
+        ["status-differs"], "the log says otherwise: deliveryAttempts",
+    ),
     "the status shows one attempt twice": (
         delivered(attempts=WRITTEN.attempts * 2), DELIVERED, 60, ["status-differs", "numbers"],
         "the log says otherwise: deliveryAttempts",
