@@ -36,6 +36,11 @@ SETTINGS: Final[dict[str, Json]] = {
 _CREATORS: Final = 32
 
 
+def progress(suite: str, text: str) -> None:
+    """Show on standard error how far a suite is."""
+    print(f"bench: {suite}: {text}", file=sys.stderr, flush=True)
+
+
 async def programs() -> Path:
     """The folder with etcd and kube-apiserver; builds them on the first run."""
     asked = await asyncio.create_subprocess_exec(

@@ -36,7 +36,7 @@ from typing import Any, Final
 from tests.benchmarks.goals import BESIDE_HOSTILE, LONGEST_STALL, NONE_LOST
 from tests.benchmarks.hostile import ANSWER_BYTES, ANSWERS, SHAPES, Orders, elsewhere
 from tests.benchmarks.isolation import steady
-from tests.benchmarks.load import SETTINGS, plane_of, programs, read_call
+from tests.benchmarks.load import SETTINGS, plane_of, programs, progress, read_call
 from tests.benchmarks.report import Report, percentile
 from tests.benchmarks.watching import FinalWatcher, watched
 from tests.e2e.harness import NotifierProcess, Receiver, Stage, subject_of, until
@@ -290,6 +290,11 @@ async def _block(
             await delete()
     await _quiet(process)
     block.stalls = await _stalls(process) - stalls
+    progress(
+        "stall",
+        f"{prefix}, {kind}: p50 {block.p50:.0f} ms, p99 {block.p99:.0f} ms, of which "
+        f"{block.p99_shown:.0f} until the API server has shown it",
+    )
     return block
 
 

@@ -28,7 +28,6 @@ import contextlib
 import itertools
 import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -39,7 +38,7 @@ from typing import Any, Final
 
 from tests.benchmarks.goals import FAIR
 from tests.benchmarks.isolation import TwoReceivers
-from tests.benchmarks.load import SETTINGS, create_all, plane_of, programs
+from tests.benchmarks.load import SETTINGS, create_all, plane_of, programs, progress
 from tests.benchmarks.report import Report, percentile
 from tests.benchmarks.watching import FinalWatcher, watched
 from tests.e2e.harness import NotifierProcess, Stage, create_notification, stage, until
@@ -189,14 +188,12 @@ async def _block(place: _Place, scale: Scale, label: str, kind: Kind) -> Block:
         await creating
     await _clear(crowd, here.api)
     await _quiet(place.processes)
-    _say(f"{label}, {kind}: p50 {block.p50:.0f} ms, p99 {block.p99:.0f} ms; of {scale.crowd} "
-         f"{block.created} created, {block.served} received; {time.monotonic() - begin:.0f} s")  # fmt: skip
+    progress(
+        "tenants",
+        f"{label}, {kind}: p50 {block.p50:.0f} ms, p99 {block.p99:.0f} ms; of {scale.crowd} "
+        f"{block.created} created, {block.served} received; {time.monotonic() - begin:.0f} s",
+    )
     return block
-
-
-def _say(text: str) -> None:
-    """Show on standard error how far it is."""
-    print(f"bench: tenants: {text}", file=sys.stderr, flush=True)
 
 
 async def _count(api: Api) -> int:
@@ -263,7 +260,7 @@ async def measure(
         began = time.monotonic()
         for n in range(scale.rounds):
             if time.monotonic() > began + _LAST_ROUND:
-                _say(f"no time for more than {n} of {scale.rounds} rounds")
+                progress("tenants", f"no time for more than {n} of {scale.rounds} rounds")
                 break
             found: dict[Kind, Block] = {}
             for kind in Kind if n % 2 else reversed(Kind):
