@@ -1,11 +1,17 @@
-"""The command line: wrong usage, nowhere to look, the version."""
+"""The command line: wrong usage, nowhere to look, the version, what starting it imports."""
 
 from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from notifier.cli import main as notifier_main
 from syncer.cli import main as cli
+
+ROOT = Path(cli.__file__).resolve().parents[2]
 
 USAGE: dict[str, list[str]] = {
     "no command": [],
@@ -46,3 +52,25 @@ def test_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
     first, second = capsys.readouterr().out.splitlines()
     assert first == second
     assert first.startswith("notification-ledger ")
+
+
+def test_the_parser_imports_nothing_that_takes_time() -> None:
+    """Help and completion are quick: what a command needs is imported when it runs."""
+    program = (
+        "import sys; from syncer.cli import main; main._parser();"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}),"
+        " *(name for name in sys.modules if name.startswith('syncer.')))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=ROOT, capture_output=True, text=True,
+        check=True, timeout=60,
+    )  # fmt: skip
+    loaded = set(answer.stdout.split())
+    assert not loaded & {
+        "asyncio", "aiohttp", "dataclasses", "json", "kubernetes_asyncio",
+        "logging", "msgpack", "pydantic", "redis", "yaml",
+    }  # fmt: skip
+    shared = {"syncer.cli.arguments", "syncer.cli.exits", "syncer.model", "syncer.model.errors"}
+    commands = {module.__name__ for module in cli.COMMANDS.values()}
+    inner = {name for name in loaded if name.startswith("syncer.")}
+    assert inner - commands == shared | {"syncer.cli", "syncer.cli.main", "syncer.cli.completion"}
