@@ -112,7 +112,7 @@ class Sweeps:
             s for s in self._parts.cache.finished.values() if self._parts.shards.term_of(s.uid)
         ]
         lost = 0
-        left = self._parts.cache.audit_room
+        left = self._parts.cache.audit_capacity
         for start in range(0, len(summaries), _PAGE):
             sweep = await Sweeper(self._parts.claimer).finished(summaries[start : start + _PAGE])
             lost += sweep.lost

@@ -106,7 +106,7 @@ class Shards:
 
     @property
     def owned(self) -> dict[int, LeaseTerm]:
-        """Tenures by shard."""
+        """Lease terms by shard."""
         return dict(self._terms)
 
     @property

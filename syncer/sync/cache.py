@@ -345,7 +345,7 @@ class Cache:
         return self.audit_limit is not None
 
     @property
-    def audit_room(self) -> int:
+    def audit_capacity(self) -> int:
         """How many more finished notifications may be held for the audit feed."""
         return max(0, (self.audit_limit or 0) - len(self.unaudited))
 

@@ -287,7 +287,7 @@ class Claimer:
         """Whether the audit feed has not read the log to its end; if so, leave the log to the feed."""
         if not self.cache.auditing or entry.audited >= entry.view.position:
             return False
-        if self.cache.audit_room:
+        if self.cache.audit_capacity:
             self.cache.mark_unaudited(entry)
         self.cache.forget(entry.uid)
         return True

@@ -238,7 +238,7 @@ class SyncLoop:
         """Whether an entry that is published need not stay in memory."""
         if entry.executing or entry.quarantine:
             return False
-        if self.cache.auditing and not self.cache.audit_room and entry.ends_at(entry.acked):
+        if self.cache.auditing and not self.cache.audit_capacity and entry.ends_at(entry.acked):
             # The audit feed lags and too many entries wait: the log stays, and a sweep finds it.
             return True
         finished = entry.request.status.terminal and entry.expiring

@@ -79,7 +79,7 @@ class Sweeper:
                     continue
                 entry = Entry(tombstone(uid, namespace, name), deleted=True)
                 if head.ttl >= 0:
-                    if header.audited < head.length - 1 and self.cache.audit_room:
+                    if header.audited < head.length - 1 and self.cache.audit_capacity:
                         self.cache.mark_unaudited(entry)
                     continue
                 if not await self._is_gone(uid, namespace, name):

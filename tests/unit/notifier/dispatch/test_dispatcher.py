@@ -93,7 +93,7 @@ async def test_total(sends: Sends) -> None:
     assert len(sends.started) == 6
 
 
-async def test_freed_room_goes_to_who_waits_longest(sends: Sends) -> None:
+async def test_a_freed_place_goes_to_who_waits_longest(sends: Sends) -> None:
     """Where the total is the limit, a busy receiver does not starve the others."""
     dispatcher = Dispatcher(sends, per_channel=2, total=2)
     for n in range(20):
@@ -199,7 +199,7 @@ async def test_abort(sends: Sends) -> None:
     assert sends.running == set()
 
 
-async def test_an_error_takes_no_room_away(caplog: pytest.LogCaptureFixture) -> None:
+async def test_an_error_takes_no_place_away(caplog: pytest.LogCaptureFixture) -> None:
     """An attempt that raises is logged, and its place is free again."""
     done: list[str] = []
 
@@ -220,7 +220,7 @@ async def test_an_error_takes_no_room_away(caplog: pytest.LogCaptureFixture) -> 
     assert dispatcher.running == 0
 
 
-async def test_idle_lanes_are_forgotten(sends: Sends) -> None:
+async def test_idle_queues_are_forgotten(sends: Sends) -> None:
     """A channel that has nothing to do costs nothing, and starts afresh."""
     dispatcher = Dispatcher(sends, per_channel=1, total=10)
     for round_ in range(3):

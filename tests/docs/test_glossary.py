@@ -1,0 +1,78 @@
+"""
+One word, one meaning: retired words stay out of code and pages.
+
+A word is retired because the field has another one for the thing, or because it had several meanings here.
+Interfaces (keys, records, metrics, settings, the CLI's JSON) keep their names.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+#: Each retired word with the word to use.
+RETIRED: Final = {
+    r"rooms?": "package, or space",
+    r"ears?": "subscriber",
+    r"lanes?": "receiver queue, or pipeline",
+    r"tenures?": "lease term",
+    r"narrators?": "event reporter",
+    r"standings?": "channel state",
+    r"parcels?": "batch, or part",
+    r"ghosts?": "tombstone",
+    r"greets?": "on_connect",
+    r"welcomes?": "on_connect",
+}
+#: A name is split at capitals and underscores; a word in capitals ends where these end.
+_WORDS: Final = re.compile(
+    rf"(?<![A-Za-z])(?:{'|'.join(RETIRED)})(?-i:(?![a-z])(?!(?<=[A-Z]{{2}})[A-Z]))", re.IGNORECASE
+)
+#: What may say them: the page that explains, and history.
+_EXEMPT: Final = {"docs/glossary.md", "CHANGELOG.md", "tests/docs/test_glossary.py"}
+
+
+def found_in(text: str) -> list[str]:
+    """Lines that hold a retired word, each with the word to use."""
+    out = []
+    for number, line in enumerate(text.splitlines(), 1):
+        for word in _WORDS.findall(line):
+            use = next(u for w, u in RETIRED.items() if re.fullmatch(w, word, re.IGNORECASE))
+            out.append(f"line {number}: {word}: say {use}")
+    return out
+
+
+def files() -> list[str]:
+    """Everything that people read: code, scripts, charts, pages."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z", "*.py", "*.md", "*.lua", "*.yaml", "*.tpl", "scripts"],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    ).stdout  # fmt: skip
+    return [f for f in listed.split("\0") if f and f not in _EXEMPT and (ROOT / f).is_file()]
+
+
+def test_no_retired_word_is_used() -> None:
+    """Names in the code are split at capitals and underscores, so that `LaneClosed` counts as well."""
+    wrong = []
+    for name in files():
+        text = (ROOT / name).read_text(encoding="utf-8", errors="replace")
+        wrong += [f"{name}: {found}" for found in found_in(text)]
+    assert wrong == []
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("the ear hears it", ["line 1: ear: say subscriber"]),
+        ("\nclass LaneClosed:", ["line 2: Lane: say receiver queue, or pipeline"]),
+        ("self._tenure_of(uid)", ["line 1: tenure: say lease term"]),
+        ("an early year of planes, bedroom, outstanding, EARLY", []),
+    ],
+)
+def test_a_retired_word_is_noticed(text: str, found: list[str]) -> None:
+    """In prose, in a class and in a name with underscores; not within another word."""
+    assert found_in(text) == found
