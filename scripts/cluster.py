@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""A real cluster of one node on this machine: for the chart, for its tests, and for people.
+"""
+A real cluster of one node on this machine: for the chart, for its tests, and for people.
 
     scripts/cluster up [--dir DIR] [--image ARCHIVE]...   start it, images imported
     scripts/cluster run [--dir DIR] COMMAND...            run kubectl, helm, bash ... inside it
@@ -255,7 +256,8 @@ def first(folder: Path, archives: Sequence[str]) -> int:
 
 
 def keep(folder: Path, archives: Sequence[str], *, follow: Path | None) -> int:
-    """Start the first process, wait for its end or for a reason to end it, and clear away.
+    """
+    Start the first process, wait for its end or for a reason to end it, and clear away.
 
     Args:
         folder: of the cluster, its files written.

@@ -1,4 +1,5 @@
-"""Programs built once from pinned Go modules, kept in the cache folder.
+"""
+Programs built once from pinned Go modules, kept in the cache folder.
 
 Design
 ------
@@ -60,7 +61,8 @@ def say(text: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Programs:
-    """Programs that one Go module pins.
+    """
+    Programs that one Go module pins.
 
     Attributes:
         name: first part of the cache folder's name.

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""The container image, built without a container daemon.
+"""
+The container image, built without a container daemon.
 
     scripts/image build            dist/notification-ledger.oci.tar, and its bill of materials
     scripts/image build --raised-format

@@ -1,4 +1,5 @@
-"""Fixtures that every test may ask for: real servers, started once per process of a run.
+"""
+Fixtures that every test may ask for: real servers, started once per process of a run.
 
 The session's servers are started without an event loop, so each test may have a loop of its own.
 What a test did to a shared server (froze it, killed it) is undone before the next one gets it. A
@@ -110,7 +111,8 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Have the control plane's programs ready before the time limit of any test runs.
+    """
+    Have the control plane's programs ready before the time limit of any test runs.
 
     Their first build takes minutes, and a person wants to see it progress.
     """
@@ -170,7 +172,8 @@ def namespace(control_plane: ControlPlane) -> str:
 
 @pytest.fixture(scope="session", params=BINARIES)
 def redis_binary(request: pytest.FixtureRequest) -> Path:
-    """Return a server program; what depends on it runs once with each.
+    """
+    Return a server program; what depends on it runs once with each.
 
     One is enough for a test that says ``parametrize("redis_binary", ["valkey"], indirect=True)``.
     """

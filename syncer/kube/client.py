@@ -1,4 +1,5 @@
-"""The client of the API server: one call, one deadline, one error tree.
+"""
+The client of the API server: one call, one deadline, one error tree.
 
 Requests go straight to a session of our own (`syncer.kube.session`), bodies through orjson.
 kubernetes-asyncio's calls are not used: they have no timeouts and send a dict as a JSON patch. Nor are
@@ -78,7 +79,8 @@ class _Call:
 
 
 class KubeClient:
-    """A connection pool to one API server under one identity.
+    """
+    A connection pool to one API server under one identity.
 
     Made by `connect`, ended by `close` or by leaving the context. Safe to share between tasks of
     one event loop.
@@ -118,7 +120,8 @@ class KubeClient:
         file_check_period: float = _FILE_CHECK_PERIOD,
         on_time: Callable[[int], None] = lambda _now: None,
     ) -> Self:
-        """Read the configuration; no request is sent.
+        """
+        Read the configuration; no request is sent.
 
         Args:
             kubeconfig: Path of a kubeconfig, or several joined by `:`. None takes `$KUBECONFIG`,
@@ -178,7 +181,8 @@ class KubeClient:
         timeout: float,
         max_bytes: int = 0,
     ) -> Json:
-        """Send one request and return the JSON object of the answer.
+        """
+        Send one request and return the JSON object of the answer.
 
         Args:
             method: HTTP method; the module's docstring explains why there is no PUT.
@@ -220,7 +224,8 @@ class KubeClient:
         connect_timeout: float,
         idle_timeout: float,
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """Open a watch and hand out its lines, without their ends.
+        """
+        Open a watch and hand out its lines, without their ends.
 
         The status is checked before a line is read, so entering raises what a request would. The
         iterator ends when the server ends the stream in an orderly way. Leaving closes the

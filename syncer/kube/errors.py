@@ -1,4 +1,5 @@
-"""What an answer other than 2xx means, as one of the project's errors; no I/O.
+"""
+What an answer other than 2xx means, as one of the project's errors; no I/O.
 
 The API server explains a refusal by a Status object. It decides what the status code leaves open: whether
 an object or its resource type is missing, whether a write is too large. Only its message is quoted in an
@@ -44,7 +45,8 @@ def no_answer(text: str, *, write: bool) -> PortError:
 def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
     status: int, body: bytes, retry_after: str | None, *, write: bool
 ) -> PortError:
-    """Return the error that an answer other than 2xx amounts to.
+    """
+    Return the error that an answer other than 2xx amounts to.
 
     A 404 is `Gone` only if a Status object names what is missing; all else (the plain text that
     unknown paths get, a collection that is not served) is `KindMissing`, and proves nothing about

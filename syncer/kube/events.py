@@ -1,4 +1,5 @@
-"""Kubernetes Events: for people who run `kubectl describe`, never part of the record.
+"""
+Kubernetes Events: for people who run `kubectl describe`, never part of the record.
 
 `emit` puts an event into a bounded queue and returns; what does not fit is counted and forgotten.
 One loop sends them at a bounded rate, because an event costs the API server as much as a status
@@ -54,7 +55,8 @@ logger = logging.getLogger("ledger.kube")
 
 @dataclass(frozen=True, slots=True)
 class EventLimits:
-    """Bounds of the recorder.
+    """
+    Bounds of the recorder.
 
     Attributes:
         queue: Events that wait at most.
@@ -71,7 +73,8 @@ class EventLimits:
 
 @dataclass(slots=True)
 class EventCounts:
-    """What became of the events so far, for metrics.
+    """
+    What became of the events so far, for metrics.
 
     Attributes:
         created: Written now.
@@ -107,7 +110,8 @@ class TokenBucket:
 
 
 class EventRecorder:
-    """Sends events about NotificationRequests.
+    """
+    Sends events about NotificationRequests.
 
     Attributes:
         counts: Totals since the start.
@@ -122,7 +126,8 @@ class EventRecorder:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Prepare; `run` sends.
+        """
+        Prepare; `run` sends.
 
         Args:
             client: Not the one of the leases.
@@ -150,7 +155,8 @@ class EventRecorder:
         *,
         discriminator: str,
     ) -> None:
-        """Queue an event; never blocks, never raises for a full queue.
+        """
+        Queue an event; never blocks, never raises for a full queue.
 
         Args:
             obj: What it is about.
@@ -176,7 +182,8 @@ class EventRecorder:
                 self._queue.task_done()
 
     async def drain(self, timeout: float) -> int:
-        """Wait until the queue is empty, at most `timeout` seconds, and drop what is left.
+        """
+        Wait until the queue is empty, at most `timeout` seconds, and drop what is left.
 
         `run` must still be running.
 

@@ -1,4 +1,5 @@
-"""The term of a Lease: how long this process may act for a shard, by its own clock alone.
+"""
+The term of a Lease: how long this process may act for a shard, by its own clock alone.
 
 A term begins with a Lease write that names us and ends when one of these comes first: no renewal was
 confirmed for RenewDeadline, another holder is seen, the Lease is gone, or we release it. The
@@ -29,7 +30,8 @@ from syncer.model.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class LeaseTimings:
-    """Periods of leader election, in seconds.
+    """
+    Periods of leader election, in seconds.
 
     Attributes:
         renew_deadline: Without a confirmed renewal for this long the term ends.
@@ -44,7 +46,8 @@ class LeaseTimings:
     send_timeout: float = 10.0
 
     def __post_init__(self) -> None:
-        """Check the values against each other.
+        """
+        Check the values against each other.
 
         Raises:
             ConfigError: a period is not positive, or the deadline leaves no time for a renewal.
@@ -72,7 +75,8 @@ class LeaseTimings:
 
 
 class LeaseTerm:
-    """One uninterrupted right to act for a shard.
+    """
+    One uninterrupted right to act for a shard.
 
     Attributes:
         epoch: Identity of the term; greater than that of every earlier one.
@@ -100,7 +104,8 @@ class LeaseTerm:
         return not self.ended and now <= self.renewed + self._timings.renew_deadline
 
     def may_send(self, now: float, send_timeout: float) -> bool:
-        """Whether a send that begins now is over before anyone else may begin one.
+        """
+        Whether a send that begins now is over before anyone else may begin one.
 
         Args:
             now: Second of the monotonic clock, taken right before the send.

@@ -1,4 +1,5 @@
-"""Leader election on a Lease, by local time only: acquire, renew, lose, release.
+"""
+Leader election on a Lease, by local time only: acquire, renew, lose, release.
 
 What a term allows, and why two terms never overlap, is in `syncer.kube.lease_term`.
 
@@ -53,7 +54,8 @@ class _Seen:
 
 
 class Lease:
-    """Competes for one Lease, for as long as `run` runs.
+    """
+    Competes for one Lease, for as long as `run` runs.
 
     Attributes:
         problem: Why the last call failed, for readiness; None after one that did not.
@@ -73,7 +75,8 @@ class Lease:
         willing: Callable[[], bool] = lambda: True,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Prepare; `run` starts.
+        """
+        Prepare; `run` starts.
 
         Args:
             client: Used for leases only, so that nothing else can delay a renewal.
@@ -133,7 +136,8 @@ class Lease:
         on_acquired: Callable[[LeaseTerm], Coroutine[Any, Any, None]],
         on_lost: Callable[[LeaseTerm, str], Awaitable[None]],
     ) -> None:
-        """Acquire, renew, lose, and begin again; returns after `release`.
+        """
+        Acquire, renew, lose, and begin again; returns after `release`.
 
         Cancelling ends the term and leaves the Lease to expire. An error of a callback does the same
         and is raised.
@@ -166,7 +170,8 @@ class Lease:
                 started.result()
 
     async def release(self, *, timeout: float = 2.0) -> bool:
-        """Give the Lease up, so that others need not wait; call it when nothing is in flight.
+        """
+        Give the Lease up, so that others need not wait; call it when nothing is in flight.
 
         The term is over at once, whatever the answer. `run` returns.
 
@@ -264,7 +269,8 @@ class Lease:
         return self._term
 
     def _reserved(self, now: float) -> bool:
-        """Whether another process may still believe that it holds the Lease.
+        """
+        Whether another process may still believe that it holds the Lease.
 
         This includes a Lease that was deleted, or whose holder was erased by hand: the holder learns of
         that at its next renewal. After a release, which leaves a duration of one second, it knows.

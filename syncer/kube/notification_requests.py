@@ -1,4 +1,5 @@
-"""Reading NotificationRequests and writing their status.
+"""
+Reading NotificationRequests and writing their status.
 
 A read is a quorum read: no resourceVersion is sent, so the answer is never older than the call. A
 status write is a merge patch that carries the resourceVersion it was computed from. That is the
@@ -51,7 +52,8 @@ class Meta:
 
     @classmethod
     def of(cls, document: Json) -> Meta:
-        """Read the metadata of a document.
+        """
+        Read the metadata of a document.
 
         Raises:
             ContractError: there is none, or it names nothing.
@@ -76,7 +78,8 @@ class Unreadable:
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """One page of a list.
+    """
+    One page of a list.
 
     Attributes:
         objects: What parsed, and what exists and did not.
@@ -117,7 +120,8 @@ class Rows:
 
 
 class StatusStore:
-    """The NotificationRequests of a cluster, read live.
+    """
+    The NotificationRequests of a cluster, read live.
 
     Every method raises `Unavailable`, `KindMissing` or `Unauthorised` where the API server or its
     permission is missing.
@@ -129,7 +133,8 @@ class StatusStore:
         self._timeout = timeout
 
     async def get(self, namespace: str, name: str) -> NotificationRequest:
-        """Read one object as it is now.
+        """
+        Read one object as it is now.
 
         Raises:
             Gone: there is no object of this name.
@@ -147,7 +152,8 @@ class StatusStore:
         resource_version: str,
         dry_run: bool = False,
     ) -> NotificationRequest:
-        """Merge members into the status of the object that has this resourceVersion.
+        """
+        Merge members into the status of the object that has this resourceVersion.
 
         A dry run is checked and answered like a write, and changes nothing.
 
@@ -181,7 +187,8 @@ class StatusStore:
         return readable(answer)
 
     async def delete(self, namespace: str, name: str, *, uid: str, resource_version: str) -> None:
-        """Delete the object that has this uid and this resourceVersion.
+        """
+        Delete the object that has this uid and this resourceVersion.
 
         Raises:
             ValueError: one of the two is not given; such a deletion would be unconditional.
@@ -205,7 +212,8 @@ class StatusStore:
     async def list_page(
         self, namespace: str | None = None, *, limit: int = PAGE_SIZE, continue_token: str = ""
     ) -> Page:
-        """Read one page of a namespace, or of all with None; see `list_page`.
+        """
+        Read one page of a namespace, or of all with None; see `list_page`.
 
         Raises:
             Expired: the continue token is too old, start again without one.
@@ -227,7 +235,8 @@ async def list_page(
     selector: str = "",
     max_bytes: int = 0,
 ) -> Page:
-    """Read one page of objects; the first is as fresh as the call, the others belong to the first.
+    """
+    Read one page of objects; the first is as fresh as the call, the others belong to the first.
 
     Args:
         client: Where to ask.
@@ -285,7 +294,8 @@ async def list_page(
 async def list_rows(
     client: KubeClient, namespace: str | None, *, limit: int, continue_token: str, timeout: float
 ) -> Rows | None:
-    """Read one page of objects in brief: a tenth of the bytes, and a fifth of the server's work.
+    """
+    Read one page of objects in brief: a tenth of the bytes, and a fifth of the server's work.
 
     Args:
         client: Where to ask.
@@ -374,7 +384,8 @@ def _outlined(
 
 
 def parse(document: Json) -> NotificationRequest | Unreadable:
-    """Read an object; one that exists and does not parse is `Unreadable`.
+    """
+    Read an object; one that exists and does not parse is `Unreadable`.
 
     Raises:
         ContractError: it has no identity.
@@ -387,7 +398,8 @@ def parse(document: Json) -> NotificationRequest | Unreadable:
 
 
 def readable(document: Json) -> NotificationRequest:
-    """Read an object.
+    """
+    Read an object.
 
     Raises:
         ContractError: it does not parse. The text does not quote it.

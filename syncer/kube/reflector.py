@@ -1,4 +1,5 @@
-"""List, then watch, without end: what the API server holds becomes calls to a sink.
+"""
+List, then watch, without end: what the API server holds becomes calls to a sink.
 
 Each namespace (or all of them as one) is a scope with a loop of its own: a paged list, a watch from
 the list's resourceVersion, another watch from the last event, and so on. The loop is level-based:
@@ -74,7 +75,8 @@ logger = logging.getLogger("ledger.kube")
 
 @dataclass(frozen=True, slots=True)
 class ReflectorTimings:
-    """Periods of a reflector, in seconds.
+    """
+    Periods of a reflector, in seconds.
 
     Attributes:
         request_timeout: For a page of a list, and until a watch answers.
@@ -128,7 +130,8 @@ class _Listed:
 
 
 class Reflector:
-    """Mirrors the NotificationRequests of some namespaces into a sink.
+    """
+    Mirrors the NotificationRequests of some namespaces into a sink.
 
     Attributes:
         counts: Totals since the start.
@@ -147,7 +150,8 @@ class Reflector:
         brief: bool = False,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Prepare; `run` starts.
+        """
+        Prepare; `run` starts.
 
         Args:
             client: Used for lists and watches; one connection per namespace stays open.

@@ -1,4 +1,5 @@
-"""How a one-node cluster is laid out: addresses, files, command lines.
+"""
+How a one-node cluster is laid out: addresses, files, command lines.
 
 Standard library only, because ``scripts/cluster`` runs this before anything else is installed. All
 programs share one network namespace that has no way out: its only interfaces are a veth pair, both
@@ -59,7 +60,8 @@ _CONFIGS = {
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A cluster's folder and all that follows from it.
+    """
+    A cluster's folder and all that follows from it.
 
     Attributes:
         folder: holds everything that the cluster writes.

@@ -1,4 +1,5 @@
-"""A Redis in memory for the ledger: the scripts as Python, a client with faults, a log on top.
+"""
+A Redis in memory for the ledger: the scripts as Python, a client with faults, a log on top.
 
 `ScriptTwin` does what the scripts do, on lists of bytes, with the same replies; a test of
 differences holds it against the real servers. `MemoryRedis` is the one server of a simulated world,

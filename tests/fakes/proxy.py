@@ -1,4 +1,5 @@
-"""A TCP proxy that fails on purpose.
+"""
+A TCP proxy that fails on purpose.
 
 It stands between a client and any server on loopback. What goes wrong is a script: a list of
 faults, each with the bytes that a request must hold to be struck, and how often. A request is what

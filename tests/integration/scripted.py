@@ -1,4 +1,5 @@
-"""Servers that misbehave on purpose, over real sockets.
+"""
+Servers that misbehave on purpose, over real sockets.
 
 `ScriptedServer` answers each request as a function of the test says; `Proxy` stands between a
 client and a real server and can swallow bytes in either direction.
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 
 
 class ScriptedServer:
-    """An HTTP server with one handler for everything.
+    """
+    An HTTP server with one handler for everything.
 
     Attributes:
         url: Where it listens.
@@ -64,7 +66,8 @@ class ScriptedServer:
 
 
 class Proxy:
-    """A TCP proxy to the server of a kubeconfig.
+    """
+    A TCP proxy to the server of a kubeconfig.
 
     Attributes:
         port: Where it listens.

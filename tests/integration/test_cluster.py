@@ -1,4 +1,5 @@
-"""The log on a Redis Cluster: slots that move under running scripts, and a primary that is away.
+"""
+The log on a Redis Cluster: slots that move under running scripts, and a primary that is away.
 
 Three real nodes without replicas, made once for all tests of this file.
 """

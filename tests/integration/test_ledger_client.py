@@ -1,4 +1,5 @@
-"""The pipeline to Redis under faults: what is said to have happened did happen, and in bounded time.
+"""
+The pipeline to Redis under faults: what is said to have happened did happen, and in bounded time.
 
 Between the client and a real server stands a proxy whose faults are named in each test; that they
 landed is asserted too. `MemoryClient`, the simulator's pipeline, is held to the same answers.

@@ -1,4 +1,5 @@
-"""The scripts: on real servers, on fakeredis, and against their twin.
+"""
+The scripts: on real servers, on fakeredis, and against their twin.
 
 What a script answers is checked twice: by a table that names every guard in its order, and by
 random sequences of calls (repeated, stale, after losses, on broken lists) whose replies and lists
@@ -659,7 +660,8 @@ def test_no_expiry_while_the_audit_feed_lags(real: Served) -> None:
 
 
 def test_no_expiry_with_an_open_intent(real: Served) -> None:
-    """H1: a fold that is final, with an attempt still open, does not let its log expire.
+    """
+    H1: a fold that is final, with an attempt still open, does not let its log expire.
 
     The open attempt keeps everything from it on out of the acknowledged part, so the ACK of the
     zombie that saw the whole log speaks of an earlier position.

@@ -1,4 +1,5 @@
-"""The log behind Redis Sentinels: failovers that lose what was acknowledged, and others.
+"""
+The log behind Redis Sentinels: failovers that lose what was acknowledged, and others.
 
 Real servers. Where a failover must lose a record, the replica is frozen and its link dropped before
 the record is written, so the loss is certain.

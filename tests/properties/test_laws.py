@@ -1,4 +1,5 @@
-"""The laws that let every loop repeat, reorder and give up without bookkeeping.
+"""
+The laws that let every loop repeat, reorder and give up without bookkeeping.
 
 Each holds for any data, not only for what the product would write: joins and merges meet statuses
 that others have edited, logs that lost their end, and clocks that jumped.

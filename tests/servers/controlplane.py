@@ -1,4 +1,5 @@
-"""A real Kubernetes control plane for tests: etcd and kube-apiserver, and nothing else.
+"""
+A real Kubernetes control plane for tests: etcd and kube-apiserver, and nothing else.
 
 Without a kube-controller-manager a namespace is never fully deleted, so tests take a fresh one each
 and leave it behind.
@@ -31,7 +32,8 @@ _CONTENT_TYPES = {"PATCH": "application/merge-patch+json"}
 
 
 class ControlPlane:
-    """One etcd and one kube-apiserver on loopback ports, with their data in a temporary directory.
+    """
+    One etcd and one kube-apiserver on loopback ports, with their data in a temporary directory.
 
     ``launch`` and ``close`` block and need no event loop; fixtures use them. Coroutines have the
     rest, and ``async with``. Data stays over ``stop`` and ``start``; ``close`` deletes it. Tests
@@ -47,7 +49,8 @@ class ControlPlane:
     """
 
     def __init__(self, assets: Path, *, gogc: int | None = None) -> None:
-        """Choose ports and tokens; nothing runs yet.
+        """
+        Choose ports and tokens; nothing runs yet.
 
         Args:
             assets: directory that holds both programs (``scripts/controlplane assets``).
@@ -128,7 +131,8 @@ class ControlPlane:
         await asyncio.to_thread(self._processes["kube-apiserver"].kill)
 
     async def restart_apiserver(self) -> None:
-        """Stop the API server politely if it runs, start it again, wait until it serves all again.
+        """
+        Stop the API server politely if it runs, start it again, wait until it serves all again.
 
         Address, certificate and tokens stay. Watches at an older resourceVersion have expired.
         """
@@ -161,7 +165,8 @@ class ControlPlane:
         token: str | None = None,
         within: float = 30,
     ) -> tuple[int, Any]:
-        """Send one request and return the status and the answer, parsed if it is JSON.
+        """
+        Send one request and return the status and the answer, parsed if it is JSON.
 
         Args:
             method: HTTP method.

@@ -1,4 +1,5 @@
-"""Free TCP ports on the loopback address.
+"""
+Free TCP ports on the loopback address.
 
 Asking the kernel for port 0 answers with an *ephemeral* port, one that it may also give to the
 next outgoing connection. A server that is stopped and started again on such a port now and then

@@ -1,4 +1,5 @@
-"""A server process that a test can stop, kill, freeze and wake, and that never outlives the tests.
+"""
+A server process that a test can stop, kill, freeze and wake, and that never outlives the tests.
 
 Everything here blocks; the servers built on it offer the same as coroutines. That way a session
 fixture can start a server without an event loop, and no loop is tied to a server's life.
@@ -33,7 +34,8 @@ class ServerError(Exception):
 
 
 class ServerProcess:
-    """One server: its command line, its log file, and the process while it runs.
+    """
+    One server: its command line, its log file, and the process while it runs.
 
     Attributes:
         name: used in messages.
@@ -120,7 +122,8 @@ class ServerProcess:
         self._release()
 
     def pause(self) -> None:
-        """Freeze the process (SIGSTOP) and return when every thread of it stands still.
+        """
+        Freeze the process (SIGSTOP) and return when every thread of it stands still.
 
         The kernel still accepts connections for it: clients connect, send, and hear nothing.
         """

@@ -1,4 +1,5 @@
-"""How etcd and kube-apiserver are started and prepared, by the tests and by scripts/controlplane.
+"""
+How etcd and kube-apiserver are started and prepared, by the tests and by scripts/controlplane.
 
 Standard library only. The facts behind the choices:
 
@@ -290,7 +291,8 @@ class Api:
             raise ApiError(msg)
 
     def wait_served(self, *, timeout: float = 30) -> None:
-        """Wait until every custom resource is served; after a restart it takes longer than /readyz.
+        """
+        Wait until every custom resource is served; after a restart it takes longer than /readyz.
 
         A new resource is answered with 404 in plain text, then with 429 while its storage is made,
         then with 200; its condition "Established" comes too early.

