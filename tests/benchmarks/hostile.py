@@ -23,6 +23,8 @@ from tests.integration.api import Api, notification
 
 Json = dict[str, Any]
 
+#: Seconds for which an answer is waited for: a busy API server needs more than twenty for some of them.
+_PATIENCE: Final = 60.0
 #: Bytes of an object, below what etcd takes with its status; of an answer that is read.
 OBJECT_BYTES: Final = 1_000_000
 ANSWER_BYTES: Final = 64 * 1024
@@ -132,7 +134,8 @@ async def carry_out(orders: Orders, made: Sequence[tuple[str, str]]) -> None:
         RuntimeError: the server refuses one.
     """
     begin = time.monotonic()
-    async with Api(orders.server, orders.token, Path(orders.ca_file), orders.namespace) as api:
+    ca_file = Path(orders.ca_file)
+    async with Api(orders.server, orders.token, ca_file, orders.namespace, _PATIENCE) as api:
         for n, (name, text) in enumerate(made):
             if orders.create:
                 await asyncio.sleep(begin + n * orders.seconds / len(made) - time.monotonic())

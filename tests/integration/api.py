@@ -62,12 +62,17 @@ class Event:
 
 @dataclass(slots=True)
 class Api:
-    """A client; `ca` is the certificate file of a server that speaks TLS."""
+    """
+    A client; `ca` is the certificate file of a server that speaks TLS.
+
+    It waits for an answer for `seconds`, at most a minute.
+    """
 
     url: str
     token: str = ""
     ca: Path | None = None
     namespace: str = "default"
+    seconds: float = 20.0
     _session: aiohttp.ClientSession = field(init=False)
 
     async def __aenter__(self) -> Self:
@@ -77,7 +82,7 @@ class Api:
             self.url,
             headers={"Authorization": f"Bearer {self.token}"} if self.token else {},
             connector=aiohttp.TCPConnector(ssl=context or True),
-            timeout=aiohttp.ClientTimeout(total=20),
+            timeout=aiohttp.ClientTimeout(total=self.seconds),
         )
         return self
 
