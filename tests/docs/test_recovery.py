@@ -49,6 +49,8 @@ from tests.servers.redis import RedisServer, find_binary
 pytestmark = pytest.mark.timeout(240)
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "recovery.md"
+#: Seconds for an answer of a receiver on a busy machine: a late one would be an unknown result.
+PATIENT: Final = 6.0
 #: One wait long enough for whatever is done meanwhile; then it goes on at once.
 SLOW: Final[Json] = {**QUICK, "initialBackoffSeconds": 5}
 
@@ -95,7 +97,10 @@ async def own_redis(name: str = "redis-server") -> AsyncIterator[RedisServer]:
 
 async def test_after_restarts(control_plane: ControlPlane, tmp_path: Path) -> None:
     """Nothing has to be done: controller and Redis are killed, and a retry goes on where it was."""
-    async with own_redis() as server, stage(control_plane, server.url, tmp_path) as here:
+    async with (
+        own_redis() as server,
+        stage(control_plane, server.url, tmp_path, send_timeout=PATIENT) as here,
+    ):
         process = here.notifier()
         process.start()
         here.script("restarts", BUSY, OK)
@@ -114,7 +119,10 @@ async def test_after_restarts(control_plane: ControlPlane, tmp_path: Path) -> No
 
 async def test_redis_lost_its_tail(control_plane: ControlPlane, tmp_path: Path) -> None:
     """What the status shows comes back into the log, is counted, and is not sent again."""
-    async with own_redis() as server, stage(control_plane, server.url, tmp_path) as here:
+    async with (
+        own_redis() as server,
+        stage(control_plane, server.url, tmp_path, send_timeout=PATIENT) as here,
+    ):
         process = here.notifier()
         process.start()
         here.script("tail", BUSY, BUSY, OK)
@@ -142,7 +150,10 @@ async def test_redis_is_empty_or_older(control_plane: ControlPlane, tmp_path: Pa
 
     What is finished stays as it is; what is not goes on with what memory and status know.
     """
-    async with own_redis() as server, stage(control_plane, server.url, tmp_path) as here:
+    async with (
+        own_redis() as server,
+        stage(control_plane, server.url, tmp_path, send_timeout=PATIENT) as here,
+    ):
         process = here.notifier()
         process.start()
         await process.wait_ready()
@@ -182,7 +193,7 @@ async def test_etcd_was_restored(control_plane_assets: Path, tmp_path: Path) -> 
         own_redis() as server,
     ):
         await plane.apply_crd(CRD)
-        async with stage(plane, server.url, tmp_path, sampled=False) as here:
+        async with stage(plane, server.url, tmp_path, send_timeout=PATIENT, sampled=False) as here:
             here.script("n", BUSY, BUSY, OK)
             etcd = plane._recipe.directory / "etcd"
             process = here.notifier()
@@ -278,7 +289,7 @@ async def test_moving_to_another_redis(control_plane: ControlPlane, tmp_path: Pa
     async with (
         own_redis() as old,
         own_redis("valkey") as new,
-        stage(control_plane, old.url, tmp_path) as here,
+        stage(control_plane, old.url, tmp_path, send_timeout=PATIENT) as here,
     ):
         process = here.notifier()
         process.start()
@@ -322,7 +333,7 @@ async def test_moving_to_another_cluster(control_plane: ControlPlane, tmp_path: 
     async with (
         own_redis() as old,
         own_redis("valkey") as new,
-        stage(control_plane, old.url, tmp_path, sampled=False) as here,
+        stage(control_plane, old.url, tmp_path, send_timeout=PATIENT, sampled=False) as here,
     ):
         process = here.notifier()
         process.start()
@@ -387,7 +398,7 @@ async def test_a_log_is_damaged(control_plane: ControlPlane, tmp_path: Path) -> 
     async with (
         own_redis() as server,
         # What samples logs cannot read a damaged one either.
-        stage(control_plane, server.url, tmp_path, sampled=False) as here,
+        stage(control_plane, server.url, tmp_path, send_timeout=PATIENT, sampled=False) as here,
     ):
         process = here.notifier()
         process.start()
@@ -425,7 +436,10 @@ async def test_the_self_audit_has_stopped_an_object(
     control_plane: ControlPlane, tmp_path: Path
 ) -> None:
     """A mark that claims too much stops the sends of one object, until the status shows it."""
-    async with own_redis() as server, stage(control_plane, server.url, tmp_path) as here:
+    async with (
+        own_redis() as server,
+        stage(control_plane, server.url, tmp_path, send_timeout=PATIENT) as here,
+    ):
         # No sweep finds it first.
         process = here.notifier(
             sync={"liveSweep": "1h", "finishedSweep": "1h", "scrubRate": 50, "scrubPause": "300ms"}

@@ -535,6 +535,7 @@ class Stage:
     api: Api
     watcher: Watcher
     redis: redis_asyncio.Redis
+    send_timeout: float = SEND_TIMEOUT
     samples: list[Sample] = field(default_factory=list)
     processes: list[NotifierProcess] = field(default_factory=list)
     _marks: dict[str, bytes] = field(default_factory=dict)
@@ -570,8 +571,8 @@ class Stage:
                 "metricsAddr": f"127.0.0.1:{metrics}",
             },
             "delivery": {
-                "slack": {"timeout": f"{SEND_TIMEOUT}s"},
-                "file": {"outputDir": output, "timeout": f"{SEND_TIMEOUT}s"},
+                "slack": {"timeout": f"{self.send_timeout}s"},
+                "file": {"outputDir": output, "timeout": f"{self.send_timeout}s"},
                 "credentials": {"dir": str(credentials)},
             },
             "redis": {"url": self.redis_url, "keyPrefix": self.prefix, "timeout": "1s"},
@@ -698,6 +699,7 @@ async def stage(
     *,
     default: Sequence[Step] = (OK,),
     sampled: bool = True,
+    send_timeout: float = SEND_TIMEOUT,
 ) -> AsyncIterator[Stage]:
     """
     Set up an installation in a fresh namespace and under a fresh prefix, and clear it away.
@@ -708,6 +710,7 @@ async def stage(
         folder: Is made, for files and logs.
         default: The receiver's script for whatever has none of its own.
         sampled: Hold logs against statuses all the time; costs some CPU.
+        send_timeout: Seconds that the receiver has for an answer; the lease grows with it.
     """
     name = f"e2e-{uuid.uuid4().hex[:12]}"
     await asyncio.to_thread(plane.api.create_namespace, name)
@@ -722,6 +725,7 @@ async def stage(
     async with Api(plane.server, plane.admin_token, plane.ca_file, namespace=name) as api:
         watcher = Watcher(api)
         made = Stage(plane, name, redis_url, name, folder, receiver, api, watcher, client)
+        made.send_timeout = send_timeout
         eyes = [asyncio.create_task(watcher.run())]
         if sampled:
             eyes.append(asyncio.create_task(made.sampling()))
