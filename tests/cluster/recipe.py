@@ -38,7 +38,7 @@ DOMAIN = "cluster.local"
 NODE = "node1"
 PAUSE_IMAGE = "localhost/pause:1"
 STORAGE_CLASS = "local"
-VOLUMES = 4
+VOLUMES = 8
 
 # Group by user; the uid is the user's name.
 _USERS = {
