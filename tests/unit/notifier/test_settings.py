@@ -181,6 +181,14 @@ def test_the_longest_duration() -> None:
         parse_duration("87600h1s")
 
 
+@pytest.mark.parametrize("entry", ["10.0.0.999", "10.0.0.0/99", "'two words'", "'http://x'"])
+def test_what_is_let_out_is_a_network_or_a_host(entry: str) -> None:
+    """A slip in an address is no host name, and what is neither is refused by its place."""
+    text = f"redis: {{url: redis://h}}\negress: {{allow: [hooks.example.com, {entry}]}}"
+    with pytest.raises(ConfigError, match="entry 1 is neither a network, an address nor a host"):
+        controller(text)
+
+
 def test_sweeps_may_be_as_often_as_each_other() -> None:
     """That of finished logs is at most as often as that of live ones."""
     text = "redis: {url: redis://h}\nsync: {liveSweep: 60s, finishedSweep: %s}"
