@@ -492,6 +492,7 @@ def test_a_block_is_a_piece_of_its_own() -> None:
     assert block.startswith(R), "it begins with the block"
     assert len(block) < len(R) + 64, "and ends soon behind it"
     assert "".join(pieces) == f"{lines}{R}\n{lines}"
+    assert sanitise(key + lines) == f"{R}\n{lines}", "at the beginning of a text, too"
     assert max(map(len, pieces)) <= PIECE_CHARS
 
 
