@@ -7,7 +7,7 @@ A real cluster of one node on this machine: for the chart, for its tests, and fo
     scripts/cluster load [--dir DIR] ARCHIVE...           import images into it
     scripts/cluster status [--dir DIR]                    say what runs; exit code 3 if it is not all
     scripts/cluster down [--dir DIR]                      end it and remove all that it left
-    scripts/cluster test [--keep-images DIR]              install the chart and try to lose something
+    scripts/cluster test [--keep-images DIR]              follow the pages, then try to lose something
 
 Needs root, on Linux. So a person types
 
