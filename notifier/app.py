@@ -45,7 +45,7 @@ from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
 from syncer.sync.retention import Retention
 from syncer.sync.scrubber import Scrubber
-from syncer.sync.status_writer import Limits, SyncLoop
+from syncer.sync.status_writer import Limits, StatusWriter
 
 
 async def run(loaded: Loaded, watch: LoopWatch | None = None) -> None:
@@ -163,7 +163,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     controller.pause(delivery.paused)
 
     # Publication, and looks that miss nothing.
-    status_writer = SyncLoop(
+    status_writer = StatusWriter(
         recorder,
         store,
         shards,

@@ -1,8 +1,8 @@
 """
 Every setting of the controller: the replaced controller's file and environment, plus ours.
 
-The groups that the operators' command needs too are defined in `syncer.settings`, together with the
-rules of reading; this module adds delivery, audit, egress and the process. What the file cannot
+The groups that the operators' command needs too are defined in `syncer.settings`; `syncer.configfile`
+has the rules of reading. This module adds delivery, audit, egress and the process. What the file cannot
 know comes from four environment variables and is kept apart in `Environment`.
 
 Two of the replaced controller's keys are accepted without effect, because files that exist set

@@ -1,7 +1,7 @@
 """
-The record: everything that must be right.
+The attempt log and its publication: everything that must be right.
 
-`syncer` owns the contract (`api`), the rules that turn a log into a status (`status`), and the only
-doors to Redis (`ledger`) and to Kubernetes (`cluster`). It knows nothing of channels or routing and
-never imports `notifier`.
+`syncer` owns the types (`model`), the rules that turn a log into a status (`rules`), and the only clients
+of Redis (`ledger`) and Kubernetes (`kube`). It knows nothing of channels or routing and never imports
+`notifier`.
 """

@@ -99,7 +99,7 @@ class SyncMetrics:
             " since the last round of the resync included.",
         )
         self.live = gauge("live_notifications", "Notifications held in full in memory.")
-        self.finished = gauge("finished_notifications", "Finished notifications held as stubs.")
+        self.finished = gauge("finished_notifications", "Finished notifications held as summaries.")
         self.conflicting = counter(
             "conflicting_outcome", "Attempts with two definite results; impossible by rule."
         )

@@ -18,7 +18,7 @@ from notifier.content.trim import TRUNCATED
 from notifier.contract import Message, Outcome
 from syncer.runtime.offload import offload
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("ledger.delivery")
 T = TypeVar("T")
 
 #: Reads a credential at the moment of use, so that a rotated one serves the next call.

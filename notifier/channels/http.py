@@ -58,7 +58,7 @@ from notifier.channels.transport_errors import certificate_fault, chain_of, desc
 from notifier.contract import Outcome
 from syncer.runtime.proxies import literal, proxy_for
 
-_log = logging.getLogger(__name__)
+_log = logging.getLogger("ledger.delivery")
 
 #: Unacknowledged data kills the connection after this time, whatever the kernel's defaults.
 USER_TIMEOUT_MS: Final = 20_000

@@ -49,7 +49,7 @@ class Lifecycle:
             ("events", parts.events.run),
         ]
         loops += [(f"worker-{n}", parts.controller.reconciler.work) for n in range(WORKERS)]
-        loops.append(("pokes", self._sweeps.follow_wake_ups))
+        loops.append(("wake-ups", self._sweeps.follow_wake_ups))
         if parts.loaded.path is not None:
             pause, paused = parts.controller.pause, parts.controller.holds.paused
             switch = PauseSwitch(parts.loaded.path, pause, paused=paused)

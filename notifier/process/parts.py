@@ -29,7 +29,7 @@ from syncer.sync.clock_skew import Clocks
 from syncer.sync.resync import Resync
 from syncer.sync.retention import Retention
 from syncer.sync.scrubber import Scrubber
-from syncer.sync.status_writer import SyncLoop
+from syncer.sync.status_writer import StatusWriter
 
 
 @dataclass(slots=True)
@@ -87,7 +87,7 @@ class Parts:
     events: EventRecorder
     breakers: Breakers
     controller: Controller
-    sync: SyncLoop
+    sync: StatusWriter
     resync: Resync
     retention: Retention
     scrubber: Scrubber | None

@@ -66,13 +66,12 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
     """
     settings = loaded.settings
     async with AsyncExitStack() as stack:
-        stack.callback(watch.close)
         stop = Stop()
         _set_up_process(watch, stop)
         registry = _registry()
         admin = AdminServer(registry)
         stack.push_async_callback(admin.close)
-        identity = f"{socket.gethostname()}_{await _bind(admin, settings)}"
+        identity = f"{socket.gethostname()}_{await _bind(admin, settings, stop)}"
 
         guard = EgressGuard(EgressMode(settings.egress.mode), settings.egress.allow)
         routing = Routing(
@@ -84,7 +83,12 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
         if file is not None:
             stack.callback(file.close)
         http_client, mail = _clients(settings, guard)
+        if mail is not None:
+            stack.callback(mail.close)
+        stack.push_async_callback(http_client.close)
         audit = Outlets(loaded, guard) if settings.auditing else None
+        if audit is not None:
+            stack.push_async_callback(audit.close)
         redis = _redis(settings, stack)
         routing.load_initial()
         logger.info(
@@ -97,12 +101,8 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
             },
         )
 
-        if mail is not None:
-            stack.callback(mail.close)
-        stack.push_async_callback(http_client.close)
         await http_client.open()
         if audit is not None:
-            stack.push_async_callback(audit.close)
             await audit.open()
         api_time = ServerTime(monotonic_clock)
         objects, leases = [
@@ -115,6 +115,8 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
             )
             for purpose in ("objects", "leases")
         ]
+        # Closed first: what closing costs the loop is no stall.
+        stack.callback(watch.close)
         yield Outside(
             identity=identity,
             monotonic=monotonic_clock,
@@ -148,12 +150,14 @@ def _registry() -> CollectorRegistry:
     return registry
 
 
-async def _bind(admin: AdminServer, settings: Settings) -> int:
+async def _bind(admin: AdminServer, settings: Settings, stop: Stop) -> int:
     """Listen; returns the health port."""
     health = settings.controller.health_probe_addr
     metrics = settings.controller.metrics_addr
-    # A probe may come before the product is there, which then puts its own check here.
-    admin.check("cluster", lambda: "not connected yet")
+    # A probe may come before the product is there, which then puts its own checks here.
+    admin.check("shutdown", lambda: "draining" if stop.requested.is_set() else None)
+    for name in ("redis", "cluster", "shards"):
+        admin.check(name, lambda: "not connected yet")
     with _listening(health, "controller.healthProbeAddr"):
         port = await admin.bind(health.host, health.port, health=True, metrics=health == metrics)
     if health != metrics:

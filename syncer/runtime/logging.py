@@ -7,7 +7,8 @@ quote others (errors, exceptions) pass through `redact` before they are rendered
 passes it in, since this package knows nothing of messages.
 
 Loggers are named `ledger.<area>`, an area being what an operator filters by (`ledger.delivery`,
-`ledger.redis`, `ledger.kube`, `ledger.claim`), not a module.
+`ledger.redis`, `ledger.kube`, `ledger.claim`), not a module. The console channel alone logs as
+`notifier.console`: its lines are messages.
 
 No text of others forges a line: in JSON every character that commands a terminal or turns the direction of
 writing is an escape, in the console form line breaks are as well, and lines of a traceback are indented.

@@ -28,7 +28,7 @@ from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Divergence, Evidence, examine
 from syncer.sync.cache import Entry
 from syncer.sync.recorder import Recorder
-from syncer.sync.status_writer import SyncLoop
+from syncer.sync.status_writer import StatusWriter
 
 logger = logging.getLogger("ledger.scrub")
 
@@ -54,7 +54,7 @@ class Scrubber:
         recorder: Recorder,
         store: StatusStore,
         ownership: Ownership,
-        sync: SyncLoop,
+        sync: StatusWriter,
         metrics: SyncMetrics,
         *,
         rate: float,

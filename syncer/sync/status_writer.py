@@ -93,7 +93,7 @@ class Limits:
     at_most_once: bool = False
 
 
-class SyncLoop:
+class StatusWriter:
     """Publishes the views of the cache into the objects' status."""
 
     def __init__(

@@ -45,7 +45,7 @@ from syncer.model.resource import Json, parse_object
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Claim, Entry
 from syncer.sync.recorder import Recorder
-from syncer.sync.status_writer import SyncLoop
+from syncer.sync.status_writer import StatusWriter
 from tests.benchmarks.goals import FASTER, FEW_WRITES, NONE_LOST, ONE_WRITE
 from tests.benchmarks.load import programs
 from tests.benchmarks.report import Report, percentile
@@ -381,7 +381,7 @@ async def product(plane: ControlPlane, redis_url: str) -> AsyncIterator[Product]
             RedisLog(client), Cache(window=_WINDOW), LedgerTime(), metrics, identity="bench"
         )
         term = _Always()
-        sync = SyncLoop(recorder, _Counting(kube, costs), term, metrics)
+        sync = StatusWriter(recorder, _Counting(kube, costs), term, metrics)
         tasks = [asyncio.create_task(client.run())]
         try:
             await client.open("bench")

@@ -39,7 +39,7 @@ from syncer.sync import status_writer as loop
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
-from syncer.sync.status_writer import SyncLoop
+from syncer.sync.status_writer import StatusWriter
 
 NONE: Final = "none"
 
@@ -81,15 +81,15 @@ def no_fence() -> None:
 
 def ack_before_patch() -> None:
     """The log is marked as published before it is: `acked` no longer means "in the status"."""
-    write = SyncLoop._write
+    write = StatusWriter._write
 
-    async def broken(self: SyncLoop, entry: Any, patch: Any) -> Any:
+    async def broken(self: StatusWriter, entry: Any, patch: Any) -> Any:
         position, chain = entry.view.publishable
         if entry.claim is not None and position:
             await self.recorder.log.ack(entry.uid, position, chain, ttl=0)
         return await write(self, entry, patch)
 
-    SyncLoop._write = broken  # type: ignore[method-assign]  # broken on purpose
+    StatusWriter._write = broken  # type: ignore[method-assign]  # broken on purpose
 
 
 def overwrite_instead_of_union() -> None:

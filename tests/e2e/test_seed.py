@@ -39,7 +39,7 @@ from syncer.model.resource import NotificationRequest, parse_object
 from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Claim, Entry
 from syncer.sync.recorder import Recorder
-from syncer.sync.status_writer import MAX_CONFLICTS, SyncLoop
+from syncer.sync.status_writer import MAX_CONFLICTS, StatusWriter
 from tests.benchmarks.naive import CHANNEL, RIVAL, WRITERS, Round, contend, naive_rounds
 from tests.e2e.checker import Kind, Log, Version
 from tests.e2e.harness import BUSY, OK, Stage, stage, until
@@ -330,7 +330,7 @@ async def _writers(here: Stage) -> AsyncIterator[list[Writer]]:
                 RedisLog(client), Cache(window=0.0), LedgerTime(), metrics, identity=f"writer-{n}"
             )
             store = CountingStore(kube)
-            sync = SyncLoop(recorder, store, term, metrics)
+            sync = StatusWriter(recorder, store, term, metrics)
             tasks.append(group.create_task(sync.run()))
             made.append(Writer(term, recorder, store, registry))
         try:

@@ -31,7 +31,7 @@ from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Claim, Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
-from syncer.sync.status_writer import Flushed, SyncLoop
+from syncer.sync.status_writer import Flushed, StatusWriter
 from syncer.sync.sweeper import Sweeper
 from tests.channels.receiver import Receiver, Step, closed_port, receiving
 
@@ -136,7 +136,7 @@ class World:
     owner: Owner
     objects: Objects
     recorder: Recorder
-    sync: SyncLoop
+    sync: StatusWriter
     claimer: Claimer
     time: LedgerTime
     registry: CollectorRegistry
@@ -227,7 +227,7 @@ async def world_on(url: str, *, audit_limit: int | None = 100) -> AsyncIterator[
     try:
         yield World(
             client, log, cache, owner, objects, recorder,
-            SyncLoop(recorder, objects, owner, metrics),
+            StatusWriter(recorder, objects, owner, metrics),
             Claimer(recorder, objects, metrics, backoff=backoff),
             time, CollectorRegistry(),
         )  # fmt: skip

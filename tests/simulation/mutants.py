@@ -33,7 +33,7 @@ from syncer.sync.cache import Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
 from syncer.sync.resync import Resync
-from syncer.sync.status_writer import SyncLoop
+from syncer.sync.status_writer import StatusWriter
 from tests.fakes.memorylog import ScriptTwin
 
 #: Background calls of a mutant; the loop holds tasks by weak references only.
@@ -73,15 +73,15 @@ def no_fence() -> AbstractContextManager[None]:
 
 def ack_before_patch() -> AbstractContextManager[None]:
     """The log is marked as published before the status is written."""
-    write: Any = vars(SyncLoop)["_write"]
+    write: Any = vars(StatusWriter)["_write"]
 
-    async def hasty(self: SyncLoop, entry: Any, patch: Any) -> Any:
+    async def hasty(self: StatusWriter, entry: Any, patch: Any) -> Any:
         position, chain = entry.view.publishable
         if position:
             await self.recorder.log.ack(entry.uid, position, chain, ttl=0)
         return await write(self, entry, patch)
 
-    return _instead((SyncLoop, "_write", hasty))
+    return _instead((StatusWriter, "_write", hasty))
 
 
 def overwrite() -> AbstractContextManager[None]:

@@ -22,7 +22,7 @@ from syncer.model.errors import Ambiguous, Conflict, Rejected, Unavailable
 from syncer.model.resource import NotificationRequest
 from syncer.rules.plan import Deliver, Finish
 from syncer.sync.cache import Entry
-from syncer.sync.status_writer import Flushed, Limits, SyncLoop
+from syncer.sync.status_writer import Flushed, Limits, StatusWriter
 from tests.unit.syncer.sync.test_holes import Bench, Objects, Ours, bench, looked, shell, unsure
 
 NONE = cast("Any", None)
@@ -52,10 +52,10 @@ class Silent(Objects):
         raise self.mishap
 
 
-def parts(here: Bench, objects: Objects) -> tuple[SyncLoop, Controller, list[str]]:
+def parts(here: Bench, objects: Objects) -> tuple[StatusWriter, Controller, list[str]]:
     """Both loops, at most once, and what is to be looked at again."""
     again: list[str] = []
-    sync = SyncLoop(
+    sync = StatusWriter(
         here.recorder, objects, Ours(), here.sync.metrics, limits=Limits(at_most_once=True),
         on_stale=again.append,
     )  # fmt: skip

@@ -43,7 +43,7 @@ from syncer.runtime.clock import LedgerTime
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
-from syncer.sync.status_writer import Flushed, SyncLoop
+from syncer.sync.status_writer import Flushed, StatusWriter
 from syncer.sync.sweeper import Sweeper
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
 
@@ -124,7 +124,7 @@ class Bench:
     cache: Cache
     recorder: Recorder
     claimer: Claimer
-    sync: SyncLoop
+    sync: StatusWriter
     objects: Objects
 
 
@@ -152,7 +152,7 @@ async def bench(
     recorder = Recorder(log, cache, LedgerTime(), metrics, identity="me")
     objects = Objects(request)
     claimer = Claimer(recorder, objects, metrics, backoff=lambda _policy, _n: 1000)
-    sync = SyncLoop(recorder, objects, Ours(), metrics)
+    sync = StatusWriter(recorder, objects, Ours(), metrics)
     entry = Entry(request)
     cache.entries["u"] = entry
     try:

@@ -18,7 +18,7 @@ from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.record import Plan, order_record
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sync.cache import Entry
-from syncer.sync.status_writer import Flushed, SyncLoop
+from syncer.sync.status_writer import Flushed, StatusWriter
 from tests.unit.syncer.sync.test_holes import Bench, Held, Objects, Ours, bench
 
 
@@ -110,7 +110,7 @@ async def test_a_write_does_not_forget_what_the_watch_brought(conflict: bool) ->
             slow.conflicts.append(rival)
         else:
             slow.meanwhile = meanwhile
-        sync = SyncLoop(here.recorder, slow, Ours(), here.sync.metrics)
+        sync = StatusWriter(here.recorder, slow, Ours(), here.sync.metrics)
         await sync.flush(entry)
         assert int(entry.request.resource_version) >= 9
         here.cache.mark_dirty(entry, urgent=True)
@@ -123,7 +123,7 @@ async def test_an_order_that_the_sync_loop_finds_is_told() -> None:
     told: list[str] = []
     async with bench() as (here, entry):
         await _refused(here, entry, failure=FailureClass.TRANSIENT)
-        sync = SyncLoop(
+        sync = StatusWriter(
             here.recorder, here.objects, Ours(), here.sync.metrics, on_stale=told.append
         )
         await here.log.note("u", order_record("order:console:2", "console", at=3, by="me", why="w"))
@@ -137,7 +137,7 @@ async def test_nothing_is_told_where_the_log_says_nothing_new() -> None:
     told: list[str] = []
     async with bench() as (here, entry):
         await _refused(here, entry, failure=FailureClass.PERMANENT)
-        sync = SyncLoop(
+        sync = StatusWriter(
             here.recorder, here.objects, Ours(), here.sync.metrics, on_stale=told.append
         )
         assert await sync.flush(entry) is Flushed.WRITTEN

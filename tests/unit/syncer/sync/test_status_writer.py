@@ -14,7 +14,7 @@ from syncer.model.ports import Ownership
 from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sync.cache import Entry
-from syncer.sync.status_writer import Flushed, SyncLoop
+from syncer.sync.status_writer import Flushed, StatusWriter
 from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, bench
 
 
@@ -36,11 +36,11 @@ class Shaky:
         return now >= 0 and not self.late
 
 
-def writing(here: Bench, lease: Shaky) -> tuple[SyncLoop, list[str]]:
+def writing(here: Bench, lease: Shaky) -> tuple[StatusWriter, list[str]]:
     """A sync loop that depends on the lease, and what it calls stale."""
     stale: list[str] = []
     ownership = cast("Ownership", lease)
-    sync = SyncLoop(
+    sync = StatusWriter(
         here.recorder, here.objects, ownership, here.sync.metrics, on_stale=stale.append
     )
     return sync, stale

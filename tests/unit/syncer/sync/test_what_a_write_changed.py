@@ -19,7 +19,7 @@ from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, Status
 from syncer.rules.merge import Merged
 from syncer.sync.cache import Entry
-from syncer.sync.status_writer import Flushed, SyncLoop
+from syncer.sync.status_writer import Flushed, StatusWriter
 from tests.unit.syncer.sync.test_holes import Bench, Held, Objects, Ours, bench
 
 
@@ -74,7 +74,7 @@ async def test_an_ending_is_told_once(watch_first: bool, lost: int) -> None:
                 entry.request = stored
 
         objects = Overtaken(here.objects.request, watch, lost)
-        sync = SyncLoop(here.recorder, objects, Ours(), here.sync.metrics, on_settled=settled)
+        sync = StatusWriter(here.recorder, objects, Ours(), here.sync.metrics, on_settled=settled)
         outcome = await sync.flush(entry)
         assert outcome is (Flushed.EQUAL if lost else Flushed.WRITTEN)
         assert await sync.flush(entry) is Flushed.EQUAL
