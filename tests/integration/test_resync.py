@@ -24,7 +24,8 @@ from tests.unit.notifier.reconciler.test_resync import World
 if TYPE_CHECKING:
     from tests.servers.controlplane import ControlPlane
 
-pytestmark = pytest.mark.timeout(300)
+#: A moment between two deadlines is met on time: nothing else runs meanwhile.
+pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("alone")]
 
 #: The defaults: 5 s, 2 s, 3 s, and the longest send.
 TIMINGS: Final = LeaseTimings()
