@@ -66,6 +66,8 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
     """
     settings = loaded.settings
     async with AsyncExitStack() as stack:
+        # For a start that is refused; see below for the end of a process that ran.
+        stack.callback(watch.close)
         stop = Stop()
         _set_up_process(watch, stop)
         registry = _registry()
