@@ -6,26 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.benchmarks.throughput import Run, Scale, Way, measure, requests_in, told
+from tests.benchmarks.throughput import Run, Scale, Way, measure, told
 from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
 SMALL = Scale(notifications=12, rounds=1)
-METRICS = """\
-# TYPE apiserver_request_total counter
-apiserver_request_total{code="200",resource="notificationrequests",subresource="status",verb="PATCH"} 7
-apiserver_request_total{code="409",resource="notificationrequests",subresource="status",verb="PATCH"} 2
-apiserver_request_total{code="201",resource="events",subresource="",verb="POST"} 1e+01
-apiserver_request_total{code="200",resource="leases",subresource="",verb="PUT"} 99
-apiserver_request_duration_seconds_sum{resource="events",subresource="",verb="POST"} 3.5
-"""
-
-
-def test_requests_are_read_off_the_server() -> None:
-    """By verb and resource, refused ones included; leases are nobody's in particular."""
-    assert requests_in(METRICS) == {
-        "PATCH notificationrequests/status": 9, "POST events": 10,
-    }  # fmt: skip
 
 
 def test_a_report_of_some_runs() -> None:

@@ -13,8 +13,7 @@ run, divided by their number; creating and both watches are in it. A fourth run 
 beside the first, which owns nothing and yet sees every object, and some bare watches more: that shows
 what replicas pay for each other, in their own CPU and in that of the API server.
 
-Requests and commands are counted by the servers themselves: `apiserver_request_total`, and Redis's
-`INFO commandstats`, where commands that a script calls count as well.
+Requests and commands are counted by the servers themselves (`counters.py`).
 
 The figures of the replaced controller are not of this run. They were taken in another hour on the
 same kind of machine, under the same load, and with Events, which it always writes.
@@ -25,7 +24,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import re
 import statistics
 import sys
 import tempfile
@@ -38,6 +36,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from tests.benchmarks import goals
+from tests.benchmarks.counters import api_metrics, redis_commands, requests_in
 from tests.benchmarks.load import (
     ROOT,
     SteadyReceiver,
@@ -62,8 +61,7 @@ _QUIET: Final = 1.0
 _WATCHES: Final = 7
 #: Events are written after the record, at their own pace.
 _EVENTS_WITHIN: Final = 60.0
-_REQUEST: Final = re.compile(r"^apiserver_request_total\{(.*)\} (\S+)$", re.MULTILINE)
-_LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
+#: Leases are nobody's in particular.
 _RESOURCES: Final = ("notificationrequests", "events")
 #: The load is not the controller's; lists and watches do not belong to any one notification.
 _OTHERS: Final = ("WATCH", "LIST", "POST notificationrequests")
@@ -117,42 +115,16 @@ class Run:
         return sum(self.cpu.values()) * self.rate / 1000
 
 
-# -- counters of the servers -----------------------------------------------------------------------
-
-
-def requests_in(metrics: str) -> Counter[str]:
-    """
-    Requests for notifications and Events that an API server has answered so far.
-
-    Args:
-        metrics: Its /metrics page.
-    """
-    found: Counter[str] = Counter()
-    for labels, value in _REQUEST.findall(metrics):
-        of = dict(_LABEL.findall(labels))
-        if of["resource"] in _RESOURCES:
-            path = "/".join(filter(None, (of["resource"], of["subresource"])))
-            found[f"{of['verb']} {path}"] += int(float(value))
-    return found
+# -- one run ---------------------------------------------------------------------------------------
 
 
 async def _requests(here: Stage) -> Counter[str]:
-    reply = await here.api.ask("GET", "/metrics")
-    assert reply.code == 200, reply.code
-    return requests_in(str(reply.body))
-
-
-async def _commands(here: Stage) -> Counter[str]:
-    stats = await here.redis.info("commandstats")
-    return Counter({k.removeprefix("cmdstat_"): int(v["calls"]) for k, v in stats.items()})
+    return requests_in(await api_metrics(here), *_RESOURCES)
 
 
 def _each(after: Counter[str], before: Counter[str], n: int) -> dict[str, float]:
     """Growth of counters, divided by the number of notifications."""
     return {name: count / n for name, count in (after - before).items()}
-
-
-# -- one run ---------------------------------------------------------------------------------------
 
 
 async def _measure(
@@ -161,7 +133,7 @@ async def _measure(
     n = scale.notifications
     names = [f"n-{i}" for i in range(n)]
     # A look at the metrics costs the API server CPU: it stays outside of what is measured.
-    before = await _requests(here), await _commands(here)
+    before = await _requests(here), await redis_commands(here)
     used = {name: cpu_seconds(pid) for name, pid in pids.items()}
     began = time.monotonic()
     created: dict[str, float] = {}
@@ -183,7 +155,7 @@ async def _measure(
     # What is due after the last final phase (marks, acknowledgements) belongs to the cost.
     await asyncio.sleep(_QUIET)
     cpu = {name: (cpu_seconds(pid) - used[name]) * 1000 / n for name, pid in pids.items()}
-    commands = _each(await _commands(here), before[1], n)
+    commands = _each(await redis_commands(here), before[1], n)
     requests = _each(await _requests(here), before[0], n)
     requests = {k: v for k, v in requests.items() if not k.startswith(_OTHERS)}
     assert not watcher.gaps, "the watch has missed versions"
