@@ -29,6 +29,7 @@ from typing import Final, Protocol
 from tests.benchmarks import (
     append,
     goals,
+    idle,
     isolation,
     latency,
     memory,
@@ -56,6 +57,7 @@ class Suite(Protocol):
 
 SUITES: Final[dict[str, Suite]] = {
     "append": append.run,
+    "idle": idle.run,
     "isolation": isolation.run,
     "latency": latency.run,
     "memory": memory.run,

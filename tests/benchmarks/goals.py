@@ -76,6 +76,12 @@ FIRST_DELIVERY: Final = Goal(5)
 #: Twice the work per notification at the larger size would be far from linear.
 START_LINEAR: Final = Goal(1.3)
 
+#: At rest: writes to the API server per second and replica, reads, percent of a core, MiB.
+IDLE_WRITES: Final = Goal(0.6)
+IDLE_READS: Final = Goal(0, every=True)
+IDLE_CPU: Final = Goal(0.5)
+IDLE_MEMORY: Final = Goal(60)
+
 # -- goals ----------------------------------------------------------------------------------------
 
 
@@ -99,6 +105,7 @@ class Target:
     full: str = ""
 
 
+_WINDOWS: Final = "windows of 40 s"
 _CROWDED: Final = r"\d+ attempts by (5|32) writers"
 
 TARGETS: Final = (
@@ -193,6 +200,22 @@ TARGETS: Final = (
     Target(
         "p99 of others, one author creates 5,000 at once / nobody serves them", "tenants",
         "p99, crowd beside / elsewhere", FAIR, "5,000 at once",
+    ),
+    Target(
+        "at rest: writes to the API server per second and replica", "idle",
+        r"\d+ replicas?: API writes per second and replica", IDLE_WRITES, _WINDOWS,
+    ),
+    Target(
+        "at rest: reads from the API server per second", "idle",
+        r"\d+ replicas?: API reads per second", IDLE_READS, _WINDOWS,
+    ),
+    Target(
+        "at rest: CPU of a replica, % of a core", "idle",
+        r"\d+ replicas?: CPU of the busiest replica", IDLE_CPU, _WINDOWS,
+    ),
+    Target(
+        "at rest: resident memory of a replica, MiB", "idle",
+        r"\d+ replicas?: resident memory of the largest replica", IDLE_MEMORY, _WINDOWS,
     ),
 )  # fmt: skip
 

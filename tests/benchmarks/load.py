@@ -30,8 +30,14 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 CRD: Final = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"
 #: The defaults where a stage has shorter ones.
 SETTINGS: Final[dict[str, Json]] = {
-    "sharding": {"renewDeadline": "10s", "retryPeriod": "2s", "margin": "2s"},
+    "sharding": {"renewDeadline": "5s", "retryPeriod": "2s", "margin": "3s"},
     "sync": {"window": "500ms", "liveSweep": "30s", "finishedSweep": "10m"},
+}
+#: The same for suites of several replicas: all shards, and leases as long as the defaults make them.
+SHARED: Final[dict[str, Json]] = {
+    "sharding": {**SETTINGS["sharding"], "shards": 16},
+    "sync": SETTINGS["sync"],
+    "delivery": {"slack": {"timeout": "10s"}},
 }
 _CREATORS: Final = 32
 
