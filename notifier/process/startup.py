@@ -83,10 +83,13 @@ class StartUp:
     async def _found(self) -> str:
         while True:
             try:
-                return await self._parts.installation.found()
+                installation = await self._parts.installation.found()
             except PortError as error:
                 self._waiting("cluster", str(error))
-            await asyncio.sleep(_CONNECT_PAUSE)
+                await asyncio.sleep(_CONNECT_PAUSE)
+            else:
+                self._parts.shards.sharding = self._parts.installation.sharding
+                return installation
 
     async def _open_redis(self, installation: str) -> None:
         while True:

@@ -18,7 +18,7 @@ from syncer.cli.access import Access
 from syncer.cli.store import Store, StoreState
 from syncer.model.errors import Gone, PortError
 from syncer.model.times import parse_time
-from syncer.sharding.ownership import shard_of
+from syncer.rules.shards import Sharding
 
 _TIMEOUT: Final = 10.0
 _SHARDS: Final = "notification-ledger/shards"
@@ -95,13 +95,13 @@ def _watched(at: Access, namespace: str, home: str, unread: list[str]) -> bool |
 
 async def _owner(at: Access, store: Store, uid: str, unread: list[str]) -> tuple[int, str | None]:
     annotations = ((store.map or {}).get("metadata") or {}).get("annotations") or {}
-    text = str(annotations.get(_SHARDS, ""))
-    if not text.isdigit() or int(text) < 1 or at.kube is None:
+    sharding = Sharding.read(str(annotations.get(_SHARDS, "")))
+    if sharding is None or at.kube is None:
         unread.append(
             "who owns its shard is not known: the installation does not say how many there are"
         )
         return -1, None
-    shard = shard_of(uid, int(text))
+    shard = sharding.of(uid)
     name = quote(f"{store.lease}-{shard}", safe="")
     path = f"/apis/coordination.k8s.io/v1/namespaces/{quote(store.home, safe='')}/leases/{name}"
     try:

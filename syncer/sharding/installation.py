@@ -1,11 +1,12 @@
 """
 The Lease `<name>-map`: what all replicas of an installation must agree on, and who they are.
 
-*Shards.* Their number decides which Lease guards which notification, so two replicas must never
-believe in different ones. The first replica writes it down as an annotation, and another number is
-refused at the start. Who changes the annotation, with the installation scaled to zero, has changed the
-number; a replica that still runs finds out with its next beat and leaves. Deleting the Lease instead
-would make another installation of it, to which the logs do not belong.
+*Shards.* Their number, and the function that tells the shard of a uid, decide which Lease guards which
+notification, so two replicas must never believe in different ones. The first replica writes both down as
+one annotation (`syncer.rules.shards.Sharding`): the number is then refused at the start where the settings
+have another one, and the function is taken as it is found. Who changes the annotation, with the
+installation scaled to zero, has changed either; a replica that still runs finds out with its next beat and
+leaves. Deleting the Lease instead would make another installation of it, to which the logs do not belong.
 
 *Identity.* The Lease's uid is written into Redis, where it distinguishes this installation's logs from
 those of another cluster that was given the same store.
@@ -25,6 +26,7 @@ from urllib.parse import quote
 
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
 from syncer.model.errors import ConfigError, Conflict, Gone
+from syncer.rules.shards import Sharding
 
 _TIMEOUT: Final = 5.0
 _SHARDS: Final = "notification-ledger/shards"
@@ -41,7 +43,12 @@ class _Sighting:
 
 
 class Installation:
-    """One replica's view of the map Lease."""
+    """
+    One replica's view of the map Lease.
+
+    Attributes:
+        sharding: How notifications are divided, as `found` has found it.
+    """
 
     def __init__(
         self,
@@ -71,7 +78,7 @@ class Installation:
         self._path = f"{self._leases}/{quote(name, safe='')}-map"
         self._name = name
         self._namespace = namespace
-        self._shards = shards
+        self.sharding = Sharding(shards)
         self._alive_for = alive_for
         self._clock = clock
         self._own = _MEMBER + hashlib.sha256(identity.encode()).hexdigest()[:16]
@@ -83,7 +90,7 @@ class Installation:
         Find or found the installation; returns its id, without blanks.
 
         Raises:
-            ConfigError: it has another number of shards.
+            ConfigError: it has another number of shards, or tells them apart in a way not known here.
             PortError: the API server did not answer; call again.
         """
         try:
@@ -91,7 +98,11 @@ class Installation:
         except Gone:
             lease = await self._create()
         if _SHARDS not in _annotations(lease):
-            lease = await self._patch({_SHARDS: str(self._shards)})
+            # None that writes the function down leaves out the number.
+            lease = await self._patch({_SHARDS: str(Sharding(self.sharding.shards, "crc32"))})
+        recorded = _recorded(lease)
+        if recorded is not None and recorded.shards == self.sharding.shards:
+            self.sharding = recorded
         self._agree(lease)
         return f"{self._namespace}/{self._name}@{lease['metadata']['uid']}"
 
@@ -102,7 +113,7 @@ class Installation:
             "metadata": {
                 "name": f"{self._name}-map",
                 "namespace": self._namespace,
-                "annotations": {_SHARDS: str(self._shards)},
+                "annotations": {_SHARDS: str(self.sharding)},
             },
             "spec": {"holderIdentity": self._name},
         }
@@ -112,12 +123,15 @@ class Installation:
             return await self._client.request("GET", self._path, timeout=_TIMEOUT)
 
     def _agree(self, lease: Json) -> None:
-        recorded = _annotations(lease).get(_SHARDS)
-        if recorded != str(self._shards):
+        recorded = _recorded(lease)
+        if recorded != self.sharding:
+            shards = self.sharding.shards
+            wanted = Sharding(shards, recorded.function if recorded else self.sharding.function)
             raise ConfigError(
-                f"is {self._shards}, but the Lease {self._name}-map says {recorded}; to change the"
-                " number scale to 0 first, then: kubectl annotate lease --overwrite"
-                f" -n {self._namespace} {self._name}-map {_SHARDS}={self._shards}",
+                f"is {shards}, but the Lease {self._name}-map says"
+                f" {_annotations(lease).get(_SHARDS)}; to change the number scale to 0 first, then:"
+                f" kubectl annotate lease --overwrite -n {self._namespace} {self._name}-map"
+                f" {_SHARDS}={wanted}",
                 path="sharding.shards",
             )
 
@@ -173,6 +187,10 @@ class Installation:
     def _forgotten(self) -> list[str]:
         limit = self._clock() - _FORGET * self._alive_for
         return [k for k, s in self._seen.items() if s.since < limit and k != self._own]
+
+
+def _recorded(lease: Json) -> Sharding | None:
+    return Sharding.read(_annotations(lease).get(_SHARDS, ""))
 
 
 def _annotations(lease: Json) -> dict[str, str]:

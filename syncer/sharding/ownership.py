@@ -1,8 +1,8 @@
 """
 Which notifications are ours: shards, the lease term of each, and how many we should hold.
 
-A notification belongs to shard crc32(uid) mod the number of shards, so its owner never depends on its
-name or on its author. A term is added when a Lease is acquired and removed when it is lost; everything
+The shard of a notification is computed from its uid (`syncer.rules.shards`), so its owner never depends on
+its name or on its author. A term is added when a Lease is acquired and removed when it is lost; everything
 that sends, claims or writes checks here first. A shard that is being handed over still has its term, so
 that results are recorded and published, but accepts nothing new.
 
@@ -13,16 +13,11 @@ safety comes from the Leases and the fences.
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from syncer.model.ports import LeaseTerm
-
-
-def shard_of(uid: str, shards: int) -> int:
-    """Shard of a notification."""
-    return zlib.crc32(uid.encode()) % shards
+from syncer.rules.shards import Sharding
 
 
 def share(shards: int, members: int) -> int:
@@ -69,11 +64,16 @@ def hand_over(
 
 
 class Shards:
-    """The lease terms of this process."""
+    """
+    The lease terms of this process.
+
+    Attributes:
+        sharding: How the installation divides its notifications; fixed before anything is owned.
+    """
 
     def __init__(self, shards: int) -> None:
         """Own nothing yet; `shards` is fixed at installation."""
-        self.shards = shards
+        self.sharding = Sharding(shards)
         self._terms: dict[int, LeaseTerm] = {}
         self._leaving: set[int] = set()
 
@@ -93,16 +93,21 @@ class Shards:
 
     def term_of(self, uid: str) -> LeaseTerm | None:
         """The lease term of a notification's shard, None while that is not ours."""
-        return self._terms.get(shard_of(uid, self.shards))
+        return self._terms.get(self.sharding.of(uid))
 
     def accepts(self, uid: str) -> bool:
         """Whether new work on a notification may begin here."""
-        shard = shard_of(uid, self.shards)
+        shard = self.sharding.of(uid)
         return shard in self._terms and shard not in self._leaving
 
     def covers(self, shard: int, uid: str) -> bool:
         """Whether a notification is in a shard."""
-        return shard_of(uid, self.shards) == shard
+        return self.sharding.of(uid) == shard
+
+    @property
+    def shards(self) -> int:
+        """How many shards there are."""
+        return self.sharding.shards
 
     @property
     def owned(self) -> dict[int, LeaseTerm]:

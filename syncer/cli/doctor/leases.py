@@ -14,6 +14,7 @@ from syncer.cli.owner import holder_of
 from syncer.kube.client import KubeClient
 from syncer.model.attempt import Epoch, epoch_key, make_epoch
 from syncer.model.errors import Gone, PortError
+from syncer.rules.shards import Sharding
 
 _TIMEOUT: Final = 10.0
 
@@ -52,7 +53,8 @@ async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
         found = await kube.request("GET", f"{base}-map", timeout=_TIMEOUT)
         meta = found.get("metadata") or {}
         text = (meta.get("annotations") or {}).get("notification-ledger/shards", "")
-        facts.shards = int(text) if text.isdigit() else 0
+        sharding = Sharding.read(text)
+        facts.shards = sharding.shards if sharding else 0
         facts.installation = f"{home}/{name}@{meta.get('uid', '')}"
         states = await asyncio.gather(*(_owned(kube, f"{base}-{n}") for n in range(facts.shards)))
         facts.unowned = [n for n, owned in enumerate(states) if not owned]
