@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import scheduling
-from tests.servers.controlplane import ControlPlane
+from tests.servers.controlplane import SHARDED, ControlPlane
 from tests.servers.redis import BINARIES, RedisServer, find_binary
 
 if TYPE_CHECKING:
@@ -156,6 +156,18 @@ def control_plane(control_plane_assets: Path) -> Iterator[ControlPlane]:
         plane.launch()
         if CRD.exists():
             plane.api.apply_crd(CRD)
+        yield plane
+    finally:
+        plane.close()
+
+
+@pytest.fixture(scope="session")
+def sharded_control_plane(control_plane_assets: Path) -> Iterator[ControlPlane]:
+    """Return another one, which selects by shard."""
+    plane = ControlPlane(control_plane_assets, feature_gates=SHARDED)
+    try:
+        plane.launch()
+        plane.api.apply_crd(CRD)
         yield plane
     finally:
         plane.close()

@@ -10,14 +10,20 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from syncer.model.resource import Json
+from syncer.rules.shards import fnv1a
 from tests.fakes.apischema import FieldError
 
 _MICRO_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)")
+_SHARD_RANGE: Final = re.compile(
+    r"shardRange\((\S+), '0x([0-9a-f]{1,16})', '0x([0-9a-f]{1,16}|10{16})'\)"
+)
+#: Of a hash in a selector of shards.
+_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +85,8 @@ class Request:
     accept: str = ""
 
 
-#: One term of a field selector: path, value, and whether they must be equal or must not.
-Term = tuple[str, str, bool]
+#: One term of a selector: whether an object fits.
+Term = Callable[[Json], bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -327,25 +333,66 @@ def check_event(made: Json) -> None:
         raise Refusal(invalid(EVENTS, made["metadata"]["name"], [cause]))
 
 
-def read_selector(kind: Kind, query: Mapping[str, str]) -> list[Term]:
-    """Read a field selector: terms joined by commas."""
+def read_selector(kind: Kind, query: Mapping[str, str], *, sharded: bool) -> list[Term]:
+    """Read a field selector: terms joined by commas; and one of shards, if the server knows them."""
     if query.get("labelSelector"):
         raise Refusal(unsupported("label selectors"))
-    selector = []
+    selector: list[Term] = []
+    if sharded and query.get("shardSelector"):
+        selector.append(_read_shards(query["shardSelector"]))
     for term in filter(None, query.get("fieldSelector", "").split(",")):
         equal = "!=" not in term
         path, _, value = term.replace("!=", "=").replace("==", "=").partition("=")
         if path not in {"metadata.name", "metadata.namespace", *kind.selectable}:
             raise Refusal(failure(400, "BadRequest", f"field label not supported: {path}"))
-        selector.append((path, value, equal))
+        selector.append(_field(path, value, equal=equal))
     return selector
+
+
+def _field(path: str, value: str, *, equal: bool) -> Term:
+    return lambda stored: (_at(stored, path, "") == value) is equal
+
+
+def _read_shards(text: str) -> Term:
+    """Read ranges of hashes, joined by `||`; a refusal of them is an error of the server."""
+    ranges: list[tuple[int, int]] = []
+    for call in text.split(" || "):
+        found = _SHARD_RANGE.fullmatch(call)
+        if found is None:
+            problem = "unexpected expression kind 3; expected shardRange() call or || operator"
+            raise _bad_shards(problem)
+        path, *ends = found.groups()
+        if path != "object.metadata.uid":
+            known = "object.metadata.uid, object.metadata.namespace"
+            raise _bad_shards(f'unsupported field path "{path}"; supported: {known}')
+        for name, digits in zip(("hexStart", "hexEnd"), ends, strict=True):
+            if len(digits) < _DIGITS:
+                meant = f"0x{int(digits, 16):016x}"
+                raise _bad_shards(
+                    f'{name} must be a 0x-prefixed 16-digit hex value, got "0x{digits}"'
+                    f' (did you mean "{meant}"?)'
+                )
+        first, after = (int(digits, 16) for digits in ends)
+        if first >= after:
+            raise _bad_shards(f"shard range start 0x{ends[0]} must be less than end 0x{ends[1]}")
+        ranges.append((first, after))
+
+    def inside(stored: Json) -> bool:
+        found = fnv1a(stored["metadata"]["uid"])
+        return any(first <= found < after for first, after in ranges)
+
+    return inside
+
+
+def _bad_shards(text: str) -> Refusal:
+    return Refusal(failure(500, "", f"invalid shard selector: {text}"))
 
 
 def matches(stored: Json, target: Target, selector: Sequence[Term]) -> bool:
     """Tell whether an object belongs to a collection and fits a selector."""
     if target.namespace and stored["metadata"].get("namespace") != target.namespace:
         return False
-    return all((_at(stored, path, "") == value) is equal for path, value, equal in selector)
+    return all(term(stored) for term in selector)
 
 
 def _at(stored: Json, path: str, absent: Any) -> Any:

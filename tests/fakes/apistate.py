@@ -133,6 +133,7 @@ class ApiState:
         namespaces: Sequence[str] = ("default",),
         first_revision: int = 990,
         history: int = 10_000,
+        sharded: bool = False,
     ) -> None:
         # The first revision makes resourceVersions grow in length early: a comparison of texts
         # that is wrong must fail in tests.
@@ -144,6 +145,8 @@ class ApiState:
         self._now = now
         self._uid = uid
         self._history = history
+        #: Whether it selects by shard; otherwise it takes no notice of who asks for that.
+        self._sharded = sharded
         self._kinds = {(k.group, k.version, k.plural): k for k in BUILT_IN}
         self._objects: dict[str, dict[tuple[str, str], Json]] = defaultdict(dict)
         self._changes: dict[str, list[Change]] = defaultdict(list)
@@ -224,7 +227,13 @@ class ApiState:
                 found = shown.get((target.namespace, target.name))
                 response = Response(200, found) if found else not_found(target.kind, target.name)
             else:
-                rows = list(select(shown, target, read_selector(target.kind, request.query)))
+                rows = list(
+                    select(
+                        shown,
+                        target,
+                        read_selector(target.kind, request.query, sharded=self._sharded),
+                    )
+                )
                 form = _form_of(target.kind, request.accept)
                 response = Response(200, form(target.kind, rows, {}, revision))
         except Refusal as refusal:
@@ -284,7 +293,7 @@ class ApiState:
 
     def _list(self, target: Target, query: Mapping[str, str], accept: str) -> Response:
         kind = target.kind
-        selector = read_selector(kind, query)
+        selector = read_selector(kind, query, sharded=self._sharded)
         limit = int(query.get("limit") or 0)
         revision, start = self._position(kind, query)
         shown = self._at(kind.plural, revision)
@@ -354,7 +363,7 @@ class ApiState:
         if match and not initial:
             text = "is forbidden for watch unless sendInitialEvents is provided"
             return bad_option("resourceVersionMatch", f"Forbidden: resourceVersionMatch {text}")
-        selector = read_selector(kind, query)
+        selector = read_selector(kind, query, sharded=self._sharded)
         bookmarks = query.get("allowWatchBookmarks") in {"1", "true"}
         watch = Watch(self, target, selector, bookmarks=bookmarks)
         if wanted and not wanted.isdigit():

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
 
 Program: TypeAlias = Literal["etcd", "kube-apiserver"]
 
+#: Has the API server select by shard (alpha, off by default in 1.36 and 1.37).
+SHARDED = "ShardedListAndWatch=true"
 _START_TIMEOUT = 90.0  # about 3 s on an idle machine
 _CONTENT_TYPES = {"PATCH": "application/merge-patch+json"}
 
@@ -48,7 +50,7 @@ class ControlPlane:
         api: blocking client for what fixtures prepare; coroutines use ``request``.
     """
 
-    def __init__(self, assets: Path, *, gogc: int | None = None) -> None:
+    def __init__(self, assets: Path, *, gogc: int | None = None, feature_gates: str = "") -> None:
         """
         Choose ports and tokens; nothing runs yet.
 
@@ -56,9 +58,10 @@ class ControlPlane:
             assets: directory that holds both programs (``scripts/controlplane assets``).
             gogc: Go's garbage collector setting for the API server. 400 makes status patches about
                 60 % faster and doubles its memory: for load tests.
+            feature_gates: of the API server, for example ``SHARDED``; empty for its defaults.
         """
         self._directory = Path(tempfile.mkdtemp(prefix="controlplane-"))
-        self._recipe = recipe = Recipe.create(self._directory)
+        self._recipe = recipe = Recipe.create(self._directory, feature_gates=feature_gates)
         self.api = recipe.api()
         env = {"GOGC": str(gogc)} if gogc is not None else {}
         self._processes = {

@@ -60,7 +60,12 @@ class ApiError(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One control plane on disk: where it lives, on which ports, with which tokens."""
+    """
+    One control plane on disk: where it lives, on which ports, with which tokens.
+
+    Attributes:
+        feature_gates: Of the API server, as its own option takes them; empty for its defaults.
+    """
 
     directory: Path
     etcd_port: int
@@ -68,9 +73,10 @@ class Recipe:
     api_port: int
     admin_token: str
     controller_token: str
+    feature_gates: str = ""
 
     @classmethod
-    def create(cls, directory: Path) -> Recipe:
+    def create(cls, directory: Path, *, feature_gates: str = "") -> Recipe:
         """Choose ports and tokens and write all files that the two processes need."""
         recipe = cls(
             directory=directory,
@@ -79,6 +85,7 @@ class Recipe:
             api_port=free_port(),
             admin_token=secrets.token_hex(20),
             controller_token=secrets.token_hex(20),
+            feature_gates=feature_gates,
         )
         recipe._pki.mkdir(parents=True)
         _write_private(recipe._service_account_key, _new_private_key())
@@ -168,6 +175,7 @@ class Recipe:
                 f"--token-auth-file={self._tokens}",
                 "--authorization-mode=RBAC",
                 "--anonymous-auth=false",
+                *([f"--feature-gates={self.feature_gates}"] if self.feature_gates else []),
             ],
         }
 
