@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import aiohttp
 import orjson
-from aiohttp.http_exceptions import HttpProcessingError, LineTooLong
+from aiohttp.http_exceptions import HttpProcessingError
 from yarl import URL
 
 from syncer.kube.errors import OVERSIZED, OversizedLine, error_of, no_answer
@@ -53,6 +53,8 @@ MERGE_PATCH: Final = "application/merge-patch+json"
 
 #: A refusal may quote the object, which the server limits to 3 MiB.
 _ERROR_BODY_BYTES: Final = 4 * 2**20
+#: One event of a watch holds an object of up to 3 MiB.
+_LINE_BYTES: Final = 4 * 2**20
 #: Share of a timeout that connecting may use. If it is used up, the request was not executed.
 _CONNECT_SHARE: Final = 0.75
 #: Seconds between renewals after a 401: refused credentials must not start a plugin for each call.
@@ -238,7 +240,7 @@ class KubeClient:
             idle_timeout: Seconds within which each complete line must arrive.
 
         Raises:
-            OversizedLine: a line did not fit the read buffer (4 MiB).
+            OversizedLine: a line is longer than 4 MiB.
             Unavailable: the stream broke, fell silent, or ended inside a line.
             PortError: see `error_of`.
         """
@@ -365,18 +367,28 @@ async def _body_of(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
 
 
 async def _lines(response: aiohttp.ClientResponse, idle_timeout: float) -> AsyncIterator[bytes]:
+    """The lines of a stream; what has arrived is taken at once, since a timer for each line costs."""
+    loop = asyncio.get_running_loop()
+    rest, until = b"", 0.0
     while True:
+        until = until or loop.time() + idle_timeout
         try:
             with _mapped(write=False):
-                async with asyncio.timeout(idle_timeout):
-                    line = await response.content.readline()
+                async with asyncio.timeout_at(until):
+                    data = await response.content.readany()
         except TimeoutError as error:
             raise Unavailable(f"silence for {idle_timeout:g} s") from error
-        if not line:
+        if not data:
+            if rest:
+                raise Unavailable("the stream ended inside a line")
             return
-        if not line.endswith(b"\n"):
-            raise Unavailable("the stream ended inside a line")
-        yield line[:-1]
+        *lines, rest = (rest + data).split(b"\n")
+        if len(rest) > _LINE_BYTES:
+            raise OversizedLine("a line is too long to be read")
+        if lines:
+            until = 0.0
+        for line in lines:
+            yield line
 
 
 async def _refusal(response: aiohttp.ClientResponse, *, write: bool) -> PortError:
@@ -402,8 +414,6 @@ def _mapped(*, write: bool) -> Iterator[None]:
         raise Unavailable(f"cannot connect{_whereto(error)} ({word})") from error
     except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
         raise Rejected("the address of the API server is not a URL", reason="BadURL") from None
-    except LineTooLong:
-        raise OversizedLine("a line is too long to be read") from None  # it quotes the line
     except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
         if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
             raise

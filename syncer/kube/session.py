@@ -35,7 +35,7 @@ from syncer.runtime.proxies import proxy_for
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-#: Buffer of a stream; a line may be twice as long. One event of a watch holds an object of up to 3 MiB.
+#: Buffer of a stream.
 _READ_BYTES: Final = 2 * 2**20
 _PLUGIN_EXIT: Final = re.compile(r"exec: process returned -?\d+")
 
