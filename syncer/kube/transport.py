@@ -20,6 +20,8 @@ import sys
 from types import ModuleType
 from typing import Any, Final
 
+from syncer.runtime.deferred import defer
+
 _PACKAGE: Final = "kubernetes_asyncio"
 
 
@@ -47,8 +49,17 @@ def _enter_packages() -> None:
 
 if _PACKAGE not in sys.modules:
     _enter_packages()
+    # The configuration imports it for a header of basic authentication.
+    defer("urllib3")
+    # The client imports it for the models, which are left out; it is gone again for everybody else.
+    _dates = None if "dateutil.parser" in sys.modules else _enter("dateutil.parser", [])
+    if _dates:
+        _dates.parse = _dates  # type: ignore[attr-defined]  # never called
     from kubernetes_asyncio.client.api_client import ApiClient
     from kubernetes_asyncio.client.configuration import Configuration
+
+    if _dates:
+        del sys.modules["dateutil.parser"]
 
     # The vendor's configuration loaders import these two from the package.
     for _class in (ApiClient, Configuration):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import RedisError, ResponseError
@@ -20,10 +20,12 @@ from syncer.ledger.calls import Call
 from syncer.ledger.connection import connection_options
 from syncer.ledger.pipeline import Pipeline
 from syncer.ledger.replies import Redirected, classify_reply, parse_version
-from syncer.ledger.sentinel import Master
 from syncer.ledger.store import Identity, Server
 from syncer.ledger.url import RedisTarget, Topology, place_of
 from syncer.model.errors import ConfigError, LedgerError
+
+if TYPE_CHECKING:
+    from syncer.ledger.sentinel import Master
 
 _PROBE_SECONDS: Final = 10.0
 _PROBE_TROUBLED: Final = 2.0
@@ -57,6 +59,9 @@ class Single:
             )
 
         def named(on_connect: Callable[[AbstractConnection], Awaitable[None]]) -> ConnectionPool:
+            # Clients and commands of the vendor come with it, which a server of its own needs none of.
+            from syncer.ledger.sentinel import Master  # noqa: PLC0415 (0.2 s of CPU)
+
             self._master = Master(target, on_connect, timeout=timeout)
             return self._master.pool
 

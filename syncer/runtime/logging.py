@@ -1,10 +1,11 @@
 """
 Logs: one JSON object per line on standard error, from every library alike.
 
-Everything goes through the standard library's `logging`, rendered by structlog, so a line of aiohttp
-looks like one of ours. What a caller passes as `extra` becomes members of the object. Texts that may
-quote others (errors, exceptions) pass through `redact` before they are rendered; the composition root
-passes it in, since this package knows nothing of messages.
+Everything goes through the standard library's `logging`, so a line of aiohttp looks like one of ours. The
+formatter is written here: a library did it at twice the CPU for each line and a tenth of that of a start.
+What a caller passes as `extra` becomes members of the object. Texts that may quote others (errors,
+exceptions) pass through `redact` before they are rendered; the composition root passes it in, since this
+package knows nothing of messages.
 
 Loggers are named `ledger.<area>`, an area being what an operator filters by (`ledger.delivery`,
 `ledger.redis`, `ledger.kube`, `ledger.claim`), not a module. The console channel alone logs as
@@ -22,11 +23,11 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any, Final, TextIO
 
 import orjson
-import structlog
 
 from syncer.rules.text import escaped, escaped_json
 
@@ -40,31 +41,64 @@ _FOREIGN: Final = ("error", "why", "exception", "detail", "event")
 _TRACEBACK: Final = "exception"
 #: Member of `extra` by which a caller marks that it has redacted its texts itself.
 REDACTED: Final = "_redacted"
+#: What every record has; all else was passed as `extra`.
+_USUAL: Final = frozenset({*vars(logging.makeLogRecord({})), "message", "asctime", "taskName"})
+#: A value that holds one of these is quoted on a terminal.
+_QUOTED: Final = frozenset(" \t=\r\n\"'")
 _QUIET: Final = ("kubernetes_asyncio.client.rest", "aiohttp.access", "asyncio")
 
 
-def _json(line: Any, **options: Any) -> str:
+def _json(line: dict[str, Any]) -> str:
     """A line as JSON; what orjson does not write, lone surrogates above all, the library does."""
     try:
-        text = orjson.dumps(line, default=options["default"]).decode()
+        text = orjson.dumps(line, default=repr).decode()
     except TypeError:
-        text = json.dumps(line, ensure_ascii=False, **options)
+        text = json.dumps(line, ensure_ascii=False, default=repr)
     return escaped_json(text)
 
 
-def _harmless(
-    _logger: Any, _name: str, event: MutableMapping[str, Any]
-) -> MutableMapping[str, Any]:
-    """Texts on one line each, for who reads them on a terminal."""
-    out: dict[str, Any] = {}
-    for key, value in event.items():
-        if not isinstance(value, str):
-            out[key] = value
-        elif key == _TRACEBACK:
-            out[key] = "\n".join(f"    {escaped(line)}" for line in value.split("\n"))
-        else:
-            out[key] = escaped(value)
-    return out
+def _columns(line: dict[str, Any]) -> str:
+    """A line for who reads on a terminal: time, level, what, logger, then members by name."""
+    said = {k: escaped(v) if isinstance(v, str) else v for k, v in line.items()}
+    traceback = line.get(_TRACEBACK)
+    said.pop(_TRACEBACK, None)
+    head = f"{said.pop('timestamp')} [{said.pop('level'):<9}] {said.pop('event'):<30}"
+    members = [f"[{said.pop('logger')}]", *(f"{k}={_shown(said[k])}" for k in sorted(said))]
+    tail = [f"    {escaped(part)}" for part in traceback.split("\n")] if traceback else []
+    return "\n".join([" ".join([head, *members]).rstrip(" "), *tail])
+
+
+def _shown(value: Any) -> str:
+    return value if isinstance(value, str) and not _QUOTED & set(value) else repr(value)
+
+
+class _Lines(logging.Formatter):
+    """A record as members, then as text."""
+
+    def __init__(
+        self, redact: Callable[[str], str], render: Callable[[dict[str, Any]], str]
+    ) -> None:
+        super().__init__()
+        self._redact = redact
+        self._render = render
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render a record; a member of `extra` wins over one of ours, but for the time."""
+        line = {
+            "event": record.getMessage(),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            **{k: v for k, v in vars(record).items() if k not in _USUAL and v is not None},
+        }
+        when = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="microseconds")
+        line["timestamp"] = when.removesuffix("+00:00") + "Z"
+        if record.exc_info and record.exc_info[0]:
+            line[_TRACEBACK] = self.formatException(record.exc_info)
+        if not line.pop(REDACTED, False):
+            for key in _FOREIGN:
+                if isinstance(value := line.get(key), str):
+                    line[key] = self._redact(value)
+        return self._render(line)
 
 
 def configure(
@@ -83,43 +117,7 @@ def configure(
         redact: Takes secrets out of a text.
         stream: Where lines go; standard error by default.
     """
-
-    def redacted(
-        _logger: Any, _name: str, event: MutableMapping[str, Any]
-    ) -> MutableMapping[str, Any]:
-        if event.pop(REDACTED, False):
-            return event
-        for key in _FOREIGN:
-            value = event.get(key)
-            if isinstance(value, str):
-                event[key] = redact(value)
-        return event
-
-    def lean(_logger: Any, _name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-        return {k: v for k, v in event.items() if v is not None}
-
-    shared: list[structlog.types.Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.stdlib.add_logger_name,
-        structlog.stdlib.ExtraAdder(),
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    renderer: structlog.types.Processor = (
-        structlog.processors.JSONRenderer(serializer=_json)
-        if form == "json"
-        else structlog.dev.ConsoleRenderer(colors=False)
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            redacted,
-            lean,
-            *([] if form == "json" else [_harmless]),
-            renderer,
-        ],
-    )
+    formatter = _Lines(redact, _json if form == "json" else _columns)
     # No line names its thread or process.
     logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
     handler = logging.StreamHandler(stream or sys.stderr)

@@ -1,0 +1,68 @@
+"""Vendors' packages that run only when something of them is asked for."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+#: What one server of its own needs none of: clients, commands, clusters, Sentinels.
+CLIENTS = ("redis.client", "redis.commands.core", "redis.asyncio.client", "redis.cluster")
+HEAVY = (*CLIENTS, "urllib3.util", "dateutil.parser", "rich", "structlog", "aiosmtplib")
+START = "from syncer.cli.main import main; code = main({words!r}.split())"
+
+
+def imported(code: str) -> set[str]:
+    """Modules that an interpreter of its own has imported after some code."""
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    return set(done.stdout.splitlines()[-1].split())
+
+
+@pytest.mark.parametrize("command", ["list", "inspect ns/a", "verify", "doctor"])
+def test_a_command_imports_no_more_than_it_needs(command: str) -> None:
+    """A command that looks at a server of its own leaves out what costs more than the look."""
+    there = imported(START.format(words=f"{command} --redis-url redis://127.0.0.1:1"))
+    assert "redis.asyncio.connection" in there
+    assert "kubernetes_asyncio.client.api_client" in there
+    assert there.isdisjoint({*HEAVY, "aiohttp.web", "prometheus_client", "notifier"})
+
+
+def test_completion_imports_nothing_of_vendors() -> None:
+    """A word that a shell completes waits for no library."""
+    there = imported(START.format(words="complete -- ins"))
+    assert there.isdisjoint({"asyncio", "redis", "aiohttp", "pydantic", "yaml", "orjson"})
+
+
+def test_the_controller_imports_no_client_of_redis() -> None:
+    """The start of the controller leaves out what no part of it uses."""
+    there = imported("import notifier.app")
+    assert "redis.asyncio.connection" in there
+    assert there.isdisjoint(set(HEAVY) - {"aiosmtplib"})
+
+
+def test_what_is_left_out_comes_when_it_is_asked_for() -> None:
+    """A deferred package has every name and every submodule of the vendor's."""
+    code = (
+        "import syncer.ledger, sys\n"
+        "before = 'redis.client' in sys.modules\n"
+        "import redis.asyncio.sentinel, redis.asyncio\n"
+        "from redis import Redis, __version__\n"
+        "assert not before and issubclass(redis.asyncio.Redis, object)\n"
+        "assert redis.client.Redis is Redis and __version__\n"
+        "try: redis.nothing\n"
+        "except AttributeError: pass\n"
+        "else: raise SystemExit(1)\n"
+    )
+    assert set(CLIENTS) <= imported(code)
+
+
+def test_dates_are_the_vendors_again() -> None:
+    """What stood in for a package while another was imported is gone."""
+    code = (
+        "import syncer.kube.transport, dateutil.parser\nassert dateutil.parser.parse('2026-01-02')"
+    )
+    assert "dateutil.parser._parser" in imported(code)
