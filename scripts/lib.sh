@@ -14,6 +14,9 @@
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
 VENV="$ROOT/.venv"
 UV_VERSION=0.13.9
+# Some machines switch the cache of compiled modules off. Tests start hundreds of processes, and without
+# it each compiles the product and its libraries anew, which takes it longer than everything else.
+unset PYTHONDONTWRITEBYTECODE
 
 say() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; }
 
