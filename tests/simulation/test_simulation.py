@@ -35,6 +35,8 @@ pytestmark = pytest.mark.timeout(400)
 ROOT: Final = Path(__file__).resolve().parents[2]
 SAFETY: Final = range(150)
 LIVENESS: Final = range(100)
+#: What asks for the same runs is run in one process, which makes them once.
+WORLDS: Final = pytest.mark.xdist_group("simulated worlds")
 
 #: What has failed once, and what was wrong.
 REGRESSIONS: Final = {
@@ -222,11 +224,13 @@ def lived_through(seeds: range, *, live: bool) -> Tally:
     return tally
 
 
+@WORLDS
 def test_nothing_breaks_while_faults_last() -> None:
     """No invariant is violated in any world whose faults never end."""
     assert lived_through(SAFETY, live=False).failed == []
 
 
+@WORLDS
 def test_every_world_comes_to_rest() -> None:
     """Once its faults have ended, every phase becomes final and every record published."""
     assert lived_through(LIVENESS, live=True).failed == []
@@ -247,6 +251,7 @@ _RARE: Final = frozenset(
 )
 
 
+@WORLDS
 def test_what_is_to_be_withstood_has_happened() -> None:
     """The runs above have seen takeovers, zombies, losses and the rest."""
     safety, liveness = lived_through(SAFETY, live=False), lived_through(LIVENESS, live=True)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Final
 
 import pytest
@@ -14,11 +16,14 @@ from tests import scheduling
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
+LONG: Final = {"tests/a.py::test_long[x y]"}
 UNITS: Final = {
     "a test of a file": ("tests/a.py::test_a", "tests/a.py"),
     "a method": ("tests/a.py::TestA::test_a", "tests/a.py"),
     "a value that holds an @": ("tests/a.py::test_a[x@y]", "tests/a.py"),
     "a value that holds colons": ("tests/a.py::test_a[x::y]", "tests/a.py"),
+    "a long test": ("tests/a.py::test_long[x y]", "tests/a.py::test_long[x y]"),
+    "another case of it": ("tests/a.py::test_long[x]", "tests/a.py"),
     "a group": ("tests/a.py::test_a@alone", "alone"),
     "a group and a value that holds an @": ("tests/a.py::test_a[x@y]@alone", "alone"),
 }
@@ -26,25 +31,77 @@ UNITS: Final = {
 
 @pytest.mark.parametrize("case", UNITS)
 def test_the_unit_of_work(case: str) -> None:
-    """A test belongs to its group, else to its file."""
+    """A test belongs to its group, else to itself if it is long, else to its file."""
     nodeid, wanted = UNITS[case]
-    assert scheduling.unit(nodeid) == wanted
+    assert scheduling.unit(nodeid, LONG) == wanted
 
 
 def test_durations_are_read_as_they_were_written(tmp_path: Path) -> None:
-    """Files come longest first, phases add up, what is short stays out, comments stay."""
+    """The longest come first, phases add up, long tests have lines of their own, comments stay."""
     file = tmp_path / "durations.txt"
     file.write_text("# a comment\n")
-    seen = [("a.py::x", 1.5), ("a.py::x", 1.5), ("b.py::y[1]", 40.4), ("c.py::z", 0.1)]
+    seen = [
+        ("a.py::x", 1.5), ("a.py::x", 1.5), ("b.py::y[1 2]", 30), ("b.py::y[1 2]", 10.4),
+        ("b.py::z", 4.1), ("b.py::z[1]", 5.1), ("c.py::z", 0.1), ("d.py::w@g", 8),
+    ]  # fmt: skip
     scheduling.write_durations(seen, file)
-    assert file.read_text().splitlines() == ["# a comment", "    40 b.py", "     3 a.py"]
-    assert scheduling.read_durations(file) == {"b.py": 40.0, "a.py": 3.0}
+    assert file.read_text().splitlines() == [
+        "# a comment", "    40 b.py::y[1 2]", "     9 b.py", "     8 g", "     3 a.py",
+    ]  # fmt: skip
+    assert scheduling.read_durations(file) == {"b.py::y[1 2]": 40, "b.py": 9, "g": 8, "a.py": 3}
 
 
-def test_only_files_that_are_there_have_durations() -> None:
-    """A file that moved does not keep its old line."""
-    named = scheduling.read_durations().keys() - {scheduling.ALONE}
-    assert [name for name in named if not (ROOT / name).is_file()] == []
+def test_only_tests_that_are_there_have_durations() -> None:
+    """A file or test that moved does not keep its old line."""
+    gone = []
+    for name in scheduling.read_durations():
+        path, _, test = name.partition("::")
+        if path.endswith(".py"):
+            text = (ROOT / path).read_text() if (ROOT / path).is_file() else ""
+            function = re.escape(test.partition("[")[0].rpartition("::")[2])
+            if not re.search(rf"def {function}", text):
+                gone.append(name)
+    assert gone == []
+
+
+class Process:
+    """What the scheduler knows of a process: what it was given, and that no more will come."""
+
+    def __init__(self, name: str) -> None:
+        self.gateway = SimpleNamespace(id=name)  # noqa: V101 (the scheduler reads it)
+        self.given: list[int] = []
+        self.shutting_down = False
+
+    def send_runtest_some(self, indices: list[int]) -> None:  # noqa: V105 (the scheduler calls it)
+        """Take tests."""
+        self.given += indices
+
+    def shutdown(self) -> None:
+        """End after what was given."""
+        self.shutting_down = True
+
+
+def test_long_tests_of_a_file_go_to_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each process holds the test that it runs and a next one, and gets more when it has one left."""
+    tests = ["a::x", "a::y", "b::1", "b::2", "b::3", "a::1", "c::1"]
+    monkeypatch.setattr(scheduling, "read_durations", lambda: {"a::x": 9, "a::y": 8, "b": 5})
+    config = SimpleNamespace(
+        getvalue=lambda _: ["popen", "popen"], option=SimpleNamespace(loadscopereorder=False)
+    )
+    scheduler = scheduling.ByFile(config, None)
+    one, other = Process("one"), Process("other")
+    for process in (one, other):
+        scheduler.add_node(process)
+        scheduler.add_node_collection(process, tests)
+    scheduler.schedule()
+    assert (one.given, other.given) == ([0, 2, 3, 4], [1, 5]), "a file after the long ones"
+    scheduler.mark_test_complete(one, 0)
+    scheduler.mark_test_complete(one, 2)
+    assert one.given == [0, 2, 3, 4], "it knows what comes next"
+    scheduler.mark_test_complete(other, 1)
+    assert other.given == [1, 5, 6]
+    scheduler.mark_test_complete(one, 3)
+    assert one.shutting_down
 
 
 MEASURING: Final = """
