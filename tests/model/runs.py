@@ -17,19 +17,21 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tests.model import delivery, protocol, wakeups
+from tests.model import delivery, protocol, sessions, wakeups
 from tests.model.fairness import Fairness, Promise
 from tests.model.search import Found, search
 
 #: What kills a mutant that breaks no property but bars the way to the goal.
 STUCK = "stuck"
 #: What kills a mutant that breaks no property but a promise.
-PROMISES = ("LOOK", "HAND", "DONE")
+PROMISES = ("LOOK", "HAND", "DONE", "OWNED", "SESS", "GONE")
 
 D = delivery.Options
 P = protocol.Options
 K = wakeups.Options
+S = sessions.Options
 Faults = wakeups.Budget
+Lost = sessions.Budget
 
 #: One step per status write, no lost replies: what a mutant needs seldom lies there.
 QUIET = P(atomic=True, lean=True, quiet=True, give_ups=0)
@@ -61,13 +63,13 @@ class Run:
         states: How many there are, None if the run is bounded.
         transitions: Likewise.
         largest: What its measures come to at most; checked if given.
-        seen: What must have come about in it (`protocol.marks`), or it says nothing of that.
+        seen: What must have come about in it (measures, `protocol.marks`), or it says nothing of that.
         max_states: Bound.
     """
 
     name: str
     says: str
-    options: D | P | K
+    options: D | P | K | S
     states: int | None = None
     transitions: int | None = None
     largest: tuple[tuple[str, int], ...] = ()
@@ -92,7 +94,7 @@ class Mutant:
 
     name: str
     says: str
-    options: D | P | K
+    options: D | P | K | S
     killed_by: str
     later: bool = False
     large: bool = False
@@ -190,6 +192,31 @@ SMALL: tuple[Run, ...] = (
         "K11", "two replicas: crash, log damaged",
         replace(DEAF_2, faults=Faults(crashes=1, breaks=1)),
     ),
+    Run("T1", "sessions: no fault", S(), seen=("end compared in vain",)),
+    Run(
+        "T2", "sessions: crash and restart under the same name", S(faults=Lost(crashes=1, restarts=1)),
+        seen=("taken over",),
+    ),
+    Run(
+        "T3", "sessions: a replica is frozen", S(deadline=2, wire=2, faults=Lost(freezes=1)),
+        seen=("taken over",),
+    ),
+    Run(
+        "T4", "sessions: a replica is cut off", S(wire=2, faults=Lost(cuts=1)),
+        seen=("taken over", "request outlives its term"),
+    ),
+    Run(
+        "T5", "sessions: deleted by hand, a watch stalls", S(faults=Lost(deletes=1, stalls=1)),
+        seen=("taken over",),
+    ),
+    Run(
+        "T6", "sessions: hand-over, an answer is lost", S(faults=Lost(handovers=1, replies=1)),
+        seen=("taken over", "named and not held"),
+    ),
+    Run(
+        "T7", "sessions: a write is late", S(wire=2, faults=Lost(lates=1)),
+        seen=("taken over", "request outlives its term"),
+    ),
 )  # fmt: skip
 
 LARGE: tuple[Run, ...] = (
@@ -273,6 +300,17 @@ LARGE: tuple[Run, ...] = (
         "K15", "two replicas: crash, renewal, log damaged",
         replace(DEAF_2, faults=Faults(crashes=1, renewals=1, breaks=1)),
     ),
+    Run("T8", "sessions: three replicas, crash", S(replicas=3, faults=Lost(crashes=1))),
+    Run("T9", "sessions: two shards, freeze", S(shards=2, faults=Lost(freezes=1))),
+    Run("T10", "sessions: freeze, deleted by hand", S(faults=Lost(freezes=1, deletes=1))),
+    Run("T11", "sessions: freeze, a write is late", S(faults=Lost(freezes=1, lates=1))),
+    Run("T12", "sessions: freeze, an answer is lost", S(faults=Lost(freezes=1, replies=1))),
+    Run("T13", "sessions: freeze, hand-over", S(faults=Lost(freezes=1, handovers=1))),
+    Run(
+        "T14", "sessions: cut off, crash and restart",
+        S(faults=Lost(cuts=1, crashes=1, restarts=1)),
+    ),
+    Run("T15", "sessions: three replicas, freeze", S(replicas=3, faults=Lost(freezes=1))),
 )  # fmt: skip
 
 DELIVERY_MUTANTS: tuple[Mutant, ...] = (
@@ -530,11 +568,92 @@ WAKEUP_MUTANTS: tuple[Mutant, ...] = (
 )  # fmt: skip
 
 
+SESSION_MUTANTS: tuple[Mutant, ...] = (
+    Mutant("S1", "shards taken before the session is ended", S(end_first=False), "SH"),
+    Mutant("S1b", "the same, seen at the receiver", S(end_first=False), "X", later=True),
+    Mutant("S2", "a session ended whatever was renewed since", S(end_compares=False), "NT"),
+    Mutant("S2b", "the same, seen at the receiver", S(end_compares=False), "X", later=True),
+    Mutant("S3", "the deadline is a shard's", S(session_counts=False), "SH"),
+    Mutant(
+        "S4", "a session that ended goes on in the next one",
+        S(end_is_end=False, faults=Lost(freezes=1)), "SH",
+    ),
+    Mutant(
+        "S5", "a session whose Lease is gone goes on",
+        S(gone_is_over=False, faults=Lost(deletes=1)), "SH",
+    ),
+    Mutant(
+        "S6", "what is absent is over, deleted by hand",
+        S(absence_waits=False, faults=Lost(deletes=1)), "SH",
+    ),
+    Mutant(
+        "S6b", "what is absent is over, ended by its own replica",
+        S(wire=2, absence_waits=False, faults=Lost(cuts=1)), "X",
+    ),
+    Mutant(
+        "S7", "an absence that a list shows counts from before",
+        S(list_waits=False, faults=Lost(deletes=1, stalls=1)), "SH",
+    ),
+    Mutant(
+        "S8", "404 is an end of one's own", S(not_found_waits=False, faults=Lost(deletes=1)), "SH"
+    ),
+    Mutant(
+        "S9", "an acquisition counts for the session of its answer",
+        S(answer_named=False, faults=Lost(freezes=1, handovers=1)), "SH",
+    ),
+    Mutant(
+        "S10", "a renewal counts from when it is read back",
+        S(deadline=2, renewal_starts=False, faults=Lost(replies=1, cuts=1)), "SH",
+    ),
+    Mutant(
+        "S11", "the clock stands still in a frozen process",
+        S(clock_goes_on=False, faults=Lost(freezes=1)), "SH",
+    ),
+    Mutant("S12", "no clock asked before a send", S(send_guard=False, faults=Lost(freezes=1)), "SH"),
+    Mutant(
+        "S13", "a release whose answer is lost ends no term",
+        S(release_ends=False, faults=Lost(handovers=1, replies=1)), "SH",
+    ),
+    Mutant(
+        "S14", "a shard acquired whatever was seen",
+        S(acquire_compares=False, faults=Lost(handovers=1)), "SH",
+    ),
+    Mutant(
+        "S15", "one watch of sessions and another of shards",
+        S(one_stream=False, faults=Lost(deletes=1)), "SH",
+    ),
+    Mutant(
+        "S16", "an acquisition that changes nothing",
+        S(counts_up=False, faults=Lost(handovers=1, replies=1)), "EP",
+    ),
+    Mutant(
+        "S17", "own shards that are not held are left",
+        S(own_again=False, faults=Lost(handovers=1, replies=1)), "OWNED",
+    ),
+    Mutant(
+        "S18", "a stalled watch is kept", S(reopens=False, faults=Lost(stalls=1, crashes=1)), "OWNED"
+    ),
+    Mutant("S19", "one session is all", S(begins_anew=False, faults=Lost(deletes=1)), "SESS"),
+    Mutant("S20", "sessions without a shard are left", S(ends_empty=False, faults=Lost(crashes=1)), "GONE"),
+    Mutant(
+        "S22", "the own session ended by its name alone",
+        S(end_names=False, faults=Lost(freezes=1, lates=1)), "NT",
+    ),
+)  # fmt: skip
+
+
 #: Rules that another one makes up for: each alone survives a complete run, both together (M14)
 #: do not.
 REDUNDANT: tuple[Mutant, ...] = (
     Mutant("H2", "expiry at an earlier position", replace(T, expire_here=False), "", large=True),
     Mutant("M14a", "expiry below `acked`", replace(T, expire_acked=False), "", large=True),
+    Mutant(
+        "S21",
+        "acquired without a valid session",
+        S(acquire_valid=False, faults=Lost(cuts=1, replies=1)),
+        "",
+        large=True,
+    ),
 )
 
 #: (H5) The key goes, and outcomes build it up again with another history and the same last record.
@@ -545,6 +664,30 @@ H5_TRACE = (
     "1 holds the claim", "1 asks for 2-1", "INTENT 2-1 of 1: OK", "1 sends 2-1", "2-1 refused",
     "1 records 2-1 failed, reply lost", "1 sweeps", "1 patches", "FLUSH", "1-1 refused",
     "0 records 1-1 failed", "1 records 2-1 failed", "1 ACK 4",
+)  # fmt: skip
+
+
+#: A session is deleted by hand while its replica still sends, and somebody takes its shard (S6).
+S6_TRACE = (
+    "fault: the session of 0 is deleted by hand", "1 is shown what happened", "1 asks for 0",
+    "0 names 1", "0 sends for 0",
+)  # fmt: skip
+#: Who was cut off ends its own session while its request is on the way (S6b).
+S6B_TRACE = (
+    "fault: 0 is cut off", "tick", "0 sends for 0", "1 renews", "tick",
+    "end of fault: 0 reaches the server", "0 ends what stands under its name",
+    "1 is shown what happened", "1 asks for 0", "0 names 1", "1 acquires 0", "1 sends for 0",
+)  # fmt: skip
+#: The session was renewed unseen, then deleted by hand; ending it finds nothing (S8).
+S8_TRACE = (
+    "tick", "0 renews", "fault: the session of 0 is deleted by hand", "1 renews", "tick",
+    "1 ends the session of 0: gone", "1 asks for 0", "0 names 1", "0 sends for 0",
+)  # fmt: skip
+#: An acquisition is answered after its session was ended and the next one has begun (S9).
+S9_TRACE = (
+    "tick", "0 renews", "0 releases 0", "1 is shown what happened", "1 asks for 0",
+    "fault: 1 is frozen", "tick", "end of fault: 1 wakes", "0 ends the session of 1", "0 names 1",
+    "1 finds its session over", "1 begins a session", "1 acquires 0", "1 sends for 0",
 )  # fmt: skip
 
 
@@ -577,7 +720,7 @@ R5_TRACE = (
 
 
 def execute(
-    options: D | P | K,
+    options: D | P | K | S,
     *,
     live: bool = True,
     watch: tuple[str, ...] | None = None,
@@ -588,16 +731,17 @@ def execute(
     """
     Search the model that the options belong to.
 
-    `live` asks for a way to the goal as well, of the third model for its promises; `watch` names the
+    `live` asks for a way to the goal as well, of the third and fourth for their promises; `watch` names the
     properties that stop it, None for all.
     """
-    if isinstance(options, K):
+    if isinstance(options, K | S):
+        fair: Any = wakeups if isinstance(options, K) else sessions
         return search(
-            wakeups.start(options),
-            partial(_steps, wakeups, options),
-            fairness=_fairness(options) if live else None,
+            fair.start(options),
+            partial(_steps, fair, options),
+            fairness=_fairness(fair, options) if live else None,
             watch=watch,
-            measures=wakeups.measures,
+            measures=fair.measures,
             max_states=max_states,
             max_seconds=max_seconds,
             name=name,
@@ -620,14 +764,14 @@ def _judged_measures(state: protocol.State) -> dict[str, int]:
     return protocol.measures(state) | protocol.marks(state)
 
 
-def _fairness(options: K) -> Fairness[wakeups.State]:
-    promises = wakeups.promises(options).items()
+def _fairness(model: Any, options: K | S) -> Fairness[Any]:
+    promises = model.promises(options).items()
     return Fairness(
-        wakeups.action, tuple(Promise(name, pending, by) for name, (pending, by) in promises)
+        model.action, tuple(Promise(name, pending, by) for name, (pending, by) in promises)
     )
 
 
-def _steps(model: Any, options: D | P | K, state: Any) -> Any:
+def _steps(model: Any, options: D | P | K | S, state: Any) -> Any:
     return model.steps(state, options)
 
 
@@ -652,7 +796,7 @@ def complaint(run: Run, found: Found[Any]) -> str:
 
 def model_of(mutant: Mutant) -> int:
     """Number of the model that a mutant is of."""
-    return {D: 1, P: 2, K: 3}[type(mutant.options)]
+    return {D: 1, P: 2, K: 3, S: 4}[type(mutant.options)]
 
 
 def watched(mutant: Mutant) -> tuple[str, ...] | None:
@@ -692,7 +836,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _mutants() -> list[Mutant]:
-    return [*DELIVERY_MUTANTS, *PROTOCOL_MUTANTS, *WAKEUP_MUTANTS]
+    return [*DELIVERY_MUTANTS, *PROTOCOL_MUTANTS, *WAKEUP_MUTANTS, *SESSION_MUTANTS]
 
 
 def _line(name: str, says: str, found: Found[Any], verdict: str) -> None:

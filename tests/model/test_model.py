@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from tests.model import delivery, protocol, wakeups
+from tests.model import delivery, protocol, sessions, wakeups
 from tests.model.fairness import Fairness, Promise
 from tests.model.runs import (
     DELIVERY_MUTANTS,
@@ -20,6 +20,11 @@ from tests.model.runs import (
     PROTOCOL_MUTANTS,
     R4_TRACE,
     R5_TRACE,
+    S6_TRACE,
+    S6B_TRACE,
+    S8_TRACE,
+    S9_TRACE,
+    SESSION_MUTANTS,
     SMALL,
     V4C_TRACE,
     V5_TRACE,
@@ -36,7 +41,7 @@ from tests.model.runs import (
 )
 from tests.model.search import Transition, replay, search
 
-TABLES = (DELIVERY_MUTANTS, PROTOCOL_MUTANTS, WAKEUP_MUTANTS)
+TABLES = (DELIVERY_MUTANTS, PROTOCOL_MUTANTS, WAKEUP_MUTANTS, SESSION_MUTANTS)
 MUTANTS = [m for table in TABLES for m in table if not m.large]
 
 
@@ -76,9 +81,13 @@ def test_every_rule_has_a_mutant() -> None:
     """Each option that is a rule is switched off by some mutant, or by a trace of its own."""
     assert _never_off(protocol.Options(), PROTOCOL_MUTANTS) == {"ack_chain"}  # H5, below
     assert _never_off(wakeups.Options(), WAKEUP_MUTANTS) == set()
+    # S21 alone breaks nothing (`REDUNDANT`): a term allows no more than the session it is of.
+    assert _never_off(sessions.Options(), SESSION_MUTANTS) == {"acquire_valid"}
 
 
-def _never_off(defaults: protocol.Options | wakeups.Options, table: Sequence[Mutant]) -> set[str]:
+def _never_off(
+    defaults: protocol.Options | wakeups.Options | sessions.Options, table: Sequence[Mutant]
+) -> set[str]:
     rules = {n for n in type(defaults).__dataclass_fields__ if getattr(defaults, n) is True}
     return rules - {n for m in table for n in rules if not getattr(m.options, n)}
 
@@ -229,6 +238,50 @@ def test_h1_a_status_that_is_refused_holds_up_no_hand_over() -> None:
     without = replace(safe, leave_backing=False)
     with not_enabled("0 has handed over"):
         replay(wakeups.start(without), partial(_wakeups, without), H1_TRACE)
+
+
+@pytest.mark.parametrize(
+    ("safe", "mutant", "trace", "missing", "broken"),
+    [
+        pytest.param(
+            sessions.Options(faults=sessions.Budget(deletes=1)), {"absence_waits": False}, S6_TRACE,
+            "1 asks for 0", "SH",
+            id="S6: a session that is deleted by hand is not over",
+        ),
+        pytest.param(
+            sessions.Options(wire=2, faults=sessions.Budget(cuts=1)), {"absence_waits": False},
+            S6B_TRACE, "1 asks for 0", "X",
+            id="S6b: nor is what its own replica has ended",
+        ),
+        pytest.param(
+            sessions.Options(faults=sessions.Budget(deletes=1)), {"not_found_waits": False}, S8_TRACE,
+            "1 ends the session of 0: gone", "SH",
+            id="S8: to find nothing to end is not to have ended it",
+        ),
+        pytest.param(
+            sessions.Options(faults=sessions.Budget(freezes=1, handovers=1)),
+            {"answer_named": False}, S9_TRACE, "1 acquires 0", "SH",
+            id="S9: an answer gives no term in a session that its write does not name",
+        ),
+    ],
+)  # fmt: skip
+def test_a_trace_of_sessions_that_only_the_mutant_can_take(
+    safe: sessions.Options,
+    mutant: dict[str, Any],
+    trace: tuple[str, ...],
+    missing: str,
+    broken: str,
+) -> None:
+    """The trace breaks the property without the rule; with it, one of its steps is not there."""
+    without = replace(safe, **mutant)
+    _, wrong = replay(sessions.start(without), partial(_sessions, without), trace)
+    assert broken in wrong
+    with not_enabled(missing):
+        replay(sessions.start(safe), partial(_sessions, safe), trace)
+
+
+def _sessions(options: sessions.Options, state: sessions.State) -> list[Transition[sessions.State]]:
+    return list(sessions.steps(state, options))
 
 
 def _wakeups(options: wakeups.Options, state: wakeups.State) -> list[Transition[wakeups.State]]:
