@@ -7,7 +7,8 @@ that covers several lines is replaced by one with as many.
 
 What is not mutated, because no test is meant to notice: annotations (they are never evaluated),
 decorators, docstrings and other strings, calls of a logger, and blocks for the type checker. Attributes
-that a constructor sets are not taken away either: every test misses them, which would flatter the rate.
+that a constructor sets, by itself or its base, are not taken away either: every test misses them, which
+would flatter the rate, and an exception has its arguments anyhow.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import io
 import tokenize
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, TypedDict
 
 #: What an operator becomes: the neighbour that a slip of the hand would give.
 _COMPARISONS: Final = {
@@ -51,6 +52,10 @@ class Mutant:
         text: What stands there instead, with as many line breaks.
         was: The first changed line, without the blanks around it.
         now: The same line of the mutant.
+        first: Number of the first line of the statement that is changed, without its blocks; of the whole
+            function, if the change is of a default.
+        last: Number of the last of these lines.
+        names: What the statement binds, if it stands outside of functions.
     """
 
     path: str
@@ -62,6 +67,9 @@ class Mutant:
     text: str
     was: str
     now: str
+    first: int = 0
+    last: int = 0
+    names: tuple[str, ...] = ()
 
     def apply(self, source: str) -> str:
         """Return the mutated source."""
@@ -103,6 +111,15 @@ class _Finder(ast.NodeVisitor):
         ]
         self._names: list[str] = []
         self._scope = ""
+        self._statement: ast.stmt | None = None
+
+    def visit(self, node: ast.AST) -> None:
+        """Remember which statement the visit is in."""
+        outer = self._statement
+        if isinstance(node, ast.stmt):
+            self._statement = node
+        super().visit(node)
+        self._statement = outer
 
     # Positions and changes.
 
@@ -137,6 +154,7 @@ class _Finder(ast.NodeVisitor):
                 text=text,
                 was=self._lines[number].strip(),
                 now=now.partition("\n")[0].strip(),
+                **_extent(self._statement, bound=not self._scope),
             )
         )
 
@@ -198,7 +216,10 @@ class _Finder(ast.NodeVisitor):
         """Drop a call; leave texts and calls of a logger alone."""
         if isinstance(node.value, ast.Constant) or _is_logging(node.value):
             return
-        if isinstance(node.value, ast.Call | ast.Await):
+        built = self._scope.endswith("__init__") and ast.unparse(node).startswith(
+            "super().__init__("
+        )
+        if isinstance(node.value, ast.Call | ast.Await) and not built:
             self._replace("removed call", node, "pass")
         self.generic_visit(node)
 
@@ -338,6 +359,33 @@ class _Finder(ast.NodeVisitor):
         """Visit it as a whole, unless it stands for a type."""
         if not (isinstance(node.value, ast.Name) and node.value.id in {"Literal", "Annotated"}):
             self.generic_visit(node)
+
+
+class _Extent(TypedDict):
+    first: int
+    last: int
+    names: tuple[str, ...]
+
+
+def _extent(node: ast.stmt | None, *, bound: bool) -> _Extent:
+    """Return the lines of a statement without its blocks, and, where asked for, what it binds."""
+    assert node is not None
+    last = node.end_lineno or node.lineno
+    if isinstance(node, ast.If | ast.While):
+        last = node.test.end_lineno or last
+    elif isinstance(node, ast.For | ast.AsyncFor):
+        last = node.iter.end_lineno or last
+    elif isinstance(node, ast.With | ast.AsyncWith):
+        last = node.items[-1].context_expr.end_lineno or last
+    targets: list[ast.expr] = []
+    if bound and isinstance(node, ast.Assign):
+        targets = node.targets
+    elif bound and isinstance(node, ast.AnnAssign):
+        targets = [node.target]
+    names = {
+        part.id for target in targets for part in ast.walk(target) if isinstance(part, ast.Name)
+    }
+    return _Extent(first=node.lineno, last=last, names=tuple(sorted(names)))
 
 
 def _is_logging(node: ast.expr) -> bool:

@@ -1,14 +1,18 @@
 """
-Runs a sample of mutants against the tests that enter their functions, and tables what survives.
+Runs a sample of mutants against the tests that run their lines, and tables what survives.
 
     scripts/mutate --sample 400 --seed 1
 
-First every test of the roots runs once, traced (``tracing.py``), which also shows that all pass without
-a mutant; the trace of a test file is kept until the file or the product changes. Then each mutant is
-written into a copy of the tree, one copy per job, and its tests run until the first failure: those
-of files that import the module, then the others, shortest first, up to `_BUDGET_S` of traced time. A
-mutant that outlasts its time limit is killed with everything it started and counts as killed; so does
-one that makes the tests impossible to load.
+The tree is copied, and all tests are collected once, in a process that forks for each mutant
+(``server.py``). First every test runs once, traced line by line (``tracing.py``), which also shows that it
+passes without a mutant; a trace is kept until the file of tests, a helper of tests, or a module that its
+tests run changes. Then each mutant meets the tests that run its line until the first fails: those of files
+that import the module, then the others, shortest first, up to `_BUDGET_S` of traced time. What runs at
+import meets the tests that run a line which names what is bound, then the module's other tests, in a
+process that imports the mutant.
+
+A test that outlasts its time limit counts as failed if it keeps the limit without the mutant. What a run
+found is kept as well: the same run on the same tree goes on where it was broken off.
 
 What survives is either a hole in the tests or a change that changes nothing. The latter belongs into
 ``equivalent.toml``, with the reason.
@@ -17,62 +21,65 @@ What survives is either a hole in the tests or a change that changes nothing. Th
 from __future__ import annotations
 
 import argparse
+import ast
 import concurrent.futures
 import contextlib
 import difflib
 import hashlib
+import itertools
 import json
 import os
-import queue
 import random
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
-from tests.mutation import sources
+from tests.mutation import patch, sources
 from tests.mutation.operators import Mutant, mutants
+from tests.mutation.server import COLD, WARM
 from tests.mutation.sources import OTHER, OWN, PURE, Module, StaleError
-from tests.mutation.tracing import PROFILE
+from tests.mutation.tracing import PACKAGES, PROFILE
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 EQUIVALENT: Final = "tests/mutation/equivalent.toml"
-ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels")
-
-#: Tests that compare the product's text, or what is made of it, with other files, which no trace shows;
-#: each judges what runs at the import of modules that end like this.
-READERS: Final = {"tests/unit/test_repository.py": "", "tests/docs/test_pages.py": "settings.py"}
+#: The pages are made from the settings' defaults.
+ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels", "tests/docs/test_pages.py")
 
 #: Seconds of traced time that the tests of one mutant may have.
-_BUDGET_S: Final = 30.0
-#: Limits: the start of an interpreter, then a multiple of what the tests took in the trace.
-_START_S: Final = 20.0
-_FACTOR: Final = 6.0
+_BUDGET_S: Final = 10.0
+#: The time limit of a test on an idle machine: so long, and so many times what it took in the trace.
+_LEAST_S: Final = 3.0
+_FACTOR: Final = 5.0
+#: The limit of what is not a test: the collection of all tests, and the import in a cold process.
+_START_S: Final = 300.0
+_IMPORT_S: Final = 60.0
+#: How many tests a cold process runs at first: most fail early, and each file of tests costs an import.
+_FEW: Final = 25
 
-#: Pytest's exit codes: failed tests, and tests that could not be loaded.
-_KILLED: Final = {1, 2, 3, 4}
-_NO_TESTS: Final = 5
+_LINE_OF_PROGRESS_S: Final = 15.0
 
 
 @dataclass(slots=True)
 class Trace:
     """
-    Which test enters what.
+    Which test runs what.
 
     Attributes:
-        outside: Functions that are entered while no test runs, as ``path::scope``.
-        tests: Seconds and entered functions by the test's id, in the order of the run.
+        outside: Lines by path that run while the tests are imported.
+        tests: Seconds and lines by path, by the test's id, in the order of the run.
         failed: Tests that fail without a mutant; they judge none.
     """
 
-    outside: set[str] = field(default_factory=set)
-    tests: dict[str, tuple[float, set[str]]] = field(default_factory=dict)
+    outside: dict[str, set[int]] = field(default_factory=dict)
+    tests: dict[str, tuple[float, dict[str, set[int]]]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
 
@@ -96,241 +103,350 @@ class Result:
     seconds: float
 
 
-class Workspace:
-    """A copy of the tree, in which one mutant at a time is tried."""
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """
+    What a server said of a request.
 
-    def __init__(self, root: Path, folder: Path) -> None:
-        """Copy what git knows or would add."""
+    Attributes:
+        kind: "passed", "failed", "late", "cold" (the code cannot be exchanged) or "traced".
+        by: The test that failed or was late.
+        found: The whole last line.
+    """
+
+    kind: str
+    by: str = ""
+    found: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Servers:
+    """A copy of the tree and the processes in which tests run (``server.py``)."""
+
+    def __init__(self, root: Path, folder: Path, roots: Sequence[str]) -> None:
+        """Copy what git knows or would add, and start; ``folder`` is empty."""
         self.folder = folder
+        self._copy = folder / "tree"
         for name in sources.files(root):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(root / name, folder / name, follow_symlinks=False)
+            (self._copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, self._copy / name, follow_symlinks=False)
         # Tests of the repository itself ask git.
         link = root / ".git"
         text = link.read_text() if link.is_file() else f"gitdir: {link}\n"
-        (folder / ".git").write_text(text)
-        # Byte code is told from older by its source's time, in seconds, and size.
-        self._time = int(time.time())
-
-    def write(self, path: str, source: str) -> None:
-        """Write a module so that no byte code of another version passes for its own."""
-        file = self.folder / path
-        file.write_text(source)
-        self._time += 2
-        os.utime(file, (self._time, self._time))
-
-    def pytest(self, arguments: Sequence[str], limit: float) -> tuple[int | None, str]:
-        """
-        Run pytest in the copy.
-
-        Args:
-            arguments: Its arguments.
-            limit: Seconds after which it is killed, with everything that it started.
-
-        Returns:
-            The exit code, None if it was killed, and the output.
-        """
+        (self._copy / ".git").write_text(text)
+        self._numbers = itertools.count()
         environment = os.environ | {
             "HYPOTHESIS_PROFILE": PROFILE,
-            "PYTHONPATH": str(self.folder),
-            "PYTHONPYCACHEPREFIX": f"{self.folder.parent}/bytecode",
+            "PYTHONPATH": str(self._copy),
             "PYTHONHASHSEED": "0",
         }
         environment.pop("PYTHONDONTWRITEBYTECODE", None)
-        command = [
-            sys.executable, "-m", "pytest", "-p", "tests.mutation.tracing", "-p", "no:cacheprovider",
-            "-q", "--no-header", *arguments,
-        ]  # fmt: skip
-        return contained(command, self.folder, environment, limit)
-
-
-def contained(
-    command: Sequence[str], folder: Path, environment: Mapping[str, str], limit: float
-) -> tuple[int | None, str]:
-    """
-    Run a program in a session of its own, of which nothing is left afterwards.
-
-    Args:
-        command: The program and its arguments.
-        folder: Where it runs.
-        environment: Its environment, as a whole.
-        limit: Seconds after which it is killed, with everything that it started.
-
-    Returns:
-        The exit code, None if it was killed, and the output.
-    """
-    with tempfile.TemporaryFile("w+", errors="replace") as output:
-        process = subprocess.Popen(
-            command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-            stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
+        self._log = (folder / "log").open("w+")
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.mutation.server", str(folder), *_libraries(root), "--", *roots],
+            cwd=self._copy, env=environment, stdin=subprocess.DEVNULL,
+            stdout=self._log, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
-        try:
-            code: int | None = process.wait(limit)
-        except subprocess.TimeoutExpired:
-            code = None
-        finally:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
-        output.seek(0)
-        return code, output.read()
+
+    def started(self) -> dict[str, Any]:
+        """Wait for the collection of the tests; return them and what ran meanwhile."""
+        deadline = time.monotonic() + _START_S * _load()
+        while not (self.folder / WARM).exists():
+            if self._process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"the tests could not be collected:\n{self._said()}")
+            time.sleep(0.1)
+        found: dict[str, Any] = json.loads((self.folder / "collected.json").read_text())
+        if found["errors"]:
+            raise RuntimeError("not all tests could be collected:\n" + "\n".join(found["errors"]))
+        return found
+
+    def _said(self) -> str:
+        self._log.flush()
+        return (self.folder / "log").read_text(errors="replace")[-4000:]
+
+    def close(self) -> None:
+        """End the processes; requests that are under way end by themselves."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._log.close()
+
+    def ask(
+        self,
+        server: str,
+        request: Mapping[str, object],
+        first: float,
+        limit: Callable[[str], float],
+    ) -> Answer:
+        """
+        Have a fork of a server answer; nothing of it is left afterwards.
+
+        Args:
+            server: WARM or COLD.
+            request: What to send.
+            first: Seconds until the first test begins.
+            limit: Returns the seconds that a test may take.
+        """
+        folder = self.folder / f"run{next(self._numbers)}"
+        group, test = 0, "the import"
+        with socket.socket(socket.AF_UNIX) as opened:
+            opened.settimeout(first)
+            opened.connect(str(self.folder / server))
+            opened.sendall(json.dumps({**request, "folder": str(folder)}).encode() + b"\n")
+            try:
+                for line in _lines(opened):
+                    found = json.loads(line)
+                    if "pid" in found:
+                        group = found["pid"]
+                    elif "begins" in found:
+                        test = found["begins"]
+                        opened.settimeout(limit(test))
+                    elif "failed" in found:
+                        return Answer("failed", found["failed"])
+                    else:
+                        return Answer(next(iter(found)), found=found)
+            except TimeoutError:
+                return Answer("late", test)
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    if group:
+                        os.killpg(group, signal.SIGKILL)
+                shutil.rmtree(folder, ignore_errors=True)
+        return Answer("failed", f"{test} ended the process")
 
 
-def trace(root: Path, roots: Sequence[str], workspace: Workspace, jobs: int, store: Path) -> Trace:
+def _lines(opened: socket.socket) -> Iterator[bytes]:
+    """Yield whole lines; a file made of the socket could not be read on after a time-out."""
+    rest = b""
+    while block := opened.recv(1 << 20):
+        *whole, rest = (rest + block).split(b"\n")
+        yield from whole
+
+
+def _load() -> float:
+    """How many times longer than on an idle machine something may take now."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
+def _libraries(root: Path) -> list[str]:
+    """Return what the product and its tests import of others."""
+    names = [name for name in sources.files(root) if name.endswith(".py")]
+    found = {each for name in names for each in sources.imported((root / name).read_text())}
+    own = {name.partition("/")[0] for name in names}
+    return sorted(name for name in found if name.partition(".")[0] not in own)
+
+
+def trace(
+    root: Path, servers: Servers, collected: Mapping[str, Any], jobs: int, store: Path
+) -> Trace:
     """
-    Return which test of the roots enters what; run those whose trace is not known.
+    Return which test runs what; run those whose trace is not known.
 
     Args:
         root: The root of the repository.
-        roots: Folders or files with tests.
-        workspace: A copy of the tree without a mutant.
-        jobs: In how many processes they run.
+        servers: Where tests run.
+        collected: What they collected.
+        jobs: How many files of tests run at once.
         store: The folder where traces are kept.
     """
-    names = sources.files(root, "notifier", "syncer", "tests")
-    tests = {n for n in names if Path(n).name.startswith("test_") and n.endswith(".py")}
-    own = "tests/mutation/"
-    product = _digest(root, (n for n in names if n not in tests and not n.startswith(own)))
-    wanted = [name for name in sources.files(root, *roots, *READERS) if name in tests]
-    kept = {name: store / _digest(root, [name], product) for name in wanted}
-    if missing := [name for name in wanted if not kept[name].is_file()]:
+    wanted = list(dict.fromkeys(test.partition("::")[0] for test in collected["tests"]))
+    names = sources.files(root, "tests")
+    helpers = [n for n in names if not _is_test(n) and not n.startswith("tests/mutation/")]
+    salt = _digest(root, helpers)
+    kept = {name: store / _digest(root, [name], salt) for name in wanted}
+    missing = [name for name in wanted if not _holds(root, kept[name])]
+    if missing:
         _say(f"tracing {len(missing)} files of tests, without a mutant")
-        spread = ["-n", str(jobs), "--dist", "loadfile"] if jobs > 1 and len(missing) > 1 else []
-        file = workspace.folder.parent / "trace"
-        arguments = [f"--mutation-trace={file}", "-rfE", "--tb=line", *spread, *missing]
-        code, output = workspace.pytest(arguments, limit=3600)
-        if code not in {0, 1}:
-            raise RuntimeError(f"the tests could not be traced:\n{output[-4000:]}")
-        failed = {
-            line.split(" ")[1] for line in output.splitlines() if line[:5] in {"FAILE", "ERROR"}
-        }
-        parts = [json.loads(part.read_text()) for part in file.parent.glob("trace.*")]
         store.mkdir(parents=True, exist_ok=True)
-        outside = sorted({name for part in parts for name in part["outside"]})
-        for name in missing:
-            seen = {
-                test: entered
-                for part in parts
-                for test, entered in part["tests"].items()
-                if test.partition("::")[0] == name
-            }
-            bad = sorted(test for test in failed if test.partition("::")[0] == name)
-            text = json.dumps({"outside": outside, "tests": seen, "failed": bad})
-            if not bad:
-                kept[name].write_text(text)
-            else:
-                kept[name] = file.parent / f"failed-{kept[name].name}"
-                kept[name].write_text(text)
-    whole = Trace()
+
+        def one(name: str) -> None:
+            answer = servers.ask(WARM, {"trace": name}, _IMPORT_S, lambda _: 900.0)
+            if answer.kind != "tests":
+                raise RuntimeError(f"{name} could not be traced: {answer.kind} {answer.by}")
+            seen = answer.found["tests"]
+            entered = sorted({path for _, lines in seen.values() for path in lines})
+            text = json.dumps(
+                {
+                    "of": _digest(root, entered), "entered": entered,
+                    "tests": seen, "failed": answer.found["failing"],
+                }
+            )  # fmt: skip
+            part = kept[name].with_suffix(".new")
+            part.write_text(text)
+            part.rename(kept[name])
+
+        with _pool(jobs) as pool:
+            list(pool.map(one, missing))
+    whole = Trace(outside={path: set(lines) for path, lines in collected["outside"].items()})
     for name in wanted:
         known = json.loads(kept[name].read_text())
-        whole.outside |= set(known["outside"])
         whole.failed |= set(known["failed"])
-        whole.tests |= {test: (took, set(into)) for test, (took, into) in known["tests"].items()}
+        for test, (took, lines) in known["tests"].items():
+            whole.tests[test] = took, {path: set(each) for path, each in lines.items()}
+        if known["failed"]:
+            kept[name].unlink()  # perhaps the machine was too busy: looked at again next time
     return whole
+
+
+def _is_test(name: str) -> bool:
+    return Path(name).name.startswith("test_") and name.endswith(".py")
+
+
+def _holds(root: Path, file: Path) -> bool:
+    """Whether a kept trace is of the modules as they are."""
+    if not file.is_file():
+        return False
+    known = json.loads(file.read_text())
+    return bool(known["of"] == _digest(root, known["entered"]))
 
 
 def _digest(root: Path, names: Iterable[str], salt: str = "") -> str:
     digest = hashlib.sha256(salt.encode())
     for name in names:
-        digest.update(f"{name}\0".encode() + (root / name).read_bytes() + b"\0")
+        text = (root / name).read_bytes() if (root / name).is_file() else b""
+        digest.update(f"{name}\0".encode() + text + b"\0")
     return digest.hexdigest()[:32]
 
 
-def select(mutant: Mutant, whole: Trace, imports: Mapping[str, set[str]]) -> list[list[str]]:
-    """
-    Return the tests for a mutant in two steps, what is near first; a step may be empty.
+class Tree:
+    """What the choice of tests knows of the product and of the files of tests."""
 
-    Args:
-        mutant: The mutant.
-        whole: Which test enters what.
-        imports: Files, of the product and of tests, that import a module by its name, by its path.
-    """
-    name = f"{mutant.path}::{mutant.scope}"
-    near = imports.get(mutant.path, set())
-    # What runs at import, or is remembered by a cache, any test of the module or of one that imports it
-    # may notice.
-    anywhere = not mutant.scope or name in whole.outside
-    users = {mutant.path, *near}
-    rows = []
-    for test, (seconds, entered) in whole.tests.items():
-        if test in whole.failed:
-            continue
-        file = test.partition("::")[0]
-        if name in entered or (
-            anywhere
-            and (
-                file in near
-                or mutant.path.endswith(READERS.get(file, " "))
-                or any(e.partition("::")[0] in users for e in entered - whole.outside)
-            )
-        ):
-            rows.append((file not in near, file, seconds, test))
-    took: dict[str, float] = {}
-    for _, file, seconds, _ in rows:
-        took[file] = took.get(file, 0.0) + seconds
-    rows.sort(key=lambda row: (row[0], took[row[1]]))  # stable: tests of a file keep their order
-    steps: tuple[list[str], list[str]] = ([], [])
-    spent = 0.0
-    for far, _, seconds, test in rows:
-        spent += seconds
-        if spent <= _BUDGET_S or not any(steps):
-            steps[far].append(test)
-    return list(steps)
+    def __init__(self, texts: Mapping[str, str], whole: Trace) -> None:
+        """
+        Read the sources.
+
+        Args:
+            texts: The text of each module of the product, and of each file of tests, by path.
+            whole: Which test runs what.
+        """
+        self.whole = whole
+        self._near: dict[str, set[str]] = {}
+        self._uses: dict[str, list[tuple[str, int]]] = {}
+        for file, text in texts.items():
+            for name in sources.imported(text):
+                self._near.setdefault(name.replace(".", "/") + ".py", set()).add(file)
+            for node in ast.walk(ast.parse(text)) if file.startswith(PACKAGES) else ():
+                if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load):
+                    self._uses.setdefault(node.id, []).append((file, node.lineno))
+                elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+                    self._uses.setdefault(node.attr, []).append((file, node.lineno))
+        self._by_line: dict[tuple[str, int], set[str]] = {}
+        self._by_path: dict[str, set[str]] = {}
+        for test, (_, lines) in whole.tests.items():
+            for path, each in lines.items():
+                self._by_path.setdefault(path, set()).add(test)
+                for line in each:
+                    self._by_line.setdefault((path, line), set()).add(test)
+
+    def runs_at_import(self, mutant: Mutant) -> bool:
+        """Whether a line of the changed statement runs while tests are imported."""
+        lines = range(mutant.first, mutant.last + 1)
+        return not self.whole.outside.get(mutant.path, set()).isdisjoint(lines)
+
+    def warm(self, mutant: Mutant) -> list[str]:
+        """Return the tests that run the changed statement, the likeliest to notice first."""
+        return self._within_budget(self._running(mutant))
+
+    def _running(self, mutant: Mutant) -> dict[str, int]:
+        """Return the tests that run the changed statement: 0 if their file imports the module, else 1."""
+        near = self._near.get(mutant.path, set())
+        return {
+            test: int(test.partition("::")[0] not in near)
+            for line in range(mutant.first, mutant.last + 1)
+            for test in self._by_line.get((mutant.path, line), ())
+        }
+
+    def cold(self, mutant: Mutant) -> list[str]:
+        """Return the tests that may notice a change of what runs at import, the likeliest first."""
+        ranks = self._running(mutant)
+        near = self._near.get(mutant.path, set())
+        for name in mutant.names:
+            for use in self._uses.get(name, ()):
+                for test in self._by_line.get(use, ()):
+                    in_sight = use[0] == mutant.path or use[0] in near
+                    rank = (0 if test.partition("::")[0] in near else 1) if in_sight else 4
+                    ranks[test] = min(rank, ranks.get(test, rank))
+        for test in self.whole.tests:
+            if test.partition("::")[0] in near:
+                ranks.setdefault(test, 2)
+        for path in {mutant.path, *near}:
+            for test in self._by_path.get(path, ()):
+                ranks.setdefault(test, 3)
+        return self._within_budget(ranks)
+
+    def _within_budget(self, ranks: Mapping[str, int]) -> list[str]:
+        """Return the tests by rank, then by time, up to the budget; one at least."""
+        tests = self.whole.tests
+        order = sorted(
+            (test for test in ranks if test not in self.whole.failed),
+            key=lambda test: (ranks[test], tests[test][0], test),
+        )
+        spent = list(itertools.accumulate(tests[test][0] for test in order))
+        return [t for n, t in enumerate(order) if not n or spent[n] <= _BUDGET_S]
 
 
-def judge(
-    mutant: Mutant, module: Module, steps: Sequence[Sequence[str]], whole: Trace, space: Workspace
-) -> Result:
-    """
-    Run the tests for a mutant until one notices it.
+class Bench:
+    """Has mutants judged."""
 
-    Args:
-        mutant: The mutant.
-        module: The module that it is of.
-        steps: Ids of tests, run one step after the other.
-        whole: How long they take.
-        space: The copy to try it in.
-    """
-    began = time.monotonic()
-    count = sum(len(step) for step in steps)
+    def __init__(self, servers: Servers, tree: Tree, modules: Mapping[str, Module]) -> None:
+        """Take where tests run, how they are chosen, and the product."""
+        self._servers = servers
+        self._tree = tree
+        self._modules = modules
 
-    def result(*, killed: bool, by: str) -> Result:
-        return Result(mutant, killed, by, count, time.monotonic() - began)
+    def judge(self, mutant: Mutant) -> Result:
+        """Run the tests for a mutant until one notices it."""
+        began = time.monotonic()
+        source = self._modules[mutant.path].source
+        text = mutant.apply(source)
+        change = patch.compare(
+            patch.compiled(source, mutant.path), patch.compiled(text, mutant.path)
+        )
+        request: dict[str, object] = {
+            "path": mutant.path, "source": text, "places": sorted(change.functions)
+        }  # fmt: skip
+        cold = change.at_import or self._tree.runs_at_import(mutant)
+        count, by = 0, ""
+        if not change.at_import:
+            tests = self._tree.warm(mutant)
+            count = len(tests)
+            if tests:
+                by = self._killer(WARM, request, tests)
+                if by == COLD:
+                    cold, by = True, ""
+        if cold and not by:
+            tests = self._tree.cold(mutant)
+            count = max(count, len(tests))
+            for some in (tests[:_FEW], tests[_FEW:]):
+                by = by or (self._killer(COLD, request, some) if some else "")
+        return Result(mutant, bool(by), by, count, time.monotonic() - began)
 
-    space.write(mutant.path, mutant.apply(module.source))
-    try:
-        for step in steps:
-            if not step:
+    def _killer(self, server: str, request: Mapping[str, object], tests: Sequence[str]) -> str:
+        """Return which test fails, COLD if only another process can say it, or "" if none does."""
+        patience = 1.0
+        while True:
+            factor = patience * _load()
+
+            def limit(test: str, factor: float = factor) -> float:
+                took = self._tree.whole.tests.get(test, (0.0,))[0]
+                return factor * (_LEAST_S + _FACTOR * took)
+
+            first = factor * (_IMPORT_S if server == COLD else _LEAST_S * 4)
+            wanted = {**request, "tests": tests}
+            answer = self._servers.ask(server, wanted, first, limit)
+            if answer.kind == "late":
+                if answer.by not in tests:
+                    return f"time limit of {answer.by}"
+                # Only who keeps the limit without the mutant is a judge.
+                control = self._servers.ask(WARM, {"tests": [answer.by]}, first, limit)
+                if control.kind == "passed":
+                    return f"{answer.by} (time limit)"
+                patience *= 3
+                if patience > 30:
+                    raise RuntimeError(f"{answer.by} does not pass without a mutant: {control}")
                 continue
-            chosen = space.folder.parent / f"{space.folder.name}.tests"
-            chosen.write_text("\n".join(step))
-            files = list(dict.fromkeys(test.partition("::")[0] for test in step))
-            seconds = [whole.tests[test][0] for test in step]
-            single = _START_S / 2 + _FACTOR * max(seconds)
-            code, output = space.pytest(
-                [
-                    f"--mutation-select={chosen}",
-                    "-x",
-                    "-rfE",
-                    "--tb=no",
-                    f"--timeout={single:.0f}",
-                    *files,
-                ],
-                limit=_START_S + single + _FACTOR * sum(seconds),
-            )
-            if code is None:
-                return result(killed=True, by="time limit")
-            if code in _KILLED or code < 0:
-                rows = [r for r in output.splitlines() if r.startswith(("FAILED ", "ERROR "))]
-                return result(
-                    killed=True, by=rows[0].split(" ")[1] if rows else f"exit code {code}"
-                )
-            if code not in {0, _NO_TESTS}:
-                raise RuntimeError(f"pytest ended with {code}:\n{output[-2000:]}")
-    finally:
-        space.write(mutant.path, module.source)
-    return result(killed=False, by="")
+            if answer.kind == "failed":
+                return answer.by
+            return COLD if answer.kind == COLD else ""
 
 
 def difference(mutant: Mutant, source: str) -> str:
@@ -371,7 +487,7 @@ def draw(
     found: Mapping[str, Sequence[Mutant]], modules: Mapping[str, Module], sample: int, seed: int
 ) -> list[Mutant]:
     """
-    Draw a sample of mutants that can be compiled; those of pure modules come first.
+    Draw a sample of mutants that can be compiled, to other code; those of pure modules come first.
 
     Args:
         found: The mutants to draw from, by module.
@@ -384,15 +500,16 @@ def draw(
         order = random.Random(seed).sample(population, len(population))  # noqa: S311 - no secret
     else:
         order = population
+    codes = {path: patch.compiled(modules[path].source, path) for path in found}
     drawn: list[Mutant] = []
     for mutant in order:
         if sample and len(drawn) == sample:
             break
         with contextlib.suppress(SyntaxError):
-            compile(
-                mutant.apply(modules[mutant.path].source), mutant.path, "exec", dont_inherit=True
-            )
-            drawn.append(mutant)
+            path = mutant.path
+            code = patch.compiled(mutant.apply(modules[path].source), path)
+            if patch.compare(codes[path], code) != patch.SAME:
+                drawn.append(mutant)
     # Stable: within a kind they stay as they were drawn, so a run that is broken off is a sample as well.
     drawn.sort(key=lambda m: modules[m.path].kind != PURE)
     return drawn
@@ -442,39 +559,106 @@ def run(root: Path, arguments: argparse.Namespace) -> int:
         if sources.key_of(m) in same
     ]
     drawn = [mutant for mutant in drawn if sources.key_of(mutant) not in same]
-    judged: list[Result] = []
-    with tempfile.TemporaryDirectory(prefix="mutate-") as folder:
-        spaces: queue.SimpleQueue[Workspace] = queue.SimpleQueue()
-        for job in range(arguments.jobs):
-            spaces.put(Workspace(root, Path(folder) / f"copy{job}"))
-        first = spaces.get()
-        whole = trace(root, roots, first, arguments.jobs, root / ".mutation")
-        spaces.put(first)
-        imports = _imports(root, whole, modules)
-
-        def one(mutant: Mutant) -> Result:
-            space = spaces.get()
-            try:
-                steps = select(mutant, whole, imports)
-                return judge(mutant, modules[mutant.path], steps, whole, space)
-            finally:
-                spaces.put(space)
-
-        with _pool(arguments.jobs) as pool, contextlib.suppress(KeyboardInterrupt):
-            for result in pool.map(one, drawn):
-                judged.append(result)
-                if not result.killed:
-                    _say(f"{len(judged)} of {len(drawn)}: survived {result.tests} tests")
-                    print(difference(result.mutant, modules[result.mutant.path].source), flush=True)
+    store = root / ".mutation"
+    with (
+        tempfile.TemporaryDirectory(prefix="mutate-") as folder,
+        contextlib.closing(Servers(root, Path(folder), roots)) as servers,
+    ):
+        collected = servers.started()
+        whole = trace(root, servers, collected, arguments.jobs, store / "traces")
+        if whole.failed:
+            _say("left out, for they fail without a mutant: " + ", ".join(sorted(whole.failed)))
+        texts = {path: module.source for path, module in modules.items()}
+        texts |= {
+            t: (root / t).read_text() for t in {test.partition("::")[0] for test in whole.tests}
+        }
+        bench = Bench(servers, Tree(texts, whole), modules)
+        with Journal(
+            store / "runs" / _digest(root, sorted({*texts, *sources.files(root, "tests")}))
+        ) as journal:
+            judged = _judged(bench, drawn, journal, arguments.jobs, modules)
     if len(judged) < len(drawn):
-        _say(f"broken off after {len(judged)} of {len(drawn)}")
-    if whole.failed:
-        _say("left out, for they fail without a mutant: " + ", ".join(sorted(whole.failed)))
+        _say(f"broken off after {len(judged)} of {len(drawn)}; the same command goes on from there")
     results += judged
     print("\n".join(table(results, same)))
     if arguments.json:
         Path(arguments.json).write_text(json.dumps(_report(results, same), indent=1) + "\n")
     return 0 if rate(results, same) * 100 >= arguments.goal else 1
+
+
+def _judged(
+    bench: Bench,
+    drawn: Sequence[Mutant],
+    journal: Journal,
+    jobs: int,
+    modules: Mapping[str, Module],
+) -> list[Result]:
+    """Judge mutants, as many at once as there are jobs; show survivors and how far it is."""
+    judged: list[Result] = []
+    began = shown = time.monotonic()
+    fresh = 0
+
+    def one(mutant: Mutant) -> tuple[Result, bool]:
+        if known := journal.find(mutant):
+            return known, False
+        return bench.judge(mutant), True
+
+    with _pool(jobs) as pool, contextlib.suppress(KeyboardInterrupt):
+        for result, new in pool.map(one, drawn):
+            judged.append(result)
+            if new:
+                journal.add(result)
+                fresh += 1
+            if not result.killed:
+                _say(f"{len(judged)} of {len(drawn)}: survived {result.tests} tests")
+                print(difference(result.mutant, modules[result.mutant.path].source), flush=True)
+            now = time.monotonic()
+            if now - shown > _LINE_OF_PROGRESS_S or len(judged) == len(drawn):
+                shown = now
+                each = (now - began) / max(1, fresh)
+                killed = sum(r.killed for r in judged) / len(judged)
+                _say(
+                    f"{len(judged)} of {len(drawn)}, {killed:.1%} killed, {each:.2f} s each, "
+                    f"{each * (len(drawn) - len(judged)) / 60:.0f} min left"
+                )
+    return judged
+
+
+class Journal:
+    """What runs on this very tree have found, line by line, so that one that is broken off goes on."""
+
+    def __init__(self, file: Path) -> None:
+        """Read what is there."""
+        self._known: dict[str, tuple[bool, str, int, float]] = {}
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for line in file.read_text().splitlines() if file.exists() else ():
+            with contextlib.suppress(json.JSONDecodeError):  # the last may be half
+                key, *found = json.loads(line)
+                self._known[key] = tuple(found)
+        self._out = file.open("a")
+
+    def __enter__(self) -> Self:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        """Close the file."""
+        self._out.close()
+
+    def find(self, mutant: Mutant) -> Result | None:
+        """Return what became of a mutant, if that is known."""
+        known = self._known.get(self._key(mutant))
+        return Result(mutant, *known) if known else None
+
+    def add(self, result: Result) -> None:
+        """Write down what became of a mutant."""
+        row = (self._key(result.mutant), result.killed, result.by, result.tests, result.seconds)
+        self._out.write(json.dumps(row) + "\n")
+        self._out.flush()
+
+    @staticmethod
+    def _key(mutant: Mutant) -> str:
+        return f"{mutant.path}:{mutant.start}:{mutant.end}:{mutant.text}"
 
 
 @contextlib.contextmanager
@@ -485,20 +669,6 @@ def _pool(jobs: int) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
         yield pool
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _imports(root: Path, whole: Trace, modules: Mapping[str, Module]) -> dict[str, set[str]]:
-    """Return the files that import a module by its name, by the module's path."""
-    texts = {path: module.source for path, module in modules.items()}
-    texts |= {
-        file: (root / file).read_text()
-        for file in {test.partition("::")[0] for test in whole.tests}
-    }
-    found: dict[str, set[str]] = {}
-    for file, text in texts.items():
-        for name in sources.imported(text):
-            found.setdefault(name.replace(".", "/") + ".py", set()).add(file)
-    return found
 
 
 def _report(results: Sequence[Result], same: Mapping[sources.Key, str]) -> dict[str, Any]:

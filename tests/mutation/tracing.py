@@ -1,40 +1,35 @@
 """
-The part of a mutation run that lives inside pytest: which test enters which function, and which run.
+Which test runs which line of the product.
 
-``--mutation-trace FILE`` writes down the functions of the product that each test enters, its fixtures
-included, and how long it takes. A mutant needs only the tests that enter its function. What is entered
-while no test runs, or by a cache that remembers the first answer, belongs to the whole module.
+A mutant needs only the tests that run its line. A line that runs while tests are imported belongs to the
+whole module. What a cache of the standard library remembers is forgotten before each test, or all but
+the first that asks would seem to do without it.
 
-``--mutation-select FILE`` runs the tests that the file names, in its order, and no others.
-
-In both, a test that measures (group ``alone``) has no part: the machine is busy, and what it measures is
-no property of a line. Hypothesis draws the same examples each time and does not shrink what it finds.
+The tracer is Python, so it leaves off early: it follows a call only while lines of the function are
+missing for this test, and the first calls only.
 """
 
 from __future__ import annotations
 
-import json
-import os
-import resource
+import functools
+import gc
 import sys
 import threading
-import time
-from collections.abc import Generator
-from pathlib import Path
-from types import FrameType
-from typing import Final
+from collections.abc import Callable
+from types import CodeType, FrameType
+from typing import Any, Final
 
-import pytest
 from hypothesis import Phase, settings
 
-from tests import scheduling
-
-#: Hypothesis's profile; `tests/properties/conftest.py` loads the one that HYPOTHESIS_PROFILE names.
+#: Hypothesis's profile; `tests/properties/conftest.py` loads the one that HYPOTHESIS_PROFILE names. The
+#: same examples each time, and what it finds is not shrunk.
 PROFILE: Final = "mutation"
 PACKAGES: Final = ("notifier", "syncer")
 
-#: Address space that a mutant may take, so that one that only ever grows ends before the machine does.
-_MEMORY_BYTES: Final = 6 << 30
+#: How many calls of one function are followed in one test.
+_CALLS: Final = 1_000
+
+_Local = Callable[[FrameType, str, object], Any]
 
 settings.register_profile(
     PROFILE,
@@ -47,74 +42,71 @@ settings.register_profile(
 settings.load_profile(PROFILE)
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add both options."""
-    group = parser.getgroup("mutation")
-    group.addoption("--mutation-trace", metavar="FILE")
-    group.addoption("--mutation-select", metavar="FILE")
+class Lines:
+    """Collects the lines of the product that run between two moments, in all threads."""
 
+    def __init__(self, root: str) -> None:
+        """Take the root of the tree that the product is imported from."""
+        self._prefixes = tuple(f"{root}/{package}/" for package in PACKAGES)
+        self._cut = len(root) + 1
+        #: By the identity of a code object: how many lines it has, 0 if it is not of the product.
+        self._totals: dict[int, int] = {}
+        self._codes: dict[int, CodeType] = {}  # keeps the identities unique
+        self._seen: dict[int, set[int]] = {}
+        self._calls: dict[int, int] = {}
 
-def pytest_configure(config: pytest.Config) -> None:
-    """Start to trace, where that is asked for in this process."""
-    file = config.getoption("--mutation-trace")
-    if file is None:
-        resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))
-    elif hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
-        worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-        config.pluginmanager.register(Tracer(Path(config.rootpath), Path(f"{file}.{worker}")))
+    def begin(self) -> None:
+        """Begin anew."""
+        self._seen = {}
+        self._calls = {}
+        threading.settrace(self._call)
+        sys.settrace(self._call)
 
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keep what runs, in the order in which it shall run."""
-    kept = [item for item in items if not scheduling.is_alone(item)]
-    if file := config.getoption("--mutation-select"):
-        rank = {name: n for n, name in enumerate(Path(file).read_text().splitlines())}
-        kept = sorted((i for i in kept if i.nodeid in rank), key=lambda i: rank[i.nodeid])
-    items[:] = kept
-
-
-class Tracer:
-    """Note which test enters which function."""
-
-    def __init__(self, root: Path, file: Path) -> None:
-        """Begin at once: modules are imported during the collection."""
-        self._file = file
-        self._prefixes = {f"{root}/{package}/" for package in PACKAGES}
-        self._cut = len(str(root)) + 1
-        self._codes: dict[object, str | None] = {}
-        self._now: set[str] = set()
-        self._outside = self._now
-        self._tests: dict[str, tuple[float, list[str]]] = {}
-        threading.settrace(self._enter)
-        sys.settrace(self._enter)
-
-    def _enter(self, frame: FrameType, event: str, argument: object) -> None:
-        code = frame.f_code
-        try:
-            name = self._codes[code]
-        except KeyError:
-            name = None
-            file = code.co_filename
-            if any(file.startswith(prefix) for prefix in self._prefixes):
-                scope = code.co_qualname.removesuffix("<module>")
-                name = f"{file[self._cut :]}::{scope}"
-            self._codes[code] = name
-        if name is not None:
-            self._now.add(name)
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
-        """Note what one test enters."""
-        self._now, began = set(), time.perf_counter()
-        sys.settrace(self._enter)  # a test may have taken it away
-        try:
-            return (yield)
-        finally:
-            self._tests[item.nodeid] = (time.perf_counter() - began, sorted(self._now))
-            self._now = self._outside
-
-    def pytest_sessionfinish(self) -> None:
-        """Write down what was noted."""
+    def end(self) -> dict[str, list[int]]:
+        """Stop, and return the lines that ran, by path."""
         sys.settrace(None)
-        text = json.dumps({"outside": sorted(self._outside), "tests": self._tests})
-        self._file.write_text(text)
+        threading.settrace(None)
+        found: dict[str, set[int]] = {}
+        for key, lines in self._seen.items():
+            found.setdefault(self._codes[key].co_filename[self._cut :], set()).update(lines)
+        return {path: sorted(lines) for path, lines in found.items()}
+
+    def _call(self, frame: FrameType, event: str, argument: object) -> _Local | None:
+        code = frame.f_code
+        key = id(code)
+        total = self._totals.get(key)
+        if total is None:
+            self._codes[key] = code
+            total = 0
+            if code.co_filename.startswith(self._prefixes):
+                total = len({line for *_, line in code.co_lines() if line})
+            self._totals[key] = total
+        if not total:
+            return None
+        seen = self._seen.get(key)
+        if seen is None:
+            seen = self._seen[key] = set()
+        self._calls[key] = self._calls.get(key, 0) + 1
+        seen.add(frame.f_lineno)
+        if len(seen) >= total or self._calls[key] > _CALLS:
+            return None
+        return self._line
+
+    def _line(self, frame: FrameType, event: str, argument: object) -> _Local:
+        if event == "line":
+            self._seen.setdefault(id(frame.f_code), set()).add(frame.f_lineno)
+        return self._line
+
+
+def caches() -> list[Callable[[], None]]:
+    """Return what empties each cache of the product, of those of ``functools``."""
+    kind = type(_example)
+    return [
+        thing.cache_clear
+        for thing in gc.get_objects()
+        if isinstance(thing, kind) and str(thing.__module__).partition(".")[0] in PACKAGES
+    ]
+
+
+@functools.cache
+def _example() -> None: ...

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 
-from tests.mutation import run, sources
-from tests.mutation.operators import mutants
+from tests.mutation import patch, run, sources
+from tests.mutation.operators import Mutant, mutants
+from tests.mutation.tracing import Lines
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
@@ -48,6 +49,7 @@ CHANGES: Final[dict[str, tuple[str, set[str]]]] = {
     "a docstring": ("def f():\n    '''Text 1.'''", set()),
     "a log line": ("self._log.warning('a', n=1 + 2)", set()),
     "what a constructor sets": ("def __init__(self, a):\n    self.a = a", set()),
+    "what its base sets": ("def __init__(self, a):\n    super().__init__(a)", set()),
     "what the type checker alone sees": ("if TYPE_CHECKING:\n    a = 1", set()),
 }  # fmt: skip
 
@@ -84,11 +86,14 @@ def test_the_scope_is_the_function() -> None:
 TINY: Final = '''\
 """Prices."""
 
+MANY = 10
+FACTOR = 2
+
 
 def price(count: int) -> int:
     """Return the price."""
-    if count > 10:
-        return count * 2
+    if count > MANY:
+        return count * FACTOR
     return count
 
 
@@ -111,8 +116,8 @@ EQUIVALENT: Final = """
 [[mutant]]
 module = "syncer/calc.py"
 scope = "price"
-was = "if count > 10:"
-now = "if count >= 10:"
+was = "if count > MANY:"
+now = "if count >= MANY:"
 why = "made up"
 """
 
@@ -131,6 +136,7 @@ def tiny(tmp_path: Path) -> Path:
     (root / "syncer" / "calc.py").write_text(TINY)
     (root / "tests" / "unit" / "test_calc.py").write_text(TESTS)
     (root / run.EQUIVALENT).write_text(EQUIVALENT)
+    (root / ".gitignore").write_text(".mutation/\n__pycache__/\n")
     subprocess.run(["git", "init", "-q"], cwd=root, check=True, timeout=30)
     return root
 
@@ -143,35 +149,30 @@ def _run(root: Path, *arguments: str) -> tuple[int, dict[str, Any]]:
 
 
 @pytest.mark.timeout(400)
-def test_survivors_and_kills(
-    tiny: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_survivors_and_kills(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What a test notices is killed, the rest survives and is shown; the tree stays as it was."""
-    monkeypatch.setattr(run, "_START_S", 120.0)  # a busy machine kills no mutant here
     code, report = _run(tiny, "--module", "syncer/calc.py")
     was: dict[str, set[tuple[str, ...]]] = {"killed": set(), "survived": set()}
     for row in report["results"]:
         was["killed" if row["killed"] else "survived"].add(tuple(row["mutant"][1:]))
     assert was == {
         "killed": {
-            ("price", "if count > 10:", "if not (count > 10):"),
-            ("price", "return count * 2", "return None"),
-            ("price", "return count * 2", "return count / 2"),
-            ("price", "return count * 2", "return count * 3"),
+            ("", "FACTOR = 2", "FACTOR = 3"),
+            ("price", "if count > MANY:", "if not (count > MANY):"),
+            ("price", "return count * FACTOR", "return None"),
+            ("price", "return count * FACTOR", "return count / FACTOR"),
             ("price", "return count", "return None"),
         },
-        "survived": {
-            ("price", "if count > 10:", "if count > 11:"),
-            ("unused", "return count", "return None"),
-        },
+        "survived": {("", "MANY = 10", "MANY = 11"), ("unused", "return count", "return None")},
     }
     assert code == 1
     assert report["rate"] == 5 / 7
     # A test that fails without a mutant judges none.
     assert not any(row["by"].endswith("test_wrong") for row in report["results"])
     printed = capsys.readouterr()
-    assert "-    if count > 10:\n+    if count > 11:" in printed.out
+    assert "-MANY = 10\n+MANY = 11" in printed.out
     assert "test_wrong" in printed.err
+    assert "7 of 7, 71.4% killed, " in printed.err
     row = next(line for line in printed.out.splitlines() if line.startswith("syncer/calc.py"))
     assert row.split() == ["syncer/calc.py", "8", "5", "1", "1", "1", "71.4%"]
     assert (tiny / "syncer" / "calc.py").read_text() == TINY
@@ -182,68 +183,226 @@ def test_survivors_and_kills(
     (tiny.parent / "survivors.json").write_text(json.dumps(report))
     code, report = _run(tiny, "--again", str(tiny.parent / "survivors.json"), "--goal", "50")
     assert code == 0
-    assert [row["mutant"][3] for row in report["results"] if row["killed"]] == ["if count > 11:"]
+    assert [row["mutant"][3] for row in report["results"] if row["killed"]] == ["MANY = 11"]
 
 
+def test_a_run_goes_on_where_it_was_broken_off(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What was judged on the same tree is not judged again; on another tree it is."""
+    judge, judged = run.Bench.judge, list[str]()
+
+    def counted(self: run.Bench, mutant: Mutant) -> run.Result:
+        if mutant.now == "return count / FACTOR" and not goes_on:
+            raise KeyboardInterrupt
+        judged.append(mutant.now)
+        return judge(self, mutant)
+
+    goes_on = False
+    monkeypatch.setattr(run.Bench, "judge", counted)
+    _run(tiny, "--module", "syncer/calc.py")
+    assert "broken off after 4 of 7; the same command goes on" in capsys.readouterr().err
+    goes_on = True
+    judged.clear()
+    _, report = _run(tiny, "--module", "syncer/calc.py")
+    assert len(report["results"]) == 7
+    assert len(judged) == 3
+    (tiny / "tests" / "unit" / "test_calc.py").write_text(TESTS + "\n")
+    _run(tiny, "--module", "syncer/calc.py")
+    assert len(judged) == 3 + 7
+
+
+HANGS: Final = """
+import subprocess
+from syncer.calc import drained
+
+def test_drained(tmp_path):
+    started = subprocess.Popen(["sleep", "600"])
+    with open({pids!r}, "a") as file:
+        print(started.pid, file=file)
+    assert drained(2) == 0
+"""
+
+
+def test_what_hangs_is_killed(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A test that a mutant makes endless is ended, with what it started, and counts as failed."""
+    monkeypatch.setattr(run, "_LEAST_S", 1.0)
+    loop = "def drained(left):\n    while left:\n        left -= 1\n    return left\n"
+    (tiny / "syncer" / "calc.py").write_text(loop)
+    pids = tmp_path / "pids"
+    (tiny / "tests" / "unit" / "test_calc.py").write_text(HANGS.format(pids=str(pids)))
+    (tiny / run.EQUIVALENT).write_text("")
+    _, report = _run(tiny, "--module", "syncer/calc.py", "--goal", "0")
+    by = {row["mutant"][3]: row["by"] for row in report["results"]}
+    assert by["pass"] == "tests/unit/test_calc.py::test_drained (time limit)"
+    assert by["return None"] == "tests/unit/test_calc.py::test_drained"
+    for pid in pids.read_text().split():
+        status = Path("/proc", pid, "status")
+        deadline = time.monotonic() + 30
+        # A process that is killed is gone only when it is next scheduled.
+        while status.exists() and "\nState:\tZ" not in status.read_text():
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+def test_tests_that_cannot_be_collected_end_the_run(tiny: Path) -> None:
+    """Without its tests nothing is judged: the run says why it cannot."""
+    (tiny / "tests" / "unit" / "test_calc.py").write_text("import nowhere")
+    with pytest.raises(RuntimeError, match="No module named 'nowhere'"):
+        _run(tiny, "--module", "syncer/calc.py")
+
+
+SOURCE: Final = """\
+X = 1
+class C:
+    y = 2
+    def f(self, a=3): return lambda: a + 4
+def g(a):
+    def h():
+        return a
+    return h
+"""
+
+EXCHANGED: Final[dict[str, tuple[str, str, patch.Change]]] = {
+    "nothing but columns": ("return lambda", "return  lambda", patch.SAME),
+    "a function in a function": (
+        "a + 4", "a - 4",
+        patch.Change(
+            frozenset({patch.Place("C.f", 4), patch.Place("C.f.<locals>.<lambda>", 4)}),
+            at_import=False,
+        ),
+    ),
+    "a function": (
+        "    return h", "    return None",
+        patch.Change(frozenset({patch.Place("g", 5)}), at_import=False),
+    ),
+    "a constant": ("X = 1", "X = 2", patch.Change(frozenset(), at_import=True)),
+    "a truth value in the place of a number": (
+        "X = 1", "X = True", patch.Change(frozenset(), at_import=True),
+    ),
+    "the body of a class": ("y = 2", "y = 3", patch.Change(frozenset(), at_import=True)),
+    "a default": ("a=3", "a=4", patch.Change(frozenset(), at_import=True)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", EXCHANGED)
+def test_what_a_change_needs(case: str) -> None:
+    """A change inside of functions names them; one of what runs at import says so."""
+    old, new, wanted = EXCHANGED[case]
+    assert SOURCE.count(old) == 1
+    before = patch.compiled(SOURCE, "m.py")
+    assert patch.compare(before, patch.compiled(SOURCE.replace(old, new), "m.py")) == wanted
+
+
+def test_functions_that_are_alive_get_the_code_of_the_mutant() -> None:
+    """Whoever holds a function calls the mutant; one that closes over something else is left alone."""
+    space: dict[str, Any] = {}
+    exec(patch.compiled(SOURCE, "m.py"), space)  # noqa: S102 - the source stands above
+    held, method, inner = space["g"], space["C"]().f, space["g"](7)
+    functions = [held, method.__func__, inner]
+
+    def exchange(old: str, new: str) -> bool:
+        code = patch.compiled(SOURCE.replace(old, new), "m.py")
+        change = patch.compare(patch.compiled(SOURCE, "m.py"), code)
+        return patch.exchange(functions, code, change.functions)
+
+    assert exchange("a + 4", "a - 4")
+    assert method()() == -1
+    assert not exchange("return a", "return 5")  # it no longer closes over `a`
+    assert inner() == 7
+    assert held(6)() == 6
+
+
+def test_lines_of_the_product_are_traced(tmp_path: Path) -> None:
+    """Each line of the product that runs is noted by its file, others are not."""
+    (tmp_path / "syncer").mkdir()
+    text = "def f(a):\n    for n in range(3):\n        if n == a:\n            return n\n    return a\n"
+    product, other = tmp_path / "syncer" / "m.py", tmp_path / "m.py"
+    spaces: list[dict[str, Any]] = [{}, {}]
+    for file, space in zip((product, other), spaces, strict=True):
+        exec(patch.compiled(text, str(file)), space)  # noqa: S102 - the source stands above
+    before = sys.gettrace()
+    lines = Lines(str(tmp_path))
+    found = []
+    for argument in (5, 1, 5):
+        lines.begin()
+        spaces[0]["f"](argument)
+        spaces[1]["f"](argument)
+        found.append(lines.end())
+    sys.settrace(before)
+    assert found == [
+        {"syncer/m.py": [1, 2, 3, 5]}, {"syncer/m.py": [1, 2, 3, 4]}, {"syncer/m.py": [1, 2, 3, 5]},
+    ]  # fmt: skip
+
+
+TEXTS: Final = {
+    "syncer/t.py": "",
+    "syncer/u.py": "from syncer.t import X\n\ndef h():\n    return X\n",
+    "syncer/v.py": "def far(): return X\n",
+    "tests/near.py": "from syncer import t\n",
+}
 TRACE: Final = run.Trace(
-    outside={"syncer/t.py::", "syncer/t.py::made", "syncer/u.py::made"},
+    outside={"syncer/t.py": {5}},
     tests={
-        "tests/far.py::a": (1.0, {"syncer/t.py::f", "syncer/u.py::made"}),
-        "tests/slow.py::a": (9.0, {"syncer/t.py::f"}),
-        "tests/near.py::a": (5.0, {"syncer/t.py::g"}),
-        "tests/near.py::b": (5.0, {"syncer/t.py::f"}),
-        "tests/user.py::a": (1.0, {"syncer/u.py::h"}),
-        "tests/broken.py::a": (0.0, {"syncer/t.py::f"}),
-        "tests/text.py::a": (2.0, set()),
-        "tests/pages.py::a": (2.0, set()),
+        "tests/far.py::a": (1.0, {"syncer/t.py": {1, 2}}),
+        "tests/slow.py::a": (9.0, {"syncer/t.py": {2}}),
+        "tests/near.py::a": (5.0, {"syncer/t.py": {1}}),
+        "tests/near.py::b": (5.0, {"syncer/t.py": {2}}),
+        "tests/user.py::a": (1.0, {"syncer/u.py": {4}}),
+        "tests/other.py::a": (1.0, {"syncer/v.py": {1}}),
+        "tests/broken.py::a": (0.0, {"syncer/t.py": {2}}),
+        "tests/text.py::a": (2.0, {}),
     },
     failed={"tests/broken.py::a"},
 )
-IMPORTS: Final = {"syncer/t.py": {"tests/near.py", "syncer/u.py"}}
 
 CHOSEN: Final = {
-    "a function: the tests that enter it, what imports the module first": (
-        "def f(): return a", [["tests/near.py::b"], ["tests/far.py::a", "tests/slow.py::a"]],
+    "a line of a function: the tests that run it, of files that import the module first": (
+        "def f():\n    return a", ["tests/near.py::b", "tests/far.py::a", "tests/slow.py::a"], False,
     ),
-    "what runs at import: any test of the module and of those that import it": (
-        "X = 1", [
-            ["tests/near.py::a", "tests/near.py::b"],
-            ["tests/far.py::a", "tests/user.py::a", "tests/text.py::a", "tests/slow.py::a"],
-        ],
+    "a default: the tests that run a line of the function, then all of the module and its users": (
+        "def f(a=1):\n    pass",
+        [
+            "tests/near.py::a", "tests/near.py::b", "tests/far.py::a", "tests/slow.py::a",
+            "tests/user.py::a",
+        ], True,
     ),
-    "a function that runs at import, too": (
-        "def made(): return a", [
-            ["tests/near.py::a", "tests/near.py::b"],
-            ["tests/far.py::a", "tests/user.py::a", "tests/text.py::a", "tests/slow.py::a"],
-        ],
+    "a constant: the tests that run a line with its name, then all of the module and its users": (
+        "\n\n\n\nX = 1", [
+            "tests/user.py::a", "tests/near.py::a", "tests/near.py::b", "tests/far.py::a",
+            "tests/slow.py::a", "tests/other.py::a",
+        ], True,
     ),
-    "a function that no test enters": ("def other(): return a", [[], []]),
+    "a line that no test runs": ("\n\ndef f():\n    return a", [], False),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", CHOSEN)
 def test_which_tests_judge(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """A mutant meets the tests that may notice it, the likeliest and shortest first."""
-    monkeypatch.setattr(run, "READERS", {"tests/text.py": "", "tests/pages.py": "settings.py"})
-    source, wanted = CHOSEN[case]
+    monkeypatch.setattr(run, "_BUDGET_S", 100.0)
+    source, wanted, at_import = CHOSEN[case]
     (mutant,) = mutants("syncer/t.py", source + "\n")
-    assert run.select(mutant, TRACE, IMPORTS) == wanted
+    tree = run.Tree(TEXTS, TRACE)
+    assert (tree.cold if at_import else tree.warm)(mutant) == wanted
+    assert tree.runs_at_import(mutant) == (mutant.names == ("X",))
 
 
-def test_what_many_tests_enter_meets_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_many_tests_run_meets_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
     """The tests of one mutant end where their time is used up; one at least is run."""
-    (mutant,) = mutants("syncer/t.py", "def f(): return a\n")
+    (mutant,) = mutants("syncer/t.py", "def f():\n    return a\n")
+    tree = run.Tree(TEXTS, TRACE)
     for budget, wanted in (
-        (6.0, [["tests/near.py::b"], ["tests/far.py::a"]]),
-        (0.0, [["tests/near.py::b"], []]),
+        (6.0, ["tests/near.py::b", "tests/far.py::a"]),
+        (0.0, ["tests/near.py::b"]),
     ):
         monkeypatch.setattr(run, "_BUDGET_S", budget)
-        assert run.select(mutant, TRACE, IMPORTS) == wanted
+        assert tree.warm(mutant) == wanted
 
 
 STALE: Final = {
-    "a line that is no longer there": ("if count > 10:", "if count > 9:", "no mutant fits"),
-    "a change that is not made": ("if count >= 10:", "if count == 10:", "no mutant fits"),
+    "a line that is no longer there": ("if count > MANY:", "if count > 9:", "no mutant fits"),
+    "a change that is not made": ("if count >= MANY:", "if count == MANY:", "no mutant fits"),
     "a reason that says nothing": ("made up", " ", "no reason"),
 }
 
@@ -296,16 +455,3 @@ def test_the_sample_is_drawn_by_rule(tiny: Path) -> None:
         "syncer/__init__.py": sources.OTHER,
         "notifier/__init__.py": sources.OTHER,
     }
-
-
-def test_nothing_is_left_of_what_hangs(tmp_path: Path) -> None:
-    """A program that outlasts its limit is killed together with what it started."""
-    command = ["sh", "-c", "sleep 600 & echo $!; wait"]
-    code, output = run.contained(command, tmp_path, os.environ, limit=3)
-    assert code is None
-    status = Path("/proc", output.strip(), "status")
-    deadline = time.monotonic() + 30
-    # A process that is killed is gone only when it is next scheduled.
-    while status.exists() and "\nState:\tZ" not in status.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
