@@ -179,7 +179,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         bounds=Bounds(period=sync.resync),
         blocked=controller.holds.blocked,
         waits=controller.dispatcher.waits,
-        look_at=queue.add,
+        request_check=queue.add,
     )
     scrubber: Scrubber | None = None
     if sync.scrub_rate:

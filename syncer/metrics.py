@@ -88,14 +88,14 @@ class SyncMetrics:
         self.dirty_oldest = gauge(
             "dirty_oldest_seconds", "Age of the oldest change that no status shows yet."
         )
-        self.unlooked = gauge(
+        self.unchecked = gauge(
             "unlooked_notifications",
-            "Notifications of ours that needed a look in the last round of the resync, had needed it in"
-            " the round before, and have had none that came to a decision.",
+            "Notifications of ours that needed a check in the last two rounds of the resync and have"
+            " had none that ended with a decision.",
         )
-        self.unlooked_seconds = gauge(
+        self.unchecked_seconds = gauge(
             "unlooked_seconds",
-            "Longest time for which a notification of ours may have needed a look and had none, the time"
+            "Longest time for which a notification of ours may have needed a check and had none, the time"
             " since the last round of the resync included.",
         )
         self.live = gauge("live_notifications", "Notifications held in full in memory.")

@@ -249,7 +249,7 @@ class SyncSettings(Group):
         default=10.0,
         ge=1,
         le=30,
-        description="How often every unfinished notification is checked for whether it needs a look; "
+        description="How often every unfinished notification is examined for whether it needs a check; "
         "default 10s. It bounds how long anything due can wait when the event that should have brought "
         "it about got lost. It asks no server, and takes a quarter of a second of CPU per 100,000 "
         "notifications.",

@@ -3,8 +3,8 @@ The reconciler: decides what one notification needs now, and starts it.
 
 `reconcile(uid)` is level-triggered and serial per notification: it claims the log where it is not claimed,
 asks for a decision by what is known now, and hands due attempts to the dispatcher or sets an alarm.
-Nothing is remembered between two calls but the book of the last decision (`Entry.look`), by which the
-resync sees whom to have reconciled again: no way out of here has to see to that by itself.
+Nothing is remembered between two calls but the last decision (`Entry.last_check`), by which the
+resync finds what to reconcile again, so no return path has to arrange that itself.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ from syncer.rules.plan import (
     Withhold,
 )
 from syncer.rules.reconcile import Action, Verdict
-from syncer.rules.resync import Look
+from syncer.rules.resync import Check
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
@@ -99,7 +99,7 @@ class Reconciler:
         entry = self.cache.entries.get(uid)
         term = self.ownership.term_of(uid)
         if entry is not None:
-            entry.look = None
+            entry.last_check = None
         if entry is None or term is None or not self.holds.accepts(uid):
             if entry is not None and term is None:
                 await self._leave(entry)
@@ -255,7 +255,7 @@ class Reconciler:
         return rejected
 
     def _decided(self, entry: Entry, decision: Decision) -> Decision:
-        """Book a decision: when the next one is needed, and which channels are in whose hands."""
+        """Note a decision: when the next one is needed, and which channels an attempt or a queue holds."""
         by: float | None = None
         started: tuple[str, ...] = ()
         match decision:
@@ -267,14 +267,14 @@ class Reconciler:
                 by = at
             case Await() | Finish() | Resolve():
                 pass
-        entry.look = Look(
+        entry.last_check = Check(
             at=self.cache.monotonic(),
             by=math.inf if by is None else by,
             version=entry.request.resource_version,
             position=entry.view.position,
             channels=tuple(dict.fromkeys((*started, *entry.executing.values()))),
         )
-        entry.asked = 0.0
+        entry.unchecked_since = 0.0
         return decision
 
     async def _note_not_sent(

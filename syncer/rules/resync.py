@@ -28,23 +28,23 @@ from enum import StrEnum
 class Reason(StrEnum):
     """The reason why an entry must be checked."""
 
-    DELETED = "its object is gone and its log not let go"
+    DELETED = "its object is gone and its log not retired"
     UNCLAIMED = "its log is not claimed"
-    UNREAD = "its log holds what is not taken up"
-    UNDECIDED = "the last look came to no decision"
-    DUE = "it is due and in nobody's hands"
-    CHANGED = "its object or its log has changed since the last look"
-    BLOCKED = "what holds it up may be over"
-    STALE = "nobody has looked for long"
+    UNREAD = "its log holds records that were not read"
+    UNDECIDED = "the last check ended without a decision"
+    DUE = "it is due, and no attempt or queue holds it"
+    CHANGED = "its object or its log has changed since the last check"
+    BLOCKED = "the reason why it waits may be gone"
+    STALE = "it was not checked for long"
 
     @property
-    def leisurely(self) -> bool:
-        """Whether a round may postpone it: nothing is known to be due."""
+    def deferrable(self) -> bool:
+        """Whether a round may leave it to a later one: nothing is known to be due."""
         return self in (Reason.BLOCKED, Reason.STALE)
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class Check:
     """
     A check that ended with a decision.
 
@@ -72,17 +72,17 @@ class Bounds:
         period: Between two rounds, which bounds the delay by a lost wake-up.
         blocked: Between two checks of an entry that waits for a known reason.
         stale: Longest time without a check.
-        leisurely: Number of checks in one round that could be postponed.
+        deferrable: Number of deferrable checks in one round.
     """
 
     period: float = 10.0
     blocked: float = 30.0
     stale: float = 600.0
-    leisurely: int = 500
+    deferrable: int = 500
 
 
 def reason_of(  # noqa: PLR0913 (a decision sees all at once)
-    look: Look | None,
+    last_check: Check | None,
     *,
     deleted: bool,
     blocked: bool,
@@ -98,30 +98,30 @@ def reason_of(  # noqa: PLR0913 (a decision sees all at once)
     Return the reason why an entry of ours must be checked, None if it need not be.
 
     Args:
-        look: The last check, None if it ended without a decision, or if one is requested already.
+        last_check: The last one, None if it ended without a decision, or if one is requested already.
         deleted: The object is gone.
         blocked: The reason why the log is not claimed is known and reported elsewhere.
         claimed: The log is claimed, and the claim is current.
         unread: The log holds records that were not read, or an attempt that no process carries out.
         version: resourceVersion of the object as it is known now.
         position: Of the log as it is known now.
-        idle: A channel of `look.channels` is neither in an attempt nor in a queue any more.
+        idle: A channel of `last_check.channels` is neither in an attempt nor in a queue any more.
         now: Second of the monotonic clock.
         bounds: The periods.
     """
     if deleted:
         return Reason.DELETED
     if blocked:
-        waited = look is None or now - look.at >= bounds.blocked
+        waited = last_check is None or now - last_check.at >= bounds.blocked
         return Reason.BLOCKED if waited else None
     if not claimed:
         return Reason.UNCLAIMED
     if unread:
         return Reason.UNREAD
-    if look is None:
+    if last_check is None:
         return Reason.UNDECIDED
-    if idle or look.by <= now:
+    if idle or last_check.by <= now:
         return Reason.DUE
-    if look.version != version or look.position != position:
+    if last_check.version != version or last_check.position != position:
         return Reason.CHANGED
-    return Reason.STALE if now - look.at >= bounds.stale else None
+    return Reason.STALE if now - last_check.at >= bounds.stale else None

@@ -32,7 +32,7 @@ from syncer.rules.batch import Decision, decide
 from syncer.rules.fold import LogView
 from syncer.rules.merge import ordered_channels
 from syncer.rules.recognise import poorer
-from syncer.rules.resync import Look
+from syncer.rules.resync import Check
 from syncer.runtime.clock import MonotonicClock, monotonic_clock
 from syncer.runtime.turns import Turns
 
@@ -79,8 +79,8 @@ class Entry:
         doubtful: The newest version came by the watch and shows less than the one before: the object is
             read again before anything is merged with it.
         unreadable: The object could not be read when its log was claimed last.
-        look: The last check that ended with a decision, None if a later one did not.
-        asked: Second since which the resync has requested a check in vain, 0 if it has not.
+        last_check: The last check that ended with a decision, None if a later one did not.
+        unchecked_since: Second since which the resync has requested a check in vain, 0 if it has not.
     """
 
     request: NotificationRequest
@@ -110,8 +110,8 @@ class Entry:
     reread: bool = False
     doubtful: bool = False
     unreadable: bool = False
-    look: Look | None = None
-    asked: float = 0.0
+    last_check: Check | None = None
+    unchecked_since: float = 0.0
 
     @property
     def uid(self) -> str:

@@ -46,7 +46,7 @@ class Resync:
         bounds: Bounds,
         blocked: Callable[[Entry], object],
         waits: Callable[[str, str], bool],
-        look_at: Callable[[str], None],
+        request_check: Callable[[str], None],
     ) -> None:
         """
         Args:
@@ -56,7 +56,7 @@ class Resync:
             bounds: The periods.
             blocked: Whether a known reason, reported elsewhere, keeps an entry from being claimed.
             waits: Whether a per-receiver queue holds a channel of a notification.
-            look_at: Requests a check of a notification.
+            request_check: Requests a check of a notification.
         """  # noqa: D205 - the class says what it is
         self.recorder = recorder
         self.cache = recorder.cache
@@ -65,14 +65,14 @@ class Resync:
         self.bounds = bounds
         self._blocked = blocked
         self._waits = waits
-        self._look_at = look_at
+        self._request_check = request_check
         self._rounded = self.cache.monotonic()
         #: Second at which Redis last did not answer: that is no time without a check.
         self._away = 0.0
         self._oldest = 0.0
-        metrics.unlooked_seconds.set_function(self.unlooked)
+        metrics.unchecked_seconds.set_function(self.unchecked)
 
-    def unlooked(self) -> float:
+    def unchecked(self) -> float:
         """Longest time in seconds for which an entry may have needed a check and not had one."""
         return self._oldest + self.cache.monotonic() - self._rounded
 
@@ -83,7 +83,7 @@ class Resync:
             self._end(0, 0.0)
             return
         missing, oldest = 0, 0.0
-        leisurely: list[tuple[float, str]] = []
+        deferrable: list[tuple[float, str]] = []
         entries = list(self.cache.entries.values())
         for start in range(0, len(entries), SLICE):
             now = self.cache.monotonic()
@@ -91,28 +91,29 @@ class Resync:
                 self._have_published(entry)
                 reason = self._reason(entry, now)
                 if reason is None or self.cache.entries.get(entry.uid) is not entry:
-                    entry.asked = 0.0
-                elif reason.leisurely:
-                    entry.asked = 0.0
-                    leisurely.append((entry.look.at if entry.look else 0.0, entry.uid))
+                    entry.unchecked_since = 0.0
+                elif reason.deferrable:
+                    entry.unchecked_since = 0.0
+                    deferrable.append((entry.last_check.at if entry.last_check else 0.0, entry.uid))
                 else:
-                    entry.asked = max(entry.asked, self._away) if entry.asked else now
-                    missing += entry.asked < now
-                    oldest = max(oldest, now - entry.asked)
-                    self._look_at(entry.uid)
+                    since = entry.unchecked_since
+                    entry.unchecked_since = max(since, self._away) if since else now
+                    missing += entry.unchecked_since < now
+                    oldest = max(oldest, now - entry.unchecked_since)
+                    self._request_check(entry.uid)
             await asyncio.sleep(0)
-        for _, uid in heapq.nsmallest(self.bounds.leisurely, leisurely):
-            self._look_at(uid)
+        for _, uid in heapq.nsmallest(self.bounds.deferrable, deferrable):
+            self._request_check(uid)
         self._end(missing, oldest)
 
     def _end(self, missing: int, oldest: float) -> None:
         if missing and not self._oldest:
             logger.warning(
-                "notifications need a look and get none",
+                "notifications need a check and have not had one",
                 extra={"notifications": missing, "seconds": round(oldest, 1)},
             )
         self._oldest, self._rounded = oldest, self.cache.monotonic()
-        self.metrics.unlooked.set(missing)
+        self.metrics.unchecked.set(missing)
 
     def _reason(self, entry: Entry, now: float) -> Reason | None:
         term = self.ownership.term_of(entry.uid)
@@ -123,22 +124,23 @@ class Resync:
             return Reason.STALE if over and not entry.busy else None
         if not self.ownership.accepts(entry.uid):
             return None
-        look, executing = entry.look, entry.executing
-        idle = look is not None and any(
-            c not in executing.values() and not self._waits(entry.uid, c) for c in look.channels
+        last_check, executing = entry.last_check, entry.executing
+        idle = last_check is not None and any(
+            c not in executing.values() and not self._waits(entry.uid, c)
+            for c in last_check.channels
         )
         if entry.deleted and executing:
             # Its end brings the next check.
             return None
         return reason_of(
-            look,
+            last_check,
             deleted=entry.deleted,
             blocked=bool(self._blocked(entry)),
             claimed=self._claimed(entry, term),
             unread=entry.reread or any(a not in executing for a in entry.view.opened),
             version=entry.request.resource_version,
             # While an attempt runs the log grows by its own records; its end brings a check.
-            position=look.position if look and executing else entry.view.position,
+            position=last_check.position if last_check and executing else entry.view.position,
             idle=idle,
             now=now,
             bounds=self.bounds,

@@ -132,7 +132,7 @@ async def test_only_a_due_attempt_is_held(world: World) -> None:
 
 
 async def test_asking_the_log_is_being_held(world: World) -> None:
-    """An attempt that insists on its intent is in nobody's hands but the log's."""
+    """An attempt that insists on its intent is held by the log alone."""
     entry = world.claimed("a")
     held = world.look(1)
     for _ in range(4):

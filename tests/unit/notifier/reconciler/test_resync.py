@@ -107,7 +107,7 @@ class World:
         self.resync = Resync(
             recorder, self.shards, self.metrics, bounds=Bounds(period=PERIOD),
             blocked=self.controller.holds.blocked,
-            waits=self.controller.dispatcher.waits, look_at=self.look_at,
+            waits=self.controller.dispatcher.waits, request_check=self.request_check,
         )  # fmt: skip
 
     # -- the router ------------------------------------------------------------------------------
@@ -133,7 +133,7 @@ class World:
 
     # -- what a test does --------------------------------------------------------------------------
 
-    def look_at(self, uid: str) -> None:
+    def request_check(self, uid: str) -> None:
         """What the resync asks for."""
         self.asked.append(uid)
         self.queue.add(uid)
@@ -257,7 +257,7 @@ async def test_an_object_that_cannot_be_read(world: World) -> None:
     assert world.controller.holds.blocked(entry)
     for _ in range(6):
         await world.round(0.0)
-        assert world.metrics.unlooked._value.get() == 0
+        assert world.metrics.unchecked._value.get() == 0
     world.store.error = None
     await world.round(40.0)
     assert not world.controller.holds.blocked(entry)
@@ -283,7 +283,7 @@ async def test_a_server_that_did_not_answer(world: World) -> None:
     for _ in range(8):
         assert await world.round() == ["uid-a"]
     world.store.error = None
-    assert entry.look is None
+    assert entry.last_check is None
     await world.round()
     assert world.receiver.got == ["a"]
 
@@ -318,7 +318,7 @@ async def test_an_order_without_a_wake_up(world: World) -> None:
     [
         pytest.param(lambda e: setattr(e, "claim", None), id="its claim"),
         pytest.param(lambda e: setattr(e, "reread", True), id="that its log holds more"),
-        pytest.param(lambda e: setattr(e, "look", None), id="that it was looked at"),
+        pytest.param(lambda e: setattr(e, "last_check", None), id="that it was checked"),
     ],
 )
 async def test_what_is_lost_is_made_up_for(world: World, lose: Callable[[Entry], None]) -> None:
@@ -328,7 +328,7 @@ async def test_what_is_lost_is_made_up_for(world: World, lose: Callable[[Entry],
     await world.settled()
     lose(entry)
     assert await world.round() == ["uid-a"]
-    assert (entry.claim is None, entry.reread, entry.look is None) == (False, False, False)
+    assert (entry.claim is None, entry.reread, entry.last_check is None) == (False, False, False)
     assert await world.round() == []
 
 
@@ -369,7 +369,7 @@ async def test_what_waits_costs_no_look(world: World) -> None:
         world.create(f"held-{n}")
     await world.settled()
     waiting = world.cache.entries["uid-held-0"]
-    assert waiting.look is not None
+    assert waiting.last_check is not None
     world.controller.holds.paused = False
     world.held = Hold("its credential is missing", 500.0)
     world.queue.add("uid-held-1")
@@ -420,7 +420,7 @@ async def test_without_redis_nothing_is_asked_for(world: World) -> None:
 async def test_no_more_than_a_share_of_what_is_blocked_in_one_round(world: World) -> None:
     """After a disaster it may be all of them, and each look reads a log; none is left out."""
     world.controller.holds.paused = True
-    world.resync.bounds = Bounds(leisurely=2)
+    world.resync.bounds = Bounds(deferrable=2)
     for n in range(5):
         world.redis.twin.logs[f"nl:{{uid-n{n}}}"] = [b"nl1 rubbish"]
         world.create(f"n{n}")
@@ -439,18 +439,18 @@ async def test_the_metrics_tell_what_waits_for_a_look(world: World) -> None:
     world.create()
     await world.rest()
     await world.round()
-    assert world.metrics.unlooked._value.get() == 0
+    assert world.metrics.unchecked._value.get() == 0
     await world.round()
     await world.round()
-    assert world.metrics.unlooked._value.get() == 1
-    assert world.resync.unlooked() == pytest.approx(2 * PERIOD)
+    assert world.metrics.unchecked._value.get() == 1
+    assert world.resync.unchecked() == pytest.approx(2 * PERIOD)
     world.store.error = None
     await world.round()
     await world.round()
-    assert world.metrics.unlooked._value.get() == 0
-    assert world.resync.unlooked() == 0
+    assert world.metrics.unchecked._value.get() == 0
+    assert world.resync.unchecked() == 0
     world.now += 77
-    assert world.resync.unlooked() == 77, "a resync that stands still shows as well"
+    assert world.resync.unchecked() == 77, "a resync that stands still shows as well"
 
 
 async def test_an_outage_of_redis_is_no_time_without_a_look(world: World) -> None:
@@ -463,8 +463,8 @@ async def test_an_outage_of_redis_is_no_time_without_a_look(world: World) -> Non
     await world.round(1000.0)
     world.log.client.problem = None
     await world.round()
-    assert entry.asked == world.now - PERIOD
-    assert world.resync.unlooked() == pytest.approx(PERIOD)
+    assert entry.unchecked_since == world.now - PERIOD
+    assert world.resync.unchecked() == pytest.approx(PERIOD)
 
 
 async def test_a_change_without_a_turn_is_published(world: World) -> None:
