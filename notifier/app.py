@@ -29,7 +29,7 @@ from notifier.reporter import EventReporter, emit_nothing, emit_through
 from notifier.settings import Loaded
 from notifier.version import __version__
 from syncer.kube.events import EventLimits, EventRecorder
-from syncer.kube.notification_requests import StatusStore
+from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.kube.reflector import Reflector
 from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
@@ -107,11 +107,11 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     )
     shards = Shards(sharding.shards)
     queue = WorkQueue(monotonic, group=cache.namespace_of)
-    store = StatusStore(outside.objects)
+    objects = NotificationRequestClient(outside.objects)
     recorder = Recorder(log, cache, time, metrics, identity=identity)
     claimer = Claimer(
         recorder,
-        store,
+        objects,
         metrics,
         # Of an attempt whose sender is gone: no jitter, as nobody competes for it.
         backoff=lambda policy, n: delay(policy, n, 0.0),
@@ -165,7 +165,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     # Publication, and looks that miss nothing.
     status_writer = StatusWriter(
         recorder,
-        store,
+        objects,
         shards,
         metrics,
         limits=Limits(sync.writers, sync.max_status_bytes, at_most_once=at_most_once),
@@ -185,7 +185,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     if sync.scrub_rate:
         scrubber = Scrubber(
             recorder,
-            store,
+            objects,
             shards,
             status_writer,
             metrics,
@@ -227,14 +227,14 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         shards=shards,
         queue=queue,
         wake_ups=wake_ups,
-        store=store,
+        objects=objects,
         claimer=claimer,
         events=events,
         breakers=breakers,
         controller=controller,
         sync=status_writer,
         resync=resync,
-        retention=Retention(log, store, shards, time, metrics),
+        retention=Retention(log, objects, shards, time, metrics),
         scrubber=scrubber,
         audit=audit,
         reflector=reflector,

@@ -8,7 +8,7 @@ store tells its payloads apart, and adds three members: `event_id`, `notificatio
 `attempt_id`.
 
 - Every settled attempt yields one `sent` or `failed` event, placed at the record that gave the
-  attempt its highest state and, where an operator's verdict came before a receiver's refusal, its
+  attempt its highest state and, where an operator's resolution came before a receiver's refusal, its
   class. `error_type` tells the class: transient, permanent, notSent,
   uncertain. An attempt audited as failed (its result was unknown) and found to have succeeded
   later yields a `sent` event, too: a correction, under an id of its own.

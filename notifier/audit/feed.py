@@ -349,7 +349,7 @@ class AuditFeed:
             if self._draining.is_set():
                 break
         logger.warning(
-            "audit events wait", extra={"why": written.reason, "notifications": len(parts)}
+            "audit events wait", extra={"reason": written.reason, "notifications": len(parts)}
         )
         await self._give_up_expired(parts)
         return False
@@ -385,7 +385,7 @@ class AuditFeed:
         self._backing_off[uid] = Backoff(refusals, self.cache.monotonic() + wait, oldest)
         logger.warning(
             "audit events of a notification are refused",
-            extra={"uid": uid, "why": reason, "refusals": refusals, "seconds": round(wait)},
+            extra={"uid": uid, "reason": reason, "refusals": refusals, "seconds": round(wait)},
         )
         return True
 

@@ -275,7 +275,7 @@ class Dispatcher:
             extra={
                 "channel": receiver_queue.channel,
                 "state": change.state.name.lower(),
-                "why": change.reason,
+                "reason": change.reason,
                 "waiting": len(receiver_queue.keys),
             },
         )

@@ -14,7 +14,7 @@ from notifier.process.shards import Takeover
 from notifier.reconciler.controller import Controller
 from notifier.settings import Loaded, Settings
 from syncer.kube.events import EventRecorder
-from syncer.kube.notification_requests import StatusStore
+from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.kube.reflector import Reflector
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
@@ -82,7 +82,7 @@ class Parts:
     shards: Shards
     queue: WorkQueue
     wake_ups: WakeUps
-    store: StatusStore
+    objects: NotificationRequestClient
     claimer: Claimer
     events: EventRecorder
     breakers: Breakers

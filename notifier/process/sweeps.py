@@ -185,7 +185,7 @@ class Sweeps:
         # An object that does not parse has no status to compare with its log.
         with contextlib.suppress(PortError, ContractError):
             try:
-                request = await self._parts.store.get(summary.namespace, summary.name)
+                request = await self._parts.objects.get(summary.namespace, summary.name)
             except Gone:
                 request = None
             if request is not None and request.uid == uid:

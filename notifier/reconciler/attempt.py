@@ -148,7 +148,7 @@ class Attempts:
             "a notification is given up",
             extra={
                 "uid": entry.uid, "object": entry.request.key,
-                "channel": channel, "why": reason,
+                "channel": channel, "reason": reason,
             },
         )  # fmt: skip
         self.outcomes.submit(entry, intent, Outcome.permanent(reason), 0.0)
@@ -166,7 +166,9 @@ class Attempts:
         if unfit != self._unfit:
             self._unfit = unfit
             if unfit is not None:
-                logger.error("attempts are held: Redis is not fit for them", extra={"why": unfit})
+                logger.error(
+                    "attempts are held: Redis is not fit for them", extra={"reason": unfit}
+                )
             else:
                 logger.warning("Redis is fit for attempts again")
         return unfit is None

@@ -36,7 +36,7 @@ from syncer.rules.plan import (
     WaitUntil,
     Withhold,
 )
-from syncer.rules.reconcile import Action, Verdict
+from syncer.rules.reconcile import Action, ClaimDecision
 from syncer.rules.resync import Check
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.claim import Claimer
@@ -151,35 +151,35 @@ class Reconciler:
     async def _claim(self, entry: Entry, term: LeaseTerm) -> bool:
         """Claim the log of an entry; whether a decision may rest on it."""
         first = entry.claim is None and entry.view.position == 0
-        verdict = await self.claimer.claim(entry, term)
+        claimed = await self.claimer.claim(entry, term)
         logger.debug(
-            "claimed", extra={"uid": entry.uid, "rows": verdict.rows, "says": verdict.message}
+            "claimed", extra={"uid": entry.uid, "rows": claimed.rows, "reason": claimed.message}
         )
-        if not await self._usable(entry, term, verdict):
+        if not await self._usable(entry, term, claimed):
             return False
         entry.fresh = False
         if first and not entry.request.status.terminal and not entry.cancelled:
             self.reporter.started(entry.request)
         return True
 
-    async def _usable(self, entry: Entry, term: LeaseTerm, verdict: Verdict) -> bool:
+    async def _usable(self, entry: Entry, term: LeaseTerm, claimed: ClaimDecision) -> bool:
         """Take note of what stands in the way after a claim; whether nothing does."""
-        if Action.STOP in verdict:
+        if Action.STOP in claimed:
             self.holds.fence(entry, term.epoch)
             self.metrics.fenced_notifications.inc()
             return False
-        if Action.DISTRUST in verdict:
+        if Action.DISTRUST in claimed:
             self.holds.distrust(entry, term.epoch)
             return False
         self.holds.release(entry.uid)
-        if Action.ORPHAN in verdict:
+        if Action.ORPHAN in claimed:
             await self._retire(entry, term)
             return False
-        entry.unreadable = Action.HOLD in verdict
+        entry.unreadable = Action.HOLD in claimed
         if entry.unreadable:
             self.queue.retry(entry.uid)
             return False
-        if Action.NOTHING in verdict and not entry.busy:
+        if Action.NOTHING in claimed and not entry.busy:
             self.cache.retire(entry)
             return False
         if entry.claim is None:

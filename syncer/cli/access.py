@@ -22,7 +22,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from syncer.kube.client import Json, KubeClient, Method
-from syncer.kube.notification_requests import StatusStore
+from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.ledger.client import LedgerClient, Script
 from syncer.ledger.log import RedisLog
 from syncer.model.errors import ConfigError, PortError
@@ -67,13 +67,13 @@ class Access:
     client: LedgerClient
     log: RedisLog
     kube: KubeClient | None
-    store: StatusStore | None
+    store: NotificationRequestClient | None
     problem: str = ""
     #: A settings file was given, so that the settings are the controller's.
     configured: bool = False
 
     @property
-    def objects(self) -> StatusStore:
+    def objects(self) -> NotificationRequestClient:
         """
         The store of objects.
 
@@ -171,7 +171,7 @@ async def access(where: Where, *, cluster: bool = True) -> AsyncIterator[Access]
             except (ConfigError, PortError) as error:
                 problem = f"{error} ({_kubeconfig_of(where)})"
         try:
-            store = StatusStore(kube, timeout=_TIMEOUT) if kube is not None else None
+            store = NotificationRequestClient(kube, timeout=_TIMEOUT) if kube is not None else None
             yield Access(
                 settings, client, log, kube, store, problem if kube is None else "",
                 configured=where.config is not None,

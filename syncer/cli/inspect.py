@@ -32,11 +32,15 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.inspection import as_json, as_text, inspect
     from syncer.cli.output import write_json, write_lines, write_remark
     from syncer.cli.store import StoreState, check_store, home_from_environment
-    from syncer.kube.notification_requests import StatusStore
+    from syncer.kube.notification_requests import NotificationRequestClient
 
     async with access(where_of(options), cluster=not options.log_only) as at:
         metadata = await check_store(at, home=home_from_environment())
-        objects = StatusStore(at.kube, timeout=_OBJECT_TIMEOUT) if at.kube is not None else None
+        objects = (
+            NotificationRequestClient(at.kube, timeout=_OBJECT_TIMEOUT)
+            if at.kube is not None
+            else None
+        )
         if objects is None and not options.log_only:
             write_remark(f"the API server is not asked: {at.problem}")
         found = await inspect(at.log, objects, namespace=namespace, name=name, uid=options.uid)

@@ -18,7 +18,7 @@ from syncer.ledger.log import RedisLog
 from syncer.ledger.reading import Line, lines_of, read_log
 from syncer.model.attempt import Attempt, AttemptState
 from syncer.model.errors import ContractError, Gone, PortError, Unauthorised, Unavailable
-from syncer.model.ports import StatusStore
+from syncer.model.ports import ObjectClient
 from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time
@@ -95,7 +95,7 @@ async def find_uid(log: RedisLog, key: str) -> str | None:
 
 
 async def inspect(
-    log: RedisLog, store: StatusStore | None, *, namespace: str, name: str, uid: str = ""
+    log: RedisLog, store: ObjectClient | None, *, namespace: str, name: str, uid: str = ""
 ) -> Inspection | None:
     """
     Gather one notification.

@@ -22,7 +22,7 @@ from syncer.cli.output import write_json, write_lines
 from syncer.ledger.answers import Answer
 from syncer.ledger.codec import encode_channel
 from syncer.model.attempt import AttemptId, AttemptState
-from syncer.model.record import Record, order_record, verdict_record
+from syncer.model.record import Record, resend_record, resolution_record
 from syncer.model.resource import NotificationRequest, Status
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fold import LogView, ReadLog
@@ -121,7 +121,7 @@ def resolutions(
             raise Refused(f"attempt {one.id} is recorded as {one.state.word}, which stands")
     return tuple(
         ManualRecord(
-            verdict_record(one, delivered=delivered, at=at, by=by, why=reason),
+            resolution_record(one, delivered=delivered, at=at, by=by, why=reason),
             f"attempt {one.id} on {one.channel}: {one.state.word} -> {target.word}",
         )
         for one in chosen
@@ -185,7 +185,7 @@ def resend_requests(
         raise Refused("no channel has ended without a success")
     return tuple(
         ManualRecord(
-            order_record(_request_id(view, channel), channel, at=at, by=by, why=reason),
+            resend_record(_request_id(view, channel), channel, at=at, by=by, why=reason),
             f"{channel}: one more attempt, after {len(view.of_channel(channel))}",
         )
         for channel in chosen

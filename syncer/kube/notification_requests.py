@@ -119,7 +119,7 @@ class Rows:
     resource_version: str
 
 
-class StatusStore:
+class NotificationRequestClient:
     """
     The NotificationRequests of a cluster, read live.
 

@@ -4,7 +4,7 @@ The connection to Redis: one interface to three topologies.
 A server of its own, the master that Sentinels name, or a Redis Cluster: the URL selects one, and callers
 see no difference. Calls go to a pipeline (`pipeline.py`), by way of `standalone.py` or
 `redis_cluster.py`; what is known of the servers, and whether earlier claims still hold, is the client's
-`Identity`.
+`RedisState`.
 
 Redis may answer and refuse all the same: at maxmemory, without the replicas that it wants, with a full
 disk, by its ACL. The refusal of an INTENT is kept as `refusal`, which counts as unavailability; an INTENT
@@ -40,8 +40,8 @@ from syncer.ledger.lua import (
 from syncer.ledger.outage import Outage
 from syncer.ledger.redis_cluster import Cluster
 from syncer.ledger.replies import REFUSING, Refused, classify_reply, parse_version
-from syncer.ledger.standalone import Single
-from syncer.ledger.store import Identity, Server
+from syncer.ledger.standalone import Standalone
+from syncer.ledger.store import RedisState, Server
 from syncer.ledger.subscriber import Subscriber
 from syncer.ledger.url import Topology, parse_redis_url, place_of
 from syncer.model.errors import (
@@ -99,7 +99,7 @@ class Servers(Protocol):
         """Close all connections."""
 
 
-class LedgerClient(Identity):
+class LedgerClient(RedisState):
     """
     The client of one store.
 
@@ -149,7 +149,7 @@ class LedgerClient(Identity):
         self.place = place_of(target)
         self._refusing = asyncio.Event()
         self._refused_key = ""
-        servers = Cluster if target.topology is Topology.CLUSTER else Single
+        servers = Cluster if target.topology is Topology.CLUSTER else Standalone
         try:
             self._servers: Servers = servers(target, self, timeout=timeout)
         except (ValueError, TypeError, OSError, RedisError) as error:
@@ -287,7 +287,7 @@ class LedgerClient(Identity):
             if unavailable_reason:
                 logger.warning(
                     "the log is unavailable; attempts are held",
-                    extra={"redis": self.place, "why": unavailable_reason},
+                    extra={"redis": self.place, "reason": unavailable_reason},
                 )
             else:
                 logger.warning(

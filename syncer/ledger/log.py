@@ -274,9 +274,9 @@ class RedisLog:
         reply = await self._repeat(lua.REBUILD, uid, [len(seen), seen[-1], *elements])
         return Answer(_text(reply[0]))
 
-    async def keep_aside(self, uid: str, elements: Sequence[bytes], *, mark: int, ttl: int) -> str:
+    async def keep_aside(self, uid: str, elements: Sequence[bytes], *, mark: int, ttl: int) -> None:
         """
-        Copy a log to a key that no scan takes for a log; returns the key.
+        Copy a log to `<prefix>:aside:{<uid>}:<mark>`, which no scan takes for a log.
 
         The copy is made of what was read, not by the server, so `rebuild` then replaces that very log
         or nothing.
@@ -296,7 +296,6 @@ class RedisLog:
         )
         if Answer(_text(reply[0])) is Answer.APART:
             raise Unavailable(f"{aside} holds another log")
-        return aside
 
     async def restore(self, uid: str, elements: Sequence[bytes], *, ttl: int) -> Restored:
         """

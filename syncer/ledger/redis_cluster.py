@@ -39,7 +39,7 @@ from syncer.ledger.replies import (
     parse_info,
     parse_version,
 )
-from syncer.ledger.store import Identity, Server
+from syncer.ledger.store import RedisState, Server
 from syncer.ledger.url import Address, RedisTarget
 from syncer.model.errors import ConfigError, LedgerError, Unavailable
 
@@ -65,14 +65,14 @@ class Cluster:
     `run()` must be running for calls to be answered.
     """
 
-    def __init__(self, target: RedisTarget, identity: Identity, *, timeout: float) -> None:
+    def __init__(self, target: RedisTarget, redis: RedisState, *, timeout: float) -> None:
         """
         Prepare; nothing is connected yet.
 
         Raises:
             ValueError, TypeError: an option of the URL cannot be used.
         """
-        self._identity = identity
+        self._redis = redis
         self._timeout = timeout
         self._seeds = target.nodes
         options = dict(parse_url(target.server))
@@ -366,9 +366,9 @@ class Cluster:
             elif not isinstance(info, LedgerError | TimeoutError):
                 raise info
         with contextlib.suppress(LedgerError, TimeoutError):
-            key = self._identity.meta_key
+            key = self._redis.meta_key
             meta = await self.submit(Call(("GET", key)), None)
-            changed |= self._stored(self._identity.store_of(meta))
+            changed |= self._stored(self._redis.store_of(meta))
         self._settle(changed=changed)
 
     async def run(self) -> None:
@@ -395,8 +395,8 @@ class Cluster:
         last = loop.time()
         while True:
             await asyncio.sleep(_PROBE_TROUBLED)
-            opened = self._identity.server is not None
-            troubled = self._identity.problem or self._identity.unfit
+            opened = self._redis.server is not None
+            troubled = self._redis.problem or self._redis.unfit
             if loop.time() - last < _PROBE_SECONDS and not (opened and troubled):
                 continue
             with contextlib.suppress(LedgerError, TimeoutError):
@@ -418,14 +418,14 @@ class Cluster:
             raise ResponseError("ERR the pipeline is closed")
         node = text_of(await ask(connection, "CLUSTER", "MYID"))
         changed = self._identified(address, node, info)
-        owner = self._map.slots[key_slot(self._identity.meta_key.encode())]
+        owner = self._map.slots[key_slot(self._redis.meta_key.encode())]
         if owner is not None and owner.address == address:
             if owner.node != node:
                 self._doubted = True
             # Moved, or not served: the next reading of the map shows it.
             with contextlib.suppress(ResponseError):
-                meta = await self._identity.read_metadata(connection)
-                changed |= self._stored(self._identity.store_of(meta))
+                meta = await self._redis.read_metadata(connection)
+                changed |= self._stored(self._redis.store_of(meta))
         self._settle(changed=changed)
 
     def on_problem(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
@@ -436,18 +436,18 @@ class Cluster:
     def on_demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - as `Owner` has it
         """Make claims stale, and read the map before the next call."""
         self._doubted = True
-        self._identity.doubt()
+        self._redis.doubt()
 
     def on_unconfirmed(self, pipeline: Pipeline) -> None:
         """Hold attempts until a replica of that primary has caught up, which is checked within a second."""
         address = next((a for a, known in self._pipelines.items() if known is pipeline), None)
         info = self._infos.get(address, {}) if address is not None else {}
-        self._identity.lag(info.get("run_id", ""))
+        self._redis.lag(info.get("run_id", ""))
 
     def _identified(self, address: Address, node: str, info: dict[str, str]) -> bool:
         """Note the process that answers at an address; True if it is another one of the same node."""
         self._infos[address] = info
-        self._identity.replicas.observe(info)
+        self._redis.replicas.observe(info)
         run = info.get("run_id", "")
         before = self._runs.get(node)
         self._runs[node] = run
@@ -458,20 +458,20 @@ class Cluster:
         return bool(before) and before != store
 
     def _settle(self, *, changed: bool) -> None:
-        identity = self._identity
+        redis = self._redis
         primaries = self._map.primaries
         infos = [self._infos[p.address] for p in primaries if p.address in self._infos]
         digest = hashlib.sha256()
         for node in sorted(p.node for p in primaries):
             digest.update(f"{node} {self._runs.get(node, '')}\n".encode())
-        reasons = (identity.fitness(info) for info in infos)
+        reasons = (redis.fitness(info) for info in infos)
         server = Server(
             digest.hexdigest()[:40],
             "cluster",
             self._store,
             min((parse_version(i) for i in infos), default=()),
         )
-        identity.settle(
+        redis.settle(
             server,
             weakest(infos),
             unfit=next((r for r in reasons if r), None),
@@ -487,7 +487,7 @@ class Cluster:
             for pipeline in pipelines
             if pipeline is not None and pipeline.problem is not None
         ]
-        self._identity.problem = self._map_problem or (
+        self._redis.problem = self._map_problem or (
             f"{len(down)} of {len(pipelines)} primaries of the Redis Cluster: {down[0]}"
             if down
             else None

@@ -1,7 +1,7 @@
 """
 One server at a time: a Redis of its own, or the master that Sentinels name.
 
-One pipeline, one identity. A change of process, role or store is found on the next new connection, and
+One pipeline. A change of process, role or store is found on the next new connection, and
 every ten seconds on the one that is up. A server that goes away while there are no calls is found by the
 subscriber's connection: when that one cannot be made again, the server is probed at once.
 """
@@ -20,7 +20,7 @@ from syncer.ledger.calls import Call
 from syncer.ledger.connection import connection_options
 from syncer.ledger.pipeline import Pipeline
 from syncer.ledger.replies import Redirected, classify_reply, parse_version
-from syncer.ledger.store import Identity, Server
+from syncer.ledger.store import RedisState, Server
 from syncer.ledger.url import RedisTarget, Topology, place_of
 from syncer.model.errors import ConfigError, LedgerError
 
@@ -32,19 +32,19 @@ _PROBE_TROUBLED: Final = 2.0
 _CONFIRM_SECONDS: Final = 2.0
 
 
-class Single:
+class Standalone:
     """One pipeline to one server."""
 
     layout = 0
 
-    def __init__(self, target: RedisTarget, identity: Identity, *, timeout: float) -> None:
+    def __init__(self, target: RedisTarget, redis: RedisState, *, timeout: float) -> None:
         """
         Prepare; nothing is connected yet.
 
         Raises:
             ConfigError: the URL cannot be used.
         """
-        self._identity = identity
+        self._redis = redis
         self._timeout = timeout
         self._master: Master | None = None
         #: How many new connections have been identified.
@@ -101,9 +101,9 @@ class Single:
         identified = self._identified
         info, meta = await asyncio.gather(
             self._pipeline.read_info(),
-            self._pipeline.submit(Call(("GET", self._identity.meta_key))),
+            self._pipeline.submit(Call(("GET", self._redis.meta_key))),
         )
-        if meta is None and self._identity.installation:
+        if meta is None and self._redis.installation:
             # Emptied under a live connection: only a new connection writes the metadata.
             await self._pipeline.renew()
             await self._pipeline.touch()
@@ -142,7 +142,7 @@ class Single:
 
     async def _watch(self) -> None:
         while True:
-            calm = self._identity.problem is None and self._identity.unfit is None
+            calm = self._redis.problem is None and self._redis.unfit is None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_PROBE_SECONDS if calm else _PROBE_TROUBLED):
                     await self._probe_now.wait()
@@ -152,7 +152,7 @@ class Single:
             except ConfigError as error:
                 # The store behind a live connection now belongs to another installation: nothing may be
                 # opened in it, and the next connection is refused when it is identified.
-                self._identity.unfit = str(error)
+                self._redis.unfit = str(error)
                 await self._pipeline.renew()
             except (LedgerError, TimeoutError):
                 continue
@@ -162,7 +162,7 @@ class Single:
             await asyncio.sleep(_CONFIRM_SECONDS)
             known = master.pool.master_address
             await master.confirm()
-            if self._identity.problem is not None or master.pool.master_address != known:
+            if self._redis.problem is not None or master.pool.master_address != known:
                 # A failover, and its end, are noticed without traffic.
                 with contextlib.suppress(LedgerError, TimeoutError):
                     await self.probe()
@@ -178,7 +178,7 @@ class Single:
         """Read, or write, the metadata of the store, and compare."""
         self._identified += 1
         try:
-            meta = await self._identity.read_metadata(connection)
+            meta = await self._redis.read_metadata(connection)
         except ResponseError as error:
             if isinstance(classify_reply(error), Redirected):
                 raise ConfigError(
@@ -190,34 +190,34 @@ class Single:
 
     def on_problem(self, pipeline: Pipeline) -> None:
         """Take over why Redis cannot be used."""
-        self._identity.problem = pipeline.problem
+        self._redis.problem = pipeline.problem
 
     def on_demoted(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
         """Make claims stale, and ask another Sentinel."""
-        self._identity.doubt()
+        self._redis.doubt()
         if self._master is not None:
             self._master.distrust()
 
     def on_unconfirmed(self, pipeline: Pipeline) -> None:  # noqa: ARG002 - there is one
         """Hold attempts until a replica has caught up, and probe at once whether it has."""
-        identity = self._identity
-        identity.lag(identity.server.run_id if identity.server else "")
+        redis = self._redis
+        redis.lag(redis.server.run_id if redis.server else "")
         self._probe_now.set()
 
     def _note(self, info: dict[str, str], meta: bytes | None) -> None:
-        identity = self._identity
-        identity.replicas.observe(info)
+        redis = self._redis
+        redis.replicas.observe(info)
         server = Server(
             info.get("run_id", ""),
             info.get("role", ""),
-            identity.store_of(meta),
+            redis.store_of(meta),
             parse_version(info),
         )
-        changed = identity.server is not None and identity.server != server
-        identity.settle(
+        changed = redis.server is not None and redis.server != server
+        redis.settle(
             server,
             info,
-            unfit=identity.fitness(info),
+            unfit=redis.fitness(info),
             changed=changed,
             run_ids=(info.get("run_id", ""),),
         )

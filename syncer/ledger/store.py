@@ -1,7 +1,7 @@
 """
 To which installation a store belongs, which servers answer for it, and whether earlier claims still hold.
 
-One `Identity` per client, whatever the topology. Its `generation` is raised whenever another process,
+One `RedisState` per client, whatever the topology. Its `generation` is raised whenever another process,
 another primary or another store answers, and whenever a server answers that it is no master any more. A
 claim keeps the generation in which it was made; in a newer one it allows nothing.
 """
@@ -33,7 +33,7 @@ class Server:
     version: tuple[int, ...]
 
 
-class Identity:
+class RedisState:
     """What is known of the store and of the servers that answer for it."""
 
     def __init__(self, prefix: str) -> None:

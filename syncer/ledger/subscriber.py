@@ -87,7 +87,9 @@ class Subscriber:
             finally:
                 self.listening = False
             if problem and problem != self._problem:
-                logger.info("records of others are found by sweeps alone", extra={"why": problem})
+                logger.info(
+                    "records of others are found by sweeps alone", extra={"reason": problem}
+                )
             self._problem = problem
             self._failures += 1
             await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, self._failures))

@@ -44,7 +44,7 @@ class Ownership(Protocol):
         ...
 
 
-class StatusStore(Protocol):
+class ObjectClient(Protocol):
     """Reads and status writes of single objects."""
 
     async def get(self, namespace: str, name: str) -> NotificationRequest:

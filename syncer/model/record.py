@@ -75,7 +75,7 @@ class Kind(StrEnum):
         return _STATES.get(self)
 
     @property
-    def verdict(self) -> bool:
+    def resolution(self) -> bool:
         """Whether it is an operator's word, not a sender's."""
         return self in (Kind.RESOLVE_FAILED, Kind.RESOLVE_SUCCESS)
 
@@ -220,12 +220,12 @@ def skip_record(note_id: str, channel: str, *, at: int, why: str) -> Record:
     return Record(Kind.SKIP, note_id, channel, {"at": at, "why": why})
 
 
-def order_record(note_id: str, channel: str, *, at: int, by: str, why: str) -> Record:
+def resend_record(note_id: str, channel: str, *, at: int, by: str, why: str) -> Record:
     """Wish for one more attempt on a channel that has ended; `by` names the operator."""
     return Record(Kind.ORDER, note_id, channel, {"at": at, "by": by, "why": why})
 
 
-def verdict_record(attempt: Attempt, *, delivered: bool, at: int, by: str, why: str) -> Record:
+def resolution_record(attempt: Attempt, *, delivered: bool, at: int, by: str, why: str) -> Record:
     """
     Make the manual resolution of an attempt whose result is unknown.
 

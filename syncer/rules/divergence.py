@@ -156,7 +156,7 @@ def conflicting(records: Sequence[Record]) -> list[Finding]:
     for record in records:
         state = record.kind.state
         # A manual resolution may be overtaken by what the receiver answered.
-        if state is not None and state >= AttemptState.FAILED and not record.kind.verdict:
+        if state is not None and state >= AttemptState.FAILED and not record.kind.resolution:
             definite.setdefault(record.attempt_id, set()).add(state)
     both = sum(len(states) > 1 for states in definite.values())
     if not both:

@@ -87,7 +87,7 @@ class LogView:
     def _attempt(self, record: Record) -> None:
         new = read_attempt(record)
         old = self.attempts.get(new.id)
-        if record.kind.verdict:
+        if record.kind.resolution:
             self.judged |= {new.id}
         elif (
             old

@@ -192,7 +192,7 @@ TABLE: tuple[Row, ...] = (
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ClaimDecision:
     """The rows that fitted, and the actions that follow, each once, in the order of `Action`."""
 
     rows: tuple[str, ...]
@@ -204,7 +204,7 @@ class Verdict:
         return action in self.actions
 
 
-def reconcile(situation: Situation) -> Verdict:
+def reconcile(situation: Situation) -> ClaimDecision:
     """
     Read the table for one notification.
 
@@ -214,7 +214,7 @@ def reconcile(situation: Situation) -> Verdict:
     rows = _rows(situation)
     if any(Action.OPEN in r.actions for r in rows):
         rows += [r for r in TABLE if r.stage is Stage.CLOSING and r.fits(situation)]
-    return _verdict(rows)
+    return _decision(rows)
 
 
 def _rows(situation: Situation) -> list[Row]:
@@ -243,11 +243,11 @@ def compare(*, log_exceeds: bool, object_exceeds: bool) -> Comparison:
             return Comparison.EQUAL
 
 
-def _verdict(rows: list[Row]) -> Verdict:
+def _decision(rows: list[Row]) -> ClaimDecision:
     wanted = {a for r in rows for a in r.actions}
     if Action.CLOSE in wanted:
         wanted.discard(Action.OPEN)
-    return Verdict(
+    return ClaimDecision(
         tuple(r.name for r in rows),
         tuple(a for a in Action if a in wanted),
         "; ".join(r.message for r in rows),

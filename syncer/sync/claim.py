@@ -34,10 +34,10 @@ from syncer.model.errors import (
     Unauthorised,
     Unavailable,
 )
-from syncer.model.ports import Backoff, LeaseTerm, StatusStore
+from syncer.model.ports import Backoff, LeaseTerm, ObjectClient
 from syncer.rules.channel_state import counts
 from syncer.rules.merge import exceeds, lacking
-from syncer.rules.reconcile import Action, Presence, Situation, Verdict, compare, reconcile
+from syncer.rules.reconcile import Action, ClaimDecision, Presence, Situation, compare, reconcile
 from syncer.rules.restore import highest_epoch, missing_plan, seed_of, seeds_of_view
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
@@ -54,7 +54,7 @@ class Claimer:
     def __init__(
         self,
         recorder: Recorder,
-        store: StatusStore,
+        objects: ObjectClient,
         metrics: SyncMetrics,
         *,
         backoff: Backoff,
@@ -62,20 +62,20 @@ class Claimer:
         """
         Args:
             recorder: Of the logs and the cache.
-            store: Of the objects.
+            objects: Client of the objects.
             metrics: Count claims, their results, and what they repair.
             backoff: The wait after an attempt whose sender is gone.
         """  # noqa: D205 - the class says what it is
         self.recorder = recorder
         self.log: RedisLog = recorder.log
         self.cache: Cache = recorder.cache
-        self.store = store
+        self.objects = objects
         self.metrics = metrics
         self._backoff = backoff
 
     # -- one notification -----------------------------------------------------------------------
 
-    async def claim(self, entry: Entry, term: LeaseTerm) -> Verdict:
+    async def claim(self, entry: Entry, term: LeaseTerm) -> ClaimDecision:
         """
         Claim the log, compare it with the object, repair what differs.
 
@@ -105,17 +105,17 @@ class Claimer:
         if entry.quarantine:
             return self._count(reconcile(Situation(undecodable=True)))
         presence = await self._gather(entry)
-        verdict = reconcile(self._situation(entry, term, presence))
-        await self._act(entry, term, verdict)
+        decision = reconcile(self._situation(entry, term, presence))
+        await self._act(entry, term, decision)
         # The claim is stored last and as of its beginning: a server change in between voids it.
-        claimable = Action.OPEN in verdict or Action.CLOSE in verdict
+        claimable = Action.OPEN in decision or Action.CLOSE in decision
         if claimable and before.generation == self.log.generation:
             entry.claim = before
             self._schedule_due(entry)
             if entry.request.status.terminal:
                 # It was claimed because a mark or an expiry is missing: the status writer sets them.
                 self.cache.mark_dirty(entry, urgent=True)
-        return self._count(verdict)
+        return self._count(decision)
 
     def _adopt(self, entry: Entry, snapshot: Snapshot) -> None:
         if entry.quarantine:
@@ -132,7 +132,7 @@ class Claimer:
             return Presence.PRESENT
         request = entry.request
         try:
-            current = await self.store.get(request.namespace, request.name)
+            current = await self.objects.get(request.namespace, request.name)
         except Gone:
             return Presence.ABSENT
         except (KindMissing, Unauthorised, ContractError):
@@ -159,18 +159,18 @@ class Claimer:
             unplanned=view.plan is None and bool(status.channels),
         )
 
-    async def _act(self, entry: Entry, term: LeaseTerm, verdict: Verdict) -> None:
-        if Action.NOTHING in verdict:
+    async def _act(self, entry: Entry, term: LeaseTerm, decision: ClaimDecision) -> None:
+        if Action.NOTHING in decision:
             # The claim has made an empty log, which must not stay for ever.
             ttl = retention_seconds(entry.request.retention_days)
             await self.log.retire(entry.uid, term.epoch, ttl=ttl, audited=self.cache.auditing)
-        if Action.SEED in verdict:
+        if Action.SEED in decision:
             await self._seed(entry, term)
-        if Action.ORPHAN in verdict:
+        if Action.ORPHAN in decision:
             entry.deleted = True
-        if Action.RECOVER in verdict or Action.ORPHAN in verdict:
+        if Action.RECOVER in decision or Action.ORPHAN in decision:
             await self._recover(entry, term)
-        if Action.SYNC in verdict or Action.ACK in verdict:
+        if Action.SYNC in decision or Action.ACK in decision:
             self.cache.mark_dirty(entry, urgent=entry.request.status.terminal)
 
     async def _seed(self, entry: Entry, term: LeaseTerm) -> None:
@@ -233,10 +233,10 @@ class Claimer:
                 entry.due[attempt.channel] = now + wait_of(attempt, now_ms) / 1000
         entry.due |= under_way
 
-    def _count(self, verdict: Verdict) -> Verdict:
-        for row in verdict.rows:
+    def _count(self, decision: ClaimDecision) -> ClaimDecision:
+        for row in decision.rows:
             self.metrics.claims.labels(row).inc()
-        return verdict
+        return decision
 
     # -- a deleted notification -----------------------------------------------------------------
 

@@ -381,7 +381,7 @@ class Recorder:
         if not entry.quarantine:
             logger.error(
                 "log cannot be read; nothing is sent for this notification",
-                extra={"uid": entry.uid, "object": entry.request.key, "why": reason},
+                extra={"uid": entry.uid, "object": entry.request.key, "reason": reason},
             )
         entry.quarantine = reason
         entry.claim = None

@@ -35,7 +35,7 @@ from syncer.model.errors import (
     Unauthorised,
     Unavailable,
 )
-from syncer.model.ports import Ownership, StatusStore
+from syncer.model.ports import ObjectClient, Ownership
 from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest
 from syncer.rules.retention import retention_seconds
@@ -48,7 +48,7 @@ logger = logging.getLogger("ledger.retention")
 _PAGE: Final = 256
 
 
-class Remover(StatusStore, Protocol):
+class Remover(ObjectClient, Protocol):
     """A store that can also delete."""
 
     async def delete(self, namespace: str, name: str, *, uid: str, resource_version: str) -> None:
@@ -71,14 +71,14 @@ class Retention:
     def __init__(
         self,
         log: RedisLog,
-        store: Remover,
+        objects: Remover,
         ownership: Ownership,
         time: LedgerTime,
         metrics: SyncMetrics,
     ) -> None:
         """`time` is Redis time, in which the retention is counted, checked against the API server's."""
         self.log = log
-        self.store = store
+        self.objects = objects
         self.ownership = ownership
         self.time = time
         self.metrics = metrics
@@ -127,10 +127,10 @@ class Retention:
         return deleted
 
     async def _delete(self, summary: Finished, *, expired: bool) -> bool:
-        current = await self.store.get(summary.namespace, summary.name)
+        current = await self.objects.get(summary.namespace, summary.name)
         if current.uid != summary.uid or not self._may_go(current, expired=expired):
             return False
-        await self.store.delete(
+        await self.objects.delete(
             current.namespace,
             current.name,
             uid=current.uid,

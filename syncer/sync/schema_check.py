@@ -14,7 +14,7 @@ from typing import Final
 
 from syncer.kube.crd import pruned
 from syncer.model.errors import PortError, Unavailable
-from syncer.model.ports import StatusStore
+from syncer.model.ports import ObjectClient
 from syncer.model.resource import Json, NotificationRequest
 
 logger = logging.getLogger("ledger.sync")
@@ -34,9 +34,9 @@ class SchemaCheck:
         verified: Writing and reading have both been seen to keep the ids of attempts.
     """
 
-    def __init__(self, store: StatusStore) -> None:
+    def __init__(self, objects: ObjectClient) -> None:
         """Nothing is verified yet."""
-        self._store = store
+        self._objects = objects
         self.problem: str | None = None
         self.verified = False
 
@@ -51,7 +51,7 @@ class SchemaCheck:
         """
         if self.verified:
             return
-        answer = await self._store.patch(
+        answer = await self._objects.patch(
             request.namespace,
             request.name,
             patch,
@@ -82,7 +82,7 @@ class SchemaCheck:
         shown = stored
         if not self.verified and not stored.status.nameless:
             try:
-                shown = await self._store.get(stored.namespace, stored.name)
+                shown = await self._objects.get(stored.namespace, stored.name)
             except PortError:
                 # It was written all the same; the next write checks again.
                 return

@@ -23,7 +23,7 @@ from typing import Final
 from syncer.ledger.answers import Snapshot
 from syncer.metrics import SyncMetrics
 from syncer.model.errors import ContractError, PortError
-from syncer.model.ports import Ownership, StatusStore
+from syncer.model.ports import ObjectClient, Ownership
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Divergence, Evidence, examine
 from syncer.sync.cache import Entry
@@ -52,7 +52,7 @@ class Scrubber:
     def __init__(
         self,
         recorder: Recorder,
-        store: StatusStore,
+        objects: ObjectClient,
         ownership: Ownership,
         sync: StatusWriter,
         metrics: SyncMetrics,
@@ -63,7 +63,7 @@ class Scrubber:
         """
         Args:
             recorder: Of the logs; its cache is what is checked.
-            store: Of the objects.
+            objects: Client of the objects.
             ownership: Knows which shards are ours.
             sync: Knows what it would write.
             metrics: Count checks and divergences.
@@ -72,7 +72,7 @@ class Scrubber:
         """  # noqa: D205 - the class says what it is
         self.recorder = recorder
         self.cache = recorder.cache
-        self.store = store
+        self.objects = objects
         self.ownership = ownership
         self.sync = sync
         self.metrics = metrics
@@ -140,7 +140,7 @@ class Scrubber:
     async def _object(self, entry: Entry) -> NotificationRequest | None:
         request = entry.request
         try:
-            return await self.store.get(request.namespace, request.name)
+            return await self.objects.get(request.namespace, request.name)
         except (PortError, ContractError, TimeoutError):
             return None
 
@@ -155,7 +155,7 @@ class Scrubber:
                     "uid": entry.uid,
                     "object": entry.request.key,
                     "class": divergence.value,
-                    "says": divergence.message,
+                    "meaning": divergence.message,
                     "position": entry.view.position,
                     # In quarantine nothing is sent, whatever the class alone would allow.
                     "sends": "stopped" if divergence.stops or entry.quarantine else "go on",

@@ -35,7 +35,7 @@ from syncer.model.errors import (
     Unauthorised,
     Unavailable,
 )
-from syncer.model.ports import LeaseTerm, Ownership, StatusStore
+from syncer.model.ports import LeaseTerm, ObjectClient, Ownership
 from syncer.model.resource import (
     SENT,
     TERMINAL_PHASES,
@@ -99,7 +99,7 @@ class StatusWriter:
     def __init__(
         self,
         recorder: Recorder,
-        store: StatusStore,
+        objects: ObjectClient,
         ownership: Ownership,
         metrics: SyncMetrics,
         *,
@@ -110,7 +110,7 @@ class StatusWriter:
         """
         Args:
             recorder: Of the logs; its cache is what is published.
-            store: Of the objects.
+            objects: Client of the objects.
             ownership: Knows which shards are ours.
             metrics: Count writes and their results.
             limits: Of writes and sizes.
@@ -120,14 +120,14 @@ class StatusWriter:
         """  # noqa: D205 - the class says what it is
         self.recorder = recorder
         self.cache: Cache = recorder.cache
-        self.store = store
+        self.objects = objects
         self.ownership = ownership
         self.metrics = metrics
         self.limits = limits or Limits()
         self.writes = 0
         self._on_settled = on_settled
         self._on_stale = on_stale
-        self.schema = SchemaCheck(store)
+        self.schema = SchemaCheck(objects)
         #: Why the API server refuses every status write, None while it is not known to.
         self.access_problem: str | None = None
         self._running: set[asyncio.Task[None]] = set()
@@ -376,7 +376,7 @@ class StatusWriter:
             if "deliveryAttempts" in patch:
                 await self.schema.before_write(request, patch)
             self.writes += 1
-            stored = await self.store.patch(
+            stored = await self.objects.patch(
                 request.namespace, request.name, patch, resource_version=request.resource_version
             )
         except Conflict:
@@ -457,7 +457,7 @@ class StatusWriter:
         """Read the object again; True if it is not the same one any more."""
         known = entry.request
         try:
-            current = await self.store.get(known.namespace, known.name)
+            current = await self.objects.get(known.namespace, known.name)
         except Gone:
             return True
         if current.uid != entry.uid:

@@ -92,7 +92,7 @@ class Sweeper:
 
     async def _is_gone(self, uid: str, namespace: str, name: str) -> bool:
         try:
-            current = await self.claimer.store.get(namespace, name)
+            current = await self.claimer.objects.get(namespace, name)
         except Gone:
             return True
         except (PortError, ContractError):

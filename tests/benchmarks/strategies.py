@@ -34,7 +34,7 @@ from typing import Any, Final, Protocol
 from prometheus_client import CollectorRegistry
 
 from syncer.kube.client import KubeClient
-from syncer.kube.notification_requests import StatusStore
+from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.ledger.answers import Answer
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
@@ -227,7 +227,7 @@ class _Always:
         return True
 
 
-class _Counting(StatusStore):
+class _Counting(NotificationRequestClient):
     def __init__(self, client: KubeClient, costs: Costs) -> None:
         super().__init__(client)
         self._costs = costs

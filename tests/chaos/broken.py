@@ -26,7 +26,12 @@ from notifier.reconciler.attempt import Attempts
 from notifier.reconciler.sending import Sender
 from syncer.kube.client import MERGE_PATCH
 from syncer.kube.lease_term import LeaseTerm
-from syncer.kube.notification_requests import FIELD_MANAGER, StatusStore, object_path, readable
+from syncer.kube.notification_requests import (
+    FIELD_MANAGER,
+    NotificationRequestClient,
+    object_path,
+    readable,
+)
 from syncer.ledger import lua
 from syncer.ledger.answers import Answer, Appended
 from syncer.ledger.calls import StaleGuard
@@ -155,7 +160,7 @@ def no_resource_version() -> None:
     """A status is written over whatever is there: a late writer takes back what others showed."""
 
     async def broken(
-        self: StatusStore, namespace: str, name: str, status: Any,
+        self: NotificationRequestClient, namespace: str, name: str, status: Any,
         *, resource_version: str, dry_run: bool = False,
     ) -> Any:  # fmt: skip
         return readable(
@@ -169,7 +174,7 @@ def no_resource_version() -> None:
             )
         )
 
-    StatusStore.patch = broken  # type: ignore[method-assign]  # broken on purpose
+    NotificationRequestClient.patch = broken  # type: ignore[method-assign]  # broken on purpose
 
 
 def no_recover() -> None:

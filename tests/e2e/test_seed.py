@@ -28,7 +28,7 @@ import pytest
 from prometheus_client import CollectorRegistry
 
 from syncer.kube.client import KubeClient
-from syncer.kube.notification_requests import StatusStore
+from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.ledger.answers import Answer
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
@@ -244,7 +244,7 @@ class Forever:
         return True
 
 
-class CountingStore(StatusStore):
+class CountingStore(NotificationRequestClient):
     """The real store; counts status writes by object."""
 
     def __init__(self, client: KubeClient) -> None:

@@ -651,7 +651,7 @@ class MemoryClient:
 
     @property
     def unavailable_reason(self) -> str | None:
-        """Why no attempt can be opened; see `Identity.trouble`."""
+        """Why no attempt can be opened; see `RedisState.trouble`."""
         return self.problem or self.refusal or self.unfit
 
     async def primaries(self) -> tuple[str, ...]:

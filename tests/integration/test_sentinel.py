@@ -18,7 +18,7 @@ from syncer.ledger.answers import Answer, Appended
 from syncer.ledger.client import LedgerClient
 from syncer.ledger.log import RedisLog
 from syncer.ledger.pipeline import Pipeline
-from syncer.ledger.standalone import Single
+from syncer.ledger.standalone import Standalone
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.errors import ConfigError, Unauthorised, Unavailable
 from syncer.model.record import Record, attempt_record, intent_record
@@ -302,7 +302,7 @@ async def test_a_master_that_was_left_behind_during_a_call(sentinel: Sentinel) -
     url = f"redis+sentinel://127.0.0.1:{sentinel.port}/{SERVICE}"
     async with RedisServer(find_binary("redis-server")) as heir, running(url) as client:
         servers = client._servers
-        assert isinstance(servers, Single)
+        assert isinstance(servers, Standalone)
         assert servers._master is not None
         slow = asyncio.create_task(client.command("BLPOP", "nothing", "0.5"))
         await asyncio.sleep(0.1)

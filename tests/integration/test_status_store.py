@@ -9,7 +9,7 @@ import pytest
 from aiohttp import web
 
 from syncer.kube.client import KubeClient
-from syncer.kube.notification_requests import StatusStore, Unreadable, list_path
+from syncer.kube.notification_requests import NotificationRequestClient, Unreadable, list_path
 from syncer.model.errors import (
     Ambiguous,
     Conflict,
@@ -50,7 +50,7 @@ async def test_status_is_written_against_a_version(
 ) -> None:
     """A patch with the version that was read succeeds, and with an older one conflicts."""
     async with await connect(control_plane.kubeconfig) as client:
-        store = StatusStore(client)
+        store = NotificationRequestClient(client)
         await client.request("POST", list_path(namespace), body=manifest("a", namespace), timeout=5)
         first = await store.get(namespace, "a")
         assert (first.status.phase, first.name, first.namespace) == ("", "a", namespace)
@@ -75,7 +75,7 @@ async def test_odd_values_that_the_server_takes(
     """What its schema lets through as a time is read, and what was read may be written again."""
     taken = 0
     async with await connect(control_plane.kubeconfig) as client:
-        store = StatusStore(client)
+        store = NotificationRequestClient(client)
         await client.request("POST", list_path(namespace), body=manifest("a", namespace), timeout=5)
         found = await store.get(namespace, "a")
         for text in ODD_TIMES:
@@ -97,7 +97,7 @@ async def test_odd_values_that_the_server_takes(
 async def test_refusals_keep_their_kinds(control_plane: ControlPlane, namespace: str) -> None:
     """An invalid status, an absent object and a re-created one are told apart."""
     async with await connect(control_plane.kubeconfig) as client:
-        store = StatusStore(client)
+        store = NotificationRequestClient(client)
         with pytest.raises(Gone):
             await store.get(namespace, "a")
         with pytest.raises(Gone):
@@ -123,13 +123,13 @@ async def test_write_without_a_version_is_not_sent(tmp_path: Path) -> None:
     """An empty resourceVersion, which would make the write unconditional, is a mistake."""
     async with await connect(write_kubeconfig(tmp_path / "k", "http://127.0.0.1:1")) as client:
         with pytest.raises(ValueError, match="needs a resourceVersion"):
-            await StatusStore(client).patch("ns", "a", {}, resource_version="")
+            await NotificationRequestClient(client).patch("ns", "a", {}, resource_version="")
 
 
 async def test_list_comes_in_pages(control_plane: ControlPlane, namespace: str) -> None:
     """Pages follow each other by their token and share one resourceVersion."""
     async with await connect(control_plane.kubeconfig) as client:
-        store = StatusStore(client)
+        store = NotificationRequestClient(client)
         for n in range(5):
             body = manifest(f"n{n}", namespace)
             await client.request("POST", list_path(namespace), body=body, timeout=5)
@@ -167,7 +167,7 @@ async def test_reads_never_ask_for_a_cached_state(tmp_path: Path) -> None:
         ScriptedServer(handle) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
     ):
-        store = StatusStore(client)
+        store = NotificationRequestClient(client)
         await store.get("ns", "a")
         await store.list_page("ns")
         await store.list_page()
@@ -185,7 +185,9 @@ async def test_patch_is_a_merge_patch_with_version_and_manager(tmp_path: Path) -
         ScriptedServer(handle) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
     ):
-        await StatusStore(client).patch("ns", "a", {"phase": "Sent"}, resource_version="7")
+        await NotificationRequestClient(client).patch(
+            "ns", "a", {"phase": "Sent"}, resource_version="7"
+        )
         path = f"{list_path('ns')}/a/status"
         assert server.seen == [f"PATCH {path}?fieldManager=notification-controller"]
         assert server.headers[0]["Content-Type"] == "application/merge-patch+json"
@@ -208,7 +210,7 @@ async def test_lost_answer_to_a_patch_is_ambiguous(tmp_path: Path) -> None:
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
     ):
         with pytest.raises(Ambiguous):
-            await StatusStore(client).patch("ns", "a", {}, resource_version="7")
+            await NotificationRequestClient(client).patch("ns", "a", {}, resource_version="7")
         assert len(server.seen) == 1
 
 
@@ -229,7 +231,7 @@ async def test_missing_status_subresource_is_not_a_missing_object(
     ):
         match, kind = ("subresource", KindMissing) if exists else ("404", Gone)
         with pytest.raises(kind, match=match):
-            await StatusStore(client).patch("ns", "a", {}, resource_version="1")
+            await NotificationRequestClient(client).patch("ns", "a", {}, resource_version="1")
 
 
 async def test_object_that_does_not_parse_is_named_but_not_quoted(tmp_path: Path) -> None:
@@ -247,7 +249,7 @@ async def test_object_that_does_not_parse_is_named_but_not_quoted(tmp_path: Path
         ScriptedServer(handle) as server,
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
     ):
-        store = StatusStore(client)
+        store = NotificationRequestClient(client)
         page = await store.list_page("ns")
         first, second = page.objects
         assert isinstance(first, NotificationRequest)
@@ -269,7 +271,7 @@ async def test_answer_that_is_no_list_is_unavailable(tmp_path: Path) -> None:
         await connect(write_kubeconfig(tmp_path / "k", server.url)) as client,
     ):
         with pytest.raises(Unavailable, match="not a list"):
-            await StatusStore(client).list_page("ns")
+            await NotificationRequestClient(client).list_page("ns")
 
 
 def test_versions_are_compared_as_numbers() -> None:

@@ -157,7 +157,7 @@ async def test_a_refused_write_is_unavailability(
     assert over.getMessage() == "the log is available again"
     for line in (begun, over):
         assert vars(line)["redis"] == server.url.removeprefix("redis://")
-    assert refusal.word in vars(begun)["why"]
+    assert refusal.word in vars(begun)["reason"]
     assert vars(over)["seconds"] >= 1
 
 
@@ -198,7 +198,7 @@ async def test_an_outage_is_said_with_its_address_and_its_length(
                 await server.start()
                 await until(lambda: len(said(caplog)) == 2, what="its end is said")
     begun, over = said(caplog)
-    assert vars(begun)["why"] == f"Redis cannot be reached at {where} (ECONNREFUSED)"
+    assert vars(begun)["reason"] == f"Redis cannot be reached at {where} (ECONNREFUSED)"
     assert (vars(begun)["redis"], vars(over)["redis"]) == (where, where)
     assert vars(over)["seconds"] >= 1
     assert "canary" not in caplog.text

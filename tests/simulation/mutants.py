@@ -22,7 +22,12 @@ import syncer.sync.status_writer
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.process.sweeps import Sweep, Sweeps
 from syncer.kube.client import MERGE_PATCH
-from syncer.kube.notification_requests import FIELD_MANAGER, StatusStore, object_path, readable
+from syncer.kube.notification_requests import (
+    FIELD_MANAGER,
+    NotificationRequestClient,
+    object_path,
+    readable,
+)
 from syncer.ledger.answers import Answer, Appended
 from syncer.ledger.log import RedisLog
 from syncer.model.record import intent_record
@@ -116,7 +121,7 @@ def no_resource_version() -> AbstractContextManager[None]:
     """A status is written into whatever version of the object there is."""
 
     async def blind(
-        self: StatusStore, namespace: str, name: str, status: Any, *, resource_version: str,
+        self: NotificationRequestClient, namespace: str, name: str, status: Any, *, resource_version: str,
         dry_run: bool = False,
     ) -> Any:  # fmt: skip
         dry = {"dryRun": "All"} if dry_run else {}
@@ -130,7 +135,7 @@ def no_resource_version() -> AbstractContextManager[None]:
         )
         return readable(answer)
 
-    return _instead((StatusStore, "patch", blind))
+    return _instead((NotificationRequestClient, "patch", blind))
 
 
 def no_recovery() -> AbstractContextManager[None]:

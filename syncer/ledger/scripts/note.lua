@@ -1,5 +1,5 @@
--- NOTE(id, record): a plan, a skip, a verdict, an order or a repair; once per id, on a log that exists.
--- A verdict is looked up by whoever gives it before it arrives here: by then as much may be known.
+-- NOTE(id, record): a plan, a skip, a manual resolution, a resend request or a repair; once per id, on a log that exists.
+-- The caller has looked a resolution up before: by now as much may be known.
 local key, id = KEYS[1], ARGV[1]
 local log = redis.call('LRANGE', key, 0, -1)
 if #log == 0 then

@@ -9,7 +9,7 @@ local key, id, rank = KEYS[1], ARGV[1], tonumber(ARGV[3])
 local FEW = 6
 
 -- The highest rank recorded of the attempt in these elements, but for an operator's `failed`; whether its
--- intent is among them; whether that verdict is.
+-- intent is among them; whether that resolution is.
 local function look(elements)
   local known, opened, said = -1, false, false
   for i = 1, #elements do

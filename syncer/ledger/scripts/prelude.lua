@@ -24,7 +24,7 @@ local RANK = {
 -- than is needed, and a function around it would cost a tenth of a script's time.
 local RECORD = '^([^ ]+) ([^ ]+) ([^ ]+) %x+ %x+ '
 
--- A verdict names its attempt in its own id: resolve:<attempt>:<what it says>.
+-- A manual resolution names its attempt in its own id: resolve:<attempt>:<state>.
 local function attempt_of(id)
   if byte(id) == 114 then
     return match(id, '^resolve:(.-):') or id

@@ -19,7 +19,7 @@ from syncer.kube.lease_term import LeaseTerm, LeaseTimings
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import ContractError, Unavailable
-from syncer.model.record import Plan, order_record
+from syncer.model.record import Plan, resend_record
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.resync import Bounds
 from syncer.runtime.clock import LedgerTime
@@ -306,7 +306,7 @@ async def test_an_order_without_a_wake_up(world: World) -> None:
     await world.rest()
     assert world.receiver.got == ["a"]
     await world.round()
-    order = order_record(f"order:{CHANNEL}:1", CHANNEL, at=3, by="me", why="w")
+    order = resend_record(f"order:{CHANNEL}:1", CHANNEL, at=3, by="me", why="w")
     await world.log.note("uid-a", order)
     await world.controller.recorder.reread(entry)
     assert world.nobody_comes

@@ -11,7 +11,7 @@ from syncer.cli.owner import Owner
 from syncer.ledger.reading import read_log
 from syncer.model.record import (
     Record,
-    order_record,
+    resend_record,
     skip_record,
 )
 from syncer.model.resource import NotificationRequest
@@ -82,7 +82,7 @@ def test_explains_why_nothing_comes() -> None:
 
 def test_explains_an_order() -> None:
     """An ordered channel is due now, by name of the order; the attempt that follows bears it."""
-    order = order_record("order:slack:2", C, at=NOW, by="me", why="hook is back")
+    order = resend_record("order:slack:2", C, at=NOW, by="me", why="hook is back")
     ended = request(entry("failed"), phase="Failed")
     found, text = explained(PLAN, opened(A1), failed(A1, wait=0), order, found=ended)
     assert found["next"]["decision"] == "Deliver"

@@ -11,7 +11,7 @@ from syncer.cli.inspection import Inspection, as_text, find_uid, inspect
 from syncer.ledger.codec import encode_element, stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.errors import ContractError, Gone, PortError, Unauthorised, Unavailable
-from syncer.model.ports import StatusStore
+from syncer.model.ports import ObjectClient
 from syncer.model.record import Header, Plan, Record, attempt_record, intent_record, plan_record
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import ROOT_CHAIN
@@ -82,7 +82,7 @@ class World:
 
     async def inspect(self, *, uid: str = "") -> Inspection | None:
         """Look at ns/n."""
-        store = cast("StatusStore", SimpleNamespace(get=self._get)) if self.answer else None
+        store = cast("ObjectClient", SimpleNamespace(get=self._get)) if self.answer else None
         return await inspect(self.log, store, namespace="ns", name="n", uid=uid)
 
 

@@ -14,7 +14,7 @@ from syncer.ledger.calls import Call
 from syncer.ledger.cluster_map import Layout, Primary
 from syncer.ledger.redis_cluster import Cluster
 from syncer.ledger.replies import Redirected, Refused
-from syncer.ledger.store import Identity
+from syncer.ledger.store import RedisState
 from syncer.ledger.url import Address, parse_redis_url
 from syncer.model.errors import Unavailable
 
@@ -65,7 +65,7 @@ class World:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, *maps: Layout | Exception) -> None:
         monkeypatch.setattr(redis_cluster, "_READ_PAUSE", 0.0)
         target = parse_redis_url(f"redis+cluster://{SEED[0]}:{SEED[1]}")
-        self.identity = Identity("nl")
+        self.identity = RedisState("nl")
         self.cluster = Cluster(target, self.identity, timeout=5.0)
         self.maps = list(maps)
         self.asked: list[Address] = []

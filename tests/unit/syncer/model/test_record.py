@@ -25,8 +25,8 @@ from syncer.model.record import (
     plan_record,
     read_attempt,
     read_plan,
+    resolution_record,
     skip_record,
-    verdict_record,
 )
 
 FAILED = Attempt(
@@ -140,20 +140,20 @@ def test_verdict_keeps_the_rest_of_the_wait(case: str) -> None:
     """What did not arrive is due when it was, but no later than the wait that was meant."""
     at, wait = VERDICTS[case]
     unknown = replace(FAILED, state=AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN)
-    record = verdict_record(unknown, delivered=False, at=at, by="me", why="looked")
+    record = resolution_record(unknown, delivered=False, at=at, by="me", why="looked")
     assert wait_of(join(unknown, read_attempt(record)), at) == wait
 
 
 def test_verdict_is_read_back_as_the_attempt() -> None:
     """What was not delivered keeps its wait and is transient; what was has no error."""
     open_ = Attempt(AttemptId("0.7-1"), "c", AttemptState.UNKNOWN, started=1, ended=2, due=9)
-    failed = verdict_record(open_, delivered=False, at=5, by="me", why="looked")
+    failed = resolution_record(open_, delivered=False, at=5, by="me", why="looked")
     assert failed.id == "resolve:0.7-1:failed"
     assert read_attempt(failed) == Attempt(
         AttemptId("0.7-1"), "c", AttemptState.FAILED, ended=5, due=9,
         failure=FailureClass.TRANSIENT, error="not delivered, says an operator: looked",
     )  # fmt: skip
-    sent = verdict_record(open_, delivered=True, at=5, by="me", why="looked")
+    sent = resolution_record(open_, delivered=True, at=5, by="me", why="looked")
     assert sent.id == "resolve:0.7-1:success"
     assert read_attempt(sent) == Attempt(
         AttemptId("0.7-1"), "c", AttemptState.SUCCESS, ended=5

@@ -7,7 +7,7 @@ from typing import Any, cast
 import pytest
 
 from syncer.model.errors import ContractError, Gone
-from syncer.model.ports import StatusStore
+from syncer.model.ports import ObjectClient
 from syncer.model.record import LOG_ERROR_BYTES
 from syncer.model.resource import NotificationRequest
 from syncer.rules.reconcile import Action
@@ -84,7 +84,7 @@ class Unreadable:
 async def test_an_object_that_cannot_be_read_is_held() -> None:
     """It says nothing: its log is neither opened for sending nor let go."""
     async with bench() as (here, entry):
-        here.claimer.store = cast("StatusStore", Unreadable())
+        here.claimer.objects = cast("ObjectClient", Unreadable())
         verdict = await here.claimer.claim(entry, Held())
         assert verdict.rows == ("D8",)
         assert entry.claim is None
@@ -103,7 +103,7 @@ async def test_an_object_that_cannot_be_read_does_not_end_the_sweep_for_orphans(
                 raise Gone(f"no {name}")
 
         store = Mixed()
-        here.claimer.store = cast("StatusStore", store)
+        here.claimer.objects = cast("ObjectClient", store)
         sweep = await Sweeper(here.claimer).orphans(Ours(), lambda _: False, lambda _: True)
         assert (sweep.looked_at, sweep.retired, store.asked) == (3, 2, 1)
         assert [t for _, _, t in await here.log.read_headers(["odd"])] == [-1]

@@ -10,7 +10,7 @@ from syncer.ledger.answers import Snapshot
 from syncer.ledger.codec import stored
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
-from syncer.model.record import Header, Plan, Record, attempt_record, order_record, plan_record
+from syncer.model.record import Header, Plan, Record, attempt_record, plan_record, resend_record
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import ROOT_CHAIN, fold
 from syncer.runtime.clock import LedgerTime
@@ -52,7 +52,7 @@ def request(phase: str) -> NotificationRequest:
     )
 
 
-ORDER = order_record(f"order:{C}:2", C, at=2_000, by="me", why="w")
+ORDER = resend_record(f"order:{C}:2", C, at=2_000, by="me", why="w")
 LOG = (plan_record(Plan((C, D))), failed(1, C), failed(2, D))
 
 
@@ -101,7 +101,7 @@ def test_mark_over_a_pending_order_is_not_the_end() -> None:
 
 def test_order_for_a_channel_that_is_not_planned_holds_nothing_up() -> None:
     """What nobody can carry out does not keep a log for ever."""
-    stray = order_record("order:x:1", "x", at=1, by="me", why="w")
+    stray = resend_record("order:x:1", "x", at=1, by="me", why="w")
     entry = Entry(request("Failed"), fold(snapshot(*LOG, stray).records))
     assert entry.ordered == frozenset()
     assert entry.ends_at(4)

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from syncer.model.attempt import Attempt, AttemptState, FailureClass
-from syncer.model.record import Plan, order_record
+from syncer.model.record import Plan, resend_record
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sync.cache import Entry
 from syncer.sync.status_writer import Flushed, StatusWriter
@@ -80,7 +80,7 @@ async def test_a_claim_does_not_forget_what_the_watch_brought() -> None:
     """A slow read at the claim answers with a version from before a wipe that the watch has shown."""
     async with bench({"phase": "Sending"}) as (here, entry):
         slow = Slow(here.objects.request)
-        here.claimer.store = slow
+        here.claimer.objects = slow
         wiped = version(slow.request, "9")
 
         def meanwhile() -> None:
@@ -126,7 +126,9 @@ async def test_an_order_that_the_sync_loop_finds_is_told() -> None:
         sync = StatusWriter(
             here.recorder, here.objects, Ours(), here.sync.metrics, on_stale=told.append
         )
-        await here.log.note("u", order_record("order:console:2", "console", at=3, by="me", why="w"))
+        await here.log.note(
+            "u", resend_record("order:console:2", "console", at=3, by="me", why="w")
+        )
         assert await sync.flush(entry) is Flushed.WRITTEN
         assert (told, set(entry.ordered)) == (["u"], {"console"})
         assert entry.request.status.phase != "Failed"

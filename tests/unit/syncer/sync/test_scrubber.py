@@ -15,7 +15,7 @@ import pytest
 
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, make_attempt_id
 from syncer.model.conditions import QUARANTINED, find_condition
-from syncer.model.ports import StatusStore
+from syncer.model.ports import ObjectClient
 from syncer.model.record import Plan, attempt_record, intent_record
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.divergence import AUDITED, Divergence
@@ -71,7 +71,7 @@ async def scene(**scrub: Any) -> AsyncIterator[Scene]:
         changed: list[str] = []
         scrubber = Scrubber(
             here.recorder,
-            cast("StatusStore", scrub.pop("store", here.objects)),
+            cast("ObjectClient", scrub.pop("store", here.objects)),
             Ours(),
             here.sync,
             here.sync.metrics,
