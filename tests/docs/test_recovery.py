@@ -35,6 +35,7 @@ from tests.e2e.harness import (
     BUSY,
     LEASE_SECONDS,
     OK,
+    PATIENT,
     QUICK,
     ROOT,
     NotifierProcess,
@@ -49,8 +50,6 @@ from tests.servers.redis import RedisServer, find_binary
 pytestmark = pytest.mark.timeout(240)
 
 PAGE: Final = Path(__file__).resolve().parents[2] / "docs" / "recovery.md"
-#: Seconds for an answer of a receiver on a busy machine: a late one would be an unknown result.
-PATIENT: Final = 6.0
 #: One wait long enough for whatever is done meanwhile; then it goes on at once.
 SLOW: Final[Json] = {**QUICK, "initialBackoffSeconds": 5}
 

@@ -55,6 +55,8 @@ ROOT: Final = Path(__file__).resolve().parents[2]
 LEASE_SECONDS: Final = 3.0
 RENEW_DEADLINE: Final = 1.0
 SEND_TIMEOUT: Final = 1.5
+#: Seconds for an answer of a receiver on a busy machine: a late one would be an unknown result.
+PATIENT: Final = 6.0
 CHANNEL: Final = "slack:ops"
 #: Waits and a budget that let a test end soon.
 QUICK: Final[Json] = {

@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from tests.benchmarks.recovery import due_at_start, fill, put_in
-from tests.e2e.harness import Stage, stage, until
+from tests.e2e.harness import PATIENT, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
@@ -28,7 +28,9 @@ async def test_start_sends_what_is_due_and_touches_nothing_else(
     control_plane: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:
     """Each due attempt is made once, the tenth; every other object and log stays as it was."""
-    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
+    async with stage(
+        control_plane, redis_url, tmp_path / "stage", sampled=False, send_timeout=PATIENT
+    ) as here:
         await fill(here, N, together=1)
         await until(lambda: put_in(here, N), "the API server has taken them in", within=30)
         await until(lambda: len(here.watcher.versions) == N, "the watch has them", within=30)

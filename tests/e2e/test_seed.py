@@ -42,7 +42,7 @@ from syncer.sync.recorder import Recorder
 from syncer.sync.status_writer import MAX_CONFLICTS, StatusWriter
 from tests.benchmarks.naive import CHANNEL, RIVAL, WRITERS, Round, contend, naive_rounds
 from tests.e2e.checker import Kind, Log, Version
-from tests.e2e.harness import BUSY, OK, Stage, stage, until
+from tests.e2e.harness import BUSY, OK, PATIENT, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
@@ -90,7 +90,10 @@ async def test_a_hundred_through_slack_show_all_three_attempts(
     control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
 ) -> None:
     """Fail, fail, success with identical bodies, a hundred at once: three attempts, three calls."""
-    async with stage(control_plane, redis_url, tmp_path, default=(BUSY, BUSY, OK)) as here:
+    script = (BUSY, BUSY, OK)
+    async with stage(
+        control_plane, redis_url, tmp_path, default=script, send_timeout=PATIENT
+    ) as here:
         process = here.notifier(sharding=_SHARDS)
         process.start()
         await process.wait_ready()
