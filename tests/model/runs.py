@@ -217,6 +217,14 @@ SMALL: tuple[Run, ...] = (
         "T7", "sessions: a write is late", S(wire=2, faults=Lost(lates=1)),
         seen=("taken over", "request outlives its term"),
     ),
+    Run(
+        "U1", "upgrade: freeze, two hand-overs", S(old=True, faults=Lost(freezes=1, handovers=2)),
+        seen=("taken over",),
+    ),
+    Run(
+        "U2", "upgrade: an old and two new replicas, crash",
+        S(old=True, replicas=3, faults=Lost(crashes=1)), seen=("taken over",),
+    ),
 )  # fmt: skip
 
 LARGE: tuple[Run, ...] = (
@@ -310,7 +318,10 @@ LARGE: tuple[Run, ...] = (
         "T14", "sessions: cut off, crash and restart",
         S(faults=Lost(cuts=1, crashes=1, restarts=1)),
     ),
-    Run("T15", "sessions: three replicas, freeze", S(replicas=3, faults=Lost(freezes=1))),
+    Run(
+        "T15", "sessions: three replicas, freeze", S(replicas=3, faults=Lost(freezes=1)),
+        max_states=400_000,
+    ),
 )  # fmt: skip
 
 DELIVERY_MUTANTS: tuple[Mutant, ...] = (
@@ -638,6 +649,17 @@ SESSION_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "S22", "the own session ended by its name alone",
         S(end_names=False, faults=Lost(freezes=1, lates=1)), "NT",
+    ),
+    Mutant(
+        "S23", "a new replica's shard expires for an old one",
+        S(old=True, never_expires=False, faults=Lost(handovers=1)), "SH",
+    ),
+    Mutant(
+        "S24", "the session that an old replica's shard still shows",
+        S(old=True, note_checked=False, faults=Lost(handovers=2)), "SH",
+    ),
+    Mutant(
+        "S25", "an old replica's shard is free", S(old=True, old_waited=False), "SH"
     ),
 )  # fmt: skip
 

@@ -15,6 +15,9 @@ The watch of a replica may lag for as long as it likes and then shows all that h
 between is seen at a later time costs no behaviour that could harm: seen later means waited for longer, and
 a write against what is old already is refused.
 
+In the world of an upgrade the first replica is an old one: it renews its shard's Lease, and takes another's
+that it has seen unchanged for the duration that this shows, which new ones write as one without an end.
+
 Labels as in `wakeups`: what begins with `fault` need never happen, and neither need a replica that was
 frozen or cut off come back.
 
@@ -33,11 +36,13 @@ Each rule is one option whose default is the safe rule; a mutant changes one opt
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 NOBODY = -1
+#: In the place of a session: held by a replica of before the sessions, by the shard's Lease alone.
+OLD = -1
 
 
 class Session(NamedTuple):
@@ -61,11 +66,13 @@ class Shard(NamedTuple):
         holder: A replica, or `NOBODY`.
         uid: The session that it named.
         granted: A term has begun with this resourceVersion as its epoch.
+        note: (mutant) Holder and session that a new replica wrote last; old ones leave it there.
     """
 
     holder: int
     uid: int
     granted: bool
+    note: tuple[int, int] | None = None
 
 
 class SeenSession(NamedTuple):
@@ -88,7 +95,7 @@ class SeenSession(NamedTuple):
 
 
 class SeenShard(NamedTuple):
-    """What a replica has seen of a shard's Lease; `age` is counted in a mutant only."""
+    """What a replica has seen of a shard's Lease; `age` counts only where the Lease has a deadline."""
 
     holder: int
     uid: int
@@ -113,7 +120,7 @@ class Replica(NamedTuple):
         frozen: It does nothing for now; its clock goes on.
         cut: It does not reach the API server.
         stalled: Its watch shows nothing more.
-        uid: Its session, 0 without one.
+        uid: Its session, 0 without one; `OLD` for an old one while it holds the shard.
         renewed: Age of its last confirmed renewal, from its start.
         tried: It has renewed in this tick.
         doubt: A renewal of it was not answered.
@@ -208,6 +215,7 @@ class Options:
         shards: How many shards.
         deadline: Ticks after the start of a renewal in which it allows a send.
         wire: Ticks that a request may take to be with the receiver and over.
+        old: The first replica is an old one; there is one shard.
         faults: How often each fault may happen.
 
         end_first: (S1) Shards are taken only once the session that they name is ended.
@@ -231,6 +239,9 @@ class Options:
         begins_anew: (S19) After a session the next one begins.
         ends_empty: (S20) Sessions without a shard are ended, too.
         end_names: (S22) Who ends a session names its uid.
+        never_expires: (S23) What a new replica holds never expires for an old one.
+        note_checked: (S24) What an old one has acquired names no session.
+        old_waited: (S25) What an old one holds is taken once it was not renewed for LeaseDuration.
         acquire_valid: (S21) Shards are acquired only while the own session is valid.
     """
 
@@ -238,6 +249,7 @@ class Options:
     shards: int = 1
     deadline: int = 1
     wire: int = 1
+    old: bool = False
     faults: Budget = NO_FAULTS
     end_first: bool = True
     end_compares: bool = True
@@ -260,6 +272,9 @@ class Options:
     begins_anew: bool = True
     ends_empty: bool = True
     end_names: bool = True
+    never_expires: bool = True
+    note_checked: bool = True
+    old_waited: bool = True
     acquire_valid: bool = True
 
     @property
@@ -270,23 +285,24 @@ class Options:
 
 def start(o: Options) -> State:
     """Each replica has a session; the first one holds the shards; all is seen."""
-    shards = tuple(Shard(0, 1, granted=True) for _ in range(o.shards))
+    first = OLD if o.old else 1
     replicas = tuple(
         Replica(
-            up=True, frozen=False, cut=False, stalled=False, uid=1, renewed=0, tried=True, doubt=False,
-            terms=(0 if i else 1,) * o.shards, asked=(None,) * o.shards,
+            up=True, frozen=False, cut=False, stalled=False, uid=1 if i else first, renewed=0,
+            tried=True, doubt=False, terms=(0 if i else first,) * o.shards,
+            asked=(None,) * o.shards,
             sessions=tuple(
                 SeenSession(j, 1, fresh=True, age=0, present=True)
-                for j in range(o.replicas)
-                if j != i
+                for j in range(o.old, o.replicas)
+                if j != i and not (o.old and not i)
             ),
-            shards=(SeenShard(0, 1, fresh=True),) * o.shards,
+            shards=(SeenShard(0, first, fresh=True),) * o.shards,
         )
         for i in range(o.replicas)
     )  # fmt: skip
-    return State(
-        replicas, (Session(1, 0),) * o.replicas, shards, (1,) * o.replicas, (), (), o.faults
-    )
+    sessions = tuple(None if o.old and not i else Session(1, 0) for i in range(o.replicas))
+    shards = (Shard(0, first, granted=True),) * o.shards
+    return State(replicas, sessions, shards, (1,) * o.replicas, (), (), o.faults)
 
 
 def steps(s: State, o: Options) -> Iterator[Step]:
@@ -297,7 +313,10 @@ def steps(s: State, o: Options) -> Iterator[Step]:
         yield "tick", _tick(s, o), ()
     for i, r in enumerate(s.replicas):
         yield from _written(s, o, i)
-        if r.up and not r.frozen:
+        if r.up and not r.frozen and _is_old(o, i):
+            yield from _old(s, o, i)
+            yield from _work(s, o, i)
+        elif r.up and not r.frozen:
             yield from _session(s, o, i)
             yield from _watch(s, o, i)
             yield from _others(s, o, i)
@@ -314,16 +333,20 @@ def action(label: str) -> str | None:
 def promises(o: Options) -> dict[str, tuple[Callable[[State], bool], Callable[[str], bool]]]:
     """What a fair behaviour keeps: what is pending in a state, and which steps end it."""
 
+    def new(s: State) -> Sequence[Replica]:
+        return s.replicas[o.old :]
+
     def unowned(s: State) -> bool:
-        return any(_well(r) for r in s.replicas) and not all(
+        # Old ones alone do not take over from new ones.
+        return any(_well(r) for r in new(s)) and not all(
             any(_holds(r, k, o) for r in s.replicas) for k in range(o.shards)
         )
 
     def without(s: State) -> bool:
-        return any(_well(r) and not _valid(r, o) for r in s.replicas)
+        return any(_well(r) and not _valid(r, o) for r in new(s))
 
     def left(s: State) -> bool:
-        return any(_well(r) for r in s.replicas) and any(
+        return any(_well(r) for r in new(s)) and any(
             session is not None and not r.up
             for r, session in zip(s.replicas, s.sessions, strict=True)
         )
@@ -359,11 +382,11 @@ def _well(r: Replica) -> bool:
 
 
 def _valid(r: Replica, o: Options) -> bool:
-    return r.uid > 0 and r.renewed <= o.deadline
+    return r.uid != 0 and r.renewed <= o.deadline
 
 
 def _holds(r: Replica, k: int, o: Options) -> bool:
-    return r.up and r.terms[k] > 0 and _valid(r, o)
+    return r.up and r.terms[k] != 0 and _valid(r, o)
 
 
 # -- changes --------------------------------------------------------------------------------------
@@ -495,7 +518,7 @@ def _is_due(r: Replica) -> bool:
     """Whether a replica does something before time goes on: a call is answered within a tick."""
     if not _well(r):
         return False
-    return (r.uid > 0 and not r.tried) or any(r.asked)
+    return (r.uid != 0 and not r.tried) or any(r.asked)
 
 
 def _tick(s: State, o: Options) -> State:
@@ -510,9 +533,11 @@ def _tick(s: State, o: Options) -> State:
             tried=False,
             sessions=tuple(x._replace(age=min(most, x.age + 1)) for x in r.sessions),
         )
-        if not o.session_counts:
+        if o.old or not o.session_counts:
             older = older._replace(
-                shards=tuple(x._replace(age=min(most, x.age + 1)) for x in r.shards)
+                shards=tuple(
+                    x._replace(age=min(most, x.age + 1)) if _expires(x, o) else x for x in r.shards
+                )
             )
         replicas.append(older)
     sessions = tuple(x and x._replace(start=min(most, x.start + 1)) for x in s.sessions)
@@ -524,6 +549,12 @@ def _tick(s: State, o: Options) -> State:
         if r.up and not r.frozen and r.uid and r.renewed > o.deadline:
             s = _over(s, o, i)
     return s
+
+
+def _expires(shard: SeenShard, o: Options) -> bool:
+    return shard.holder != NOBODY and (
+        shard.uid == OLD or not (o.never_expires and o.session_counts)
+    )
 
 
 # -- one replica ----------------------------------------------------------------------------------
@@ -627,8 +658,7 @@ def _shown(s: State, i: int, *, keep: Callable[[SeenSession], bool]) -> State:
     """
     r = s.replicas[i]
     shards = tuple(
-        seen if seen.fresh else SeenShard(now.holder, now.uid, fresh=True)
-        for seen, now in zip(r.shards, s.shards, strict=True)
+        seen if seen.fresh else _read(now) for seen, now in zip(r.shards, s.shards, strict=True)
     )
     known = {(x.of, x.uid): x for x in r.sessions}
     found = []
@@ -644,11 +674,18 @@ def _shown(s: State, i: int, *, keep: Callable[[SeenSession], bool]) -> State:
     return _with(s, i, shards=shards, sessions=_absent(shards, tuple(found), i))
 
 
+def _read(shard: Shard) -> SeenShard:
+    """What a new replica takes from a shard's Lease."""
+    if shard.note is not None and shard.holder != NOBODY:
+        return SeenShard(*shard.note, fresh=True)
+    return SeenShard(shard.holder, shard.uid, fresh=True)
+
+
 def _absent(
     shards: tuple[SeenShard, ...], sessions: tuple[SeenSession, ...], i: int
 ) -> tuple[SeenSession, ...]:
     """What is known of sessions that are there or named; one that is not known is not there."""
-    named = {(x.holder, x.uid) for x in shards if x.holder not in (NOBODY, i)}
+    named = {(x.holder, x.uid) for x in shards if x.holder not in (NOBODY, i) and x.uid != OLD}
     kept = [x for x in sessions if x.present or (x.of, x.uid) in named]
     new = named - {(x.of, x.uid) for x in kept}
     gone = [SeenSession(of, uid, fresh=True, age=0, present=False) for of, uid in new]
@@ -691,6 +728,8 @@ def _is_free(s: State, o: Options, i: int, k: int) -> bool:
         return True
     if shard.holder == i:
         return shard.uid != r.uid or o.own_again
+    if shard.uid == OLD:
+        return not o.old_waited or shard.age >= o.duration
     if not o.session_counts and shard.age >= o.duration:
         return True
     for seen in r.sessions:
@@ -729,7 +768,9 @@ def _written(s: State, o: Options, i: int) -> Iterator[Step]:
             continue
         was = s.shards[k]
         same = (was.holder, was.uid) == (i, asked.uid) and not o.counts_up
-        written = _shard_written(s, k, Shard(i, asked.uid, granted=was.granted and same))
+        note = None if o.note_checked else (i, asked.uid)
+        shard = Shard(i, asked.uid, granted=was.granted and same, note=note)
+        written = _shard_written(s, k, shard)
         r = written.replicas[i]
         yield (
             f"{k} names {i}",
@@ -777,14 +818,47 @@ def _send(s: State, i: int, k: int, uid: int) -> Step:
 
 def _release(s: State, o: Options, i: int, k: int) -> Iterator[Step]:
     r, shard = s.replicas[i], s.shards[k]
-    ended = _with(s, i, terms=_put(r.terms, k, 0))
+    ended = _with(s, i, uid=0 if r.uid == OLD else r.uid, terms=_put(r.terms, k, 0))
     if (shard.holder, shard.uid) != (i, r.uid):
         yield f"{i} releases {k}: not its", ended, ()
         return
-    free = Shard(NOBODY, 0, granted=False)
+    free = Shard(NOBODY, 0, granted=False, note=shard.note)
     yield f"{i} releases {k}", _shard_written(ended, k, free), ()
     if s.budget.replies:
         yield f"fault: {i} releases {k}, lost", _spend(ended, "replies"), ()
         kept = ended if o.release_ends else s
         lost = _spend(_shard_written(kept, k, free), "replies")
         yield f"fault: {i} releases {k}, answer lost", lost, ()
+
+
+# -- an old replica -------------------------------------------------------------------------------
+
+
+def _is_old(o: Options, i: int) -> bool:
+    return o.old and i == 0
+
+
+def _old(s: State, o: Options, i: int) -> Iterator[Step]:
+    """The shard's Lease is read, renewed, and taken when it is free or has expired."""
+    r, shard, seen = s.replicas[i], s.shards[0], s.replicas[i].shards[0]
+    if r.uid and r.renewed > o.deadline:
+        yield f"{i} finds its term over", _over(s, o, i), ()
+        return
+    if r.cut:
+        return
+    if r.uid and not r.tried:
+        if (shard.holder, shard.uid) != (i, OLD):
+            yield f"{i} renews 0: it is another's", _over(s, o, i), ()
+            return
+        renewed = _shard_written(s, 0, shard)
+        yield f"{i} renews 0", _with(renewed, i, renewed=0, tried=True), ()
+    if r.uid:
+        return
+    if not seen.fresh:
+        read = SeenShard(shard.holder, shard.uid, fresh=True)
+        yield f"{i} reads 0", _with(s, i, shards=(read,)), ()
+    elif seen.holder in (NOBODY, i) or seen.age >= o.duration:
+        taken = _shard_written(s, 0, shard._replace(holder=i, uid=OLD, granted=True))
+        mine = SeenShard(i, OLD, fresh=True)
+        acquired = _with(taken, i, uid=OLD, renewed=0, tried=True, terms=(OLD,), shards=(mine,))
+        yield f"{i} acquires 0", acquired, ()
