@@ -81,6 +81,10 @@ IDLE_WRITES: Final = Goal(0.6)
 IDLE_READS: Final = Goal(0, every=True)
 IDLE_CPU: Final = Goal(0.5)
 IDLE_MEMORY: Final = Goal(60)
+#: CPU in ms of a replica per notification of another's, where the API server selects by shard; seconds
+#: from SIGKILL until all shards are served: LeaseDuration (18 s by default) and two retry periods.
+OTHERS_CPU: Final = Goal(0.03)
+TAKEOVER: Final = Goal(22, every=True)
 
 # -- goals ----------------------------------------------------------------------------------------
 
@@ -216,6 +220,24 @@ TARGETS: Final = (
     Target(
         "at rest: resident memory of a replica, MiB", "idle",
         r"\d+ replicas?: resident memory of the largest replica", IDLE_MEMORY, _WINDOWS,
+    ),
+    Target(
+        "CPU of a replica per notification of another's, API server selects by shard, ms", "replicas",
+        r"gate on, \d+ replicas: CPU of a replica per notification of another's", OTHERS_CPU,
+        "1,500 notifications",
+    ),
+    Target(
+        "a replica gets SIGKILL: until all its shards are served, s", "replicas",
+        r"gate (on|off), \d+ replicas: one killed, until all its shards are served", TAKEOVER,
+        "leases of the defaults",
+    ),
+    Target(
+        "a replica gets SIGKILL: notifications not sent, or not on record", "replicas",
+        r"gate (on|off), \d+ replicas?: notifications not sent, or not on record", NONE_LOST,
+    ),
+    Target(
+        "a replica gets SIGKILL: what book and record do not agree on", "replicas",
+        r"gate (on|off), \d+ replicas?: what book and record do not agree on", NONE_LOST,
     ),
 )  # fmt: skip
 

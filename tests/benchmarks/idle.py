@@ -221,7 +221,7 @@ def _tell(report: Report, n: int, windows: Sequence[Window], bare: Sequence[Wind
     for words, of, then in (
         ("API requests", "requests", requests), ("Redis commands", "commands", commands)
     ):  # fmt: skip
-        means = more(_medians(getattr(w, of) for w in windows), then)
+        means = more(_means(getattr(w, of) for w in windows), then)
         ordered = sorted(means.items(), key=lambda item: (-item[1], item[0]))
         listed = ", ".join(f"{name} {mean:.2f}" for name, mean in ordered if mean >= _RARE)
         report.notes.append(f"{label}, {words} per second: {listed or 'none'}")
@@ -232,6 +232,13 @@ def _medians(counted: Iterable[Mapping[str, float]]) -> dict[str, float]:
     each = list(counted)
     names = {name for counts in each for name in counts}
     return {name: statistics.median(c.get(name, 0.0) for c in each) for name in names}
+
+
+def _means(counted: Iterable[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of each: what one window of several had is in it."""
+    each = list(counted)
+    names = {name for counts in each for name in counts}
+    return {name: statistics.fmean(c.get(name, 0.0) for c in each) for name in names}
 
 
 async def run(*, quick: bool) -> Report:

@@ -63,12 +63,12 @@ _shared: ContextVar[ControlPlane | None] = ContextVar("shared", default=None)
 
 
 @asynccontextmanager
-async def plane_of(assets: Path) -> AsyncIterator[ControlPlane]:
-    """A control plane with the product's CRD: a fresh one, or the one that is shared."""
-    if (shared := _shared.get()) is not None:
+async def plane_of(assets: Path, feature_gates: str = "") -> AsyncIterator[ControlPlane]:
+    """A control plane with the product's CRD: a fresh one, or the one that is shared and has no gates."""
+    if (shared := _shared.get()) is not None and not feature_gates:
         yield shared
         return
-    async with ControlPlane(assets) as plane:
+    async with ControlPlane(assets, feature_gates=feature_gates) as plane:
         await plane.apply_crd(CRD)
         yield plane
 

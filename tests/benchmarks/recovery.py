@@ -216,13 +216,8 @@ async def fill(here: Stage, n: int, *, together: int = _PAGE) -> None:
         pipeline = here.redis.pipeline(transaction=False)
         for index, (uid, what, finished) in enumerate(page, done):
             name = f"n-{index:06}"
-            meta = {
-                "name": name, "namespace": here.namespace, "uid": uid, "generation": 1,
-                "creationTimestamp": created,
-            }  # fmt: skip
-            key = f"/registry/kubernaut.ai/notificationrequests/{here.namespace}/{name}"
-            value = json.dumps({**what.document, "metadata": meta}, separators=(",", ":"))
-            puts.append({"requestPut": {"key": _b64(key), "value": _b64(value)}})
+            put = put_of(here.namespace, name, uid, what.document, created=created)
+            puts.append({"requestPut": put})
             end = len(what.elements)
             header = Header(f"{here.namespace}/{name}", _EPOCH, end, end).encode()
             log = f"{here.prefix}:{{{uid}}}"
@@ -247,6 +242,26 @@ async def fill(here: Stage, n: int, *, together: int = _PAGE) -> None:
                 page.clear()
         if page:
             await flush(session)
+
+
+def put_of(namespace: str, name: str, uid: str, document: Json, *, created: str) -> Json:
+    """
+    What to ask etcd's gateway for, so that it holds an object as the API server would store it.
+
+    Args:
+        namespace: Of the object.
+        name: Of the object.
+        uid: Of the object.
+        document: The object without its metadata.
+        created: Its time of creation, as the API server writes it.
+    """
+    meta = {
+        "name": name, "namespace": namespace, "uid": uid, "generation": 1,
+        "creationTimestamp": created,
+    }  # fmt: skip
+    key = f"/registry/kubernaut.ai/notificationrequests/{namespace}/{name}"
+    value = json.dumps({**document, "metadata": meta}, separators=(",", ":"))
+    return {"key": _b64(key), "value": _b64(value)}
 
 
 def _b64(text: str) -> str:

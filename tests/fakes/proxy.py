@@ -93,6 +93,9 @@ class _Link:
     client: asyncio.StreamWriter
     server: asyncio.StreamWriter
     silent: bool = False
+    #: Bytes so far: of the client, and of the server.
+    requested: int = 0
+    replied: int = 0
     #: Bytes of the answer that may still pass; None: all.
     left: int | None = None
     #: Whether the proxy refuses connections once these have passed.
@@ -169,6 +172,10 @@ class Proxy:
             self._listener = None
         self.cut()
 
+    def traffic(self) -> dict[int, tuple[int, int]]:
+        """Bytes so far of the client and of the server, by open connection."""
+        return {id(link): (link.requested, link.replied) for link in self._links}
+
     def cut(self) -> None:
         """Reset every connection."""
         for link in list(self._links):
@@ -211,6 +218,7 @@ class Proxy:
 
     async def _requests(self, link: _Link, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(_READ):
+            link.requested += len(data)
             if link.silent:
                 continue
             match self._strike(data):
@@ -240,6 +248,7 @@ class Proxy:
 
     async def _replies(self, link: _Link, reader: asyncio.StreamReader) -> None:
         while data := await reader.read(_READ):
+            link.replied += len(data)
             if link.silent:
                 continue
             if link.left is not None:

@@ -1,0 +1,570 @@
+"""
+What replicas pay for each other, and what one's end costs.
+
+One, two and four replicas share the shards of an installation, on an API server that sends everybody
+everything, and on one that selects by shard (`ShardedListAndWatch`). Two things are measured on each.
+
+*What a replica pays for another's notifications.* All notifications of a load belong to one replica: they
+are put into etcd, where a uid can be chosen, and only those are that fall into a shard of that replica.
+So whatever CPU another replica spends, and whatever its watches bring, is for notifications of another's.
+What it spends at rest, taken in a window before the loads, is taken away: it is as much again.
+
+Each replica reaches the API server through a proxy of its own, which counts bytes by connection. A
+connection on which the replica sends nothing during a load, and is sent something, is a watch. The bytes
+are those on the wire, TLS included.
+
+*What the end of a replica costs.* Notifications are created steadily, by the API server and so in all
+shards, and meanwhile a replica gets SIGKILL. It is taken over when each of its shards has had a call
+about a notification that was created after the kill. A single replica is started again at once, as its
+kubelet would.
+
+At the end, everything that the receiver has booked is held against logs and statuses by the same checker as
+in the end-to-end tests, and each notification must have had a call that succeeded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+
+from syncer.model.times import format_time
+from syncer.rules.shards import Sharding
+from tests.benchmarks.goals import NONE_LOST, OTHERS_CPU, TAKEOVER
+from tests.benchmarks.idle import share_out
+from tests.benchmarks.load import SHARED, pid_of, plane_of, programs, progress
+from tests.benchmarks.recovery import put_of
+from tests.benchmarks.report import Goal, Report, cpu_seconds, resident_mib
+from tests.e2e.checker import Kind, check
+from tests.e2e.harness import (
+    QUICK as POLICY,
+)
+from tests.e2e.harness import (
+    NotifierProcess,
+    Stage,
+    Step,
+    create_notification,
+    stage,
+    until,
+)
+from tests.fakes.proxy import Proxy
+from tests.integration.api import notification
+from tests.servers.controlplane import SHARDED, ControlPlane
+from tests.servers.redis import RedisServer, find_binary
+
+Json = dict[str, Any]
+
+SHARDS: Final[int] = SHARED["sharding"]["shards"]
+#: For a quick look: leases of 5.5 s.
+SHORT: Final[dict[str, Json]] = {
+    "sharding": {
+        "shards": SHARDS, "renewDeadline": "3s", "retryPeriod": "500ms", "margin": "1s",
+    },
+    "sync": SHARED["sync"],
+}  # fmt: skip
+_PUTTERS: Final = 32
+#: Seconds; what is due after the last final phase belongs to the cost.
+_QUIET: Final = 2.0
+_SENT_WITHIN: Final = 180.0
+_TAKEN_WITHIN: Final = 120.0
+#: Seconds of steady work before a replica is killed.
+_BEFORE: Final = 2.0
+#: What the receiver takes.
+_ANSWER: Final = Step(delay=0.005)
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """
+    How much is measured.
+
+    Attributes:
+        replicas: Numbers of replicas.
+        notifications: Of one load.
+        loads: Of each number of replicas.
+        kills: Of each number of replicas.
+        rest: Seconds of the window at rest.
+        rate: Notifications per second while a replica is killed.
+        settings: Of each replica.
+    """
+
+    replicas: tuple[int, ...]
+    notifications: int
+    loads: int
+    kills: int
+    rest: float
+    rate: float
+    settings: Mapping[str, Json] = field(default_factory=lambda: SHARED)
+
+
+FULL: Final = Scale((1, 2, 4), 1500, 3, 2, 20.0, 20.0)
+QUICK: Final = Scale((2,), 200, 1, 1, 4.0, 20.0, SHORT)
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """
+    What one load came to; all but the rate is per notification.
+
+    Attributes:
+        rate: Notifications per second.
+        owner: CPU of the replica to which all belong, in ms; what it spends at rest is taken away.
+        others: The same of every other replica.
+        server: CPU of the API server in ms, that at rest taken away.
+        owner_bytes: That the owner's watches brought.
+        other_bytes: The same of every other replica.
+        resident: MiB of every other replica at the end.
+    """
+
+    rate: float
+    owner: float
+    others: tuple[float, ...]
+    server: float
+    owner_bytes: float
+    other_bytes: tuple[float, ...]
+    resident: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """
+    What one installation came to.
+
+    Attributes:
+        sharded: Whether the API server selects by shard.
+        replicas: Their number.
+        loads: One after the other.
+        takeovers: Seconds from each kill until the last shard of the killed one was served.
+        created: Notifications.
+        unsent: Of those, how many had no call that succeeded, or another end than Sent.
+        violations: What book and record do not agree on.
+        repeated: Calls after one that succeeded, whose result nobody could learn; these are allowed.
+    """
+
+    sharded: bool
+    replicas: int
+    loads: tuple[Load, ...]
+    takeovers: tuple[float, ...]
+    created: int
+    unsent: int
+    violations: int
+    repeated: int
+
+
+@dataclass(slots=True)
+class _Place:
+    """
+    One installation.
+
+    Attributes:
+        here: Its stage.
+        processes: Its replicas.
+        proxies: Through which each of them reaches the API server.
+        uids: Of all notifications, by name.
+        sharding: How the installation divides them, once there is one.
+    """
+
+    here: Stage
+    processes: list[NotifierProcess]
+    proxies: list[Proxy]
+    uids: dict[str, str] = field(default_factory=dict)
+    sharding: Sharding = field(default_factory=lambda: Sharding(SHARDS))
+
+    async def lease(self, name: str) -> Json:
+        """A Lease of the installation, by the end of its name."""
+        leases = self.here.api.leases
+        reply = await self.here.api.ask("GET", f"{leases}/notification-ledger-{name}")
+        assert reply.code == 200, reply.body
+        return dict(reply.body)
+
+    async def shards_of(self, process: NotifierProcess) -> set[int]:
+        """Shards whose Lease names a replica: its identity ends with its health port."""
+        found = set()
+        for shard in range(SHARDS):
+            holder = (await self.lease(str(shard)))["spec"]["holderIdentity"]
+            if str(holder).endswith(f"_{process.health_port}"):
+                found.add(shard)
+        assert found, "a replica owns nothing"
+        return found
+
+
+@asynccontextmanager
+async def _place(
+    plane: ControlPlane, redis_url: str, folder: Path, replicas: int, scale: Scale
+) -> AsyncIterator[_Place]:
+    """Set up an installation whose shards are shared out."""
+    async with (
+        stage(plane, redis_url, folder, default=(_ANSWER,), sampled=False) as here,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        place = _Place(here, [], [])
+        for n in range(replicas):
+            proxy = Proxy("127.0.0.1", plane._recipe.api_port)
+            place.proxies.append(await stack.enter_async_context(proxy))
+            process = here.notifier(to="slack", **scale.settings)
+            process._env["KUBECONFIG"] = str(_kubeconfig(plane, folder / f"kubeconfig-{n}", proxy))
+            place.processes.append(process)
+            process.start()
+        await _ready(place)
+        divided = (await place.lease("map"))["metadata"]["annotations"][
+            "notification-ledger/shards"
+        ]
+        sharding = Sharding.read(divided)
+        assert sharding is not None, divided
+        place.sharding = sharding
+        yield place
+
+
+def _kubeconfig(plane: ControlPlane, file: Path, proxy: Proxy) -> Path:
+    """The controller's kubeconfig, by way of a proxy."""
+    document = json.loads(plane.controller_kubeconfig.read_text())
+    # The certificate is for 127.0.0.1, at whatever port.
+    document["clusters"][0]["cluster"]["server"] = f"https://127.0.0.1:{proxy.port}"
+    file.write_text(json.dumps(document))
+    return file
+
+
+async def _ready(place: _Place) -> None:
+    for process in place.processes:
+        await process.wait_ready()
+    await share_out(place.processes, SHARDS)
+
+
+# -- notifications of one replica ------------------------------------------------------------------
+
+
+def uids_of(sharding: Sharding, shards: set[int], n: int) -> Iterator[str]:
+    """
+    New uids.
+
+    Args:
+        sharding: How they are divided.
+        shards: Into which they fall.
+        n: How many.
+    """
+    while n:
+        uid = str(uuid.uuid4())
+        if sharding.of(uid) in shards:
+            n -= 1
+            yield uid
+
+
+async def _put(place: _Place, names: Mapping[str, str]) -> None:
+    """Put objects into etcd, each in a write of its own: a watch shows one object for one revision."""
+    here = place.here
+    etcd = f"http://127.0.0.1:{here.plane._recipe.etcd_port}/v3/kv/put"
+    created = format_time(round(time.time() * 1000), millis=False)
+    waiting = iter(names.items())
+
+    async def work(session: aiohttp.ClientSession) -> None:
+        for name, uid in waiting:
+            document = notification(name, subject=name, retryPolicy=POLICY)
+            put = put_of(here.namespace, name, uid, document, created=created)
+            async with session.post(etcd, json=put) as answer:
+                if answer.status != 200:
+                    raise RuntimeError(f"etcd answers {answer.status}")
+
+    timeout = aiohttp.ClientTimeout(total=60)
+    async with aiohttp.ClientSession(timeout=timeout) as session, asyncio.TaskGroup() as group:
+        for _ in range(_PUTTERS):
+            group.create_task(work(session))
+    place.uids.update(names)
+
+
+async def _sent(place: _Place, names: Sequence[str]) -> None:
+    """Wait until all of these have ended as they should."""
+    watcher, left = place.here.watcher, set(names)
+
+    def ended() -> bool:
+        for name in [n for n in left if watcher.phase(place.uids[n]) == "Sent"]:
+            left.discard(name)
+        return not left
+
+    await until(
+        ended,
+        lambda: f"{len(left)} more are sent; {place.processes[0].tail()}",
+        within=_SENT_WITHIN, every=0.1,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    """CPU seconds so far of the API server and of each replica, and the time at which they were read."""
+
+    at: float
+    cpu: tuple[float, ...]
+
+    def per_second(self, after: _Reading) -> tuple[float, ...]:
+        """CPU of each per second since."""
+        return tuple(
+            (now - then) / (after.at - self.at)
+            for now, then in zip(after.cpu, self.cpu, strict=True)
+        )
+
+
+def _read(place: _Place) -> _Reading:
+    pids = [place.here.plane._processes["kube-apiserver"].pid, *map(pid_of, place.processes)]
+    return _Reading(time.monotonic(), tuple(cpu_seconds(pid) for pid in pids))
+
+
+async def _rest(place: _Place, seconds: float) -> tuple[float, ...]:
+    """CPU of API server and replicas at rest, seconds per second."""
+    before = _read(place)
+    await asyncio.sleep(seconds)
+    return before.per_second(_read(place))
+
+
+def watched_bytes(
+    before: Mapping[int, tuple[int, int]], after: Mapping[int, tuple[int, int]]
+) -> int:
+    """
+    Bytes that a server sent on connections on which the client sent nothing.
+
+    Args:
+        before: Bytes of client and server, by connection (`Proxy.traffic`).
+        after: The same later; a connection that was not there before is no watch of that time.
+    """
+    return sum(
+        replied - before[link][1]
+        for link, (requested, replied) in after.items()
+        if link in before and requested == before[link][0]
+    )
+
+
+async def _load(place: _Place, label: str, scale: Scale, rest: Sequence[float]) -> Load:
+    """
+    Load the first replica, and see what that costs all of them.
+
+    Args:
+        place: The installation.
+        label: First part of the notifications' names.
+        scale: How many.
+        rest: CPU of API server and replicas at rest, seconds per second.
+    """
+    n = scale.notifications
+    uids = uids_of(place.sharding, await place.shards_of(place.processes[0]), n)
+    names = {f"{label}-{i}": uid for i, uid in enumerate(uids)}
+    traffic = [proxy.traffic() for proxy in place.proxies]
+    before = _read(place)
+    await _put(place, names)
+    await _sent(place, list(names))
+    seconds = time.monotonic() - before.at
+    await asyncio.sleep(_QUIET)
+    after = _read(place)
+    elapsed = after.at - before.at
+    server, owner, *others = (
+        (each - idle) * elapsed * 1000 / n
+        for each, idle in zip(before.per_second(after), rest, strict=True)
+    )
+    owner_bytes, *other_bytes = (
+        watched_bytes(then, proxy.traffic()) / n
+        for then, proxy in zip(traffic, place.proxies, strict=True)
+    )
+    resident = tuple(resident_mib(pid_of(p)) for p in place.processes[1:])
+    return Load(
+        n / seconds, owner, tuple(others), server, owner_bytes, tuple(other_bytes), resident
+    )
+
+
+# -- the end of a replica --------------------------------------------------------------------------
+
+
+async def _kill(place: _Place, label: str, scale: Scale) -> float:
+    """Kill a replica under steady work; returns the seconds until all its shards are served."""
+    here, victim = place.here, place.processes[0]
+    shards = await place.shards_of(victim)
+    made: dict[str, float] = {}
+    enough = asyncio.Event()
+
+    async def create(name: str) -> None:
+        place.uids[name] = await create_notification(here.api, name)
+        made[name] = time.monotonic()
+
+    async def create_all() -> None:
+        begin = time.monotonic()
+        async with asyncio.TaskGroup() as group:
+            for n in range(round(_TAKEN_WITHIN * scale.rate)):
+                await asyncio.sleep(begin + n / scale.rate - time.monotonic())
+                if enough.is_set():
+                    break
+                group.create_task(create(f"{label}-{n}"))
+
+    async def end() -> float:
+        await asyncio.sleep(_BEFORE)
+        killed = time.monotonic()
+        await asyncio.to_thread(victim.kill)
+        dead, booked, served = time.monotonic(), len(here.receiver.book), dict[int, float]()
+        if len(place.processes) == 1:
+            victim.start()
+
+        def taken() -> bool:
+            for call in here.receiver.book[booked:]:
+                # A call may be quicker than the answer to the creation: then it counts a look later.
+                if call.at > dead and made.get(call.subject, 0.0) > dead:
+                    served.setdefault(place.sharding.of(place.uids[call.subject]), call.at)
+            return shards <= served.keys()
+
+        await until(
+            taken,
+            lambda: f"{sorted(shards - served.keys())} are served; {place.processes[-1].tail()}",
+            within=_TAKEN_WITHIN, every=0.1,
+        )  # fmt: skip
+        enough.set()
+        return max(served[shard] for shard in shards) - killed
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(create_all())
+        ending = group.create_task(end())
+    if len(place.processes) > 1:
+        victim.start()
+    await _ready(place)
+    await _sent(place, list(made))
+    return ending.result()
+
+
+async def _book(place: _Place) -> tuple[int, int, int]:
+    """Hold the receiver's book against the record: unsent, violations, allowed repetitions."""
+    here = place.here
+    uids = list(place.uids.values())
+
+    async def acked() -> bool:
+        logs = await here.logs(uids)
+        return all(log.header.acked == len(log.records) for log in logs.values())
+
+    with contextlib.suppress(AssertionError):  # the checker says of which logs it is not so
+        await until(acked, "all logs are marked as published", within=60, every=1)
+    assert not here.watcher.gaps, "the watch has missed versions"
+    logs, versions = await here.logs(uids), here.watcher.versions
+    findings = check(here.receiver.book, logs, versions)
+    succeeded = {call.subject for call in here.receiver.book if call.processed}
+    unsent = sum(
+        name not in succeeded or here.watcher.phase(uid) != "Sent" or uid not in logs
+        for name, uid in place.uids.items()
+    )
+    for violation in findings.violations[:5]:
+        progress("replicas", str(violation))
+    return unsent, len(findings.violations), len(findings.of(Kind.EXPLAINED))
+
+
+# -- all of it -------------------------------------------------------------------------------------
+
+
+async def measure(
+    plane: ControlPlane, redis_url: str, folder: Path, replicas: int, scale: Scale
+) -> Case:
+    """
+    One installation, from its first start to its books.
+
+    Args:
+        plane: Its API server; whether that selects by shard is read off its gates.
+        redis_url: Its Redis.
+        folder: Is made.
+        replicas: How many.
+        scale: How much is measured.
+    """
+    sharded = SHARDED in plane._recipe.feature_gates
+    label = _label(sharded=sharded, replicas=replicas)
+    async with _place(plane, redis_url, folder, replicas, scale) as place:
+        # What comes first warms everything and is thrown away.
+        warm = replace(scale, notifications=max(20, scale.notifications // 10))
+        await _load(place, "warm", warm, [0.0] * (replicas + 1))
+        rest = await _rest(place, scale.rest)
+        loads = []
+        for n in range(scale.loads):
+            loads.append(await _load(place, f"load{n}", scale, rest))
+            others = ", ".join(f"{ms:.3f}" for ms in loads[-1].others)
+            progress("replicas", f"{label}: {loads[-1].rate:.0f}/s, others {others or 'none'} ms")
+        takeovers = []
+        for n in range(scale.kills):
+            takeovers.append(await _kill(place, f"kill{n}", scale))
+            progress("replicas", f"{label}: taken over in {takeovers[-1]:.1f} s")
+        unsent, violations, repeated = await _book(place)
+        return Case(
+            sharded, replicas, tuple(loads), tuple(takeovers), len(place.uids), unsent, violations,
+            repeated,
+        )  # fmt: skip
+
+
+def _label(*, sharded: bool, replicas: int) -> str:
+    return f"gate {'on' if sharded else 'off'}, {replicas} replica{'s' if replicas > 1 else ''}"
+
+
+def told(cases: Sequence[Case], scale: Scale) -> Report:
+    """The report of some installations."""
+    report = Report("replicas")
+    lease = "default settings" if scale.settings is SHARED else "leases of 5.5 s"
+    report.notes.append(
+        f"{scale.loads} loads of {scale.notifications} notifications at once on each installation, all "
+        f"of one replica; then a replica gets SIGKILL {scale.kills} times while {scale.rate:g}/s are "
+        f"created; one channel, 200 after 5 ms, {SHARDS} shards, {lease}, Events and audit off"
+    )
+    report.notes.append(
+        "CPU and watches of a replica that owns none of them, per notification; what it spends at rest "
+        "is taken away; bytes on the wire, by a proxy before each replica"
+    )
+    report.notes.append("gate: ShardedListAndWatch of the API server")
+    for case in cases:
+        _tell(report, case, scale)
+    return report
+
+
+def _tell(report: Report, case: Case, scale: Scale) -> None:
+    label = _label(sharded=case.sharded, replicas=case.replicas)
+    alone = case.replicas == 1
+
+    def add(words: str, unit: str, rounds: Sequence[float], goal: Goal | None = None) -> None:
+        if rounds:
+            report.add(f"{label}: {words}", unit, rounds, goal)
+
+    loads = case.loads
+    if not alone:
+        others = [statistics.mean(load.others) for load in loads]
+        goal = OTHERS_CPU if case.sharded else None
+        add("CPU of a replica per notification of another's", "ms", others, goal)
+        each = [statistics.mean(load.other_bytes) for load in loads]
+        add("bytes on a replica's watches per notification of another's", "B", each)
+        resident = [statistics.mean(load.resident) for load in loads]
+        add("resident memory of a replica that owned none", "MiB", resident)
+    add("CPU of the owner per notification", "ms", [load.owner for load in loads])
+    add("bytes on the owner's watches per notification", "B", [load.owner_bytes for load in loads])
+    add("API server CPU per notification", "ms", [load.server for load in loads])
+    add("notifications/s", "1/s", [load.rate for load in loads])
+    words = (
+        "killed and started again, until all shards are served"
+        if alone
+        else "one killed, until all its shards are served"
+    )
+    limit = None if alone or scale.settings is not SHARED else TAKEOVER
+    add(words, "s", case.takeovers, limit)
+    add("notifications not sent, or not on record", "", [case.unsent], NONE_LOST)
+    add("what book and record do not agree on", "", [case.violations], NONE_LOST)
+    add("calls repeated after a result that nobody could learn (allowed)", "", [case.repeated])
+    report.notes.append(f"{label}: {case.created:,} notifications held against the record")
+
+
+async def run(*, quick: bool) -> Report:
+    """Measure on servers of its own."""
+    scale = QUICK if quick else FULL
+    assets = await programs()
+    cases: list[Case] = []
+    with tempfile.TemporaryDirectory(prefix="bench-") as name:
+        for gates in ("", SHARDED):
+            async with (
+                plane_of(assets, gates) as plane,
+                RedisServer(find_binary("redis-server")) as redis,
+            ):
+                for n in scale.replicas:
+                    folder = Path(name) / f"{n}-{gates}"
+                    cases.append(await measure(plane, redis.url, folder, n, scale))
+    return told(cases, scale)
