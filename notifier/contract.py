@@ -26,6 +26,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final, Protocol
 
 from syncer.model.attempt import AttemptState, FailureClass
+from syncer.model.immutable import immutable
 from syncer.model.resource import Spec
 
 Json = dict[str, Any]
@@ -41,7 +42,7 @@ def _no_document(_breath: Breath) -> Json:
     return {}
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Message:
     """
     One notification as a channel sees it; every text is sanitised.
@@ -110,7 +111,7 @@ class Message:
         return self._document(breath)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Outcome:
     """
     Result of one call.

@@ -18,12 +18,16 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from syncer.model import immutable
 from tests import scheduling
 from tests.servers.controlplane import SHARDED, ControlPlane
 from tests.servers.redis import BINARIES, RedisServer, find_binary
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterator
+
+# Nothing above imports a class of the product's.
+immutable.ENFORCED = True
 
 ROOT = Path(__file__).resolve().parent.parent
 CRD = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"

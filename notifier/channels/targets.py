@@ -7,11 +7,12 @@ The text of an error names no part of a URL.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Final
 
 from yarl import URL
 
+from syncer.model.immutable import immutable
 from syncer.runtime.proxies import is_loopback
 
 #: Parts of a URL shorter than this are words, not secrets.
@@ -20,7 +21,7 @@ _SECRET_CHARS: Final = 8
 _WORD: Final = re.compile(r"[a-z]+([-_.][a-z]+)*")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Target:
     """
     Where a request goes; its repr shows nothing.

@@ -26,6 +26,7 @@ from typing import Final
 
 from notifier.contract import Outcome
 from syncer.model.attempt import AttemptState, FailureClass
+from syncer.model.immutable import immutable
 from syncer.rules.backoff import exponential
 
 FAILURES: Final = 3
@@ -68,7 +69,7 @@ def evidence_of(outcome: Outcome | None) -> Evidence:
     return Evidence.NONE
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Allow:
     """
     A call may go; to be given back to `release` when it has ended, whatever it came to.

@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Final, TypeAlias
 
 from notifier.routing.mail import Security, recipient_tag
+from syncer.model.immutable import immutable
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ QUALIFIED_IF_NATIVE: Final = frozenset({"email", "webhook"})
 SHARED: Final = frozenset({"console", "file", "log"})
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Target:
     """
     Where a channel name leads.

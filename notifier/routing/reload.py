@@ -36,6 +36,7 @@ from notifier.routing.document import MAX_TEXT
 from notifier.routing.parse import parse
 from notifier.routing.receivers import Target
 from syncer.model.errors import ConfigError
+from syncer.model.immutable import immutable
 
 logger = logging.getLogger("ledger.routing")
 
@@ -53,7 +54,7 @@ class Reload(StrEnum):
     FAILURE = "failure"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ResolvedTarget:
     """
     A channel's target with the credentials that it needs.

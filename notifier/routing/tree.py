@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
@@ -24,6 +23,7 @@ from notifier.routing.attributes import RESERVED
 from notifier.routing.config import DEFAULT_CONSOLE_FALLBACK, Pattern, Route, RoutingConfig, quoted
 from notifier.routing.receivers import Receiver
 from syncer.model.conditions import MESSAGE_BYTES, bounded
+from syncer.model.immutable import immutable
 from syncer.rules.text import escaped
 
 RULE_MATCHED: Final = "RoutingRuleMatched"
@@ -40,7 +40,7 @@ _PAIR_BYTES: Final = (256, 128, 64, 48, 32)
 _DOUBTS: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Resolution:
     """
     Where a notification goes, and why.

@@ -28,7 +28,6 @@ import errno
 import logging
 import os
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any, Final, Literal
 
@@ -41,6 +40,7 @@ from syncer.kube.errors import OVERSIZED, OversizedLine, error_of, no_answer
 from syncer.kube.session import Session, SessionSource
 from syncer.kube.transport import ConfigException
 from syncer.model.errors import ConfigError, PortError, Rejected, Unauthorised, Unavailable
+from syncer.model.immutable import immutable
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Iterator, Mapping
@@ -64,7 +64,7 @@ _FILE_CHECK_PERIOD: Final = 10.0
 logger = logging.getLogger("ledger.kube")
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class _Call:
     method: Method
     path: str

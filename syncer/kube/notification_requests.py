@@ -19,6 +19,7 @@ from urllib.parse import quote
 
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
 from syncer.model.errors import ContractError, Gone, KindMissing, Unavailable
+from syncer.model.immutable import immutable
 from syncer.model.resource import (
     GROUP,
     PLURAL,
@@ -41,7 +42,7 @@ _PHASE_COLUMN: Final = "Phase"
 _NO_POLICY: Final = RetryPolicy()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Meta:
     """The identity of an object, known also if the object does not parse."""
 

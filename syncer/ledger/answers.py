@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from syncer.ledger.codec import decode_header
 from syncer.model.errors import ContractError
+from syncer.model.immutable import immutable
 from syncer.model.record import Header, Record
 
 
@@ -43,7 +44,7 @@ class Tries:
     uncertain: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Appended:
     """
     Answer of a script that may append.
@@ -119,7 +120,7 @@ class StoredLog(NamedTuple):
     ttl: int
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Snapshot:
     """A log as read: header, records in order, Redis time in milliseconds (0 if it was not read)."""
 
@@ -128,7 +129,7 @@ class Snapshot:
     now: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Claimed:
     """
     Answer of CLAIM.

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import hiredis
 
 from syncer.ledger.lua import Script
 from syncer.model.errors import LedgerError
+from syncer.model.immutable import immutable
 
 
 class StaleGuard(LedgerError):
     """The caller's guard no longer held when the connection was ready; nothing was sent."""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Call:
     """
     A command and what goes with it.

@@ -15,9 +15,10 @@ Times are Unix milliseconds of the Redis server's clock, durations milliseconds.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 from typing import Final, NewType
+
+from syncer.model.immutable import immutable
 
 Epoch = NewType("Epoch", str)
 AttemptId = NewType("AttemptId", str)
@@ -65,7 +66,7 @@ class FailureClass(StrEnum):
     UNCERTAIN = "uncertain"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Attempt:
     """
     One attempt as the fold of its records sees it.

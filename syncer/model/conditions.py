@@ -8,8 +8,10 @@ never written.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Final
+
+from syncer.model.immutable import immutable
 
 #: The API type allows 32,768 bytes; ours stay readable and leave space for the attempts.
 MESSAGE_BYTES: Final = 1024
@@ -22,7 +24,7 @@ LATE_SUCCESS: Final = "LateSuccess"
 ATTEMPTS_NOT_SENT: Final = "AttemptsNotSent"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Condition:
     """One condition; `transition` is Unix milliseconds, whole seconds on the wire."""
 

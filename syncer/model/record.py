@@ -17,7 +17,7 @@ Bodies hold string and integer values only, so that the Redis server's own Lua c
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 from typing import Final
 
@@ -31,6 +31,7 @@ from syncer.model.attempt import (
     parse_attempt_id,
     wait_of,
 )
+from syncer.model.immutable import immutable
 
 #: Version written into every body as its first member.
 BODY_VERSION: Final = 1
@@ -94,7 +95,7 @@ _STATES: Final = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Header:
     """Element 0: the object, the epoch that may open attempts, and how far the log is published."""
 
@@ -110,7 +111,7 @@ class Header:
         ).encode()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Record:
     """
     One record.
@@ -145,7 +146,7 @@ class Record:
         return parse_attempt_id(identity)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Plan:
     """
     The frozen decision where a notification goes.

@@ -33,6 +33,7 @@ from syncer.model.attempt import (
     parse_epoch,
 )
 from syncer.model.conditions import Condition
+from syncer.model.immutable import immutable
 from syncer.model.times import time_of
 
 GROUP: Final = "kubernaut.ai"
@@ -60,7 +61,7 @@ _LONGEST_CALL: Final = 1e9
 Json = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class RetryPolicy:
     """Retry policy of a notification; seconds, and attempts per channel. Defaults are upstream's."""
 
@@ -70,7 +71,7 @@ class RetryPolicy:
     max_backoff: int = 480
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Spec:
     """What is to be sent. `context` is the nested mapping as stored; see `routing.attributes`."""
 
@@ -89,7 +90,7 @@ class Spec:
     retention_days: int = 7
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ChannelStatus:
     """One target as the status shows it; `next_retry` is 0 where nothing is scheduled."""
 
@@ -127,7 +128,7 @@ class Rollup:
     channels: tuple[ChannelRollup, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class LogMark:
     """Which log, and how much of it, a status shows. Never causes a write on its own."""
 
@@ -136,7 +137,7 @@ class LogMark:
     store: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Status:
     """The status members that this controller writes; foreign members are left alone."""
 
@@ -166,7 +167,7 @@ class Status:
         return self.phase in TERMINAL_PHASES
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class NotificationRequest:
     """
     One object as listed or watched.

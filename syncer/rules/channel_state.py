@@ -15,11 +15,11 @@ their own back-off, which grows with the number of them in a row (`unsent`).
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.immutable import immutable
 
 
 class State(StrEnum):
@@ -43,7 +43,7 @@ class State(StrEnum):
 _FINISHED = frozenset({State.DELIVERED, State.FAILED, State.EXHAUSTED, State.UNCERTAIN})
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ChannelState:
     """
     One channel's state and what led to it.

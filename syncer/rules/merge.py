@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, attempt_key, join
 from syncer.model.conditions import (
@@ -33,6 +33,7 @@ from syncer.model.conditions import (
     remove_condition,
     set_condition,
 )
+from syncer.model.immutable import immutable
 from syncer.model.resource import (
     FAILED,
     PARTIALLY_SENT,
@@ -58,7 +59,7 @@ HELD = "A delivery is due and is held, because the log cannot be reached or take
 ALL_FAILED = "All delivery attempts failed or exhausted retries"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Facts:
     """What the merge needs to know of the object besides its status."""
 
@@ -71,7 +72,7 @@ class Facts:
     violation: str = ""
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Merged:
     """
     The status to show, and the reason.

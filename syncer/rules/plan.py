@@ -24,6 +24,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final
 
+from syncer.model.immutable import immutable
 from syncer.model.resource import HOLD_ANNOTATION
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.text import go_duration, plain
@@ -33,14 +34,14 @@ _NOTE_CHARS: Final = 1024
 PAUSED: Final = "held: delivery is paused for all (delivery.paused)"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Resolve:
     """No plan is on record: resolve the channels and freeze them first."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Deliver:
     """Start an attempt on these channels now; decide again at `then`, if set."""
 
@@ -82,7 +83,7 @@ class Await:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Finish:
     """No further attempt will be made."""
 

@@ -20,6 +20,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
+from syncer.model.immutable import immutable
+
 
 class Presence(StrEnum):
     """What is known of the object."""
@@ -57,7 +59,7 @@ class Action(StrEnum):
     NOTHING = "leave alone"
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Situation:
     """
     Everything that the table decides by.
@@ -191,7 +193,7 @@ TABLE: tuple[Row, ...] = (
 )  # fmt: skip
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class ClaimDecision:
     """The rows that fitted, and the actions that follow, each once, in the order of `Action`."""
 

@@ -24,6 +24,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+from syncer.model.immutable import immutable
+
 
 class Reason(StrEnum):
     """The reason why an entry must be checked."""
@@ -43,7 +45,7 @@ class Reason(StrEnum):
         return self in (Reason.BLOCKED, Reason.STALE)
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Check:
     """
     A check that ended with a decision.

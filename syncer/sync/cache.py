@@ -26,6 +26,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from syncer.model.attempt import Attempt, AttemptId, Epoch
+from syncer.model.immutable import immutable
 from syncer.model.record import Record
 from syncer.model.resource import NotificationRequest, version_key
 from syncer.rules.batch import Decision, decide
@@ -37,7 +38,7 @@ from syncer.runtime.clock import MonotonicClock, monotonic_clock
 from syncer.runtime.turns import Turns
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Claim:
     """Right to open attempts in one log: holds while both values are the current ones."""
 
@@ -189,7 +190,7 @@ class Entry:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@immutable
 class Finished:
     """What is kept of a notification whose final phase is published."""
 
