@@ -232,6 +232,18 @@ TARGETS: Final = (
         "leases of the defaults",
     ),
     Target(
+        "a replica of two ends, 50 by SIGKILL and 50 by a freeze: until all shards have an owner, s",
+        "takeover", "(SIGKILL|freeze): until the last shard is acquired", TAKEOVER,
+        "fifty of each with the leases of the defaults",
+    ),
+    Target(
+        "takeovers: notifications not sent", "takeover", "notifications not sent", NONE_LOST
+    ),
+    Target(
+        "takeovers: what book and record do not agree on", "takeover",
+        "what book and record do not agree on", NONE_LOST,
+    ),
+    Target(
         "a replica gets SIGKILL: notifications not sent, or not on record", "replicas",
         r"gate (on|off), \d+ replicas?: notifications not sent, or not on record", NONE_LOST,
     ),
