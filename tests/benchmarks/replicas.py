@@ -223,7 +223,13 @@ async def _place(
         sharding = Sharding.read(divided)
         assert sharding is not None, divided
         place.sharding = sharding
-        yield place
+        try:
+            yield place
+        finally:
+            # Before their proxies, which then find nothing to cut.
+            for process in place.processes:
+                await asyncio.to_thread(process.kill)
+            await asyncio.sleep(0.5)
 
 
 def _kubeconfig(plane: ControlPlane, file: Path, proxy: Proxy) -> Path:
