@@ -1,10 +1,12 @@
 """
-The null controller: a watch, and one bare status patch for each object; nothing else.
+Controllers that decide nothing: a watch, and one status patch for each object.
 
-It is the limit on a machine: what the same client library costs when nothing is recorded, sent or
-decided. It says `ready` on standard output once its watch is open, and runs until it is killed.
+The null controller writes one member, and the reference a whole status that the product has written before:
+the same bytes, by the same client. They are the limits on a machine: of what does nothing, and of what
+writes down what happened. Each says `ready` on standard output once its watch is open, and runs until it is
+killed.
 
-    KUBECONFIG=FILE python -m tests.benchmarks.null NAMESPACE [WATCHES]
+    KUBECONFIG=FILE python -m tests.benchmarks.null NAMESPACE [WATCHES | STATUS.json]
 
 With a number it is not even that: it opens so many watches and throws away what they bring, to show
 what a watch costs the API server.
@@ -14,24 +16,28 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from typing import Final
+from pathlib import Path
+from typing import Any, Final
 
 import orjson
 
 from syncer.kube.client import MERGE_PATCH, KubeClient
-from syncer.kube.notification_requests import list_path, object_path
+from syncer.kube.notification_requests import FIELD_MANAGER, list_path, object_path
 
-#: Patches at the same time, as many as the product's default.
+#: Patches at the same time.
 WRITERS: Final = 16
 _QUEUE: Final = 100_000
 
 
-async def _patch(client: KubeClient, work: asyncio.Queue[tuple[str, str, str]]) -> None:
+async def _patch(
+    client: KubeClient, work: asyncio.Queue[tuple[str, str, str]], status: dict[str, Any]
+) -> None:
     while True:
         namespace, name, version = await work.get()
-        body = {"metadata": {"resourceVersion": version}, "status": {"phase": "Sent"}}
         await client.request(
-            "PATCH", f"{object_path(namespace, name)}/status", body=body,
+            "PATCH", f"{object_path(namespace, name)}/status",
+            params={"fieldManager": FIELD_MANAGER},
+            body={"metadata": {"resourceVersion": version}, "status": status},
             content_type=MERGE_PATCH, timeout=30,
         )  # fmt: skip
 
@@ -82,20 +88,22 @@ async def listen(namespace: str, watches: int) -> None:
         raise RuntimeError("a watch has ended")
 
 
-async def main(namespace: str) -> None:
-    """Run until killed."""
+async def main(namespace: str, status: dict[str, Any]) -> None:
+    """Write this status to every new object until killed."""
     work: asyncio.Queue[tuple[str, str, str]] = asyncio.Queue(_QUEUE)
     async with (
         await KubeClient.connect(None, user_agent="null-controller") as client,
         asyncio.TaskGroup() as group,
     ):
         for _ in range(WRITERS):
-            group.create_task(_patch(client, work))
+            group.create_task(_patch(client, work, status))
         group.create_task(_watch(client, namespace, work))
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        asyncio.run(listen(sys.argv[1], int(sys.argv[2])))
+    what = sys.argv[2] if len(sys.argv) > 2 else ""
+    if what.isdigit():
+        asyncio.run(listen(sys.argv[1], int(what)))
     else:
-        asyncio.run(main(sys.argv[1]))
+        whole = orjson.loads(Path(what).read_bytes()) if what else {"phase": "Sent"}
+        asyncio.run(main(sys.argv[1], whole))

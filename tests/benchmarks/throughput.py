@@ -1,15 +1,15 @@
 """
-How many notifications pass per second, and what each costs, beside a null controller.
+How many notifications pass per second, and what each costs, beside controllers that decide nothing.
 
 So many notifications are created as fast as the API server takes them, each to one Slack receiver
 that answers 200 after 5 ms. The clock runs from the first creation until an independent watch has
 seen the last final phase, so creating, watching and the two other processes are part of it, for all
-that take turns here: the product with Events off, the product with Events on, and the null controller
-(`null.py`), each time in a namespace of its own on the same servers. Ratios are taken within each
-turn.
+that take turns here: the product with Events off, the product with Events on, the null controller, which
+writes one member, and the reference, which writes the very status that the product wrote before (both
+`null.py`); each time in a namespace of its own on the same servers. Ratios are taken within each turn.
 
 What one notification costs is the CPU time of controller, API server, etcd and Redis over the whole
-run, divided by their number; creating and both watches are in it. A fourth run has a second replica
+run, divided by their number; creating and both watches are in it. A further run has a second replica
 beside the first, which owns nothing and yet sees every object, and some bare watches more: that shows
 what replicas pay for each other, in their own CPU and in that of the API server.
 
@@ -31,9 +31,9 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from tests.benchmarks import goals
 from tests.benchmarks.counters import api_metrics, redis_commands, requests_in
@@ -54,7 +54,7 @@ from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
 #: Who is measured.
-Way = Literal["off", "on", "null", "pair"]
+Way = Literal["off", "on", "null", "reference", "pair"]
 
 _QUIET: Final = 1.0
 #: Bare watches beside the second replica: one more is lost in the noise.
@@ -95,6 +95,7 @@ class Run:
         requests: Of the controller to the API server, by verb and resource; leases left out.
         commands: Redis commands by name.
         object_bytes: Size of one object at the end, as JSON.
+        status: Of that object.
     """
 
     rate: float
@@ -103,6 +104,7 @@ class Run:
     requests: dict[str, float]
     commands: dict[str, float]
     object_bytes: int
+    status: dict[str, Any] = field(default_factory=dict)
 
     @property
     def all_cpu(self) -> float:
@@ -162,7 +164,7 @@ async def _measure(
     last = (await here.api.ask("GET", f"{here.api.requests}/{names[-1]}")).body
     size = len(json.dumps(last, separators=(",", ":")))
     waits = [watcher.ended[name] - created[name] for name in names]
-    return Run(n / seconds, waits, cpu, requests, commands, size)
+    return Run(n / seconds, waits, cpu, requests, commands, size, last["status"])
 
 
 async def _events_written(here: Stage) -> None:
@@ -222,28 +224,50 @@ async def _null_process(plane: ControlPlane, *arguments: str) -> AsyncIterator[i
         await process.wait()
 
 
-async def _null(plane: ControlPlane, redis: RedisServer, folder: Path, scale: Scale) -> Run:
+async def _bare(
+    plane: ControlPlane, redis: RedisServer, folder: Path, scale: Scale, *arguments: str
+) -> Run:
+    """Run a controller that decides nothing; arguments as `null.py` takes them."""
     receiver = SteadyReceiver(lambda _subject: 200, delay=0.005)
     async with (
         watched(plane, redis.url, folder, receiver) as (here, watcher),
-        _null_process(plane, here.namespace) as pid,
+        _null_process(plane, here.namespace, *arguments) as pid,
     ):
         return await _measure(here, watcher, pids_of(plane, redis, pid), scale, events=False)
 
 
 async def measure(
-    plane: ControlPlane, redis: RedisServer, folder: Path, way: Way, scale: Scale
+    plane: ControlPlane,
+    redis: RedisServer,
+    folder: Path,
+    way: Way,
+    scale: Scale,
+    status: dict[str, Any] | None = None,
 ) -> Run:
-    """Run one controller once, in a namespace of its own; `folder` is made."""
+    """
+    Run one controller once, in a namespace of its own.
+
+    Args:
+        plane: The API server.
+        redis: The store of the log.
+        folder: Is made.
+        way: Who is measured.
+        scale: How many notifications.
+        status: What the reference writes.
+    """
     if way == "null":
-        return await _null(plane, redis, folder, scale)
+        return await _bare(plane, redis, folder, scale)
+    if way == "reference":
+        file = folder.with_suffix(".json")
+        file.write_text(json.dumps(status))
+        return await _bare(plane, redis, folder, scale, str(file))
     return await _product(plane, redis, folder, scale, way)
 
 
 async def run(*, quick: bool) -> Report:
     """Run all in turn; the first of a turn is another one each time."""
     scale = QUICK if quick else FULL
-    ways: list[Way] = ["off", "null", "on"]
+    ways: list[Way] = ["off", "null", "on", "reference"]
     rounds: list[dict[Way, Run]] = []
     pairs: list[Run] = []
     async with (
@@ -252,12 +276,16 @@ async def run(*, quick: bool) -> Report:
     ):
         with tempfile.TemporaryDirectory(prefix="bench-") as name:
             folder = Path(name)
-            # What comes first warms the servers and is thrown away.
-            for way in ways[: 1 if quick else 2]:
-                await measure(plane, redis, folder / f"warm-{way}", way, scale)
+            # What comes first warms the servers and is thrown away, but for one status.
+            warm = await measure(plane, redis, folder / "warm-off", "off", scale)
+            if not quick:
+                await measure(plane, redis, folder / "warm-null", "null", scale)
             for n in range(scale.rounds):
                 rounds.append(
-                    {w: await measure(plane, redis, folder / f"{w}-{n}", w, scale) for w in ways}
+                    {
+                        w: await measure(plane, redis, folder / f"{w}-{n}", w, scale, warm.status)
+                        for w in ways
+                    }
                 )
                 ways.append(ways.pop(0))
                 # Not held against a goal, so once is enough for a quick look.
@@ -274,11 +302,14 @@ def told(rounds: Sequence[dict[Way, Run]], pairs: Sequence[Run], scale: Scale) -
     The report of some rounds.
 
     Args:
-        rounds: Each with a run of the product with Events off and on, and of the null controller.
+        rounds: Each with a run of the product with Events off and on, of the null controller and of the
+            reference.
         pairs: Runs with a second replica.
         scale: What a run was.
     """
-    off, on, null = ([r[way] for r in rounds] for way in ("off", "on", "null"))
+    off, on, null, reference = (
+        [r[way] for r in rounds] for way in ("off", "on", "null", "reference")
+    )
     report = Report("throughput")
     report.notes.append(
         f"{scale.notifications} notifications at once, one channel, 200 after 5 ms, audit off, "
@@ -286,7 +317,11 @@ def told(rounds: Sequence[dict[Way, Run]], pairs: Sequence[Run], scale: Scale) -
         "through, the others dropped); default settings; etcd without fsync; receiver, creator "
         "and watch run in the benchmark's process; what the servers use when idle is in their CPU"
     )
-    report.notes.append("null: a watch and one bare status patch per object, same client library")
+    report.notes.append(
+        "null: a watch and one status patch of one member per object, same client library; reference: "
+        "the same with a whole status, as the product wrote it: nobody who writes down what happened "
+        "can be quicker"
+    )
     report.notes.append(
         f"upstream: the replaced controller under the same load, {goals.UPSTREAM_RATE_LOW:g} to "
         f"{goals.UPSTREAM_RATE:g} notifications/s (the ratio is to the larger), "
@@ -296,7 +331,11 @@ def told(rounds: Sequence[dict[Way, Run]], pairs: Sequence[Run], scale: Scale) -
     )
     report.add("notifications/s", "1/s", [r.rate for r in off])
     report.add("null: notifications/s", "1/s", [r.rate for r in null])
+    report.add("reference: notifications/s", "1/s", [r.rate for r in reference])
     report.add("Events on: notifications/s", "1/s", [r.rate for r in on])
+    report.add(
+        "notifications/s, product / reference", "", _ratios(off, reference), goals.NEAR_REFERENCE
+    )
     report.add("notifications/s, product / null", "", _ratios(off, null), goals.NEAR_THE_LIMIT)
     report.add(
         "notifications/s, product / upstream", "", [r.rate / goals.UPSTREAM_RATE for r in off],
@@ -311,7 +350,7 @@ def told(rounds: Sequence[dict[Way, Run]], pairs: Sequence[Run], scale: Scale) -
         for label, runs in (("", off), ("Events on: ", on), ("null: ", null)):
             waits = [percentile(r.waits, share) * 1000 for r in runs]
             report.add(f"{label}create to final phase {word}, all at once", "ms", waits)
-    _costs(report, off, on, null)
+    _costs(report, off, on, null, reference)
     beside = [r.cpu["standby"] for r in pairs]
     report.add("a replica's CPU per notification of another's", "ms", beside)
     alone = statistics.median(r.cpu["kube-apiserver"] for r in off)
@@ -325,7 +364,13 @@ def _ratios(these: Sequence[Run], those: Sequence[Run]) -> list[float]:
     return [a.rate / b.rate for a, b in zip(these, those, strict=True)]
 
 
-def _costs(report: Report, off: Sequence[Run], on: Sequence[Run], null: Sequence[Run]) -> None:
+def _costs(
+    report: Report,
+    off: Sequence[Run],
+    on: Sequence[Run],
+    null: Sequence[Run],
+    reference: Sequence[Run],
+) -> None:
     controller = [r.cpu["controller"] for r in off]
     report.add("controller CPU per notification", "ms", controller, goals.CONTROLLER_CPU)
     bare = [r.cpu["controller"] for r in null]
@@ -333,9 +378,14 @@ def _costs(report: Report, off: Sequence[Run], on: Sequence[Run], null: Sequence
     ratios = [a / b for a, b in zip(controller, bare, strict=True)]
     report.add("controller CPU, product / null", "", ratios)
     report.add(
+        "reference: controller CPU per notification", "ms", [r.cpu["controller"] for r in reference]
+    )
+    report.add(
         "Events on: controller CPU per notification", "ms", [r.cpu["controller"] for r in on]
     )
-    for label, runs in (("", off), ("null: ", null), ("Events on: ", on)):
+    for label, runs in (
+        ("", off), ("null: ", null), ("reference: ", reference), ("Events on: ", on),
+    ):  # fmt: skip
         for process, words in (("kube-apiserver", "API server"), ("etcd", "etcd")):
             each = [r.cpu[process] for r in runs]
             report.add(f"{label}{words} CPU per notification", "ms", each)
