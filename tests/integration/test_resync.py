@@ -32,7 +32,7 @@ TIMINGS: Final = LeaseTimings()
 #: What a renewal holds, and neither an acquisition nor a release.
 RENEWS: Final = f'"leaseDurationSeconds":{TIMINGS.duration_seconds},"renewTime"'.encode()
 #: Turns in which the moment may come about: requests must be slow, and not too slow.
-TRIES: Final = 8
+TRIES: Final = 20
 
 
 class RealTime(World):
