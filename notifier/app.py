@@ -22,7 +22,7 @@ from notifier.process.lifecycle import Lifecycle
 from notifier.process.outside import Outside
 from notifier.process.parts import Parts, Progress
 from notifier.process.production import production
-from notifier.process.shards import ShardWork, Takeover, make_keeper
+from notifier.process.shards import ShardWork, Takeover, make_manager
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.ports import DeliveryBounds
 from notifier.reporter import EventReporter, emit_nothing, emit_through
@@ -208,9 +208,9 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         # Without Redis nothing can be sent: shards are left to a replica that has it. While objects
         # are still being listed, others are quicker, if there are any.
         working = log.available and not progress.draining
-        return working and (reflector.synced or keeper.alone)
+        return working and (reflector.synced or manager.alone)
 
-    installation, keeper = make_keeper(
+    installation, manager = make_manager(
         loaded, outside, shards, owner=ShardWork(shards, controller, takeover), able=able
     )
     return Parts(
@@ -239,5 +239,5 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         audit=audit,
         reflector=reflector,
         installation=installation,
-        keeper=keeper,
+        manager=manager,
     )

@@ -122,9 +122,10 @@ class SyncMetrics:
         )
         self.shards = gauge("shards", "Shards of the installation.")
         self.shards_owned = gauge("shards_owned", "Shards that this replica owns.")
+        self.sessions = gauge("sessions", "Replicas with a session, as far as this one sees.")
         self.lease_margin = gauge(
             "lease_margin_seconds",
-            "Time for which sends may still begin, of the shard whose lease was renewed longest ago;"
+            "Time for which sends may still begin without another renewal of the session;"
             " 0 without a shard.",
         )
         self.loop_lag = Histogram(

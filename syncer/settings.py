@@ -152,7 +152,7 @@ class RedisSettings(Group):
 
 class ShardingSettings(Group):
     """
-    How replicas share the work: one Lease per shard, one owner at a time.
+    How replicas share the work: one session a replica, one Lease a shard, one owner at a time.
 
     LeaseDuration is not a setting. It is derived, so that no send can outlive the lease term it began
     in: see `lease_duration`.
@@ -160,8 +160,9 @@ class ShardingSettings(Group):
 
     lease_name: str = Field(
         default="notification-ledger",
-        description="Name of the Leases: `<name>-<shard>`, and `<name>-map` for the number of "
-        "shards; default notification-ledger. Two installations in a namespace need two names.",
+        description="Name of the Leases: `<name>-<shard>`, `<name>-session-<hash>` for each replica, and "
+        "`<name>-map` for the number of shards; default notification-ledger. Two installations in a "
+        "namespace need two names.",
     )
     shards: int = Field(
         default=16,
@@ -189,7 +190,8 @@ class ShardingSettings(Group):
         default=2.0,
         ge=0.1,
         le=60,
-        description="Time between renewals; default 2s. Must be shorter than renewDeadline.",
+        description="Time between renewals of a replica's session; default 2s. Must be shorter than "
+        "renewDeadline.",
     )
     margin: Duration = Field(
         default=3.0,

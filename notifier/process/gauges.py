@@ -65,6 +65,7 @@ class Gauges:
         owned, now = shards.owned, self._parts.monotonic()
         metrics.shards.set(shards.shards)
         metrics.shards_owned.set(len(owned))
+        metrics.sessions.set(self._parts.manager.sessions)
         left = [term.left(now) for term in owned.values() if isinstance(term, LeaseTerm)]
         metrics.lease_margin.set(min(left, default=0.0))
 

@@ -21,7 +21,7 @@ from syncer.ledger.log import RedisLog
 from syncer.metrics import SyncMetrics
 from syncer.runtime.clock import MonotonicClock
 from syncer.sharding.installation import Installation
-from syncer.sharding.manager import ShardKeeper
+from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache
 from syncer.sync.claim import Claimer
@@ -94,7 +94,7 @@ class Parts:
     audit: Audit | None
     reflector: Reflector
     installation: Installation
-    keeper: ShardKeeper
+    manager: ShardManager
 
     @property
     def settings(self) -> Settings:

@@ -9,11 +9,12 @@ from notifier.process.outside import Outside
 from notifier.reconciler.controller import Controller
 from notifier.settings import Loaded
 from syncer.kube.lease_term import LeaseTimings
-from syncer.kube.leases import Lease
+from syncer.kube.leases import Leases
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sharding.installation import Installation
-from syncer.sharding.manager import Owner, ShardKeeper
+from syncer.sharding.manager import Owner, Place, ShardManager
 from syncer.sharding.ownership import Shards
+from syncer.sharding.view import LABEL
 
 
 class Takeover:
@@ -71,16 +72,16 @@ class ShardWork:
         return await self._controller.quiesce(lambda uid: self._shards.covers(shard, uid), seconds)
 
 
-def make_keeper(
+def make_manager(
     loaded: Loaded,
     outside: Outside,
     shards: Shards,
     *,
     owner: Owner,
     able: Callable[[], bool],
-) -> tuple[Installation, ShardKeeper]:
+) -> tuple[Installation, ShardManager]:
     """
-    Make the keeper of the shards' Leases.
+    Make the manager of the shards.
 
     Args:
         loaded: The settings.
@@ -90,7 +91,7 @@ def make_keeper(
         able: Whether this process could work on a shard now.
 
     Returns:
-        The installation, whose name the start needs, and the keeper.
+        The installation, whose name the start needs, and the manager.
     """
     sharding, namespace = loaded.settings.sharding, loaded.environment.namespace
     timings = LeaseTimings(
@@ -108,25 +109,20 @@ def make_keeper(
         alive_for=timings.duration,
         clock=outside.monotonic,
     )
-    keeper = ShardKeeper(
+    manager = ShardManager(
         shards,
         installation,
         owner,
-        lambda n, willing: Lease(
-            outside.leases,
-            namespace,
-            f"{sharding.lease_name}-{n}",
+        Leases(outside.leases, namespace, (LABEL, sharding.lease_name)),
+        Place(
+            sharding.lease_name,
             outside.identity,
-            timings,
-            incarnation=sharding.incarnation,
-            clock=outside.monotonic,
-            wall=outside.wall,
-            willing=willing,
+            sharding.incarnation,
+            outside.monotonic,
+            outside.wall,
         ),
+        timings=timings,
         able=able,
         refused=outside.stop.refuse,
-        period=timings.retry_period,
-        patience=timings.duration,
-        clock=outside.monotonic,
     )
-    return installation, keeper
+    return installation, manager

@@ -54,7 +54,7 @@ class Drain:
         )
         unsynced = await parts.sync.drain(parts.monotonic() + DRAIN_SYNC)
         unaudited, _ = await asyncio.gather(self._drain_audit(), parts.events.drain(DRAIN_EVENTS))
-        released = await parts.keeper.release()
+        released = await parts.manager.release()
         logger.info(
             "drained",
             extra={

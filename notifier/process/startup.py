@@ -116,7 +116,7 @@ class StartUp:
             setattr(self._parts.progress, what, reason)
 
     async def _keep_shards(self) -> None:
-        await self._parts.keeper.run()
+        await self._parts.manager.run()
         # It returns when the drain releases the shards; the process ends right after.
         await asyncio.Event().wait()
 
@@ -126,7 +126,7 @@ class StartUp:
             if not self._parts.reflector.synced:
                 problem = problem or "objects are not listed yet"
             self._parts.progress.cluster = problem
-            self._parts.progress.shards = self._parts.keeper.problem
+            self._parts.progress.shards = self._parts.manager.problem
             await asyncio.sleep(_READY_POLL)
 
     async def _check_crd(self) -> None:

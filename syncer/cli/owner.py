@@ -11,14 +11,16 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
-from urllib.parse import quote
+from typing import Final
 
 from syncer.cli.access import Access
 from syncer.cli.store import Store, StoreState
-from syncer.model.errors import Gone, PortError
+from syncer.kube.client import Json, KubeClient
+from syncer.kube.leases import LeaseRecord, lease_path
+from syncer.model.errors import ContractError, Gone, PortError, Unavailable
 from syncer.model.times import parse_time
 from syncer.rules.shards import Sharding
+from syncer.sharding.view import session_name, session_of
 
 _TIMEOUT: Final = 10.0
 _SHARDS: Final = "notification-ledger/shards"
@@ -102,26 +104,51 @@ async def _owner(at: Access, store: Store, uid: str, unread: list[str]) -> tuple
         )
         return -1, None
     shard = sharding.of(uid)
-    name = quote(f"{store.lease}-{shard}", safe="")
-    path = f"/apis/coordination.k8s.io/v1/namespaces/{quote(store.home, safe='')}/leases/{name}"
     try:
+        path = lease_path(store.home, f"{store.lease}-{shard}")
         lease = await at.kube.request("GET", path, timeout=_TIMEOUT)
+        return shard, await read_holder(at.kube, store.home, store.lease, lease)
     except Gone:
         return shard, ""
     except PortError as error:
         unread.append(f"who owns its shard is not known: {error}")
         return shard, None
-    return shard, holder_of(lease.get("spec") or {}, now=time.time())
 
 
-def holder_of(spec: dict[str, Any], *, now: float) -> str:
+async def read_holder(kube: KubeClient, namespace: str, installation: str, lease: Json) -> str:
     """
-    Return who holds a Lease, empty if it is free or has run out.
+    Return who holds a shard's Lease, empty if nobody does any more.
 
     Args:
-        spec: Of the Lease.
+        kube: The API server.
+        namespace: Of the Lease.
+        installation: First part of its name.
+        lease: As it was read.
+
+    Raises:
+        PortError: the session of its holder could not be read.
+    """
+    try:
+        record = LeaseRecord.of(lease)
+    except ContractError as error:
+        raise Unavailable(str(error)) from error
+    if not (uid := session_of(record)):
+        return holder_of(record, now=time.time())
+    path = lease_path(namespace, session_name(installation, record.holder))
+    try:
+        session = LeaseRecord.of(await kube.request("GET", path, timeout=_TIMEOUT))
+    except (Gone, ContractError):
+        return ""
+    return holder_of(session, now=time.time()) if session.uid == uid else ""
+
+
+def holder_of(lease: LeaseRecord, *, now: float) -> str:
+    """
+    Return who holds a Lease by the times in it, empty if it is free or has run out.
+
+    Args:
+        lease: Of a session, or of a shard that a version without sessions holds.
         now: Unix seconds; clocks may differ by as much as a Lease lasts.
     """
-    holder = str(spec.get("holderIdentity") or "")
-    lasts = 2 * int(spec.get("leaseDurationSeconds") or 0) + 5
-    return holder if now - parse_time(spec.get("renewTime")) / 1000 < lasts else ""
+    lasts = 2 * lease.duration + 5
+    return lease.holder if now - parse_time(lease.renew_time) / 1000 < lasts else ""

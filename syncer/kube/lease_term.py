@@ -1,19 +1,22 @@
 """
-The term of a Lease: how long this process may act for a shard, by its own clock alone.
+A session and the lease terms in it: how long this process may act for a shard, by its own clock alone.
 
-A term begins with a Lease write that names us and ends when one of these comes first: no renewal was
-confirmed for RenewDeadline, another holder is seen, the Lease is gone, or we release it. The
-resourceVersion of the acquiring write, with the configured incarnation before it, is the epoch of the
-term; it grows with each one, and Redis and the API server refuse those of the past.
+A *session* is the life of this process's own Lease. It begins with the write that creates it and ends when
+one of these comes first: no renewal was confirmed for RenewDeadline, the Lease is gone or somebody else's,
+or we end it. A *lease term* is the ownership of one shard within a session. It begins with the write of
+the shard's Lease that names us, and ends with the session at the latest. The resourceVersion of that write,
+with the configured incarnation before it, is the epoch of the term; it grows with each one, and Redis and
+the API server refuse those of the past.
 
-Two terms of one Lease never both allow a send: ours allows it only while
+Two terms of one shard never both allow a send: ours allows it only while
 
-    now + send timeout <= start of the last confirmed renewal + LeaseDuration - margin
+    now + send timeout <= start of the session's last confirmed renewal + LeaseDuration - margin
 
-and a contender waits a whole LeaseDuration from the moment it *saw* the Lease change last, which is
-after that start. Both measure on their own monotonic clock, which goes on during a suspend and ignores
-changes of the wall clock; the times inside the Lease are for people. A lease cannot stop a request that
-is already on its way: margin and send timeout allow for that one.
+and whoever takes over ends the session first, a whole LeaseDuration after the moment it *saw* its Lease
+change last, which is after that start, and by a compare-and-swap that any renewal in between defeats. Both
+measure on their own monotonic clock, which goes on during a suspend and ignores changes of the wall clock;
+the times inside a Lease are for people. Nothing can stop a request that is already on its way: margin and
+send timeout allow for that one.
 
 LeaseDuration is derived, never set.
 """
@@ -74,34 +77,67 @@ class LeaseTimings:
         return self.renew_deadline / 2
 
 
+class Session:
+    """
+    The life of this process's own Lease, by the clock.
+
+    Attributes:
+        uid: Of the Lease; no other session has it.
+        renewed: Start of the last confirmed renewal, a second of the monotonic clock.
+        ended: Why it is over; empty while it is not.
+        is_over: Set with `ended`. By the clock the session may be over earlier: see `valid`.
+    """
+
+    __slots__ = ("ended", "is_over", "renewed", "timings", "uid")
+
+    def __init__(self, uid: str, renewed: float, timings: LeaseTimings) -> None:
+        """Begin with the write that created the Lease, which started at `renewed`."""
+        self.uid = uid
+        self.renewed = renewed
+        self.ended = ""
+        self.timings = timings
+        self.is_over = asyncio.Event()
+
+    def valid(self, now: float) -> bool:
+        """Whether work may go on: it is not over, and renewed within the deadline."""
+        return not self.ended and now <= self.renewed + self.timings.renew_deadline
+
+    def end(self, reason: str) -> None:
+        """Allow nothing from now on, in any term; the first reason stays."""
+        if not self.ended:
+            self.ended = reason
+            self.is_over.set()
+
+
 class LeaseTerm:
     """
     One uninterrupted right to act for a shard.
 
     Attributes:
         epoch: Identity of the term; greater than that of every earlier one.
-        renewed: Start of the last confirmed renewal, a second of the monotonic clock.
-        ended: Why it is over; empty while it is not.
-        is_over: Set with `ended`. By the clock the term may be over earlier: see `valid`.
+        session: The session that it is part of.
     """
 
-    __slots__ = ("_timings", "ended", "epoch", "is_over", "renewed")
+    __slots__ = ("_ended", "epoch", "session")
 
-    def __init__(self, epoch: Epoch, renewed: float, timings: LeaseTimings) -> None:
-        """Begin with the acquiring write, which started at `renewed`."""
+    def __init__(self, epoch: Epoch, session: Session) -> None:
+        """Begin with the write of the shard's Lease that named the session."""
         self.epoch = epoch
-        self.renewed = renewed
-        self.ended = ""
-        self._timings = timings
-        self.is_over = asyncio.Event()
+        self.session = session
+        self._ended = ""
 
     def __repr__(self) -> str:
         """Show epoch and end."""
         return f"LeaseTerm({self.epoch}, {self.ended or 'held'})"
 
+    @property
+    def ended(self) -> str:
+        """Why it is over; empty while it is not."""
+        return self._ended or self.session.ended
+
     def valid(self, now: float) -> bool:
-        """Whether work may go on: the term is not over, and renewed within the deadline."""
-        return not self.ended and now <= self.renewed + self._timings.renew_deadline
+        """Whether work may go on: the term is not over, and its session renewed within the deadline."""
+        return not self._ended and self.session.valid(now)
 
     def may_send(self, now: float, send_timeout: float) -> bool:
         """
@@ -111,16 +147,15 @@ class LeaseTerm:
             now: Second of the monotonic clock, taken right before the send.
             send_timeout: Longest that this send may take, in seconds.
         """
-        limit = self.renewed + self._timings.duration - self._timings.margin
+        timings = self.session.timings
+        limit = self.session.renewed + timings.duration - timings.margin
         return not self.ended and now + send_timeout <= limit
 
     def left(self, now: float) -> float:
         """Seconds for which the term is valid without another renewal, 0 once it is over."""
-        over = bool(self.ended)
-        return 0.0 if over else max(0.0, self.renewed + self._timings.renew_deadline - now)
+        limit = self.session.renewed + self.session.timings.renew_deadline
+        return 0.0 if self.ended else max(0.0, limit - now)
 
     def end(self, reason: str) -> None:
         """Allow nothing from now on; the first reason stays."""
-        if not self.ended:
-            self.ended = reason
-            self.is_over.set()
+        self._ended = self._ended or reason

@@ -1,11 +1,15 @@
 """
-Leader election on a Lease, by local time only: acquire, renew, lose, release.
+Leases: the calls on them, and one list and watch that shows those of a whole installation.
 
-What a term allows, and why two terms never overlap, is in `syncer.kube.lease_term`.
+What an installation's Leases have in common is a label, so that one watch shows sessions, shards and map
+in one order, that of their resourceVersions. The watch is level-based as the one of notifications is
+(`syncer.kube.reflector`): whatever fails leads to a new list. The list is a quorum read, and one that is
+older than what was seen is refused.
 
-A renewal counts from its start, not from its answer, and only once it is confirmed: one whose answer
-was lost counts when the Lease, read back, shows the time that we wrote. Each acquisition writes
-LeaseDuration anew, since a release leaves a short one there.
+Who looks again if an event is lost: a process's own renewals come back on this watch, so a stream that is
+silent for longer than a few of them, or does not show them, is given up and listed anew.
+
+Writes are compare-and-swap by resourceVersion, deletions by uid or by both; nothing is repeated here.
 """
 
 from __future__ import annotations
@@ -13,392 +17,345 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final, Protocol, Self
 from urllib.parse import quote
 
+import orjson
+
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
-from syncer.kube.lease_term import LeaseTerm, LeaseTimings
-from syncer.model.attempt import make_epoch
-from syncer.model.conditions import bounded
-from syncer.model.errors import Ambiguous, Conflict, Gone, PortError, Unavailable
-from syncer.rules.backoff import late_jitter
+from syncer.model.errors import ContractError, Expired, PortError, Unavailable
+from syncer.model.resource import version_key
+from syncer.rules.backoff import equal_jitter, exponential, late_jitter
 
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine
-
+_API: Final = "/apis/coordination.k8s.io/v1/namespaces"
 _FIELD_MANAGER: Final = {"fieldManager": "notification-controller"}
-#: Renewals whose answer was lost and that may still turn out to have been written.
-_PENDING: Final = 8
-#: Seconds that a released Lease shows as its duration, the least that is valid.
-_RELEASED: Final = 1
-#: Shortest wait, so that clocks that differ by a rounding do not spin.
-_SOON: Final = 0.01
+_PAGE: Final = "500"
 
 logger = logging.getLogger("ledger.kube")
 
 
+def lease_path(namespace: str, name: str = "") -> str:
+    """Return the path of a Lease, or of all of a namespace."""
+    path = f"{_API}/{quote(namespace, safe='')}/leases"
+    return f"{path}/{quote(name, safe='')}" if name else path
+
+
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """The Lease as it was read; `at` is when this resourceVersion was seen first."""
-
-    resource_version: str
-    holder: str
-    transitions: int
-    duration: float
-    renew_time: str
-    at: float
-
-
-class Lease:
+class LeaseRecord:
     """
-    Competes for one Lease, for as long as `run` runs.
+    What a Lease holds.
 
     Attributes:
-        problem: Why the last call failed, for readiness; None after one that did not.
+        duration: `leaseDurationSeconds`, 0 without one.
+        renew_time: As written, empty without one.
     """
 
-    def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
+    name: str
+    uid: str
+    resource_version: str
+    holder: str = ""
+    transitions: int = 0
+    duration: float = 0.0
+    renew_time: str = ""
+    annotations: Mapping[str, str] | None = None
+
+    @classmethod
+    def of(cls, document: Json) -> Self:
+        """
+        Read a Lease.
+
+        Raises:
+            ContractError: it has no identity, or a member of another type.
+        """
+        try:
+            meta, spec = document["metadata"], document.get("spec") or {}
+            return cls(
+                name=str(meta["name"]),
+                uid=str(meta["uid"]),
+                resource_version=str(int(meta["resourceVersion"])),
+                holder=str(spec.get("holderIdentity") or ""),
+                transitions=int(spec.get("leaseTransitions") or 0),
+                duration=float(spec.get("leaseDurationSeconds") or 0),
+                renew_time=str(spec.get("renewTime") or ""),
+                annotations={str(k): str(v) for k, v in (meta.get("annotations") or {}).items()},
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ContractError("a lease cannot be read") from error
+
+    def annotation(self, key: str) -> str:
+        """Return an annotation, empty without it."""
+        return (self.annotations or {}).get(key, "")
+
+
+class Leases:
+    """Calls on the Leases of one installation; each raises `PortError`s."""
+
+    def __init__(self, client: KubeClient, namespace: str, label: tuple[str, str]) -> None:
+        """
+        Prepare; no request is sent.
+
+        Args:
+            client: Used for Leases only, so that nothing else can delay a renewal.
+            namespace: Of the Leases.
+            label: Key and value of the label that all of them bear.
+        """
+        self._client = client
+        self._namespace = namespace
+        self.label = label
+
+    async def get(self, name: str, *, timeout: float) -> LeaseRecord:
+        """Read a Lease from a quorum; `Gone` if there is none."""
+        path = lease_path(self._namespace, name)
+        return _read(await self._client.request("GET", path, timeout=timeout))
+
+    async def create(
+        self, name: str, annotations: Mapping[str, str], spec: Json, *, timeout: float
+    ) -> LeaseRecord:
+        """Create a Lease; `Conflict` if there is one of that name."""
+        meta: Json = {
+            "name": name, "namespace": self._namespace,
+            "labels": dict([self.label]), "annotations": dict(annotations),
+        }  # fmt: skip
+        body = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": meta}
+        answer = await self._client.request(
+            "POST",
+            lease_path(self._namespace),
+            params=_FIELD_MANAGER,
+            body={**body, "spec": spec},
+            timeout=timeout,
+        )
+        return _read(answer)
+
+    async def patch(
         self,
-        client: KubeClient,
-        namespace: str,
         name: str,
-        identity: str,
-        timings: LeaseTimings,
+        version: str,
+        annotations: Mapping[str, str | None],
+        spec: Json,
         *,
-        incarnation: int,
-        clock: Callable[[], float],
-        wall: Callable[[], datetime] = lambda: datetime.now(UTC),
-        willing: Callable[[], bool] = lambda: True,
+        timeout: float,
+    ) -> LeaseRecord:
+        """
+        Write a Lease, and its label with it. Not a PUT, which would create.
+
+        Args:
+            name: Of the Lease.
+            version: resourceVersion that it must have, else `Conflict`; empty for any.
+            annotations: To set; None removes one.
+            spec: Members to set.
+            timeout: Seconds.
+        """
+        meta: Json = {"labels": dict([self.label]), "annotations": dict(annotations)}
+        if version:
+            meta["resourceVersion"] = version
+        answer = await self._client.request(
+            "PATCH",
+            lease_path(self._namespace, name),
+            params=_FIELD_MANAGER,
+            body={"metadata": meta, "spec": spec},
+            content_type=MERGE_PATCH,
+            timeout=timeout,
+        )
+        return _read(answer)
+
+    async def put_label(self, name: str, *, timeout: float) -> None:
+        """Write the label alone, whatever else the Lease holds; its holder takes that for an edit."""
+        await self._client.request(
+            "PATCH",
+            lease_path(self._namespace, name),
+            params=_FIELD_MANAGER,
+            body={"metadata": {"labels": dict([self.label])}},
+            content_type=MERGE_PATCH,
+            timeout=timeout,
+        )
+
+    async def delete(self, name: str, uid: str, version: str = "", *, timeout: float) -> None:
+        """
+        Delete a Lease if it is still the one that is meant.
+
+        Args:
+            name: Of the Lease.
+            uid: That it must have, else `Conflict`.
+            version: resourceVersion that it must have as well; empty for any.
+            timeout: Seconds.
+        """
+        conditions = {"uid": uid} | ({"resourceVersion": version} if version else {})
+        await self._client.request(
+            "DELETE",
+            lease_path(self._namespace, name),
+            body={"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": conditions},
+            timeout=timeout,
+        )
+
+    async def list(self, *, timeout: float) -> tuple[list[LeaseRecord], str]:
+        """Return all Leases of the installation, and the resourceVersion of the list."""
+        found: list[LeaseRecord] = []
+        params = {"labelSelector": "=".join(self.label), "limit": _PAGE}
+        while True:
+            page = await self._client.request(
+                "GET", lease_path(self._namespace), params=params, timeout=timeout
+            )
+            meta = page.get("metadata") or {}
+            found += [_read(item) for item in page.get("items") or ()]
+            if not meta.get("continue"):
+                return found, str(meta.get("resourceVersion") or "")
+            params["continue"] = str(meta["continue"])
+
+    @asynccontextmanager
+    async def watch(
+        self, version: str, *, seconds: float, connect_timeout: float, idle_timeout: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """
+        Watch all Leases of the installation.
+
+        Args:
+            version: resourceVersion after which it begins.
+            seconds: After which the server ends it.
+            connect_timeout: Seconds until the answer begins.
+            idle_timeout: Longest silence in seconds.
+        """
+        params = {
+            "watch": "1",
+            "labelSelector": "=".join(self.label),
+            "resourceVersion": version,
+            "timeoutSeconds": str(max(1, round(seconds))),
+        }
+        async with self._client.stream(
+            lease_path(self._namespace),
+            params,
+            connect_timeout=connect_timeout,
+            idle_timeout=idle_timeout,
+        ) as lines:
+            yield lines
+
+
+def _read(document: Json) -> LeaseRecord:
+    try:
+        return LeaseRecord.of(document)
+    except ContractError as error:
+        raise Unavailable(str(error)) from error
+
+
+class LeaseSink(Protocol):
+    """Where a `LeaseWatch` puts what it learns."""
+
+    def replace(self, leases: list[LeaseRecord], version: str) -> None:
+        """Take a complete list, and its resourceVersion."""
+        ...
+
+    def put(self, lease: LeaseRecord) -> None:
+        """Take a Lease that was created or written."""
+        ...
+
+    def remove(self, lease: LeaseRecord) -> None:
+        """Take the last state of one that was deleted, or has lost the label."""
+        ...
+
+
+class LeaseWatch:
+    """
+    Lists, then watches, without end.
+
+    Attributes:
+        problem: Why what is known may be old; None if it is not known to be.
+    """
+
+    def __init__(
+        self,
+        leases: Leases,
+        sink: LeaseSink,
+        *,
+        lagging: Callable[[], bool],
+        patience: float,
+        watch_timeout: float = 240.0,
         jitter: Callable[[], float] = random.random,
     ) -> None:
         """
         Prepare; `run` starts.
 
         Args:
-            client: Used for leases only, so that nothing else can delay a renewal.
-            namespace: Of the Lease.
-            name: Of the Lease; it is created if absent.
-            identity: Unique among living processes. A Lease under it that we did not write
-                belongs to a dead predecessor and is taken at once.
-            timings: Equal in all replicas.
-            incarnation: First part of the epoch.
-            clock: Seconds of the monotonic clock.
-            wall: Time of day, for the times that the Lease shows.
-            willing: Called before each attempt to acquire; false leaves the Lease to others.
+            leases: The calls.
+            sink: Receives what the Leases are, in order.
+            lagging: Whether a renewal of our own should have been shown by now.
+            patience: Seconds for a call, for silence, and the longest pause after a failure.
+            watch_timeout: Seconds after which the server ends a watch; up to a quarter more is added.
             jitter: Random numbers in [0, 1).
         """
-        self.name = name
-        self.problem: str | None = None
-        self._client = client
-        self._collection = (
-            f"/apis/coordination.k8s.io/v1/namespaces/{quote(namespace, safe='')}/leases"
-        )
-        self._path = f"{self._collection}/{quote(name, safe='')}"
-        self._namespace = namespace
-        self._identity = identity
-        self._timings = timings
-        self._incarnation = incarnation
-        self._clock = clock
-        self._wall = wall
-        self._willing = willing
+        self.problem: str | None = "leases are not listed yet"
+        self._leases = leases
+        self._sink = sink
+        self._lagging = lagging
+        self._patience = patience
+        self._watch_timeout = watch_timeout
         self._jitter = jitter
-        self._seen: _Seen | None = None
-        self._term: LeaseTerm | None = None
-        self._pending: dict[str, float] = {}
-        self._timestamped: datetime | None = None
-        #: `leaseTransitions` of our acquiring write, which distinguishes our term from any other.
-        self._taken = -1
-        self._calling = asyncio.Lock()
-        self._stop = asyncio.Event()
+        #: Where the next watch begins; empty: list first.
+        self._resume = ""
+        #: Newest resourceVersion shown; never cleared.
+        self._newest = ""
+        #: Watches in a row that brought nothing.
+        self._streak = 0
 
-    @property
-    def term(self) -> LeaseTerm | None:
-        """The term that is not over, or None."""
-        term = self._term
-        return term if term is not None and not term.ended else None
-
-    @property
-    def holder(self) -> str:
-        """The holder of the Lease when it was read last; empty if there was none."""
-        return self._seen.holder if self._seen else ""
-
-    @property
-    def unowned(self) -> bool:
-        """Whether no holder is known to be at work: the Lease is free, or ours without a term."""
-        return self.term is None and self.holder in ("", self._identity)
-
-    async def run(
-        self,
-        on_acquired: Callable[[LeaseTerm], Coroutine[Any, Any, None]],
-        on_lost: Callable[[LeaseTerm, str], Awaitable[None]],
-    ) -> None:
-        """
-        Acquire, renew, lose, and begin again; returns after `release`.
-
-        Cancelling ends the term and leaves the Lease to expire. An error of a callback does the same
-        and is raised.
-
-        Args:
-            on_acquired: Called with the new term; runs beside the renewals and may take its time. It
-                is cancelled if it still runs when the term is over.
-            on_lost: Awaited with the term and the reason once `on_acquired` has ended; only after it
-                the Lease is competed for again, so it has to bound its own time. It is not called
-                after `release`.
-        """
-        self._stop.clear()
-        while not self._stop.is_set():
-            term = await self._acquire()
-            if term is None:
-                continue
-            logger.info("lease %s acquired, epoch %s", self.name, term.epoch)
-            started = asyncio.create_task(on_acquired(term), name=f"acquired {self.name}")
-            started.add_done_callback(partial(_fail, term))
+    async def run(self) -> None:
+        """Follow until cancelled; no answer of the server ends it."""
+        while True:
+            self._streak += 1
             try:
-                await self._hold(term)
-            finally:
-                term.end("the election was stopped")
-                started.cancel()
-                await asyncio.wait({started})
-            if not self._stop.is_set():
-                logger.warning("lease %s lost: %s", self.name, term.ended)
-                await on_lost(term, term.ended)
-            if not started.cancelled():
-                started.result()
-
-    async def release(self, *, timeout: float = 2.0) -> bool:
-        """
-        Give the Lease up, so that others need not wait; call it when nothing is in flight.
-
-        The term is over at once, whatever the answer. `run` returns.
-
-        Args:
-            timeout: Seconds for all of it.
-
-        Returns:
-            Whether the Lease is known to be free; if not, it expires.
-        """
-        self._stop.set()
-        term, self._term = self._term, None
-        if term is None or term.ended:
-            return False
-        term.end("released")
-        spec = {
-            "holderIdentity": "",
-            "leaseDurationSeconds": _RELEASED,
-            "renewTime": self._timestamp(),
-        }
-        try:
-            async with asyncio.timeout(timeout), self._calling:
-                try:
-                    await self._patch(spec, timeout)
-                except Conflict:
-                    if self._foreign(await self._read(timeout)):
-                        return False
-                    await self._patch(spec, timeout)
-        except (PortError, TimeoutError) as error:
-            logger.info("lease %s could not be released and will expire: %s", self.name, error)
-            return False
-        return True
-
-    async def _acquire(self) -> LeaseTerm | None:
-        """Try once; without success wait until it is worth to try again."""
-        try:
-            async with self._calling:
-                term = await self._try()
-            self.problem = None
-        except Conflict:
-            term = None  # someone was faster
-        except PortError as error:
-            term = None
-            self.problem = f"lease {self.name}: {error}"
-        if term is None:
-            wait = late_jitter(self._timings.retry_period, self._jitter())
-            if self._seen is not None and self._reserved(self._clock()):
-                wait = min(wait, self._seen.at + self._seen.duration - self._clock())
-            await _elapse(max(_SOON, wait), self._stop)
-        return term
-
-    async def _try(self) -> LeaseTerm | None:
-        timeout = self._timings.call_timeout
-        seen: _Seen | None
-        try:
-            seen = await self._read(timeout)
-        except Gone:
-            seen = None
-        if self._reserved(self._clock()) or not self._willing() or self._stop.is_set():
-            return None
-        timestamp, start = self._timestamp(), self._clock()
-        spec = {
-            "holderIdentity": self._identity,
-            "leaseDurationSeconds": self._timings.duration_seconds,
-            "acquireTime": timestamp,
-            "renewTime": timestamp,
-            # Always counted up: a write that changes nothing would keep the resourceVersion,
-            # and with it the epoch of our predecessor.
-            "leaseTransitions": (seen.transitions + 1) % 2**31 if seen else 0,
-        }
-        if seen is None:
-            answer = await self._client.request(
-                "POST",
-                self._collection,
-                params=_FIELD_MANAGER,
-                body={
-                    "apiVersion": "coordination.k8s.io/v1",
-                    "kind": "Lease",
-                    "metadata": {"name": self.name, "namespace": self._namespace},
-                    "spec": spec,
-                },
-                timeout=timeout,
-            )
-            taken = self._note(answer)
-        else:
-            taken = await self._patch(spec, timeout)
-        if seen is not None and taken.resource_version == seen.resource_version:
-            raise Unavailable("taking the lease did not change its resourceVersion")
-        try:
-            epoch = make_epoch(self._incarnation, taken.resource_version)
-        except ValueError:
-            raise Unavailable("the resourceVersion of the lease is not a number") from None
-        self._taken = taken.transitions
-        self._pending.clear()
-        self._term = LeaseTerm(epoch, start, self._timings)
-        return self._term
-
-    def _reserved(self, now: float) -> bool:
-        """
-        Whether another process may still believe that it holds the Lease.
-
-        This includes a Lease that was deleted, or whose holder was erased by hand: the holder learns of
-        that at its next renewal. After a release, which leaves a duration of one second, it knows.
-        """
-        seen = self._seen
-        if seen is None or seen.holder == self._identity:
-            return False
-        if not seen.holder and seen.duration <= _RELEASED:
-            return False
-        return now < seen.at + seen.duration
-
-    async def _hold(self, term: LeaseTerm) -> None:
-        """Renew until the term is over, however the server behaves."""
-        period = self._timings.retry_period
-        next_at = term.renewed + period
-        while not term.ended:
-            deadline = term.renewed + self._timings.renew_deadline
-            await _elapse(min(next_at, deadline) - self._clock(), term.is_over)
-            now = self._clock()
-            if now >= deadline:
-                term.end(f"not renewed for {self._timings.renew_deadline:g} s")
-            elif now >= next_at and not term.ended:
-                next_at = now + period
-                if not await self._renew(term, deadline):
-                    next_at = min(next_at, self._clock() + period / 4)
-
-    async def _renew(self, term: LeaseTerm, deadline: float) -> bool:
-        """Write a renewal; false if it is worth to try again soon."""
-        async with self._calling:
-            if term.ended:
-                return True
-            timestamp, start = self._timestamp(), self._clock()
-            spec = {
-                "holderIdentity": self._identity,
-                "leaseDurationSeconds": self._timings.duration_seconds,
-                "renewTime": timestamp,
-            }
-            timeout = min(self._timings.call_timeout, max(_SOON, deadline - start))
-            try:
-                try:
-                    await self._patch(spec, timeout)
-                except Conflict:
-                    self._examine(term, await self._read(timeout))
-                    return False
-            except Gone:
-                term.end("the lease was deleted")
+                if not self._resume:
+                    await self._list()
+                await self._follow()
             except PortError as error:
-                self.problem = f"lease {self.name}: {error}"
-                if isinstance(error, Ambiguous):
-                    self._pending[timestamp] = start
-                    if len(self._pending) > _PENDING:
-                        del self._pending[next(iter(self._pending))]
-                return False
-            else:
-                term.renewed = start
-                self._pending.clear()
+                self._resume = ""
+                self.problem = f"watch of leases: {error}"
+                logger.info("watch of leases interrupted: %s", error)
+            if self._streak:
+                pause = exponential(0.1, self._patience, self._streak)
+                await asyncio.sleep(equal_jitter(pause, self._jitter()))
+
+    def relist(self) -> None:
+        """List anew after the next event: what is known has turned out to be old."""
+        self._resume = ""
+
+    async def _list(self) -> None:
+        found, version = await self._leases.list(timeout=self._patience)
+        if version_key(version) < version_key(self._newest):
+            raise Unavailable("the server lists an older state than it has shown before")
+        self._resume = self._newest = version
+        self._sink.replace(found, version)
+
+    async def _follow(self) -> None:
+        async with self._leases.watch(
+            self._resume,
+            seconds=late_jitter(self._watch_timeout, self._jitter()),
+            connect_timeout=self._patience,
+            idle_timeout=self._patience,
+        ) as lines:
             self.problem = None
-            return True
+            async for line in lines:
+                self._event(line)
+                if self._lagging():
+                    raise Unavailable("it does not show our own renewals")
+                self._streak = 0
+                if not self._resume:
+                    return
 
-    def _examine(self, term: LeaseTerm, seen: _Seen) -> None:
-        """Find out what a conflict meant: another holder, an edit, or a renewal of ours."""
-        if self._foreign(seen):
-            holder = bounded(seen.holder, 100) or "nobody"
-            same = seen.holder == self._identity
-            term.end(f"taken by {'another process of our name' if same else holder}")
-        elif seen.renew_time in self._pending:
-            term.renewed = max(term.renewed, self._pending[seen.renew_time])
-
-    def _foreign(self, seen: _Seen) -> bool:
-        return seen.holder != self._identity or seen.transitions != self._taken
-
-    async def _read(self, timeout: float) -> _Seen:
-        return self._note(await self._client.request("GET", self._path, timeout=timeout))
-
-    async def _patch(self, spec: Json, timeout: float) -> _Seen:
-        """Write against the resourceVersion that was seen last. Not a PUT: it would create."""
-        seen = self._seen
-        answer = await self._client.request(
-            "PATCH",
-            self._path,
-            params=_FIELD_MANAGER,
-            body={
-                "metadata": {"resourceVersion": seen.resource_version if seen else "0"},
-                "spec": spec,
-            },
-            content_type=MERGE_PATCH,
-            timeout=timeout,
-        )
-        return self._note(answer)
-
-    def _note(self, document: Json) -> _Seen:
-        meta, spec = document.get("metadata") or {}, document.get("spec") or {}
+    def _event(self, line: bytes) -> None:
         try:
-            version = str(meta["resourceVersion"])
-            before = self._seen
-            unchanged = before is not None and before.resource_version == version
-            self._seen = _Seen(
-                resource_version=version,
-                holder=str(spec.get("holderIdentity") or ""),
-                transitions=int(spec.get("leaseTransitions") or 0),
-                duration=float(spec.get("leaseDurationSeconds") or self._timings.duration_seconds),
-                renew_time=str(spec.get("renewTime") or ""),
-                # Taken after the answer: waiting too long is safe, too short is not.
-                at=before.at if before is not None and unchanged else self._clock(),
-            )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise Unavailable("the lease cannot be read") from error
-        return self._seen
-
-    def _timestamp(self) -> str:
-        """Return the time of day, with 6 decimals as the type demands, other than any before."""
-        now = self._wall()
-        while now == self._timestamped or _text(now) in self._pending:
-            now += timedelta(microseconds=1)
-        self._timestamped = now
-        return _text(now)
-
-
-def _text(when: datetime) -> str:
-    return when.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-def _fail(term: LeaseTerm, task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        term.end("taking up the work failed")
-
-
-async def _elapse(seconds: float, unless: asyncio.Event) -> None:
-    with suppress(TimeoutError):
-        async with asyncio.timeout(max(0.0, seconds)):
-            await unless.wait()
+            event: Any = orjson.loads(line)
+            kind, document = event["type"], event["object"]
+            lease = LeaseRecord.of(document) if kind in {"ADDED", "MODIFIED", "DELETED"} else None
+        except (orjson.JSONDecodeError, KeyError, TypeError, ContractError):
+            raise Expired("a line is not an event") from None
+        if lease is None:
+            code = document.get("code") if isinstance(document, dict) else None
+            raise Expired(f"{kind} {code}")
+        # One that was shown already must not be taken back.
+        if version_key(lease.resource_version) > version_key(self._newest):
+            self._newest = lease.resource_version
+            self._resume = self._resume and self._newest
+            if kind == "DELETED":
+                self._sink.remove(lease)
+            else:
+                self._sink.put(lease)

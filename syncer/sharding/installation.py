@@ -1,25 +1,27 @@
 """
-The Lease `<name>-map`: what all replicas of an installation must agree on, and who they are.
+The Lease `<name>-map`: what all replicas of an installation must agree on.
 
 *Shards.* Their number, and the function that tells the shard of a uid, decide which Lease guards which
 notification, so two replicas must never believe in different ones. The first replica writes both down as
 one annotation (`syncer.rules.shards.Sharding`): the number is then refused at the start where the settings
 have another one, and the function is taken as it is found. Who changes the annotation, with the
-installation scaled to zero, has changed either; a replica that still runs finds out with its next beat and
-leaves. Deleting the Lease instead would make another installation of it, to which the logs do not belong.
+installation scaled to zero, has changed either; a replica that still runs sees that and leaves. Deleting
+the Lease instead would make another installation of it, to which the logs do not belong.
 
 *Identity.* The Lease's uid is written into Redis, where it distinguishes this installation's logs from
 those of another cluster that was given the same store.
 
-*Members.* Each replica keeps one annotation alive with its name and whether it could own a shard, and
-sees the others by watching theirs change on its own clock. It is how a newcomer makes itself known, so
-that shards are evenly distributed. Safety does not depend on it: the shards' Leases alone decide who acts.
+*Members without sessions.* A version that has none keeps one annotation here alive for each replica, with
+whether it could own a shard, and counts the others by watching theirs change. While such a one lives, as in
+a rolling upgrade, it is counted in the same way, and we keep an annotation for it to count us; it would
+hand nothing over otherwise. Once none has been seen for a LeaseDuration, all of the annotations go.
+Safety does not depend on any of it.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
@@ -27,19 +29,25 @@ from urllib.parse import quote
 from syncer.kube.client import MERGE_PATCH, Json, KubeClient
 from syncer.model.errors import ConfigError, Conflict, Gone
 from syncer.rules.shards import Sharding
+from syncer.sharding.view import LABEL
 
 _TIMEOUT: Final = 5.0
 _SHARDS: Final = "notification-ledger/shards"
 _MEMBER: Final = "member.notification-ledger/"
-#: Silence, in multiples of the time after which a member counts as gone, until its entry is removed.
-_FORGET: Final = 10
+#: How the annotation of a replica begins that has a session, and is counted by that.
+_WITH_SESSION: Final = "s"
 
 
 @dataclass(slots=True)
-class _Sighting:
+class _Member:
+    """An annotation of a version without sessions, and the second at which it changed last."""
+
     value: str
     since: float
-    willing: bool
+
+    @property
+    def able(self) -> bool:
+        return self.value.endswith(" 1")
 
 
 class Installation:
@@ -83,7 +91,9 @@ class Installation:
         self._clock = clock
         self._own = _MEMBER + hashlib.sha256(identity.encode()).hexdigest()[:16]
         self._beats = 0
-        self._seen: dict[str, _Sighting] = {}
+        #: All annotations of members, and those of members without a session.
+        self._entries: set[str] = set()
+        self._seen: dict[str, _Member] = {}
 
     async def found(self) -> str:
         """
@@ -97,13 +107,16 @@ class Installation:
             lease = await self._client.request("GET", self._path, timeout=_TIMEOUT)
         except Gone:
             lease = await self._create()
+        change: dict[str, str] = {}
         if _SHARDS not in _annotations(lease):
             # None that writes the function down leaves out the number.
-            lease = await self._patch({_SHARDS: str(Sharding(self.sharding.shards, "crc32"))})
-        recorded = _recorded(lease)
+            change = {_SHARDS: str(Sharding(self.sharding.shards, "crc32"))}
+        if change or (lease["metadata"].get("labels") or {}).get(LABEL) != self._name:
+            lease = await self._patch(change)
+        recorded = Sharding.read(_annotations(lease).get(_SHARDS, ""))
         if recorded is not None and recorded.shards == self.sharding.shards:
             self.sharding = recorded
-        self._agree(lease)
+        self.agree(_annotations(lease))
         return f"{self._namespace}/{self._name}@{lease['metadata']['uid']}"
 
     async def _create(self) -> Json:
@@ -113,6 +126,7 @@ class Installation:
             "metadata": {
                 "name": f"{self._name}-map",
                 "namespace": self._namespace,
+                "labels": {LABEL: self._name},
                 "annotations": {_SHARDS: str(self.sharding)},
             },
             "spec": {"holderIdentity": self._name},
@@ -122,75 +136,82 @@ class Installation:
         except Conflict:
             return await self._client.request("GET", self._path, timeout=_TIMEOUT)
 
-    def _agree(self, lease: Json) -> None:
-        recorded = _recorded(lease)
+    def agree(self, annotations: Mapping[str, str]) -> None:
+        """
+        Compare what the Lease says with what was found at the start.
+
+        Raises:
+            ConfigError: shards are other ones; nothing may be worked on.
+        """
+        text = annotations.get(_SHARDS)
+        recorded = Sharding.read(text or "")
         if recorded != self.sharding:
             shards = self.sharding.shards
             wanted = Sharding(shards, recorded.function if recorded else self.sharding.function)
             raise ConfigError(
-                f"is {shards}, but the Lease {self._name}-map says"
-                f" {_annotations(lease).get(_SHARDS)}; to change the number scale to 0 first, then:"
-                f" kubectl annotate lease --overwrite -n {self._namespace} {self._name}-map"
-                f" {_SHARDS}={wanted}",
+                f"is {shards}, but the Lease {self._name}-map says {text}; to change the number scale"
+                f" to 0 first, then: kubectl annotate lease --overwrite -n {self._namespace}"
+                f" {self._name}-map {_SHARDS}={wanted}",
                 path="sharding.shards",
             )
 
-    async def beat(self, *, willing: bool) -> int:
+    async def put_label(self) -> None:
+        """Put back the label that makes the Lease visible to all, which somebody has removed."""
+        await self._patch({})
+
+    # -- members without sessions ---------------------------------------------------------------
+
+    def look(self, annotations: Mapping[str, str]) -> None:
+        """Take notice of the annotations as they are now."""
+        now = self._clock()
+        found = {k: v for k, v in annotations.items() if k.startswith(_MEMBER)}
+        self._entries = set(found)
+        known, self._seen = self._seen, {}
+        for key, value in found.items():
+            if key != self._own and not value.startswith(_WITH_SESSION):
+                before = known.get(key)
+                if before is None or before.value != value:
+                    before = _Member(value, now)
+                self._seen[key] = before
+
+    def members(self) -> int:
+        """Count the replicas without a session that live and could own a shard."""
+        return sum(m.able for m in self._living())
+
+    async def announce(self, *, able: bool) -> None:
         """
-        Say that this replica lives, and count those that live and could own a shard.
+        Have replicas without a session count us while there are any, and no longer.
 
         Args:
-            willing: Whether this replica could own a shard now.
-
-        Returns:
-            Members that are alive and willing, this one included if it is.
+            able: Whether this replica could own a shard now.
 
         Raises:
-            ConfigError: the number of shards is another one now; nothing may be worked on.
-            PortError: not answered; the last count may be used on.
+            PortError: not answered; call again.
         """
-        self._beats += 1
-        change: dict[str, str | None] = {self._own: f"{self._beats} {int(willing)}"}
-        change |= dict.fromkeys(self._forgotten())
-        lease = await self._patch(change)
-        self._agree(lease)
-        self._look(_annotations(lease))
-        return self._count()
+        if self._living():
+            self._beats += 1
+            await self._patch({self._own: f"{_WITH_SESSION}{self._beats} {int(able)}"})
+        elif self._entries:
+            # Nobody reads them any more, and who wrote them may be dead.
+            await self._patch(dict.fromkeys(self._entries))
 
     async def leave(self) -> None:
-        """Take the own entry away, so that the others need not wait for its silence."""
-        await self._patch({self._own: None})
+        """Take our annotation away, so that nobody has to wait for its silence."""
+        if self._beats:
+            await self._patch({self._own: None})
 
-    async def _patch(self, annotations: dict[str, str | None]) -> Json:
+    def _living(self) -> list[_Member]:
+        now = self._clock()
+        return [m for m in self._seen.values() if now - m.since <= self._alive_for]
+
+    async def _patch(self, annotations: Mapping[str, str | None]) -> Json:
         return await self._client.request(
             "PATCH",
             self._path,
-            body={"metadata": {"annotations": annotations}},
+            body={"metadata": {"labels": {LABEL: self._name}, "annotations": dict(annotations)}},
             content_type=MERGE_PATCH,
             timeout=_TIMEOUT,
         )
-
-    def _look(self, annotations: dict[str, str]) -> None:
-        now = self._clock()
-        found = {k: v for k, v in annotations.items() if k.startswith(_MEMBER)}
-        for key in set(self._seen) - set(found):
-            del self._seen[key]
-        for key, value in found.items():
-            known = self._seen.get(key)
-            if known is None or known.value != value:
-                self._seen[key] = _Sighting(value, now, value.endswith(" 1"))
-
-    def _count(self) -> int:
-        now = self._clock()
-        return sum(s.willing and now - s.since <= self._alive_for for s in self._seen.values())
-
-    def _forgotten(self) -> list[str]:
-        limit = self._clock() - _FORGET * self._alive_for
-        return [k for k, s in self._seen.items() if s.since < limit and k != self._own]
-
-
-def _recorded(lease: Json) -> Sharding | None:
-    return Sharding.read(_annotations(lease).get(_SHARDS, ""))
 
 
 def _annotations(lease: Json) -> dict[str, str]:

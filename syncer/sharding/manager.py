@@ -1,36 +1,48 @@
 """
-Holding shards: one Lease each, evenly distributed, handed over in order.
+Holding shards: taken, kept and handed over, within one session.
 
-Every replica competes for every shard's Lease, and is willing to take one
-
-- that carries its own name (a dead predecessor's): at once;
-- whose holder has let it expire: the first to come, even above the share, because an owner with too much
-  load is better than none;
-- that is free, while it holds less than its share, or when it was free for a LeaseDuration.
+One task keeps the own session, one follows the Leases of the installation, one acts on what they show
+(`syncer.sharding.assignment` decides), one hands shards over. Acting is a loop that looks at everything
+anew whenever a Lease changes, when the next session could be ended, and every retry period whatever
+happened. It ends the sessions of the dead, then takes what they held.
 
 When there are more replicas than before, the ones above their share hand shards over: nothing new is
 begun in the shard, attempts under way end and are recorded, statuses are written, then the Lease is
 released.
-
-A replica that is not able to serve, since it cannot reach Redis, is willing to take nothing and is not
-counted, so that no shard is handed to one that could not use it. If that lasts for a LeaseDuration it
-hands all of its shards over, as long as another one is able. It counts again once it has been able for
-as long, or at once if no other replica is: a connection that comes and goes must not move the shards back
-and forth.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final, Protocol
 
-from syncer.kube.lease_term import LeaseTerm
-from syncer.kube.leases import Lease
-from syncer.model.errors import ConfigError, PortError
+from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
+from syncer.kube.leases import LeaseRecord, Leases, LeaseWatch
+from syncer.model.errors import ConfigError, Conflict, Gone, PortError
+from syncer.sharding.assignment import (
+    Fitness,
+    HandOver,
+    Hold,
+    ShardState,
+    able_sessions,
+    choose,
+    hand_over,
+    look_again,
+    share,
+    silent_sessions,
+    state_of,
+)
 from syncer.sharding.installation import Installation
-from syncer.sharding.ownership import HandOver, Shards, hand_over, share
+from syncer.sharding.ownership import Shards
+from syncer.sharding.sessions import SessionLease, TimesOfDay
+from syncer.sharding.shard_leases import ShardLeases
+from syncer.sharding.view import SESSION, LeaseView, session_name
 
 logger = logging.getLogger("ledger.shards")
 
@@ -39,7 +51,7 @@ _QUIET: Final = 30.0
 
 
 class Owner(Protocol):
-    """The work on the shards, as its Lease manager starts and stops it."""
+    """The work on the shards, as their manager starts and stops it."""
 
     def begin(self, shard: int) -> int:
         """Check a shard's notifications again; returns how many are unfinished."""
@@ -50,192 +62,374 @@ class Owner(Protocol):
         ...
 
 
-class ShardKeeper:
-    """Competes for the Leases of all shards and keeps `Shards` true."""
+@dataclass(frozen=True, slots=True)
+class Place:
+    """
+    Where a replica stands, and by which clocks.
 
-    def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
+    Attributes:
+        installation: First part of the names of the Leases.
+        identity: Unique among living processes.
+        incarnation: First part of each epoch.
+        clock: Boot-time seconds.
+        wall: Time of day, for the times that Leases show.
+    """
+
+    installation: str
+    identity: str
+    incarnation: int
+    clock: Callable[[], float]
+    wall: Callable[[], datetime]
+
+
+class ShardManager:
+    """
+    Owns shards and keeps `Shards` true.
+
+    Attributes:
+        alone: Whether no other replica is known that could own a shard.
+    """
+
+    def __init__(
         self,
         shards: Shards,
         installation: Installation,
         owner: Owner,
-        lease: Callable[[int, Callable[[], bool]], Lease],
+        leases: Leases,
+        place: Place,
         *,
+        timings: LeaseTimings,
         able: Callable[[], bool],
         refused: Callable[[ConfigError], None],
-        period: float,
-        patience: float,
-        clock: Callable[[], float],
     ) -> None:
         """
+        Wire; nothing is asked or written yet.
+
         Args:
             shards: Is kept true.
-            installation: Tells how many replicas there are.
+            installation: The map Lease.
             owner: Works on the shards.
-            lease: Makes the Lease of a shard, given what it asks before it is taken.
+            leases: Calls on Leases.
+            place: Identity and clocks.
+            timings: Equal in all replicas.
             able: Whether this replica could work on a shard now, and could go on working on one.
             refused: Told once that the installation has other shards now; `release` must follow.
-            period: Seconds between beats.
-            patience: Seconds after which any replica takes a free shard, and for which a
-                replica may be unable before it hands over what it holds.
-            clock: Boot-time seconds.
-        """  # noqa: D205 - the class says what it is
+        """
+        self.alone = False
         self._shards = shards
         self._installation = installation
         self._owner = owner
+        self._leases = leases
+        self._place = place
+        self._clock = place.clock
+        self._timings = timings
         self._able = able
         self._refused = refused
-        self._period = period
-        self._patience = patience
-        self._clock = clock
-        #: Other replicas that could own a shard, as of the last beat.
+        times = TimesOfDay(place.wall)
+        self._changed = asyncio.Event()
+        self._view = LeaseView(
+            place.installation,
+            duration=timings.duration,
+            clock=place.clock,
+            on_change=self._changed.set,
+        )
+        self._session = SessionLease(
+            leases,
+            session_name(place.installation, place.identity),
+            place.identity,
+            timings,
+            able=self._serving,
+            clock=place.clock,
+            times=times,
+        )
+        self._watch = LeaseWatch(
+            leases,
+            self._view,
+            lagging=lambda: self._session.lagging(self._view.shows),
+            patience=timings.renew_deadline,
+        )
+        self._held = ShardLeases(
+            leases,
+            self._view,
+            place.identity,
+            incarnation=place.incarnation,
+            clock=place.clock,
+            times=times,
+            timeout=timings.call_timeout,
+        )
+        #: uids of sessions that are certainly over.
+        self._ended: set[str] = set()
+        #: Other replicas that could own a shard.
         self._others = 0
-        self._unable_since: float | None = None
-        #: Since when it has been able again, after all of its shards were handed over; else None.
-        self._on_trial: float | None = None
-        #: Whether no other replica is known that could own a shard.
-        self.alone = False
-        self._free_since: dict[int, float] = {}
+        self._fitness = Fitness(timings.duration)
+        self._problem: str | None = None
         self._stopped = False
-        self._leases = {
-            n: lease(n, lambda n=n: self._willing(n))  # type: ignore[misc]  # the loop's n
-            for n in range(shards.shards)
-        }
+        self._assigning = asyncio.Lock()
 
     @property
     def problem(self) -> str | None:
         """What keeps shards from being worked on, None if each has an owner."""
-        orphaned = [n for n, lease in self._leases.items() if lease.unowned]
+        now, owned = self._clock(), self._shards.owned
+        orphaned = [
+            n
+            for n in range(self._shards.shards)
+            if n not in owned
+            and state_of(self._view, n, self._place.identity, now, self._ended).hold
+            is not Hold.HELD
+        ]
         if orphaned:
             shown = ", ".join(map(str, orphaned[:8]))
-            reason = next((x.problem for x in self._leases.values() if x.problem), None)
+            reason = (
+                self._session.problem or self._watch.problem or self._held.problem or self._problem
+            )
             return f"no owner yet for shard {shown}" + (f" ({reason})" if reason else "")
         return None
 
+    @property
+    def sessions(self) -> int:
+        """How many replicas have a session, this one included."""
+        return len(self._view.sessions)
+
     async def run(self) -> None:
-        """Compete, hold and hand over until `release`."""
+        """Compete, hold and hand over until cancelled, or until `release`."""
         async with asyncio.TaskGroup() as group:
-            # One beat first: a newcomer must know of the others before it counts its share.
-            await self._beat()
-            for n in self._leases:
-                group.create_task(self._compete(n), name=f"shard-{n}")
-            group.create_task(self._keep_beating(), name="shard-beat")
-            group.create_task(self._distribute(), name="shard-distribution")
+            following = [
+                group.create_task(work, name=name)
+                for name, work in (
+                    ("lease-watch", self._watch.run()),
+                    ("shard-assignment", self._assign()),
+                    ("map-lease", self._tend_map()),
+                    ("shard-distribution", self._distribute()),
+                )
+            ]
+            # One list first: a newcomer must know of the others before it says that it could serve.
+            while not self._view.version:
+                await self._wait(self._timings.retry_period)
+            await self._session.run(self._begun, self._lost)
+            for task in following:
+                task.cancel()
 
     async def release(self, *, timeout: float = 2.0) -> int:
-        """Give all shards up, when nothing is in flight any more; how many are known to be free."""
+        """
+        Give all shards up, when nothing is in flight any more, and end the session.
+
+        Args:
+            timeout: Seconds for the shards, and again for the rest.
+
+        Returns:
+            How many shards are known to be free.
+        """
         self._stopped = True
-        released = await asyncio.gather(
-            *(x.release(timeout=timeout) for x in self._leases.values())
-        )
-        for n in list(self._shards.owned):
+        with suppress(TimeoutError):
+            # What is being taken right now is released as well.
+            async with asyncio.timeout(timeout / 2), self._assigning:
+                pass
+        held = list(self._held.terms)
+        for n in held:
             self._shards.drop(n)
+        released = await asyncio.gather(*(self._held.release(n, timeout=timeout / 2) for n in held))
+        await asyncio.gather(self._leave(timeout), self._session.end(timeout=timeout))
+        return sum(released)
+
+    async def _leave(self, timeout: float) -> None:
         try:
             async with asyncio.timeout(timeout):
                 await self._installation.leave()
         except (PortError, TimeoutError) as error:
-            logger.info("the own membership stays until it is old", extra={"error": str(error)})
-        return sum(released)
+            logger.info("annotation of this replica not removed", extra={"error": str(error)})
 
-    # -- parts ----------------------------------------------------------------------------------
-
-    def _willing(self, n: int) -> bool:
-        if self._stopped or not self._serving():
-            return False
-        holder = self._leases[n].holder
-        if holder:
-            # Its own, or expired: the Lease asks only when no other process may rely on it any more.
-            return True
-        if len(self._shards.owned) < share(self._shards.shards, self._others + 1):
-            self._free_since.pop(n, None)
-            return True
-        since = self._free_since.setdefault(n, self._clock())
-        return self._clock() - since > self._patience
+    # -- whether this replica serves ------------------------------------------------------------
 
     def _serving(self) -> bool:
-        """Whether this replica counts as able to serve, by what it is and was."""
-        now = self._clock()
-        if not self._able():
-            if self._unable_since is None:
-                self._unable_since = now
-            if self._on_trial is not None:
-                self._on_trial = now
-            return False
-        self._unable_since = None
-        if self._on_trial is None:
-            return True
-        if self._others and now - self._on_trial <= self._patience:
-            return False
-        self._on_trial = None
-        return True
+        able = not self._stopped and self._able()
+        return self._fitness.check(able=able, others=self._others, now=self._clock())
 
     def _excess(self) -> HandOver:
         self._serving()
-        unable = None if self._unable_since is None else self._clock() - self._unable_since
         return hand_over(
-            set(self._shards.owned) - self._shards.leaving,
+            set(self._held.terms) - self._shards.leaving,
             shards=self._shards.shards,
             others=self._others,
-            unable=unable,
-            patience=self._patience,
+            unable=self._fitness.unable_for(self._clock()),
+            patience=self._timings.duration,
         )
 
-    async def _compete(self, n: int) -> None:
-        lease = self._leases[n]
-        while not self._stopped:
-            await lease.run(
-                lambda t: self._acquired(n, t), lambda t, reason: self._lost(n, t, reason)
+    # -- the session ----------------------------------------------------------------------------
+
+    def _begun(self, session: Session) -> None:
+        logger.info("session begun", extra={"session": session.uid})
+        self._changed.set()
+
+    def _lost(self, session: Session) -> None:
+        logger.warning("session lost", extra={"session": session.uid, "why": session.ended})
+        self._drop(self._held.terms)
+
+    def _drop(self, lost: Mapping[int, LeaseTerm]) -> None:
+        for n, term in list(lost.items()):
+            del self._held.terms[n]
+            self._shards.drop(n)
+            logger.warning("shard lost", extra={"shard": n, "epoch": term.epoch, "why": term.ended})
+
+    # -- taking ---------------------------------------------------------------------------------
+
+    async def _wait(self, seconds: float) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, seconds)):
+                await self._changed.wait()
+        self._changed.clear()
+
+    async def _assign(self) -> None:
+        until = math.inf
+        while True:
+            await self._wait(min(self._timings.retry_period, until - self._clock()))
+            if not self._view.version or self._stopped:
+                continue
+            async with self._assigning:
+                until = await self._round()
+            if self._held.problem or self._problem:
+                # Every event would lead to the same calls, and the same answers.
+                await asyncio.sleep(self._timings.retry_period / 4)
+
+    async def _round(self) -> float:
+        """Look at everything once; returns the second at which to look again if nothing changes."""
+        self._agree()
+        self._view.forget()
+        able = able_sessions(self._view, self._place.identity, self._clock())
+        self._others = able + self._installation.members()
+        self.alone = not self._others
+        session = self._session.current
+        if session is None or self._stopped:
+            return math.inf
+        self._drop(self._held.losses())
+        self._problem = None
+        for lease in silent_sessions(self._view, session.uid, self._clock()):
+            await self._end(lease)
+        states = self._states()
+        await self._take(session, states)
+        return look_again(self._view, states.values(), self._clock())
+
+    def _agree(self) -> None:
+        """Compare the map with the settings."""
+        found = self._view.map()
+        if found is None:
+            return
+        annotations = found.annotations or {}
+        self._installation.look(annotations)
+        try:
+            self._installation.agree(annotations)
+        except ConfigError as error:
+            # What is held stays held until what is in flight is on record: others wait as long.
+            self._stopped = True
+            self._refused(error)
+
+    async def _tend_map(self) -> None:
+        """Have the map shown if somebody has hidden it, and be counted where there are no sessions."""
+        while True:
+            await asyncio.sleep(self._timings.retry_period)
+            if not self._view.version or self._stopped:
+                continue
+            try:
+                if self._view.map() is None:
+                    await self._installation.put_label()
+                else:
+                    await self._installation.announce(able=self._serving())
+            except PortError as error:
+                logger.debug("map lease not written", extra={"error": str(error)})
+
+    def _states(self) -> dict[int, ShardState]:
+        """Return the states of all shards that are not ours, and of which the view is not behind us."""
+        now, terms, shards = self._clock(), self._held.terms, range(self._shards.shards)
+        self._ended &= {self._session_of(n) for n in shards} | set(self._view.sessions)
+        return {
+            n: state_of(self._view, n, self._place.identity, now, self._ended)
+            for n in shards
+            if n not in terms and self._held.settled(n)
+        }
+
+    def _session_of(self, n: int) -> str:
+        seen = self._view.shard(n)
+        return seen.lease.annotation(SESSION) if seen else ""
+
+    async def _end(self, lease: LeaseRecord) -> None:
+        """End a session by compare-and-swap: any renewal that the view does not show defeats it."""
+        try:
+            await self._leases.delete(
+                lease.name, lease.uid, lease.resource_version, timeout=self._timings.call_timeout
+            )
+        except Gone:
+            pass
+        except Conflict:
+            # It was renewed, and the watch did not show that for a whole LeaseDuration.
+            logger.info("session not ended: it was renewed", extra={"holder": lease.holder})
+            self._watch.relist()
+            return
+        except PortError as error:
+            self._problem = f"lease {lease.name}: {error}"
+            return
+        self._ended.add(lease.uid)
+        logger.warning(
+            "session of a silent replica ended",
+            extra={"holder": lease.holder, "session": lease.uid},
+        )
+
+    async def _confirm(self, holder: str, uid: str) -> None:
+        """Find out whether a session that the view does not show is over, and have it shown if not."""
+        name, timeout = session_name(self._place.installation, holder), self._timings.call_timeout
+        try:
+            found = await self._leases.get(name, timeout=timeout)
+            if found.uid != uid:
+                self._ended.add(uid)
+            else:
+                await self._leases.put_label(name, timeout=timeout)
+        except Gone:
+            self._ended.add(uid)
+        except PortError as error:
+            self._problem = f"lease {name}: {error}"
+
+    async def _take(self, session: Session, states: dict[int, ShardState]) -> None:
+        if not self._serving():
+            return
+        chosen = choose(
+            states,
+            missing=share(self._shards.shards, self._others + 1) - len(self._held.terms),
+            now=self._clock(),
+            patience=self._timings.duration,
+        )
+        doubtful = {(states[n].holder, states[n].session) for n in chosen if states[n].session}
+        for holder, uid in sorted(doubtful):
+            await self._confirm(holder, uid)
+        sure = (n for n in chosen if not states[n].session or states[n].session in self._ended)
+        await asyncio.gather(*(self._acquire(n, session) for n in sure))
+
+    async def _acquire(self, n: int, session: Session) -> None:
+        term = await self._held.acquire(n, session)
+        if term is not None:
+            self._shards.take(n, term)
+            unfinished = self._owner.begin(n)
+            logger.info(
+                "shard acquired", extra={"shard": n, "epoch": term.epoch, "unfinished": unfinished}
             )
 
-    async def _acquired(self, n: int, term: LeaseTerm) -> None:
-        self._free_since.pop(n, None)
-        self._shards.take(n, term)
-        unfinished = self._owner.begin(n)
-        logger.info(
-            "shard acquired", extra={"shard": n, "epoch": term.epoch, "unfinished": unfinished}
-        )
-
-    async def _lost(self, n: int, term: LeaseTerm, reason: str) -> None:
-        self._shards.drop(n)
-        logger.warning("shard lost", extra={"shard": n, "epoch": term.epoch, "why": reason})
-
-    async def _keep_beating(self) -> None:
-        # Beside the handing over, which may take longer than a silent replica counts as alive.
-        while True:
-            await asyncio.sleep(self._period)
-            await self._beat()
+    # -- giving up ------------------------------------------------------------------------------
 
     async def _distribute(self) -> None:
         while True:
-            await asyncio.sleep(self._period)
-            while (excess := self._excess()).shards:
+            await asyncio.sleep(self._timings.retry_period)
+            while (excess := self._excess()).shards and not self._stopped:
                 # One at a time: meanwhile others may have come or gone.
-                if self._unable_since is not None:
-                    self._on_trial = self._clock()
+                if self._fitness.unable_for(self._clock()) is not None:
+                    self._fitness.probe(self._clock())
                 await self._hand_over(excess.shards[0], excess.reason)
 
-    async def _beat(self) -> None:
-        try:
-            willing = self._serving()
-            members = await self._installation.beat(willing=willing)
-            self._others = max(0, members - int(willing))
-            self.alone = not self._others
-        except ConfigError as error:
-            # What is held stays held until what is in flight is on record: others wait as long.
-            if not self._stopped:
-                self._stopped = True
-                self._refused(error)
-        except PortError as error:
-            logger.debug("members are not counted", extra={"error": str(error)})
-
     async def _hand_over(self, n: int, reason: str) -> None:
-        term = self._shards.owned.get(n)
+        term = self._held.terms[n]
         self._shards.leave(n)
         quiet = await self._owner.quiesce(n, _QUIET)
-        if self._shards.owned.get(n) is not term:
+        if self._held.terms.get(n) is not term:
             # Lost meanwhile. If it was acquired again, work that began since then is not waited for.
             return
         if not quiet:
             logger.warning("a shard is handed over before it is quiet", extra={"shard": n})
         self._shards.drop(n)
-        released = await self._leases[n].release()
+        released = await self._held.release(n, timeout=self._timings.call_timeout)
         logger.info("shard handed over", extra={"shard": n, "released": released, "why": reason})

@@ -1,66 +1,18 @@
 """
-Which notifications are ours: shards, the lease term of each, and how many we should hold.
+Which notifications are ours: shards, and the lease term of each.
 
 The shard of a notification is computed from its uid (`syncer.rules.shards`), so its owner never depends on
 its name or on its author. A term is added when a Lease is acquired and removed when it is lost; everything
 that sends, claims or writes checks here first. A shard that is being handed over still has its term, so
 that results are recorded and published, but accepts nothing new.
 
-How many shards a replica should hold is arithmetic (`share`), and what to give up a decision
-(`hand_over`); both are pure, and know nothing of how a shard is guarded. They only distribute work:
-safety comes from the Leases and the fences.
+Who should hold which shard is decided in `syncer.sharding.assignment`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-
 from syncer.model.ports import LeaseTerm
 from syncer.rules.shards import Sharding
-
-
-def share(shards: int, members: int) -> int:
-    """The most shards that one of several replicas should hold; all of them if it is alone."""
-    return -(-shards // max(1, members))
-
-
-@dataclass(frozen=True, slots=True)
-class HandOver:
-    """Shards to hand over, in this order, and the reason; none if all stay."""
-
-    shards: tuple[int, ...]
-    reason: str
-
-
-def hand_over(
-    owned: Iterable[int], *, shards: int, others: int, unable: float | None, patience: float
-) -> HandOver:
-    """
-    Decide what a replica should hand over now.
-
-    Above its share it gives up the highest-numbered shards. One that cannot serve gives up all of
-    them, but not for a short outage, which costs less than claiming every log again; and not while no
-    other replica can serve either, since then nothing would be gained, and shards would move in circles.
-
-    Args:
-        owned: Shards held, those that are being handed over already left out.
-        shards: Of the installation.
-        others: How many other replicas are able to serve.
-        unable: Seconds for which this one has not been, None if it is.
-        patience: Seconds of that from which on it hands over.
-    """
-    held = sorted(owned, reverse=True)
-    if unable is None:
-        most = share(shards, others + 1)
-        return HandOver(
-            tuple(held[: max(0, len(held) - most)]), f"above the share of {others + 1} replicas"
-        )
-    if unable <= patience:
-        return HandOver((), "unable to serve, and not for long")
-    if not others:
-        return HandOver((), "unable to serve, and so is every other replica")
-    return HandOver(tuple(held), f"unable to serve for {unable:.0f} s, and another replica is able")
 
 
 class Shards:

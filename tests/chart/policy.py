@@ -23,15 +23,14 @@ RIGHTS: Final = {
     ("kubernaut.ai", "notificationrequests", "watch"),
     ("kubernaut.ai", "notificationrequests/status", "patch"),
     ("", "events", "create"),
-    ("coordination.k8s.io", "leases", "create"),
-    ("coordination.k8s.io", "leases", "get"),
-    ("coordination.k8s.io", "leases", "patch"),
+    *(
+        ("coordination.k8s.io", "leases", verb)
+        for verb in ("get", "list", "watch", "create", "patch", "delete")
+    ),
     ("apiextensions.k8s.io", "customresourcedefinitions", "get"),
 }
 #: Rights that must be limited to names.
 _NAMED: Final = {
-    ("coordination.k8s.io", "leases", "get"),
-    ("coordination.k8s.io", "leases", "patch"),
     ("apiextensions.k8s.io", "customresourcedefinitions", "get"),
 }
 

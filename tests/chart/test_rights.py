@@ -111,7 +111,7 @@ def may(stage: Stage, role: str, resource: str, verb: str, *, granted: bool) -> 
     path = f"{RBAC}/namespaces/{stage.namespace}/roles/{ACCOUNT}-{role}"
     rules = get(stage, path)["rules"]
     for rule in rules:
-        if resource in rule["resources"] and ("resourceNames" in rule) is (resource == "leases"):
+        if resource in rule["resources"]:
             kept = [v for v in rule["verbs"] if v not in {verb, "-"}]
             rule["verbs"] = [*kept, verb] if granted else kept or ["-"]
     answer = stage.plane.api.request(

@@ -201,14 +201,19 @@ def test_namespaces_are_those_of_the_values(tmp_path: Path) -> None:
         assert _load_mounted(rendered("4", case), tmp_path).namespaces == namespaces
 
 
-def test_names_agree_between_settings_and_rights(tmp_path: Path) -> None:
-    """The Leases that may be patched are those that the settings name, shard by shard."""
-    values: Json = {"config": {"sharding": {"shards": 3}}, "leaseName": "n"}
+def test_the_name_of_the_leases_reaches_the_settings(tmp_path: Path) -> None:
+    """And Leases may be written in the release's own namespace, and in no other."""
+    values: Json = {"config": {"sharding": {"shards": 3}}, "leaseName": "n", "watch": {"all": True}}
     found = objects(template("4", values))
     settings = _load_mounted(found, tmp_path).settings.sharding
     assert (settings.lease_name, settings.shards) == ("n", 3)
-    (named,) = [r for r in one(found, "Role", "-leases")["rules"] if "resourceNames" in r]
-    assert named["resourceNames"] == ["n-map", "n-0", "n-1", "n-2"]
+    granting = [
+        (role["kind"], role["metadata"].get("namespace"))
+        for kind in ("Role", "ClusterRole")
+        for role in of_kind(found, kind)
+        if any("leases" in rule["resources"] for rule in role["rules"])
+    ]
+    assert granting == [("Role", "alerts")]
 
 
 @pytest.mark.parametrize(
@@ -232,7 +237,7 @@ def test_the_grace_period_covers_the_drain(delivery: Json, tmp_path: Path) -> No
     found = objects(template("4", {"config": {"delivery": delivery}}))
     grace = one(found, "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     longest = _load_mounted(found, tmp_path).settings.delivery.largest_timeout
-    # As `Drain.run` and `ShardKeeper.release` spend it.
+    # As `Drain.run` and `ShardManager.release` spend it.
     drain = (
         longest + shutdown.DRAIN_SENDS + shutdown.DRAIN_RECORD + shutdown.DRAIN_SYNC
         + max(shutdown.DRAIN_EVENTS, shutdown.DRAIN_AUDIT) + 2 * 2.0

@@ -18,6 +18,8 @@ from syncer.model.resource import Json
 from syncer.rules.shards import fnv1a
 from tests.fakes.apischema import FieldError
 
+#: A term of a label selector, of those that are supported.
+_EQUALS: Final = re.compile(r"[A-Za-z0-9./_-]+==?[A-Za-z0-9._-]*")
 _MICRO_TIME: Final = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}(Z|[+-]\d\d:\d\d)")
 _SHARD_RANGE: Final = re.compile(
     r"shardRange\((\S+), '0x([0-9a-f]{1,16})', '0x([0-9a-f]{1,16}|10{16})'\)"
@@ -334,12 +336,19 @@ def check_event(made: Json) -> None:
 
 
 def read_selector(kind: Kind, query: Mapping[str, str], *, sharded: bool) -> list[Term]:
-    """Read a field selector: terms joined by commas; and one of shards, if the server knows them."""
-    if query.get("labelSelector"):
-        raise Refusal(unsupported("label selectors"))
+    """
+    Read the selectors: terms joined by commas.
+
+    Of fields; of labels, equalities alone; and of shards, if the server knows them.
+    """
     selector: list[Term] = []
     if sharded and query.get("shardSelector"):
         selector.append(_read_shards(query["shardSelector"]))
+    for term in filter(None, query.get("labelSelector", "").split(",")):
+        if not _EQUALS.fullmatch(term):
+            raise Refusal(unsupported("this label selector"))
+        key, _, value = term.replace("==", "=").partition("=")
+        selector.append(_label(key, value))
     for term in filter(None, query.get("fieldSelector", "").split(",")):
         equal = "!=" not in term
         path, _, value = term.replace("!=", "=").replace("==", "=").partition("=")
@@ -347,6 +356,10 @@ def read_selector(kind: Kind, query: Mapping[str, str], *, sharded: bool) -> lis
             raise Refusal(failure(400, "BadRequest", f"field label not supported: {path}"))
         selector.append(_field(path, value, equal=equal))
     return selector
+
+
+def _label(key: str, value: str) -> Term:
+    return lambda stored: (stored["metadata"].get("labels") or {}).get(key) == value
 
 
 def _field(path: str, value: str, *, equal: bool) -> Term:

@@ -776,12 +776,25 @@ class Watch:
             else:
                 for change in self._state.changes_since(kind.plural, self.revision):
                     self.revision = change.revision
-                    if matches(change.object, self._target, self._selector):
-                        self.pending.append({"type": change.type, "object": change.object})
+                    if event := self._event(change):
+                        self.pending.append(event)
             if not self._state.served(kind) and not self._redefined():
                 self.closed = True
         events, self.pending = self.pending, []
         return events
+
+    def _event(self, change: Change) -> Json | None:
+        """Tell what a change is to this watch: an object may come into its selection, and leave it."""
+        now = matches(change.object, self._target, self._selector)
+        before = change.previous and matches(change.previous, self._target, self._selector)
+        if change.type != "MODIFIED" or now == bool(before):
+            return {"type": change.type, "object": change.object} if now else None
+        if now or change.previous is None:
+            return {"type": "ADDED", "object": change.object}
+        # As it was when it still belonged, at the revision of the change.
+        version = {"resourceVersion": str(change.revision)}
+        meta = {**change.previous["metadata"], **version}
+        return {"type": "DELETED", "object": {**change.previous, "metadata": meta}}
 
     def bookmark(self, *, initial_end: bool = False) -> Json:
         """Return an event that says how far this watch has come."""

@@ -18,7 +18,7 @@ import pytest
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings
 from syncer.runtime.clock import monotonic_clock
 from tests.fakes.proxy import Delay, Fault, Proxy, SwallowReply
-from tests.integration.test_lease import connect, playing
+from tests.integration.test_sessions import connect, playing
 from tests.unit.notifier.reconciler.test_resync import World
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("alone")]
 
 #: The defaults: 5 s, 2 s, 3 s, and the longest send.
 TIMINGS: Final = LeaseTimings()
-#: What a renewal holds, and neither an acquisition nor a release.
+#: What a renewal of a session holds, and nothing else.
 RENEWS: Final = f'"leaseDurationSeconds":{TIMINGS.duration_seconds},"renewTime"'.encode()
 #: Turns in which the moment may come about: requests must be slow, and not too slow.
 TRIES: Final = 20
@@ -58,7 +58,10 @@ async def _lapse(proxy: Proxy, term: LeaseTerm) -> bool:
     while not term.ended:
         if not term.valid(monotonic_clock()):
             return True
-        if not proxy.faults[-1].times and monotonic_clock() < term.renewed + TIMINGS.retry_period:
+        if (
+            not proxy.faults[-1].times
+            and monotonic_clock() < term.session.renewed + TIMINGS.retry_period
+        ):
             return False
         await asyncio.sleep(0.002)
     return False
@@ -86,9 +89,9 @@ async def test_a_look_during_the_moment_is_made_up_for(
             ):
                 for n in range(TRIES):
                     async with asyncio.timeout(60):
-                        while me.lease.term is None:
+                        while me.term is None:
                             await asyncio.sleep(0.01)
-                    term = me.lease.term
+                    term = me.term
                     world.shards.take(0, term)
                     if not await _lapse(proxy, term):
                         continue
@@ -102,7 +105,7 @@ async def test_a_look_during_the_moment_is_made_up_for(
                     await world.resync.round()
                     await world.rest()
                     assert world.receiver.got == [name]
-                    assert me.lease.term is term
+                    assert me.term is term
                     return
             pytest.fail(f"the moment has not come about in {TRIES} turns")
         finally:

@@ -1082,6 +1082,65 @@ async def test_lease_patches(api: Api) -> None:
     assert answer.body["spec"] == {**made.body["spec"], "holderIdentity": ""}
 
 
+def labelled(name: str, value: str) -> Json:
+    """Return a Lease with a label."""
+    return with_meta(lease(name), labels={"example.com/of": value})
+
+
+async def test_leases_by_label(api: Api) -> None:
+    """A list and a watch by label; what loses the label is told deleted, as it was before."""
+    path = f"{api.leases}?labelSelector=example.com/of%3Done"
+    start = (await api.ask("POST", api.leases, labelled("a", "one"))).revision
+    await api.ask("POST", api.leases, labelled("b", "other"))
+    listed = (await api.ask("GET", f"{path}&limit=5")).body
+    assert [o["metadata"]["name"] for o in listed["items"]] == ["a"]
+    for name, value in (("b", "one"), ("a", "one"), ("a", None), ("b", "one")):
+        change: Json = {
+            "metadata": {"labels": {"example.com/of": value}},
+            "spec": {"leaseTransitions": 1 if value else 2},
+        }
+        changed = await api.ask("PATCH", f"{api.leases}/{name}", change)
+        assert changed.code == 200, changed.body
+    last = await api.ask("DELETE", f"{api.leases}/b")
+    assert last.code == 200, last.body
+    query = {"labelSelector": "example.com/of=one", "resourceVersion": start}
+    seen: list[Event] = []
+    async with api.watch(api.leases, **query, timeoutSeconds="5") as events:
+        async for event in events:
+            seen.append(event)
+            if len(seen) == 4:
+                break
+    kinds = [("ADDED", "b"), ("MODIFIED", "a"), ("DELETED", "a"), ("DELETED", "b")]
+    assert told(seen) == kinds
+    gone = seen[2].object
+    assert gone["metadata"]["labels"] == {"example.com/of": "one"}
+    assert gone["spec"]["leaseTransitions"] == 1
+    versions = [int(e.object["metadata"]["resourceVersion"]) for e in seen]
+    assert versions == sorted(set(versions))
+
+
+async def test_a_lease_is_deleted_as_it_was_seen(api: Api) -> None:
+    """By uid and resourceVersion: a change in between, or another one of the name, defeats it."""
+    made = (await api.ask("POST", api.leases, lease())).body["metadata"]
+    path = f"{api.leases}/l"
+    await api.ask("PATCH", path, {"spec": {"leaseTransitions": 1}})
+    now = (await api.ask("GET", path)).body["metadata"]
+    for conditions in (
+        {"uid": made["uid"], "resourceVersion": made["resourceVersion"]},
+        {"uid": "x", "resourceVersion": now["resourceVersion"]},
+        {"uid": "x"},
+    ):
+        options = {"apiVersion": "v1", "kind": "DeleteOptions", "preconditions": conditions}
+        refused = await api.ask("DELETE", path, options)
+        assert (refused.code, refused.reason) == (409, "Conflict")
+        assert "in the precondition" in refused.message
+    conditions = {"uid": made["uid"], "resourceVersion": now["resourceVersion"]}
+    done = await api.ask("DELETE", path, {"preconditions": conditions})
+    assert (done.code, done.body["status"]) == (200, "Success")
+    again = await api.ask("DELETE", path, {"preconditions": conditions})
+    assert (again.code, again.reason) == (404, "NotFound")
+
+
 async def test_events_are_created_once(api: Api) -> None:
     """A second event of the same name is AlreadyExists; long messages pass; a patch counts on."""
     made = await api.ask("POST", api.events, event(api.namespace, message="m" * 2000))

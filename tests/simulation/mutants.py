@@ -33,7 +33,7 @@ from syncer.ledger.log import RedisLog
 from syncer.model.record import intent_record
 from syncer.rules.fold import LogView
 from syncer.rules.reconcile import Presence
-from syncer.sharding.ownership import HandOver
+from syncer.sharding.assignment import HandOver
 from syncer.sync.cache import Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder

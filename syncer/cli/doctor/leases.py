@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from dataclasses import dataclass, field
 from typing import Final
-from urllib.parse import quote
 
 from syncer.cli.access import Access
 from syncer.cli.doctor.result import Result, fail, ok, unknown, warn
-from syncer.cli.owner import holder_of
+from syncer.cli.owner import read_holder
 from syncer.kube.client import KubeClient
+from syncer.kube.leases import lease_path
 from syncer.model.attempt import Epoch, epoch_key, make_epoch
 from syncer.model.errors import Gone, PortError
 from syncer.rules.shards import Sharding
@@ -28,7 +27,7 @@ class LeaseFacts:
         shards: Number of shards by the map Lease, 0 without one.
         installation: Id of the installation, empty without a map Lease.
         problem: Why they could not be read, empty if they could.
-        unowned: Shards whose Lease is free or has run out.
+        unowned: Shards whose Lease is free, or whose holder is gone.
     """
 
     shards: int = 0
@@ -48,15 +47,14 @@ async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
     """
     facts = LeaseFacts()
     name = at.settings.sharding.lease_name
-    base = f"/apis/coordination.k8s.io/v1/namespaces/{quote(home, safe='')}/leases/{name}"
     try:
-        found = await kube.request("GET", f"{base}-map", timeout=_TIMEOUT)
+        found = await kube.request("GET", lease_path(home, f"{name}-map"), timeout=_TIMEOUT)
         meta = found.get("metadata") or {}
         text = (meta.get("annotations") or {}).get("notification-ledger/shards", "")
         sharding = Sharding.read(text)
         facts.shards = sharding.shards if sharding else 0
         facts.installation = f"{home}/{name}@{meta.get('uid', '')}"
-        states = await asyncio.gather(*(_owned(kube, f"{base}-{n}") for n in range(facts.shards)))
+        states = await asyncio.gather(*(_owned(kube, home, name, n) for n in range(facts.shards)))
         facts.unowned = [n for n, owned in enumerate(states) if not owned]
     except Gone:
         facts.problem = "there is no Lease of this installation"
@@ -65,12 +63,13 @@ async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
     return facts
 
 
-async def _owned(kube: KubeClient, path: str) -> bool:
+async def _owned(kube: KubeClient, home: str, name: str, shard: int) -> bool:
     try:
-        spec = (await kube.request("GET", path, timeout=_TIMEOUT)).get("spec") or {}
+        path = lease_path(home, f"{name}-{shard}")
+        lease = await kube.request("GET", path, timeout=_TIMEOUT)
     except Gone:
         return False
-    return bool(holder_of(spec, now=time.time()))
+    return bool(await read_holder(kube, home, name, lease))
 
 
 def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Result]:

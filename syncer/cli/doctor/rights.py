@@ -30,8 +30,11 @@ RIGHTS: Final = (
     Right("rbac-objects", GROUP, PLURAL, ("get", "list", "watch")),
     Right("rbac-status", GROUP, PLURAL, ("patch",), "status"),
     Right("rbac-events", "", "events", ("create",)),
-    Right("rbac-leases", "coordination.k8s.io", "leases", ("get", "create", "patch"), leases=True),
-)
+    Right(
+        "rbac-leases", "coordination.k8s.io", "leases",
+        ("get", "list", "watch", "create", "patch", "delete"), leases=True,
+    ),
+)  # fmt: skip
 
 
 @dataclass(slots=True)

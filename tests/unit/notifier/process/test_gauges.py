@@ -16,7 +16,7 @@ from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.ports import DeliveryBounds
 from notifier.reporter import EventReporter
-from syncer.kube.lease_term import LeaseTerm, LeaseTimings
+from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import Attempt, AttemptState, Epoch, make_attempt_id
 from syncer.model.record import Plan
@@ -272,7 +272,7 @@ def test_counts_kept_elsewhere_are_read_at_each_scrape() -> None:
 def test_a_lease_term_knows_how_long_it_lasts() -> None:
     """Until the renew deadline, and no longer once it is over."""
     timings = LeaseTimings(renew_deadline=5.0, retry_period=2.0, margin=3.0, send_timeout=10.0)
-    term = LeaseTerm(EPOCH, NOW, timings)
+    term = LeaseTerm(EPOCH, Session("s", NOW, timings))
     assert term.left(NOW + 2) == pytest.approx(3)
     assert term.valid(NOW + 4.9)
     assert term.left(NOW + 6) == 0

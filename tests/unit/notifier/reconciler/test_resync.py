@@ -15,7 +15,7 @@ from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.ports import DeliveryBounds
-from syncer.kube.lease_term import LeaseTerm, LeaseTimings
+from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.metrics import SyncMetrics
 from syncer.model.attempt import AttemptState, Epoch
 from syncer.model.errors import ContractError, Unavailable
@@ -85,7 +85,8 @@ class World:
         self.log = MemoryLog(self.redis, patience=0.0)
         self.shards = Shards(1)
         self.timings = LeaseTimings()
-        self.term = LeaseTerm(Epoch("0.9"), self.now, self.timings)
+        self.session = Session("s", self.now, self.timings)
+        self.term = LeaseTerm(Epoch("0.9"), self.session)
         self.shards.take(0, self.term)
         self.cache = Cache(window=1.0, monotonic=clock)
         self.metrics = SyncMetrics(CollectorRegistry())
@@ -166,7 +167,7 @@ class World:
     async def round(self, seconds: float = PERIOD) -> list[str]:
         """Let time pass, and one round with all that follows; what it asked for."""
         self.now += seconds
-        self.term.renewed = self.now if not self.term.ended else self.term.renewed
+        self.session.renewed = self.session.renewed if self.term.ended else self.now
         self.asked.clear()
         await self.resync.round()
         await self.rest()
@@ -204,7 +205,7 @@ async def test_a_look_while_a_renewal_is_in_doubt(world: World) -> None:
     world.create()
     await world.rest()
     # The renewal whose answer was lost is found written, and was in time.
-    world.term.renewed = world.now
+    world.session.renewed = world.now
     assert world.nobody_comes
     assert world.receiver.got == []
     assert await world.round() == ["uid-a"]

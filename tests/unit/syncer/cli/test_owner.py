@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncer.cli.owner import holder_of
+from syncer.kube.leases import LeaseRecord
 from tests.unit.syncer.cli.samples import NOW
 
 
@@ -19,5 +20,5 @@ from tests.unit.syncer.cli.samples import NOW
 )
 def test_who_holds_a_lease(renewed: str | None, holder: str, held: str) -> None:
     """A Lease that has run out is nobody's, by a clock that may differ by its own duration."""
-    spec = {"holderIdentity": holder, "leaseDurationSeconds": 15, "renewTime": renewed}
-    assert holder_of(spec, now=NOW / 1000) == held
+    lease = LeaseRecord("n", "u", "1", holder=holder, duration=15.0, renew_time=renewed or "")
+    assert holder_of(lease, now=NOW / 1000) == held

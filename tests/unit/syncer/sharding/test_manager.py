@@ -1,288 +1,530 @@
-"""Handing shards over: in order, and without falling silent for the others meanwhile."""
+"""
+Replicas that share the shards of one installation, on virtual time.
+
+Each is the real manager with the real session, watch and calls; the API server is the stand-in without a
+network. What the server cannot be made to show here is asked on the real one
+(`tests/integration/test_sessions.py`) and in the simulation.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any, cast
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from typing import Any
 
+import orjson
 import pytest
 
-from syncer.kube.leases import Lease
+from syncer.kube.lease_term import LeaseTerm, LeaseTimings
+from syncer.kube.leases import Leases
+from syncer.model.errors import Ambiguous, ConfigError, PortError, Unavailable
 from syncer.sharding.installation import Installation
-from syncer.sharding.manager import ShardKeeper
-from syncer.sharding.ownership import Shards, hand_over
-from tests.unit.syncer.sync.test_holes import Held
+from syncer.sharding.manager import Place, ShardManager
+from syncer.sharding.ownership import Shards
+from syncer.sharding.view import FOREVER, LABEL, SESSION, session_name
+from tests.fakes.apianswers import Request
+from tests.fakes.apistate import MERGE_PATCH, ApiState
+from tests.fakes.directkube import DirectKube
+from tests.simulation.loop import SimLoop, simulate
 
-PERIOD = 0.01
-
-
-class Others:
-    """Counts beats, and says how many replicas there are."""
-
-    def __init__(self) -> None:
-        self.besides = 0
-        self.beats = 0
-        self.willing = True
-
-    async def beat(self, *, willing: bool) -> int:
-        """Count."""
-        self.willing = willing
-        self.beats += 1
-        return self.besides + int(willing)
-
-    async def leave(self) -> None:
-        """Leave."""
+TIMINGS = LeaseTimings()
+DURATION, PERIOD = TIMINGS.duration, TIMINGS.retry_period
+LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 
 
-class Single:
-    """A Lease that is held from the first moment until it is released."""
+class Replica:
+    """One replica; its owner's shards fall quiet when the test lets them."""
 
-    def __init__(self, n: int, willing: Callable[[], bool]) -> None:
-        del n
-        self.willing = willing
-        self.holder, self.problem, self.term, self.unowned = "", None, None, False
-        self.released = asyncio.Event()
-
-    async def run(self, acquired: Callable[[Any], Any], lost: Callable[[Any, str], Any]) -> None:
-        """Hold."""
-        del lost
-        if self.willing():
-            await acquired(Held())
-        await self.released.wait()
-        await asyncio.sleep(60)
-
-    async def release(self, *, timeout: float = 2.0) -> bool:
-        """Let go."""
-        del timeout
-        self.released.set()
-        return True
-
-
-class Slow:
-    """An owner whose shards fall quiet when the test lets them."""
-
-    def __init__(self) -> None:
+    def __init__(self, town: Town, name: str) -> None:
+        self.town, self.name = town, name
+        self.kube = DirectKube(town.state)
+        self.able = True
+        self.refused: list[ConfigError] = []
         self.asked: list[int] = []
+        self.begun: list[int] = []
         self.quiet = asyncio.Event()
+        self.quiet.set()
+        self.shards = Shards(town.shards)
+        self.manager = ShardManager(
+            self.shards,
+            Installation(
+                self.kube, "default", "nl", name,
+                shards=town.shards, alive_for=DURATION, clock=town.clock,
+            ),
+            self,
+            Leases(self.kube, "default", (LABEL, "nl")),
+            Place("nl", name, 0, town.clock, lambda: datetime.fromtimestamp(town.clock(), UTC)),
+            timings=TIMINGS,
+            able=lambda: self.able,
+            refused=self.refused.append,
+        )  # fmt: skip
+        self.task: asyncio.Task[None] | None = None
+
+    async def start(self) -> Replica:
+        """Found the installation and run."""
+        await self.manager._installation.found()
+        self.task = asyncio.create_task(self.manager.run())
+        return self
+
+    async def kill(self) -> None:
+        """End at once; nothing is released."""
+        assert self.task is not None
+        self.task.cancel()
+        await asyncio.gather(self.task, return_exceptions=True)
 
     def begin(self, shard: int) -> int:
         """Begin with nothing."""
-        del shard
+        self.begun.append(shard)
         return 0
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
         """Wait for the test."""
-        del seconds
         self.asked.append(shard)
         await self.quiet.wait()
         return True
 
+    @property
+    def owned(self) -> list[int]:
+        """Shards that it owns and may work on now."""
+        now = self.town.clock()
+        return sorted(n for n, term in self.shards.owned.items() if term.valid(now))
 
-async def until(condition: Callable[[], object]) -> None:
-    """Wait for what must happen."""
-    async with asyncio.timeout(20):
-        while not condition():
-            await asyncio.sleep(PERIOD)
-
-
-@asynccontextmanager
-async def keeping() -> AsyncIterator[tuple[Others, Slow, Shards]]:
-    """A keeper of four shards, all held."""
-    others, owner, shards = Others(), Slow(), Shards(4)
-    keeper = ShardKeeper(
-        shards, cast("Installation", others), owner,
-        lambda n, willing: cast("Lease", Single(n, willing)),
-        able=lambda: True, refused=lambda _: None, period=PERIOD, patience=60.0,
-        clock=lambda: 0.0,
-    )  # fmt: skip
-    task = asyncio.create_task(keeper.run())
-    try:
-        await until(lambda: len(shards.owned) == 4)
-        yield others, owner, shards
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    def sends(self, n: int) -> bool:
+        """Whether it may begin the shortest send in a shard."""
+        term = self.shards.owned.get(n)
+        return isinstance(term, LeaseTerm) and term.may_send(self.town.clock(), 0.0)
 
 
-async def test_a_slow_hand_over_is_no_silence() -> None:
-    """A replica that is not heard of counts as gone, and its shards would all be another's share."""
-    async with keeping() as (others, owner, shards):
-        others.besides = 1
-        await until(lambda: owner.asked == [3])
-        beats = others.beats
-        await until(lambda: others.beats >= beats + 5)
-        assert sorted(shards.owned) == [0, 1, 2, 3]
+class Town:
+    """An API server and its replicas."""
+
+    def __init__(self, loop: SimLoop, shards: int = 4) -> None:
+        self.clock = loop.time
+        self.shards = shards
+        self.state = ApiState(now=loop.time)
+
+    async def replica(self, name: str) -> Replica:
+        """Start one."""
+        return await Replica(self, name).start()
+
+    def lease(self, name: str) -> dict[str, Any]:
+        """Return a Lease."""
+        found = self.state.get("leases", "default", name)
+        assert found is not None, name
+        return found
+
+    def sessions(self) -> set[str]:
+        """Return whose sessions there are."""
+        found = self.state.objects("leases")
+        return {o["spec"]["holderIdentity"] for o in found if "-session-" in o["metadata"]["name"]}
+
+    def ask(self, method: str, name: str, body: Any = None) -> None:
+        """Change a Lease as a human does."""
+        form = MERGE_PATCH if method == "PATCH" else "application/json"
+        path = LEASES if method == "POST" else f"{LEASES}/{name}"
+        data = orjson.dumps(body) if body else b""
+        answer = self.state.answer(Request(method, path, {}, data, form))
+        assert answer.code < 300, answer.body
+
+    async def until(self, condition: Callable[[], object], within: float = 60.0) -> float:
+        """Wait for what must happen; returns how long it took."""
+        began = self.clock()
+        async with asyncio.timeout(within):
+            while not condition():
+                await asyncio.sleep(0.01)
+        return self.clock() - began
 
 
-async def test_what_is_above_the_share_is_judged_anew_for_each_shard() -> None:
+def town(
+    shards: int = 4,
+) -> Callable[[Callable[[Town], Awaitable[None]]], Callable[[], None]]:
+    """Run a test in a town of its own, on virtual time, in three orders of what happens at once."""
+
+    def wrap(test: Callable[[Town], Awaitable[None]]) -> Callable[[], None]:
+        def run() -> None:
+            for seed in (1, 2, 3):
+
+                async def main(loop: SimLoop) -> None:
+                    await test(Town(loop, shards))
+
+                simulate(seed, main)
+
+        run.__name__, run.__doc__ = test.__name__, test.__doc__
+        return run
+
+    return wrap
+
+
+def not_to_acquire(request: Request) -> None:
+    """Refuse whatever would acquire a shard."""
+    if b"acquireTime" in request.body:
+        raise Unavailable("not now")
+
+
+# -- at rest --------------------------------------------------------------------------------------
+
+
+@town(shards=16)
+async def test_at_rest_a_replica_writes_its_session_and_reads_nothing(here: Town) -> None:
+    """Half a write a second, whatever the number of shards."""
+    a = await here.replica("a")
+    b = await here.replica("b")
+    await here.until(lambda: (len(a.owned), len(b.owned)) == (8, 8))
+    await asyncio.sleep(2 * DURATION)
+    for one in (a, b):
+        one.kube.requests.clear()
+    await asyncio.sleep(100)
+    for one in (a, b):
+        assert set(one.kube.requests) == {f"PATCH {session_name('nl', one.name)}"}
+        assert 48 <= len(one.kube.requests) <= 50
+
+
+@town()
+async def test_what_a_shards_lease_says(here: Town) -> None:
+    """Holder and session, the longest duration there is; the epoch is the write's version."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    lease = here.lease("nl-0")
+    session = here.lease(session_name("nl", "a"))
+    assert lease["metadata"]["annotations"] == {SESSION: session["metadata"]["uid"]}
+    assert lease["metadata"]["labels"] == session["metadata"]["labels"] == {LABEL: "nl"}
+    assert lease["spec"]["holderIdentity"] == "a"
+    assert lease["spec"]["leaseDurationSeconds"] == FOREVER
+    assert a.shards.owned[0].epoch == f"0.{lease['metadata']['resourceVersion']}"
+    assert session["spec"]["leaseDurationSeconds"] == 18
+
+
+# -- taking over ----------------------------------------------------------------------------------
+
+
+@town()
+async def test_a_dead_replicas_shards_are_taken_once_its_session_is_ended(here: Town) -> None:
+    """Within a LeaseDuration and two periods; while it might send, nobody else may."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 2)
+    terms = dict(a.shards.owned)
+    await a.kill()
+    took = await here.until(lambda: len(b.owned) == 4)
+    assert DURATION - PERIOD <= took <= DURATION + 2 * PERIOD
+    assert here.sessions() == {"b"}
+    for n, term in terms.items():
+        assert not term.may_send(here.clock(), 0.0), n
+
+
+@town()
+async def test_a_renewal_defeats_the_end_of_a_session(here: Town) -> None:
+    """Whose watch shows nothing asks in vain, takes nothing, and looks at everything anew."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 2)
+    # Neither the watch nor a list brings anything: it sees a session that is silent.
+    b.kube.deaf = True
+
+    def fail(request: Request) -> None:
+        if request.method == "GET":
+            raise Unavailable("no list")
+
+    b.kube.fail = fail
+    await asyncio.sleep(3 * DURATION)
+    ends = [r for r in b.kube.requests if r == f"DELETE {session_name('nl', 'a')}"]
+    assert ends
+    assert (len(a.owned), len(b.owned)) == (2, 2)
+    b.kube.deaf, b.kube.fail = False, lambda _: None
+    await asyncio.sleep(DURATION)
+    b.kube.requests.clear()
+    await asyncio.sleep(2 * DURATION)
+    assert set(b.kube.requests) == {f"PATCH {session_name('nl', 'b')}"}
+
+
+@town()
+async def test_a_replica_of_the_same_name_takes_its_predecessors_shards_at_once(here: Town) -> None:
+    """The predecessor is dead, as only one process of a name lives; the epochs grow."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    epochs = {n: term.epoch for n, term in a.shards.owned.items()}
+    await a.kill()
+    again = await here.replica("a")
+    took = await here.until(lambda: len(again.owned) == 4)
+    assert took < PERIOD
+    for n, term in again.shards.owned.items():
+        assert int(term.epoch[2:]) > int(epochs[n][2:])
+    assert here.sessions() == {"a"}
+
+
+@town()
+async def test_a_released_replica_is_not_waited_for(here: Town) -> None:
+    """It frees its shards and deletes its session; nothing is left of it."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 2)
+    assert await a.manager.release() == 2
+    assert here.sessions() == {"b"}
+    assert await here.until(lambda: len(b.owned) == 4) < PERIOD
+    assert a.task is not None
+    await asyncio.wait_for(a.task, 10)
+
+
+@town()
+async def test_a_frozen_replica_finds_its_session_gone(here: Town) -> None:
+    """It may not send by its own clock, and begins anew with epochs of its own."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 2)
+    terms = dict(a.manager._held.terms)
+
+    def frozen(_: Request) -> None:
+        raise Unavailable("nothing gets through")
+
+    a.kube.fail, a.kube.deaf = frozen, True
+    while len(b.owned) < 4:
+        both = [n for n in range(4) if a.sends(n) and b.sends(n)]
+        assert not both
+        await asyncio.sleep(0.05)
+    assert all(term.ended == "not renewed for 5 s" for term in terms.values())
+    a.kube.fail, a.kube.deaf = lambda _: None, False
+    await here.until(lambda: (len(a.owned), len(b.owned)) == (2, 2))
+    assert not set(a.manager._held.terms.values()) & set(terms.values())
+
+
+@town()
+async def test_a_deleted_session_ends_every_term_of_it(here: Town) -> None:
+    """A human deletes it: its owner notices with the next renewal, and others wait that long."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 2)
+    terms = dict(a.manager._held.terms)
+    here.ask("DELETE", session_name("nl", "a"))
+    await here.until(lambda: all(t.ended for t in terms.values()), within=2 * PERIOD)
+    assert {t.ended for t in terms.values()} == {"its lease was deleted"}
+    assert not [n for n in terms if n in b.owned]
+    await here.until(lambda: len(a.owned) == 2)
+
+
+@town()
+async def test_a_session_without_its_label_is_not_taken_for_ended(here: Town) -> None:
+    """Its renewals put the label back; the dead one's is put back by whoever misses it."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 2)
+    bare = {"metadata": {"labels": {LABEL: None}}}
+    here.ask("PATCH", session_name("nl", "a"), bare)
+    await asyncio.sleep(2 * DURATION)
+    assert (len(a.owned), len(b.owned)) == (2, 2)
+    await a.kill()
+    here.ask("PATCH", session_name("nl", "a"), bare)
+    await here.until(lambda: len(b.owned) == 4, within=3 * DURATION)
+    assert here.sessions() == {"b"}
+
+
+@town()
+async def test_a_lost_answer_is_found_again(here: Town) -> None:
+    """Of the creation of a session, and of an acquisition: written, and its writer is not told."""
+    a = Replica(here, "a")
+    lost: list[str] = []
+
+    def lose(request: Request) -> None:
+        if request.method != "POST":
+            return
+        name = str(orjson.loads(request.body)["metadata"]["name"])
+        if name in {session_name("nl", "a"), "nl-1"} - set(lost):
+            lost.append(name)
+            here.state.answer(request)
+            raise Ambiguous("no answer")
+
+    a.kube.fail = lose
+    await a.start()
+    await here.until(lambda: len(a.owned) == 4)
+    assert sorted(lost) == sorted([session_name("nl", "a"), "nl-1"])
+    assert here.lease("nl-1")["spec"]["leaseTransitions"] == 1
+    assert here.sessions() == {"a"}
+
+
+@town()
+async def test_the_epoch_of_a_write_that_changed_nothing_is_refused(here: Town) -> None:
+    """If the version does not move, the epoch would be the predecessor's: not acquired."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    await a.kill()
+    again = Replica(here, "a")
+    real = again.kube.request
+
+    async def stuck(method: Any, path: str, **more: Any) -> Any:
+        if method == "PATCH" and path.endswith("/nl-1"):
+            return here.lease("nl-1")
+        return await real(method, path, **more)
+
+    again.kube.request = stuck  # type: ignore[method-assign]  # a server that lies
+    await again.start()
+    await here.until(lambda: "did not change" in (again.manager.problem or ""))
+    assert again.owned == [0, 2, 3]
+
+
+# -- by hand --------------------------------------------------------------------------------------
+
+
+@town()
+async def test_a_shard_taken_by_hand_is_given_up(here: Town) -> None:
+    """The watch shows it; who was written in does not renew, and is waited for."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    term = a.shards.owned[1]
+    here.ask("PATCH", "nl-1", {"spec": {"holderIdentity": "human", "leaseDurationSeconds": 20}})
+    await here.until(lambda: a.owned == [0, 2, 3], within=1)
+    assert isinstance(term, LeaseTerm)
+    assert term.ended == "taken by human"
+    assert 19.9 < await here.until(lambda: a.owned == [0, 1, 2, 3]) < 20 + PERIOD
+
+
+@town()
+async def test_a_deleted_shard_is_acquired_anew(here: Town) -> None:
+    """By its owner at once, with a greater epoch; another one would wait for the owner to notice."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    before = a.shards.owned[1].epoch
+    here.ask("DELETE", "nl-1")
+    await here.until(lambda: 1 in a.owned and a.shards.owned[1].epoch != before, within=2 * PERIOD)
+    assert int(a.shards.owned[1].epoch[2:]) > int(before[2:])
+
+
+@town()
+async def test_an_edit_of_a_label_changes_nothing(here: Town) -> None:
+    """Neither on the shard nor on the session."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    terms = dict(a.shards.owned)
+    for name in ("nl-1", session_name("nl", "a")):
+        here.ask("PATCH", name, {"metadata": {"labels": {"k": "v"}}})
+        await asyncio.sleep(PERIOD)
+    assert a.shards.owned == terms
+
+
+@town()
+async def test_another_number_of_shards_is_refused(here: Town) -> None:
+    """Nothing more is taken; the process is told once, and has to release."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    here.ask("PATCH", "nl-map", {"metadata": {"annotations": {"notification-ledger/shards": "2"}}})
+    await here.until(lambda: a.refused, within=1)
+    await asyncio.sleep(3 * PERIOD)
+    assert len(a.refused) == 1
+    assert await a.manager.release() == 4
+
+
+# -- sharing --------------------------------------------------------------------------------------
+
+
+@town()
+async def test_a_slow_hand_over_is_no_silence(here: Town) -> None:
+    """While a shard is being handed over, the session is renewed and dead replicas are succeeded."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    a.quiet.clear()
+    b = await here.replica("b")
+    await here.until(lambda: a.asked == [3])
+    await asyncio.sleep(3 * DURATION)
+    assert a.owned == [0, 1, 2, 3]
+    assert b.owned == []
+    a.quiet.set()
+    await here.until(lambda: (len(a.owned), len(b.owned)) == (2, 2))
+
+
+@town()
+async def test_what_is_above_the_share_is_judged_anew_for_each_shard(here: Town) -> None:
     """The newcomer may be gone again before the first shard is quiet."""
-    async with keeping() as (others, owner, shards):
-        others.besides = 1
-        await until(lambda: owner.asked == [3])
-        others.besides, beats = 0, others.beats
-        await until(lambda: others.beats >= beats + 2)
-        owner.quiet.set()
-        await until(lambda: sorted(shards.owned) == [0, 1, 2])
-        await until(lambda: others.beats >= beats + 10)
-        assert owner.asked == [3]
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    a.quiet.clear()
+    b = await here.replica("b")
+    await here.until(lambda: a.asked == [3])
+    before = a.shards.owned[3]
+    await b.manager.release()
+    await asyncio.sleep(PERIOD)
+    a.quiet.set()
+    await here.until(lambda: a.shards.owned.get(3, before) is not before)
+    await asyncio.sleep(3 * PERIOD)
+    assert (a.owned, a.asked) == ([0, 1, 2, 3], [3])
 
 
-async def test_a_shard_acquired_anew_is_not_handed_over_as_if_it_were_quiet() -> None:
+@town()
+async def test_a_shard_acquired_anew_is_not_handed_over_as_if_it_were_quiet(here: Town) -> None:
     """Lost and acquired again meanwhile: sends may have begun, which the waiting was not for."""
-    async with keeping() as (others, owner, shards):
-        others.besides = 1
-        await until(lambda: owner.asked == [3])
-        anew = Held()
-        shards.drop(3)
-        shards.take(3, anew)
-        others.besides, beats = 0, others.beats
-        await until(lambda: others.beats >= beats + 2)
-        owner.quiet.set()
-        beats = others.beats
-        await until(lambda: others.beats >= beats + 10)
-        assert shards.owned.get(3) is anew
-        assert owner.asked == [3]
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    a.quiet.clear()
+    b = await here.replica("b")
+    await here.until(lambda: a.asked == [3])
+    before = a.shards.owned[3]
+    b.kube.fail = not_to_acquire
+    here.ask("DELETE", "nl-3")
+    await here.until(lambda: a.shards.owned.get(3, before) is not before)
+    anew = a.shards.owned[3]
+    await b.manager.release()
+    await asyncio.sleep(PERIOD)
+    a.quiet.set()
+    await asyncio.sleep(3 * PERIOD)
+    assert a.shards.owned[3] is anew
+    assert a.asked == [3]
 
 
-# -- what is handed over --------------------------------------------------------------------------
-
-ABLE = None
-EIGHT = tuple(range(8))
-
-
-@pytest.mark.parametrize(
-    ("owned", "others", "unable", "shards", "reason"),
-    [
-        pytest.param(EIGHT, 0, ABLE, (), "above the share of 1 replicas", id="alone"),
-        pytest.param(EIGHT, 1, ABLE, (7, 6, 5, 4), "above the share of 2", id="one too many"),
-        pytest.param((1, 5), 1, ABLE, (), "above the share of 2", id="below its share"),
-        pytest.param(EIGHT, 1, 18.0, (), "not for long", id="a short outage"),
-        pytest.param(EIGHT, 3, 18.0, (), "not for long", id="a short outage above its share"),
-        pytest.param((0, 3), 1, 18.1, (3, 0), "another replica is able", id="a long outage"),
-        pytest.param(EIGHT, 0, 900.0, (), "so is every other", id="nobody is able"),
-        pytest.param((), 1, 900.0, (), "another replica is able", id="nothing is left"),
-    ],
-)
-def test_what_is_handed_over(
-    owned: tuple[int, ...], others: int, unable: float | None, shards: tuple[int, ...], reason: str
-) -> None:
-    """By the share; or all of it, by who is not able to serve while somebody else is."""
-    decided = hand_over(owned, shards=8, others=others, unable=unable, patience=18.0)
-    assert decided.shards == shards
-    assert reason in decided.reason
+@town()
+async def test_who_cannot_serve_hands_over_while_another_can(here: Town) -> None:
+    """After a LeaseDuration of it, all of its shards; its session says so from the next renewal."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    a.able = False
+    await asyncio.sleep(2 * DURATION)
+    assert len(a.owned) == 4
+    b = await here.replica("b")
+    await here.until(lambda: b.owned == [0, 1, 2, 3])
+    assert a.asked == [3, 2, 1, 0]
+    a.able = True
+    await asyncio.sleep(DURATION / 2)
+    assert a.owned == []
+    await here.until(lambda: (len(a.owned), len(b.owned)) == (2, 2))
 
 
-class Place:
-    """A keeper of four shards among others, with a clock that the test moves."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self.able = True
-        self.others, self.owner, self.shards = Others(), Slow(), Shards(4)
-        self.owner.quiet.set()
-        self.keeper = ShardKeeper(
-            self.shards, cast("Installation", self.others), self.owner,
-            lambda n, willing: cast("Lease", Single(n, willing)),
-            able=lambda: self.able, refused=lambda _: None, period=PERIOD, patience=18.0,
-            clock=lambda: self.now,
-        )  # fmt: skip
-
-    async def beats(self, count: int = 3) -> bool:
-        """Let some beats pass; whether the last one said that the replica is able."""
-        known = self.others.beats
-        await until(lambda: self.others.beats >= known + count)
-        return self.others.willing
-
-    def replicas(self, others: int) -> None:
-        """Set how many other replicas are able."""
-        self.others.besides = others
+@town()
+async def test_a_free_shard_above_the_share_is_taken_in_the_end(here: Town) -> None:
+    """Whoever it would belong to does not take it: a shard without an owner is worse."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 2)
+    b.kube.fail = not_to_acquire
+    (n, *_) = b.owned
+    here.ask("PATCH", f"nl-{n}", {"spec": {"holderIdentity": "", "leaseDurationSeconds": 1}})
+    assert DURATION <= await here.until(lambda: n in a.owned) <= DURATION + 2 * PERIOD
 
 
-@asynccontextmanager
-async def placed() -> AsyncIterator[Place]:
-    """One that holds all four shards, being alone."""
-    place = Place()
-    task = asyncio.create_task(place.keeper.run())
-    try:
-        await until(lambda: len(place.shards.owned) == 4)
-        yield place
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+@pytest.mark.parametrize("wrong", ["POST", "PATCH"])
+def test_readiness_says_why_a_shard_has_no_owner(wrong: str) -> None:
+    """By the call that failed last; it is well again when the call is."""
 
+    async def main(loop: SimLoop) -> None:
+        here = Town(loop)
+        a = Replica(here, "a")
+        assert a.manager.problem is not None
 
-async def test_who_cannot_serve_hands_over_while_another_can() -> None:
-    """After a LeaseDuration of it, all of its shards, and it says from the first beat that it cannot."""
-    async with placed() as place:
-        place.replicas(1)
-        place.able = False
-        assert not await place.beats()
-        place.now += 18.0
-        await place.beats()
-        assert len(place.shards.owned) == 4
-        place.now += 0.5
-        await until(lambda: not place.shards.owned)
-        assert place.owner.asked == [3, 2, 1, 0]
+        def refuse(request: Request) -> None:
+            if request.method == wrong and "/leases" in request.path:
+                raise refusal
 
+        refusal: PortError = Unavailable("403 no rights")
+        await a.manager._installation.found()
+        a.kube.fail = refuse
+        a.task = asyncio.create_task(a.manager.run())
+        await asyncio.sleep(3 * DURATION)
+        assert "no owner yet for shard 0, 1, 2, 3 (lease nl-" in a.manager.problem
+        assert "403 no rights" in a.manager.problem
+        a.kube.fail = lambda _: None
+        await here.until(lambda: a.manager.problem is None)
 
-async def test_nobody_hands_over_where_nobody_can_serve() -> None:
-    """Redis is away for all: shards stay where they are, however long that lasts."""
-    async with placed() as place:
-        place.able = False
-        await place.beats()
-        place.now += 3600.0
-        await place.beats()
-        assert len(place.shards.owned) == 4
-        place.replicas(1)
-        await until(lambda: not place.shards.owned)
-
-
-async def test_an_outage_begins_anew_when_it_ends() -> None:
-    """What counts is how long it has not been able without a break."""
-    async with placed() as place:
-        place.able = False
-        await place.beats()
-        place.now += 17.0
-        place.able = True
-        await place.beats()
-        place.replicas(1)
-        place.able = False
-        await place.beats()
-        place.now += 17.0
-        await place.beats()
-        assert len(place.shards.owned) == 4
-
-
-async def test_who_handed_over_counts_again_when_it_has_been_able_for_as_long() -> None:
-    """A connection that comes and goes moves no shards."""
-    async with placed() as place:
-        place.replicas(1)
-        place.able = False
-        await place.beats()
-        place.now += 19.0
-        await until(lambda: not place.shards.owned)
-        place.able = True
-        assert not await place.beats()
-        place.able = False
-        await place.beats()
-        place.now += 18.0
-        place.able = True
-        assert not await place.beats()
-        place.now += 18.5
-        assert await place.beats()
-
-
-async def test_who_handed_over_counts_at_once_if_nobody_else_is_able() -> None:
-    """A shard without an owner is worse than one that moves."""
-    async with placed() as place:
-        place.replicas(1)
-        place.able = False
-        await place.beats()
-        place.now += 19.0
-        await until(lambda: not place.shards.owned)
-        place.able = True
-        assert not await place.beats()
-        place.replicas(0)
-        assert await place.beats()
+    simulate(1, main)

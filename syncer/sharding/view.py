@@ -1,0 +1,170 @@
+"""
+What this process knows of the Leases of its installation, and since when; no I/O.
+
+The view is fed by one list and watch (`syncer.kube.leases`), in the order of resourceVersions, and by
+nothing else: what a write of our own was answered is not put here, so that the view is never ahead of
+itself. It may be behind the server; whoever acts on it does so by compare-and-swap.
+
+A Lease that has not changed keeps the moment of its first sighting, over a new list as well. One that is
+gone is remembered for as long as its holder may believe in it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from syncer.kube.leases import LeaseRecord
+from syncer.model.resource import version_key
+
+#: Key of the label that names the installation.
+LABEL: Final = "notification-ledger/installation"
+#: Annotation of a shard's Lease: uid of the session that holds it.
+SESSION: Final = "notification-ledger/session"
+#: Annotation of a session's Lease: whether its replica could own a shard now.
+ABLE: Final = "notification-ledger/able"
+#: `leaseDurationSeconds` of a shard that a session holds. It decides nothing but that a version without
+#: sessions never takes such a Lease for expired.
+FOREVER: Final = 2**31 - 1
+#: The same of one that was released: the least that is valid.
+RELEASED: Final = 1
+
+
+def session_name(installation: str, identity: str) -> str:
+    """Return the name of the Lease that a replica's session is."""
+    return f"{installation}-session-{hashlib.sha256(identity.encode()).hexdigest()[:16]}"
+
+
+def session_of(lease: LeaseRecord) -> str:
+    """
+    Return the uid of the session that holds a shard's Lease.
+
+    It is empty for one that is free, or held by a version without sessions, which leaves an annotation
+    where it is but always writes a duration of its own.
+    """
+    return lease.annotation(SESSION) if lease.holder and lease.duration >= FOREVER else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """A Lease as it is now, and the second at which this resourceVersion was seen first."""
+
+    lease: LeaseRecord
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """A Lease as it was last, since when, and the second at which it was gone."""
+
+    lease: LeaseRecord
+    since: float
+    at: float
+
+
+class LeaseView:
+    """
+    All Leases of an installation, as one replica sees them.
+
+    Attributes:
+        leases: By name.
+        sessions: Those of them that are sessions, by uid; some may be over.
+        departed: Those that are gone, by uid.
+        version: resourceVersion up to which all of it is known; empty before the first list.
+        began: Second of the first list.
+    """
+
+    def __init__(
+        self,
+        installation: str,
+        *,
+        duration: float,
+        clock: Callable[[], float],
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
+        """
+        Know nothing yet.
+
+        Args:
+            installation: First part of the names of its Leases.
+            duration: LeaseDuration in seconds, for Leases that state none.
+            clock: Seconds of the monotonic clock.
+            on_change: Called after each change.
+        """
+        self.installation = installation
+        self.leases: dict[str, Sighting] = {}
+        self.sessions: dict[str, Sighting] = {}
+        self.departed: dict[str, Departure] = {}
+        self.version = ""
+        self.began = 0.0
+        self._duration = duration
+        self._clock = clock
+        self._on_change = on_change
+
+    def replace(self, leases: list[LeaseRecord], version: str) -> None:
+        """Take a complete list, and its resourceVersion."""
+        if not self.version:
+            self.began = self._clock()
+        present = {lease.name for lease in leases}
+        for name in [n for n in self.leases if n not in present]:
+            self._depart(name)
+        for lease in leases:
+            self._see(lease)
+        self._advance(version)
+
+    def put(self, lease: LeaseRecord) -> None:
+        """Take a Lease that was created or written."""
+        self._see(lease)
+        self._advance(lease.resource_version)
+
+    def remove(self, lease: LeaseRecord) -> None:
+        """Take the last state of one that is gone."""
+        if lease.name in self.leases:
+            self._depart(lease.name)
+        self._advance(lease.resource_version)
+
+    def shows(self, version: str) -> bool:
+        """Whether a write with this resourceVersion is part of what is known."""
+        return version_key(version) <= version_key(self.version)
+
+    def shard(self, n: int) -> Sighting | None:
+        """Return the Lease of a shard."""
+        return self.leases.get(f"{self.installation}-{n}")
+
+    def map(self) -> LeaseRecord | None:
+        """Return the Lease that all replicas agree on."""
+        found = self.leases.get(f"{self.installation}-map")
+        return found.lease if found else None
+
+    def lasts(self, lease: LeaseRecord) -> float:
+        """Seconds for which the holder of a Lease may believe in it after its last write."""
+        return lease.duration if 0 < lease.duration < FOREVER else self._duration
+
+    def forget(self) -> None:
+        """Forget the departed whose holders cannot believe in them any more."""
+        now = self._clock()
+        for uid, gone in list(self.departed.items()):
+            if now >= gone.at + self.lasts(gone.lease):
+                del self.departed[uid]
+
+    def _see(self, lease: LeaseRecord) -> None:
+        known = self.leases.get(lease.name)
+        if known is not None and known.lease.uid != lease.uid:
+            self._depart(lease.name)
+            known = None
+        if known is None or known.lease.resource_version != lease.resource_version:
+            # Now, after it arrived: to wait too long is safe, too short is not.
+            seen = self.leases[lease.name] = Sighting(lease, self._clock())
+            if lease.name.startswith(f"{self.installation}-session-"):
+                self.sessions[lease.uid] = seen
+
+    def _depart(self, name: str) -> None:
+        known = self.leases.pop(name)
+        self.sessions.pop(known.lease.uid, None)
+        self.departed[known.lease.uid] = Departure(known.lease, known.since, self._clock())
+
+    def _advance(self, version: str) -> None:
+        self.version = version
+        self._on_change()

@@ -1,0 +1,556 @@
+"""One owner at a time, whatever happens to server, network, clocks and the Leases themselves."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from syncer.kube.client import MERGE_PATCH, KubeClient
+from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
+from syncer.kube.leases import Leases
+from syncer.model.attempt import epoch_key, make_epoch
+from syncer.model.errors import ConfigError, Gone
+from syncer.runtime.clock import monotonic_clock
+from syncer.sharding.installation import Installation
+from syncer.sharding.manager import Place, ShardManager
+from syncer.sharding.ownership import Shards
+from syncer.sharding.view import ABLE, FOREVER, LABEL, SESSION, session_name
+from tests.fakes.proxy import Fault, SwallowReply
+from tests.fakes.proxy import Proxy as FaultyProxy
+from tests.integration.scripted import Proxy, eventually, through
+from tests.servers.controlplane import ControlPlane
+
+#: 2 s in all; the Lease says 2.
+QUICK = LeaseTimings(renew_deadline=0.9, retry_period=0.3, margin=0.5, send_timeout=0.6)
+
+
+@dataclass
+class Player:
+    """A replica that competes for one shard; every term that it had."""
+
+    identity: str
+    shards: Shards = field(default_factory=lambda: Shards(1))
+    terms: list[LeaseTerm] = field(default_factory=list)
+    manager: ShardManager = field(init=False)
+    clock: Callable[[], float] = monotonic_clock
+    able: bool = True
+
+    def begin(self, shard: int) -> int:
+        """Note a lease term."""
+        term = self.shards.owned[shard]
+        assert isinstance(term, LeaseTerm)
+        self.terms.append(term)
+        return 0
+
+    async def quiesce(self, shard: int, seconds: float) -> bool:
+        """Nothing is under way."""
+        return True
+
+    @property
+    def term(self) -> LeaseTerm | None:
+        """The term that is not over."""
+        return self.terms[-1] if self.terms and not self.terms[-1].ended else None
+
+    @property
+    def valid(self) -> bool:
+        """Whether it may work now."""
+        return bool(self.terms) and self.terms[-1].valid(self.clock())
+
+    @property
+    def sends(self) -> bool:
+        """Whether it may begin the shortest send now."""
+        return bool(self.terms) and self.terms[-1].may_send(self.clock(), 0.0)
+
+
+@asynccontextmanager
+async def playing(
+    client: KubeClient,
+    namespace: str,
+    identity: str,
+    timings: LeaseTimings = QUICK,
+    *,
+    clock: Callable[[], float] = monotonic_clock,
+    wall: Callable[[], datetime] = lambda: datetime.now(UTC),
+    incarnation: int = 0,
+    able: bool = True,
+) -> AsyncIterator[Player]:
+    """Run a replica for the time of the context; it ends without a word."""
+    player = Player(identity, clock=clock, able=able)
+    installation = Installation(
+        client, namespace, "nl", identity, shards=1, alive_for=timings.duration, clock=clock
+    )
+    await installation.found()
+    player.manager = ShardManager(
+        player.shards,
+        installation,
+        player,
+        Leases(client, namespace, (LABEL, "nl")),
+        Place("nl", identity, incarnation, clock, wall),
+        timings=timings,
+        able=lambda: player.able,
+        refused=lambda _: None,
+    )
+    task = asyncio.create_task(player.manager.run())
+    try:
+        yield player
+        if task.done():
+            await task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+async def connect(kubeconfig: str | Path) -> KubeClient:
+    """Return a client for a kubeconfig."""
+    return await KubeClient.connect(str(kubeconfig), user_agent="ledger-test/1")
+
+
+def path(namespace: str, name: str = "nl-0") -> str:
+    """Return the path of a Lease."""
+    return f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
+
+
+async def read(client: KubeClient, namespace: str, name: str = "nl-0") -> dict[str, Any]:
+    """Return a Lease."""
+    return await client.request("GET", path(namespace, name), timeout=5)
+
+
+async def until_there(client: KubeClient, namespace: str, name: str) -> dict[str, Any]:
+    """Return a Lease once it is there."""
+    async with asyncio.timeout(30):
+        while True:
+            with suppress(Gone):
+                return await read(client, namespace, name)
+            await asyncio.sleep(0.05)
+
+
+async def edit(client: KubeClient, namespace: str, name: str, patch: dict[str, Any]) -> None:
+    """Change a Lease as a human does: without asking for a version."""
+    await client.request(
+        "PATCH", path(namespace, name), body=patch, content_type=MERGE_PATCH, timeout=5
+    )
+
+
+TIMINGS = LeaseTimings(renew_deadline=5, retry_period=2, margin=3, send_timeout=10)
+
+#: sentence: (now, send timeout, over) -> (valid, may send); the session was renewed at 100
+MOMENTS: dict[str, tuple[tuple[float, float, str], tuple[bool, bool]]] = {
+    "right after a renewal everything may be sent": ((100.0, 10.0, ""), (True, True)),
+    "at the deadline the longest send still fits": ((105.0, 10.0, ""), (True, True)),
+    "past the deadline it does not": ((105.01, 10.0, ""), (False, False)),
+    "past the deadline a short send would still fit": ((106.0, 9.0, ""), (False, True)),
+    "nothing reaches into the margin": ((114.9, 0.2, ""), (False, False)),
+    "a lease term that is over allows nothing": ((100.0, 0.0, "term"), (False, False)),
+    "nor does one whose session is over": ((100.0, 0.0, "session"), (False, False)),
+    "a clock that went on in a suspend ends it": ((9999.0, 0.0, ""), (False, False)),
+}
+
+
+@pytest.mark.parametrize("sentence", MOMENTS)
+async def test_term_allows_by_the_clock(sentence: str) -> None:
+    """A lease term answers from its session's last renewal and the time that it is given."""
+    (now, send_timeout, over), expected = MOMENTS[sentence]
+    session = Session("s", 100.0, TIMINGS)
+    term, other = (LeaseTerm(make_epoch(0, n), session) for n in ("7", "8"))
+    if over:
+        ends = term if over == "term" else session
+        ends.end("lost")
+        ends.end("again")
+        assert term.ended == "lost"
+        assert bool(other.ended) == session.is_over.is_set() == (over == "session")
+    assert (term.valid(now), term.may_send(now, send_timeout)) == expected
+
+
+def test_duration_is_derived_and_rounded_up() -> None:
+    """The Lease tells others at least the time that we count on."""
+    assert (LeaseTimings().duration, LeaseTimings().duration_seconds) == (18.0, 18)
+    assert LeaseTimings(margin=3.1).duration_seconds == 19
+    for bad in ({"margin": 0.0}, {"retry_period": 5.0}, {"send_timeout": float("nan")}):
+        with pytest.raises(ConfigError, match="of the lease must be"):
+            LeaseTimings(**bad)
+
+
+async def test_a_session_is_created_and_renewed(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """Its Lease alone is written on; the shard's names it, and its version is the epoch."""
+    async with (
+        await connect(control_plane.kubeconfig) as client,
+        playing(client, namespace, "a", incarnation=3) as a,
+    ):
+        await eventually(lambda: a.valid)
+        (term,) = a.terms
+        name = session_name("nl", "a")
+        first, shard = await read(client, namespace, name), await read(client, namespace)
+        renewed = term.session.renewed
+        await eventually(lambda: term.session.renewed > renewed + 0.5)
+        later = await read(client, namespace, name)
+        spec = later["spec"]
+        assert (spec["holderIdentity"], spec["leaseDurationSeconds"]) == ("a", 2)
+        micro = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
+        assert micro.fullmatch(spec["renewTime"])
+        assert spec["renewTime"] > first["spec"]["renewTime"]
+        assert spec["acquireTime"] == first["spec"]["acquireTime"]
+        assert (await read(client, namespace))["metadata"] == shard["metadata"]
+        assert shard["metadata"]["annotations"] == {SESSION: later["metadata"]["uid"]}
+        assert shard["spec"]["leaseDurationSeconds"] == FOREVER
+        assert term.epoch == f"3.{shard['metadata']['resourceVersion']}"
+        assert (a.term, a.manager.problem) == (term, None)
+
+
+async def test_lease_of_our_name_is_taken_at_once(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """The session of a dead process of our name is ended at once; the epoch is a new one."""
+    async with await connect(control_plane.kubeconfig) as client:
+        async with playing(client, namespace, "a") as first:
+            await eventually(lambda: first.valid)
+        assert first.terms[0].ended == "the process ends"
+        began = monotonic_clock()
+        async with playing(client, namespace, "a") as second:
+            await eventually(lambda: second.valid)
+            assert monotonic_clock() - began < 1
+            old, new = first.terms[0].epoch, second.terms[0].epoch
+            assert epoch_key(new) > epoch_key(old)
+            assert (await read(client, namespace))["spec"]["leaseTransitions"] == 1
+
+
+@pytest.mark.parametrize("hours", [-5, 5])
+async def test_session_of_another_is_ended_after_its_whole_duration(
+    control_plane: ControlPlane, namespace: str, hours: int
+) -> None:
+    """A dead holder is waited out by the local clock; the times of day mean nothing."""
+
+    def wrong() -> datetime:
+        return datetime.now(UTC) + timedelta(hours=hours)
+
+    async with await connect(control_plane.kubeconfig) as client:
+        async with playing(client, namespace, "a") as a:
+            await eventually(lambda: a.valid)
+        last_renewal = a.terms[0].session.renewed
+        began = monotonic_clock()
+        async with playing(client, namespace, "b", wall=wrong) as b:
+            await eventually(lambda: b.valid)
+            assert 1.9 <= monotonic_clock() - began < 3.5
+            assert b.terms[0].session.renewed >= last_renewal
+            assert monotonic_clock() >= last_renewal + QUICK.duration
+            assert epoch_key(b.terms[0].epoch) > epoch_key(a.terms[0].epoch)
+            left = await client.request("GET", path(namespace, "")[:-1], timeout=5)
+            names = {lease["metadata"]["name"] for lease in left["items"]}
+            assert names == {"nl-map", "nl-0", session_name("nl", "b")}
+
+
+async def test_duration_of_the_holder_counts_not_ours(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """A holder with a longer duration is waited for that long."""
+    slow = LeaseTimings(renew_deadline=2, retry_period=0.3, margin=1, send_timeout=1)
+    async with await connect(control_plane.kubeconfig) as client:
+        async with playing(client, namespace, "a", slow) as a:
+            await eventually(lambda: a.valid)
+        began = monotonic_clock()
+        async with playing(client, namespace, "b") as b:
+            await eventually(lambda: b.valid)
+            assert monotonic_clock() - began >= 3.9
+
+
+async def test_living_holder_is_never_disturbed(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """A contender leaves a renewed session alone."""
+    async with (
+        await connect(control_plane.kubeconfig) as client,
+        playing(client, namespace, "a") as a,
+    ):
+        await eventually(lambda: a.valid)
+        async with playing(client, namespace, "b") as b:
+            await asyncio.sleep(QUICK.duration * 1.6)
+            assert (len(a.terms), b.terms, b.manager.problem) == (1, [], None)
+            assert a.valid
+
+
+async def test_released_shard_is_taken_without_waiting(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """A release frees the shard and deletes the session; a foreign edit does not keep it from that."""
+    async with (
+        await connect(control_plane.kubeconfig) as client,
+        playing(client, namespace, "a") as a,
+    ):
+        await eventually(lambda: a.valid)
+        async with playing(client, namespace, "b") as b:
+            await eventually(lambda: b.manager.sessions == 2)
+            await edit(client, namespace, "nl-0", {"metadata": {"labels": {"k": "v"}}})
+            began = monotonic_clock()
+            assert await a.manager.release() == 1
+            assert (a.valid, a.sends) == (False, False)
+            await eventually(lambda: b.valid)
+            assert monotonic_clock() - began < 1
+            await eventually(lambda: b.manager.sessions == 1)
+            assert a.terms[0].ended == "released"
+            assert await a.manager.release() == 0
+
+
+async def test_shard_taken_by_a_human_is_given_up_and_never_released_over(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """Another holder in the Lease ends the lease term, and is waited out."""
+    async with (
+        await connect(control_plane.kubeconfig) as client,
+        playing(client, namespace, "a") as a,
+    ):
+        await eventually(lambda: a.valid)
+        human = {"spec": {"holderIdentity": "human", "leaseDurationSeconds": 2}}
+        await edit(client, namespace, "nl-0", human)
+        began = monotonic_clock()
+        await eventually(lambda: a.terms[0].ended)
+        assert a.terms[0].ended == "taken by human"
+        assert monotonic_clock() - began < 1
+        await eventually(lambda: len(a.terms) == 2)
+        assert monotonic_clock() - began >= 2
+        assert epoch_key(a.terms[1].epoch) > epoch_key(a.terms[0].epoch)
+
+
+@pytest.mark.parametrize("act", ["delete", "take", "rename"])
+async def test_a_session_that_is_changed_by_hand_ends(
+    control_plane: ControlPlane, namespace: str, act: str
+) -> None:
+    """Deleted, or made somebody else's, or replaced by another Lease of the name: all of it is over."""
+    name = session_name("nl", "a")
+    async with (
+        await connect(control_plane.kubeconfig) as client,
+        playing(client, namespace, "a") as a,
+    ):
+        await eventually(lambda: a.valid)
+        if act == "take":
+            await edit(client, namespace, name, {"spec": {"holderIdentity": "human"}})
+            reason = "its lease was taken by human"
+        else:
+            await control_plane.request("DELETE", path(namespace, name))
+            reason = "its lease was deleted"
+        if act == "rename":
+            body = {
+                "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+                "metadata": {"name": name}, "spec": {"holderIdentity": "a"},
+            }  # fmt: skip
+            await client.request("POST", path(namespace, "")[:-1], body=body, timeout=5)
+        await eventually(lambda: len(a.terms) == 2)
+        assert a.terms[0].ended.startswith(reason)
+        assert a.valid
+        assert epoch_key(a.terms[1].epoch) > epoch_key(a.terms[0].epoch)
+
+
+async def test_a_second_process_of_our_name_ends_our_session(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """They do not share one: whoever began first learns of it with its next renewal."""
+    async with (
+        await connect(control_plane.kubeconfig) as client,
+        playing(client, namespace, "a") as a,
+    ):
+        await eventually(lambda: a.valid)
+        async with playing(client, namespace, "a") as twin:
+            await eventually(lambda: twin.terms and a.terms[0].ended)
+
+
+@pytest.mark.parametrize("what", ["nl-0", "session"])
+@pytest.mark.parametrize("act", ["delete", "erase"])
+async def test_contender_waits_out_a_holder_whose_lease_was_removed_by_hand(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path, act: str, what: str
+) -> None:
+    """Whoever saw a holder does not take the place at once when a human removes a Lease."""
+    name = session_name("nl", "a") if what == "session" else what
+    async with (
+        Proxy(control_plane.server) as proxy,
+        await connect(through(proxy, control_plane.kubeconfig, tmp_path / "k")) as apart,
+        await connect(control_plane.kubeconfig) as client,
+        playing(apart, namespace, "a") as a,
+    ):
+        await eventually(lambda: a.valid)
+        async with playing(client, namespace, "b") as b:
+            await eventually(lambda: b.manager.sessions == 2)
+            proxy.swallow_requests = True
+            if act == "delete":
+                await control_plane.request("DELETE", path(namespace, name))
+            else:
+                await edit(client, namespace, name, {"spec": {"holderIdentity": None}})
+            while not b.valid:
+                both = a.sends and b.sends
+                assert not both
+                await asyncio.sleep(0.005)
+            assert not a.sends
+
+
+async def test_silent_server_does_not_hold_a_renewal_past_the_deadline(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """With a frozen API server the session ends at its deadline, and another one begins later."""
+    async with (
+        await connect(control_plane.kubeconfig) as client,
+        playing(client, namespace, "a") as a,
+    ):
+        await eventually(lambda: a.valid)
+        (term,) = a.terms
+        first = term.session.renewed
+        await eventually(lambda: term.session.renewed > first)
+        await control_plane.pause("kube-apiserver")
+        try:
+            await eventually(lambda: term.ended)
+            late = monotonic_clock() - (term.session.renewed + QUICK.renew_deadline)
+            assert 0 <= late < 0.4
+            assert term.ended == "not renewed for 0.9 s"
+            assert not a.valid
+            await eventually(lambda: a.manager.problem)
+        finally:
+            await control_plane.resume("kube-apiserver")
+        await eventually(lambda: a.valid)
+        assert epoch_key(a.terms[-1].epoch) > epoch_key(term.epoch)
+        await eventually(lambda: a.manager.problem is None)
+
+
+async def test_killed_server_ends_the_session_at_the_deadline(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """A server that refuses connections ends the session neither earlier nor later."""
+    async with (
+        await connect(control_plane.kubeconfig) as client,
+        playing(client, namespace, "a") as a,
+    ):
+        await eventually(lambda: a.valid)
+        session = a.terms[0].session
+        first = session.renewed
+        await eventually(lambda: session.renewed > first)
+        before = monotonic_clock()
+        await control_plane.kill_apiserver()
+        after = monotonic_clock()
+        await eventually(lambda: session.ended)
+        ended_at = monotonic_clock()
+        # The last renewal began within a retry period before the server was gone.
+        least = before - QUICK.retry_period - QUICK.call_timeout + QUICK.renew_deadline
+        assert least <= ended_at < after + QUICK.renew_deadline + 0.4
+        assert 0 <= ended_at - (session.renewed + QUICK.renew_deadline) < 0.4
+
+
+async def test_two_contenders_never_both_hold(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    """While connections are cut and healed at random moments, at most one may send."""
+    double: list[tuple[LeaseTerm, LeaseTerm]] = []
+    holders: set[str] = set()
+    async with (
+        Proxy(control_plane.server) as one,
+        Proxy(control_plane.server) as two,
+        await connect(through(one, control_plane.kubeconfig, tmp_path / "1")) as left,
+        await connect(through(two, control_plane.kubeconfig, tmp_path / "2")) as right,
+        playing(left, namespace, "a") as a,
+        playing(right, namespace, "b") as b,
+    ):
+
+        async def watch() -> None:
+            while True:
+                if a.sends and b.sends:
+                    double.append((a.terms[-1], b.terms[-1]))
+                holders.update(n for n, p in (("a", a), ("b", b)) if p.sends)
+                await asyncio.sleep(0.002)
+
+        watcher = asyncio.create_task(watch())
+        await eventually(lambda: holders)
+        for gate in ("swallow_requests", "swallow_replies", "swallow_requests"):
+            proxy = one if a.valid else two
+            setattr(proxy, gate, True)
+            other = b if proxy is one else a
+            await eventually(lambda other=other: other.sends)  # type: ignore[misc]  # bound now
+            setattr(proxy, gate, False)
+        watcher.cancel()
+    assert double == []
+    assert holders == {"a", "b"}
+    keys = sorted(epoch_key(t.epoch) for p in (a, b) for t in p.terms)
+    assert len(keys) == len(set(keys)) >= 4
+
+
+@asynccontextmanager
+async def faulty(
+    control_plane: ControlPlane, folder: Path
+) -> AsyncIterator[tuple[FaultyProxy, KubeClient]]:
+    """A client behind a proxy that understands what passes."""
+    certificate = control_plane.ca_file
+    host, _, port = control_plane.server.removeprefix("https://").partition(":")
+    async with FaultyProxy(
+        "127.0.0.1", int(port), certificate=certificate, key=certificate.with_suffix(".key")
+    ) as proxy:
+        kubeconfig = folder / "kubeconfig"
+        text = control_plane.kubeconfig.read_text()
+        kubeconfig.write_text(text.replace(f"{host}:{port}", f"127.0.0.1:{proxy.port}"))
+        async with await connect(kubeconfig) as client:
+            yield proxy, client
+
+
+#: What a renewal of a session holds, and nothing else.
+RENEWS = b'"leaseDurationSeconds":2,"renewTime"'
+
+
+async def test_renewal_whose_answer_is_lost_counts_once_it_is_confirmed(
+    control_plane: ControlPlane, namespace: str, tmp_path: Path
+) -> None:
+    """A lost answer extends nothing until our own time is read back; then its start counts."""
+    timings = LeaseTimings(renew_deadline=1.4, retry_period=0.3, margin=0.2, send_timeout=0.3)
+    async with (
+        faulty(control_plane, tmp_path) as (proxy, client),
+        playing(client, namespace, "a", timings) as a,
+    ):
+        await eventually(lambda: a.valid)
+        session = a.terms[0].session
+        proxy.faults[:] = [Fault(SwallowReply(), match=RENEWS)]
+        await eventually(lambda: proxy.struck)
+        struck, before = monotonic_clock(), session.renewed
+        await asyncio.sleep(0.3)
+        assert session.renewed == before
+        await eventually(lambda: session.renewed > before)
+        # Not before the renewal that was lost, and not after the one that found it.
+        assert session.renewed <= struck + 0.1
+        confirmed = session.renewed
+        await eventually(lambda: session.renewed > confirmed)
+        assert not session.ended
+
+
+async def test_suspend_ends_the_session(control_plane: ControlPlane, namespace: str) -> None:
+    """A boot-time clock that jumps over the deadline ends it before anything is sent."""
+    jump = 0.0
+
+    def clock() -> float:
+        return monotonic_clock() + jump
+
+    async with (
+        await connect(control_plane.kubeconfig) as client,
+        playing(client, namespace, "a", clock=clock) as a,
+    ):
+        await eventually(lambda: a.terms)
+        jump = 600.0
+        assert not a.terms[0].may_send(clock(), 0.0)
+        await eventually(lambda: len(a.terms) == 2)
+        assert a.terms[0].ended == "not renewed for 0.9 s"
+
+
+async def test_unable_contender_leaves_the_shard_to_others(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """While it is not able it only has a session; once it is, it takes the shard."""
+    async with (
+        await connect(control_plane.kubeconfig) as client,
+        playing(client, namespace, "a", able=False) as a,
+    ):
+        session = await until_there(client, namespace, session_name("nl", "a"))
+        await asyncio.sleep(QUICK.duration)
+        assert session["metadata"]["annotations"] == {ABLE: "false"}
+        assert a.terms == []
+        a.able = True
+        await eventually(lambda: a.valid)
