@@ -279,9 +279,6 @@ class AuditFeed:
         if self.ownership.term_of(entry.uid) is None:
             # Its owner audits it; if it becomes ours again, a claim or a sweep adds it to the backlog.
             self.cache.unaudited.pop(entry.uid, None)
-            held = self.cache.entries.get(entry.uid) is entry
-            if held and entry.request.status.terminal and not entry.busy:
-                self.cache.retire(entry)
             return None
         snapshot: Snapshot | None = None
         try:
@@ -440,19 +437,14 @@ class AuditFeed:
             return False
         self._backing_off.pop(entry.uid, None)
         self.cache.mark_audited(entry, position)
-        entry.expiring = entry.expiring or answer is Mark.EXPIRING
-        if not entry.deleted and entry.ends_at(position):
-            self._release(entry, position)
-        return True
-
-    def _release(self, entry: Entry, position: int) -> None:
-        if self.cache.entries.get(entry.uid) is not entry or entry.quarantine:
-            return
-        if not entry.expiring and entry.acked >= position:
+        final = final and entry.ends_at(position) and self.cache.entries.get(entry.uid) is entry
+        if final and answer is Mark.EXPIRING:
+            entry.expiring = True
+        if final and not entry.expiring and entry.acked >= position and not entry.quarantine:
             # The status was published while this write was in progress: its writer has to ask again.
             self.cache.mark_dirty(entry)
-        elif entry.expiring and not entry.busy and entry.dirty_since is None:
-            self.cache.retire(entry)
+        self.cache.retire_if_settled(entry)
+        return True
 
 
 def parts_of(

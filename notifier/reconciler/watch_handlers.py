@@ -62,14 +62,6 @@ class WatchHandlers:
             self.queue.add(request.uid)
             return
         entry.observe(request)
-        if (
-            request.status.terminal
-            and self.ownership.term_of(request.uid) is None
-            and not entry.busy
-        ):
-            # Another replica has finished it, and its log is that replica's to publish.
-            self.cache.retire(entry)
-            return
         if entry.claim is not None:
             self.cache.mark_dirty(entry)
         self.queue.add(request.uid)

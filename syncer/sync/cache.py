@@ -361,6 +361,22 @@ class Cache:
         if entry.view.position <= position:
             self.unaudited.pop(entry.uid, None)
 
+    def retire_if_settled(self, entry: Entry) -> None:
+        """
+        Replace an entry by its summary once it is finished, published and audited, and nobody works on it.
+
+        Its log then has an expiry, which whoever set the later of the two marks has set. Where the audit
+        feed lags and too many entries wait for it, to be published is enough: the log has no expiry yet,
+        and a sweep finds it.
+        """
+        if self.entries.get(entry.uid) is not entry or entry.busy or entry.dirty_since is not None:
+            return
+        if entry.quarantine or entry.deleted or not entry.ends_at(entry.view.position):
+            return
+        crowded = self.auditing and not self.audit_capacity and entry.acked == entry.view.position
+        if entry.expiring or crowded:
+            self.retire(entry)
+
     def retire(self, entry: Entry) -> None:
         """Replace a finished, published entry by its summary; of a deleted one nothing is kept."""
         request = entry.request

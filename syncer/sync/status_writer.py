@@ -221,8 +221,7 @@ class StatusWriter:
                 entry.failures = 0
                 if entry.dirty_since is not None:
                     self.cache.mark_dirty(entry)
-                elif self._may_leave(entry):
-                    self.cache.retire(entry)
+                self.cache.retire_if_settled(entry)
             case Flushed.GONE:
                 entry.deleted = True
                 self.cache.clean(entry)
@@ -233,16 +232,6 @@ class StatusWriter:
                 self._on_stale(entry.uid)
             case _:
                 self.cache.failed(entry)
-
-    def _may_leave(self, entry: Entry) -> bool:
-        """Whether an entry that is published need not stay in memory."""
-        if entry.executing or entry.quarantine:
-            return False
-        if self.cache.auditing and not self.cache.audit_capacity and entry.ends_at(entry.acked):
-            # The audit feed lags and too many entries wait: the log stays, and a sweep finds it.
-            return True
-        finished = entry.request.status.terminal and entry.expiring
-        return finished and not entry.deleted and not entry.ordered
 
     # -- one entry ------------------------------------------------------------------------------
 
@@ -432,7 +421,7 @@ class StatusWriter:
             return result
         if stored.uid != entry.uid:
             return Flushed.GONE
-        self._take(entry, stored, known.resource_version)
+        entry.take(stored, since=known.resource_version)
         self._on_settled(entry, previous, merged)
         return Flushed.REFUSED
 
@@ -449,7 +438,7 @@ class StatusWriter:
             return Flushed.GONE
         shown = len(stored.status.attempts) - len(known.status.attempts)
         self.metrics.batch_records.observe(max(0, shown))
-        self._take(entry, stored, known.resource_version)
+        entry.take(stored, since=known.resource_version)
         self._on_settled(entry, known.status, merged)
         return await self._acknowledge(entry, mark, Flushed.WRITTEN)
 
@@ -463,15 +452,8 @@ class StatusWriter:
         if current.uid != entry.uid:
             return True
         self.schema.on_read(current)
-        self._take(entry, current, known.resource_version)
+        entry.take(current, since=known.resource_version)
         return False
-
-    def _take(self, entry: Entry, answer: NotificationRequest, since: str) -> None:
-        waited = entry.closing
-        entry.take(answer, since=since)
-        if waited and not entry.closing and not entry.request.status.terminal:
-            # Nothing was opened while it might have been final: checked sooner than by the resync.
-            self._on_stale(entry.uid)
 
     async def _acknowledge(self, entry: Entry, mark: History, result: Flushed) -> Flushed:
         position, chain = mark
