@@ -20,7 +20,6 @@ import asyncio
 import statistics
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,17 +74,19 @@ class Window:
     What was counted in one window.
 
     Attributes:
-        requests: Requests to the API server per second, by verb and resource.
+        seconds: Its length.
+        requests: Requests to the API server, by verb and resource.
         watches: Watches open at its end, by resource.
-        commands: Redis commands per second, by name.
+        commands: Redis commands, by name.
         replicas: CPU of each replica, in percent of a core.
         resident: Resident MiB of each at its end.
         servers: CPU of each server, in percent of a core.
     """
 
-    requests: dict[str, float]
-    watches: dict[str, int]
-    commands: dict[str, float]
+    seconds: float
+    requests: Mapping[str, int]
+    watches: Mapping[str, int]
+    commands: Mapping[str, int]
     replicas: tuple[float, ...]
     resident: tuple[float, ...]
     servers: dict[str, float]
@@ -132,17 +133,14 @@ async def _window(
     metrics = await api_metrics(here)
     n = len(replicas)
     return Window(
-        _per_second(requests_in(metrics) - requests, elapsed),
-        dict(watches_in(metrics)),
-        _per_second(commands, elapsed),
+        elapsed,
+        requests_in(metrics) - requests,
+        watches_in(metrics),
+        commands,
         tuple(cpu[:n]),
         resident,
         dict(zip(servers, cpu[n:], strict=True)),
     )
-
-
-def _per_second(counted: Counter[str], seconds: float) -> dict[str, float]:
-    return {name: count / seconds for name, count in counted.items() if count}
 
 
 async def measure(
@@ -199,46 +197,54 @@ def _tell(report: Report, n: int, windows: Sequence[Window], bare: Sequence[Wind
         report.add(f"{label}: {words}", unit, [of(w) for w in windows], goal)
 
     requests, commands, watches, servers = (
-        _medians(getattr(w, name) for w in bare)
+        _of(statistics.median, [getattr(w, name) for w in bare])
         for name in ("requests", "commands", "watches", "servers")
     )
 
-    def more(now: Mapping[str, float], then: Mapping[str, float]) -> dict[str, float]:
-        return {name: value - then.get(name, 0.0) for name, value in now.items()}
+    def asked(window: Window, of: Callable[[str], bool]) -> float:
+        count = sum(v for k, v in _more(window.requests, requests).items() if of(k))
+        return count / window.seconds
 
-    def total(window: Window, of: Callable[[str], bool]) -> float:
-        return sum(v for k, v in more(window.requests, requests).items() if of(k))
-
-    add("API writes per second and replica", "1/s", lambda w: total(w, is_write) / n, IDLE_WRITES)
-    add("API reads per second", "1/s", lambda w: total(w, is_read), IDLE_READS)
-    add("open watches of a replica", "", lambda w: sum(more(w.watches, watches).values()) / n)
+    add("API writes per second and replica", "1/s", lambda w: asked(w, is_write) / n, IDLE_WRITES)
+    add("API reads per second", "1/s", lambda w: asked(w, is_read), IDLE_READS)
+    add("open watches of a replica", "", lambda w: sum(_more(w.watches, watches).values()) / n)
     add("CPU of the busiest replica", "% of a core", lambda w: max(w.replicas), IDLE_CPU)
     add("resident memory of the largest replica", "MiB", lambda w: max(w.resident), IDLE_MEMORY)
-    add("Redis commands per second", "1/s", lambda w: sum(more(w.commands, commands).values()))
+    add(
+        "Redis commands per second", "1/s",
+        lambda w: sum(_more(w.commands, commands).values()) / w.seconds,
+    )  # fmt: skip
     for name, alone in servers.items():
         rounds = [w.servers[name] - alone for w in windows]
         report.add(f"{label}: CPU of {name} for it", "% of a core", rounds)
+    seconds = statistics.fmean(w.seconds for w in windows)
     for words, of, then in (
         ("API requests", "requests", requests), ("Redis commands", "commands", commands)
     ):  # fmt: skip
-        means = more(_means(getattr(w, of) for w in windows), then)
+        means = _more(_of(statistics.fmean, [getattr(w, of) for w in windows]), then)
         ordered = sorted(means.items(), key=lambda item: (-item[1], item[0]))
-        listed = ", ".join(f"{name} {mean:.2f}" for name, mean in ordered if mean >= _RARE)
+        rates = [(name, count / seconds) for name, count in ordered]
+        listed = ", ".join(f"{name} {rate:.2f}" for name, rate in rates if rate >= _RARE)
         report.notes.append(f"{label}, {words} per second: {listed or 'none'}")
 
 
-def _medians(counted: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """Counters of several windows, the median of each; what a window lacks is 0 in it."""
-    each = list(counted)
-    names = {name for counts in each for name in counts}
-    return {name: statistics.median(c.get(name, 0.0) for c in each) for name in names}
+def _more(now: Mapping[str, float], then: Mapping[str, float]) -> dict[str, float]:
+    """By how much each is larger; negative where it is smaller."""
+    return {name: value - then.get(name, 0) for name, value in now.items()}
 
 
-def _means(counted: Iterable[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of each: what one window of several had is in it."""
-    each = list(counted)
-    names = {name for counts in each for name in counts}
-    return {name: statistics.fmean(c.get(name, 0.0) for c in each) for name in names}
+def _of(
+    middle: Callable[[Iterable[float]], float], counted: Sequence[Mapping[str, float]]
+) -> dict[str, float]:
+    """
+    Counters of several windows as one.
+
+    Args:
+        middle: Median or mean.
+        counted: Of each window; what a window lacks is 0 in it.
+    """
+    names = {name for counts in counted for name in counts}
+    return {name: middle(c.get(name, 0) for c in counted) for name in names}
 
 
 async def run(*, quick: bool) -> Report:

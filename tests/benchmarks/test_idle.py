@@ -12,23 +12,31 @@ from tests.servers.controlplane import ControlPlane
 from tests.servers.redis import RedisServer, find_binary
 
 SMALL = Scale((1, 2), 1, 6.0, 2.0)
-BARE = Window({"PUT leases": 0.1}, {"pods": 3}, {"ping": 1.0}, (), (), {"etcd": 2.0, "redis": 0.5})
+BARE = Window(
+    9.99, {"PUT leases": 1, "GET pods": 1}, {"pods": 3}, {"ping": 10}, (), (),
+    {"etcd": 2.0, "redis": 0.5},
+)  # fmt: skip
 
 
 def test_a_report_of_some_windows() -> None:
     """What the servers do without a replica is taken away; the busiest replica counts."""
-    requests = {"PUT leases": 0.1, "PATCH leases": 0.8, "WATCH leases": 0.02, "POST leases": 0.2}
+    requests = {
+        "PUT leases": 1, "PATCH leases": 8, "WATCH leases": 1, "POST leases": 2, "GET pods": 1
+    }  # fmt: skip
     one = Window(
-        requests, {"pods": 3, "leases": 2}, {"ping": 3.0, "evalsha": 0.5}, (0.25, 0.75),
+        10.0, requests, {"pods": 3, "leases": 2}, {"ping": 30, "evalsha": 5}, (0.25, 0.75),
         (50.0, 59.0), {"etcd": 2.5, "redis": 0.5},
     )  # fmt: skip
-    reading = replace(one, requests={**requests, "GET leases": 0.025}, replicas=(0.5, 0.25))
+    reading = replace(one, requests={**requests, "GET leases": 1}, replicas=(0.5, 0.25))
     report = told({0: [BARE], 2: [one, reading, one]}, SMALL)
     figures = {f.name.removeprefix("2 replicas: "): f for f in report.figures}
     found = {name: (f.median, f.verdict) for name, f in figures.items()}
     assert figures["API writes per second and replica"].median == pytest.approx(0.5)
     assert figures["API writes per second and replica"].verdict == "met"
     assert found["API reads per second"] == (0.0, "missed"), "one window of three had a read"
+    quiet = told({0: [BARE], 2: [one, one]}, SMALL).find("2 replicas: API reads per second")
+    assert quiet is not None
+    assert quiet.verdict == "met", "windows are not equally long to the millisecond"
     assert found["open watches of a replica"] == (1.0, "")
     assert found["CPU of the busiest replica"] == (0.75, "missed")
     assert found["resident memory of the largest replica"] == (59.0, "met")
