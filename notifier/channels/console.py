@@ -13,6 +13,8 @@ from notifier.channels.base import rendered
 from notifier.contract import Message, Outcome
 from syncer.runtime.logging import REDACTED
 
+logger = logging.getLogger("notifier.console")
+
 
 class ConsoleChannel:
     """Writes `[<priority>] [<type>] <subject>`, a line break and the body."""
@@ -20,16 +22,13 @@ class ConsoleChannel:
     timeout_s: float = 1.0
     shows_status: bool = False
 
-    def __init__(self, logger: logging.Logger | None = None) -> None:
-        self._logger = logger or logging.getLogger("notifier.console")
-
     async def send(self, message: Message) -> Outcome:
         """Log the message."""
         line = rendered("console", console_text, message)
         if isinstance(line, Outcome):
             return line
         # Cleaned already; to do so again would cost as much as the first time.
-        self._logger.info("%s", line, extra={REDACTED: True})
+        logger.info("%s", line, extra={REDACTED: True})
         return Outcome.success()
 
 

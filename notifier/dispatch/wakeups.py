@@ -18,7 +18,6 @@ class WakeUps:
     """A buffer of uids, each at most once, oldest first."""
 
     def __init__(self, limit: int = MAX_WAITING) -> None:
-        """Start empty."""
         self._limit = limit
         self._waiting: dict[str, None] = {}
         self._some = asyncio.Event()

@@ -26,7 +26,6 @@ class Gauges:
     """Sets the gauges from what the parts hold."""
 
     def __init__(self, parts: Parts) -> None:
-        """Nothing is set yet."""
         self._parts = parts
 
     def refresh(self) -> None:

@@ -15,10 +15,10 @@ from typing import Final
 from notifier.process.gauges import Gauges, pulse
 from notifier.process.parts import Parts
 from notifier.process.pause import PauseSwitch
-from notifier.process.readiness import register
 from notifier.process.shutdown import Drain, Stopped
 from notifier.process.startup import StartUp
 from notifier.process.sweeps import Sweeps
+from syncer.runtime.failpoints import armed
 from syncer.runtime.supervise import critical, restarting
 
 #: Enough that the claims of a start share round trips: 500 took half the time that 16 need.
@@ -36,7 +36,7 @@ class Lifecycle:
         self._sweeps = Sweeps(parts)
         self._start_up = StartUp(parts, self._sweeps)
         self._drain = Drain(parts)
-        register(parts)
+        _register(parts)
         parts.outside.admin.on_scrape(Gauges(parts).refresh)
 
     def loops(self) -> list[Loop]:
@@ -95,3 +95,20 @@ class Lifecycle:
                 raise others from None
         if parts.outside.stop.refusal is not None:
             raise parts.outside.stop.refusal
+
+
+def _register(parts: Parts) -> None:
+    """Have the admin server show how far the start has come, and what keeps the process from working."""
+    admin, progress = parts.outside.admin, parts.progress
+    admin.check("shutdown", lambda: "draining" if progress.draining else None)
+    admin.check("redis", lambda: progress.redis or parts.client.unavailable_reason)
+    admin.check("cluster", lambda: progress.cluster)
+    admin.check("shards", lambda: progress.shards)
+    if parts.audit is not None and (gate := parts.audit.gate) is not None:
+        admin.check("datastorage", lambda: gate.problem)
+    admin.check("schema", lambda: parts.sync.schema.problem)
+    admin.check("status", lambda: parts.sync.access_problem)
+    patience = parts.settings.lease_duration
+    admin.check("epoch", lambda: parts.controller.holds.fence_problem(patience))
+    admin.detail("routing", lambda: parts.outside.router.problem)
+    admin.detail("failpoints", armed)

@@ -8,6 +8,8 @@ passes one of its own and gets the same product from the same function.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -16,12 +18,33 @@ from typing import Protocol
 from prometheus_client import CollectorRegistry
 
 from notifier.audit.assembly import Outlets
-from notifier.process.stop import Stop
 from notifier.router import FollowingRouter
 from syncer.kube.client import KubeClient
 from syncer.ledger.client import LedgerClient
+from syncer.model.errors import ConfigError
 from syncer.runtime.clock import MonotonicClock, ServerTime
 from syncer.runtime.stalls import LoopWatch
+
+logger = logging.getLogger("ledger")
+
+
+class Stop:
+    """When the process has to end, and why if nobody has asked it to."""
+
+    def __init__(self) -> None:
+        self.requested = asyncio.Event()
+        #: Why it ends without having been asked to.
+        self.refusal: ConfigError | None = None
+
+    def request(self) -> None:
+        """Have it end; a signal does this."""
+        self.requested.set()
+
+    def refuse(self, error: ConfigError) -> None:
+        """Have it end because it must not go on."""
+        logger.error("this replica must leave: %s", error)
+        self.refusal = error
+        self.requested.set()
 
 
 class Admin(Protocol):

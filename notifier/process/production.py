@@ -33,8 +33,7 @@ from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
 from notifier.channels.log import LogChannel
 from notifier.channels.registry import ChannelRegistry
-from notifier.process.outside import Outside, RedisFactory
-from notifier.process.stop import Stop
+from notifier.process.outside import Outside, RedisFactory, Stop
 from notifier.router import LiveRouter
 from notifier.routing.reload import Routing
 from notifier.settings import Loaded, Settings

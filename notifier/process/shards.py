@@ -28,7 +28,6 @@ class Takeover:
     """
 
     def __init__(self) -> None:
-        """Nothing is owned yet."""
         self.owning = asyncio.Event()
         self.finished = asyncio.Event()
         self.orphans = asyncio.Event()

@@ -35,7 +35,6 @@ class Drain:
     """Waits until the process has to end, and brings its work to an end."""
 
     def __init__(self, parts: Parts) -> None:
-        """Nothing is done yet."""
         self._parts = parts
 
     async def run(self) -> None:

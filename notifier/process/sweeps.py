@@ -46,7 +46,6 @@ class Sweeps:
     """The periodic work of the process, and the handling of wake-ups."""
 
     def __init__(self, parts: Parts) -> None:
-        """Nothing runs yet."""
         self._parts = parts
         #: How many objects or logs each of the two has compared, by kind, once it is complete.
         self.looked_at: dict[str, int] = {}

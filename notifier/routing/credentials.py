@@ -38,7 +38,6 @@ class Credentials(Mapping[str, str]):
     __slots__ = ("_values",)
 
     def __init__(self, values: Mapping[str, str] | None = None) -> None:
-        """Copy the values."""
         self._values = dict(values or {})
 
     def __getitem__(self, name: str) -> str:

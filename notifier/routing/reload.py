@@ -26,7 +26,6 @@ import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -45,13 +44,6 @@ T = TypeVar("T")
 #: Looks without two equal ones in a row, after which the newest is taken as it is.
 _UNSETTLED: Final = 20
 _NAMED: Final = 10
-
-
-class Reload(StrEnum):
-    """What became of a change; the label of the reload counter."""
-
-    SUCCESS = "success"
-    FAILURE = "failure"
 
 
 @immutable
@@ -120,7 +112,6 @@ class Routing:
         poll: float = 0.5,
         quiet: float = 0.2,
         look_timeout: float = 10.0,
-        count: Callable[[Reload], None] | None = None,
     ) -> None:
         """
         Prepare; nothing is read yet.
@@ -132,7 +123,6 @@ class Routing:
             poll: Seconds between looks.
             quiet: Seconds for which a change must stay the same before it is taken.
             look_timeout: Seconds after which a look that has not ended is reported.
-            count: Called once for every change that was taken or refused.
         """
         self.path = path
         self.credentials_dir = credentials_dir
@@ -141,7 +131,6 @@ class Routing:
         self._poll = poll
         self._quiet = quiet
         self._look_timeout = look_timeout
-        self._count = count or (lambda _: None)
         self._snapshot = Snapshot(console_fallback(native), Credentials(), 0)
         self._listeners: list[Callable[[Snapshot], None]] = []
         self._thread: ThreadPoolExecutor | None = None
@@ -229,11 +218,9 @@ class Routing:
         return True
 
     def _take(self, candidate: RoutingConfig | ConfigError, seen: Look) -> None:
-        refused = isinstance(candidate, ConfigError)
         config = self._snapshot.config if isinstance(candidate, ConfigError) else candidate
         values = merge(self._snapshot.credentials, seen, needed=config.credential_refs())
         self._warn(config, seen)
-        self._count(Reload.FAILURE if refused else Reload.SUCCESS)
         if isinstance(candidate, ConfigError):
             problem = f"routing not reloaded, the last good one stays: {candidate}"
             if problem != self.problem:

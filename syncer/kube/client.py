@@ -100,7 +100,6 @@ class KubeClient:
         file_check_period: float,
         on_time: Callable[[int], None],
     ) -> None:
-        """Use `connect`."""
         self._source = source
         self._user_agent = user_agent
         self._session = session
@@ -118,7 +117,6 @@ class KubeClient:
         kubeconfig: str | None,
         *,
         user_agent: str,
-        strict_x509: bool = True,
         file_check_period: float = _FILE_CHECK_PERIOD,
         on_time: Callable[[int], None] = lambda _now: None,
     ) -> Self:
@@ -129,8 +127,6 @@ class KubeClient:
             kubeconfig: Path of a kubeconfig, or several joined by `:`. None takes `$KUBECONFIG`,
                 else the service account of the pod.
             user_agent: Names this program in the server's audit log.
-            strict_x509: False accepts certificates without the key identifiers that RFC 5280
-                demands, which Python 3.13 and later refuse and some clusters still have.
             file_check_period: Seconds between checks of the files of the configuration.
             on_time: Called with the server's time (Unix milliseconds) whenever an answer brings
                 another second.
@@ -144,7 +140,7 @@ class KubeClient:
             ("kubernetes_asyncio.config.kube_config", logging.CRITICAL),
         ):
             logging.getLogger(name).setLevel(level)
-        source = SessionSource(kubeconfig or os.environ.get("KUBECONFIG") or "", strict_x509)
+        source = SessionSource(kubeconfig or os.environ.get("KUBECONFIG") or "")
         return cls(
             source,
             user_agent,

@@ -105,11 +105,9 @@ class SessionSource:
 
     Attributes:
         kubeconfig: Paths, joined by `:`; empty for the pod's service account.
-        strict_x509: Whether certificates must have the key identifiers that RFC 5280 demands.
     """
 
     kubeconfig: str
-    strict_x509: bool
 
     async def build(self) -> Session:
         """
@@ -119,7 +117,6 @@ class SessionSource:
             ConfigError: there is no configuration, or it cannot be used.
         """
         configuration = Configuration()
-        configuration.disable_strict_ssl_verification = not self.strict_x509
         try:
             files = await self._load(configuration)
             for name in (

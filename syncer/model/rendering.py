@@ -1,5 +1,5 @@
 """
-A status as JSON, as it is written to the API server.
+A status as JSON, as it is written to the API server, and the merge patch between two.
 
 Zero values are left out, as upstream's types do. A time that the schema demands is never absent.
 """
@@ -73,6 +73,21 @@ def render_status(status: Status) -> Json:
             "store": status.log.store,
         }
     return {k: v for k, v in out.items() if v or k == "rollup"}
+
+
+def difference(shown: Status, wanted: Status) -> Json:
+    """
+    Return the merge patch that turns one status into another; empty if nothing needs to be written.
+
+    A list is replaced as one, members that fell away become null. The mark of the log is written along with
+    other changes and never causes a write.
+    """
+    old, new = render_status(shown), render_status(wanted)
+    patch: Json = {k: v for k, v in new.items() if old.get(k) != v and k != "log"}
+    patch |= {k: None for k in old if k not in new and k != "log"}
+    if patch and "log" in new:
+        patch["log"] = new["log"]
+    return patch
 
 
 def _render_attempt(attempt: Attempt) -> Json:

@@ -17,6 +17,7 @@ from typing import Final
 
 from syncer.model.attempt import NO_EPOCH, Epoch, attempt_epoch, epoch_key
 from syncer.model.record import Header
+from syncer.model.rendering import difference
 from syncer.model.resource import PARTIALLY_SENT, SENT, NotificationRequest, Status
 from syncer.rules.channel_state import State
 from syncer.rules.compact import SOFT_LIMIT, compact
@@ -30,7 +31,6 @@ from syncer.rules.divergence import (
 )
 from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.merge import Facts, exceeds, merge, ordered_channels
-from syncer.rules.patch import difference
 from syncer.rules.restore import highest_epoch
 from syncer.rules.retention import retention_seconds
 

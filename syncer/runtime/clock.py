@@ -29,7 +29,6 @@ class ServerTime:
     """A server's time, extrapolated with the monotonic clock since it was last set."""
 
     def __init__(self, monotonic: MonotonicClock = monotonic_clock) -> None:
-        """Start without a time."""
         self.monotonic = monotonic
         #: Milliseconds between it and the monotonic clock, None until it was set.
         self.offset: float | None = None

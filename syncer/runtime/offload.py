@@ -41,7 +41,6 @@ class Breath:
     """
 
     def __init__(self) -> None:
-        """Begin a stint."""
         self._began = time.monotonic()
 
     def __call__(self) -> None:

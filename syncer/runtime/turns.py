@@ -19,7 +19,6 @@ class Turns(Generic[T]):
     """A queue for each group, and the order of the groups."""
 
     def __init__(self) -> None:
-        """Start empty."""
         # A dictionary keeps the order of insertion: the first group is the one whose turn it is.
         self._queues: dict[str, deque[T]] = {}
         self._length = 0

@@ -36,6 +36,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.ports import LeaseTerm, ObjectClient, Ownership
+from syncer.model.rendering import difference
 from syncer.model.resource import (
     SENT,
     TERMINAL_PHASES,
@@ -47,7 +48,6 @@ from syncer.model.resource import (
 from syncer.rules.compact import SOFT_LIMIT, compact, least
 from syncer.rules.fold import History
 from syncer.rules.merge import Facts, Merged, merge, quarantine
-from syncer.rules.patch import difference
 from syncer.rules.retention import retention_seconds
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.sync.cache import Cache, Entry

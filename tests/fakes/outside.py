@@ -11,8 +11,7 @@ from typing import Any, cast
 from prometheus_client import CollectorRegistry
 
 from notifier.contract import Channel, Hold
-from notifier.process.outside import Outside, RedisFactory
-from notifier.process.stop import Stop
+from notifier.process.outside import Outside, RedisFactory, Stop
 from notifier.router import Routed
 from syncer.kube.client import KubeClient
 from syncer.model.errors import Unavailable

@@ -52,7 +52,7 @@ from syncer.model.record import (
     read_attempt,
     skip_record,
 )
-from syncer.model.rendering import render_status
+from syncer.model.rendering import difference, render_status
 from syncer.model.resource import RetryPolicy, Status, parse_status
 from syncer.rules.backoff import (
     NEAR,
@@ -64,7 +64,6 @@ from syncer.rules.backoff import (
 from syncer.rules.compact import KEEP_PER_CHANNEL, compact, fits, size_of
 from syncer.rules.fold import LogView, fold
 from syncer.rules.merge import Facts, exceeds, lacking, merge
-from syncer.rules.patch import difference
 
 INTENT, UNKNOWN, FAILED, SUCCESS = AttemptState
 NOW = 1_700_000_000_000

@@ -34,10 +34,9 @@ from prometheus_client import CollectorRegistry
 from notifier.app import build as build_product
 from notifier.contract import Channel, Hold
 from notifier.process.lifecycle import Lifecycle
-from notifier.process.outside import Outside, RedisFactory
+from notifier.process.outside import Outside, RedisFactory, Stop
 from notifier.process.parts import Parts
 from notifier.process.shutdown import Stopped
-from notifier.process.stop import Stop
 from notifier.router import Routed
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build

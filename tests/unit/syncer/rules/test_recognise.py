@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.rendering import difference
 from syncer.model.resource import LogMark, RetryPolicy, Rollup, Status, parse_status
 from syncer.model.times import format_time
 from syncer.rules.fold import LogView
 from syncer.rules.merge import Facts, channel_states_of, exceeds, lacking, merge
-from syncer.rules.patch import difference
 from syncer.rules.recognise import poorer, recognise
 
 UNKNOWN, FAILED, SUCCESS = AttemptState.UNKNOWN, AttemptState.FAILED, AttemptState.SUCCESS

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState
-from syncer.model.rendering import render_status
+from syncer.model.rendering import difference, render_status
 from syncer.model.resource import LogMark, Status
-from syncer.rules.patch import difference
 
 ONE = Attempt(AttemptId("0.7-1"), "a", AttemptState.FAILED, ended=1_000, number=1)
 TWO = replace(ONE, id=AttemptId("0.7-2"), number=2)
