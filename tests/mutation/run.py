@@ -54,7 +54,7 @@ EQUIVALENT: Final = "tests/mutation/equivalent.toml"
 ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels", "tests/docs/test_pages.py")
 
 #: Seconds of traced time that the tests of one mutant may have.
-_BUDGET_S: Final = 10.0
+_BUDGET_S: Final = 5.0
 #: The time limit of a test on an idle machine: so long, and so many times what it took in the trace.
 _LEAST_S: Final = 3.0
 _FACTOR: Final = 5.0
@@ -134,6 +134,7 @@ class Servers:
         text = link.read_text() if link.is_file() else f"gitdir: {link}\n"
         (self._copy / ".git").write_text(text)
         self._numbers = itertools.count()
+        self._asked: set[socket.socket] = set()
         environment = os.environ | {
             "HYPOTHESIS_PROFILE": PROFILE,
             "PYTHONPATH": str(self._copy),
@@ -164,7 +165,10 @@ class Servers:
         return (self.folder / "log").read_text(errors="replace")[-4000:]
 
     def close(self) -> None:
-        """End the processes; requests that are under way end by themselves."""
+        """End the processes and what is under way."""
+        for opened in tuple(self._asked):
+            with contextlib.suppress(OSError):
+                opened.shutdown(socket.SHUT_RDWR)
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
@@ -189,6 +193,7 @@ class Servers:
         folder = self.folder / f"run{next(self._numbers)}"
         group, test = 0, "the import"
         with socket.socket(socket.AF_UNIX) as opened:
+            self._asked.add(opened)
             opened.settimeout(first)
             opened.connect(str(self.folder / server))
             opened.sendall(json.dumps({**request, "folder": str(folder)}).encode() + b"\n")
@@ -207,6 +212,7 @@ class Servers:
             except TimeoutError:
                 return Answer("late", test)
             finally:
+                self._asked.discard(opened)
                 with contextlib.suppress(ProcessLookupError):
                     if group:
                         os.killpg(group, signal.SIGKILL)
@@ -249,10 +255,8 @@ def trace(
         store: The folder where traces are kept.
     """
     wanted = list(dict.fromkeys(test.partition("::")[0] for test in collected["tests"]))
-    names = sources.files(root, "tests")
-    helpers = [n for n in names if not _is_test(n) and not n.startswith("tests/mutation/")]
-    salt = _digest(root, helpers)
-    kept = {name: store / _digest(root, [name], salt) for name in wanted}
+    helpers = Helpers(root)
+    kept = {name: store / _digest(root, [name, *helpers.of(name)]) for name in wanted}
     missing = [name for name in wanted if not _holds(root, kept[name])]
     if missing:
         _say(f"tracing {len(missing)} files of tests, without a mutant")
@@ -274,7 +278,7 @@ def trace(
             part.write_text(text)
             part.rename(kept[name])
 
-        with _pool(jobs) as pool:
+        with _pool(jobs, servers) as pool:
             list(pool.map(one, missing))
     whole = Trace(outside={path: set(lines) for path, lines in collected["outside"].items()})
     for name in wanted:
@@ -287,8 +291,31 @@ def trace(
     return whole
 
 
-def _is_test(name: str) -> bool:
-    return Path(name).name.startswith("test_") and name.endswith(".py")
+class Helpers:
+    """Which files of the tests a file of tests rests on."""
+
+    def __init__(self, root: Path) -> None:
+        """Take the root of the repository."""
+        self._root = root
+        self._files = {name for name in sources.files(root, "tests") if name.endswith(".py")}
+        self._imports: dict[str, set[str]] = {}
+
+    def of(self, name: str) -> list[str]:
+        """Return what a file imports, directly or not, and the fixtures of its folders."""
+        found: set[str] = set()
+        left = {f"{folder}/conftest.py" for folder in Path(name).parents} & self._files | {name}
+        while left:
+            found |= left
+            left = set().union(*map(self._imported, left)) - found
+        return sorted(found - {name})
+
+    def _imported(self, name: str) -> set[str]:
+        if name not in self._imports:
+            paths = {
+                each.replace(".", "/") for each in sources.imported((self._root / name).read_text())
+            }
+            self._imports[name] = {f"{path}.py" for path in paths} & self._files
+        return self._imports[name]
 
 
 def _holds(root: Path, file: Path) -> bool:
@@ -389,7 +416,7 @@ class Bench:
 
     def __init__(self, servers: Servers, tree: Tree, modules: Mapping[str, Module]) -> None:
         """Take where tests run, how they are chosen, and the product."""
-        self._servers = servers
+        self.servers = servers
         self._tree = tree
         self._modules = modules
 
@@ -432,12 +459,12 @@ class Bench:
 
             first = factor * (_IMPORT_S if server == COLD else _LEAST_S * 4)
             wanted = {**request, "tests": tests}
-            answer = self._servers.ask(server, wanted, first, limit)
+            answer = self.servers.ask(server, wanted, first, limit)
             if answer.kind == "late":
                 if answer.by not in tests:
                     return f"time limit of {answer.by}"
                 # Only who keeps the limit without the mutant is a judge.
-                control = self._servers.ask(WARM, {"tests": [answer.by]}, first, limit)
+                control = self.servers.ask(WARM, {"tests": [answer.by]}, first, limit)
                 if control.kind == "passed":
                     return f"{answer.by} (time limit)"
                 patience *= 3
@@ -603,7 +630,7 @@ def _judged(
             return known, False
         return bench.judge(mutant), True
 
-    with _pool(jobs) as pool, contextlib.suppress(KeyboardInterrupt):
+    with contextlib.suppress(KeyboardInterrupt), _pool(jobs, bench.servers) as pool:
         for result, new in pool.map(one, drawn):
             judged.append(result)
             if new:
@@ -662,11 +689,15 @@ class Journal:
 
 
 @contextlib.contextmanager
-def _pool(jobs: int) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
-    """Offer threads; when the run is broken off, what has not begun does not begin."""
+def _pool(jobs: int, servers: Servers) -> Iterator[concurrent.futures.ThreadPoolExecutor]:
+    """Offer threads; when the run is broken off, what runs is ended, and nothing more begins."""
     pool = concurrent.futures.ThreadPoolExecutor(jobs)
     try:
         yield pool
+    except BaseException:
+        pool.shutdown(wait=False, cancel_futures=True)
+        servers.close()
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 

@@ -16,6 +16,7 @@ property of a line.
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import gc
 import importlib
 import importlib.abc
@@ -45,6 +46,7 @@ WARM, COLD = "warm", "cold"
 _MEMORY_BYTES: Final = 6 << 30
 #: Seconds after which a server looks whether whoever started it is still there.
 _LOOK_S: Final = 2.0
+_PDEATHSIG: Final = 1  # of prctl: the signal that a process gets when its parent ends
 _OPTIONS: Final = (
     "-q", "-p", "no:cacheprovider", "--capture=sys", "--timeout=0", "--tb=native",
     "-Wignore::pytest.PytestAssertRewriteWarning",  # plugins are imported already
@@ -92,6 +94,7 @@ def serve(file: Path, answer: Callable[[Connection], None], child: int = 0) -> N
                 with opened:
                     if os.fork() == 0:
                         listener.close()
+                        ctypes.CDLL(None).prctl(_PDEATHSIG, signal.SIGKILL)
                         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
                         os.setsid()
                         opened.settimeout(None)

@@ -1,16 +1,208 @@
-"""Reading logs and objects together."""
+"""Reading logs and objects together: page by page, each once, and what looks wrong twice."""
 
 from __future__ import annotations
 
+import argparse
+import io
+from collections.abc import Sequence
+from dataclasses import replace
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, Final, cast
 
 import pytest
 
+from syncer.cli import scan as scanning
 from syncer.cli.access import Access
-from syncer.cli.scan import read_logs
+from syncer.cli.output import Progress
+from syncer.cli.scan import (
+    Joined,
+    Name,
+    Scan,
+    bounds_of,
+    check_again,
+    diverging,
+    join,
+    read_again,
+    read_logs,
+)
+from syncer.kube.notification_requests import Meta, Page, Unreadable
 from syncer.ledger.answers import StoredLog
-from syncer.model.errors import Rejected, Unauthorised
+from syncer.ledger.reading import read_log
+from syncer.model.attempt import Epoch
+from syncer.model.errors import (
+    ConfigError,
+    ContractError,
+    Expired,
+    Gone,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
+from syncer.model.record import Header
+from syncer.model.resource import NotificationRequest
+from syncer.rules.divergence import Divergence
+from syncer.rules.merge import Facts, merge
+from syncer.rules.verification import Bounds
+from tests.fakes.memorylog import MemoryLog, MemoryRedis
+from tests.unit.syncer.cli.samples import A1, BOUNDS, NOW, PLAN, elements, failed, opened, request
+
+LOG: Final = elements(PLAN)
+
+
+def named(uid: str, namespace: str = "ns") -> NotificationRequest:
+    """An object without attempts that agrees with `LOG`."""
+    found = request()
+    facts = Facts(found.generation, found.policy)
+    status = merge(found.status, read_log(LOG).view, facts, now=NOW).status
+    return replace(found, uid=uid, namespace=namespace, name=f"n{uid}", status=status)
+
+
+def logged(uid: str, namespace: str = "ns") -> tuple[bytes, ...]:
+    """The log of such an object."""
+    return elements(PLAN, header=Header(f"{namespace}/n{uid}", Epoch("0.7")))
+
+
+class Objects:
+    """The API server: pages by namespace, None for all; what is no page is raised, once."""
+
+    def __init__(self, *pages: Page | Exception, namespace: str | None = None) -> None:
+        self.pages: dict[str | None, list[Page | Exception]] = {namespace: list(pages)}
+        self.asked: list[tuple[str | None, int, str | None]] = []
+        self.kept: dict[str, NotificationRequest | Exception] = {}
+
+    async def list_page(
+        self, namespace: str | None, *, limit: int, continue_token: str | None = None
+    ) -> Page:
+        self.asked.append((namespace, limit, continue_token))
+        found = self.pages[namespace].pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def get(self, namespace: str, name: str) -> NotificationRequest:
+        found = self.kept.get(f"{namespace}/{name}", Gone(name))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+class World:
+    """What `Access` gives a scan."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.redis = MemoryRedis(lambda: NOW)
+        self.objects = objects
+        self.log: Any = MemoryLog(self.redis)
+        self.settings = SimpleNamespace(
+            sharding=SimpleNamespace(incarnation=3),
+            delivery=SimpleNamespace(at_most_once=True),
+            sync=SimpleNamespace(max_status_bytes=4_000),
+        )
+        self.scan = Scan()
+        self.progress = Progress("scan", stream=io.StringIO())
+
+    async def now(self) -> int:
+        return NOW
+
+    @property
+    def at(self) -> Access:
+        return cast("Access", self)
+
+    def put(self, uid: str, log: Sequence[bytes] = LOG) -> None:
+        """Store a log."""
+        self.redis.twin.logs[f"nl:{{{uid}}}"] = list(log)
+
+    async def joined(self, *namespaces: str) -> list[list[Joined]]:
+        """Scan everything; the pages."""
+        return [page async for page in join(self.at, self.scan, namespaces, self.progress)]
+
+
+def page(*objects: NotificationRequest | Unreadable, token: str = "", version: str = "77") -> Page:
+    """A page of a list."""
+    return Page(objects, 0, token, version)
+
+
+def uids(pages: list[list[Joined]]) -> list[list[str]]:
+    """The uids of pages."""
+    return [[each.uid for each in found] for found in pages]
+
+
+async def test_objects_come_with_their_logs_then_logs_without_an_object() -> None:
+    """Each notification comes once, with both sides; everything is counted."""
+    objects = Objects(page(named("a"), named("b"), token="more"), page(named("b"), named("c")))
+    world = World(objects)
+    world.put("a", elements(PLAN, opened(A1)))
+    world.put("c", logged("c"))
+    world.put("stray", logged("stray"))
+    pages = await world.joined()
+    assert uids(pages) == [["a", "b"], ["c"], ["stray"]]
+    (a, b), (c,), (stray,) = pages
+    assert (a.key, a.request, a.elements[1:], a.ttl) == (
+        "ns/na", named("a"), elements(PLAN, opened(A1))[1:], -1,
+    )  # fmt: skip
+    assert (b.elements, b.ttl) == ((), -2)
+    assert c.name == Name("c", "ns/nc")
+    assert (stray.key, stray.request, stray.problem) == ("ns/nstray", None, "")
+    found = world.scan
+    assert (found.objects, found.logs, found.records, found.latest) == (3, 3, 3, "3.77")
+    assert world.progress.done == 4
+    assert objects.asked == [(None, 500, None), (None, 500, "more")]
+
+
+async def test_only_the_namespaces_that_were_named() -> None:
+    """A log without an object is left out if its header names another namespace."""
+    objects = Objects(page(named("a", "one")), namespace="one")
+    objects.pages["two"] = [page(named("b", "two"))]
+    world = World(objects)
+    world.put("x", logged("x", "two"))
+    world.put("y", logged("y", "three"))
+    world.put("z", (b"damage",))
+    pages = await world.joined("one", "two")
+    assert uids(pages) == [["a"], ["b"], ["x", "z"]]
+    assert [each.key for each in pages[-1]] == ["two/nx", ""]
+    assert (world.scan.objects, world.scan.logs) == (2, 2)
+    assert world.progress.done == 4
+
+
+async def test_an_object_that_does_not_parse() -> None:
+    """It is known by its metadata, and says why it cannot be checked."""
+    meta = Meta("bad", "ns", "odd", "5")
+    world = World(Objects(page(Unreadable(meta, "ContractError"))))
+    ((joined,),) = await world.joined()
+    assert (joined.key, joined.request) == ("ns/odd", None)
+    assert joined.problem == "the object does not parse (ContractError)"
+
+
+async def test_a_list_that_the_server_forgot_begins_anew() -> None:
+    """What was seen before is not seen again; the sixth time it is an error."""
+    objects = Objects(
+        page(named("a"), token="t"), Expired("t"), page(named("a"), token="u"), page(named("b"))
+    )
+    world = World(objects)
+    assert uids(await world.joined()) == [["a"], ["b"]]
+    assert [token for _, _, token in objects.asked] == [None, "t", None, "u"]
+    assert {limit for _, limit, _ in objects.asked} == {500}
+
+    patient = World(Objects(*[Expired("t")] * 5, page(named("a"))))
+    assert uids(await patient.joined()) == [["a"]]
+    with pytest.raises(Expired):
+        await World(Objects(*[Expired("t")] * 6, page(named("a")))).joined()
+
+
+async def test_another_error_ends_the_scan() -> None:
+    """A server that does not answer is an error of the command."""
+    with pytest.raises(Unavailable):
+        await World(Objects(page(named("a"), token="t"), Unavailable("down"))).joined()
+
+
+def test_a_version_that_is_no_number_tells_no_epoch() -> None:
+    """The latest epoch follows the list's version, and stays if that is opaque."""
+    world, scan = World(Objects()), Scan()
+    scan.note_version(world.at, "opaque")
+    assert scan.latest is None
+    scan.note_version(world.at, "41")
+    scan.note_version(world.at, "")
+    assert scan.latest == "3.41"
 
 
 async def test_logs_that_may_not_be_read_are_not_called_foreign() -> None:
@@ -31,3 +223,197 @@ async def test_logs_that_may_not_be_read_are_not_called_foreign() -> None:
         else:
             found = await read_logs(at, [("u", None), ("v", None)])
             assert [p.wrong_type for p in found] == [True, True]
+
+
+async def test_of_several_keys_the_one_that_is_no_list_is_found() -> None:
+    """The others are read as they are; an error of another kind, met then, is one of the command."""
+
+    class Log:
+        def __init__(self, other: str) -> None:
+            self.other = other
+
+        async def read_logs(self, uids: list[str]) -> list[StoredLog]:
+            if uids == ["w"]:
+                raise Rejected("no", reason=self.other)
+            if len(uids) > 1:
+                raise Rejected("no", reason="WRONGTYPE")
+            return [StoredLog(list(LOG), 9)]
+
+    wanted = [("u", None), ("w", None)]
+    u, w = await read_logs(cast("Access", SimpleNamespace(log=Log("WRONGTYPE"))), wanted)
+    assert (u.wrong_type, u.elements, u.ttl, u.key) == (False, LOG, 9, "ns/n")
+    assert (w.wrong_type, w.elements) == (True, ())
+    assert [f.kind for f in w.check(BOUNDS)] == [Divergence.FOREIGN]
+    with pytest.raises(Rejected):
+        await read_logs(cast("Access", SimpleNamespace(log=Log("NOPERM"))), wanted)
+
+
+AGAIN: Final[dict[str, tuple[NotificationRequest | Exception, str, tuple[Any, ...]]]] = {
+    "the object is there": (named("u"), "ns/nu", (named("u"), "", "ns/nu")),
+    "the object is gone: the log tells its name": (Gone("nu"), "ns/nu", (None, "", "ns/n")),
+    "another object has its name": (named("v"), "ns/nu", (None, "", "ns/n")),
+    "the object does not parse": (ContractError("no spec"), "ns/nu", (None, "no spec", "ns/nu")),
+    "its name is known from the log alone": (Gone("nu"), "", (None, "", "ns/n")),
+}
+
+
+@pytest.mark.parametrize("case", AGAIN)
+async def test_one_notification_is_read_anew(case: str) -> None:
+    """The log is read, then the object by its name, then the log once more."""
+    there, key, wanted = AGAIN[case]
+    world = World(Objects())
+    world.put("u")
+    world.objects.kept["ns/nu"] = there
+    found = await read_again(world.at, Name("u", key))
+    assert (found.request, found.problem, found.key) == wanted
+    assert (found.uid, found.elements) == ("u", LOG)
+
+
+@pytest.mark.parametrize("key", ["ns/nu", ""])
+async def test_of_a_log_that_moves_nothing_is_said(key: str) -> None:
+    """A log that its owner appended to between both readings is compared with nothing."""
+    world = World(Objects())
+    world.put("u")
+    longer = elements(PLAN, opened(A1))
+
+    class Moving:
+        def __init__(self) -> None:
+            self.answers = [LOG, longer]
+
+        async def read_logs(self, uids: list[str]) -> list[StoredLog]:
+            return [StoredLog(list(self.answers.pop(0)), 60)]
+
+    world.log = Moving()
+    found = await read_again(world.at, Name("u", key))
+    assert found == Joined("u", "ns/n", None, (), ttl=0)
+    assert found.check(BOUNDS) == ()
+
+
+async def test_a_header_that_moves_is_no_movement() -> None:
+    """A claim or a confirmation changes the header alone; the records are compared all the same."""
+    world = World(Objects())
+
+    class Claimed:
+        def __init__(self) -> None:
+            self.answers = [LOG, elements(PLAN, header=Header("ns/n", Epoch("0.8")))]
+
+        async def read_logs(self, uids: list[str]) -> list[StoredLog]:
+            return [StoredLog(list(self.answers.pop(0)), -1)]
+
+    world.log = Claimed()
+    found = await read_again(world.at, Name("u", "ns/n"))
+    assert found.elements == elements(PLAN, header=Header("ns/n", Epoch("0.8")))
+
+
+def _lagging(uid: str) -> tuple[NotificationRequest, tuple[bytes, ...]]:
+    """An object that does not show what its log has held for long."""
+    log = elements(PLAN, opened(A1), failed(A1), header=Header(f"ns/n{uid}", Epoch("0.7")))
+    return named(uid), log
+
+
+async def found_by(world: World, *, pause: float = 0.0) -> list[tuple[str, list[str]]]:
+    """Everything that diverges, by uid, as classes."""
+    return [
+        (r.joined.uid, [f.kind.value for f in r.findings])
+        async for r in diverging(world.at, world.scan, BOUNDS, (), world.progress, pause=pause)
+    ]
+
+
+async def test_what_looks_wrong_is_checked_again() -> None:
+    """A divergence that is still there is told, one that has been mended meanwhile is not."""
+    (a, late), (b, _), c = _lagging("a"), _lagging("b"), named("c")
+    objects = Objects(page(a, b, c))
+    objects.pages["ns"] = [page(version="90")]
+    objects.kept = {"ns/na": a, "ns/nb": b}
+    world = World(objects)
+    for uid in "abc":
+        world.put(uid, logged(uid))
+    world.put("a", late)
+    world.put("b", late)
+
+    class Mended(MemoryLog):
+        async def read_logs(self, uids: Sequence[str]) -> list[StoredLog]:
+            if list(uids) == ["b"]:
+                world.put("b", logged("b"))
+            return await super().read_logs(uids)
+
+    world.log = Mended(world.redis)
+    ((uid, kinds),) = await found_by(world)
+    assert uid == "a"
+    assert kinds
+    assert world.scan.latest == "3.90"
+    assert objects.asked[-1] == ("ns", 1, None)
+
+
+async def test_nothing_is_read_again_where_all_is_well() -> None:
+    """Without a suspect the second check asks nobody."""
+    world = World(Objects(page(named("a"))))
+    world.put("a", logged("a"))
+    assert await found_by(world, pause=3_600.0) == []
+    assert len(world.objects.asked) == 1
+
+
+async def test_more_suspects_than_can_be_checked_again_are_told_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Beyond the bound a finding is yielded as it is found."""
+    monkeypatch.setattr(scanning, "_SUSPECTS", 1)
+    (a, late), (b, later) = _lagging("a"), _lagging("b")
+    objects = Objects(page(a, b))
+    objects.pages["ns"] = [page()]
+    objects.kept = {"ns/na": a, "ns/nb": b}
+    world = World(objects)
+    world.put("a", late)
+    world.put("b", later)
+    assert [uid for uid, _ in await found_by(world)] == ["b", "a"]
+
+
+async def test_many_suspects_are_read_in_batches() -> None:
+    """Every suspect is read once more, however many there are."""
+    world = World(Objects())
+    world.objects.pages["ns"] = [page()]
+    names = []
+    for n in range(33):
+        found, log = _lagging(str(n))
+        world.put(str(n), log)
+        world.objects.kept[f"ns/n{n}"] = found
+        names.append(Name(str(n), f"ns/n{n}"))
+    told = [r.joined.uid async for r in check_again(world.at, world.scan, BOUNDS, names)]
+    assert told == [str(n) for n in range(33)]
+
+
+async def test_suspects_without_a_name_need_no_list() -> None:
+    """Where no suspect has a namespace, no version is asked for."""
+    world = World(Objects())
+    world.put("u", (b"damage",))
+    told = [r.joined.uid async for r in check_again(world.at, world.scan, BOUNDS, [Name("u", "")])]
+    assert told == ["u"]
+    assert world.objects.asked == []
+
+
+async def test_findings_of_some_classes() -> None:
+    """A result is narrowed to classes that are named; None names all."""
+    world = World(Objects())
+    found, log = _lagging("u")
+    world.put("u", log)
+    world.objects.pages["ns"] = [page()]
+    world.objects.kept["ns/nu"] = found
+    names = [Name("u", "ns/nu")]
+    (result,) = [r async for r in check_again(world.at, world.scan, BOUNDS, names)]
+    kinds = [f.kind.value for f in result.findings]
+    assert result.only(None) == result == result.only(kinds)
+    assert result.only([]) == result
+    assert result.only(["foreign"]).findings == ()
+
+
+def test_bounds_come_from_settings_and_command_line() -> None:
+    """Spans of time are read in milliseconds, the rest is the controller's; a bad one names its option."""
+    world = World(Objects())
+    options = argparse.Namespace(settle="1.5s", stuck="2m")
+    assert bounds_of(world.at, options) == Bounds(
+        now=0, settle=1_500, stuck=120_000, at_most_once=True, status_bytes=4_000
+    )
+    for name in ("settle", "stuck"):
+        bad = argparse.Namespace(**{"settle": "1s", "stuck": "1s", name: "soon"})
+        with pytest.raises(ConfigError, match=f"^--{name}: "):
+            bounds_of(world.at, bad)

@@ -22,6 +22,7 @@ from syncer.model.attempt import (
     make_epoch,
     parse_attempt_id,
     parse_epoch,
+    wait_of,
 )
 
 OPEN = Attempt(AttemptId("0.7-1"), "slack:ops", AttemptState.INTENT, started=1_000)
@@ -134,6 +135,10 @@ JOINS = {
         replace(FAILED, failure=FailureClass.TRANSIENT, ended=9_000, due=9_500),
         replace(FAILED, failure=FailureClass.PERMANENT, code=410),
     ),
+    "of two classes of failure, all else equal, it is always the same that counts": (
+        replace(UNKNOWN, failure=FailureClass.NOT_SENT), UNKNOWN, UNKNOWN,
+    ),
+    "a class of failure counts more than none": (replace(UNKNOWN, failure=None), UNKNOWN, UNKNOWN),
     "of two starts the earlier one counts": (
         replace(SUCCESS, started=900), replace(FAILED, started=800), replace(SUCCESS, started=800),
     ),
@@ -149,6 +154,22 @@ def test_join(case: str) -> None:
     left, right, wanted = JOINS[case]
     assert join(left, right) == wanted
     assert join(right, left) == wanted
+
+
+WAITS = {
+    "the due time is ahead": (1_000, 1_500, 1_200, 300),
+    "a clock that went back does not stretch the wait": (1_000, 1_500, 200, 500),
+    "the due time is past": (1_000, 1_500, 1_501, 0),
+    "no wait was meant, whatever the clock says": (1_000, 1_000, 900, 0),
+    "no due time was set": (1_000, 0, 900, 0),
+}
+
+
+@pytest.mark.parametrize("case", WAITS)
+def test_wait_of(case: str) -> None:
+    """The wait that is left is never longer than the one that was meant."""
+    ended, due, now, wanted = WAITS[case]
+    assert wait_of(replace(FAILED, ended=ended, due=due), now) == wanted
 
 
 def test_join_of_strangers() -> None:

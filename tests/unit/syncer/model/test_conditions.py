@@ -51,8 +51,15 @@ def test_long_messages_are_cut() -> None:
     """A message is bounded when it is set, so that setting it twice compares equal."""
     long = replace(READY, message="ä" * 2_000)
     once = set_condition((), long)
-    assert len(once[0].message.encode()) <= MESSAGE_BYTES
+    assert len(once[0].message.encode()) == MESSAGE_BYTES - 1  # the next code point has two
     assert set_condition(once, long) == once
+
+
+def test_a_message_of_a_kilobyte_is_whole() -> None:
+    """The bound is 1,024 bytes: a message of as many is shown, one more is cut."""
+    for length, shown in ((1_024, "x" * 1_024), (1_025, "x" * 1_021 + "…")):
+        (condition,) = set_condition((), replace(READY, message="x" * length))
+        assert condition.message == shown
 
 
 def test_remove_and_find() -> None:
@@ -66,6 +73,7 @@ def test_remove_and_find() -> None:
 TEXTS = {
     "a text that fits": ("abc", 3, "abc"),
     "a text that is too long": ("abcdefgh", 7, "abcd…"),
+    "there is room for the mark alone": ("abcdefgh", 3, "…"),
     "a code point is not cut in two": ("äöüß", 6, "ä…"),
     "a lone surrogate becomes a replacement": ("a\ud800", 10, "a\ufffd\ufffd\ufffd"),
 }
