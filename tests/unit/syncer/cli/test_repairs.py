@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from syncer.cli.repairs import Allowed, plan_repair
-from syncer.cli.scan import Joined
+from syncer.cli import repairs
+from syncer.cli.repairs import (
+    ASIDE_SECONDS,
+    Act,
+    Allowed,
+    Done,
+    Step,
+    carry_out,
+    plan_repair,
+    wait_clean,
+)
+from syncer.cli.scan import Joined, Result
+from syncer.kube.notification_requests import Page
 from syncer.ledger.codec import encode_record
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import AttemptState, Epoch
-from syncer.model.record import LOG_ERROR_BYTES, Header, Kind
+from syncer.model.record import LOG_ERROR_BYTES, Header, Kind, Record
 from syncer.model.resource import NotificationRequest
 from tests.unit.syncer.cli.samples import (
     A1,
@@ -25,6 +37,7 @@ from tests.unit.syncer.cli.samples import (
     opened,
     request,
 )
+from tests.unit.syncer.cli.world import Objects, World, logged, named, page
 
 
 def joined(found: NotificationRequest, log: tuple[bytes, ...]) -> Joined:
@@ -99,3 +112,134 @@ def test_what_no_record_can_hold_is_cut(case: str, rebuild: bool) -> None:
     records = read_log(planned[0].elements).records if rebuild else planned[0].records
     (seed,) = [r for r in records if r.kind is Kind.SEED_FAILED]
     assert len(encode_record(seed)) < 2 * LOG_ERROR_BYTES
+
+
+# -- carrying it out ------------------------------------------------------------------------------
+
+
+def lagging(world: World, uid: str = "a") -> Result:
+    """A notification whose object shows an attempt that its log lacks, stored and checked."""
+    found = named(uid)
+    status = request(entry("failed"), log={"position": 1, "epoch": "0.7", "store": "s"}).status
+    there = replace(found, status=status)
+    world.put(uid, logged(uid))
+    world.objects.kept[there.key] = there
+    found_there = Joined(uid, there.key, there, logged(uid), ttl=-1)
+    return Result(found_there, found_there.check(BOUNDS))
+
+
+def planned(result: Result, **allowed: bool) -> tuple[Step, ...]:
+    """What is to be done."""
+    return plan_repair(result.joined, result.findings, allowed=Allowed(**allowed), now=NOW, by="me")
+
+
+def records_of(world: World, uid: str = "a") -> list[Record]:
+    """The records of a log as it is now."""
+    return list(read_log(tuple(world.redis.twin.logs[f"nl:{{{uid}}}"])).records)
+
+
+async def test_facts_are_appended_and_the_repair_is_noted() -> None:
+    """The log gets what it lacked and who mended it, then its owner is woken, once."""
+    world = World(Objects())
+    result = lagging(world)
+    steps = planned(result)
+    done = await carry_out(world.at, result, steps, by="me")
+    assert done == Done(result)
+    plan, seed, note = records_of(world)
+    assert (plan.kind, seed.kind, seed.id) == (Kind.PLAN, Kind.SEED_FAILED, A1)
+    assert (note.kind, note.id) == (Kind.REPAIR, f"repair:{NOW}")
+    assert note.body["by"] == "me"
+    assert note.body["what"] == " ".join(sorted({f.kind.value for f in result.findings}))
+    assert note.body["did"] == "; ".join(s.text for s in steps if not s.idle)
+    assert world.redis.published == [("nl:poke", b"a")]
+
+
+async def test_a_missing_plan_is_noted() -> None:
+    """A plan is appended as a note: it makes no attempt."""
+    world = World(Objects())
+    result = lagging(world)
+    steps = [Step(Act.APPEND, "append plan", records=(PLAN,)), Step(Act.WAKE, "tell the owner")]
+    world.put("a", elements(header=Header("ns/na", Epoch("0.7"))))
+    await carry_out(world.at, result, steps, by="me")
+    assert [r.kind for r in records_of(world)] == [Kind.PLAN, Kind.REPAIR]
+
+
+async def test_a_log_is_replaced_and_the_old_one_kept() -> None:
+    """The new log stands in its place, the old one aside for a while; its note is in it already."""
+    world = World(Objects())
+    result = lagging(world)
+    damaged = (*logged("a"), b"damage")
+    world.put("a", damaged)
+    joined_now = replace(result.joined, elements=damaged)
+    result = Result(joined_now, joined_now.check(BOUNDS))
+    steps = planned(result, rebuild=True, accept_loss=True)
+    assert [s.act for s in steps] == [Act.REBUILD, Act.WAKE]
+    assert await carry_out(world.at, result, steps, by="me") == Done(result)
+    assert tuple(world.redis.twin.logs["nl:{a}"]) == steps[0].elements
+    assert [r.kind for r in records_of(world)].count(Kind.REPAIR) == 1
+    (aside,) = [key for key in world.redis.twin.logs if key != "nl:{a}"]
+    assert tuple(world.redis.twin.logs[aside]) == damaged
+    assert str(NOW) in aside
+    assert world.redis.execute("TTL", aside) == ASIDE_SECONDS
+    assert world.redis.published == [("nl:poke", b"a")]
+
+
+async def test_a_log_that_changed_meanwhile_is_not_replaced() -> None:
+    """What the owner wrote since it was read is not lost: nothing is replaced, and nobody is woken."""
+    world = World(Objects())
+    result = lagging(world)
+    damaged = (*logged("a"), b"damage")
+    joined_now = replace(result.joined, elements=damaged)
+    result = Result(joined_now, joined_now.check(BOUNDS))
+    steps = planned(result, rebuild=True, accept_loss=True)
+    done = await carry_out(world.at, result, steps, by="me")
+    assert done == Done(result, "the log has changed meanwhile; look again")
+    assert tuple(world.redis.twin.logs["nl:{a}"]) == logged("a")
+    assert world.redis.published == []
+
+
+async def test_what_needs_leave_is_left_out() -> None:
+    """A step that does nothing is passed over, in the note as well."""
+    world = World(Objects())
+    result = lagging(world)
+    steps = [
+        Step(Act.NOTHING, "would need --rebuild"), Step(Act.WAKE, "have the owner look at it"),
+    ]  # fmt: skip
+    assert [s.idle for s in steps] == [True, False]
+    await carry_out(world.at, result, steps, by="me")
+    assert records_of(world)[-1].body["did"] == "have the owner look at it"
+
+
+async def test_a_log_that_takes_no_note_wakes_its_owner_all_the_same() -> None:
+    """Where there is no log, the note is left out, and the owner makes one."""
+    world = World(Objects())
+    result = lagging(world)
+    world.put("a", (b"no header",))
+    await carry_out(world.at, result, [Step(Act.WAKE, "w")], by="me")
+    assert world.redis.twin.logs["nl:{a}"] == [b"no header"]
+    assert world.redis.published == [("nl:poke", b"a")]
+
+
+async def test_a_repair_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is checked again until all agrees; what still differs at the end is returned."""
+    monkeypatch.setattr(repairs, "_WAIT_STEP", 0.01)
+    world = World(Objects())
+    result = lagging(world)
+    world.objects.pages["ns"] = [page() for _ in range(1_000)]
+
+    class Mended(Objects):
+        async def list_page(self, *asked: Any, **options: Any) -> Page:
+            if len(self.asked) == 2:
+                self.kept["ns/na"] = named("a")
+            return await super().list_page(*asked, **options)
+
+    mended = Mended()
+    mended.pages, mended.kept = world.objects.pages, dict(world.objects.kept)
+    world.objects = mended
+    assert await wait_clean(world.at, world.scan, BOUNDS, [result], seconds=60) == []
+    assert len(mended.asked) == 3
+
+    lagging(world)
+    (wrong,) = await wait_clean(world.at, world.scan, BOUNDS, [result], seconds=0)
+    assert wrong.joined.uid == "a"
+    assert await wait_clean(world.at, world.scan, BOUNDS, [], seconds=60) == []

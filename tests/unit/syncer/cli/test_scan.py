@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Sequence
-from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -13,7 +11,6 @@ import pytest
 
 from syncer.cli import scan as scanning
 from syncer.cli.access import Access
-from syncer.cli.output import Progress
 from syncer.cli.scan import (
     Joined,
     Name,
@@ -25,9 +22,8 @@ from syncer.cli.scan import (
     read_again,
     read_logs,
 )
-from syncer.kube.notification_requests import Meta, Page, Unreadable
+from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.ledger.answers import StoredLog
-from syncer.ledger.reading import read_log
 from syncer.model.attempt import Epoch
 from syncer.model.errors import (
     ConfigError,
@@ -41,85 +37,15 @@ from syncer.model.errors import (
 from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Divergence
-from syncer.rules.merge import Facts, merge
 from syncer.rules.verification import Bounds
-from tests.fakes.memorylog import MemoryLog, MemoryRedis
-from tests.unit.syncer.cli.samples import A1, BOUNDS, NOW, PLAN, elements, failed, opened, request
-
-LOG: Final = elements(PLAN)
-
-
-def named(uid: str, namespace: str = "ns") -> NotificationRequest:
-    """An object without attempts that agrees with `LOG`."""
-    found = request()
-    facts = Facts(found.generation, found.policy)
-    status = merge(found.status, read_log(LOG).view, facts, now=NOW).status
-    return replace(found, uid=uid, namespace=namespace, name=f"n{uid}", status=status)
+from tests.fakes.memorylog import MemoryLog
+from tests.unit.syncer.cli.samples import A1, BOUNDS, PLAN, elements, failed, opened
+from tests.unit.syncer.cli.world import LOG, Objects, World, logged, named, page
 
 
-def logged(uid: str, namespace: str = "ns") -> tuple[bytes, ...]:
-    """The log of such an object."""
-    return elements(PLAN, header=Header(f"{namespace}/n{uid}", Epoch("0.7")))
-
-
-class Objects:
-    """The API server: pages by namespace, None for all; what is no page is raised, once."""
-
-    def __init__(self, *pages: Page | Exception, namespace: str | None = None) -> None:
-        self.pages: dict[str | None, list[Page | Exception]] = {namespace: list(pages)}
-        self.asked: list[tuple[str | None, int, str | None]] = []
-        self.kept: dict[str, NotificationRequest | Exception] = {}
-
-    async def list_page(
-        self, namespace: str | None, *, limit: int, continue_token: str | None = None
-    ) -> Page:
-        self.asked.append((namespace, limit, continue_token))
-        found = self.pages[namespace].pop(0)
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-    async def get(self, namespace: str, name: str) -> NotificationRequest:
-        found = self.kept.get(f"{namespace}/{name}", Gone(name))
-        if isinstance(found, Exception):
-            raise found
-        return found
-
-
-class World:
-    """What `Access` gives a scan."""
-
-    def __init__(self, objects: Objects) -> None:
-        self.redis = MemoryRedis(lambda: NOW)
-        self.objects = objects
-        self.log: Any = MemoryLog(self.redis)
-        self.settings = SimpleNamespace(
-            sharding=SimpleNamespace(incarnation=3),
-            delivery=SimpleNamespace(at_most_once=True),
-            sync=SimpleNamespace(max_status_bytes=4_000),
-        )
-        self.scan = Scan()
-        self.progress = Progress("scan", stream=io.StringIO())
-
-    async def now(self) -> int:
-        return NOW
-
-    @property
-    def at(self) -> Access:
-        return cast("Access", self)
-
-    def put(self, uid: str, log: Sequence[bytes] = LOG) -> None:
-        """Store a log."""
-        self.redis.twin.logs[f"nl:{{{uid}}}"] = list(log)
-
-    async def joined(self, *namespaces: str) -> list[list[Joined]]:
-        """Scan everything; the pages."""
-        return [page async for page in join(self.at, self.scan, namespaces, self.progress)]
-
-
-def page(*objects: NotificationRequest | Unreadable, token: str = "", version: str = "77") -> Page:
-    """A page of a list."""
-    return Page(objects, 0, token, version)
+async def joined(world: World, *namespaces: str) -> list[list[Joined]]:
+    """Scan everything; the pages."""
+    return [page async for page in join(world.at, world.scan, namespaces, world.progress)]
 
 
 def uids(pages: list[list[Joined]]) -> list[list[str]]:
@@ -134,7 +60,7 @@ async def test_objects_come_with_their_logs_then_logs_without_an_object() -> Non
     world.put("a", elements(PLAN, opened(A1)))
     world.put("c", logged("c"))
     world.put("stray", logged("stray"))
-    pages = await world.joined()
+    pages = await joined(world)
     assert uids(pages) == [["a", "b"], ["c"], ["stray"]]
     (a, b), (c,), (stray,) = pages
     assert (a.key, a.request, a.elements[1:], a.ttl) == (
@@ -157,7 +83,7 @@ async def test_only_the_namespaces_that_were_named() -> None:
     world.put("x", logged("x", "two"))
     world.put("y", logged("y", "three"))
     world.put("z", (b"damage",))
-    pages = await world.joined("one", "two")
+    pages = await joined(world, "one", "two")
     assert uids(pages) == [["a"], ["b"], ["x", "z"]]
     assert [each.key for each in pages[-1]] == ["two/nx", ""]
     assert (world.scan.objects, world.scan.logs) == (2, 2)
@@ -168,9 +94,9 @@ async def test_an_object_that_does_not_parse() -> None:
     """It is known by its metadata, and says why it cannot be checked."""
     meta = Meta("bad", "ns", "odd", "5")
     world = World(Objects(page(Unreadable(meta, "ContractError"))))
-    ((joined,),) = await world.joined()
-    assert (joined.key, joined.request) == ("ns/odd", None)
-    assert joined.problem == "the object does not parse (ContractError)"
+    ((found,),) = await joined(world)
+    assert (found.key, found.request) == ("ns/odd", None)
+    assert found.problem == "the object does not parse (ContractError)"
 
 
 async def test_a_list_that_the_server_forgot_begins_anew() -> None:
@@ -179,20 +105,20 @@ async def test_a_list_that_the_server_forgot_begins_anew() -> None:
         page(named("a"), token="t"), Expired("t"), page(named("a"), token="u"), page(named("b"))
     )
     world = World(objects)
-    assert uids(await world.joined()) == [["a"], ["b"]]
+    assert uids(await joined(world)) == [["a"], ["b"]]
     assert [token for _, _, token in objects.asked] == [None, "t", None, "u"]
     assert {limit for _, limit, _ in objects.asked} == {500}
 
     patient = World(Objects(*[Expired("t")] * 5, page(named("a"))))
-    assert uids(await patient.joined()) == [["a"]]
+    assert uids(await joined(patient)) == [["a"]]
     with pytest.raises(Expired):
-        await World(Objects(*[Expired("t")] * 6, page(named("a")))).joined()
+        await joined(World(Objects(*[Expired("t")] * 6, page(named("a")))))
 
 
 async def test_another_error_ends_the_scan() -> None:
     """A server that does not answer is an error of the command."""
     with pytest.raises(Unavailable):
-        await World(Objects(page(named("a"), token="t"), Unavailable("down"))).joined()
+        await joined(World(Objects(page(named("a"), token="t"), Unavailable("down"))))
 
 
 def test_a_version_that_is_no_number_tells_no_epoch() -> None:

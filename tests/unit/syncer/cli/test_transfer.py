@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,9 +12,10 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.cli.access import Access
-from syncer.cli.export_format import Log
+from syncer.cli.export_format import FORMAT, Log, read_export
 from syncer.cli.output import Progress
-from syncer.cli.transfer import Apart, Imported, import_logs
+from syncer.cli.transfer import Apart, Imported, export, import_logs, objects_by_name
+from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.ledger.answers import Restored
 from syncer.ledger.codec import decode_header, decode_log, encode_element, stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
@@ -31,6 +33,8 @@ from syncer.model.record import (
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import ROOT_CHAIN
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
+from tests.unit.syncer.cli import samples
+from tests.unit.syncer.cli.world import Objects, World, logged, named, page
 
 NOW: Final = 1_800_000_000_000
 C: Final = "slack:ops"
@@ -264,3 +268,75 @@ async def test_a_refusal_says_nothing_of_what_is_there(case: str) -> None:
         with pytest.raises(type(error)):
             await target.bring(moved(), join=True)
         assert target.stored() == OTHER
+
+
+# -- export ---------------------------------------------------------------------------------------
+
+
+async def exported(
+    world: World, *, uids: Sequence[str] = (), namespaces: Sequence[str] = ()
+) -> str:
+    """The file of an export."""
+    out = io.StringIO()
+    counts = await export(world.at, namespaces, uids, out, world.progress)
+    last = json.loads(out.getvalue().splitlines()[-1])
+    assert last == {"end": True, "logs": counts.logs, "records": counts.records}
+    assert world.progress.done == counts.logs
+    return out.getvalue()
+
+
+async def test_an_export_can_be_imported() -> None:
+    """All logs of a store are read back as they were, the damaged ones too."""
+    world = World(Objects())
+    for uid in ("a", "b"):
+        world.put(uid, logged(uid))
+    world.put("c", (*WHOLE, b"damage"))
+    text = await exported(world)
+    first = json.loads(text.splitlines()[0])
+    assert first == {"format": FORMAT, "prefix": "nl", "store": "", "at": samples.NOW}
+    assert text.isascii()
+    found = list(read_export(text.splitlines()))
+    assert [(log.uid, log.elements, log.damaged) for log in found] == [
+        ("a", logged("a"), False), ("b", logged("b"), False), ("c", (*WHOLE, b"damage"), True),
+    ]  # fmt: skip
+    assert json.loads(text.splitlines()[-1]) == {"end": True, "logs": 3, "records": 6}
+
+
+async def test_some_logs_are_exported() -> None:
+    """Logs are chosen by uid, each once and in that order, or by the namespace in their header."""
+    world = World(Objects())
+    world.put("a", logged("a", "one"))
+    world.put("b", logged("b", "two"))
+    world.put("c", (b"no header",))
+    chosen = {
+        "by uid": (await exported(world, uids=["b", "nobody", "a", "b"]), ["b", "a"]),
+        "by namespace": (await exported(fresh(world), namespaces=["two", "three"]), ["b"]),
+        "all": (await exported(fresh(world)), ["a", "b", "c"]),
+    }
+    for case, (text, wanted) in chosen.items():
+        assert [log.uid for log in read_export(text.splitlines())] == wanted, case
+
+
+def fresh(world: World) -> World:
+    """Another command on the same store."""
+    other = World(Objects())
+    other.redis.twin.logs = world.redis.twin.logs
+    return other
+
+
+async def test_more_uids_than_a_page_are_exported() -> None:
+    """Uids are asked for in pages; none is left out at the border of one."""
+    world = World(Objects())
+    uids = [f"u{n}" for n in range(501)]
+    for uid in uids:
+        world.put(uid, logged(uid))
+    text = await exported(world, uids=uids)
+    assert [log.uid for log in read_export(text.splitlines())] == uids
+
+
+async def test_objects_by_name() -> None:
+    """Objects are found by namespace and name, without what they hold; what does not parse is left out."""
+    meta = Meta("bad", "ns", "odd", "5")
+    full = replace(named("a"), raw=b"{}")
+    world = World(Objects(page(full, Unreadable(meta, "ContractError"))))
+    assert await objects_by_name(world.at, ()) == {"ns/na": replace(full, raw=b"")}

@@ -1,0 +1,94 @@
+"""What the operators' command sees in its tests: a Redis in memory and objects in pages."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+from syncer.cli.access import Access
+from syncer.cli.output import Progress
+from syncer.cli.scan import Scan
+from syncer.kube.notification_requests import Page, Unreadable
+from syncer.ledger.reading import read_log
+from syncer.model.attempt import Epoch
+from syncer.model.errors import Gone
+from syncer.model.record import Header
+from syncer.model.resource import NotificationRequest
+from syncer.rules.merge import Facts, merge
+from tests.fakes.memorylog import MemoryLog, MemoryRedis
+from tests.unit.syncer.cli.samples import NOW, PLAN, elements, request
+
+LOG: Final = elements(PLAN)
+
+
+def named(uid: str, namespace: str = "ns") -> NotificationRequest:
+    """An object without attempts that agrees with `LOG`."""
+    found = request()
+    facts = Facts(found.generation, found.policy)
+    status = merge(found.status, read_log(LOG).view, facts, now=NOW).status
+    return replace(found, uid=uid, namespace=namespace, name=f"n{uid}", status=status)
+
+
+def logged(uid: str, namespace: str = "ns") -> tuple[bytes, ...]:
+    """The log of such an object."""
+    return elements(PLAN, header=Header(f"{namespace}/n{uid}", Epoch("0.7")))
+
+
+class Objects:
+    """The API server: pages by namespace, None for all; what is no page is raised, once."""
+
+    def __init__(self, *pages: Page | Exception, namespace: str | None = None) -> None:
+        self.pages: dict[str | None, list[Page | Exception]] = {namespace: list(pages)}
+        self.asked: list[tuple[str | None, int, str | None]] = []
+        self.kept: dict[str, NotificationRequest | Exception] = {}
+
+    async def list_page(
+        self, namespace: str | None, *, limit: int, continue_token: str | None = None
+    ) -> Page:
+        self.asked.append((namespace, limit, continue_token))
+        found = self.pages[namespace].pop(0)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def get(self, namespace: str, name: str) -> NotificationRequest:
+        found = self.kept.get(f"{namespace}/{name}", Gone(name))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+class World:
+    """What `Access` gives a scan."""
+
+    def __init__(self, objects: Objects) -> None:
+        self.redis = MemoryRedis(lambda: NOW)
+        self.objects = objects
+        self.log: Any = MemoryLog(self.redis)
+        self.client: Any = self.log.client
+        self.settings = SimpleNamespace(
+            sharding=SimpleNamespace(incarnation=3),
+            delivery=SimpleNamespace(at_most_once=True),
+            sync=SimpleNamespace(max_status_bytes=4_000),
+        )
+        self.scan = Scan()
+        self.progress = Progress("scan", stream=io.StringIO())
+
+    async def now(self) -> int:
+        return NOW
+
+    @property
+    def at(self) -> Access:
+        return cast("Access", self)
+
+    def put(self, uid: str, log: Sequence[bytes] = LOG) -> None:
+        """Store a log."""
+        self.redis.twin.logs[f"nl:{{{uid}}}"] = list(log)
+
+
+def page(*objects: NotificationRequest | Unreadable, token: str = "", version: str = "77") -> Page:
+    """A page of a list."""
+    return Page(objects, 0, token, version)
