@@ -348,9 +348,13 @@ class _Finder(ast.NodeVisitor):
             self._replace("constant", node, str(node.value * 2 or 1.0))
 
     def visit_Call(self, node: ast.Call) -> None:
-        """Visit the arguments, unless they are for a log."""
+        """Visit the arguments, unless they are for a log; `strict` of `zip` is an assertion."""
         if not _is_logging(node):
-            self.generic_visit(node)
+            for part in (node.func, *node.args):
+                self.visit(part)
+            for keyword in node.keywords:
+                if keyword.arg != "strict":
+                    self.visit(keyword)
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         """Leave texts alone; before Python 3.12 the tree does not know where their parts stand."""

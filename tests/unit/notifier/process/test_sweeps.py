@@ -1,19 +1,30 @@
-"""A wake-up for a log that holds something new: it comes from anybody, and ends nothing."""
+"""
+The periodic work of the process, and wake-ups.
+
+A wake-up for a log that holds something new comes from anybody, and ends nothing.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, Final, cast
 
 import pytest
 
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.process.parts import Parts
+from notifier.process.shards import Takeover
 from notifier.process.sweeps import Sweeps
+from syncer.ledger.codec import encode_element, stored
+from syncer.model.attempt import Epoch
 from syncer.model.errors import ContractError, Gone, LedgerError, Unavailable
+from syncer.model.record import Header, Plan, plan_record
 from syncer.model.resource import NotificationRequest, parse_object
+from syncer.rules.fold import ROOT_CHAIN
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache, summary
+from syncer.sync.cache import Cache, Entry, Finished, summary
+from tests.fakes.memorylog import MemoryLog, MemoryRedis
 from tests.unit.notifier.reconciler.test_start import Held, document
 
 
@@ -53,3 +64,331 @@ async def test_a_finished_notification_whose_deletion_was_not_seen_is_forgotten(
     parts = SimpleNamespace(cache=cache, queue=queue, shards=shards, objects=store)
     await Sweeps(cast("Parts", parts)).wake_up("uid-a")
     assert (cache.entries, cache.finished) == ({}, {})
+
+
+# -- sweeps -----------------------------------------------------------------------------------------
+
+
+class Owned:
+    """Owns everything but what it is told."""
+
+    def __init__(self, *strangers: str) -> None:
+        self.strangers = strangers
+
+    def term_of(self, uid: str) -> Held | None:
+        """Whether it is ours."""
+        return None if uid in self.strangers else Held()
+
+
+class Objects:
+    """The API server: gives objects by name, ended, with the uid of that name."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.gone: set[str] = set()
+
+    async def get(self, namespace: str, name: str) -> NotificationRequest:
+        """Read."""
+        self.asked.append(f"{namespace}/{name}")
+        if name in self.gone:
+            raise Gone(name)
+        return parse_object(document(name, 2, phase="Sent"))
+
+
+class Process:
+    """What sweeps work with, over a Redis in memory."""
+
+    def __init__(self, *strangers: str) -> None:
+        self.redis = MemoryRedis(lambda: 1_000)
+        self.log: Any = MemoryLog(self.redis)
+        self.objects, self.cache, self.queue = Objects(), Cache(window=1.0), WorkQueue()
+        self.shards = Owned(*strangers)
+        self.takeover = Takeover()
+        self.takeover.owning.set()
+        self.reflector = SimpleNamespace(synced=True)
+        self.loaded = SimpleNamespace(namespaces=None)
+        self.claimer = SimpleNamespace(
+            log=self.log, cache=self.cache, objects=self.objects, retire=self.retire
+        )
+        self.retired: list[str] = []
+        self.sweeps = Sweeps(cast("Parts", self))
+
+    async def retire(self, entry: Entry, term: object) -> bool:
+        """Note which log is let go."""
+        self.retired.append(entry.request.key)
+        return True
+
+    def finish(self, *names: str) -> None:
+        """Have notifications that are finished."""
+        for name in names:
+            self.cache.finished[f"uid-{name}"] = summary(
+                parse_object(document(name, 1, phase="Sent"))
+            )
+
+    def put(self, uid: str, header: Header, *, ttl: int = 0) -> None:
+        """Store a log of one record."""
+        record = plan_record(Plan(("c",), "r", "m", at=1))
+        key = f"nl:{{{uid}}}"
+        self.redis.twin.logs[key] = [header.encode(), encode_element(record, ROOT_CHAIN)]
+        if ttl:
+            self.redis.twin.expires[key] = 1_000 + ttl * 1_000
+
+
+def header(*, acked: int = 1, audited: int = 1, name: str = "n/a") -> Header:
+    """The header of a log of one record."""
+    return Header(name, Epoch("0.9"), acked=acked, audited=audited)
+
+
+async def test_finished_notifications_whose_logs_hold_more_are_opened_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Only those of ours; the sweep says how many it compared and how many have no log."""
+    process = Process("uid-d")
+    process.finish("a", "b", "c", "d")
+    process.put("uid-a", header(acked=0))
+    process.put("uid-b", header(), ttl=60)
+    process.put("uid-d", header(acked=0))
+    caplog.set_level("DEBUG", "ledger")
+    process.takeover.start_sweeps()
+    await process.sweeps.finished()
+    assert process.cache.entries.keys() == {"uid-a"}
+    assert process.cache.finished.keys() == {"uid-b", "uid-c", "uid-d"}
+    assert len(process.queue) == 1
+    assert process.sweeps.looked_at == {"finished": 3}
+    (line,) = caplog.records
+    assert (line.message, line.__dict__["objects"], line.__dict__["no_log"]) == (
+        "finished objects looked at", 3, 1,
+    )  # fmt: skip
+    assert not process.takeover.finished.is_set()
+    assert not process.sweeps.through  # the other one waits
+
+
+async def test_what_waits_for_the_audit_alone_is_opened_as_the_feed_can_take_it() -> None:
+    """Beyond the bound of the feed a notification stays as brief as it is until a later sweep."""
+    process = Process()
+    process.cache.audit_limit = 2
+    process.finish("a", "b", "c")
+    for name in "abc":
+        process.put(f"uid-{name}", header(audited=0))
+    await process.sweeps.finished()
+    assert process.cache.entries.keys() == {"uid-a", "uid-b"}
+
+
+async def test_logs_without_an_object_are_retired(caplog: pytest.LogCaptureFixture) -> None:
+    """Not those of objects that are there, known or not, nor of namespaces that are not watched."""
+    process = Process()
+    process.finish("a")
+    process.cache.entries["uid-b"] = Entry(parse_object(document("b", 1)))
+    process.objects.gone = {"e", "f"}
+    process.loaded.namespaces = ("n",)
+    for uid, name in (
+        ("uid-a", "n/a"), ("uid-b", "n/b"), ("uid-c", "n/c"), ("old", "n/c"), ("uid-e", "n/e"),
+        ("uid-f", "other/f"),
+    ):  # fmt: skip
+        process.put(uid, header(name=name))
+    caplog.set_level("INFO", "ledger")
+    await process.sweeps.orphans()
+    assert sorted(process.retired) == ["n/c", "n/e"]
+    assert sorted(process.objects.asked) == ["n/c", "n/c", "n/e"]
+    assert process.sweeps.looked_at == {"logs": 6}
+    assert [(r.message, r.__dict__["logs"]) for r in caplog.records] == [
+        ("logs of deleted objects retired", 2)
+    ]
+    process.loaded.namespaces = None
+    await process.sweeps.orphans()
+    assert "other/f" in process.retired
+
+
+async def test_nothing_is_compared_with_a_list_that_is_not_whole() -> None:
+    """Before the objects are listed, a log may be that of one that was not seen yet."""
+    process = Process()
+    process.reflector.synced = False
+    process.finish("a")
+    process.put("uid-a", header(acked=0))
+    process.put("old", header(name="n/old"))
+    process.objects.gone = {"old"}
+    process.takeover.start_sweeps()
+    await process.sweeps.finished()
+    await process.sweeps.orphans()
+    assert (process.retired, process.cache.entries, process.sweeps.looked_at) == ([], {}, {})
+    assert (process.takeover.waiting, process.sweeps.through) == (False, False)
+    process.reflector.synced = True
+    await process.sweeps.finished()
+    await process.sweeps.orphans()
+    through = [process.sweeps.through]
+    process.takeover.start_sweeps()
+    assert [*through, process.sweeps.through] == [True, False]
+
+
+@pytest.mark.parametrize("sweep", ["live", "finished", "orphans", "expired"])
+async def test_a_process_that_has_owned_nothing_sweeps_nothing(sweep: str) -> None:
+    """Each sweep waits for the first shard."""
+    process = Process()
+    process.takeover.owning.clear()
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(getattr(process.sweeps, sweep)(), 0.01)
+
+
+async def test_records_of_others_are_found(caplog: pytest.LogCaptureFixture) -> None:
+    """A live log that is longer than what is known of it is read again; one without a claim is not."""
+    process = Process()
+    reread: list[str] = []
+
+    async def read(entry: Entry) -> None:
+        reread.append(entry.uid)
+
+    process.claimer.recorder = SimpleNamespace(reread=read)
+    for name in "abc":
+        entry = process.cache.entries[f"uid-{name}"] = Entry(parse_object(document(name, 1)))
+        entry.claim = cast("Any", Held()) if name != "c" else None
+        process.put(entry.uid, header())
+    process.cache.entries["uid-b"].view.apply(
+        stored(plan_record(Plan(("c",), "r", "m", at=1)), ROOT_CHAIN, 1)
+    )
+    caplog.set_level("INFO", "ledger")
+    await process.sweeps.live()
+    assert (reread, len(process.queue)) == (["uid-a"], 1)
+    assert [(r.message, r.__dict__["logs"]) for r in caplog.records] == [
+        ("records of others were found", 1)
+    ]
+
+
+async def test_finished_objects_whose_time_is_over_are_deleted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The retention gets all that are finished, and the log says how many it deleted, if any."""
+    process = Process()
+    process.finish("a", "b")
+    given: list[list[str]] = []
+
+    class Kept:
+        deleted = 2
+
+        async def sweep(self, found: list[Finished]) -> int:
+            given.append([each.uid for each in found])
+            return self.deleted
+
+    kept = Kept()
+    cast("Any", process).retention = kept
+    caplog.set_level("INFO", "ledger")
+    await process.sweeps.expired()
+    kept.deleted = 0
+    await process.sweeps.expired()
+    assert given == [["uid-a", "uid-b"]] * 2
+    assert [(r.message, r.__dict__["objects"]) for r in caplog.records] == [
+        ("finished objects are deleted", 2)
+    ]
+
+
+WOKEN: Final = {
+    "of a live notification": ("uid-live", True, True, False),
+    "of a finished one": ("uid-done", True, False, False),
+    "of a shard that is not ours": ("uid-else", False, False, False),
+    "of an object that is not known": ("uid-new", False, False, True),
+    "of a log that is retired": ("uid-old", False, False, False),
+    "of no log": ("uid-none", False, False, False),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WOKEN)
+async def test_what_a_wake_up_starts(case: str) -> None:
+    """A known notification is queued, a live one read again; a strange log has the sweep start."""
+    uid, queued, again, swept = WOKEN[case]
+    process = Process("uid-else")
+    live = process.cache.entries["uid-live"] = Entry(parse_object(document("live", 1)))
+    process.cache.entries["uid-else"] = Entry(parse_object(document("else", 1)))
+    process.finish("done")
+    process.put("uid-new", header())
+    process.put("uid-old", header(), ttl=60)
+    await process.sweeps.wake_up(uid)
+    assert len(process.queue) == queued
+    assert (live.reread, live.dirty_since is not None) == (again, again)
+    assert process.takeover.orphans.is_set() == swept
+    assert not process.takeover.finished.is_set()
+
+
+async def test_a_wake_up_meets_a_redis_that_is_away() -> None:
+    """The loop that follows wake-ups goes on."""
+    process = Process()
+    process.redis.down = True
+    process.log = MemoryLog(process.redis, patience=0.0)
+    await process.sweeps.wake_up("uid-new")
+    assert not process.takeover.waiting
+
+
+async def test_wake_ups_are_followed() -> None:
+    """Each is handled, one after the other."""
+    process = Process()
+    uids = ["uid-a", "uid-b"]
+    for name in "ab":
+        process.cache.entries[f"uid-{name}"] = Entry(parse_object(document(name, 1)))
+
+    async def following() -> str:
+        if not uids:
+            raise asyncio.CancelledError
+        return uids.pop(0)
+
+    cast("Any", process).wake_ups = SimpleNamespace(get=following)
+    with pytest.raises(asyncio.CancelledError):
+        await process.sweeps.follow_wake_ups()
+    assert len(process.queue) == 2
+
+
+ROUNDS: Final = [
+    ("resync", 600.0), ("live-sweep", 60.0), ("finished-sweep", 300.0), ("orphan-sweep", 300.0),
+    ("holds", 5.0),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("notice", "holds"), [(10.0, 5.0), (30.0, 5.0), (4.0, 2.0)], ids=["twice", "longer", "shorter"]
+)
+async def test_the_periodic_work(notice: float, holds: float) -> None:
+    """Each sweep has its interval; the two of a takeover start early; the others are optional."""
+    process = Process()
+    made = cast("Any", process)
+    made.settings = SimpleNamespace(
+        sync=SimpleNamespace(
+            resync=600.0, live_sweep=60.0, finished_sweep=300.0, scrub_pause=7.0, hold_notice=notice
+        ),
+        retention=SimpleNamespace(delete_objects=False),
+    )
+    made.scrubber = None
+    takeover = process.takeover
+    rounds = process.sweeps.rounds()
+    assert [(r.name, r.every) for r in rounds] == [*ROUNDS[:-1], ("holds", holds)]
+    assert [r.sooner for r in rounds] == [None, None, takeover.finished, takeover.orphans, None]
+
+    made.settings.retention.delete_objects = True
+    scrubbed: Any = object()
+    made.scrubber = SimpleNamespace(round=scrubbed)
+    rounds = process.sweeps.rounds()
+    assert [(rounds[n].name, rounds[n].every) for n in (0, -1)] == [
+        ("retention-sweep", 300.0), ("self-audit", 7.0),
+    ]  # fmt: skip
+    assert rounds[-1].work is scrubbed
+
+
+async def test_resync_refills_what_waits() -> None:
+    """What the resync found begins at once; and the notice of held attempts gets its bound."""
+    process = Process()
+    made, done = cast("Any", process), list[object]()
+
+    async def resync() -> None:
+        done.append("resync")
+
+    made.resync = SimpleNamespace(round=resync)
+    made.settings = SimpleNamespace(sync=SimpleNamespace(hold_notice=8.0))
+    made.controller = SimpleNamespace(
+        dispatcher=SimpleNamespace(refill=lambda: done.append("refill")),
+        overdue=SimpleNamespace(mark_held=lambda **said: done.append(said)),
+    )
+    await process.sweeps.resync()
+    made.log = SimpleNamespace(unavailable_reason=None)
+    await process.sweeps.note_holds()
+    made.log.unavailable_reason = "away"
+    await process.sweeps.note_holds()
+    assert done == [
+        "resync", "refill",
+        {"available": True, "notice": 8.0}, {"available": False, "notice": 8.0},
+    ]  # fmt: skip

@@ -307,6 +307,8 @@ def test_numbers_without_measure() -> None:
         }
     )
     assert status.attempts[0].duration == 10**12
+    (bare,) = parse_status({"deliveryAttempts": [{"channel": "a"}]}).attempts
+    assert (bare.duration, bare.code, bare.number, bare.started, bare.due) == (0, 0, 0, 0, 0)
     assert status.log == LogMark(1, "", "s")
 
 

@@ -191,6 +191,24 @@ def least_limit(status: Status) -> int:
     return bisect.bisect_left(range(10**7), True, key=lambda limit: fits(status, limit))
 
 
+def test_folding_keeps_ten_of_each_channel() -> None:
+    """However small the limit is, the newest ten attempts of a channel stay, and not one more."""
+    status = merged(*(attempt(n, channel="ab"[n % 2]) for n in range(1, 41)))
+    found = compact(status, limit=1)
+    kept = [a.channel for a in found.attempts]
+    assert (kept.count("a"), kept.count("b")) == (10, 10)
+
+
+def test_what_a_status_holds_besides_lists_and_texts_counts() -> None:
+    """No status is told to fit that does not: the members that each may have are allowed for."""
+    rich = Status(
+        phase="PartiallySent", total_attempts=10**9, successful=10**9, failed=10**9,
+        uncertain=10**9, queued_at=1, started_at=2, completed_at=3, observed_generation=10**9,
+    )  # fmt: skip
+    assert size_of(rich) > 200
+    assert size_of(rich) <= least_limit(rich)
+
+
 TEXT = "\0" * 100  # the JSON of each takes six bytes
 ENTRY = Status(
     attempts=(attempt(1, error=0),),

@@ -529,6 +529,11 @@ def test_attempts_that_do_not_leave_are_said_and_unsaid() -> None:
     assert (said.phase, said.total_attempts, [c.state for c in said.channels]) == (
         "Sending", 6, ["Retrying"],
     )  # fmt: skip
+    silent = [replace(a, error="") for a in unsent]
+    (found,) = [
+        c for c in shown(Status(), log(ONE, *silent)).conditions if c.type == "AttemptsNotSent"
+    ]
+    assert found.message == "a: 6 attempts in a row did not leave"
     assert not [
         c for c in shown(Status(), log(ONE, *unsent[:5])).conditions if c.type == "AttemptsNotSent"
     ]

@@ -38,6 +38,11 @@ def entry(
     return shown | ({"id": identity} if identity else {})
 
 
+def exact(state: AttemptState, ended: int, number: int) -> dict[str, Any]:
+    """An entry of ours without its id: to the millisecond."""
+    return entry(state, ended, number) | {"timestamp": format_time(T + ended)}
+
+
 @dataclass(frozen=True)
 class Case:
     """What the log knows, what the list shows, and the ids that the entries get."""
@@ -76,6 +81,24 @@ CASES = {
         [ours(1, FAILED, 1_100), ours(2, FAILED, 1_900)],
         [entry(FAILED, 1_100, 1), entry(FAILED, 1_900, 2)],
         ["0.7-1", "0.7-2"],
+    ),
+    "two of a second, told apart by the millisecond, in another order": Case(
+        [ours(1, FAILED, 1_900), ours(2, FAILED, 1_100)],
+        [exact(FAILED, 1_100, 1), exact(FAILED, 1_900, 2)],
+        ["0.7-2", "0.7-1"],
+    ),
+    "one to the millisecond, then one to the second": Case(
+        [ours(1, FAILED, 1_000), ours(2, FAILED, 3_900)],
+        [entry(FAILED, 1_000, 1), entry(FAILED, 3_900, 2)],
+        ["0.7-1", "0.7-2"],
+    ),
+    "another's unknown, and one of ours of which the start is not known": Case(
+        [ours(1, SUCCESS, 60_000, started=0)], [entry(UNKNOWN, 4_000, 1)], ["0-0"],
+    ),
+    "the places of two are the names of other attempts": Case(
+        [replace(ours(n, FAILED, 500 * n), id=AttemptId(f"0-{n}")) for n in (0, 1)],
+        [entry(FAILED, 30_000, 3), entry(FAILED, 40_000, 4)],
+        ["0-2", "0-3"],
     ),
     "two of a second came to different ends": Case(
         [ours(1, FAILED, 1_100), ours(2, SUCCESS, 1_900)],
@@ -166,6 +189,22 @@ def test_every_reader_of_a_status_recognises(case: str) -> None:
     assert tried == len({a.channel for a in recognise(status, view.attempts).attempts})
 
 
+NO_COPIES = {
+    "the number of ours at another time": (entry(FAILED, 30_000, 1), ["0.7-1", "0-1"]),
+    "the second of ours and another number": (entry(FAILED, 1_200, 2), ["0.7-1", "0-1"]),
+    "both of ours, and another result": (entry(SUCCESS, 1_200, 1), ["0.7-1", "0-1"]),
+    "both of ours": (entry(FAILED, 1_200, 1), ["0.7-1"]),
+}
+
+
+@pytest.mark.parametrize("case", NO_COPIES)
+def test_a_copy_agrees_in_everything(case: str) -> None:
+    """An entry without an id beside one of ours is left out only if it is the same attempt."""
+    other, ids = NO_COPIES[case]
+    status = parse_status({"deliveryAttempts": [entry(FAILED, 1_200, 1, "0.7-1"), other]})
+    assert [a.id for a in recognise(status, {}).attempts] == ids
+
+
 def test_ids_are_written_back() -> None:
     """What was recognised is a difference to what the object shows: the next write mends it."""
     status = parse_status({"deliveryAttempts": [entry(FAILED, 1_200, 1)], "totalAttempts": 1})
@@ -203,6 +242,12 @@ def test_poorer(case: str) -> None:
     """A version that shows less than the one before is noticed, whatever it lacks."""
     shown, expected = POORER[case]
     assert poorer(shown, WHOLE) is expected
+
+
+def test_a_fold_of_one_that_is_missing() -> None:
+    """A status that has folded a single attempt, and shows no fold, is poorer."""
+    known = replace(WHOLE, rollup=Rollup(through=1))
+    assert poorer(replace(known, rollup=None), known)
 
 
 def test_an_entry_without_an_id_does_not_take_that_of_another() -> None:

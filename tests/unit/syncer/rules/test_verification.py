@@ -88,6 +88,10 @@ def test_objects_of_the_replaced_controller_need_no_log() -> None:
     old = entry("success")
     del old["id"]
     assert classes(sides(request(old, phase="Sent", log=None))) == []
+    # The mark of a log shows that one was there, whoever made the attempts.
+    ended = {"completionTime": "2027-01-15T08:00:00Z"}
+    assert classes(sides(request(old, phase="Sent", **ended))) == ["log-missing"]
+    assert classes(sides(request(old, phase="Sent", log=None, **ended))) == []
     assert classes(sides(request())) == []
 
 
@@ -96,6 +100,17 @@ def test_orphan_is_one_that_nobody_lets_go() -> None:
     log = elements(PLAN)
     assert classes(sides(None, log)) == ["orphan"]
     assert classes(sides(None, log, ttl=60)) == []
+    assert classes(sides(None, log, ttl=0)) == []
+    assert classes(sides(None)) == []
+
+
+def test_a_log_in_use_that_expires() -> None:
+    """A notification that is not finished needs its log: an expiry is odd, down to its last second."""
+    log = elements(PLAN)
+    shown = request(channels=[{"name": C, "state": "Pending"}])
+    for ttl, wanted in ((-1, []), (0, ["expiring"]), (90, ["expiring"])):
+        assert classes(sides(shown, log, ttl=ttl)) == wanted
+    assert "the log expires in 90 s" in check(sides(shown, log, ttl=90), BOUNDS)[0].text
 
 
 def test_object_that_does_not_parse() -> None:
