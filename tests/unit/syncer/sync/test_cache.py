@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from syncer.model.attempt import Epoch, make_attempt_id
-from syncer.model.resource import parse_object
+from syncer.model.resource import Status, parse_object
+from syncer.rules.fold import LogView
 from syncer.sync.cache import Cache, Entry
 
 ATTEMPT = make_attempt_id(Epoch("0.7"), 1)
@@ -141,3 +143,36 @@ def test_a_deleted_notification_leaves_no_stub(deleted: bool) -> None:
     here.cache.retire(entry)
     assert here.cache.entries == {}
     assert ("u" in here.cache.finished) is not deleted
+
+
+SETTLED: dict[str, tuple[dict[str, Any], bool]] = {
+    "what is finished, published and audited goes": ({}, True),
+    "a log without an expiry keeps it": ({"expiring": False}, False),
+    "a write under way keeps it": ({"writing": True}, False),
+    "an attempt under way keeps it": ({"executing": {ATTEMPT: "c"}}, False),
+    "an unpublished change keeps it": ({"dirty_since": 1.0}, False),
+    "a log that cannot be read keeps it": ({"quarantine": "damaged"}, False),
+    "a deleted object is for the claim to retire": ({"deleted": True}, False),
+}
+
+
+@pytest.mark.parametrize("case", SETTLED)
+def test_settled_entries_are_retired(case: str) -> None:
+    """An entry leaves memory when it is settled, and not before."""
+    changed, gone = SETTLED[case]
+    here = Bench()
+    entry = here.add("u", **{"expiring": True, **changed})
+    entry.request = replace(entry.request, status=Status(phase="Sent"))
+    here.cache.retire_if_settled(entry)
+    assert ("u" not in here.cache.entries, "u" in here.cache.finished) == (gone, gone)
+
+
+def test_where_the_feed_lags_published_entries_are_retired() -> None:
+    """Beyond the limit a finished entry does not wait for the feed; what is not published stays."""
+    here = Bench()
+    here.cache.audit_limit = 0
+    for uid, acked in (("a", 2), ("b", 1)):
+        entry = here.add(uid, acked=acked, view=LogView(position=2))
+        entry.request = replace(entry.request, status=Status(phase="Sent"))
+        here.cache.retire_if_settled(entry)
+    assert (set(here.cache.entries), set(here.cache.finished)) == ({"b"}, {"a"})
