@@ -78,7 +78,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> schedulin
     """Hand out tests as ``tests/scheduling.py`` says, where several processes run them."""
     if config.getvalue("dist") != "loadgroup":
         return None
-    return scheduling.ByFile(config, log)
+    return scheduling.ByFile(config, log, _run_folder(config) / "groups.json")
 
 
 @pytest.hookimpl(trylast=True)  # after pytest has grouped tests by their parameters
@@ -90,6 +90,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if not scheduling.is_alone(item)]
     if hasattr(config, "workerinput"):
         scheduling.sort_longest_first(items, scheduling.read_durations())
+        scheduling.write_groups(items, _run_folder(config) / "groups.json")
 
 
 @pytest.hookimpl(wrapper=True, tryfirst=True)  # the time limit of a test begins after the wait
@@ -97,10 +98,14 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
     """Run nothing beside a test that measures."""
     if not hasattr(item.config, "workerinput"):
         return (yield)
-    # The folder of a process lies in that of the run.
-    base: Path = item.config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined] # no other way
-    with scheduling.turn(item, base.parent / "turn.lock"):
+    with scheduling.turn(item, _run_folder(item.config) / "turn.lock"):
         return (yield)
+
+
+def _run_folder(config: pytest.Config) -> Path:
+    """Return the folder of a run, which all of its processes know."""
+    base: Path = config._tmp_path_factory.getbasetemp()  # type: ignore[attr-defined] # no other way
+    return base.parent if hasattr(config, "workerinput") else base
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:
@@ -111,7 +116,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Write down how long each file took, if that was asked for."""
     if session.config.getoption("record_durations") and not hasattr(session.config, "workerinput"):
-        scheduling.write_durations(_seen)
+        scheduling.write_durations(_seen, _run_folder(session.config) / "groups.json")
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
@@ -155,7 +160,9 @@ def control_plane_assets(pytestconfig: pytest.Config) -> Path:
 @pytest.fixture(scope="session")
 def control_plane(control_plane_assets: Path) -> Iterator[ControlPlane]:
     """Return the run's control plane, the chart's CRD applied. Tests want ``namespace`` too."""
-    plane = ControlPlane(control_plane_assets)
+    plane = ControlPlane(
+        control_plane_assets, gogc=400
+    )  # a quarter less CPU for all of an e2e test
     try:
         plane.launch()
         if CRD.exists():

@@ -20,6 +20,8 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import json
+import os
 from collections import Counter, defaultdict
 from collections.abc import Container, Iterable, Iterator, Mapping
 from functools import cache
@@ -42,17 +44,29 @@ _LONG: Final = 6.0
 _AHEAD: Final = 1
 
 
-def unit(nodeid: str, long: Container[str] = ()) -> str:
-    """Return the unit of a test: the group after its last @, itself if it is long, else its file."""
-    # The value of a parameter may hold an @ too.
-    if nodeid.rfind("@") > nodeid.rfind("]"):
-        return nodeid.rpartition("@")[2]
+def unit(nodeid: str, groups: Mapping[str, str], long: Container[str]) -> str:
+    """
+    Return the unit of work that a test belongs to.
+
+    Args:
+        nodeid: its id.
+        groups: groups by id; a test that has none is not in it.
+        long: ids of tests that are units of their own.
+    """
+    if nodeid in groups:
+        return groups[nodeid]
     return nodeid if nodeid in long else nodeid.partition("::")[0]
+
+
+def group_of(item: pytest.Item) -> str | None:
+    """Return the group that a test is marked with."""
+    mark = item.get_closest_marker("xdist_group")
+    return None if mark is None else str(mark.args[0])
 
 
 def is_alone(item: pytest.Item) -> bool:
     """Whether nothing may run beside this test."""
-    return any(ALONE in mark.args for mark in item.iter_markers("xdist_group"))
+    return group_of(item) == ALONE
 
 
 def sort_longest_first(items: list[pytest.Item], seconds: Mapping[str, float]) -> None:
@@ -63,17 +77,26 @@ def sort_longest_first(items: list[pytest.Item], seconds: Mapping[str, float]) -
         items: the tests; sorted in place, within a unit they keep their order.
         seconds: what units took once, as far as that is known.
     """
-
-    def name(item: pytest.Item) -> str:
-        return ALONE if is_alone(item) else unit(item.nodeid, seconds)
-
-    tests = Counter(map(name, items))
+    groups = _groups(items)
+    tests = Counter(unit(item.nodeid, groups, seconds) for item in items)
 
     def weight(item: pytest.Item) -> tuple[bool, float, str]:
-        of = name(item)
+        of = unit(item.nodeid, groups, seconds)
         return of == ALONE, -seconds.get(of, _UNKNOWN * tests[of]), of
 
     items.sort(key=weight)
+
+
+def _groups(items: Iterable[pytest.Item]) -> dict[str, str]:
+    return {item.nodeid: group for item in items if (group := group_of(item)) is not None}
+
+
+def write_groups(items: Iterable[pytest.Item], file: Path) -> None:
+    """Write the groups of tests for the process that hands them out, which knows nothing but ids."""
+    # Every process writes the same; whoever reads finds all of it or the file is not there.
+    own = file.with_suffix(f".{os.getpid()}")
+    own.write_text(json.dumps(_groups(items)))
+    own.replace(file)
 
 
 @cache
@@ -84,21 +107,25 @@ def read_durations(file: Path = DURATIONS) -> Mapping[str, float]:
     return {name: float(seconds) for seconds, _, name in rows}
 
 
-def write_durations(phases: Iterable[tuple[str, float]], file: Path = DURATIONS) -> None:
+def write_durations(
+    phases: Iterable[tuple[str, float]], groups_file: Path, file: Path = DURATIONS
+) -> None:
     """
     Write how long units took, the longest first.
 
     Args:
         phases: id of a test and seconds, for its set-up, its call and its end.
+        groups_file: what `write_groups` has written; not there where one process ran all.
         file: where to; its comments stay.
     """
+    groups = json.loads(groups_file.read_text()) if groups_file.exists() else {}
     tests: defaultdict[str, float] = defaultdict(float)
     for nodeid, took in phases:
         tests[nodeid] += took
     long = {nodeid for nodeid, took in tests.items() if took >= _LONG}
     seconds: defaultdict[str, float] = defaultdict(float)
     for nodeid, took in tests.items():
-        seconds[unit(nodeid, long)] += took
+        seconds[unit(nodeid, groups, long)] += took
     head = [line for line in file.read_text().splitlines() if line.startswith("#")]
     longest = sorted(seconds.items(), key=lambda row: (-row[1], row[0]))
     rows = [f"{took:6.0f} {name}" for name, took in longest if took >= _WORTH]
@@ -106,10 +133,24 @@ def write_durations(phases: Iterable[tuple[str, float]], file: Path = DURATIONS)
 
 
 class ByFile(LoadGroupScheduling):  # type: ignore[misc] # the vendor has no types
-    """Hands out whole units, the group ``alone`` last, in the order in which they were collected."""
+    """
+    Hands out whole units, the group ``alone`` last, in the order in which they were collected.
+
+    The vendor would tell a group by an end of the id, ``@alone``, which it puts there through an attribute
+    that pytest has no more. Tests of the group then ran among those of their files, and a process that
+    waits for its turn to run one waits until all others happen to be between two tests.
+    """
+
+    def __init__(self, config: Any, log: Any, groups_file: Path) -> None:
+        """Take the vendor's arguments, and the file of groups, which is there when tests are handed out."""
+        super().__init__(config, log)
+        self._groups_file = groups_file
+        self._groups: dict[str, str] | None = None
 
     def _split_scope(self, nodeid: str) -> str:  # noqa: V105 (the scheduler calls it)
-        return unit(nodeid, read_durations())
+        if self._groups is None:
+            self._groups = json.loads(self._groups_file.read_text())
+        return unit(nodeid, self._groups, read_durations())
 
     def _reschedule(self, node: Any) -> None:  # noqa: V105 (the scheduler calls it)
         """Give a process its next unit when it runs out, where the vendor does so two tests before."""

@@ -16,16 +16,15 @@ from tests import scheduling
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 
-LONG: Final = {"tests/a.py::test_long[x y]"}
+LONG: Final = {"tests/a.py::test_long[x y]", "tests/a.py::test_a[grouped]"}
+GROUPS: Final = {"tests/a.py::test_a[grouped]": "alone"}
 UNITS: Final = {
     "a test of a file": ("tests/a.py::test_a", "tests/a.py"),
     "a method": ("tests/a.py::TestA::test_a", "tests/a.py"),
-    "a value that holds an @": ("tests/a.py::test_a[x@y]", "tests/a.py"),
     "a value that holds colons": ("tests/a.py::test_a[x::y]", "tests/a.py"),
     "a long test": ("tests/a.py::test_long[x y]", "tests/a.py::test_long[x y]"),
     "another case of it": ("tests/a.py::test_long[x]", "tests/a.py"),
-    "a group": ("tests/a.py::test_a@alone", "alone"),
-    "a group and a value that holds an @": ("tests/a.py::test_a[x@y]@alone", "alone"),
+    "a group": ("tests/a.py::test_a[grouped]", "alone"),
 }
 
 
@@ -33,7 +32,7 @@ UNITS: Final = {
 def test_the_unit_of_work(case: str) -> None:
     """A test belongs to its group, else to itself if it is long, else to its file."""
     nodeid, wanted = UNITS[case]
-    assert scheduling.unit(nodeid, LONG) == wanted
+    assert scheduling.unit(nodeid, GROUPS, LONG) == wanted
 
 
 def test_durations_are_read_as_they_were_written(tmp_path: Path) -> None:
@@ -42,9 +41,11 @@ def test_durations_are_read_as_they_were_written(tmp_path: Path) -> None:
     file.write_text("# a comment\n")
     seen = [
         ("a.py::x", 1.5), ("a.py::x", 1.5), ("b.py::y[1 2]", 30), ("b.py::y[1 2]", 10.4),
-        ("b.py::z", 4.1), ("b.py::z[1]", 5.1), ("c.py::z", 0.1), ("d.py::w@g", 8),
+        ("b.py::z", 4.1), ("b.py::z[1]", 5.1), ("c.py::z", 0.1), ("d.py::w", 8),
     ]  # fmt: skip
-    scheduling.write_durations(seen, file)
+    groups = tmp_path / "groups.json"
+    groups.write_text('{"d.py::w": "g"}')
+    scheduling.write_durations(seen, groups, file)
     assert file.read_text().splitlines() == [
         "# a comment", "    40 b.py::y[1 2]", "     9 b.py", "     8 g", "     3 a.py",
     ]  # fmt: skip
@@ -81,14 +82,18 @@ class Process:
         self.shutting_down = True
 
 
-def test_long_tests_of_a_file_go_to_several_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_tests_of_a_file_go_to_several_processes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each process holds the test that it runs and a next one, and gets more when it has one left."""
     tests = ["a::x", "a::y", "b::1", "b::2", "b::3", "a::1", "c::1"]
     monkeypatch.setattr(scheduling, "read_durations", lambda: {"a::x": 9, "a::y": 8, "b": 5})
     config = SimpleNamespace(
         getvalue=lambda _: ["popen", "popen"], option=SimpleNamespace(loadscopereorder=False)
     )
-    scheduler = scheduling.ByFile(config, None)
+    groups = tmp_path / "groups.json"
+    groups.write_text("{}")
+    scheduler = scheduling.ByFile(config, None, groups)
     one, other = Process("one"), Process("other")
     for process in (one, other):
         scheduler.add_node(process)
@@ -123,7 +128,8 @@ def test_a_test_that_measures_runs_alone_and_last(tmp_path: Path) -> None:
     files = {
         "test_1": "def test_a(): note('a')\ndef test_b(): note('b')\n",
         "test_2": "def test_c(): note('c')\ndef test_d(): note('d')\n",
-        "test_0": "@pytest.mark.xdist_group('alone')\ndef test_e(): note('alone')\n",
+        "test_0": "@pytest.mark.xdist_group('alone')\ndef test_e(): note('alone')\n"
+        + "\n".join(f"def test_f{n}(): note('f{n}')" for n in range(4)),
     }
     for name, text in files.items():
         (tmp_path / f"{name}.py").write_text(MEASURING + text)
@@ -135,10 +141,10 @@ def test_a_test_that_measures_runs_alone_and_last(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=150,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "5 passed" in answer.stdout.splitlines()[-1]
+    assert "9 passed" in answer.stdout.splitlines()[-1]
     rows = [line.split() for line in seen.read_text().splitlines()]
     spans = {name: (float(began), float(ended)) for name, began, ended in rows}
-    assert len(spans) == 5
+    assert len(spans) == 9
     began, ended = spans.pop("alone")
     assert [name for name, span in spans.items() if span[0] < ended and began < span[1]] == []
     assert all(span[1] <= began for span in spans.values())
