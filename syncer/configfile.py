@@ -13,7 +13,6 @@ No text made here quotes a value: values may be secrets, and a YAML error would 
 from __future__ import annotations
 
 import contextlib
-import difflib
 import math
 import re
 import types
@@ -177,7 +176,9 @@ def unknown_keys(model: type[BaseModel], document: object, path: str = "") -> li
         where = f"{path}.{name}" if path else name
         field = keys.get(key) if isinstance(key, str) else None
         if field is None:
-            near = difflib.get_close_matches(name, keys, n=1)
+            from difflib import get_close_matches  # noqa: PLC0415 (for a mistake alone)
+
+            near = get_close_matches(name, keys, n=1)
             hint = f" (did you mean {near[0]}?)" if near else ""
             warnings.append(f"unknown key {where} is ignored{hint}")
             continue

@@ -12,15 +12,13 @@ permanent "channel not registered".
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from notifier.channels.base import Provider
 from notifier.channels.console import ConsoleChannel
-from notifier.channels.email import EmailChannel, MailClient, Relay
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
 from notifier.channels.log import LogChannel
-from notifier.channels.mail_message import Envelope
 from notifier.channels.pagerduty import ENDPOINT, PagerDutyChannel
 from notifier.channels.slack import SlackChannel
 from notifier.channels.teams import TeamsChannel
@@ -28,6 +26,9 @@ from notifier.channels.webhook import BasicAuth, BearerToken, WebhookChannel
 from notifier.contract import Channel, Hold
 from notifier.routing.receivers import EmailConfig, PagerDutyConfig, Target, WebhookConfig
 from notifier.routing.reload import ResolvedTarget, Snapshot
+
+if TYPE_CHECKING:
+    from notifier.channels.email import MailClient
 
 #: Seconds until a send that lacks its credential is tried again.
 _HOLD_SECONDS: Final = 5.0
@@ -157,6 +158,9 @@ class ChannelRegistry:
         config = target.config
         if not isinstance(config, EmailConfig) or not config.complete:
             return None
+        from notifier.channels.email import EmailChannel, Relay  # noqa: PLC0415 (1 MiB, switched off)
+        from notifier.channels.mail_message import Envelope  # noqa: PLC0415 (as above)
+
         ref = config.credential_ref
         return EmailChannel(
             http_client,

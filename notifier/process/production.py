@@ -19,7 +19,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.gc_collector import GCCollector
@@ -28,7 +28,6 @@ from prometheus_client.process_collector import ProcessCollector
 
 from notifier.audit.assembly import Outlets
 from notifier.channels.egress import EgressGuard, EgressMode
-from notifier.channels.email import MailClient
 from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
 from notifier.channels.log import LogChannel
@@ -45,6 +44,9 @@ from syncer.runtime.clock import ServerTime, monotonic_clock
 from syncer.runtime.health import AdminServer, raise_descriptor_limit
 from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
+
+if TYPE_CHECKING:
+    from notifier.channels.email import MailClient
 
 logger = logging.getLogger("ledger")
 
@@ -190,8 +192,11 @@ def _clients(settings: Settings, guard: EgressGuard) -> tuple[HttpClient, MailCl
     ca_file = settings.egress.ca_bundle
     try:
         http_client = HttpClient(guard=guard, ca_file=ca_file, connections=settings.delivery.total)
-        enabled = settings.delivery.email.enabled
-        return http_client, MailClient(guard=guard, ca_file=ca_file) if enabled else None
+        if not settings.delivery.email.enabled:
+            return http_client, None
+        from notifier.channels.email import MailClient  # noqa: PLC0415 (1 MiB, switched off)
+
+        return http_client, MailClient(guard=guard, ca_file=ca_file)
     except OSError as error:
         raise ConfigError(
             f"cannot be read: {type(error).__name__}", path="egress.caBundle"

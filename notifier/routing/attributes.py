@@ -15,7 +15,6 @@ but deliberately left out (`workflowName`, `actionType`, the verification's `sum
 from __future__ import annotations
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, Final
 
 from syncer.model.resource import Spec
@@ -102,6 +101,8 @@ def likely_meant(key: str) -> str:
     """
     if key in KNOWN or len(key) > _COMPARED:
         return ""
+    from difflib import get_close_matches  # noqa: PLC0415 (for a mistake alone)
+
     folded = {known.lower(): known for known in KNOWN}
     close = get_close_matches(key.lower(), folded, n=1, cutoff=_ALIKE)
     return folded[close[0]] if close else ""

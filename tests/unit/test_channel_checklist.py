@@ -75,7 +75,7 @@ def _registry(kind: str) -> None:
     source = inspect.getsource(inspect.getmodule(ChannelRegistry))  # type: ignore[arg-type]  # it has a module
     name = _class(kind).__name__
     assert re.search(
-        rf"^from notifier\.channels\.{kind} import [^\n]*\b{name}\b", source, re.MULTILINE
+        rf"^\s*from notifier\.channels\.{kind} import [^\n]*\b{name}\b", source, re.MULTILINE
     )
     assert f'"{kind}"' in source
 
