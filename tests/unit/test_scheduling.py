@@ -86,13 +86,13 @@ def test_long_tests_of_a_file_go_to_several_processes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each process holds the test that it runs and a next one, and gets more when it has one left."""
-    tests = ["a::x", "a::y", "b::1", "b::2", "b::3", "a::1", "c::1"]
+    tests = ["a::x", "a::y", "b::1", "b::2", "b::3", "a::1", "c::1", "b::alone"]
     monkeypatch.setattr(scheduling, "read_durations", lambda: {"a::x": 9, "a::y": 8, "b": 5})
     config = SimpleNamespace(
         getvalue=lambda _: ["popen", "popen"], option=SimpleNamespace(loadscopereorder=False)
     )
     groups = tmp_path / "groups.json"
-    groups.write_text("{}")
+    groups.write_text('{"b::alone": "alone"}')
     scheduler = scheduling.ByFile(config, None, groups)
     one, other = Process("one"), Process("other")
     for process in (one, other):
@@ -106,7 +106,9 @@ def test_long_tests_of_a_file_go_to_several_processes(
     scheduler.mark_test_complete(other, 1)
     assert other.given == [1, 5, 6]
     scheduler.mark_test_complete(one, 3)
-    assert one.shutting_down
+    assert one.given == [0, 2, 3, 4, 7], "a group is no part of its file"
+    scheduler.mark_test_complete(other, 5)
+    assert other.shutting_down
 
 
 MEASURING: Final = """
@@ -116,19 +118,23 @@ def note(name):
     began = time.monotonic()
     time.sleep(0.3)
     with here.open("a") as file:
-        file.write(f"{name} {began} {time.monotonic()}\\n")
+        file.write(f"{name} {began} {time.monotonic()} {os.environ['PYTEST_XDIST_WORKER']}\\n")
 """
+
+
+PAIR: Final = "@pytest.mark.xdist_group('pair')\ndef test_p{0}(): note('p{0}')\n"
 
 
 @pytest.mark.timeout(180)
 def test_a_test_that_measures_runs_alone_and_last(tmp_path: Path) -> None:
-    """Files are spread over the processes; nothing overlaps a test of the group `alone`."""
+    """Files are spread, groups are not; nothing overlaps a test of the group `alone`."""
     (tmp_path / "conftest.py").write_text("from tests.conftest import *\n")
     (tmp_path / "pytest.ini").write_text("[pytest]\naddopts = --import-mode=importlib\n")
     files = {
-        "test_1": "def test_a(): note('a')\ndef test_b(): note('b')\n",
+        "test_1": "def test_a(): note('a')\ndef test_b(): note('b')\n" + PAIR.format(1),
         "test_2": "def test_c(): note('c')\ndef test_d(): note('d')\n",
         "test_0": "@pytest.mark.xdist_group('alone')\ndef test_e(): note('alone')\n"
+        + PAIR.format(0)
         + "\n".join(f"def test_f{n}(): note('f{n}')" for n in range(4)),
     }
     for name, text in files.items():
@@ -141,10 +147,12 @@ def test_a_test_that_measures_runs_alone_and_last(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False, timeout=150,
     )  # fmt: skip
     assert answer.returncode == 0, answer.stdout + answer.stderr
-    assert "9 passed" in answer.stdout.splitlines()[-1]
+    assert "11 passed" in answer.stdout.splitlines()[-1]
     rows = [line.split() for line in seen.read_text().splitlines()]
-    spans = {name: (float(began), float(ended)) for name, began, ended in rows}
-    assert len(spans) == 9
+    spans = {name: (float(began), float(ended)) for name, began, ended, _ in rows}
+    ran = {row[0]: row[3] for row in rows}
+    assert ran["p0"] == ran["p1"], "of two files, each of which is begun by a process of its own"
+    assert len(spans) == 11
     began, ended = spans.pop("alone")
     assert [name for name, span in spans.items() if span[0] < ended and began < span[1]] == []
     assert all(span[1] <= began for span in spans.values())
