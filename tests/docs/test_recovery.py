@@ -445,14 +445,14 @@ async def test_the_self_audit_has_stopped_an_object(
         )
         process.start()
         here.script("stopped", BUSY, OK)
-        uid = await here.create("stopped", retryPolicy={**SLOW, "initialBackoffSeconds": 15})
+        uid = await here.create("stopped", retryPolicy={**SLOW, "initialBackoffSeconds": 30})
         await shown(here, uid, 1)
         await plant_acked(here, uid)
 
         async def stopped() -> bool:
             return condition(here, uid, "Quarantined") == "SelfAudit"
 
-        await until(stopped, lambda: f"it is stopped; {process.tail()}", within=13)
+        await until(stopped, lambda: f"it is stopped; {process.tail()}", within=28)
         divergences = "notification_ledger_scrub_divergence_total"
         assert await process.metric(divergences, **{"class": "acked"}) >= 1
         assert len(here.receiver.calls("stopped")) == 1
