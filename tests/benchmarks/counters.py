@@ -4,7 +4,8 @@ What the servers count by themselves: requests, open watches, Redis commands.
 An API server's `apiserver_request_total` counts a request when it was answered, and a watch when it has
 ended; how many watches are open it says in `apiserver_longrunning_requests`. Neither tells who asked. So
 a suite that asks for the requests of some replica takes away what the same server counts without one.
-The server reads its own schema every five seconds (`/openapi`); those reads are left out here.
+The server reads its own schema every five seconds (`/openapi`), and every few minutes the services, whose
+addresses it keeps; those reads are left out here.
 
 Redis counts commands in `INFO commandstats`, where those that a script calls count as well.
 """
@@ -22,7 +23,7 @@ _SERIES: Final = r"^{}\{{(.*)\}} (\S+)$"
 _REQUEST: Final = re.compile(_SERIES.format("apiserver_request_total"), re.MULTILINE)
 _OPEN: Final = re.compile(_SERIES.format("apiserver_longrunning_requests"), re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
-_OF_ITSELF: Final = "/openapi"
+_OF_ITSELF: Final = ("/openapi", "services")
 _READS: Final = frozenset({"GET", "LIST"})
 _WATCH: Final = "WATCH"
 
@@ -63,9 +64,14 @@ def is_read(request: str) -> bool:
     return request.partition(" ")[0] in _READS
 
 
+def is_watch(request: str) -> bool:
+    """Whether `WATCH leases` is a watch that has ended."""
+    return request.partition(" ")[0] == _WATCH
+
+
 def is_write(request: str) -> bool:
     """Whether `PATCH leases` is a write."""
-    return not is_read(request) and request.partition(" ")[0] != _WATCH
+    return not is_read(request) and not is_watch(request)
 
 
 async def api_metrics(here: Stage) -> str:

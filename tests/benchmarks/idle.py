@@ -11,7 +11,7 @@ much, and it is taken away: what is left is what the replicas cause. Writes that
 itself come every ten seconds, so a window may hold one more or one less of them.
 
 A watch is no read: it is opened once, and costs nothing while nothing happens. How many are open is told
-beside the reads.
+beside the reads; those that end meanwhile are mostly the API server's own.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from typing import Final
 from tests.benchmarks.counters import (
     api_metrics,
     is_read,
+    is_watch,
     is_write,
     redis_commands,
     requests_in,
@@ -224,7 +225,8 @@ def _tell(report: Report, n: int, windows: Sequence[Window], bare: Sequence[Wind
         means = _more(_of(statistics.fmean, [getattr(w, of) for w in windows]), then)
         ordered = sorted(means.items(), key=lambda item: (-item[1], item[0]))
         rates = [(name, count / seconds) for name, count in ordered]
-        listed = ", ".join(f"{name} {rate:.2f}" for name, rate in rates if rate >= _RARE)
+        shown = [(name, rate) for name, rate in rates if rate >= _RARE and not is_watch(name)]
+        listed = ", ".join(f"{name} {rate:.2f}" for name, rate in shown)
         report.notes.append(f"{label}, {words} per second: {listed or 'none'}")
 
 

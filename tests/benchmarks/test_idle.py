@@ -42,8 +42,9 @@ def test_a_report_of_some_windows() -> None:
     assert found["resident memory of the largest replica"] == (59.0, "met")
     assert found["Redis commands per second"] == (2.5, "")
     assert found["CPU of etcd for it"] == (0.5, "")
-    assert "2 replicas, API requests per second: PATCH leases 0.80, POST leases 0.20, WATCH" in str(
-        report.notes
+    assert (
+        "2 replicas, API requests per second: PATCH leases 0.80, POST leases 0.20, GET leases"
+        in str(report.notes)
     )
     assert "2 replicas, Redis commands per second: ping 2.00, evalsha 0.50" in report.notes
 
