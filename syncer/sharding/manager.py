@@ -357,7 +357,8 @@ class ShardManager:
                 lease.name, lease.uid, lease.resource_version, timeout=self._timings.call_timeout
             )
         except Gone:
-            pass
+            # Not ended by us: there may have been a renewal that we have not seen, and then an end.
+            return
         except Conflict:
             # It was renewed, and the watch did not show that for a whole LeaseDuration.
             logger.info("session not ended: it was renewed", extra={"holder": lease.holder})

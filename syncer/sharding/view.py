@@ -57,7 +57,14 @@ class Sighting:
 
 @dataclass(frozen=True, slots=True)
 class Departure:
-    """A Lease as it was last, since when, and the second at which it was gone."""
+    """
+    A Lease as it was last.
+
+    Attributes:
+        since: Second at which its last write was seen; where a list alone shows that it is gone, that of
+            the list, because there may have been a later one.
+        at: Second at which it was gone.
+    """
 
     lease: LeaseRecord
     since: float
@@ -121,8 +128,9 @@ class LeaseView:
 
     def remove(self, lease: LeaseRecord) -> None:
         """Take the last state of one that is gone."""
-        if lease.name in self.leases:
-            self._depart(lease.name)
+        known = self.leases.get(lease.name)
+        if known is not None:
+            self._depart(lease.name, known.since)
         self._advance(lease.resource_version)
 
     def shows(self, version: str) -> bool:
@@ -160,10 +168,11 @@ class LeaseView:
             if lease.name.startswith(f"{self.installation}-session-"):
                 self.sessions[lease.uid] = seen
 
-    def _depart(self, name: str) -> None:
-        known = self.leases.pop(name)
+    def _depart(self, name: str, since: float | None = None) -> None:
+        known, now = self.leases.pop(name), self._clock()
         self.sessions.pop(known.lease.uid, None)
-        self.departed[known.lease.uid] = Departure(known.lease, known.since, self._clock())
+        at = now if since is None else since
+        self.departed[known.lease.uid] = Departure(known.lease, at, now)
 
     def _advance(self, version: str) -> None:
         self.version = version
