@@ -169,14 +169,7 @@ class ShardManager:
     @property
     def problem(self) -> str | None:
         """What keeps shards from being worked on, None if each has an owner."""
-        now, owned = self._clock(), self._shards.owned
-        orphaned = [
-            n
-            for n in range(self._shards.shards)
-            if n not in owned
-            and state_of(self._view, n, self._place.identity, now, self._ended).hold
-            is not Hold.HELD
-        ]
+        orphaned = [n for n, state in self._states().items() if state.hold is not Hold.HELD]
         if orphaned:
             shown = ", ".join(map(str, orphaned[:8]))
             reason = (

@@ -102,7 +102,7 @@ class Town:
     def __init__(self, loop: SimLoop, shards: int = 4) -> None:
         self.clock = loop.time
         self.shards = shards
-        self.state = ApiState(now=loop.time)
+        self.state = ApiState(now=loop.time, install=False)
 
     async def replica(self, name: str) -> Replica:
         """Start one."""
