@@ -1,5 +1,5 @@
 """
-The composition root: makes every part of the product and hands each what it works with.
+The composition root: makes every part of the product and injects what each needs.
 
 There is nothing here but wiring. What a part needs of a higher one, it gets as an argument: a port, or a
 function to call. The world outside comes as one object (`notifier.process.outside`), so that the
@@ -113,7 +113,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         recorder,
         objects,
         metrics,
-        # Of an attempt whose sender is gone: no jitter, as nobody competes for it.
+        # Of an attempt whose sender is gone: no jitter, as no other attempt competes with it.
         backoff=lambda policy, n: delay(policy, n, 0.0),
     )
     audit: Audit | None = None

@@ -111,7 +111,7 @@ def _run(path: str) -> int:
         causes = [str(e) for e in _leaves(group)]
         config = [e for e in _leaves(group) if isinstance(e, LedgerError)]
         logger.critical(
-            "the configuration cannot be used" if config else "a loop was lost",
+            "the configuration cannot be used" if config else "a loop has ended",
             extra={"error": "; ".join(causes)},
             exc_info=None if config else group,
         )

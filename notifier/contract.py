@@ -15,7 +15,7 @@ receiver:
   the record says that a repeat may be a second delivery.
 
 The texts are upstream's, exact up to the colon before the answer's body (they are an interface:
-dashboards and tests match on them). The class is a field; nobody reads it back from the text.
+dashboards and tests match on them). The class is a field; it is never read back from the text.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Message:
         The command that opens a chat about the remediation; empty where there is none.
 
         People copy it into a shell, so it is made only of what can be the name of an object: a name
-        with a blank, a `;` or a `$` in it is nobody's.
+        with a blank, a `;` or a `$` in it names none.
         """
         remediation = self.fact("lineage", "remediationRequest")
         if len(remediation) > _NAME_CHARS or not _NAME.fullmatch(remediation):

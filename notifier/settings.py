@@ -38,7 +38,7 @@ from syncer.settings import (
 ROUTING_PATH: Final = "/etc/notification-routing/routing.yaml"
 CREDENTIALS_DIR: Final = "/etc/notification/credentials/"
 NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
-#: What opens the API server; nobody else should get it.
+#: Gives access to the API server; no other server should get it.
 API_TOKEN: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/token")
 #: What the log channel can write; any other word means the first.
 LOG_FORMATS: Final = ("json", "text")
@@ -92,7 +92,7 @@ class ControllerSettings(WatchRules):
     health_probe_addr: ListenAddress = Field(
         default=Address("", 8081),
         description="Where /healthz and /readyz are served; default `:8081`. Its port is part of "
-        "the holder identity of leases: it tells two processes on one host apart.",
+        "the holder identity of leases: it distinguishes two processes on one host.",
     )
     leader_election: bool = Field(
         default=False,
@@ -482,7 +482,7 @@ class Settings(Group):
 @dataclass(frozen=True, slots=True)
 class Environment:
     """
-    What the process was told outside its file.
+    Settings from outside the file.
 
     Attributes:
         namespace: The own namespace: home of the leases, and watched by default.

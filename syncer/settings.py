@@ -99,9 +99,9 @@ class RedisSettings(Group):
     )
     appendfsync: Literal["", "always", "everysec", "no"] = Field(
         default="",
-        description="What the server's appendfsync is set to, said by whoever set it; default "
+        description="The appendfsync of the server, as its operator states it; default "
         "none. Only for a server whose user may not run CONFIG GET, as none should: it cannot be "
-        "seen there, and durability strict needs it. What the server itself tells wins.",
+        "seen there, and durability strict needs it. What the server itself reports takes precedence.",
     )
     timeout: Duration = Field(
         default=3.0,
@@ -139,13 +139,13 @@ class RedisSettings(Group):
         if not target.unverified:
             return []
         text = (
-            "redis.url: ssl_cert_reqs=none lets anybody answer for Redis and read the password; name"
+            "redis.url: ssl_cert_reqs=none lets any server pose as Redis and read the password; name"
             " its authority in ssl_ca_certs instead"
         )
         return [text]
 
     def seen_in(self, info: Mapping[str, str]) -> dict[str, str]:
-        """Members of INFO, with what the settings say where the server does not tell."""
+        """Members of INFO, with what the settings say where the server reports nothing."""
         said = {"appendfsync": self.appendfsync} if self.appendfsync else {}
         return {**said, **info}
 
@@ -394,9 +394,9 @@ def load(path: Path | str | None, *, redis_url: str | None = None) -> LoadedSync
     }
     # Most of these is another command's.
     shared = {"controller", "delivery"}
-    judged = {name: group for name, group in known.items() if name not in shared}
+    checked = {name: group for name, group in known.items() if name not in shared}
     settings = build(SyncerSettings, known)
-    warnings = [*unknown_keys(SyncerSettings, judged), *settings.redis.warnings]
+    warnings = [*unknown_keys(SyncerSettings, checked), *settings.redis.warnings]
     return LoadedSyncer(settings, tuple(warnings))
 
 

@@ -93,7 +93,7 @@ class Audit:
         Args:
             settings: Bounds of the feed.
             outlets: Who takes the events.
-            cache: Names the logs that have something to tell.
+            cache: Names the logs with unaudited records.
             log: Reads them.
             ownership: Which of them are ours.
             registry: Where the feed's metrics are kept.

@@ -9,16 +9,16 @@ store tells its payloads apart, and adds three members: `event_id`, `notificatio
 
 - Every settled attempt yields one `sent` or `failed` event, placed at the record that gave the
   attempt its highest state and, where an operator's resolution came before a receiver's refusal, its
-  class. `error_type` tells the class: transient, permanent, notSent,
+  class. `error_type` is the class: transient, permanent, notSent,
   uncertain. An attempt audited as failed (its result was unknown) and found to have succeeded
   later yields a `sent` event, too: a correction, under an id of its own.
 - The record that ends a notification yields one more: `acknowledged` if every channel was
-  delivered, `escalated` if none was, whatever the priority: nobody has been told. A partly sent
-  notification is told by the events of its attempts; it was neither acknowledged nor escalated.
+  delivered, `escalated` if none was, whatever the priority: no receiver got it. A partly sent
+  notification shows in the events of its attempts; it was neither acknowledged nor escalated.
 - Attempts that the replaced controller made (ids `0-<n>`) were audited by it and yield nothing.
 
 The id of an event is `<uid>/<attempt id>/<kind>`: equal records give equal ids, so a receiver
-that gets an event twice can tell. Every text that comes from the object or a receiver is
+that gets an event twice can detect it. Every text that comes from the object or a receiver is
 sanitised.
 """
 
@@ -141,8 +141,8 @@ def _walk(
         view.apply(record)
         if state is not None:
             new = view.attempts[record.attempt_id]
-            told = known and (known.state, known.failure) == (new.state, new.failure)
-            if state is AttemptState.INTENT or told:
+            same = known and (known.state, known.failure) == (new.state, new.failure)
+            if state is AttemptState.INTENT or same:
                 continue
             if attempt_epoch(record.attempt_id) != NO_EPOCH:
                 settled[record.attempt_id] = record.position

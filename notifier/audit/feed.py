@@ -4,7 +4,7 @@ The audit feed: sends each log's records above `audited` to the sinks as events,
 The log is the queue. The feed keeps one batch in memory and reads everything else again: the cache
 names the notifications with unaudited records (`Cache.unaudited`), the header of each log says how far
 it has been audited, `events` makes the events. `audited` moves after every sink has stored an event,
-never before, so an event is sent at least once whoever crashes, and its id identifies a repeat. One
+never before, so an event is sent at least once whatever crashes, and its id identifies a repeat. One
 request is in progress at a time, so the events of a notification arrive in order.
 
 Nothing waits for the feed. A sink that is down or slow delays the feed alone: deliveries, statuses and
@@ -287,7 +287,7 @@ class AuditFeed:
             logger.info("audit waits for a log", extra={"uid": entry.uid, "error": str(error)})
             return None
         except ContractError:
-            # Quarantined by whoever claims it; read again once it has been repaired.
+            # Quarantined by the next claim; read again once it has been repaired.
             pass
         if snapshot is None:
             self.cache.unaudited.pop(entry.uid, None)

@@ -1,5 +1,5 @@
 """
-Metrics of the audit feed: upstream's counter of lost events, and what tells a lag from a loss.
+Metrics of the audit feed: upstream's counter of lost events, and what distinguishes a lag from a loss.
 
 They exist only where a feed does, so an absent series says that nothing is audited here.
 """

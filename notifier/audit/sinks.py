@@ -126,7 +126,7 @@ class FileSink:
     """
     A file that grows by one line per event, each batch synced to the disk before it counts.
 
-    It is opened anew for each batch, so it may be renamed or removed by whoever rotates it. A line
+    It is opened anew for each batch, so it may be renamed or removed by log rotation. A line
     that a crash cut short is closed by a line break before the next batch; readers skip it.
 
     Args:

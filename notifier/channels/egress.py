@@ -61,15 +61,15 @@ METADATA: Final = frozenset(
         "168.63.129.16",
     )
 )
-#: Verdicts that a guard remembers.
-_JUDGED: Final = 1024
+#: Results that a guard remembers.
+_REMEMBERED: Final = 1024
 _THIS_NETWORK: Final = ipaddress.ip_network("0.0.0.0/8")
 _NAT64: Final = tuple(ipaddress.ip_network(n) for n in ("64:ff9b::/96", "64:ff9b:1::/48"))
 _V4_COMPATIBLE: Final = ipaddress.ip_network("::/96")
 #: Addresses that are an IPv4 one by their prefix: mapped, compatible, SIIT (RFC 2765), NAT64.
 _SIIT: Final = ipaddress.ip_network("::ffff:0:0:0/96")
 _TRANSLATED: Final = (ipaddress.ip_network("::ffff:0:0/96"), _V4_COMPATIBLE, _SIIT, *_NAT64)
-#: The only part of IPv6 that is routed globally; what is not assigned yet belongs to nobody.
+#: The only part of IPv6 that is routed globally; the rest is not assigned yet.
 _GLOBAL: Final = ipaddress.ip_network("2000::/3")
 #: Upper half of an ISATAP interface's id, with the universal bit and without.
 _ISATAP: Final = frozenset({0x00005EFE, 0x02005EFE})
@@ -107,13 +107,13 @@ class EgressGuard:
         self._hosts = frozenset(hosts)
         self._zones = tuple(zones)
         # The same few receivers are dialled again and again, and the rules stay as they are.
-        self._verdict = lru_cache(maxsize=_JUDGED)(self._reason)
+        self._refusal = lru_cache(maxsize=_REMEMBERED)(self._reason)
         #: Addresses refused up to now.
         self.denied = 0
 
     def check(self, address: str, *, host: str = "", proxy: bool = False) -> None:
         """
-        Judge one address that is about to be dialled.
+        Check one address that is about to be dialled.
 
         Args:
             address: The literal; an IPv6 scope is ignored.
@@ -124,7 +124,7 @@ class EgressGuard:
             EgressDenied: it may not be dialled, or it could not be checked.
         """
         try:
-            reason = self._verdict(address, host, proxy=proxy)
+            reason = self._refusal(address, host, proxy=proxy)
         except Exception as exc:
             self.denied += 1
             raise EgressDenied("the address could not be judged") from exc

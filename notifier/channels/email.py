@@ -156,7 +156,7 @@ class EmailChannel:
     Args:
         mail_client: Connects to the server.
         relay: The server.
-        envelope: From whom, to whom.
+        envelope: Sender and recipients.
         password: Provider of the password, where the relay has a user.
         timeout_s: Deadline of one session in seconds.
         clock: Unix milliseconds, for the date.
@@ -344,7 +344,7 @@ async def _transfer(
     request_state.step = "RCPT"
     await client.rcpt(envelope.recipient)
     request_state.step = "DATA"
-    # Not the library's `data`: it does not tell whether the content had begun when it broke.
+    # Not the library's `data`: it does not report whether the content had begun when it broke.
     code, text = await client.execute_command(b"DATA")
     protocol = client.protocol
     if code != _START_INPUT:

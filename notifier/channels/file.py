@@ -99,7 +99,7 @@ class FileChannel:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     async def send(self, message: Message) -> Outcome:
-        """Write the file; the outcome tells whether it is there."""
+        """Write the file; the outcome says whether it is there."""
         if self._form not in FORMATS:
             return Outcome.permanent(f"unsupported file format: {self._form}")
         right = _RenameRight()

@@ -41,7 +41,7 @@ _BROKEN_ESCAPE: Final = re.compile(rb"=[0-9A-F\r]?\Z")
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """Who writes to whom; addresses are checked by `routing.mail`."""
+    """Sender and recipients; addresses are checked by `routing.mail`."""
 
     sender: str
     recipient: str
@@ -54,7 +54,7 @@ def mail(message: Message, envelope: Envelope, now: int, *, limit: int = MESSAGE
 
     Args:
         message: What to say.
-        envelope: From whom, to whom.
+        envelope: Sender and recipients.
         now: Unix seconds, for the date.
         limit: Bytes that it may have.
 

@@ -120,7 +120,7 @@ def pagerduty_payload(
 
 
 def _short(dedup: str) -> str:
-    """The key as it is, or its head and a digest: what tells two names apart often stands at the end."""
+    """The key as it is, or its head and a digest: names often differ only at the end."""
     if len(dedup) <= DEDUP_CHARS:
         return dedup
     digest = hashlib.sha256(dedup.encode("utf-8", "replace")).hexdigest()[:16]

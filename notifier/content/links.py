@@ -1,7 +1,7 @@
 """
 Which links a text may hold: `http`, `https` and `mailto`, and no other.
 
-A text is written by whoever may create a notification, and read by people who trust the channel it
+A text is written by any account that may create a notification, and read by people who trust the channel it
 comes through. A link of another scheme would be a mention of a whole channel in Slack (`!channel`,
 `@U…`, `!subteam^…`), or start a program of the reader's (`ms-appinstaller:`, `file:`). What is no
 link stays as text, so that nothing is lost and everybody sees what was tried.
@@ -33,7 +33,7 @@ def only_safe_links(markdown: str) -> str:
         markdown: Of a body, a headline, the value of a fact.
     """
 
-    def judged(match: re.Match[str]) -> str:
+    def defuse(match: re.Match[str]) -> str:
         text = match.group()
         if _ALLOWED.match(markdown, match.end()):
             return text
@@ -43,7 +43,7 @@ def only_safe_links(markdown: str) -> str:
         # What remains behind the bracket may be a link by itself: `](<file:...>`.
         return "]\\" + text[1:].replace("<", "\\<")
 
-    return _TARGET.sub(judged, markdown)
+    return _TARGET.sub(defuse, markdown)
 
 
 def _escaped(markdown: str, position: int) -> bool:

@@ -175,7 +175,7 @@ _QUOTES: Final = dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"') | dict.fro
 
 
 def _spelt(character: str) -> str | None:
-    """A character in ASCII where it is one of another width or form; None for one that nobody sees."""
+    """A character in ASCII where it is one of another width or form; None for an invisible one."""
     if character < "\x7f":
         return character
     kind = unicodedata.category(character)

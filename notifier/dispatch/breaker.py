@@ -38,7 +38,7 @@ PROBES: Final = 2
 #: Seconds for which a first attempt leaves the probe to a retry that is about to be due.
 PATIENCE: Final = 0.5
 
-#: Kinds that call nobody: their failures are this process's own.
+#: Kinds that call no receiver: their failures are this process's own.
 LOCAL: Final = frozenset({"console", "file", "log"})
 
 
@@ -76,7 +76,7 @@ class Allow:
 
     Attributes:
         generation: The breaker's when the call was allowed.
-        probe: Whether the receiver's health is judged by it alone.
+        probe: Whether it alone decides on the receiver's health.
         reason: Why it may go.
         first: Whether it is its notification's first attempt there.
     """
@@ -116,7 +116,7 @@ class Breaker:
         wants_retry: Whether the next probe is to be a retry, of what has failed most often, or what has
             failed least, first attempts above all. After a failed probe it is to be the other kind,
             after a success the same, so that neither a receiver that refuses the first calls of each
-            message nor a crowd of messages that always fail looks like a dead receiver for long.
+            message nor many messages that always fail look like a dead receiver for long.
     """
 
     generation: int = 0
@@ -248,7 +248,7 @@ class Breakers:
         self._breakers: dict[str, Breaker] = {}
 
     def of(self, channel: str) -> Breaker | None:
-        """The breaker of a channel, None for one that calls nobody."""
+        """The breaker of a channel, None for one that calls no receiver."""
         if kind_of(channel) in LOCAL:
             return None
         return self._breakers.setdefault(channel, Breaker())

@@ -2,7 +2,7 @@
 The dispatcher: which attempts run now, per receiver and in all.
 
 Each channel has a queue of its own that runs a few attempts at once, so a receiver that hangs takes up its
-own places and nobody else's. What has to wait is a small job in that queue
+own places and no other's. What has to wait is a small job in that queue
 (`notifier.dispatch.receiver_queue`); a task exists only for an attempt that runs. The number of jobs is
 bounded by what is live, since a pair of notification and channel waits at most once.
 
@@ -191,7 +191,7 @@ class Dispatcher:
         task.add_done_callback(lambda t: self._done(t, receiver_queue, job, allowed))
 
     def _fill(self) -> None:
-        """Give free places to what has waited longest, of any receiver; a busy one starves nobody."""
+        """Give free places to what has waited longest, of any receiver; a busy one starves no other."""
         while len(self._tasks) < self._total and not self._closed:
             now = self._monotonic()
             able = [
@@ -261,7 +261,7 @@ class Dispatcher:
         job: Job,
         outcome: Outcome | None,
     ) -> None:
-        """Have the breaker judge a call that has ended, and follow what it makes of it."""
+        """Pass a call that has ended to the breaker, and follow its decision."""
         evidence = evidence_of(outcome)
         retry_after = outcome.retry_after if outcome is not None else None
         change = breaker.release(
@@ -271,7 +271,7 @@ class Dispatcher:
         if change is None:
             return
         logger.warning(
-            "a receiver's circuit breaker has changed",
+            "a receiver's circuit breaker changed its state",
             extra={
                 "channel": receiver_queue.channel,
                 "state": change.state.name.lower(),

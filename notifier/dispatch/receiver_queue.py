@@ -93,7 +93,7 @@ class ReceiverQueue:
     """The queue of one receiver."""
 
     def __init__(self, channel: str, breaker: Breaker | None) -> None:
-        """Start empty; `breaker` is None for a channel that calls nobody."""
+        """Start empty; `breaker` is None for a channel that calls no receiver."""
         self.channel = channel
         self.breaker = breaker
         #: Uids that wait.

@@ -85,7 +85,7 @@ async def pulse(watch: LoopWatch, metrics: SyncMetrics, monotonic: MonotonicCloc
     Measure how late the event loop is, until cancelled.
 
     Args:
-        watch: Told each lag in seconds.
+        watch: Notified of each lag in seconds.
         metrics: Where lags are observed.
         monotonic: Boot-time seconds.
     """

@@ -29,7 +29,7 @@ logger = logging.getLogger("ledger")
 
 
 class Stop:
-    """When the process has to end, and why if nobody has asked it to."""
+    """When the process has to end, and why if no signal asked for it."""
 
     def __init__(self) -> None:
         self.requested = asyncio.Event()
@@ -42,7 +42,7 @@ class Stop:
 
     def refuse(self, error: ConfigError) -> None:
         """Have it end because it must not go on."""
-        logger.error("this replica must leave: %s", error)
+        logger.error("this replica must shut down: %s", error)
         self.refusal = error
         self.requested.set()
 
@@ -79,7 +79,7 @@ class RedisFactory(Protocol):
         Args:
             fitness: Why a server must not be given attempts, from the members of INFO; None if it may.
             on_change: Called after another server or store has answered.
-            on_wake_up: Told the uids of logs that others have appended to.
+            on_wake_up: Called with the uids of logs that others have appended to.
 
         Raises:
             ConfigError: the URL cannot be used.

@@ -65,7 +65,7 @@ class Parts:
         queue: Notifications that must be looked at.
         wake_ups: Uids of logs that others have appended to.
         claimer: Claims logs, and compares them with what is known.
-        audit: None where nobody takes audit events.
+        audit: None where no sink takes audit events.
         scrubber: None where the self-audit is switched off.
     """
 

@@ -56,7 +56,7 @@ class StartUp:
             group: Owns the tasks.
 
         Raises:
-            ConfigError: the store or the lease map belongs to somebody else.
+            ConfigError: the store or the lease map belongs to another installation.
         """
         installation = await self._found()
         await self._open_redis(installation)

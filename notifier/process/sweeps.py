@@ -94,7 +94,9 @@ class Sweeps:
             for uid in found:
                 self._parts.queue.add(uid)
             if found:
-                logger.info("records of others were found", extra={"logs": len(found)})
+                logger.info(
+                    "found records that another process appended", extra={"logs": len(found)}
+                )
 
     def _begin(self, kind: str, wanted: asyncio.Event) -> None:
         # This round covers every shard acquired up to now; a later one asks for another round.

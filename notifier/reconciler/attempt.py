@@ -92,7 +92,7 @@ class Attempts:
             self.recorder.lose_claim(entry, "intent")
             wait = self.queue.retry(uid)
             logger.warning(
-                "an attempt is held: the log does not answer",
+                "an attempt is held: Redis does not answer",
                 extra={"uid": uid, "channel": channel, "error": str(error), "seconds": wait},
             )
             return None
@@ -114,7 +114,7 @@ class Attempts:
             raise
         finally:
             # Cancelling the send must not cancel the record of it. `Outcomes.drain` waits for that, not
-            # this task: whoever cancels has a bound, and Redis may be away.
+            # this task: its canceller has a deadline, and Redis may be away.
             recording = self.outcomes.submit(entry, intent, outcome, self.cache.monotonic() - began)
         await asyncio.shield(recording)
         return outcome

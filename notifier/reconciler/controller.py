@@ -152,7 +152,7 @@ class Controller:
 
         That is: no send is on the wire, its outcome is in the log, and the status is written. What is
         backing off is not waited for: a status that the API server refuses, or an outcome that Redis
-        cannot take. The log, or the outcome when it comes, tells the next owner of either.
+        cannot take. The next owner learns of either by the log, or by the outcome when it comes.
 
         New work must have been stopped by then (`Ownership.accepts`).
         """

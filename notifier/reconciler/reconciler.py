@@ -80,7 +80,7 @@ class Reconciler:
                     extra={"uid": uid, "error": str(error), "seconds": round(wait, 1)},
                 )
             except Exception:
-                # A poison object costs its own turn, with a growing wait, and nobody else's.
+                # A poison object costs its own turn, with a growing wait, and no other's.
                 logger.exception("a notification could not be handled", extra={"uid": uid})
                 self.queue.retry(uid)
             finally:

@@ -54,7 +54,7 @@ class WatchHandlers:
         known = entry.request.resource_version
         if version_key(request.resource_version) <= version_key(known):
             return
-        # Own writes come back with the version that the write returned; this is somebody else's.
+        # Own writes come back with the version that the write returned; this one is of another client.
         if not request.raw and self.ownership.term_of(request.uid) is not None:
             # Only an outline, of an object that went and came back: claim it anew, and read it.
             entry.fresh = False

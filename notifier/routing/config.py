@@ -117,7 +117,7 @@ class RoutingConfig:
 
     def denial(self, channel: str, namespace: str) -> str | None:
         """
-        Say why a namespace may not be heard on a channel, None if it may.
+        Return why a namespace may not use a channel, None if it may.
 
         The bare channels (console, file, log) are the controller's own and belong to no receiver.
         """
@@ -186,7 +186,7 @@ def quoted(text: str) -> str:
 
 
 def sends_in_clear(config: WebhookConfig, url: str) -> bool:
-    """Whether a token or password would be sent to a URL for all to read, and nobody said that it may."""
+    """Whether a token or password would be sent in clear text, and no setting allows it."""
     if config.in_clear or not in_clear(url):
         return False
     known = config.bearer_token or config.bearer_token_ref or config.username

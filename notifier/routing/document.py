@@ -165,7 +165,7 @@ class Reader:
 
 
 class Table:
-    """A mapping being read: every key that nobody asked for becomes a warning on `close`."""
+    """A mapping being read: every key that was not read becomes a warning on `close`."""
 
     def __init__(
         self, reader: Reader, path: str, entries: dict[str, tuple[yaml.Node, yaml.Node]]

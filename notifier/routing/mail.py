@@ -1,9 +1,9 @@
 """
-The addresses of an e-mail entry: who gets it, from whom, by which server.
+The addresses of an e-mail entry: recipients, sender and server.
 
 Pure text in, parts out. Only what every mail server understands is accepted: ASCII addresses without
 quoted local parts. That also keeps line breaks, blanks and angle brackets out of the SMTP dialogue and
-of the headers, where each could begin something that nobody wrote.
+of the headers, where each could begin a header of its own.
 
 `recipient_tag` names a recipient in a channel's name. It is made of the address alone, not of its
 place in a list: a list that is edited while notifications are under way must not lead the retry meant

@@ -200,7 +200,7 @@ def _recipients(config: EmailConfig, table: Table, node: yaml.Node) -> list[Chan
 
 
 def _each_recipient_once(configs: list[ChannelConfig], table: Table) -> list[ChannelConfig]:
-    """Without what names a recipient again: nobody gets a message twice from one receiver."""
+    """Without repeated recipients: a receiver sends a message to each once."""
     once: dict[str, ChannelConfig] = {}
     for config in configs:
         if isinstance(config, EmailConfig):

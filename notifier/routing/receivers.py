@@ -211,7 +211,7 @@ class Receiver:
 
         Kinds with a credential have one channel per entry, the others one bare name. E-mail and
         webhook have bare names until they are delivered natively: then two receivers' targets must
-        not share a name, and they are named like Slack's; several recipients of e-mail are told
+        not share a name, and they are named like Slack's; several recipients of e-mail are kept
         apart by their tags instead of an index. A receiver without entries is `console`.
         """
         named: list[tuple[str, Target]] = []

@@ -213,7 +213,7 @@ class Routing:
             return False
         self._seen, self._looks = None, 0
         self._taken = reading
-        candidate = await self._in_thread(lambda: self._judge(reading))
+        candidate = await self._in_thread(lambda: self._check(reading))
         self._take(candidate, reading.credentials)
         return True
 
@@ -285,7 +285,7 @@ class Routing:
         except UnicodeDecodeError:
             return _Reading(None, "failed to parse YAML: not UTF-8", credentials)
 
-    def _judge(self, reading: _Reading) -> RoutingConfig | ConfigError:
+    def _check(self, reading: _Reading) -> RoutingConfig | ConfigError:
         """Answer with the routing that should be in force, or with what is wrong with the files."""
         try:
             if reading.text is not None and not reading.text.strip():

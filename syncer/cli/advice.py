@@ -27,13 +27,13 @@ ADVICE: Final[Mapping[Divergence, str]] = {
     Divergence.NO_EXPIRY: "`syncer repair` has the owner give the log its expiry",
     Divergence.ORPHAN: "`syncer repair` has the owner let the log go",
     Divergence.EPOCH_AHEAD: "if logs are: after a restore of etcd or a move to another cluster, raise"
-    " sharding.incarnation by one; if only the status is: somebody else has written it",
+    " sharding.incarnation by one; if only the status is: another client has written it",
     Divergence.TWO_OPEN: "two attempts were begun at once, which the rules exclude: keep the log"
     " (`syncer export`) and report it",
     Divergence.CONFLICT: "one attempt has two definite results, which the rules exclude: keep the log"
     " (`syncer export`) and report it",
-    Divergence.PHASE: "the status was written by somebody else; where an attempt did arrive,"
+    Divergence.PHASE: "the status was written by another client; where an attempt did arrive,"
     " `syncer resolve` puts it on record",
-    Divergence.NUMBERS: "the status was written by somebody else; nothing depends on the numbers",
+    Divergence.NUMBERS: "the status was written by another client; nothing depends on the numbers",
     Divergence.OBJECT: "the object does not parse; mend or delete it",
 }

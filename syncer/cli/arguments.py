@@ -60,7 +60,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
         help="only this class of divergence; may be given again",
     )  # fmt: skip
     add_time(parser, "--settle", "10s", "time that a record may take to be published")
-    add_time(parser, "--stuck", "2m", "time after which an open attempt is nobody's")
+    add_time(parser, "--stuck", "2m", "time after which an open attempt counts as abandoned")
     parser.add_argument(
         "--pause", type=float, default=2.0, metavar="SECONDS",
         help="before what looks wrong is read a second time (default %(default)s)",

@@ -7,8 +7,8 @@ inputs: object, fold of the log, due times, resend requests. Two inputs are the 
 circuit breaker of a receiver and its missing credential; both leave a `skip` in the log, which is shown
 with the channel.
 
-The next step does not happen if nobody looks, or nobody may: a log that cannot be read, a namespace that
-is not watched, a shard without an owner. Such a reason takes its place.
+The next step does not happen if no replica checks it, or none may: a log that cannot be read, a
+namespace that is not watched, a shard without an owner. Such a reason takes its place.
 """
 
 from __future__ import annotations
@@ -212,7 +212,7 @@ def _notes(request: NotificationRequest, log: ReadLog, rules: Rules, owner: Owne
     if log.header is None and not log.problem:
         gone = request.status.attempts or request.status.terminal
         notes.append(
-            "it has no log (any more)" if gone else "it has no log yet: nobody has claimed it"
+            "it has no log (any more)" if gone else "it has no log yet: no replica has claimed it"
         )
     held = _held_by_controller(request)
     if held:

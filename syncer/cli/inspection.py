@@ -1,5 +1,5 @@
 """
-One notification as its log, its fold and its status tell it, side by side.
+One notification in its log, its fold and its status, side by side.
 
 Reads only: nothing is claimed, nothing is written, not even the store's metadata. The object names the
 uid; where the API server does not answer, or the object is gone, the log is looked up by the name in its

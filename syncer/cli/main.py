@@ -161,7 +161,7 @@ def _redis_url(options: argparse.Namespace) -> str | None:
 
         if holds_password(url):
             sys.stderr.write(
-                "syncer: whoever may list processes here can read the password in --redis-url; use"
+                "syncer: any user who can list processes here can read the password in --redis-url; use"
                 " $REDIS_URL or --redis-url-file\n"
             )
         return url

@@ -8,7 +8,7 @@ is woken and acts upon them. What is refused is refused before anything is writt
   when it arrives, so its script checks the same once more, and the operator is shown what is on record;
 - a resend request is for a channel that has ended without a success. One with attempts left is tried
   without it. One that was delivered cannot be sent again under this notification: the log refuses an
-  attempt after a success whoever asks, and the promise of no needless repeat rests on that.
+  attempt after a success for any caller, and the promise of no needless repeat rests on that.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from syncer.rules.fold import LogView, ReadLog
 from syncer.rules.merge import Facts, channel_states_of, ordered_channels
 from syncer.rules.text import plain
 
-#: Bytes of a reason; more does not help whoever reads it.
+#: Bytes of a reason; more does not help a reader.
 MAX_REASON: Final = 256
 
 

@@ -34,7 +34,7 @@ class Owner:
     Attributes:
         watched: Whether its namespace is watched, None if that is not known.
         shard: Its shard, -1 if that is not known.
-        holder: Who holds the shard's Lease, empty if nobody does, None if that is not known.
+        holder: Who holds the shard's Lease, empty if no replica does, None if that is not known.
         unread: What could not be found out, and why; each a sentence.
         missing: Why no controller can have worked on it, empty if one may have.
     """
@@ -47,15 +47,13 @@ class Owner:
 
     @property
     def problem(self) -> str:
-        """Why nobody works on it, empty if somebody does, or if that is not known."""
+        """Why no replica works on it, empty if one does, or if that is not known."""
         if self.watched is False:
             return "its namespace is not among those that the controller watches"
         if self.missing:
             return self.missing
         if self.holder == "":
-            return (
-                f"nobody owns its shard ({self.shard}): no controller runs, or none that can serve"
-            )
+            return f"no replica owns its shard ({self.shard}): no controller runs, or none that can serve"
         return ""
 
 
@@ -117,7 +115,7 @@ async def _owner(at: Access, store: Store, uid: str, unread: list[str]) -> tuple
 
 async def read_holder(kube: KubeClient, namespace: str, installation: str, lease: Json) -> str:
     """
-    Return who holds a shard's Lease, empty if nobody does any more.
+    Return who holds a shard's Lease, empty if no replica does any more.
 
     Args:
         kube: The API server.

@@ -2,7 +2,7 @@
 Repairs of a divergence: which steps they take, and taking them.
 
 `plan_repair` is pure: log and object with their findings in, steps out. A step appends facts (attempts and
-the plan that the status shows and the log lacks), puts a legible log in the place of one that nobody can
+the plan that the status shows and the log lacks), puts a readable log in the place of one that cannot be
 read, or wakes the owner, who alone claims and writes statuses. Every repair leaves a `repair` record in the
 log, which names who did it and why; appending it also takes a wrong expiry off.
 
@@ -123,7 +123,7 @@ def plan_repair(
         records = _facts(joined.request, read_log(joined.elements).view)
         texts = [f"{r.kind} {r.id}" for r in records]
         what = f"append {', '.join(texts)}" if texts else "append a note, which ends the expiry"
-        steps += [Step(Act.APPEND, what, tuple(records)), Step(Act.WAKE, "tell the owner")]
+        steps += [Step(Act.APPEND, what, tuple(records)), Step(Act.WAKE, "wake the owner")]
     elif replaced or Remedy.OWNER in remedies:
         steps.append(Step(Act.WAKE, "have the owner look at it"))
     steps += [

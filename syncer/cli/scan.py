@@ -90,7 +90,7 @@ class Joined:
 
     Attributes:
         uid: Of the notification.
-        key: `namespace/name` by its object or by its log's header, empty if neither tells it.
+        key: `namespace/name` by its object or by its log's header, empty if neither names it.
         request: The object, None if there is none of this uid.
         elements: The log as stored, empty if there is none.
         ttl: Seconds until the log expires; -1 never, -2 no log.

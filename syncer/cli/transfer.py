@@ -114,7 +114,7 @@ class Imported:
         joined: Logs with another history, to which the attempts were appended.
         records: Records written.
         apart: Uids of logs that hold another history, each with the first position that differs.
-        nameless: Objects of logs that nobody bears now (`by_name` only).
+        nameless: Names in logs that no object has now (`by_name` only).
         refused: Uids of logs that hold what cannot be read; they are not imported.
     """
 

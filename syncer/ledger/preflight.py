@@ -42,7 +42,7 @@ def preflight(
     info: Mapping[str, str], *, durability: str, ahead: float | None = None
 ) -> tuple[Finding, ...]:
     """
-    Judge a server.
+    Check a server.
 
     Args:
         info: Members of INFO.

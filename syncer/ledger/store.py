@@ -115,7 +115,7 @@ class RedisState:
         """
         if changed:
             logger.warning(
-                "another Redis server or store answers; all logs are claimed anew",
+                "another Redis server or store answers; all logs are claimed again",
                 extra={"run_id": server.run_id, "role": server.role, "store": server.store},
             )
         if changed or self.server is None:
@@ -143,7 +143,7 @@ class RedisState:
             return
         self._doubted = True
         self.generation += 1
-        logger.warning("the Redis server is no master any more; all logs are claimed anew")
+        logger.warning("the Redis server is no longer a master; all logs are claimed again")
         self.on_change()
 
 

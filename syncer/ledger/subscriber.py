@@ -88,7 +88,8 @@ class Subscriber:
                 self.listening = False
             if problem and problem != self._problem:
                 logger.info(
-                    "records of others are found by sweeps alone", extra={"reason": problem}
+                    "wake-ups cannot be received; sweeps alone find records of other processes",
+                    extra={"reason": problem},
                 )
             self._problem = problem
             self._failures += 1

@@ -1,5 +1,5 @@
 """
-Values that nobody changes, without what Python charges for that at run time.
+Immutable values, without what a frozen dataclass costs at run time.
 
 A constructor of `dataclass(frozen=True)` sets each member by way of `object.__setattr__`, which costs five
 times an assignment: together a twelfth of the controller's CPU per notification. `@immutable` is for the

@@ -44,7 +44,7 @@ class LogView:
         last_skip: Per channel, the reason of a skip that is the channel's last record.
         opened: Per open attempt, the history before its intent.
         conflicts: Attempts for which two definite results were recorded.
-        judged: Attempts with a manual resolution.
+        resolved: Attempts with a manual resolution.
         position: Index of the last folded element.
         chain: Its chain.
     """
@@ -57,7 +57,7 @@ class LogView:
     last_skip: dict[str, str] = field(default_factory=dict)
     opened: dict[AttemptId, History] = field(default_factory=dict)
     conflicts: int = 0
-    judged: frozenset[AttemptId] = frozenset()
+    resolved: frozenset[AttemptId] = frozenset()
     position: int = 0
     chain: str = ROOT_CHAIN
 
@@ -88,12 +88,12 @@ class LogView:
         new = read_attempt(record)
         old = self.attempts.get(new.id)
         if record.kind.resolution:
-            self.judged |= {new.id}
+            self.resolved |= {new.id}
         elif (
             old
             and old.state >= AttemptState.FAILED
             and new.state >= AttemptState.FAILED
-            and new.id not in self.judged
+            and new.id not in self.resolved
         ):
             self.conflicts += old.state is not new.state
         merged = join(old, new) if old else new

@@ -112,7 +112,7 @@ def decide(  # noqa: PLR0913 (a decision sees all at once)
         planned: A plan is on record.
         terminal: The published phase is final.
         channel_states: Where every planned channel stands.
-        executing: Channels with an attempt in the hands of this process.
+        executing: Channels with an attempt that this process executes.
         due: Boot-clock second before which a channel must not be tried again.
         now: Boot-clock second.
         ordered: Channels that an operator wants tried once more, and that have not been since.

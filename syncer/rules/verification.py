@@ -1,7 +1,7 @@
 """
 The rules of `syncer verify`: every way in which one log and one object can disagree, by name; pure.
 
-`check` names what is wrong. Each class has its remedy: facts that anybody may append, a wake-up of the
+`check` names what is wrong. Each class has its remedy: facts that any process may append, a wake-up of the
 owner (who alone claims and writes statuses), a new log in the place of one that cannot be read, or a
 person's decision. What the controller's self-audit can find as well is decided by the rules that both
 share (`syncer.rules.divergence`, which explains how the two checks differ).
@@ -169,14 +169,14 @@ def _with_log(
         found += status_behind(log.records, header.acked, status, unwritten=True)
     stale = [a for a in view.attempts.values() if a.open and bounds.now - a.started > bounds.stuck]
     if stale:
-        add(Divergence.OPEN_ATTEMPT, f"{len(stale)} attempt(s) are open and nobody settles them")
+        add(Divergence.OPEN_ATTEMPT, f"{len(stale)} attempt(s) are open and no owner settles them")
     if settled and not behind and not lost:
         found += _status_rules(request, view, bounds)
     found += _housekeeping(sides, status, view, header, settled=settled, found=bool(found))
     return tuple(found)
 
 
-#: Members of a status that follow from log and object alone, whoever writes it and when.
+#: Members of a status that follow from log and object alone, independent of writer and time.
 _COMPUTED: Final = (
     "phase", "deliveryAttempts", "totalAttempts", "successfulDeliveries", "failedDeliveries",
     "uncertainAttempts", "channels",

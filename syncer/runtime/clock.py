@@ -66,7 +66,7 @@ class LedgerTime:
         The time by which something is decided that cannot be undone, in Unix milliseconds.
 
         That is the earlier of Redis's and the witness's: a clock that is ahead ends nothing. 0, at which
-        nothing is over, while the witness has not been heard.
+        nothing is over, while the witness has not answered.
         """
         if self.witness is None:
             return self.now()

@@ -75,56 +75,56 @@ class _Connections:
         self._most, self._first, self._idle = most, first, idle
         #: When each is ended, by the loop's clock.
         self._silent: OrderedDict[asyncio.Transport, float] = OrderedDict()
-        self._heard: OrderedDict[asyncio.Transport, float] = OrderedDict()
+        self._active: OrderedDict[asyncio.Transport, float] = OrderedDict()
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, transport: asyncio.Transport) -> None:
         """Take a new one; at the bound another one is closed for it."""
         self._forget_closed()
-        while len(self._silent) + len(self._heard) >= self._most:
-            crowd = self._heard if len(self._heard) > self._most // 2 else self._silent
-            crowd.popitem(last=False)[0].abort()
+        while len(self._silent) + len(self._active) >= self._most:
+            group = self._active if len(self._active) > self._most // 2 else self._silent
+            group.popitem(last=False)[0].abort()
         loop = asyncio.get_running_loop()
         self._silent[transport] = loop.time() + self._first
         if self._timer is None:
             self._timer = loop.call_later(self._first / 2, self._sweep)
 
-    def heard(self, transport: asyncio.Transport | None) -> None:
+    def on_request(self, transport: asyncio.Transport | None) -> None:
         """Note that a request arrived over one."""
         if transport is None or transport.is_closing():
             return
         self._silent.pop(transport, None)
-        self._heard[transport] = asyncio.get_running_loop().time() + self._idle
-        self._heard.move_to_end(transport)
+        self._active[transport] = asyncio.get_running_loop().time() + self._idle
+        self._active.move_to_end(transport)
 
     def close(self) -> None:
-        """Look after none any more."""
+        """Forget all of them."""
         self._silent.clear()
-        self._heard.clear()
+        self._active.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def _forget_closed(self) -> None:
-        for crowd in (self._silent, self._heard):
-            for transport in [t for t in crowd if t.is_closing()]:
-                del crowd[transport]
+        for group in (self._silent, self._active):
+            for transport in [t for t in group if t.is_closing()]:
+                del group[transport]
 
     def _sweep(self) -> None:
         self._timer = None
         self._forget_closed()
         loop = asyncio.get_running_loop()
         now = loop.time()
-        for crowd in (self._silent, self._heard):
-            for transport in [t for t, until in crowd.items() if until <= now]:
-                del crowd[transport]
+        for group in (self._silent, self._active):
+            for transport in [t for t, until in group.items() if until <= now]:
+                del group[transport]
                 transport.abort()
-        if self._silent or self._heard:
+        if self._silent or self._active:
             self._timer = loop.call_later(self._first / 2, self._sweep)
 
 
 class _Arrival(asyncio.Protocol):
-    """Has a new connection counted, and hands it over to its protocol."""
+    """Counts a new connection and passes it to its protocol."""
 
     def __init__(self, connections: _Connections, protocol: asyncio.Protocol) -> None:
         self._connections = connections
@@ -191,11 +191,11 @@ class AdminServer:
         connections = _Connections(*self._bounds)
 
         @web.middleware
-        async def heard(request: web.Request, handler: Handler) -> web.StreamResponse:
-            connections.heard(request.transport)
+        async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
+            connections.on_request(request.transport)
             return await handler(request)
 
-        app = web.Application(middlewares=[heard])
+        app = web.Application(middlewares=[count])
         if health:
             app.router.add_get("/healthz", self._healthz)
             app.router.add_get("/readyz", self._readyz)

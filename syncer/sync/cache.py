@@ -363,9 +363,9 @@ class Cache:
 
     def retire_if_settled(self, entry: Entry) -> None:
         """
-        Replace an entry by its summary once it is finished, published and audited, and nobody works on it.
+        Replace an entry by its summary once it is finished, published and audited, and no task works on it.
 
-        Its log then has an expiry, which whoever set the later of the two marks has set. Where the audit
+        Its log then has an expiry, set along with the later of the two marks. Where the audit
         feed lags and too many entries wait for it, to be published is enough: the log has no expiry yet,
         and a sweep finds it.
         """

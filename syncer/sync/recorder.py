@@ -221,7 +221,7 @@ class Recorder:
             return False
         except PortError as error:
             logger.error(
-                "an outcome could not be recorded; the attempt will be found open",
+                "an outcome could not be recorded; the next owner will record it as unknown",
                 extra={"uid": entry.uid, "attempt": attempt.id, "error": str(error)},
             )
             return False

@@ -119,7 +119,7 @@ class Resync:
         term = self.ownership.term_of(entry.uid)
         if term is None:
             # Not ours any more: what is over is dropped, as soon as no task works on it. What only this
-            # process knows is told until the log takes it.
+            # process knows is recorded until the log takes it.
             over = entry.deleted or entry.request.status.terminal or entry.unrecorded
             return Reason.STALE if over and not entry.busy else None
         if not self.ownership.accepts(entry.uid):

@@ -193,7 +193,7 @@ MATRIX: Final[dict[str, Missing]] = {
         {
             "inspect": Answer(0, ("log and status agree",)),
             "explain": Answer(
-                1, ("NEXT    nothing: nobody owns its shard (0): no controller runs",),
+                1, ("NEXT    nothing: no replica owns its shard (0): no controller runs",),
                 ("an attempt at",),
             ),
             "explain what has ended": Answer(0, ("NEXT    nothing: the published phase is final",)),

@@ -24,7 +24,7 @@ MODULES: Final = (
 NOTIFICATION: Final = {"entry", "uid", "job"}
 ATTEMPT: Final = {"intent", "attempt", "attempt_id", "abandoned"}
 #: Lines about all notifications, in functions that see one of them too.
-GENERAL: Final = {"no status is written: %s", "a receiver's circuit breaker has changed"}
+GENERAL: Final = {"no status is written: %s", "a receiver's circuit breaker changed its state"}
 
 
 def lines(source: str) -> Iterator[tuple[str, set[str], set[str]]]:

@@ -127,8 +127,8 @@ async def _why_not(call: Coroutine[Any, Any, None]) -> str:
 
 async def _run_script(at: Access) -> None:
     # On a key that is not there the script writes nothing.
-    nobody = f"doctor-{secrets.token_hex(8)}"
-    answer = await at.log.note(nobody, repair_record("repair:0", at=0, by="", what="", did=""))
+    unknown = f"doctor-{secrets.token_hex(8)}"
+    answer = await at.log.note(unknown, repair_record("repair:0", at=0, by="", what="", did=""))
     if answer.answer is not Answer.NOOP:
         raise ContractError("a script gave an unexpected answer")
 
@@ -322,7 +322,7 @@ def _transport(url: str) -> Result:
     target = parse_redis_url(url)
     if target.unverified:
         return warn(
-            "redis-transport", "TLS with whoever answers: the certificate is not verified",
+            "redis-transport", "TLS without verification of the certificate",
             "remove ssl_cert_reqs=none from redis.url, and name the authority in ssl_ca_certs",
         )  # fmt: skip
     host = (parts.netloc.rpartition("@")[2]).partition(",")[0].partition(":")[0]

@@ -1,4 +1,4 @@
--- RECOVER(epoch, id, record): the owner found an open intent that nobody executes any more.
+-- RECOVER(epoch, id, record): the owner found an open intent that no process executes.
 local key, epoch, id = KEYS[1], ARGV[1], ARGV[2]
 local log = redis.call('LRANGE', key, 0, -1)
 if #log == 0 then

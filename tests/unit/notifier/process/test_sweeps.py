@@ -249,7 +249,7 @@ async def test_records_of_others_are_found(caplog: pytest.LogCaptureFixture) -> 
     await process.sweeps.live()
     assert (reread, len(process.queue)) == (["uid-a"], 1)
     assert [(r.message, r.__dict__["logs"]) for r in caplog.records] == [
-        ("records of others were found", 1)
+        ("found records that another process appended", 1)
     ]
 
 

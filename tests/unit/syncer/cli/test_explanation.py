@@ -103,10 +103,10 @@ def test_explains_a_log_that_is_not_there_or_not_legible() -> None:
     assert answer.notes[0].startswith("its log cannot be read, so nothing is sent: record 2")
     assert "without --config the defaults of `delivery` are assumed" in answer.notes
     answer = explain(request(), read_log([]), Rules(), now=NOW)
-    assert answer.notes[0] == "it has no log yet: nobody has claimed it"
+    assert answer.notes[0] == "it has no log yet: no replica has claimed it"
 
 
-NOBODY = "nobody owns its shard (3): no controller runs, or none that can serve"
+NOBODY = "no replica owns its shard (3): no controller runs, or none that can serve"
 QUARANTINE: dict[str, Any] = {
     "conditions": [{"type": "Quarantined", "status": "True", "reason": "R", "message": "record 2"}]
 }

@@ -60,7 +60,7 @@ def test_facts_are_joined_although_a_log_is_not_replaced() -> None:
     assert [kind.value for kind, _ in shown.check(BOUNDS)] == ["mark-beyond", "log-behind"]
     assert steps(shown) == [
         ("nothing", "would need --rebuild"), ("append", f"append seed.failed {A1}"),
-        ("poke", "tell the owner"),
+        ("poke", "wake the owner"),
     ]  # fmt: skip
     assert steps(shown, rebuild=True) == [
         ("rebuild", "keep the log aside and put in its place one that is built anew"),
@@ -158,7 +158,7 @@ async def test_a_missing_plan_is_noted() -> None:
     """A plan is appended as a note: it makes no attempt."""
     world = World(Objects())
     result = lagging(world)
-    steps = [Step(Act.APPEND, "append plan", records=(PLAN,)), Step(Act.WAKE, "tell the owner")]
+    steps = [Step(Act.APPEND, "append plan", records=(PLAN,)), Step(Act.WAKE, "wake the owner")]
     world.put("a", elements(header=Header("ns/na", Epoch("0.7"))))
     await carry_out(world.at, result, steps, by="me")
     assert [r.kind for r in records_of(world)] == [Kind.PLAN, Kind.REPAIR]

@@ -73,7 +73,7 @@ def test_remove_and_find() -> None:
 TEXTS = {
     "a text that fits": ("abc", 3, "abc"),
     "a text that is too long": ("abcdefgh", 7, "abcd…"),
-    "there is room for the mark alone": ("abcdefgh", 3, "…"),
+    "there is space for the mark alone": ("abcdefgh", 3, "…"),
     "a code point is not cut in two": ("äöüß", 6, "ä…"),
     "a lone surrogate becomes a replacement": ("a\ud800", 10, "a\ufffd\ufffd\ufffd"),
 }
