@@ -7,7 +7,7 @@ The tree is copied, and all tests are collected once, in a process that forks fo
 (``server.py``). First every test runs once, traced line by line (``tracing.py``), which also shows that it
 passes without a mutant; a trace is kept until the file of tests, a helper of tests, or a module that its
 tests run changes. Then each mutant meets the tests that run its line until the first fails: those of files
-that import the module, then the others, shortest first, up to `_BUDGET_S` of traced time. What runs at
+that import the module, then the others, least work first, up to `_BUDGET_S`. What runs at
 import meets the tests that run a line which names what is bound, then the module's other tests, in a
 process that imports the mutant.
 
@@ -40,7 +40,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Self
+from typing import Any, Final, NamedTuple, Self
 
 from tests.mutation import patch, sources
 from tests.mutation.operators import Mutant, mutants
@@ -53,7 +53,7 @@ EQUIVALENT: Final = "tests/mutation/equivalent.toml"
 #: The pages are made from the settings' defaults.
 ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels", "tests/docs/test_pages.py")
 
-#: Seconds of traced time that the tests of one mutant may have.
+#: Seconds of a processor that the tests of one mutant may have, as they were traced.
 _BUDGET_S: Final = 5.0
 #: The time limit of a test on an idle machine: so long, and so many times what it took in the trace.
 _LEAST_S: Final = 3.0
@@ -67,6 +67,21 @@ _FEW: Final = 25
 _LINE_OF_PROGRESS_S: Final = 15.0
 
 
+class Traced(NamedTuple):
+    """
+    What a test takes.
+
+    Attributes:
+        seconds: From its begin to its end.
+        work: Seconds of a processor, which a busy machine does not lengthen.
+        lines: The lines of the product that it runs, by path.
+    """
+
+    seconds: float
+    work: float
+    lines: dict[str, set[int]]
+
+
 @dataclass(slots=True)
 class Trace:
     """
@@ -74,12 +89,12 @@ class Trace:
 
     Attributes:
         outside: Lines by path that run while the tests are imported.
-        tests: Seconds and lines by path, by the test's id, in the order of the run.
+        tests: By the test's id what it takes, in the order of the run.
         failed: Tests that fail without a mutant; they judge none.
     """
 
     outside: dict[str, set[int]] = field(default_factory=dict)
-    tests: dict[str, tuple[float, dict[str, set[int]]]] = field(default_factory=dict)
+    tests: dict[str, Traced] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
 
@@ -267,7 +282,7 @@ def trace(
             if answer.kind != "tests":
                 raise RuntimeError(f"{name} could not be traced: {answer.kind} {answer.by}")
             seen = answer.found["tests"]
-            entered = sorted({path for _, lines in seen.values() for path in lines})
+            entered = sorted({path for *_, lines in seen.values() for path in lines})
             text = json.dumps(
                 {
                     "of": _digest(root, entered), "entered": entered,
@@ -284,8 +299,8 @@ def trace(
     for name in wanted:
         known = json.loads(kept[name].read_text())
         whole.failed |= set(known["failed"])
-        for test, (took, lines) in known["tests"].items():
-            whole.tests[test] = took, {path: set(each) for path, each in lines.items()}
+        for test, (took, work, lines) in known["tests"].items():
+            whole.tests[test] = Traced(took, work, {path: set(n) for path, n in lines.items()})
         if known["failed"]:
             kept[name].unlink()  # perhaps the machine was too busy: looked at again next time
     return whole
@@ -358,8 +373,8 @@ class Tree:
                     self._uses.setdefault(node.attr, []).append((file, node.lineno))
         self._by_line: dict[tuple[str, int], set[str]] = {}
         self._by_path: dict[str, set[str]] = {}
-        for test, (_, lines) in whole.tests.items():
-            for path, each in lines.items():
+        for test, traced in whole.tests.items():
+            for path, each in traced.lines.items():
                 self._by_path.setdefault(path, set()).add(test)
                 for line in each:
                     self._by_line.setdefault((path, line), set()).add(test)
@@ -405,9 +420,9 @@ class Tree:
         tests = self.whole.tests
         order = sorted(
             (test for test in ranks if test not in self.whole.failed),
-            key=lambda test: (ranks[test], tests[test][0], test),
+            key=lambda test: (ranks[test], tests[test].work, test),
         )
-        spent = list(itertools.accumulate(tests[test][0] for test in order))
+        spent = list(itertools.accumulate(tests[test].work for test in order))
         return [t for n, t in enumerate(order) if not n or spent[n] <= _BUDGET_S]
 
 
@@ -454,8 +469,8 @@ class Bench:
             factor = patience * _load()
 
             def limit(test: str, factor: float = factor) -> float:
-                took = self._tree.whole.tests.get(test, (0.0,))[0]
-                return factor * (_LEAST_S + _FACTOR * took)
+                known = self._tree.whole.tests.get(test)
+                return factor * (_LEAST_S + _FACTOR * (known.seconds if known else 0.0))
 
             first = factor * (_IMPORT_S if server == COLD else _LEAST_S * 4)
             wanted = {**request, "tests": tests}

@@ -135,7 +135,7 @@ class Judge:
 
 
 class Tracer:
-    """Runs the tests of a file and notes which lines each runs, and how long it takes."""
+    """Runs the tests of a file and notes the lines, the time and the work of each."""
 
     def __init__(self, root: str, connection: Connection) -> None:
         """Take the root of the tree."""
@@ -153,11 +153,12 @@ class Tracer:
             for each in forget:
                 each()
             self._connection.write(begins=item.nodeid)
-            began = time.perf_counter()
+            began, busy = time.perf_counter(), _busy()
             self._lines.begin()
             item.ihook.pytest_runtest_protocol(item=item, nextitem=following)
             lines = self._lines.end()
-            tests[item.nodeid] = (round(time.perf_counter() - began, 4), lines)
+            took, work = time.perf_counter() - began, _busy() - busy
+            tests[item.nodeid] = (round(took, 4), round(work, 4), lines)
         self._connection.last(tests=tests, failing=sorted(self._failed))
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
@@ -267,6 +268,11 @@ def _cold(connection: Connection) -> None:
     judge = Judge(request, connection)
     code = pytest.main([*_OPTIONS, *files], plugins=[Cold(judge)])
     connection.last(failed=f"the tests could not be imported ({int(code)})")
+
+
+def _busy() -> float:
+    """Return the seconds of a processor that this process and those that it started have had."""
+    return sum(os.times()[:4])
 
 
 def _functions(root: str) -> dict[str, list[FunctionType]]:

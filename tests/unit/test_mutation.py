@@ -345,14 +345,14 @@ TEXTS: Final = {
 TRACE: Final = run.Trace(
     outside={"syncer/t.py": {5}},
     tests={
-        "tests/far.py::a": (1.0, {"syncer/t.py": {1, 2}}),
-        "tests/slow.py::a": (9.0, {"syncer/t.py": {2}}),
-        "tests/near.py::a": (5.0, {"syncer/t.py": {1}}),
-        "tests/near.py::b": (5.0, {"syncer/t.py": {2}}),
-        "tests/user.py::a": (1.0, {"syncer/u.py": {4}}),
-        "tests/other.py::a": (1.0, {"syncer/v.py": {1}}),
-        "tests/broken.py::a": (0.0, {"syncer/t.py": {2}}),
-        "tests/text.py::a": (2.0, {}),
+        "tests/far.py::a": run.Traced(50.0, 1.0, {"syncer/t.py": {1, 2}}),
+        "tests/slow.py::a": run.Traced(50.0, 9.0, {"syncer/t.py": {2}}),
+        "tests/near.py::a": run.Traced(50.0, 5.0, {"syncer/t.py": {1}}),
+        "tests/near.py::b": run.Traced(50.0, 5.0, {"syncer/t.py": {2}}),
+        "tests/user.py::a": run.Traced(50.0, 1.0, {"syncer/u.py": {4}}),
+        "tests/other.py::a": run.Traced(50.0, 1.0, {"syncer/v.py": {1}}),
+        "tests/broken.py::a": run.Traced(50.0, 0.0, {"syncer/t.py": {2}}),
+        "tests/text.py::a": run.Traced(50.0, 2.0, {}),
     },
     failed={"tests/broken.py::a"},
 )
