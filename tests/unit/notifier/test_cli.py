@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import json
+import logging
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any, Final
 
 import pytest
+
+from notifier.cli import _at_once, _ended, _Threads, main
+from notifier.settings import Loaded
+from notifier.version import __version__
+from syncer.kube.crd import render_crd
+from syncer.model.errors import ConfigError
 
 _END = """
 import os, signal, sys, threading, time
@@ -91,3 +103,139 @@ def test_lookup_that_hangs_does_not_hold_up_the_loop() -> None:
     )
     assert (process.returncode, time.monotonic() - began < 60) == (3, True)
     assert b"threads hang" in process.stderr
+
+
+# -- in this process ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def _as_before() -> Iterator[None]:
+    """Leave signals and logging as they were: a command sets both up."""
+    handlers = {n: signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGINT)}
+    root = logging.getLogger()
+    known, level = list(root.handlers), root.level
+    loggers = {name: logging.getLogger(name) for name in ("aiohttp", "asyncio", "ledger.archive")}
+    levels = {name: logger.level for name, logger in loggers.items()}
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    root.handlers[:] = known
+    root.setLevel(level)
+    for name, logger in loggers.items():
+        logger.setLevel(levels[name])
+
+
+def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Version and definition go to standard output, the usage of a wrong call to standard error."""
+    assert main(["--version"]) == 0
+    python = sys.version.split()[0]
+    assert capsys.readouterr().out == f"notification-ledger {__version__} (Python {python})\n"
+    assert main(["crd"]) == 0
+    assert capsys.readouterr().out == render_crd()
+    assert main(["crd", "--without-rules"]) == 0
+    assert capsys.readouterr().out == render_crd(rules=False) != render_crd()
+    assert main([]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("usage: notifier")
+
+
+def _settings(folder: Path, text: str) -> str:
+    file = folder / "config.yaml"
+    file.write_text(text)
+    return str(file)
+
+
+def lines_of(text: str) -> list[dict[str, Any]]:
+    """The lines of a log."""
+    return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+GOOD: Final = "redis:\n  url: redis://127.0.0.1:1\nlogging:\n  level: WARN\n"
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_settings_that_cannot_be_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The process says what is wrong with them and ends with code 1; signals are ignored then."""
+    assert main(["run", "--config", _settings(tmp_path, "redis: 5\n")]) == 1
+    (line,) = lines_of(capsys.readouterr().err)
+    assert (line["level"], line["event"]) == ("error", "the configuration cannot be used")
+    assert "redis" in line["error"]
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_IGN
+
+
+ENDS: Final = {
+    "as asked": (None, 0, None),
+    "a setting that the cluster refutes": (
+        ExceptionGroup("tasks", [ExceptionGroup("more", [ConfigError("no such store")])]), 1,
+        ("the configuration cannot be used", "no such store", False),
+    ),
+    "two loops are lost": (
+        BaseExceptionGroup("tasks", [RuntimeError("one"), ExceptionGroup("m", [OSError("two")])]), 1,
+        ("a loop was lost", "one; two", True),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.usefixtures("_as_before")
+@pytest.mark.parametrize("case", ENDS)
+def test_how_the_product_ends(
+    case: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The exit code and the last line say why; a traceback is shown of what is no setting."""
+    error, code, wanted = ENDS[case]
+    ran: list[object] = []
+
+    async def product(loaded: Loaded, watch: object) -> None:
+        ran.append(loaded.settings.logging.level)
+        assert signal.getsignal(signal.SIGTERM) is not signal.SIG_IGN
+        executor: Any = asyncio.get_running_loop()
+        assert type(executor._default_executor) is _Threads
+        if error is not None:
+            raise error
+
+    monkeypatch.setattr("notifier.app.run", product)
+    monkeypatch.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", "ns")
+    assert main(["run", "--config", _settings(tmp_path, GOOD)]) == code
+    assert ran == ["WARN"]
+    last = [line for line in lines_of(capsys.readouterr().err) if line["level"] == "critical"]
+    if wanted is None:
+        assert last == []
+    else:
+        (line,) = last
+        shown = "Traceback" in json.dumps(line)
+        assert (line["event"], line["error"], shown) == wanted
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_a_hanging_thread_is_named_and_left(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Threads get a second between them; one that hangs is named, and the process ends at once."""
+    ended, left = threading.Event(), list[int]()
+    hanging = threading.Thread(target=ended.wait, name="resolve_7")
+    quick = threading.Thread(target=time.sleep, args=(0.05,), name="quick")
+    daemon = threading.Thread(target=ended.wait, name="daemon", daemon=True)
+    monkeypatch.setattr(os, "_exit", left.append)
+    for thread in (hanging, quick, daemon):
+        thread.start()
+    try:
+        assert _ended(4) == 4
+    finally:
+        ended.set()
+        hanging.join()
+    assert left == [4]
+    (line,) = caplog.records
+    assert (line.levelname, line.message) == ("WARNING", "threads hang")
+    assert line.__dict__["threads"] == ["resolve_7"]
+    left.clear()
+    caplog.clear()
+    assert _ended(0) == 0
+    assert (left, caplog.records) == ([], [])
+
+
+def test_signals_before_the_start_end_the_process() -> None:
+    """There is nothing to drain: the code is that of an end that was asked for."""
+    with pytest.raises(SystemExit) as ended_at_once:
+        _at_once(15, None)
+    assert ended_at_once.value.code == 0

@@ -18,8 +18,9 @@ from notifier.channels.teams import teams_body
 from notifier.channels.webhook import webhook_payload
 from notifier.content.enrich import enrich
 from notifier.content.message import compose, idempotency_key
+from notifier.content.sanitise import PIECE_CHARS
 from notifier.contract import Message
-from tests.channels.messages import document, message
+from tests.channels.messages import UID, document, message
 
 BUILDERS: dict[str, Callable[[Message], bytes]] = {
     "slack": lambda m: encode(slack_payload(m)),
@@ -53,6 +54,40 @@ def test_equal_key_means_equal_bytes(kind: str) -> None:
     assert one.attempt_id != two.attempt_id
     assert BUILDERS[kind](one) == BUILDERS[kind](two)
     assert b"0.9-77" not in BUILDERS[kind](two)
+
+
+def test_members_of_a_message() -> None:
+    """A message says which object it is of, and how that stands; what is not there counts nothing."""
+    source = document(
+        status={"phase": "Retrying", "successfulDeliveries": 2, "failedDeliveries": 1},
+        metadata={"labels": {"team": "a"}, "annotations": {"note": "b"}},
+    )
+    made = compose(source, "slack:ops", "0.5-1")
+    assert (made.uid, made.namespace, made.name) == (UID, "ops", "disk-full")
+    assert made.idempotency_key == idempotency_key(UID, "slack:ops")
+    assert (made.phase, made.successful, made.failed) == ("Retrying", 2, 1)
+    assert (made.labels, made.annotations) == ({"team": "a"}, {"note": "b"})
+    assert made.size == len("Disk full") + len("a **loud** word")
+    still = compose(source, "slack:ops", "0.5-1", live=False)
+    assert (still.labels, still.annotations) == ({}, {})
+
+    bare = compose({"spec": {}, "status": {"successfulDeliveries": "2"}}, "slack:ops", "0.5-1")
+    assert (bare.uid, bare.namespace, bare.name, bare.phase) == ("", "", "", "")
+    assert (bare.successful, bare.failed, bare.size) == (0, 0, 0)
+
+
+def test_a_long_message_is_made_with_breaks() -> None:
+    """A breath is taken for each text, and between the pieces of a long one."""
+    breaths: list[None] = []
+
+    def breath() -> None:
+        breaths.append(None)
+
+    compose(document(body="b"), "slack:ops", "0.5-1", breath=breath)
+    few = len(breaths)
+    breaths.clear()
+    compose(document(body="word " * 10_000), "slack:ops", "0.5-1", breath=breath)
+    assert len(breaths) - few >= 50_000 // PIECE_CHARS
 
 
 def test_everything_is_sanitised() -> None:
@@ -98,6 +133,13 @@ def test_enrich(case: str) -> None:
     """The body tells workflows by name."""
     workflow, body, wanted = ENRICH[case]
     assert enrich(body, {"workflow": workflow}) == wanted
+
+
+def test_enrichment_is_bounded() -> None:
+    """Names may add 64 KiB to a body; where they would add more, the ids stay."""
+    workflow = {"workflow": {"workflowId": "x", "workflowName": "yyy"}}
+    assert enrich("x" * 32_768, workflow) == "yyy" * 32_768
+    assert enrich("x" * 32_769, workflow) == "x" * 32_769
 
 
 def test_enriched_body_is_sanitised() -> None:

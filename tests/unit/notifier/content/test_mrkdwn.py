@@ -79,6 +79,13 @@ SHORTEN = {
     "a link is not cut in two": (
         "a" * 20 + "<https://example.com/long|x>" + "b" * 80, 60, "a" * 20 + "\n… (truncated)",
     ),
+    "a code block that was closed already": (
+        "```\na\n```\n" + "b" * 80, 60, "```\na\n```\n" + "b" * 32 + "\n… (truncated)",
+    ),
+    "the second code block is closed": (
+        "```\na\n```\n```\n" + "b" * 80, 60,
+        "```\na\n```\n```\n" + "b" * 28 + "\n```\n… (truncated)",
+    ),
     "a code block is closed": (
         "```\n" + "a" * 80, 60, "```\n" + "a" * 38 + "\n```\n… (truncated)",
     ),
