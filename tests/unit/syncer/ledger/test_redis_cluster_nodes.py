@@ -1,0 +1,361 @@
+"""The router of a Redis Cluster before nodes on sockets, which answer as a test says."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from typing import Any, Final, Self
+
+import pytest
+
+from syncer.ledger import redis_cluster
+from syncer.ledger.calls import Call
+from syncer.ledger.redis_cluster import Cluster
+from syncer.ledger.store import RedisState
+from syncer.ledger.url import Address, parse_redis_url
+from syncer.model.errors import ConfigError, LedgerError, Unauthorised, Unavailable
+
+META: Final = b"format=1 installation=i store=abc"
+_ALL: Final = (0, 16383)
+
+
+class Error(Exception):
+    """What a node answers with an error."""
+
+
+class Node:
+    """A server of a cluster: strings, and what it says of itself and of the others."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.strings: dict[bytes, bytes] = {}
+        self.info = {"cluster_enabled": "1", "role": "master", "redis_version": "7.2.4"}
+        self.info |= {"run_id": f"run-{name}", "connected_slaves": "1"}
+        self.slots: list[tuple[int, int, Node]] = []
+        self.state = "ok"
+        self.refuses: dict[str, str] = {}
+        self.silent = False
+        self.seen: list[str] = []
+        self.address: Address = ("", 0)
+        self._server: asyncio.Server | None = None
+        self._writers: set[asyncio.StreamWriter] = set()
+
+    async def __aenter__(self) -> Self:
+        """Listen."""
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        host, port = self._server.sockets[0].getsockname()
+        self.address = (host, port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Be gone, as a process that is killed."""
+        assert self._server is not None
+        self._server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        with suppress(asyncio.IncompleteReadError, OSError):
+            while True:
+                count = int((await reader.readuntil(b"\r\n"))[1:])
+                parts = []
+                for _ in range(count):
+                    size = int((await reader.readuntil(b"\r\n"))[1:])
+                    parts.append((await reader.readexactly(size + 2))[:-2])
+                if not self.silent:
+                    writer.write(self._reply(parts))
+        writer.transport.abort()
+
+    def _reply(self, parts: list[bytes]) -> bytes:
+        words = " ".join(p.decode() for p in parts).upper()
+        self.seen.append(words)
+        for beginning, error in self.refuses.items():
+            if words.startswith(beginning):
+                return b"-%b\r\n" % error.encode()
+        if words == "CLUSTER SLOTS":
+            return _encoded(
+                [
+                    [first, last, [node.address[0].encode(), node.address[1], node.name.encode()]]
+                    for first, last, node in self.slots
+                ]
+            )
+        found: Any = b"OK"
+        if words == "CLUSTER INFO":
+            found = b"cluster_state:%b\r\n" % self.state.encode()
+        elif words == "CLUSTER MYID":
+            found = self.name.encode()
+        elif words.startswith("INFO"):
+            found = "\r\n".join(f"{k}:{v}" for k, v in self.info.items()).encode()
+        elif words.startswith("GET "):
+            found = self.strings.get(parts[1])
+        elif words.startswith("SET "):
+            self.strings.setdefault(parts[1], parts[2])
+        return _encoded(found)
+
+
+def _encoded(value: Any) -> bytes:
+    if value is None:
+        return b"$-1\r\n"
+    if isinstance(value, list):
+        return b"*%d\r\n" % len(value) + b"".join(map(_encoded, value))
+    if isinstance(value, int):
+        return b":%d\r\n" % value
+    return b"$%d\r\n%b\r\n" % (len(value), value)
+
+
+@asynccontextmanager
+async def nodes(*names: str) -> AsyncIterator[list[Node]]:
+    """Nodes that know each other; the first holds all slots."""
+    async with AsyncExitStack() as stack:
+        made = [await stack.enter_async_context(Node(name)) for name in names]
+        for node in made:
+            node.slots = [(*_ALL, made[0])]
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read the map as often as it is asked for."""
+    monkeypatch.setattr(redis_cluster, "_READ_PAUSE", 0.0)
+
+
+class Client:
+    """A router that runs, and what it says."""
+
+    def __init__(self, *seeds: Address, installation: str = "i", timeout: float = 20.0) -> None:
+        where = ",".join(f"{host}:{port}" for host, port in seeds)
+        self.state = RedisState("nl")
+        self.state.installation = installation
+        self.changes = 0
+        self.state.on_change = self._changed
+        target = parse_redis_url(f"redis+cluster://{where}")
+        self.cluster = Cluster(target, self.state, timeout=timeout)
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+    async def __aenter__(self) -> Self:
+        """Run."""
+        self._task = asyncio.create_task(self.cluster.run())
+        await asyncio.sleep(0)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """End."""
+        self._task.cancel()
+        await asyncio.wait([self._task])
+        await self.cluster.close()
+
+    async def get(self, key: str = "k") -> Any:
+        """Read a string."""
+        async with asyncio.timeout(30):
+            return await self.cluster.submit(Call(("GET", key)), None)
+
+
+async def eventually(condition: Callable[[], object]) -> None:
+    """Wait until a condition holds."""
+    async with asyncio.timeout(30):
+        while not condition():
+            await asyncio.sleep(0.01)
+
+
+async def test_a_new_store_is_stamped() -> None:
+    """The node that holds the key of the metadata writes it; all nodes together are one server."""
+    async with nodes("a", "b") as (a, b), Client(b.address) as client:
+        a.slots = b.slots = [(0, 8191, a), (8192, 16383, b)]
+        await client.cluster.open()
+        server = client.state.server
+        assert server is not None
+        metas = [node.strings.get(b"nl:meta") for node in (a, b)]
+        (meta,) = [m for m in metas if m]
+        assert meta.startswith(b"format=1 installation=i store=")
+        assert server.store == meta.rpartition(b"=")[2].decode()
+        assert (server.role, server.version, len(server.run_id)) == ("cluster", (7, 2, 4), 40)
+        assert client.state.problem is None
+        assert (client.state.generation, client.changes) == (1, 0)
+
+
+async def test_a_store_that_is_known_is_left_as_it_is() -> None:
+    """Its id is read; keys of another installation are refused."""
+    async with nodes("a") as (a,):
+        a.strings[b"nl:meta"] = META
+        async with Client(a.address) as client:
+            await client.cluster.open()
+            assert client.state.server is not None
+            assert client.state.server.store == "abc"
+        assert a.strings == {b"nl:meta": META}
+        async with Client(a.address, installation="other") as client:
+            with pytest.raises(ConfigError, match="belong to installation 'i'"):
+                await client.cluster.open()
+
+
+async def test_a_cluster_that_names_no_store() -> None:
+    """Without an installation nothing is written, and what is not stamped cannot be opened."""
+    async with nodes("a") as (a,), Client(a.address, installation="") as client:
+        with pytest.raises(Unavailable, match="did not say whose it is"):
+            await client.cluster.open()
+        assert a.strings == {}
+
+
+async def test_a_cluster_with_a_hole_cannot_be_opened() -> None:
+    """It says how many slots nobody serves."""
+    async with nodes("a") as (a,), Client(a.address) as client:
+        a.slots = [(0, 16382, a)]
+        a.strings[b"nl:meta"] = META
+        with pytest.raises(Unavailable, match="1 slots are served by no node"):
+            await client.cluster.open()
+
+
+async def test_a_node_that_was_restarted_makes_claims_stale() -> None:
+    """Another process of a node is noticed by the next look; the same one changes nothing."""
+    async with nodes("a") as (a,), Client(a.address) as client:
+        await client.cluster.open()
+        generation = client.state.generation
+        await client.cluster.probe()
+        assert (client.state.generation, client.changes) == (generation, 0)
+        a.info["run_id"] = "run-after"
+        await client.cluster.probe()
+        assert (client.state.generation, client.changes) == (generation + 1, 1)
+
+
+async def test_a_store_that_was_emptied_makes_claims_stale() -> None:
+    """The look reads whose store it is."""
+    async with nodes("a") as (a,), Client(a.address) as client:
+        await client.cluster.open()
+        a.strings[b"nl:meta"] = b"format=1 installation=i store=new"
+        await client.cluster.probe()
+        assert client.changes == 1
+        assert client.state.server is not None
+        assert client.state.server.store == "new"
+
+
+async def test_the_weakest_node_decides() -> None:
+    """Version, replicas and fitness are those of the node that promises least."""
+    async with nodes("a", "b") as (a, b), Client(a.address) as client:
+        a.slots = b.slots = [(0, 8191, a), (8192, 16383, b)]
+        b.info |= {"redis_version": "7.0.1", "connected_slaves": "0"}
+        client.state.fitness = lambda info: (
+            "no replica" if info["connected_slaves"] == "0" else None
+        )
+        await client.cluster.open()
+        assert client.state.server is not None
+        assert client.state.server.version == (7, 0, 1)
+        assert (client.state.unfit, client.state.info["connected_slaves"]) == ("no replica", "0")
+
+
+async def test_a_primary_that_is_gone_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others serve on; the problem names how many are away, until the map names another."""
+    monkeypatch.setattr(redis_cluster, "_PROBE_TROUBLED", 0.02)
+    monkeypatch.setattr(redis_cluster, "_PROBE_SECONDS", 0.02)
+    async with nodes("a", "b") as (a, b), Client(a.address) as client:
+        a.slots = b.slots = [(0, 8191, a), (8192, 16383, b)]
+        await client.cluster.open()
+        await b.__aexit__()
+        await eventually(lambda: client.state.problem)
+        said = [client.state.problem or ""]
+        a.slots = [(*_ALL, a)]
+        await client.cluster.primaries()
+        assert client.state.problem is None
+        assert said[0].startswith("1 of 2 primaries of the Redis Cluster: ")
+        assert await client.get() is None
+
+
+MAPS: Final[dict[str, tuple[str, str, type[LedgerError], str]]] = {
+    "a server that is no node": (
+        "CLUSTER", "ERR This instance has cluster support disabled", ConfigError,
+        "is no node of a Redis Cluster; begin with redis://",
+    ),
+    "a right that is missing": (
+        "CLUSTER", "NOPERM User has no permissions to run 'cluster|slots'", Unauthorised, "NOPERM",
+    ),
+    "an answer that is none": ("CLUSTER", "LOADING is loading", Unavailable, "LOADING"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", MAPS)
+async def test_a_map_that_cannot_be_read(case: str) -> None:
+    """The error says whose fault it is, and so does the client."""
+    command, answer, kind, text = MAPS[case]
+    async with nodes("a") as (a,), Client(a.address) as client:
+        a.refuses[command] = answer
+        with pytest.raises(LedgerError) as caught:
+            await client.cluster.open()
+        said = (
+            str(caught.value) if kind is not Unavailable else "no node of the Redis Cluster answers"
+        )
+        assert (type(caught.value), str(caught.value)) == (kind, said)
+        assert kind is Unavailable or text in said
+        assert client.state.problem == said
+
+
+async def test_a_node_that_does_not_answer_is_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The map is read from the next one, after a short wait."""
+    monkeypatch.setattr(redis_cluster, "_ASK_SECONDS", 0.2)
+    async with nodes("a", "b") as (a, b), Client(b.address, a.address) as client:
+        b.silent = True
+        await client.cluster.open()
+        assert client.state.problem is None
+        assert b.seen == []
+
+
+async def test_a_map_in_another_form() -> None:
+    """A reply that is no map is no answer."""
+    async with nodes("a") as (a,), Client(a.address) as client:
+        a.slots = [(0, 99_999, a)]
+        with pytest.raises(Unavailable, match="no node of the Redis Cluster answers"):
+            await client.cluster.open()
+
+
+async def test_a_server_without_slots_of_its_own() -> None:
+    """A node that says of itself that it is in no cluster is refused with what to write instead."""
+    async with nodes("a") as (a,), Client(a.address) as client:
+        a.info["cluster_enabled"] = "0"
+        with pytest.raises(ConfigError, match="begin with redis://"):
+            await client.cluster.open()
+
+
+async def test_trouble_is_looked_at_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While something is wrong the cluster is asked again and again; else at a longer interval."""
+    monkeypatch.setattr(redis_cluster, "_PROBE_TROUBLED", 0.01)
+    monkeypatch.setattr(redis_cluster, "_PROBE_SECONDS", 3_600.0)
+    async with nodes("a") as (a,), Client(a.address) as client:
+        trouble: list[str | None] = ["too small"]
+        client.state.fitness = lambda _info: trouble[0]
+        await client.cluster.open()
+        assert client.state.unfit == "too small"
+        trouble[0] = None
+        await eventually(lambda: client.state.unfit is None)
+        asked = len(a.seen)
+        await asyncio.sleep(0.3)
+        assert len(a.seen) - asked <= 4, "all is well: nobody asks"
+        monkeypatch.setattr(redis_cluster, "_PROBE_SECONDS", 0.02)
+        a.info["run_id"] = "run-after"
+        await eventually(lambda: client.changes)
+
+
+async def test_a_subscriber_goes_to_a_node_of_the_cluster() -> None:
+    """Before the map is read to one that was named; one to a node that has left is given up."""
+    async with nodes("a", "b", "c") as (a, b, c), Client(c.address) as client:
+        named = await client.cluster.connect_subscriber()
+        assert client.cluster.serves_subscriber(named)
+        c.slots = [(*_ALL, a)]
+        await client.cluster.primaries()
+        one = await client.cluster.connect_subscriber()
+        assert (one.host, one.port) == a.address  # type: ignore[attr-defined] # a TCP connection
+        assert client.cluster.serves_subscriber(one)
+        a.slots = [(*_ALL, b)]
+        await client.cluster.primaries()
+        assert not client.cluster.serves_subscriber(one)
+        for connection in (named, one):
+            await connection.disconnect(nowait=True)
+
+
+async def test_a_client_that_is_closed() -> None:
+    """Nothing is sent any more, and it says so."""
+    async with nodes("a") as (a,):
+        async with Client(a.address) as client:
+            await client.cluster.open()
+        with pytest.raises(Unavailable, match="the Redis client is closed"):
+            await client.get()
