@@ -1,0 +1,87 @@
+"""Options that several commands share: their names, what they become, and their defaults."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, Final
+
+import pytest
+
+from syncer.cli import arguments
+from syncer.rules.divergence import VERIFIED
+
+
+def parser() -> argparse.ArgumentParser:
+    """A command that takes everything."""
+    made = argparse.ArgumentParser(parents=[arguments.where_to_look()], exit_on_error=False)
+    arguments.add_object(made)
+    arguments.add_namespaces(made)
+    arguments.add_check(made)
+    arguments.add_dry_run(made, "what would be done")
+    arguments.add_reason(made, "why")
+    arguments.add_by(made)
+    made.add_argument("--keep", type=arguments.count, default=3)
+    return made
+
+
+DEFAULTS: Final[dict[str, Any]] = {
+    "config": None, "redis_url": None, "redis_url_file": None, "key_prefix": None,
+    "kubeconfig": None, "json": False, "object": "ns/n", "namespace": None, "classes": None,
+    "settle": "10s", "stuck": "2m", "pause": 2.0, "dry_run": False, "unchecked_store": False,
+    "reason": "r", "by": None, "keep": 3,
+}  # fmt: skip
+
+GIVEN: Final[dict[str, tuple[list[str], dict[str, Any]]]] = {
+    "nothing": ([], {}),
+    "where Redis is": (
+        ["--redis-url", "redis://h", "--key-prefix", "p", "--redis-url-file", "f"],
+        {"redis_url": "redis://h", "key_prefix": "p", "redis_url_file": "f"},
+    ),
+    "where the API server is": (["--kubeconfig", "k", "--config", "c"], {"kubeconfig": "k", "config": "c"}),
+    "answers in JSON": (["--json"], {"json": True}),
+    "two namespaces": (["-n", "a", "--namespace", "b"], {"namespace": ["a", "b"]}),
+    "two classes": (["--class", "phase", "--class", "orphan"], {"classes": ["phase", "orphan"]}),
+    "spans of time": (
+        ["--settle", "1s", "--stuck", "1m", "--pause", "0.5"],
+        {"settle": "1s", "stuck": "1m", "pause": 0.5},
+    ),
+    "what writes": (
+        ["--dry-run", "--unchecked-store", "--by", "me"],
+        {"dry_run": True, "unchecked_store": True, "by": "me"},
+    ),
+    "a count": (["--keep", "0"], {"keep": 0}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", GIVEN)
+def test_options(case: str) -> None:
+    """What is given is read, and everything else keeps its default."""
+    words, wanted = GIVEN[case]
+    found = parser().parse_args([*words, "--reason", "r", "ns/n"])
+    assert vars(found) == DEFAULTS | wanted
+
+
+REFUSED: Final = {
+    "a class that there is not": ["--class", "other"],
+    "a count below 0": ["--keep", "-1"],
+    "a count that is none": ["--keep", "some"],
+    "a pause that is no number": ["--pause", "2s"],
+}
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_refused(case: str) -> None:
+    """A value that means nothing is an error, not a default."""
+    with pytest.raises(argparse.ArgumentError):
+        parser().parse_args([*REFUSED[case], "--reason", "r", "ns/n"])
+
+
+def test_a_reason_is_required(capsys: pytest.CaptureFixture[str]) -> None:
+    """Who changes the record says why."""
+    with pytest.raises((SystemExit, argparse.ArgumentError)):
+        parser().parse_args(["ns/n"])
+
+
+def test_the_classes_are_those_of_the_check() -> None:
+    """Each class that `verify` may name can be chosen."""
+    assert list(arguments.CLASSES) == [kind.value for kind in VERIFIED]

@@ -1,0 +1,143 @@
+"""The bound on connections of an address: who goes first, and when a silent one ends."""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from typing import Any, Final, cast
+
+import pytest
+
+from syncer.runtime import health
+from syncer.runtime.health import _Connections, raise_descriptor_limit
+
+
+class Stream:
+    """A connection."""
+
+    def __init__(self) -> None:
+        self.closed = False
+
+    def is_closing(self) -> bool:
+        """Whether it ends."""
+        return self.closed
+
+    def abort(self) -> None:
+        """End."""
+        self.closed = True
+
+
+def made(count: int) -> list[Any]:
+    """Connections."""
+    return [cast("asyncio.Transport", Stream()) for _ in range(count)]
+
+
+def open_of(streams: list[Any]) -> list[int]:
+    """Places of those that are open."""
+    return [n for n, stream in enumerate(streams) if not stream.closed]
+
+
+async def test_the_longest_silent_goes_first() -> None:
+    """At the bound a new connection takes the place of the oldest without a request."""
+    connections = _Connections(4, first=600.0, idle=600.0)
+    streams = made(6)
+    for stream in streams[:4]:
+        connections.add(stream)
+    connections.on_request(streams[0])
+    assert open_of(streams[:4]) == [0, 1, 2, 3]
+    connections.add(streams[4])
+    connections.add(streams[5])
+    assert open_of(streams) == [0, 3, 4, 5]
+    connections.close()
+
+
+async def test_those_with_a_request_hold_half_of_the_places() -> None:
+    """Beyond that the one among them whose request is longest ago makes room."""
+    connections = _Connections(4, first=600.0, idle=600.0)
+    streams = made(6)
+    for stream in streams[:4]:
+        connections.add(stream)
+    for stream in (*streams[:3], streams[0]):
+        connections.on_request(stream)
+    connections.add(streams[4])
+    assert open_of(streams[:5]) == [0, 2, 3, 4]
+    connections.add(streams[5])
+    assert open_of(streams) == [0, 2, 4, 5]
+    connections.close()
+
+
+async def test_a_place_is_free_once_its_connection_has_ended() -> None:
+    """Nobody is closed for one that left by itself; a request that comes too late counts nothing."""
+    connections = _Connections(2, first=600.0, idle=600.0)
+    streams = made(4)
+    connections.add(streams[0])
+    connections.add(streams[1])
+    connections.on_request(streams[1])
+    for stream in streams[:2]:
+        stream.closed = True
+    connections.on_request(streams[0])
+    connections.on_request(None)
+    connections.add(streams[2])
+    connections.add(streams[3])
+    assert open_of(streams) == [2, 3]
+    connections.close()
+
+
+async def test_silence_ends_a_connection() -> None:
+    """One without a request ends after the first time, one with a request after the idle time."""
+    connections = _Connections(9, first=0.05, idle=600.0)
+    silent, active = made(2)
+    connections.add(silent)
+    connections.add(active)
+    connections.on_request(active)
+    async with asyncio.timeout(30):
+        while not silent.closed:
+            await asyncio.sleep(0.01)
+    assert not active.closed
+    connections.close()
+
+    connections = _Connections(9, first=0.02, idle=0.05)
+    (active,) = made(1)
+    connections.add(active)
+    connections.on_request(active)
+    async with asyncio.timeout(30):
+        while not active.closed:
+            await asyncio.sleep(0.01)
+    late = made(1)[0]
+    connections.add(late)  # the timer runs again
+    async with asyncio.timeout(30):
+        while not late.closed:
+            await asyncio.sleep(0.01)
+
+
+async def test_closed_looks_after_none() -> None:
+    """After the end no connection is touched."""
+    connections = _Connections(9, first=0.02, idle=0.02)
+    (stream,) = made(1)
+    connections.add(stream)
+    connections.close()
+    await asyncio.sleep(0.1)
+    assert not stream.closed
+
+
+_MANY: Final = health._DESCRIPTORS
+NO_LIMIT: Final = resource.RLIM_INFINITY
+LIMITS: Final = {
+    "raised to what the hard one allows": ((1_024, 4_096), 4_096, (4_096, 4_096)),
+    "raised to what is wanted": ((1_024, 10 * _MANY), _MANY, (_MANY, 10 * _MANY)),
+    "raised where there is no hard one": ((1_024, NO_LIMIT), _MANY, (_MANY, NO_LIMIT)),
+    "high enough": ((_MANY, NO_LIMIT), _MANY, None),
+    "one more than enough": ((_MANY + 1, NO_LIMIT), _MANY + 1, None),
+    "none": ((NO_LIMIT, NO_LIMIT), NO_LIMIT, None),
+}
+
+
+@pytest.mark.parametrize("case", LIMITS)
+def test_limit_of_descriptors(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The soft limit is raised as far as need be and may be, never lowered."""
+    before, now, wanted = LIMITS[case]
+    done: list[tuple[int, int]] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: before)
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limits: done.append(limits))
+    assert raise_descriptor_limit() == now
+    assert done == ([] if wanted is None else [wanted])
