@@ -232,3 +232,24 @@ def test_events_show_no_secret() -> None:
     assert (kind, reason, discriminator) == ("Normal", "R", "d")
     assert "oak31" not in message
     assert "\x1b" not in message
+
+
+@pytest.mark.parametrize(("completed", "took"), [(5_500, 4.5), (1_000, 0.0), (400, 0.0)])
+def test_how_long_a_delivery_took(world: World, completed: int, took: float) -> None:
+    """From the creation to the end, never less than nothing; counted by the final phase."""
+    status = Status(phase="Sent", completed_at=completed)
+    entry = Entry(replace(request(), created=1_000, status=status))
+    world.reporter.status_written(entry, Status(phase="Sending"), Merged(status, (), ""))
+    found = {n[0].rpartition("_")[2]: value for n, value in world.counted().items() if "Sent" in n}
+    assert (found["count"], found.get("sum", 0.0)) == (1.0, took)
+
+
+@pytest.mark.parametrize(("created", "completed"), [(0, 5_000), (1_000, 0)])
+def test_a_time_that_is_not_known_is_not_counted(
+    world: World, created: int, completed: int
+) -> None:
+    """Without a begin or an end there is no length."""
+    status = Status(phase="Sent", completed_at=completed)
+    entry = Entry(replace(request(), created=created, status=status))
+    world.reporter.status_written(entry, Status(), Merged(status, (), ""))
+    assert not [n for n in world.counted() if n[0].endswith("_count")]

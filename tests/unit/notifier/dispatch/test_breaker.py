@@ -358,3 +358,13 @@ def test_text() -> None:
     assert refusal("slack:ops") == (
         "slack circuit breaker is open (too many failures, preventing cascading failures)"
     )
+
+
+def test_a_breaker_that_closed_wants_a_refused_one_first_again() -> None:
+    """What it learnt of kinds of probes in one outage is forgotten with it."""
+    breaker = opened()
+    breaker.release(probe(breaker, 40), "a", DOWN, 40)
+    assert breaker.wants_retry is False
+    for n in range(2):
+        breaker.release(probe(breaker, 400 + n, first=True), f"n{n}", UP, 400 + n)
+    assert (breaker.state(402), breaker.wants_retry) == (State.CLOSED, True)

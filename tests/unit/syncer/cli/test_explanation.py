@@ -172,3 +172,38 @@ def test_explains_a_status_that_is_not_believed() -> None:
     assert "names the epoch 7.1, which its log does not know" in note
     answer = explain(request(entry("failed")), read_log(elements(PLAN)), Rules(), now=NOW)
     assert not [n for n in answer.notes if "does not believe" in n]
+
+
+def test_an_explanation_as_json() -> None:
+    """Every member says what the log and the object hold; what is not there is null."""
+    first = elements(PLAN, opened(A1), failed(A1))
+    log = read_log((*first, *elements(PLAN, opened(A1), failed(A1), opened(A2))[4:]))
+    document = as_json(explain(request(), read_log(first), Rules(), now=NOW - 40_000))
+    assert document["next"] == {
+        "decision": "WaitUntil", "reason": "next attempt not due yet", "channels": [],
+        "at": "2027-01-15T07:59:41.000Z", "blocked": None,
+    }  # fmt: skip
+    assert document["plan"] == {
+        "channels": [C], "rule": "RoutingRuleMatched", "message": "rule 1 matched",
+        "at": "2027-01-15T07:59:00.000Z",
+    }  # fmt: skip
+    (channel,) = document["channels"]
+    assert channel | {"attempts": []} == {
+        "channel": C, "state": "Retrying", "rule": "attempts left", "finished": False,
+        "delivered": False, "nextAttempt": "2027-01-15T07:59:41.000Z", "skipped": None,
+        "ordered": None, "attempts": [],
+    }  # fmt: skip
+    assert channel["attempts"] == [
+        {
+            "id": A1, "state": "failed", "class": "transient",
+            "opened": "2027-01-15T07:59:10.000Z", "ended": "2027-01-15T07:59:11.000Z",
+            "code": 503, "error": "slack said no", "order": None,
+        }
+    ]  # fmt: skip
+    (channel,) = as_json(explain(request(), log, Rules(), now=NOW))["channels"]
+    assert (channel["nextAttempt"], channel["state"]) == (None, "Sending")
+    assert channel["attempts"][1] == {
+        "id": A2, "state": "intent", "class": None, "opened": "2027-01-15T07:59:10.000Z",
+        "ended": None, "code": None, "error": None, "order": None,
+    }  # fmt: skip
+    assert as_json(explain(request(), read_log(()), Rules(), now=NOW))["plan"] is None

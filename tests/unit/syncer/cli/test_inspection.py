@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 
 import pytest
 
-from syncer.cli.inspection import Inspection, as_text, find_uid, inspect
+from syncer.cli.inspection import Inspection, as_json, as_text, find_uid, inspect
 from syncer.ledger.codec import encode_element, stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.errors import ContractError, Gone, PortError, Unauthorised, Unavailable
@@ -239,3 +239,63 @@ async def test_a_record_that_cannot_be_read() -> None:
     assert [line.position for line in found.lines] == [1, 2, 3]
     assert found.lines[1].record is None
     assert found.differences[0].startswith("record 2: ")
+
+
+async def test_an_inspection_as_json_and_as_text() -> None:
+    """Log, fold and status stand beside each other; the keys are an interface."""
+    world = World(request("u", (A1, "failed")))
+    world.put("u", PLAN, OPENED, SENT, ttl=60)
+    found = await world.inspect()
+    assert found is not None
+    document = as_json(found, now=NOW)
+    records = document["log"].pop("records")
+    assert document["log"] == {
+        "epoch": "0.7", "acked": 0, "audited": 0, "length": 3, "ttlSeconds": 60,
+    }  # fmt: skip
+    assert [(r["position"], r["kind"], r["id"], r["channel"], r["at"]) for r in records] == [
+        (1, "plan", "plan", "-", 1), (2, "intent", A1, C, 10), (3, "success", A1, C, 11),
+    ]  # fmt: skip
+    assert [len(r["chain"]) for r in records] == [8, 8, 8]
+    assert document["fold"] == {
+        "channels": [C],
+        "attempts": [
+            {"id": A1, "channel": C, "state": "success", "ended": "1970-01-01T00:00:00.011Z"}
+        ],
+        "phase": "Sent",
+    }
+    shown = document["status"].pop("attempts")
+    assert document["status"] == {
+        "phase": "Sending", "reason": "", "message": "", "totalAttempts": 0, "resourceVersion": "1",
+    }  # fmt: skip
+    assert [(a["id"], a["state"], a["attempt"], a["class"]) for a in shown] == [
+        (A1, "failed", 1, "transient")
+    ]
+    assert (document["uid"], document["object"], document["compared"]) == ("u", "ns/n", True)
+    assert document["objectProblem"] is None
+    text = as_text(found, now=NOW)
+    assert text[:3] == [
+        "ns/n  uid u", "", "LOG     3 records, epoch 0.7, published up to 0, expires in 60 s",
+    ]  # fmt: skip
+    assert "STATUS  Sending" in text
+    assert "FOLD    Sent" in text
+
+
+async def test_an_inspection_of_an_object_without_a_log() -> None:
+    """There is no log to show, and nothing that differs; without an object there is no phase."""
+    found = await World(request("u")).inspect()
+    assert found is not None
+    document = as_json(found, now=NOW)
+    assert (document["log"], document["fold"]) == (
+        None, {"channels": [], "attempts": [], "phase": "Sending"},
+    )  # fmt: skip
+    text = as_text(found, now=NOW)
+    assert text[2] == "LOG     none"
+    assert not [line for line in text if line.startswith("LOG     0")]
+
+    world = World()
+    world.put("u", PLAN)
+    alone = await world.inspect(uid="u")
+    assert alone is not None
+    document = as_json(alone, now=NOW)
+    assert (document["status"], document["fold"]["phase"]) == (None, "")
+    assert "LOG     1 records, epoch 0.7, published up to 0, kept" in as_text(alone, now=NOW)

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any, Final, cast
 
 import pytest
 
-from syncer.cli.owner import holder_of, read_holder
+from syncer.cli.access import Access
+from syncer.cli.owner import find_owner, holder_of, read_holder
+from syncer.cli.store import Store, StoreState
 from syncer.kube.client import Json
 from syncer.kube.leases import LeaseRecord, lease_path
+from syncer.model.errors import Gone, Unavailable
 from syncer.sharding.view import FOREVER, SESSION, session_name
 from tests.fakes.apistate import ApiState
 from tests.fakes.directkube import DirectKube
@@ -72,3 +77,106 @@ async def test_who_holds_a_shard_without_a_session() -> None:
         body = lease_of(f"nl-{n}", holder, 15, time.time() - ago, **{SESSION: "left-behind"})
         lease = await kube.request("POST", path, body=body, timeout=1)
         assert await read_holder(kube, "default", "nl", lease) == held
+
+
+WATCHED: Final[dict[str, tuple[Any, bool | None, str]]] = {
+    "all": ("*", True, ""),
+    "this one among others": (("a", "ns"), True, ""),
+    "others": (("a", "b"), False, ""),
+    "the controller's own, and it is this one": ((), True, "ns"),
+    "the controller's own, and it is another": ((), False, "else"),
+    "the controller's own, which is not known": ((), None, ""),
+}
+
+
+def access(namespaces: Any = "*", *, configured: bool = True, kube: Any = None) -> Access:
+    """Connections, and the settings of the controller."""
+    settings = SimpleNamespace(controller=SimpleNamespace(namespaces=namespaces))
+    return cast("Access", SimpleNamespace(configured=configured, settings=settings, kube=kube))
+
+
+def store(
+    state: StoreState = StoreState.OURS, *, text: str = "", home: str = "", **more: Any
+) -> Store:
+    """A store, checked."""
+    return Store(state, text, home, "nl", **{"map": None, "error": None, **more})
+
+
+@pytest.mark.parametrize("case", WATCHED)
+async def test_whether_a_namespace_is_watched(case: str) -> None:
+    """The settings say it, where their file was given; the controller's own is known by its store."""
+    namespaces, wanted, home = WATCHED[case]
+    found = await find_owner(
+        access(namespaces), store(text="no Lease", home=home), namespace="ns", uid="u", home=""
+    )
+    assert found.watched is wanted
+    own = "which namespace is watched is not known: it is the controller's own"
+    assert (own in found.unread) is (wanted is None)
+    assert found.unread[-1] == "who owns its shard is not known: no Lease"
+    problem = "its namespace is not among those that the controller watches"
+    assert found.problem == (problem if wanted is False else "")
+
+
+async def test_without_settings_it_is_not_known_what_is_watched() -> None:
+    """A store that nobody has used yet shows that no controller has worked on it."""
+    new = store(StoreState.NEW, text="no controller has used it")
+    found = await find_owner(access(configured=False), new, namespace="ns", uid="u", home="h")
+    assert (found.watched, found.shard, found.holder) == (None, -1, None)
+    assert found.unread == ("which namespaces are watched is not known without --config",)
+    assert found.problem == "no controller has used it"
+
+
+class Kube:
+    """An API server that answers each path, or raises."""
+
+    def __init__(self, answer: Any) -> None:
+        self.answer = answer
+        self.asked: list[str] = []
+
+    async def request(self, method: str, path: str, *, timeout: float) -> Any:
+        """Answer."""
+        self.asked.append(f"{method} {path}")
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def lease(**spec: Any) -> dict[str, Any]:
+    """A Lease."""
+    return {"metadata": {"name": "n", "uid": "x", "resourceVersion": "1"}, "spec": spec}
+
+
+SHARDS: Final = {"metadata": {"annotations": {"notification-ledger/shards": "1"}}}
+HELD: Final = lease(
+    holderIdentity="pod-a", leaseDurationSeconds=15, renewTime="2999-01-01T00:00:00.000000Z"
+)
+
+OWNED: Final[dict[str, tuple[Any, Any, tuple[int, str | None], str]]] = {
+    "somebody holds it": (SHARDS, HELD, (0, "pod-a"), ""),
+    "nobody holds it": (SHARDS, lease(), (0, ""), ""),
+    "it was never held": (SHARDS, Gone("no Lease"), (0, ""), ""),
+    "the Lease cannot be read": (
+        SHARDS, Unavailable("away"), (0, None), "who owns its shard is not known: away",
+    ),
+    "the installation does not say how many": (
+        {"metadata": {}}, HELD, (-1, None),
+        "who owns its shard is not known: the installation does not say how many there are",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OWNED)
+async def test_who_owns_a_shard(case: str) -> None:
+    """The Lease of the shard says it; what could not be found out is said with its reason."""
+    annotations, answer, wanted, unread = OWNED[case]
+    kube = Kube(answer)
+    found = await find_owner(
+        access(kube=kube), store(home="h", map=annotations), namespace="ns", uid="u", home=""
+    )
+    assert (found.shard, found.holder) == wanted
+    assert found.unread == ((unread,) if unread else ())
+    assert kube.asked == (
+        [] if wanted[0] < 0 else ["GET /apis/coordination.k8s.io/v1/namespaces/h/leases/nl-0"]
+    )
+    nobody = "no replica owns its shard (0): no controller runs, or none that can serve"
+    assert found.problem == (nobody if wanted[1] == "" else "")

@@ -127,3 +127,13 @@ def test_a_fault_names_the_key_and_no_secret(case: str, tmp_path: Path) -> None:
     said = str(caught.value)
     assert message in said
     assert CANARY not in said
+
+
+def test_the_options_of_a_url_stay() -> None:
+    """The Sentinels' password is an option beside the others, or the only one."""
+    assert with_sentinel_password("redis+sentinel://a/s", "p&q") == (
+        "redis+sentinel://a/s?sentinel_password=p%26q"
+    )
+    assert with_sentinel_password("redis+sentinel://a/s?x=1", "p") == (
+        "redis+sentinel://a/s?x=1&sentinel_password=p"
+    )

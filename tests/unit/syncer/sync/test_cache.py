@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from syncer.ledger.codec import stored
 from syncer.model.attempt import Epoch, make_attempt_id
+from syncer.model.record import Plan, plan_record
 from syncer.model.resource import Status, parse_object
-from syncer.rules.fold import LogView
-from syncer.sync.cache import Cache, Entry
+from syncer.rules.fold import ROOT_CHAIN, LogView
+from syncer.sync.cache import Cache, Entry, summary
 
 ATTEMPT = make_attempt_id(Epoch("0.7"), 1)
 
@@ -176,3 +178,72 @@ def test_where_the_feed_lags_published_entries_are_retired() -> None:
         entry.request = replace(entry.request, status=Status(phase="Sent"))
         here.cache.retire_if_settled(entry)
     assert (set(here.cache.entries), set(here.cache.finished)) == ({"b"}, {"a"})
+
+
+def test_what_is_forgotten() -> None:
+    """Nothing of it stays, but for what the audit feed has yet to hand over, while that has room."""
+    here = Bench()
+    here.cache.audit_limit = 1
+    first, second = here.add("a"), here.add("b")
+    for entry in (first, second):
+        here.cache.mark_unaudited(entry)
+        here.cache.finished[entry.uid] = summary(entry.request)
+    assert (here.cache.audit_capacity, here.cache.auditing) == (0, True)
+    here.cache.forget("b")
+    assert (list(here.cache.entries), list(here.cache.finished)) == (["a"], ["a"])
+    assert list(here.cache.unaudited) == ["a"]
+    here.cache.forget("a")
+    assert (here.cache.entries, here.cache.finished) == ({}, {})
+    assert list(here.cache.unaudited) == ["a"], "the feed has yet to hand it over"
+    here.cache.mark_audited(first, 0)
+    assert (here.cache.unaudited, here.cache.audit_capacity) == ({}, 1)
+
+
+def test_nothing_waits_for_a_feed_that_does_not_run() -> None:
+    """Without a feed, or with an entry whose log cannot be read, nothing is kept for it."""
+    here = Bench()
+    entry = here.add("a")
+    here.cache.mark_unaudited(entry)
+    assert (here.cache.unaudited, here.cache.auditing, here.cache.audit_capacity) == ({}, False, 0)
+    here.cache.audit_limit = 5
+    entry.quarantine = "damaged"
+    here.cache.mark_unaudited(entry)
+    assert (here.cache.unaudited, here.cache.audit_capacity) == ({}, 5)
+
+
+def test_what_was_audited_only_rises() -> None:
+    """A feed that hands over the same again takes nothing back; the entry waits while it lags."""
+    here = Bench()
+    here.cache.audit_limit = 5
+    entry = here.add("a")
+    record = plan_record(Plan(("c",), "r", "m", at=1))
+    entry.view.apply(stored(record, ROOT_CHAIN, 1))
+    here.cache.mark_unaudited(entry)
+    here.cache.mark_audited(entry, 0)
+    assert list(here.cache.unaudited) == ["a"]
+    here.cache.mark_audited(entry, 1)
+    here.cache.mark_audited(entry, 0)
+    assert (entry.audited, here.cache.unaudited) == (1, {})
+
+
+def test_a_feed_that_lags_keeps_little_in_memory() -> None:
+    """Where no more may wait for the feed, to be published is enough."""
+    for limit, brief in ((0, True), (9, False)):
+        here = Bench()
+        here.cache.audit_limit = limit
+        entry = here.add("a", expiring=False)
+        entry.request = replace(entry.request, status=replace(entry.request.status, phase="Sent"))
+        here.cache.unaudited["a"] = entry
+        here.cache.retire_if_settled(entry)
+        assert ("a" in here.cache.finished) is brief
+        assert ("a" in here.cache.unaudited) is not brief
+
+
+def test_an_entry_that_was_replaced_is_not_retired() -> None:
+    """What is held under its uid now is another one."""
+    here = Bench()
+    old = here.add("a", expiring=True)
+    old.request = replace(old.request, status=replace(old.request.status, phase="Sent"))
+    new = here.add("a")
+    here.cache.retire_if_settled(old)
+    assert here.cache.entries == {"a": new}
