@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from notifier.channels.http import HttpClient
+from notifier.channels.targets import Target, secrets_of
 from notifier.contract import Outcome
 from tests.channels.receiver import Receiver, receiving
 from tests.channels.rig import Rig
@@ -108,3 +109,29 @@ async def test_deduplication_key_of_pagerduty(
         rig = Rig(tmp_path, http_client, text, dedup_namespace=namespaced, key="k")
         assert (await rig.send("pagerduty:ops")).state.word == "success"
     assert json.loads(receiver.requests[0].body)["dedup_key"] == wanted
+
+
+PARTS = {
+    "seven characters are a word": ("https://h.example/abc-DEF", set()),
+    "eight are a secret": ("https://h.example/abc-DEFG", {"abc-DEFG"}),
+    "a word is none, up to twice that": ("https://h.example/team-channel-a", set()),
+    "whatever is longer is one": ("https://h.example/teams-channel-ab", {"teams-channel-ab"}),
+    "a value of the query": ("https://h.example/x?sig=AbC12345", {"AbC12345"}),
+    "a password": ("https://u:Pa55w0rd@h.example/x", {"Pa55w0rd"}),
+}
+
+
+@pytest.mark.parametrize("case", PARTS)
+def test_parts_of_a_url_that_are_secrets(case: str) -> None:
+    """What must not come back in an excerpt: the URL, its path, and parts that are no words."""
+    url, telling = PARTS[case]
+    found = secrets_of(Target(url))
+    assert url in found
+    assert {s for s in found if "/" not in s} == telling
+
+
+def test_declared_secrets_are_secrets_however_short() -> None:
+    """A key inside of a body is one whatever it looks like; an empty text is none."""
+    found = secrets_of(Target("https://h.example/x", secrets=("abc", "")))
+    assert "abc" in found
+    assert "" not in found

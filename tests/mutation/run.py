@@ -50,8 +50,11 @@ from tests.mutation.tracing import PACKAGES, PROFILE
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 EQUIVALENT: Final = "tests/mutation/equivalent.toml"
-#: The pages are made from the settings' defaults.
-ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels", "tests/docs/test_pages.py")
+#: The sampler's own tests, which take long and run no line of the product.
+_SELF: Final = "tests/unit/test_mutation.py"
+#: Compares pages with what is made of settings.
+_PAGES: Final = "tests/docs/test_pages.py"
+ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels", _PAGES)
 
 #: Seconds of a processor that the tests of one mutant may have, as they were traced.
 _BUDGET_S: Final = 5.0
@@ -270,6 +273,7 @@ def trace(
         store: The folder where traces are kept.
     """
     wanted = list(dict.fromkeys(test.partition("::")[0] for test in collected["tests"]))
+    wanted = [name for name in wanted if name != _SELF]
     helpers = Helpers(root)
     kept = {name: store / _digest(root, [name, *helpers.of(name)]) for name in wanted}
     missing = [name for name in wanted if not _holds(root, kept[name])]
@@ -400,6 +404,9 @@ class Tree:
     def cold(self, mutant: Mutant) -> list[str]:
         """Return the tests that may notice a change of what runs at import, the likeliest first."""
         ranks = self._running(mutant)
+        if mutant.path.endswith("settings.py"):
+            # The page of settings shows defaults and bounds, whoever imports the module.
+            ranks |= {t: 0 for t in self.whole.tests if t.partition("::")[0] == _PAGES}
         near = self._near.get(mutant.path, set())
         for name in mutant.names:
             for use in self._uses.get(name, ()):

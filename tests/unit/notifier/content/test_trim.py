@@ -242,3 +242,16 @@ def test_message_knows_its_size() -> None:
     assert message(body="x" * 50_000).size >= 50_000
     assert message(extensions={"a": "x" * 50_000}).size >= 50_000
     assert message().size < SMALL
+
+
+def test_lists_that_do_not_fit() -> None:
+    """The last entry says how many are left out, of a list and of a mapping, by size and by depth."""
+    shown = Budget(1_000).tree([f"v{n}" for n in range(100)], 9)
+    assert shown[-1] == f"{MORE} {100 - len(shown) + 1} further entries are left out"
+    assert 3 < len(shown) < 40
+    members = Budget(1_000).tree({f"k{n}": "v" for n in range(100)}, 9)
+    assert members[MORE] == f"{100 - len(members) + 1} further entries are left out"
+    assert list(members)[-1] == MORE
+    assert Budget(1_000).tree([[1, 2]], 1) == [[f"{MORE} 2 further entries are left out"]]
+    assert Budget(1_000).tree({"a": {"b": 1}}, 1) == {"a": {MORE: "1 further entries are left out"}}
+    assert Budget(1_000).tree({"a": 5, "b": None, "c": True}, 1) == {"a": 5, "b": None, "c": True}

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+from syncer.runtime.deferred import defer
 
 #: What one server of its own needs none of: clients, commands, clusters, Sentinels.
 CLIENTS = ("redis.client", "redis.commands.core", "redis.asyncio.client", "redis.cluster")
@@ -66,3 +71,62 @@ def test_dates_are_the_vendors_again() -> None:
         "import syncer.kube.transport, dateutil.parser\nassert dateutil.parser.parse('2026-01-02')"
     )
     assert "dateutil.parser._parser" in imported(code)
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A package that says when it runs, and brings a submodule."""
+    folder = tmp_path / "slowpackage"
+    (folder / "inner").mkdir(parents=True)
+    (folder / "__init__.py").write_text("__version__ = '3'\nRAN = []\nthing = 7\n")
+    (folder / "part.py").write_text("value = 1\n")
+    (folder / "inner" / "__init__.py").write_text("word = 'inner'\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    yield "slowpackage"
+    for name in [n for n in sys.modules if n.partition(".")[0] == "slowpackage"]:
+        del sys.modules[name]
+
+
+def test_a_package_runs_when_a_member_is_asked_for(package: str) -> None:
+    """Before that it is entered and has not run; submodules load without it."""
+    defer(package)
+    entered = sys.modules[package]
+    assert importlib.import_module(f"{package}.part").value == 1
+    assert "RAN" not in vars(entered)
+    assert not hasattr(entered, "__wrapped__")
+    assert "RAN" not in vars(entered), "the import system looks for dunders"
+    assert entered.thing == 7
+    assert "RAN" in vars(entered)
+    assert "__getattr__" not in vars(entered)
+    with pytest.raises(AttributeError):
+        _ = entered.other
+
+
+def test_a_version_is_a_member(package: str) -> None:
+    """Of all dunders the version is what programs ask for."""
+    defer(package)
+    assert sys.modules[package].__version__ == "3"
+
+
+def test_what_is_imported_already_stays(package: str) -> None:
+    """A package that has run is left as it is."""
+    before = importlib.import_module(package)
+    defer(package)
+    assert sys.modules[package] is before
+    assert "RAN" in vars(before)
+
+
+def test_a_package_within_a_package(package: str) -> None:
+    """It becomes a member of its parent, as an import would have made it."""
+    parent = importlib.import_module(package)
+    defer(f"{package}.inner")
+    assert parent.inner is sys.modules[f"{package}.inner"]
+    assert "word" not in vars(parent.inner)
+    assert parent.inner.word == "inner"
+
+
+def test_a_package_that_is_not_installed(tmp_path: Path) -> None:
+    """It is missing as with any import."""
+    with pytest.raises(ImportError, match="nowhereatall is not installed") as caught:
+        defer("nowhereatall")
+    assert caught.value.name == "nowhereatall"

@@ -1,0 +1,41 @@
+"""The scripts as they go over the wire: their flags, and their text with and without them."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import pytest
+
+from syncer.ledger.calls import Call
+from syncer.ledger.lua import OPERATORS, SCRIPTS, Script
+
+#: A fact may be recorded where memory is full; what begins something, or copies, may not.
+REFUSED_AT_MAXMEMORY: Final = {"intent", "keep"}
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, *OPERATORS], ids=lambda script: script.name)
+def test_what_may_run_where_memory_is_full(script: Script) -> None:
+    """The first line carries the flag; servers without flags get the rest of the text."""
+    first, _, rest = script.source.partition("\n")
+    assert first == ("#!lua" if script.name in REFUSED_AT_MAXMEMORY else "#!lua flags=allow-oom")
+    assert rest == script.plain
+    assert "redis.call" in script.plain
+    digest = hashlib.sha1(script.source.encode(), usedforsecurity=False)
+    assert script.sha == digest.hexdigest()
+
+
+def test_there_is_a_script_for_each_purpose() -> None:
+    """Seven of the controller and three of the operators' command."""
+    assert [s.name for s in SCRIPTS] == [
+        "claim", "intent", "outcome", "recover", "note", "ack", "retire",
+    ]  # fmt: skip
+    assert [s.name for s in OPERATORS] == ["keep", "rebuild", "restore"]
+
+
+def test_a_call_on_the_wire() -> None:
+    """ASKING goes before the command, what is read with it behind it."""
+    alone, asking = Call(("GET", "k")), Call(("GET", "k"), asking=True)
+    assert (alone.alone, asking.alone) == (True, False)
+    assert alone.commands == [("GET", "k")]
+    assert asking.commands == [("ASKING",), ("GET", "k")]
