@@ -1,4 +1,5 @@
--- NOTE(id, record): a plan, a skip, a manual resolution, a resend request or a repair; once per id, on a log that exists.
+-- NOTE(id, record): a plan, a skip, a manual resolution, a resend request or a repair; once per id, on a
+-- log that exists.
 -- The caller has looked a resolution up before: by now as much may be known.
 local key, id = KEYS[1], ARGV[1]
 local log = redis.call('LRANGE', key, 0, -1)

@@ -52,7 +52,7 @@ async def test_the_longest_silent_goes_first() -> None:
 
 
 async def test_those_with_a_request_hold_half_of_the_places() -> None:
-    """Beyond that the one among them whose request is longest ago makes room."""
+    """Beyond that the one among them whose request is longest ago makes space."""
     connections = _Connections(4, first=600.0, idle=600.0)
     streams = made(6)
     for stream in streams[:4]:

@@ -181,7 +181,7 @@ def test_where_the_feed_lags_published_entries_are_retired() -> None:
 
 
 def test_what_is_forgotten() -> None:
-    """Nothing of it stays, but for what the audit feed has yet to hand over, while that has room."""
+    """Nothing of it stays, but for what the audit feed has yet to hand over, while that has space."""
     here = Bench()
     here.cache.audit_limit = 1
     first, second = here.add("a"), here.add("b")
