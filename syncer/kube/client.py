@@ -379,10 +379,12 @@ async def _lines(response: aiohttp.ClientResponse, idle_timeout: float) -> Async
                 raise Unavailable("the stream ended inside a line")
             return
         *lines, rest = (rest + data).split(b"\n")
-        if len(rest) > _LINE_BYTES:
-            raise OversizedLine("a line is too long to be read")
         if lines:
             until = 0.0
+        for line in (*lines, rest):
+            # However it was cut on its way: with a fast peer a whole one may arrive at once.
+            if len(line) > _LINE_BYTES:
+                raise OversizedLine("a line is too long to be read")
         for line in lines:
             yield line
 
