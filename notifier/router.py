@@ -98,7 +98,7 @@ class LiveRouter:
             raise Unavailable("large notifications before it are still being routed") from error
 
     def _plan(self, request: NotificationRequest, now: int) -> Routed:
-        spec = request.spec()
+        spec, body_hash = request.content()
         attributes = attributes_of(spec, namespace=request.namespace, name=request.name)
         resolution = resolve(self._routing.current.config, attributes, clean=sanitise)
         plan = Plan(
@@ -106,7 +106,7 @@ class LiveRouter:
             reason=resolution.reason,
             message=resolution.message,
             at=now,
-            body_hash=request.content_hash(),
+            body_hash=body_hash,
         )
         return Routed(plan, resolution.doubts)
 

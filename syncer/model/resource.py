@@ -210,9 +210,14 @@ class NotificationRequest:
         """Parse the spec from the kept bytes."""
         return parse_spec(self.document().get("spec") or {})
 
+    def content(self) -> tuple[Spec, str]:
+        """The spec, and its hash as `content_hash` gives it."""
+        spec = self.document().get("spec")
+        return parse_spec(spec or {}), _hash_of(spec)
+
     def content_hash(self) -> str:
         """Sixteen hex digits that stand for the spec; the plan records them."""
-        return hashlib.sha256(_canonical(self.document().get("spec"))).hexdigest()[:16]
+        return _hash_of(self.document().get("spec"))
 
 
 def parse_object(document: Json) -> NotificationRequest:
@@ -250,6 +255,10 @@ def parse_object(document: Json) -> NotificationRequest:
         specified=bool(spec),
         hold=(meta.get("annotations") or {}).get(HOLD_ANNOTATION),
     )
+
+
+def _hash_of(spec: object) -> str:
+    return hashlib.sha256(_canonical(spec)).hexdigest()[:16]
 
 
 def _canonical(value: object) -> bytes:
