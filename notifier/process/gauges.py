@@ -91,6 +91,7 @@ async def pulse(watch: LoopWatch, metrics: SyncMetrics, monotonic: MonotonicCloc
     """
     while True:
         asked = monotonic() + _PULSE
+        watch.expect(_PULSE)
         await asyncio.sleep(_PULSE)
         late = max(0.0, monotonic() - asked)
         metrics.loop_lag.observe(late)

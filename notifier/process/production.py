@@ -101,6 +101,7 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
                 "identity": identity,
                 "namespaces": loaded.namespaces or "*",
                 "lease_seconds": settings.lease_duration,
+                "loop": type(asyncio.get_running_loop()).__module__.partition(".")[0],
             },
         )
 

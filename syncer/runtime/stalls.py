@@ -6,6 +6,9 @@ exactly when one round of callbacks begins and ends, at no cost while there is n
 is measured, not only one that meets a timer. Time for which another thread keeps the interpreter's lock
 passes before a round begins: a task measures it and reports it by `late`.
 
+uvloop's loop, used where it is installed, has no such selector: there the task is all that measures, so a
+stall is seen only as far as it makes the task late.
+
 During a long stall a thread reads the stack of the loop, and the log line names the place. It cannot read
 while C code keeps the lock, and then names the place that the loop reaches next.
 """
@@ -13,6 +16,7 @@ while C code keeps the lock, and then names the place that the loop reaches next
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import selectors
 import sys
@@ -66,9 +70,17 @@ class LoopWatch:
         self._longest = [0.0, 0.0]
         self._turned = clock()
         self._end = threading.Event()
+        #: Whether the loop tells each round of callbacks.
+        self._rounds = True
 
     def loop(self) -> asyncio.AbstractEventLoop:
-        """Make an event loop that is watched."""
+        """Make an event loop that is watched: uvloop's if that is installed."""
+        with contextlib.suppress(ImportError):
+            from uvloop import new_event_loop  # noqa: PLC0415 (an extra)
+
+            self._rounds = False
+            loop: asyncio.AbstractEventLoop = new_event_loop()
+            return loop
         return asyncio.SelectorEventLoop(_Selector(self))
 
     def on_stall(self, observe: Callable[[float], None]) -> None:
@@ -84,6 +96,12 @@ class LoopWatch:
         if self._since:
             self.late(self._clock() - self._since)
             self._since = 0.0
+
+    def expect(self, seconds: float) -> None:
+        """A task is to run again after so many seconds; being later is all that some loops show."""
+        if not self._rounds:
+            self._since = self._clock() + seconds
+            self._place = ""
 
     def late(self, seconds: float) -> None:
         """The loop was held for so long."""
@@ -127,7 +145,9 @@ class LoopWatch:
             since = self._since
             if since and self._clock() - since >= _LOOK:
                 frame = sys._current_frames().get(watched)  # noqa: SLF001 - there is no other way to ask
-                if frame is not None and self._since == since:
+                # Without rounds the last look may come when the stall is over: then the first counts.
+                fresh = self._rounds or not self._place
+                if frame is not None and self._since == since and fresh:
                     self._place = place_of(frame)
 
 

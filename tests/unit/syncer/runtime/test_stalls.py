@@ -6,6 +6,7 @@ import asyncio
 import logging
 import sys
 import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -91,6 +92,37 @@ def test_long_stall_is_said_with_its_place(caplog: pytest.LogCaptureFixture) -> 
     (record,) = caplog.records
     assert "_hold" in record.__dict__["where"]
     assert record.__dict__["seconds"] >= NOTICE * 4
+
+
+def test_a_loop_that_tells_no_rounds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Uvloop is used where it is installed; a task that is late shows the stall, and its place is named."""
+    monkeypatch.setitem(
+        sys.modules, "uvloop", SimpleNamespace(new_event_loop=asyncio.SelectorEventLoop)
+    )
+    watch = LoopWatch()
+
+    async def work() -> None:
+        watch.look_from_outside()
+        pulse = asyncio.create_task(_pulse(watch))
+        await asyncio.sleep(0)
+        _hold(NOTICE * 4)
+        await pulse
+
+    with caplog.at_level(logging.WARNING), asyncio.Runner(loop_factory=watch.loop) as runner:
+        runner.run(work())
+    watch.close()
+    (record,) = caplog.records
+    assert "_hold" in record.__dict__["where"]
+    assert watch.longest() >= NOTICE * 3
+
+
+async def _pulse(watch: LoopWatch) -> None:
+    asked = time.monotonic() + 0.05
+    watch.expect(0.05)
+    await asyncio.sleep(0.05)
+    watch.late(time.monotonic() - asked)
 
 
 def test_stalls_in_a_row_are_said_once(caplog: pytest.LogCaptureFixture) -> None:
