@@ -108,6 +108,9 @@ MARKS: Final = (
     "deletion held up by a finalizer",
     "renewal applied, answer lost",
     "unreadable log repaired",
+    "session of a silent replica ended",
+    "session renewed, and not ended",
+    "session deleted by hand",
 )
 
 
@@ -503,6 +506,8 @@ class Checks:
         mishap: object,
     ) -> None:  # fmt: skip
         """Take notice of a request that was answered, or would have been."""
+        if request.method == "DELETE" and "-session-" in request.path:
+            self._session_ended(process, request.path.rpartition("/")[2], response)
         if request.method != "PATCH":
             return
         place = (process.name, request.path)
@@ -623,6 +628,7 @@ class Checks:
             self.fail("S1", f"{where}: sent without an intent on record")
             return
         known.begun = True
+        self._holds(process, message.uid, where)
         if known.unsent:
             self.fail("S1", f"{where}: sent although it is on record that it was not")
         entry = process.app.cache.entries.get(message.uid)
@@ -658,6 +664,32 @@ class Checks:
         return self.ever[identity].uncertain or identity in subject.lost
 
     # -- ownership ------------------------------------------------------------------------------
+
+    def _holds(self, process: Process, uid: str, where: str) -> None:
+        """Judge a send by the shard's Lease: it must name who sends until all that he sent is over."""
+        shard = process.app.shards.sharding.of(uid)
+        holder, identity = self.world.holder_of(shard), process.identity
+        # A host whose clock has jumped ends sessions that are not silent.
+        if holder != identity and "suspend" not in self.world.profile.faults:
+            held = f"held by {holder}" if holder else "free"
+            self.fail("X1", f"{where}: {identity} sends it, and shard {shard} is {held}")
+
+    def _session_ended(self, process: Process, name: str, response: Response) -> None:
+        """Judge who ends another's session: only one that has been silent."""
+        owner, renewed = self.world.sessions.get(name, ("", 0.0))
+        if not owner or owner == process.identity:
+            return
+        if response.code == 409:
+            self.mark("session renewed, and not ended")
+        if response.code != 200:
+            return
+        self.mark("session of a silent replica ended")
+        silent = self.world.loop.time() - renewed
+        # Clocks may differ by 3 % each way.
+        if silent < 0.95 * self.world.lease_duration and "suspend" not in self.world.profile.faults:
+            self.fail(
+                "X2", f"{process.name} ended {owner}'s session, renewed {silent:.1f} s before"
+            )
 
     def handing_over(self, process: str, shards: Collection[int], now: float) -> None:
         """Judge how long a replica has been handing shards over; nothing is sent in them meanwhile."""

@@ -22,6 +22,8 @@ import syncer.sync.status_writer
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.process.sweeps import Sweep, Sweeps
 from syncer.kube.client import MERGE_PATCH
+from syncer.kube.lease_term import LeaseTerm, Session
+from syncer.kube.leases import LeaseRecord, Leases
 from syncer.kube.notification_requests import (
     FIELD_MANAGER,
     NotificationRequestClient,
@@ -33,7 +35,9 @@ from syncer.ledger.log import RedisLog
 from syncer.model.record import intent_record
 from syncer.rules.fold import LogView
 from syncer.rules.reconcile import Presence
-from syncer.sharding.assignment import HandOver
+from syncer.sharding.assignment import HandOver, Hold, ShardState
+from syncer.sharding.manager import ShardManager
+from syncer.sharding.view import LeaseView
 from syncer.sync.cache import Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
@@ -247,6 +251,71 @@ def keep_what_cannot_be_served() -> AbstractContextManager[None]:
     return _instead((syncer.sharding.manager, "hand_over", shared))
 
 
+def shards_before_the_end() -> AbstractContextManager[None]:
+    """Who has seen nothing of a session for long enough takes its shards, and does not end it."""
+
+    async def believed(self: ShardManager, lease: LeaseRecord) -> None:
+        self._ended.add(lease.uid)
+
+    return _instead((ShardManager, "_end", believed))
+
+
+def end_uncompared() -> AbstractContextManager[None]:
+    """A session is ended whatever has been renewed since it was seen."""
+    delete: Any = vars(Leases)["delete"]
+
+    async def blind(self: Leases, name: str, uid: str, _version: str = "", **rest: Any) -> None:
+        await delete(self, name, uid, **rest)
+
+    return _instead((Leases, "delete", blind))
+
+
+def deadline_of_a_shard() -> AbstractContextManager[None]:
+    """A shard's Lease expires for others although only its holder's session is renewed."""
+    judged: Any = vars(syncer.sharding.manager)["state_of"]
+
+    def expired(view: LeaseView, n: int, identity: str, now: float, ended: Any = ()) -> Any:
+        state, seen = judged(view, n, identity, now, ended), view.shard(n)
+        if state.hold is Hold.HELD and seen and now >= seen.since + view.lasts(seen.lease):
+            return ShardState(Hold.ORPHANED, holder=seen.lease.holder)
+        return state
+
+    return _instead((syncer.sharding.manager, "state_of", expired))
+
+
+def session_goes_on() -> AbstractContextManager[None]:
+    """The terms of a session that is over go on in the next one."""
+    begun: Any = vars(ShardManager)["_begun"]
+
+    def lost(_self: ShardManager, _session: Session) -> None:
+        return None
+
+    def adopted(self: ShardManager, session: Session) -> None:
+        for term in self._held.terms.values():
+            term.session = session
+        begun(self, session)
+
+    return _instead((ShardManager, "_lost", lost), (ShardManager, "_begun", adopted))
+
+
+def absent_is_over() -> AbstractContextManager[None]:
+    """What a session held is taken as soon as its Lease is gone, whoever deleted that."""
+    judged: Any = vars(syncer.sharding.manager)["state_of"]
+
+    def hasty(view: LeaseView, n: int, identity: str, now: float, ended: Any = ()) -> Any:
+        return judged(view, n, identity, now, {*ended, *view.departed})
+
+    return _instead((syncer.sharding.manager, "state_of", hasty))
+
+
+def clock_unasked() -> AbstractContextManager[None]:
+    """A send begins in every term that nobody has ended."""
+    return _instead(
+        (LeaseTerm, "valid", lambda term, _now: not term.ended),
+        (LeaseTerm, "may_send", lambda term, *_: not term.ended),
+    )
+
+
 def deletion_ignored() -> AbstractContextManager[None]:
     """Only an object that is gone is sent no more."""
     return _instead((Entry, "cancelled", property(lambda entry: entry.deleted)))
@@ -270,4 +339,10 @@ MUTANTS: Final[dict[str, Callable[[], AbstractContextManager[None]]]] = {
     "hand-over waits for what backs off": patient_hand_over,
     "unable replica keeps its shards": keep_what_cannot_be_served,
     "deletion ignored until it is done": deletion_ignored,
+    "shards taken before the session is ended": shards_before_the_end,
+    "session ended without its resourceVersion": end_uncompared,
+    "deadline taken from a shard's Lease": deadline_of_a_shard,
+    "session that ended goes on": session_goes_on,
+    "absent session is over": absent_is_over,
+    "no clock asked before a send": clock_unasked,
 }

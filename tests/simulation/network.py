@@ -135,6 +135,11 @@ class _Stream(AbstractAsyncContextManager["AsyncIterator[bytes]"]):
         self.broken = False
         self.open: OpenWatch | None = None
 
+    @property
+    def path(self) -> str:
+        """What is watched."""
+        return self._request.path
+
     async def __aenter__(self) -> AsyncIterator[bytes]:
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[OpenWatch | Response | PortError] = loop.create_future()

@@ -268,6 +268,8 @@ def test_what_failed_once_holds(finding: str) -> None:
 
 # -- mutants --------------------------------------------------------------------------------------
 
+#: A replica sees late that its shard has gone, and its send begins late after its intent.
+_FAR_BEHIND: Final = "watch lag, redis slow, receiver 503, operator"
 #: For each mutant: the rules that it breaks, faults that provoke it, and whether they must end.
 KILLERS: Final = {
     "no fence": ({"S8", "S9"}, "pause, receiver slow, redis slow", False),
@@ -289,12 +291,18 @@ KILLERS: Final = {
     "notSent counted": ({"E1"}, "redis lose, redis restart, redis slow, redis late", True),
     "order never spent": ({"O1", "S12"}, "operator, receiver 503", False),
     "log with an order expires": ({"O2"}, "operator, receiver 503, hold", False),
-    "no resync": ({"L2"}, "renewal lost, receiver 503", True),
+    "no resync": ({"L2"}, "renewal lost, receiver 503, operator", True),
     "key of a failed look kept": ({"L2", "L1"}, "redis lose, kube lose, receiver 503", True),
     "resync of claimed logs only": ({"L2"}, "redis corrupt, mend, receiver 503", True),
     "deletion ignored until it is done": ({"S19"}, "finalizer, receiver 503", False),
     "unable replica keeps its shards": ({"H2"}, "redis cut, receiver 503", False),
-    "hand-over waits for what backs off": ({"H1"}, "status refused, crash, receiver 503", False),
+    "hand-over waits for what backs off": ({"H1"}, "status refused, drain, receiver 503", False),
+    "shards taken before the session is ended": ({"X1"}, f"pause, {_FAR_BEHIND}", False),
+    "session ended without its resourceVersion": ({"X2"}, "pause, receiver 503", False),
+    "deadline taken from a shard's Lease": ({"X1"}, _FAR_BEHIND, False),
+    "session that ended goes on": ({"X1"}, f"pause, {_FAR_BEHIND}", False),
+    "absent session is over": ({"X1"}, f"session deleted, {_FAR_BEHIND}", False),
+    "no clock asked before a send": ({"X1"}, "pause, redis slow, receiver 503, operator", False),
 }  # fmt: skip
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
 #: the draws.
@@ -303,6 +311,11 @@ FIRST: Final = {
     "no resourceVersion": 69,
     "stale read at the claim": 34,
     "failover without re-claim": 34,
+    "no resync": 21,
+    "hand-over waits for what backs off": 4,
+    "shards taken before the session is ended": 53,
+    "session that ended goes on": 7,
+    "no clock asked before a send": 8,
 }  # fmt: skip
 _TRIES: Final = 150
 #: Seconds of faults that what lasts long needs to show.

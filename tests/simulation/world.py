@@ -78,10 +78,14 @@ FAULTS: Final = (
     "receiver slow", "receiver refuse", "receiver late", "receiver vanish",
     "crash", "pause", "drain", "skew", "suspend",
     "delete", "name again", "rival", "wipe", "hold",
-    "operator", "status refused", "renewal lost", "mend", "redis cut", "finalizer",
+    "operator", "status refused", "renewal lost", "mend", "redis cut", "finalizer", "session deleted",
+    "lease watch",
 )  # fmt: skip
 #: What was added once seeds had found something, in the order in which it was.
-_LATER: Final = ("operator", "status refused", "renewal lost", "mend", "redis cut", "finalizer")
+_LATER: Final = (
+    "operator", "status refused", "renewal lost", "mend", "redis cut", "finalizer", "session deleted",
+    "lease watch",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,7 +298,7 @@ def _outside(world: World, process: Process, settings: Settings) -> Outside:
     """Return the world outside of a process, which is the simulated one."""
     host = process.host
     return Outside(
-        identity=f"{host.name}_8081",
+        identity=process.identity,
         monotonic=host.monotonic,
         wall=lambda: datetime.fromtimestamp(host.wall(), UTC),
         api_time=ServerTime(host.monotonic),
@@ -405,6 +409,11 @@ class Process:
     def keep(self, handle: asyncio.Handle) -> None:
         """Hold a callback back."""
         self._kept.append(handle)
+
+    @property
+    def identity(self) -> str:
+        """Of its host, so that the next process takes over from this one at once."""
+        return f"{self.host.name}_8081"
 
     @property
     def able(self) -> bool:
@@ -547,6 +556,8 @@ class World:
         self._journal: deque[Undo] = deque(maxlen=5000)
         self._redis_skew = 0.0
         self._healed: dict[str, list[bytes]] = {}
+        #: Of each session's Lease: whose it is, and when it was written last.
+        self.sessions: dict[str, tuple[str, float]] = {}
         self.first_revision = _FIRST
         self.dice = Dice(self)
         self.checks = Checks(self)
@@ -742,7 +753,7 @@ class World:
         for plural in ("notificationrequests", "leases"):
             for change in self.state.changes_since(plural, self._seen):
                 if plural == "leases":
-                    self._lease(change.object, change.previous)
+                    self._lease(change.type, change.object, change.previous)
                 elif change.type == "DELETED":
                     self.checks.deleted(change.object["metadata"]["uid"])
                 else:
@@ -752,13 +763,32 @@ class World:
                     self.checks.on_version(change.object)
         self._seen = self.state.revision
 
-    def _lease(self, now: Json, before: Json | None) -> None:
+    def _lease(self, kind: str, now: Json, before: Json | None) -> None:
+        name, version = now["metadata"]["name"], now["metadata"]["resourceVersion"]
         new, old = now.get("spec") or {}, (before or {}).get("spec") or {}
-        holder = new.get("holderIdentity")
-        if holder != old.get("holderIdentity") or new.get("acquireTime") != old.get("acquireTime"):
-            self.trace("lease", now["metadata"]["name"], holder, now["metadata"]["resourceVersion"])
+        holder = str(new.get("holderIdentity") or "")
+        if "-session-" in name:
+            if kind == "DELETED":
+                self.trace("session-ended", name, holder)
+            else:
+                self.sessions[name] = (holder, self.loop.time())
+        elif holder != old.get("holderIdentity") or new.get("acquireTime") != old.get(
+            "acquireTime"
+        ):
+            self.trace("lease", name, holder, version)
             if before and holder and holder == old.get("holderIdentity") and old.get("acquireTime"):
                 self.checks.mark("lease taken by its own name")
+
+    @property
+    def lease_duration(self) -> float:
+        """LeaseDuration in seconds."""
+        return _settings(self.profile).lease_duration
+
+    def holder_of(self, shard: int) -> str:
+        """Who holds a shard by its Lease, empty if nobody does."""
+        found = self._ask("GET", f"{_LEASES}notification-ledger-{shard}")
+        body = found.body if isinstance(found.body, dict) else {}
+        return str((body.get("spec") or {}).get("holderIdentity") or "")
 
     def _ask(
         self, method: str, path: str, body: Json | None = None, *, form: str = "application/json"
@@ -983,6 +1013,8 @@ class World:
             "status refused": self._toggle_refused,
             "redis cut": self._cut_off,
             "finalizer": lambda: self.delete_slowly() if dice.chance(0.4) else None,
+            "session deleted": self._end_session,
+            "lease watch": self._stall_leases,
         }
         for fault in FAULTS:
             if fault.startswith("receiver "):
@@ -1052,6 +1084,28 @@ class World:
         if self.kube.watches and self.dice.chance(0.3):
             self.trace("watch-stall")
             self.dice.choose(self.kube.watches).stalled = True
+
+    def _end_session(self) -> None:
+        """Have somebody delete the session's Lease of a replica that lives."""
+        found = self._ask("GET", _LEASES.rstrip("/"))
+        names = sorted(x["metadata"]["name"] for x in cast("Json", found.body)["items"])
+        sessions = [name for name in names if "-session-" in name]
+        if sessions:
+            name = str(self.dice.choose(sessions))
+            self.trace("delete-session", name)
+            self.checks.mark("session deleted by hand")
+            self._ask("DELETE", f"{_LEASES}{name}")
+
+    def _stall_leases(self) -> None:
+        """Have a replica's watch of Leases fall silent, or late by more than a LeaseDuration."""
+        watches = [w for w in self.kube.watches if w.stream.path == _LEASES.rstrip("/")]
+        if watches:
+            made = self.dice.choose(watches)
+            if self.dice.chance(0.5):
+                made.stalled = True
+            else:
+                made.lag = 3 * self.lease_duration
+            self.trace("lease-watch", made.process.name, made.stalled)
 
     def _compact(self) -> None:
         self.state.compact()
