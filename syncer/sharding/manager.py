@@ -42,7 +42,7 @@ from syncer.sharding.installation import Installation
 from syncer.sharding.ownership import Shards
 from syncer.sharding.sessions import SessionLease, TimesOfDay
 from syncer.sharding.shard_leases import ShardLeases
-from syncer.sharding.view import SESSION, LeaseView, session_name
+from syncer.sharding.view import SESSION, LeaseView, Sighting, session_name
 
 logger = logging.getLogger("ledger.shards")
 
@@ -389,14 +389,16 @@ class ShardManager:
             now=self._clock(),
             patience=self._timings.duration,
         )
+        # What is written is compared with what was judged, however long the confirmation takes.
+        judged = {n: self._view.shard(n) for n in chosen}
         doubtful = {(states[n].holder, states[n].session) for n in chosen if states[n].session}
         for holder, uid in sorted(doubtful):
             await self._confirm(holder, uid)
         sure = (n for n in chosen if not states[n].session or states[n].session in self._ended)
-        await asyncio.gather(*(self._acquire(n, session) for n in sure))
+        await asyncio.gather(*(self._acquire(n, session, judged[n]) for n in sure))
 
-    async def _acquire(self, n: int, session: Session) -> None:
-        term = await self._held.acquire(n, session)
+    async def _acquire(self, n: int, session: Session, seen: Sighting | None) -> None:
+        term = await self._held.acquire(n, session, seen)
         if term is not None:
             self._shards.take(n, term)
             unfinished = self._owner.begin(n)

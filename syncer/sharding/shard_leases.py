@@ -23,7 +23,7 @@ from syncer.model.attempt import make_epoch
 from syncer.model.errors import Conflict, Gone, PortError, Unavailable
 from syncer.sharding.assignment import Held, loss_of
 from syncer.sharding.sessions import TimesOfDay
-from syncer.sharding.view import FOREVER, RELEASED, SESSION, LeaseView
+from syncer.sharding.view import FOREVER, RELEASED, SESSION, LeaseView, Sighting
 
 logger = logging.getLogger("ledger.shards")
 
@@ -91,10 +91,17 @@ class ShardLeases:
                 lost[n] = term
         return lost
 
-    async def acquire(self, n: int, session: Session) -> LeaseTerm | None:
-        """Take a Lease as the view shows it; None if it is another one by now, or no answer came."""
+    async def acquire(self, n: int, session: Session, seen: Sighting | None) -> LeaseTerm | None:
+        """
+        Take a Lease; None if it is another one by now, or no answer came.
+
+        Args:
+            n: The shard.
+            session: Our own.
+            seen: The Lease that was found to be free to take, None if there was none. The view may have
+                gone on since, and shows another owner's by now.
+        """
         name, time = f"{self._view.installation}-{n}", self._times.next()
-        seen = self._view.shard(n)
         spec: Json = {
             "holderIdentity": self._identity,
             "leaseDurationSeconds": FOREVER,

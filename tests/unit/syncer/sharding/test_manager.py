@@ -324,6 +324,43 @@ async def test_a_session_without_its_label_is_not_taken_for_ended(here: Town) ->
     assert here.sessions() == {"b"}
 
 
+@town(shards=1)
+async def test_what_is_written_is_what_was_judged(here: Town) -> None:
+    """A shard that gets another owner while its old one's end is looked up stays with the new one."""
+    a = await here.replica("a")
+    await here.until(lambda: a.owned == [0])
+    b = await here.replica("b")
+    await here.until(lambda: here.sessions() == {"a", "b"})
+    await a.kill()
+    name = session_name("nl", "a")
+    here.ask("DELETE", name)
+    request = b.kube.request
+
+    async def slowly(method: Any, path: str, **rest: Any) -> Any:
+        found = request(method, path, **rest)
+        if method != "GET" or not path.endswith(name):
+            return await found
+        # Another process of a's name is back, and faster.
+        meta = {"name": name, "labels": {LABEL: "nl"}, "annotations": {}}
+        spec = {"holderIdentity": "a", "leaseDurationSeconds": 18}
+        kind = {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease"}
+        here.ask("POST", name, {**kind, "metadata": meta, "spec": spec})
+        uid = here.lease(name)["metadata"]["uid"]
+        here.ask("PATCH", "nl-0", {"metadata": {"annotations": {SESSION: uid}}})
+        await asyncio.sleep(0.1)
+        here.ask("DELETE", name)
+        try:
+            return await found
+        finally:
+            taken.append(here.lease("nl-0")["metadata"]["resourceVersion"])
+
+    taken: list[str] = []
+    b.kube.request = slowly  # type: ignore[method-assign]  # to be slow
+    await here.until(lambda: taken)
+    await asyncio.sleep(0.1)
+    assert here.lease("nl-0")["metadata"]["resourceVersion"] == taken[0]
+
+
 @town()
 async def test_a_lost_answer_is_found_again(here: Town) -> None:
     """Of the creation of a session, and of an acquisition: written, and its writer is not told."""
