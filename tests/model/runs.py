@@ -661,6 +661,10 @@ SESSION_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "S25", "an old replica's shard is free", S(old=True, old_waited=False), "SH"
     ),
+    Mutant(
+        "S26", "an acquisition compares with what was seen since it was judged",
+        S(judged_written=False, faults=Lost(handovers=1)), "SH",
+    ),
 )  # fmt: skip
 
 

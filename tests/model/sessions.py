@@ -242,6 +242,7 @@ class Options:
         never_expires: (S23) What a new replica holds never expires for an old one.
         note_checked: (S24) What an old one has acquired names no session.
         old_waited: (S25) What an old one holds is taken once it was not renewed for LeaseDuration.
+        judged_written: (S26) An acquisition compares with what was judged, not with what was seen since.
         acquire_valid: (S21) Shards are acquired only while the own session is valid.
     """
 
@@ -275,6 +276,7 @@ class Options:
     never_expires: bool = True
     note_checked: bool = True
     old_waited: bool = True
+    judged_written: bool = True
     acquire_valid: bool = True
 
     @property
@@ -627,7 +629,11 @@ def _watch(s: State, o: Options, i: int) -> Iterator[Step]:
             listed = _shown(_with(s, i, stalled=False), i, keep=lambda _: not o.list_waits)
             yield f"{i} opens its watch anew", listed, ()
     elif o.one_stream:
-        yield from _changed(f"{i} is shown what happened", s, _shown(s, i, keep=_is_last))
+        shown = _shown(s, i, keep=_is_last)
+        if not o.judged_written:
+            asked = tuple(x and x._replace(valid=True) for x in shown.replicas[i].asked)
+            shown = _with(shown, i, asked=asked)
+        yield from _changed(f"{i} is shown what happened", s, shown)
     else:
         both = _shown(s, i, keep=_is_last)
         unknown = _absent(both.replicas[i].shards, s.replicas[i].sessions, i)
