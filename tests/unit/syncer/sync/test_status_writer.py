@@ -9,12 +9,12 @@ from typing import Any, cast
 import pytest
 
 from syncer.model.attempt import Attempt, AttemptState
-from syncer.model.errors import Ambiguous, Conflict
+from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unauthorised
 from syncer.model.ports import Ownership
 from syncer.model.record import Plan
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.sync.cache import Entry
-from syncer.sync.status_writer import Flushed, StatusWriter
+from syncer.sync.status_writer import MAX_CONFLICTS, Flushed, StatusWriter
 from tests.unit.syncer.sync.test_holes import EPOCH, Bench, Held, bench
 
 
@@ -316,3 +316,82 @@ async def test_a_schema_that_is_taken_back_is_noticed() -> None:
         assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
         assert here.sync.schema.verified is False
         assert entry.acked == 0
+
+
+def refusing(here: Bench, monkeypatch: pytest.MonkeyPatch, *errors: Exception) -> list[int]:
+    """Have the API server refuse as many writes; return the sizes of all that are tried."""
+    patch, left, sizes = here.objects.patch, list(errors), list[int]()
+
+    async def answered(*args: Any, **options: Any) -> NotificationRequest:
+        if not options.get("dry_run"):
+            sizes.append(len(str(args[2].get("deliveryAttempts", ""))))
+            if left:
+                raise left.pop(0)
+        return await patch(*args, **options)
+
+    monkeypatch.setattr(here.objects, "patch", answered)
+    return sizes
+
+
+async def test_an_object_without_space_shows_at_least_how_it_ended(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Twice too large, the phase and the counters are written, and nothing is acknowledged."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        large = Rejected("no", reason="TooLarge")
+        sizes = refusing(here, monkeypatch, large, large)
+        assert await here.sync.flush(entry) is Flushed.REFUSED
+        assert len(sizes) == 3
+        assert sizes[2] == 0
+        (written,) = here.objects.written
+        assert (written["phase"], written["successfulDeliveries"]) == ("Sent", 1)
+        assert "deliveryAttempts" not in written
+        assert entry.request == here.objects.request
+        assert entry.acked == 0
+        assert await here.sync.flush(entry) is Flushed.WRITTEN, "as soon as there is space"
+        assert entry.acked == entry.view.position
+
+
+async def test_a_status_that_is_too_large_is_cut_further(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first refusal for its size has it tried once more with a quarter of the bound."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        sizes = refusing(here, monkeypatch, Rejected("no", reason="TooLarge"))
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert len(sizes) == 2
+        assert entry.acked == entry.view.position
+
+
+async def test_another_refusal_is_not_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is refused for another reason stays in the log, and the next write tries again."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        sizes = refusing(here, monkeypatch, Rejected("no", reason="Invalid"), Unauthorised("no"))
+        assert await here.sync.flush(entry) is Flushed.REFUSED
+        assert (len(sizes), here.sync.access_problem) == (1, None)
+        assert await here.sync.flush(entry) is Flushed.REFUSED
+        assert here.sync.access_problem == "status writes are refused (no)"
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert here.sync.access_problem is None
+
+
+async def test_the_smallest_write_may_fail_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A conflict or a deletion then is what it always is."""
+    for error, wanted in ((Conflict("first"), Flushed.CONFLICT), (Gone("gone"), Flushed.GONE)):
+        async with bench(most=3) as (here, entry):
+            await delivered(here, entry)
+            large = Rejected("no", reason="TooLarge")
+            refusing(here, monkeypatch, large, large, error)
+            assert await here.sync.flush(entry) is wanted
+            assert here.objects.written == []
+
+
+async def test_conflicts_are_tried_a_few_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The object is read anew each time; after the last try the write waits for its next turn."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        sizes = refusing(here, monkeypatch, *[Conflict("first")] * (MAX_CONFLICTS + 1))
+        assert await here.sync.flush(entry) is Flushed.CONFLICT
+        assert len(sizes) == MAX_CONFLICTS + 1
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
