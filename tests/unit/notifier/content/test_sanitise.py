@@ -616,3 +616,28 @@ def test_depth_of_a_tree(wrap: Callable[[Any], Any]) -> None:
     assert sanitise_tree(wrap(wrap("x")), depth=2) == wrap(wrap("x"))
     assert sanitise_tree(wrap(wrap("x")), depth=1) == wrap(R)
     assert sanitise_tree(wrap("x"), depth=0) == R
+
+
+NOBODY_SEES = {
+    "a zero-width space": "\u200b",
+    "a soft hyphen": "\u00ad",
+    "a combining joiner": "\u034f",
+    "a selector of variants": "\ufe0f",
+    "the last of these selectors": "\U000e01ef",
+    "the first of the further selectors": "\U000e0100",
+    "a Mongolian selector": "\u180b",
+}
+
+
+@pytest.mark.parametrize("case", NOBODY_SEES)
+def test_characters_that_nobody_sees_hide_no_secret(case: str) -> None:
+    """A name with one inside is the same name to a reader, and to the rules."""
+    character = NOBODY_SEES[case]
+    assert "canary" not in sanitise(f"pass{character}word=canary")
+
+
+@pytest.mark.parametrize("character", ["\u0301", "\U000e01f0", "-", "x"])
+def test_characters_that_are_seen_make_another_name(character: str) -> None:
+    """What a reader sees as another name is none that the rules know."""
+    text = f"pw{character}d=canary"
+    assert sanitise(text) == text

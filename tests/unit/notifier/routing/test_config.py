@@ -696,3 +696,17 @@ def test_any_json_is_a_config_or_a_config_error(route: object, entry: object) ->
 def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
     """Nor does noise made of YAML's own characters."""
     parsed(text)
+
+
+def test_merges_within_merges_to_the_bound() -> None:
+    """Fifty mappings may be merged one into the other; one more is refused."""
+
+    def text(depth: int) -> str:
+        inner = "{receiver: x}"
+        for _ in range(depth):
+            inner = f"{{<<: {inner}}}"
+        return f"route: {inner}\nreceivers: [{{name: x}}]\n"
+
+    assert parse(text(50)).route.receiver == "x"
+    with pytest.raises(ConfigError, match="merged too deeply"):
+        parse(text(51))

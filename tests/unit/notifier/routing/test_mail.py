@@ -293,3 +293,13 @@ def test_ambiguous_authentication_of_a_webhook(case: str) -> None:
         parse(file, native=frozenset({"webhook"}))
     assert why in str(c.value)
     assert parse(file).receivers
+
+
+def test_the_longest_address() -> None:
+    """254 characters, as SMTP has it, and not one more."""
+    host = f"{'h' * 63}.{'h' * 63}.{'h' * 61}"
+    longest = f"{'u' * 64}@{host}"
+    assert len(longest) == 254
+    assert len(parse_recipients(longest)) == 1
+    with pytest.raises(ValueError, match="not an address"):
+        parse_recipients(f"{longest}h")

@@ -73,6 +73,9 @@ BAD = {
     "a header that is none": (changed(WHOLE, 2, epoch="x"), "line 2: the header is none"),
     "a mark beyond all numbers": (changed(WHOLE, 2, acked=float("inf")), "line 2: the header is"),
     "a uid that is none": (changed(WHOLE, 2, log="a}b"), "line 2: the uid is none"),
+    "a uid that is empty": (changed(WHOLE, 2, log=""), "line 2: the uid is none"),
+    "a uid that is no text": (changed(WHOLE, 2, log=5), "line 2: the uid is none"),
+    "a uid of two words": (changed(WHOLE, 2, log="a b"), "line 2: the uid is none"),
     "the counts are others": (changed(WHOLE, 6, records=4), "line 6: 1 logs with 3 records"),
     "something follows": ([*WHOLE, "{}"], "line 7: something follows the last line"),
 }

@@ -14,6 +14,7 @@ from syncer.model.record import (
     Plan,
     Record,
     attempt_record,
+    intent_record,
     plan_record,
 )
 from syncer.model.resource import ChannelStatus, LogMark, NotificationRequest, Status
@@ -229,3 +230,31 @@ def test_two_attempts_under_one_number() -> None:
     wrong = replace(right, attempts=(first, replace(second, number=1)))
     for status, wanted in ((right, []), (wrong, ["numbers"])):
         assert classes(sides(replace(request(), status=status), log, ttl=60)) == wanted
+
+
+PHASES: dict[str, tuple[str, int, bool]] = {
+    "sent, and one of two is delivered": ("Sent", 1, True),
+    "sent, and both are": ("Sent", 2, False),
+    "partially sent, and none is delivered": ("PartiallySent", 0, True),
+    "partially sent, and one is": ("PartiallySent", 1, False),
+    "failed, and none is delivered": ("Failed", 0, False),
+}
+
+
+@pytest.mark.parametrize("case", PHASES)
+def test_a_phase_without_its_deliveries(case: str) -> None:
+    """A final phase absorbs, so the merge keeps it; whether it has its reason is said apart."""
+    phase, delivered, unfounded = PHASES[case]
+    plan = plan_record(Plan((C, "b"), "r", "m", at=NOW - 60_000))
+    records = [plan]
+    for attempt, channel in ((A1, C), (A2, "b"))[:delivered]:
+        done = Attempt(attempt, channel, AttemptState.SUCCESS, NOW - 50_000, NOW - 49_000)
+        records += [intent_record(attempt, channel, at=NOW - 50_000, by="p"), attempt_record(done)]
+    log = elements(*records)
+    before = request(phase=phase)
+    facts = Facts(before.generation, before.policy)
+    merged = merge(before.status, read_log(log).view, facts, now=NOW).status
+    found = check(sides(replace(before, status=merged), log), BOUNDS)
+    texts = [f.text for f in found if f.kind.value == "phase"]
+    said = f"the phase is {phase} and {delivered} of 2 channel(s) are delivered"
+    assert texts == ([said] if unfounded else [])
