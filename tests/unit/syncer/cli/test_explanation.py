@@ -207,3 +207,16 @@ def test_an_explanation_as_json() -> None:
         "ended": None, "code": None, "error": None, "order": None,
     }  # fmt: skip
     assert as_json(explain(request(), read_log(()), Rules(), now=NOW))["plan"] is None
+
+
+def test_why_an_attempt_was_made() -> None:
+    """By an order, because it was due, or restored, where nobody recorded its begin."""
+    text = explained(PLAN, opened(A1, order="resend:1"), failed(A1))[1]
+    assert "resend:1" in text
+    assert "it was due" not in text
+    text = explained(PLAN, opened(A1), failed(A1))[1]
+    assert "it was due" in text
+    assert "restored" not in text
+    text = explained(PLAN, failed(A1))[1]
+    assert "restored" in text
+    assert "it was due" not in text

@@ -278,6 +278,11 @@ async def test_an_inspection_as_json_and_as_text() -> None:
     ]  # fmt: skip
     assert "STATUS  Sending" in text
     assert "FOLD    Sent" in text
+    rows = [line.split()[:4] for line in text[3:7]]
+    assert rows == [
+        ["#", "kind", "id", "channel"], ["1", "plan", "plan", "-"], ["2", "intent", A1, C],
+        ["3", "success", A1, C],
+    ]  # fmt: skip
 
 
 async def test_an_inspection_of_an_object_without_a_log() -> None:
@@ -299,3 +304,12 @@ async def test_an_inspection_of_an_object_without_a_log() -> None:
     document = as_json(alone, now=NOW)
     assert (document["status"], document["fold"]["phase"]) == (None, "")
     assert "LOG     1 records, epoch 0.7, published up to 0, kept" in as_text(alone, now=NOW)
+
+
+async def test_a_log_that_is_damaged_hides_no_other() -> None:
+    """A header that cannot be read is passed over, whichever comes first."""
+    for damaged in ("a", "z"):
+        world = World()
+        world.put("u", PLAN)
+        world.redis.twin.logs[f"nl:{{{damaged}}}"] = [b"damage"]
+        assert await find_uid(world.log, "ns/n") == "u"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 from types import SimpleNamespace
 from typing import cast
+from urllib.parse import unquote
 
 import pytest
 
 from syncer.cli.access import Access
-from syncer.cli.namespaces import namespaces_of
+from syncer.cli.namespaces import namespaces_of, report_missing
 from syncer.configfile import build
+from syncer.model.errors import Gone, Unauthorised
 from syncer.settings import SyncerSettings
 
 
@@ -36,3 +38,35 @@ async def test_namespaces_that_are_looked_at(
     at = cast("Access", SimpleNamespace(settings=settings))
     options = argparse.Namespace(namespace=named, config=config)
     assert await namespaces_of(at, options) == wanted
+
+
+async def test_namespaces_that_do_not_exist_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """Each is named once all are asked for; one that may not be read may be there."""
+    asked: list[str] = []
+    answers = {"gone": Gone("no"), "secret": Unauthorised("no"), "a/b": Gone("no")}
+
+    async def request(method: str, path: str, *, timeout: float) -> dict[str, str]:
+        asked.append(f"{method} {path}")
+        name = unquote(path.rpartition("/")[2])
+        if name in answers:
+            raise answers[name]
+        return {}
+
+    def at(kube: object) -> Access:
+        return cast("Access", SimpleNamespace(kube=kube))
+
+    kube = SimpleNamespace(request=request)
+    named = argparse.Namespace(namespace=["secret", "gone", "there", "a/b"])
+    assert await report_missing(at(kube), named)
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert [line for line in printed.err.splitlines() if "no namespace" in line] == [
+        line for name in ("gone", "a/b") for line in printed.err.splitlines() if f"{name!r}" in line
+    ]
+    assert "there is no namespace 'gone'" in printed.err
+    assert asked == [
+        f"GET /api/v1/namespaces/{name}" for name in ("secret", "gone", "there", "a%2Fb")
+    ]
+    for kube_or_none, names in ((kube, ["there", "secret"]), (kube, None), (None, ["gone"])):
+        assert not await report_missing(at(kube_or_none), argparse.Namespace(namespace=names))
+    assert capsys.readouterr().err == ""

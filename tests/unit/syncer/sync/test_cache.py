@@ -247,3 +247,16 @@ def test_an_entry_that_was_replaced_is_not_retired() -> None:
     new = here.add("a")
     here.cache.retire_if_settled(old)
     assert here.cache.entries == {"a": new}
+
+
+def test_what_is_clean_has_not_failed() -> None:
+    """What needs no write any more waits for none, and its next one does not back off."""
+    here = Bench()
+    entry = here.add("a", urgent=True)
+    here.cache.failed(entry)
+    here.cache.failed(entry)
+    assert entry.failures == 2
+    here.cache.clean(entry)
+    assert (entry.failures, entry.dirty_since, entry.urgent) == (0, None, False)
+    here.cache.mark_dirty(entry, urgent=True)
+    assert here.taken() == ["a"]
