@@ -54,7 +54,9 @@ EQUIVALENT: Final = "tests/mutation/equivalent.toml"
 _SELF: Final = "tests/unit/test_mutation.py"
 #: Compares pages with what is made of settings.
 _PAGES: Final = "tests/docs/test_pages.py"
-ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels", _PAGES)
+#: Tests of a module of the sample on a server of their own, which starts within a moment: Redis, or HTTP.
+_ON_SERVERS: Final = ("tests/integration/test_audit_feed.py", "tests/integration/test_health.py")
+ROOTS: Final = ("tests/unit", "tests/properties", "tests/channels", _PAGES, *_ON_SERVERS)
 
 #: Seconds of a processor that the tests of one mutant may have, as they were traced.
 _BUDGET_S: Final = 5.0
