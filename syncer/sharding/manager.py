@@ -276,6 +276,8 @@ class ShardManager:
         while True:
             await self._wait(min(self._timings.retry_period, until - self._clock()))
             if not self._view.version or self._stopped:
+                # Nothing is known, or nothing is done: what was due is looked at every period.
+                until = math.inf
                 continue
             async with self._assigning:
                 until = await self._round()
