@@ -82,6 +82,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         outside.registry,
         events_dropped=lambda: events.counts.dropped,
         egress_denied=outside.egress_denied,
+        foreign_objects=lambda: reflector.selection.foreign,
     )
     delivery_metrics.build.labels(__version__).set(1)
 
@@ -197,6 +198,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         None if loaded.namespaces is None else list(loaded.namespaces),
         controller.watch,
         clock=monotonic,
+        owned=shards,
         # Who deletes finished objects has to know when they ended.
         brief=not settings.retention.delete_objects,
     )
@@ -205,10 +207,8 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     takeover = Takeover()
 
     def able() -> bool:
-        # Without Redis nothing can be sent: shards are left to a replica that has it. While objects
-        # are still being listed, others are quicker, if there are any.
-        working = log.available and not progress.draining
-        return working and (reflector.synced or manager.alone)
+        # Without Redis nothing can be sent, without lists nothing is known: shards are left to others.
+        return log.available and not progress.draining and reflector.answered
 
     installation, manager = make_manager(
         loaded, outside, shards, owner=ShardWork(shards, controller, takeover), able=able

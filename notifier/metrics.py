@@ -29,6 +29,7 @@ class DeliveryMetrics:
         *,
         events_dropped: Callable[[], int] = lambda: 0,
         egress_denied: Callable[[], int] = lambda: 0,
+        foreign_objects: Callable[[], int] = lambda: 0,
     ) -> None:
         """
         Create the series.
@@ -37,10 +38,11 @@ class DeliveryMetrics:
             registry: Where they are kept.
             events_dropped: How many Events were not written, as their recorder counts them.
             egress_denied: How many addresses were not dialled, as the guard counts them.
+            foreign_objects: How many objects of others came, as the reflector counts them.
         """
         self.active = Gauge(
             f"{UPSTREAM}_reconciler_active",
-            "Notifications by phase, finished ones included while they exist.",
+            "Notifications of this replica's shards by phase, finished ones included while they exist.",
             ("phase",),
             registry=registry,
         )
@@ -123,6 +125,12 @@ class DeliveryMetrics:
                 "notification_ledger_egress_denied",
                 "Addresses that may not be dialled, and were not.",
                 egress_denied,
+            ),
+            _Count(
+                "notification_ledger_foreign_objects",
+                "Notifications of other replicas that the API server sent in lists and watches, and that"
+                " were passed over.",
+                foreign_objects,
             ),
         ):
             registry.register(count)

@@ -123,6 +123,11 @@ class SyncMetrics:
         self.shards = gauge("shards", "Shards of the installation.")
         self.shards_owned = gauge("shards_owned", "Shards that this replica owns.")
         self.sessions = gauge("sessions", "Replicas with a session, as far as this one sees.")
+        self.server_selects = gauge(
+            "server_selects_shards",
+            "1 if the API server sends this replica the notifications of its own shards alone; 0 if it"
+            " sends those of others as well, or has not been asked, as where one replica owns all shards.",
+        )
         self.lease_margin = gauge(
             "lease_margin_seconds",
             "Time for which sends may still begin without another renewal of the session;"

@@ -65,6 +65,7 @@ class Gauges:
         metrics.shards.set(shards.shards)
         metrics.shards_owned.set(len(owned))
         metrics.sessions.set(self._parts.manager.sessions)
+        metrics.server_selects.set(bool(self._parts.reflector.selection.selects))
         left = [term.left(now) for term in owned.values() if isinstance(term, LeaseTerm)]
         metrics.lease_margin.set(min(left, default=0.0))
 

@@ -59,12 +59,12 @@ class ShardWork:
         self._controller = controller
         self._takeover = takeover
 
-    def begin(self, shard: int) -> int:
-        """Have a shard's notifications reconciled; returns how many are unfinished."""
+    def begin(self, shard: int) -> None:
+        """Have those of a shard's notifications reconciled that are known from before."""
         failpoint(Failpoint.LEASE_ACQUIRED)
         self._takeover.owning.set()
         self._takeover.start_sweeps()
-        return self._controller.on_started_leading(lambda uid: self._shards.covers(shard, uid))
+        self._controller.on_started_leading(lambda uid: self._shards.covers(shard, uid))
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
         """Let a shard fall quiet and be published; False if it did not in `seconds`."""

@@ -1,8 +1,8 @@
 """
 The start: waits for each server that the product depends on, with the reason in `/readyz`.
 
-Nothing is sent before the store is known to be this installation's, the objects are listed, and a Lease is
-held. If listing takes long, shards are acquired meanwhile: a due notification need not wait for the
+Nothing is sent before the store is known to be this installation's and a Lease is held. Shards come first,
+then the lists of their objects: nobody else's are asked for, and a due notification need not wait for the
 listing of a hundred thousand others.
 """
 
@@ -30,8 +30,6 @@ _CRD: Final = (
 _CONNECT_PAUSE: Final = 1.0
 _LIST_POLL: Final = 0.05
 _READY_POLL: Final = 0.1
-#: Seconds after which shards are taken although objects are still being listed.
-_LONG_LIST: Final = 1.0
 #: Seconds between looks at how far the start-up reconciliation is, and after which it is late.
 _RECONCILED_POLL: Final = 0.25
 _RECONCILED_LATE: Final = 600.0
@@ -64,21 +62,17 @@ class StartUp:
         group.create_task(self._watch_readiness(), name="readiness")
         # With the default threshold of 700 allocations, collections took a seventh of the CPU.
         gc.set_threshold(50_000, 20, 50)
-        shards, late = None, self._parts.monotonic() + _LONG_LIST
+        while not self._parts.reflector.answered:
+            await asyncio.sleep(_LIST_POLL)
+        failpoint(Failpoint.LISTED)
+        group.create_task(self._keep_shards(), name="shards")
+        await self._check_crd()
+        group.create_task(self._report_reconciled(), name="reconciled")
+        await self._parts.takeover.owning.wait()
         while not self._parts.reflector.synced:
-            if shards is None and self._parts.monotonic() > late:
-                shards = group.create_task(self._keep_shards(), name="shards")
             await asyncio.sleep(_LIST_POLL)
         # Most of what was listed stays: later collections need not traverse it.
         gc.freeze()
-        failpoint(Failpoint.LISTED)
-        if shards is None:
-            await self._check_crd()
-            group.create_task(self._keep_shards(), name="shards")
-        else:
-            self._parts.takeover.start_sweeps()
-            await self._check_crd()
-        group.create_task(self._report_reconciled(), name="reconciled")
 
     async def _found(self) -> str:
         while True:
@@ -121,9 +115,12 @@ class StartUp:
         await asyncio.Event().wait()
 
     async def _watch_readiness(self) -> None:
+        listed = False
         while True:
             problem = self._parts.reflector.problem
-            if not self._parts.reflector.synced:
+            # Shards that come later are listed while the others are worked on.
+            listed = listed or self._parts.reflector.synced
+            if not listed:
                 problem = problem or "objects are not listed yet"
             self._parts.progress.cluster = problem
             self._parts.progress.shards = self._parts.manager.problem

@@ -27,6 +27,8 @@ logger = logging.getLogger("ledger")
 
 #: Logs in one question of a sweep: claims and intents wait behind it for a few milliseconds.
 _PAGE: Final = 256
+#: Seconds between looks at whether the objects of all that is owned are listed.
+_LISTED_POLL: Final = 0.1
 #: Kinds of the two sweeps that a takeover starts; fields of a log line.
 _FINISHED: Final = "finished"
 _LOGS: Final = "logs"
@@ -98,6 +100,12 @@ class Sweeps:
                     "found records that another process appended", extra={"logs": len(found)}
                 )
 
+    async def _until_listed(self) -> None:
+        """Wait until this process has owned a shard, and knows the objects of all that it owns."""
+        await self._parts.takeover.owning.wait()
+        while not self._parts.reflector.synced:
+            await asyncio.sleep(_LISTED_POLL)
+
     def _begin(self, kind: str, wanted: asyncio.Event) -> None:
         # This round covers every shard acquired up to now; a later one asks for another round.
         wanted.clear()
@@ -105,10 +113,8 @@ class Sweeps:
 
     async def finished(self) -> None:
         """Compare finished notifications with their logs."""
-        await self._parts.takeover.owning.wait()
+        await self._until_listed()
         self._begin(_FINISHED, self._parts.takeover.finished)
-        if not self._parts.reflector.synced:
-            return
         summaries = [
             s for s in self._parts.cache.finished.values() if self._parts.shards.term_of(s.uid)
         ]
@@ -129,19 +135,19 @@ class Sweeps:
 
     async def orphans(self) -> None:
         """Retire logs whose objects are gone."""
-        await self._parts.takeover.owning.wait()
+        await self._until_listed()
         self._begin(_LOGS, self._parts.takeover.orphans)
+        cache, reflector = self._parts.cache, self._parts.reflector
 
         def known(uid: str) -> bool:
-            return uid in self._parts.cache.entries or uid in self._parts.cache.finished
+            # Of a shard that has just come nothing is known; its own sweep follows.
+            return uid in cache.entries or uid in cache.finished or not reflector.follows(uid)
 
         namespaces = self._parts.loaded.namespaces
 
         def watched(namespace: str) -> bool:
             return namespaces is None or namespace in namespaces
 
-        if not self._parts.reflector.synced:
-            return
         sweep = await Sweeper(self._parts.claimer).orphans(self._parts.shards, known, watched)
         self.looked_at[_LOGS] = sweep.looked_at
         if sweep.retired:

@@ -121,9 +121,9 @@ class Controller:
             metrics=metrics,
         )
 
-    def on_started_leading(self, ours: Callable[[str], bool]) -> int:
+    def on_started_leading(self, ours: Callable[[str], bool]) -> None:
         """
-        Have what is ours reconciled under a new epoch; how many notifications are unfinished.
+        Have what is ours and known from before reconciled under a new epoch.
 
         What an earlier lease term saw for the first time may have been published by others since.
         """
@@ -132,7 +132,6 @@ class Controller:
         for entry in sorted(mine, key=expected):
             entry.fresh = False
             self.queue.add(entry.uid)
-        return len(mine)
 
     def reconcile_all(self) -> None:
         """Have every live notification reconciled: what holds for all of them has changed."""

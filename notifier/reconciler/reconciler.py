@@ -209,14 +209,14 @@ class Reconciler:
             await self.recorder.record_kept(entry)
             if not entry.unrecorded:
                 await self.recorder.wake_owner(entry.uid)
-        if entry.busy:
+        if self.ownership.term_of(entry.uid) is not None:
+            # Ours again meanwhile. It is listed again, and what was listed must stay.
+            self.queue.add(entry.uid)
             return
-        if entry.deleted:
-            # Its log is its owner's to retire; should that one miss it, a sweep finds it.
+        over = entry.deleted or entry.request.status.terminal
+        if not entry.busy and (over or not entry.unrecorded):
+            # Log and object are its owner's: to deliver, to publish, to retire.
             self.cache.forget(entry.uid)
-        elif entry.request.status.terminal:
-            # Another replica has finished it, and its log is that replica's to publish.
-            self.cache.retire(entry)
 
     async def _retire(self, entry: Entry, term: LeaseTerm) -> None:
         if not await self.claimer.retire(entry, term) and not entry.executing:

@@ -1,9 +1,8 @@
 """
-What the reflector reports: an object is new, has changed, or is gone.
+What the reflector reports: an object is new, has changed, is gone, or is followed by another replica.
 
-A handler only updates the cache and wakes the reconciler. It is called for every event of every replica, so
-it does nothing where an event brings no news: the version that an own write returned, an object that
-has ended, an object that another replica has finished.
+A handler only updates the cache and wakes the reconciler. It does nothing where an event brings no news:
+the version that an own write returned, an object that has ended.
 """
 
 from __future__ import annotations
@@ -84,3 +83,21 @@ class WatchHandlers:
             entry.deleted = True
             self.cache.clean(entry)
             self.queue.add(uid)
+
+    def release(self, uid: str) -> bool:
+        """
+        Let go of a notification whose shard is not ours any more; its object exists.
+
+        Returns:
+            False while a task works on it, or its results are on record nowhere: it is kept until then.
+        """
+        self.cache.finished.pop(uid, None)
+        self.holds.release(uid)
+        entry = self.cache.entries.get(uid)
+        if entry is None:
+            return True
+        if entry.busy or entry.unrecorded:
+            self.queue.add(uid)
+            return False
+        self.cache.forget(uid)
+        return True

@@ -8,6 +8,8 @@ one history of what lists and watches bring:
   of a uid that was deleted.
 - The same name with a new uid is a delete and an add.
 - An object that does not parse exists nevertheless: it is counted, and not deleted.
+- Objects of a shard that has left are let go of, which is no deletion. What the sink has to keep for a
+  while stays known without a version, so that a later list of its shard tells of it, or of its end.
 
 No I/O, no clock.
 """
@@ -23,6 +25,7 @@ from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.model.resource import NotificationRequest, version_key
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Container
     from collections.abc import Set as AbstractSet
 
 #: Deleted uids that are remembered, for events that come late; far more than are ever under way.
@@ -53,6 +56,14 @@ class Sink(Protocol):
     def delete(self, uid: str, namespace: str, name: str) -> None:
         """Forget an object; it may be one that was never handed over because it did not parse."""
 
+    def release(self, uid: str) -> bool:
+        """
+        Let go of an object that exists and is followed by another replica from now on.
+
+        Returns:
+            Whether nothing of it is kept.
+        """
+
 
 @dataclass(slots=True)
 class ReflectorCounts:
@@ -79,6 +90,7 @@ class Place(NamedTuple):
 class _Version(NamedTuple):
     uid: str
     resource_version: str
+    shard: int
 
 
 class _Recent:
@@ -104,10 +116,12 @@ class Shared:
 
     Attributes:
         sink: Receives the changes, in order for each object.
+        shard_of: Tells the shard of a uid.
         counts: Totals of all of them.
     """
 
     sink: Sink
+    shard_of: Callable[[str], int]
     counts: ReflectorCounts = field(default_factory=ReflectorCounts)
     tombstones: _Recent = field(default_factory=lambda: _Recent(_TOMBSTONES))
     reported: _Recent = field(default_factory=lambda: _Recent(_REPORTED))
@@ -160,10 +174,18 @@ class Mirror:
         else:
             self._shared.counts.stale += 1
 
-    def keep_only(self, present: AbstractSet[Place]) -> None:
-        """Take a complete list: what it lacks is gone."""
-        for place in [p for p in self._known if p not in present]:
+    def keep_only(self, present: AbstractSet[Place], shards: Container[int]) -> None:
+        """Take a complete list of some shards: what it lacks of them is gone."""
+        missing = [p for p, v in self._known.items() if p not in present and v.shard in shards]
+        for place in missing:
             self._forget(place)
+
+    def release(self, shards: Container[int]) -> None:
+        """Let go of the objects of some shards; they exist, and others follow them."""
+        for place in [p for p, v in self._known.items() if v.shard in shards]:
+            known = self._known.pop(place)
+            if not self._sink.release(known.uid):
+                self._known[place] = _Version(known.uid, "", known.shard)
 
     def _note(self, meta: Meta) -> bool:
         """Note that an object exists in a version; false if that is not news."""
@@ -179,7 +201,9 @@ class Mirror:
                 return False
         if known is not None and known.uid != meta.uid:
             self._forget(place)
-        self._known[place] = _Version(meta.uid, meta.resource_version)
+        self._known[place] = _Version(
+            meta.uid, meta.resource_version, self._shared.shard_of(meta.uid)
+        )
         return True
 
     def _forget(self, place: Place) -> None:

@@ -6,9 +6,12 @@ the list's resourceVersion, another watch from the last event, and so on. The lo
 whatever cannot be understood leads to a new list, and the difference to what is known becomes
 deletes (`syncer.kube.mirror`).
 
-A list takes what is not finished first and in full, then the rest by name, version and phase, where the
-server can select by phase: a hundred thousand finished objects would be a third of a gigabyte. The
-watch begins at the first of the two lists, so what changes in between is not lost.
+It follows the shards that this replica owns and no others (`syncer.kube.following`). The API server is
+asked for these alone where their hash can be selected; whatever else it sends is passed over as soon as it
+is decoded. When shards come, they are listed while the watch of the others goes on, and then one watch of
+all is opened; when they leave, their objects are let go of, which is no deletion. A second loop of each
+scope sees to that: it is woken by every change, and looks at what is owned every few seconds in any case.
+Who owns nothing asks once whether lists are answered at all, and waits.
 
 Rules that cost someone an outage:
 
@@ -19,7 +22,6 @@ Rules that cost someone an outage:
   a list of lines.
 - A resource type that is not served, or may not be read, proves nothing about objects: the reflector
   reports a problem and deletes nothing.
-- A list older than what was seen (a restored etcd, a server that lags) is refused.
 """
 
 from __future__ import annotations
@@ -27,23 +29,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
-from syncer.kube.errors import OVERSIZED, OversizedLine
-from syncer.kube.mirror import Mirror, Place, Shared, Sink
-from syncer.kube.notification_requests import (
-    UNFINISHED,
-    Meta,
-    Row,
-    Unreadable,
-    list_page,
-    list_path,
-    list_rows,
-    parse,
-)
+from syncer.kube.errors import OversizedLine
+from syncer.kube.following import Everything, Following, Novelty, Owned
+from syncer.kube.listing import PAGE_BYTES, Listed, Lister
+from syncer.kube.mirror import Mirror, Shared, Sink
+from syncer.kube.notification_requests import Meta, Part, list_path, parse, uid_of
+from syncer.kube.scope import Scope
+from syncer.kube.selection import Selection
 from syncer.model.errors import (
     ContractError,
     Expired,
@@ -53,22 +51,20 @@ from syncer.model.errors import (
     Unauthorised,
     Unavailable,
 )
-from syncer.model.resource import GROUP, PLURAL, TERMINAL_PHASES, version_key
+from syncer.model.resource import GROUP, PLURAL, version_key
 from syncer.rules.backoff import equal_jitter, exponential, late_jitter
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from syncer.kube.client import KubeClient
 
-#: Bytes of a page of a list: reading it as JSON holds the loop for some tens of milliseconds.
-PAGE_BYTES: Final = 8 << 20
-#: By which a page is made smaller that was larger.
-_FEWER: Final = 8
 #: The loop of the process gets its turn after this many events of one buffer.
 _BATCH: Final = 64
 #: Clean ends without progress, one after the other, that make a problem.
 _CLOSES_TOLERATED: Final = 3
+#: Looks at whether more shards are coming, before those that came are listed.
+_SETTLING: Final = 5
 
 logger = logging.getLogger("ledger.kube")
 
@@ -86,6 +82,8 @@ class ReflectorTimings:
         pause_min: First pause after a failure or after a watch that brought nothing.
         pause_max: Longest pause.
         settled: A watch that lasted this long was a good one.
+        look: Between looks at which shards are owned, where no change of them is reported.
+        gather: For which shards that come are waited for, since few come alone.
     """
 
     request_timeout: float = 30.0
@@ -95,38 +93,8 @@ class ReflectorTimings:
     pause_min: float = 0.2
     pause_max: float = 15.0
     settled: float = 5.0
-
-
-@dataclass(slots=True, eq=False)
-class _Scope:
-    namespace: str | None
-    mirror: Mirror
-    #: Where the next watch begins; empty: list first.
-    resume: str = ""
-    #: Newest resourceVersion that this scope has shown; never cleared.
-    newest: str = ""
-    synced: bool = False
-    listed_at: float = 0.0
-    #: Failures, and watches that brought nothing, since the last good one.
-    streak: int = 0
-    opened_at: float | None = None
-    problem: str | None = None
-
-
-@dataclass(slots=True)
-class _Listed:
-    """
-    What a list has brought so far.
-
-    Attributes:
-        version: resourceVersion of the list.
-        present: The objects in it.
-        anonymous: Entries without an identity.
-    """
-
-    version: str = ""
-    present: set[Place] = field(default_factory=set)
-    anonymous: int = 0
+    look: float = 5.0
+    gather: float = 0.1
 
 
 class Reflector:
@@ -135,6 +103,7 @@ class Reflector:
 
     Attributes:
         counts: Totals since the start.
+        selection: What the server is asked for, and whether it sends nothing else.
     """
 
     def __init__(  # noqa: PLR0913 (wiring: each is a part or a number of its own)
@@ -144,6 +113,7 @@ class Reflector:
         sink: Sink,
         *,
         clock: Callable[[], float],
+        owned: Owned | None = None,
         timings: ReflectorTimings | None = None,
         page_size: int = 500,
         page_bytes: int = PAGE_BYTES,
@@ -158,6 +128,7 @@ class Reflector:
             namespaces: To watch, at least one; None is all of them, with one list and one watch.
             sink: Receives the changes, in order for each object.
             clock: Seconds of the monotonic clock.
+            owned: The shards to follow; None follows all objects.
             timings: Periods; tests use short ones.
             page_size: Objects in a page of a list.
             page_bytes: Of a page; where objects are large it holds fewer, one at least.
@@ -174,41 +145,63 @@ class Reflector:
         self._client = client
         self._clock = clock
         self._timings = timings or ReflectorTimings()
-        self._page_size = page_size
-        self._page_bytes = page_bytes
-        self._brief = brief
+        self._lister = Lister(
+            client,
+            timeout=self._timings.request_timeout,
+            page_size=page_size,
+            page_bytes=page_bytes,
+            brief=brief,
+        )
         self._jitter = jitter
-        shared = Shared(sink)
-        self._scopes = [_Scope(n, Mirror(shared)) for n in scopes]
+        self._owned: Owned = Everything() if owned is None else owned
+        self._owned.on_change(self._on_change)
+        self.selection = Selection(self._owned)
+        shared = Shared(sink, self.selection.shard_of)
+        self._scopes = [Scope(n, Mirror(shared), following=Following(self._owned)) for n in scopes]
         self.counts = shared.counts
 
     @property
+    def answered(self) -> bool:
+        """Whether a list of each namespace has been answered."""
+        return all(s.answered for s in self._scopes)
+
+    @property
     def synced(self) -> bool:
-        """Whether each namespace has been listed completely at least once."""
-        return all(s.synced for s in self._scopes)
+        """Whether all shards that are owned now have been listed completely, in each namespace."""
+        return all(s.answered and s.following.complete for s in self._scopes)
+
+    def follows(self, uid: str) -> bool:
+        """Whether the notifications of a uid's shard have been listed, and are watched."""
+        return all(s.following.follows(self.selection.shard_of(uid)) for s in self._scopes)
 
     @property
     def problem(self) -> str | None:
         """Why the mirror may be behind now, for readiness; None if it is not known to be."""
         for scope in self._scopes:
-            if scope.problem and not self._settled(scope):
+            problem = (
+                None if scope.has_settled(self._clock(), self._timings.settled) else scope.problem
+            )
+            if problem := problem or scope.behind:
                 where = f"namespace {scope.namespace}: " if scope.namespace else ""
-                return f"watch of notifications: {where}{scope.problem}"
+                return f"watch of notifications: {where}{problem}"
         return None
 
     async def run(self) -> None:
         """Mirror until cancelled; no answer of the server ends it, but an error of the sink does."""
         async with asyncio.TaskGroup() as group:
             for scope in self._scopes:
-                group.create_task(self._follow(scope), name=f"reflector {scope.namespace or '*'}")
+                where = scope.namespace or "*"
+                group.create_task(self._follow(scope), name=f"reflector {where}")
+                group.create_task(self._follow_shards(scope), name=f"reflector-shards {where}")
 
-    async def _follow(self, scope: _Scope) -> None:
+    async def _follow(self, scope: Scope) -> None:
         while True:
             pause = 0.0
             try:
                 if not scope.resume:
-                    await self._list(scope)
-                useful = await self._watch(scope)
+                    async with scope.listing:
+                        await self._list(scope)
+                useful = await (self._watch(scope) if scope.resume else self._idle(scope))
             except PortError as error:
                 pause = self._failed(scope, error)
             else:
@@ -221,12 +214,15 @@ class Reflector:
                         scope.problem = "the server ends each watch at once"
                 if self._clock() - scope.listed_at >= self._timings.resync:
                     scope.resume = ""
+                if scope.switching:
+                    continue
             await asyncio.sleep(max(pause, self._pause(scope.streak)))
 
-    def _failed(self, scope: _Scope, error: PortError) -> float:
+    def _failed(self, scope: Scope, error: PortError) -> float:
         """Note a failure; returns the pause that the server requests."""
         self.counts.failures += 1
         scope.streak += 1
+        self.selection.on_failure(error)
         pause = 0.0
         match error:
             case OversizedLine():
@@ -258,136 +254,138 @@ class Reflector:
         longest = exponential(self._timings.pause_min, self._timings.pause_max, streak + 1)
         return equal_jitter(longest, self._jitter())
 
-    def _settled(self, scope: _Scope) -> bool:
-        """Whether the open watch has lasted long enough to outlive the problem noted before it."""
-        return (
-            scope.opened_at is not None and self._clock() - scope.opened_at >= self._timings.settled
-        )
+    # -- shards ---------------------------------------------------------------------------------
 
-    async def _list(self, scope: _Scope) -> None:
-        if not (self._brief and await self._list_in_brief(scope)):
-            listed = await self._take(scope)
-            self._on_listed(scope, listed)
+    def _on_change(self) -> None:
+        for scope in self._scopes:
+            scope.changed.set()
 
-    async def _list_in_brief(self, scope: _Scope) -> bool:
-        """
-        List what is not finished, then of everything its name, version and phase.
-
-        Nine of ten objects are finished, and nothing else is wanted of them.
-
-        Returns:
-            False if the server cannot select by phase; what was taken until then is right.
-        """
-        try:
-            listed = await self._take(scope, selector=UNFINISHED)
-        except Rejected as error:
-            if error.reason != "BadRequest":
-                raise
-            self._list_whole_objects(f"the phase cannot be selected ({error})")
-            return False
-        token = ""
-        while True:
-            page = await list_rows(
-                self._client,
-                scope.namespace,
-                limit=self._page_size,
-                continue_token=token,
-                timeout=self._timings.request_timeout,
-            )
-            if page is None:
-                self._list_whole_objects("objects are not printed with their phase")
-                return False
-            if version_key(page.resource_version) < version_key(listed.version):
-                raise Unavailable("the server lists an older state than it has shown before")
-            listed.anonymous += page.anonymous
-            for row in page.rows:
-                listed.present.add(Place(row.meta.namespace, row.meta.name))
-                # Changed since the first list: the watch begins there, and brings the whole object.
-                if version_key(row.meta.resource_version) > version_key(listed.version):
-                    continue
-                if not self._take_row(scope.mirror, row):
-                    self._list_whole_objects("the list of what is not finished lacks an object")
-                    return False
-            token = page.continue_token
-            if not token:
-                break
-        self._on_listed(scope, listed)
+    async def _idle(self, scope: Scope) -> bool:
+        """Wait until something is owned; it is looked at every now and then in any case."""
+        scope.switching = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timings.look):
+                await scope.wake.wait()
+        scope.wake.clear()
         return True
 
-    @staticmethod
-    def _take_row(mirror: Mirror, row: Row) -> bool:
-        """Take a row of a list in brief; False if the object should have been in the first list."""
-        meta = row.meta
-        if mirror.version_of(meta) == meta.resource_version or mirror.sink_has(meta):
-            return True
-        if row.phase in TERMINAL_PHASES:
-            mirror.upsert(row.outline(), added=False)
-            return True
-        return False
-
-    def _list_whole_objects(self, reason: str) -> None:
-        """List all objects in full until the next start."""
-        self._brief = False
-        logger.info("objects are listed whole, finished ones too: %s", reason)
-
-    async def _take(self, scope: _Scope, *, selector: str = "") -> _Listed:
-        """Take a list to its end, page by page."""
-        token, listed = "", _Listed()
-        limit = self._page_size
+    async def _follow_shards(self, scope: Scope) -> None:
+        """Have the shards followed that are owned, whatever they become."""
+        streak = 0
         while True:
+            await self._until_changed(scope)
+            pause = 0.0
             try:
-                page = await list_page(
-                    self._client,
-                    scope.namespace,
-                    limit=limit,
-                    continue_token=token,
-                    timeout=self._timings.request_timeout,
-                    known=scope.mirror.version_of,
-                    selector=selector,
-                    max_bytes=self._page_bytes if limit > 1 else 0,
-                )
-            except Rejected as error:
-                if error.reason != OVERSIZED:
-                    raise
-                # Five hundred objects of a mebibyte would hold the loop for seconds, and fill memory.
-                limit = max(1, limit // _FEWER)
-                continue
-            limit = min(self._page_size, 2 * limit)
-            if version_key(page.resource_version) < version_key(scope.newest):
-                raise Unavailable("the server lists an older state than it has shown before")
-            # Before the list is complete: what it brings is known from now on, and an older list
-            # that follows it after a failure would take that for deleted.
-            scope.newest = listed.version = page.resource_version
-            listed.anonymous += page.anonymous
-            listed.present.update(Place(m.namespace, m.name) for m in page.unchanged)
-            for found in page.objects:
-                meta = found.meta if isinstance(found, Unreadable) else found
-                scope.mirror.upsert(found, added=False)
-                listed.present.add(Place(meta.namespace, meta.name))
-            token = page.continue_token
-            if not token:
-                return listed
+                async with scope.listing:
+                    await self._adjust(scope)
+            except PortError as error:
+                streak += 1
+                self.counts.failures += 1
+                self.selection.on_failure(error)
+                scope.behind = f"shards that came are not listed ({error})"
+                logger.info("%s", scope.behind)
+                pause = max(getattr(error, "retry_after", None) or 0.0, self._pause(streak))
+            else:
+                streak, scope.behind = 0, None
+            await asyncio.sleep(pause)
 
-    def _on_listed(self, scope: _Scope, listed: _Listed) -> None:
-        """Note that a list is complete; what it lacks is gone."""
+    async def _until_changed(self, scope: Scope) -> None:
+        scope.changed.clear()
+        if scope.is_behind:
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timings.look):
+                await scope.changed.wait()
+        for _ in range(_SETTLING):
+            if not scope.changed.is_set():
+                break
+            scope.changed.clear()
+            await asyncio.sleep(self._timings.gather)
+
+    async def _adjust(self, scope: Scope) -> None:
+        """Let go of shards that left, list those that came, and have one watch of all opened."""
+        left = self._let_go(scope)
+        coming = scope.following.coming()
+        if coming and scope.resume:
+            listed = await self._collect(scope, coming)
+            # Meanwhile the watch may have met something that only a list of everything answers.
+            begin = scope.following.add(coming, listed.version, watched=scope.resume)
+            scope.resume = scope.resume and begin
+        if left or coming:
+            scope.switch()
+
+    def _let_go(self, scope: Scope) -> frozenset[int]:
+        left = scope.following.left()
+        if left:
+            scope.following.drop(left)
+            scope.mirror.release(left)
+            if not scope.following.shards:
+                scope.resume = ""
+                scope.switch()
+        return left
+
+    # -- lists ----------------------------------------------------------------------------------
+
+    async def _list(self, scope: Scope) -> None:
+        """List all that is owned; of nothing, ask once whether lists are answered at all."""
+        self._let_go(scope)
+        terms = dict(self._owned.owned)
+        if terms:
+            listed = await self._collect(scope, terms)
+            scope.following.start(listed.version)
+            scope.resume = listed.version
+            scope.listed_at = self._clock()
+        elif not scope.answered:
+            part = self.selection.part(())
+            probed = await self._lister.probe(scope, part)
+            self.selection.note(part, foreign=probed.foreign)
+            scope.answered = True
+
+    async def _collect(self, scope: Scope, terms: Mapping[int, object]) -> Listed:
+        """Take a complete list of some shards; what it lacks of them is gone."""
+        part = self.selection.part(terms)
+        scope.following.begin(terms)
+        listed = await self._lister.collect(scope, part)
+        self.selection.note(part, foreign=listed.foreign, ours=len(listed.present))
         # An entry without identity may be any of those that are missing now.
         self.counts.unreadable += listed.anonymous
         if not listed.anonymous:
-            scope.mirror.keep_only(listed.present)
-        scope.resume = scope.newest = listed.version
-        scope.listed_at = self._clock()
-        scope.synced = True
+            scope.mirror.keep_only(listed.present, terms)
+        scope.answered = True
         self.counts.lists += 1
+        logger.info(
+            "objects are listed",
+            extra={
+                "shards": sorted(terms),
+                "objects": len(listed.present),
+                "others": listed.foreign,
+            },
+        )
+        return listed
 
-    async def _watch(self, scope: _Scope) -> bool:
-        """Follow one watch to its end; returns whether it was of any use."""
+    # -- the watch ------------------------------------------------------------------------------
+
+    async def _watch(self, scope: Scope) -> bool:
+        """Follow one watch to its end, or until others are to be watched; whether it was of any use."""
+        scope.switching = False
+        try:
+            async with asyncio.timeout(None) as scope.watching:
+                return await self._stream(scope)
+        except TimeoutError:
+            return True
+        finally:
+            scope.watching = None
+
+    async def _stream(self, scope: Scope) -> bool:
+        scope.asked = scope.following.shards
+        part = self.selection.part(scope.asked)
         timeout = late_jitter(self._timings.watch_timeout, self._jitter())
         params = {
             "watch": "1",
             "allowWatchBookmarks": "true",
             "resourceVersion": scope.resume,
             "timeoutSeconds": str(max(1, round(timeout))),
-        }
+        } | part.params()
         began_at = scope.resume
         self.counts.watches += 1
         try:
@@ -402,19 +400,21 @@ class Reflector:
                     scope.problem = None
                 n = 0
                 async for line in lines:
-                    self._event(scope, line)
+                    if scope.switching:
+                        break
+                    self._event(scope, part, line)
                     n += 1
                     if n % _BATCH == 0:
                         await asyncio.sleep(0)
         finally:
-            settled = self._settled(scope)
+            settled = scope.has_settled(self._clock(), self._timings.settled)
             scope.opened_at = None
             if settled:
                 scope.streak = 0
                 scope.problem = None
         return settled or scope.resume != began_at
 
-    def _event(self, scope: _Scope, line: bytes) -> None:
+    def _event(self, scope: Scope, part: Part, line: bytes) -> None:
         try:
             event: Any = orjson.loads(line)
             kind, document = event["type"], event["object"]
@@ -438,6 +438,18 @@ class Reflector:
             self.counts.garbage += 1
             raise Expired("an event of a type that is not known")
         self.counts.events += 1
+        if uid := uid_of(document):
+            version, shard = (
+                document["metadata"].get("resourceVersion"),
+                self.selection.shard_of(uid),
+            )
+            novelty = scope.following.novelty(shard, version) if isinstance(version, str) else None
+            if novelty is Novelty.FOREIGN or novelty is Novelty.KNOWN:
+                if shard not in scope.asked:
+                    self.selection.note(part, foreign=1)
+                self.counts.stale += novelty is Novelty.KNOWN
+                self._advance(scope, version)
+                return
         try:
             meta = Meta.of(document)
             if kind == "DELETED":
@@ -450,7 +462,8 @@ class Reflector:
             raise Expired("an event about an object without identity") from None
         self._advance(scope, meta.resource_version)
 
-    def _advance(self, scope: _Scope, resource_version: str) -> None:
+    def _advance(self, scope: Scope, resource_version: str) -> None:
         # A late event must not move the watch back.
         if version_key(resource_version) > version_key(scope.resume):
-            scope.resume = scope.newest = resource_version
+            scope.resume = resource_version
+            scope.newest = max(scope.newest, resource_version, key=version_key)

@@ -53,8 +53,8 @@ _QUIET: Final = 30.0
 class Owner(Protocol):
     """The work on the shards, as their manager starts and stops it."""
 
-    def begin(self, shard: int) -> int:
-        """Check a shard's notifications again; returns how many are unfinished."""
+    def begin(self, shard: int) -> None:
+        """Check again what is known of a shard; the rest of it is listed."""
         ...
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
@@ -83,12 +83,7 @@ class Place:
 
 
 class ShardManager:
-    """
-    Owns shards and keeps `Shards` true.
-
-    Attributes:
-        alone: Whether no other replica is known that could own a shard.
-    """
+    """Owns shards and keeps `Shards` true."""
 
     def __init__(
         self,
@@ -115,7 +110,6 @@ class ShardManager:
             able: Whether this replica could work on a shard now, and could go on working on one.
             refused: Told once that the installation has other shards now; `release` must follow.
         """
-        self.alone = False
         self._shards = shards
         self._installation = installation
         self._owner = owner
@@ -291,7 +285,6 @@ class ShardManager:
         self._view.forget()
         able = able_sessions(self._view, self._place.identity, self._clock())
         self._others = able + self._installation.members()
-        self.alone = not self._others
         session = self._session.current
         if session is None or self._stopped:
             return math.inf
@@ -403,10 +396,8 @@ class ShardManager:
         term = await self._held.acquire(n, session, seen)
         if term is not None:
             self._shards.take(n, term)
-            unfinished = self._owner.begin(n)
-            logger.info(
-                "shard acquired", extra={"shard": n, "epoch": term.epoch, "unfinished": unfinished}
-            )
+            self._owner.begin(n)
+            logger.info("shard acquired", extra={"shard": n, "epoch": term.epoch})
 
     # -- giving up ------------------------------------------------------------------------------
 

@@ -11,6 +11,8 @@ Who should hold which shard is decided in `syncer.sharding.assignment`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from syncer.model.ports import LeaseTerm
 from syncer.rules.shards import Sharding
 
@@ -28,11 +30,17 @@ class Shards:
         self.sharding = Sharding(shards)
         self._terms: dict[int, LeaseTerm] = {}
         self._leaving: set[int] = set()
+        self._on_change: list[Callable[[], None]] = []
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Have a function called whenever a shard is acquired, lost or released."""
+        self._on_change.append(call)
 
     def take(self, shard: int, term: LeaseTerm) -> None:
         """Note that a shard was acquired."""
         self._leaving.discard(shard)
         self._terms[shard] = term
+        self._changed()
 
     def leave(self, shard: int) -> None:
         """Note that a shard is being handed over: nothing new is begun in it."""
@@ -42,6 +50,11 @@ class Shards:
         """Note that a shard was lost or released."""
         self._terms.pop(shard, None)
         self._leaving.discard(shard)
+        self._changed()
+
+    def _changed(self) -> None:
+        for call in self._on_change:
+            call()
 
     def term_of(self, uid: str) -> LeaseTerm | None:
         """The lease term of a notification's shard, None while that is not ours."""

@@ -118,10 +118,9 @@ class Resync:
     def _reason(self, entry: Entry, now: float) -> Reason | None:
         term = self.ownership.term_of(entry.uid)
         if term is None:
-            # Not ours any more: what is over is dropped, as soon as no task works on it. What only this
-            # process knows is recorded until the log takes it.
-            over = entry.deleted or entry.request.status.terminal or entry.unrecorded
-            return Reason.STALE if over and not entry.busy else None
+            # Not ours any more: it is dropped as soon as no task works on it. What only this process
+            # knows is recorded until the log takes it.
+            return None if entry.busy else Reason.STALE
         if not self.ownership.accepts(entry.uid):
             return None
         last_check, executing = entry.last_check, entry.executing

@@ -63,7 +63,7 @@ _UNSURE = ("unknown", "success")
 
 CRASHES = {
     "a lease without work": Crash(Failpoint.LEASE_ACQUIRED, 1, _ONCE),
-    "objects listed, no lease": Crash(Failpoint.LISTED, 1, _ONCE),
+    "lists answered, no lease": Crash(Failpoint.LISTED, 1, _ONCE),
     "claimed, nothing opened": Crash(Failpoint.CLAIMED, 1, _ONCE),
     "about to open an attempt": Crash(Failpoint.BEFORE_INTENT, 1, _ONCE),
     "between intent and send": Crash(Failpoint.AFTER_INTENT, 1, _UNSURE),

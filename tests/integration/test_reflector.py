@@ -74,6 +74,8 @@ class Mirror:
         self.calls: list[str] = []
         #: Versions known before the watch tells of them.
         self.own: set[tuple[str, str]] = set()
+        #: Uids of which something is kept when they are let go of.
+        self.kept: set[str] = set()
 
     def has(self, uid: str, resource_version: str) -> bool:
         """Whether that version is one of `own`."""
@@ -89,6 +91,14 @@ class Mirror:
         """Forget the object."""
         self.objects.pop(uid, None)
         self.calls.append(f"delete {uid} {namespace}/{name}")
+
+    def release(self, uid: str) -> bool:
+        """Let go of the object, unless it is one of `kept`."""
+        self.calls.append(f"release {uid}")
+        if uid in self.kept:
+            return False
+        self.objects.pop(uid, None)
+        return True
 
     def names(self) -> list[str]:
         """Return the names of what is there."""

@@ -43,12 +43,11 @@ class Player:
     clock: Callable[[], float] = monotonic_clock
     able: bool = True
 
-    def begin(self, shard: int) -> int:
+    def begin(self, shard: int) -> None:
         """Note a lease term."""
         term = self.shards.owned[shard]
         assert isinstance(term, LeaseTerm)
         self.terms.append(term)
-        return 0
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
         """Nothing is under way."""

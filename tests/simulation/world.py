@@ -100,6 +100,8 @@ class Profile:
         chaos: Seconds of faults.
         bulky: Statuses grow beyond their limit.
         rules: The API server has our guard rails; only without them can a status be wiped.
+        selects: The API server selects by shard.
+        crc32: The installation is an old one, whose shards nobody can select.
     """
 
     seed: int
@@ -115,6 +117,8 @@ class Profile:
     status_bytes: int
     window: float
     rules: bool
+    selects: bool = False
+    crc32: bool = False
 
     @classmethod
     def draw(cls, seed: int, *, live: bool) -> Profile:
@@ -140,7 +144,12 @@ class Profile:
         )
         # Drawn last, so that worlds without them are those that they were before there were any.
         later = frozenset(f for f in _LATER if dice.random() < share)
-        return replace(drawn, faults=faults | later)
+        return replace(
+            drawn,
+            faults=faults | later,
+            selects=dice.random() < 0.5,
+            crc32=dice.random() < 0.25,
+        )
 
 
 class Dice:
@@ -420,7 +429,7 @@ class Process:
         """Whether it could serve any shard now."""
         if self.paused or self.draining or self.host.cut:
             return False
-        return self.app.log.unavailable_reason is None and self.app.reflector.synced
+        return self.app.log.unavailable_reason is None and self.app.reflector.answered
 
     # -- life -----------------------------------------------------------------------------------
 
@@ -568,7 +577,10 @@ class World:
             crd=_crd(rules=profile.rules),
             namespaces=(_NAMESPACE, _HOME),
             first_revision=_FIRST,
+            sharded=profile.selects,
         )
+        if profile.crc32:
+            self._found_long_ago()
         self._seen = self.state.revision
         self.state.listeners.append(self._stored)
         self.kube = KubeServer(self)
@@ -576,6 +588,19 @@ class World:
         self.receivers = Receivers(self)
         self.operator = Operator(self)
         self.hosts = [self._host(n) for n in range(profile.replicas)]
+
+    def _found_long_ago(self) -> None:
+        """Found the installation as versions did that knew one function."""
+        name = "notification-ledger-map"
+        number = {"notification-ledger/shards": str(self.profile.shards)}
+        body = {
+            "apiVersion": "coordination.k8s.io/v1",
+            "kind": "Lease",
+            "metadata": {"name": name, "namespace": _HOME, "annotations": number},
+            "spec": {"holderIdentity": "notification-ledger"},
+        }
+        made = self._ask("POST", _LEASES.rstrip("/"), body)
+        assert made.code == 201, made.body
 
     def _host(self, n: int) -> Host:
         host = Host(self, f"host-{n}", offset=self.dice.uniform(10.0, 1e6))

@@ -127,11 +127,13 @@ async def test_a_takeover_brings_its_sweeps_forward() -> None:
     takeover.start_sweeps()
     sweeps.looked_at.update(finished=3, logs=5)
     assert not sweeps.through
-    await sweeps.finished()
-    await sweeps.orphans()
-    # They have begun, but found that the objects are not listed yet: nothing was looked at.
-    assert sweeps.looked_at == {}
-    assert not takeover.waiting
+    for sweep in (sweeps.finished, sweeps.orphans):
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.3):
+                await sweep()
+    # They wait for the objects to be listed, and are wanted until then.
+    assert takeover.finished.is_set()
+    assert takeover.orphans.is_set()
     assert not sweeps.through
 
 

@@ -17,7 +17,7 @@ from notifier.reconciler.controller import Controller
 from notifier.reconciler.ports import DeliveryBounds
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.metrics import SyncMetrics
-from syncer.model.attempt import AttemptState, Epoch
+from syncer.model.attempt import AttemptId, AttemptState, Epoch
 from syncer.model.errors import ContractError, Unavailable
 from syncer.model.record import Plan, resend_record
 from syncer.model.resource import NotificationRequest, parse_object
@@ -343,16 +343,16 @@ async def test_a_deleted_one_is_let_go(world: World) -> None:
     assert "uid-a" not in world.cache.entries
 
 
-@pytest.mark.parametrize("what", ["deleted", "finished"])
-async def test_a_stranger_that_is_over_is_dropped(world: World, what: str) -> None:
-    """It was busy when that became known; nobody else would come to it again."""
+@pytest.mark.parametrize("what", ["deleted", "finished", "live"])
+async def test_a_stranger_is_dropped(world: World, what: str) -> None:
+    """It was busy when its shard left; nobody else would come to it again."""
     world.controller.holds.paused = True
     entry = world.create()
     await world.rest()
     world.shards.drop(0)
     if what == "deleted":
         entry.deleted = True
-    else:
+    elif what == "finished":
         document = {**world.document("a"), "status": {"phase": "Sent"}}
         entry.request = parse_object(document)
     entry.writing = True
@@ -360,7 +360,42 @@ async def test_a_stranger_that_is_over_is_dropped(world: World, what: str) -> No
     entry.writing = False
     assert await world.round() == ["uid-a"]
     assert "uid-a" not in world.cache.entries
-    assert ("uid-a" in world.cache.finished) is (what == "finished")
+    assert "uid-a" not in world.cache.finished
+
+
+@pytest.mark.parametrize("what", ["busy", "unrecorded", "neither"])
+async def test_a_notification_is_released_when_its_shard_leaves(world: World, what: str) -> None:
+    """At once, or when nothing works on it any more; that is no deletion."""
+    world.controller.holds.paused = True
+    entry = world.create()
+    world.create("other")
+    await world.rest()
+    world.shards.drop(0)
+    world.controller.holds.fenced["uid-a"] = 1.0
+    if what == "busy":
+        entry.writing = True
+    elif what == "unrecorded":
+        entry.unrecorded[AttemptId("0.9-1")] = cast("Any", ())
+    assert world.controller.watch.release("uid-a") is (what == "neither")
+    assert ("uid-a" in world.cache.entries) is (what != "neither")
+    assert not entry.deleted
+    assert not world.controller.holds.fenced
+
+
+async def test_a_notification_that_is_ours_again_stays(world: World) -> None:
+    """Its shard was lost and is back before it was dropped: what was listed again must not go."""
+    world.controller.holds.paused = True
+    entry = world.create()
+    await world.rest()
+    world.shards.drop(0)
+
+    async def back(_: Entry) -> None:
+        world.shards.take(0, world.term)
+
+    entry.unrecorded[AttemptId("0.9-1")] = cast("Any", ())
+    cast("Any", world.controller.recorder).record_kept = back  # while Redis is asked
+    await world.controller.reconciler.reconcile("uid-a")
+    assert world.cache.entries["uid-a"] is entry
 
 
 async def test_what_waits_costs_no_look(world: World) -> None:

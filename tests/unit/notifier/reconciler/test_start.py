@@ -90,7 +90,7 @@ async def test_what_has_waited_longest_is_claimed_first(controller: Controller) 
     ):
         controller.watch.upsert(parse_object(document(name, 1, due=due)), first_seen_by_watch=False)
     await drained(controller)
-    assert controller.on_started_leading(lambda uid: uid != "uid-x") == 3
+    controller.on_started_leading(lambda uid: uid != "uid-x")
     assert await drained(controller) == ["uid-new", "uid-early", "uid-late"]
 
 

@@ -73,10 +73,9 @@ class Replica:
         self.task.cancel()
         await asyncio.gather(self.task, return_exceptions=True)
 
-    def begin(self, shard: int) -> int:
+    def begin(self, shard: int) -> None:
         """Begin with nothing."""
         self.begun.append(shard)
-        return 0
 
     async def quiesce(self, shard: int, seconds: float) -> bool:
         """Wait for the test."""

@@ -1,0 +1,141 @@
+"""
+Which shards a reflector follows, and from which version on.
+
+A replica follows the notifications of the shards that it owns, and nothing else. A shard is followed under
+one lease term: what was let go of at the end of a term is listed again in the next one, however soon that
+begins, since the cache may have dropped it meanwhile.
+
+Shards come while others are watched, and one watch serves them all. It is opened anew at the older of two
+versions: up to where it has come, and that of the list of what came. So nothing is lost, and some events
+come again. Each shard has the version up to which everything in it is known; an event that is not newer
+is in what was listed or watched before, and is passed over. Without that, an object that was created and
+deleted before the list would come to life once more.
+
+No I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Final, Protocol
+
+from syncer.model.resource import version_key
+from syncer.rules.shards import Sharding
+
+
+class Owned(Protocol):
+    """The shards that a replica owns."""
+
+    @property
+    def sharding(self) -> Sharding:
+        """How notifications are divided; fixed before anything is owned."""
+        ...
+
+    @property
+    def owned(self) -> Mapping[int, object]:
+        """Shards, each with the one object that stands for its lease term."""
+        ...
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Have a function called whenever a shard is acquired or lost."""
+        ...
+
+
+class Everything:
+    """One shard, which is always owned: for who follows all objects."""
+
+    sharding: Final = Sharding(1, "crc32")
+    owned: Final[Mapping[int, object]] = {0: "for good"}
+
+    def on_change(self, call: Callable[[], None]) -> None:
+        """Nothing changes."""
+
+
+class Novelty(Enum):
+    """What an event about an object is to a scope."""
+
+    NEWS = "to be taken"
+    KNOWN = "not newer than what is known of its shard"
+    FOREIGN = "of a shard that is not followed"
+
+
+@dataclass(slots=True)
+class _Shard:
+    term: object
+    #: Version up to which everything in it is known, empty until it was listed.
+    known: str = ""
+
+
+class Following:
+    """The shards that one scope follows."""
+
+    def __init__(self, owned: Owned) -> None:
+        """Follow nothing yet."""
+        self._owned = owned
+        self._shards: dict[int, _Shard] = {}
+
+    @property
+    def shards(self) -> frozenset[int]:
+        """What is followed."""
+        return frozenset(n for n, s in self._shards.items() if s.known)
+
+    def left(self) -> frozenset[int]:
+        """Shards of which objects may be known, and whose term is over."""
+        owned = self._owned.owned
+        return frozenset(n for n, s in self._shards.items() if owned.get(n) is not s.term)
+
+    def coming(self) -> dict[int, object]:
+        """Shards that are owned and not followed, with their terms."""
+        return {n: t for n, t in self._owned.owned.items() if not self.follows(n)}
+
+    def follows(self, shard: int) -> bool:
+        """Whether a shard is listed under the term that it was listed for."""
+        found = self._shards.get(shard)
+        return found is not None and bool(found.known)
+
+    @property
+    def complete(self) -> bool:
+        """Whether exactly what is owned is followed."""
+        return not self.left() and not self.coming()
+
+    def drop(self, shards: frozenset[int]) -> None:
+        """Follow some shards no more."""
+        for shard in shards:
+            del self._shards[shard]
+
+    def begin(self, terms: Mapping[int, object]) -> None:
+        """Note that shards are about to be listed: from now on objects of them may be known."""
+        for shard, term in terms.items():
+            self._shards.setdefault(shard, _Shard(term))
+
+    def start(self, version: str) -> None:
+        """Follow all that was begun, which is known as of one version."""
+        for shard in self._shards.values():
+            shard.known = version
+
+    def add(self, terms: Mapping[int, object], version: str, *, watched: str) -> str:
+        """
+        Follow more shards, that were begun.
+
+        Args:
+            terms: The shards, with their terms.
+            version: As of which they are known.
+            watched: Version up to which those are known that were followed before.
+
+        Returns:
+            The version at which one watch of all must begin.
+        """
+        for number, shard in self._shards.items():
+            shard.known = version if number in terms else max(shard.known, watched, key=version_key)
+        return min(version, watched, key=version_key)
+
+    def novelty(self, shard: int, version: str) -> Novelty:
+        """What an event of an object in a shard is, which brings that version of it."""
+        found = self._shards.get(shard)
+        if found is None or not found.known:
+            return Novelty.FOREIGN
+        if version_key(version) <= version_key(found.known):
+            return Novelty.KNOWN
+        return Novelty.NEWS

@@ -1,0 +1,206 @@
+"""
+Lists of a reflector: page by page into a mirror, to their end or not at all.
+
+A list takes what is not finished first and in full, then the rest by name, version and phase, where the
+server can select by phase: a hundred thousand finished objects would be a third of a gigabyte. The
+watch begins at the first of the two lists, so what changes in between is not lost.
+
+Pages are small in bytes, since reading one holds the loop. A list older than what was seen (a restored
+etcd, a server that lags) is refused.
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field, replace
+from typing import Final
+
+from syncer.kube.client import KubeClient
+from syncer.kube.errors import OVERSIZED
+from syncer.kube.mirror import Mirror, Place
+from syncer.kube.notification_requests import (
+    UNFINISHED,
+    Part,
+    Row,
+    Unreadable,
+    list_page,
+    list_rows,
+)
+from syncer.model.errors import Rejected, Unavailable
+from syncer.model.resource import TERMINAL_PHASES, version_key
+
+#: Bytes of a page of a list: reading it as JSON holds the loop for some tens of milliseconds.
+PAGE_BYTES: Final = 8 << 20
+#: By which a page is made smaller that was larger.
+_FEWER: Final = 8
+_OLDER: Final = "the server lists an older state than it has shown before"
+
+logger = logging.getLogger("ledger.kube")
+
+
+@dataclass(slots=True, eq=False)
+class Source:
+    """
+    Objects of one namespace, or of all, and what is known of them.
+
+    Attributes:
+        namespace: None is all of them.
+        mirror: Takes what is listed.
+        newest: Newest resourceVersion that was shown; never cleared.
+    """
+
+    namespace: str | None
+    mirror: Mirror
+    newest: str = ""
+
+
+@dataclass(slots=True)
+class Listed:
+    """
+    What a list has brought.
+
+    Attributes:
+        version: resourceVersion of the list.
+        present: The objects in it.
+        anonymous: Entries without an identity.
+        foreign: Entries that were not asked for.
+    """
+
+    version: str = ""
+    present: set[Place] = field(default_factory=set)
+    anonymous: int = 0
+    foreign: int = 0
+
+
+class Lister:
+    """Lists the objects of one resource type."""
+
+    def __init__(
+        self, client: KubeClient, *, timeout: float, page_size: int, page_bytes: int, brief: bool
+    ) -> None:
+        """
+        Args:
+            client: Where to ask.
+            timeout: Seconds for a page.
+            page_size: Objects in a page.
+            page_bytes: Of a page; where objects are large it holds fewer, one at least.
+            brief: Finished objects may come without their retention and the time of their end, which
+                makes a list of mostly finished ones several times as quick.
+        """  # noqa: D205 - the class says what it is
+        self._client = client
+        self._timeout = timeout
+        self._page_size = page_size
+        self._page_bytes = page_bytes
+        self._brief = brief
+
+    async def probe(self, source: Source, part: Part) -> Listed:
+        """Ask for one object, to learn whether lists are answered; nothing is taken."""
+        page = await list_page(
+            self._client, source.namespace, limit=1, continue_token="", timeout=self._timeout,
+            part=part,
+        )  # fmt: skip
+        source.newest = max(source.newest, page.resource_version, key=version_key)
+        return Listed(page.resource_version, foreign=page.foreign)
+
+    async def collect(self, source: Source, part: Part) -> Listed:
+        """
+        Take a complete list into the mirror.
+
+        Raises:
+            PortError: not complete; what was taken until then is right.
+        """
+        listed = await self._in_brief(source, part) if self._brief else None
+        return await self._whole(source, part) if listed is None else listed
+
+    async def _in_brief(self, source: Source, part: Part) -> Listed | None:
+        """
+        List what is not finished, then of everything its name, version and phase.
+
+        Nine of ten objects are finished, and nothing else is wanted of them.
+
+        Returns:
+            None if the server cannot select by phase; what was taken until then is right.
+        """
+        try:
+            listed = await self._whole(source, replace(part, fields=UNFINISHED))
+        except Rejected as error:
+            if error.reason != "BadRequest":
+                raise
+            self._list_whole_objects(f"the phase cannot be selected ({error})")
+            return None
+        token = ""
+        while True:
+            page = await list_rows(
+                self._client, source.namespace, limit=self._page_size, continue_token=token,
+                timeout=self._timeout, part=part,
+            )  # fmt: skip
+            if page is None:
+                self._list_whole_objects("objects are not printed with their phase")
+                return None
+            if version_key(page.resource_version) < version_key(listed.version):
+                raise Unavailable(_OLDER)
+            listed.anonymous += page.anonymous
+            listed.foreign += page.foreign
+            for row in page.rows:
+                listed.present.add(Place(row.meta.namespace, row.meta.name))
+                # Changed since the first list: the watch begins there, and brings the whole object.
+                if version_key(row.meta.resource_version) > version_key(listed.version):
+                    continue
+                if not _take_row(source.mirror, row):
+                    self._list_whole_objects("the list of what is not finished lacks an object")
+                    return None
+            token = page.continue_token
+            if not token:
+                return listed
+
+    def _list_whole_objects(self, reason: str) -> None:
+        """List all objects in full until the next start."""
+        self._brief = False
+        logger.info("objects are listed whole, finished ones too: %s", reason)
+
+    async def _whole(self, source: Source, part: Part) -> Listed:
+        """Take a list to its end, page by page."""
+        token, listed = "", Listed()
+        limit = self._page_size
+        while True:
+            try:
+                page = await list_page(
+                    self._client, source.namespace, limit=limit, continue_token=token,
+                    timeout=self._timeout, known=source.mirror.version_of,
+                    max_bytes=self._page_bytes if limit > 1 else 0, part=part,
+                )  # fmt: skip
+            except Rejected as error:
+                if error.reason != OVERSIZED:
+                    raise
+                # Five hundred objects of a mebibyte would hold the loop for seconds, and fill memory.
+                limit = max(1, limit // _FEWER)
+                continue
+            limit = min(self._page_size, 2 * limit)
+            # Later pages belong to the first; a watch beside them may have come further.
+            if version_key(page.resource_version) < version_key(listed.version or source.newest):
+                raise Unavailable(_OLDER)
+            # Before the list is complete: what it brings is known from now on, and an older list
+            # that follows it after a failure would take that for deleted.
+            listed.version = page.resource_version
+            source.newest = max(source.newest, listed.version, key=version_key)
+            listed.anonymous += page.anonymous
+            listed.foreign += page.foreign
+            listed.present.update(Place(m.namespace, m.name) for m in page.unchanged)
+            for found in page.objects:
+                meta = found.meta if isinstance(found, Unreadable) else found
+                source.mirror.upsert(found, added=False)
+                listed.present.add(Place(meta.namespace, meta.name))
+            token = page.continue_token
+            if not token:
+                return listed
+
+
+def _take_row(mirror: Mirror, row: Row) -> bool:
+    """Take a row of a list in brief; False if the object should have been in the first list."""
+    meta = row.meta
+    if mirror.version_of(meta) == meta.resource_version or mirror.sink_has(meta):
+        return True
+    if row.phase in TERMINAL_PHASES:
+        mirror.upsert(row.outline(), added=False)
+        return True
+    return False

@@ -1,0 +1,66 @@
+"""
+What a reflector knows of one namespace, or of all as one: where its watch is, and what it follows.
+
+Two loops share it. One lists and watches; the other looks at which shards are owned, lets go of those that
+left and lists those that came. Only one of them lists at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+
+from syncer.kube.following import Following
+from syncer.kube.listing import Source
+
+
+@dataclass(slots=True, eq=False, kw_only=True)
+class Scope(Source):
+    """A namespace, or all of them, with a list and a watch of its own."""
+
+    following: Following
+    #: Where the next watch begins; empty if nothing is followed, or all of it must be listed anew.
+    resume: str = ""
+    #: Whether a list was answered since the start.
+    answered: bool = False
+    listed_at: float = 0.0
+    #: One list at a time: of all that is owned, or of what came.
+    listing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    #: Set when the shards that are owned may be others.
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Set when there is something to follow, or something else.
+    wake: asyncio.Event = field(default_factory=asyncio.Event)
+    #: Ends the open watch.
+    watching: asyncio.Timeout | None = None
+    #: What the open watch was asked for.
+    asked: frozenset[int] = frozenset()
+    #: Whether the open watch has to be opened anew.
+    switching: bool = False
+    #: Why shards that came are not listed.
+    behind: str | None = None
+    #: Failures, and watches that brought nothing, since the last good one.
+    streak: int = 0
+    opened_at: float | None = None
+    problem: str | None = None
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether the second loop has something to do."""
+        # Without a version to go on from, the first one lists all that is owned.
+        return bool(self.following.left() or (self.resume and self.following.coming()))
+
+    def has_settled(self, now: float, seconds: float) -> bool:
+        """Whether the open watch has lasted long enough to outlive the problem noted before it."""
+        return self.opened_at is not None and now - self.opened_at >= seconds
+
+    def switch(self) -> None:
+        """
+        End the open watch, so that one of what is followed now is opened.
+
+        No event of the old one is taken any more: it would move the version at which the new one begins.
+        """
+        self.switching = True
+        self.wake.set()
+        watching, self.watching = self.watching, None
+        if watching is not None:
+            watching.reschedule(asyncio.get_running_loop().time())

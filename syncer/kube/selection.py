@@ -1,0 +1,86 @@
+"""
+What the API server is asked for to get some shards, and whether it sends nothing else.
+
+A server without sharded list and watch takes no notice of the selector, and its lists of custom resources
+do not tell whether they were narrowed. So the client selects in any case, and whether the server does is
+learnt from what it sends: one object of a shard that was not asked for shows that it does not. Every list
+shows it anew, since a server may be exchanged.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container
+from typing import Final
+
+from syncer.kube.following import Owned
+from syncer.kube.notification_requests import Part
+from syncer.model.errors import PortError
+from syncer.rules.shards import selector_of
+
+#: In the text by which a server refuses a selector of shards.
+_REFUSED: Final = "shard selector"
+
+logger = logging.getLogger("ledger.kube")
+
+
+class Selection:
+    """
+    Makes selectors, and learns what they come to.
+
+    Attributes:
+        selects: Whether the server sends nothing but what it was asked for, as far as it has shown; None if
+            it was not asked, or has shown nothing yet.
+        foreign: How many objects came that were not asked for.
+    """
+
+    def __init__(self, owned: Owned) -> None:
+        """Nothing is known; `owned` tells how shards are told apart."""
+        self.selects: bool | None = None
+        self.foreign = 0
+        self._owned = owned
+        self._refused = False
+
+    def shard_of(self, uid: str) -> int:
+        """Shard of a notification."""
+        return self._owned.sharding.of(uid)
+
+    def part(self, shards: Container[int]) -> Part:
+        """What a list or a watch asks for to get some shards, none perhaps."""
+        sharding = self._owned.sharding
+        numbers = [n for n in range(sharding.shards) if n in shards]
+        selector = ""
+        if not self._refused and numbers:
+            selector = sharding.selector(numbers)
+        elif not self._refused and sharding.function == "fnv1a":
+            # The shortest range there is, as none cannot be asked for.
+            selector = selector_of([(0, 1)])
+        return Part(selector, lambda uid: self.shard_of(uid) in shards)
+
+    def note(self, part: Part, *, foreign: int, ours: int = 0) -> None:
+        """
+        Note what came.
+
+        Args:
+            part: What was asked for.
+            foreign: How many objects came that were not.
+            ours: How many came that were.
+        """
+        self.foreign += foreign
+        if not part.selector or not (foreign or ours):
+            return
+        selects = not foreign
+        if selects is not self.selects:
+            self.selects = selects
+            logger.info(
+                "the API server selects by shard: what belongs to other replicas is not sent"
+                if selects
+                else "the API server does not select by shard: what belongs to other replicas is"
+                " sent, and passed over"
+            )
+
+    def on_failure(self, error: PortError) -> None:
+        """Ask for shards no more where the server refuses how: an alpha interface may change."""
+        if not self._refused and _REFUSED in str(error):
+            self._refused, self.selects = True, None
+            logger.warning("the API server is asked for all objects: %s", error)
