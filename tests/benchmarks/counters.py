@@ -4,7 +4,7 @@ What the servers count by themselves: requests, open watches, Redis commands.
 An API server's `apiserver_request_total` counts a request when it was answered, and a watch when it has
 ended; how many watches are open it says in `apiserver_longrunning_requests`. Neither tells who asked. So
 a suite that asks for the requests of some replica takes away what the same server counts without one.
-The server reads its own schema every five seconds (`/openapi`), and every few minutes the services, whose
+The server reads its own schema every five seconds (`openapi`), and every few minutes the services, whose
 addresses it keeps; those reads are left out here.
 
 Redis counts commands in `INFO commandstats`, where those that a script calls count as well.
@@ -23,7 +23,7 @@ _SERIES: Final = r"^{}\{{(.*)\}} (\S+)$"
 _REQUEST: Final = re.compile(_SERIES.format("apiserver_request_total"), re.MULTILINE)
 _OPEN: Final = re.compile(_SERIES.format("apiserver_longrunning_requests"), re.MULTILINE)
 _LABEL: Final = re.compile(r'(\w+)="([^"]*)"')
-_OF_ITSELF: Final = ("/openapi", "services")
+_OF_ITSELF: Final = ("openapi", "services")
 _READS: Final = frozenset({"GET", "LIST"})
 _WATCH: Final = "WATCH"
 
@@ -39,7 +39,11 @@ def requests_in(metrics: str, *resources: str) -> Counter[str]:
     found: Counter[str] = Counter()
     for labels, value in _series(_REQUEST, metrics):
         path = "/".join(filter(None, (labels["resource"], labels["subresource"])))
-        wanted = labels["resource"] in resources if resources else not path.startswith(_OF_ITSELF)
+        wanted = (
+            labels["resource"] in resources
+            if resources
+            else not path.lstrip("/").startswith(_OF_ITSELF)
+        )
         if wanted:
             found[f"{labels['verb']} {path}"] += value
     return found

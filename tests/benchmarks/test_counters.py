@@ -12,6 +12,7 @@ apiserver_request_total{code="201",resource="events",subresource="",verb="POST"}
 apiserver_request_total{code="200",resource="leases",subresource="",verb="PUT"} 99
 apiserver_request_total{code="200",resource="",subresource="/openapi/v3",verb="GET"} 8
 apiserver_request_total{code="200",resource="",subresource="/version",verb="GET"} 3
+apiserver_request_total{code="200",resource="",subresource="openapi/v3",verb="GET"} 1
 apiserver_request_total{code="200",resource="services",subresource="",verb="LIST"} 1
 apiserver_request_duration_seconds_sum{resource="events",subresource="",verb="POST"} 3.5
 apiserver_longrunning_requests{resource="leases",scope="cluster",verb="WATCH"} 2
