@@ -127,9 +127,10 @@ class ShardManager:
             clock=place.clock,
             on_change=self._changed.set,
         )
+        name = session_name(place.installation, place.identity)
         self._session = SessionLease(
             leases,
-            session_name(place.installation, place.identity),
+            name,
             place.identity,
             timings,
             able=self._serving,
@@ -139,7 +140,7 @@ class ShardManager:
         self._watch = LeaseWatch(
             leases,
             self._view,
-            lagging=lambda: self._session.lagging(self._view.shows),
+            lagging=lambda: self._session.lagging(self._view.version_of(name)),
             patience=timings.renew_deadline,
         )
         self._held = ShardLeases(

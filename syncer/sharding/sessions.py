@@ -25,6 +25,7 @@ from syncer.kube.lease_term import LeaseTimings, Session
 from syncer.kube.leases import LeaseRecord, Leases
 from syncer.model.conditions import bounded
 from syncer.model.errors import Ambiguous, Conflict, Gone, PortError
+from syncer.model.resource import version_key
 from syncer.rules.backoff import late_jitter
 from syncer.sharding.view import ABLE
 
@@ -163,19 +164,20 @@ class SessionLease:
             return False
         return True
 
-    def lagging(self, shows: Callable[[str], bool]) -> bool:
+    def lagging(self, shown: str) -> bool:
         """
         Tell whether a watch has not shown a renewal of ours for longer than it may take.
 
         Args:
-            shows: Whether the watch has shown a resourceVersion.
+            shown: resourceVersion in which it shows our Lease; empty if it does not. Not the newest of
+                any Lease: a stream that drops events may go on with those of others.
         """
         unseen = self._unseen
         if unseen is None:
             return False
-        if shows(unseen.last):
+        if version_key(unseen.last) <= version_key(shown):
             self._unseen = None
-        elif shows(unseen.first):
+        elif version_key(unseen.first) <= version_key(shown):
             self._unseen = _Unseen(unseen.last, unseen.last, self._clock())
         return self._unseen is not None and (
             self._clock() - self._unseen.since > self._timings.renew_deadline

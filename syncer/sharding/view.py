@@ -137,6 +137,11 @@ class LeaseView:
         """Whether a write with this resourceVersion is part of what is known."""
         return version_key(version) <= version_key(self.version)
 
+    def version_of(self, name: str) -> str:
+        """Return the resourceVersion in which a Lease is known, empty if it is not."""
+        found = self.leases.get(name)
+        return found.lease.resource_version if found else ""
+
     def shard(self, n: int) -> Sighting | None:
         """Return the Lease of a shard."""
         return self.leases.get(f"{self.installation}-{n}")

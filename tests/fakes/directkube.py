@@ -23,6 +23,7 @@ class DirectKube(KubeClient):
         requests: Method and last part of the path of each request, watches left out.
         fail: Asked before each request; raises what is to go wrong.
         deaf: Events of watches do not arrive.
+        lose: Whether an event of a watch is lost.
     """
 
     def __init__(self, state: ApiState) -> None:
@@ -31,6 +32,7 @@ class DirectKube(KubeClient):
         self.requests: list[str] = []
         self.fail: Callable[[Request], None] = lambda _: None
         self.deaf = False
+        self.lose: Callable[[Json], bool] = lambda _: False
 
     async def request(
         self,
@@ -78,7 +80,8 @@ class DirectKube(KubeClient):
         while True:
             news.clear()
             for event in [] if self.deaf else opened.take():
-                yield orjson.dumps(event)
+                if not self.lose(event):
+                    yield orjson.dumps(event)
             if opened.closed:
                 return
             try:

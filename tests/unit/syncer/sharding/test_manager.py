@@ -239,6 +239,23 @@ async def test_a_renewal_defeats_the_end_of_a_session(here: Town) -> None:
     assert set(b.kube.requests) == {f"PATCH {session_name('nl', 'b')}"}
 
 
+@town(shards=2)
+async def test_a_watch_that_does_not_show_our_renewals_is_given_up(here: Town) -> None:
+    """Others' events still come on it; what it keeps back is found by a new list."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 2)
+    b, c = await here.replica("b"), await here.replica("c")
+    await here.until(lambda: sorted(len(r.owned) for r in (a, b, c)) == [0, 1, 1])
+    idle = next(r for r in (b, c) if not r.owned)
+    kept = session_name("nl", "a")
+    idle.kube.lose = lambda event: event["object"]["metadata"]["name"] != kept
+    await asyncio.sleep(PERIOD)
+    other = c if idle is b else b
+    await other.manager.release()
+    took = await here.until(lambda: idle.owned, within=DURATION)
+    assert took < TIMINGS.renew_deadline + 2 * PERIOD
+
+
 @town()
 async def test_a_replica_of_the_same_name_takes_its_predecessors_shards_at_once(here: Town) -> None:
     """The predecessor is dead, as only one process of a name lives; the epochs grow."""
@@ -452,6 +469,57 @@ async def test_another_number_of_shards_is_refused(here: Town) -> None:
     await asyncio.sleep(3 * PERIOD)
     assert len(a.refused) == 1
     assert await a.manager.release() == 4
+
+
+@town()
+async def test_a_map_without_its_label_is_shown_again(here: Town) -> None:
+    """Else nobody would see that the number of shards was changed."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    here.ask("PATCH", "nl-map", {"metadata": {"labels": {LABEL: None}}})
+    await asyncio.sleep(2 * PERIOD)
+    assert here.lease("nl-map")["metadata"]["labels"] == {LABEL: "nl"}
+    await asyncio.sleep(PERIOD)
+    a.kube.requests.clear()
+    await asyncio.sleep(5 * PERIOD)
+    assert set(a.kube.requests) == {f"PATCH {session_name('nl', 'a')}"}
+
+
+# -- beside a version without sessions ------------------------------------------------------------
+
+
+@town()
+async def test_members_without_a_session_are_counted_while_they_live(here: Town) -> None:
+    """Shards are handed over to them, and they can count us; then all of it is taken away."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    key = "member.notification-ledger/0123456789abcdef"
+    for beat in range(6):
+        here.ask("PATCH", "nl-map", {"metadata": {"annotations": {key: f"{beat} 1"}}})
+        await asyncio.sleep(PERIOD)
+    assert a.owned == [0, 1]
+    annotations = here.lease("nl-map")["metadata"]["annotations"]
+    (ours,) = [k for k in annotations if k.startswith("member.") and k != key]
+    assert annotations[ours].endswith(" 1")
+    # Nobody took what was released: it is taken back once the other one is not heard of any more.
+    await here.until(lambda: a.owned == [0, 1, 2, 3], within=2 * DURATION)
+    await asyncio.sleep(DURATION)
+    left = here.lease("nl-map")["metadata"]["annotations"]
+    assert not [k for k in left if k.startswith("member.")]
+
+
+@town()
+async def test_a_shard_without_a_label_is_found(here: Town) -> None:
+    """A version without sessions created it: it is labelled, and waited for like any other of that."""
+    body = {
+        "metadata": {"name": "nl-2"},
+        "spec": {"holderIdentity": "old", "leaseDurationSeconds": 20, "leaseTransitions": 7},
+    }
+    here.ask("POST", "nl-2", body)
+    a = await here.replica("a")
+    await here.until(lambda: a.owned == [0, 1, 3], within=PERIOD)
+    assert 19.9 < await here.until(lambda: len(a.owned) == 4) < 20 + 2 * PERIOD
+    assert here.lease("nl-2")["spec"]["leaseTransitions"] == 8
 
 
 # -- sharing --------------------------------------------------------------------------------------
