@@ -385,13 +385,13 @@ class ShardManager:
             now=self._clock(),
             patience=self._timings.duration,
         )
-        # What is written is compared with what was judged, however long the confirmation takes.
-        judged = {n: self._view.shard(n) for n in chosen}
+        # What is written is compared with what was decided on, however long the confirmation takes.
+        decided_on = {n: self._view.shard(n) for n in chosen}
         doubtful = {(states[n].holder, states[n].session) for n in chosen if states[n].session}
         for holder, uid in sorted(doubtful):
             await self._confirm(holder, uid)
         sure = (n for n in chosen if not states[n].session or states[n].session in self._ended)
-        await asyncio.gather(*(self._acquire(n, session, judged[n]) for n in sure))
+        await asyncio.gather(*(self._acquire(n, session, decided_on[n]) for n in sure))
 
     async def _acquire(self, n: int, session: Session, seen: Sighting | None) -> None:
         term = await self._held.acquire(n, session, seen)
