@@ -161,9 +161,9 @@ class ShardLeases:
         Returns:
             Whether the Lease is known to be free.
         """
-        term = self.terms.pop(n)
-        if term.ended:
-            return False
+        term = self.terms.pop(n, None)
+        if term is None or term.ended:
+            return False  # lost while the release was on its way
         term.end("released")
         self._releasing.add(n)
         name = f"{self._view.installation}-{n}"

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 import pytest
 
-from syncer.kube.lease_term import LeaseTerm, LeaseTimings
+from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.kube.leases import Leases
 from syncer.model.errors import Ambiguous, ConfigError, PortError, Unavailable
 from syncer.sharding.installation import Installation
@@ -283,6 +283,29 @@ async def test_a_released_replica_is_not_waited_for(here: Town) -> None:
     assert await here.until(lambda: len(b.owned) == 4) < PERIOD
     assert a.task is not None
     await asyncio.wait_for(a.task, 10)
+
+
+@town()
+async def test_a_session_lost_while_it_is_being_released(here: Town) -> None:
+    """Its shards are nobody's to release any more; the process ends as it was to."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    session = a.manager._session.current
+    assert session is not None
+    for turns in range(4):
+
+        async def lose(turns: int = turns, session: Session = session) -> None:
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            session.end("lost")
+
+        released, _ = await asyncio.gather(a.manager.release(), lose())
+        assert 0 <= released <= 4
+        again = await here.replica(f"a{turns}")
+        await here.until(lambda again=again: len(again.owned) == 4)  # type: ignore[misc]  # bound now
+        a, found = again, again.manager._session.current
+        assert found is not None
+        session = found
 
 
 @town()
