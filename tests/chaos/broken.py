@@ -39,6 +39,8 @@ from syncer.model.attempt import Attempt, FailureClass
 from syncer.model.errors import PortError
 from syncer.model.record import intent_record
 from syncer.rules import merge
+from syncer.sharding.manager import ShardManager
+from syncer.sharding.sessions import SessionLease
 from syncer.sync import claim as startup
 from syncer.sync import status_writer as loop
 from syncer.sync.claim import Claimer
@@ -222,12 +224,37 @@ def no_resync() -> None:
     Resync.round = broken  # type: ignore[method-assign]  # broken on purpose
 
 
+def silent_session_kept() -> None:
+    """Nobody ends the session of a replica that is gone: what it held has no owner for ever."""
+
+    async def broken(self: ShardManager, lease: Any) -> None:
+        return None
+
+    ShardManager._end = broken  # type: ignore[method-assign]  # broken on purpose
+
+
+def one_session() -> None:
+    """Who has lost its session begins no other: a replica that was frozen serves nothing any more."""
+    begin = SessionLease._begin
+
+    async def broken(self: SessionLease) -> Any:
+        if self in begun:
+            return None
+        session = await begin(self)
+        if session is not None:
+            begun.add(self)
+        return session
+
+    begun: set[SessionLease] = set()
+    SessionLease._begin = broken  # type: ignore[method-assign]  # broken on purpose
+
+
 BREAKS: Final[dict[str, Callable[[], None]]] = {
     f.__name__.replace("_", "-"): f
     for f in (
         no_deadline, no_fence, ack_before_patch, overwrite_instead_of_union, send_before_intent,
         send_without_log, no_resource_version, no_recover, unknown_as_failed,
-        numbers_from_count, no_resync,
+        numbers_from_count, no_resync, silent_session_kept, one_session,
     )
 }  # fmt: skip
 

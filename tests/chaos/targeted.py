@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from tests.chaos.world import Replica, World, frozen
 from tests.e2e.checker import TERMINAL, Kind
-from tests.e2e.harness import BUSY, OK, Step, until
+from tests.e2e.harness import BUSY, LEASE_SECONDS, OK, Step, until
 
 #: Seconds in which a schedule's step must come about; the machine may be busy.
 _SOON: Final = 40.0
@@ -234,6 +234,35 @@ async def _repaired_in_silence(world: World) -> None:
         await until(lambda: world.here.watcher.phase(uid) in TERMINAL, "it ends", within=60.0)
 
 
+async def _killed_for_good(world: World) -> None:
+    """A replica is killed between two attempts and does not come back; another one is there."""
+    first, second = world.replica(), world.replica()
+    policy = {**_LONG, "initialBackoffSeconds": 4}
+    uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=policy)
+    await _begin(first)
+    await until(lambda: len(world.book) == 1, "the first attempt is made", within=_SOON)
+    await _begin(second)
+    await second.wait_ready(_SOON)
+    await asyncio.to_thread(first.kill)
+    world.landed["kill for good"] += 1
+    # Before everything is mended, which would start it again under its name.
+    await _phase(world, uid)
+
+
+async def _frozen_between_attempts(world: World) -> None:
+    """The only replica is frozen for longer than its session lasts, and wakes up."""
+    first = world.replica()
+    policy = {**_LONG, "initialBackoffSeconds": 4}
+    uid = await world.notify("n", "steady", BUSY, OK, retryPolicy=policy)
+    await _begin(first)
+    await until(lambda: len(world.book) == 1, "the first attempt is made", within=_SOON)
+    first.pause()
+    await asyncio.sleep(2 * LEASE_SECONDS)
+    first.resume()
+    world.landed["freeze between attempts"] += 1
+    await _perhaps_ends(world, uid)
+
+
 SCHEDULES: Final[dict[str, Schedule]] = {
     "no-deadline": Schedule(_frozen_after_intent, (Kind.REPEATED,)),
     "no-fence": Schedule(_frozen_before_intent, (Kind.REPEATED,), ttl=2),
@@ -246,4 +275,6 @@ SCHEDULES: Final[dict[str, Schedule]] = {
     "unknown-as-failed": Schedule(_dropped, (Kind.MISRECORDED, Kind.REPEATED)),
     "numbers-from-count": Schedule(_retried, (Kind.REORDERED,)),
     "no-resync": Schedule(_repaired_in_silence, (), convergence=True),
+    "silent-session-kept": Schedule(_killed_for_good, (), convergence=True),
+    "one-session": Schedule(_frozen_between_attempts, (), convergence=True),
 }
