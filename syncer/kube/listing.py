@@ -162,6 +162,8 @@ class Lister:
         """Take a list to its end, page by page."""
         token, listed = "", Listed()
         limit = self._page_size
+        # As of now: a watch beside the list comes further while its answer is under way.
+        newest = source.newest
         while True:
             try:
                 page = await list_page(
@@ -176,8 +178,8 @@ class Lister:
                 limit = max(1, limit // _FEWER)
                 continue
             limit = min(self._page_size, 2 * limit)
-            # Later pages belong to the first; a watch beside them may have come further.
-            if version_key(page.resource_version) < version_key(listed.version or source.newest):
+            # Later pages belong to the first.
+            if version_key(page.resource_version) < version_key(listed.version or newest):
                 raise Unavailable(_OLDER)
             # Before the list is complete: what it brings is known from now on, and an older list
             # that follows it after a failure would take that for deleted.

@@ -369,6 +369,37 @@ async def test_list_of_what_came_is_tried_again(tmp_path: Path) -> None:
                 await eventually(lambda: reflector.problem is None)
 
 
+async def test_watch_that_comes_further_than_a_list_beside_it(tmp_path: Path) -> None:
+    """A list is as old as its question: what the watch has shown since does not make it too old."""
+    zero, one = uid_in(0), uid_in(1)
+    api = Script(obj("zero", 7, uid=zero))
+    asked, shown_more = asyncio.Event(), asyncio.Event()
+
+    async def slow(_: web.Request) -> web.StreamResponse:
+        asked.set()
+        await shown_more.wait()
+        items = [obj("zero", 7, uid=zero), obj("one", 108, uid=one)]
+        return web.json_response({"metadata": {"resourceVersion": "120"}, "items": items})
+
+    async def watch(request: web.Request) -> web.StreamResponse:
+        await asked.wait()
+        await send_lines(request, [event("MODIFIED", obj("zero", 130, uid=zero))])
+        await asyncio.sleep(60)
+        return web.Response()
+
+    api.lists, api.watches = [api.list, slow], [watch]
+    terms = Terms(0)
+    async with mirroring(api, tmp_path, owned=terms) as (reflector, mirror, _):
+        await eventually(lambda: len(mirror.calls) == 1)
+        terms.own(0, 1)
+        await eventually(lambda: mirror.calls[-1] == f"upsert {zero} 130")
+        shown_more.set()
+        await eventually(lambda: reflector.synced)
+        assert mirror.calls[-1] == f"upsert {one} 108"
+        assert (reflector.counts.failures, reflector.counts.lists) == (0, 2)
+        await eventually(lambda: api.resumed == ["100", "120"])
+
+
 async def test_refused_selector(tmp_path: Path) -> None:
     """A server that knows another form of it is asked for everything, and the client selects."""
     ours, theirs = uid_in(1), uid_in(0)
