@@ -276,7 +276,7 @@ KILLERS: Final = {
     "ack before patch": ({"S10"}, "receiver 503", False),
     "overwrite instead of union": (
         {"S4", "oracle after-success"},
-        "pause, receiver 503, receiver slow, redis lose, redis failover",
+        "pause, crash, receiver 503, receiver slow, redis lose, redis failover, redis flush",
         False,
     ),
     "send before intent": ({"S1"}, "receiver 503", False),
@@ -307,19 +307,22 @@ KILLERS: Final = {
 #: Where to begin for those that few seeds kill; the ones after it are tried when a change has shifted
 #: the draws.
 FIRST: Final = {
-    "overwrite instead of union": 139,
+    "overwrite instead of union": 30,
     "no resourceVersion": 69,
     "stale read at the claim": 34,
     "failover without re-claim": 34,
     "no resync": 21,
-    "hand-over waits for what backs off": 4,
+    "hand-over waits for what backs off": 11,
     "shards taken before the session is ended": 53,
     "session that ended goes on": 7,
     "no clock asked before a send": 8,
 }  # fmt: skip
 _TRIES: Final = 150
 #: Seconds of faults that what lasts long needs to show.
-LASTING: Final = {"unable replica keeps its shards": 60.0}
+LASTING: Final = {
+    "unable replica keeps its shards": 60.0,
+    "hand-over waits for what backs off": 60.0,
+}
 
 
 @pytest.mark.parametrize("name", KILLERS)
