@@ -517,7 +517,8 @@ def told(cases: Sequence[Case], scale: Scale) -> Report:
     )
     report.notes.append(
         "CPU and watches of a replica that owns none of them, per notification; what it spends at rest "
-        "is taken away; bytes on the wire, by a proxy before each replica"
+        "is taken away; bytes on the wire, by a proxy before each replica; what a watch brought that was "
+        "opened anew during a load is not counted"
     )
     report.notes.append("gate: ShardedListAndWatch of the API server")
     alone = {
