@@ -37,7 +37,7 @@ _LEVELS: Final = {
     "WARN": logging.WARNING,
     "ERROR": logging.ERROR,
 }
-_FOREIGN: Final = ("error", "reason", "why", "exception", "detail", "event")
+_FOREIGN: Final = ("error", "reason", "exception", "detail", "event")
 _TRACEBACK: Final = "exception"
 #: Member of `extra` by which a caller marks that it has redacted its texts itself.
 REDACTED: Final = "_redacted"

@@ -108,7 +108,7 @@ class ShardManager:
             place: Identity and clocks.
             timings: Equal in all replicas.
             able: Whether this replica could work on a shard now, and could go on working on one.
-            refused: Told once that the installation has other shards now; `release` must follow.
+            refused: Called once, when the installation has another number of shards; `release` must follow.
         """
         self._shards = shards
         self._installation = installation
@@ -249,14 +249,16 @@ class ShardManager:
         self._changed.set()
 
     def _lost(self, session: Session) -> None:
-        logger.warning("session lost", extra={"session": session.uid, "why": session.ended})
+        logger.warning("session lost", extra={"session": session.uid, "reason": session.ended})
         self._drop(self._held.terms)
 
     def _drop(self, lost: Mapping[int, LeaseTerm]) -> None:
         for n, term in list(lost.items()):
             del self._held.terms[n]
             self._shards.drop(n)
-            logger.warning("shard lost", extra={"shard": n, "epoch": term.epoch, "why": term.ended})
+            logger.warning(
+                "shard lost", extra={"shard": n, "epoch": term.epoch, "reason": term.ended}
+            )
 
     # -- taking ---------------------------------------------------------------------------------
 
@@ -422,4 +424,4 @@ class ShardManager:
             logger.warning("a shard is handed over before it is quiet", extra={"shard": n})
         self._shards.drop(n)
         released = await self._held.release(n, timeout=self._timings.call_timeout)
-        logger.info("shard handed over", extra={"shard": n, "released": released, "why": reason})
+        logger.info("shard handed over", extra={"shard": n, "released": released, "reason": reason})

@@ -39,6 +39,8 @@ RETIRED_IN_PRODUCT: Final = {
 }
 #: What they are part of and keeps its name: a metric's label, two metrics, the error of an attempt.
 _INTERFACES: Final = re.compile(r'"verdict"|"unlooked_\w+"|could not be judged')
+#: Members of a log line that other lines have under another name, each with that name.
+RETIRED_MEMBERS: Final = {"why": "reason"}
 #: A name is split at capitals and underscores; a word in capitals ends where these end.
 _END: Final = r"(?-i:(?![a-z])(?!(?<=[A-Z]{2})[A-Z]))"
 #: What may say them: the page that explains, and history.
@@ -82,6 +84,20 @@ def test_no_word_retired_in_the_product_is_used_there() -> None:
             found = found_in((ROOT / name).read_text(encoding="utf-8"), RETIRED_IN_PRODUCT)
             wrong += [f"{name}: {line}" for line in found]
     assert wrong == []
+
+
+def test_log_lines_name_a_thing_as_others_do() -> None:
+    """One member of a log line, one name, whichever part of the product writes it."""
+    given = re.compile(r"extra=\{([^}]*)\}")
+    found = [
+        f"{name}: {member}: say {RETIRED_MEMBERS[member]}"
+        for name in files()
+        if name.startswith(("syncer/", "notifier/")) and name.endswith(".py")
+        for members in given.findall((ROOT / name).read_text(encoding="utf-8"))
+        for member in re.findall(r'"(\w+)":', members)
+        if member in RETIRED_MEMBERS
+    ]
+    assert found == []
 
 
 def test_interfaces_keep_their_names() -> None:

@@ -62,7 +62,7 @@ async def test_a_replica_that_alone_lost_redis_hands_over(
         for uid in uids:
             await here.wait_phase(uid, within=LEASE_SECONDS + 60)
         await owns(healthy, SHARDS)
-        reasons = {str(line["why"]) for line in cut.lines("shard handed over")}
+        reasons = {str(line["reason"]) for line in cut.lines("shard handed over")}
         assert any("another replica is able" in reason for reason in reasons), reasons
         assert not cut.lines("shard lost")
         await proxy.accept()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,9 +10,16 @@ import pytest
 from syncer.cli.explanation import Rules, as_json, as_text, explain
 from syncer.cli.owner import Owner
 from syncer.ledger.reading import read_log
+from syncer.model.attempt import Attempt, AttemptState, FailureClass
 from syncer.model.record import (
+    Kind,
+    Plan,
     Record,
+    attempt_record,
+    plan_record,
+    repair_record,
     resend_record,
+    resolution_record,
     skip_record,
 )
 from syncer.model.resource import NotificationRequest
@@ -220,3 +228,121 @@ def test_why_an_attempt_was_made() -> None:
     text = explained(PLAN, failed(A1))[1]
     assert "restored" in text
     assert "it was due" not in text
+
+
+#: The last record of an attempt, and how its result is called.
+CALLED: dict[str, Attempt] = {
+    "failed, may be retried": Attempt(A1, C, AttemptState.FAILED, failure=FailureClass.TRANSIENT),
+    "failed for good": Attempt(A1, C, AttemptState.FAILED, failure=FailureClass.PERMANENT),
+    "not sent": Attempt(A1, C, AttemptState.FAILED, failure=FailureClass.NOT_SENT),
+    "unknown": Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN),
+    "success": Attempt(A1, C, AttemptState.SUCCESS),
+}
+
+
+@pytest.mark.parametrize("called", CALLED)
+def test_what_a_result_is_called(called: str) -> None:
+    """A failure by what follows from it; each row with its times, its code and its cause."""
+    _, text = explained(
+        PLAN, opened(A1), attempt_record(replace(CALLED[called], ended=NOW - 49_000, code=503))
+    )
+    head, row = (line for line in text.splitlines() if line.startswith(("  attempt", f"  {A1}")))
+    assert head.split() == ["attempt", "opened", "ended", "result", "code", "because", "error"]
+    assert row.rstrip() == (
+        f"  {A1}    2027-01-15T07:59:10.000Z  2027-01-15T07:59:11.000Z  {called}  503   it was due"
+    )
+
+
+def test_explains_what_comes_first() -> None:
+    """Before anything was tried, while it is on the wire, and when all has ended."""
+    _, text = explained()
+    assert "NEXT    its channels are resolved: no plan on record" in text
+    assert "ROUTED" not in text
+    _, text = explained(PLAN)
+    assert f"NEXT    an attempt is due now on {C}\n" in text
+    assert "\n  no attempt yet" in text
+    _, text = explained(PLAN, opened(A1))
+    assert "NEXT    the result of what is on the wire: attempts under way" in text
+    assert "  on the wire  " in text
+    _, text = explained(PLAN, opened(A1), failed(A1, wait=0))
+    assert "NEXT    nothing: every channel is finished" in text
+
+
+def test_an_explanation_as_text() -> None:
+    """Name, phase with its reason, age and route stand above the channels, remarks below."""
+    _, text = explained(
+        plan_record(Plan((), "Fallback", "", at=NOW - 60_000)),
+        rules=Rules(known=False),
+        found=request(phase="Failed", reason="R", message="m"),
+    )
+    assert text.splitlines() == [
+        "ns/n  uid u", "PHASE   Failed  R  m", "AGE     60m, priority Medium",
+        "NEXT    nothing: the published phase is final",
+        "ROUTED  to no channel at 2027-01-15T07:59:00.000Z", "        Fallback", "",
+        "! without --config the defaults of `delivery` are assumed",
+    ]  # fmt: skip
+    _, text = explained(PLAN, found=request(phase=""))
+    assert text.splitlines()[1] == "PHASE   (none)"
+    assert "        RoutingRuleMatched: rule 1 matched\n" in text
+    assert "!" not in text
+
+
+def test_a_long_error_is_cut_in_the_table() -> None:
+    """A hundred characters show what it is about; JSON has all of it."""
+    long = Attempt(A1, C, AttemptState.FAILED, failure=FailureClass.PERMANENT, error="x" * 101)
+    found, text = explained(PLAN, opened(A1), attempt_record(long))
+    assert text.endswith(" " + "x" * 100)
+    assert found["channels"][0]["attempts"][0]["error"] == "x" * 101
+
+
+def test_what_people_did_is_said() -> None:
+    """By whom, when, about what and why; a record that lacks it says what there is."""
+    repair = repair_record("repair:1", at=NOW, by="me", what="log-behind", did="append")
+    found, text = explained(PLAN, repair)
+    note = "2027-01-15T08:00:00.000Z repaired by me: log-behind: append"
+    assert found["notes"] == [note]
+    assert text.endswith(f"\n\n! {note}")
+    unknown = Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN)
+    for delivered, word in ((True, "delivered"), (False, "failed")):
+        said = resolution_record(unknown, delivered=delivered, at=NOW, by="me", why="looked")
+        found, _ = explained(PLAN, opened(A1), attempt_record(unknown), said)
+        assert found["notes"] == [
+            f"2027-01-15T08:00:00.000Z resolved as {word} by me: slack:ops: looked"
+        ]
+    found, _ = explained(PLAN, Record(Kind.REPAIR, "repair:1", "-", {}))
+    assert found["notes"] == [" repaired by ?: : "]
+
+
+def test_what_is_gone_is_told_from_what_has_not_begun() -> None:
+    """A status that shows attempts, or an end, had a log once."""
+    for found in (request(entry("failed")), request(phase="Sent")):
+        assert explain(found, read_log([]), Rules(), now=NOW).notes == ("it has no log (any more)",)
+
+
+def test_an_attempt_that_the_status_alone_shows_is_shown() -> None:
+    """Beside those of the log, with its own channel alone, as restored."""
+    other = entry("failed", identity=A2) | {"channel": "file"}
+    both = plan_record(Plan((C, "file"), "RoutingRuleMatched", "", at=1))
+    shown = request(entry("failed"), other)
+    found, text = explained(both, opened(A1), failed(A1), found=shown)
+    by_channel = {c["channel"]: [a["id"] for a in c["attempts"]] for c in found["channels"]}
+    assert by_channel == {C: [A1], "file": [A2]}
+    assert [a["order"] for c in found["channels"] for a in c["attempts"]] == [None, None]
+    assert text.count("restored") == 1
+
+
+def test_a_deletion_is_said() -> None:
+    """It cancels what is due, and stands among the remarks too."""
+    answer = explain(replace(request(), deleting=True), read_log(elements(PLAN)), Rules(), now=NOW)
+    assert answer.blocked == "it is being deleted, which cancels it"
+    assert answer.notes == (answer.blocked,)
+
+
+def test_a_quarantine_is_said() -> None:
+    """Only one that holds now, and with the controller's own words."""
+    held = explain(request(**QUARANTINE), read_log(elements(PLAN)), Rules(), now=NOW)
+    assert held.notes == ("the controller holds it: record 2",)
+    (condition,) = QUARANTINE["conditions"]
+    over = request(conditions=[condition | {"status": "False"}])
+    free = explain(over, read_log(elements(PLAN)), Rules(), now=NOW)
+    assert (free.blocked, free.notes) == ("", ())

@@ -49,8 +49,8 @@ def test_a_line_is_one_object_in_a_fixed_order() -> None:
 def test_secrets_are_taken_out_unless_the_caller_has() -> None:
     """Members that quote others are redacted, also a traceback; a caller may say that they are."""
     error = ValueError("hunter2")
-    line = json.loads(said("json", "hunter2", exc_info=error, extra={"why": "hunter2"}))
-    assert (line["event"], line["why"]) == ("***", "***")
+    line = json.loads(said("json", "hunter2", exc_info=error, extra={"reason": "hunter2"}))
+    assert (line["event"], line["reason"]) == ("***", "***")
     assert line["exception"] == "ValueError: ***"
     done = json.loads(said("json", "hunter2", extra={REDACTED: True}))
     assert done["event"] == "hunter2"

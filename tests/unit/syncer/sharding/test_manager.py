@@ -9,8 +9,10 @@ network. What the server cannot be made to show here is asked on the real one
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
+from itertools import pairwise
 from typing import Any
 
 import orjson
@@ -655,3 +657,154 @@ def test_readiness_says_why_a_shard_has_no_owner(wrong: str) -> None:
         await here.until(lambda: a.manager.problem is None)
 
     simulate(1, main)
+
+
+# -- what is logged -------------------------------------------------------------------------------
+
+
+def said(caplog: pytest.LogCaptureFixture, message: str) -> list[dict[str, Any]]:
+    """Members of the log lines with this message, its own alone."""
+    common = {*vars(logging.makeLogRecord({})), "message", "asctime"}
+    return [
+        {k: v for k, v in vars(line).items() if k not in common}
+        for line in caplog.records
+        if line.getMessage() == message
+    ]
+
+
+def test_a_hand_over_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    """So is what was acquired before, with its epoch, and the session."""
+    caplog.set_level(logging.INFO, "ledger.shards")
+
+    async def main(loop: SimLoop) -> None:
+        here = Town(loop)
+        a = await here.replica("a")
+        await here.until(lambda: len(a.owned) == 4)
+        uid = here.lease(session_name("nl", "a"))["metadata"]["uid"]
+        assert said(caplog, "session begun") == [{"session": uid}]
+        assert said(caplog, "shard acquired") == [
+            {"shard": n, "epoch": term.epoch} for n, term in a.shards.owned.items()
+        ]
+        assert a.begun == list(a.shards.owned)
+        b = await here.replica("b")
+        await here.until(lambda: len(b.owned) == 2)
+        assert said(caplog, "shard handed over") == [
+            {"shard": n, "released": True, "reason": "above the share of 2 replicas"}
+            for n in (3, 2)
+        ]
+
+    simulate(1, main)
+
+
+def test_a_loss_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> None:
+    """A session that is deleted takes its shards with it; the one that was silent is named."""
+    caplog.set_level(logging.INFO, "ledger.shards")
+
+    async def main(loop: SimLoop) -> None:
+        here = Town(loop)
+        a = await here.replica("a")
+        await here.until(lambda: len(a.owned) == 4)
+        terms = dict(a.shards.owned)
+        name = session_name("nl", "a")
+        uid = here.lease(name)["metadata"]["uid"]
+        here.ask("DELETE", name)
+        await here.until(lambda: said(caplog, "session lost"))
+        reason = "its lease was deleted"
+        assert said(caplog, "session lost") == [{"session": uid, "reason": reason}]
+        assert said(caplog, "shard lost") == [
+            {"shard": n, "epoch": term.epoch, "reason": reason} for n, term in terms.items()
+        ]
+        await here.until(lambda: len(a.owned) == 4)
+        uid = here.lease(name)["metadata"]["uid"]
+        await a.kill()
+        b = await here.replica("b")
+        await here.until(lambda: len(b.owned) == 4)
+        assert said(caplog, "session of a silent replica ended") == [
+            {"holder": "a", "session": uid}
+        ]
+
+    simulate(1, main)
+
+
+@town()
+async def test_how_many_replicas_have_a_session(here: Town) -> None:
+    """This one included, as far as the watch shows."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    assert a.manager.sessions == 1
+    await here.replica("b")
+    await here.until(lambda: a.manager.sessions == 2)
+
+
+@town()
+async def test_a_call_that_fails_is_not_made_for_every_event(here: Town) -> None:
+    """After a failure it rests for a quarter of the period, however much changes meanwhile."""
+    a = Replica(here, "a")
+    tries: list[float] = []
+
+    def refuse(request: Request) -> None:
+        if b'"nl-session-' not in request.body and b"acquireTime" in request.body:
+            tries.append(here.clock())
+            raise Unavailable("not now")
+
+    a.kube.fail = refuse
+    await a.start()
+    await here.until(lambda: a.manager.problem and "not now" in a.manager.problem)
+    for n in range(100):
+        here.ask("PATCH", "nl-map", {"metadata": {"labels": {"n": str(n)}}})
+        await asyncio.sleep(PERIOD / 100)
+    rounds = sorted(set(tries))
+    assert len(rounds) >= 4
+    assert all(b - a >= PERIOD / 4 for a, b in pairwise(rounds[1:]))
+    await a.kill()
+
+
+@town()
+async def test_a_problem_that_is_over_is_no_reason_any_more(here: Town) -> None:
+    """What keeps the end of a session from being confirmed is said, and nothing of it afterwards."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 2)
+    name, lost = session_name("nl", "a"), list(a.owned)
+
+    def refuse(request: Request) -> None:
+        if request.method == "GET" and request.path.endswith(name):
+            raise Unavailable("not now")
+
+    b.kube.fail = refuse
+    await a.kill()
+    here.ask("DELETE", name)
+    await here.until(lambda: b.manager.problem and "(" in b.manager.problem)
+    shown = f"no owner yet for shard {lost[0]}, {lost[1]}"
+    assert b.manager.problem == f"{shown} (lease {name}: not now)"
+    b.kube.fail = lambda _: None
+    await here.until(lambda: len(b.owned) == 4)
+    assert b.manager.problem is None
+    b.able = False
+    here.ask("DELETE", "nl-1")
+    await here.until(lambda: b.manager.problem)
+    assert b.manager.problem == "no owner yet for shard 1"
+
+
+@town(shards=16)
+async def test_of_many_shards_without_an_owner_some_are_named(here: Town) -> None:
+    """Eight of them, which shows what it is about."""
+    a = Replica(here, "a")
+    assert (
+        a.manager.problem
+        == "no owner yet for shard 0, 1, 2, 3, 4, 5, 6, 7 (leases are not listed yet)"
+    )
+
+
+@town()
+async def test_a_replica_of_a_version_without_sessions_has_its_share(here: Town) -> None:
+    """It says on the map that it lives, and is counted for as long as it does."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    member = "member.notification-ledger/old"
+    for beat in range(10):
+        here.ask("PATCH", "nl-map", {"metadata": {"annotations": {member: f"{beat} 1"}}})
+        await asyncio.sleep(PERIOD)
+    assert a.owned == [0, 1]
+    await here.until(lambda: a.owned == [0, 1, 2, 3])

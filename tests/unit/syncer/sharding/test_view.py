@@ -1,0 +1,124 @@
+"""What a replica knows of the Leases of its installation, and since when."""
+
+from __future__ import annotations
+
+import hashlib
+
+import pytest
+
+from syncer.kube.leases import LeaseRecord
+from syncer.sharding.view import FOREVER, RELEASED, LeaseView, Sighting, session_name
+
+DURATION = 18.0
+
+
+class World:
+    """A view, a clock that the test moves, and how often the view said that it changed."""
+
+    def __init__(self) -> None:
+        self.now = 50.0
+        self.changes = 0
+        self.view = LeaseView(
+            "nl", duration=DURATION, clock=lambda: self.now, on_change=self._changed
+        )
+
+    def _changed(self) -> None:
+        self.changes += 1
+
+
+def lease(
+    name: str, version: str = "5", *, uid: str = "", duration: float = DURATION
+) -> LeaseRecord:
+    """A Lease as it was read."""
+    return LeaseRecord(
+        name=name, uid=uid or f"u-{name}", resource_version=version, holder="a", annotations={},
+        duration=duration, transitions=0,
+    )  # fmt: skip
+
+
+def test_the_names_of_leases() -> None:
+    """Shards by number, one map, and a session by a hash of whatever the replica is called."""
+    world = World()
+    world.view.replace([lease("nl-0"), lease("nl-12"), lease("nl-map"), lease("nl-session-x")], "9")
+    assert world.view.shard(12) == Sighting(lease("nl-12"), 50.0)
+    assert world.view.shard(1) is None
+    assert world.view.map() == lease("nl-map")
+    assert list(world.view.sessions) == ["u-nl-session-x"]
+    assert session_name("nl", "pod/1") == (
+        "nl-session-" + hashlib.sha256(b"pod/1").hexdigest()[:16]
+    )
+    assert World().view.map() is None
+
+
+def test_the_duration_of_a_shard_is_the_longest_that_a_lease_can_state() -> None:
+    """The field is a signed integer of 32 bits, and not 0: the API server takes no other."""
+    assert (FOREVER, RELEASED) == (2_147_483_647, 1)
+
+
+@pytest.mark.parametrize(
+    ("stated", "lasts"),
+    [(0, DURATION), (1, 1), (30, 30), (FOREVER - 1, FOREVER - 1), (FOREVER, DURATION)],
+)
+def test_how_long_a_holder_may_believe(stated: int, lasts: float) -> None:
+    """As long as its Lease says; where that says nothing of it, for a LeaseDuration."""
+    assert World().view.lasts(lease("nl-0", duration=stated)) == lasts
+
+
+def test_a_write_is_shown_from_its_own_version_on() -> None:
+    """Versions are compared as numbers; before the first list nothing is known."""
+    world = World()
+    assert not world.view.shows("1")
+    world.view.replace([], "10")
+    assert [world.view.shows(v) for v in ("9", "10", "11")] == [True, True, False]
+    world.view.put(lease("nl-0", "12"))
+    assert world.view.shows("12")
+    world.view.remove(lease("nl-0", "13"))
+    assert world.view.shows("13")
+
+
+def test_every_change_is_said_and_only_the_first_list_begins() -> None:
+    """What waits for a change looks again after each; the beginning stays."""
+    world = World()
+    for n, change in enumerate(
+        (
+            lambda: world.view.replace([], "10"),
+            lambda: world.view.put(lease("nl-0", "11")),
+            lambda: world.view.remove(lease("nl-0", "12")),
+            lambda: world.view.remove(lease("nl-0", "13")),
+            lambda: world.view.replace([], "14"),
+        ),
+        1,
+    ):
+        change()
+        assert world.changes == n
+        world.now += 1
+    assert world.view.began == 50.0
+
+
+def test_what_has_gone_is_remembered_for_as_long_as_its_holder_may_believe() -> None:
+    """From when it was gone, by the duration that it stated; what never was is not remembered."""
+    world = World()
+    gone = lease("nl-session-x", duration=30)
+    world.view.replace([gone], "10")
+    world.now += 4
+    world.view.remove(lease("nl-session-x", "11"))
+    world.view.remove(lease("nl-other", "12"))
+    assert (world.view.leases, world.view.sessions) == ({}, {})
+    (departed,) = world.view.departed.values()
+    assert (departed.lease, departed.since, departed.at) == (gone, 50.0, 54.0)
+    world.now = 54.0 + 29.9
+    world.view.forget()
+    assert world.view.departed
+    world.now = 54.0 + 30
+    world.view.forget()
+    assert not world.view.departed
+
+
+def test_a_lease_of_the_same_name_and_another_uid_is_another_one() -> None:
+    """The one before has gone, and its last write may have been as late as that."""
+    world = World()
+    world.view.replace([lease("nl-0", uid="one")], "10")
+    world.now += 3
+    world.view.put(lease("nl-0", uid="two"))
+    assert world.view.shard(0) == Sighting(lease("nl-0", uid="two"), 53.0)
+    assert world.view.departed["one"].since == 53.0
