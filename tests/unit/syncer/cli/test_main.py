@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from types import ModuleType
 from typing import cast
@@ -11,7 +13,17 @@ from typing import cast
 import pytest
 
 from notifier.cli import main as notifier_main
+from syncer.cli import completion
 from syncer.cli import main as cli
+from syncer.cli.exits import Refused
+from syncer.model.errors import (
+    ConfigError,
+    ContractError,
+    LedgerError,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
 
 ROOT = Path(cli.__file__).resolve().parents[2]
 
@@ -76,3 +88,160 @@ def test_the_parser_imports_nothing_that_takes_time() -> None:
     commands = {cast("ModuleType", module).__name__ for module in cli.COMMANDS.values()}
     inner = {name for name in loaded if name.startswith("syncer.")}
     assert inner - commands == shared | {"syncer.cli", "syncer.cli.main", "syncer.cli.completion"}
+
+
+def test_words_are_completed_with_and_without_the_mark(capsys: pytest.CaptureFixture[str]) -> None:
+    """What stands before the words of the line is no word of it, one mark alone; an answer a line."""
+    for words in (["complete", "--", "ver"], ["complete", "ver"], ["complete", "--", "--", "ver"]):
+        assert cli.main(words) == 0
+        assert capsys.readouterr().out == "verify\n"
+    assert cli.main(["complete", "--", "resolve", "ns/n", "--as", ""]) == 0
+    assert capsys.readouterr().out == "delivered\nfailed\n"
+
+
+def test_words_come_from_the_process(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where none are given, without the name of the program."""
+    monkeypatch.setattr(sys, "argv", ["syncer", "completion", "bash"])
+    assert cli.main() == 0
+    assert capsys.readouterr().out == completion.script("bash")
+
+
+#: What a command raises, its exit code and what is said.
+ENDS: dict[str, tuple[BaseException, int, str]] = {
+    "a refusal of the command": (Refused("no"), 1, "syncer: no\n"),
+    "a missing right": (Unauthorised("may not"), 6, "syncer: may not\n"),
+    "a write that does not fit": (Rejected("no", reason="x"), 1, "syncer: no\n"),
+    "a server that is away": (Unavailable("away"), 4, "syncer: away\n"),
+    "no answer": (TimeoutError(), 4, "syncer: no answer in time\n"),
+    "a wrong setting": (ConfigError("bad", path="a.b"), 2, "syncer: a.b: bad\n"),
+    "what does not parse": (ContractError("odd"), 2, "syncer: odd\n"),
+    "another error of ours": (LedgerError("other"), 1, "syncer: other\n"),
+    "an interrupt": (KeyboardInterrupt(), 130, ""),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_how_a_command_ends(
+    case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each kind of error has its exit code, and one sentence on standard error."""
+    error, code, text = ENDS[case]
+
+    async def run(options: object) -> int:
+        raise error
+
+    monkeypatch.setattr(cli.COMMANDS["list"], "run", run)
+    assert cli.main(["list", "--redis-url", "redis://h"]) == code
+    assert capsys.readouterr() == ("", text)
+
+
+def test_an_error_names_its_sources(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was noted on its way follows in brackets."""
+
+    async def run(options: object) -> int:
+        error = Unavailable("away")
+        error.add_note("API server at https://x")
+        error.add_note("from a file")
+        raise error
+
+    monkeypatch.setattr(cli.COMMANDS["list"], "run", run)
+    cli.main(["list", "--redis-url", "redis://h"])
+    assert capsys.readouterr().err == "syncer: away (API server at https://x) (from a file)\n"
+
+
+#: Words and environment, and the URL that the command is given.
+URLS: dict[str, tuple[list[str], str | None, str | None]] = {
+    "an option": (["--redis-url", "redis://a"], "redis://b", "redis://a"),
+    "the environment": ([], "redis://b", "redis://b"),
+    "an empty variable": ([], "", None),
+    "nothing": ([], None, None),
+    "a settings file, which has its own": (["--config", "f"], "redis://b", None),
+    "an option beside a settings file": (["--config", "f", "--redis-url", "redis://a"], None, "redis://a"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", URLS)
+def test_where_redis_is(
+    case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An option wins, then the settings file's own, then the environment; the answer is the code."""
+    words, variable, wanted = URLS[case]
+    given: list[str | None] = []
+
+    async def run(options: argparse.Namespace) -> int:
+        given.append(options.redis_url)
+        return 7
+
+    monkeypatch.setattr(cli.COMMANDS["list"], "run", run)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("REDIS_URL", variable)
+    assert cli.main(["list", *words]) == 7
+    assert given == [wanted]
+    assert capsys.readouterr().err == ""
+
+
+def test_a_password_on_the_command_line_is_warned_about(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It is used all the same; in a file it is nobody's business, and not both may be given."""
+    given: list[str] = []
+
+    async def run(options: argparse.Namespace) -> int:
+        given.append(options.redis_url)
+        return 0
+
+    monkeypatch.setattr(cli.COMMANDS["list"], "run", run)
+    url = "redis://:hunter2@h"
+    assert cli.main(["list", "--redis-url", url]) == 0
+    said = capsys.readouterr().err
+    assert said.startswith("syncer: any user who can list processes here can read the password in")
+    assert "hunter2" not in said
+    file = tmp_path / "url"
+    file.write_text(f"{url}\n")
+    assert cli.main(["list", "--redis-url-file", str(file)]) == 0
+    assert given == [url, url]
+    assert capsys.readouterr().err == ""
+    assert cli.main(["list", "--redis-url-file", str(file), "--redis-url", url]) == 2
+    assert (
+        capsys.readouterr().err == "syncer: --redis-url and --redis-url-file exclude each other\n"
+    )
+
+
+def test_a_checkout_without_an_installation_has_a_version_too(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number is not known there, the interpreter's is."""
+
+    def version(name: str) -> str:
+        raise PackageNotFoundError(name)
+
+    monkeypatch.setattr("importlib.metadata.version", version)
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    python = ".".join(map(str, sys.version_info[:3]))
+    assert capsys.readouterr().out == f"notification-ledger 0+unknown (Python {python})\n"
+
+
+def test_a_reader_that_has_enough_is_no_error() -> None:
+    """Whoever closes a pipe early has nothing said, neither by the command nor by the interpreter."""
+    program = (
+        "import sys; from syncer.cli import main\n"
+        "async def run(options):\n"
+        "    while True: print('x' * 1000, flush=True)\n"
+        "main.COMMANDS['list'].run = run\n"
+        "sys.exit(main.main(['list', '--redis-url', 'redis://h']))\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        running.stdout.read(10)
+        running.stdout.close()
+        assert running.stderr.read() == b""
+        assert running.wait(60) == 0

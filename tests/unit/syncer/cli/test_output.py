@@ -64,3 +64,102 @@ def test_tables_are_plain() -> None:
 def test_age(ms: int, wanted: str) -> None:
     """Ages are shown in one unit."""
     assert age(ms) == wanted
+
+
+class Times:
+    """Seconds that a test sets."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 1_000.0
+        monkeypatch.setattr("time.monotonic", lambda: self.now)
+
+
+def drawn(terminal: Terminal) -> list[str]:
+    """Each line that was drawn."""
+    return [line.rstrip(" ") for line in terminal.getvalue().split("\r") if line.strip(" ")]
+
+
+def test_progress_says_how_fast_and_how_long_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what was done since the beginning; where the end is not known, of that nothing."""
+    times, terminal = Times(monkeypatch), Terminal()
+    with Progress("verified", total=100, stream=terminal) as progress:
+        for done in (0, 20, 30, 100):
+            times.now += 10
+            progress.step(done - progress.done)
+    assert drawn(terminal) == [
+        "verified [------------------------] 0/100  0/s  0s left",
+        "verified [#####-------------------] 20/100  1/s  80s left",
+        "verified [#######-----------------] 30/100  1/s  70s left",
+        "verified [########################] 100/100  2/s  0s left",
+    ]
+    terminal = Terminal()
+    with Progress("objects", stream=terminal) as progress:
+        times.now += 10
+        progress.step(30)
+    assert drawn(terminal) == ["objects 30  3/s"]
+
+
+def test_progress_is_drawn_five_times_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Steps between are counted; more than there were to be leave the bar full."""
+    times, terminal = Times(monkeypatch), Terminal()
+    with Progress("p", total=2, stream=terminal) as progress:
+        progress.step()
+        times.now += 0.1
+        progress.step()
+        assert len(drawn(terminal)) == 1
+        times.now += 0.1
+        progress.step()
+        assert progress.done == 3
+    first, second = drawn(terminal)
+    assert first.startswith("p [############------------] 1/2  1000/s")
+    assert second.startswith("p [########################] 3/2  15/s")
+
+
+def test_a_shorter_line_leaves_nothing_of_a_longer_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is filled with blanks to the longest so far, and erased as a whole, once."""
+    times, terminal = Times(monkeypatch), Terminal()
+    progress = Progress("p", stream=terminal)
+    progress.step(1_000)
+    times.now += 1_000
+    progress.step()
+    long, short = "p 1000  1000000/s", "p 1001  1/s"
+    assert terminal.getvalue() == f"\r{long}\r{short.ljust(len(long))}"
+    progress.erase()
+    progress.erase()
+    assert terminal.getvalue().endswith("\r" + " " * len(long) + "\r")
+    assert terminal.getvalue().count("\r") == 4
+
+
+def test_what_clears_the_line_is_whoever_drew_it() -> None:
+    """Another progress that ends, and drew nothing, leaves it."""
+    one, other = Terminal(), Terminal()
+    shown = Progress("shown", stream=one)
+    shown.step()
+    with Progress("quiet", stream=other):
+        pass
+    Progress.clear()
+    assert one.getvalue().endswith("\r")
+    assert other.getvalue() == ""
+    Progress.clear()
+
+
+@pytest.mark.parametrize("ms", [-5_000, 999])
+def test_an_age_below_a_second_is_none(ms: int) -> None:
+    """So is one of a clock that is behind."""
+    assert age(ms) == "0s"
+
+
+def test_documents_are_escaped_and_texts_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    """Words of any script are written as they are; what commands a terminal is an escape, or a blank."""
+    write_json({"a": "é\x9b"})
+    write_lines(["one", "two"])
+    write_remark("a\x1bb")
+    said = capsys.readouterr()
+    assert said.out == '{"a": "é\\u009b"}\none\ntwo\n'
+    assert said.err == "syncer: a b\n"
+
+
+def test_an_empty_table_has_no_lines() -> None:
+    """Neither does it fail for want of a head; an indent stands before each line."""
+    assert table([]) == []
+    assert table([("A", "B"), ("1", "")], indent="  ") == ["  A  B", "  1"]

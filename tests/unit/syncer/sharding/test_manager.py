@@ -779,8 +779,7 @@ async def test_a_problem_that_is_over_is_no_reason_any_more(here: Town) -> None:
     shown = f"no owner yet for shard {lost[0]}, {lost[1]}"
     assert b.manager.problem == f"{shown} (lease {name}: not now)"
     b.kube.fail = lambda _: None
-    await here.until(lambda: len(b.owned) == 4)
-    assert b.manager.problem is None
+    await here.until(lambda: len(b.owned) == 4 and b.manager.problem is None)
     b.able = False
     here.ask("DELETE", "nl-1")
     await here.until(lambda: b.manager.problem)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 
 import pytest
 
@@ -79,16 +80,14 @@ def test_a_write_is_shown_from_its_own_version_on() -> None:
 def test_every_change_is_said_and_only_the_first_list_begins() -> None:
     """What waits for a change looks again after each; the beginning stays."""
     world = World()
-    for n, change in enumerate(
-        (
-            lambda: world.view.replace([], "10"),
-            lambda: world.view.put(lease("nl-0", "11")),
-            lambda: world.view.remove(lease("nl-0", "12")),
-            lambda: world.view.remove(lease("nl-0", "13")),
-            lambda: world.view.replace([], "14"),
-        ),
-        1,
-    ):
+    changes: list[Callable[[], None]] = [
+        lambda: world.view.replace([], "10"),
+        lambda: world.view.put(lease("nl-0", "11")),
+        lambda: world.view.remove(lease("nl-0", "12")),
+        lambda: world.view.remove(lease("nl-0", "13")),
+        lambda: world.view.replace([], "14"),
+    ]
+    for n, change in enumerate(changes, 1):
         change()
         assert world.changes == n
         world.now += 1
