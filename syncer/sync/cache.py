@@ -201,7 +201,7 @@ class Finished:
     phase: str
     retention_days: int
     #: Unix milliseconds, 0 if the object does not show it.
-    ended: int = 0
+    ended: int
 
 
 class Cache:

@@ -124,7 +124,6 @@ class StatusWriter:
         self.ownership = ownership
         self.metrics = metrics
         self.limits = limits or Limits()
-        self.writes = 0
         self._on_settled = on_settled
         self._on_stale = on_stale
         self.schema = SchemaCheck(objects)
@@ -364,7 +363,6 @@ class StatusWriter:
         try:
             if "deliveryAttempts" in patch:
                 await self.schema.before_write(request, patch)
-            self.writes += 1
             stored = await self.objects.patch(
                 request.namespace, request.name, patch, resource_version=request.resource_version
             )

@@ -260,3 +260,136 @@ def test_what_is_clean_has_not_failed() -> None:
     assert (entry.failures, entry.dirty_since, entry.urgent) == (0, None, False)
     here.cache.mark_dirty(entry, urgent=True)
     assert here.taken() == ["a"]
+
+
+def test_the_writer_is_woken_for_an_earlier_turn_alone() -> None:
+    """A mark whose turn comes behind that for which the writer waits already does not wake it."""
+    here = Bench()
+    first, second, third = here.add("a"), here.add("b"), here.add("c")
+    here.cache.mark_dirty(first)
+    assert here.cache.wake.is_set()
+    here.cache.wake.clear()
+    here.now += 0.1
+    here.cache.mark_dirty(second)
+    assert not here.cache.wake.is_set()
+    here.cache.mark_dirty(third, urgent=True)
+    assert here.cache.wake.is_set()
+
+
+def test_the_age_of_what_is_not_published() -> None:
+    """It is that of the oldest change, and none where all is published."""
+    here = Bench()
+    assert here.cache.oldest_dirty() == 0.0
+    for uid in ("a", "b"):
+        here.cache.mark_dirty(here.add(uid))
+        here.now += 2
+    here.add("clean")
+    assert here.cache.oldest_dirty() == 4.0
+    assert [e.uid for e in here.cache.dirty()] == ["a", "b"]
+    here.cache.clean(here.cache.entries["a"])
+    assert here.cache.oldest_dirty() == 2.0
+
+
+def test_a_turn_that_has_come_is_due_at_once() -> None:
+    """Where one of several that are due was taken, the others are waited for no longer."""
+    here = Bench()
+    for uid in ("a", "b"):
+        here.cache.mark_dirty(here.add(uid), urgent=True)
+    assert here.cache.take_due(here.now) is not None
+    due = here.cache.next_due()
+    assert due is not None
+    assert due < 0
+
+
+def test_the_namespace_of_what_is_known() -> None:
+    """A live notification has its own, what is not known has none."""
+    here = Bench()
+    here.add("a", "team")
+    assert (here.cache.namespace_of("a"), here.cache.namespace_of("b")) == ("team", "")
+
+
+def test_a_write_takes_what_is_marked_and_leaves_what_comes() -> None:
+    """A mark during the write is a new one, with its own time and no urgency of the old one."""
+    here = Bench()
+    entry = here.add("a")
+    here.cache.mark_dirty(entry, urgent=True)
+    here.cache.begin_write(entry)
+    assert (entry.dirty_since, entry.urgent) == (None, False)
+    here.now += 3
+    here.cache.mark_dirty(entry)
+    assert (entry.dirty_since, entry.urgent) == (103.0, False)
+    assert here.cache.decision(entry).at == 103.5
+    with pytest.raises(ValueError, match="the entry is clean"):
+        here.cache.decision(here.add("b"))
+
+
+def test_a_failure_is_remembered_with_its_time_and_share() -> None:
+    """The change keeps its age, and each failure draws another share of the wait."""
+    here = Bench()
+    shares = [0.5, 0.75]
+    here.cache = Cache(window=0.5, monotonic=lambda: here.now, jitter=lambda: shares.pop(0))
+    entry = here.add("a")
+    here.cache.failed(entry)
+    assert (entry.failures, entry.last_failure, entry.jitter, entry.dirty_since) == (
+        1, 100.0, 0.5, 100.0,
+    )  # fmt: skip
+    assert here.cache.decision(entry).at == 100.125
+    here.now += 1
+    here.cache.failed(entry)
+    assert (entry.failures, entry.last_failure, entry.jitter, entry.dirty_since) == (
+        2, 101.0, 0.75, 100.0,
+    )  # fmt: skip
+    assert here.cache.decision(entry).at == 101.375
+
+
+def test_a_retry_that_is_due_behind_the_window_is_quiet() -> None:
+    """Only where nothing else comes within the window is a change written at once."""
+    here = Bench()
+    for uid, wait in (("at", 0.5), ("behind", 0.6)):
+        here.cache.mark_dirty(here.add(uid, due={"a": here.now + wait, "b": here.now + 9}))
+    assert here.taken() == ["behind"]
+
+
+def test_what_is_reopened_is_held_in_full() -> None:
+    """The summary goes; an entry that is there stays, and takes the newer object."""
+    here = Bench()
+    entry = here.add("a")
+    here.cache.finished["a"] = summary(entry.request)
+    newer = replace(entry.request, resource_version="9")
+    assert here.cache.reopen(newer) is entry
+    assert (entry.request, here.cache.finished) == (newer, {})
+    other = replace(newer, uid="b")
+    assert here.cache.reopen(other) is here.cache.entries["b"]
+    assert here.cache.entries["b"].request == other
+
+
+def test_a_new_entry_is_trusted() -> None:
+    """Nothing of it is in doubt, and nothing waits, until something has happened."""
+    entry = Bench().add("a")
+    doubts = (entry.doubtful, entry.reread, entry.unreadable, entry.fresh, entry.deleted)
+    states = (entry.urgent, entry.writing, entry.held, entry.expiring, entry.busy)
+    assert not any(doubts + states)
+    assert (entry.acked, entry.audited, entry.failures, entry.held_since) == (0, 0, 0, 0.0)
+    assert (entry.dirty_since, entry.unscheduled, entry.closing) == (None, False, False)
+
+
+def test_without_a_feed_nothing_is_kept_for_one() -> None:
+    """What is forgotten then is forgotten whole."""
+    here = Bench()
+    here.cache.unaudited["a"] = here.add("a")
+    here.cache.forget("a")
+    assert here.cache.unaudited == {}
+
+
+def test_an_answer_replaces_what_it_is_not_older_than() -> None:
+    """The same version of an answer is believed, and one that the watch has overtaken is not."""
+    here = Bench()
+    entry = here.add("a", doubtful=True)
+    entry.request = replace(entry.request, resource_version="7")
+    old, same = (replace(entry.request, resource_version=v, generation=5) for v in ("6", "7"))
+    entry.take(old, since="5")
+    assert (entry.request.resource_version, entry.doubtful) == ("7", True)
+    entry.take(same, since="5")
+    assert (entry.request, entry.doubtful) == (same, False)
+    entry.take(old, since="7")
+    assert entry.request == old

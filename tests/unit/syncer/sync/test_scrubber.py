@@ -6,6 +6,7 @@ What is planted is planted behind the product's back: in the memory, in the list
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ import pytest
 
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, make_attempt_id
 from syncer.model.conditions import QUARANTINED, find_condition
+from syncer.model.errors import Unavailable
 from syncer.model.ports import ObjectClient
 from syncer.model.record import Plan, attempt_record, intent_record
 from syncer.model.resource import NotificationRequest, parse_object
@@ -273,3 +275,195 @@ async def test_a_round_looks_at_everything_once() -> None:
         assert value(metrics.scrub_coverage) == 1.0
         assert value(metrics.scrub_looks.labels("agrees")) == 1.0
         assert value(metrics.scrub_age) < 1.0
+
+
+async def test_a_round_counts_what_it_has_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coverage begins at 0 and rises with each; between two checks the pace is kept."""
+    async with scene() as here:
+        coverage, slept = here.bench.sync.metrics.scrub_coverage, list[float]()
+        coverage.set(1.0)
+        for uid in ("v", "w", "foreign"):
+            request = replace(here.entry.request, uid=uid)
+            here.bench.cache.entries[uid] = Entry(request)
+        seen: list[float] = []
+        looked = here.scrubber.check
+
+        async def check(entry: Entry) -> Result:
+            seen.append(coverage._value.get())
+            if entry.uid == "u":
+                here.bench.cache.entries.pop("w")
+            return await looked(entry)
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+
+        class Some:
+            def term_of(self, uid: str) -> Held | None:
+                return None if uid == "foreign" else Held()
+
+        here.scrubber.ownership = cast("Any", Some())
+        monkeypatch.setattr(here.scrubber, "check", check)
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "sleep", sleep)
+            await here.scrubber.round()
+        assert seen == [0.0, 1 / 3]
+        assert coverage._value.get() == 1.0
+        assert [s for s in slept if s] == [0.001, 0.001]
+        looks = here.bench.sync.metrics.scrub_looks
+        counts = {r: looks.labels(r.value)._value.get() for r in Result}
+        assert counts == {
+            Result.AGREES: 1, Result.PASSED: 1, Result.DIVERGES: 0, Result.UNANSWERED: 0,
+        }  # fmt: skip
+
+
+async def test_a_round_over_nothing_has_seen_all() -> None:
+    """Where nothing is live, or nothing is ours, coverage is 1."""
+    async with scene() as here:
+        here.bench.cache.entries.clear()
+        here.bench.sync.metrics.scrub_coverage.set(0.5)
+        await here.scrubber.round()
+        assert here.bench.sync.metrics.scrub_coverage._value.get() == 1.0
+
+
+async def test_a_round_waits_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While it does not answer nothing is checked, and after that everything is."""
+    async with scene() as here:
+        client, slept = here.bench.log.client, list[float]()
+        client.problem = "away"
+
+        async def sleep(seconds: float) -> None:
+            slept.append(seconds)
+            client.problem = None if len(slept) == 2 else client.problem
+
+        with monkeypatch.context() as patched:
+            patched.setattr(asyncio, "sleep", sleep)
+            await here.scrubber.round()
+        assert [s for s in slept if s] == [1.0, 1.0, 0.001]
+        looks = here.bench.sync.metrics.scrub_looks
+        assert looks.labels("agrees")._value.get() == 1
+
+
+#: What keeps an entry from being compared.
+MOVES: dict[str, dict[str, Any]] = {
+    "its log is not claimed": {"claim": None},
+    "its status is being written": {"writing": True},
+    "it is deleted": {"deleted": True},
+    "its log cannot be read": {"quarantine": "damaged"},
+    "its log must be read again": {"reread": True},
+}
+
+
+@pytest.mark.parametrize("case", MOVES)
+async def test_what_does_not_stand_still_is_passed_over(case: str) -> None:
+    """Each of these alone keeps a divergence from being called one."""
+    async with scene() as here:
+        await memory(here)
+        for name, value in MOVES[case].items():
+            setattr(here.entry, name, value)
+        assert await here.scrubber.check(here.entry) is Result.PASSED
+        assert here.found() == set()
+
+
+@pytest.mark.parametrize("how", ["another's", "being deleted", "made anew", "replaced here"])
+async def test_what_is_not_the_same_object_is_passed_over(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What belongs to another replica, or is going, or is not what the log is about."""
+    async with scene() as here:
+        await memory(here)
+        objects, get = here.bench.objects, here.bench.objects.get
+        match how:
+            case "another's":
+                monkeypatch.setattr(here.scrubber.ownership, "term_of", lambda _uid: None)
+            case "being deleted":
+                objects.request = replace(objects.request, deleting=True)
+            case "made anew":
+                objects.request = replace(objects.request, uid="v")
+            case _:
+
+                async def replaced(namespace: str, name: str) -> NotificationRequest:
+                    here.bench.cache.entries["u"] = Entry(objects.request)
+                    return await get(namespace, name)
+
+                monkeypatch.setattr(objects, "get", replaced)
+        assert await here.scrubber.check(here.entry) is Result.PASSED
+        assert here.found() == set()
+
+
+async def test_a_log_that_does_not_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The check has no result, and nothing is changed."""
+    async with scene() as here:
+        await memory(here)
+        for error in (Unavailable("away"), TimeoutError()):
+
+            async def read(_uid: str, error: Exception = error) -> None:
+                raise error
+
+            monkeypatch.setattr(here.bench.log, "read", read)
+            assert await here.scrubber.check(here.entry) is Result.UNANSWERED
+        assert here.found() == set()
+
+
+async def test_an_object_that_cannot_be_read_leaves_log_and_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those two are compared all the same, and what is known of the object stays."""
+    async with scene() as here:
+        await memory(here)
+        known = here.entry.request
+
+        async def get(*_: str) -> NotificationRequest:
+            raise Unavailable("away")
+
+        monkeypatch.setattr(here.bench.objects, "get", get)
+        assert await here.scrubber.check(here.entry) is Result.DIVERGES
+        assert here.found() == {"memory"}
+        assert here.entry.request is known
+
+
+async def test_what_was_found_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    """A divergence with its class and place; that it is in order again, once, and never else."""
+    async with scene() as here:
+        assert await here.scrubber.check(here.entry) is Result.AGREES
+        assert not [r for r in caplog.records if r.name == "ledger.scrub"]
+        await memory(here)
+        await here.scrubber.check(here.entry)
+        assert here.entry.urgent, "a violation is shown at once"
+        await here.scrubber.check(here.entry)
+        await here.scrubber.check(here.entry)
+        first, second = [r.__dict__ for r in caplog.records if r.name == "ledger.scrub"]
+        assert (first["levelname"], first["msg"]) == (
+            "ERROR", "the self-audit found a divergence",
+        )  # fmt: skip
+        assert [first[k] for k in ("uid", "object", "class", "meaning", "position", "sends")] == [
+            "u", "ns/n", "memory", Divergence.MEMORY.message, 3, "stopped",
+        ]  # fmt: skip
+        assert (second["levelname"], second["msg"]) == (
+            "WARNING", "the self-audit finds it in order again; sends go on",
+        )  # fmt: skip
+        assert (second["uid"], second["object"]) == ("u", "ns/n")
+
+
+@pytest.mark.parametrize("plant", [spec, status_behind], ids=lambda p: p.__name__)
+async def test_the_object_that_was_judged_is_known_from_then_on(
+    plant: Callable[[Scene], Awaitable[None]],
+) -> None:
+    """The status writer compares with what was found to diverge."""
+    async with scene() as here:
+        await plant(here)
+        await here.scrubber.check(here.entry)
+        assert here.entry.request is here.bench.objects.request
+
+
+async def test_the_age_of_a_round() -> None:
+    """It grows from the end of the last one and is never negative."""
+    async with scene() as here:
+        age, now = here.bench.sync.metrics.scrub_age, here.bench.cache.monotonic()
+        here.bench.cache.monotonic = lambda: now
+        await here.scrubber.round()
+
+        def at(moment: float) -> float:
+            here.bench.cache.monotonic = lambda: moment
+            return float(next(iter(age.collect())).samples[0].value)
+
+        assert [at(now + 7), at(now - 7)] == [pytest.approx(7.0), 0.0]

@@ -1,0 +1,409 @@
+"""What a status write leaves behind: its result, the metrics, the log, and when it is tried again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Final, cast
+
+import pytest
+
+from syncer.model.attempt import AttemptState
+from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unavailable
+from syncer.model.resource import NotificationRequest, Status, parse_object
+from syncer.rules.merge import Merged
+from syncer.runtime import failpoints
+from syncer.sync import status_writer
+from syncer.sync.cache import Entry
+from syncer.sync.status_writer import MAX_CONFLICTS, Flushed, Limits, StatusWriter
+from tests.unit.syncer.sync.test_holes import Held, bench
+from tests.unit.syncer.sync.test_status_writer import Shaky, delivered, refusing, writing
+
+
+def value(metric: Any, **labels: str) -> float:
+    """What a counter or a gauge stands at."""
+    return float((metric.labels(**labels) if labels else metric)._value.get())
+
+
+def late(lease: Shaky, _entry: Entry) -> None:
+    """The answer to a renewal is awaited."""
+    lease.late = True
+
+
+def lost(lease: Shaky, _entry: Entry) -> None:
+    """Another replica has it."""
+    lease.gone = True
+
+
+def deleted(_lease: Shaky, entry: Entry) -> None:
+    """The watch has said so."""
+    entry.deleted = True
+
+
+def unclaimed(_lease: Shaky, entry: Entry) -> None:
+    """Nobody has claimed it since it was lost."""
+    entry.claim = None
+
+
+#: What keeps a status from being written, and the result.
+UNWRITTEN: Final[dict[str, tuple[Callable[[Shaky, Entry], None], Flushed]]] = {
+    "the renewal of the term is late": (late, Flushed.UNAVAILABLE),
+    "the term is over": (lost, Flushed.NOT_OURS),
+    "the object is deleted": (deleted, Flushed.GONE),
+    "the log is not claimed": (unclaimed, Flushed.NOT_OURS),
+}
+
+
+@pytest.mark.parametrize("case", UNWRITTEN)
+async def test_what_is_not_written(case: str) -> None:
+    """Each reason has its result, and leaves the change as unpublished as it was."""
+    happens, wanted = UNWRITTEN[case]
+    async with bench() as (here, entry):
+        await delivered(here, entry)
+        lease = Shaky()
+        sync, _ = writing(here, lease)
+        happens(lease, entry)
+        assert await sync.flush(entry) is wanted
+        assert here.objects.written == []
+        assert entry.dirty_since is not None
+
+
+async def test_a_log_that_is_held_is_shown_without_a_claim() -> None:
+    """While Redis is away nothing can be claimed, and the object says so all the same."""
+    async with bench() as (here, entry):
+        entry.held = True
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+
+
+#: What the API server answers to a write, with its result and the label of its metric.
+ANSWERS: Final[dict[str, tuple[Exception, Flushed, str]]] = {
+    "there is no such object": (Gone("gone"), Flushed.GONE, "gone"),
+    "it does not answer": (Unavailable("away"), Flushed.UNAVAILABLE, "unavailable"),
+    "it refuses": (Rejected("no"), Flushed.REFUSED, "refused"),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+async def test_an_answer_that_ends_the_try(case: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is counted under its name and nothing else is, and the write is not repeated at once."""
+    error, wanted, label = ANSWERS[case]
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        sizes = refusing(here, monkeypatch, error)
+        assert await here.sync.flush(entry) is wanted
+        patches = here.sync.metrics.patches
+        labels = ("written", "conflict", "unclear", "refused", "gone", "unavailable")
+        counted = {name: value(patches, result=name) for name in labels}
+        assert {name for name, count in counted.items() if count} == {label}
+        assert (counted[label], len(sizes), entry.acked) == (1, 1, 0)
+        assert entry.closing is (wanted is Flushed.GONE), "a final phase may have been stored"
+
+
+async def test_conflicts_are_counted_by_what_comes_of_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Those that are tried again at once, and the one behind which the write waits for its turn."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        refusing(here, monkeypatch, *[Conflict("first")] * (MAX_CONFLICTS + 1))
+        assert await here.sync.flush(entry) is Flushed.CONFLICT
+        metrics = here.sync.metrics
+        assert value(metrics.conflicts, result="retried") == MAX_CONFLICTS
+        assert value(metrics.conflicts, result="requeued") == 1
+        assert value(metrics.patches, result="conflict") == MAX_CONFLICTS + 1
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert value(metrics.patches, result="written") == 1
+        assert metrics.batch_records._sum.get() == 1
+
+
+@pytest.mark.parametrize("how", ["deleted", "made anew"])
+async def test_an_object_that_is_gone_after_a_conflict(
+    how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The read after the conflict finds none, or another one under the name: nothing is written."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        refusing(here, monkeypatch, Conflict("first"))
+
+        async def get(*_: str) -> NotificationRequest:
+            if how == "deleted":
+                raise Gone("gone")
+            return replace(here.objects.request, uid="v")
+
+        monkeypatch.setattr(here.objects, "get", get)
+        assert await here.sync.flush(entry) is Flushed.GONE
+        assert here.objects.written == []
+
+
+async def test_a_deletion_found_by_a_write_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The entry waits for no write any more, and whoever claims is told."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        sync, stale = writing(here, Shaky())
+        refusing(here, monkeypatch, Unavailable("away"), Gone("gone"))
+        await sync._one(entry)
+        assert (entry.failures, entry.deleted, stale) == (1, False, [])
+        here.cache.mark_dirty(entry, urgent=True)
+        await sync._one(entry)
+        assert (entry.deleted, stale) == (True, ["u"])
+        assert (entry.failures, entry.dirty_since, entry.urgent) == (0, None, False)
+
+
+async def test_a_lost_answer_reports_what_the_write_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The write was stored: it is reported once, with the status before it."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        told: list[tuple[Entry, Status, Merged]] = []
+        sync = StatusWriter(
+            here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
+            on_settled=lambda *what: told.append(what),
+        )  # fmt: skip
+        before, patch = entry.request.status, here.objects.patch
+        answers = [Ambiguous("no answer")]
+
+        async def unanswered(*args: Any, **options: Any) -> NotificationRequest:
+            stored = await patch(*args, **options)
+            if answers and not options.get("dry_run"):
+                raise answers.pop()
+            return stored
+
+        monkeypatch.setattr(here.objects, "patch", unanswered)
+        assert await sync.flush(entry) is Flushed.EQUAL
+        ((who, was, merged),) = told
+        assert (who is entry, was, merged.status.phase) == (True, before, "Sent")
+        assert value(sync.metrics.patches, result="unclear") == 1
+        assert entry.acked == entry.view.position
+
+
+async def test_the_bound_of_a_second_try(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was too large for the API server is cut to a quarter of what was allowed."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        asked: list[int] = []
+        compact = cast("Any", status_writer).compact
+
+        def noted(status: Status, *, limit: int) -> Status:
+            asked.append(limit)
+            return cast("Status", compact(status, limit=limit))
+
+        monkeypatch.setattr(status_writer, "compact", noted)
+        sync = StatusWriter(
+            here.recorder, here.objects, here.sync.ownership, here.sync.metrics,
+            limits=Limits(status_bytes=8_000),
+        )  # fmt: skip
+        refusing(here, monkeypatch, Rejected("no", reason="TooLarge"))
+        assert await sync.flush(entry) is Flushed.WRITTEN
+        assert asked == [8_000, 2_000]
+
+
+async def test_a_refusal_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Which object, and what the API server says of it."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        refusing(here, monkeypatch, Rejected("phase: is wrong"))
+        await here.sync.flush(entry)
+    (told,) = [r.__dict__ for r in caplog.records if r.name == "ledger.sync"]
+    assert told["levelno"] == logging.ERROR
+    assert told["msg"] == "the API server refuses a status; the record stays in the log"
+    assert [told[k] for k in ("uid", "object", "reason", "error")] == [
+        "u", "ns/n", "Invalid", "phase: is wrong",
+    ]  # fmt: skip
+
+
+async def test_a_write_that_waits_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As an information: it is tried again."""
+    caplog.set_level(logging.INFO, "ledger.sync")
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        refusing(here, monkeypatch, Unavailable("away"))
+        await here.sync.flush(entry)
+    (told,) = [r.__dict__ for r in caplog.records if r.name == "ledger.sync"]
+    assert [told[k] for k in ("levelname", "msg", "uid", "error")] == [
+        "INFO", "a status write waits", "u", "away",
+    ]  # fmt: skip
+
+
+async def test_one_poisonous_object_backs_off(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever its write raises, it is logged with the trace, and the object waits its turn."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        refusing(here, monkeypatch, RuntimeError("poison"))
+        entry.writing = True
+        await here.sync._one(entry)
+        assert (entry.writing, entry.failures) == (False, 1)
+        assert here.cache.next_due() is not None
+    (told,) = [r for r in caplog.records if r.levelno == logging.ERROR]
+    assert (told.msg, told.__dict__["uid"]) == ("a status could not be synced", "u")
+    assert told.exc_info is not None
+
+
+async def test_without_redis_a_status_is_written_and_acknowledged_later() -> None:
+    """The object says what happened at once; the mark follows when the log answers."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        client = here.log.client
+        client.problem = "away"
+        assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
+        assert entry.request.status.phase == "Sent"
+        assert entry.acked == 0
+        client.problem = None
+        assert await here.sync.flush(entry) is Flushed.EQUAL
+        assert (entry.acked, entry.expiring) == (entry.view.position, True)
+
+
+@pytest.mark.parametrize("auditing", [False, True])
+async def test_which_marks_a_write_moves(auditing: bool) -> None:
+    """Without a feed both, and the log expires; with one its mark is the feed's, and it is told."""
+    async with bench(most=3) as (here, entry):
+        here.cache.audit_limit = 5 if auditing else None
+        await delivered(here, entry)
+        here.cache.unaudited.clear()
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        header = here.log.client.redis.twin.logs["nl:{u}"][0].decode()
+        end = entry.view.position
+        assert header.endswith(f"acked={end} audited={0 if auditing else end}")
+        assert entry.expiring is not auditing
+        assert list(here.cache.unaudited) == (["u"] if auditing else [])
+
+
+async def test_an_empty_log_of_a_finished_object_is_not_acknowledged() -> None:
+    """Nothing of it was shown, so it is given no time to live."""
+    async with bench({"phase": "Sent"}) as (here, entry):
+        await here.claimer.claim(entry, Held())
+        entry.view = type(entry.view)()
+        calls = list(here.log.client.redis.calls)
+        await here.sync._acknowledge(entry, entry.view.publishable, Flushed.EQUAL)
+        assert here.log.client.redis.calls == calls
+        assert entry.expiring is False
+
+
+async def test_a_failpoint_behind_the_acknowledgement(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests of crashes stop a process there: the log knows, and the process does not yet."""
+    hit: list[tuple[str, int]] = []
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+
+        class Armed:
+            def hit(self, name: str) -> None:
+                hit.append((name, entry.acked))
+
+        monkeypatch.setattr(failpoints, "_armed", Armed())
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert hit[-1] == (failpoints.Failpoint.AFTER_ACK, 0)
+        assert {failpoints.Failpoint.BEFORE_PATCH, failpoints.Failpoint.AFTER_PATCH} <= {
+            name for name, _ in hit
+        }
+
+
+# -- the loop -------------------------------------------------------------------------------------
+
+
+async def test_a_drain_writes_what_still_collects() -> None:
+    """It waits for no window, which is an hour here, and leaves nothing."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        here.cache._window = 3_600.0
+        here.cache.clean(entry)
+        here.cache.mark_dirty(entry)
+        running = asyncio.create_task(here.sync.run())
+        try:
+            assert await here.sync.drain(here.cache.monotonic() + 60) == 0
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert [w["phase"] for w in here.objects.written] == ["Sent"]
+
+
+async def test_a_drain_waits_for_a_write_that_backs_off_for_a_moment() -> None:
+    """Its next try is before the end, so it is made."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        here.cache.failed(entry)
+        running = asyncio.create_task(here.sync.run())
+        try:
+            assert await here.sync.drain(here.cache.monotonic() + 60) == 0
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+        assert len(here.objects.written) == 1
+
+
+@pytest.mark.parametrize("why", ["its next try is at the end", "an attempt of it is under way"])
+async def test_a_drain_does_not_wait_for_what_it_cannot_write(why: str) -> None:
+    """It says at once how many changes it leaves; the clock stands still."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        now = here.cache.monotonic()
+        here.cache.monotonic = lambda: now
+        here.cache.failed(entry)
+        end = here.cache.decision(entry).at
+        if why == "an attempt of it is under way":
+            entry.failures = 0
+            entry.executing = dict.fromkeys(entry.view.attempts, "console")
+            end = now + 60
+        async with asyncio.timeout(60):
+            assert await here.sync.drain(end) == 1
+
+
+async def test_what_is_written_is_marked_as_such_and_ends_with_the_loop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """While a write is under way the entry says so; a loop that ends waits for its writes to end."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        begun, ended = asyncio.Event(), list[str]()
+
+        async def flush(entry: Entry) -> Flushed:
+            begun.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await asyncio.sleep(0.05)
+                ended.append(entry.uid)
+            return Flushed.WRITTEN
+
+        monkeypatch.setattr(here.sync, "flush", flush)
+        running = asyncio.create_task(here.sync.run())
+        async with asyncio.timeout(30):
+            await begun.wait()
+        assert entry.writing is True
+        assert here.sync.metrics.dirty_oldest._value.get() >= 0
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert ended == ["u"]
+        assert entry.writing is False
+
+
+async def test_what_is_due_is_not_waited_for() -> None:
+    """Fifty turns of the loop before a write that is due take no second each."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        assert (here.cache.next_due() or 0) <= here.cache.monotonic() + 0.1
+        here.cache.mark_dirty(entry, urgent=True)
+        async with asyncio.timeout(40):
+            for _ in range(50):
+                here.cache.wake.clear()
+                await here.sync._pause()
+
+
+async def test_a_write_says_whether_it_would_change_an_object() -> None:
+    """Asked about an object as just read: yes until the view is shown, no from then on."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        assert here.sync.pending(entry, entry.request, Held()) is True
+        await here.sync.flush(entry)
+        assert here.sync.pending(entry, here.objects.request, Held()) is False
+        bare = parse_object({**here.objects.request.document(), "status": {}})
+        assert here.sync.pending(entry, bare, Held()) is True
+        success = next(iter(entry.view.attempts.values()))
+        assert success.state is AttemptState.SUCCESS
