@@ -97,13 +97,20 @@ class Lifecycle:
             raise parts.outside.stop.refusal
 
 
+def _objects_problem(parts: Parts) -> str | None:
+    """Why the objects are not all known, or may be behind; asked for as often as a probe asks."""
+    parts.progress.listed = parts.progress.listed or parts.reflector.synced
+    missing = None if parts.progress.listed else "objects are not listed yet"
+    return parts.reflector.problem or missing
+
+
 def _register(parts: Parts) -> None:
     """Have the admin server show how far the start has come, and what keeps the process from working."""
     admin, progress = parts.outside.admin, parts.progress
     admin.check("shutdown", lambda: "draining" if progress.draining else None)
     admin.check("redis", lambda: progress.redis or parts.client.unavailable_reason)
-    admin.check("cluster", lambda: progress.cluster)
-    admin.check("shards", lambda: progress.shards)
+    admin.check("cluster", lambda: progress.cluster or _objects_problem(parts))
+    admin.check("shards", lambda: progress.shards or parts.manager.problem)
     if parts.audit is not None and (gate := parts.audit.gate) is not None:
         admin.check("datastorage", lambda: gate.problem)
     admin.check("schema", lambda: parts.sync.schema.problem)

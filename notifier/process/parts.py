@@ -39,14 +39,17 @@ class Progress:
 
     Attributes:
         redis: Whether Redis was reached and may be used.
-        cluster: Whether the objects are listed and watched.
-        shards: Whether each shard has an owner.
+        cluster: Whether the installation was found, and is followed.
+        shards: Whether shards are looked at.
+        listed: Whether all objects of ours were listed once; shards that come later are listed while the
+            others are worked on.
         draining: The process is about to end.
     """
 
     redis: str | None = "not connected yet"
     cluster: str | None = "not connected yet"
     shards: str | None = "no shard is looked at yet"
+    listed: bool = False
     draining: bool = False
 
 

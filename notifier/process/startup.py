@@ -26,10 +26,9 @@ logger = logging.getLogger("ledger")
 _CRD: Final = (
     "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/notificationrequests.kubernaut.ai"
 )
-#: Seconds between tries to reach a server, and between looks at the listing and at readiness.
+#: Seconds between tries to reach a server, and between looks at the listing.
 _CONNECT_PAUSE: Final = 1.0
 _LIST_POLL: Final = 0.05
-_READY_POLL: Final = 0.1
 #: Seconds between looks at how far the start-up reconciliation is, and after which it is late.
 _RECONCILED_POLL: Final = 0.25
 _RECONCILED_LATE: Final = 600.0
@@ -38,7 +37,7 @@ _NAMED: Final = 50
 
 
 class StartUp:
-    """Brings the process up, and keeps readiness up to date."""
+    """Brings the process up."""
 
     def __init__(self, parts: Parts, sweeps: Sweeps) -> None:
         """Nothing is connected yet; the first rounds of `sweeps` are part of the start."""
@@ -59,7 +58,7 @@ class StartUp:
         installation = await self._found()
         await self._open_redis(installation)
         group.create_task(critical("reflector", self._parts.reflector.run), name="reflector")
-        group.create_task(self._watch_readiness(), name="readiness")
+        self._parts.progress.cluster = self._parts.progress.shards = None
         # With the default threshold of 700 allocations, collections took a seventh of the CPU.
         gc.set_threshold(50_000, 20, 50)
         while not self._parts.reflector.answered:
@@ -71,6 +70,7 @@ class StartUp:
         await self._parts.takeover.owning.wait()
         while not self._parts.reflector.synced:
             await asyncio.sleep(_LIST_POLL)
+        self._parts.progress.listed = True
         # Most of what was listed stays: later collections need not traverse it.
         gc.freeze()
 
@@ -113,18 +113,6 @@ class StartUp:
         await self._parts.manager.run()
         # It returns when the drain releases the shards; the process ends right after.
         await asyncio.Event().wait()
-
-    async def _watch_readiness(self) -> None:
-        listed = False
-        while True:
-            problem = self._parts.reflector.problem
-            # Shards that come later are listed while the others are worked on.
-            listed = listed or self._parts.reflector.synced
-            if not listed:
-                problem = problem or "objects are not listed yet"
-            self._parts.progress.cluster = problem
-            self._parts.progress.shards = self._parts.manager.problem
-            await asyncio.sleep(_READY_POLL)
 
     async def _check_crd(self) -> None:
         """Log at the start what the served CRD would prune, if it may be read."""

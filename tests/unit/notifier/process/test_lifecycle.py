@@ -14,6 +14,7 @@ from notifier.process.parts import Parts
 from notifier.process.sweeps import Sweeps
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build as build_settings
+from syncer.kube.reflector import Reflector
 from syncer.model.errors import ConfigError
 from syncer.runtime.supervise import TaskEndedError
 from tests.fakes.outside import Checks, NoRouter, unreachable
@@ -64,6 +65,25 @@ async def test_readiness_names_what_is_missing() -> None:
     ]  # fmt: skip
     product.router.problem = "the last good one stays"
     assert product.admin.details["routing"]() == "the last good one stays"
+
+
+async def test_readiness_is_worked_out_when_it_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Nothing keeps it up to date; shards that come after the first list do not make it unready."""
+    product = Product()
+    product.parts.progress.cluster = product.parts.progress.shards = None
+    synced = False
+    monkeypatch.setattr(Reflector, "synced", property(lambda _: synced))
+    found = product.problems()
+    assert found["cluster"] == "objects are not listed yet"
+    assert found["shards"] == product.parts.manager.problem
+    synced = True
+    assert "cluster" not in product.problems()
+    synced = False
+    assert "cluster" not in product.problems()
+    product.parts.progress.cluster = "the API server is away"
+    assert product.problems()["cluster"] == "the API server is away"
 
 
 async def test_a_signal_ends_a_start_that_waits() -> None:
