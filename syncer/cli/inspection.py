@@ -249,9 +249,7 @@ def as_text(found: Inspection, *, now: int) -> list[str]:
     attempts: list[tuple[str, ...]] = [("id", "channel", "no", "log", "status", "")]
     for identity in ids:
         logged, seen = found.view.attempts.get(identity), shown.get(identity)
-        either = logged or seen
-        if either is None:
-            continue
+        either = logged or shown[identity]
         attempts.append(
             (
                 identity,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,3 +29,33 @@ async def test_export_that_cannot_be_written(
     words = ["export", "--redis-url", "redis://127.0.0.1:1/0", "--output", where]
     assert await cli.execute(words) == 2
     assert capsys.readouterr().err == f"syncer: cannot write {where}: {why}\n"
+
+
+@pytest.mark.parametrize("where", [None, "-", "file"])
+async def test_an_export_is_written_and_counted(
+    where: str | None, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    """To standard output or to a file that is this user's alone; what it holds is a remark."""
+    given: list[Any] = []
+
+    async def export(*arguments: Any) -> Counts:
+        given.extend(arguments[1:3])
+        arguments[3].write("text")
+        return Counts(logs=2, records=7)
+
+    monkeypatch.setattr(transfer, "export", export)
+    file = tmp_path / "out"
+    output = [] if where is None else ["--output", str(file) if where == "file" else where]
+    words = ["export", "--redis-url", "redis://127.0.0.1:1/0", *output]
+    assert await cli.execute([*words, "--uid", "u", "--uid", "v", "-n", "ns"]) == 0
+    said = capsys.readouterr()
+    assert said.err == "syncer: 2 logs with 7 records\n"
+    assert given == [["ns"], ["u", "v"]]
+    assert said.out == ("" if where == "file" else "text")
+    if where == "file":
+        assert file.read_text() == "text"
+        assert file.stat().st_mode & 0o777 == 0o600
+    given.clear()
+    assert await cli.execute(words) == 0
+    assert given == [(), ()]

@@ -87,3 +87,89 @@ def test_export_that_is_not_whole(bad: str) -> None:
     lines, says = BAD[bad]
     with pytest.raises(BadExport, match=says):
         list(read_export(lines))
+
+
+def test_a_log_as_lines() -> None:
+    """Header and records in words and numbers; what has no expiry names none."""
+    head, *records = lines_of("u", LOG, 0)
+    assert head == {
+        "log": "u", "records": 3, "ttl": 0, "object": "ns/n", "epoch": "0.7", "acked": 0,
+        "audited": 0,
+    }  # fmt: skip
+    assert [(r["uid"], r["position"], r["kind"], r["id"]) for r in records] == [
+        ("u", 1, "plan", "plan"), ("u", 2, "intent", A1), ("u", 3, "failed", A1),
+    ]  # fmt: skip
+    assert all(
+        set(r) == {"uid", "position", "kind", "id", "channel", "chain", "body"} for r in records
+    )
+    assert "ttl" not in next(iter(lines_of("u", LOG, -1)))
+
+
+def test_an_expiry_is_read_back() -> None:
+    """Seconds, down to none at all; one that is no number is refused."""
+    for ttl in (0, 60):
+        lines = [json.dumps(line) for line in lines_of("u0", LOG, ttl)]
+        (log,) = read_export([WHOLE[0], *lines, WHOLE[-1]])
+        assert log.ttl == ttl
+    (log,) = read_export(WHOLE)
+    assert log.ttl == -1
+    says = "line 6: the time to live of the log before is no number"
+    with pytest.raises(BadExport, match=says):
+        list(read_export(changed(WHOLE, 2, ttl="60")))
+
+
+def test_what_is_behind_damage_is_read_by_the_chain_of_the_damage() -> None:
+    """A record whose body is damaged still says its chain; one that says none leaves the one before."""
+    for broken in (LOG[2][:-1] + b"\xff", b"damage", b"a b c d"):
+        lines = exported((*LOG[:2], broken, LOG[3]))
+        assert json.loads(lines[3]) == {
+            "uid": "u0", "position": 2, "raw": base64.b64encode(broken).decode(),
+        }  # fmt: skip
+        legible = broken.startswith(LOG[2][:20])
+        assert ("raw" in json.loads(lines[4])) is not legible
+        (log,) = read_export(lines)
+        assert (log.elements, log.damaged) == ((*LOG[:2], broken, LOG[3]), True)
+
+
+def test_a_header_that_is_damaged_travels_as_bytes() -> None:
+    """The log counts as damaged, and has no header."""
+    damaged = (b"\xffno header", *LOG[1:])
+    lines = exported(damaged)
+    assert json.loads(lines[1]) == {
+        "log": "u0", "records": 3, "raw": base64.b64encode(damaged[0]).decode(),
+    }  # fmt: skip
+    first, second = read_export(exported(damaged, LOG))
+    assert (first.elements, first.header, first.damaged) == (damaged, None, True)
+    assert (second.damaged, second.header is None) == (False, False)
+
+
+def test_bytes_that_are_none() -> None:
+    """Nothing but base64 is taken for it, for a header and for a record."""
+    for number in (2, 4):
+        with pytest.raises(BadExport, match=f"line {number}: raw is not base64"):
+            list(read_export(changed(WHOLE, number, raw="YQ==!")))
+
+
+def test_the_longest_line() -> None:
+    """A Mi of characters is read, one more is not."""
+    begin = '{"format": "notification-ledger-export/1"'
+    end = '{"end": true, "logs": 0, "records": 0}'
+    longest = begin.ljust((1 << 20) - 1) + "}"
+    assert list(read_export([longest, end])) == []
+    with pytest.raises(BadExport, match="line 1: the line is too long"):
+        list(read_export([begin.ljust(1 << 20) + "}", end]))
+
+
+def test_counts_are_of_the_whole_file() -> None:
+    """Of several logs the records are added up; a record less or a log more is another file."""
+    lines = exported(LOG, LOG[:2])
+    assert [len(log.elements) for log in read_export(lines)] == [4, 2]
+    for members in ({"logs": 1}, {"logs": 3}, {"records": 3}, {"records": 5}):
+        with pytest.raises(BadExport) as caught:
+            list(read_export(changed(lines, len(lines), **members)))
+        assert str(caught.value) == (
+            f"line {len(lines)}: 2 logs with 4 records were read, and the file speaks of others"
+        )
+    for end in (False, 1, "true"):
+        with pytest.raises(BadExport):
+            list(read_export(changed(lines, len(lines), end=end)))

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 from typing import Any
 
 import pytest
 
 from syncer.cli.exits import Refused
-from syncer.cli.manual_records import parse_reason, resend_requests, resolutions
+from syncer.cli.manual_records import (
+    parse_reason,
+    resend_requests,
+    resolutions,
+    write_records,
+)
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.record import (
     Record,
     attempt_record,
+    resend_record,
 )
 from syncer.model.resource import NotificationRequest
 from tests.unit.syncer.cli.samples import (
@@ -27,6 +35,7 @@ from tests.unit.syncer.cli.samples import (
     opened,
     request,
 )
+from tests.unit.syncer.cli.world import Objects, World
 
 
 def requested(*records: Record, found: NotificationRequest, **options: Any) -> list[str]:
@@ -146,3 +155,114 @@ def test_reason_is_required_and_bounded() -> None:
     for text in ("", "  ", "x" * 257):
         with pytest.raises(Refused, match="--reason"):
             parse_reason(text)
+
+
+@pytest.mark.parametrize("text", ["x" * 256, "é" * 128])
+def test_the_longest_reason(text: str) -> None:
+    """256 bytes are one, a byte more is refused with the number."""
+    assert parse_reason(text) == text
+    with pytest.raises(Refused) as caught:
+        parse_reason(text + "x")
+    assert str(caught.value) == "--reason must not be longer than 256 bytes"
+
+
+def test_nothing_is_recorded_in_a_log_that_cannot_be_read() -> None:
+    """Neither a resolution nor a request: what is behind the damage is not known."""
+    log = read_log((*elements(PLAN, opened(A1), failed(A1, wait=0)), b"damage"))
+    common: dict[str, Any] = {"at": NOW, "by": "me", "reason": "w"}
+    for ask in (
+        lambda: resend_requests(ENDED, log, channels=(), at_most_once=False, **common),
+        lambda: resolutions(log, attempt=A1, channel="", delivered=True, even_open=True, **common),
+    ):
+        with pytest.raises(
+            Refused, match=r"^the log cannot be read \(record 4.*\); repair it first$"
+        ):
+            ask()
+
+
+def test_a_request_that_waits_is_not_made_again() -> None:
+    """Neither by name nor among all; what it says names the attempts made."""
+    tried = (PLAN, opened(A1), failed(A1, wait=0))
+    order = resend_record(f"order:{C}:2", C, at=NOW, by="me", why="w")
+    with pytest.raises(Refused, match=f"^one more attempt of {C} is requested already$"):
+        requested(*tried, order, found=ENDED, channels=(C,))
+    with pytest.raises(Refused, match=r"^no channel has ended without a success$"):
+        requested(*tried, order, found=ENDED)
+    (made,) = resend_requests(
+        ENDED, read_log(elements(*tried)), channels=(), at_most_once=False, at=NOW, by="me",
+        reason="w",
+    )  # fmt: skip
+    assert made.text == f"{C}: one more attempt, after 1"
+    assert made.record == resend_record(f"order:{C}:2", C, at=NOW, by="me", why="w")
+    with pytest.raises(Refused, match=r"^x is no channel of this notification; it has none$"):
+        requested(found=request(phase="Failed"), channels=("x",))
+
+
+# -- appending ------------------------------------------------------------------------------------
+
+
+UNKNOWN_LOG = (PLAN, opened(A1), unknown(A1))
+
+
+async def written(world: World, *records: Record, delivered: bool = True, **options: bool) -> int:
+    """Resolve the attempt of a log as it was read, and write the results; the exit code."""
+    made = resolutions(
+        read_log(elements(*records)), attempt=A1, channel="", delivered=delivered,
+        even_open=False, at=NOW, by="me", reason="w",
+    )  # fmt: skip
+    chosen = argparse.Namespace(**{"dry_run": False, "json": False, **options})
+    return await write_records(world.at, request(), made, chosen, by="me")
+
+
+async def test_a_record_is_appended_once_and_its_owner_woken(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The second time it is found to be there; a dry run only says what it would do."""
+    world, text = World(Objects()), f"attempt {A1} on {C}: unknown -> success"
+    world.put("u", elements(*UNKNOWN_LOG))
+    assert await written(world, *UNKNOWN_LOG, dry_run=True) == 0
+    assert capsys.readouterr().out == f"would record: {text}\n"
+    assert world.redis.published == []
+    assert len(world.redis.twin.logs["nl:{u}"]) == 4
+    for word in ("recorded", "recorded before"):
+        assert await written(world, *UNKNOWN_LOG) == 0
+        assert capsys.readouterr().out == f"{word}: {text}\n"
+    assert len(world.redis.twin.logs["nl:{u}"]) == 5
+    assert world.redis.published == [("nl:poke", b"u")] * 2
+
+
+async def test_what_is_known_by_now_stands(capsys: pytest.CaptureFixture[str]) -> None:
+    """A log that has moved on keeps what it says; the answer names that, with a code of its own."""
+    world = World(Objects())
+    sent = attempt_record(Attempt(A1, C, AttemptState.SUCCESS, ended=NOW))
+    world.put("u", elements(*UNKNOWN_LOG, sent))
+    assert await written(world, *UNKNOWN_LOG, delivered=False) == 1
+    assert capsys.readouterr().out == (
+        f"not recorded: attempt {A1} on {C}: unknown -> failed; by now it is success, which stands\n"
+    )
+    assert await written(world, *UNKNOWN_LOG, delivered=False, json=True) == 1
+    assert json.loads(capsys.readouterr().out)["stands"] == "success"
+
+
+async def test_a_log_that_has_gone_takes_no_record() -> None:
+    """What would help is named, and nobody is woken."""
+    world = World(Objects())
+    with pytest.raises(
+        Refused, match=r"^its log is gone; `syncer repair` restores it from the status$"
+    ):
+        await written(world, *UNKNOWN_LOG)
+    assert world.redis.published == []
+
+
+@pytest.mark.parametrize("dry_run", [False, True])
+async def test_results_as_json(dry_run: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    """The keys are an interface; a dry run has appended nothing."""
+    world = World(Objects())
+    world.put("u", elements(*UNKNOWN_LOG))
+    await written(world, *UNKNOWN_LOG, json=True, dry_run=dry_run)
+    assert json.loads(capsys.readouterr().out) == {
+        "uid": "u", "object": "ns/n", "record": f"resolve:{A1}:success",
+        "kind": "resolve.success", "channel": C, "by": "me",
+        "what": f"attempt {A1} on {C}: unknown -> success", "appended": not dry_run,
+        "stands": None, "dryRun": dry_run,
+    }  # fmt: skip

@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from syncer.kube.errors import error_of
+from syncer.kube.errors import error_of, no_answer
 from syncer.model.errors import (
     Ambiguous,
     Conflict,
@@ -153,3 +153,21 @@ def test_error_text_is_bounded_and_only_from_a_status() -> None:
     assert long.startswith("422 Invalid: ü")
     assert len(long.encode()) <= 256
     assert str(error_of(502, f"<html>{CANARY}</html>".encode(), None, write=False)) == "502"
+
+
+def test_the_text_of_an_error() -> None:
+    """Code, reason and message, as far as the server says them; 256 bytes of it at most."""
+    for body, says in (
+        (said(422, "Invalid", "no"), "422 Invalid: no"), (said(422, "Invalid"), "422 Invalid"),
+        (said(422, "", "no"), "422 : no"), (said(422), "422"), (b"[]", "422"), (b"{", "422"),
+    ):  # fmt: skip
+        assert str(error_of(422, body, None, write=True)) == says
+    long = str(error_of(422, said(422, "Invalid", "x" * 5000), None, write=True))
+    assert len(long.encode()) == 256
+
+
+def test_an_answer_that_was_lost() -> None:
+    """A write may have been executed, a read is done again."""
+    assert type(no_answer("x", write=True)) is Ambiguous
+    assert type(no_answer("x", write=False)) is Unavailable
+    assert str(no_answer("x", write=False)) == "x"
