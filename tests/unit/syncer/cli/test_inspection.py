@@ -313,3 +313,81 @@ async def test_a_log_that_is_damaged_hides_no_other() -> None:
         world.put("u", PLAN)
         world.redis.twin.logs[f"nl:{{{damaged}}}"] = [b"damage"]
         assert await find_uid(world.log, "ns/n") == "u"
+
+
+async def test_a_log_that_expires_this_second_is_no_log_that_stays() -> None:
+    """Of two, the one that lasts; what is shown of it counts down to nothing."""
+    world = World()
+    world.put("a", PLAN, ttl=5)
+    world.put("b", PLAN)
+    world.redis.twin.expires["nl:{b}"] = NOW + 400
+    found = await world.inspect()
+    assert found is not None
+    assert found.uid == "a"
+    last = await world.inspect(uid="b")
+    assert last is not None
+    assert as_text(last, now=NOW)[2] == (
+        "LOG     1 records, epoch 0.7, published up to 0, expires in 0 s"
+    )
+
+
+async def test_a_log_whose_header_is_damaged() -> None:
+    """Its records are shown by their place, each with what is wrong; it counts as there."""
+    world = World(request("u"))
+    world.redis.twin.logs["nl:{u}"] = [b"no header", b"damage"]
+    found = await world.inspect()
+    assert found is not None
+    document = as_json(found, now=NOW)
+    (line,) = found.lines
+    assert document["log"] == {
+        "epoch": "", "acked": 0, "audited": 0, "length": 1, "ttlSeconds": -1,
+        "records": [{"position": 0, "error": line.error}],
+    }  # fmt: skip
+    text = as_text(found, now=NOW)
+    assert not [row for row in text if row.startswith("LOG")]
+    assert [row.split()[:2] for row in text[2:4]] == [["#", "kind"], ["0", "?"]]
+    assert text[3].endswith(line.error)
+
+
+async def test_the_parts_of_an_inspection_stand_apart() -> None:
+    """A blank line before each; without records there is no table, without attempts that is said."""
+    found = await World(request("u", phase="")).inspect()
+    assert found is not None
+    assert as_text(found, now=NOW) == [
+        "ns/n  uid u", "", "LOG     none", "", "ATTEMPTS", "  none", "", "STATUS  (none)",
+        "FOLD    Pending", "", "log and status agree",
+    ]  # fmt: skip
+
+
+async def test_what_is_shown_of_an_attempt() -> None:
+    """Class and error where there are such; a row has the first eighty characters of a text."""
+    failed = attempt_record(
+        Attempt(
+            A1, C, AttemptState.FAILED, started=10, ended=11, failure=FailureClass.PERMANENT,
+            error="x\ny" * 40,
+        )
+    )  # fmt: skip
+    world = World()
+    world.put("u", PLAN, OPENED, failed)
+    found = await world.inspect()
+    assert found is not None
+    (attempt,) = as_json(found, now=NOW)["fold"]["attempts"]
+    assert (attempt["class"], attempt["error"]) == ("permanent", "x\ny" * 40)
+    assert "attempt" not in attempt
+    row = next(line for line in as_text(found, now=NOW) if line.startswith("  3  failed"))
+    assert row.endswith(f"error={('x y' * 40)[:80].rstrip()}")
+
+
+async def test_an_attempt_of_the_status_alone_is_shown_between_others() -> None:
+    """Each has its number by the status, its state by both sides, and a remark."""
+    world = World(request("u", (A2, "failed"), (A1, "success"), phase="Sent"))
+    world.put("u", PLAN, OPENED, SENT)
+    found = await world.inspect()
+    assert found is not None
+    text = as_text(found, now=NOW)
+    at = text.index("ATTEMPTS")
+    assert [line.split() for line in text[at + 1 : at + 4]] == [
+        ["id", "channel", "no", "log", "status"],
+        [A1, C, "2", "success", "success"],
+        [A2, C, "1", "-", "failed", "only", "in", "the", "status"],
+    ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -170,10 +171,11 @@ def test_nothing_is_recorded_in_a_log_that_cannot_be_read() -> None:
     """Neither a resolution nor a request: what is behind the damage is not known."""
     log = read_log((*elements(PLAN, opened(A1), failed(A1, wait=0)), b"damage"))
     common: dict[str, Any] = {"at": NOW, "by": "me", "reason": "w"}
-    for ask in (
+    asks: list[Callable[[], object]] = [
         lambda: resend_requests(ENDED, log, channels=(), at_most_once=False, **common),
         lambda: resolutions(log, attempt=A1, channel="", delivered=True, even_open=True, **common),
-    ):
+    ]
+    for ask in asks:
         with pytest.raises(
             Refused, match=r"^the log cannot be read \(record 4.*\); repair it first$"
         ):

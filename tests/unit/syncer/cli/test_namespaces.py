@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 from urllib.parse import unquote
 
 import pytest
 
+from syncer.cli import namespaces
 from syncer.cli.access import Access
 from syncer.cli.namespaces import namespaces_of, report_missing
 from syncer.configfile import build
@@ -70,3 +72,20 @@ async def test_namespaces_that_do_not_exist_are_named(capsys: pytest.CaptureFixt
     for kube_or_none, names in ((kube, ["there", "secret"]), (kube, None), (None, ["gone"])):
         assert not await report_missing(at(kube_or_none), argparse.Namespace(namespace=names))
     assert capsys.readouterr().err == ""
+
+
+async def test_a_namespace_that_is_not_known_is_none(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Outside of a pod there is no file that names it; within one it does, with a line's end."""
+    monkeypatch.delenv("KUBERNAUT_CONTROLLER_NAMESPACE", raising=False)
+    settings = build(SyncerSettings, {"redis": {"url": "redis://h/0"}})
+    at = cast("Access", SimpleNamespace(settings=settings))
+    options = argparse.Namespace(namespace=None, config="f")
+    home = tmp_path / "namespace"
+    monkeypatch.setattr(namespaces, "_HOME", home)
+    assert await namespaces_of(at, options) == ()
+    home.write_bytes(b"\xff")
+    assert await namespaces_of(at, options) == ()
+    home.write_text("mine\n")
+    assert await namespaces_of(at, options) == ("mine",)

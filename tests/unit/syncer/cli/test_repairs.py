@@ -22,8 +22,15 @@ from syncer.cli.scan import Joined, Result
 from syncer.kube.notification_requests import Page
 from syncer.ledger.codec import encode_record
 from syncer.ledger.reading import read_log
-from syncer.model.attempt import AttemptState, Epoch
-from syncer.model.record import LOG_ERROR_BYTES, Header, Kind, Record
+from syncer.model.attempt import Attempt, AttemptState, Epoch
+from syncer.model.record import (
+    LOG_ERROR_BYTES,
+    Header,
+    Kind,
+    Record,
+    attempt_record,
+    skip_record,
+)
 from syncer.model.resource import NotificationRequest
 from tests.unit.syncer.cli.samples import (
     A1,
@@ -31,6 +38,7 @@ from tests.unit.syncer.cli.samples import (
     BOUNDS,
     NOW,
     PLAN,
+    C,
     elements,
     entry,
     failed,
@@ -243,3 +251,63 @@ async def test_a_repair_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     (wrong,) = await wait_clean(world.at, world.scan, BOUNDS, [result], seconds=0)
     assert wrong.joined.uid == "a"
     assert await wait_clean(world.at, world.scan, BOUNDS, [], seconds=60) == []
+
+
+def rebuilt(spoilt: Joined) -> tuple[Step, Header | None]:
+    """The step that builds a log anew, and the header that it writes."""
+    (step, *_) = plan_repair(
+        spoilt, spoilt.check(BOUNDS), allowed=Allowed(rebuild=True, accept_loss=True), now=NOW,
+        by="me",
+    )  # fmt: skip
+    assert step.act is Act.REBUILD
+    return step, read_log(step.elements).header
+
+
+def test_the_header_of_a_log_built_anew() -> None:
+    """The latest epoch that log or status name, and the object's own name."""
+    for epoch, shown, wanted in (("0.9", "0.7-9", "0.9"), ("0.7", "0.8-9", "0.8")):
+        log = (*elements(PLAN, header=Header("ns/old", Epoch(epoch))), b"damage")
+        _, header = rebuilt(joined(request(entry("success", identity=shown)), log))
+        assert header == Header("ns/n", Epoch(wanted))
+
+
+def test_what_a_log_built_anew_lost_is_counted() -> None:
+    """Records that are whole, those of which the name alone is left, and those of which nothing is."""
+    broken = [*elements(PLAN, opened(A1), opened(A2)), b"damage", b"more"]
+    for n in (2, 3):
+        broken[n] = broken[n][:-1] + b"\xff"
+    step, _ = rebuilt(joined(request(), tuple(broken)))
+    did = "built anew: 3 record(s), 2 of them by name alone, 2 lost"
+    assert (step.text, step.lost) == (
+        f"keep the log aside and put in its place one that is {did}",
+        2,
+    )
+    *_, one, other, note = read_log(step.elements).records
+    assert (note.kind, note.body["did"], note.body["by"], note.body["at"]) == (
+        Kind.REPAIR, did, "me", NOW,
+    )  # fmt: skip
+    assert note.body["what"] == "unreadable"
+    assert [(r.kind, r.id) for r in (one, other)] == [
+        (Kind.SEED_UNKNOWN, A1), (Kind.SEED_UNKNOWN, A2),
+    ]  # fmt: skip
+    assert (one.body["at"], one.body["class"]) == (NOW, "uncertain")
+    assert one.body["error"] == "the record of this attempt was damaged"
+
+
+def test_a_success_of_which_the_name_alone_is_left_stays_one() -> None:
+    """It must not be sent again; a note of which the text is gone is left out."""
+    sent = attempt_record(Attempt(A1, C, AttemptState.SUCCESS, ended=NOW))
+    skip = skip_record("skip:1", C, at=NOW, why="w")
+    broken = list(elements(PLAN, opened(A1), sent, skip))
+    for n in (3, 4):
+        broken[n] = broken[n][:-1] + b"\xff"
+    step, _ = rebuilt(joined(request(), tuple(broken)))
+    assert [r.kind for r in read_log(step.elements).records] == [
+        Kind.PLAN, Kind.INTENT, Kind.SEED_SUCCESS, Kind.REPAIR,
+    ]  # fmt: skip
+    assert "3 record(s), 2 of them by name alone, 0 lost" in step.text
+
+
+def test_how_long_a_copy_is_kept() -> None:
+    """A month, in seconds: long enough for who was away."""
+    assert ASIDE_SECONDS == 2_592_000

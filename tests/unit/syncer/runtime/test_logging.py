@@ -80,3 +80,36 @@ def test_a_traceback_on_a_terminal_is_indented() -> None:
     assert first.startswith("TIME [error    ] boom")
     assert rest
     assert all(part.startswith("    ") for part in rest)
+
+
+@pytest.mark.usefixtures("root")
+def test_what_json_does_not_know_is_written_in_any_script() -> None:
+    """The library's own way out leaves letters as they are."""
+    assert '"s":"é' in said("json", "odd", extra={"s": "é", "o": {1}}).replace(": ", ":")
+    assert "é" in said("json", "odd", extra={"s": "é\ud800"})
+
+
+@pytest.mark.usefixtures("root")
+@pytest.mark.parametrize(
+    ("level", "root", "vendors"),
+    [("DEBUG", 10, 20), ("INFO", 20, 20), ("WARN", 30, 30), ("ERROR", 40, 40)],
+)
+def test_levels(level: str, root: int, vendors: int) -> None:
+    """As asked for; chatter of vendors never below INFO, and the archive's lines always."""
+    for form in ("json", "console"):
+        configure(level=level, form=form, stream=io.StringIO())
+    logger = logging.getLogger()
+    assert (logger.level, len(logger.handlers)) == (root, 1)
+    for name in ("kubernetes_asyncio.client.rest", "aiohttp.access", "asyncio"):
+        assert logging.getLogger(name).level == vendors
+    assert logging.getLogger("ledger.archive").isEnabledFor(logging.INFO)
+
+
+@pytest.mark.usefixtures("root")
+def test_lines_go_to_standard_error_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nothing else is said; nothing is redacted where nobody says what."""
+    configure(level="INFO", form="json")
+    LOG.info("hunter2")
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert json.loads(printed.err)["event"] == "hunter2"

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
-from syncer.runtime.offload import SMALL, Breath, offload
+from syncer.runtime.offload import SMALL, SWITCH_INTERVAL, Breath, offload
 
 
 @pytest.mark.parametrize(("size", "rests"), [(SMALL, 0), (SMALL + 1, 1)])
@@ -27,3 +28,51 @@ async def test_work_rests_beside_the_loop_and_never_on_it(
 
     assert await offload(work, size=size, seconds=30.0) == "done"
     assert len(slept) == rests
+
+
+class Clock:
+    """Seconds that a test sets, and how long was slept."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        self.slept: list[float] = []
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(time, "sleep", self._sleep)
+
+    def _sleep(self, seconds: float) -> None:
+        self.slept.append(seconds)
+        self.now += seconds
+
+
+def test_work_rests_for_as_long_as_it_worked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After two milliseconds, for ten at most; a rest begins the next stint."""
+    clock = Clock(monkeypatch)
+    breath = Breath()
+    for worked in (0.0019, 0.002, 0.0015, 0.5, 0.0):
+        clock.now += worked
+        breath()
+    first, second = clock.slept
+    assert first == pytest.approx(0.0039)
+    assert second == 0.01
+
+
+async def test_what_work_raises_and_how_long_it_is_waited_for() -> None:
+    """An error passes, small work or not; who is tired of waiting leaves."""
+
+    def fail() -> None:
+        raise LookupError("no")
+
+    for size in (0, SMALL + 1):
+        with pytest.raises(LookupError):
+            await offload(fail, size=size, seconds=30.0)
+    end = threading.Event()
+    try:
+        with pytest.raises(TimeoutError):
+            await offload(lambda: end.wait(30), size=SMALL + 1, seconds=0.01)
+    finally:
+        end.set()
+
+
+def test_the_thread_gives_the_interpreter_back_sooner_than_by_default() -> None:
+    """A fifth of Python's own interval."""
+    assert pytest.approx(0.005) == SWITCH_INTERVAL * 5

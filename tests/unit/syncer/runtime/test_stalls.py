@@ -144,3 +144,70 @@ def test_place_names_no_folder() -> None:
     assert place.startswith("syncer/runtime/test_stalls.py:")
     assert "test_place_names_no_folder" in place
     assert place_of(None) == ""
+
+
+def test_which_stalls_are_counted_and_said(caplog: pytest.LogCaptureFixture) -> None:
+    """From ten milliseconds on a stall is counted, from a quarter of a second on it is said."""
+    clock, counted = Clock(), list[float]()
+    watch = LoopWatch(clock)
+    watch.late(1.0)
+    watch.on_stall(counted.append)
+    clock.now += 10
+    with caplog.at_level(logging.WARNING):
+        for seconds in (0.0099, 0.01, 0.2499):
+            watch.late(seconds)
+        assert counted == [0.01, 0.2499]
+        caplog.clear()
+        watch.late(0.25)
+    (record,) = caplog.records
+    assert (record.__dict__["seconds"], record.__dict__["where"]) == (0.25, "not seen")
+
+
+def test_a_stall_is_said_again_after_ten_seconds(caplog: pytest.LogCaptureFixture) -> None:
+    """And not a moment before; its length is said to the millisecond."""
+    clock = Clock()
+    watch = LoopWatch(clock)
+    with caplog.at_level(logging.WARNING):
+        for step in (0.0, 9.99, 0.01):
+            clock.now += step
+            watch.late(1.23456)
+    assert [r.__dict__["seconds"] for r in caplog.records] == [1.235, 1.235]
+
+
+def test_a_stall_of_the_window_before_is_forgotten_when_the_next_comes() -> None:
+    """What is reported first turns the window, so that it is not counted into the one before."""
+    clock = Clock()
+    watch = LoopWatch(clock)
+    watch.late(3.0)
+    clock.now += 2 * WINDOW
+    watch.late(1.0)
+    assert watch.longest() == 1.0
+    clock.now += WINDOW
+    assert watch.longest() == 1.0
+    clock.now += WINDOW
+    assert watch.longest() == 0.0
+
+
+def test_a_place_has_three_functions_at_most() -> None:
+    """Enough to find it; the innermost comes first."""
+
+    def one() -> str:
+        return place_of(sys._getframe())
+
+    def two() -> str:
+        return one()
+
+    def three() -> str:
+        return two()
+
+    assert [part.split(" ")[1] for part in three().split(" < ")] == ["one", "two", "three"]
+
+
+def test_a_loop_that_tells_its_rounds_needs_no_task() -> None:
+    """What a task expects counts only where nothing else is known."""
+    clock = Clock()
+    watch = LoopWatch(clock)
+    watch.expect(5.0)
+    clock.now += 60
+    watch.idle()
+    assert watch.longest() == 0.0
