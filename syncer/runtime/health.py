@@ -103,7 +103,6 @@ class _Connections:
         self._active.clear()
         if self._timer is not None:
             self._timer.cancel()
-            self._timer = None
 
     def _forget_closed(self) -> None:
         for group in (self._silent, self._active):

@@ -5,7 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any
+
+import pytest
+
+from syncer.kube import transport
 
 LEAN = "from syncer.kube import transport"
 WHOLE = "import kubernetes_asyncio.client; from syncer.kube import transport"
@@ -62,3 +67,41 @@ def test_the_start_imports_no_generated_code() -> None:
     )
     assert "kubernetes_asyncio.client.api_client" in done.stdout
     assert "kubernetes_asyncio.client.api." not in done.stdout
+
+
+def test_a_package_that_is_left_empty(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is entered as a package, and says of whatever is missed who has left it out."""
+    monkeypatch.setitem(sys.modules, "nowhere.inner", sys)
+    made = transport._enter("nowhere.inner", ["/a"])
+    assert sys.modules["nowhere.inner"] is made
+    assert (made.__name__, list(made.__path__)) == ("nowhere.inner", ["/a"])
+    with pytest.raises(AttributeError) as caught:
+        _ = made.thing
+    assert str(caught.value) == "nowhere.inner.thing is left out by syncer.kube.transport"
+
+
+def test_the_packages_that_are_entered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The vendor's, its client and the models: each a member of the one above, and no code of it runs."""
+    names = [m for m in sys.modules if m.partition(".")[0] == "kubernetes_asyncio"]
+    for name in names:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("", ".client", ".client.models"):
+        monkeypatch.setitem(sys.modules, f"kubernetes_asyncio{name}", sys)
+    spec = SimpleNamespace(submodule_search_locations=["/x/kubernetes_asyncio"])
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: spec)
+    transport._enter_packages()
+    top = sys.modules["kubernetes_asyncio"]
+    assert list(top.__path__) == ["/x/kubernetes_asyncio"]
+    assert top.client is sys.modules["kubernetes_asyncio.client"]
+    assert list(top.client.__path__) == ["/x/kubernetes_asyncio/client"]
+    assert top.client.models is sys.modules["kubernetes_asyncio.client.models"]
+    assert list(top.client.models.__path__) == []
+
+
+@pytest.mark.parametrize("found", [None, SimpleNamespace(submodule_search_locations=None)])
+def test_a_vendor_that_is_not_installed(found: object, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither is a single file of that name the vendor's package."""
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: found)
+    with pytest.raises(ImportError, match="kubernetes_asyncio is not installed") as caught:
+        transport._enter_packages()
+    assert caught.value.name == "kubernetes_asyncio"

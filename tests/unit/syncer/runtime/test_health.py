@@ -138,3 +138,15 @@ async def test_close_gives_the_port_back(world: World) -> None:
     with socket.socket() as successor:
         successor.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         successor.bind(("127.0.0.1", port))
+
+
+async def test_close_ends_what_is_open(world: World) -> None:
+    """A connection that is kept for the next request ends with the server."""
+    port = await world.bind()
+    async with asyncio.timeout(20):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        await reader.readuntil(b"ok\n")
+        await world.server.close()
+        assert await reader.read() == b""
+        writer.close()

@@ -31,6 +31,7 @@ from tests.fakes.directkube import DirectKube
 from tests.simulation.loop import SimLoop, simulate
 
 TIMINGS = LeaseTimings()
+SHARDS = "notification-ledger/shards"
 DURATION, PERIOD = TIMINGS.duration, TIMINGS.retry_period
 LEASES = "/apis/coordination.k8s.io/v1/namespaces/default/leases"
 
@@ -710,6 +711,7 @@ def test_a_loss_is_logged_with_its_reason(caplog: pytest.LogCaptureFixture) -> N
         here.ask("DELETE", name)
         await here.until(lambda: said(caplog, "session lost"))
         reason = "its lease was deleted"
+        assert not set(a.shards.owned.values()) & set(terms.values())
         assert said(caplog, "session lost") == [{"session": uid, "reason": reason}]
         assert said(caplog, "shard lost") == [
             {"shard": n, "epoch": term.epoch, "reason": reason} for n, term in terms.items()
@@ -806,4 +808,44 @@ async def test_a_replica_of_a_version_without_sessions_has_its_share(here: Town)
         here.ask("PATCH", "nl-map", {"metadata": {"annotations": {member: f"{beat} 1"}}})
         await asyncio.sleep(PERIOD)
     assert a.owned == [0, 1]
+    own = set(here.lease("nl-map")["metadata"]["annotations"]) - {member, SHARDS}
+    assert len(own) == 1
     await here.until(lambda: a.owned == [0, 1, 2, 3])
+    here.ask("PATCH", "nl-map", {"metadata": {"annotations": {member: "another 1"}}})
+    await here.until(lambda: own <= set(here.lease("nl-map")["metadata"]["annotations"]))
+    await a.manager.release()
+    assert set(here.lease("nl-map")["metadata"]["annotations"]) == {member, SHARDS}
+
+
+@town()
+async def test_the_end_of_a_session_is_remembered(here: Town) -> None:
+    """Who has ended it need not ask whether it is over, however long the shards take."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+    b = await here.replica("b")
+    await here.until(lambda: len(b.owned) == 2)
+    await a.kill()
+    b.kube.fail = not_to_acquire
+    await here.until(lambda: here.sessions() == {"b"})
+    await asyncio.sleep(2 * PERIOD)
+    b.kube.fail = lambda _: None
+    await here.until(lambda: len(b.owned) == 4)
+    assert f"GET {session_name('nl', 'a')}" not in b.kube.requests
+
+
+@town()
+async def test_a_newcomer_looks_before_it_speaks(here: Town) -> None:
+    """It knows of the others before its session says that it could serve."""
+    a = Replica(here, "a")
+
+    def refuse(request: Request) -> None:
+        if request.method == "GET" and request.path.endswith("/leases"):
+            raise Unavailable("no list")
+
+    a.kube.fail = refuse
+    await a.start()
+    await asyncio.sleep(5 * PERIOD)
+    assert here.sessions() == set()
+    assert a.manager.problem == ("no owner yet for shard 0, 1, 2, 3 (watch of leases: no list)")
+    a.kube.fail = lambda _: None
+    await here.until(lambda: len(a.owned) == 4)
