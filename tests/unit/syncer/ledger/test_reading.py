@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from syncer.ledger.codec import decode_record
 from syncer.ledger.reading import lines_of, read_log
 from syncer.rules.fold import ROOT_CHAIN
@@ -47,3 +49,13 @@ def test_a_record_behind_the_damage() -> None:
     chain = decode_record(LOG[1], ROOT_CHAIN, 1).chain
     assert decode_record(alone[2], chain, 2).chain
     assert shown((*LOG[:2], b"damage", alone[2])) == [(1, "plan"), (2, "?"), (3, "failed")]
+
+
+def test_a_record_that_cannot_be_folded() -> None:
+    """Its element is sound, and what it states is not: the log is read up to it, with its place."""
+    record = failed(A1)
+    log = elements(replace(record, body={**record.body, "class": "no class"}))
+    read = read_log(log)
+    assert (read.header is not None, read.records) == (True, ())
+    assert read.problem.startswith("record 1: ")
+    assert shown(log) == [(1, "?")]

@@ -133,6 +133,7 @@ def test_nothing_of_a_url_is_shown() -> None:
     for url in (
         f"redis://:{CANARY}@{CANARY}",
         f"redis+sentinel://{CANARY}:{CANARY}@{CANARY}/{CANARY}?sentinel_password={CANARY}",
+        f"redis+sentinel://a/s?sentinel_username={CANARY}",
     ):
         assert CANARY not in repr(parse_redis_url(url))
         assert CANARY not in repr(LedgerClient(url))

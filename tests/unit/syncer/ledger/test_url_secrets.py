@@ -137,3 +137,11 @@ def test_the_options_of_a_url_stay() -> None:
     assert with_sentinel_password("redis+sentinel://a/s?x=1", "p") == (
         "redis+sentinel://a/s?x=1&sentinel_password=p"
     )
+
+
+def test_sentinels_that_have_a_password() -> None:
+    """A second one is refused, and so is one where no Sentinels are named."""
+    with pytest.raises(ValueError, match="must not be set where the URL holds sentinel_password"):
+        with_sentinel_password("redis+sentinel://a/s?sentinel_password=x", "p")
+    with pytest.raises(ValueError, match="must not be set where the URL names no Sentinels"):
+        with_sentinel_password("redis+cluster://a", "p")
