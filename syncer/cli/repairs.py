@@ -263,7 +263,6 @@ async def carry_out(at: Access, result: Result, steps: Sequence[Step], *, by: st
             case Act.WAKE:
                 if not noted:
                     await _note(at, result, steps, by=by)
-                    noted = True
                 await at.log.wake_owner(joined.uid)
             case Act.NOTHING:
                 continue

@@ -291,3 +291,8 @@ def test_a_file_that_holds_a_secret(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         secret_of(str(tmp_path / "none"), "a.b")
     assert str(caught.value) == "a.b: cannot be read: No such file or directory"
+
+
+def test_what_is_null_hides_nothing_behind_it() -> None:
+    """In the order of the file."""
+    assert build(Document, {"maybe": None, "odd": 1, **GOOD, "count": 5}).count == 5

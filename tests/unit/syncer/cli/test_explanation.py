@@ -23,6 +23,7 @@ from syncer.model.record import (
     skip_record,
 )
 from syncer.model.resource import NotificationRequest
+from syncer.settings import DeliveryRules
 from tests.unit.syncer.cli.samples import (
     A1,
     A2,
@@ -346,3 +347,11 @@ def test_a_quarantine_is_said() -> None:
     over = request(conditions=[condition | {"status": "False"}])
     free = explain(over, read_log(elements(PLAN)), Rules(), now=NOW)
     assert (free.blocked, free.notes) == ("", ())
+
+
+def test_without_a_file_the_defaults_are_those_of_the_settings() -> None:
+    """What is assumed is what a controller without the group does."""
+    assumed, default = Rules(), DeliveryRules()
+    assert (assumed.at_most_once, assumed.paused, assumed.max_age, assumed.known) == (
+        default.at_most_once, default.paused, default.max_age, True,
+    )  # fmt: skip

@@ -59,3 +59,22 @@ async def test_an_export_is_written_and_counted(
     given.clear()
     assert await cli.execute(words) == 0
     assert given == [(), ()]
+
+
+async def test_standard_output_that_cannot_be_written(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is still in a buffer counts: an export that was not written was none."""
+
+    async def export(*given: Any) -> Counts:
+        given[3].write("x")
+        return Counts()
+
+    monkeypatch.setattr(transfer, "export", export)
+    full = Path("/dev/full").open("w")  # noqa: SIM115, ASYNC230 - it cannot be closed without an error
+    with monkeypatch.context() as patched:
+        patched.setattr("sys.stdout", full)
+        assert await cli.execute(["export", "--redis-url", "redis://127.0.0.1:1/0"]) == 2
+    with pytest.raises(OSError, match="No space left"):
+        full.close()
+    assert capsys.readouterr().err == "syncer: cannot write the export: No space left on device\n"

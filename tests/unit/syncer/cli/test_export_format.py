@@ -10,7 +10,7 @@ import pytest
 
 from syncer.cli.exits import BadExport
 from syncer.cli.export_format import lines_of, read_export
-from tests.unit.syncer.cli.samples import A1, PLAN, elements, failed, opened
+from tests.unit.syncer.cli.samples import A1, A2, PLAN, elements, failed, opened
 
 
 def exported(*logs: tuple[bytes, ...]) -> list[str]:
@@ -173,3 +173,14 @@ def test_counts_are_of_the_whole_file() -> None:
     for end in (False, 1, "true"):
         with pytest.raises(BadExport):
             list(read_export(changed(lines, len(lines), end=end)))
+
+
+def test_a_damaged_text_still_says_its_chain() -> None:
+    """Blanks in a body are no part of what stands before it."""
+    log = elements(PLAN, opened(A1), failed(A1), opened(A2))
+    broken = (*log[:3], log[3].replace(b"slack said no", b"slack said on"), log[4])
+    assert broken != log
+    lines = exported(broken)
+    assert ["raw" in json.loads(line) for line in lines[1:-1]] == [False, False, False, True, False]
+    (found,) = read_export(lines)
+    assert (found.elements, found.damaged) == (broken, True)

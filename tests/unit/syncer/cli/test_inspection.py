@@ -12,7 +12,15 @@ from syncer.ledger.codec import encode_element, stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.errors import ContractError, Gone, PortError, Unauthorised, Unavailable
 from syncer.model.ports import ObjectClient
-from syncer.model.record import Header, Plan, Record, attempt_record, intent_record, plan_record
+from syncer.model.record import (
+    Header,
+    Kind,
+    Plan,
+    Record,
+    attempt_record,
+    intent_record,
+    plan_record,
+)
 from syncer.model.resource import NotificationRequest, parse_object
 from syncer.rules.fold import ROOT_CHAIN
 from tests.fakes.memorylog import MemoryLog, MemoryRedis
@@ -391,3 +399,12 @@ async def test_an_attempt_of_the_status_alone_is_shown_between_others() -> None:
         [A1, C, "2", "success", "success"],
         [A2, C, "1", "-", "failed", "only", "in", "the", "status"],
     ]
+
+
+async def test_a_record_without_a_time() -> None:
+    """It is shown without one."""
+    world = World()
+    world.put("u", Record(Kind.REPAIR, "repair:1", "-", {"by": "me"}))
+    found = await world.inspect()
+    assert found is not None
+    assert as_text(found, now=NOW)[4].split() == ["1", "repair", "repair:1", "-", "by=me"]

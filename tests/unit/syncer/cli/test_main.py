@@ -245,3 +245,21 @@ def test_a_reader_that_has_enough_is_no_error() -> None:
         running.stdout.close()
         assert running.stderr.read() == b""
         assert running.wait(60) == 0
+
+
+def test_what_is_written_after_a_pipe_has_broken_goes_nowhere(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Standard output leads to the null device from then on."""
+    led: list[tuple[Path, int]] = []
+
+    async def run(options: object) -> int:
+        raise BrokenPipeError
+
+    monkeypatch.setattr(cli.COMMANDS["list"], "run", run)
+    monkeypatch.setattr(
+        "os.dup2", lambda a, b: led.append((Path(f"/proc/self/fd/{a}").readlink(), b))
+    )
+    assert cli.main(["list", "--redis-url", "redis://h"]) == 0
+    assert led == [(Path("/dev/null"), sys.stdout.fileno())]
+    assert capfd.readouterr() == ("", "")

@@ -162,4 +162,5 @@ def test_documents_are_escaped_and_texts_are_not(capsys: pytest.CaptureFixture[s
 def test_an_empty_table_has_no_lines() -> None:
     """Neither does it fail for want of a head; an indent stands before each line."""
     assert table([]) == []
+    assert table([("A",)]) == ["A"]
     assert table([("A", "B"), ("1", "")], indent="  ") == ["  A  B", "  1"]

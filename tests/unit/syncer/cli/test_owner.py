@@ -15,6 +15,7 @@ from syncer.cli.store import Store, StoreState
 from syncer.kube.client import Json
 from syncer.kube.leases import LeaseRecord, lease_path
 from syncer.model.errors import Gone, Unavailable
+from syncer.model.times import format_time
 from syncer.sharding.view import FOREVER, SESSION, session_name
 from tests.fakes.apistate import ApiState
 from tests.fakes.directkube import DirectKube
@@ -180,3 +181,18 @@ async def test_who_owns_a_shard(case: str) -> None:
     )
     nobody = "no replica owns its shard (0): no controller runs, or none that can serve"
     assert found.problem == (nobody if wanted[1] == "" else "")
+
+
+@pytest.mark.parametrize(("ago", "held"), [(34_999, "a"), (35_000, "")])
+def test_a_lease_is_held_for_twice_its_duration_and_five_seconds(ago: int, held: str) -> None:
+    """As far as two clocks may differ, and not a moment longer."""
+    renewed = format_time(1_800_000_000_000 - ago)
+    lease = LeaseRecord("n", "u", "1", holder="a", duration=15.0, renew_time=renewed)
+    assert holder_of(lease, now=1_800_000_000.0) == held
+
+
+async def test_a_shard_that_is_not_known_is_none() -> None:
+    """Where the map could not be read, and why is said."""
+    found = await find_owner(access(), store(text="t"), namespace="ns", uid="u", home="h")
+    assert (found.shard, found.holder) == (-1, None)
+    assert found.unread == ("who owns its shard is not known: t",)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from syncer.cli import repairs
+from syncer.cli.advice import ADVICE
 from syncer.cli.repairs import (
     ASIDE_SECONDS,
     Act,
@@ -32,6 +33,7 @@ from syncer.model.record import (
     skip_record,
 )
 from syncer.model.resource import NotificationRequest
+from syncer.rules.divergence import Divergence, Finding, Remedy
 from tests.unit.syncer.cli.samples import (
     A1,
     A2,
@@ -311,3 +313,31 @@ def test_a_success_of_which_the_name_alone_is_left_stays_one() -> None:
 def test_how_long_a_copy_is_kept() -> None:
     """A month, in seconds: long enough for who was away."""
     assert ASIDE_SECONDS == 2_592_000
+
+
+@pytest.mark.parametrize("kind", [kind for kind in ADVICE if kind.remedy is Remedy.PERSON])
+def test_what_no_command_mends_is_advised(kind: Divergence) -> None:
+    """The class with its advice stands in the place of a step."""
+    steps = plan_repair(
+        joined(request(), elements(PLAN)), [Finding(kind, "t")], allowed=Allowed(), now=NOW, by="me"
+    )
+    assert steps == (Step(Act.NOTHING, f"{kind}: {ADVICE[kind]}"),)
+
+
+async def test_a_log_built_anew_gets_no_second_note() -> None:
+    """Its own says it all, however long the steps take."""
+    world = World(Objects())
+    result = lagging(world)
+    damaged = (*logged("a"), b"damage")
+    world.put("a", damaged)
+    joined_now = replace(result.joined, elements=damaged)
+    result = Result(joined_now, joined_now.check(BOUNDS))
+    steps = planned(result, rebuild=True, accept_loss=True)
+    times = iter(range(NOW + 1, NOW + 9))
+
+    async def now() -> int:
+        return next(times)
+
+    world.now = now  # type: ignore[method-assign]  # time goes on
+    await carry_out(world.at, result, steps, by="me")
+    assert [r.id for r in records_of(world) if r.kind is Kind.REPAIR] == [f"repair:{NOW}"]

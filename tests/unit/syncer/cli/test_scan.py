@@ -168,7 +168,7 @@ async def test_of_several_keys_the_one_that_is_no_list_is_found() -> None:
     wanted = [("u", None), ("w", None)]
     u, w = await read_logs(cast("Access", SimpleNamespace(log=Log("WRONGTYPE"))), wanted)
     assert (u.wrong_type, u.elements, u.ttl, u.key) == (False, LOG, 9, "ns/n")
-    assert (w.wrong_type, w.elements) == (True, ())
+    assert (w.wrong_type, w.elements, w.ttl) == (True, (), -1)
     assert [f.kind for f in w.check(BOUNDS)] == [Divergence.FOREIGN]
     with pytest.raises(Rejected):
         await read_logs(cast("Access", SimpleNamespace(log=Log("NOPERM"))), wanted)
@@ -343,3 +343,19 @@ def test_bounds_come_from_settings_and_command_line() -> None:
         bad = argparse.Namespace(**{"settle": "1s", "stuck": "1s", name: "soon"})
         with pytest.raises(ConfigError, match=f"^--{name}: "):
             bounds_of(world.at, bad)
+
+
+async def test_a_page_of_logs_that_were_seen_hides_none_behind_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Logs without an object come from every page of the scan."""
+    monkeypatch.setattr(scanning, "PAGE", 1)
+    world = World(Objects(page(named("a"), named("b"))))
+    for uid in ("a", "b", "stray", "tramp"):
+        world.put(uid, logged(uid))
+    assert sorted(uid for found in uids(await joined(world)) for uid in found) == [
+        "a",
+        "b",
+        "stray",
+        "tramp",
+    ]

@@ -94,6 +94,13 @@ def test_a_released_lease_is_free_at_once() -> None:
     assert world.state() == ShardState(Hold.FREE, since=START)
 
 
+def test_a_duration_above_the_least_is_no_release() -> None:
+    """Two seconds are what a holder believed in, and it is waited for."""
+    world = World()
+    world.shard("", duration=2)
+    assert world.state() == ShardState(Hold.HELD, until=START + 2)
+
+
 def test_an_erased_holder_is_waited_for() -> None:
     """A human who erases the holder does not tell it: it counts for a LeaseDuration."""
     world = World()

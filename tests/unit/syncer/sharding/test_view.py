@@ -58,7 +58,7 @@ def test_the_duration_of_a_shard_is_the_longest_that_a_lease_can_state() -> None
 
 @pytest.mark.parametrize(
     ("stated", "lasts"),
-    [(0, DURATION), (1, 1), (30, 30), (FOREVER - 1, FOREVER - 1), (FOREVER, DURATION)],
+    [(0, DURATION), (1, 1), (30, 30), (2**31 - 2, 2**31 - 2), (2**31 - 1, DURATION)],
 )
 def test_how_long_a_holder_may_believe(stated: int, lasts: float) -> None:
     """As long as its Lease says; where that says nothing of it, for a LeaseDuration."""
