@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from typing import Any, cast
 
 import pytest
@@ -225,3 +227,16 @@ async def test_a_write_that_no_replica_confirms_holds_attempts(world: Make) -> N
     assert here.identity.unfit == (
         "no replica has confirmed the newest attempts in time; look at its lag"
     )
+
+
+async def test_a_connection_for_the_map_is_closed() -> None:
+    """None is left for the collector to find, whether the node answers with a map or refuses it."""
+    async with nodes("a") as (a,), Client(a.address) as client:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            await client.cluster.primaries()
+            a.refuses["CLUSTER"] = "LOADING is loading"
+            with pytest.raises(Unavailable):
+                await client.cluster.primaries()
+            gc.collect()
+        assert [str(w.message) for w in caught if "unclosed Connection" in str(w.message)] == []

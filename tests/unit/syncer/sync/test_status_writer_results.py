@@ -407,3 +407,49 @@ async def test_a_write_says_whether_it_would_change_an_object() -> None:
         assert here.sync.pending(entry, bare, Held()) is True
         success = next(iter(entry.view.attempts.values()))
         assert success.state is AttemptState.SUCCESS
+
+
+async def test_a_write_names_the_log_that_it_shows() -> None:
+    """Its position and store, and the term; an object whose log was never read names none."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        await here.sync.flush(entry)
+        mark = here.objects.request.status.log
+        assert mark is not None
+        assert (mark.position, mark.epoch, mark.store) == (
+            entry.view.position, Held().epoch, here.log.store,
+        )  # fmt: skip
+    async with bench() as (here, entry):
+        entry.held = True
+        await here.sync.flush(entry)
+        assert here.objects.request.status.log is None
+
+
+async def test_a_write_that_is_cancelled_ends_as_such(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no failure of the object, and nothing is under way any more."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        begun = asyncio.Event()
+
+        async def flush(_entry: Entry) -> Flushed:
+            begun.set()
+            await asyncio.Event().wait()
+            return Flushed.WRITTEN
+
+        monkeypatch.setattr(here.sync, "flush", flush)
+        entry.writing = True
+        task = asyncio.create_task(here.sync._one(entry))
+        await begun.wait()
+        task.cancel()
+        await asyncio.wait([task], timeout=30)
+        assert task.cancelled()
+        assert (entry.writing, entry.failures) == (False, 0)
+
+
+async def test_a_conflict_is_resolved_five_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sixth in a row is the last of this turn."""
+    for conflicts, wanted in ((5, Flushed.WRITTEN), (6, Flushed.CONFLICT)):
+        async with bench(most=3) as (here, entry):
+            await delivered(here, entry)
+            refusing(here, monkeypatch, *[Conflict("first")] * conflicts)
+            assert await here.sync.flush(entry) is wanted
