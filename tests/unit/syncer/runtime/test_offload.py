@@ -10,7 +10,7 @@ import pytest
 from syncer.runtime.offload import SMALL, SWITCH_INTERVAL, Breath, offload
 
 
-@pytest.mark.parametrize(("size", "rests"), [(SMALL, 0), (SMALL + 1, 1)])
+@pytest.mark.parametrize(("size", "rests"), [(16_384, 0), (16_385, 1)])
 async def test_work_rests_beside_the_loop_and_never_on_it(
     monkeypatch: pytest.MonkeyPatch, size: int, rests: int
 ) -> None:
