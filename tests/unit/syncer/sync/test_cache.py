@@ -393,3 +393,15 @@ def test_an_answer_replaces_what_it_is_not_older_than() -> None:
     assert (entry.request, entry.doubtful) == (same, False)
     entry.take(old, since="7")
     assert entry.request == old
+
+
+def test_a_share_of_the_wait_is_drawn_for_each_failure() -> None:
+    """At least half of it, at most all, and not always the same."""
+    cache = Cache(window=0.5)
+    entry = Bench().add("a")
+    shares = set()
+    for _ in range(200):
+        cache.failed(entry)
+        shares.add(entry.jitter)
+    assert len(shares) > 100
+    assert 0.5 <= min(shares) < 0.75 < max(shares) <= 1.0

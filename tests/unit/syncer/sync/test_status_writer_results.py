@@ -453,3 +453,15 @@ async def test_a_conflict_is_resolved_five_times(monkeypatch: pytest.MonkeyPatch
             await delivered(here, entry)
             refusing(here, monkeypatch, *[Conflict("first")] * conflicts)
             assert await here.sync.flush(entry) is wanted
+
+
+async def test_attempts_are_counted_by_the_write_that_shows_them_first() -> None:
+    """A later write of the same object shows no attempt anew."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        await here.sync.flush(entry)
+        entry.violation = "something is wrong"
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        shown = here.sync.metrics.batch_records
+        assert shown._sum.get() == 1
+        assert sum(bucket.get() for bucket in shown._buckets) == 2
