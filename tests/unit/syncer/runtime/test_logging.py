@@ -91,15 +91,15 @@ def test_what_json_does_not_know_is_written_in_any_script() -> None:
 
 @pytest.mark.usefixtures("root")
 @pytest.mark.parametrize(
-    ("level", "root", "vendors"),
+    ("level", "own", "vendors"),
     [("DEBUG", 10, 20), ("INFO", 20, 20), ("WARN", 30, 30), ("ERROR", 40, 40)],
 )
-def test_levels(level: str, root: int, vendors: int) -> None:
+def test_levels(level: str, own: int, vendors: int) -> None:
     """As asked for; chatter of vendors never below INFO, and the archive's lines always."""
     for form in ("json", "console"):
         configure(level=level, form=form, stream=io.StringIO())
     logger = logging.getLogger()
-    assert (logger.level, len(logger.handlers)) == (root, 1)
+    assert (logger.level, len(logger.handlers)) == (own, 1)
     for name in ("kubernetes_asyncio.client.rest", "aiohttp.access", "asyncio"):
         assert logging.getLogger(name).level == vendors
     assert logging.getLogger("ledger.archive").isEnabledFor(logging.INFO)
