@@ -40,7 +40,7 @@ BY: Final = "tester@bench"
 
 @asynccontextmanager
 async def owner(process: NotifierProcess) -> AsyncIterator[Parts]:
-    """The controller that a process would run, on this loop, until it owns its shard and beyond."""
+    """The controller that a process would run, on this loop, from when it has swept its shard."""
     loaded = load(process._config, process._env)
     async with production(loaded, LoopWatch()) as outside, running(build(loaded, outside)) as app:
         yield app
@@ -49,10 +49,14 @@ async def owner(process: NotifierProcess) -> AsyncIterator[Parts]:
 @asynccontextmanager
 async def running(app: Parts) -> AsyncIterator[Parts]:
     """The same of a product that is built."""
-    task = asyncio.create_task(Lifecycle(app).run())
+    lifecycle = Lifecycle(app)
+    task = asyncio.create_task(lifecycle.run())
     try:
+        # The sweeps of the start, which mend and retire, would meet what a test plants.
         await until(
-            lambda: bool(app.shards.owned) or task.done(), "the owner has its shard", within=30
+            lambda: (app.reflector.synced and lifecycle._sweeps.through) or task.done(),
+            "the owner has its shard and has swept it",
+            within=30,
         )
         if task.done():
             task.result()
