@@ -521,26 +521,12 @@ def told(cases: Sequence[Case], scale: Scale) -> Report:
         "opened anew during a load is not counted"
     )
     report.notes.append("gate: ShardedListAndWatch of the API server")
-    alone = {
-        case.sharded: statistics.median(load.server for load in case.loads)
-        for case in cases
-        if case.replicas == 1
-    }
     for case in cases:
-        _tell(report, case, scale, alone.get(case.sharded))
+        _tell(report, case, scale)
     return report
 
 
-def _tell(report: Report, case: Case, scale: Scale, server: float | None) -> None:
-    """
-    Add the rows of one installation.
-
-    Args:
-        report: Gets them.
-        case: The installation.
-        scale: How much was measured.
-        server: CPU of the API server per notification beside a single replica, in ms, if it is known.
-    """
+def _tell(report: Report, case: Case, scale: Scale) -> None:
     label = _label(sharded=case.sharded, replicas=case.replicas)
     alone = case.replicas == 1
 
@@ -560,9 +546,6 @@ def _tell(report: Report, case: Case, scale: Scale, server: float | None) -> Non
     add("CPU of the owner per notification", "ms", [load.owner for load in loads])
     add("bytes on the owner's watches per notification", "B", [load.owner_bytes for load in loads])
     add("API server CPU per notification", "ms", [load.server for load in loads])
-    if server is not None and not alone:
-        more = [(load.server - server) / (case.replicas - 1) for load in loads]
-        add("API server CPU per notification and further replica", "ms", more)
     add("notifications/s", "1/s", [load.rate for load in loads])
     words = (
         "killed and started again, until all shards are served"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -58,19 +57,6 @@ def test_a_report_of_an_installation(*, sharded: bool, judged: str) -> None:
     assert found["one killed, until all its shards are served"].verdict == "missed"
     assert found["notifications not sent, or not on record"].verdict == "met"
     assert found["what book and record do not agree on"].verdict == "missed"
-
-
-def test_what_a_further_replica_costs_the_api_server() -> None:
-    """The difference to a single one on the same kind of server, shared by those beyond the first."""
-    dear = replace(LOAD, server=5.6)
-    cases = [
-        Case(True, 1, (LOAD,), (), 10, 0, 0, 0),
-        Case(False, 4, (dear,), (), 10, 0, 0, 0),
-        Case(True, 4, (dear,), (), 10, 0, 0, 0),
-    ]
-    found = [f for f in told(cases, FULL).figures if "further replica" in f.name]
-    assert [f.name.partition(":")[0] for f in found] == ["gate on, 4 replicas"]
-    assert found[0].median == pytest.approx(0.2)
 
 
 def test_a_single_replica_has_no_others() -> None:
