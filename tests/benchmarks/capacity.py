@@ -2,10 +2,10 @@
 How far it goes: a capacity model of a few lines, filled with measured figures.
 
 Every notification costs CPU in four places: its controller, the other replicas, which see every object
-of their installation, API server with etcd, and Redis. What a place carries is its cores divided by
-that cost, at a share of its time that leaves some for the unexpected; what an installation carries is
-what its tightest place carries. Nothing else is assumed: no figure of another machine, no gain from
-batching beyond what was measured, no loss through contention.
+of their installation unless the API server selects by shard, API server with etcd, and Redis. What a
+place carries is its cores divided by that cost, at a share of its time that leaves some for the
+unexpected; what an installation carries is what its tightest place carries. Nothing else is assumed: no
+figure of another machine, no gain from batching beyond what was measured, no loss through contention.
 
 The model is pure. `block` makes the tables of docs/scale.md from the results of the benchmarks, and
 `--write` puts them there, between two marks; the prose around them states no number that a
@@ -45,6 +45,8 @@ DAY: Final = 86_400
 #: Days that a log is kept, by default (`spec.retentionDays`).
 RETENTION_DAYS: Final = 7
 WANTED: Final = 10_000
+#: CPU in ms below which a difference of two measurements is noise.
+NOTHING: Final = 0.005
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ class Inputs:
         rate: Notifications per second, all at once, everything on one machine.
         busy: Cores that were busy meanwhile, with creator, receiver and watch.
         controller: CPU of its controller; `controller_events` with Events on.
-        others: CPU of every other replica.
+        others: CPU of every other replica; `others_sharded` where the API server selects by shard.
         servers: CPU of API server and etcd, creation and two watches in it; `servers_events` with
             Events on, of which `event_writes` were let through.
         watch: CPU of the API server for each further watch, which is each further replica.
@@ -72,6 +74,7 @@ class Inputs:
     controller: float
     controller_events: float
     others: float
+    others_sharded: float
     servers: float
     servers_events: float
     watch: float
@@ -130,7 +133,13 @@ class Need:
 
 
 def carried(
-    known: Inputs, *, replicas: int, cores: float, masters: int, events: bool = False
+    known: Inputs,
+    *,
+    replicas: int,
+    cores: float,
+    masters: int,
+    events: bool = False,
+    sharded: bool = False,
 ) -> Carried:
     """
     What one installation carries.
@@ -141,13 +150,15 @@ def carried(
         cores: Of API server and etcd.
         masters: Of Redis, one core each.
         events: Whether Events are on, and all of them are written.
+        sharded: Whether the API server selects by shard.
     """
+    others = known.others_sharded if sharded else known.others
     # The run with Events wrote as many as the default lets through; here all are to be written.
     share = EVENTS / known.event_writes if events else 0.0
     controller = known.controller + share * (known.controller_events - known.controller)
     servers = known.servers + share * (known.servers_events - known.servers)
     # A replica pays for its own share in full, and for watching the shares of the others.
-    each = controller / replicas + known.others * (1 - 1 / replicas)
+    each = controller / replicas + others * (1 - 1 / replicas)
     return Carried(
         USABLE * 1000 / each,
         cores * USABLE * 1000 / (servers + known.watch * (replicas - 1)),
@@ -197,6 +208,9 @@ class Source:
 
 
 _EVENTS: Final = "Events on: "
+_OFF: Final = "gate off, 4 replicas: "
+_ON: Final = "gate on, 4 replicas: "
+_OTHERS: Final = "CPU of a replica per notification of another's"
 _API: Final = ("API server CPU per notification", "etcd CPU per notification")
 SOURCES: Final[dict[str, Source]] = {
     "rate": Source("all at once, everything on one machine", "1/s", "throughput", ("notifications/s",)),
@@ -210,9 +224,9 @@ SOURCES: Final[dict[str, Source]] = {
     "controller_events": Source(
         "the same, Events on", "ms", "throughput", (f"{_EVENTS}controller CPU per notification",)
     ),
-    "others": Source(
-        "CPU of every other replica", "ms", "throughput",
-        ("a replica's CPU per notification of another's",),
+    "others": Source("CPU of every other replica", "ms", "replicas", (_OFF + _OTHERS,)),
+    "others_sharded": Source(
+        "the same, API server selects by shard", "ms", "replicas", (_ON + _OTHERS,)
     ),
     "servers": Source("CPU of API server and etcd", "ms", "throughput", _API),
     "servers_events": Source(
@@ -275,19 +289,22 @@ def inputs(reports: Mapping[str, Report]) -> Inputs:
         found[field.name] = sum(medians[name] for name in source.figures)
     if found["event_writes"] <= 0:
         raise ValueError("event_writes: no Event was written where Events were on")
-    # What a further watch costs is a difference, and may drown in the noise.
-    return Inputs(**{**found, "watch": max(0.0, found["watch"])})
+    # What a further replica costs is a difference, and may drown in the noise.
+    differences = ("others", "others_sharded", "watch")
+    return Inputs(**{**found, **{name: max(0.0, found[name]) for name in differences}})
 
 
 # -- the tables ------------------------------------------------------------------------------------
 
-#: What is computed: words, replicas, cores of API server and etcd, Redis masters.
+#: What is computed: words, replicas, cores of API server and etcd, Redis masters, and whether the API
+#: server selects by shard.
 INSTALLATIONS: Final = (
-    ("one replica, 2 cores for API server and etcd, one Redis", 1, 2, 1),
-    ("one replica, 8 cores, one Redis", 1, 8, 1),
-    ("ten replicas, 8 cores, one Redis", 10, 8, 1),
-    ("ten replicas, 32 cores, one Redis", 10, 32, 1),
-    ("ten replicas, 32 cores, Redis Cluster of three masters", 10, 32, 3),
+    ("one replica, 2 cores for API server and etcd, one Redis", 1, 2, 1, False),
+    ("one replica, 8 cores, one Redis", 1, 8, 1, False),
+    ("ten replicas, 8 cores, one Redis", 10, 8, 1, False),
+    ("ten replicas, 32 cores, one Redis", 10, 32, 1, False),
+    ("ten replicas, 32 cores, Redis Cluster of three masters", 10, 32, 3, False),
+    ("the same, API server selects by shard", 10, 32, 3, True),
 )
 
 
@@ -324,9 +341,16 @@ def _carried(known: Inputs) -> list[str]:
         ("installation", "replicas carry", "API server carries", "Redis carries", "so, per second",
          "first wall", "with Events on"),
     ]  # fmt: skip
-    for words, replicas, cores, masters in INSTALLATIONS:
+    for words, replicas, cores, masters, sharded in INSTALLATIONS:
         off, on = (
-            carried(known, replicas=replicas, cores=cores, masters=masters, events=events)
+            carried(
+                known,
+                replicas=replicas,
+                cores=cores,
+                masters=masters,
+                events=events,
+                sharded=sharded,
+            )
             for events in (False, True)
         )
         places = (off.controllers, off.servers, off.redis, off.most)
@@ -355,18 +379,61 @@ def _wanted(known: Inputs) -> list[str]:
     )  # fmt: skip
 
 
+#: What an installation costs at rest: words, and the figure of `idle` that says so.
+AT_REST: Final = (
+    ("writes to the API server per second, each replica", "API writes per second and replica"),
+    ("reads from the API server per second, all together", "API reads per second"),
+    ("watches that a replica keeps open", "open watches of a replica"),
+    ("CPU of the busiest replica, % of a core", "CPU of the busiest replica"),
+    ("resident memory of the largest replica, MiB", "resident memory of the largest replica"),
+    ("Redis commands per second, all together", "Redis commands per second"),
+    ("CPU of the API server for all of them, % of a core", "CPU of kube-apiserver for it"),
+    ("CPU of etcd for all of them, % of a core", "CPU of etcd for it"),
+)
+
+
+def _at_rest(report: Report) -> list[str]:
+    """What it costs to have it, by number of replicas."""
+    medians = {f.name: f.median for f in report.figures}
+    counts = [n.partition(":")[0] for n in medians if n.endswith(f": {AT_REST[0][1]}")]
+    rows: list[tuple[str, ...]] = [("with nothing to do", *counts)]
+    for words, figure in AT_REST:
+        # What is less than a hundredth is the difference of two windows.
+        values = (medians[f"{count}: {figure}"] for count in counts)
+        rows.append((words, *(rounded(v) if v >= 0.01 else "0" for v in values)))
+    return _rows(*rows)
+
+
+def _limits(known: Inputs) -> str:
+    """What more replicas bring in the end, without the gate and with it."""
+    plain, ten, one = (
+        carried(known, replicas=replicas, cores=1, masters=1, sharded=sharded).controllers
+        for replicas, sharded in ((10**6, False), (10, True), (1, True))
+    )
+    text = (
+        f"Where every replica is sent every object, no number of them carries more than {rounded(plain)} "
+        f"per second. Where the API server selects by shard, ten replicas carry {ten / one:.2g} times "
+        "as much as one"
+    )
+    if known.others_sharded < NOTHING:
+        return f"{text}: what is another's costs a replica less than can be measured."
+    most = carried(known, replicas=10**6, cores=1, masters=1, sharded=True).controllers
+    return f"{text}, and the bound for any number is {rounded(most)}."
+
+
 def block(reports: Mapping[str, Report]) -> str:
     """The tables, with their marks."""
     known = inputs(reports)
-    many = rounded(carried(known, replicas=10**6, cores=1, masters=1).controllers)
+    if "idle" not in reports:
+        raise ValueError("idle: there are no results of it")
     start = rounded(known.start * 100_000 / 1000)
     between = (
-        f"However many replicas one installation has, they carry no more than {many} per second: each "
-        "sees every object. A replica that takes over everything, with 100,000 notifications, needs "
+        f"{_limits(known)} A replica that takes over everything, with 100,000 notifications, needs "
         f"{start} s of CPU for it."
     )
     parts = [
-        BEGIN, "", *_inputs(known), "", f"Planned with: {USABLE * 100:.0f} % of each core.", "",
+        BEGIN, "", *_at_rest(reports["idle"]), "", *_inputs(known), "",
+        f"Planned with: {USABLE * 100:.0f} % of each core.", "",
         *_carried(known), "", between, "", *_wanted(known), "", END,
     ]  # fmt: skip
     return "\n".join(parts)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.benchmarks.capacity import (
+    AT_REST,
     BEGIN,
     END,
     PAGE,
@@ -16,6 +17,7 @@ from tests.benchmarks.capacity import (
     Carried,
     Inputs,
     Need,
+    _limits,
     block,
     carried,
     etcd_lasts,
@@ -28,9 +30,9 @@ from tests.benchmarks.capacity import (
 from tests.benchmarks.report import Report, read, write
 
 KNOWN = Inputs(
-    rate=200, busy=1.9, controller=2, controller_events=3, others=0.5, servers=6, servers_events=10,
-    watch=0.1, redis=0.25, writes=1, event_writes=3, scripts=5, commands=24, object_bytes=2**11,
-    start=0.25,
+    rate=200, busy=1.9, controller=2, controller_events=3, others=0.5, others_sharded=0.02, servers=6,
+    servers_events=10, watch=0.1, redis=0.25, writes=1, event_writes=3, scripts=5,
+    commands=24, object_bytes=2**11, start=0.25,
 )  # fmt: skip
 
 
@@ -57,6 +59,31 @@ def test_replicas_pay_for_each_other() -> None:
     assert ten.redis == pytest.approx(7200)
     many = carried(KNOWN, replicas=10**6, cores=8, masters=3)
     assert many.controllers == pytest.approx(600 / 0.5, rel=1e-3)
+
+
+def test_replicas_that_are_sent_their_own_pay_less() -> None:
+    """Where the API server selects by shard, ten replicas carry nearly ten times as much."""
+    ten = carried(KNOWN, replicas=10, cores=8, masters=3, sharded=True)
+    assert ten.controllers == pytest.approx(600 / (0.2 + 0.018))
+    assert ten.servers == pytest.approx(8 * 600 / 6.9)
+    many = carried(KNOWN, replicas=10**6, cores=8, masters=3, sharded=True)
+    assert many.controllers == pytest.approx(600 / 0.02, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("others", "words"),
+    [
+        pytest.param(0.02, "ten replicas carry 9.2 times as much as one, and the bound for any number "
+                     "is 30,000.", id="a little"),
+        pytest.param(0.0, "ten replicas carry 10 times as much as one: what is another's costs a replica "
+                     "less than can be measured.", id="nothing"),
+    ],
+)  # fmt: skip
+def test_what_more_replicas_bring(others: float, words: str) -> None:
+    """The bound of replicas that see everything stands beside that of those that do not."""
+    text = _limits(replace(KNOWN, others_sharded=others))
+    assert "no number of them carries more than 1,200 per second" in text
+    assert words in text
 
 
 def test_what_a_rate_takes() -> None:
@@ -88,20 +115,26 @@ def test_two_digits(number: float, text: str) -> None:
 
 def measured() -> dict[str, Report]:
     """Results that hold every input, each with the value 1."""
-    throughput, recovery = Report("throughput"), Report("recovery")
+    found = {name: Report(name) for name in ("throughput", "replicas", "recovery")}
     for source in SOURCES.values():
-        if source.suite == "throughput":
+        if source.suite != "recovery":
             for name in source.figures:
-                throughput.add(name, source.unit, [0.5, 1.0, 9.0])
+                found[source.suite].add(name, source.unit, [0.5, 1.0, 9.0])
+    recovery = found["recovery"]
     recovery.add("10,000 notifications: CPU until all looked at", "s", [2.0])
     recovery.add("100,000 notifications: CPU until all looked at", "s", [30.0])
-    return {"throughput": throughput, "recovery": recovery}
+    found["idle"] = Report("idle")
+    for count, value in (("1 replica", 0.5), ("5 replicas", 0.004)):
+        for _, name in AT_REST:
+            found["idle"].add(f"{count}: {name}", "", [value])
+    return found
 
 
 def test_inputs_are_medians_of_figures() -> None:
     """Costs of two processes are added; a start is taken at its largest size, in ms for each."""
     known = inputs(measured())
     assert (known.controller, known.servers, known.servers_events) == (1, 2, 2)
+    assert (known.others_sharded, known.watch) == (1, 1)
     assert known.start == pytest.approx(0.3)
 
 
@@ -117,6 +150,17 @@ def test_a_missing_figure_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
     assert main(["--write"], results=results, place=page) == 1
     assert "recovery has no figure" in capsys.readouterr().err
     assert "old" in page.read_text()
+
+
+def test_what_it_costs_at_rest() -> None:
+    """A column for each number of replicas; what is only noise is nothing."""
+    lines = block(measured()).splitlines()
+    assert "| with nothing to do | 1 replica | 5 replicas |" in lines
+    assert "| reads from the API server per second, all together | 0.50 | 0 |" in lines
+    without = measured()
+    del without["idle"]
+    with pytest.raises(ValueError, match="idle: there are no results"):
+        block(without)
 
 
 def test_events_must_have_been_written() -> None:
@@ -136,7 +180,7 @@ def test_only_the_tables_are_replaced(tmp_path: Path) -> None:
     page.write_text(f"# Scale\n\n{BEGIN}\nold\n{END}\n\nprose\n")
     assert main(["--write"], results=results, place=page) == 0
     text = page.read_text()
-    assert text.startswith(f"# Scale\n\n{BEGIN}\n\n| per notification")
+    assert text.startswith(f"# Scale\n\n{BEGIN}\n\n| with nothing to do")
     assert text.endswith(f"{END}\n\nprose\n")
     assert "old" not in text
     with pytest.raises(ValueError, match="no place for the tables"):
