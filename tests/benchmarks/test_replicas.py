@@ -91,6 +91,7 @@ async def test_replicas_on_real_servers(
     (load,) = case.loads
     assert len(load.others) == len(load.other_bytes) == len(load.resident) == replicas - 1
     assert load.owner_bytes > 1000, "a notification comes at least twice"
-    assert all(each > 1000 for each in load.other_bytes)
+    # With the gate next to nothing of another's arrives: the watch of Leases alone.
+    assert all((each > 1000) is not case.sharded for each in load.other_bytes)
     assert case.created > 30 + 20
     assert (case.unsent, case.violations) == (0, 0)
