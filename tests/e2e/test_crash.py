@@ -146,13 +146,13 @@ async def test_a_kill_at_any_point_loses_nothing_and_repeats_only_the_unknown(
 async def test_a_crowd_survives_kill_after_kill(
     control_plane: ControlPlane, namespace: str, redis_url: str, tmp_path: Path
 ) -> None:
-    """Thirty notifications of three kinds and six kills in a row: nothing lost, all sent."""
+    """Sixty notifications of three kinds and six kills in a row: nothing lost, all sent."""
     kills = (
         "after-send@5", "after-intent@3", "before-patch@4", "after-outcome@6",
         "after-patch@7", "after-send@2",
     )  # fmt: skip
     async with stage(control_plane, redis_url, tmp_path) as here:
-        names = [f"n-{n:02}" for n in range(30)]
+        names = [f"n-{n:02}" for n in range(60)]
         for n, name in enumerate(names):
             here.script(name, *[(OK,), (BUSY, OK), (Step(drop="after"), BUSY, OK)][n % 3])
         policy = {**QUICK, "maxAttempts": 10}
