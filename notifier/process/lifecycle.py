@@ -99,9 +99,12 @@ class Lifecycle:
 
 def _objects_problem(parts: Parts) -> str | None:
     """Why the objects are not all known, or may be behind; asked for as often as a probe asks."""
-    parts.progress.listed = parts.progress.listed or parts.reflector.synced
-    missing = None if parts.progress.listed else "objects are not listed yet"
-    return parts.reflector.problem or missing
+    progress, reflector = parts.progress, parts.reflector
+    owning = bool(parts.shards.owned)
+    # Nothing is missing of nothing: before the first shard is owned, that proves no list.
+    progress.listed = progress.listed or (owning and reflector.synced)
+    unlisted = not progress.listed and (owning or not reflector.answered)
+    return reflector.problem or ("objects are not listed yet" if unlisted else None)
 
 
 def _register(parts: Parts) -> None:

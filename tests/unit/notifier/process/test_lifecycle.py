@@ -14,7 +14,9 @@ from notifier.process.parts import Parts
 from notifier.process.sweeps import Sweeps
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build as build_settings
+from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.kube.reflector import Reflector
+from syncer.model.attempt import Epoch
 from syncer.model.errors import ConfigError
 from syncer.runtime.supervise import TaskEndedError
 from tests.fakes.outside import Checks, NoRouter, unreachable
@@ -73,6 +75,7 @@ async def test_readiness_is_worked_out_when_it_is_asked_for(
     """Nothing keeps it up to date; shards that come after the first list do not make it unready."""
     product = Product()
     product.parts.progress.cluster = product.parts.progress.shards = None
+    product.parts.shards.take(3, LeaseTerm(Epoch("0.1"), Session("u", 0.0, LeaseTimings())))
     synced = False
     monkeypatch.setattr(Reflector, "synced", property(lambda _: synced))
     found = product.problems()
@@ -84,6 +87,22 @@ async def test_readiness_is_worked_out_when_it_is_asked_for(
     assert "cluster" not in product.problems()
     product.parts.progress.cluster = "the API server is away"
     assert product.problems()["cluster"] == "the API server is away"
+
+
+async def test_a_replica_that_owns_nothing_has_listed_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """One that only stands by is ready; one whose first shards came is not, until they are listed."""
+    product = Product()
+    product.parts.progress.cluster = None
+    answered = False
+    monkeypatch.setattr(Reflector, "answered", property(lambda _: answered))
+    monkeypatch.setattr(Reflector, "synced", property(lambda _: not product.parts.shards.owned))
+    assert product.problems()["cluster"] == "objects are not listed yet"
+    answered = True
+    assert "cluster" not in product.problems()
+    product.parts.shards.take(3, LeaseTerm(Epoch("0.1"), Session("u", 0.0, LeaseTimings())))
+    assert product.problems()["cluster"] == "objects are not listed yet"
 
 
 async def test_a_signal_ends_a_start_that_waits() -> None:
