@@ -4,6 +4,6 @@ from __future__ import annotations
 
 import sys
 
-from notifier.cli import main
+from notifier.cli.main import main
 
 sys.exit(main())

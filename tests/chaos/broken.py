@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
-import notifier.cli
+import notifier.cli.main
 from notifier.contract import Outcome
 from notifier.reconciler.attempt import Attempts
 from notifier.reconciler.sending import Sender
@@ -275,7 +275,7 @@ def main(arguments: Sequence[str]) -> int:
     if name != NONE:
         BREAKS[name]()
         sys.stderr.write(f'{{"event":"broken","break":"{name}"}}\n')
-    return notifier.cli.main(rest)
+    return notifier.cli.main.main(rest)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ from typing import Any, Final
 import pytest
 import redis
 
-import notifier.cli
+import notifier.cli.main
 import syncer.cli.main
 from syncer.cli.completion import _commands, _options
 from tests.chart.helm import objects, template
@@ -117,7 +117,7 @@ def _words(text: str) -> list[str]:
 
 PARSERS: Final[dict[str, argparse.ArgumentParser]] = {
     "syncer": syncer.cli.main._parser(),
-    "notifier": notifier.cli._parser(),
+    "notifier": notifier.cli.main._parser(),
 }
 
 

@@ -18,7 +18,7 @@ def main() -> int:
     """Raise the version before anything else has taken it over, then run the product."""
     assert "syncer.ledger.codec" not in sys.modules
     vars(record).update(READABLE_VERSIONS=READS, BODY_VERSION=WRITES)
-    from notifier.cli import main as notifier  # noqa: PLC0415 - after the change above
+    from notifier.cli.main import main as notifier  # noqa: PLC0415 - after the change above
 
     return notifier()
 

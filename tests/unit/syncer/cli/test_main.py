@@ -12,7 +12,7 @@ from typing import cast
 
 import pytest
 
-from notifier.cli import main as notifier_main
+from notifier.cli.main import main as notifier_main
 from syncer.cli import completion
 from syncer.cli import main as cli
 from syncer.cli.exits import Refused

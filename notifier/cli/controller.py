@@ -1,11 +1,5 @@
 """
-The controller's command line.
-
-    notifier run --config FILE        run until SIGTERM
-    notifier crd [--without-rules]    print the CustomResourceDefinition
-    notifier --version
-
-Exit codes: 0 ended as asked; 1 the configuration cannot be used, or a loop has ended; 2 wrong usage.
+The controller as a process: how it begins, and how it ends, whatever hangs.
 
 Signals are handled from the first moment: process 1 of a container ignores a signal without a handler and
 would be killed in the middle of its first sends. Until there is something to drain, a signal ends the
@@ -17,7 +11,6 @@ every thread at its end. The process therefore ends without waiting for such thr
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import logging
 import os
@@ -25,48 +18,23 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
-from notifier.version import __version__
 from syncer.model.errors import ConfigError, LedgerError
 
 #: Seconds that threads have to end after everything else has.
 _LAST: Final = 1.0
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; returns the exit code, or exits with it if a thread hangs."""
-    options = _parser().parse_args(arguments)
-    if options.version:
-        sys.stdout.write(f"notification-ledger {__version__} (Python {sys.version.split()[0]})\n")
-        return 0
-    if options.command == "crd":
-        from syncer.kube.crd import render_crd  # noqa: PLC0415 - as above
+def run(path: str) -> int:
+    """
+    Run the controller with a settings file.
 
-        sys.stdout.write(render_crd(rules=not options.without_rules))
-        return 0
-    if options.command == "run":
-        return _ended(_run(options.config))
-    _parser().print_usage(sys.stderr)
-    return 2
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="notifier", description=__doc__.split("\n")[1])
-    parser.add_argument("--version", action="store_true", help="print the version")
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
-    run = commands.add_parser("run", help="run the controller")
-    run.add_argument(
-        "--config", "-config", metavar="FILE", default="/etc/notification/config.yaml",
-        help="settings file (default %(default)s)",
-    )  # fmt: skip
-    crd = commands.add_parser("crd", help="print the CustomResourceDefinition")
-    crd.add_argument(
-        "--without-rules", action="store_true", help="leave out the server-side rules on status"
-    )
-    return parser
+    Returns the exit code, or exits with it if a thread hangs.
+    """
+    return _ended(_run(path))
 
 
 def _at_once(_number: int, _frame: object) -> None:
@@ -80,12 +48,12 @@ def _on_signal(handler: Callable[[int, object], None] | signal.Handlers) -> None
 
 def _run(path: str) -> int:
     _on_signal(_at_once)
-    from notifier.app import run  # noqa: PLC0415 - half a second of imports
-    from notifier.content.sanitise import sanitise  # noqa: PLC0415 - as above
-    from notifier.settings import load  # noqa: PLC0415 - as above
-    from syncer.runtime.failpoints import armed  # noqa: PLC0415 - as above
-    from syncer.runtime.logging import configure  # noqa: PLC0415 - as above
-    from syncer.runtime.stalls import LoopWatch  # noqa: PLC0415 - as above
+    from notifier.app import run as run_product
+    from notifier.content.sanitise import sanitise
+    from notifier.settings import load
+    from syncer.runtime.failpoints import armed
+    from syncer.runtime.logging import configure
+    from syncer.runtime.stalls import LoopWatch
 
     configure(level="INFO", form="json", redact=sanitise)
     logger = logging.getLogger("ledger")
@@ -102,7 +70,7 @@ def _run(path: str) -> int:
             logger.warning("settings: %s", warning)
         watch = LoopWatch()
         with asyncio.Runner(loop_factory=watch.loop) as runner:
-            runner.run(_main(run(loaded, watch)))
+            runner.run(_main(run_product(loaded, watch)))
         return 0
     except ConfigError as error:
         logger.error("the configuration cannot be used", extra={"error": str(error)})

@@ -18,15 +18,14 @@ from typing import Any, Final
 
 import pytest
 
-from notifier.cli import _at_once, _ended, _Threads, main
+from notifier.cli.controller import _at_once, _ended, _Threads
+from notifier.cli.main import main
 from notifier.settings import Loaded
-from notifier.version import __version__
-from syncer.kube.crd import render_crd
 from syncer.model.errors import ConfigError
 
 _END = """
 import os, signal, sys, threading, time
-from notifier.cli import _ended
+from notifier.cli.controller import _ended
 threading.Thread(target=time.sleep, args=({seconds},), name="resolve_0").start()
 code = _ended(3)
 os.kill(os.getpid(), signal.SIGTERM)
@@ -84,7 +83,7 @@ def test_signal_before_the_start(number: signal.Signals, tmp_path: Path) -> None
 
 _LOOKUP = """
 import asyncio, sys, time
-from notifier.cli import _ended, _main
+from notifier.cli.controller import _ended, _main
 
 async def product() -> None:
     asyncio.get_running_loop().run_in_executor(None, time.sleep, 90)
@@ -125,21 +124,6 @@ def _as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     root.setLevel(level)
     for name, logger in loggers.items():
         logger.setLevel(levels[name])
-
-
-def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
-    """Version and definition go to standard output, the usage of a wrong call to standard error."""
-    assert main(["--version"]) == 0
-    python = sys.version.split()[0]
-    assert capsys.readouterr().out == f"notification-ledger {__version__} (Python {python})\n"
-    assert main(["crd"]) == 0
-    assert capsys.readouterr().out == render_crd()
-    assert main(["crd", "--without-rules"]) == 0
-    assert capsys.readouterr().out == render_crd(rules=False) != render_crd()
-    assert main([]) == 2
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert printed.err.startswith("usage: notifier")
 
 
 def _settings(folder: Path, text: str) -> str:

@@ -1,0 +1,66 @@
+"""
+The controller's command line.
+
+    notifier run --config FILE        run until SIGTERM
+    notifier crd [--without-rules]    print the CustomResourceDefinition
+    notifier --version
+
+Each command is one module: its options (`add_arguments`) beside what runs it (`run`). Only parsers are made
+when these are imported: what a command needs is imported when it runs, so that `--help` is quick and `run`
+handles signals from its first moment.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Final, Protocol
+
+from notifier.cli import crd, run
+from syncer.cli.exits import OK, USAGE
+
+
+class Command(Protocol):
+    """The module of a command."""
+
+    @property
+    def HELP(self) -> str:  # noqa: N802 - a constant of the module
+        """One line on what it does."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Take the options of the command."""
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Run the command; returns the exit code."""
+
+
+COMMANDS: Final[dict[str, Command]] = {
+    "run": run,
+    "crd": crd,
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command; returns the exit code, or exits with it if a thread of the controller hangs."""
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    if options.version:
+        from notifier.version import __version__
+
+        sys.stdout.write(f"notification-ledger {__version__} (Python {sys.version.split()[0]})\n")
+        return OK
+    if options.command is None:
+        parser.print_usage(sys.stderr)
+        return USAGE
+    return COMMANDS[options.command].run(options)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="notifier", description=(__doc__ or "").split("\n")[1])
+    parser.add_argument("--version", action="store_true", help="print the version")
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(name, help=module.HELP, description=module.HELP)
+        module.add_arguments(command)
+    return parser

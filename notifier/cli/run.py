@@ -1,0 +1,27 @@
+"""`notifier run`: the controller, until SIGTERM."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+HELP: Final = "run the controller"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the command."""
+    parser.add_argument(
+        "--config", "-config", metavar="FILE", default="/etc/notification/config.yaml",
+        help="settings file (default %(default)s)",
+    )  # fmt: skip
+    parser.epilog = (
+        "exit codes: 0 ended as asked; 1 the configuration cannot be used, or a loop has ended;"
+        " 2 wrong usage"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Run the controller; returns the exit code, or exits with it if a thread hangs."""
+    from notifier.cli import controller
+
+    return controller.run(options.config)

@@ -1,0 +1,57 @@
+"""The command line: wrong usage, the version, what starting it imports."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import cast
+
+import pytest
+
+from notifier.cli import main as cli
+from notifier.version import __version__
+from syncer.kube.crd import render_crd
+
+ROOT = Path(cli.__file__).resolve().parents[2]
+
+
+def test_what_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """Version and definition go to standard output, the usage of a wrong call to standard error."""
+    assert cli.main(["--version"]) == 0
+    python = sys.version.split()[0]
+    assert capsys.readouterr().out == f"notification-ledger {__version__} (Python {python})\n"
+    assert cli.main(["crd"]) == 0
+    assert capsys.readouterr().out == render_crd()
+    assert cli.main(["crd", "--without-rules"]) == 0
+    assert capsys.readouterr().out == render_crd(rules=False) != render_crd()
+    assert cli.main([]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert printed.err.startswith("usage: notifier")
+
+
+def test_the_parser_imports_nothing_that_takes_time() -> None:
+    """Help is quick: what a command needs is imported when it runs."""
+    program = (
+        "import sys; from notifier.cli import main; main._parser();"
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}),"
+        " *(name for name in sys.modules if name.startswith(('notifier.', 'syncer.'))))"
+    )
+    answer = subprocess.run(
+        [sys.executable, "-S", "-c", program], cwd=ROOT, capture_output=True, text=True,
+        check=True, timeout=60,
+    )  # fmt: skip
+    loaded = set(answer.stdout.split())
+    assert not loaded & {
+        "asyncio", "aiohttp", "dataclasses", "json", "kubernetes_asyncio",
+        "logging", "pydantic", "re2", "redis", "yaml",
+    }  # fmt: skip
+    shared = {
+        "notifier.cli", "notifier.cli.main", "syncer.cli", "syncer.cli.exits", "syncer.model",
+        "syncer.model.errors",
+    }  # fmt: skip
+    commands = {cast("ModuleType", module).__name__ for module in cli.COMMANDS.values()}
+    inner = {name for name in loaded if name.startswith(("notifier.", "syncer."))}
+    assert inner - commands == shared
