@@ -182,7 +182,7 @@ class Breaker:
         """
         if allowed.generation != self.generation:
             return None
-        quiet = now + (retry_after or 0.0)
+        quiet = now if retry_after is None else now + retry_after
         if allowed.probe:
             return self._probed(allowed, uid, evidence, now, quiet)
         return self._called(uid, evidence, now, quiet)
@@ -190,7 +190,6 @@ class Breaker:
     def _called(self, uid: str, evidence: Evidence, now: float, quiet: float) -> Change | None:
         if evidence is Evidence.UP:
             self._success = now
-            self._failed.clear()
         if evidence is not Evidence.DOWN:
             return None
         # The latest failure stands last; three are remembered.
@@ -235,8 +234,6 @@ class Breaker:
     def _begin_generation(self, until: float | None) -> None:
         self.generation += 1
         self.until = until
-        self._failed.clear()
-        self._probing = False
         self._succeeded = 0
 
 

@@ -38,7 +38,7 @@ def delay(policy: RetryPolicy, n: int, jitter: float) -> int:
     initial = policy.initial_backoff * 1000
     most = max(initial, policy.max_backoff * 1000)
     if n < 1:
-        return min(initial, most)
+        return initial
     wait = exponential(initial, most, n, factor=policy.multiplier)
     return round(near_jitter(wait, jitter, first=initial, most=most))
 
@@ -66,6 +66,6 @@ def next_delay(policy: RetryPolicy, n: int, jitter: float, retry_after: float | 
         retry_after: Seconds that the receiver asked for, or None; at most 3,600 of them count.
     """
     wait = delay(policy, n, jitter)
-    if retry_after is None or retry_after <= 0:
+    if retry_after is None:
         return wait
     return max(wait, round(min(retry_after, RETRY_AFTER_MOST) * 1000))

@@ -12,7 +12,6 @@ from notifier.contract import Outcome
 from notifier.dispatch.breaker import (
     OPEN_FIRST,
     OPEN_MOST,
-    PATIENCE,
     Allow,
     Breaker,
     Breakers,
@@ -78,6 +77,10 @@ CLOSED: dict[str, tuple[list[tuple[float, str, Evidence]], Change | None]] = {
     ),
     "a success comes in between": (
         [(0, "a", DOWN), (1, "b", DOWN), (2, "x", UP), (3, "c", DOWN)],
+        None,
+    ),
+    "two failed before a success, and two after it": (
+        [(0, "a", DOWN), (1, "b", DOWN), (2, "x", UP), (12.5, "c", DOWN), (12.6, "d", DOWN)],
         None,
     ),
     "something succeeded within the window": (
@@ -250,12 +253,10 @@ def test_who_probed_in_vain_is_remembered() -> None:
 def test_a_first_attempt_leaves_the_probe_to_a_refused_one() -> None:
     """For a moment: whose back-off is as long as the breaker's wait comes right after its end."""
     breaker = opened()
-    assert breaker.acquire(1, first=True) == Reject(
-        1 + PATIENCE, "half-open, and a retry is to probe"
-    )
+    assert breaker.acquire(1, first=True) == Reject(1.5, "half-open, and a retry is to probe")
     probe(breaker, 1.1)
     breaker = opened()
-    probe(breaker, 1 + PATIENCE, first=True)
+    probe(breaker, 1.5, first=True)
 
 
 #: Probes, as (a first attempt, what it came to); whether a refused one is wanted after them.
