@@ -66,17 +66,17 @@ class FeedLimits:
 
     Attributes:
         batch_events: Events in one request.
-        batch_bytes: Bytes in one request, unless a single event is larger.
         flush_interval: Seconds between two looks at what waits.
         max_retries: How often a batch is sent again before it is read anew.
         max_age: Seconds after which an event that cannot be handed over is given up.
+        batch_bytes: Bytes in one request, unless a single event is larger.
     """
 
-    batch_events: int = 100
+    batch_events: int
+    flush_interval: float
+    max_retries: int
+    max_age: float
     batch_bytes: int = 4 << 20
-    flush_interval: float = 1.0
-    max_retries: int = 3
-    max_age: float = 7 * 86400.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,8 +123,8 @@ class AuditFeed:
         sinks: Sequence[Sink],
         metrics: AuditMetrics,
         now: Callable[[], int],
-        limits: FeedLimits | None = None,
-        at_most_once: bool = False,
+        limits: FeedLimits,
+        at_most_once: bool,
         jitter: Callable[[], float] = lambda: random.uniform(0.9, 1.1),  # noqa: S311 - pauses
     ) -> None:
         """
@@ -144,7 +144,7 @@ class AuditFeed:
         self.ownership = ownership
         self.sinks = tuple(sinks)
         self.metrics = metrics
-        self.limits = limits or FeedLimits()
+        self.limits = limits
         self._now = now
         self._at_most_once = at_most_once
         self._jitter = jitter
@@ -195,11 +195,6 @@ class AuditFeed:
         except Exception:
             logger.exception("the last round of the audit feed failed")
         return len(self.cache.unaudited)
-
-    def close(self) -> None:
-        """Close the sinks."""
-        for sink in self.sinks:
-            sink.close()
 
     def refresh(self) -> None:
         """Bring the gauges up to date."""

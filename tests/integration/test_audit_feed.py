@@ -38,7 +38,7 @@ from tests.channels.receiver import Receiver, Step, closed_port, receiving
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
 EPOCH = Epoch("0.7")
-QUICK = FeedLimits(flush_interval=0.02, max_retries=0)
+QUICK = FeedLimits(batch_events=100, flush_interval=0.02, max_retries=0, max_age=7 * 86400.0)
 SUCCESS, FAILED = AttemptState.SUCCESS, AttemptState.FAILED
 
 
@@ -153,6 +153,7 @@ class World:
             metrics=AuditMetrics(registry),
             now=self.time.now,
             limits=limits,
+            at_most_once=False,
             jitter=lambda: pauses,
         )
 
@@ -675,7 +676,7 @@ async def test_the_running_feed_survives_an_outage(world: World, http_client: Ht
     """Retries within a batch carry over an outage; each event is told."""
     async with receiving(Step(503), Step(accept=False), Step(201)) as receiver:
         feed = world.feed(
-            store(http_client, receiver.url("/")), limits=FeedLimits(flush_interval=0.02)
+            store(http_client, receiver.url("/")), limits=replace(QUICK, max_retries=3)
         )
         running = asyncio.create_task(feed.run())
         try:
@@ -703,7 +704,7 @@ async def test_one_sink_does_not_get_again_what_only_the_other_lacks(
     await world.attempt(entry)
     assert not await feed.round()
     lines = path.read_text().splitlines()
-    feed.close()
+    feed.sinks[0].close()
     told = [json.loads(line)["event_data"]["event_id"] for line in lines]
     assert told == ["u/0.7-1/failed", "u/0.7-2/sent", "u/0.7-2/acknowledged"]
 

@@ -1,39 +1,887 @@
-"""What the feed does with its answers; the feed as a whole runs on a real Redis (`test_audit_feed`)."""
+"""The feed over a Redis in memory: what it sends, when it tries again, what it says and gives up."""
 
 from __future__ import annotations
 
+import asyncio
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import pytest
+from prometheus_client import CollectorRegistry
 
-from notifier.audit.feed import AuditFeed, LogPart
-from syncer.ledger.answers import Mark
+from notifier.audit import feed as module
+from notifier.audit.events import AuditEvent, EventKind
+from notifier.audit.feed import AuditFeed, FeedLimits, parts_of
+from notifier.audit.metrics import AuditMetrics
+from notifier.audit.sinks import Result, Sink, Written
+from syncer.ledger.answers import Mark, Snapshot
+from syncer.ledger.codec import decode_header, encode_element
+from syncer.model.attempt import AttemptState, Epoch
+from syncer.model.errors import ContractError, Unavailable
+from syncer.model.record import Header, Record
 from syncer.model.resource import Status, parse_object
-from syncer.rules.fold import LogView
+from syncer.rules.fold import ROOT_CHAIN, LogView
+from syncer.runtime.offload import offload
 from syncer.sync.cache import Cache, Entry
+from tests.fakes.memorylog import MemoryLog, MemoryRedis
+from tests.unit.notifier.audit.test_events import BEGUN, log_of, opened, planned, settled
 
-NONE = cast("Any", None)
+FAILED, SUCCESS = AttemptState.FAILED, AttemptState.SUCCESS
+LIMITS: Final = FeedLimits(batch_events=100, flush_interval=1.0, max_retries=3, max_age=3600.0)
+DAY: Final = 86_400
 
 
-@pytest.mark.parametrize("grows", [False, True], ids=["at rest", "grown"])
-async def test_the_last_mark_retires(*, grows: bool) -> None:
-    """The mark at the end of a log sets its expiry; one that was overtaken by a record has set none."""
-    cache = Cache(window=1.0, audit_limit=9)
-    request = parse_object({"metadata": {"uid": "u", "namespace": "n", "name": "u"}})
-    entry = Entry(replace(request, status=Status(phase="Sent")), LogView(position=2), acked=2)
-    cache.entries["u"] = entry
+class Collector:
+    """A sink: answers as it is told, else takes everything."""
 
-    async def ack(*_: Any, **__: Any) -> Mark:
-        if grows:
-            entry.view = LogView(position=3)
-            cache.mark_unaudited(entry)
-        return Mark.EXPIRING
+    def __init__(self, name: str = "collector") -> None:
+        self.name = name
+        self.answers: list[Written | Exception] = []
+        self.refused = ""
+        self.batches: list[list[str]] = []
 
-    feed = AuditFeed(
-        cache=cache, log=cast("Any", SimpleNamespace(ack=ack)), ownership=NONE, sinks=(),
-        metrics=NONE, now=lambda: 0,
+    async def write(self, lines: Sequence[bytes]) -> Written:
+        """Take a batch."""
+        found = [json.loads(line)["event_data"]["event_id"] for line in lines]
+        if self.answers:
+            answer = self.answers.pop(0)
+            if isinstance(answer, Exception):
+                raise answer
+            if answer.result is not Result.STORED:
+                return answer
+        if self.refused and any(each.startswith(self.refused) for each in found):
+            return Written(Result.REFUSED, "not like this")
+        self.batches.append(found)
+        return Written(Result.STORED)
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+def away(times: int = 1) -> list[Written | Exception]:
+    """Answers of a sink that is away."""
+    return [Written(Result.RETRY, "no route")] * times
+
+
+class Owner:
+    """Owns everything but what it is told."""
+
+    def __init__(self) -> None:
+        self.others: set[str] = set()
+
+    def term_of(self, uid: str) -> object | None:
+        """Whether it is ours."""
+        return None if uid in self.others else self
+
+
+class World:
+    """A feed, what it reads, and where it writes; no pause takes time."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now, self.clock = BEGUN + 60_000, 100.0
+        self.redis = MemoryRedis(lambda: self.now)
+        self.log = MemoryLog(self.redis, patience=0.0)
+        self.log.client.problem = None
+        self.cache = Cache(window=0.0, monotonic=lambda: self.clock, audit_limit=100)
+        self.owner, self.sink, self.registry = Owner(), Collector(), CollectorRegistry()
+        self.pauses: list[float] = []
+        self.made = 0
+
+        async def pause(_feed: AuditFeed, seconds: float) -> None:
+            self.pauses.append(seconds)
+            if len(self.pauses) > 40:
+                raise asyncio.CancelledError
+            await asyncio.sleep(0)
+
+        self.real_pause = AuditFeed._pause
+        monkeypatch.setattr(AuditFeed, "_pause", pause)
+
+    def feed(self, *sinks: Sink, limits: FeedLimits = LIMITS, **more: Any) -> AuditFeed:
+        """A feed into some sinks, the collector by default."""
+        self.registry = CollectorRegistry()
+        return AuditFeed(
+            cache=self.cache, log=self.log, ownership=cast("Any", self.owner),
+            sinks=sinks or (self.sink,), metrics=AuditMetrics(self.registry),
+            now=lambda: self.now, limits=limits, at_most_once=False,
+            **({"jitter": lambda: 1.0} | more),
+        )  # fmt: skip
+
+    def put(self, uid: str, *more: Record, phase: str = "Sending", audited: int = 0) -> Entry:
+        """A notification whose log holds a plan, a failed attempt, and more."""
+        records = log_of(planned("slack:ops"), opened(1), settled(1, FAILED), *more)
+        self.made += 1
+        found = parse_object(
+            {
+                "metadata": {"uid": uid, "namespace": "n", "name": uid, "resourceVersion": "1"},
+                "spec": {"type": "Simple", "retryPolicy": {"maxAttempts": 9}},
+            }
+        )
+        entry = Entry(replace(found, status=Status(phase=phase)), audited=audited)
+        elements, chain = list[bytes](), ROOT_CHAIN
+        for record in records:
+            entry.view.apply(record)
+            elements.append(encode_element(record, chain))
+            chain = record.chain
+        header = Header(f"n/{uid}", Epoch("0.9"), acked=0, audited=audited)
+        self.redis.twin.logs[self.key(uid)] = [header.encode(), *elements]
+        self.cache.entries[uid] = entry
+        self.cache.mark_unaudited(entry)
+        return entry
+
+    def key(self, uid: str) -> str:
+        """Of a log."""
+        return f"nl:{{{uid}}}"
+
+    def audited(self, uid: str) -> int:
+        """How far a log is marked."""
+        return decode_header(self.redis.twin.logs[self.key(uid)][0]).audited
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """A sample of the newest feed."""
+        return self.registry.get_sample_value(f"notification_ledger_audit_{name}", labels)
+
+    def dropped(self) -> float | None:
+        """How many events were given up."""
+        labels = {"service": "notification-controller"}
+        return self.registry.get_sample_value("audit_events_dropped_total", labels)
+
+
+@pytest.fixture
+async def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """A world without a notification."""
+    return World(monkeypatch)
+
+
+def done(n: int = 2) -> tuple[Record, Record]:
+    """An attempt that succeeds."""
+    return opened(n), settled(n, SUCCESS)
+
+
+# -- what is sent -----------------------------------------------------------------------------------
+
+
+async def test_a_round_hands_over_what_lies_above_the_marks(world: World) -> None:
+    """Events go in one request, each is counted by kind, the marks move, nothing waits any more."""
+    world.put("a", *done())
+    world.put("b")
+    feed = world.feed()
+    feed.refresh()
+    assert (world.value("waiting_notifications"), world.value("lag_seconds")) == (2, 0)
+    assert await feed.round()
+    assert world.sink.batches == [
+        ["a/0.7-1/failed", "a/0.7-2/sent", "a/0.7-2/acknowledged", "b/0.7-1/failed"]
+    ]
+    assert (world.audited("a"), world.audited("b")) == (5, 3)
+    assert world.cache.unaudited == {}
+    kinds = {kind.value: world.value("events_sent_total", kind=kind.value) for kind in EventKind}
+    assert kinds == {"sent": 1, "failed": 2, "acknowledged": 1, "escalated": 0}
+    feed.refresh()
+    assert world.value("waiting_notifications") == 0
+    assert await feed.round()
+    assert len(world.sink.batches) == 1
+
+
+async def test_what_is_marked_is_not_sent_again(world: World) -> None:
+    """The header of the log tells, whatever the process knew before."""
+    entry = world.put("a", *done(), audited=3)
+    entry.audited = 0
+    assert await world.feed().round()
+    assert world.sink.batches == [["a/0.7-2/sent", "a/0.7-2/acknowledged"]]
+    assert entry.audited == 5
+
+
+async def test_a_log_that_grew_meanwhile_stays_in_the_backlog(world: World) -> None:
+    """What is known to be longer than what was read is looked at again in the next round."""
+    entry = world.put("a", audited=3)
+    entry.view = LogView(position=4)
+    assert await world.feed().round()
+    assert (world.sink.batches, list(world.cache.unaudited)) == ([], ["a"])
+    entry.view = LogView(position=3)
+    assert await world.feed().round()
+    assert world.cache.unaudited == {}
+
+
+async def test_logs_of_others_are_left_to_them(world: World) -> None:
+    """They leave the backlog without being read."""
+    world.put("a")
+    world.owner.others.add("a")
+    assert await world.feed().round()
+    assert (world.sink.batches, world.cache.unaudited, world.redis.calls) == ([], {}, [])
+
+
+async def test_nothing_is_read_while_redis_is_away(world: World) -> None:
+    """The round has failed, and what waits stays."""
+    world.put("a")
+    world.log.client.problem = "refused"
+    assert not await world.feed().round()
+    assert (world.redis.calls, list(world.cache.unaudited)) == ([], ["a"])
+
+
+@pytest.mark.parametrize(
+    ("answer", "stays", "said"),
+    [
+        (Unavailable("refused"), True, ["audit waits for a log"]),
+        (ContractError("record 3"), False, []),
+        (None, False, []),
+    ],
+    ids=["no answer", "damaged", "gone"],
+)
+async def test_a_log_that_is_not_there(
+    world: World, answer: Exception | None, stays: bool, said: list[str],
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    """One that may come back is waited for; one that is damaged is claimed anew once it is repaired."""
+    caplog.set_level("INFO", "ledger.audit")
+    world.put("a")
+    world.put("b")
+    read = world.log.read
+
+    async def answering(uid: str) -> Snapshot | None:
+        if uid != "a":
+            return await read(uid)
+        if answer is not None:
+            raise answer
+        return None
+
+    monkeypatch.setattr(world.log, "read", answering)
+    assert await world.feed().round()
+    assert world.sink.batches == [["b/0.7-1/failed"]]
+    assert ("a" in world.cache.unaudited) is stays
+    assert [r.message for r in caplog.records] == said
+    assert all(r.__dict__["uid"] == "a" for r in caplog.records)
+
+
+async def test_logs_are_read_some_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a long backlog a few logs are in memory at once; none is left out."""
+    for n in range(40):
+        world.put(f"u{n}")
+    read, running, most = world.log.read, 0, 0
+
+    async def counted(uid: str) -> Snapshot | None:
+        nonlocal running, most
+        running += 1
+        most = max(most, running)
+        await asyncio.sleep(0)
+        running -= 1
+        return await read(uid)
+
+    monkeypatch.setattr(world.log, "read", counted)
+    assert await world.feed().round()
+    assert most == 16
+    told = [each.partition("/")[0] for batch in world.sink.batches for each in batch]
+    assert told == [f"u{n}" for n in range(40)]
+
+
+async def test_others_run_between_two_logs(world: World) -> None:
+    """Events of many logs take milliseconds each; the loop turns in between."""
+    for n in range(10):
+        world.put(f"u{n}")
+    turns = 0
+
+    async def turning() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(turning())
+    entries = list(world.cache.entries.values())
+    snapshots = [await world.log.read(entry.uid) for entry in entries]
+    feed, before = world.feed(), turns
+
+    async def read(entry: Entry) -> Snapshot | None:
+        return snapshots[entries.index(entry)]
+
+    cast("Any", feed)._read = read  # what is read takes no turn of its own
+    await feed._read_some(entries)
+    assert turns - before >= 10
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_an_object_that_cannot_be_composed_is_audited_without_its_content(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its attempts are on record all the same, as those of a deleted object."""
+    world.put("a")
+
+    async def broken(*_: object, seconds: float, **__: object) -> object:
+        assert seconds == 60.0
+        raise ValueError("not an object")
+
+    monkeypatch.setattr(module, "offload", broken)
+    assert await world.feed().round()
+    assert world.sink.batches == [["a/0.7-1/failed"]]
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("ERROR", "audited without its content")
+    ]
+
+
+async def test_a_large_notification_that_takes_too_long_is_waited_for(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It stays in the backlog; the others go."""
+    caplog.set_level("INFO", "ledger.audit")
+    world.put("a")
+    world.put("b")
+    real, calls = offload, 0
+
+    async def late(*given: Any, **more: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise TimeoutError
+        return await real(*given, **more)
+
+    monkeypatch.setattr(module, "offload", late)
+    assert await world.feed().round()
+    assert world.sink.batches == [["b/0.7-1/failed"]]
+    assert list(world.cache.unaudited) == ["a"]
+    assert [(r.message, r.__dict__["uid"]) for r in caplog.records] == [
+        ("audit waits for large notifications", "a")
+    ]
+
+
+# -- a request ------------------------------------------------------------------------------------
+
+
+def events(*sizes: int) -> list[AuditEvent]:
+    """Events of so many bytes, line break included, each from the second record after the one before."""
+    return [
+        AuditEvent(f"e{n}", EventKind.FAILED, 2 * n + 2, BEGUN, b"x" * (size - 1))
+        for n, size in enumerate(sizes)
+    ]
+
+
+CUTS: Final = {
+    "what fits stays together": ((10, 10, 10), 3, 30, [3]),
+    "one event too many": ((10, 10, 10), 2, 99, [2, 1]),
+    "one byte too many": ((10, 10, 10), 9, 29, [2, 1]),
+    "a large one goes alone": ((10, 99, 10), 9, 20, [1, 1, 1]),
+    "a large one comes first": ((99, 10), 9, 20, [1, 1]),
+    "several requests": ((10,) * 5, 2, 20, [2, 2, 1]),
+}
+
+
+@pytest.mark.parametrize("case", CUTS)
+def test_events_of_a_log_are_cut_to_requests(case: str) -> None:
+    """Each part ends right before the first event it leaves out, the last one at the end of the log."""
+    sizes, count, size, wanted = CUTS[case]
+    records = log_of(planned("c"), *(opened(n) for n in range(1, 2 * len(sizes) + 2)))
+    snapshot = Snapshot(Header("n/a", Epoch("0.9"), acked=0, audited=0), records)
+    limits = replace(LIMITS, batch_events=count, batch_bytes=size)
+    parts = parts_of(cast("Entry", None), snapshot, events(*sizes), limits)
+    assert [len(part.events) for part in parts] == wanted
+    assert [e.id for part in parts for e in part.events] == [f"e{n}" for n in range(len(sizes))]
+    ends = [2 * sum(wanted[: n + 1]) + 1 for n in range(len(wanted) - 1)]
+    assert [part.position for part in parts] == [*ends, len(records)]
+    assert [part.chain for part in parts] == [records[p.position - 1].chain for p in parts]
+    assert [part.size for part in parts] == [sum(len(e.line) + 1 for e in p.events) for p in parts]
+
+
+def test_a_part_may_end_before_the_first_record() -> None:
+    """Where the second event is of the first record, nothing is marked yet."""
+    found = [replace(e, position=1) for e in events(10, 10)]
+    snapshot = Snapshot(Header("n/a", Epoch("0.9"), acked=0, audited=0), log_of(planned("c")))
+    parts = parts_of(cast("Entry", None), snapshot, found, replace(LIMITS, batch_events=1))
+    assert [(p.position, p.chain) for p in parts] == [
+        (0, ROOT_CHAIN),
+        (1, snapshot.records[0].chain),
+    ]
+
+
+@pytest.mark.parametrize(("count", "batches"), [(2, [2, 2]), (3, [3, 1]), (4, [4])])
+async def test_notifications_share_a_request_up_to_its_bound(
+    world: World, count: int, batches: list[int]
+) -> None:
+    """As many events as the settings allow, and no more."""
+    for n in range(4):
+        world.put(f"u{n}")
+    assert await world.feed(limits=replace(LIMITS, batch_events=count)).round()
+    assert [len(batch) for batch in world.sink.batches] == batches
+
+
+@pytest.mark.parametrize(("more", "batches"), [(0, [2]), (-1, [1, 1])])
+async def test_a_request_is_bounded_in_bytes(world: World, more: int, batches: list[int]) -> None:
+    """Line breaks count as well; the bound itself still fits."""
+    sizes: list[int] = []
+    for n in range(2):
+        entry = world.put(f"u{n}")
+        snapshot = await world.log.read(entry.uid)
+        assert snapshot is not None
+        (part,) = await world.feed()._parts(entry, snapshot)
+        sizes.append(part.size)
+    assert await world.feed(limits=replace(LIMITS, batch_bytes=sum(sizes) + more)).round()
+    assert [len(batch) for batch in world.sink.batches] == batches
+
+
+def test_a_request_holds_four_mebibytes() -> None:
+    """Unless it is told otherwise."""
+    assert LIMITS.batch_bytes == 4 * 1024 * 1024
+
+
+# -- a sink that is away --------------------------------------------------------------------------
+
+
+async def test_a_batch_is_sent_again_with_growing_pauses(world: World) -> None:
+    """As often as the settings say; what was late is not lost, and the lag is over."""
+    world.put("a")
+    world.sink.answers = away(3)
+    feed = world.feed()
+    assert await feed.round()
+    assert world.pauses == [1.0, 2.0, 4.0]
+    assert world.sink.batches == [["a/0.7-1/failed"]]
+    assert world.value("write_failures_total", sink="collector", verdict="retry") == 3
+    feed.refresh()
+    assert world.value("lag_seconds") == 0
+
+
+async def test_a_batch_that_is_not_taken_waits(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The round has failed; a line of the log and the lag say so."""
+    world.put("a")
+    world.put("b")
+    world.sink.answers = away(4)
+    feed = world.feed()
+    assert not await feed.round()
+    assert (world.sink.batches, sorted(world.cache.unaudited)) == ([], ["a", "b"])
+    (line,) = caplog.records
+    assert (line.levelname, line.message) == ("WARNING", "audit events wait")
+    assert line.__dict__["reason"] == "collector: no route"
+    assert line.__dict__["notifications"] == 2
+    feed.refresh()
+    assert world.value("lag_seconds") == 58.75
+    world.now -= 600_000
+    feed.refresh()
+    assert world.value("lag_seconds") == 0
+    assert await feed.round()
+    feed.refresh()
+    assert (world.value("lag_seconds"), world.value("waiting_notifications")) == (0, 0)
+
+
+async def test_a_round_ends_at_the_first_batch_that_is_not_taken(world: World) -> None:
+    """What comes behind it would overtake it."""
+    for n in range(3):
+        world.put(f"u{n}")
+    world.sink.answers = [Written(Result.STORED), *away(1)]
+    assert not await world.feed(limits=replace(LIMITS, batch_events=1, max_retries=0)).round()
+    assert world.sink.batches == [["u0/0.7-1/failed"]]
+    assert list(world.cache.unaudited) == ["u1", "u2"]
+
+
+def test_pauses_differ_a_little(world: World) -> None:
+    """Replicas that lost the same store do not come back at the same moment."""
+    feed = world.feed()
+    own = AuditFeed(
+        cache=world.cache, log=world.log, ownership=cast("Any", world.owner), sinks=(),
+        metrics=feed.metrics, now=lambda: 0, limits=LIMITS, at_most_once=False,
     )  # fmt: skip
-    assert await feed._mark([LogPart(entry, (), 2, "00")]) == {"u"}
-    assert (entry.expiring, "u" in cache.entries) == (not grows, grows)
+    drawn = [own._jitter() for _ in range(200)]
+    assert 0.9 <= min(drawn) < 0.95
+    assert 1.05 < max(drawn) <= 1.1
+
+
+async def test_a_pause_is_scaled(world: World) -> None:
+    """By what is drawn for it."""
+    world.put("a")
+    world.sink.answers = away(2)
+    assert await world.feed(jitter=lambda: 0.5).round()
+    assert world.pauses == [0.5, 1.0]
+
+
+async def test_each_sink_gets_what_it_lacks(world: World) -> None:
+    """What one has taken is not sent to it again because of the other, and later events are."""
+    world.put("a")
+    file, store = Collector("file"), Collector("store")
+    feed = world.feed(file, store, limits=replace(LIMITS, max_retries=0))
+    store.answers = away(1)
+    assert not await feed.round()
+    assert world.audited("a") == 0
+    world.put("a", *done())
+    assert await feed.round()
+    assert file.batches == [["a/0.7-1/failed"], ["a/0.7-2/sent", "a/0.7-2/acknowledged"]]
+    assert store.batches == [["a/0.7-1/failed", "a/0.7-2/sent", "a/0.7-2/acknowledged"]]
+    assert world.audited("a") == 5
+    # Another log of that uid, as after a restore: it is told from its begin.
+    await feed.round()
+    world.put("a")
+    assert await feed.round()
+    assert file.batches[2:] == store.batches[1:] == [["a/0.7-1/failed"]]
+
+
+# -- a batch that is refused --------------------------------------------------------------------
+
+
+async def test_a_refused_notification_is_found_by_halving(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All others are told in order; a line of the log names the one, the reason and the wait."""
+    for n in range(5):
+        world.put(f"u{n}")
+    world.sink.refused = "u3/"
+    feed = world.feed()
+    assert await feed.round()
+    assert world.sink.batches == [
+        ["u0/0.7-1/failed", "u1/0.7-1/failed"], ["u2/0.7-1/failed"], ["u4/0.7-1/failed"],
+    ]  # fmt: skip
+    assert list(world.cache.unaudited) == ["u3"]
+    (line,) = caplog.records
+    assert line.message == "audit events of a notification are refused"
+    shown = {name: line.__dict__[name] for name in ("uid", "reason", "refusals", "seconds")}
+    assert shown == {
+        "uid": "u3", "reason": "collector: not like this", "refusals": 1, "seconds": 2,
+    }  # fmt: skip
+    assert world.value("write_failures_total", sink="collector", verdict="refused") == 4
+    feed.refresh()
+    assert world.value("lag_seconds") == 58.75
+
+
+async def test_a_refused_notification_is_offered_more_and_more_rarely(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is twice as long as the one before, up to five minutes, and it is not offered before."""
+    world.put("a")
+    world.sink.refused = "a/"
+    feed, waits = world.feed(), list[float]()
+    assert await feed.round()
+    for _ in range(9):
+        waits.append(caplog.records[-1].__dict__["seconds"])
+        times = len(caplog.records)
+        world.clock += waits[-1] - 0.001
+        assert await feed.round()
+        assert len(caplog.records) == times
+        world.clock += 0.001
+        assert await feed.round()
+        assert len(caplog.records) == times + 1
+    assert waits == [2, 4, 8, 16, 32, 64, 128, 256, 300]
+    world.sink.refused = ""
+    world.clock += 300
+    assert await feed.round()
+    assert world.sink.batches == [["a/0.7-1/failed"]]
+    feed.refresh()
+    assert world.value("lag_seconds") == 0
+    world.put("a")
+    world.sink.refused = "a/"
+    assert await feed.round()
+    assert caplog.records[-1].__dict__["refusals"] == 1
+
+
+async def test_later_events_do_not_overtake_refused_ones(world: World) -> None:
+    """Not those of the same notification; others go on."""
+    world.put("a", *done())
+    world.put("b")
+    world.sink.answers = [Written(Result.REFUSED, "not like this")]
+    assert await world.feed(limits=replace(LIMITS, batch_events=1)).round()
+    assert world.sink.batches == [["b/0.7-1/failed"]]
+    assert world.audited("a") == 0
+
+
+# -- what is given up -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("age", "given_up"), [(3600.0, False), (3600.001, True)])
+async def test_an_event_that_is_held_up_for_too_long_is_given_up(
+    world: World, age: float, given_up: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is counted and logged, and its log may expire; at `maxAge` itself it still waits."""
+    world.put("a")
+    world.now = round(BEGUN + 1_250 + age * 1000)
+    world.sink.answers = away(1)
+    assert not await world.feed(limits=replace(LIMITS, max_retries=0)).round()
+    assert ("a" not in world.cache.unaudited) is given_up
+    assert world.dropped() == (1 if given_up else 0)
+    assert world.audited("a") == (3 if given_up else 0)
+    lines = [r for r in caplog.records if r.levelname == "ERROR"]
+    assert [(r.message, r.__dict__["events"], r.__dict__["notifications"]) for r in lines] == [
+        ("audit events are given up after audit.maxAge", 1, 1)
+    ] * given_up
+
+
+async def test_a_refused_event_that_is_too_old_is_given_up(world: World) -> None:
+    """It is not offered again."""
+    world.put("a")
+    world.now += 3_600_000
+    world.sink.refused = "a/"
+    feed = world.feed()
+    assert await feed.round()
+    assert (world.dropped(), world.cache.unaudited) == (1, {})
+    feed.refresh()
+    assert world.value("lag_seconds") == 0
+
+
+async def test_all_that_is_too_old_is_given_up_at_once(world: World) -> None:
+    """While the sinks are down, one failure is enough for a backlog of any length."""
+    for n in range(40):
+        world.put(f"u{n}")
+    world.now += 3_600_000
+    world.sink.answers = away(1)
+    limits = replace(LIMITS, max_retries=0, batch_events=4)
+    assert not await world.feed(limits=limits).round()
+    assert (world.dropped(), world.cache.unaudited) == (40, {})
+
+
+async def test_giving_up_ends_where_nothing_is_too_old(world: World) -> None:
+    """The rest of the backlog is not even read."""
+    for n in range(60):
+        world.put(f"u{n}")
+    world.sink.answers = away(1)
+    limits = replace(LIMITS, max_retries=0, batch_events=4)
+    assert not await world.feed(limits=limits).round()
+    assert (world.dropped(), len(world.cache.unaudited)) == (0, 60)
+    assert len(world.redis.calls) == 2 * 16
+
+
+async def test_what_could_not_be_marked_is_not_counted_as_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It comes again, and is counted then."""
+    caplog.set_level("INFO", "ledger.audit")
+    world.put("a")
+    world.now += 3_600_000
+    world.sink.answers = away(1)
+
+    async def refused(*_: object, **__: object) -> Mark:
+        raise Unavailable("refused")
+
+    monkeypatch.setattr(world.log, "ack", refused)
+    await world.feed(limits=replace(LIMITS, max_retries=0)).round()
+    assert world.dropped() == 0
+    assert ("an audit mark waits", "a") in [
+        (r.message, r.__dict__.get("uid")) for r in caplog.records
+    ]
+
+
+# -- the mark ---------------------------------------------------------------------------------------
+
+
+class Marked:
+    """An entry at the end of whose log a mark is set, and how the log was asked for it."""
+
+    def __init__(self, world: World, answer: Mark | Exception = Mark.MOVED) -> None:
+        self.world, self.answer = world, answer
+        self.asked: list[tuple[Any, ...]] = []
+        self.entry = world.put("a", *done(), phase="Sent")
+        self.meanwhile: Callable[[], None] = lambda: None
+        cast("Any", world.log).ack = self._ack
+
+    async def _ack(self, *given: Any, ttl: int, marks: str) -> Mark:
+        self.asked.append((*given, ttl, marks))
+        self.meanwhile()
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+    async def round(self) -> bool:
+        """Have the feed look at it."""
+        return await self.world.feed().round()
+
+
+@pytest.mark.parametrize(
+    ("phase", "deleted", "keeps"),
+    [("Sent", False, True), ("Sending", False, False), ("Sent", True, False)],
+    ids=["finished", "not finished", "deleted"],
+)
+async def test_the_last_mark_may_let_the_log_expire(
+    world: World, phase: str, deleted: bool, keeps: bool
+) -> None:
+    """After the retention of a finished notification; whoever retires a deleted one's sets its own."""
+    marked = Marked(world)
+    entry = marked.entry
+    entry.request = replace(entry.request, status=Status(phase=phase), retention_days=2)
+    entry.deleted = deleted
+    assert await marked.round()
+    ((uid, position, _, ttl, marks),) = marked.asked
+    assert (uid, position, marks) == ("a", 5, "audited")
+    assert (ttl > 0) is keeps
+    assert not keeps or ttl >= 2 * DAY
+
+
+async def test_a_log_that_expires_retires_its_entry(world: World) -> None:
+    """The summary is all that is kept."""
+    marked = Marked(world, Mark.EXPIRING)
+    assert await marked.round()
+    assert world.cache.entries == {}
+    assert world.cache.finished["a"].phase == "Sent"
+
+
+async def test_an_expiry_that_a_new_record_has_taken_back(world: World) -> None:
+    """The log has grown while the mark was set: the entry stays, and so does the backlog."""
+    marked = Marked(world, Mark.EXPIRING)
+
+    def grow() -> None:
+        marked.entry.view = LogView(position=6)
+
+    marked.meanwhile = grow
+    assert await marked.round()
+    assert not marked.entry.expiring
+    assert list(world.cache.entries) == list(world.cache.unaudited) == ["a"]
+    assert marked.entry.dirty_since is None
+
+
+@pytest.mark.parametrize(
+    ("acked", "quarantine", "dirty"),
+    [(5, "", True), (6, "", True), (4, "", False), (5, "record 3", False)],
+    ids=["published", "published beyond", "not published", "damaged"],
+)
+async def test_a_status_that_was_published_meanwhile_is_asked_about_again(
+    world: World, acked: int, quarantine: str, dirty: bool
+) -> None:
+    """Each of the two marks saw the other lag, so neither set the expiry: the writer asks once more."""
+    marked = Marked(world)
+    marked.entry.acked, marked.entry.quarantine = acked, quarantine
+    assert await marked.round()
+    assert (marked.entry.dirty_since is not None) is dirty
+    assert list(world.cache.entries) == ["a"]
+
+
+async def test_an_entry_that_was_replaced_is_left_alone(world: World) -> None:
+    """Another object of that uid is known by now."""
+    marked = Marked(world, Mark.EXPIRING)
+    other = Entry(marked.entry.request)
+    world.cache.entries["a"] = other
+    assert await marked.round()
+    assert world.cache.entries == {"a": other}
+    assert not marked.entry.expiring
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [
+        (Mark.STALE, "the log changed under the audit feed"),
+        (Unavailable("refused"), "an audit mark waits"),
+    ],
+    ids=["another history", "no answer"],
+)
+async def test_a_mark_that_could_not_be_set(
+    world: World, answer: Mark | Exception, said: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What was sent is sent again, under the same ids."""
+    caplog.set_level("INFO", "ledger.audit")
+    marked = Marked(world, answer)
+    assert await marked.round()
+    assert list(world.cache.unaudited) == ["a"]
+    assert [(r.message, r.__dict__["uid"]) for r in caplog.records] == [(said, "a")]
+    assert await marked.round()
+    assert len(world.sink.batches) == 2
+    assert world.sink.batches[0] == world.sink.batches[1]
+
+
+async def test_a_finished_log_without_events_is_marked_all_the_same(world: World) -> None:
+    """Nothing is to be told of it, and it may expire."""
+    marked = Marked(world, Mark.EXPIRING)
+    marked.entry.audited = 5
+    world.redis.twin.logs[world.key("a")][0] = Header(
+        "n/a", Epoch("0.9"), acked=5, audited=5
+    ).encode()
+    assert await marked.round()
+    ((uid, position, chain, *_),) = marked.asked
+    snapshot = await world.log.read("a")
+    assert snapshot is not None
+    assert (uid, position, chain) == ("a", 5, snapshot.records[-1].chain)
+    assert (world.sink.batches, list(world.cache.finished)) == ([], ["a"])
+
+
+# -- life cycle -------------------------------------------------------------------------------------
+
+
+async def running(feed: AuditFeed, world: World, pauses: int) -> None:
+    """Have a feed serve until it has paused so many times."""
+    task = asyncio.create_task(feed.run())
+    async with asyncio.timeout(20):
+        while len(world.pauses) < pauses and not task.done():
+            await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
+async def test_rounds_follow_one_another(world: World) -> None:
+    """With the interval of the settings between them, as long as nothing is held up."""
+    world.put("a")
+    await running(world.feed(limits=replace(LIMITS, flush_interval=0.25)), world, 3)
+    assert world.pauses[:3] == [0.25] * 3
+    assert world.sink.batches == [["a/0.7-1/failed"]]
+
+
+async def test_rounds_that_fail_are_further_and_further_apart(world: World) -> None:
+    """Half a minute at most; the first that does not fail brings the interval back."""
+    world.put("a")
+    world.sink.answers = away(7)
+    await running(world.feed(limits=replace(LIMITS, max_retries=0)), world, 8)
+    assert world.pauses[:8] == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 1.0]
+
+
+async def test_an_error_does_not_end_the_feed(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged, and the round repeated after a pause."""
+    world.put("a")
+    world.sink.answers = [RuntimeError("a slip")]
+    await running(world.feed(), world, 2)
+    assert world.pauses[:2] == [2.0, 1.0]
+    assert world.sink.batches == [["a/0.7-1/failed"]]
+    assert [r.message for r in caplog.records] == ["a round of the audit feed failed"]
+
+
+async def test_the_drain_sends_once_more(world: World) -> None:
+    """It is the last round; the loop begins no other, and does not end before the process."""
+    feed = world.feed()
+    task = asyncio.create_task(feed.run())
+    await asyncio.sleep(0)
+    world.put("a")
+    assert await feed.drain(5.0) == 0
+    assert world.sink.batches == [["a/0.7-1/failed"]]
+    world.put("b")
+    for _ in range(20):
+        await asyncio.sleep(0)
+    assert not task.done()
+    assert len(world.sink.batches) == 1
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_the_drain_does_not_wait_for_a_sink_that_is_away(world: World) -> None:
+    """One try is all; it says how many notifications are left."""
+    world.put("a")
+    world.put("b")
+    world.sink.answers = away(9)
+    assert await world.feed().drain(5.0) == 2
+    assert (world.pauses, len(world.sink.answers)) == ([], 8)
+
+
+async def test_the_drain_is_bounded(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sink that hangs, or an error, does not hold up the end."""
+
+    async def hangs(_lines: Sequence[bytes]) -> Written:
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    world.put("a")
+    monkeypatch.setattr(world.sink, "write", hangs)
+    assert await world.feed().drain(0.01) == 1
+
+
+async def test_a_drain_that_fails_says_so(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """And the process ends all the same."""
+    world.put("a")
+    world.sink.answers = [RuntimeError("a slip")]
+    assert await world.feed().drain(5.0) == 1
+    assert [r.message for r in caplog.records] == ["the last round of the audit feed failed"]
+
+
+async def test_a_drain_cuts_a_pause_short(world: World) -> None:
+    """A pause takes its time, unless the process ends."""
+    feed = world.feed()
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    await world.real_pause(feed, 0.05)
+    assert loop.time() - began >= 0.045
+    world.sink.answers = away(1)
+    waiting = asyncio.create_task(world.real_pause(feed, 600.0))
+    await asyncio.sleep(0)
+    await feed.drain(5.0)
+    async with asyncio.timeout(20):
+        await waiting
