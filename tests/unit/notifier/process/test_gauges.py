@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
 from prometheus_client import CollectorRegistry
 
+from notifier.app import build
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
+from notifier.process.gauges import Gauges, pulse
 from notifier.reconciler.controller import Controller
 from notifier.reconciler.ports import DeliveryBounds
 from notifier.reporter import EventReporter
+from notifier.settings import Environment, Loaded, Settings
+from syncer.configfile import build as build_settings
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
-from syncer.metrics import SyncMetrics
+from syncer.ledger.connection import CLOCK
+from syncer.metrics import HOLDS, SyncMetrics
 from syncer.model.attempt import Attempt, AttemptState, Epoch, make_attempt_id
 from syncer.model.record import Plan
 from syncer.model.resource import HOLD_ANNOTATION, parse_object
@@ -25,9 +32,12 @@ from syncer.model.times import format_time
 from syncer.rules.fold import LogView
 from syncer.rules.plan import Await
 from syncer.runtime.clock import LedgerTime
+from syncer.runtime.stalls import LoopWatch
 from syncer.sharding.ownership import Shards
-from syncer.sync.cache import Cache, Claim, Entry
+from syncer.sync.cache import Cache, Claim, Entry, summary
 from syncer.sync.recorder import Recorder
+from tests.fakes.memorylog import MemoryClient
+from tests.fakes.outside import NoRouter, unreachable
 
 NONE = cast("Any", None)
 NOW = 1000.0
@@ -278,3 +288,190 @@ def test_a_lease_term_knows_how_long_it_lasts() -> None:
     assert term.left(NOW + 6) == 0
     term.end("lost")
     assert term.left(NOW) == 0
+
+
+# -- a scrape ---------------------------------------------------------------------------------------
+
+
+class Scraped:
+    """A product that reaches nothing, at a moment that a test sets, and what a scrape of it shows."""
+
+    def __init__(self, **members: Any) -> None:
+        self.now = NOW
+        settings = build_settings(Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members})
+        self.router = NoRouter()
+        outside = replace(unreachable(router=self.router), monotonic=lambda: self.now)
+        outside.api_time.monotonic = outside.monotonic
+        loaded = Loaded(settings, (), Environment("ns", Path("/routing.yaml")))
+        self.parts = build(loaded, outside)
+        self.gauges = Gauges(self.parts)
+
+    def value(self, name: str, **labels: str) -> float | None:
+        """What a scrape shows now."""
+        self.gauges.refresh()
+        return self.parts.outside.registry.get_sample_value(name, labels)
+
+    def own(self, name: str, **labels: str) -> float | None:
+        """The same of a series of the product's own."""
+        return self.value(f"notification_ledger_{name}", **labels)
+
+    def active(self) -> dict[str, float | None]:
+        """How many notifications there are by phase."""
+        name = "kubernaut_notification_reconciler_active"
+        phases = ("Pending", "Sending", "Retrying", "Sent", "PartiallySent", "Failed")
+        return {phase: self.value(name, phase=phase) for phase in phases}
+
+
+def test_a_scrape_counts_notifications_by_phase() -> None:
+    """Live and finished ones together; one without a status is pending; what has left is not counted."""
+    product = Scraped()
+    assert set(product.active().values()) == {0.0}
+    controller, cache = product.parts.controller, product.parts.cache
+    for uid, phase in (("a", ""), ("b", "Pending"), ("c", "Sending"), ("d", "Sent")):
+        add(controller, uid, phase=phase)
+    for uid, phase in (("e", "Sent"), ("f", "Failed"), ("g", "Sent")):
+        cache.finished[uid] = summary(add(controller, uid, phase=phase).request)
+        del cache.entries[uid]
+    assert product.active() == {
+        "Pending": 2.0, "Sending": 1.0, "Retrying": 0.0, "Sent": 3.0, "PartiallySent": 0.0,
+        "Failed": 1.0,
+    }  # fmt: skip
+    assert product.own("live_notifications") == 4
+    assert product.own("finished_notifications") == 3
+    cache.finished.clear()
+    assert product.active()["Sent"] == 1
+    assert product.own("finished_notifications") == 0
+
+
+def test_a_scrape_shows_why_notifications_are_held() -> None:
+    """Each reason has a series from the start; a damaged log has one of its own as well."""
+    product = Scraped(sharding={"shards": 1})
+    product.parts.shards.take(0, Held())
+    assert [product.own("held_notifications", reason=reason) for reason in HOLDS] == [0.0] * 8
+    assert product.own("quarantined") == 0
+    for uid in ("a", "b"):
+        add(product.parts.controller, uid).quarantine = "record 3"
+    add(product.parts.controller, "c", annotations={HOLD_ANNOTATION: ""})
+    assert product.own("held_notifications", reason="quarantined") == 2
+    assert product.own("held_notifications", reason="hold") == 1
+    assert product.own("held_notifications", reason="fenced") == 0
+    assert product.own("quarantined") == 2
+
+
+def test_a_scrape_shows_the_oldest_change_that_no_status_shows() -> None:
+    """Its age grows until a write has begun."""
+    product = Scraped()
+    entry = add(product.parts.controller, "a")
+    product.parts.cache.mark_dirty(entry)
+    product.now += 12
+    assert product.own("dirty_oldest_seconds") == 12
+    product.parts.cache.begin_write(entry)
+    assert product.own("dirty_oldest_seconds") == 0
+
+
+def test_the_log_is_available_where_redis_serves_a_process_that_has_started() -> None:
+    """Neither a server that is not checked yet nor one that is away takes attempts."""
+    product = Scraped()
+    client = cast("MemoryClient", product.parts.client)
+    assert product.own("log_available") == 0
+    client.problem = None
+    assert product.own("log_available") == 0  # not looked at by the start
+    product.parts.progress.redis = None
+    assert product.own("log_available") == 1
+    client.problem = "Connection refused"
+    assert product.own("log_available") == 0
+
+
+def test_a_scrape_shows_how_far_redis_is_ahead() -> None:
+    """0 while that is not known."""
+    product = Scraped()
+    assert product.own("clock_offset_seconds") == 0
+    product.parts.outside.api_time.set(WALL)
+    offset = round(WALL + 2500 - product.now * 1000)
+    product.parts.clocks.ahead({CLOCK: str(offset), "run_id": "r"})
+    assert product.own("clock_offset_seconds") == 2.5
+
+
+def test_a_scrape_shows_what_is_owned_and_for_how_long() -> None:
+    """Of several terms the one that ends first counts; without a shard there is no time left."""
+    product = Scraped(sharding={"shards": 4})
+    shards = product.parts.shards
+    assert (product.own("shards"), product.own("shards_owned")) == (4, 0)
+    assert product.own("lease_margin_seconds") == 0
+    timings = LeaseTimings(renew_deadline=5.0, retry_period=2.0, margin=3.0, send_timeout=10.0)
+    for shard, renewed in ((0, NOW), (3, NOW - 1)):
+        shards.take(shard, LeaseTerm(EPOCH, Session("s", renewed, timings)))
+    product.now += 2
+    assert product.own("shards_owned") == 2
+    assert product.own("lease_margin_seconds") == 2
+    product.now += 10
+    assert product.own("lease_margin_seconds") == 0
+
+
+def test_a_scrape_shows_the_replicas_and_what_the_api_server_sends() -> None:
+    """As far as this replica sees; a server that has shown nothing yet does not select."""
+    product = Scraped()
+    assert (product.own("sessions"), product.own("server_selects_shards")) == (0, 0)
+    product.parts.reflector.selection.selects = True
+    assert product.own("server_selects_shards") == 1
+    product.parts.reflector.selection.selects = False
+    assert product.own("server_selects_shards") == 0
+
+
+def test_a_scrape_shows_the_routing() -> None:
+    """Whether the files are in force, and how many of their keys look like slips."""
+    product = Scraped()
+    assert (product.own("routing_stale"), product.own("routing_doubtful_keys")) == (0, 0)
+    product.router.problem, product.router.doubts = "line 3: no such receiver", 2
+    assert (product.own("routing_stale"), product.own("routing_doubtful_keys")) == (1, 2)
+
+
+def test_a_scrape_shows_what_waits_for_a_worker() -> None:
+    """Apart: what waits for a worker, what for its time, and for how long the oldest is due."""
+    product = Scraped(sharding={"shards": 1})
+    product.parts.shards.take(0, Held())
+    add(product.parts.controller, "a", age=40)
+    product.parts.queue.add("a")
+    product.parts.queue.add_at("b", NOW + 30)
+    product.parts.queue.add_at("c", NOW + 40)
+    names = ("queue_depth", "delayed", "running_attempts")
+    assert [product.own(name) for name in names] == [1, 2, 0]
+    assert product.own("oldest_due_seconds") == pytest.approx(
+        (product.parts.controller.recorder.time.now() - WALL) / 1000 + 40
+    )
+
+
+def test_a_scrape_shows_the_longest_stall() -> None:
+    """Of the last minutes, as the watch over the loop has seen it."""
+    product = Scraped()
+    product.parts.outside.watch.late(0.2)
+    product.parts.outside.watch.late(0.1)
+    assert product.own("loop_longest_stall_seconds") == 0.2
+
+
+# -- the pulse ----------------------------------------------------------------------------------------
+
+
+async def test_the_pulse_measures_how_late_the_loop_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twice a second: what a sleeper was woken too late; never a negative time."""
+    now, lags, said = 100.0, [0.3, -0.001, 0.0], list[tuple[str, float]]()
+
+    async def sleep(seconds: float) -> None:
+        nonlocal now
+        if not lags:
+            raise asyncio.CancelledError
+        now += seconds + lags.pop(0)
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    watch = SimpleNamespace(
+        expect=lambda seconds: said.append(("expect", seconds)),
+        late=lambda seconds: said.append(("late", round(seconds, 6))),
+    )
+    registry = CollectorRegistry()
+    with pytest.raises(asyncio.CancelledError):
+        await pulse(cast("LoopWatch", watch), SyncMetrics(registry), lambda: now)
+    expect = ("expect", 0.5)
+    assert said == [expect, ("late", 0.3), expect, ("late", 0.0), expect, ("late", 0.0), expect]
+    name = "notification_ledger_loop_lag_seconds"
+    assert registry.get_sample_value(f"{name}_count") == 3
+    assert registry.get_sample_value(f"{name}_sum") == pytest.approx(0.3)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from notifier.app import build
+from notifier.audit.assembly import Outlets
+from notifier.channels.egress import EgressGuard
 from notifier.process.lifecycle import WORKERS, Lifecycle
 from notifier.process.parts import Parts
 from notifier.process.sweeps import Sweeps
@@ -18,8 +21,12 @@ from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.kube.reflector import Reflector
 from syncer.model.attempt import Epoch
 from syncer.model.errors import ConfigError
+from syncer.model.resource import parse_object
 from syncer.runtime.supervise import TaskEndedError
+from syncer.sync.cache import Entry
+from tests.fakes.memorylog import MemoryClient
 from tests.fakes.outside import Checks, NoRouter, unreachable
+from tests.unit.notifier.reconciler.test_start import Held, document
 
 PATIENCE = 60.0
 
@@ -30,10 +37,11 @@ class Product:
     def __init__(self, *, path: Path | None = None, **members: Any) -> None:
         settings = build_settings(Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members})
         self.admin, self.router = Checks(), NoRouter()
-        self.parts: Parts = build(
-            Loaded(settings, (), Environment("ns", Path("/routing.yaml")), path),
-            unreachable(self.admin, self.router),
-        )
+        loaded = Loaded(settings, (), Environment("ns", Path("/routing.yaml")), path)
+        outside = unreachable(self.admin, self.router)
+        if settings.auditing:
+            outside = replace(outside, audit=Outlets(loaded, EgressGuard()))
+        self.parts: Parts = build(loaded, outside)
         self.lifecycle = Lifecycle(self.parts)
 
     def problems(self) -> dict[str, str]:
@@ -66,7 +74,9 @@ async def test_readiness_names_what_is_missing() -> None:
         "shutdown", "redis", "cluster", "shards", "schema", "status", "epoch",
     ]  # fmt: skip
     product.router.problem = "the last good one stays"
+    assert list(product.admin.details) == ["routing", "failpoints"]
     assert product.admin.details["routing"]() == "the last good one stays"
+    assert product.admin.details["failpoints"]() is None
 
 
 async def test_readiness_is_worked_out_when_it_is_asked_for(
@@ -87,6 +97,56 @@ async def test_readiness_is_worked_out_when_it_is_asked_for(
     assert "cluster" not in product.problems()
     product.parts.progress.cluster = "the API server is away"
     assert product.problems()["cluster"] == "the API server is away"
+
+
+async def test_readiness_goes_on_naming_what_fails_after_the_start() -> None:
+    """Redis that is lost again, a list that is behind, a log of a later epoch for too long."""
+    product = Product()
+    parts = product.parts
+    client = cast("MemoryClient", parts.client)
+    parts.progress.redis, client.problem = None, None
+    assert "redis" not in product.problems()
+    client.refusal = "the server takes no writes"
+    assert product.problems()["redis"] == "the server takes no writes"
+
+    assert "epoch" not in product.problems()
+    uid = "uid-a"
+    parts.shards.take(parts.shards.sharding.of(uid), Held())
+    parts.cache.entries[uid] = Entry(parse_object(document("a", 1)))
+    now = parts.cache.monotonic()
+    parts.controller.holds.fenced[uid] = now - parts.settings.lease_duration + 60
+    assert "epoch" not in product.problems()
+    parts.controller.holds.fenced[uid] = now - parts.settings.lease_duration - 1
+    assert "raise sharding.incarnation" in product.problems()["epoch"]
+
+
+async def test_an_audit_store_counts_for_readiness(tmp_path: Path) -> None:
+    """A file does not; loops of the audit are loops like any other."""
+    file: dict[str, Any] = {"audit": {"file": str(tmp_path / "audit.jsonl")}}
+    product = Product(**file)
+    assert "datastorage" not in product.admin.checks
+    names = [name for name, _ in product.lifecycle.loops()]
+    assert (names[-1], "audit-gate" in names) == ("audit", False)
+    store = Product(**file, datastorage={"url": "http://127.0.0.1:1"})
+    assert store.problems()["datastorage"] == "the audit store is not well: not asked yet"
+    assert [name for name, _ in store.lifecycle.loops()][-2:] == ["audit", "audit-gate"]
+    registry = store.parts.outside.registry
+    store.parts.cache.unaudited["uid-a"] = Entry(parse_object(document("a", 1)))
+    store.admin.refresh()
+    assert registry.get_sample_value("notification_ledger_audit_waiting_notifications") == 1
+
+
+async def test_tasks_of_a_process() -> None:
+    """Loops, rounds, the start, the end, and the pulse that measures the loop itself."""
+    product = Product()
+    task = asyncio.create_task(product.run())
+    await waits(product)
+    names = {t.get_name() for t in asyncio.all_tasks()}
+    sweeps = {sweep.name for sweep in Sweeps(product.parts).rounds()}
+    loops = {name for name, _ in product.lifecycle.loops()}
+    assert names >= {*loops, *sweeps, "bring-up", "end", "pulse"}
+    product.parts.outside.stop.request()
+    await task
 
 
 async def test_a_replica_that_owns_nothing_has_listed_nothing(

@@ -52,14 +52,44 @@ def test_switch_stays_where_it_is(
     assert said[0].startswith("the switch delivery.paused stays as it is: ")
 
 
-def test_switch_survives_a_missing_file(tmp_path: Path) -> None:
-    """A file that goes leaves the switch alone; one that comes back is read."""
+def test_switch_survives_a_missing_file(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A file that goes leaves the switch alone, and is missed once; one that comes back is read."""
     path, told = tmp_path / "config.yaml", list[bool]()
     switch = PauseSwitch(path, told.append)
-    assert switch.look() is None
+    said = "the switch delivery.paused stays as it is: the settings file cannot be looked at"
+    for times in (1, 2):
+        assert switch.look() is None
+        assert switch.look() is None
+        assert [r.getMessage() for r in caplog.records] == [f"{said} (FileNotFoundError)"] * times
+        write(path, paused(times == 1))
+        switch.take(switch.look())
+        path.unlink()
+    assert told == [True, False]
+
+
+def test_switch_reads_a_file_once(tmp_path: Path) -> None:
+    """One that has not changed says nothing new."""
+    path = tmp_path / "config.yaml"
     write(path, paused(True))
-    switch.take(switch.look())
-    assert told == [True]
+    switch = PauseSwitch(path, lambda _: None)
+    assert [switch.look(), switch.look()] == [True, None]
+
+
+async def test_switch_is_looked_at_once_a_second(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a flood is stopped at once, and the disk is not worn out."""
+    pauses: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            raise asyncio.CancelledError
+
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    with pytest.raises(asyncio.CancelledError):
+        await PauseSwitch(tmp_path / "config.yaml", lambda _: None).run()
+    assert pauses == [1.0] * 3
 
 
 async def test_switch_is_looked_at_again_and_again(tmp_path: Path) -> None:

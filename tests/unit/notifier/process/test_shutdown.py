@@ -1,0 +1,72 @@
+"""The end of the process: what it waits for, for how long, and what it says."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from notifier.process.outside import Stop
+from notifier.process.parts import Parts, Progress
+from notifier.process.shutdown import Drain, Stopped
+
+
+class Process:
+    """What a shutdown works with; notes what it is asked for, in order."""
+
+    def __init__(self, *, audit: bool) -> None:
+        self.asked: list[tuple[str, Any]] = []
+        self.progress, self.stop = Progress(), Stop()
+        feed = SimpleNamespace(drain=lambda seconds: self._answer("audit", seconds, 4))
+        self.parts = SimpleNamespace(
+            outside=SimpleNamespace(stop=self.stop),
+            progress=self.progress,
+            settings=SimpleNamespace(delivery=SimpleNamespace(largest_timeout=10.0)),
+            controller=SimpleNamespace(drain=lambda **given: self._answer("controller", given, 1)),
+            sync=SimpleNamespace(drain=lambda until: self._answer("sync", until, 2)),
+            monotonic=lambda: 100.0,
+            events=SimpleNamespace(drain=lambda seconds: self._answer("events", seconds, None)),
+            audit=SimpleNamespace(feed=feed) if audit else None,
+            manager=SimpleNamespace(release=lambda: self._answer("release", None, 3)),
+        )
+        self.drain = Drain(cast("Parts", self.parts))
+
+    async def _answer(self, what: str, given: object, answer: object) -> object:
+        assert self.progress.draining
+        self.asked.append((what, given))
+        await asyncio.sleep(0)
+        return answer
+
+
+@pytest.mark.parametrize("audit", [False, True])
+async def test_a_shutdown_has_an_order_and_bounds(
+    audit: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Sends end within the longest send and some; each later step has its seconds; Leases go last."""
+    caplog.set_level("INFO", "ledger")
+    process = Process(audit=audit)
+    process.stop.request()
+    with pytest.raises(Stopped):
+        await process.drain.run()
+    assert process.asked == [
+        ("controller", {"sending": 12.0, "recording": 5.0}),
+        ("sync", 108.0),
+        *([("audit", 3.0)] if audit else []),
+        ("events", 2.0),
+        ("release", None),
+    ]
+    first, last = caplog.records
+    assert (first.message, last.message) == ("draining", "drained")
+    shown = [last.__dict__[n] for n in ("unrecorded", "unsynced", "unaudited", "released")]
+    assert shown == [1, 2, 4 if audit else 0, 3]
+
+
+async def test_nothing_is_drained_before_it_is_asked_for() -> None:
+    """The task waits for a signal, or for a reason to leave without one."""
+    process = Process(audit=False)
+    with pytest.raises(TimeoutError):
+        await asyncio.wait_for(process.drain.run(), 0.01)
+    assert process.asked == []
+    assert not process.progress.draining

@@ -1,0 +1,404 @@
+"""The start: what is waited for, in which order, what is said meanwhile, and what refuses it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+import pytest
+
+from notifier.process.parts import Parts, Progress
+from notifier.process.shards import Takeover
+from notifier.process.startup import StartUp
+from notifier.process.sweeps import Sweeps
+from syncer.kube.crd import load_crd
+from syncer.model.errors import ConfigError, LedgerError, PortError, Unauthorised, Unavailable
+
+#: What a fit server says of itself.
+FIT: Final = {"redis_version": "7.2.1", "appendfsync": "everysec", "aof_enabled": "1"}
+CRD_PATH: Final = (
+    "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/notificationrequests.kubernaut.ai"
+)
+
+
+@pytest.fixture(autouse=True)
+def _collector() -> Iterator[None]:
+    """What a process sets for itself does not outlive the test."""
+    before = gc.get_threshold()
+    yield
+    gc.set_threshold(*before)
+    gc.unfreeze()
+
+
+class Process:
+    """What the start works with: servers that answer, unless a test gives them errors to answer with."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        self.info = dict(FIT)
+        self.ahead: float | None = None
+        self.durability = "relaxed"
+        self.crd: dict[str, Any] | LedgerError = load_crd()
+        self.not_found: list[PortError] = []
+        self.not_opened: list[Exception] = []
+        self.opened: list[str] = []
+        self.asked: list[tuple[str, str, float]] = []
+        self.slept: list[float] = []
+        #: Called with each pause; by it a test has the world move on.
+        self.meanwhile: Callable[[float], None] = lambda _seconds: None
+        self.unclaimed = 0
+        self.sweeps = SimpleNamespace(through=True, looked_at={"finished": 3, "logs": 5})
+        self.reflector = SimpleNamespace(answered=True, synced=True, run=self._for_ever)
+        self.takeover, self.progress = Takeover(), Progress()
+        self.takeover.owning.set()
+        self.released = asyncio.Event()
+        self.shards = SimpleNamespace(sharding="as at the start")
+        self.parts = cast(
+            "Parts",
+            SimpleNamespace(
+                progress=self.progress, takeover=self.takeover, shards=self.shards,
+                reflector=self.reflector, monotonic=lambda: self.now,
+                installation=SimpleNamespace(found=self._found, sharding="of the installation"),
+                client=SimpleNamespace(open=self._open, info=self.info),
+                settings=SimpleNamespace(redis=SimpleNamespace(durability=self.durability)),
+                clocks=SimpleNamespace(worst=None),
+                manager=SimpleNamespace(run=self.released.wait),
+                outside=SimpleNamespace(objects=SimpleNamespace(request=self._request)),
+                controller=SimpleNamespace(holds=SimpleNamespace(unclaimed=lambda: self.unclaimed)),
+                cache=SimpleNamespace(entries={"uid-a": None, "uid-b": None}),
+            ),
+        )  # fmt: skip
+        real = asyncio.sleep
+
+        async def sleep(seconds: float) -> None:
+            self.slept.append(seconds)
+            self.meanwhile(seconds)
+            await real(0)
+
+        monkeypatch.setattr(asyncio, "sleep", sleep)
+        self.start_up = StartUp(self.parts, cast("Sweeps", self.sweeps))
+
+    async def _for_ever(self) -> None:
+        await asyncio.Event().wait()
+
+    async def _found(self) -> str:
+        if self.not_found:
+            raise self.not_found.pop(0)
+        return "installation-a"
+
+    async def _open(self, installation: str) -> None:
+        self.opened.append(installation)
+        if self.not_opened:
+            raise self.not_opened.pop(0)
+
+    async def _request(self, method: str, path: str, *, timeout: float) -> dict[str, Any]:
+        self.asked.append((method, path, timeout))
+        if isinstance(self.crd, LedgerError):
+            raise self.crd
+        return self.crd
+
+    async def start(self) -> set[str]:
+        """Run the start to its end; returns the names of the tasks that go on."""
+        async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+            before = asyncio.all_tasks()
+            await self.start_up.run(group)
+            tasks = asyncio.all_tasks() - before
+            names = {task.get_name() for task in tasks}
+            for task in tasks:
+                if task.get_name() == "reconciled":
+                    await task
+                else:
+                    task.cancel()
+        return names
+
+
+@pytest.fixture
+async def process(monkeypatch: pytest.MonkeyPatch) -> Process:
+    """A process whose servers answer."""
+    return Process(monkeypatch)
+
+
+async def test_a_start_that_meets_no_obstacle(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Installation, Redis, lists, shards; then it is said what was looked at, and how long it took."""
+    caplog.set_level("INFO", "ledger")
+    process.now = 107.254
+    assert await process.start() == {"reflector", "shards", "reconciled"}
+    assert process.opened == ["installation-a"]
+    assert process.shards.sharding == "of the installation"
+    assert process.progress == Progress(redis=None, cluster=None, shards=None, listed=True)
+    assert process.slept == []
+    (line,) = caplog.records
+    assert line.message == "start-up reconciliation done"
+    shown = line.__dict__
+    names = ("seconds", "unfinished", "finished", "logs")
+    assert [shown[name] for name in names] == [7.25, 2, 3, 5]
+
+
+async def test_the_collector_is_set_for_a_large_heap(process: Process) -> None:
+    """Collections are rare, and pass over what was listed."""
+    before = gc.get_freeze_count()
+    await process.start()
+    assert gc.get_threshold()[0] >= 10_000
+    assert gc.get_freeze_count() > before + 1000
+
+
+@pytest.mark.parametrize("what", ["cluster", "redis"])
+async def test_a_server_that_is_away_is_waited_for(
+    process: Process, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A try a second; readiness and one line of the log give the reason, once for each reason."""
+    away = [Unavailable("refused"), Unavailable("refused"), Unavailable("timed out")]
+    seen: list[str | None] = []
+    if what == "cluster":
+        process.not_found += away
+    else:
+        process.not_opened += away
+    process.meanwhile = lambda _: seen.append(getattr(process.progress, what))
+    await process.start()
+    assert seen == ["refused", "refused", "timed out"]
+    assert process.slept == [1.0] * 3
+    assert getattr(process.progress, what) is None
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("WARNING", f"waiting for {what}: refused"),
+        ("WARNING", f"waiting for {what}: timed out"),
+    ]
+
+
+async def test_a_redis_that_does_not_answer_is_waited_for(process: Process) -> None:
+    """A time-out has no text of its own."""
+    process.not_opened.append(TimeoutError())
+    seen: list[str | None] = []
+    process.meanwhile = lambda _: seen.append(process.progress.redis)
+    await process.start()
+    assert seen == ["Redis does not answer in time"]
+
+
+async def test_another_installations_store_refuses_the_start(process: Process) -> None:
+    """It is not waited for."""
+    process.not_opened.append(ConfigError("the store belongs to another", path="redis.keyPrefix"))
+    with pytest.raises(ConfigError, match="belongs to another"):
+        await process.start_up.run(cast("asyncio.TaskGroup", None))
+    assert process.slept == []
+
+
+async def test_a_redis_that_may_drop_records_refuses_the_start(process: Process) -> None:
+    """With what has to be set, and nothing was started."""
+    process.info["maxmemory_policy"] = "allkeys-lru"
+    with pytest.raises(ConfigError) as caught:
+        await process.start_up.run(cast("asyncio.TaskGroup", None))
+    assert str(caught.value) == (
+        "redis: the eviction policy allkeys-lru may drop a record; set maxmemory-policy noeviction"
+    )
+    assert process.progress.redis == "not connected yet"
+
+
+async def test_what_is_odd_about_redis_is_logged(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With what to do; the start goes on. A clock that is off counts as well."""
+    process.info["aof_enabled"] = "0"
+    cast("Any", process.parts).clocks.worst = 90.0
+    await process.start()
+    assert [r.message for r in caplog.records if r.levelname == "WARNING"] == [
+        (
+            "Redis: records do not survive a restart of the server (no append-only file);"
+            " set appendonly yes"
+        ),
+        (
+            "Redis: its clock is 90 s ahead of the API server's; set the clocks of both machines right"
+            " (NTP), then wait for the next look"
+        ),
+    ]
+    assert process.progress.redis is None
+
+
+async def test_what_a_strict_redis_must_hold(process: Process) -> None:
+    """The durability of the settings decides what is refused."""
+    cast("Any", process.parts).settings.redis.durability = "strict"
+    with pytest.raises(ConfigError, match="appendfsync is everysec"):
+        await process.start_up.run(cast("asyncio.TaskGroup", None))
+
+
+async def test_no_shard_is_asked_for_before_the_api_server_answers_lists(process: Process) -> None:
+    """And the start is through only when the objects of the first shards are listed."""
+    process.reflector.answered = process.reflector.synced = False
+    process.takeover.owning.clear()
+    running: list[tuple[set[str], bool]] = []
+
+    def meanwhile(_seconds: float) -> None:
+        names = {t.get_name() for t in asyncio.all_tasks()} & {"reflector", "shards"}
+        running.append((names, process.progress.listed))
+        if not process.reflector.answered:
+            process.reflector.answered = len(running) == 2
+            asyncio.get_running_loop().call_soon(process.takeover.owning.set)
+        else:
+            process.reflector.synced = len(running) == 4
+
+    process.meanwhile = meanwhile
+    await process.start()
+    assert running == [({"reflector"}, False)] * 2 + [({"reflector", "shards"}, False)] * 2
+    assert process.slept == [0.05] * 4
+    assert process.progress.listed
+
+
+async def test_the_task_of_shards_outlives_their_release(process: Process) -> None:
+    """The drain releases them while it goes on; a task that ended would end the process."""
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        await process.start_up.run(group)
+        (shards,) = (t for t in asyncio.all_tasks() if t.get_name() == "shards")
+        process.released.set()
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert not shards.done()
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+
+
+# -- the definition that is served ----------------------------------------------------------------
+
+
+async def test_the_served_definition_is_read_once(process: Process) -> None:
+    """With a time limit: the start does not depend on it."""
+    await process.start()
+    assert process.asked == [("GET", CRD_PATH, 5.0)]
+
+
+@pytest.mark.parametrize(
+    ("error", "message"),
+    [
+        (
+            Unauthorised("forbidden"),
+            "the CRD may not be read; the first status write will show what is pruned",
+        ),
+        (Unavailable("timed out"), "the CRD could not be read"),
+    ],
+    ids=["without the right", "without an answer"],
+)
+async def test_a_definition_that_cannot_be_read(
+    process: Process, error: LedgerError, message: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is said, and the start goes on."""
+    caplog.set_level("INFO", "ledger")
+    process.crd = error
+    await process.start()
+    first, last = caplog.records
+    assert (first.levelname, first.message) == ("INFO", message)
+    assert last.message == "start-up reconciliation done"
+
+
+async def test_an_older_definition_is_named_with_what_it_loses(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Members that would be pruned and values that would be refused; fifty of them at most."""
+    older = load_crd()
+    (version,) = older["spec"]["versions"]
+    status = version["schema"]["openAPIV3Schema"]["properties"]["status"]["properties"]
+    del status["uncertainAttempts"]
+    attempt = status["deliveryAttempts"]["items"]["properties"]
+    attempt["status"]["enum"].remove("unknown")
+    process.crd = older
+    await process.start()
+    (line,) = (r for r in caplog.records if r.levelname == "WARNING")
+    assert line.message.startswith("the served CRD is older than this version: ")
+    lost = ["status.uncertainAttempts", "status.deliveryAttempts[].status=unknown"]
+    assert line.__dict__["members"] == lost
+
+
+async def test_a_definition_of_something_else_does_not_flood_the_log(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line names fifty members at most."""
+    other = load_crd()
+    (version,) = other["spec"]["versions"]
+    _without_leaves(version["schema"]["openAPIV3Schema"])
+    process.crd = other
+    await process.start()
+    assert [len(r.__dict__["members"]) for r in caplog.records if r.levelname == "WARNING"] == [50]
+
+
+def _without_leaves(schema: dict[str, Any]) -> None:
+    """Take away what has no members of its own, at every depth."""
+    members = schema.get("properties", {})
+    for name, member in tuple(members.items()):
+        inner = member.get("items", member)
+        if "properties" in inner:
+            _without_leaves(inner)
+        else:
+            del members[name]
+
+
+async def test_a_definition_without_rules_is_mentioned(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is a choice of the operator's, and no fault."""
+    caplog.set_level("INFO", "ledger")
+    process.crd = load_crd(rules=False)
+    await process.start()
+    assert next((r.levelname, r.message) for r in caplog.records) == (
+        "INFO", "the served CRD has none of the server-side rules, or not all",
+    )  # fmt: skip
+
+
+# -- the start-up reconciliation ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["claims", "sweeps"])
+async def test_the_reconciliation_of_the_start_waits_for_claims_and_sweeps(
+    process: Process, what: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whichever takes longer; it is looked at four times a second."""
+    caplog.set_level("INFO", "ledger")
+    process.unclaimed = 2 if what == "claims" else 0
+    process.sweeps.through = what != "sweeps"
+
+    def meanwhile(seconds: float) -> None:
+        assert caplog.records == []
+        process.now += seconds
+        if len(process.slept) == 3:
+            process.unclaimed, process.sweeps.through = 0, True
+
+    process.meanwhile = meanwhile
+    await process.start()
+    assert process.slept == [0.25] * 3
+    (line,) = caplog.records
+    assert line.__dict__["seconds"] == 0.75
+
+
+async def test_a_reconciliation_of_the_start_that_takes_too_long_is_reported(
+    process: Process, caplog: pytest.LogCaptureFixture
+) -> None:
+    """After ten minutes, with what is missing; it is not waited for any longer."""
+    caplog.set_level("INFO", "ledger")
+    process.unclaimed = 2
+
+    def meanwhile(seconds: float) -> None:
+        assert caplog.records == []
+        process.now = 700.0 if len(process.slept) == 1 else 700.1
+
+    process.meanwhile = meanwhile
+    await process.start()
+    (line,) = caplog.records
+    assert (line.levelname, line.message) == ("WARNING", "start-up reconciliation is not done")
+    assert line.__dict__["unclaimed"] == 2
+    assert len(process.slept) == 2
+
+
+async def test_nothing_is_reconciled_before_a_shard_is_owned(process: Process) -> None:
+    """A replica that stands by has nothing to report."""
+    process.takeover.owning.clear()
+    async with asyncio.timeout(20), asyncio.TaskGroup() as group:
+        start = group.create_task(process.start_up.run(group))
+        for _ in range(9):
+            await asyncio.sleep(0)
+        (reconciled,) = (t for t in asyncio.all_tasks() if t.get_name() == "reconciled")
+        assert not reconciled.done()
+        process.takeover.owning.set()
+        await start
+        await reconciled
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
