@@ -2,23 +2,55 @@
 
 from __future__ import annotations
 
-from dataclasses import FrozenInstanceError, fields
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import FrozenInstanceError, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from notifier import app
 from notifier.app import build
+from notifier.audit.assembly import Outlets
+from notifier.channels.egress import EgressGuard
+from notifier.process.outside import Outside
 from notifier.process.parts import Parts
+from notifier.process.shards import make_manager
 from notifier.settings import Environment, Loaded, Settings
+from notifier.version import __version__
 from syncer.configfile import build as build_settings
-from tests.fakes.outside import unreachable
+from syncer.kube.reflector import Reflector
+from syncer.model.errors import Unavailable
+from syncer.model.resource import NotificationRequest, parse_object
+from syncer.runtime.stalls import LoopWatch
+from tests.fakes.memorylog import MemoryClient
+from tests.fakes.outside import NoCluster, unreachable
+from tests.unit.notifier.reconciler.test_start import Held
 
 
-def built(**members: Any) -> Parts:
-    """The product of a settings file that holds only what it must, and these members."""
+def loaded_with(**members: Any) -> Loaded:
+    """A settings file that holds only what it must, and these members."""
     settings = build_settings(Settings, {"redis": {"url": "redis://127.0.0.1:1"}, **members})
-    return build(Loaded(settings, (), Environment("ns", Path("/routing.yaml"))), unreachable())
+    return Loaded(settings, (), Environment("ns", Path("/routing.yaml")))
+
+
+def built(outside: Outside | None = None, **members: Any) -> Parts:
+    """The product of such a file; it reaches nothing, or what it is given."""
+    return build(loaded_with(**members), outside or unreachable())
+
+
+def requested(phase: str) -> NotificationRequest:
+    """A notification."""
+    return parse_object(
+        {
+            "metadata": {"uid": "u", "namespace": "ns", "name": "n", "resourceVersion": "1"},
+            "spec": {"type": "Simple"},
+            "status": {"phase": phase},
+        }
+    )
 
 
 def test_no_part_is_set_afterwards() -> None:
@@ -58,3 +90,165 @@ def test_deliveries_can_be_paused_from_the_start() -> None:
     """The switch in the file holds before anything runs."""
     assert built(delivery={"paused": True}).controller.holds.paused
     assert not built().controller.holds.paused
+
+
+def test_what_the_settings_say_reaches_the_parts(tmp_path: Path) -> None:
+    """Whether unknown results end a channel, how much waits for the audit, what a list leaves out."""
+    plain = built()
+    assert plain.controller.decisions.bounds.at_most_once is plain.sync.limits.at_most_once is False
+    assert plain.cache.audit_limit is None
+    once = built(
+        delivery={"guarantee": "atMostOnce"}, audit={"file": str(tmp_path / "audit.jsonl")}
+    )
+    assert once.controller.decisions.bounds.at_most_once is once.sync.limits.at_most_once is True
+    assert once.cache.audit_limit == 10_000
+
+
+def test_ledger_time_begins_with_the_wall_clock() -> None:
+    """Until a claim brings the time of Redis."""
+    wall = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
+    parts = built(outside=replace(unreachable(), wall=lambda: wall))
+    now = parts.sync.recorder.time.now()
+    assert 0 <= now - wall.timestamp() * 1000 < 60_000
+
+
+def test_the_version_is_a_metric() -> None:
+    """A scrape tells which version runs."""
+    registry = built().outside.registry
+    name = "notification_ledger_build_info"
+    assert registry.get_sample_value(name, {"version": __version__}) == 1
+
+
+def test_each_stall_of_the_loop_is_counted() -> None:
+    """The watch over the loop tells the metrics."""
+    outside = built().outside
+    outside.watch.late(0.04)
+    name = "notification_ledger_loop_stall_seconds"
+    assert outside.registry.get_sample_value(f"{name}_count") == 1
+    assert outside.registry.get_sample_value(f"{name}_sum") == pytest.approx(0.04)
+
+
+@pytest.mark.parametrize(("enabled", "waiting"), [(True, 1), (False, 0)])
+async def test_events_can_be_switched_off(enabled: bool, waiting: int) -> None:
+    """Then none waits to be written, whatever is reported."""
+    parts = built(events={"enabled": enabled})
+    parts.controller.reconciler.reporter.started(requested("Sending"))
+    assert await parts.events.drain(0.01) == waiting
+
+
+@pytest.mark.parametrize(
+    ("namespaces", "lists"),
+    [
+        ((), {"/apis/kubernaut.ai/v1alpha1/namespaces/ns/notificationrequests"}),
+        ("*", {"/apis/kubernaut.ai/v1alpha1/notificationrequests"}),
+        (
+            ("a", "b"),
+            {f"/apis/kubernaut.ai/v1alpha1/namespaces/{n}/notificationrequests" for n in "ab"},
+        ),
+    ],
+    ids=["its own", "all", "some"],
+)
+async def test_namespaces_that_are_listed(namespaces: object, lists: set[str]) -> None:
+    """The own one, all of them in one list, or each that the file names."""
+    asked: set[str] = set()
+
+    class Cluster(NoCluster):
+        async def request(self, method: str, path: str, *_: Any, **__: Any) -> Any:
+            asked.add(path)
+            raise Unavailable("not now")
+
+    parts = built(
+        controller={"namespaces": namespaces} if namespaces else {},
+        outside=replace(unreachable(), objects=Cluster()),
+    )
+    task = asyncio.create_task(parts.reflector.run())
+    async with asyncio.timeout(20):
+        while asked != lists:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_audit_is_there_where_a_sink_is(tmp_path: Path) -> None:
+    """The feed is made of the outlets of the process."""
+    settings: dict[str, Any] = {"audit": {"file": str(tmp_path / "audit.jsonl")}}
+    loaded = loaded_with(**settings)
+    outlets = Outlets(loaded, EgressGuard())
+    assert built(**settings).audit is None
+    audit = built(**settings, outside=replace(unreachable(), audit=outlets)).audit
+    assert audit is not None
+    assert list(audit.feed.sinks) == outlets.sinks
+    await outlets.close()
+
+
+@pytest.mark.parametrize("given", [True, False])
+async def test_a_process_runs_until_it_is_asked_to_end(
+    given: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop is watched by the watch that made it, or else by one of its own."""
+    outside, watches = unreachable(), list[LoopWatch]()
+
+    @asynccontextmanager
+    async def production(_loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]:
+        watches.append(watch)
+        yield outside
+
+    monkeypatch.setattr(app, "production", production)
+    watch = LoopWatch() if given else None
+    task = asyncio.create_task(app.run(loaded_with(), watch))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert not task.done()
+    outside.stop.request()
+    async with asyncio.timeout(20):
+        await task
+    assert [type(w) for w in watches] == [LoopWatch]
+    assert not given or watches == [watch]
+
+
+def test_a_replica_is_able_to_work_where_it_can_send_and_knows_what(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Without Redis, without a list, or while it ends, it leaves shards to others."""
+    asked: list[Callable[[], bool]] = []
+    make = make_manager
+
+    def made(*given: Any, able: Callable[[], bool], **more: Any) -> Any:
+        asked.append(able)
+        return make(*given, able=able, **more)
+
+    answered = True
+    monkeypatch.setattr(app, "make_manager", made)
+    monkeypatch.setattr(Reflector, "answered", property(lambda _: answered))
+    parts = built()
+    (able,) = asked
+    client = cast("MemoryClient", parts.client)
+    assert not able()
+    client.problem = None
+    assert able()
+    parts.progress.draining = True
+    assert not able()
+    parts.progress.draining, answered = False, False
+    assert not able()
+
+
+@pytest.mark.parametrize("deleting", [True, False])
+async def test_lists_are_in_brief_unless_objects_are_deleted(deleting: bool) -> None:
+    """Who deletes finished objects has to know when they ended, which a list in brief leaves out."""
+    asked: list[dict[str, str]] = []
+
+    class Cluster(NoCluster):
+        async def request(self, *_: Any, **given: Any) -> Any:
+            asked.append(given["params"])
+            raise Unavailable("not now")
+
+    outside = replace(unreachable(), objects=Cluster())
+    parts = built(outside, retention={"deleteObjects": deleting}, sharding={"shards": 1})
+    parts.shards.take(0, Held())
+    task = asyncio.create_task(parts.reflector.run())
+    async with asyncio.timeout(20):
+        while not asked:
+            await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+    assert ("fieldSelector" in asked[0]) is not deleting
