@@ -19,7 +19,7 @@ from syncer.runtime.stalls import LoopWatch
 #: Phases of a notification; a gauge each.
 _PHASES: Final = ("Pending", "Sending", "Retrying", "Sent", "PartiallySent", "Failed")
 #: Seconds between measurements of the loop's lag.
-_PULSE: Final = 0.5
+_PULSE: Final = 1.0
 
 
 class Gauges:

@@ -63,9 +63,11 @@ logger = logging.getLogger("ledger.redis")
 
 #: Commands that share one wait.
 _TOGETHER: Final = 96
-#: Seconds between tries of a write that was refused, and between checks for an outage.
+#: Seconds between tries of a write that was refused.
 _REFUSED_PAUSE: Final = 1.0
-_OUTAGE_POLL: Final = 0.25
+#: Seconds between checks for an outage, and for the end of one.
+_OUTAGE_POLL: Final = 1.0
+_OUTAGE_END_POLL: Final = 0.25
 
 
 class Servers(Protocol):
@@ -276,7 +278,7 @@ class LedgerClient(RedisState):
         """Log once that no attempt can be opened, and once when that is over."""
         loop, outage = asyncio.get_running_loop(), Outage()
         while True:
-            await asyncio.sleep(_OUTAGE_POLL)
+            await asyncio.sleep(_OUTAGE_END_POLL if outage.lasts else _OUTAGE_POLL)
             if self.server is None:
                 # Never connected: the start waits for that, and logs it.
                 continue

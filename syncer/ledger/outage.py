@@ -20,6 +20,11 @@ class Outage:
         self._since: float | None = None
         self._logged = False
 
+    @property
+    def lasts(self) -> bool:
+        """Whether the last observation was of an outage, however short it may become."""
+        return self._since is not None
+
     def observe(self, unavailable_reason: str | None, now: float) -> float | None:
         """
         Take an observation.

@@ -32,8 +32,11 @@ logger = logging.getLogger("ledger.stalls")
 NOTICE: Final = 0.25
 #: Seconds of a stall that is counted.
 COUNTED: Final = 0.01
-#: Seconds between two reads of the stack, and between two such lines.
-_LOOK: Final = 0.1
+#: Seconds between two looks from outside, and of a round that is long enough for its stack to be read:
+#: together less than `NOTICE`, so every stall that is logged is met by a look. Each look costs a wake-up.
+_LOOK: Final = 0.2
+_LONG: Final = 0.04
+#: Seconds between two lines about stalls.
 _SAY_EVERY: Final = 10.0
 #: Seconds for which a stall is remembered, at least; at most twice that.
 WINDOW: Final = 300.0
@@ -69,7 +72,9 @@ class LoopWatch:
         self._said = -_SAY_EVERY
         self._longest = [0.0, 0.0]
         self._turned = clock()
-        self._end = threading.Event()
+        #: Held until `close`; a wait for it costs less than one for an event.
+        self._end = threading.Lock()
+        self._end.acquire()
         #: Whether the loop tells each round of callbacks.
         self._rounds = True
 
@@ -138,12 +143,13 @@ class LoopWatch:
 
     def close(self) -> None:
         """Look no more."""
-        self._end.set()
+        if self._end.locked():
+            self._end.release()
 
     def _look(self, watched: int) -> None:
-        while not self._end.wait(_LOOK):
+        while not self._end.acquire(timeout=_LOOK):
             since = self._since
-            if since and self._clock() - since >= _LOOK:
+            if since and self._clock() - since >= _LONG:
                 frame = sys._current_frames().get(watched)  # noqa: SLF001 - there is no other way to ask
                 # Without rounds the last look may come when the stall is over: then the first counts.
                 fresh = self._rounds or not self._place

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from syncer.kube.leases import LeaseRecord
@@ -98,7 +98,7 @@ class LeaseView:
             installation: First part of the names of its Leases.
             duration: LeaseDuration in seconds, for Leases that state none.
             clock: Seconds of the monotonic clock.
-            on_change: Called after each change.
+            on_change: Called after each change; not for a renewal, which only puts off what is done.
         """
         self.installation = installation
         self.leases: dict[str, Sighting] = {}
@@ -123,8 +123,11 @@ class LeaseView:
 
     def put(self, lease: LeaseRecord) -> None:
         """Take a Lease that was created or written."""
+        renewal = self._is_renewal(lease)
         self._see(lease)
-        self._advance(lease.resource_version)
+        self.version = lease.resource_version
+        if not renewal:
+            self._on_change()
 
     def remove(self, lease: LeaseRecord) -> None:
         """Take the last state of one that is gone."""
@@ -161,6 +164,15 @@ class LeaseView:
         for uid, gone in list(self.departed.items()):
             if now >= gone.at + self.lasts(gone.lease):
                 del self.departed[uid]
+
+    def _is_renewal(self, lease: LeaseRecord) -> bool:
+        """Whether a session goes on as it was, by a later write."""
+        known = self.sessions.get(lease.uid)
+        return known is not None and lease == replace(
+            known.lease,
+            resource_version=lease.resource_version,
+            renew_time=lease.renew_time,
+        )
 
     def _see(self, lease: LeaseRecord) -> None:
         known = self.leases.get(lease.name)

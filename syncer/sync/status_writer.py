@@ -60,8 +60,8 @@ logger = logging.getLogger("ledger.sync")
 MAX_CONFLICTS: Final = 5
 #: What a write shows that shows nothing of the log.
 _NOTHING: Final = History(0, "")
-#: Seconds between updates of the gauge for the oldest change; a scrape updates it as well.
-_AGE_SECONDS: Final = 1.0
+#: Seconds between looks where nothing wakes the loop; whatever becomes due does wake it.
+_LOOK: Final = 10.0
 
 
 class Flushed(StrEnum):
@@ -135,16 +135,10 @@ class StatusWriter:
 
     async def run(self) -> None:
         """Serve until cancelled; writes under way are cancelled with it."""
-        measured = float("-inf")
         try:
             while True:
                 self.cache.wake.clear()
                 self._start_due()
-                now = self.cache.monotonic()
-                if now >= measured + _AGE_SECONDS:
-                    # It visits every entry, which is too much for each write.
-                    measured = now
-                    self.metrics.dirty_oldest.set(self.cache.oldest_dirty())
                 await self._pause()
         finally:
             await self._stop()
@@ -167,8 +161,9 @@ class StatusWriter:
     async def _pause(self) -> None:
         due = self.cache.next_due()
         full = len(self._running) >= self.limits.writers
-        # A second at most: the age gauge goes on rising while nothing can be written.
-        wait = 1.0 if due is None or full else min(1.0, max(0.0, due - self.cache.monotonic()))
+        wait = _LOOK
+        if due is not None and not full:
+            wait = min(wait, max(0.0, due - self.cache.monotonic()))
         try:
             async with asyncio.timeout(wait):
                 await self.cache.wake.wait()

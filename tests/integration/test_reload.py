@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ from typing import Final
 
 import pytest
 
+from notifier.routing import reload
+from notifier.routing.credentials import Look, look
 from notifier.routing.reload import Routing, Snapshot
 from notifier.routing.tree import resolve
 from syncer.model.errors import ConfigError
@@ -438,6 +441,49 @@ async def test_a_change_is_taken_only_when_it_was_seen_twice(files: Files) -> No
         assert routing.current.generation == 2
         assert routing.problem is None
         assert await routing.look() is False
+    finally:
+        routing.close()
+
+
+async def test_files_at_rest_are_not_read_again(
+    files: Files, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where stamps say that nothing has changed, only every twentieth look reads; a change is read."""
+    files.credential("a", "A")
+    files.route(slack("a"))
+    read = list[Path]()
+
+    def counted(directory: Path) -> Look:
+        read.append(directory)
+        return look(directory)
+
+    monkeypatch.setattr(reload, "look", counted)
+    routing = routing_of(files, wall=lambda: time.time() + 60)
+    routing.load_initial()
+    try:
+        for _ in range(50):
+            assert await routing.look() is False
+        assert 1 < len(read) < 6
+        before = (files.credentials / "a").stat()
+        (files.credentials / "a").write_text("B")
+        os.utime(files.credentials / "a", ns=(before.st_atime_ns, before.st_mtime_ns))
+        assert await routing.look() is False
+        assert await routing.look() is True
+        assert dict(routing.current.credentials) == {"a": "B"}
+    finally:
+        routing.close()
+
+
+async def test_files_that_have_just_changed_are_read_again(files: Files) -> None:
+    """The stamp of a file that may change again within one step of the clock says nothing."""
+    files.credential("a", "A")
+    files.route(slack("a"))
+    # By this clock everything was changed right now.
+    routing = routing_of(files, wall=lambda: files.routing.stat().st_ctime)
+    routing.load_initial()
+    try:
+        assert await routing.look() is False
+        assert routing._last is None
     finally:
         routing.close()
 

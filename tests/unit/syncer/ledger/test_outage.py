@@ -22,3 +22,12 @@ def test_what_is_over_within_a_second_is_not_said() -> None:
     for begin in range(0, 20, 2):
         assert outage.observe("gone", float(begin)) is None
         assert outage.observe(None, begin + NOTICE / 2) is None
+
+
+def test_how_long_an_outage_lasts() -> None:
+    """From the first observation of it to the first without it, whether it is said or not."""
+    outage, lasts = Outage(), list[bool]()
+    for reason, now in ((None, 0.0), ("gone", 1.0), ("gone", 9.0), (None, 10.0), ("gone", 10.5)):
+        outage.observe(reason, now)
+        lasts.append(outage.lasts)
+    assert lasts == [False, True, True, False, True]

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from syncer.runtime.stalls import NOTICE, WINDOW, LoopWatch, place_of
+from syncer.runtime.stalls import _LONG, _LOOK, NOTICE, WINDOW, LoopWatch, place_of
 
 
 class Clock:
@@ -211,3 +211,8 @@ def test_a_loop_that_tells_its_rounds_needs_no_task() -> None:
     clock.now += 60
     watch.idle()
     assert watch.longest() == 0.0
+
+
+def test_every_stall_that_is_logged_is_met_by_a_look() -> None:
+    """Wherever between two looks it begins, one of them finds it long enough before it is worth a line."""
+    assert _LOOK + _LONG < NOTICE

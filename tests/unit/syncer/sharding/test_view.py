@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from syncer.kube.leases import LeaseRecord
-from syncer.sharding.view import FOREVER, RELEASED, LeaseView, Sighting, session_name
+from syncer.sharding.view import ABLE, FOREVER, RELEASED, LeaseView, Sighting, session_name
 
 DURATION = 18.0
 
@@ -92,6 +94,39 @@ def test_every_change_is_said_and_only_the_first_list_begins() -> None:
         assert world.changes == n
         world.now += 1
     assert world.view.began == 50.0
+
+
+RENEWALS: dict[str, tuple[dict[str, Any], bool]] = {
+    "only renewed": ({"renew_time": "later"}, True),
+    "able no more": ({"renew_time": "later", "annotations": {ABLE: "false"}}, False),
+    "of another holder": ({"holder": "b"}, False),
+    "of another length": ({"duration": 30.0}, False),
+    "another session of the same name": ({"uid": "u2"}, False),
+}
+
+
+@pytest.mark.parametrize("case", RENEWALS)
+def test_a_renewal_is_seen_and_not_said(case: str) -> None:
+    """Nobody has to act on a session that goes on as it was; on anything else somebody may."""
+    members, quiet = RENEWALS[case]
+    world = World()
+    session = replace(lease("nl-session-x"), annotations={ABLE: "true"})
+    world.view.replace([session, lease("nl-0")], "10")
+    world.now += 2
+    later = replace(session, resource_version="11", **members)
+    world.view.put(later)
+    assert world.changes == (1 if quiet else 2)
+    assert world.view.leases["nl-session-x"] == Sighting(later, 52.0)
+    assert world.view.sessions[later.uid] == Sighting(later, 52.0)
+    assert world.view.version == "11"
+
+
+def test_every_write_of_a_shard_is_said() -> None:
+    """A shard's Lease is not renewed: whatever was written has a reason."""
+    world = World()
+    world.view.replace([lease("nl-0")], "10")
+    world.view.put(replace(lease("nl-0", "11"), renew_time="later"))
+    assert world.changes == 2
 
 
 def test_what_has_gone_is_remembered_for_as_long_as_its_holder_may_believe() -> None:
