@@ -38,10 +38,6 @@ _NAME: Final = re.compile(r"[a-z0-9](?:[-a-z0-9.]*[a-z0-9])?")
 _NAME_CHARS: Final = 253
 
 
-def _no_document(_breath: Breath) -> Json:
-    return {}
-
-
 @immutable
 class Message:
     """
@@ -69,14 +65,14 @@ class Message:
     attempt_id: str
     idempotency_key: str
     spec: Spec = field(repr=False)
-    metadata: dict[str, str] = field(default_factory=dict, repr=False)
-    labels: dict[str, str] = field(default_factory=dict, repr=False)
-    annotations: dict[str, str] = field(default_factory=dict, repr=False)
-    phase: str = ""
-    successful: int = 0
-    failed: int = 0
-    size: int = 0
-    _document: Callable[[Breath], Json] = field(default=_no_document, repr=False, compare=False)
+    metadata: dict[str, str] = field(repr=False)
+    labels: dict[str, str] = field(repr=False)
+    annotations: dict[str, str] = field(repr=False)
+    phase: str
+    successful: int
+    failed: int
+    size: int
+    _document: Callable[[Breath], Json] = field(repr=False, compare=False)
 
     @property
     def key(self) -> str:

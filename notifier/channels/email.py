@@ -35,7 +35,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import aiosmtplib
 
@@ -46,6 +46,9 @@ from notifier.channels.transport_errors import certificate_fault, chain_of, desc
 from notifier.contract import Message, Outcome
 from notifier.routing.mail import Security
 
+if TYPE_CHECKING:
+    from aiosmtplib.protocol import SMTPProtocol
+
 KIND: Final = "email"
 #: Addresses of one name that are dialled, in turn.
 _ADDRESSES: Final = 4
@@ -54,6 +57,7 @@ _START_INPUT: Final = 354
 _USER_TIMEOUT_MS: Final = 20_000
 
 _LEADING_DOT: Final = re.compile(rb"^\.", re.MULTILINE)
+_SIZE: Final = re.compile(r"[0-9]{1,20}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +175,7 @@ class EmailChannel:
         envelope: Envelope,
         *,
         password: Provider | None = None,
-        timeout_s: float = 10.0,
+        timeout_s: float,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._mail_client = mail_client
@@ -204,7 +208,7 @@ class EmailChannel:
             async with asyncio.timeout(self.timeout_s):
                 async with _session(
                     self._mail_client, self._relay, request_state, self.timeout_s
-                ) as client:
+                ) as (client, protocol):
                     if self._relay.username:
                         await _authenticate(client, self._relay.username, password, request_state)
                     limit = announced_size(client.esmtp_extensions.get("size", ""))
@@ -215,7 +219,9 @@ class EmailChannel:
                         if isinstance(smaller, Outcome):
                             return smaller
                         content = smaller
-                    code, text = await _transfer(client, self._envelope, content, request_state)
+                    code, text = await _transfer(
+                        client, protocol, self._envelope, content, request_state
+                    )
         except Exception as exc:  # noqa: BLE001 - what a server does is an outcome, never an error
             return self._failure(exc, request_state, password)
         return self._answered(code, text, request_state, password)
@@ -245,7 +251,7 @@ class EmailChannel:
             return Outcome.permanent(str(exc))
         if isinstance(exc, aiosmtplib.SMTPResponseException):
             return self._answered(exc.code, exc.message, request_state, password)
-        if isinstance(exc, aiosmtplib.SMTPServerDisconnected):
+        if any(isinstance(link, aiosmtplib.SMTPServerDisconnected) for link in links):
             reason = describe(links) or "connection closed without an answer (EOF)"
         elif isinstance(exc, TimeoutError):
             reason = f"timeout: no answer within {self.timeout_s:g} s"
@@ -261,7 +267,7 @@ class EmailChannel:
 @contextlib.asynccontextmanager
 async def _session(
     mail_client: MailClient, relay: Relay, request_state: _RequestState, timeout_s: float
-) -> AsyncIterator[aiosmtplib.SMTP]:
+) -> AsyncIterator[tuple[aiosmtplib.SMTP, SMTPProtocol]]:
     """A session after EHLO and TLS; it ends at once, whatever happened in it."""
     sock = await mail_client.dial(relay.host, relay.port, timeout_s=timeout_s)
     client = aiosmtplib.SMTP(
@@ -276,30 +282,26 @@ async def _session(
         timeout=None,
     )
     request_state.step = "TLS" if relay.security is Security.IMPLICIT else "the connection"
-    transport: asyncio.BaseTransport | None = None
+    await client.connect()  # closes by itself when it fails
+    # The library forgets both when it closes. The transport of STARTTLS lies above this one.
+    transport = cast("asyncio.Transport", client.transport)
+    protocol = cast("SMTPProtocol", client.protocol)
     try:
-        await client.connect()
-        transport = client.transport
         request_state.step = "EHLO"
         await _hello(client, relay)
         if relay.security is Security.STARTTLS:
             request_state.step = "STARTTLS"
             await _protect(client, relay)
-            transport = client.transport
             request_state.step = "EHLO"
             await client.ehlo()
-        yield client
+        yield client, protocol
         # Nothing depends on the answer to QUIT, so none is waited for.
-        protocol = client.protocol
-        if protocol is not None:
-            with contextlib.suppress(aiosmtplib.SMTPServerDisconnected):
-                protocol.write(b"QUIT\r\n")
+        with contextlib.suppress(aiosmtplib.SMTPServerDisconnected):
+            protocol.write(b"QUIT\r\n")
         client.close()
     except BaseException:
-        client.close()
-        if transport is not None:
-            # A graceful end of TLS would wait for the peer.
-            cast("asyncio.Transport", transport).abort()
+        # A graceful end of TLS would wait for the peer.
+        transport.abort()
         raise
 
 
@@ -335,7 +337,11 @@ async def _authenticate(
 
 
 async def _transfer(
-    client: aiosmtplib.SMTP, envelope: Envelope, content: bytes, request_state: _RequestState
+    client: aiosmtplib.SMTP,
+    protocol: SMTPProtocol,
+    envelope: Envelope,
+    content: bytes,
+    request_state: _RequestState,
 ) -> tuple[int, str]:
     """Send envelope and content; returns code and text of the answer to the content."""
     request_state.step = "MAIL"
@@ -346,11 +352,8 @@ async def _transfer(
     request_state.step = "DATA"
     # Not the library's `data`: it does not report whether the content had begun when it broke.
     code, text = await client.execute_command(b"DATA")
-    protocol = client.protocol
     if code != _START_INPUT:
         return code, text
-    if protocol is None:
-        raise aiosmtplib.SMTPServerDisconnected("")
     request_state.step = "the message"
     request_state.written = True
     protocol.write(_LEADING_DOT.sub(b"..", content) + b".\r\n")
@@ -360,8 +363,7 @@ async def _transfer(
 
 def announced_size(text: str) -> int:
     """Bytes that a server takes by its SIZE extension, at most `MESSAGE_BYTES`."""
-    text = text.strip()[:20]
-    size = int(text) if text.isascii() and text.isdigit() else 0
+    size = int(text) if _SIZE.fullmatch(text.strip()) else 0
     return min(size or MESSAGE_BYTES, MESSAGE_BYTES)
 
 

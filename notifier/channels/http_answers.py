@@ -27,9 +27,7 @@ def parse_retry_after(value: str, now: float) -> float | None:
         value: The header: seconds or an HTTP date.
         now: Unix seconds.
     """
-    value = value.strip()[:64]
-    if not value:
-        return None
+    value = value.strip()
     if value.isascii() and value.isdigit():
         return min(float(value), RETRY_AFTER_MAX)
     try:
@@ -46,9 +44,7 @@ def status_of(answer: bytes | bytearray) -> int:
         code = int(match.group(1))
         if code >= 200 or code == 101:
             return code
-        _, end, rest = rest.partition(b"\r\n\r\n")
-        if not end:
-            break
+        rest = rest.partition(b"\r\n\r\n")[2]
     return 0
 
 
@@ -61,6 +57,6 @@ def inflate(body: bytes, encoding: str) -> bytes:
     if encoding.strip().lower() not in {"gzip", "x-gzip", "deflate"}:
         return body
     try:
-        return zlib.decompressobj(wbits=zlib.MAX_WBITS | 32).decompress(body, BODY_BYTES)
+        return zlib.decompressobj(wbits=zlib.MAX_WBITS + 32).decompress(body, BODY_BYTES)
     except zlib.error:
         return body

@@ -122,7 +122,7 @@ def subject_header(text: str) -> str:
     text = _one_line(text)
     if len(text) > SUBJECT_CHARS:
         text = text[: SUBJECT_CHARS - 1] + "…"
-    if _PLAIN.fullmatch(text) and "=?" not in text and text == text.strip():
+    if _PLAIN.fullmatch(text) and "=?" not in text:
         return text
     return Header(text or "(no subject)", "utf-8", header_name="Subject").encode(linesep="\r\n")
 
@@ -167,11 +167,11 @@ def _cut_encoded(text: str, space: int) -> bytes:
     # Not a search: each encoding of so long a text holds the process up for milliseconds. A cut of the
     # whole says how much of it fits, but for what its end costs.
     encoded = _quoted_printable(text[:space])
-    fits = _BROKEN_ESCAPE.sub(b"", encoded[: max(0, space - len(mark))])
+    fits = _BROKEN_ESCAPE.sub(b"", encoded[: space - len(mark)])
     low = len(binascii.a2b_qp(fits).decode("utf-8", "ignore"))
     while True:
         # A cut between CR and LF would leave a bare CR; a blank that ends a text takes more space.
         kept = _quoted_printable(text[:low].removesuffix("\r"))
-        if len(kept) + len(mark) <= space or not low:
+        if len(kept) + len(mark) <= space:
             return kept + mark
-        low = max(0, low - 4)
+        low -= 4

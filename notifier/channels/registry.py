@@ -47,8 +47,8 @@ class ChannelRegistry:
         log: LogChannel | None,
         native: frozenset[str] = frozenset(),
         mail: MailClient | None = None,
-        mail_timeout: float = 10.0,
-        dedup_namespace: bool = False,
+        mail_timeout: float,
+        dedup_namespace: bool,
     ) -> None:
         """
         Args:
@@ -78,12 +78,12 @@ class ChannelRegistry:
 
     def channel(self, name: str) -> Channel | None:
         """The channel of a name, None if there is none."""
+        if local := self._local.get(name):
+            return local
         resolved = self._routing().target(name)
         if resolved is None:
             self._made.pop(name, None)
-            return self._local.get(name)
-        if resolved.target.kind in ("console", "file", "log"):
-            return self._local.get(resolved.target.kind)
+            return None
         made = self._made.get(name)
         if made is not None and made[0] == resolved.target:
             return made[1]

@@ -172,6 +172,7 @@ class Scripted:
         lines: Commands in order of arrival.
         contents: What came behind each DATA, dots still doubled.
         cut_after: Bytes of content after which the connection is cut, None for never.
+        ended: Sessions that the client has closed after its QUIT.
     """
 
     answers: Mapping[str, str | bytes]
@@ -180,6 +181,7 @@ class Scripted:
     lines: list[str] = field(default_factory=list)
     contents: list[bytes] = field(default_factory=list)
     sessions: int = 0
+    ended: int = 0
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -223,6 +225,7 @@ class Scripted:
                 self.contents.append(await reader.readuntil(b"\r\n.\r\n"))
                 await say("content")
             if verb == "QUIT":
+                self.ended += await reader.read() == b""
                 return
 
 

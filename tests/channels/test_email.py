@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import logging
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from email import message_from_bytes
 from email.header import decode_header, make_header
@@ -32,7 +35,7 @@ from notifier.channels.http import HttpClient
 from notifier.channels.mail_message import LINKS, MESSAGE_BYTES, Envelope, mail, mail_facts
 from notifier.channels.registry import ChannelRegistry
 from notifier.content.trim import TRUNCATED
-from notifier.contract import Message, Outcome
+from notifier.contract import Outcome
 from notifier.routing.mail import Security, recipient_tag
 from syncer.model.attempt import AttemptState, FailureClass
 from tests.channels.mailserver import CUT, HANG, Arrived, MailServer, mail_server, scripted
@@ -229,7 +232,7 @@ def test_long_facts_and_many_links_are_cut() -> None:
         "", (), mail(message(context=context, actionLinks=links), OPS, NOW), tls=False, user=""
     ).text
     assert f"Root cause: {'é' * 1000} {TRUNCATED}\n" in text
-    assert text.count("https://x/") == LINKS
+    assert text.count("https://x/") == LINKS == 20
     assert "(7 further links are left out)" in text
 
 
@@ -298,9 +301,10 @@ async def test_dialogue(mail_door: MailClient) -> None:
             "RCPT TO:<ops@receiver.example>", "DATA", "QUIT",
         ]  # fmt: skip
         deadline = time.monotonic() + 5
-        while server.lines != wanted and time.monotonic() < deadline:
+        while not server.ended and time.monotonic() < deadline:
             await asyncio.sleep(0.01)
     assert server.lines == wanted
+    assert server.ended == 1
 
 
 def test_old_tls_is_off(mail_door: MailClient) -> None:
@@ -378,6 +382,7 @@ async def test_authentication(trusting: MailClient, certificates: Certificates) 
             Relay("127.0.0.1", server.port, Security.STARTTLS, "relay"),
             OPS,
             password=lambda: next(passwords),
+            timeout_s=20,
         )
         wrong, right = await made.send(message()), await made.send(message())
         assert server.logins == [("relay", "first"), ("relay", "second")]
@@ -426,10 +431,14 @@ async def test_missing_password_is_not_sent(mail_door: MailClient) -> None:
     def missing() -> str:
         raise LookupError("canary")
 
-    made = EmailChannel(mail_door, Relay("x", 1, username="u"), OPS, password=missing)
+    relay = Relay("x", 1, username="u")
+    made = EmailChannel(mail_door, relay, OPS, password=missing, timeout_s=20)
     assert await made.send(message()) == Outcome.not_sent("email credential is not available")
-    empty = EmailChannel(mail_door, Relay("x", 1, username="u"), OPS, password=str)
-    assert (await empty.send(message())).failure is PERMANENT
+    for none in (str, None):  # an empty one, and a user without a credential
+        empty = EmailChannel(mail_door, relay, OPS, password=none, timeout_s=20)
+        assert await empty.send(message()) == Outcome.permanent(
+            "email password is empty for notification ops/disk-full"
+        )
 
 
 async def test_smaller_size_of_a_server(mail_door: MailClient) -> None:
@@ -526,7 +535,15 @@ async def test_switched_off_there_is_no_channel(
     """Without the switch, and for an entry that is not complete, upstream's answer stays."""
     rig = Rig(tmp_path, http_client, _routing("a@y", 25, "tls: none"), mail_door)
     snapshot = rig.routing.current
-    off = ChannelRegistry(lambda: snapshot, http_client, http_timeout=1, file=None, log=None)
+    off = ChannelRegistry(
+        lambda: snapshot,
+        http_client,
+        http_timeout=1,
+        file=None,
+        log=None,
+        mail_timeout=1,
+        dedup_namespace=False,
+    )
     assert rig.channels.channel("email:ops") is not None
     assert off.channel("email:ops") is None
     rig.file.write_text("route: {receiver: r}\nreceivers: [{name: r, emailConfigs: [{to: a@y}]}]")
@@ -538,6 +555,18 @@ async def test_switched_off_there_is_no_channel(
 
 ANSWERS: dict[str, tuple[Mapping[str, str | bytes], FailureClass | None, int, str]] = {
     "taken": ({}, None, 250, ""),
+    "the lowest code of success": ({"content": "200 ok"}, None, 200, ""),
+    "the highest code of success": ({"content": "299 ok"}, None, 299, ""),
+    "the lowest code of a refusal for now": ({"RCPT": "400 x"}, TRANSIENT, 400, "400 to RCPT"),
+    "the highest code of a refusal for now": ({"RCPT": "499 x"}, TRANSIENT, 499, "499 to RCPT"),
+    "the lowest code of a refusal for good": ({"RCPT": "500 x"}, PERMANENT, 500, "500 to RCPT"),
+    "the highest code of a refusal for good": ({"RCPT": "599 x"}, PERMANENT, 599, "599 to RCPT"),
+    "a code above all": ({"RCPT": "600 x"}, TRANSIENT, 0, "to RCPT that means nothing"),
+    "a code above success": (
+        {"content": "300 x"}, FailureClass.UNCERTAIN, 0, "to the message that means nothing",
+    ),
+    "success before the content": ({"DATA": "250 x"}, TRANSIENT, 0, "to DATA that means nothing"),
+    "closed at the hello": ({"EHLO": "421 bye"}, TRANSIENT, 421, "421 to EHLO (retryable): bye"),
     "will forward": ({"RCPT": "251 user not local"}, None, 250, ""),
     "no extended hello": ({"EHLO": "502 what"}, None, 250, ""),
     "closed for now": ({"connect": "421 too busy"}, TRANSIENT, 421, "421 to the connection"),
@@ -577,7 +606,23 @@ async def test_answer(mail_door: MailClient, case: str) -> None:
     assert len(server.contents) <= 1
 
 
-STEPS = ["connect", "EHLO", "MAIL", "RCPT", "DATA"]
+@pytest.mark.parametrize("given", [{"security": Security.STARTTLS}, {"username": "u"}])
+async def test_plain_hello_is_no_way_around_protection(
+    mail_door: MailClient, given: dict[str, Any]
+) -> None:
+    """The old hello offers neither STARTTLS nor authentication: whoever needs one stops there."""
+    async with scripted({"EHLO": "502 what"}) as server:
+        outcome = await channel(mail_door, server.port, password="p", **given).send(message())
+    assert outcome == Outcome.permanent(
+        "email server returned 502 to EHLO (permanent failure): what", code=502
+    )
+    assert [line.split()[0] for line in server.lines] == ["EHLO"]
+
+
+#: Step of the server, and how an error names it.
+STEPS = {
+    "connect": "the connection", "EHLO": "EHLO", "MAIL": "MAIL", "RCPT": "RCPT", "DATA": "DATA",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("step", STEPS)
@@ -588,7 +633,12 @@ async def test_connection_cut_before_the_content_is_not_sent(
     async with scripted({step: CUT}) as server:
         outcome = await channel(mail_door, server.port).send(message())
     assert outcome.failure is TRANSIENT
-    assert "connection" in outcome.error
+    assert outcome.error in {
+        f"email request failed at {STEPS[step]}: {reason}"
+        for reason in (
+            "connection closed without an answer (EOF)", "connection reset by peer (ECONNRESET)",
+        )
+    }  # fmt: skip
     assert server.contents == []
 
 
@@ -613,7 +663,8 @@ async def test_silent_server_is_given_up_at_the_deadline(mail_door: MailClient, 
         took = time.monotonic() - began
     wanted = AttemptState.UNKNOWN if step == "content" else AttemptState.FAILED
     assert outcome.state is wanted
-    assert "timeout: no answer within 0.3 s" in outcome.error
+    named = STEPS.get(step, "the message")
+    assert outcome.error == (f"email request failed at {named}: timeout: no answer within 0.3 s")
     assert 0.3 <= took < 30
 
 
@@ -625,8 +676,10 @@ async def test_handshake_that_is_never_answered(mail_door: MailClient, security:
     }  # fmt: skip
     async with scripted(answers) as server:
         outcome = await channel(mail_door, server.port, security, timeout_s=0.3).send(message())
-    assert outcome.failure is TRANSIENT
-    assert "timeout" in outcome.error
+    step = "TLS" if security is Security.IMPLICIT else "STARTTLS"
+    assert outcome == Outcome.transient(
+        f"email request failed at {step}: timeout: no answer within 0.3 s"
+    )
     assert server.contents == []
 
 
@@ -636,10 +689,11 @@ async def test_nobody_listens(mail_door: MailClient) -> None:
     assert outcome == Outcome.transient(
         "email request failed at connect: connection refused (ECONNREFUSED)"
     )
-    outcome = await channel(mail_door, 25, host="no-such-host.invalid").send(message())
-    assert outcome == Outcome.transient(
-        "email request failed at connect: the host name did not resolve"
-    )
+    for host in ("no-such-host.invalid", f"{'a' * 64}.example"):  # the latter is no name at all
+        outcome = await channel(mail_door, 25, host=host).send(message())
+        assert outcome == Outcome.transient(
+            "email request failed at connect: the host name did not resolve"
+        )
 
 
 async def test_next_address_is_tried(
@@ -654,6 +708,84 @@ async def test_next_address_is_tried(
         sock = await mail_door.dial("mail", server.port, timeout_s=5)
         with sock:
             assert sock.getpeername() == ("127.0.0.1", server.port)
+            # A peer that is gone is noticed, whatever the kernel's defaults are.
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+
+
+@pytest.mark.parametrize("dead", [3, 4])
+async def test_four_addresses_are_tried(
+    mail_door: MailClient, monkeypatch: pytest.MonkeyPatch, dead: int
+) -> None:
+    """A name with many addresses gets no more than four dials, and none leaves a socket open."""
+    async with mail_server() as server:
+        addresses = [("127.0.0.2", closed_port())] * dead + [("127.0.0.1", server.port)]
+        answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", each) for each in addresses]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+        before = _sockets()
+        if dead < 4:
+            (await mail_door.dial("mail", 25, timeout_s=5)).close()
+        else:
+            with pytest.raises(ConnectionRefusedError):
+                await mail_door.dial("mail", 25, timeout_s=5)
+        assert _sockets() <= before + 1  # the server's end of the connection
+
+
+def _sockets() -> int:
+    """How many sockets this process has open."""
+    links = list(Path("/proc/self/fd").iterdir())
+    return sum(link.readlink().name.startswith("socket:") for link in links if link.is_symlink())
+
+
+async def test_dial_that_is_cancelled_leaves_no_socket(
+    mail_door: MailClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A dial that is under way ends with its cancellation, and takes its socket along."""
+    with socket.socket() as silent, socket.socket() as first, socket.socket() as second:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen(0)  # space for one: what comes after is not answered by the kernel
+        for filler in (first, second):
+            filler.setblocking(False)
+            filler.connect_ex(silent.getsockname())
+        address = silent.getsockname()
+        answers = [(socket.AF_INET, socket.SOCK_STREAM, 6, "", address)]
+        monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: answers)
+        before = _sockets()
+        task = asyncio.create_task(mail_door.dial("mail", 25, timeout_s=30))
+        deadline = time.monotonic() + 10
+        while _sockets() == before and time.monotonic() < deadline:
+            await asyncio.sleep(0.01)
+        assert _sockets() == before + 1
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert _sockets() == before
+
+
+async def test_lookups_have_a_bound_and_none_is_waited_for_at_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A dead name server holds sixteen threads; at the end they are left, and who waits is dropped."""
+    begun: list[str] = []
+    answered = threading.Event()
+
+    def hang(host: str, *_: object, **__: object) -> list[Any]:
+        begun.append(host)
+        answered.wait(20)
+        return []
+
+    monkeypatch.setattr(socket, "getaddrinfo", hang)
+    mail_client = MailClient()
+    dials = [asyncio.create_task(mail_client.dial(f"h{n}", 25, timeout_s=5)) for n in range(20)]
+    deadline = time.monotonic() + 10
+    while len(begun) < 16 and time.monotonic() < deadline:
+        await asyncio.sleep(0.01)
+    mail_client.close()
+    assert not answered.is_set()
+    answered.set()
+    found = await asyncio.gather(*dials, return_exceptions=True)
+    assert len(begun) == 16
+    assert [type(each) for each in found[:16]] == [socket.gaierror] * 16
+    assert [type(each) for each in found[16:]] == [asyncio.CancelledError] * 4
 
 
 async def test_address_that_is_silent_leaves_time_for_the_next(
@@ -725,14 +857,53 @@ async def test_cancellation_passes(mail_door: MailClient) -> None:
             await task
 
 
+@pytest.mark.parametrize("security", [Security.IMPLICIT, Security.STARTTLS])
+async def test_session_that_fails_is_cut_off(
+    trusting: MailClient, certificates: Certificates, security: Security
+) -> None:
+    """The end of a session that failed waits for no polite end of TLS by the server."""
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    context = certificates.context(f"cut-off-{security}")
+
+    def talk() -> None:
+        opened, _ = listener.accept()
+        opened.settimeout(20)
+        if security is Security.STARTTLS:
+            opened.sendall(b"220 x\r\n")
+            opened.recv(100)
+            opened.sendall(b"250-x\r\n250 STARTTLS\r\n")
+            opened.recv(100)
+            opened.sendall(b"220 go on\r\n")
+        protected = context.wrap_socket(opened, server_side=True)
+        if security is Security.IMPLICIT:
+            protected.sendall(b"220 x\r\n")
+        protected.recv(100)
+        protected.sendall(b"502 what\r\n")
+        # From here on the server says nothing, not even the end of TLS.
+        with socket.socket(fileno=protected.detach()) as bare:
+            bare.settimeout(10)
+            with contextlib.suppress(ConnectionResetError):
+                while bare.recv(1000):
+                    pass
+        loop.call_soon_threadsafe(ended.set)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        talking = asyncio.create_task(asyncio.to_thread(talk))
+        port = listener.getsockname()[1]
+        outcome = await channel(trusting, port, security, username="u", password="p").send(
+            message()
+        )
+        assert outcome.code == 502
+        await talking
+        assert ended.is_set()
+
+
 async def test_message_that_cannot_be_rendered(
     mail_door: MailClient, caplog: pytest.LogCaptureFixture
 ) -> None:
     """A poison message fails for good, is logged once and not quoted, and nothing is dialled."""
-    broken = Message(
-        uid="u", namespace="ops", name="poison", attempt_id="0.5-1", idempotency_key="k",
-        spec=None,  # type: ignore[arg-type]  # not looked at here
-    )  # fmt: skip
+    broken = replace(message(name="poison"), spec=None)  # type: ignore[arg-type]  # not looked at here
     async with scripted() as server:
         outcome = await channel(mail_door, server.port).send(broken)
         assert server.sessions == 0

@@ -405,14 +405,7 @@ async def test_renderer_that_raises(
 ) -> None:
     """A message that cannot be rendered fails for good, is logged once, and is not quoted."""
     poison = message(subject="canary")
-    broken = Message(
-        uid=poison.uid,
-        namespace="ops",
-        name="poison",
-        attempt_id="0.5-1",
-        idempotency_key=poison.idempotency_key,
-        spec=None,  # type: ignore[arg-type]  # not looked at here
-    )
+    broken = replace(poison, name="poison", spec=None)  # type: ignore[arg-type]  # not looked at here
     async with receiving() as receiver:
         for kind in MAKERS:
             caplog.clear()

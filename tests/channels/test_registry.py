@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
+import weakref
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from notifier.channels.console import ConsoleChannel
+from notifier.channels.email import EmailChannel, MailClient
+from notifier.channels.file import FileChannel
 from notifier.channels.http import HttpClient
+from notifier.channels.log import LogChannel
+from notifier.channels.pagerduty import PagerDutyChannel
+from notifier.channels.registry import ChannelRegistry
+from notifier.channels.slack import SlackChannel
 from notifier.channels.targets import Target, secrets_of
-from notifier.contract import Outcome
+from notifier.channels.teams import TeamsChannel
+from notifier.channels.webhook import WebhookChannel
+from notifier.contract import Hold, Outcome
+from notifier.routing.reload import Routing
+from tests.channels.messages import message
 from tests.channels.receiver import Receiver, receiving
 from tests.channels.rig import Rig
 
@@ -90,9 +104,117 @@ async def test_kept_target_keeps_its_channel(tmp_path: Path, http_client: HttpCl
         (rig.credentials / "auth").write_text("two")
         await rig.reload()
         assert rig.channels.channel("webhook:ops") is first
-        rig.file.write_text("route: {receiver: x}\nreceivers: [{name: x, logConfigs: [{}]}]")
+        rig.file.write_text(NOBODY)
         await rig.reload()
         assert rig.channels.channel("webhook:ops") is None
+        gone = weakref.ref(first)
+        del first
+        gc.collect()
+        assert gone() is None
+
+
+async def test_channel_that_is_gone_sends_nothing(
+    tmp_path: Path, http_client: HttpClient, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An attempt that began before its receiver went has no credential any more."""
+    async with receiving() as receiver:
+        rig = Rig(tmp_path, http_client, SLACK, slack=receiver.url())
+        channel = rig.channels.channel("slack:ops")
+        assert channel is not None
+        rig.file.write_text(NOBODY)
+        await rig.reload()
+        outcome = await channel.send(message("slack:ops"))
+        assert receiver.connections == 0
+    assert outcome == Outcome.not_sent("slack credential is not available")
+    assert "slack credential is not available: LookupError" in caplog.messages
+
+
+NOBODY = "route: {receiver: x}\nreceivers: [{name: x, logConfigs: [{}]}]"
+SLACK = "route: {receiver: ops}\nreceivers: [{name: ops, slackConfigs: [{credentialRef: slack}]}]"
+
+#: An entry of a receiver, and the channel that is made of it.
+KINDS = {
+    "slack": ("slackConfigs: [{credentialRef: one}]", SlackChannel),
+    "teams": ("teamsConfigs: [{credentialRef: one}]", TeamsChannel),
+    "pagerduty": ("pagerdutyConfigs: [{credentialRef: one}]", PagerDutyChannel),
+    "webhook": ("webhookConfigs: [{credentialRef: one}]", WebhookChannel),
+    "email": (
+        "emailConfigs: [{to: a@y.example, from: n@x.example, smarthost: 'm:25', tls: none}]",
+        EmailChannel,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_channel_of_each_kind(tmp_path: Path, http_client: HttpClient, kind: str) -> None:
+    """Each kind of receiver has its channel, with the time that the settings give it."""
+    entry, wanted = KINDS[kind]
+    mails = MailClient()
+    rig = Rig(
+        tmp_path, http_client, f"route: {{receiver: ops}}\nreceivers: [{{name: ops, {entry}}}]",
+        mails, one="https://hooks.example/x",
+    )  # fmt: skip
+    made = rig.channels.channel(f"{kind}:ops")
+    mails.close()
+    assert type(made) is wanted
+    assert made.timeout_s == 20
+    # What is sent again must be the same, so it may not show a status, which changes.
+    assert not made.shows_status
+    assert rig.channels.hold(f"{kind}:ops") is None
+
+
+@pytest.mark.parametrize("kind", ["slack", "teams", "pagerduty"])
+async def test_credential_that_is_not_there_holds(
+    tmp_path: Path, http_client: HttpClient, kind: str
+) -> None:
+    """A due send waits for its credential, and says which; a name that nobody carries waits for none."""
+    text = f"route: {{receiver: ops}}\nreceivers: [{{name: ops, {KINDS[kind][0]}}}]"
+    file = tmp_path / "routing.yaml"
+    file.write_text(text)
+    routing = Routing(file, tmp_path / "not-mounted-yet")
+    routing.load_initial()
+    channels = ChannelRegistry(
+        lambda: routing.current, http_client, http_timeout=20, file=None, log=None,
+        mail_timeout=20, dedup_namespace=False,
+    )  # fmt: skip
+    assert channels.hold(f"{kind}:ops") == Hold("credential one is not there", 5.0)
+    assert channels.hold(f"{kind}:other") is None
+
+
+async def test_default_endpoint_of_pagerduty(tmp_path: Path, http_client: HttpClient) -> None:
+    """Without a URL the events go where PagerDuty takes them."""
+    text = f"route: {{receiver: ops}}\nreceivers: [{{name: ops, {KINDS['pagerduty'][0]}}}]"
+    sent: list[str] = []
+
+    class Client(HttpClient):
+        async def post(self, target: Target, *_: Any, **__: Any) -> Outcome:
+            sent.append(target.url)
+            return Outcome.success(202)
+
+    rig = Rig(tmp_path, Client(environment={}), text, one="key")
+    assert await rig.send("pagerduty:ops") == Outcome.success(202)
+    assert sent == ["https://events.pagerduty.com/v2/enqueue"]
+
+
+async def test_local_channels(tmp_path: Path, http_client: HttpClient) -> None:
+    """Console is there always, file and log if they are on; each serves all receivers."""
+    file, log = FileChannel(str(tmp_path)), LogChannel()
+    text = (
+        "route: {receiver: ops}\n"
+        "receivers: [{name: ops, consoleConfigs: [{}], fileConfigs: [{}], logConfigs: [{}]}]"
+    )
+    rig = Rig(tmp_path, http_client, text)
+    for switched_on in (True, False):
+        channels = ChannelRegistry(
+            lambda: rig.routing.current, http_client, http_timeout=20,
+            file=file if switched_on else None, log=log if switched_on else None,
+            mail_timeout=20, dedup_namespace=False,
+        )  # fmt: skip
+        assert isinstance(channels.channel("console"), ConsoleChannel)
+        for kind, channel in (("file", file), ("log", log)):
+            assert channels.channel(kind) is (channel if switched_on else None)
+        assert channels.channel("telegram") is None
+    file.close()
 
 
 @pytest.mark.parametrize(("namespaced", "wanted"), [(False, "disk-full"), (True, "ops/disk-full")])

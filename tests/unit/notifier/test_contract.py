@@ -32,6 +32,16 @@ MADE = {
         Outcome.not_sent("deadline passed"),
         Outcome(FAILED, FailureClass.NOT_SENT, "deadline passed", 0, None),
     ),
+    "never sent, by the operators' rules": (
+        Outcome.denied("not for this namespace"),
+        Outcome(
+            FAILED,
+            FailureClass.PERMANENT,
+            "permanent failure: not for this namespace",
+            code=0,
+            by_rule=True,
+        ),
+    ),
     "no usable answer": (
         Outcome.unknown("connection reset"),
         Outcome(UNKNOWN, FailureClass.UNCERTAIN, "connection reset", 0, None),
@@ -48,3 +58,4 @@ def test_ways_out(case: str) -> None:
     """Each way out has its state and its class."""
     made, wanted = MADE[case]
     assert made == wanted
+    assert made.by_rule is ("rules" in case)

@@ -51,7 +51,13 @@ def router(tmp_path: Path) -> LiveRouter:
     routing.load_initial()
     none: Any = cast("Any", SimpleNamespace())
     channels = ChannelRegistry(
-        lambda: routing.current, none, http_timeout=10.0, file=None, log=LogChannel("json")
+        lambda: routing.current,
+        none,
+        http_timeout=10.0,
+        file=None,
+        log=LogChannel("json"),
+        mail_timeout=10.0,
+        dedup_namespace=False,
     )
     return LiveRouter(routing, channels)
 

@@ -1,11 +1,16 @@
-"""What HTTP channels have in common: classes of answers, with upstream's texts."""
+"""What channels have in common: classes of answers with upstream's texts, cuts, rendering."""
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 
-from notifier.channels.base import classify_http
+from notifier.channels.base import classify_http, cut, encode, rendered_beside
+from notifier.content.trim import TRUNCATED
+from notifier.contract import Outcome
 from syncer.model.attempt import AttemptState, FailureClass
+from tests.channels.messages import message
 
 FAILED, SUCCESS = AttemptState.FAILED, AttemptState.SUCCESS
 
@@ -37,3 +42,47 @@ def test_texts() -> None:
         "permanent failure: teams webhook returned 404 (permanent failure): gone"
     )
     assert classify_http("slack", 200, "error: whatever").error == ""
+
+
+MARK = len(TRUNCATED.encode())
+
+#: The text, by how many bytes it is too long, and what is left of it.
+CUTS = {
+    "the mark needs its place": ("x" * 100, 10, "x" * (90 - MARK) + TRUNCATED),
+    "a mark that is there already needs none": ("x" * 50 + TRUNCATED, 10, "x" * 40 + TRUNCATED),
+    "letters of two bytes": ("é" * 100, 10, "é" * ((190 - MARK) // 2) + TRUNCATED),
+    "what JSON escapes": ('"' * 100, 10, '"' * ((190 - MARK) // 2) + TRUNCATED),
+    "the bare mark is the least": ("x" * 100, 1_000, TRUNCATED),
+    "one character is left": ("x" * 100, 99 - MARK, "x" + TRUNCATED),
+    "no character is left": ("x" * 100, 100 - MARK, TRUNCATED),
+    "as short as the mark": ("x" * len(TRUNCATED), 10, "x" * len(TRUNCATED)),
+    "one longer than the mark": ("x" * (len(TRUNCATED) + 1), 10, TRUNCATED),
+}
+
+
+@pytest.mark.parametrize("case", CUTS)
+def test_cut(case: str) -> None:
+    """Of a text as much is left as fits, with the mark."""
+    text, excess, wanted = CUTS[case]
+    assert cut(text, excess) == wanted
+
+
+def test_json_of_a_payload() -> None:
+    """Members keep their order, nothing is padded, letters are UTF-8, and half a pair harms nothing."""
+    assert encode({"b": "é", "a": [1, "\ud800"]}) == '{"b":"é","a":[1,"?"]}'.encode()
+
+
+async def test_rendering_that_takes_too_long_is_not_sent() -> None:
+    """A large message that is not made in time did not leave."""
+    gate = threading.Event()
+    large = message(body="x" * 20_000)
+    outcome = await rendered_beside("slack", lambda _: gate.wait(20), large, seconds=0.01)
+    gate.set()
+    assert outcome == Outcome.not_sent("the slack payload was not made in time")
+
+
+async def test_rendering_passes_its_result_on() -> None:
+    """What a builder makes comes back, whether it is made on the loop or beside it."""
+    for body in ("x", "x" * 20_000):
+        made = await rendered_beside("slack", lambda m: m.spec.body, message(body=body), seconds=5)
+        assert made == body

@@ -169,8 +169,21 @@ def test_document() -> None:
 
 def test_repr_hides_the_content() -> None:
     """A message that ends up in a log record tells who it is, not what it says."""
-    assert "loud" not in repr(message())
-    assert "disk-full" in repr(message())
+    made = message(
+        context={"analysis": {"rootCause": "cause"}},
+        metadata={"labels": {"l": "label"}, "annotations": {"a": "note"}},
+    )
+    assert re.findall(r"(\w+)=", repr(made)) == [
+        "uid", "namespace", "name", "attempt_id", "idempotency_key",
+        "phase", "successful", "failed", "size",
+    ]  # fmt: skip
+    assert "disk-full" in repr(made)
+
+
+def test_equal_texts_make_equal_messages() -> None:
+    """Two messages of one object are equal, as is what they say."""
+    assert message() == message()
+    assert message() != message(body="another")
 
 
 @pytest.mark.parametrize("spec", [{"actionLinks": [1]}, {"extensions": [1]}, {"context": 5}])
@@ -233,8 +246,9 @@ def test_a_command_holds_nothing_but_a_name(name: str) -> None:
     assert made.chat_command() == ""
     for build in (lambda m: pagerduty_body(m, "key"), teams_body):
         assert b"kubectl kubernaut chat" not in build(made)
-    good = message(context={"lineage": {"remediationRequest": "rr-1.a"}})
-    assert good.chat_command().startswith("kubectl kubernaut chat rar/rr-1.a -n ")
+    for named in ("rr-1.a", "a" * 253):
+        good = message(context={"lineage": {"remediationRequest": named}})
+        assert good.chat_command() == f"kubectl kubernaut chat rar/{named} -n ops"
 
 
 def test_labels_of_the_moment() -> None:
