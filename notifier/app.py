@@ -80,7 +80,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
     outside.watch.on_stall(metrics.loop_stalls.observe)
     delivery_metrics = DeliveryMetrics(
         outside.registry,
-        events_dropped=lambda: events.counts.dropped,
+        events_dropped=lambda: events.dropped,
         egress_denied=outside.egress_denied,
         foreign_objects=lambda: reflector.selection.foreign,
     )

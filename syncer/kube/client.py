@@ -86,9 +86,6 @@ class KubeClient:
 
     Made by `connect`, ended by `close` or by leaving the context. Safe to share between tasks of
     one event loop.
-
-    Attributes:
-        rebuilds: How often session and credentials were made again.
     """
 
     def __init__(
@@ -107,7 +104,6 @@ class KubeClient:
         self._rebuilding = asyncio.Lock()
         self._renewed_at = float("-inf")
         self._checked_at = asyncio.get_running_loop().time()
-        self.rebuilds = 0
         self._on_time = on_time
         self._date = ""
 
@@ -346,7 +342,7 @@ class KubeClient:
         except ConfigError as error:
             logger.warning("credentials cannot be read again, the old ones stay: %s", error)
             return False
-        self.rebuilds += 1
+        logger.info("credentials and configuration of the API server are read again")
         await old.retire()
         return True
 

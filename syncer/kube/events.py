@@ -71,26 +71,6 @@ class EventLimits:
     timeout: float = 5.0
 
 
-@dataclass(slots=True)
-class EventCounts:
-    """
-    What became of the events so far, for metrics.
-
-    Attributes:
-        created: Written now.
-        repeated: Were there already.
-        dropped: Did not fit the queue, or were left over by a drain.
-        refused: The namespace is ending or gone, or permission is missing.
-        failed: Given up for any other reason.
-    """
-
-    created: int = 0
-    repeated: int = 0
-    dropped: int = 0
-    refused: int = 0
-    failed: int = 0
-
-
 class TokenBucket:
     """A rate with a burst; pure, the time comes in."""
 
@@ -114,7 +94,7 @@ class EventRecorder:
     Sends events about NotificationRequests.
 
     Attributes:
-        counts: Totals since the start.
+        dropped: How many did not fit the queue, or were left over by a drain.
     """
 
     def __init__(
@@ -144,7 +124,7 @@ class EventRecorder:
         self._bucket = TokenBucket(self._limits.rate, self._limits.burst, clock())
         self._queue: asyncio.Queue[Json] = asyncio.Queue(self._limits.queue)
         self._reported = False
-        self.counts = EventCounts()
+        self.dropped = 0
 
     def emit(
         self,
@@ -169,7 +149,7 @@ class EventRecorder:
         try:
             self._queue.put_nowait(self._document(obj, kind, reason, message, discriminator))
         except asyncio.QueueFull:
-            self.counts.dropped += 1
+            self.dropped += 1
 
     async def run(self) -> None:
         """Send until cancelled."""
@@ -199,7 +179,7 @@ class EventRecorder:
                 self._queue.get_nowait()
                 self._queue.task_done()
                 left += 1
-            self.counts.dropped += left
+            self.dropped += left
             return left
         return 0
 
@@ -214,7 +194,7 @@ class EventRecorder:
                     timeout=self._limits.timeout,
                 )
             except Conflict:
-                self.counts.repeated += 1
+                logger.debug("an event is there already")
             except (Gone, Unauthorised) as error:
                 self._refused(error)
             except Rejected as error:
@@ -232,16 +212,13 @@ class EventRecorder:
             except PortError as error:
                 self._failed(error)
             else:
-                self.counts.created += 1
                 self._reported = False
             return
 
     def _refused(self, error: PortError) -> None:
-        self.counts.refused += 1
         logger.debug("an event was refused: %s", error)
 
     def _failed(self, error: PortError) -> None:
-        self.counts.failed += 1
         if not self._reported:
             self._reported = True
             logger.warning("events cannot be written: %s", error)

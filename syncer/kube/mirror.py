@@ -7,7 +7,7 @@ one history of what lists and watches bring:
 - Events may come twice or late. One that is older than what is known of the uid is dropped, and so is one
   of a uid that was deleted.
 - The same name with a new uid is a delete and an add.
-- An object that does not parse exists nevertheless: it is counted, and not deleted.
+- An object that does not parse exists nevertheless: it is logged, and not deleted.
 - Objects of a shard that has left are let go of, which is no deletion. What the sink has to keep for a
   while stays known without a version, so that a later list of its shard tells of it, or of its end.
 
@@ -65,21 +65,6 @@ class Sink(Protocol):
         """
 
 
-@dataclass(slots=True)
-class ReflectorCounts:
-    """Totals since the start, for metrics."""
-
-    lists: int = 0
-    watches: int = 0
-    events: int = 0
-    bookmarks: int = 0
-    stale: int = 0
-    unreadable: int = 0
-    garbage: int = 0
-    oversized: int = 0
-    failures: int = 0
-
-
 class Place(NamedTuple):
     """Where an object is; after a delete another one may have the same name."""
 
@@ -117,12 +102,10 @@ class Shared:
     Attributes:
         sink: Receives the changes, in order for each object.
         shard_of: Tells the shard of a uid.
-        counts: Totals of all of them.
     """
 
     sink: Sink
     shard_of: Callable[[str], int]
-    counts: ReflectorCounts = field(default_factory=ReflectorCounts)
     tombstones: _Recent = field(default_factory=lambda: _Recent(_TOMBSTONES))
     reported: _Recent = field(default_factory=lambda: _Recent(_REPORTED))
 
@@ -171,8 +154,6 @@ class Mirror:
         known = self._known.get(place)
         if known is not None and known.uid == meta.uid:
             self._forget(place)
-        else:
-            self._shared.counts.stale += 1
 
     def keep_only(self, present: AbstractSet[Place], shards: Container[int]) -> None:
         """Take a complete list of some shards: what it lacks of them is gone."""
@@ -192,15 +173,12 @@ class Mirror:
         place = Place(meta.namespace, meta.name)
         known = self._known.get(place)
         if meta.uid in self._shared.tombstones:
-            self._shared.counts.stale += 1
             return False
         if known is not None:
-            ours, theirs = version_key(known.resource_version), version_key(meta.resource_version)
-            if theirs <= ours:
-                self._shared.counts.stale += theirs < ours
+            if version_key(meta.resource_version) <= version_key(known.resource_version):
                 return False
-        if known is not None and known.uid != meta.uid:
-            self._forget(place)
+            if known.uid != meta.uid:
+                self._forget(place)
         self._known[place] = _Version(
             meta.uid, meta.resource_version, self._shared.shard_of(meta.uid)
         )
@@ -211,7 +189,6 @@ class Mirror:
         self._sink.delete(known.uid, *place)
 
     def _report(self, found: Unreadable) -> None:
-        self._shared.counts.unreadable += 1
         key = f"{found.meta.namespace}/{found.meta.name}"
         if key in self._shared.reported:
             return

@@ -102,7 +102,6 @@ class Reflector:
     Mirrors the NotificationRequests of some namespaces into a sink.
 
     Attributes:
-        counts: Totals since the start.
         selection: What the server is asked for, and whether it sends nothing else.
     """
 
@@ -158,7 +157,6 @@ class Reflector:
         self.selection = Selection(self._owned)
         shared = Shared(sink, self.selection.shard_of)
         self._scopes = [Scope(n, Mirror(shared), following=Following(self._owned)) for n in scopes]
-        self.counts = shared.counts
 
     @property
     def answered(self) -> bool:
@@ -220,13 +218,11 @@ class Reflector:
 
     def _failed(self, scope: Scope, error: PortError) -> float:
         """Note a failure; returns the pause that the server requests."""
-        self.counts.failures += 1
         scope.streak += 1
         self.selection.on_failure(error)
         pause = 0.0
         match error:
             case OversizedLine():
-                self.counts.oversized += 1
                 scope.resume = ""
                 scope.problem = str(error)
             case Expired():
@@ -280,7 +276,6 @@ class Reflector:
                     await self._adjust(scope)
             except PortError as error:
                 streak += 1
-                self.counts.failures += 1
                 self.selection.on_failure(error)
                 scope.behind = f"shards that came are not listed ({error})"
                 logger.info("%s", scope.behind)
@@ -348,11 +343,9 @@ class Reflector:
         listed = await self._lister.collect(scope, part)
         self.selection.note(part, foreign=listed.foreign, ours=len(listed.present))
         # An entry without identity may be any of those that are missing now.
-        self.counts.unreadable += listed.anonymous
         if not listed.anonymous:
             scope.mirror.keep_only(listed.present, terms)
         scope.answered = True
-        self.counts.lists += 1
         logger.info(
             "objects are listed",
             extra={
@@ -387,7 +380,6 @@ class Reflector:
             "timeoutSeconds": str(max(1, round(timeout))),
         } | part.params()
         began_at = scope.resume
-        self.counts.watches += 1
         try:
             async with self._client.stream(
                 list_path(scope.namespace),
@@ -419,25 +411,19 @@ class Reflector:
             event: Any = orjson.loads(line)
             kind, document = event["type"], event["object"]
         except (orjson.JSONDecodeError, KeyError, TypeError):
-            self.counts.garbage += 1
             raise Expired("a line of the watch is not an event") from None
         if kind == "BOOKMARK":
-            self.counts.bookmarks += 1
             meta = document.get("metadata") if isinstance(document, dict) else None
             version = meta.get("resourceVersion") if isinstance(meta, dict) else None
             if isinstance(version, str):
                 self._advance(scope, version)
-            else:
-                self.counts.garbage += 1
             return
         if kind == "ERROR":
             # 410, or anything else: a list is the one answer that is always right.
             code = document.get("code") if isinstance(document, dict) else None
             raise Expired(f"error {code} in the watch")
         if kind not in ("ADDED", "MODIFIED", "DELETED"):
-            self.counts.garbage += 1
             raise Expired("an event of a type that is not known")
-        self.counts.events += 1
         if uid := uid_of(document):
             version, shard = (
                 document["metadata"].get("resourceVersion"),
@@ -447,7 +433,6 @@ class Reflector:
             if novelty is Novelty.FOREIGN or novelty is Novelty.KNOWN:
                 if shard not in scope.asked:
                     self.selection.note(part, foreign=1)
-                self.counts.stale += novelty is Novelty.KNOWN
                 self._advance(scope, version)
                 return
         try:
@@ -458,7 +443,6 @@ class Reflector:
                 # Otherwise our own write comes back, and need not be parsed.
                 scope.mirror.upsert(parse(document), added=kind == "ADDED")
         except ContractError:
-            self.counts.unreadable += 1
             raise Expired("an event about an object without identity") from None
         self._advance(scope, meta.resource_version)
 

@@ -66,7 +66,6 @@ class SimKube(KubeClient):
         # Nothing of the real one's transport is made; every method that would use it is replaced.
         self._world = world
         self._process = process
-        self.rebuilds = 0
 
     async def close(self) -> None:
         """Do nothing: there are no connections."""
