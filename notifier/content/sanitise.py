@@ -176,7 +176,7 @@ _QUOTES: Final = dict.fromkeys("\u201c\u201d\u201e\u00ab\u00bb", '"') | dict.fro
 
 def _spelt(character: str) -> str | None:
     """A character in ASCII where it is one of another width or form; None for an invisible one."""
-    if character < "\x7f":
+    if character.isascii():
         return character
     kind = unicodedata.category(character)
     if kind == "Cf" or character in _INVISIBLE or 0xE0100 <= ord(character) <= 0xE01EF:

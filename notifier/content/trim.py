@@ -54,7 +54,9 @@ class Budget:
             if self.left <= 0:
                 out[MORE] = f"{len(members) - len(out)} further entries are left out"
                 break
-            out[self.text(name)] = self.text(text)
+            # The name first, or a text that takes the rest would be shown without it.
+            shown = self.text(name)
+            out[shown] = self.text(text)
         return out
 
     def tree(self, value: Any, depth: int) -> Any:
@@ -67,7 +69,8 @@ class Budget:
                 if self.left <= 0 or depth <= 0:
                     members[MORE] = f"{len(value) - len(members)} further entries are left out"
                     break
-                members[self.text(str(name))] = self.tree(member, depth - 1)
+                shown = self.text(str(name))
+                members[shown] = self.tree(member, depth - 1)
             return members
         if isinstance(value, (list, tuple)):
             items: list[Any] = []

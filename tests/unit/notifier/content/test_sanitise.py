@@ -641,3 +641,22 @@ def test_characters_that_are_seen_make_another_name(character: str) -> None:
     """What a reader sees as another name is none that the rules know."""
     text = f"pw{character}d=canary"
     assert sanitise(text) == text
+
+
+@pytest.mark.parametrize(
+    "invisible",
+    ["\ufe00", "\ufe0f", "\U000e0100", "\U000e01ef", "\u034f", "\u200d", "\u3164"],
+)
+def test_a_character_that_shows_nothing_parts_no_name(invisible: str) -> None:
+    """Selectors of a form, at both ends of their ranges, are no way to hide a name."""
+    assert "hunter2-abc" not in sanitise(f"pass{invisible}word: hunter2-abc")
+
+
+def test_head_is_as_long_as_it_is_asked_for() -> None:
+    """However much a rule takes away, so many characters are shown if there are as many."""
+    text = "".join(f"password={'x' * (n % 90)}1\n" for n in range(200))
+    whole = sanitise(text)
+    for chars in range(600, 900):
+        found = sanitise_head(text, chars)
+        assert len(found) >= chars
+        assert whole.startswith(found)

@@ -255,3 +255,84 @@ def test_lists_that_do_not_fit() -> None:
     assert Budget(1_000).tree([[1, 2]], 1) == [[f"{MORE} 2 further entries are left out"]]
     assert Budget(1_000).tree({"a": {"b": 1}}, 1) == {"a": {MORE: "1 further entries are left out"}}
     assert Budget(1_000).tree({"a": 5, "b": None, "c": True}, 1) == {"a": 5, "b": None, "c": True}
+
+
+def test_how_much_of_a_message_is_shown() -> None:
+    """A quarter of a mebibyte of the body, 64 KiB of any other text, and 128 KiB of all others."""
+    made = message(
+        subject="s" * 100_000, body="b" * 400_000, context={"k": ["x" * 60_000] * 4}
+    ).spec
+    assert (len(made.subject), len(made.body)) == (65_536, 262_144)
+    whole, second, cut, *more = made.context["k"]
+    assert whole == second == "x" * 60_000
+    # Each text costs 64 characters more: seven members of the spec, a name, and the texts before.
+    spent = 7 * 64 + len("EscalationCritical") + (64 + 1) + 2 * (64 + 60_000)
+    assert len(cut) == 131_072 - spent
+    assert cut.endswith(TRUNCATED)
+    assert more == [f"{MORE} 1 further entries are left out"]
+    assert len(message(context={"a": {"b": "x" * 100_000}}).fact("a", "b")) == 65_536
+
+
+HEADS = {
+    "what fits is whole": ("word word", 9, "word word"),
+    "no space at all": ("x" * 100, 0, TRUNCATED),
+    "less than the mark takes": ("x" * 100, 10, TRUNCATED),
+    "behind the last blank that fits": ("ab cd " + "e" * 100, len(TRUNCATED) + 7, "ab cd " + TRUNCATED),
+    "behind the last line that fits": ("ab\ncd " * 20, len(TRUNCATED) + 5, "ab\n" + TRUNCATED),
+    "a blank that begins the text": (" " + "x" * 600, 300, " " + TRUNCATED),
+    "a token of 512 characters is not parted": (
+        "ab " + "x" * 600, len(TRUNCATED) + 2 + 512, "ab " + TRUNCATED,
+    ),
+    "a longer one is": (
+        "ab " + "x" * 600, len(TRUNCATED) + 2 + 513, "ab " + "x" * 512 + TRUNCATED,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_head_of_a_text(case: str) -> None:
+    """A text that is too long is cut behind a blank, if there is one near, and marked."""
+    text, limit, wanted = HEADS[case]
+    assert head(text, limit) == wanted
+
+
+@pytest.mark.parametrize(("chars", "shown"), [(130, 1), (131, 2)])
+def test_a_member_is_shown_while_a_character_is_left(chars: int, shown: int) -> None:
+    """A name and its text cost 65 characters each; what comes when none is left is counted."""
+    members = {"a": "1", "b": "2", "c": "3"}
+    for found in (Budget(chars).texts(members), Budget(chars).tree(members, 9)):
+        assert len(found) == shown + 1
+        assert found[MORE] == f"{3 - shown} further entries are left out"
+    items = Budget(chars).tree(["a", "b", "c", "d"], 9)
+    assert items[shown + 1 :] == [f"{MORE} {3 - shown} further entries are left out"]
+
+
+def test_how_deep_a_tree_is_shown() -> None:
+    """Each level of mappings and of lists counts as one."""
+    left_out = f"{MORE} 1 further entries are left out"
+    assert Budget(9_000).tree([[[1]]], 2) == [[[left_out]]]
+    assert Budget(9_000).tree([[[1]]], 3) == [[[1]]]
+    assert Budget(9_000).tree({"a": {"b": {"c": 1}}}, 2)["a"]["b"] == {MORE: left_out[2:]}
+    assert Budget(9_000).tree({"a": {"b": {"c": 1}}}, 3) == {"a": {"b": {"c": 1}}}
+    assert Budget(0).text("x") == TRUNCATED
+
+
+@pytest.mark.parametrize("left", range(60, 220, 8))
+def test_a_text_that_takes_the_rest_keeps_its_name(left: int) -> None:
+    """Where the space ends at the value of a secret, its name is known still, and hides it."""
+    filler = "word " * 12_000
+    extensions = {"a": filler, "b": filler, "password": "oak-31-hunter"}
+    empty = Budget(REST_CHARS)
+    made = message().spec
+    for text in (
+        made.type, made.priority, made.severity, made.phase, made.review_source,
+        made.cluster_id, made.remediation_request, "a", filler, "b", filler,
+    ):  # fmt: skip
+        empty.text(text)
+    extensions["b"] += "w" * (empty.left - left)
+    shown = message(extensions=extensions).spec.extensions
+    assert "oak-31" not in json.dumps(shown)
+    found = document(context={"k": {"c": "x" * 10, "password": "oak-31-hunter"}})
+    budget = Budget(left)
+    tree = cleaning.sanitise_tree(budget.tree(found["spec"]["context"], 9))
+    assert "oak-31" not in json.dumps(tree)
