@@ -156,6 +156,7 @@ async def test_channel_of_each_kind(tmp_path: Path, http_client: HttpClient, kin
     )  # fmt: skip
     made = rig.channels.channel(f"{kind}:ops")
     mails.close()
+    assert made is not None
     assert type(made) is wanted
     assert made.timeout_s == 20
     # What is sent again must be the same, so it may not show a status, which changes.
