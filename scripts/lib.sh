@@ -48,10 +48,10 @@ apt_install() {
     fail "apt-get could not install $*"
 }
 
-# Prints a Python that is new enough for the project.
+# Prints a Python that is new enough for the project; PYTHON in the environment is asked first.
 find_python() {
   local candidate
-  for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+  for candidate in ${PYTHON:+"$PYTHON"} python3 python3.14 python3.13 python3.12 python3.11; do
     if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
       command -v "$candidate"
       return
@@ -69,7 +69,7 @@ ensure_venv() {
     if ! "$python" -c 'import ensurepip, venv' 2>/dev/null; then
       apt_install python3-venv || return  # Debian's python3 comes without
     fi
-    say "making .venv anew with $python"
+    say "making ${VENV##*/} anew with $python"
     "$python" -m venv --clear "$VENV" || fail "$python could not make $VENV" || return
   fi
   if [ "$("$VENV/bin/uv" --version 2>/dev/null | cut -d ' ' -f 2)" != "$UV_VERSION" ]; then
@@ -78,12 +78,12 @@ ensure_venv() {
       fail "pip could not install uv" || return
   fi
   for group in "$@"; do groups+=(--group "$group"); done
-  say "syncing .venv with uv.lock ($*)"
+  say "syncing ${VENV##*/} with uv.lock ($*)"
   (
     cd "$ROOT" || exit
     VIRTUAL_ENV="$VENV" UV_PROJECT_ENVIRONMENT="$VENV" UV_PYTHON_DOWNLOADS=never \
       "$VENV/bin/uv" sync --quiet --locked --inexact "${groups[@]}" >&2
-  ) || fail "uv could not bring .venv to what uv.lock says"
+  ) || fail "uv could not bring ${VENV##*/} to what uv.lock says"
 }
 
 # Brings redis-server.

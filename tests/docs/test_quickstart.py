@@ -26,7 +26,7 @@ from tests.servers.ports import free_port
 PAGE: Final = ROOT / "docs" / "quickstart.md"
 _STEP: Final = re.compile(r"^<!-- step: (\w+) -->\n```sh\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LEFT: Final = shutil.ignore_patterns(
-    ".git", ".venv", ".*_cache", "__pycache__", ".hypothesis", "dist", "node_modules"
+    ".git", ".venv*", ".*_cache", "__pycache__", ".hypothesis", "dist", "node_modules"
 )
 
 pytestmark = pytest.mark.timeout(300)
