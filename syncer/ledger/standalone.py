@@ -213,7 +213,7 @@ class Standalone:
             redis.store_of(meta),
             parse_version(info),
         )
-        changed = redis.server is not None and redis.server != server
+        changed = redis.server is not None and redis.server.replaced_by(server)
         redis.settle(
             server,
             info,

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from redis.asyncio.connection import AbstractConnection
 
@@ -31,6 +31,11 @@ class Server:
     role: str
     store: str
     version: tuple[int, ...]
+
+    def replaced_by(self, other: Server) -> bool:
+        """Whether another answers now; a store that had no id yet, and got one, is the same."""
+        known = other if self.store else replace(other, store="")
+        return known != self
 
 
 class RedisState:

@@ -299,6 +299,20 @@ async def test_a_new_store_is_stamped_once(redis_url: str, admin: redis_asyncio.
     assert meta == f"format=1 installation={HOME} store={one.server.store}".encode()
 
 
+async def test_a_new_store_is_no_other_store(
+    redis_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What connects before it knows its installation finds no change when the store gets an id."""
+    changes: list[str] = []
+    async with running(redis_url, installation="") as client:
+        client.on_change = lambda: changes.append(client.server.store if client.server else "")
+        assert (await client.probe()).store == ""
+        assert len((await client.open(HOME)).store) == 16
+        assert client.generation == 1
+    assert changes == []
+    assert "another Redis server" not in caplog.text
+
+
 async def test_another_installation(redis_url: str) -> None:
     """A store of another installation is refused, with the way out."""
     async with running(redis_url):
