@@ -60,7 +60,7 @@ class FileChannel:
         directory: str,
         form: str = "json",
         *,
-        timeout_s: float = 5.0,
+        timeout_s: float,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         threads: int = 4,
     ) -> None:

@@ -51,7 +51,7 @@ class PagerDutyChannel:
         *,
         url: str | Callable[[], str] = ENDPOINT,
         dedup_namespace: bool = False,
-        timeout_s: float = 10.0,
+        timeout_s: float,
     ) -> None:
         self._http_client = http_client
         self._routing_key = routing_key

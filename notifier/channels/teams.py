@@ -37,7 +37,7 @@ class TeamsChannel:
 
     shows_status: bool = False
 
-    def __init__(self, http_client: HttpClient, url: Provider, *, timeout_s: float = 10.0) -> None:
+    def __init__(self, http_client: HttpClient, url: Provider, *, timeout_s: float) -> None:
         self._http_client = http_client
         self._url = url
         self.timeout_s = timeout_s

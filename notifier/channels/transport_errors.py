@@ -93,7 +93,6 @@ def _describe(link: BaseException) -> str:
     if isinstance(link, ssl.SSLError):
         reason = getattr(link, "reason", None)
         return f"TLS handshake failed ({reason})" if reason else ""
-    if isinstance(link, OSError) and link.errno in errno.errorcode:
-        number = link.errno or 0
-        return f"{os.strerror(number).lower()} ({errno.errorcode[number]})"
+    if isinstance(link, OSError) and (name := errno.errorcode.get(number := link.errno or 0)):
+        return f"{os.strerror(number).lower()} ({name})"
     return ""

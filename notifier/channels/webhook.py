@@ -107,7 +107,7 @@ class WebhookChannel:
         secrets: Callable[[], Sequence[str]] = tuple,
         authentication: BearerToken | BasicAuth | None = None,
         in_clear: bool = False,
-        timeout_s: float = 15.0,
+        timeout_s: float,
         clock: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
         self._http_client = http_client

@@ -7,6 +7,7 @@ import hashlib
 import hmac
 import json
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
@@ -394,7 +395,7 @@ async def test_empty_url_is_permanent(http_client: HttpClient, kind: str) -> Non
 
 async def test_empty_routing_key_is_permanent(http_client: HttpClient) -> None:
     """An empty routing key is refused for good."""
-    outcome = await PagerDutyChannel(http_client, str).send(message())
+    outcome = await PagerDutyChannel(http_client, str, timeout_s=1).send(message())
     assert outcome == Outcome.permanent(
         "pagerduty routing key is empty for notification ops/disk-full"
     )
@@ -424,7 +425,11 @@ async def test_webhook_signature(http_client: HttpClient) -> None:
     """During a rotation both keys sign id, time and body; the id is the same for each attempt."""
     async with receiving() as receiver:
         channel = WebhookChannel(
-            http_client, receiver.url, secrets=lambda: (NEW, OLD), clock=lambda: 1_700_000_000_999
+            http_client,
+            receiver.url,
+            timeout_s=5,
+            secrets=lambda: (NEW, OLD),
+            clock=lambda: 1_700_000_000_999,
         )
         await channel.send(message("webhook:w", "0.5-1"))
         await channel.send(message("webhook:w", "0.5-2"))
@@ -437,6 +442,14 @@ async def test_webhook_signature(http_client: HttpClient) -> None:
     assert one.headers["webhook-signature"] == expected
     assert "." not in identity
     assert (two.headers["webhook-id"], two.body) == (identity, one.body)
+
+
+async def test_signature_is_of_now(http_client: HttpClient) -> None:
+    """Receivers refuse an old signature: its time is that of the send."""
+    async with receiving() as receiver:
+        channel = WebhookChannel(http_client, receiver.url, timeout_s=5, secrets=lambda: [NEW])
+        await channel.send(message())
+    assert abs(time.time() - int(receiver.requests[0].headers["webhook-timestamp"])) < 60
 
 
 def test_signature_of_the_specification() -> None:
@@ -456,7 +469,7 @@ def test_signature_of_the_specification() -> None:
 async def test_unusable_signing_secret(http_client: HttpClient, secret: str, why: str) -> None:
     """A secret that cannot sign is a permanent failure; nothing is sent unsigned instead."""
     async with receiving() as receiver:
-        channel = WebhookChannel(http_client, receiver.url, secrets=lambda: [secret])
+        channel = WebhookChannel(http_client, receiver.url, timeout_s=5, secrets=lambda: [secret])
         outcome = await channel.send(message())
         assert receiver.connections == 0
     assert outcome.failure is FailureClass.PERMANENT
@@ -469,7 +482,9 @@ async def test_missing_signing_secret_is_not_sent(http_client: HttpClient) -> No
     def missing() -> list[str]:
         raise LookupError("canary")
 
-    channel = WebhookChannel(http_client, lambda: "http://127.0.0.1:1/", secrets=missing)
+    channel = WebhookChannel(
+        http_client, lambda: "http://127.0.0.1:1/", timeout_s=5, secrets=missing
+    )
     assert (await channel.send(message())).failure is FailureClass.NOT_SENT
 
 
@@ -498,7 +513,9 @@ async def test_webhook_authentication(http_client: HttpClient, case: str) -> Non
     """A webhook gets the header that its entry asks for, and no other."""
     authentication, wanted = AUTHENTICATION[case]
     async with receiving() as receiver:
-        channel = WebhookChannel(http_client, receiver.url, authentication=authentication)
+        channel = WebhookChannel(
+            http_client, receiver.url, timeout_s=5, authentication=authentication
+        )
         assert await channel.send(message()) == Outcome.success(200)
     assert receiver.requests[0].headers.get("authorization") == wanted
 
@@ -511,7 +528,7 @@ async def test_rotated_authentication_serves_the_next_call(
     secrets = iter(["old-secret", "new-secret"])
     async with receiving() as receiver:
         channel = WebhookChannel(
-            http_client, receiver.url, authentication=make(lambda: next(secrets))
+            http_client, receiver.url, timeout_s=5, authentication=make(lambda: next(secrets))
         )
         await channel.send(message())
         await channel.send(message())
@@ -525,14 +542,16 @@ async def test_unusable_token_is_permanent(http_client: HttpClient, token: str) 
     """A token that no header may hold is refused for good; nothing is sent without it."""
     async with receiving() as receiver:
         channel = WebhookChannel(
-            http_client, receiver.url, authentication=BearerToken(lambda: token)
+            http_client, receiver.url, timeout_s=5, authentication=BearerToken(lambda: token)
         )
         outcome = await channel.send(message())
         assert receiver.connections == 0
     assert outcome == Outcome.permanent(
         "webhook authentication is not usable: the token is empty or holds what no header may"
     )
-    empty = WebhookChannel(http_client, receiver.url, authentication=BasicAuth("u", str))
+    empty = WebhookChannel(
+        http_client, receiver.url, timeout_s=5, authentication=BasicAuth("u", str)
+    )
     assert (await empty.send(message())).failure is FailureClass.PERMANENT
 
 
@@ -544,7 +563,9 @@ async def test_missing_authentication_is_not_sent(http_client: HttpClient) -> No
 
     for authentication in (BearerToken(missing), BasicAuth("u", missing)):
         async with receiving() as receiver:
-            channel = WebhookChannel(http_client, receiver.url, authentication=authentication)
+            channel = WebhookChannel(
+                http_client, receiver.url, timeout_s=5, authentication=authentication
+            )
             outcome = await channel.send(message())
             assert receiver.connections == 0
         assert outcome == Outcome.not_sent("webhook authentication is not available")
@@ -558,7 +579,9 @@ async def test_echoed_authentication_is_removed(
     pair = base64.b64encode(f"user:{CANARY}".encode()).decode()
     for authentication in (BearerToken(lambda: CANARY), BasicAuth("user", lambda: CANARY)):
         async with receiving(Step(401, f"you said {CANARY} and {pair}!".encode())) as receiver:
-            channel = WebhookChannel(http_client, receiver.url, authentication=authentication)
+            channel = WebhookChannel(
+                http_client, receiver.url, timeout_s=5, authentication=authentication
+            )
             outcome = await channel.send(message())
         shown = [outcome.error, repr(authentication), repr(channel)]
         shown += [f"{r.getMessage()} {r.__dict__}" for r in caplog.records]

@@ -12,7 +12,7 @@ import re
 import threading
 import time
 from collections.abc import Callable
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -179,7 +179,7 @@ async def test_file_json(tmp_path: Path) -> None:
     made = message(name="fname", body="password=oak31", status={"phase": "Sending"})
     old_mask = os.umask(0o022)
     try:
-        outcome = await FileChannel(str(tmp_path / "out")).send(made)
+        outcome = await FileChannel(str(tmp_path / "out"), timeout_s=5).send(made)
     finally:
         os.umask(old_mask)
     assert outcome == Outcome.success()
@@ -208,29 +208,41 @@ async def test_file_is_durable_before_it_has_its_name(
         fsync(descriptor)
 
     monkeypatch.setattr(os, "fsync", watched)
-    assert await FileChannel(str(tmp_path)).send(message()) == Outcome.success()
+    assert await FileChannel(str(tmp_path), timeout_s=5).send(message()) == Outcome.success()
     assert synced == [(".tmp", [".tmp"]), (tmp_path.name, [".json"])]
 
 
 async def test_file_yaml(tmp_path: Path) -> None:
     """The other form is YAML."""
-    outcome = await FileChannel(str(tmp_path), "yaml").send(message(body="a: b\n- 🚨"))
+    outcome = await FileChannel(str(tmp_path), "yaml", timeout_s=5).send(message(body="a: b\n- 🚨"))
     assert outcome == Outcome.success()
     (name,) = _files(tmp_path)
     assert name.endswith(".yaml")
     assert yaml.safe_load((tmp_path / name).read_text())["spec"]["body"] == "a: b\n- 🚨"
 
 
+async def test_files_and_lines_show_the_time_of_now(tmp_path: Path) -> None:
+    """Without a clock of the test both are stamped when they are written."""
+    await FileChannel(str(tmp_path), timeout_s=5).send(message())
+    stamp = _files(tmp_path)[0].removeprefix("notification-disk-full-").removesuffix(".json")
+    named = datetime.strptime(stamp, "%Y%m%d-%H%M%S.%f").astimezone()
+    stream = io.StringIO()
+    await LogChannel(stream=stream).send(message())
+    logged = datetime.fromisoformat(json.loads(stream.getvalue())["timestamp"])
+    for found in (named, logged):
+        assert abs(datetime.now(UTC) - found) < timedelta(minutes=1)
+
+
 async def test_file_name_is_local_time(tmp_path: Path) -> None:
     """The name tells the local time to the microsecond."""
-    await FileChannel(str(tmp_path), clock=lambda: NOW).send(message())
+    await FileChannel(str(tmp_path), timeout_s=5, clock=lambda: NOW).send(message())
     stamp = datetime.fromtimestamp(NOW / 1000).astimezone().strftime("%Y%m%d-%H%M%S")
     assert _files(tmp_path) == [f"notification-disk-full-{stamp}.123000.json"]
 
 
 async def test_files_of_one_instant_do_not_collide(tmp_path: Path) -> None:
     """Twenty writes at the same instant make twenty whole files, by two channels, too."""
-    channels = [FileChannel(str(tmp_path), clock=lambda: NOW) for _ in range(2)]
+    channels = [FileChannel(str(tmp_path), timeout_s=5, clock=lambda: NOW) for _ in range(2)]
     outcomes = await asyncio.gather(
         *(channels[n % 2].send(message(subject=f"s{n}")) for n in range(20))
     )
@@ -246,34 +258,40 @@ async def test_existing_file_is_never_replaced(tmp_path: Path) -> None:
     moment = datetime.fromtimestamp(NOW / 1000).astimezone()
     taken = tmp_path / file_name("disk-full", moment, "json")
     taken.write_text("precious")
-    assert await FileChannel(str(tmp_path), clock=lambda: NOW).send(message()) == Outcome.success()
+    assert (
+        await FileChannel(str(tmp_path), timeout_s=5, clock=lambda: NOW).send(message())
+        == Outcome.success()
+    )
     assert taken.read_text() == "precious"
     assert len(_files(tmp_path)) == 2
 
 
 async def test_long_name_is_cut(tmp_path: Path) -> None:
     """The longest name that an object may have still makes a file."""
-    assert await FileChannel(str(tmp_path)).send(message(name="n" * 253)) == Outcome.success()
+    assert (
+        await FileChannel(str(tmp_path), timeout_s=5).send(message(name="n" * 253))
+        == Outcome.success()
+    )
 
 
 async def test_directory_that_cannot_be_made(tmp_path: Path) -> None:
     """Without its directory the write fails with upstream's text and may be tried again."""
     (tmp_path / "file").write_text("")
-    outcome = await FileChannel(str(tmp_path / "file" / "out")).send(message())
+    outcome = await FileChannel(str(tmp_path / "file" / "out"), timeout_s=5).send(message())
     assert outcome == Outcome.transient("failed to create output directory: not a directory")
 
 
 async def test_directory_that_cannot_be_written(tmp_path: Path) -> None:
     """A path that is no directory fails with upstream's text."""
     (tmp_path / "out").symlink_to("/proc/self/fdinfo")
-    outcome = await FileChannel(str(tmp_path / "out")).send(message())
+    outcome = await FileChannel(str(tmp_path / "out"), timeout_s=5).send(message())
     assert outcome.failure is FailureClass.TRANSIENT
     assert outcome.error.startswith("failed to write temporary file: ")
 
 
 async def test_full_disk_leaves_nothing_behind() -> None:
     """A write that fails half-way leaves no temporary file; a full device stands for the disk."""
-    channel = FileChannel("/dev")
+    channel = FileChannel("/dev", timeout_s=5)
     reserve = channel._reserve
     descriptors: list[int] = []
 
@@ -298,7 +316,7 @@ async def test_rename_that_fails(tmp_path: Path) -> None:
             final.mkdir()
             return descriptor, final
 
-    outcome = await Blocked(str(tmp_path)).send(message())
+    outcome = await Blocked(str(tmp_path), timeout_s=5).send(message())
     assert outcome == Outcome.transient("failed to rename temporary file: is a directory")
     assert [p for p in _files(tmp_path) if p.endswith(".tmp")] == []
 
@@ -350,7 +368,7 @@ async def test_cancelled_write_leaves_nothing(tmp_path: Path) -> None:
             release.wait(10)
             return reserved
 
-    channel = Hanging(str(tmp_path))
+    channel = Hanging(str(tmp_path), timeout_s=5)
     task = asyncio.create_task(channel.send(message()))
     await asyncio.sleep(0.1)
     task.cancel()
@@ -363,7 +381,7 @@ async def test_cancelled_write_leaves_nothing(tmp_path: Path) -> None:
 
 async def test_unknown_file_format_is_permanent(tmp_path: Path) -> None:
     """A format that does not exist is refused for good."""
-    outcome = await FileChannel(str(tmp_path), "xml").send(message())
+    outcome = await FileChannel(str(tmp_path), "xml", timeout_s=5).send(message())
     assert outcome == Outcome.permanent("unsupported file format: xml")
 
 
@@ -382,32 +400,32 @@ def test_start_refuses_a_directory_that_cannot_be_written(
     """A directory that cannot be written stops the start and names the key."""
     make(tmp_path / "out")
     with pytest.raises(ConfigError, match="output directory is not writable") as caught:
-        FileChannel(str(tmp_path / "out")).prepare()
+        FileChannel(str(tmp_path / "out"), timeout_s=5).prepare()
     assert caught.value.path == "delivery.file.outputDir"
 
 
 def test_start_makes_the_directory_and_sweeps_it(tmp_path: Path) -> None:
     """The start creates the directory and removes only what a killed writer left long ago."""
     out = tmp_path / "a" / "b"
-    FileChannel(str(out)).prepare()
+    FileChannel(str(out), timeout_s=5).prepare()
     assert _files(out) == []
     for name, age in [("notification-x.json.tmp", 3600), ("notification-y.json.tmp", 0),
                       ("notification-z.json", 3600)]:  # fmt: skip
         (out / name).write_text("")
         os.utime(out / name, (time.time() - age,) * 2)
-    FileChannel(str(out)).prepare()
+    FileChannel(str(out), timeout_s=5).prepare()
     assert _files(out) == ["notification-y.json.tmp", "notification-z.json"]
 
 
 def test_start_refuses_an_unknown_format(tmp_path: Path) -> None:
     """A format that does not exist stops the start."""
     with pytest.raises(ConfigError, match="unsupported file format"):
-        FileChannel(str(tmp_path), "xml").prepare()
+        FileChannel(str(tmp_path), "xml", timeout_s=5).prepare()
 
 
 async def test_closed_file_channel_sends_nothing(tmp_path: Path) -> None:
     """After the end of the process has begun, a write is not sent instead of an exception."""
-    channel = FileChannel(str(tmp_path))
+    channel = FileChannel(str(tmp_path), timeout_s=5)
     channel.close()
     assert (await channel.send(message())).failure is FailureClass.NOT_SENT
     assert _files(tmp_path) == []

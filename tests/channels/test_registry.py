@@ -199,7 +199,7 @@ async def test_default_endpoint_of_pagerduty(tmp_path: Path, http_client: HttpCl
 
 async def test_local_channels(tmp_path: Path, http_client: HttpClient) -> None:
     """Console is there always, file and log if they are on; each serves all receivers."""
-    file, log = FileChannel(str(tmp_path)), LogChannel()
+    file, log = FileChannel(str(tmp_path), timeout_s=5), LogChannel()
     text = (
         "route: {receiver: ops}\n"
         "receivers: [{name: ops, consoleConfigs: [{}], fileConfigs: [{}], logConfigs: [{}]}]"
