@@ -295,6 +295,39 @@ def test_teams_size(unit: str, where: str) -> None:
     assert card["attachments"][0]["content"]["body"][-1]["facts"][0]["value"] == "teams-cut-check"
 
 
+@pytest.mark.parametrize("kind", ["teams", "pagerduty"])
+def test_payload_that_just_fits_is_whole(kind: str) -> None:
+    """At its size a payload is not touched; one byte less has its longest text cut."""
+    made = message(type="Simple", body="b" * 900, context={"analysis": {"rootCause": "r" * 900}})
+
+    def body(**limit: int) -> bytes:
+        return teams_body(made, **limit) if kind == "teams" else pagerduty_body(made, "k", **limit)
+
+    whole = body()
+    assert body(limit=len(whole)) == whole
+    cut_down = body(limit=len(whole) - 1)
+    assert len(cut_down) == len(whole) - 1
+    assert TRUNCATED in cut_down.decode()
+    with pytest.raises(ValueError, match="cannot be cut to size"):
+        body(limit=100)
+
+
+def test_longest_key_of_an_incident() -> None:
+    """A key of 255 characters is as it is, a longer one ends in a digest."""
+    for length in (255, 256):
+        key = pagerduty_payload(replace(message(), name="x" * length), "k")["dedup_key"]
+        assert len(key) == 255
+        assert (key == "x" * length) is (length == 255)
+
+
+def test_texts_that_just_fit_slack() -> None:
+    """A header takes 150 characters, of which the sign is two, and a section 3,000."""
+    for subject, body, whole in (("s" * 147, "b" * 3_000, True), ("s" * 148, "b" * 3_001, False)):
+        header, section, _ = slack_payload(message(subject=subject, body=body))["blocks"]
+        assert (header["text"]["text"] == f"🚨 {subject}") is whole
+        assert (section["text"]["text"] == body) is whole
+
+
 def test_webhook_golden() -> None:
     """The body is the documented one, empty members left out."""
     made = message("webhook:w", extensions={"b": "1", "a": "2"}, severity="critical")
