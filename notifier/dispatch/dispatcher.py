@@ -251,7 +251,8 @@ class Dispatcher:
             self._release(receiver_queue, receiver_queue.breaker, allowed, job, outcome)
         self._fill()
         if not receiver_queue.running and receiver_queue.head() is None:
-            self._remove(receiver_queue)
+            receiver_queue.stop_timer()
+            del self._queues[receiver_queue.channel]
 
     def _release(
         self,
@@ -285,12 +286,6 @@ class Dispatcher:
                 if not waiting.notified:
                     waiting.notified = True
                     self._on_rejected(waiting.uid)
-
-    def _remove(self, receiver_queue: ReceiverQueue) -> None:
-        receiver_queue.stop_timer()
-        # A queue that was emptied meanwhile may already have a successor of the same name.
-        if self._queues.get(receiver_queue.channel) is receiver_queue:
-            del self._queues[receiver_queue.channel]
 
     def close(self) -> None:
         """Start nothing more; waiting jobs are dropped, the log still knows that they are due."""
