@@ -140,7 +140,6 @@ class Routing:
         self._look_timeout = look_timeout
         self._wall = wall
         self._snapshot = Snapshot(console_fallback(native), Credentials(), 0)
-        self._listeners: list[Callable[[Snapshot], None]] = []
         self._thread: ThreadPoolExecutor | None = None
         self._taken: _Reading | None = None
         self._seen: _Reading | None = None
@@ -154,10 +153,6 @@ class Routing:
     def current(self) -> Snapshot:
         """The snapshot in force. Read it once per decision."""
         return self._snapshot
-
-    def on_change(self, listener: Callable[[Snapshot], None]) -> None:
-        """Have a function called with every new snapshot, after it is in force."""
-        self._listeners.append(listener)
 
     def load_initial(self) -> Snapshot:
         """
@@ -252,11 +247,6 @@ class Routing:
             len(config.receivers),
             len(values),
         )
-        for listener in self._listeners:
-            try:
-                listener(self._snapshot)
-            except Exception:
-                logger.exception("a listener failed; the new routing is in force all the same")
 
     def _warn(self, config: RoutingConfig, seen: Look) -> None:
         warnings = (
