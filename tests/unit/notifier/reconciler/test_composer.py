@@ -1,0 +1,116 @@
+"""Messages for attempts: which are composed with a status, and what is kept of large ones."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+
+from notifier.content.message import compose
+from notifier.reconciler import composer as module
+from notifier.reconciler.composer import Composer
+from syncer.model.attempt import AttemptId
+from syncer.model.record import intent_record
+from syncer.model.resource import RetryPolicy, parse_object
+from syncer.rules.merge import Facts
+from syncer.runtime.offload import SMALL, offload
+from syncer.sync.cache import Entry
+
+INTENT = intent_record(AttemptId("0.7-1"), "slack:ops", at=1, by="t")
+
+
+def entry(n: int, *, size: int = 10, generation: int = 1) -> Entry:
+    """A notification with a body of so many characters."""
+    return Entry(
+        parse_object(
+            {
+                "metadata": {
+                    "uid": f"uid-{n}", "namespace": "n", "name": f"a{n}", "resourceVersion": "1",
+                    "generation": generation,
+                },
+                "spec": {"type": "Simple", "subject": "s", "body": "x " * (size // 2)},
+                "status": {"phase": "Sending"},
+            }
+        )
+    )  # fmt: skip
+
+
+class World:
+    """A composer, and how often it has a spec sanitised."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.sanitised: list[str] = []
+        self.limits: list[float] = []
+
+        def composing(document: Any, *given: Any, spec: Any, **more: Any) -> Any:
+            if spec is None:
+                self.sanitised.append(document["metadata"]["uid"])
+            return compose(document, *given, spec=spec, **more)
+
+        async def offloading(work: Any, *, size: int, seconds: float) -> Any:
+            self.limits.append(seconds)
+            return await offload(work, size=size, seconds=seconds)
+
+        monkeypatch.setattr(module, "compose", composing)
+        monkeypatch.setattr(module, "offload", offloading)
+        facts = SimpleNamespace(facts=lambda _: Facts(1, RetryPolicy(), False))
+        self.composer = Composer(
+            cast("Any", SimpleNamespace(now=lambda: 5_000)), cast("Any", facts)
+        )
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> World:
+    """A composer that has composed nothing."""
+    return World(monkeypatch)
+
+
+async def test_a_message_is_that_of_the_attempt(world: World) -> None:
+    """Its channel, its attempt, its object."""
+    message = await world.composer.compose(entry(1), INTENT, with_status=False)
+    assert (message.uid, message.key, message.attempt_id) == ("uid-1", "n/a1", "0.7-1")
+    assert message.spec.subject == "s"
+    assert world.limits == [10.0]
+
+
+async def test_a_status_is_shown_as_it_is_now(world: World) -> None:
+    """Merged with the log, since the object's own lags behind; where nobody shows it, it is not made."""
+    found = entry(1)
+    found.request = replace(found.request, generation=7)
+    shown = (await world.composer.compose(found, INTENT, with_status=True)).document()
+    assert shown["status"]["phase"] == "Sending"
+    assert "observedGeneration" in shown["status"]
+
+
+async def test_the_spec_of_a_large_notification_is_sanitised_once(world: World) -> None:
+    """Its channels are tried one after the other; another generation may hold another spec."""
+    large = entry(1, size=SMALL + 100)
+    for _ in range(3):
+        await world.composer.compose(large, INTENT, with_status=False)
+    assert world.sanitised == ["uid-1"]
+    again = entry(1, size=SMALL + 100, generation=2)
+    await world.composer.compose(again, INTENT, with_status=False)
+    assert world.sanitised == ["uid-1"] * 2
+
+
+async def test_nothing_is_kept_of_a_small_notification(world: World) -> None:
+    """At the bound itself it is small still."""
+    small = entry(1)
+    small.request = replace(small.request, raw=small.request.raw.ljust(SMALL))
+    for _ in range(2):
+        await world.composer.compose(small, INTENT, with_status=False)
+    assert world.sanitised == ["uid-1"] * 2
+
+
+async def test_a_few_large_notifications_are_kept(world: World) -> None:
+    """The sixteen that came last; the bound holds whatever comes."""
+    for n in range(17):
+        await world.composer.compose(entry(n, size=SMALL + 100), INTENT, with_status=False)
+    world.sanitised.clear()
+    for n in range(1, 17):
+        await world.composer.compose(entry(n, size=SMALL + 100), INTENT, with_status=False)
+    assert world.sanitised == []
+    await world.composer.compose(entry(0, size=SMALL + 100), INTENT, with_status=False)
+    assert world.sanitised == ["uid-0"]

@@ -1,0 +1,685 @@
+"""The reconciler: what it looks at, in which order, what it starts, and what it leaves for later."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+import pytest
+
+from notifier.dispatch.breaker import Reject, refusal
+from notifier.router import Routed
+from syncer.model.attempt import Attempt, AttemptState, make_attempt_id
+from syncer.model.errors import Unavailable
+from syncer.model.record import Plan
+from syncer.model.resource import Status, parse_object
+from syncer.rules.plan import (
+    Await,
+    Decision,
+    Deliver,
+    Finish,
+    GiveUp,
+    Resolve,
+    WaitUntil,
+    Withhold,
+)
+from syncer.rules.reconcile import Action, ClaimDecision
+from syncer.sync.cache import Claim, Entry
+from tests.unit.notifier.reconciler.test_broken_off import EPOCH, NOW, World
+from tests.unit.notifier.reconciler.test_start import document
+from tests.unit.notifier.reconciler.test_zombie import LeaseTerm
+
+
+class Reports:
+    """A reporter that remembers its calls, without the object."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[Any, ...]] = []
+
+    def __getattr__(self, name: str) -> Any:
+        """Remember a call of any name."""
+        return lambda _request, *given: self.seen.append((name, *given))
+
+
+class Dispatcher:
+    """Takes what is submitted; a breaker may reject it."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[Any, ...]] = []
+        self.rejects: set[str] = set()
+
+    def submit(self, uid: str, channel: str, **given: Any) -> Reject | None:
+        """Take an attempt."""
+        self.taken.append((uid, channel, given))
+        return Reject(NOW + 1, "open") if channel in self.rejects else None
+
+
+class Case(World):
+    """A claimed notification whose next decision a test chooses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reconciler = self.controller.reconciler
+        self.queue = self.controller.queue
+        self.reports, self.dispatcher = Reports(), Dispatcher()
+        self.reconciler.reporter = cast("Any", self.reports)
+        self.reconciler.dispatcher = cast("Any", self.dispatcher)
+        self.done: list[tuple[Any, ...]] = []
+
+    def decides(self, *decisions: Decision) -> None:
+        """Have the rules decide so, one after the other."""
+        left = list(decisions)
+        self.reconciler.decisions = cast(
+            "Any", SimpleNamespace(next=lambda _entry: left.pop(0) if len(left) > 1 else left[0])
+        )
+
+    def claims(self, *actions: Action, holds: bool = True) -> None:
+        """Have claims end so; `holds` says whether the entry is claimed afterwards."""
+
+        async def claim(entry: Entry, term: LeaseTerm) -> ClaimDecision:
+            self.done.append(("claim", term.epoch))
+            entry.claim = Claim(EPOCH, self.log.generation) if holds else None
+            return ClaimDecision(("row",), actions, "because")
+
+        async def retire(entry: Entry, term: LeaseTerm) -> bool:
+            self.done.append(("retire", term.epoch))
+            return self.retired
+
+        self.retired = True
+        self.reconciler.claimer = cast("Any", SimpleNamespace(claim=claim, retire=retire))
+
+    async def look(self) -> Decision | None:
+        """Reconcile."""
+        return await self.reconciler.reconcile("uid-a")
+
+    @property
+    def ready(self) -> int:
+        """How many keys are ready."""
+        return len(self.queue)
+
+    def alarm(self) -> float | None:
+        """Seconds until the notification is looked at again, None if no time is set."""
+        at = self.queue._delayed.get("uid-a")
+        return None if at is None else round(at - NOW, 3)
+
+
+@pytest.fixture
+async def case() -> Case:
+    """A notification that is claimed and planned; nothing is in the queue."""
+    made = Case()
+    await made.planned()
+    made.queue.done(await made.queue.get())
+    return made
+
+
+# -- what is done with a decision -------------------------------------------------------------------
+
+
+async def test_due_channels_are_submitted(case: Case) -> None:
+    """With what their queue orders them by; another due time gets an alarm."""
+    case.entry.due["c"] = NOW - 4
+    case.entry.view.attempts = {
+        a.id: a
+        for a in (
+            Attempt(make_attempt_id(EPOCH, 1), "c", AttemptState.FAILED),
+            Attempt(make_attempt_id(EPOCH, 2), "c", AttemptState.UNKNOWN),
+            Attempt(make_attempt_id(EPOCH, 3), "d", AttemptState.FAILED),
+        )
+    }
+    decision = Deliver(("c", "d"), NOW + 9, "due")
+    case.decides(decision)
+    assert await case.look() is decision
+    shared = {"priority": "High", "namespace": "n"}
+    assert case.dispatcher.taken == [
+        ("uid-a", "c", {"due": NOW - 4, "tried": 2, **shared}),
+        ("uid-a", "d", {"due": NOW, "tried": 1, **shared}),
+    ]
+    assert case.alarm() == 9
+    assert case.reports.seen == []
+
+
+ALARMS: Final[dict[str, tuple[Decision, float | None, float, tuple[str, ...]]]] = {
+    "nothing else is due": (Deliver(("c",), None, "due"), None, math.inf, ("c",)),
+    "another is due later": (Deliver(("c",), NOW + 9, "due"), 9, NOW + 9, ("c",)),
+    "held, and another is due later": (Withhold(("c",), NOW + 9, "held"), 9, NOW + 9, ()),
+    "held alone": (Withhold(("c",), None, "held"), None, math.inf, ()),
+    "given up": (GiveUp(("c",), NOW + 9, "too old"), 9, NOW + 9, ("c",)),
+    "due later": (WaitUntil(NOW + 5, "back-off"), 5, NOW + 5, ()),
+    "under way": (Await("under way"), None, math.inf, ()),
+    "over": (Finish("all delivered"), None, math.inf, ()),
+}
+
+
+@pytest.mark.parametrize("name", ALARMS)
+async def test_a_decision_is_noted(case: Case, name: str) -> None:
+    """When the next one is needed, on which version and position, and what is in other hands."""
+    decision, alarm, by, channels = ALARMS[name]
+    case.entry.executing[make_attempt_id(EPOCH, 7)] = "e"
+    case.entry.view.attempts[make_attempt_id(EPOCH, 7)] = Attempt(
+        make_attempt_id(EPOCH, 7), "e", AttemptState.INTENT
+    )
+    case.entry.unchecked_since = 3.0
+    case.decides(decision)
+    assert await case.look() is decision
+    check = case.entry.last_check
+    assert check is not None
+    assert (check.at, check.by) == (NOW, by)
+    assert (check.version, check.channels) == ("9", (*channels, "e"))
+    assert check.position >= 1
+    assert case.entry.unchecked_since == 0
+    assert case.alarm() == alarm
+
+
+async def test_a_channel_is_noted_once(case: Case) -> None:
+    """Where one is decided for while an attempt of it is under way."""
+    case.entry.executing[make_attempt_id(EPOCH, 7)] = "c"
+    case.entry.view.attempts[make_attempt_id(EPOCH, 7)] = Attempt(
+        make_attempt_id(EPOCH, 7), "c", AttemptState.INTENT
+    )
+    case.decides(Deliver(("c",), None, "due"))
+    await case.look()
+    assert case.entry.last_check is not None
+    assert case.entry.last_check.channels == ("c",)
+
+
+async def test_an_end_is_published_at_once(case: Case) -> None:
+    """A final phase does not wait for the window of the others."""
+    case.cache.clean(case.entry)
+    case.decides(Finish("all delivered"))
+    await case.look()
+    assert (case.entry.dirty_since, case.entry.urgent) == (NOW, True)
+
+
+async def test_a_channel_that_is_held_has_the_reason_on_record(case: Case) -> None:
+    """Nothing is sent, and nothing is ended."""
+    case.decides(Withhold(("c", "d"), None, "held by an operator"))
+    await case.look()
+    assert case.entry.view.last_skip == {"c": "held by an operator", "d": "held by an operator"}
+    assert case.attempts == []
+
+
+async def test_a_channel_that_is_given_up_is_ended(case: Case) -> None:
+    """By an attempt that was not sent, after the reason is on record."""
+    case.decides(GiveUp(("c",), None, "too old"))
+    ended: list[tuple[Any, ...]] = []
+
+    async def give_up(_entry: Entry, term: LeaseTerm, channel: str, reason: str) -> None:
+        ended.append((term.epoch, channel, reason, dict(case.entry.view.last_skip)))
+
+    case.reconciler.attempts = cast("Any", SimpleNamespace(give_up=give_up))
+    await case.look()
+    assert ended == [(EPOCH, "c", "too old", {"c": "too old"})]
+
+
+async def test_a_rejection_is_reported_once(case: Case) -> None:
+    """It is on record with upstream's reason, and says how many attempts were made before."""
+    case.entry.view.attempts = {
+        a.id: a for a in (Attempt(make_attempt_id(EPOCH, 1), "c", AttemptState.FAILED),)
+    }
+    case.dispatcher.rejects.add("c")
+    case.decides(Deliver(("c", "d"), None, "due"))
+    await case.look()
+    assert case.entry.view.last_skip == {"c": refusal("c")}
+    await case.look()
+    assert case.reports.seen == [("rejected", "c", refusal("c"), 1)]
+
+
+async def test_a_rejection_that_is_not_on_record_is_reported_later(case: Case) -> None:
+    """Redis was away for the moment."""
+    case.dispatcher.rejects.add("c")
+    case.decides(Deliver(("c",), None, "due"))
+    case.redis.down = True
+    case.log.client.problem = None
+    case.reconciler.recorder.claim_holds = lambda *_: True  # type: ignore[method-assign] # still
+    await case.look()
+    assert case.reports.seen == []
+    case.redis.down = False
+    await case.look()
+    assert case.reports.seen == [("rejected", "c", refusal("c"), 0)]
+
+
+# -- the plan -----------------------------------------------------------------------------------------
+
+
+async def test_a_notification_without_a_plan_is_routed(case: Case) -> None:
+    """The plan is on record before anything is decided by it; what routing doubts is reported."""
+    decision = Deliver(("x",), None, "due")
+    case.decides(Resolve("no plan yet"), decision)
+    plans: list[Plan] = []
+
+    async def route(_request: object, now: int) -> Routed:
+        return Routed(Plan(("x",), "r", "m", now), ("priorty: no such attribute",))
+
+    async def plan(_entry: Entry, made: Plan) -> None:
+        plans.append(made)
+
+    cast("Any", case.reconciler.router).plan = route
+    cast("Any", case.reconciler.recorder).plan = plan
+    assert await case.look() is decision
+    assert [p.channels for p in plans] == [("x",)]
+    assert plans[0].at == case.controller.recorder.time.now()
+    assert case.reports.seen == [("routed_in_doubt", ("x",), ("priorty: no such attribute",))]
+    assert [channel for _, channel, _ in case.dispatcher.taken] == ["x"]
+
+
+async def test_a_plan_without_a_doubt_reports_nothing(case: Case) -> None:
+    """That is the rule."""
+    case.decides(Resolve("no plan yet"), Await("nothing"))
+    await case.look()
+    assert case.reports.seen == []
+
+
+async def test_an_object_without_a_spec_is_not_routed(case: Case) -> None:
+    """It comes later; until then there is nothing to route."""
+    found = parse_object(
+        {"metadata": {"uid": "uid-a", "namespace": "n", "name": "a", "resourceVersion": "9"}}
+    )
+    assert not found.specified
+    case.entry.request = found
+    case.decides(Resolve("no plan yet"), Await("never"))
+    assert await case.look() == Await("the object has no spec yet")
+    assert cast("Any", case.reconciler.router).plan.await_count == 1  # that of the fixture
+
+
+# -- what is not decided -------------------------------------------------------------------------------
+
+
+async def test_what_is_not_known_is_not_decided(case: Case) -> None:
+    """It has left meanwhile."""
+    assert await case.reconciler.reconcile("uid-x") is None
+
+
+async def test_what_is_being_handed_over_is_not_decided(case: Case) -> None:
+    """It is still ours, and so it stays; an earlier decision counts for nothing."""
+    case.decides(Await("never"))
+    await case.look()
+    case.shards.leave(0)
+    assert await case.look() is None
+    assert case.entry.last_check is None
+    assert list(case.cache.entries) == ["uid-a"]
+
+
+async def test_nothing_is_decided_without_a_valid_lease(case: Case) -> None:
+    """It may be valid again without another term, so nothing is given up either."""
+    case.shards.take(0, LeaseTerm(EPOCH, holds=False))
+    case.decides(Await("never"))
+    assert await case.look() is None
+    assert case.entry.claim is not None
+
+
+@pytest.mark.parametrize(
+    ("mark", "reason"),
+    [
+        ({"violation": "two open"}, "held by the self-audit"),
+        ({"violation": ""}, "by the rules"),
+    ],
+    ids=["stopped", "free"],
+)
+async def test_what_the_self_audit_holds(case: Case, mark: dict[str, str], reason: str) -> None:
+    """Nothing is decided for it."""
+    case.entry.violation = mark["violation"]
+    case.decides(Await("by the rules"))
+    assert await case.look() == Await(reason)
+
+
+async def test_an_object_that_is_being_deleted_gets_nothing_new(case: Case) -> None:
+    """Whoever deletes it waits for no delivery."""
+    case.entry.request = replace(case.entry.request, deleting=True)
+    case.decides(Deliver(("c",), None, "due"))
+    assert await case.look() == Await("the object is being deleted")
+    assert case.dispatcher.taken == []
+
+
+@pytest.mark.parametrize(
+    ("retired", "executing", "again"), [(True, False, False), (False, False, True), (False, True, False)]
+)  # fmt: skip
+async def test_a_deleted_object_is_retired(
+    case: Case, retired: bool, executing: bool, again: bool
+) -> None:
+    """What could not be retired is tried again, unless an attempt under way brings another look."""
+    case.claims()
+    case.retired = retired
+    case.entry.deleted = True
+    if executing:
+        case.entry.executing[make_attempt_id(EPOCH, 7)] = "c"
+    assert await case.look() is None
+    assert case.done == [("retire", EPOCH)]
+    assert (case.alarm() is not None) is again
+
+
+# -- the claim ----------------------------------------------------------------------------------------
+
+
+async def test_a_claim_comes_before_a_decision(case: Case) -> None:
+    """And the first one of an object is reported, where something is to be done."""
+    fresh = Case()
+    fresh.claims(Action.OPEN)
+    fresh.decides(Await("nothing"))
+    assert await fresh.look() == Await("nothing")
+    assert fresh.done == [("claim", EPOCH)]
+    assert fresh.reports.seen == [("started",)]
+    assert not fresh.entry.fresh
+    await fresh.look()
+    assert len(fresh.done) == 1
+    case.claims(Action.OPEN)
+    case.decides(Await("nothing"))
+    case.entry.claim = None
+    await case.look()
+    assert case.done == [("claim", EPOCH)]
+    assert case.reports.seen == []
+
+
+@pytest.mark.parametrize("over", ["terminal", "deleting"])
+async def test_what_is_over_is_not_reported_as_begun(over: str) -> None:
+    """It was, by another replica or long ago."""
+    case = Case()
+    request = case.entry.request
+    case.entry.request = (
+        replace(request, status=Status(phase="Sent"))
+        if over == "terminal"
+        else replace(request, deleting=True)
+    )
+    case.claims(Action.CLOSE)
+    case.decides(Await("nothing"))
+    await case.look()
+    assert case.reports.seen == []
+
+
+async def test_a_log_of_a_later_epoch_is_held(case: Case) -> None:
+    """It is counted at each look, and decided that it waits."""
+    case.entry.claim = None
+    case.claims(Action.STOP, holds=False)
+    assert await case.look() == Await("its log belongs to a later epoch")
+    assert case.controller.holds.fenced == {"uid-a": NOW}
+    registry = case.reconciler.metrics.fenced_notifications
+    assert registry._value.get() == 1
+
+
+async def test_a_status_that_is_not_believed_is_held(case: Case) -> None:
+    """Against the one object alone."""
+    case.entry.claim = None
+    case.controller.holds.fenced["uid-a"] = 1.0
+    case.claims(Action.DISTRUST, holds=False)
+    reason = "its status names an epoch that its log does not know"
+    assert await case.look() == Await(reason)
+    assert case.controller.holds.distrusted == {"uid-a"}
+    case.claims(Action.OPEN)
+    case.decides(Await("nothing"))
+    assert await case.look() == Await("nothing")
+    assert case.controller.holds.distrusted == set()
+
+
+async def test_a_log_without_an_object_is_retired(case: Case) -> None:
+    """The claim has found that the object is gone."""
+    case.entry.claim = None
+    case.claims(Action.ORPHAN, holds=False)
+    assert await case.look() is None
+    assert case.done == [("claim", EPOCH), ("retire", EPOCH)]
+
+
+async def test_an_object_that_cannot_be_read_is_tried_again(case: Case) -> None:
+    """With a growing wait; the resync knows that it waits, and no decision ends the back-off."""
+    case.entry.claim = None
+    case.claims(Action.HOLD, holds=False)
+    assert await case.look() is None
+    assert (case.entry.unreadable, case.alarm()) == (True, 0.2)
+    assert case.entry.last_check is not None
+    case.claims(Action.OPEN)
+    case.decides(Await("nothing"))
+    await case.look()
+    assert not case.entry.unreadable
+
+
+@pytest.mark.parametrize("busy", [True, False])
+async def test_what_needs_nothing_is_let_go(case: Case, busy: bool) -> None:
+    """A finished notification becomes a summary, unless a task still works on it."""
+    case.entry.claim = None
+    case.entry.request = replace(case.entry.request, status=Status(phase="Sent"))
+    case.entry.writing = busy
+    case.claims(Action.NOTHING, holds=busy)
+    case.decides(Await("nothing"))
+    assert await case.look() == (Await("nothing") if busy else None)
+    assert ("uid-a" in case.cache.entries) is busy
+    assert ("uid-a" in case.cache.finished) is not busy
+
+
+@pytest.mark.parametrize(("quarantine", "alarm"), [("", 0.2), ("record 3", None)])
+async def test_a_claim_that_did_not_come_about(
+    case: Case, quarantine: str, alarm: float | None
+) -> None:
+    """It is tried again soon, unless its log cannot be read: then a sweep or a repair brings it back."""
+    case.entry.claim = None
+    case.entry.quarantine = quarantine
+    case.claims(Action.QUARANTINE, holds=False)
+    decision = await case.look()
+    assert case.alarm() == alarm
+    assert decision == (Await("its log cannot be read") if quarantine else None)
+
+
+async def test_a_log_to_which_others_have_appended_is_read_again(case: Case) -> None:
+    """What it brought is published; where it brought nothing, nothing is."""
+    case.cache.clean(case.entry)
+    case.decides(Await("nothing"))
+    case.entry.reread = True
+    await case.look()
+    assert (case.entry.reread, case.entry.dirty_since) == (False, None)
+    await case.word_of_another()
+    case.entry.reread = True
+    await case.look()
+    assert case.entry.dirty_since == NOW
+
+
+@pytest.mark.parametrize("settled", [True, False])
+async def test_an_attempt_that_nobody_carries_out_is_settled_by_a_claim(
+    case: Case, settled: bool
+) -> None:
+    """Its caller had given it up when it came in; until it is settled nothing is decided."""
+    late = make_attempt_id(EPOCH, 7)
+    case.entry.view.attempts[late] = Attempt(late, "c", AttemptState.INTENT)
+    case.claims(Action.OPEN)
+    claim = case.reconciler.claimer.claim
+
+    async def claiming(entry: Entry, term: Any) -> ClaimDecision:
+        if settled:
+            entry.view.attempts.clear()
+        return await claim(entry, term)
+
+    case.reconciler.claimer.claim = claiming  # type: ignore[method-assign] # settles it, or not
+    case.decides(Await("nothing"))
+    assert await case.look() == (Await("nothing") if settled else None)
+    assert case.done == [("claim", EPOCH)]
+    assert (case.alarm() is None) is settled
+
+
+async def test_a_claim_that_settles_nothing_is_no_claim(case: Case) -> None:
+    """The same where it does not come about at all."""
+    late = make_attempt_id(EPOCH, 7)
+    case.entry.view.attempts[late] = Attempt(late, "c", AttemptState.INTENT)
+    case.claims(Action.STOP, holds=False)
+    assert await case.look() == Await("its log belongs to a later epoch")
+
+
+# -- what is another's --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("busy", "unrecorded", "over", "stays"),
+    [
+        (False, False, False, False),
+        (True, False, True, True),
+        (False, True, False, True),
+        (False, True, True, False),
+    ],
+    ids=["at rest", "a task works on it", "a result is kept", "a result of what is over"],
+)
+async def test_a_notification_of_another_replica_is_let_go(
+    case: Case, busy: bool, unrecorded: bool, over: bool, stays: bool
+) -> None:
+    """Once nothing of it is under way, and no result is known here alone."""
+    case.shards.drop(0)
+    case.entry.writing = busy
+    case.entry.deleted = over
+    if unrecorded:
+        case.entry.unrecorded[make_attempt_id(EPOCH, 1)] = cast("Any", ())
+
+        async def kept(_entry: Entry) -> None:
+            case.done.append(("record",))
+
+        cast("Any", case.reconciler.recorder).record_kept = kept
+    assert await case.look() is None
+    assert ("uid-a" in case.cache.entries) is stays
+    assert case.done == ([("record",)] if unrecorded else [])
+    assert case.redis.published == []
+
+
+async def test_a_result_that_can_be_recorded_wakes_the_owner(case: Case) -> None:
+    """The next owner learns of it at once; then the notification goes."""
+    case.shards.drop(0)
+    case.entry.unrecorded[make_attempt_id(EPOCH, 1)] = cast("Any", ())
+
+    async def kept(entry: Entry) -> None:
+        entry.unrecorded.clear()
+
+    case.reconciler.recorder.record_kept = kept  # type: ignore[method-assign] # the log takes it
+    await case.look()
+    assert len(case.redis.published) == 1
+    assert case.cache.entries == {}
+
+
+async def test_a_notification_that_is_ours_again_is_looked_at(case: Case) -> None:
+    """Its shard came back while its results were recorded."""
+    case.shards.drop(0)
+    case.entry.unrecorded[make_attempt_id(EPOCH, 1)] = cast("Any", ())
+
+    async def kept(entry: Entry) -> None:
+        entry.unrecorded.clear()
+        case.shards.take(0, LeaseTerm(EPOCH))
+
+    case.reconciler.recorder.record_kept = kept  # type: ignore[method-assign] # it takes a while
+    await case.look()
+    assert list(case.cache.entries) == ["uid-a"]
+    assert case.ready == 1
+
+
+# -- workers --------------------------------------------------------------------------------------------
+
+
+async def worked(case: Case) -> None:
+    """Have a worker handle what is ready."""
+    worker = asyncio.create_task(case.reconciler.work())
+    for _ in range(30):
+        await asyncio.sleep(0)
+    assert not worker.done()
+    worker.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await worker
+
+
+async def test_a_worker_handles_keys(case: Case) -> None:
+    """Each is given back, so that it can come again, and its back-off begins anew."""
+    case.decides(Await("nothing"))
+    case.queue.retry("uid-a")
+    case.queue.add("uid-a")
+    await worked(case)
+    assert case.ready == 0
+    assert case.queue.retry("uid-a") == 0.2
+
+
+@pytest.mark.parametrize(("known", "wait"), [(True, 0.4), (False, 0.2)])
+async def test_what_is_put_off_keeps_its_growing_wait(case: Case, known: bool, wait: float) -> None:
+    """Without a decision nothing is over; what has gone needs none."""
+    case.shards.take(0, LeaseTerm(EPOCH, holds=False))
+    if not known:
+        case.cache.entries.clear()
+    case.queue.retry("uid-a")
+    case.queue.add("uid-a")
+    await worked(case)
+    assert case.queue.retry("uid-a") == wait
+
+
+async def test_a_notification_that_meets_no_server_waits(
+    case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The line of the log tells how long; the worker goes on."""
+    caplog.set_level("INFO", "ledger.delivery")
+
+    async def away(_uid: str) -> Decision | None:
+        raise Unavailable("refused")
+
+    cast("Any", case.reconciler).reconcile = away
+    case.queue.add("uid-a")
+    await worked(case)
+    assert (case.ready, case.alarm()) == (0, 0.2)
+    (line,) = caplog.records
+    shown = {name: line.__dict__[name] for name in ("uid", "error", "seconds")}
+    assert (line.levelname, line.message, shown) == (
+        "INFO", "a notification waits", {"uid": "uid-a", "error": "refused", "seconds": 0.2},
+    )  # fmt: skip
+
+
+async def test_a_notification_that_cannot_be_handled_costs_its_own_turn(
+    case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is logged as a defect and tried again; others are handled."""
+
+    async def slips(uid: str) -> Decision | None:
+        if uid == "uid-a":
+            raise RuntimeError("a slip")
+        case.done.append((uid,))
+        return None
+
+    case.reconciler.reconcile = slips  # type: ignore[method-assign] # of this one
+    case.queue.add("uid-a")
+    case.queue.add("uid-b")
+    await worked(case)
+    assert (case.done, case.alarm()) == ([("uid-b",)], 0.2)
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("ERROR", "a notification could not be handled")
+    ]
+
+
+# -- all of them ----------------------------------------------------------------------------------------
+
+
+async def test_a_pause_is_told_once_and_has_all_looked_at(
+    case: Case, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each of its two directions; the position that it has already changes nothing."""
+    case.cache.entries["uid-b"] = Entry(parse_object(document("b", 1)))
+    for paused in (False, True, True, False):
+        case.controller.pause(paused)
+    assert case.ready == 2
+    assert [(r.levelname, r.message) for r in caplog.records] == [
+        ("WARNING", "deliveries are paused"), ("WARNING", "deliveries go on"),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("ends", [True, False])
+async def test_the_end_lets_attempts_end(case: Case, ends: bool) -> None:
+    """Nothing begins any more; what takes too long is cut off; results get their own time."""
+
+    class Ending:
+        def close(self) -> None:
+            case.done.append(("close",))
+
+        async def drain(self, seconds: float) -> bool:
+            case.done.append(("drain", seconds))
+            return ends
+
+        async def abort(self) -> None:
+            case.done.append(("abort",))
+
+    async def recorded(seconds: float) -> int:
+        case.done.append(("record", seconds))
+        return 2
+
+    case.controller.dispatcher = cast("Any", Ending())
+    case.controller.outcomes.drain = recorded  # type: ignore[method-assign] # two are left
+    assert await case.controller.drain(sending=12.0, recording=5.0) == 2
+    assert case.done == [
+        ("close",), ("drain", 12.0), *([] if ends else [("abort",)]), ("record", 5.0),
+    ]  # fmt: skip
+    assert not case.controller.holds.accepts("uid-a")

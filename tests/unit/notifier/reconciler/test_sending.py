@@ -1,0 +1,208 @@
+"""The send of one attempt: it always comes to an outcome, and nothing leaves where one is in the way."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any, Final, cast
+
+import pytest
+
+from notifier.contract import Message, Outcome
+from notifier.reconciler.sending import Sender
+from syncer.model.attempt import AttemptId
+from syncer.model.record import intent_record
+from syncer.model.resource import parse_object
+from syncer.sync.cache import Entry
+from tests.unit.notifier.reconciler.test_start import document
+
+INTENT: Final = intent_record(AttemptId("0.7-1"), "slack:ops", at=1, by="t")
+MESSAGE: Final = cast("Message", SimpleNamespace())
+
+
+class Receiver:
+    """A channel whose send does as a test wants."""
+
+    timeout_s = 3.0
+    shows_status = True
+
+    def __init__(self) -> None:
+        self.sent: list[Message] = []
+        self.fails: Exception | None = None
+        self.hangs = False
+
+    async def send(self, message: Message) -> Outcome:
+        """Take the message."""
+        self.sent.append(message)
+        if self.fails is not None:
+            raise self.fails
+        if self.hangs:
+            await asyncio.Event().wait()
+        return Outcome.success(204)
+
+
+class World:
+    """A sender, and what it asks."""
+
+    def __init__(self) -> None:
+        self.receiver = Receiver()
+        self.entry = Entry(parse_object(document("a", 1)))
+        self.entry.never_sent.add(AttemptId("0.7-1"))
+        self.denial: str | None = None
+        self.composing: Exception | None = None
+        self.covered = True
+        self.asked: list[tuple[Any, ...]] = []
+        self.sender = Sender(
+            cast("Any", SimpleNamespace(sending=self._sending)),
+            cast("Any", SimpleNamespace(denial=self._denial)),
+            cast("Any", SimpleNamespace(compose=self._compose)),
+            lambda: 100.0,
+        )
+
+    def _sending(self, entry: Entry, attempt: AttemptId) -> None:
+        entry.never_sent.discard(attempt)
+
+    def _denial(self, channel: str, namespace: str) -> str | None:
+        self.asked.append((channel, namespace))
+        return self.denial
+
+    async def _compose(self, entry: Entry, intent: object, *, with_status: bool) -> Message:
+        assert (entry, intent) == (self.entry, INTENT)
+        self.asked.append(("compose", with_status))
+        if self.composing is not None:
+            raise self.composing
+        return MESSAGE
+
+    async def send(self) -> Outcome:
+        """Send."""
+
+        def may_send(now: float, seconds: float) -> bool:
+            assert (now, seconds) == (100.0, 3.0)
+            return self.covered
+
+        term = cast("Any", SimpleNamespace(may_send=may_send))
+        return await self.sender.send(self.entry, term, INTENT, cast("Any", self.receiver))
+
+    @property
+    def left(self) -> bool:
+        """Whether bytes may have left."""
+        return not self.entry.never_sent
+
+
+@pytest.fixture
+def world() -> World:
+    """One in which nothing is in the way."""
+    return World()
+
+
+async def test_a_message_is_composed_and_sent(world: World) -> None:
+    """With the status where the channel shows it; whether the receiver is for the namespace is asked."""
+    assert await world.send() == Outcome.success(204)
+    assert world.receiver.sent == [MESSAGE]
+    assert world.asked == [("slack:ops", "n"), ("compose", True)]
+    assert world.left
+    world.receiver.shows_status = False
+    await world.send()
+    assert world.asked[-1] == ("compose", False)
+
+
+async def test_a_channel_that_is_not_there(world: World) -> None:
+    """It is a failure for good, in upstream's words."""
+    outcome = await world.sender.send(world.entry, cast("Any", None), INTENT, None)
+    assert outcome == Outcome.permanent(
+        "channel not registered: slack:ops (DD-NOT-007: use RegisterChannel() to register)"
+    )
+    assert not world.left
+
+
+def denied(world: World) -> None:
+    """The receiver takes nothing of the namespace."""
+    world.denial = "receiver ops is not for namespace n"
+
+
+def misshapen(world: World) -> None:
+    """The spec is not of the schema's shape."""
+    world.composing = ValueError("pwd=oak31")
+
+
+def slow(world: World) -> None:
+    """Large messages before it take all the time."""
+    world.composing = TimeoutError()
+
+
+def deleted(world: World) -> None:
+    """The object was deleted while the message was composed."""
+    world.entry.deleted = True
+
+
+def uncovered(world: World) -> None:
+    """The lease would end before the send."""
+    world.covered = False
+
+
+STOPPED: Final = {
+    "the receiver is not for the namespace": (
+        denied, Outcome.denied("receiver ops is not for namespace n"),
+    ),
+    "the message cannot be composed": (
+        misshapen, Outcome.permanent("the message cannot be composed (ValueError)"),
+    ),
+    "it is not composed in time": (
+        slow, Outcome.not_sent("the message was not composed in time"),
+    ),
+    "the notification is deleted": (
+        deleted, Outcome.not_sent("the notification was deleted before it was sent"),
+    ),
+    "the lease does not cover it": (
+        uncovered, Outcome.not_sent("the lease would not have covered the send"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", STOPPED)
+async def test_what_stops_a_send(world: World, case: str) -> None:
+    """It is an outcome, and no byte leaves."""
+    stop, outcome = STOPPED[case]
+    stop(world)
+    assert await world.send() == outcome
+    assert world.receiver.sent == []
+    assert not world.left
+
+
+async def test_a_channel_that_does_not_keep_its_time(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two seconds after its own limit it is given up; the message may have arrived."""
+    limits: list[float] = []
+    real = asyncio.timeout
+
+    def timeout(seconds: float) -> asyncio.Timeout:
+        limits.append(seconds)
+        return real(0.0)
+
+    monkeypatch.setattr(asyncio, "timeout", timeout)
+    world.receiver.hangs = True
+    assert await world.send() == Outcome.unknown("the channel did not end within its own deadline")
+    assert limits == [5.0]
+    assert world.left
+
+
+async def test_a_channel_that_raises(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """It is a defect, which is logged; the message may have arrived."""
+    world.receiver.fails = RuntimeError("pwd=oak31")
+    assert await world.send() == Outcome.unknown("the channel failed unexpectedly (RuntimeError)")
+    (line,) = caplog.records
+    assert line.message == "a channel raised; it must answer with an outcome"
+    shown = {name: line.__dict__[name] for name in ("uid", "channel", "attempt")}
+    assert shown == {"uid": "uid-a", "channel": "slack:ops", "attempt": "0.7-1"}
+
+
+async def test_a_send_that_is_cancelled_passes_that_on(world: World) -> None:
+    """Who asked for it records what it came to."""
+    world.receiver.hangs = True
+    task = asyncio.create_task(world.send())
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
