@@ -33,7 +33,6 @@ import socket
 import ssl
 import time
 from collections.abc import AsyncIterator, Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, cast
 
@@ -42,6 +41,7 @@ import aiosmtplib
 from notifier.channels.base import Provider, credential, rendered_beside
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.mail_message import MESSAGE_BYTES, Envelope, mail
+from notifier.channels.names import Names
 from notifier.channels.transport_errors import certificate_fault, chain_of, describe, excerpt
 from notifier.contract import Message, Outcome
 from notifier.routing.mail import Security
@@ -94,8 +94,6 @@ class MailClient:
     """
     Connects to mail servers: names, addresses, TLS; one per process.
 
-    Names are resolved in threads of its own, since a dead name server holds a thread for many seconds.
-
     Args:
         guard: Checks every address before it is dialled.
         ca_file: PEM bundle trusted besides the system's roots; empty for none.
@@ -105,12 +103,11 @@ class MailClient:
     """
 
     def __init__(self, *, guard: EgressGuard | None = None, ca_file: str = "") -> None:
-        self._guard = guard or EgressGuard()
         self.tls = ssl.create_default_context()
         self.tls.minimum_version = ssl.TLSVersion.TLSv1_2
         if ca_file:
             self.tls.load_verify_locations(cafile=ca_file)
-        self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolve-mail")
+        self._names = Names(guard or EgressGuard(), "resolve-mail")
 
     async def dial(self, host: str, port: int, *, timeout_s: float) -> socket.socket:
         """
@@ -119,17 +116,8 @@ class MailClient:
         Raises:
             OSError: the name did not resolve, no address answered, or (`EgressDenied`) one is refused.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            answers = await loop.run_in_executor(
-                self._threads, lambda: socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            )
-        except UnicodeError as exc:
-            raise socket.gaierror(socket.EAI_NONAME, "not a host name") from exc
-        for *_, address in answers:
-            self._guard.check(str(address[0]), host=host)
-        answers = answers[:_ADDRESSES]
-        failure: OSError = socket.gaierror(socket.EAI_NONAME, "no addresses")
+        answers = (await self._names.look_up(host, port))[:_ADDRESSES]
+        failures: list[OSError] = []
         for family, kind, protocol, _, address in answers:
             sock = socket.socket(family, kind, protocol)
             try:
@@ -137,20 +125,20 @@ class MailClient:
                 if hasattr(socket, "TCP_USER_TIMEOUT"):
                     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _USER_TIMEOUT_MS)
                 async with asyncio.timeout(timeout_s / len(answers)):
-                    await loop.sock_connect(sock, address)
+                    await asyncio.get_running_loop().sock_connect(sock, address)
             except OSError as exc:  # a timeout is one
                 sock.close()
-                failure = exc
+                failures.append(exc)
             except BaseException:
                 sock.close()
                 raise
             else:
                 return sock
-        raise failure
+        raise failures[-1]
 
     def close(self) -> None:
         """Let the threads end; a lookup that hangs is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._names.close()
 
 
 class EmailChannel:

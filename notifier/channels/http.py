@@ -37,7 +37,6 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
@@ -53,6 +52,7 @@ from yarl import URL
 from notifier.channels.base import classify_http
 from notifier.channels.egress import EgressDenied, EgressGuard
 from notifier.channels.http_answers import BODY_BYTES, inflate, parse_retry_after, status_of
+from notifier.channels.names import Names
 from notifier.channels.targets import Target, is_confidential, parse_target, secrets_of
 from notifier.channels.transport_errors import certificate_fault, chain_of, describe, excerpt
 from notifier.contract import Outcome
@@ -377,16 +377,10 @@ class HttpClient:
 
 
 class _GuardedResolver(AbstractResolver):
-    """
-    Resolves names in threads of its own and checks every address.
-
-    A dead name server holds a thread for many seconds; with the loop's shared threads it would hold
-    up everything else that needs one.
-    """
+    """What the library asks for addresses; it knows which hosts are proxies."""
 
     def __init__(self, guard: EgressGuard) -> None:
-        self._guard = guard
-        self._threads = ThreadPoolExecutor(max_workers=16, thread_name_prefix="resolve")
+        self._names = Names(guard, "resolve")
         #: Hosts of proxies; the process's environment bounds them.
         self.proxies: set[str] = set()
 
@@ -399,35 +393,22 @@ class _GuardedResolver(AbstractResolver):
         Raises:
             OSError: the name did not resolve, or (EgressDenied) one address is refused.
         """
-        loop = asyncio.get_running_loop()
-        try:
-            answers = await loop.run_in_executor(
-                self._threads,
-                lambda: socket.getaddrinfo(host, port, family=family, type=socket.SOCK_STREAM),
+        found = await self._names.look_up(host, port, family=family, proxy=host in self.proxies)
+        return [
+            ResolveResult(
+                hostname=host,
+                host=str(address[0]),
+                port=port,
+                family=answer_family,
+                proto=protocol,
+                flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
             )
-        except UnicodeError as exc:
-            raise socket.gaierror(socket.EAI_NONAME, "not a host name") from exc
-        results: list[ResolveResult] = []
-        for answer_family, _, protocol, _, address in answers:
-            found = str(address[0])
-            self._guard.check(found, host=host, proxy=host in self.proxies)
-            results.append(
-                ResolveResult(
-                    hostname=host,
-                    host=found,
-                    port=port,
-                    family=answer_family,
-                    proto=protocol,
-                    flags=socket.AI_NUMERICHOST | socket.AI_NUMERICSERV,
-                )
-            )
-        if not results:
-            raise socket.gaierror(socket.EAI_NONAME, "no addresses")
-        return results
+            for answer_family, _, protocol, _, address in found
+        ]
 
     async def close(self) -> None:
         """Let the threads end; a lookup that hangs is not waited for."""
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._names.close()
 
 
 async def _mark_connected(_: object, context: SimpleNamespace, __: object) -> None:

@@ -8,7 +8,6 @@ import contextlib
 import logging
 import socket
 import ssl
-import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -759,33 +758,6 @@ async def test_dial_that_is_cancelled_leaves_no_socket(
         with pytest.raises(asyncio.CancelledError):
             await task
         assert _sockets() == before
-
-
-async def test_lookups_have_a_bound_and_none_is_waited_for_at_the_end(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """A dead name server holds sixteen threads; at the end they are left, and who waits is dropped."""
-    begun: list[str] = []
-    answered = threading.Event()
-
-    def hang(host: str, *_: object, **__: object) -> list[Any]:
-        begun.append(host)
-        answered.wait(20)
-        return []
-
-    monkeypatch.setattr(socket, "getaddrinfo", hang)
-    mail_client = MailClient()
-    dials = [asyncio.create_task(mail_client.dial(f"h{n}", 25, timeout_s=5)) for n in range(20)]
-    deadline = time.monotonic() + 10
-    while len(begun) < 16 and time.monotonic() < deadline:
-        await asyncio.sleep(0.01)
-    mail_client.close()
-    assert not answered.is_set()
-    answered.set()
-    found = await asyncio.gather(*dials, return_exceptions=True)
-    assert len(begun) == 16
-    assert [type(each) for each in found[:16]] == [socket.gaierror] * 16
-    assert [type(each) for each in found[16:]] == [asyncio.CancelledError] * 4
 
 
 async def test_address_that_is_silent_leaves_time_for_the_next(

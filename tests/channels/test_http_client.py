@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import gzip
+import re
 import socket
 import ssl
 import time
 from collections.abc import Callable
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
-from notifier.channels.egress import EgressGuard, EgressMode
-from notifier.channels.http import HttpClient, tls_context
+from notifier.channels.egress import EgressDenied, EgressGuard, EgressMode
+from notifier.channels.http import HttpClient, tls_context, user_agent
 from notifier.channels.http_answers import BODY_BYTES
 from notifier.channels.targets import Target
 from notifier.contract import Outcome
@@ -600,3 +602,36 @@ async def test_closed_door_says_so() -> None:
 def test_target_shows_nothing() -> None:
     """The repr of a target holds neither URL nor secrets."""
     assert repr(Target("https://example.com/canary", ("canary",))) == "Target()"
+
+
+def test_a_socket_is_checked_once_more() -> None:
+    """Whatever way an address came by, it is refused where none may go; a dead peer is noticed."""
+    info = (socket.AF_INET, socket.SOCK_STREAM, 6, "")
+    with HttpClient(environment={})._socket((*info, ("127.0.0.1", 9))) as made:
+        assert made.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == 20_000
+    strict = HttpClient(environment={}, guard=EgressGuard(EgressMode.STRICT))
+    strict._socket((*info, ("10.0.0.1", 9))).close()  # the mode was applied to the name
+    with pytest.raises(EgressDenied, match="link-local"):
+        strict._socket((*info, ("169.254.169.254", 80)))
+
+
+async def test_a_client_that_is_not_open_sends_nothing() -> None:
+    """That is a fault of the program, before and after its life."""
+    client = HttpClient(environment={})
+    with pytest.raises(RuntimeError, match="the client is not open"):
+        await post(client, "http://127.0.0.1:9/x")
+    async with client:
+        assert await client.open() is client
+    with pytest.raises(RuntimeError, match="the client is not open"):
+        await post(client, "http://127.0.0.1:9/x")
+
+
+def test_name_of_the_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It holds the version where the distribution is installed."""
+    assert re.fullmatch(r"notification-ledger/\d+\.\d+.*", user_agent())
+
+    def absent(_name: str) -> str:
+        raise metadata.PackageNotFoundError
+
+    monkeypatch.setattr(metadata, "version", absent)
+    assert user_agent() == "notification-ledger"
