@@ -21,8 +21,9 @@ from urllib.parse import urlsplit
 
 from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
 
-from syncer.configfile import Duration, Group, Names, build, load_file, unknown_keys
+from syncer.configfile import Duration, Group, Names, build, unknown_keys
 from syncer.model.errors import ConfigError
+from syncer.model.finding import Finding, Severity
 from syncer.runtime.proxies import is_loopback
 from syncer.settings import (
     LABEL,
@@ -34,6 +35,7 @@ from syncer.settings import (
     WatchRules,
     with_redis_secrets,
 )
+from syncer.yamlfile import Document, read_file
 
 ROUTING_PATH: Final = "/etc/notification-routing/routing.yaml"
 CREDENTIALS_DIR: Final = "/etc/notification/credentials/"
@@ -530,30 +532,76 @@ def load(
         ConfigError: the file cannot be used, or the own namespace is not known. The text names the
             dotted path and never a value.
     """
-    document = load_file(path)
-    settings = build(Settings, with_redis_secrets(document))
-    warnings = unknown_keys(Settings, document)
-    if settings.controller.leader_election:
-        warnings.append("controller.leaderElection has no effect: replicas share work by shards")
-    if not settings.delivery.console.enabled:
-        warnings.append("delivery.console.enabled has no effect: the console channel is always on")
-    if settings.delivery.log.format not in LOG_FORMATS:
-        warnings.append("delivery.log.format has no effect: it is neither json nor text")
-    if settings.egress.mode == "operator" and settings.egress.allow:
-        warnings.append("egress.allow has no effect unless egress.mode is strict")
-    if settings.datastorage and Path(settings.datastorage.token_file) == API_TOKEN:
-        warnings.append(
-            "datastorage.tokenFile is the token for the API server, which the audit store could use;"
-            " project one with an audience of its own"
-        )
-    warnings += settings.redis.warnings
+    source = read_file(path)
+    settings = build(Settings, with_redis_secrets(source.values), source)
     environment = Environment(
         namespace=_own_namespace(env, namespace_file),
         routing_path=Path(env.get("ROUTING_CONFIG_PATH") or ROUTING_PATH),
         kubeconfig=env.get("KUBECONFIG") or None,
         tls_ca_file=env.get("TLS_CA_FILE") or None,
     )
-    return Loaded(settings, tuple(warnings), environment, Path(path))
+    warnings = tuple(remark.text for remark in remarks(source, settings))
+    return Loaded(settings, warnings, environment, Path(path))
+
+
+def remarks(source: Document, settings: Settings | None) -> list[Finding]:
+    """
+    Find what a file says in vain, or not as it is meant.
+
+    Args:
+        source: The file as it was read.
+        settings: What was made of it; None if it cannot be used, then only its keys are looked at.
+    """
+    found = [
+        Finding(
+            Severity.WARNING,
+            path,
+            "is written twice: only what the last one says holds",
+            fix="keep one of the two",
+            line=line,
+        )
+        for path, line in source.repeated
+    ]
+    found += unknown_keys(Settings, source.values, source)
+    if settings is None:
+        return found
+
+    def remark(path: str, message: str, fix: str) -> None:
+        line = source.line(*path.split("."))
+        found.append(Finding(Severity.WARNING, path, message, fix, line))
+
+    if settings.controller.leader_election:
+        remark(
+            "controller.leaderElection",
+            "has no effect: replicas share work by shards",
+            "set it to false, or remove it",
+        )
+    if not settings.delivery.console.enabled:
+        remark(
+            "delivery.console.enabled",
+            "has no effect: the console channel is always on",
+            "remove it; route to no receiver with consoleConfigs instead",
+        )
+    if settings.delivery.log.format not in LOG_FORMATS:
+        remark(
+            "delivery.log.format",
+            "has no effect: it is neither json nor text",
+            "write json or text",
+        )
+    if settings.egress.mode == "operator" and settings.egress.allow:
+        remark(
+            "egress.allow",
+            "has no effect unless egress.mode is strict",
+            "set egress.mode: strict, or remove the list",
+        )
+    if settings.datastorage and Path(settings.datastorage.token_file) == API_TOKEN:
+        remark(
+            "datastorage.tokenFile",
+            "is the token for the API server, which the audit store could use;"
+            " project one with an audience of its own",
+            "project a token with an audience of its own, and name its file",
+        )
+    return [*found, *settings.redis.remarks(source)]
 
 
 def _own_namespace(env: Mapping[str, str], namespace_file: Path) -> str:

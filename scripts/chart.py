@@ -20,20 +20,20 @@ import json
 import re
 import sys
 import textwrap
-import types
 import typing
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-from pydantic import BaseModel, BeforeValidator
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from notifier.settings import Settings  # noqa: E402 - needs the path above
-from syncer.configfile import parse_duration  # noqa: E402 - as above
+from syncer.configfile import group_of  # noqa: E402 - as above
+from syncer.fields import is_duration, schema_for, summary  # noqa: E402 - as above
 
 CHART: Final = ROOT / "charts" / "notification-ledger"
 #: Keys that the chart sets, with what sets them.
@@ -52,9 +52,6 @@ _BEGIN: Final = "  # --- made by scripts/chart from the controller's settings; d
 _END: Final = "  # --- end of what scripts/chart makes ---"
 _TABLE: Final = ("<!-- values: made by scripts/chart -->", "<!-- end of values -->")
 _WIDTH: Final = 100
-_DURATION: Final = (
-    r"^(\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+|[0-9]{1,12}(\.[0-9]{0,9})?)$"
-)
 
 
 class Key(typing.NamedTuple):
@@ -75,65 +72,12 @@ def keys(model: type[BaseModel], path: str = "") -> Iterator[Key]:
             yield Key(alias, full, field, group_of(field.annotation))
 
 
-def group_of(annotation: object) -> type[BaseModel] | None:
-    """Return the group that a field holds, required or not; None for a plain value."""
-    options = (
-        typing.get_args(annotation)
-        if typing.get_origin(annotation) in {typing.Union, types.UnionType}
-        else (annotation,)
-    )
-    for option in options:
-        if isinstance(option, type) and issubclass(option, BaseModel):
-            return option
-    return None
-
-
 # -- the schema -----------------------------------------------------------------------------------
 
 
-def schema_of(model: type[BaseModel], path: str = "") -> dict[str, Any]:
-    """Return the JSON schema of a group: closed, with descriptions, without defaults."""
-    plain = model.model_json_schema(by_alias=True)
-    out: dict[str, Any] = {
-        "description": summary(model),
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {},
-    }
-    required = []
-    for key in keys(model, path):
-        if key.group is not None:
-            out["properties"][key.name] = schema_of(key.group, f"{key.path}.")
-            continue
-        if key.field.is_required():
-            required.append(key.name)
-        found = dict(plain["properties"][key.name])
-        for word in ("default", "title"):
-            found.pop(word, None)
-        if is_duration(key.field):
-            found["type"] = ["string", "number"]
-            found["pattern"] = _DURATION
-            found.setdefault("minimum", 0)
-        elif key.path == "logging.level":
-            found["enum"] = [w for level in found["enum"] for w in (level, level.lower())]
-        if key.path in DECIDED:
-            found["type"] = [found["type"], "null"]
-        if any("$ref" in str(part) for part in found.values()):
-            raise TypeError(f"{key.path}: a type that this script does not know")
-        out["properties"][key.name] = found
-    if required:
-        out["required"] = required
-    return out
-
-
-def is_duration(field: FieldInfo) -> bool:
-    """Whether a field takes Go's text form as well as seconds."""
-    return any(isinstance(m, BeforeValidator) and m.func is parse_duration for m in field.metadata)
-
-
-def summary(model: type[BaseModel]) -> str:
-    """Return the first paragraph of a group's description, on one line."""
-    return " ".join((model.__doc__ or "").strip().split("\n\n")[0].split())
+def schema_of(model: type[BaseModel]) -> dict[str, Any]:
+    """Return the schema of what is for the user to set."""
+    return schema_for(model, skip=OWN.keys(), nullable=DECIDED)
 
 
 # -- the values -----------------------------------------------------------------------------------

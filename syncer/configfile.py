@@ -1,38 +1,33 @@
 """
-How a settings file is read: YAML text in, a frozen model and warnings out.
+How the settings in a file are read: a document in, a frozen model and findings out.
 
 A group of settings is a frozen model: field names as in the code, camelCase in the file (the name as
 written in the code is accepted too). An unknown key is a warning with its dotted path, never an error,
 since a file may be written for another version. A wrong type or an impossible value is a `ConfigError`
-with the path. `null` means default. Durations are Go's (`1m30s`) or plain seconds, and always seconds in
-the code.
+with the path and the line. `null` means default. Durations are Go's (`1m30s`) or plain seconds, and always
+seconds in the code.
 
-No text made here quotes a value: values may be secrets, and a YAML error would like to print them.
+No text made here quotes a value: values may be secrets.
 """
 
 from __future__ import annotations
 
-import contextlib
 import math
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Final, Literal, TypeVar, Union
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic.alias_generators import to_camel
 
 from syncer.model.errors import ConfigError
+from syncer.model.finding import Finding, Severity
+from syncer.yamlfile import SHOWN_KEY, Document
 
-#: Bytes of a settings file; a ConfigMap holds no more.
-MAX_FILE: Final = 1 << 20
-#: Anchors may be referred to this often. A settings file needs none, a bomb needs many.
-_MAX_ALIASES: Final = 32
 _MAX_SECONDS: Final = 10.0 * 365 * 86400
-_WARNED_KEY: Final = 64
 #: Characters of a file that holds one secret.
 _MAX_SECRET: Final = 1 << 16
 
@@ -147,141 +142,120 @@ def secret_of(path: str, key: str) -> str:
 G = TypeVar("G", bound=Group)
 
 
-def build(model: type[G], document: Mapping[str, Any]) -> G:
+class Fault(typing.NamedTuple):
+    """What a document has wrong; `location` is the path in parts, `group` the model that has the key."""
+
+    location: tuple[int | str, ...]
+    message: str
+    group: type[BaseModel]
+
+    @property
+    def path(self) -> str:
+        """The dotted path, as the file spells it."""
+        return dotted(self.location)
+
+
+def read_into(model: type[G], document: Mapping[str, Any]) -> G | list[Fault]:
+    """Make settings from a document, or say everything that is wrong with it."""
+    try:
+        return model.model_validate(_without_nulls(model, document))
+    except ValidationError as error:
+        return [
+            Fault(e["loc"], _reason(e), _model_at(model, e["loc"]))
+            for e in error.errors(include_url=False)
+        ]
+
+
+def build(model: type[G], document: Mapping[str, Any], source: Document | None = None) -> G:
     """
     Make settings from a document.
 
     A required group that is missing is reported by its required key (`redis.url`).
 
+    Args:
+        model: Of the settings.
+        document: What to read.
+        source: The file that it comes from, for the lines of errors.
+
     Raises:
         ConfigError: with the dotted path of the first fault; further faults follow in the text.
     """
-    try:
-        return model.model_validate(_without_nulls(model, document))
-    except ValidationError as error:
-        faults = [(_dotted(e["loc"]), _reason(e)) for e in error.errors(include_url=False)]
-    path, message = faults[0]
-    more = "".join(f"; {p}: {m}" for p, m in faults[1:9])
-    raise ConfigError(message + more, path=path)
+    found = read_into(model, document)
+    if not isinstance(found, list):
+        return found
+
+    def said(fault: Fault) -> str:
+        line = source.line(*fault.location) if source is not None else 0
+        return f"{fault.message} (line {line})" if line else fault.message
+
+    first = found[0]
+    more = "".join(f"; {fault.path}: {said(fault)}" for fault in found[1:9])
+    line = source.line(*first.location) if source is not None else 0
+    raise ConfigError(said(first) + more, path=first.path, line=line)
 
 
-def unknown_keys(model: type[BaseModel], document: object, path: str = "") -> list[str]:
-    """One warning per key of the document that means nothing to the model, with its dotted path."""
+def unknown_keys(
+    model: type[BaseModel],
+    document: object,
+    source: Document | None = None,
+    *,
+    at: tuple[int | str, ...] = (),
+) -> list[Finding]:
+    """
+    Find the keys of a document that mean nothing to a model.
+
+    Args:
+        model: Of the settings.
+        document: What was read.
+        source: The file that it comes from, for lines.
+        at: Where the document stands in the file.
+    """
     if not isinstance(document, Mapping):
         return []
     keys = keys_of(model)
-    warnings = []
+    found: list[Finding] = []
     for key, value in document.items():
-        name = str(key)[:_WARNED_KEY]
-        where = f"{path}.{name}" if path else name
+        name = str(key)[:SHOWN_KEY]
         field = keys.get(key) if isinstance(key, str) else None
         if field is None:
-            from difflib import get_close_matches  # noqa: PLC0415 (for a mistake alone)
-
-            near = get_close_matches(name, keys, n=1)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            warnings.append(f"unknown key {where} is ignored{hint}")
-            continue
-        inner = _group_of(model.model_fields[field].annotation)
-        if inner is not None:
-            warnings += unknown_keys(inner, value, where)
-    return warnings
-
-
-def load_file(path: Path | str) -> dict[str, Any]:
-    """
-    Read a YAML file whose top level is a mapping; an empty file is an empty mapping.
-
-    Raises:
-        ConfigError: unreadable, larger than 1 MiB, not UTF-8, not YAML (with the line), or no
-            mapping.
-    """
-    try:
-        with Path(path).open("rb") as file:
-            raw = file.read(MAX_FILE + 1)
-    except OSError as error:
-        reason = error.strerror or type(error).__name__
-        raise ConfigError(f"cannot read {path}: {reason}") from None
-    if len(raw) > MAX_FILE:
-        raise ConfigError(f"{path} is larger than {MAX_FILE} bytes")
-    try:
-        return parse_document(raw.decode("utf-8-sig"))
-    except UnicodeDecodeError:
-        raise ConfigError(f"{path} is not UTF-8") from None
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
-
-
-def parse_document(text: str) -> dict[str, Any]:
-    """
-    Read the text of a settings file.
-
-    Only plain YAML types are made, references to anchors are few.
-
-    Raises:
-        ConfigError: as `load_file`.
-    """
-    with yaml_errors("not valid YAML"):
-        loader = _Loader(text)
-        try:
-            document = loader.get_single_data()
-        finally:
-            loader.dispose()
-    if document is None:
-        return {}
-    if not isinstance(document, dict):
-        raise ConfigError("the top level must be a mapping")
-    return document
-
-
-@contextlib.contextmanager
-def yaml_errors(prefix: str) -> Iterator[None]:
-    """
-    Turn whatever the YAML library raises into a `ConfigError`: prefix, line where known, problem.
-
-    The problem quotes no more of the text than punctuation: it may be a piece of a token.
-    """
-    try:
-        yield
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f"line {mark.line + 1}: " if mark else ""
-        problem = _QUOTED.sub(_unquoted, error.problem or "syntax error")
-        raise ConfigError(f"{prefix}: {line}{problem}") from None
-    except yaml.YAMLError:
-        raise ConfigError(f"{prefix}: unprintable character") from None
-    except RecursionError:
-        raise ConfigError(f"{prefix}: nested too deeply") from None
-    except (ValueError, ArithmeticError, LookupError, TypeError, AttributeError):
-        # Values such as `!!bool x`, escapes beyond Unicode, versions with impossible numbers.
-        raise ConfigError(f"{prefix}: a value does not fit its type") from None
-
-
-_QUOTED: Final = re.compile(r"'(?:[^'\\]|\\.)*'|\"(?:[^\"\\]|\\.)*\"")
-#: Punctuation, and the parser's names for ends and beginnings.
-_HARMLESS: Final = re.compile(r"[^A-Za-z0-9]{1,2}|\\.|<[a-z ]+>")
-
-
-def _unquoted(quote: re.Match[str]) -> str:
-    return quote[0] if _HARMLESS.fullmatch(quote[0][1:-1]) else "…"
-
-
-class _Loader(yaml.SafeLoader):
-    """The safe loader, which also counts references: each may multiply what a merge key copies."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__(text)
-        self._aliases = 0
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            self._aliases += 1
-            if self._aliases > _MAX_ALIASES:
-                raise yaml.MarkedYAMLError(
-                    problem="too many references to anchors", problem_mark=self.get_mark()
+            where = ".".join(map(str, (*at, name)))
+            near = nearest(
+                name,
+                {
+                    name: known.alias or n
+                    for n, known in model.model_fields.items()
+                    for name in (n, known.alias or n)
+                },
+            )
+            found.append(
+                Finding(
+                    Severity.WARNING,
+                    where,
+                    "is unknown and ignored" + (f": did you mean {near}?" if near else ""),
+                    fix=f"write {near} instead" if near else "remove it",
+                    line=source.line(*at, key) if source is not None else 0,
                 )
-        node: yaml.Node | None = super().compose_node(parent, index)
-        return node
+            )
+            continue
+        inner = group_of(model.model_fields[field].annotation)
+        if inner is not None:
+            found += unknown_keys(inner, value, source, at=(*at, key))
+    return found
+
+
+def nearest(name: str, known: Mapping[str, str]) -> str:
+    """
+    Return what a misspelt name is likely meant to be, empty if nothing is like it.
+
+    Args:
+        name: As written.
+        known: Names that there are, each with the spelling to propose.
+    """
+    from difflib import get_close_matches  # noqa: PLC0415 (for a mistake alone)
+
+    folded = {key.lower(): key for key in known}
+    close = get_close_matches(name.lower(), folded, n=1, cutoff=0.65)
+    return known[folded[close[0]]] if close else ""
 
 
 def keys_of(model: type[BaseModel]) -> dict[str, str]:
@@ -293,7 +267,8 @@ def keys_of(model: type[BaseModel]) -> dict[str, str]:
     return keys
 
 
-def _group_of(annotation: object) -> type[BaseModel] | None:
+def group_of(annotation: object) -> type[BaseModel] | None:
+    """Return the group that a field holds, required or not; None for a plain value."""
     options = (
         typing.get_args(annotation)
         if typing.get_origin(annotation) in {Union, types.UnionType}
@@ -315,16 +290,28 @@ def _without_nulls(model: type[BaseModel], document: object) -> object:
         field = keys.get(key) if isinstance(key, str) else None
         if value is None or field is None:
             continue
-        inner = _group_of(model.model_fields[field].annotation)
+        inner = group_of(model.model_fields[field].annotation)
         out[key] = _without_nulls(inner, value) if inner else value
     for name, required in model.model_fields.items():
         key = required.alias or name
-        if required.is_required() and _group_of(required.annotation) and not {key, name} & set(out):
+        if required.is_required() and group_of(required.annotation) and not {key, name} & set(out):
             out[key] = {}
     return out
 
 
-def _dotted(location: tuple[int | str, ...]) -> str:
+def _model_at(model: type[BaseModel], location: tuple[int | str, ...]) -> type[BaseModel]:
+    """Return the group that holds the key at a location."""
+    for part in location[:-1]:
+        name = keys_of(model).get(str(part))
+        inner = group_of(model.model_fields[name].annotation) if name else None
+        if inner is None:
+            break
+        model = inner
+    return model
+
+
+def dotted(location: tuple[int | str, ...]) -> str:
+    """Write a path as people read it."""
     path = ""
     for part in location:
         # Faults in defaults come with the field's name, faults in the file with the file's.

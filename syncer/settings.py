@@ -24,12 +24,13 @@ from syncer.configfile import (
     Names,
     build,
     keys_of,
-    load_file,
     secret_of,
     unknown_keys,
 )
 from syncer.ledger.url import parse_redis_url, with_password, with_sentinel_password
 from syncer.model.errors import ConfigError
+from syncer.model.finding import Finding, Severity
+from syncer.yamlfile import Document, read_file
 
 #: Keys of `redis` that name such files, in both spellings.
 _SECRET_FILES: Final = {
@@ -132,17 +133,20 @@ class RedisSettings(Group):
             raise ValueError("must be 1 to 64 of letters, digits, `_`, `-` and `.`")
         return prefix
 
-    @property
-    def warnings(self) -> list[str]:
-        """What is allowed and not as safe as it looks, by dotted path."""
-        target = parse_redis_url(self.url.get_secret_value())
-        if not target.unverified:
+    def remarks(self, source: Document) -> list[Finding]:
+        """What is allowed and not as safe as it looks."""
+        if not parse_redis_url(self.url.get_secret_value()).unverified:
             return []
-        text = (
-            "redis.url: ssl_cert_reqs=none lets any server pose as Redis and read the password; name"
-            " its authority in ssl_ca_certs instead"
-        )
-        return [text]
+        return [
+            Finding(
+                Severity.WARNING,
+                "redis.url",
+                "has ssl_cert_reqs=none, which lets any server pose as Redis and read the password;"
+                " name its authority in ssl_ca_certs instead",
+                fix="name its authority in ssl_ca_certs instead",
+                line=source.line("redis", "url"),
+            )
+        ]
 
     def seen_in(self, info: Mapping[str, str]) -> dict[str, str]:
         """Members of INFO, with what the settings say where the server reports nothing."""
@@ -379,7 +383,8 @@ def load(path: Path | str | None, *, redis_url: str | None = None) -> LoadedSync
     Raises:
         ConfigError: as `load_file` and `build`.
     """
-    document = load_file(path) if path is not None else {}
+    source = read_file(path) if path is not None else Document({})
+    document = source.values
     if redis_url is not None:
         redis = document.get("redis")
         kept = redis if isinstance(redis, dict) else {}
@@ -395,9 +400,9 @@ def load(path: Path | str | None, *, redis_url: str | None = None) -> LoadedSync
     # Most of these is another command's.
     shared = {"controller", "delivery"}
     checked = {name: group for name, group in known.items() if name not in shared}
-    settings = build(SyncerSettings, known)
-    warnings = [*unknown_keys(SyncerSettings, checked), *settings.redis.warnings]
-    return LoadedSyncer(settings, tuple(warnings))
+    settings = build(SyncerSettings, known, source)
+    remarks = [*unknown_keys(SyncerSettings, checked, source), *settings.redis.remarks(source)]
+    return LoadedSyncer(settings, tuple(remark.text for remark in remarks))
 
 
 def with_redis_secrets(document: Mapping[str, Any]) -> dict[str, Any]:

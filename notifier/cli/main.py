@@ -2,7 +2,9 @@
 The controller's command line.
 
     notifier run --config FILE        run until SIGTERM
+    notifier check                    what is wrong with settings, routing and credentials
     notifier crd [--without-rules]    print the CustomResourceDefinition
+    notifier schema settings|routing  print the JSON schema of a file
     notifier --version
 
 Each command is one module: its options (`add_arguments`) beside what runs it (`run`). Only parsers are made
@@ -17,7 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from notifier.cli import crd, run
+from notifier.cli import check, crd, run, schema
 from syncer.cli.exits import OK, USAGE
 
 
@@ -37,7 +39,9 @@ class Command(Protocol):
 
 COMMANDS: Final[dict[str, Command]] = {
     "run": run,
+    "check": check,
     "crd": crd,
+    "schema": schema,
 }
 
 

@@ -15,8 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-from syncer.configfile import load_file
 from syncer.model.errors import ConfigError
+from syncer.yamlfile import load_file
 
 logger = logging.getLogger("ledger.delivery")
 

@@ -88,6 +88,37 @@ KNOWN: Final = tuple(
         (*RESERVED, *_SPEC_FIELDS, *_ALWAYS_WORDS, *(k for _, m in _MEMBERS for _, k in m))
     )
 )
+#: Attributes that a notification always has, and the values that the API server lets through.
+ALWAYS: Final[Mapping[str, tuple[str, ...]]] = {
+    "type": (
+        "Escalation", "Simple", "StatusUpdate", "Approval", "ManualReview", "Completion",
+    ),
+    "priority": ("Critical", "High", "Medium", "Low"),
+}  # fmt: skip
+#: The same of one that it may lack; then an extension may have any value under this name.
+SOMETIMES: Final[Mapping[str, tuple[str, ...]]] = {
+    "review-source": ("AIAnalysis", "WorkflowExecution", "RoutingEngine"),
+    "verificationAssessed": ("true", "false"),
+    "verificationDegraded": ("true", "false"),
+    "circuitBreakerActivated": ("true",),
+}
+#: Members of a notification that are no attributes, although they look like some.
+_UNSEEN: Final = frozenset(
+    {
+        "subject", "body", "clusterID", "retentionDays", "actionLinks", "retryPolicy", "labels",
+        "annotations", "workflowName", "actionType", "summary", "context", "extensions", "status",
+    }
+)  # fmt: skip
+#: Ways of naming an attribute by its place in the object.
+_PLACES: Final = (
+    "spec.",
+    "context.",
+    "extensions.",
+    "metadata.",
+    "labels.",
+    "annotations.",
+    "status.",
+)
 #: Longest key that is compared with the known ones, and how alike two must be; 1 is equal.
 _COMPARED: Final = 64
 _ALIKE: Final = 0.88
@@ -106,6 +137,46 @@ def likely_meant(key: str) -> str:
     folded = {known.lower(): known for known in KNOWN}
     close = get_close_matches(key.lower(), folded, n=1, cutoff=_ALIKE)
     return folded[close[0]] if close else ""
+
+
+def unseen(key: str) -> str:
+    """
+    Say why routing never sees an attribute, empty if it may.
+
+    An extension of that very name would make it one, which nobody means who writes such a key.
+    """
+    if key in _UNSEEN:
+        return "routing does not look at this member of a notification"
+    if key.startswith(_PLACES) and not key.startswith(("labels.", "annotations.")):
+        return f"attributes are named without their place, as {key.rpartition('.')[2]}"
+    if key.startswith(_PLACES):
+        return "labels and annotations take no part in routing; use extensions"
+    return ""
+
+
+def odd_value(key: str, value: str) -> tuple[str, str] | None:
+    """
+    Say what is odd about a value that a route wants an attribute to have.
+
+    Args:
+        key: The attribute.
+        value: As the route has it.
+
+    Returns:
+        What is wrong and what to do; None if nothing is.
+    """
+    values = ALWAYS.get(key) or SOMETIMES.get(key)
+    if values is None or value in values or (not value and key in SOMETIMES):
+        return None
+    from difflib import get_close_matches  # noqa: PLC0415 (for a mistake alone)
+
+    folded = {known.lower(): known for known in values}
+    near = get_close_matches(value[:_COMPARED].lower(), folded, n=1)
+    listed = ", ".join(values)
+    return (
+        f"is a value that {key} never has" + (f": did you mean {folded[near[0]]}?" if near else ""),
+        f"write {folded[near[0]]}" if near else f"write one of {listed}",
+    )
 
 
 def flatten_context(context: Mapping[str, Any]) -> dict[str, str]:

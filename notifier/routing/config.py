@@ -8,10 +8,10 @@ matched or not, because a plan that was frozen earlier may still need them.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import urlsplit
 
 from notifier.routing.receivers import (
@@ -22,7 +22,9 @@ from notifier.routing.receivers import (
     Receiver,
     Target,
     WebhookConfig,
+    named_credentials,
 )
+from syncer.model.finding import Finding
 from syncer.runtime.proxies import is_loopback
 
 CONSOLE_FALLBACK: Final = "console-fallback"
@@ -31,7 +33,11 @@ DEFAULT_CONSOLE_FALLBACK: Final = "default-console-fallback"
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """One `matchRe` pair; `regex` is compiled once and searches in linear time."""
+    """
+    One `matchRe` pair; `regex` is compiled once and searches in linear time.
+
+    It is None for a pattern that is none, in a file that is only examined.
+    """
 
     key: str
     text: str
@@ -59,6 +65,15 @@ class Route:
     path: str = ""
 
 
+class Reference(NamedTuple):
+    """A place that names a credential: of a kind of channel, at a path, in a line."""
+
+    ref: str
+    kind: str
+    path: str
+    line: int
+
+
 @dataclass(frozen=True, slots=True)
 class RoutingConfig:
     """
@@ -68,15 +83,18 @@ class RoutingConfig:
         route: The root; its match is not looked at.
         receivers: As in the file. Of equal names the last one is used.
         native: Kinds among `email` and `webhook` that are delivered here.
-        warnings: What has no effect or an unexpected one, with paths.
+        findings: What has no effect or an unexpected one, with paths and lines.
+        lines: Where mappings and texts stand, by path.
         doubts: How many keys look like a slip: nothing reads them, or they match no known attribute.
     """
 
     route: Route
     receivers: tuple[Receiver, ...]
     native: frozenset[str] = frozenset()
-    warnings: tuple[str, ...] = ()
+    # Two files that differ by a remark are the same routing, although their lines differ.
+    findings: tuple[Finding, ...] = field(default=(), compare=False)
     doubts: int = 0
+    lines: Mapping[str, int] = field(default_factory=dict, repr=False, compare=False)
     _by_name: Mapping[str, Receiver] = field(init=False, repr=False, compare=False)
     _targets: Mapping[str, Target] = field(init=False, repr=False, compare=False)
 
@@ -102,6 +120,11 @@ class RoutingConfig:
             "console", Target("console", DEFAULT_CONSOLE_FALLBACK, 0, ConsoleConfig())
         )
         object.__setattr__(self, "_targets", MappingProxyType(targets))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The findings as lines of a log."""
+        return tuple(finding.text for finding in self.findings)
 
     def receiver(self, name: str) -> Receiver | None:
         """Return the receiver of a name, None for an unknown one."""
@@ -132,15 +155,23 @@ class RoutingConfig:
 
     def missing_refs(self) -> tuple[str, ...]:
         """Entries that need a credential and name none, as `receiver "<r>" slackConfigs[<i>]`."""
-        keys = dict(KINDS)
         return tuple(
-            f"receiver {quoted(receiver.name)} {keys[kind]}[{n}]"
-            for receiver in self.receivers
-            for kind, configs in receiver.entries
-            if kind in ALWAYS_QUALIFIED
-            for n, config in enumerate(configs)
-            if not Target(kind, receiver.name, n, config).credential_refs
+            f"receiver {name}" + (f" (line {line})" if line else "")
+            for name, _, line in self.without_credential()
         )
+
+    def without_credential(self) -> Iterator[tuple[str, str, int]]:
+        """Yield the entries that need a credential and name none: receiver and place, path, line."""
+        keys = dict(KINDS)
+        for receiver in self.receivers:
+            for kind, configs in receiver.entries:
+                if kind not in ALWAYS_QUALIFIED:
+                    continue
+                for n, config in enumerate(configs):
+                    if not named_credentials(config):
+                        place = f"{keys[kind]}[{n}]"
+                        path = f"{receiver.path}.{place}"
+                        yield f"{quoted(receiver.name)} {place}", path, self.lines.get(path, 0)
 
     def refused_in_clear(self, values: Mapping[str, str]) -> tuple[str, ...]:
         """Webhooks by which nothing can be sent, since their URL among the credentials is http://."""
@@ -157,17 +188,33 @@ class RoutingConfig:
             and sends_in_clear(config, values.get(config.credential_ref, ""))
         )
 
-    def credential_refs(self) -> tuple[str, ...]:
-        """Credentials that must exist, in file order; those of kinds not delivered are not."""
-        refs: dict[str, None] = {}
+    def references(self) -> Iterator[Reference]:
+        """Yield every place that names a credential, in the order of `credential_refs`."""
+        keys = dict(KINDS)
         for receiver in self.receivers:
             for kind, configs in receiver.entries:
                 if kind in QUALIFIED_IF_NATIVE - self.native:
                     continue
                 for n, config in enumerate(configs):
-                    target = Target(kind, receiver.name, n, config)
-                    refs.update(dict.fromkeys(target.credential_refs))
-        return tuple(refs)
+                    at = f"{receiver.path}.{keys[kind]}[{n}]"
+                    for ref, key in named_credentials(config):
+                        path = f"{at}.{key}"
+                        # Entries of mail are one for each recipient, and may be more than the file has.
+                        line = self.lines.get(path) or self.lines.get(receiver.path, 0)
+                        yield Reference(ref, kind, path, line)
+
+    def credential_refs(self) -> tuple[str, ...]:
+        """Credentials that must exist, in file order; those of kinds not delivered are not."""
+        return tuple(dict.fromkeys(reference.ref for reference in self.references()))
+
+
+def found(pattern: Pattern, value: str) -> bool:
+    """Whether a pattern is found in a value."""
+    try:
+        return pattern.regex.search(value) is not None
+    except UnicodeEncodeError:
+        # Lone surrogates have no UTF-8; they match as a question mark.
+        return pattern.regex.search(value.encode("utf-8", "replace").decode()) is not None
 
 
 def console_fallback(native: frozenset[str] = frozenset()) -> RoutingConfig:

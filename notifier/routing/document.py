@@ -5,6 +5,9 @@ Nothing is constructed by YAML itself. The text is composed into nodes, which kn
 value is read by what is wanted there: a `match` value `5` is the text "5", as it is for Go. References to
 anchors and merge keys only name such values, tags are refused, the number of nodes read is bounded: an
 alias bomb is an error. No error quotes a value.
+
+What is wrong ends the reading (`ConfigError`), which is what the controller wants, or is collected, and the
+reading goes on with nothing in its place, which is what a checker of files wants.
 """
 
 from __future__ import annotations
@@ -13,10 +16,14 @@ import re
 from typing import Final
 
 import yaml
+from pydantic.alias_generators import to_camel
 
+from notifier.routing.keys import FOREIGN, MAPPINGS, Keys
 from notifier.routing.mail import Security
-from syncer.configfile import yaml_errors
+from syncer.configfile import nearest
 from syncer.model.errors import ConfigError
+from syncer.model.finding import Finding, Severity
+from syncer.yamlfile import yaml_errors
 
 #: Characters of a routing file; a ConfigMap holds no more.
 MAX_TEXT: Final = 1 << 20
@@ -38,6 +45,16 @@ _BOOLEANS: Final = {
     **dict.fromkeys(("false", "no", "off", "n"), False),
 }
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
+#: How a value of a type is written.
+_EXAMPLES: Final = {
+    "a text": "a text, in quotes if it looks like something else",
+    "a list": "a list: each item on a line that begins with a dash",
+    "a mapping": "a mapping: lines of the form `key: value`",
+    "true or false": "true or false, without quotes",
+}
+
+#: Keys of a mapping, each with the nodes of key and value.
+Entries = dict[str, tuple[yaml.Node, yaml.Node]]
 
 
 def line_of(node: yaml.Node) -> str:
@@ -46,13 +63,23 @@ def line_of(node: yaml.Node) -> str:
 
 
 class Reader:
-    """Reads nodes by wanted type; counts what it reads and collects warnings."""
+    """
+    Reads nodes by wanted type; counts what it reads and collects findings.
 
-    def __init__(self) -> None:
+    Attributes:
+        doubts: How many keys look like a slip.
+        lines: Where each mapping and each text that was read stands, by path.
+        errors: What would have ended the reading; stays empty unless errors are collected.
+    """
+
+    def __init__(self, *, collect: bool = False) -> None:
+        self._collect = collect
         self._nodes = 0
-        self._warnings: list[str] = []
+        self._findings: list[Finding] = []
         self._left_out = 0
         self.doubts = 0
+        self.lines: dict[str, int] = {}
+        self.errors: list[Finding] = []
 
     def compose(self, text: str) -> yaml.Node | None:
         """
@@ -70,27 +97,70 @@ class Reader:
                     return None
                 root: yaml.Node | None = loader.get_node()
                 if loader.check_node():
-                    self.warn("", "only the first document is read")
+                    line = loader.get_mark().line + 1
+                    self.warn("", "only the first document is read", "remove the others", line)
             finally:
                 loader.dispose()
         return root
 
-    def warn(self, path: str, message: str) -> None:
-        """Collect a warning, up to a bound."""
-        if len(self._warnings) < _MAX_WARNINGS:
-            self._warnings.append(f"{path} {message}" if path else message)
-        else:
+    def warn(
+        self,
+        path: str,
+        message: str,
+        fix: str,
+        line: int = 0,
+        *,
+        severity: Severity = Severity.WARNING,
+    ) -> None:
+        """
+        Collect a warning, up to a bound.
+
+        Args:
+            path: Of the key, or of the mapping that it is about.
+            message: What is wrong.
+            fix: What to do.
+            line: Where, if not where the path stands.
+            severity: How much it matters.
+        """
+        if self.full:
             self._left_out += 1
+            return
+        self._findings.append(
+            Finding(severity, path, message, fix, line or self.lines.get(path, 0))
+        )
 
-    def doubt(self, path: str, message: str) -> None:
-        """Warn about what looks like a slip."""
-        self.doubts += 1
-        self.warn(path, message)
+    def refuse(self, text: str, node: yaml.Node | None, *, path: str, fix: str) -> None:
+        """
+        Take an error: raise it, or collect it.
 
-    def warnings(self) -> tuple[str, ...]:
-        """Return the warnings; a last one counts those that were left out."""
-        more = (f"{self._left_out} further warnings were left out",) if self._left_out else ()
-        return (*self._warnings, *more)
+        Args:
+            text: The whole text, as the log has it, without the line.
+            node: Where it is.
+            path: Of the key.
+            fix: What to do.
+
+        Raises:
+            ConfigError: unless errors are collected.
+        """
+        line = node.start_mark.line + 1 if node is not None else 0
+        if not self._collect:
+            raise ConfigError(f"{text} (line {line})" if line else text, line=line)
+        if len(self.errors) < _MAX_WARNINGS:
+            text = text.removeprefix("failed to parse YAML: ")
+            message = text.removeprefix(f"{path}: ").removeprefix(f"{path} ")
+            self.errors.append(Finding(Severity.ERROR, path, message, fix, line))
+
+    @property
+    def full(self) -> bool:
+        """Whether further warnings are only counted."""
+        return len(self._findings) >= _MAX_WARNINGS
+
+    def findings(self) -> tuple[Finding, ...]:
+        """Return warnings and notes; a last one counts those that were left out."""
+        if not self._left_out:
+            return tuple(self._findings)
+        text = f"{self._left_out} further warnings were left out"
+        return (*self._findings, Finding(Severity.WARNING, "", text, "mend those above first"))
 
     def count(self, node: yaml.Node) -> None:
         """Count a node as read, each time that it is."""
@@ -98,11 +168,12 @@ class Reader:
         if self._nodes > _MAX_NODES:
             raise ConfigError(f"failed to parse YAML: more than {_MAX_NODES} values{line_of(node)}")
 
-    def table(self, node: yaml.Node | None, path: str) -> Table | None:
-        """Read a mapping; None for an absent or null one."""
+    def table(self, node: yaml.Node | None, path: str, keys: Keys) -> Table | None:
+        """Read a mapping that may have these keys; None for an absent or null one."""
         if node is None or self.null(node):
             return None
-        return Table(self, path, self._entries(node, path, depth=0))
+        self.lines[path] = node.start_mark.line + 1
+        return Table(self, path, self.entries(node, path), keys)
 
     def null(self, node: yaml.Node) -> bool:
         """Whether a node is null."""
@@ -112,14 +183,19 @@ class Reader:
         """Read a text; null is empty, and numbers are as they are written."""
         self.count(node)
         if not isinstance(node, yaml.ScalarNode):
-            raise self.wrong(node, path, "a text")
+            self.wrong(node, path, "a text")
+            return ""
         if node.tag not in _SCALARS:
-            raise ConfigError(f"failed to parse YAML: {path}: tags are not allowed{line_of(node)}")
+            text = f"failed to parse YAML: {path}: tags are not allowed"
+            self.refuse(text, node, path=path, fix="remove the tag")
+            return ""
         if self.null(node):
             return ""
         value = str(node.value)
         if _SURROGATE.search(value):
-            raise ConfigError(f"failed to parse YAML: {path}: not a valid text{line_of(node)}")
+            text = f"failed to parse YAML: {path}: not a valid text"
+            self.refuse(text, node, path=path, fix="write characters, not halves of them")
+            return ""
         return value
 
     def sequence(self, node: yaml.Node | None, path: str) -> list[tuple[yaml.Node, str]]:
@@ -127,39 +203,40 @@ class Reader:
         if node is None or self.null(node):
             return []
         if not isinstance(node, yaml.SequenceNode) or node.tag != _YAML + "seq":
-            raise self.wrong(node, path, "a list")
+            self.wrong(node, path, "a list")
+            return []
         for item in node.value:
             self.count(item)
         return [(item, f"{path}[{n}]") for n, item in enumerate(node.value)]
 
-    def wrong(self, node: yaml.Node, path: str, wanted: str) -> ConfigError:
-        """Make the error for a value of another type."""
+    def wrong(self, node: yaml.Node, path: str, wanted: str) -> None:
+        """Refuse a value of another type."""
         where = f"{path}: " if path else ""
-        return ConfigError(f"failed to parse YAML: {where}must be {wanted}{line_of(node)}")
+        text = f"failed to parse YAML: {where}must be {wanted}"
+        self.refuse(text, node, path=path, fix=f"write {_EXAMPLES.get(wanted, wanted)}")
 
-    def _entries(
-        self, node: yaml.Node, path: str, *, depth: int
-    ) -> dict[str, tuple[yaml.Node, yaml.Node]]:
+    def entries(self, node: yaml.Node, path: str, *, depth: int = 0) -> Entries:
+        """Read keys and values of a mapping, merged ones included."""
         if not isinstance(node, yaml.MappingNode) or node.tag != _YAML + "map":
-            raise self.wrong(node, path, "a mapping")
+            self.wrong(node, path, "a mapping")
+            return {}
         if depth > MAX_DEPTH:
             raise ConfigError(f"failed to parse YAML: {path}: merged too deeply{line_of(node)}")
-        own: dict[str, tuple[yaml.Node, yaml.Node]] = {}
-        merged: dict[str, tuple[yaml.Node, yaml.Node]] = {}
+        own: Entries = {}
+        merged: Entries = {}
         for key_node, value in node.value:
             self.count(key_node)
             if key_node.tag == _YAML + "merge":
                 parts = value.value if isinstance(value, yaml.SequenceNode) else [value]
                 for part in parts:
-                    for key, entry in self._entries(part, path, depth=depth + 1).items():
+                    for key, entry in self.entries(part, path, depth=depth + 1).items():
                         merged.setdefault(key, entry)
                 continue
             key = self.scalar(key_node, f"{path} key".strip())
             if key in own:
-                raise ConfigError(
-                    f"failed to parse YAML: {f'{path}.{key}'.lstrip('.')} is defined twice"
-                    f"{line_of(key_node)}"
-                )
+                where = f"{path}.{key}".lstrip(".")
+                text = f"failed to parse YAML: {where} is defined twice"
+                self.refuse(text, key_node, path=where, fix="keep one of the two")
             own[key] = (key_node, value)
         return {**merged, **own}
 
@@ -167,36 +244,40 @@ class Reader:
 class Table:
     """A mapping being read: every key that was not read becomes a warning on `close`."""
 
-    def __init__(
-        self, reader: Reader, path: str, entries: dict[str, tuple[yaml.Node, yaml.Node]]
-    ) -> None:
+    def __init__(self, reader: Reader, path: str, entries: Entries, keys: Keys) -> None:
         self.reader = reader
         self.path = path
         self._entries = entries
-        self._asked: set[str] = set()
+        self._keys = keys
 
     def node(self, key: str) -> yaml.Node | None:
         """Return the node of a key, None for an absent or null one."""
-        self._asked.add(key)
+        if key not in self._keys:
+            raise KeyError(
+                f"{key} is no key of {self.path}: it is missing in notifier.routing.keys"
+            )
         entry = self._entries.get(key)
         return None if entry is None or self.reader.null(entry[1]) else entry[1]
 
     def text(self, key: str) -> str:
         """Return a text, empty if absent."""
         node = self.node(key)
-        return "" if node is None else self.reader.scalar(node, self._at(key))
+        if node is None:
+            return ""
+        self.reader.lines[self._at(key)] = self.line(key)
+        return self.reader.scalar(node, self._at(key))
 
     def idle_text(self, key: str) -> str:
         """Return a text that has no effect."""
         text = self.text(key)
         if text:
-            self.warn("has no effect", key)
+            self.note("has no effect", key)
         return text
 
     def idle(self, key: str) -> None:
         """Accept a list that has no effect."""
         if self.reader.sequence(self.node(key), self._at(key)):
-            self.warn("has no effect", key)
+            self.note("has no effect", key)
 
     def flag(self, key: str) -> bool:
         """Return a boolean, false if absent."""
@@ -206,7 +287,8 @@ class Table:
         word = self.reader.scalar(node, self._at(key)).lower()
         plain = isinstance(node, yaml.ScalarNode) and node.style is None
         if not plain or word not in _BOOLEANS:
-            raise self.reader.wrong(node, self._at(key), "true or false")
+            self.reader.wrong(node, self._at(key), "true or false")
+            return False
         return _BOOLEANS[word]
 
     def choice(self, key: str, words: type[Security]) -> Security:
@@ -218,13 +300,18 @@ class Table:
         try:
             return words(self.reader.scalar(node, self._at(key)))
         except ValueError:
-            raise self.reader.wrong(node, self._at(key), " or ".join(words)) from None
+            self.reader.wrong(node, self._at(key), " or ".join(words))
+            return first
 
     def enabled(self) -> bool:
         """Return `enabled`, which has no effect when it is false."""
         enabled = self.flag("enabled")
         if not enabled and self.node("enabled") is not None:
-            self.warn("has no effect: what is listed is delivered", "enabled")
+            self.warn(
+                "has no effect: what is listed is delivered",
+                "remove the entry from its list",
+                "enabled",
+            )
         return enabled
 
     def items(self, key: str) -> list[tuple[yaml.Node, str]]:
@@ -233,39 +320,78 @@ class Table:
 
     def texts(self, key: str) -> list[str]:
         """Return a list of texts."""
-        return [self.reader.scalar(node, path) for node, path in self.items(key)]
+        items = self.items(key)
+        self.reader.lines.update((path, node.start_mark.line + 1) for node, path in items)
+        return [self.reader.scalar(node, path) for node, path in items]
 
     def table(self, key: str) -> Table:
         """Return an inner mapping, empty if absent."""
-        inner = self.reader.table(self.node(key), self._at(key))
-        return inner or Table(self.reader, self._at(key), {})
+        keys = MAPPINGS[key]
+        inner = self.reader.table(self.node(key), self._at(key), keys)
+        return inner or Table(self.reader, self._at(key), {}, keys)
 
     def marked(self, key: str) -> list[tuple[str, str, yaml.Node]]:
         """Return a mapping of texts, with the node of each."""
-        inner = self.table(key)
+        node = self.node(key)
+        found = {} if node is None else self.reader.entries(node, self._at(key))
+        self.reader.lines.update(
+            (f"{self._at(key)}.{name}", at.start_mark.line + 1) for name, (at, _) in found.items()
+        )
         return [
-            (name, self.reader.scalar(node, inner._at(name)), key_node)  # noqa: SLF001 - same class
-            for name, (key_node, node) in inner._entries.items()  # noqa: SLF001 - own
+            (name, self.reader.scalar(value, f"{self._at(key)}.{name}"), key_node)
+            for name, (key_node, value) in found.items()
         ]
 
     def pairs(self, key: str) -> list[tuple[str, str]]:
         """Return a mapping of texts."""
         return [(name, text) for name, text, _ in self.marked(key)]
 
-    def warn(self, message: str, key: str = "") -> None:
-        """Warn about this mapping, or about one of its keys."""
-        self.reader.warn(self._at(key) if key else self.path, message)
+    def line(self, key: str) -> int:
+        """Return where a key, or a pair that was read, stands; the mapping if it is not there."""
+        entry = self._entries.get(key)
+        if entry:
+            return entry[0].start_mark.line + 1
+        lines = self.reader.lines
+        return lines.get(self._at(key)) or lines.get(self.path, 0)
 
-    def doubt(self, message: str, key: str) -> None:
+    def warn(self, message: str, fix: str, key: str = "") -> None:
+        """Warn about this mapping, or about one of its keys."""
+        self.reader.warn(self._at(key) if key else self.path, message, fix, self.line(key))
+
+    def lost(self, message: str, fix: str) -> None:
+        """Say of this mapping that nothing is ever delivered by it."""
+        line = self.line("")
+        self.reader.warn(self.path, message, fix, line, severity=Severity.ERROR)
+
+    def note(self, message: str, key: str) -> None:
+        """Note that a key has no effect."""
+        self.reader.warn(
+            self._at(key), message, "remove it", self.line(key), severity=Severity.NOTE
+        )
+
+    def doubt(self, message: str, fix: str, key: str, line: int) -> None:
         """Warn about a key that looks like a slip."""
-        self.reader.doubt(self._at(key), message)
+        self.reader.doubts += 1
+        self.reader.warn(self._at(key), message, fix, line)
 
     def close(self) -> tuple[str, ...]:
-        """Warn about every key that was not asked for; returns the paths of the first of them."""
-        unknown = [key[:MAX_NAME] for key in self._entries if key not in self._asked]
+        """Warn about every key that is unknown; returns the paths of the first of them."""
+        unknown = [key for key in self._entries if key not in self._keys]
         for key in unknown:
-            self.doubt("is unknown and ignored", key)
-        return tuple(self._at(key) for key in unknown[:_MAX_UNKNOWN])
+            if self.reader.full:  # what is said from here on is left out
+                self.doubt("", "", key, 0)
+                continue
+            near = nearest(key[:MAX_NAME], {known: known for known in self._keys})
+            fix = FOREIGN.get(to_camel(key[:MAX_NAME]), f"write {near} instead" if near else "")
+            message = "is unknown and ignored"
+            if near and not fix.startswith("remove"):
+                message += f": did you mean {near}?"
+            self.doubt(message, fix or _known(self._keys), key[:MAX_NAME], self.line(key))
+        return tuple(self._at(key[:MAX_NAME]) for key in unknown[:_MAX_UNKNOWN])
 
     def _at(self, key: str) -> str:
         return f"{self.path}.{key}" if self.path else key
+
+
+def _known(keys: Keys) -> str:
+    return f"remove it; known are {', '.join(sorted(keys))}"

@@ -127,6 +127,22 @@ ChannelConfig: TypeAlias = (
     | LogConfig
 )
 
+
+def named_credentials(config: ChannelConfig) -> tuple[tuple[str, str], ...]:
+    """Return the credentials that an entry names, each with the key that names it."""
+    named: tuple[tuple[str, str], ...] = ()
+    if isinstance(config, (SlackConfig, PagerDutyConfig, TeamsConfig, EmailConfig)):
+        named = ((config.credential_ref, "credentialRef"),)
+    elif isinstance(config, WebhookConfig):
+        named = (
+            (config.credential_ref, "credentialRef"),
+            (config.bearer_token_ref, "httpConfig.bearerTokenRef"),
+            (config.password_ref, "httpConfig.basicAuth.passwordRef"),
+            *((ref, f"signingSecretRefs[{n}]") for n, ref in enumerate(config.signing_refs)),
+        )
+    return tuple((ref, key) for ref, key in named if ref)
+
+
 #: Kinds in the order in which a receiver's channels are named, each with its key in the file.
 KINDS: Final = (
     ("slack", "slackConfigs"),
@@ -169,18 +185,7 @@ class Target:
     @property
     def credential_refs(self) -> tuple[str, ...]:
         """Credentials that a send needs, in no particular order and without empty names."""
-        config = self.config
-        refs: tuple[str, ...] = ()
-        if isinstance(config, (SlackConfig, PagerDutyConfig, TeamsConfig, EmailConfig)):
-            refs = (config.credential_ref,)
-        elif isinstance(config, WebhookConfig):
-            refs = (
-                config.credential_ref,
-                config.bearer_token_ref,
-                config.password_ref,
-                *config.signing_refs,
-            )
-        return tuple(ref for ref in dict.fromkeys(refs) if ref)
+        return tuple(dict.fromkeys(ref for ref, _ in named_credentials(self.config)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,12 +199,14 @@ class Receiver:
         namespaces: Names, or patterns with `*` and `?`, of the namespaces whose notifications it
             takes; empty for all.
         unknown: Paths of its keys that nothing reads.
+        path: Where it stands in the file.
     """
 
     name: str
     entries: tuple[tuple[str, tuple[ChannelConfig, ...]], ...] = ()
     namespaces: tuple[str, ...] = ()
     unknown: tuple[str, ...] = ()
+    path: str = ""
 
     def takes(self, namespace: str) -> bool:
         """Whether it takes notifications of a namespace."""

@@ -100,6 +100,21 @@ class _Reading:
     credentials: Look
 
 
+def read_text(path: Path) -> tuple[str | None, str]:
+    """Read a routing file; the text is None if it cannot be read, and then the second says why."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_TEXT + 1)
+    except OSError as error:
+        return None, f"cannot read {path}: {error.strerror or type(error).__name__}"
+    if len(raw) > MAX_TEXT:
+        return None, f"{path} is larger than {MAX_TEXT} bytes"
+    try:
+        return raw.decode("utf-8-sig"), ""
+    except UnicodeDecodeError:
+        return None, "failed to parse YAML: not UTF-8"
+
+
 class Routing:
     """
     Owner of the routing.
@@ -283,18 +298,7 @@ class Routing:
 
     def _read(self) -> _Reading:
         credentials = look(self.credentials_dir)
-        try:
-            with self.path.open("rb") as file:
-                raw = file.read(MAX_TEXT + 1)
-        except OSError as error:
-            reason = error.strerror or type(error).__name__
-            return _Reading(None, f"cannot read {self.path}: {reason}", credentials)
-        if len(raw) > MAX_TEXT:
-            return _Reading(None, f"{self.path} is larger than {MAX_TEXT} bytes", credentials)
-        try:
-            return _Reading(raw.decode("utf-8-sig"), "", credentials)
-        except UnicodeDecodeError:
-            return _Reading(None, "failed to parse YAML: not UTF-8", credentials)
+        return _Reading(*read_text(self.path), credentials)
 
     def _check(self, reading: _Reading) -> RoutingConfig | ConfigError:
         """Answer with the routing that should be in force, or with what is wrong with the files."""
@@ -322,10 +326,12 @@ class Routing:
         absent = [ref for ref in config.credential_refs() if ref not in seen.values]
         if not absent:
             return
+        line = next(place.line for place in config.references() if place.ref == absent[0])
         # A file may be there and hold nothing that can be used: then "not found" is half the truth.
         unusable = [f"{name}: {why}" for name, why in seen.refused if name in absent]
         raise ConfigError(
             f"{len(absent)} unresolvable credential ref(s): {', '.join(absent[:_NAMED])}"
             f": credential {quoted(absent[0])} not found in {self.credentials_dir}"
             + (f" (not usable: {', '.join(unusable[:_NAMED])})" if unusable else "")
+            + (f" (line {line})" if line else "")
         )

@@ -20,7 +20,7 @@ from itertools import islice
 from typing import Final
 
 from notifier.routing.attributes import RESERVED
-from notifier.routing.config import DEFAULT_CONSOLE_FALLBACK, Pattern, Route, RoutingConfig, quoted
+from notifier.routing.config import DEFAULT_CONSOLE_FALLBACK, Route, RoutingConfig, found, quoted
 from notifier.routing.receivers import Receiver
 from syncer.model.conditions import MESSAGE_BYTES, bounded
 from syncer.model.immutable import immutable
@@ -108,9 +108,21 @@ def matches(route: Route, attributes: Mapping[str, str]) -> bool:
     An exact match takes an absent attribute for the empty text; a pattern wants it to be there.
     """
     return all(attributes.get(key, "") == value for key, value in route.match) and all(
-        pattern.key in attributes and _found(pattern, attributes[pattern.key])
+        pattern.key in attributes and found(pattern, attributes[pattern.key])
         for pattern in route.match_re
     )
+
+
+def leads_to(root: Route) -> dict[str, tuple[str, ...]]:
+    """Return the receivers that routes name, each with the paths of those routes."""
+    found: dict[str, list[str]] = {}
+    waiting = [root]
+    while waiting:
+        route = waiting.pop(0)
+        if route.receiver:
+            found.setdefault(route.receiver, []).append(route.path)
+        waiting += route.routes
+    return {name: tuple(paths) for name, paths in found.items()}
 
 
 def matched_message(
@@ -183,14 +195,6 @@ def _slips(route: Route, attributes: Mapping[str, str]) -> Iterator[str]:
         if matches(child, as_meant):
             for key, meant in child.meant:
                 yield f"{child.path} matches {quoted(key)}, where {meant} may be meant"
-
-
-def _found(pattern: Pattern, value: str) -> bool:
-    try:
-        return pattern.regex.search(value) is not None
-    except UnicodeEncodeError:
-        # Lone surrogates have no UTF-8; they match as a question mark.
-        return pattern.regex.search(value.encode("utf-8", "replace").decode()) is not None
 
 
 def _listed(names: Iterable[str]) -> str:

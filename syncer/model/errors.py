@@ -19,12 +19,14 @@ class ConfigError(LedgerError):
     """
     The configuration cannot be used; only raised at start-up or reload.
 
-    `path` is the dotted path of the key at fault (`redis.url`), empty where no single key is.
+    `path` is the dotted path of the key at fault (`redis.url`), empty where no single key is; `line` is
+    where a file says it, 0 where none does. The text says both, if the message says the line.
     """
 
-    def __init__(self, message: str, *, path: str = "") -> None:
+    def __init__(self, message: str, *, path: str = "", line: int = 0) -> None:
         super().__init__(f"{path}: {message}" if path else message)
         self.path = path
+        self.line = line
 
 
 class ContractError(LedgerError):

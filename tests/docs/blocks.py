@@ -115,6 +115,12 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
             "tests/e2e/test_upgrade.py::test_a_killed_replica_of_this_version_is_released_by_hand"
         ),
     },
+    "docs/notifier.md": {
+        "notifier run --config FILE  ": (
+            "a table of commands; that each exists says tests/docs/test_commands.py"
+        ),
+        "routing.yaml:14: error: ": "no command: what tests/unit/notifier/cli/test_check.py compares",
+    },
     "docs/quickstart.md": {},
     "docs/recovery.md": {
         "syncer export --config OLD.yaml --output logs.jsonl": ON_CLUSTER,

@@ -1,7 +1,7 @@
 """
 Pages that are made from the code, and the links of all pages.
 
-    scripts/docs            writes docs/configuration.md, docs/crd.md and docs/metrics.md
+    scripts/docs            writes docs/{configuration,crd,metrics,routing}.md and docs/schemas
     scripts/docs --check    writes nothing; exit 1 if a page is not what the code says, or a link is dead
 
 Each page is a function of the models, the definition and the registry, so that it cannot say what the
@@ -11,25 +11,23 @@ code does not do. The words are those of the code: a field's description, a metr
 from __future__ import annotations
 
 import argparse
-import enum
+import json
 import re
 import subprocess
 import sys
-import types
-import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from annotated_types import Ge, Gt, Le, Lt, MaxLen, MinLen
-from pydantic import BaseModel, SecretStr
-from pydantic.fields import FieldInfo
-from pydantic_core import PydanticUndefined
+from pydantic import BaseModel
 
+from notifier.cli.schemas import routing_schema, settings_schema
 from notifier.settings import Environment, Settings
-from syncer.configfile import parse_duration
+from syncer.configfile import group_of
+from syncer.fields import default_of, kind_of
 from syncer.kube.crd import load_crd
 from tests.docs.metrics import Family, families
+from tests.docs.routing import routing
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 DOCS: Final = ROOT / "docs"
@@ -47,8 +45,9 @@ One YAML file configures the controller: `notifier run --config FILE`, by defaul
 `/etc/notification/config.yaml`. `syncer` reads the same file. Routing and credentials are files of their
 own and are reloaded while the controller runs; this one is read at the start.
 
-- An unknown key is a warning with its path, never an error.
-- A wrong type or an impossible value ends the process with exit code 1 and the path.
+- An unknown key is a warning with its path and line, never an error; so is a key that is written twice.
+- A wrong type or an impossible value ends the process with exit code 1, the path and the line.
+- [`notifier check`](notifier.md#check) says all of it before the controller does.
 - `null` means default. Names are camelCase; the spelling with underscores is accepted too.
 - Durations are `500ms`, `10s`, `1m30s`, or plain seconds.
 
@@ -60,10 +59,12 @@ redis:
   url: redis://redis.example.svc:6379/0
 ```
 
-One for production, with what is most often set:
+One for production, with what is most often set. Its second line names the [schema](notifier.md#schemas) to
+editors:
 
 ```yaml
 # example: settings
+# yaml-language-server: $schema=./settings.schema.json
 controller:
   namespaces: "*"
 delivery:
@@ -71,7 +72,8 @@ delivery:
   slack:
     timeout: 10s
 redis:
-  url: rediss://notifier:password@redis.example.svc:6379/0
+  url: rediss://notifier@redis.example.svc:6379/0
+  passwordFile: /etc/notification/redis/password
   durability: strict
 sync:
   window: 1s
@@ -88,9 +90,9 @@ def configuration() -> str:
             note = "" if required else " Optional: without it there is none."
             out.append(f"## {path}\n\n{_sentence(model)}{note}\n")
         rows = [
-            (f"`{field.alias or name}`", _kind(field), _default(field), field.description or "")
+            (f"`{field.alias or name}`", kind_of(field), default_of(field), field.description or "")
             for name, field in model.model_fields.items()
-            if _group_of(field) is None
+            if group_of(field.annotation) is None
         ]
         if rows:
             out.append(_table(("key", "type", "default", ""), rows))
@@ -115,95 +117,10 @@ def _groups(
 ) -> Iterator[tuple[str, type[BaseModel], bool]]:
     yield path, model, required
     for name, field in model.model_fields.items():
-        inner = _group_of(field)
+        inner = group_of(field.annotation)
         if inner is not None:
             below = f"{path}.{field.alias or name}" if path else field.alias or name
             yield from _groups(inner, below, required=field.default is not None)
-
-
-def _group_of(field: FieldInfo) -> type[BaseModel] | None:
-    for option in _options(field.annotation):
-        if isinstance(option, type) and issubclass(option, BaseModel):
-            return option
-    return None
-
-
-def _options(annotation: object) -> tuple[object, ...]:
-    if typing.get_origin(annotation) in {typing.Union, types.UnionType}:
-        return typing.get_args(annotation)
-    return (annotation,)
-
-
-def _kind(field: FieldInfo) -> str:
-    if any(getattr(m, "func", None) is parse_duration for m in field.metadata):
-        return _bounded("duration", field)
-    words = []
-    for option in _options(field.annotation):
-        if typing.get_origin(option) is typing.Annotated:
-            option = typing.get_args(option)[0]  # noqa: PLW2901 - the same option, unwrapped
-        if typing.get_origin(option) is typing.Literal:
-            words += [f"`{value}`" if value else "empty" for value in typing.get_args(option)]
-        elif typing.get_origin(option) is tuple:
-            words.append("list of strings" if str in typing.get_args(option) else "list")
-        elif option is type(None):
-            continue
-        else:
-            words.append(_WORDS.get(option, "string"))
-    return _bounded(" or ".join(dict.fromkeys(words)), field)
-
-
-_WORDS: Final[dict[object, str]] = {
-    bool: "boolean", int: "integer", float: "number", str: "string", SecretStr: "secret string",
-}  # fmt: skip
-
-
-def _bounded(kind: str, field: FieldInfo) -> str:
-    bounds = []
-    for found in field.metadata:
-        match found:
-            case Ge():
-                bounds.append(f"≥ {_number(found.ge)}")
-            case Gt():
-                bounds.append(f"> {_number(found.gt)}")
-            case Le():
-                bounds.append(f"≤ {_number(found.le)}")
-            case Lt():
-                bounds.append(f"< {_number(found.lt)}")
-            case MinLen():
-                bounds.append(f"at least {found.min_length} characters")
-            case MaxLen():
-                bounds.append(f"at most {found.max_length} characters")
-            case _:
-                pass
-    return f"{kind}, {', '.join(bounds)}" if bounds else kind
-
-
-def _number(value: object) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
-
-
-def _default(field: FieldInfo) -> str:
-    value = field.default
-    if value is PydanticUndefined:
-        return "required"
-    if any(getattr(m, "func", None) is parse_duration for m in field.metadata):
-        return f"`{_duration(float(value))}`"
-    if value is None or value in ("", ()):
-        return "none"
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    if isinstance(value, enum.Enum):
-        return f"`{value.value}`"
-    if isinstance(value, float):
-        return f"`{value:g}`"
-    return f"`{value}`"
-
-
-def _duration(seconds: float) -> str:
-    for unit, size in (("h", 3600), ("m", 60), ("s", 1)):
-        if seconds >= size and seconds % size == 0:
-            return f"{seconds / size:g}{unit}"
-    return f"{seconds * 1000:g}ms" if seconds else "0s"
 
 
 def _sentence(model: type[BaseModel]) -> str:
@@ -345,6 +262,13 @@ def _shown(family: Family) -> str:
     return family.name + ("_total" if family.kind == "counter" else "")
 
 
+# -- schemas --------------------------------------------------------------------------------------
+
+
+def _schema(of: Callable[[], dict[str, Any]]) -> str:
+    return json.dumps(of(), indent=2, ensure_ascii=False) + "\n"
+
+
 # -- links ----------------------------------------------------------------------------------------
 
 _LINK: Final = re.compile(r"(?<!\!)\[[^\]\n]*\]\(([^)\s]+)\)|!\[[^\]\n]*\]\(([^)\s]+)\)")
@@ -410,10 +334,13 @@ def _cell(text: str) -> str:
     return text.replace("|", "\\|") or " "
 
 
-PAGES: Final = {
+PAGES: Final[dict[Path, Callable[[], str]]] = {
     DOCS / "configuration.md": configuration,
     DOCS / "crd.md": resource,
     DOCS / "metrics.md": metrics,
+    DOCS / "routing.md": lambda: routing(_table, _MADE),
+    DOCS / "schemas" / "settings.schema.json": lambda: _schema(settings_schema),
+    DOCS / "schemas" / "routing.schema.json": lambda: _schema(routing_schema),
 }
 
 

@@ -17,8 +17,9 @@ from pydantic import BaseModel
 
 from notifier.settings import Settings
 from syncer.cli.main import _parser
+from syncer.configfile import group_of
 from tests.docs.metrics import families, named, series
-from tests.docs.pages import ROOT, _group_of, documents
+from tests.docs.pages import ROOT, documents
 from tests.docs.test_alerts import alerts
 
 #: Decisions are history: they may name what has changed since.
@@ -53,7 +54,7 @@ def settings(model: type[BaseModel] = Settings, above: str = "") -> set[str]:
     for name, field in model.model_fields.items():
         path = f"{above}{field.alias or name}"
         out.add(path)
-        inner = _group_of(field)
+        inner = group_of(field.annotation)
         if inner is not None:
             out |= settings(inner, f"{path}.")
     return out

@@ -65,16 +65,20 @@ STARTS: Final[dict[str, Start]] = {
     "the settings file is missing": Start(
         "cannot read {folder}/config.yaml: No such file or directory", None
     ),
-    "a required key is missing": Start("redis.url: is required"),
-    "a required key within a group is missing": Start("redis.url: is required", {"redis": {}}),
+    "a required key is missing": Start("redis.url: is required (line 1)"),
+    "a required key within a group is missing": Start(
+        "redis.url: is required (line 1)", {"redis": {}}
+    ),
     "a value has the wrong type": Start(
-        "delivery.slack.timeout: must be a duration such as 500ms, 10s or 1m30s",
+        "delivery.slack.timeout: must be a duration such as 500ms, 10s or 1m30s (line 1)",
         {**REDIS, "delivery": {"slack": {"timeout": "soon"}}},
     ),
-    "a group is no group": Start("delivery: must be a mapping", {**REDIS, "delivery": [CANARY]}),
+    "a group is no group": Start(
+        "delivery: must be a mapping (line 1)", {**REDIS, "delivery": [CANARY]}
+    ),
     "the URL of Redis has another scheme": Start(
         "redis.url: must begin with redis://, rediss:// or unix://, or with redis+sentinel:// or "
-        "redis+cluster:// (TLS: rediss+...)",
+        "redis+cluster:// (TLS: rediss+...) (line 1)",
         {"redis": {"url": f"http://x:{CANARY}@h"}},
     ),
     "the own namespace is not known": Start(
@@ -96,18 +100,20 @@ STARTS: Final[dict[str, Start]] = {
         REDIS,
         routing="receivers: [{name: x}]\nroute: {receiver: y}",
     ),
-    "a credential is missing": Start(UNRESOLVED, REDIS, routing=HOOKED, credential=None),
+    "a credential is missing": Start(
+        f"{UNRESOLVED} (line 1)", REDIS, routing=HOOKED, credential=None
+    ),
     "a credential is empty": Start(
-        f"{UNRESOLVED} (not usable: hook: empty)", REDIS, routing=HOOKED, credential=b" \n"
+        f"{UNRESOLVED} (not usable: hook: empty) (line 1)", REDIS, routing=HOOKED, credential=b" \n"
     ),
     "a credential has two lines": Start(
-        f"{UNRESOLVED} (not usable: hook: holds a line break or control character)",
+        f"{UNRESOLVED} (not usable: hook: holds a line break or control character) (line 1)",
         REDIS,
         routing=HOOKED,
         credential=f"https://h/{CANARY}\nX: y".encode(),
     ),
     "a credential cannot be read": Start(
-        f"{UNRESOLVED} (not usable: hook: Too many levels of symbolic links)",
+        f"{UNRESOLVED} (not usable: hook: Too many levels of symbolic links) (line 1)",
         REDIS,
         routing=HOOKED,
         credential=b"loop",

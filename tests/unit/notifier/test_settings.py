@@ -15,9 +15,10 @@ from pydantic import BaseModel, ValidationError
 
 from notifier.settings import Address, Settings, load, parse_address
 from syncer import settings as syncer_settings
-from syncer.configfile import Group, build, parse_document, parse_duration
+from syncer.configfile import Group, build, parse_duration
 from syncer.model.errors import ConfigError
 from syncer.settings import RedisSettings, SyncerSettings
+from syncer.yamlfile import read_document
 
 CANARY = "c4n4ry-s3cret"
 ENV = {"KUBERNAUT_CONTROLLER_NAMESPACE": "alerts"}
@@ -51,7 +52,7 @@ def write(folder: Path, text: str) -> Path:
 
 def controller(text: str) -> Settings:
     """Build the controller's settings from a text."""
-    return build(Settings, parse_document(text))
+    return build(Settings, read_document(text).values)
 
 
 # -- durations ------------------------------------------------------------------------------------
@@ -339,11 +340,12 @@ def test_every_fault_is_named_at_once() -> None:
 def test_unknown_keys_are_warnings_with_their_paths(tmp_path: Path) -> None:
     """A key of another version does not stop the process; a slip is guessed at."""
     text = CONTRACT + "future: {a: 1}\negress: {mod: strict}\nsync: {deep: {er: 1}}\n"
+    line = CONTRACT.count("\n") + 1
     warnings = load(write(tmp_path, text), ENV).warnings
     assert warnings == (
-        "unknown key future is ignored",
-        "unknown key egress.mod is ignored (did you mean mode?)",
-        "unknown key sync.deep is ignored",
+        f"future is unknown and ignored (line {line})",
+        f"egress.mod is unknown and ignored: did you mean mode? (line {line + 1})",
+        f"sync.deep is unknown and ignored (line {line + 2})",
     )
 
 
@@ -376,7 +378,8 @@ def test_the_operators_command_reads_the_same_file(tmp_path: Path) -> None:
     path = write(tmp_path, CONTRACT + "egress: {mode: 7}\nsync: {windw: 1s}\n")
     loaded = syncer_settings.load(path)
     assert loaded.settings.redis.key_prefix == "nl"
-    assert loaded.warnings == ("unknown key sync.windw is ignored (did you mean window?)",)
+    (warning,) = loaded.warnings
+    assert warning.startswith("sync.windw is unknown and ignored: did you mean window? (line ")
 
 
 def test_the_operators_command_needs_no_file() -> None:
@@ -425,7 +428,7 @@ def test_a_merge_bomb_is_refused_at_once() -> None:
         f"k{n}: &k{n} {{<<: [*k{n - 1}, *k{n - 1}]}}\n" for n in range(1, 40)
     )
     with pytest.raises(ConfigError, match="too many references to anchors"):
-        parse_document(bomb)
+        read_document(bomb)
 
 
 # -- secrets --------------------------------------------------------------------------------------

@@ -6,24 +6,20 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
-import yaml
 
 from syncer.configfile import (
-    MAX_FILE,
     Duration,
     Group,
     Level,
     Names,
     build,
     keys_of,
-    load_file,
-    parse_document,
     parse_duration,
     secret_of,
     unknown_keys,
-    yaml_errors,
 )
 from syncer.model.errors import ConfigError
+from syncer.yamlfile import read_document
 
 
 class Inner(Group):
@@ -176,101 +172,34 @@ def test_unknown_keys() -> None:
         "needed": {"url": "u", "urll": "x"}, "someGroup": {"maxage": 1, "deep": {"er": 1}},
         "maybe": {"lvel": 1}, 7: 1, "k" * 70: 1, "count": {"no": "group"}, "some_group": 5,
     }  # fmt: skip
-    assert unknown_keys(Document, document) == [
-        "unknown key needed.urll is ignored (did you mean url?)",
-        "unknown key someGroup.maxage is ignored (did you mean max_age?)",
-        "unknown key someGroup.deep is ignored",
-        "unknown key maybe.lvel is ignored (did you mean level?)",
-        "unknown key 7 is ignored",
-        f"unknown key {'k' * 64} is ignored",
+    assert [(f.text, f.fix) for f in unknown_keys(Document, document)] == [
+        ("needed.urll is unknown and ignored: did you mean url?", "write url instead"),
+        ("someGroup.maxage is unknown and ignored: did you mean maxAge?", "write maxAge instead"),
+        ("someGroup.deep is unknown and ignored", "remove it"),
+        ("maybe.lvel is unknown and ignored: did you mean level?", "write level instead"),
+        ("7 is unknown and ignored", "remove it"),
+        (f"{'k' * 64} is unknown and ignored", "remove it"),
     ]
     assert unknown_keys(Document, 5) == unknown_keys(Document, GOOD) == []
 
 
-# -- texts ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("text", ["", "# nothing\n", "null", "~"])
-def test_an_empty_document_is_an_empty_mapping(text: str) -> None:
-    """So that a file of comments means defaults."""
-    assert parse_document(text) == {}
-
-
-@pytest.mark.parametrize("text", ["[]", "0", "false", "''"])
-def test_a_document_that_is_no_mapping(text: str) -> None:
-    """What is false is not taken for nothing."""
-    with pytest.raises(ConfigError, match=r"^the top level must be a mapping$"):
-        parse_document(text)
-
-
-def test_anchors_may_be_referred_to_a_few_times() -> None:
-    """32 times, which is more than a settings file needs."""
-    text = "a: &a 1\nb: [{}]".format
-    assert parse_document(text(", ".join(["*a"] * 32)))["b"] == [1] * 32
+def test_faults_and_unknown_keys_have_lines() -> None:
+    """Each is where its key stands; what is missing, where what should hold it does."""
+    source = read_document(
+        "needed:\n  urll: x\nsome_group:\n  # a remark\n  maxAge: -1\nflags: [1,\n  x]\n"
+    )
     with pytest.raises(ConfigError) as caught:
-        parse_document(text(", ".join(["*a"] * 33)))
-    assert str(caught.value) == "not valid YAML: line 2: too many references to anchors"
+        build(Document, source.values, source)
+    assert str(caught.value) == (
+        "needed.url: is required (line 1); someGroup.maxAge: must not be negative (line 5);"
+        " flags: input should be a valid tuple (line 6)"
+    )
+    assert caught.value.line == 1
+    (unknown,) = unknown_keys(Document, source.values, source)
+    assert unknown.text == "needed.urll is unknown and ignored: did you mean url? (line 2)"
 
 
-#: A text that is no YAML, and what is said: the line, and no word of the text.
-BROKEN: Final = {
-    "an undefined alias": ("a: 1\nb: *secret", "line 2: found undefined alias …"),
-    "a tag": ("a: !secret x", "line 1: could not determine a constructor for the tag …"),
-    "a mark that is missing": ("a: [1", "line 1: expected ',' or ']', but got '<stream end>'"),
-    "a control character": ("a: \x01", "unprintable character"),
-    "a value that does not fit": ("a: !!int x", "a value does not fit its type"),
-    "nesting without end": ("[" * 5000, "nested too deeply"),
-}
-
-
-@pytest.mark.parametrize("case", BROKEN)
-def test_what_is_no_yaml_says_where(case: str) -> None:
-    """The library's own sentence, without what it quotes."""
-    text, says = BROKEN[case]
-    with pytest.raises(ConfigError) as caught, yaml_errors("p"):
-        yaml.safe_load(text)
-    assert str(caught.value) == f"p: {says}"
-
-
-def test_an_error_of_yaml_without_a_place() -> None:
-    """It has no line, or that of what it belongs to, and a word of its own where it has none."""
-    mark = yaml.Mark("n", 0, 4, 0, None, 0)
-    for error, says in (
-        (yaml.MarkedYAMLError(problem="p"), "x: p"),
-        (yaml.MarkedYAMLError(context_mark=mark), "x: line 5: syntax error"),
-    ):
-        with pytest.raises(ConfigError) as caught, yaml_errors("x"):
-            raise error
-        assert str(caught.value) == says
-
-
-# -- files ----------------------------------------------------------------------------------------
-
-
-def test_the_largest_file(tmp_path: Path) -> None:
-    """As much as a ConfigMap holds is read, a byte more is not; a mark of the byte order is none."""
-    file = tmp_path / "f.yaml"
-    head = b"\xef\xbb\xbfa: 1\n#"
-    file.write_bytes(head + b"x" * (MAX_FILE - len(head)))
-    assert MAX_FILE == 1_048_576
-    assert load_file(str(file)) == {"a": 1}
-    file.write_bytes(head + b"x" * (MAX_FILE - len(head) + 1))
-    with pytest.raises(ConfigError) as caught:
-        load_file(file)
-    assert str(caught.value) == f"{file} is larger than 1048576 bytes"
-
-
-def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
-    """The reason is the system's; what is wrong with a text has the file's name before it."""
-    with pytest.raises(ConfigError) as caught:
-        load_file(tmp_path)
-    assert str(caught.value) == f"cannot read {tmp_path}: Is a directory"
-    file = tmp_path / "f.yaml"
-    for content, says in ((b"\xff", " is not UTF-8"), (b"[]", ": the top level must be a mapping")):
-        file.write_bytes(content)
-        with pytest.raises(ConfigError) as caught:
-            load_file(file)
-        assert str(caught.value) == f"{file}{says}"
+# -- secrets ----------------------------------------------------------------------------------------
 
 
 def test_a_file_that_holds_a_secret(tmp_path: Path) -> None:

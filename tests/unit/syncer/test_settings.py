@@ -19,6 +19,7 @@ from syncer.settings import (
     load,
     with_redis_secrets,
 )
+from syncer.yamlfile import Document, read_document
 
 URL: Final = "redis://h"
 
@@ -49,11 +50,12 @@ def test_the_prefix_of_keys() -> None:
 
 def test_a_server_that_is_not_verified_is_warned_about() -> None:
     """The warning names the setting; a server that is verified has none."""
-    assert build(RedisSettings, {"url": "rediss://h"}).warnings == []
-    (warning,) = build(RedisSettings, {"url": "rediss://h?ssl_cert_reqs=none"}).warnings
-    assert warning == (
-        "redis.url: ssl_cert_reqs=none lets any server pose as Redis and read the password; name"
-        " its authority in ssl_ca_certs instead"
+    assert build(RedisSettings, {"url": "rediss://h"}).remarks(Document({})) == []
+    source = read_document("redis:\n  url: rediss://h?ssl_cert_reqs=none\n")
+    (remark,) = build(RedisSettings, source.values["redis"]).remarks(source)
+    assert remark.text == (
+        "redis.url has ssl_cert_reqs=none, which lets any server pose as Redis and read the password;"
+        " name its authority in ssl_ca_certs instead (line 2)"
     )
 
 
@@ -230,8 +232,8 @@ def test_what_is_warned_about(tmp_path: Path) -> None:
     )
     loaded = load(file)
     first, second = loaded.warnings
-    assert first == "unknown key redis.ulr is ignored (did you mean url?)"
-    assert second.startswith("redis.url: ssl_cert_reqs=none")
+    assert first == "redis.ulr is unknown and ignored: did you mean url? (line 1)"
+    assert second.startswith("redis.url has ssl_cert_reqs=none")
     assert loaded.settings == build(
         SyncerSettings, {"redis": {"url": "rediss://h?ssl_cert_reqs=none"}}
     )

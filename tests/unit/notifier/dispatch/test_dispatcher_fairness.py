@@ -15,8 +15,9 @@ from notifier.dispatch.breaker import OPEN_FIRST, OPEN_MOST, Breakers, State
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.receiver_queue import Job, _NamespaceQueue
 from notifier.settings import Settings
-from syncer.configfile import build, parse_document
+from syncer.configfile import build
 from syncer.model.errors import ConfigError
+from syncer.yamlfile import read_document
 
 UP = Outcome.success(200)
 DOWN = Outcome.transient("slack webhook returned 503 (retryable): ", code=503)
@@ -594,7 +595,7 @@ SIZES: dict[str, tuple[str, object]] = {
 def test_settings(case: str) -> None:
     """Sizes and rate come from the settings file; an unusable one is named by its path."""
     text, expected = SIZES[case]
-    document = parse_document(f"redis: {{url: redis://redis/0}}\ndelivery: {text}\n")
+    document = read_document(f"redis: {{url: redis://redis/0}}\ndelivery: {text}\n").values
     if isinstance(expected, str):
         with pytest.raises(ConfigError, match=expected):
             build(Settings, document)

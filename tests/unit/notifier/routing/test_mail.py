@@ -185,7 +185,7 @@ def test_recipient_of_two_entries_gets_one_mail() -> None:
     config = _routing(f"{{to: a@x, {WHOLE}}}, {{to: 'a@X, b@x', {WHOLE}}}")
     assert len(_named(config)) == 2
     assert config.warnings == (
-        "receivers[0].emailConfigs names a recipient more than once: the first entry is used",
+        "receivers[0].emailConfigs names a recipient more than once: the first entry is used (line 2)",
     )
 
 
@@ -259,7 +259,7 @@ def test_require_tls_false_does_not_switch_it_off() -> None:
     (warning,) = config.warnings
     assert warning == (
         "receivers[0].emailConfigs[0].requireTls has no effect: TLS is always required unless"
-        " tls is none"
+        " tls is none (line 2)"
     )
 
 

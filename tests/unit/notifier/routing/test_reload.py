@@ -144,13 +144,13 @@ STARTS: dict[str, tuple[str | None, str]] = {
     "the file is invalid": ("route: {receiver: y}\nreceivers: [{name: x}]", r"^receiver 'y' not"),
     "an entry names no credential": (
         "route: {}\nreceivers: [{name: x, slackConfigs: [{channel: c}]}]",
-        r'^credentialRef is required: receiver "x" slackConfigs\[0\]$',
+        r'^credentialRef is required: receiver "x" slackConfigs\[0\] \(line 2\)$',
     ),
     "credentials are not there": (
         slack("here", "gone", "lost"),
         (
             r"^2 unresolvable credential ref\(s\): gone, lost: "
-            r'credential "gone" not found in .*credentials$'
+            r'credential "gone" not found in .*credentials \(line [0-9]+\)$'
         ),
     ),
 }

@@ -10,6 +10,7 @@ from syncer.ledger.client import LedgerClient
 from syncer.ledger.url import RedisTarget, Topology, holds_password, parse_redis_url, place_of
 from syncer.model.errors import ConfigError
 from syncer.settings import RedisSettings
+from syncer.yamlfile import Document
 
 CANARY = "c4n4ry"
 
@@ -167,11 +168,11 @@ def test_tls_without_a_certificate_is_told(url: str) -> None:
         ("?ssl_ca_certs=/x&ssl_cert_reqs=NONE", True),
     ):  # fmt: skip
         assert parse_redis_url(url + query).unverified is unverified
-        warnings = build(RedisSettings, {"url": url + query}).warnings
-        assert bool(warnings) is unverified
-        assert "ssl_cert_reqs=none" in "".join(warnings) or not unverified
+        remarks = build(RedisSettings, {"url": url + query}).remarks(Document({}))
+        assert bool(remarks) is unverified
+        assert all("ssl_cert_reqs=none" in remark.text for remark in remarks)
     assert not parse_redis_url("redis://h?ssl_cert_reqs=none").unverified
-    assert build(RedisSettings, {"url": "redis://h"}).warnings == []
+    assert build(RedisSettings, {"url": "redis://h"}).remarks(Document({})) == []
 
 
 @pytest.mark.parametrize(

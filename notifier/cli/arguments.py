@@ -1,0 +1,30 @@
+"""Options that several commands share; imported for `--help`, so it imports nothing that takes time."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+
+
+def add_files(parser: argparse.ArgumentParser) -> None:
+    """Take where settings and routing are."""
+    parser.add_argument(
+        "--config", metavar="FILE", help="settings file (default: the pod's own, if there is one)"
+    )
+    parser.add_argument(
+        "--routing", metavar="FILE",
+        help="routing file (default: $ROUTING_CONFIG_PATH, else the pod's own, if there is one)",
+    )  # fmt: skip
+
+
+def add_output(parser: argparse.ArgumentParser, forms: Sequence[str]) -> None:
+    """
+    Take the form of the answer.
+
+    Args:
+        parser: Of the command.
+        forms: Those that there are; the first is the default.
+    """
+    parser.add_argument(
+        "-o", "--output", choices=forms, default=forms[0], help="form (default %(default)s)"
+    )

@@ -1,0 +1,87 @@
+"""`notifier check`: what is wrong with settings, routing and credentials, before the controller says it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Final
+
+from notifier.cli.arguments import add_files, add_output
+from syncer.cli.exits import DIFFERENT, OK, USAGE
+
+HELP: Final = "check the settings file, the routing file and the credentials"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the command."""
+    add_files(parser)
+    parser.add_argument(
+        "--credentials", metavar="DIR",
+        help="directory of credentials (default: what the settings say, if it is there)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--strict", action="store_true", help="end with 1 if there are warnings, too"
+    )
+    parser.add_argument(
+        "--notes", action="store_true",
+        help="show what is accepted for the replaced controller's sake, and has no effect",
+    )  # fmt: skip
+    add_output(parser, ("text", "json"))
+    parser.epilog = (
+        "exit codes: 0 no errors; warnings are shown and do not count, unless --strict is given;"
+        " 1 errors, or warnings with --strict; 2 wrong usage. Notes never count."
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check; returns the exit code."""
+    from pathlib import Path
+
+    from notifier.cli.checking import check, in_order
+    from notifier.cli.files import files_of
+    from syncer.cli.output import write_json, write_lines
+    from syncer.model.errors import ConfigError
+    from syncer.model.finding import Severity
+    from syncer.rules.text import plain
+
+    try:
+        files = files_of(options)
+    except ConfigError as error:
+        sys.stderr.write(f"notifier: {error}\n")
+        return USAGE
+    report = check(files, credentials=Path(options.credentials) if options.credentials else None)
+    shown = [
+        (file, finding)
+        for file, finding in in_order(report.found)
+        if options.notes or finding.severity is not Severity.NOTE
+    ]
+    counts = {s: sum(f.severity is s for _, f in report.found) for s in Severity}
+    for remark in report.remarks:
+        sys.stderr.write(f"notifier: {plain(remark)}\n")
+    if options.output == "json":
+        write_json(
+            {
+                "findings": [
+                    {
+                        "severity": finding.severity.value, "file": file, "line": finding.line or None,
+                        "path": finding.path, "message": finding.message, "fix": finding.fix,
+                    }
+                    for file, finding in shown
+                ],
+                "errors": counts[Severity.ERROR], "warnings": counts[Severity.WARNING],
+                "notes": counts[Severity.NOTE], "not_looked_at": list(report.remarks),
+            }
+        )  # fmt: skip
+    else:
+        for file, finding in shown:
+            where = f"{file}:{finding.line}" if finding.line else file
+            about = f"{finding.path}: " if finding.path else ""
+            write_lines(
+                [
+                    plain(f"{where}: {finding.severity}: {about}{finding.message}"),
+                    plain(f"    fix: {finding.fix}"),
+                ]
+            )
+        write_lines([", ".join(f"{counts[s]} {s}s" for s in Severity)])
+    wrong = counts[Severity.ERROR] or (options.strict and counts[Severity.WARNING])
+    return DIFFERENT if wrong else OK

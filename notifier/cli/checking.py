@@ -1,0 +1,411 @@
+"""
+What is wrong with settings, routing and credentials: all of it, where the controller stops at the first.
+
+The files are read by the code by which the controller reads them, so what it refuses is an error here, with
+its words. Added to it is what only matters before something is rolled out: receivers that no route leads
+to, secrets in files that many may read, credentials that cannot be what their channel needs.
+"""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from notifier.channels.targets import parse_target
+from notifier.cli.files import Files, native_kinds
+from notifier.routing.config import RoutingConfig, in_clear
+from notifier.routing.credentials import Look, look
+from notifier.routing.parse import examine
+from notifier.routing.reach import unreachable
+from notifier.routing.receivers import WebhookConfig
+from notifier.routing.reload import read_text
+from notifier.routing.tree import leads_to
+from notifier.settings import CREDENTIALS_DIR, Settings, remarks
+from syncer.configfile import Fault, keys_of, read_into
+from syncer.fields import default_of, kind_of
+from syncer.ledger.url import holds_password, parse_redis_url
+from syncer.model.errors import ConfigError
+from syncer.model.finding import Finding, Severity
+from syncer.settings import with_redis_secrets
+from syncer.yamlfile import Document, read_file
+
+_ADDED: Final = {
+    "redis.url": "add it: redis: {url: 'redis://HOST:6379/0'}",
+    "datastorage.url": "add it: datastorage: {url: 'https://HOST'}",
+}
+#: Hosts of which a URL opens a channel to whoever knows it.
+_SECRET_HOSTS: Final = (
+    "hooks.slack.com", "discord.com", "discordapp.com", "outlook.office.com", "webhook.office.com",
+    "logic.azure.com", "powerplatform.com",
+)  # fmt: skip
+_SECRET_FILES: Final = ("urlFile", "passwordFile", "sentinelPasswordFile")
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """
+    What was found.
+
+    Attributes:
+        found: Findings, each with the file that it is about.
+        remarks: What was not looked at, and why.
+    """
+
+    found: tuple[tuple[str, Finding], ...]
+    remarks: tuple[str, ...]
+
+
+def check(files: Files, *, credentials: Path | None = None) -> Report:
+    """
+    Look at all files.
+
+    Args:
+        files: Where they are.
+        credentials: The directory of credentials; None for the one that the settings name.
+    """
+    found: list[tuple[str, Finding]] = []
+    said = list(files.remarks)
+    settings: Settings | None = None
+    if files.settings is not None:
+        settings, findings, unread = _settings(files.settings, in_pod=files.in_pod)
+        found += [(str(files.settings), finding) for finding in findings]
+        said += unread
+    if files.routing is None:
+        return Report(tuple(found), tuple(said))
+    config, findings = _routing(files.routing, settings)
+    found += [(str(files.routing), finding) for finding in findings]
+    if config is not None and config.credential_refs():
+        place = credentials or Path(
+            settings.delivery.credentials.dir if settings is not None else CREDENTIALS_DIR
+        )
+        if credentials is None and not files.in_pod and not place.exists():
+            said.append(f"credentials are not looked at: {place} is not here")
+        else:
+            found += [
+                (file or str(files.routing), finding)
+                for file, finding in _credentials(config, place)
+            ]
+    return Report(tuple(found), tuple(said))
+
+
+def in_order(found: Sequence[tuple[str, Finding]]) -> list[tuple[str, Finding]]:
+    """Sort findings as one reads: file by file, from the first line to the last."""
+    files = list(dict.fromkeys(file for file, _ in found))
+    return sorted(found, key=lambda each: (files.index(each[0]), each[1].line))
+
+
+# -- settings -------------------------------------------------------------------------------------
+
+
+def _settings(path: Path, *, in_pod: bool) -> tuple[Settings | None, list[Finding], list[str]]:
+    try:
+        source = read_file(path)
+    except ConfigError as error:
+        text = str(error).removeprefix(f"{path}: ")
+        fix = "mend the line" if error.line else "name a YAML file that can be read, by --config"
+        return None, [Finding(Severity.ERROR, "", text, fix, error.line)], []
+    document, found, unread = _with_secrets(source, in_pod=in_pod)
+    settings = read_into(Settings, document)
+    if isinstance(settings, list):
+        found += [_fault(fault, source) for fault in settings]
+        return None, [*found, *remarks(source, None), *_in_file(source)], unread
+    found += [*remarks(source, settings), *_in_file(source), *_in_clear(source, settings)]
+    return settings, found, unread
+
+
+def _with_secrets(
+    source: Document, *, in_pod: bool
+) -> tuple[Mapping[str, Any], list[Finding], list[str]]:
+    """Put what files of secrets hold into the settings; outside the pod they may be missing."""
+    try:
+        return with_redis_secrets(source.values), [], []
+    except ConfigError as error:
+        key = error.path.removeprefix("redis.")
+        redis = source.values.get("redis")
+        known = {k: v for k, v in redis.items() if k not in _SECRET_FILES} if redis else {}
+        # The rest is checked all the same.
+        document = {**source.values, "redis": {"url": "redis://unknown", **known}}
+        if key in _SECRET_FILES and "cannot be read" in str(error) and not in_pod:
+            return document, [], [f"{error.path} is not looked at: its file is not here"]
+        text = str(error).removeprefix(f"{error.path}: ")
+        fix = "name a file that holds it, as the only place that does"
+        line = source.line("redis", key)
+        return document, [Finding(Severity.ERROR, error.path, text, fix, line)], []
+
+
+def _fault(fault: Fault, source: Document) -> Finding:
+    name = keys_of(fault.group).get(str(fault.location[-1]))
+    field = fault.group.model_fields.get(name) if name else None
+    if fault.path in _ADDED and fault.message == "is required":
+        fix = _ADDED[fault.path]
+    elif field is None:
+        fix = "write what docs/configuration.md says of it"
+    elif fault.message == "must be a mapping":
+        fix = "write its keys below it, each on a line of its own"
+    else:
+        default = default_of(field).strip("`")
+        fix = f"write a value of this kind: {kind_of(field).replace('`', '')}"
+        if default != "required":
+            fix += f"; left out, it is {default}"
+    return Finding(Severity.ERROR, fault.path, fault.message, fix, source.line(*fault.location))
+
+
+def _in_file(source: Document) -> Iterator[Finding]:
+    redis = source.values.get("redis")
+    url = redis.get("url") if isinstance(redis, dict) else None
+    if isinstance(url, str) and url and holds_password(url):
+        yield Finding(
+            Severity.WARNING,
+            "redis.url",
+            "holds a password, which everybody reads who reads this file",
+            "leave it out, and name a file that holds it: redis.passwordFile",
+            source.line("redis", "url"),
+        )
+
+
+def _in_clear(source: Document, settings: Settings) -> Iterator[Finding]:
+    whole = settings.redis.url.get_secret_value()
+    if not parse_redis_url(whole).tls and holds_password(whole) and not _local(whole):
+        yield Finding(
+            Severity.NOTE,
+            "redis.url",
+            "has the password sent without TLS",
+            "use rediss:// where others can listen on the way",
+            source.line("redis", "url"),
+        )
+
+
+def _local(url: str) -> bool:
+    if url.startswith("unix:"):
+        return True
+    hosts = urlsplit(url).netloc.rpartition("@")[2].split(",")
+    return not any(in_clear(f"http://{host}/") for host in hosts)
+
+
+# -- routing --------------------------------------------------------------------------------------
+
+
+def _routing(path: Path, settings: Settings | None) -> tuple[RoutingConfig | None, list[Finding]]:
+    text, fault = read_text(path)
+    if text is None:
+        fix = "name a file that can be read, by --routing or $ROUTING_CONFIG_PATH"
+        return None, [Finding(Severity.ERROR, "", fault, fix)]
+    if not text.strip():
+        return None, [
+            Finding(
+                Severity.WARNING,
+                "",
+                "is empty: everything goes to the console",
+                "write a route and its receivers; docs/routing.md has examples",
+                1,
+            )
+        ]
+    config, findings = examine(text, native=native_kinds(settings))
+    found = list(findings)
+    if config is not None:
+        found += _missing(config)
+        found += _unused(config)
+        found += _shown_secrets(config)
+        if settings is not None:
+            found += _switched_off(config, settings)
+    return config, found
+
+
+def _missing(config: RoutingConfig) -> Iterator[Finding]:
+    for _, path, line in config.without_credential():
+        yield Finding(
+            Severity.ERROR,
+            path,
+            "names no credential",
+            "add credentialRef: NAME, where NAME is a file in delivery.credentials.dir",
+            line,
+        )
+
+
+def _unused(config: RoutingConfig) -> Iterator[Finding]:
+    never = {each.route.path for each in unreachable(config.route)}
+    leading = leads_to(config.route)
+    last = {receiver.name: n for n, receiver in enumerate(config.receivers)}
+    for n, receiver in enumerate(config.receivers):
+        routes = leading.get(receiver.name, ())
+        live = [
+            p for p in routes if not any(p == dead or p.startswith(f"{dead}.") for dead in never)
+        ]
+        # Of those without a name, and of those that another one replaces, something is said already.
+        if live or not receiver.name or last[receiver.name] != n:
+            continue
+        why = f"only {routes[0]} does, which never matches" if routes else "no route names it"
+        yield Finding(
+            Severity.WARNING,
+            receiver.path,
+            f"gets nothing: {why}",
+            f"add a route with receiver: {receiver.name}, or remove it",
+            config.lines.get(f"{receiver.path}.name") or config.lines.get(receiver.path, 0),
+        )
+
+
+def _shown_secrets(config: RoutingConfig) -> Iterator[Finding]:
+    for receiver in config.receivers:
+        for kind, entries in receiver.entries:
+            for n, entry in enumerate(entries):
+                if kind == "webhook" and isinstance(entry, WebhookConfig):
+                    at = f"{receiver.path}.webhookConfigs[{n}]"
+                    for key, message, fix in _of_webhook(entry):
+                        path = f"{at}.{key}"
+                        line = config.lines.get(path) or config.lines.get(at, 0)
+                        yield Finding(Severity.WARNING, path, message, fix, line)
+
+
+def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, str]]:
+    everybody = "which everybody reads who reads this file"
+    moved = "put it into a credential, and name it: {}"
+    if entry.bearer_token:
+        yield (
+            "httpConfig.bearerToken",
+            f"is the token itself, {everybody}",
+            moved.format("bearerTokenRef"),
+        )
+    if entry.password:
+        yield (
+            "httpConfig.basicAuth.password",
+            f"is the password itself, {everybody}",
+            moved.format("passwordRef"),
+        )
+    if not entry.url:
+        return
+    try:
+        parts = urlsplit(entry.url)
+        host = parts.hostname or ""
+        parse_target(entry.url)
+    except ValueError as error:
+        yield "url", f"is no URL to send to: {error}", "write an http:// or https:// URL"
+        return
+    if parts.username or parts.password:
+        yield (
+            "url",
+            f"holds a user or password, {everybody}",
+            "use httpConfig.basicAuth with passwordRef",
+        )
+    elif any(host == known or host.endswith(f".{known}") for known in _SECRET_HOSTS):
+        yield (
+            "url",
+            f"lets whoever knows it send there, and is a secret {everybody}",
+            moved.format("credentialRef"),
+        )
+    if in_clear(entry.url) and entry.in_clear:
+        yield (
+            "httpConfig.credentialsOverHttp",
+            "has token or password sent over http://, for all to read",
+            "use https://, and remove it",
+        )
+
+
+def _switched_off(config: RoutingConfig, settings: Settings) -> Iterator[Finding]:
+    off = {
+        "log": (not settings.delivery.log.enabled, "delivery.log.enabled: true"),
+        "file": (not settings.delivery.file.output_dir, "delivery.file.outputDir"),
+    }
+    for receiver in config.receivers:
+        for kind, _ in receiver.entries:
+            missing, key = off.get(kind, (False, ""))
+            if missing:
+                path = f"{receiver.path}.{kind}Configs"
+                line = config.lines.get(f"{path}[0]") or config.lines.get(receiver.path, 0)
+                yield Finding(
+                    Severity.ERROR,
+                    path,
+                    "is never delivered: the settings switch the channel off",
+                    f"set {key} in the settings file, or remove the list",
+                    line,
+                )
+
+
+# -- credentials ----------------------------------------------------------------------------------
+
+
+def _credentials(config: RoutingConfig, place: Path) -> Iterator[tuple[str, Finding]]:
+    seen = look(place)
+    if not seen.exists:
+        yield (
+            str(place),
+            Finding(
+                Severity.ERROR,
+                "",
+                f"cannot be read ({seen.fault}): what needs a credential is held",
+                "mount the credentials there, or name the directory: delivery.credentials.dir",
+            ),
+        )
+        return
+    refused = dict(seen.refused)
+    named: set[str] = set()
+    for ref, kind, path, line in config.references():
+        first = ref not in named
+        named.add(ref)
+        if ref not in seen.values:
+            why = refused.get(ref, "there is no such file")
+            yield (
+                "",
+                Finding(
+                    Severity.ERROR,
+                    path,
+                    f"names credential {ref}, which cannot be used: {why}",
+                    f"put the secret into {place / ref}",
+                    line,
+                ),
+            )
+        elif wrong := _wrong(kind, path, seen.values[ref]):
+            yield "", Finding(wrong[0], path, f"names credential {ref}, {wrong[1]}", wrong[2], line)
+        if first:
+            yield from _exposed(place, ref)
+    for text in config.refused_in_clear(seen.values):
+        fix = "use https://, or say credentialsOverHttp: true"
+        yield "", Finding(Severity.ERROR, "", text, fix)
+    yield from _others(place, seen, named)
+
+
+def _others(place: Path, seen: Look, named: set[str]) -> Iterator[tuple[str, Finding]]:
+    for name, why in seen.refused:
+        if name not in named:
+            text = f"is not used: {why}"
+            fix = "put a secret into it, or remove the file"
+            yield str(place / name), Finding(Severity.WARNING, "", text, fix)
+    for name in seen.values:
+        if name not in named:
+            text, fix = "is named by nobody", "remove it, if no other file names it"
+            yield str(place / name), Finding(Severity.NOTE, "", text, fix)
+            yield from _exposed(place, name)
+
+
+def _wrong(kind: str, path: str, value: str) -> tuple[Severity, str, str] | None:
+    """Say why a value cannot be what its channel needs; quotes nothing of it."""
+    if kind == "pagerduty":
+        if "://" in value or any(c.isspace() for c in value):
+            fix = "put the integration key (Events API v2) into it"
+            return Severity.ERROR, "which is no routing key", fix
+        return None
+    if kind not in {"slack", "teams", "webhook"} or not path.endswith("].credentialRef"):
+        return None
+    try:
+        parse_target(value)
+    except ValueError as error:
+        return Severity.ERROR, f"which is no URL: {error}", "put the whole URL into it, https://…"
+    if in_clear(value):
+        return Severity.WARNING, "a URL that is sent over http://, for all to read", "use https://"
+    return None
+
+
+def _exposed(place: Path, name: str) -> Iterator[tuple[str, Finding]]:
+    # A volume of the kubelet's is swapped as a whole by this link; only the pod sees its files.
+    if (place / "..data").is_symlink():
+        return
+    try:
+        mode = (place / name).stat().st_mode
+    except OSError:
+        return
+    if mode & stat.S_IROTH:
+        text = "can be read by every user of this machine"
+        yield str(place / name), Finding(Severity.WARNING, "", text, f"chmod 600 {place / name}")

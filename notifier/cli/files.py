@@ -1,0 +1,72 @@
+"""
+Where the files of the controller are: said by options, or where its pod has them.
+
+What only a pod has (credentials, files of secrets) is missing on a laptop and in CI without anything being
+wrong. So it matters whether this is the pod.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from notifier.settings import NAMESPACE_FILE, ROUTING_PATH, Settings
+from syncer.model.errors import ConfigError
+
+#: Where the controller, and where the chart, has the settings file.
+SETTINGS_PATHS: Final = ("/etc/notification/config.yaml", "/etc/notification/config/config.yaml")
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """
+    The files that a command looks at.
+
+    Attributes:
+        settings: The settings file, None if there is none to look at.
+        routing: The routing file, None if there is none to look at.
+        in_pod: Whether this is a pod, so that whatever is missing is missing.
+        remarks: What is not looked at, and why.
+    """
+
+    settings: Path | None
+    routing: Path | None
+    in_pod: bool = False
+    remarks: tuple[str, ...] = field(default=())
+
+
+def files_of(options: argparse.Namespace) -> Files:
+    """
+    Find the files.
+
+    What options name is taken as it is, there or not. Without an option it is the pod's own file, if there
+    is one; and the pod's routing does not belong to settings that were named.
+
+    Raises:
+        ConfigError: there is neither settings nor routing.
+    """
+    in_pod = NAMESPACE_FILE.exists()
+    remarks: list[str] = []
+    named = options.config or options.routing
+    settings = Path(options.config) if options.config else None
+    if settings is None and (in_pod or not named):
+        settings = next((path for path in map(Path, SETTINGS_PATHS) if path.exists()), None)
+    routing = Path(options.routing) if options.routing else None
+    if routing is None and (in_pod or not named):
+        default = Path(os.environ.get("ROUTING_CONFIG_PATH") or ROUTING_PATH)
+        routing = default if settings is not None or default.exists() else None
+    if settings is None and routing is None:
+        raise ConfigError("say what to look at: --config FILE, --routing FILE, or both")
+    if settings is None:
+        remarks.append("settings are not looked at: name them by --config")
+    if routing is None:
+        remarks.append("routing is not looked at: name its file by --routing")
+    return Files(settings, routing, in_pod, tuple(remarks))
+
+
+def native_kinds(settings: Settings | None) -> frozenset[str]:
+    """Kinds that are delivered here; where there are no settings, all that may be."""
+    return settings.delivery.native if settings is not None else frozenset({"email", "webhook"})

@@ -1,0 +1,29 @@
+"""`notifier schema`: the JSON schema of a file, as this version reads it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Final
+
+from syncer.cli.exits import OK
+
+HELP: Final = "print the JSON schema of the settings file or of the routing file, for editors"
+
+FILES: Final = ("settings", "routing")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the command."""
+    parser.add_argument("file", choices=FILES)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print it; returns the exit code."""
+    import json
+
+    from notifier.cli.schemas import routing_schema, settings_schema
+
+    schema = settings_schema() if options.file == "settings" else routing_schema()
+    sys.stdout.write(json.dumps(schema, indent=2, ensure_ascii=False) + "\n")
+    return OK

@@ -1,0 +1,78 @@
+"""
+JSON schemas of the controller's files, for editors: a misspelt key is marked while it is written.
+
+They are stricter than the controller, which ignores a key that it does not know and reads any number as a
+text, and they know nothing of what two keys have to do with each other: `notifier check` does.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from notifier.routing.keys import FLAG, MAPPINGS, PAIRS, TEXT, TEXTS, Key
+from notifier.settings import Address, Settings
+from syncer.fields import schema_for
+
+_DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
+#: What is read where a text is wanted.
+_TEXT: Final[dict[str, Any]] = {"type": ["string", "number", "boolean", "null"]}
+_KINDS: Final[dict[str, dict[str, Any]]] = {
+    TEXT: _TEXT,
+    FLAG: {"type": ["boolean", "null"]},
+    TEXTS: {"type": ["array", "null"], "items": _TEXT},
+    PAIRS: {"type": ["object", "null"], "additionalProperties": _TEXT},
+}
+
+
+def settings_schema() -> dict[str, Any]:
+    """Return the schema of the settings file."""
+    schema = schema_for(Settings, nullable=None, texts={Address})
+    # One of three must be there: the URL, or the file that holds it.
+    redis = schema["properties"]["redis"]
+    del redis["required"]
+    redis["type"] = "object"
+    return {
+        "$schema": _DIALECT,
+        "title": "Settings of notification-ledger",
+        **schema,
+        "required": ["redis"],
+    }
+
+
+def routing_schema() -> dict[str, Any]:
+    """Return the schema of the routing file."""
+    mappings = {name: _mapping(name) for name in MAPPINGS if name != "file"}
+    file = _mapping("file")
+    # Anchors and whatever they hold.
+    file["patternProperties"] = {"^x-": {}}
+    return {
+        "$schema": _DIALECT,
+        "title": "Routing file of notification-ledger",
+        **file,
+        "type": "object",
+        "$defs": mappings,
+    }
+
+
+def _mapping(name: str) -> dict[str, Any]:
+    keys = MAPPINGS[name]
+    required = [key for key, about in keys.items() if about.required]
+    nullable = name not in {"file", "route", "receiver"}
+    out: dict[str, Any] = {
+        "type": ["object", "null"] if nullable else "object",
+        "additionalProperties": False,
+        "properties": {key: _value(about) for key, about in keys.items()},
+    }
+    return {**out, "required": required} if required else out
+
+
+def _value(key: Key) -> dict[str, Any]:
+    kind = _KINDS.get(key.kind)
+    if kind is None:
+        kind = {"$ref": f"#/$defs/{key.kind}"}
+    if key.words:
+        kind = {"enum": [*key.words, None]}
+    if key.listed:
+        kind = {"type": ["array", "null"], "items": kind}
+    about = {"description": key.text, **({"deprecated": True} if key.idle else {})}
+    return {**about, **kind}

@@ -1,0 +1,323 @@
+"""
+The receivers of a routing file: their entries, and what can never be sent.
+
+What an entry of mail or of a webhook holds is checked only where such entries are delivered here: the
+replaced controller never read it, so files that exist may hold anything.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+import yaml
+
+from notifier.routing.config import in_clear, quoted, sends_in_clear
+from notifier.routing.document import MAX_NAME, Reader, Table
+from notifier.routing.keys import MAPPINGS, RECEIVER
+from notifier.routing.mail import (
+    PORTS,
+    Security,
+    parse_recipients,
+    parse_sender,
+    parse_smarthost,
+    recipient_tag,
+)
+from notifier.routing.receivers import (
+    KINDS,
+    SHARED,
+    ChannelConfig,
+    ConsoleConfig,
+    EmailConfig,
+    FileConfig,
+    LogConfig,
+    PagerDutyConfig,
+    Receiver,
+    SlackConfig,
+    TeamsConfig,
+    WebhookConfig,
+)
+
+_MAIL_FIXES: Final = {
+    "to": "write addresses, separated by commas: ops@example.org, on-call@example.org",
+    "from": "write one address: Alerts <alerts@example.org>",
+    "smarthost": "write a host, or host:port: mail.example.org:587",
+}
+#: A namespace, or a pattern of some.
+_NAMESPACES: Final = re.compile(r"[a-z0-9*?](?:[-a-z0-9*?]{0,61}[a-z0-9*?])?")
+
+
+def read_receivers(top: Table, native: frozenset[str]) -> Iterator[Receiver]:
+    """
+    Read the receivers of a file.
+
+    Args:
+        top: The file.
+        native: Kinds among `email` and `webhook` that are delivered here.
+    """
+    for n, (node, path) in enumerate(top.items("receivers")):
+        table = top.reader.table(node, path, RECEIVER)
+        if table is None:
+            top.reader.refuse(f"receivers[{n}] is empty", node, path=path, fix="remove the dash")
+            continue
+        name = table.text("name")
+        if wrong := _wrong_name(name):
+            top.reader.refuse(
+                f"receiver name {wrong}", node, path=f"{path}.name", fix="write name: NAME"
+            )
+        entries = []
+        for kind, key in KINDS:
+            configs = [
+                config
+                for entry, where in table.items(key)
+                for config in _entry(kind, entry, table.reader, where, native)
+            ]
+            if kind == "email" and kind in native:
+                configs = _each_recipient_once(configs, table)
+            if configs:
+                entries.append((kind, tuple(configs)))
+        namespaces = _namespaces(table)
+        unknown = table.close()
+        if not entries:
+            table.warn(
+                "configures nothing: it delivers to the console",
+                "add a list such as slackConfigs; say consoleConfigs: [{enabled: true}] if it is meant",
+            )
+        if namespaces and (not entries or any(kind in SHARED for kind, _ in entries)):
+            table.warn(
+                "does not restrict console, file and log: they are no receiver's",
+                "give those a receiver of their own, without allowedNamespaces",
+                "allowedNamespaces",
+            )
+        yield Receiver(name, tuple(entries), namespaces, unknown, path)
+
+
+def _wrong_name(name: str) -> str:
+    """Say why a receiver cannot have a name, empty if it can."""
+    if not name:
+        return "cannot be empty"
+    if len(name) > MAX_NAME:
+        return f"is longer than {MAX_NAME} characters"
+    # A plan on record has its channels line by line, and terminals obey some of these.
+    if any(unicodedata.category(c) == "Cc" for c in name):
+        return "holds a control character"
+    return ""
+
+
+def _namespaces(table: Table) -> tuple[str, ...]:
+    """Whose notifications a receiver takes; a list that could be read in two ways is refused."""
+    key = "allowedNamespaces"
+    node = table.node(key)
+    patterns = table.texts(key)
+    path = f"{table.path}.{key}"
+    if node is not None and not patterns:
+        table.reader.refuse(
+            f"{path} is empty: name a namespace, or leave the key out for all", node, path=path,
+            fix="name a namespace, or leave the key out for all",
+        )  # fmt: skip
+    for pattern in patterns:
+        if not _NAMESPACES.fullmatch(pattern):
+            table.reader.refuse(
+                f"{path}: {quoted(pattern[:64])} is neither the name of a namespace nor"
+                " a pattern of one with * and ?",
+                node, path=path, fix="write the name of a namespace, or a pattern with * and ?",
+            )  # fmt: skip
+    return tuple(dict.fromkeys(patterns))
+
+
+def _entry(
+    kind: str, node: yaml.Node, reader: Reader, path: str, native: frozenset[str]
+) -> list[ChannelConfig]:
+    keys = MAPPINGS[dict(KINDS)[kind]]
+    reader.lines[path] = node.start_mark.line + 1
+    table = reader.table(node, path, keys) or Table(reader, path, {}, keys)
+    config = _ENTRIES[kind](table)
+    table.close()
+    if not isinstance(config, (EmailConfig, WebhookConfig)):
+        return [config]
+    if kind not in native:
+        table.lost(
+            f"is never delivered: delivery.{kind}.enabled is false",
+            f"set delivery.{kind}.enabled: true in the settings file, or remove the entry",
+        )
+    elif not config.complete:
+        needed = "to, from and smarthost" if kind == "email" else "url or credentialRef"
+        table.lost("is never delivered: it is not fully configured", f"add {needed}")
+    elif isinstance(config, EmailConfig):
+        return _recipients(config, table, node)
+    else:
+        _check_authentication(config, reader, path, node)
+    return [config]
+
+
+def _recipients(config: EmailConfig, table: Table, node: yaml.Node) -> list[ChannelConfig]:
+    """One entry per recipient; upstream never reads these texts, so they are checked only here."""
+
+    def refuse(key: str, why: str, fix: str) -> None:
+        path = f"{table.path}.{key}"
+        table.reader.refuse(f"{path} {why}", table.node(key) or node, path=path, fix=fix)
+
+    key = "to"
+    try:
+        recipients = parse_recipients(config.to)
+        key = "from"
+        name, sender = parse_sender(config.sender)
+        key = "smarthost"
+        host, port = parse_smarthost(config.smarthost, config.security)
+    except ValueError as error:
+        refuse(key, str(error), _MAIL_FIXES[key])
+        return [config]
+    if bool(config.username) != bool(config.credential_ref):
+        refuse("username", "and credentialRef (its password) go together", "add the other one")
+    if config.security is Security.NONE and config.require_tls:
+        refuse("tls", "must not be none where requireTls is true", "remove one of the two")
+    if config.security is Security.NONE and config.credential_ref:
+        refuse("tls", "must not be none where there is a password", "remove tls: none")
+    if config.security is not Security.NONE and not config.require_tls and table.node("requireTls"):
+        table.warn(
+            "has no effect: TLS is always required unless tls is none",
+            "remove it; say tls: none for a server without TLS",
+            "requireTls",
+        )
+    if port == PORTS[Security.IMPLICIT] and table.node("tls") is None:
+        # A server on this port speaks TLS from the first byte; it would wait for us in silence.
+        config = replace(config, security=Security.IMPLICIT)
+    whole = replace(config, sender=sender, sender_name=name, host=host, port=port)
+    return [replace(whole, to=recipient) for recipient in recipients]
+
+
+def _each_recipient_once(configs: list[ChannelConfig], table: Table) -> list[ChannelConfig]:
+    """Without repeated recipients: a receiver sends a message to each once."""
+    once: dict[str, ChannelConfig] = {}
+    for config in configs:
+        if isinstance(config, EmailConfig):
+            once.setdefault(recipient_tag(config.to), config)
+    if len(once) < len(configs):
+        table.warn(
+            "names a recipient more than once: the first entry is used",
+            "name each recipient once",
+            "emailConfigs",
+        )
+    return list(once.values())
+
+
+def _check_authentication(
+    config: WebhookConfig, reader: Reader, path: str, node: yaml.Node
+) -> None:
+    where = f"{path}.httpConfig"
+
+    def refuse(at: str, why: str, fix: str) -> None:
+        reader.refuse(f"{at}: {why}", node, path=at, fix=fix)
+
+    bearer = [key for key in (config.bearer_token, config.bearer_token_ref) if key]
+    passwords = [key for key in (config.password, config.password_ref) if key]
+    if len(bearer) > 1:
+        refuse(where, "bearerToken and bearerTokenRef exclude each other", "keep bearerTokenRef")
+    if len(passwords) > 1:
+        refuse(
+            f"{where}.basicAuth", "password and passwordRef exclude each other", "keep passwordRef"
+        )
+    if bool(config.username) != bool(passwords) or ":" in config.username:
+        refuse(
+            f"{where}.basicAuth",
+            "needs a username without a colon, and a password",
+            "write username and passwordRef",
+        )
+    if bearer and passwords:
+        refuse(where, "a bearer token and basicAuth exclude each other", "keep one of the two")
+    # A URL that is a credential is not known here; see `refused_in_clear`.
+    if sends_in_clear(config, config.url):
+        refuse(
+            where,
+            "token or password would be sent over http://; use https://, or say"
+            " credentialsOverHttp: true",
+            "use https://, or say credentialsOverHttp: true",
+        )
+
+
+def _slack(table: Table) -> SlackConfig:
+    return SlackConfig(
+        table.text("credentialRef"),
+        table.idle_text("channel"),
+        table.idle_text("username"),
+        table.idle_text("iconEmoji"),
+    )
+
+
+def _pagerduty(table: Table) -> PagerDutyConfig:
+    config = PagerDutyConfig(
+        table.text("credentialRef"), table.text("url"), table.idle_text("severity")
+    )
+    if in_clear(config.url):
+        table.warn("has the routing key sent over http://, for all to read", "use https://", "url")
+    return config
+
+
+def _email(table: Table) -> EmailConfig:
+    return EmailConfig(
+        table.text("to"),
+        table.text("from"),
+        table.text("smarthost"),
+        table.flag("requireTls"),
+        table.text("username"),
+        table.text("credentialRef"),
+        table.choice("tls", Security),
+    )
+
+
+def _webhook(table: Table) -> WebhookConfig:
+    http = table.table("httpConfig")
+    basic = http.table("basicAuth")
+    config = WebhookConfig(
+        url=table.text("url"),
+        credential_ref=table.text("credentialRef"),
+        bearer_token=http.text("bearerToken"),
+        bearer_token_ref=http.text("bearerTokenRef"),
+        username=basic.text("username"),
+        password=basic.text("password"),
+        password_ref=basic.text("passwordRef"),
+        signing_refs=tuple(ref for ref in table.texts("signingSecretRefs") if ref),
+        in_clear=http.flag("credentialsOverHttp"),
+    )
+    http.close()
+    basic.close()
+    return config
+
+
+_ENTRIES: Final[Mapping[str, Callable[[Table], ChannelConfig]]] = {
+    "slack": _slack,
+    "pagerduty": _pagerduty,
+    "teams": lambda table: TeamsConfig(table.text("credentialRef")),
+    "email": _email,
+    "webhook": _webhook,
+    "console": lambda table: ConsoleConfig(table.enabled()),
+    "file": lambda table: FileConfig(table.idle_text("path"), table.enabled()),
+    "log": lambda table: LogConfig(table.enabled()),
+}
+
+
+def warn_about_names(
+    reader: Reader, receivers: tuple[Receiver, ...], native: frozenset[str]
+) -> None:
+    """Warn about receivers that are not used, or not by the channel's name that they seem to have."""
+    last = {receiver.name: n for n, receiver in enumerate(receivers)}
+    owners: dict[str, str] = {}
+    for n, receiver in enumerate(receivers):
+        if last[receiver.name] != n:
+            reader.warn(
+                receiver.path,
+                "is not used: a later receiver has the same name",
+                "remove it, or give it a name of its own",
+            )
+            continue
+        for name, target in receiver.channels(native):
+            bare = name == target.kind
+            if not bare and owners.setdefault(name, receiver.name) != receiver.name:
+                reader.warn(
+                    receiver.path,
+                    f"shares the channel name {name} with receiver {owners[name]}, which gets it",
+                    "rename one of the two receivers",
+                )

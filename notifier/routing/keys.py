@@ -1,0 +1,232 @@
+"""
+Every key of the routing file: what it holds and what it does.
+
+The reader takes from here which keys there are (any other is a finding), and the reference page and the
+JSON schema are made of it, so none of the three can know a key that another does not. How a value is read,
+and what is refused, is in `parse`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from syncer.model.immutable import immutable
+
+#: Kinds of values: what a reader of the page is told, and what the schema allows.
+TEXT: Final = "text"
+FLAG: Final = "true or false"
+TEXTS: Final = "list of texts"
+PAIRS: Final = "map of texts"
+
+
+@immutable
+class Key:
+    """
+    One key.
+
+    Attributes:
+        kind: `TEXT`, `FLAG`, `TEXTS`, `PAIRS`, or the name of a mapping in `MAPPINGS`.
+        text: What it does.
+        listed: Whether it holds a list of such mappings.
+        required: Whether the mapping is refused without it.
+        idle: Whether it is accepted without effect.
+        words: The words that it may be, if only some may.
+    """
+
+    kind: str
+    text: str
+    listed: bool = False
+    required: bool = False
+    idle: bool = False
+    words: tuple[str, ...] = ()
+
+
+Keys = Mapping[str, Key]
+
+_CREDENTIAL: Final = "Name of the credential that holds {}: a file in `delivery.credentials.dir`."
+_ENABLED: Final = (
+    "Has no effect: what is listed is delivered. With `false` that is a warning; remove the entry to"
+    " switch it off."
+)
+
+FILE: Final[Keys] = {
+    "route": Key("route", "The root of the tree. It matches everything.", required=True),
+    "receivers": Key(
+        "receiver", "Everybody who may get notifications.", listed=True, required=True
+    ),
+}
+
+ROUTE: Final[Keys] = {
+    "receiver": Key(
+        TEXT,
+        "Name of the receiver of what matches here and no route below. A route without one adds none of"
+        " its own; what ends there goes to the console, or to a route above.",
+    ),
+    "match": Key(
+        PAIRS,
+        "Attributes and the values that they must have, all of them, letter for letter. An attribute"
+        " that a notification lacks is the empty text. No effect on the root.",
+    ),
+    "matchRe": Key(
+        PAIRS,
+        "Attributes and patterns (RE2) that must be found in them, all of them. A pattern is found"
+        " anywhere in the value: anchor it with `^` and `$`. An attribute that a notification lacks"
+        " matches no pattern. No effect on the root.",
+    ),
+    "continue": Key(
+        FLAG,
+        "Whether the routes after this one are tried as well, although it matched; default false. No"
+        " effect on the root.",
+    ),
+    "routes": Key(
+        "route",
+        "Routes below, tried in order. The first that matches and does not continue is the last one"
+        " tried.",
+        listed=True,
+    ),
+    "groupBy": Key(TEXTS, "Accepted without effect: nothing is grouped.", idle=True),
+}
+
+RECEIVER: Final[Keys] = {
+    "name": Key(
+        TEXT,
+        "By which routes name it, and part of its channels' names. At most 256 characters; of two of one"
+        " name the last is used.",
+        required=True,
+    ),
+    "slackConfigs": Key("slackConfigs", "Slack webhooks.", listed=True),
+    "pagerdutyConfigs": Key("pagerdutyConfigs", "PagerDuty services.", listed=True),
+    "teamsConfigs": Key("teamsConfigs", "Microsoft Teams workflows.", listed=True),
+    "emailConfigs": Key(
+        "emailConfigs", "Mail; delivered where `delivery.email.enabled` is true.", listed=True
+    ),
+    "webhookConfigs": Key(
+        "webhookConfigs",
+        "Generic webhooks; delivered where `delivery.webhook.enabled` is true.",
+        listed=True,
+    ),
+    "consoleConfigs": Key(
+        "consoleConfigs", "The controller's standard output, one for all receivers.", listed=True
+    ),
+    "fileConfigs": Key(
+        "fileConfigs", "A file for each notification in `delivery.file.outputDir`.", listed=True
+    ),
+    "logConfigs": Key(
+        "logConfigs", "A line of JSON each; where `delivery.log.enabled` is true.", listed=True
+    ),
+    "allowedNamespaces": Key(
+        TEXTS,
+        "Namespaces whose notifications it takes: names, or patterns with `*` and `?`; default all. What"
+        " another namespace sends there fails for good. Not for console, file and log.",
+    ),
+}
+
+SLACK: Final[Keys] = {
+    "credentialRef": Key(TEXT, _CREDENTIAL.format("the webhook's URL"), required=True),
+    "channel": Key(TEXT, "Accepted without effect: the webhook decides.", idle=True),
+    "username": Key(TEXT, "Accepted without effect: the webhook decides.", idle=True),
+    "iconEmoji": Key(TEXT, "Accepted without effect: the webhook decides.", idle=True),
+}
+
+PAGERDUTY: Final[Keys] = {
+    "credentialRef": Key(
+        TEXT, _CREDENTIAL.format("the routing key (Events API v2)"), required=True
+    ),
+    "url": Key(TEXT, "Where events go instead of PagerDuty's own address."),
+    "severity": Key(
+        TEXT, "Accepted without effect: the notification's priority decides.", idle=True
+    ),
+}
+
+TEAMS: Final[Keys] = {
+    "credentialRef": Key(TEXT, _CREDENTIAL.format("the workflow's URL"), required=True),
+}
+
+EMAIL: Final[Keys] = {
+    "to": Key(
+        TEXT,
+        "Addresses, separated by commas, at most 100. Each is a channel of its own.",
+        required=True,
+    ),
+    "from": Key(TEXT, "One address, with or without a name.", required=True),
+    "smarthost": Key(
+        TEXT, "The mail server: `host`, `host:port` or `[address]:port`.", required=True
+    ),
+    "tls": Key(
+        TEXT,
+        "How the way to it is protected; default `starttls` (port 587), on port 465 `implicit`."
+        " `none` (port 25) only without a password.",
+        words=("starttls", "implicit", "none"),
+    ),
+    "requireTls": Key(FLAG, "Has no effect unless `tls` is `none`, which it forbids."),
+    "username": Key(TEXT, "User at the mail server; goes with `credentialRef`."),
+    "credentialRef": Key(TEXT, _CREDENTIAL.format("the password")),
+}
+
+WEBHOOK: Final[Keys] = {
+    "url": Key(TEXT, "Where to POST. A URL that is a secret belongs into `credentialRef`."),
+    "credentialRef": Key(TEXT, _CREDENTIAL.format("the URL, in place of `url`")),
+    "signingSecretRefs": Key(
+        TEXTS,
+        "Names of the credentials with which each request is signed (Standard Webhooks); several while"
+        " one is replaced.",
+    ),
+    "httpConfig": Key("httpConfig", "Who we are to the receiver: a token, or user and password."),
+}
+
+HTTP: Final[Keys] = {
+    "bearerTokenRef": Key(TEXT, _CREDENTIAL.format("the bearer token")),
+    "bearerToken": Key(TEXT, "The token itself. Whoever reads this file reads it."),
+    "basicAuth": Key("basicAuth", "User and password."),
+    "credentialsOverHttp": Key(
+        FLAG, "Allows token or password to be sent over http://, for all to read; default false."
+    ),
+}
+
+BASIC: Final[Keys] = {
+    "username": Key(TEXT, "The user; holds no colon.", required=True),
+    "passwordRef": Key(TEXT, _CREDENTIAL.format("the password")),
+    "password": Key(TEXT, "The password itself. Whoever reads this file reads it."),
+}
+
+CONSOLE: Final[Keys] = {"enabled": Key(FLAG, _ENABLED)}
+FILES: Final[Keys] = {
+    "enabled": Key(FLAG, _ENABLED),
+    "path": Key(TEXT, "Accepted without effect: `delivery.file.outputDir` decides.", idle=True),
+}
+LOG: Final[Keys] = {"enabled": Key(FLAG, _ENABLED)}
+
+#: Every mapping of the file by name.
+MAPPINGS: Final[Mapping[str, Keys]] = {
+    "file": FILE,
+    "route": ROUTE,
+    "receiver": RECEIVER,
+    "slackConfigs": SLACK,
+    "pagerdutyConfigs": PAGERDUTY,
+    "teamsConfigs": TEAMS,
+    "emailConfigs": EMAIL,
+    "webhookConfigs": WEBHOOK,
+    "httpConfig": HTTP,
+    "basicAuth": BASIC,
+    "consoleConfigs": CONSOLE,
+    "fileConfigs": FILES,
+    "logConfigs": LOG,
+}
+
+#: Keys of other programs' routing files, and what is done here instead.
+FOREIGN: Final[Mapping[str, str]] = {
+    "groupWait": "remove it: nothing is grouped, each notification is sent by itself",
+    "groupInterval": "remove it: nothing is grouped, each notification is sent by itself",
+    "repeatInterval": "remove it: a notification is sent once; create another one to repeat it",
+    "matchers": "write match: {attribute: value} or matchRe: {attribute: pattern}",
+    "muteTimeIntervals": "remove it: nothing is muted",
+    "activeTimeIntervals": "remove it: nothing is muted",
+    "inhibitRules": "remove it: nothing is inhibited",
+    "serviceKey": "put the key into a credential and name it: credentialRef",
+    "routingKey": "put the key into a credential and name it: credentialRef",
+    "apiURL": "put the URL into a credential and name it: credentialRef",
+    "apiUrl": "put the URL into a credential and name it: credentialRef",
+    "webhookUrl": "put the URL into a credential and name it: credentialRef",
+    "sendResolved": "remove it: a notification has no end that could be sent",
+}

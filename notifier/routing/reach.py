@@ -1,0 +1,117 @@
+"""
+Which routes can never match, whatever a notification is like, and why.
+
+A route matches only where everything above it matches, so what is looked at are all conditions on the way
+to it. They can contradict each other or what attributes can be; or a route before it, which does not
+continue, takes everything that they let through. Only what is certain is said: a pattern is compared with
+another one by its text, and with a value by searching it. What lies below a route that never matches is not
+looked at.
+
+Every pair of neighbours may have to be compared, so their number is bounded; what is beyond the bound is
+taken for reachable.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+from notifier.routing.attributes import ALWAYS, odd_value
+from notifier.routing.config import Pattern, Route, found, quoted
+
+#: Pairs of neighbouring routes that are compared.
+_COMPARED: Final = 200_000
+
+
+class Unreachable(NamedTuple):
+    """A route that never matches; `key` is the part of it that is at fault, empty if all of it is."""
+
+    route: Route
+    key: str
+    why: str
+    fix: str
+
+
+class _Way(NamedTuple):
+    """What holds wherever a route is reached: exact values, and patterns that are found."""
+
+    exact: Mapping[str, str]
+    patterns: tuple[Pattern, ...] = ()
+
+    def implies(self, route: Route) -> bool:
+        """Whether a route matches whatever takes this way."""
+        if any(self.exact.get(key) != value for key, value in route.match):
+            return False
+        return all(self._implies(pattern) for pattern in route.match_re)
+
+    def _implies(self, wanted: Pattern) -> bool:
+        # An empty text may stand for an attribute that is not there, which no pattern matches.
+        value = self.exact.get(wanted.key)
+        if wanted.regex is None:
+            return False
+        if value:
+            return found(wanted, value)
+        return any((p.key, p.text) == (wanted.key, wanted.text) for p in self.patterns)
+
+
+def unreachable(root: Route) -> Iterator[Unreachable]:
+    """Find the routes of a tree that never match, in the order of the file."""
+    yield from _below(root, _Way({}), [_COMPARED])
+
+
+def _below(parent: Route, way: _Way, left: list[int]) -> Iterator[Unreachable]:
+    before: list[tuple[int, Route]] = []
+    for n, route in enumerate(parent.routes):
+        exact = {**way.exact, **dict(route.match)}
+        inner = _Way(exact, (*way.patterns, *route.match_re))
+        found_out = _contradiction(route, way, inner)
+        if found_out is None:
+            left[0] -= len(before)
+            first = next((e for e in before if left[0] > 0 and inner.implies(e[1])), None)
+            found_out = None if first is None else _taken(*first)
+        if found_out is not None:
+            yield Unreachable(route, *found_out)
+            continue
+        yield from _below(route, inner, left)
+        if not route.goes_on:
+            before.append((n, route))
+
+
+def _taken(number: int, route: Route) -> tuple[str, str, str]:
+    everything = (
+        "everything" if not (route.match or route.match_re) else "all that this one matches"
+    )
+    return (
+        "",
+        f"is never reached: routes[{number}] matches {everything} and does not continue",
+        f"put it before routes[{number}], or say continue: true there",
+    )
+
+
+def _contradiction(route: Route, above: _Way, way: _Way) -> tuple[str, str, str] | None:
+    """Say which condition of a route cannot hold together with the others, why, and what to do."""
+    for key, value in route.match:
+        outer = above.exact.get(key, value)
+        if outer != value:
+            return (
+                f"match.{key}",
+                f"makes the route match nothing: a route above wants {key} to be {quoted(outer)}",
+                "put it beside the route above, or give both the same value",
+            )
+        if key in ALWAYS and (odd := odd_value(key, value)):
+            return f"match.{key}", *odd
+    for pattern in way.patterns:
+        if pattern.regex is None:
+            continue
+        exact = way.exact.get(pattern.key)
+        values = ALWAYS.get(pattern.key, ()) if exact is None else (exact,)
+        if values and not any(found(pattern, value) for value in values):
+            names = " or ".join(quoted(value) for value in values)
+            text = quoted(pattern.text[:64])
+            own = pattern in route.match_re
+            return (
+                f"matchRe.{pattern.key}" if own else "",
+                f"makes the route match nothing: {text} is not found in {names}",
+                f"change the pattern, or what {pattern.key} is to be",
+            )
+    return None

@@ -1,0 +1,180 @@
+"""
+What settings may be, in words and as a JSON schema; made from the models.
+
+The words are for the reference page, and for whoever has written something else. The schema is for editors
+and for the chart: closed, so that a misspelt key is noticed, with descriptions, and without defaults.
+"""
+
+from __future__ import annotations
+
+import enum
+import json
+import types
+import typing
+from collections.abc import Collection
+from typing import Any, Final
+
+from pydantic import BaseModel, BeforeValidator, SecretStr
+from pydantic.fields import FieldInfo
+from pydantic_core import PydanticUndefined
+
+from syncer.configfile import group_of, parse_duration
+
+#: Go's text form, or plain seconds.
+_DURATION: Final = (
+    r"^(\+?(([0-9]+(\.[0-9]*)?|\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+|[0-9]{1,12}(\.[0-9]{0,9})?)$"
+)
+_WORDS: Final[dict[object, str]] = {
+    bool: "boolean", int: "integer", float: "number", str: "string", SecretStr: "secret string",
+}  # fmt: skip
+
+_BOUNDS: Final = {
+    "ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}",
+    "min_length": "at least {} characters", "max_length": "at most {} characters",
+}  # fmt: skip
+
+
+def is_duration(field: FieldInfo) -> bool:
+    """Whether a field takes Go's text form as well as seconds."""
+    return any(isinstance(m, BeforeValidator) and m.func is parse_duration for m in field.metadata)
+
+
+def kind_of(field: FieldInfo) -> str:
+    """Return what a field may be: `duration, ≥ 1, ≤ 30`."""
+    if is_duration(field):
+        return _bounded("duration", field)
+    words = []
+    for option in _options(field.annotation):
+        if typing.get_origin(option) is typing.Annotated:
+            option = typing.get_args(option)[0]  # noqa: PLW2901 - the same option, unwrapped
+        if typing.get_origin(option) is typing.Literal:
+            words += [f"`{value}`" if value else "empty" for value in typing.get_args(option)]
+        elif typing.get_origin(option) is tuple:
+            words.append("list of strings" if str in typing.get_args(option) else "list")
+        elif option is type(None):
+            continue
+        else:
+            words.append(_WORDS.get(option, "string"))
+    return _bounded(" or ".join(dict.fromkeys(words)), field)
+
+
+def default_of(field: FieldInfo) -> str:
+    """Return what holds where a field is not set: `10s`, in code marks; `none` and `required` are bare."""
+    value = field.default
+    if value is PydanticUndefined:
+        return "required"
+    if is_duration(field):
+        return f"`{_duration(float(value))}`"
+    if value is None or value in ("", ()):
+        return "none"
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    if isinstance(value, enum.Enum):
+        return f"`{value.value}`"
+    if isinstance(value, float):
+        return f"`{value:g}`"
+    return f"`{value}`"
+
+
+def summary(model: type[BaseModel]) -> str:
+    """Return the first paragraph of a group's description, on one line."""
+    return " ".join((model.__doc__ or "").strip().split("\n\n")[0].split())
+
+
+def schema_for(
+    model: type[BaseModel],
+    *,
+    skip: Collection[str] = (),
+    nullable: Collection[str] | None = (),
+    texts: Collection[type] = (),
+    path: str = "",
+) -> dict[str, Any]:
+    """
+    Return the JSON schema of a group.
+
+    Args:
+        model: The group.
+        skip: Dotted paths of keys that are left out.
+        nullable: Paths of keys that may be null; None for all.
+        texts: Types that are written as a text.
+        path: Of the group, with a dot at its end; empty for the whole.
+
+    Raises:
+        TypeError: a field has a type that is not known here.
+    """
+    plain = model.model_json_schema(by_alias=True)
+    properties: dict[str, Any] = {}
+    required = []
+    for name, field in model.model_fields.items():
+        key = field.alias or name
+        full = f"{path}{key}"
+        if full in skip:
+            continue
+        group = group_of(field.annotation)
+        if group is not None:
+            inner = schema_for(group, skip=skip, nullable=nullable, texts=texts, path=f"{full}.")
+            properties[key] = _or_null(inner) if nullable is None else inner
+            continue
+        if field.is_required():
+            required.append(key)
+        found = {k: v for k, v in plain["properties"][key].items() if k not in {"default", "title"}}
+        if field.annotation in texts:
+            found = {"description": found["description"], "type": "string"}
+        if is_duration(field):
+            found["type"] = ["string", "number"]
+            found["pattern"] = _DURATION
+            found.setdefault("minimum", 0)
+        elif full == "logging.level":
+            found["enum"] = [word for level in found["enum"] for word in (level, level.lower())]
+        if "$ref" in json.dumps(found):
+            raise TypeError(f"{full}: a type that is not known here")
+        properties[key] = _or_null(found) if nullable is None or full in nullable else found
+    out: dict[str, Any] = {
+        "description": summary(model),
+        "type": "object",
+        "additionalProperties": False,
+        "properties": properties,
+    }
+    return {**out, "required": required} if required else out
+
+
+def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
+    if "anyOf" in schema:
+        return {**schema, "anyOf": [*schema["anyOf"], {"type": "null"}]}
+    if "const" in schema:
+        schema = {"enum": [schema["const"]], **{k: v for k, v in schema.items() if k != "const"}}
+    out = dict(schema)
+    if "enum" in schema:
+        out["enum"] = [*schema["enum"], None]
+    if "type" in schema:
+        kinds = schema["type"]
+        out["type"] = [*([kinds] if isinstance(kinds, str) else kinds), "null"]
+    return out
+
+
+def _options(annotation: object) -> tuple[object, ...]:
+    if typing.get_origin(annotation) in {typing.Union, types.UnionType}:
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
+def _bounded(kind: str, field: FieldInfo) -> str:
+    bounds = []
+    for found in field.metadata:
+        # Each is a bound of one kind, with a member of the kind's name.
+        for member, form in _BOUNDS.items():
+            bound = getattr(found, member, None)
+            if bound is not None:
+                bounds.append(form.format(_number(bound)))
+    return f"{kind}, {', '.join(bounds)}" if bounds else kind
+
+
+def _number(value: object) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:g}"
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("h", 3600), ("m", 60), ("s", 1)):
+        if seconds >= size and seconds % size == 0:
+            return f"{seconds / size:g}{unit}"
+    return f"{seconds * 1000:g}ms" if seconds else "0s"

@@ -1,0 +1,145 @@
+"""The page of the routing file and the JSON schemas: examples run, and files that are good pass."""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Final
+
+import jsonschema
+import pytest
+import yaml
+
+from notifier.cli.main import main
+from notifier.routing.keys import MAPPINGS
+from notifier.routing.parse import examine
+from notifier.settings import Settings, remarks
+from syncer.configfile import read_into
+from syncer.yamlfile import read_document
+from tests.chart.helm import objects, template
+from tests.docs.pages import DOCS
+from tests.docs.routing import examples
+from tests.docs.test_pages import _settings_examples
+from tests.unit.notifier.cli.test_check import SHIPPED_ROUTING, SHIPPED_SETTINGS
+
+SCHEMAS: Final[dict[str, Any]] = {
+    name: json.loads((DOCS / "schemas" / f"{name}.schema.json").read_text())
+    for name in ("settings", "routing")
+}
+
+
+def faults(schema: str, document: object) -> list[str]:
+    """What a schema finds, each with its place."""
+    validator = jsonschema.Draft202012Validator(SCHEMAS[schema])
+    return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_schemas_are_schemas(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are valid themselves, and what the command prints is what is published."""
+    jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
+    assert main(["schema", name]) == 0
+    assert json.loads(capsys.readouterr().out) == SCHEMAS[name]
+
+
+def test_examples_of_the_routing_page_run() -> None:
+    """Each is read without a finding, and passes the schema."""
+    found = list(examples((DOCS / "routing.md").read_text()))
+    assert len(found) >= 2
+    for text in found:
+        _, findings = examine(text, native=frozenset({"email", "webhook"}))
+        assert findings == ()
+        assert faults("routing", yaml.safe_load(text)) == []
+
+
+def test_the_routing_page_has_every_key() -> None:
+    """A row for each key of each mapping."""
+    page = (DOCS / "routing.md").read_text()
+    rows = [line.split("|")[1].strip() for line in page.splitlines() if line.startswith("| `")]
+    for keys in MAPPINGS.values():
+        assert [key for key in keys if f"`{key}`" not in rows] == []
+
+
+@pytest.mark.parametrize(
+    "example", [e for _, e in _settings_examples()], ids=[n for n, _ in _settings_examples()]
+)
+def test_examples_of_settings_pass(example: str) -> None:
+    """Every settings file that a page shows."""
+    assert faults("settings", yaml.safe_load(example)) == []
+
+
+def test_what_the_replaced_controller_ships_passes() -> None:
+    """Its settings, with where Redis is, and both of its routing files."""
+    assert faults("settings", yaml.safe_load(SHIPPED_SETTINGS)) == []
+    for text in SHIPPED_ROUTING.values():
+        assert faults("routing", yaml.safe_load(text)) == []
+
+
+#: Values of the chart.
+VALUES: Final[dict[str, dict[str, Any]]] = {
+    "as it comes": {},
+    "with Slack, everywhere": {"slack": {"secretName": "s"}, "watch": {"all": True}},
+    "with an external Redis": {
+        "redis": {"mode": "external", "external": {"hosts": ["redis:6379"]}},
+        "config": {"logging": {"level": "warn"}, "sync": {"window": "1s"}},
+    },
+}
+
+
+@pytest.mark.parametrize("case", VALUES)
+def test_what_the_chart_makes_passes(case: str) -> None:
+    """Settings and routing of a release have no finding and pass the schemas."""
+    values = {"image": {"repository": "r/notification-ledger"}, **VALUES[case]}
+    data = {
+        key: text
+        for found in objects(template("4", values))
+        if found["kind"] == "ConfigMap"
+        for key, text in found["data"].items()
+        if key in {"config.yaml", "routing.yaml"}
+    }
+    source = read_document(data["config.yaml"])
+    document = {k: v for k, v in source.values["redis"].items() if not k.endswith("File")}
+    loaded = read_into(Settings, {**source.values, "redis": document})
+    assert isinstance(loaded, Settings)
+    assert remarks(source, loaded) == []
+    assert faults("settings", source.values) == []
+    _, findings = examine(data["routing.yaml"], native=loaded.delivery.native)
+    assert [f.text for f in findings if f.severity != "note"] == []
+    assert faults("routing", yaml.safe_load(data["routing.yaml"])) == []
+
+
+#: What an editor must mark, and where.
+WRONG: Final[dict[str, tuple[str, str, str]]] = {
+    "a misspelt setting": ("settings", "redis: {url: u}\nsnyc: {}", "'snyc' was unexpected"),
+    "a number out of bounds": ("settings", "redis: {url: u}\nsync: {writers: 0}", "minimum of 1"),
+    "no duration": ("settings", "redis: {url: u}\nsync: {window: soon}", "does not match"),
+    "no Redis": ("settings", "sync: {}", "'redis' is a required property"),
+    "a misspelt key of a route": (
+        "routing", "route: {recever: a}\nreceivers: [{name: a}]", "'recever' was unexpected",
+    ),
+    "a misspelt list": ("routing", "route: {}\nreceivers: [{name: a, slackConfig: []}]", "slackConfig"),
+    "a receiver without a name": ("routing", "route: {}\nreceivers: [{}]", "'name' is a required"),
+    "a flag that is a text": (
+        "routing", "route: {routes: [{continue: 'yes'}]}\nreceivers: [{name: a}]", "'yes' is not of",
+    ),
+    "a word that is none": (
+        "routing", "route: {}\nreceivers: [{name: a, emailConfigs: [{tls: ssl}]}]", "'ssl' is not one",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_an_editor_marks(case: str) -> None:
+    """Mistakes that a schema can see."""
+    schema, text, message = WRONG[case]
+    assert message in "; ".join(faults(schema, yaml.safe_load(text)))
+
+
+def test_pages_name_the_schemas_as_they_are_called() -> None:
+    """A file's first line names what the command writes beside it."""
+    named = [
+        name
+        for page in ("notifier.md", "routing.md", "configuration.md")
+        for name in SCHEMAS
+        if f"# yaml-language-server: $schema=./{name}.schema.json" in (DOCS / page).read_text()
+    ]
+    assert sorted(set(named)) == ["routing", "settings"]
