@@ -12,12 +12,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import getpass
 import os
 import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -41,6 +43,9 @@ class Where:
     redis_url: str | None = None
     key_prefix: str | None = None
     kubeconfig: str | None = None
+    context: str | None = None
+    #: What has given the URL of Redis, for texts.
+    redis_from: str = "--redis-url"
 
     def load(self) -> LoadedSyncer:
         """
@@ -50,13 +55,19 @@ class Where:
             ConfigError: they cannot be used.
         """
         if not (self.config or self.redis_url):
-            raise ConfigError("say where to look: --config FILE, --redis-url URL or $REDIS_URL")
+            raise ConfigError(
+                "say where to look: --config FILE, --redis-url URL or $REDIS_URL; only a pod of the"
+                " controller has its settings file where it is looked for"
+            )
         return load(self.config, redis_url=self.redis_url)
 
 
 def where_of(options: argparse.Namespace) -> Where:
     """Return where the command line says to look."""
-    return Where(options.config, options.redis_url, options.key_prefix, options.kubeconfig)
+    return Where(
+        options.config, options.redis_url, options.key_prefix, options.kubeconfig, options.context,
+        options.redis_from,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,24 +145,48 @@ class _Kube(KubeClient):
 def _redis_at(where: Where, url: str) -> str:
     """Return the address of Redis, without user, password and options, and where it was configured."""
     hosts = urlsplit(url).netloc.rpartition("@")[2] or urlsplit(url).path
-    return f"Redis at {hosts}, by {'--redis-url' if where.redis_url else where.config}"
+    return f"Redis at {hosts}, by {where.redis_from if where.redis_url else where.config}"
 
 
-def _kubeconfig_of(where: Where) -> str:
+def home_directory() -> Path:
+    """Home of the user; `~` where there is none."""
+    return Path(os.path.expanduser("~"))  # noqa: PTH111 - unlike Path, it raises nothing where there is none
+
+
+def kubeconfig_of(where: Where, environ: Mapping[str, str], home: Path) -> tuple[str, str]:
+    """
+    Return the kubeconfig to use, empty for the pod's own account, and what named it.
+
+    The order is kubectl's: the option, the variable, the file in the home directory, the pod.
+
+    Args:
+        where: The options.
+        environ: Of this process.
+        home: Of the user.
+    """
     if where.kubeconfig:
-        return f"--kubeconfig {where.kubeconfig}"
-    named = os.environ.get("KUBECONFIG")
-    return f"$KUBECONFIG {named}" if named else "the pod's own account"
+        return where.kubeconfig, f"--kubeconfig {where.kubeconfig}"
+    if named := environ.get("KUBECONFIG"):
+        return named, f"$KUBECONFIG {named}"
+    usual = home / ".kube" / "config"
+    # Where a home directory may not be looked into, there is none to use.
+    with contextlib.suppress(OSError):
+        if usual.is_file():
+            return str(usual), "~/.kube/config"
+    return "", "the pod's own account"
 
 
 @asynccontextmanager
-async def access(where: Where, *, cluster: bool = True) -> AsyncIterator[Access]:
+async def access(
+    where: Where, *, cluster: bool = True, on_wake_up: Callable[[str], None] | None = None
+) -> AsyncIterator[Access]:
     """
     Connect while the block runs.
 
     Args:
         where: What to connect to.
         cluster: Whether the API server is wanted.
+        on_wake_up: As of `LedgerClient`.
 
     Raises:
         ConfigError: the settings cannot be used.
@@ -159,17 +194,21 @@ async def access(where: Where, *, cluster: bool = True) -> AsyncIterator[Access]
     settings = where.load().settings
     url = settings.redis.url.get_secret_value()
     client = _Redis(
-        url, prefix=where.key_prefix or settings.redis.key_prefix, timeout=settings.redis.timeout
-    )
+        url, prefix=where.key_prefix or settings.redis.key_prefix, timeout=settings.redis.timeout,
+        on_wake_up=on_wake_up,
+    )  # fmt: skip
     client.where = _redis_at(where, url)
     async with opened(RedisLog(client, patience=_PATIENCE)) as log:
         kube, problem = None, "not asked"
         if cluster:
+            kubeconfig, source = kubeconfig_of(where, os.environ, home_directory())
             try:
-                kube = await _Kube.connect(where.kubeconfig, user_agent="syncer")
-                kube.where = f"the API server at {kube.address}, by {_kubeconfig_of(where)}"
+                kube = await _Kube.connect(
+                    kubeconfig, user_agent="syncer", context=where.context or ""
+                )
+                kube.where = f"the API server at {kube.address}, by {source}"
             except (ConfigError, PortError) as error:
-                problem = f"{error} ({_kubeconfig_of(where)})"
+                problem = f"{error} ({source})"
         try:
             store = NotificationRequestClient(kube, timeout=_TIMEOUT) if kube is not None else None
             yield Access(

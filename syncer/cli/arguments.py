@@ -18,11 +18,20 @@ CLASSES: Final = (
 )  # fmt: skip
 
 
+#: What the name of a notification looks like.
+OBJECT: Final = "NAMESPACE/NAME"
+#: States of what is shown of a log, as `syncer.cli.attempts` names them.
+STATES: Final = ("success", "failed", "unknown", "skip", "intent")
+
+
 def where_to_look() -> argparse.ArgumentParser:
     """Return the parent of the commands' parsers: how Redis and the API server are found."""
     where = argparse.ArgumentParser(add_help=False)
     group = where.add_argument_group("where to look")
-    group.add_argument("--config", metavar="FILE", help="the controller's settings file")
+    group.add_argument(
+        "--config", metavar="FILE",
+        help="the controller's settings file (default: where a pod of the controller has it)",
+    )  # fmt: skip
     group.add_argument(
         "--redis-url", metavar="URL",
         help="instead of the file's redis.url; without a password, which everybody could read here",
@@ -34,23 +43,58 @@ def where_to_look() -> argparse.ArgumentParser:
     )
     group.add_argument("--key-prefix", metavar="PREFIX", help="instead of redis.keyPrefix")
     group.add_argument(
-        "--kubeconfig", metavar="FILE", help="default: $KUBECONFIG, else the pod's own account"
+        "--kubeconfig", metavar="FILE",
+        help="default: $KUBECONFIG, else ~/.kube/config, else the pod's own account",
+    )  # fmt: skip
+    group.add_argument(
+        "--context", metavar="NAME", help="of the kubeconfig, instead of its current one"
     )
-    where.add_argument("--json", action="store_true", help="answer in JSON, one object per line")
+    shape = where.add_argument_group("the answer")
+    shape.add_argument("--json", action="store_true", help="answer in JSON, one object per line")
+    shape.add_argument(
+        "--width", type=count, metavar="COLUMNS",
+        help="fit tables to so many columns, 0 for whatever they need (default: $COLUMNS, else the"
+        " terminal's, else 0)",
+    )  # fmt: skip
+    shape.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto",
+        help="auto (default) is on terminals alone, and never with $NO_COLOR",
+    )  # fmt: skip
+    shape.add_argument(
+        "--until-stdin-closes", action="store_true",
+        help="end when standard input does: for who runs this over a connection that may break",
+    )  # fmt: skip
     return where
 
 
 def add_object(parser: argparse.ArgumentParser) -> None:
     """Take the notification that a command is about."""
-    parser.add_argument("object", metavar="NAMESPACE/NAME")
+    parser.add_argument("object", metavar=OBJECT)
 
 
 def add_namespaces(parser: argparse.ArgumentParser) -> None:
     """Take namespaces to look at."""
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "-n", "--namespace", action="append", metavar="NAMESPACE",
-        help="only this one; may be given again (default: those that --config has watched, else all)",
+        help="only this one; may be given again (default: those that the settings file has watched,"
+        " else all)",
     )  # fmt: skip
+    which.add_argument(
+        "-A", "--all-namespaces", action="store_true",
+        help="all, also those that the settings file does not have watched",
+    )  # fmt: skip
+
+
+def add_attempts(parser: argparse.ArgumentParser) -> None:
+    """Take conditions on attempts."""
+    parser.add_argument(
+        "--channel", metavar="PATTERN", help="only this channel, `slack:ops` or `slack:*`"
+    )
+    parser.add_argument(
+        "--receiver", metavar="PATTERN", help="only channels of this receiver, `ops`"
+    )
+    parser.add_argument("--error", metavar="TEXT", help="only with this in the error, in any case")
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from syncer.cli.arguments import OBJECT
 from syncer.cli.exits import OK
 
 HELP: Final = "print the completion script of a shell"
@@ -97,6 +98,26 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
         return sorted(o for o in options if o.startswith(current))
     free = [a for a in chosen._actions if not a.option_strings and a.choices]  # noqa: SLF001 - argparse offers no other way to its actions
     return sorted(str(c) for a in free for c in a.choices or () if str(c).startswith(current))
+
+
+def expects_object(parser: argparse.ArgumentParser, words: Sequence[str]) -> bool:
+    """
+    Whether the last word is the name of a notification.
+
+    Args:
+        parser: Of the whole command.
+        words: As of `candidates`.
+    """
+    *before, current = list(words) or [""]
+    commands = _commands(parser)
+    chosen = commands.get(next((w for w in before if w in commands), ""))
+    if chosen is None or current.startswith("-"):
+        return False
+    action = _options(chosen).get(before[-1])
+    if action is not None and action.nargs != 0:
+        return False
+    # As above.
+    return any(a.metavar == OBJECT and not a.option_strings for a in chosen._actions)  # noqa: SLF001 - argparse offers no other way to its actions
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Final
 
 from syncer.cli.arguments import add_object
@@ -23,6 +24,7 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.lookup import read_both
     from syncer.cli.output import write_json, write_lines
     from syncer.cli.owner import find_owner
+    from syncer.cli.screen import screen_of
     from syncer.cli.store import check_store, home_from_environment
     from syncer.rules.plan import Finish
 
@@ -37,7 +39,7 @@ async def run(options: argparse.Namespace) -> int:
     if options.json:
         write_json(as_json(found))
     else:
-        write_lines(as_text(found))
+        write_lines(as_text(found, screen_of(options, sys.stdout).width))
     if log.problem or found.blocked:
         return DIFFERENT
     # What has ended needs no owner.

@@ -16,8 +16,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from syncer.cli.output import age, table
+from syncer.cli.output import age, in_words, table
 from syncer.cli.owner import Owner
+from syncer.cli.screen import cut
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, epoch_key, wait_of
 from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.record import Kind, Record
@@ -242,7 +243,7 @@ def _notes(request: NotificationRequest, log: ReadLog, rules: Rules, owner: Owne
 def headline(found: Explanation) -> str:
     """Return one sentence: what comes next, and why."""
     at = format_time(found.next_at)
-    wait = age(found.next_at - found.now) if found.next_at else ""
+    wait = in_words(found.next_at - found.now) if found.next_at else ""
     match found.decision:
         case Resolve(reason):
             return f"NEXT    its channels are resolved: {reason}"
@@ -262,8 +263,14 @@ def headline(found: Explanation) -> str:
             return f"NEXT    nothing: {reason}"
 
 
-def as_text(found: Explanation) -> list[str]:
-    """Return the explanation as lines for a person."""
+def as_text(found: Explanation, width: int = 0) -> list[str]:
+    """
+    Return the explanation as lines for a person.
+
+    Args:
+        found: The explanation.
+        width: Columns that tables may take, 0 for any number.
+    """
     request, log, status = found.request, found.log, found.request.status
     out = [
         f"{request.key}  uid {request.uid}",
@@ -278,20 +285,22 @@ def as_text(found: Explanation) -> list[str]:
             f"        {plan.reason}: {plan.message}".rstrip(": "),
         ]
     for history in found.channels:
-        out += ["", *_channel(history, found.now)]
+        out += ["", *_channel(history, found.now, width)]
     if found.notes:
         out += ["", *(f"! {n}" for n in found.notes)]
     # What a creator, a receiver or a colleague wrote is among it.
     return [plain(line) for line in out]
 
 
-def _channel(history: ChannelHistory, now: int) -> list[str]:
+def _channel(history: ChannelHistory, now: int, width: int) -> list[str]:
     channel_state = history.channel_state
     out = [f"CHANNEL {channel_state.channel}: {channel_state.state} ({channel_state.reason})"]
     if history.ordered:
         out.append(f"  to be tried once more, by {history.ordered}")
     if history.due:
-        out.append(f"  next attempt at {format_time(history.due)} (in {age(history.due - now)})")
+        out.append(
+            f"  next attempt at {format_time(history.due)} (in {in_words(history.due - now)})"
+        )
     if history.skip:
         out.append(f"  last due attempt was not made: {history.skip}")
     rows = [("attempt", "opened", "ended", "result", "code", "because", "error")]
@@ -304,10 +313,10 @@ def _channel(history: ChannelHistory, now: int) -> list[str]:
                 _result(attempt),
                 str(attempt.code or ""),
                 _because(intent),
-                attempt.error[:100],
+                cut(attempt.error, 100),
             )
         )
-    return out + (table(rows, indent="  ") if len(rows) > 1 else ["  no attempt yet"])
+    return out + (table(rows, indent="  ", width=width) if len(rows) > 1 else ["  no attempt yet"])
 
 
 def _result(attempt: Attempt) -> str:

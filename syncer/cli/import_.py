@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, TextIO
 
 from syncer.cli.arguments import add_dry_run
@@ -14,7 +17,7 @@ HELP: Final = "read logs from JSON lines"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
-    parser.add_argument("file", metavar="FILE", help="an export; it is read twice")
+    parser.add_argument("file", metavar="FILE", help="an export, `-` for standard input")
     parser.add_argument(
         "--by-name", action="store_true",
         help="give each log to the object that bears its name now, whatever its uid",
@@ -28,6 +31,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 async def run(options: argparse.Namespace) -> int:
     """Import a file; returns the exit code."""
+    with _file_of(options.file) as path:
+        return await _import(options, path)
+
+
+async def _import(options: argparse.Namespace, path: str) -> int:
     from syncer.cli.access import access, where_of
     from syncer.cli.export_format import read_export
     from syncer.cli.namespaces import namespaces_of
@@ -35,7 +43,7 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.store import trusted_store
     from syncer.cli.transfer import import_logs, objects_by_name
 
-    path = options.file
+    # It is read twice: whole, before anything is written.
     try:
         with _reading(path) as file:
             total = sum(1 for _ in read_export(file))
@@ -68,6 +76,21 @@ async def run(options: argparse.Namespace) -> int:
     else:
         write_lines([", ".join(f"{k} {v}" for k, v in summary.items())])
     return DIFFERENT if imported.apart or imported.nameless or imported.refused else OK
+
+
+@contextmanager
+def _file_of(path: str) -> Iterator[str]:
+    """The file of an export; for standard input, which can be read once, a copy for as long as this."""
+    if path != "-":
+        yield path
+        return
+    import shutil
+    import tempfile
+
+    with tempfile.NamedTemporaryFile(prefix="import-") as copy:
+        shutil.copyfileobj(sys.stdin.buffer, copy)
+        copy.flush()
+        yield copy.name
 
 
 def _reading(path: str) -> TextIO:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from typing import Final
 
@@ -31,6 +32,7 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.access import access, where_of
     from syncer.cli.inspection import as_json, as_text, inspect
     from syncer.cli.output import write_json, write_lines, write_remark
+    from syncer.cli.screen import screen_of
     from syncer.cli.store import StoreState, check_store, home_from_environment
     from syncer.kube.notification_requests import NotificationRequestClient
 
@@ -56,7 +58,7 @@ async def run(options: argparse.Namespace) -> int:
     if options.json:
         write_json(as_json(found, now=now))
     else:
-        write_lines(as_text(found, now=now))
+        write_lines(as_text(found, now=now, width=screen_of(options, sys.stdout).width))
     if metadata.state is StoreState.NEW:
         return NOT_COMPARED
     if found.differences:

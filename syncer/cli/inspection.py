@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from syncer.cli.output import table
+from syncer.cli.screen import cut
 from syncer.ledger.codec import decode_header
 from syncer.ledger.log import RedisLog
 from syncer.ledger.reading import Line, lines_of, read_log
@@ -228,8 +229,15 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
     return out
 
 
-def as_text(found: Inspection, *, now: int) -> list[str]:
-    """Return the inspection as lines for a person."""
+def as_text(found: Inspection, *, now: int, width: int = 0) -> list[str]:
+    """
+    Return the inspection as lines for a person.
+
+    Args:
+        found: The inspection.
+        now: Unix milliseconds.
+        width: Columns that tables may take, 0 for any number.
+    """
     out = [f"{found.key}  uid {found.uid}", ""]
     header = found.header
     if header is None and not found.lines:
@@ -242,7 +250,7 @@ def as_text(found: Inspection, *, now: int) -> list[str]:
         )
     rows: list[tuple[str, ...]] = [("#", "kind", "id", "channel", "time", "detail")]
     rows += [_row(line) for line in found.lines]
-    out += table(rows, indent="  ") if len(rows) > 1 else []
+    out += table(rows, indent="  ", width=width) if len(rows) > 1 else []
     shown = {a.id: a for a in found.request.status.attempts} if found.request else {}
     ids = list(dict.fromkeys([*found.view.attempts, *shown]))
     out += ["", "ATTEMPTS"]
@@ -260,7 +268,7 @@ def as_text(found: Inspection, *, now: int) -> list[str]:
                 _remark(logged, seen, compared=found.compared),
             )
         )
-    out += table(attempts, indent="  ") if len(attempts) > 1 else ["  none"]
+    out += table(attempts, indent="  ", width=width) if len(attempts) > 1 else ["  none"]
     out.append("")
     if found.request is None:
         out.append(f"STATUS  not read: {found.object_problem}")
@@ -298,7 +306,7 @@ def _row(line: Line) -> tuple[str, ...]:
     record = line.record
     body = dict(record.body)
     at = int(body.pop("at", 0))
-    detail = "  ".join(f"{k}={str(v).replace(chr(10), ' ')[:80]}" for k, v in body.items())
+    detail = "  ".join(f"{k}={cut(str(v).replace(chr(10), ' '), 80)}" for k, v in body.items())
     return (
         str(line.position), record.kind.value, record.id, record.channel, format_time(at), detail,
     )  # fmt: skip

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from contextlib import aclosing
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from syncer.cli.arguments import add_namespaces, count
+from syncer.cli.arguments import add_attempts, add_namespaces, count
 from syncer.cli.exits import ABSENT, NOT_COMPARED, OK
+from syncer.model.errors import ConfigError
+
+if TYPE_CHECKING:
+    from syncer.cli.listing import Filter
 
 HELP: Final = "list notifications, and which of them need attention"
 
@@ -30,19 +35,69 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--quarantined", action="store_true", help="only those held because of their log"
     )
     parser.add_argument("--held", action="store_true", help="only those held by annotation")
+    add_attempts(parser)
+    parser.add_argument(
+        "--since", metavar="TIME",
+        help="created, or attempted on that channel, so long ago or later (`1h`, `3d`, or a time)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-w", "--watch", action="store_true",
+        help="then go on with each that changes, until interrupted",
+    )  # fmt: skip
     parser.add_argument("--limit", type=count, default=0, metavar="N", help="at most so many")
 
 
 async def run(options: argparse.Namespace) -> int:
     """List what matches; returns the exit code."""
     from syncer.cli.access import access, where_of
-    from syncer.cli.listing import HEAD, Filter, rows
+    from syncer.cli.listing import COLOURS, FLEXIBLE, HEAD, Shown, rows
     from syncer.cli.namespaces import namespaces_of, report_missing
-    from syncer.cli.output import Columns, Progress, write_json, write_lines, write_remark
+    from syncer.cli.output import Columns, Progress, write_remark
+    from syncer.cli.screen import screen_of
     from syncer.cli.store import StoreState, trusted_store
-    from syncer.cli.times import seconds_of
+    from syncer.cli.watching import Watching
 
-    wanted = Filter(
+    if options.watch and options.limit:
+        raise ConfigError("--limit and --watch exclude each other")
+    unread: list[str] = []
+    async with access(where_of(options)) as at:
+        store = await trusted_store(at, options, new=True)
+        now = await at.now()
+        wanted = _filter(options, now)
+        columns = Columns(HEAD, screen_of(options, sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
+        shown = Shown(columns, json=options.json, again=options.watch)
+        namespaces = await namespaces_of(at, options)
+        watching = None
+        if options.watch:
+            # From before the list: what changes while it is read comes once more, and is not shown twice.
+            watching = await Watching.begin(at, namespaces, wanted, shown)
+        with Progress("objects") as progress:
+            found = rows(at, wanted, namespaces, progress, now=now, unread=unread)
+            async with aclosing(found) as pages:
+                async for page in pages:
+                    shown.write(page[: options.limit - shown.rows] if options.limit else page, now)
+                    if options.limit and shown.rows >= options.limit:
+                        write_remark(f"more may match: --limit {options.limit}")
+                        break
+        absent = not progress.done and await report_missing(at, options)
+        if not shown.rows and not absent:
+            among = f" in {', '.join(namespaces)}" if namespaces else ""
+            write_remark(f"none of {progress.done} notification(s){among} is wanted")
+        for text in unread:
+            write_remark(f"not listed: {text}")
+        columns.report_cut()
+        if watching is not None and not absent:
+            await watching.run()
+    if absent:
+        return ABSENT
+    return NOT_COMPARED if unread or store.state is StoreState.NEW else OK
+
+
+def _filter(options: argparse.Namespace, now: int) -> Filter:
+    from syncer.cli.listing import Filter
+    from syncer.cli.times import moment_of, seconds_of
+
+    return Filter(
         phases=tuple(options.phase or ()),
         name=options.name or "",
         older=round(seconds_of(options.older_than, "--older-than") * 1000),
@@ -50,33 +105,8 @@ async def run(options: argparse.Namespace) -> int:
         unknown=options.unknown,
         quarantined=options.quarantined,
         held=options.held,
+        channel=options.channel or "",
+        receiver=options.receiver or "",
+        error=options.error or "",
+        since=moment_of(options.since, "--since", now) if options.since else 0,
     )
-    shown = 0
-    unread: list[str] = []
-    async with access(where_of(options)) as at:
-        store = await trusted_store(at, options, new=True)
-        now = await at.now()
-        columns = Columns(HEAD)
-        with Progress("objects") as progress:
-            namespaces = await namespaces_of(at, options)
-            found = rows(at, wanted, namespaces, progress, now=now, unread=unread)
-            async with aclosing(found) as pages:
-                async for page in pages:
-                    chosen = page[: options.limit - shown] if options.limit else page
-                    shown += len(chosen)
-                    if options.json:
-                        for row in chosen:
-                            write_json(row.as_json())
-                    elif chosen:
-                        write_lines(columns.lines([row.cells(now) for row in chosen]))
-                    if options.limit and shown >= options.limit:
-                        break
-        absent = not progress.done and await report_missing(at, options)
-    if not shown and not absent:
-        among = f" in {', '.join(namespaces)}" if namespaces else ""
-        write_remark(f"none of {progress.done} notification(s){among} is wanted")
-    for text in unread:
-        write_remark(f"not listed: {text}")
-    if absent:
-        return ABSENT
-    return NOT_COMPARED if unread or store.state is StoreState.NEW else OK

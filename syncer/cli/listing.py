@@ -6,6 +6,7 @@ Only headers and lengths of logs are read: a list shows what status and header h
 
 from __future__ import annotations
 
+import sys
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -13,18 +14,23 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from syncer.cli.access import Access
-from syncer.cli.output import Progress, age
-from syncer.cli.scan import Problem, Scan, objects
+from syncer.cli.attempts import on_channel
+from syncer.cli.output import Columns, Progress, age, write_json, write_lines
+from syncer.cli.scan import Problem, Scan, objects, short_of
 from syncer.ledger.answers import LogHead
 from syncer.ledger.codec import decode_header
+from syncer.model.attempt import Attempt
 from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.errors import ContractError
 from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time
 
-HEAD: Final = (
-    "NAMESPACE", "NAME", "PHASE", "AGE", "ATTEMPTS", "UNSYNCED", "UNKNOWN", "QUARANTINED", "HELD",
-)  # fmt: skip
+HEAD: Final = ("NAMESPACE", "NAME", "PHASE", "AGE", "ATTEMPTS", "NOTES")
+FLEXIBLE: Final = {"NAMESPACE": 10, "NAME": 16, "NOTES": 14}
+COLOURS: Final = {
+    "Sent": "green", "Failed": "red", "PartiallySent": "red", "Retrying": "yellow",
+    "Sending": "yellow", "deleted": "dim",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,20 +42,40 @@ class Row:
         request: The object.
         unsynced: Records of its log that are not marked as published; -1 where it has none.
         quarantined: Its log cannot be read, or the self-audit holds it.
+        deleted: It is gone since it was listed.
     """
 
     request: NotificationRequest
     unsynced: int
     quarantined: bool
+    deleted: bool = False
 
     def cells(self, now: int) -> tuple[str, ...]:
         """Return the row as cells of a table."""
         r, s = self.request, self.request.status
+        phase = "deleted" if self.deleted else s.phase or "-"
         return (
-            r.namespace, r.name, s.phase or "-", age(now - r.created), str(s.total_attempts),
-            "-" if self.unsynced < 0 else str(self.unsynced), str(s.uncertain),
-            "yes" if self.quarantined else "-", "-" if r.hold is None else "yes",
+            r.namespace, r.name, phase, age(now - r.created), str(s.total_attempts),
+            ", ".join(self.notes),
         )  # fmt: skip
+
+    @property
+    def notes(self) -> list[str]:
+        """What deserves attention, the worst first."""
+        status = self.request.status
+        notes = ["quarantined"] if self.quarantined else []
+        notes += ["held"] if self.request.hold is not None else []
+        notes += [f"{status.uncertain} unknown"] if status.uncertain else []
+        notes += [f"{self.unsynced} unsynced"] if self.unsynced > 0 else []
+        if status.phase != "Sent" and (attempt := self.last_failure) is not None:
+            notes.append(f"{attempt.channel}: {attempt.error}")
+        return notes
+
+    @property
+    def last_failure(self) -> Attempt | None:
+        """The latest attempt that the status shows with an error, None if it shows none."""
+        with_error = (a for a in self.request.status.attempts if a.error)
+        return max(with_error, key=lambda a: a.ended, default=None)
 
     def as_json(self) -> dict[str, Any]:
         """Return the row as one JSON object; the keys are an interface."""
@@ -66,7 +92,55 @@ class Row:
             "unknown": s.uncertain,
             "quarantined": self.quarantined,
             "held": r.hold is not None,
+            "lastError": None
+            if (last := self.last_failure) is None
+            else {"channel": last.channel, "error": last.error, "at": format_time(last.ended)},
+            **({"deleted": True} if self.deleted else {}),
         }
+
+
+class Shown:
+    """
+    Where rows are written.
+
+    Attributes:
+        rows: How many were written.
+    """
+
+    def __init__(self, columns: Columns, *, json: bool, again: bool) -> None:
+        """
+        Nothing is written yet.
+
+        Args:
+            columns: The table.
+            json: Write JSON lines instead.
+            again: The same notification may come again, and is written if it reads otherwise then.
+        """
+        self._columns = columns
+        self._json = json
+        self._seen: dict[int, int] | None = {} if again else None
+        self.rows = 0
+
+    def write(self, rows: Sequence[Row], now: int) -> None:
+        """Write rows, at once, also into a pipe; `now` is Redis time in milliseconds."""
+        fresh = [row for row in rows if self._changed(row)]
+        self.rows += len(fresh)
+        if self._json:
+            for row in fresh:
+                write_json(row.as_json())
+        elif fresh:
+            write_lines(self._columns.lines([row.cells(now) for row in fresh]))
+        sys.stdout.flush()
+
+    def _changed(self, row: Row) -> bool:
+        if self._seen is None:
+            return True
+        # Two numbers for each notification, so that a long watch of many costs little.
+        short, digest = short_of(row.request.uid), hash(str(row.as_json()))
+        before = self._seen.pop(short, None)
+        if not row.deleted:
+            self._seen[short] = digest
+        return before != digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +156,10 @@ class Filter:
         unknown: Only with attempts whose result is unknown.
         quarantined: Only those that are held because of their log.
         held: Only those that an annotation holds back.
+        channel: Pattern of a channel.
+        receiver: Pattern of a receiver.
+        error: Part of the error of an attempt, on that channel and since then.
+        since: Created, or attempted on that channel, at this time or later; Unix milliseconds.
     """
 
     phases: tuple[str, ...] = ()
@@ -91,6 +169,10 @@ class Filter:
     unknown: bool = False
     quarantined: bool = False
     held: bool = False
+    channel: str = ""
+    receiver: str = ""
+    error: str = ""
+    since: int = 0
 
     def takes(self, row: Row, now: int) -> bool:
         """Whether a row meets every condition."""
@@ -103,7 +185,26 @@ class Filter:
             and (not self.unknown or status.uncertain > 0)
             and (not self.quarantined or row.quarantined)
             and (not self.held or request.hold is not None)
+            and self._attempted(request)
         )
+
+    def _attempted(self, request: NotificationRequest) -> bool:
+        """Whether its channels and attempts are those that are wanted."""
+        if not (self.channel or self.receiver or self.error or self.since):
+            return True
+        status = request.status
+        attempts = [
+            a for a in status.attempts if on_channel(a.channel, self.channel, self.receiver)
+        ]
+        recent = [a for a in attempts if (a.ended or a.started) >= self.since]
+        if self.error:
+            part = self.error.casefold()
+            return any(part in a.error.casefold() for a in recent)
+        on = attempts or any(
+            on_channel(c.name, self.channel, self.receiver) for c in status.channels
+        )
+        anywhere = not (self.channel or self.receiver)
+        return bool(recent) or (bool(on or anywhere) and request.created >= self.since)
 
 
 async def rows(
@@ -136,20 +237,28 @@ async def rows(
             heads = await at.log.read_headers([r.uid for r in requests])
             found = []
             for request, head in zip(requests, heads, strict=True):
-                row = _row(request, head)
+                row = row_of(request, head)
                 if wanted.takes(row, now):
                     found.append(row)
             progress.step(len(page))
             yield found
 
 
-def _row(request: NotificationRequest, head: LogHead) -> Row:
+def row_of(request: NotificationRequest, head: LogHead, *, deleted: bool = False) -> Row:
+    """
+    Return the row of an object and its log.
+
+    Args:
+        request: The object.
+        head: Of its log.
+        deleted: The object is gone.
+    """
     condition = find_condition(request.status.conditions, QUARANTINED)
     quarantined = condition is not None and condition.status == "True"
     if head.element is None:
-        return Row(request, -1, quarantined)
+        return Row(request, -1, quarantined, deleted)
     try:
         header = decode_header(head.element)
     except ContractError:
-        return Row(request, -1, quarantined=True)
-    return Row(request, max(0, head.length - 1 - header.acked), quarantined)
+        return Row(request, -1, quarantined=True, deleted=deleted)
+    return Row(request, max(0, head.length - 1 - header.acked), quarantined, deleted)

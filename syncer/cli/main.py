@@ -1,13 +1,14 @@
 """
 The operators' command line. It reads, it appends facts, it wakes the owner; it never claims.
 
-    syncer list | inspect | explain | verify | doctor            read only
+    syncer list | tail | inspect | explain | verify | doctor     read only
     syncer repair | resolve | resend                             repair logs, record an operator's decision
     syncer export | import                                       move logs
     syncer completion bash|zsh|fish                              complete words in a shell
 
-The controller's own settings file (`--config`), or `--redis-url` and `--kubeconfig`, say where to look.
-Exit codes are those of `syncer.cli.exits`.
+The first of these that is there says where to look: `--config` (the controller's own settings file),
+`--redis-url`, `$REDIS_URL`, the settings file of the pod that this runs in. Exit codes are those of
+`syncer.cli.exits`.
 
 Each command is one module: its options (`add_arguments`) beside what runs it (`run`). Only parsers are made
 when these are imported: what a command needs is imported when it runs, which keeps `--help` and completion
@@ -33,6 +34,7 @@ from syncer.cli import (
     repair,
     resend,
     resolve,
+    tail,
     verify,
 )
 from syncer.cli.arguments import where_to_look
@@ -55,6 +57,10 @@ from syncer.model.errors import (
     Unauthorised,
 )
 
+#: Where a pod of the controller has its settings file: as the chart mounts it, as `notifier run` expects
+#: it.
+SETTINGS_FILES: Final = ("/etc/notification/config/config.yaml", "/etc/notification/config.yaml")
+
 
 class Command(Protocol):
     """The module of a command."""
@@ -72,6 +78,7 @@ class Command(Protocol):
 
 COMMANDS: Final[dict[str, Command]] = {
     "list": list_,
+    "tail": tail,
     "inspect": inspect,
     "explain": explain,
     "verify": verify,
@@ -89,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if words[:1] == ["complete"]:
         typed = words[2:] if words[1:2] == ["--"] else words[1:]
-        sys.stdout.writelines(f"{word}\n" for word in completion.candidates(_parser(), typed))
+        sys.stdout.writelines(f"{word}\n" for word in _completed(typed))
         return OK
     options = _parser().parse_args(words)
     if options.command == "completion":
@@ -106,6 +113,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return OK
 
 
+def _completed(typed: Sequence[str]) -> list[str]:
+    """Return what the last word may become; names of notifications are asked for at the API server."""
+    parser = _parser()
+    found = completion.candidates(parser, typed)
+    if found or not completion.expects_object(parser, typed):
+        return found
+    import asyncio
+
+    from syncer.cli.names import names
+
+    return asyncio.run(names(typed[:-1], typed[-1]))
+
+
 async def execute(arguments: Sequence[str]) -> int:  # noqa: V103 (for tests, on their loop)
     """
     Run a command that connects, on the running loop; returns the exit code.
@@ -117,9 +137,14 @@ async def execute(arguments: Sequence[str]) -> int:  # noqa: V103 (for tests, on
 
 
 async def _run(options: argparse.Namespace) -> int:
+    from syncer.cli.stdin import until_stdin_closes
+
     try:
-        options.redis_url = _redis_url(options)
-        return await COMMANDS[options.command].run(options)
+        options.redis_url, options.redis_from = _redis_url(options)
+        if not (options.config or options.redis_url):
+            options.config = next(filter(os.path.isfile, SETTINGS_FILES), None)
+        work = COMMANDS[options.command].run(options)
+        return await (until_stdin_closes(work) if options.until_stdin_closes else work)
     except (LedgerError, TimeoutError) as error:
         sources = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
         sys.stderr.write(f"syncer: {str(error) or 'no answer in time'}{sources}\n")
@@ -142,9 +167,9 @@ def _exit_code(error: LedgerError | TimeoutError) -> int:
             return DIFFERENT
 
 
-def _redis_url(options: argparse.Namespace) -> str | None:
+def _redis_url(options: argparse.Namespace) -> tuple[str | None, str]:
     """
-    Return the URL of Redis that takes the place of the settings file's, None for that one.
+    Return the URL of Redis, None for the settings file's own, and what gave it.
 
     Raises:
         ConfigError: it is given twice, or its file cannot be used.
@@ -155,7 +180,7 @@ def _redis_url(options: argparse.Namespace) -> str | None:
             raise ConfigError("--redis-url and --redis-url-file exclude each other")
         from syncer.configfile import secret_of
 
-        return secret_of(options.redis_url_file, "--redis-url-file")
+        return secret_of(options.redis_url_file, "--redis-url-file"), "--redis-url-file"
     if url:
         from syncer.ledger.url import holds_password
 
@@ -164,8 +189,8 @@ def _redis_url(options: argparse.Namespace) -> str | None:
                 "syncer: any user who can list processes here can read the password in --redis-url; use"
                 " $REDIS_URL or --redis-url-file\n"
             )
-        return url
-    return None if options.config else os.environ.get("REDIS_URL") or None
+        return url, "--redis-url"
+    return None if options.config else os.environ.get("REDIS_URL") or None, "$REDIS_URL"
 
 
 def _parser() -> argparse.ArgumentParser:

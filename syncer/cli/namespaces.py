@@ -31,7 +31,7 @@ async def namespaces_of(at: Access, options: argparse.Namespace) -> tuple[str, .
     may see these often may see no others.
     """
     named = getattr(options, "namespace", None) or ()
-    if named or options.config is None:
+    if named or options.config is None or getattr(options, "all_namespaces", False):
         return tuple(named)
     watched = at.settings.controller.namespaces
     if watched == "*":

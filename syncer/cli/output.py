@@ -10,10 +10,13 @@ from __future__ import annotations
 
 import json
 import sys
+import textwrap
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, Self, TextIO
 
+from syncer.cli.screen import MARK, Screen, columns, cut, padded
 from syncer.rules.text import escaped_json, plain
 
 #: Seconds between updates of the progress line.
@@ -21,36 +24,119 @@ _REFRESH: Final = 0.2
 _BAR: Final = 24
 
 
-def table(rows: Sequence[Sequence[str]], *, indent: str = "") -> list[str]:
-    """Rows as aligned lines; the first one is the head."""
+def table(rows: Sequence[Sequence[str]], *, indent: str = "", width: int = 0) -> list[str]:
+    """
+    Rows as aligned lines; the first one is the head.
+
+    Where that is wider than it may be, each row becomes a few lines of its own, named by the head: nothing
+    is cut, and no line is longer.
+
+    Args:
+        rows: Cells.
+        indent: Stands before each line.
+        width: Columns, 0 for any number.
+    """
     cells = [[plain(cell) for cell in row] for row in rows]
-    widths = [max(len(row[n]) for row in cells) for n in range(len(cells[0]))] if cells else []
-    return [
-        (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)))
-        .rstrip()
+    widths = [max(columns(row[n]) for row in cells) for n in range(len(cells[0]))] if cells else []
+    lines = [
+        (indent + "  ".join(padded(cell, w) for cell, w in zip(row, widths, strict=True))).rstrip()
         for row in cells
-    ]  # fmt: skip
+    ]
+    if not width or all(columns(line) <= width for line in lines):
+        return lines
+    head, *rest = cells
+    return [line for row in rest for line in _stacked(head, row, indent, width)]
+
+
+def _stacked(head: Sequence[str], row: Sequence[str], indent: str, width: int) -> list[str]:
+    """One row as lines: its first cell, and below it each other that holds something, by its name."""
+    lines = textwrap.wrap(row[0], width, initial_indent=indent, subsequent_indent=indent)
+    under = indent + "  "
+    for name, cell in zip(head[1:], row[1:], strict=True):
+        if cell:
+            text = f"{name.lower()}: {cell}" if name else cell
+            lines += textwrap.wrap(
+                text, max(width, len(under) + 10), initial_indent=under,
+                subsequent_indent=under + "  ",
+            )  # fmt: skip
+    return lines
 
 
 class Columns:
-    """A table that is written page by page; a column widens where a page needs it, and stays so."""
+    """
+    A table that is written page by page; a column widens where a page needs it, and stays so.
 
-    def __init__(self, head: Sequence[str]) -> None:
-        """Begin with the head, which comes with the first page."""
+    Attributes:
+        cut: Cells that were cut to fit the screen.
+    """
+
+    def __init__(
+        self,
+        head: Sequence[str],
+        screen: Screen = Screen(),  # noqa: B008 - a frozen value
+        *,
+        flexible: Mapping[str, int] = MappingProxyType({}),
+        colours: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """
+        Begin with the head, which comes with the first page.
+
+        Args:
+            head: Names of the columns.
+            screen: What it is shown on.
+            flexible: Columns that may be cut, each with the columns of the screen that it keeps.
+            colours: Of cells, by their text.
+        """
         self._head: Sequence[str] | None = head
-        self._widths = [len(cell) for cell in head]
+        self._names = tuple(head)
+        self._widths = [columns(cell) for cell in head]
+        self._screen = screen
+        self._flexible = {self._names.index(name): least for name, least in flexible.items()}
+        self._colours = colours
+        self.cut = 0
 
     def lines(self, rows: Sequence[Sequence[str]]) -> list[str]:
         """One page as aligned lines."""
         cells = [[plain(cell) for cell in row] for row in rows]
-        if self._head is not None:
-            cells.insert(0, list(self._head))
-            self._head = None
-        self._widths = [max(w, *(len(r[n]) for r in cells)) for n, w in enumerate(self._widths)]
-        return [
-            "  ".join(c.ljust(w) for c, w in zip(r, self._widths, strict=True)).rstrip()
-            for r in cells
+        lines = []
+        self._widths = [
+            max([w, *(columns(r[n]) for r in cells)]) for n, w in enumerate(self._widths)
         ]
+        fitting = self._fitting()
+        if self._head is not None:
+            head = self._line(self._head, fitting, counted=False)
+            lines.append(self._screen.paint(head, "bold"))
+            self._head = None
+        return lines + [self._line(row, fitting) for row in cells]
+
+    def _fitting(self) -> list[int]:
+        """Widths of the columns on this screen: the widest that may be cut gives first."""
+        widths = list(self._widths)
+        over = sum(widths) + 2 * (len(widths) - 1) - self._screen.width
+        while self._screen.width and over > 0:
+            giving = [n for n, least in self._flexible.items() if widths[n] > least]
+            if not giving:
+                break
+            widest = max(giving, key=lambda n: widths[n])
+            widths[widest] -= 1
+            over -= 1
+        return widths
+
+    def _line(self, row: Sequence[str], widths: Sequence[int], *, counted: bool = True) -> str:
+        out = []
+        for cell, width in zip(row, widths, strict=True):
+            fits = cut(cell, width)
+            self.cut += counted and fits != cell
+            filled = padded(fits, width)
+            out.append(self._screen.paint(filled, self._colours.get(cell, "")))
+        return "  ".join(out).rstrip()
+
+    def report_cut(self) -> None:
+        """Say that cells were cut, if any were, and how to see them whole."""
+        if self.cut:
+            write_remark(
+                f"{MARK} marks what was cut to fit {self._screen.width} columns; --width 0 cuts nothing"
+            )
 
 
 def write_lines(lines: Iterable[str]) -> None:
@@ -70,6 +156,15 @@ def write_remark(text: str) -> None:
     """Write a remark that is no part of the answer."""
     Progress.clear()
     sys.stderr.write(f"syncer: {plain(text)}\n")
+
+
+def in_words(ms: int) -> str:
+    """Format a span of time as a person says it: `42 seconds`, `17 minutes`, `1 day`."""
+    seconds = max(0, ms) // 1000
+    for size, unit in ((86_400, "day"), (3_600, "hour"), (60, "minute"), (1, "second")):
+        if seconds >= size:
+            return f"{seconds // size} {unit}{'s' if seconds >= 2 * size else ''}"
+    return "less than a second"
 
 
 def age(ms: int) -> str:

@@ -7,7 +7,15 @@ import sys
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from syncer.cli.arguments import add_by, add_check, add_dry_run, add_namespaces, add_time, count
+from syncer.cli.arguments import (
+    OBJECT,
+    add_by,
+    add_check,
+    add_dry_run,
+    add_namespaces,
+    add_time,
+    count,
+)
 from syncer.cli.exits import ABSENT, DIFFERENT, OK
 
 if TYPE_CHECKING:
@@ -22,9 +30,7 @@ HELP: Final = "repair what verify finds, by facts alone"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
-    parser.add_argument(
-        "object", nargs="*", metavar="NAMESPACE/NAME", help="default: all that diverge"
-    )
+    parser.add_argument("object", nargs="*", metavar=OBJECT, help="default: all that diverge")
     add_namespaces(parser)
     add_check(parser)
     add_dry_run(parser, "what would be done, do nothing")

@@ -63,12 +63,12 @@ class Scan:
     def see(self, uid: str) -> bool:
         """Remember a uid; False if it was seen before."""
         before = len(self._seen)
-        self._seen.add(_short(uid))
+        self._seen.add(short_of(uid))
         return len(self._seen) > before
 
     def saw(self, uid: str) -> bool:
         """Whether a uid was seen."""
-        return _short(uid) in self._seen
+        return short_of(uid) in self._seen
 
     def note_version(self, at: Access, version: str) -> None:
         """Take up the resourceVersion of a list."""
@@ -389,5 +389,6 @@ def bounds_of(at: Access, options: argparse.Namespace) -> Bounds:
     )
 
 
-def _short(uid: str) -> int:
+def short_of(uid: str) -> int:
+    """Eight bytes that stand for a uid where there are many."""
     return int.from_bytes(hashlib.blake2b(uid.encode(), digest_size=8).digest(), "big")

@@ -7,6 +7,7 @@ from typing import Final
 
 from syncer.configfile import parse_duration
 from syncer.model.errors import ConfigError
+from syncer.model.times import parse_time
 
 #: Whole days at the beginning of a span of time.
 _DAYS: Final = re.compile(r"([0-9]{1,4})d")
@@ -26,3 +27,26 @@ def seconds_of(text: str, option: str) -> float:
         return more + (86_400 * int(days[1]) if days else 0)
     except ValueError as error:
         raise ConfigError(f"{option}: {error}, or 3d") from None
+
+
+def moment_of(text: str, option: str, now: int) -> int:
+    """
+    Parse a moment of the past: a span of time before now, or a time as RFC 3339; Unix milliseconds.
+
+    Args:
+        text: As it was typed.
+        option: Named in an error.
+        now: Unix milliseconds.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    if "T" in text.upper():
+        try:
+            return parse_time(text.strip().upper())
+        except ValueError:
+            raise ConfigError(f"{option}: must be a time such as 2026-01-31T08:00:00Z") from None
+    try:
+        return now - round(1000 * seconds_of(text, option))
+    except ConfigError as error:
+        raise ConfigError(f"{error}, or a time such as 2026-01-31T08:00:00Z") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from typing import TYPE_CHECKING, Final
 
@@ -28,6 +29,7 @@ async def run(options: argparse.Namespace) -> int:
     from syncer.cli.namespaces import namespaces_of, report_missing
     from syncer.cli.output import Progress, table, write_json, write_lines
     from syncer.cli.scan import Scan, bounds_of, diverging
+    from syncer.cli.screen import screen_of
     from syncer.cli.store import trusted_store
     from syncer.rules.divergence import VERIFIED
 
@@ -68,7 +70,7 @@ async def run(options: argparse.Namespace) -> int:
         write_json({"summary": summary})
         return DIFFERENT if counts else OK
     if counts:
-        write_lines(table(rows))
+        write_lines(table(rows, width=screen_of(options, sys.stdout).width))
         write_lines([""])
         write_lines(f"{kind}: {ADVICE[kind]}" for kind in VERIFIED if kind in counts)
     walked = f"{scan.objects} objects, {scan.logs} logs, {scan.records} records"

@@ -113,6 +113,7 @@ class KubeClient:
         kubeconfig: str | None,
         *,
         user_agent: str,
+        context: str = "",
         file_check_period: float = _FILE_CHECK_PERIOD,
         on_time: Callable[[int], None] = lambda _now: None,
     ) -> Self:
@@ -123,6 +124,7 @@ class KubeClient:
             kubeconfig: Path of a kubeconfig, or several joined by `:`. None takes `$KUBECONFIG`,
                 else the service account of the pod.
             user_agent: Names this program in the server's audit log.
+            context: Of the kubeconfig, empty for its current one.
             file_check_period: Seconds between checks of the files of the configuration.
             on_time: Called with the server's time (Unix milliseconds) whenever an answer brings
                 another second.
@@ -136,7 +138,7 @@ class KubeClient:
             ("kubernetes_asyncio.config.kube_config", logging.CRITICAL),
         ):
             logging.getLogger(name).setLevel(level)
-        source = SessionSource(kubeconfig or os.environ.get("KUBECONFIG") or "")
+        source = SessionSource(kubeconfig or os.environ.get("KUBECONFIG") or "", context)
         return cls(
             source,
             user_agent,

@@ -105,9 +105,11 @@ class SessionSource:
 
     Attributes:
         kubeconfig: Paths, joined by `:`; empty for the pod's service account.
+        context: Of the kubeconfig, empty for its current one.
     """
 
     kubeconfig: str
+    context: str = ""
 
     async def build(self) -> Session:
         """
@@ -137,10 +139,14 @@ class SessionSource:
 
     @property
     def _name(self) -> str:
-        return "the kubeconfig" if self.kubeconfig else "the service account"
+        if not self.kubeconfig:
+            return "the service account"
+        return f"context {self.context!r} of the kubeconfig" if self.context else "the kubeconfig"
 
     async def _load(self, configuration: Configuration) -> list[Path]:
         if not self.kubeconfig:
+            if self.context:
+                raise ConfigError("a context is named, and no kubeconfig that could hold it")
             try:
                 load_incluster_config(  # type: ignore[no-untyped-call]  # vendor
                     client_configuration=configuration
@@ -157,6 +163,7 @@ class SessionSource:
         # A daemon does not write to its configuration, hence not persist_config.
         await load_kube_config(
             config_file=os.pathsep.join(map(str, files)),
+            context=self.context or None,
             client_configuration=configuration,
             persist_config=False,
         )

@@ -193,6 +193,19 @@ def salvage(element: bytes) -> Remains | None:
     return Remains(kind, identity, channel, record)
 
 
+def chain_of(element: bytes) -> str:
+    """
+    Return the chain of an element, from which the one of the next follows.
+
+    Raises:
+        ContractError: it is no record.
+    """
+    match = _PREFIX.match(element)
+    if not match:
+        raise ContractError("the record before has no legible prefix")
+    return match["chain"].decode()
+
+
 def decode_record(element: bytes, before: str, position: int, *, folded: bool = False) -> Record:
     """
     Read one element.

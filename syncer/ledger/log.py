@@ -356,7 +356,7 @@ class RedisLog:
         for uid in uids:
             key = self.key(uid)
             commands += [("LINDEX", key, 0), ("LLEN", key), ("TTL", key)]
-        replies = await self._insist(self._patience, self._client.gather, commands)
+        replies = await self.gather(commands)
         return [
             LogHead(replies[n], int(replies[n + 1]), int(replies[n + 2]))
             for n in range(0, len(replies), 3)
@@ -370,8 +370,12 @@ class RedisLog:
         for uid in uids:
             key = self.key(uid)
             commands += [("LRANGE", key, 0, -1), ("TTL", key)]
-        replies = await self._insist(self._patience, self._client.gather, commands)
+        replies = await self.gather(commands)
         return [StoredLog(replies[n], int(replies[n + 1])) for n in range(0, len(replies), 2)]
+
+    async def gather(self, commands: Sequence[tuple[str | int, ...]]) -> list[Any]:
+        """Run many reads and return their replies in order."""
+        return list(await self._insist(self._patience, self._client.gather, commands))
 
     async def scan(self, *, page: int = 500) -> AsyncIterator[list[str]]:
         """

@@ -260,6 +260,7 @@ def test_the_notes_say_that_nobody_is_let_in() -> None:
         assert run.code == 0, run.err
         notes = run.out.partition("NOTES:")[2]
         assert "Wait until it is ready" in notes
+        assert "\n    kubectl ledger explain " in notes
         assert ("set rbac.aggregate to true" in notes) is told
 
 
@@ -336,9 +337,11 @@ def test_alerts_are_those_of_the_file() -> None:
     found = one(rendered("4", "monitoring"), "PrometheusRule")["spec"]["groups"]
     assert [g["name"] for g in found] == [g["name"] for g in groups]
     expected = copy.deepcopy(groups)
-    for rule in _alerts(expected).values():
+    pages = "https://git.example.com/ledger/blob/v0.1.0/docs/alerts.md"
+    for name, rule in _alerts(expected).items():
         rule["labels"] = {**rule.get("labels", {}), "team": "platform"}
-        rule["annotations"] = {**rule.get("annotations", {}), "installation": "alerts/r"}
+        added = {"installation": "alerts/r", "runbook_url": f"{pages}#{name.lower()}"}
+        rule["annotations"] = {**rule.get("annotations", {}), **added}
     assert found == expected
     first, second, *_ = _alerts(groups)
     values = {
@@ -354,6 +357,7 @@ def test_alerts_are_those_of_the_file() -> None:
     assert changed[second]["for"] == "42m"
     assert changed[second]["labels"]["severity"] == "none"
     assert changed[second]["expr"] == _alerts(groups)[second]["expr"]
+    assert "runbook_url" not in changed[second]["annotations"]
 
 
 def test_an_alert_that_does_not_exist_is_not_changed_in_silence() -> None:

@@ -426,6 +426,38 @@ def second_cluster(reader: Reader, said: str) -> None:
     holds(r"^node1 +Ready", r"^STATUS: deployed")(reader, said)
 
 
+def plugged(reader: Reader, said: str) -> None:
+    """The plugin has answered from outside; killed, it leaves no command behind in the pod."""
+    holds(r"notifications +first .*Sent", r"^NEXT +nothing: ", r"notifications/first .* success")(
+        reader, said
+    )
+
+    def follows() -> bool:
+        # Not kubectl, which has the same words behind its own.
+        words = [command.split(b"\0") for command in commands()]
+        return any({b"tail", b"--until-stdin-closes"} <= {*w} and b"exec" not in w for w in words)
+
+    with subprocess.Popen(
+        ["kubectl", "ledger", "tail", "-f"], cwd=reader.folder, env=reader.env,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    ) as plugin:  # fmt: skip
+        try:
+            reader.wait(follows, "the command follows in the pod")
+        finally:
+            plugin.kill()
+    reader.wait(lambda: not follows(), "nothing is left of a plugin that was killed")
+
+
+def commands() -> list[bytes]:
+    """Return the command line of every process of the machine, those in pods among them."""
+    found = []
+    for process in Path("/proc").iterdir():
+        with contextlib.suppress(OSError):
+            if process.name.isdigit():
+                found.append((process / "cmdline").read_bytes())
+    return found
+
+
 def values_of(page: str, line: str) -> str:
     """Return the YAML block of a page that has this line."""
     found = re.findall(r"^```yaml\n(.*?)^```$", (ROOT / page).read_text(), re.MULTILINE | re.DOTALL)
@@ -470,6 +502,7 @@ TURNS: Final = (
     Turn(INSTALL, "kubectl -n notifications delete pvc,secret ", gone),
     Turn("charts/notification-ledger/README.md", "helm install ledger ", installed, words=REGISTRY),
     Turn(INSTALL, "helm test ledger -n notifications", first_is_sent),
+    Turn("docs/cli.md", "scripts/plugin build", plugged, words={"~/.local/bin/": "tools/"}),
     Turn("docs/cli.md", "kubectl -n notifications exec deploy/", holds(r"notifications +first .*Sent")),
     Turn(
         "docs/image.md", "kubectl -n notifications exec deployment/", holds("log and status agree"),
@@ -545,6 +578,7 @@ def prepare(cluster_folder: Path, folder: Path) -> Reader:
     for name in (
         "cluster",
         "image",
+        "plugin",
     ):  # no links: the scripts would take the folder for their checkout
         _program(folder / "scripts" / name, [str(ROOT / "scripts" / name)])
     env = surroundings(cluster)

@@ -24,6 +24,8 @@ import redis
 import notifier.cli.main
 import syncer.cli.main
 from syncer.cli.completion import _commands, _options
+from syncer.kubectl.commands import COMMANDS as PLUGIN
+from syncer.kubectl.words import split
 from tests.chart.helm import objects, template
 from tests.cluster.documented import TURNS
 from tests.docs.blocks import BLOCKS, MARKED, ON_CLUSTER, ROOT, Block, blocks, fates, pages
@@ -136,6 +138,27 @@ def test_our_commands_have_what_the_pages_use() -> None:
         used = [w.partition("=")[0] for w in words if w.startswith("--")]
         wrong += [f"{page}: {program} {words[0]} {o}" for o in used if o not in options]
     assert seen > 30
+    assert wrong == []
+
+
+def test_the_plugin_has_what_the_pages_use() -> None:
+    """Every command and option of `kubectl ledger` on a page exists."""
+    wrong, seen = [], 0
+    for page, words in commands():
+        if words[:2] != ["kubectl", "ledger"] or len(words) < 3:
+            continue
+        seen += 1
+        typed = split(words[2:])
+        if typed.command == "COMMAND":
+            continue
+        row = PLUGIN.get(typed.command)
+        if row is None:
+            wrong.append(f"{page}: kubectl ledger {typed.command}")
+            continue
+        options = _options(_commands(PARSERS[row.program])[typed.command])
+        used = [w.partition("=")[0] for w in typed.rest if w.startswith("-")]
+        wrong += [f"{page}: kubectl ledger {typed.command} {o}" for o in used if o not in options]
+    assert seen >= 3
     assert wrong == []
 
 

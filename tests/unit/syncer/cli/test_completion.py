@@ -17,20 +17,22 @@ COMPLETED = {
     "any command": (
         [""],
         ["completion", "doctor", "explain", "export", "import", "inspect", "list", "repair",
-         "resend", "resolve", "verify"],
+         "resend", "resolve", "tail", "verify"],
     ),
     "an option of a command": (["resend", "ns/n", "--re"], ["--reason", "--redis-url", "--redis-url-file"]),
     "a value of an option": (["resolve", "ns/n", "--as", ""], ["delivered", "failed"]),
     "a phase": (["list", "--phase", "s"], ["sending", "sent"]),
     "a class of divergence": (["verify", "--class", "st"], ["status-behind", "status-differs"]),
     "a file is the shell's business": (["list", "--config", ""], []),
-    "a switch takes no value": (["list", "--held", "--un"], ["--unknown", "--unsynced"]),
+    "a switch takes no value": (
+        ["list", "--held", "--un"], ["--unknown", "--unsynced", "--until-stdin-closes"],
+    ),
     "a shell": (["completion", ""], ["bash", "fish", "zsh"]),
     "an object is known to the cluster alone": (["inspect", "ns/"], []),
     "an option of the program": (["--h"], ["--help"]),
     "nothing yet": ([], [
         "completion", "doctor", "explain", "export", "import", "inspect", "list", "repair",
-        "resend", "resolve", "verify",
+        "resend", "resolve", "tail", "verify",
     ]),
 }  # fmt: skip
 

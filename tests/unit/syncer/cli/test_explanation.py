@@ -54,7 +54,7 @@ def test_explains_a_wait() -> None:
         "decision": "WaitUntil", "reason": "next attempt not due yet", "channels": [],
         "at": "2027-01-15T08:00:11.000Z", "blocked": None,
     }  # fmt: skip
-    assert "NEXT    an attempt at 2027-01-15T08:00:11.000Z (in 11s)" in text
+    assert "NEXT    an attempt at 2027-01-15T08:00:11.000Z (in 11 seconds)" in text
     assert found["plan"]["message"] == "rule 1 matched"
     (channel,) = found["channels"]
     assert (channel["state"], channel["rule"]) == ("Retrying", "attempts left")
@@ -67,7 +67,7 @@ def test_explains_what_is_due_now() -> None:
     assert (found["next"]["decision"], found["next"]["at"]) == ("Deliver", None)
     assert "next attempt at" not in text
     _, text = explained(PLAN, opened(A1), failed(A1, wait=60_000))
-    assert "\n  next attempt at 2027-01-15T08:00:11.000Z (in 11s)\n" in text
+    assert "\n  next attempt at 2027-01-15T08:00:11.000Z (in 11 seconds)\n" in text
 
 
 def test_explains_why_nothing_comes() -> None:
@@ -289,10 +289,10 @@ def test_an_explanation_as_text() -> None:
 
 
 def test_a_long_error_is_cut_in_the_table() -> None:
-    """A hundred characters show what it is about; JSON has all of it."""
+    """A hundred characters show what it is about, with a mark at their end; JSON has all of it."""
     long = Attempt(A1, C, AttemptState.FAILED, failure=FailureClass.PERMANENT, error="x" * 101)
     found, text = explained(PLAN, opened(A1), attempt_record(long))
-    assert text.endswith(" " + "x" * 100)
+    assert text.endswith(" " + "x" * 99 + "…")
     assert found["channels"][0]["attempts"][0]["error"] == "x" * 101
 
 

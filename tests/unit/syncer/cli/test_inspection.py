@@ -383,7 +383,7 @@ async def test_what_is_shown_of_an_attempt() -> None:
     assert (attempt["class"], attempt["error"]) == ("permanent", "x\ny" * 40)
     assert "attempt" not in attempt
     row = next(line for line in as_text(found, now=NOW) if line.startswith("  3  failed"))
-    assert row.endswith(f"error={('x y' * 40)[:80].rstrip()}")
+    assert row.endswith(f"error={('x y' * 40)[:79]}…")
 
 
 async def test_an_attempt_of_the_status_alone_is_shown_between_others() -> None:

@@ -50,6 +50,7 @@ def test_nowhere_to_look(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without settings and URL the command says what it needs, with code 2."""
+    monkeypatch.setattr(cli, "SETTINGS_FILES", ())
     monkeypatch.delenv("REDIS_URL", raising=False)
     assert cli.main(["list"]) == 2
     assert (
@@ -169,6 +170,7 @@ def test_where_redis_is(
     case: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An option wins, then the settings file's own, then the environment; the answer is the code."""
+    monkeypatch.setattr(cli, "SETTINGS_FILES", ())
     words, variable, wanted = URLS[case]
     given: list[str | None] = []
 
@@ -183,6 +185,47 @@ def test_where_redis_is(
     assert cli.main(["list", *words]) == 7
     assert given == [wanted]
     assert capsys.readouterr().err == ""
+
+
+#: Words, $REDIS_URL, files of the pod that are there, and the settings file that is read.
+SETTINGS: dict[str, tuple[list[str], str | None, list[str], str | None]] = {
+    "an option": (["--config", "f"], "redis://b", ["first", "second"], "f"),
+    "an option beside a URL": (["--config", "f", "--redis-url", "redis://a"], None, ["first"], "f"),
+    "a URL takes the place of the pod's file": (
+        ["--redis-url", "redis://a"],
+        None,
+        ["first"],
+        None,
+    ),
+    "so does the variable": ([], "redis://b", ["first"], None),
+    "the chart's": ([], None, ["first", "second"], "first"),
+    "the program's": ([], "", ["second"], "second"),
+    "none": ([], None, [], None),
+}
+
+
+@pytest.mark.parametrize("case", SETTINGS)
+def test_which_settings_file_is_read(
+    case: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """An option, a URL, the variable, the pod's own file: the first of these that is there."""
+    words, variable, there, wanted = SETTINGS[case]
+    given: list[str | None] = []
+
+    async def run(options: argparse.Namespace) -> int:
+        given.append(options.config)
+        return 0
+
+    for name in there:
+        (tmp_path / name).touch()
+    files = tuple(str(tmp_path / name) for name in ("first", "second"))
+    monkeypatch.setattr(cli, "SETTINGS_FILES", files)
+    monkeypatch.setattr(cli.COMMANDS["list"], "run", run)
+    monkeypatch.delenv("REDIS_URL", raising=False)
+    if variable is not None:
+        monkeypatch.setenv("REDIS_URL", variable)
+    assert cli.main(["list", *words]) == 0
+    assert given == [str(tmp_path / wanted) if wanted in there else wanted]
 
 
 def test_a_password_on_the_command_line_is_warned_about(

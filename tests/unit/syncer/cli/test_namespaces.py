@@ -38,8 +38,11 @@ async def test_namespaces_that_are_looked_at(
     document = {"redis": {"url": "redis://h/0"}, "controller": {"namespaces": said}}
     settings = build(SyncerSettings, document)
     at = cast("Access", SimpleNamespace(settings=settings))
-    options = argparse.Namespace(namespace=named, config=config)
+    options = argparse.Namespace(namespace=named, config=config, all_namespaces=False)
     assert await namespaces_of(at, options) == wanted
+    if named is None:
+        options.all_namespaces = True
+        assert await namespaces_of(at, options) == ()
 
 
 async def test_namespaces_that_do_not_exist_are_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,168 @@
+"""
+Attempts as they happen: which records are shown, and how a line reads.
+
+What is shown are outcomes, and why something due was not sent; the intent before each only where it is
+asked for. Facts that were restored (`seed`) are no news: they were shown when they were recorded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Final
+
+from syncer.cli.output import in_words
+from syncer.model.record import Kind, Record
+from syncer.model.times import format_time
+
+#: States that can be asked for: `syncer.cli.arguments.STATES`, with the records that state them.
+_STATES: Final = {
+    Kind.INTENT: "intent",
+    Kind.SUCCESS: "success",
+    Kind.RESOLVE_SUCCESS: "success",
+    Kind.FAILED: "failed",
+    Kind.RESOLVE_FAILED: "failed",
+    Kind.UNKNOWN: "unknown",
+    Kind.SKIP: "skip",
+}
+#: What a failure is called, by its class.
+_FAILURES: Final = {"permanent": "failed for good", "notSent": "not sent"}
+
+HEAD: Final = ("UTC", "NOTIFICATION", "CHANNEL", "RESULT", "DETAIL")
+FLEXIBLE: Final = {"NOTIFICATION": 16, "CHANNEL": 9, "DETAIL": 12}
+COLOURS: Final = {
+    "success": "green", "failed": "yellow", "failed for good": "red", "not sent": "yellow",
+    "unknown": "yellow", "skipped": "dim",
+}  # fmt: skip
+
+
+def receiver_of(channel: str) -> str:
+    """Return the receiver that a channel belongs to: `ops` of `slack:ops`."""
+    kind, colon, rest = channel.partition(":")
+    return rest.partition(":")[0] if colon else kind
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One record of one notification."""
+
+    uid: str
+    object: str
+    record: Record
+
+    @property
+    def at(self) -> int:
+        """When it happened, Unix milliseconds of Redis."""
+        return int(self.record.body.get("at", 0))
+
+    @property
+    def state(self) -> str:
+        """Its state as it can be asked for, empty if it is nothing that is shown."""
+        return _STATES.get(self.record.kind, "")
+
+    @property
+    def error(self) -> str:
+        """The error, or the reason why it was not sent."""
+        body = self.record.body
+        return str(body.get("error") or body.get("why") or "")
+
+    def cells(self, *, dated: bool) -> tuple[str, ...]:
+        """Return the event as cells of a table; `dated` if it may be of another day."""
+        moment = format_time(self.at, millis=False)
+        day, _, clock = moment.rstrip("Z").partition("T")
+        return (
+            f"{day} {clock}" if dated else clock, self.object or self.uid, self.record.channel,
+            self._result(), self._detail(),
+        )  # fmt: skip
+
+    def _result(self) -> str:
+        if self.state == "skip":
+            return "skipped"
+        if self.state == "intent":
+            return "opened"
+        return _FAILURES.get(str(self.record.body.get("class", "")), self.state)
+
+    def _detail(self) -> str:
+        body = self.record.body
+        said = [str(body["code"])] if body.get("code") else []
+        said += [self.error] if self.error else []
+        if due := int(body.get("due", 0)):
+            said.append(f"(next in {in_words(due - self.at)})")
+        if self.record.kind.resolution:
+            said.append(f"(by {body.get('by', '?')})")
+        if body.get("ms") and self.state == "success":
+            said.append(f"after {int(body['ms']) / 1000:.1f} s")
+        return " ".join(said)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the event as one JSON object; the keys are an interface."""
+        body = self.record.body
+        noted = self.record.kind.state is None
+        return {
+            "at": format_time(self.at) or None,
+            "object": self.object or None,
+            "uid": self.uid,
+            "position": self.record.position,
+            "channel": self.record.channel,
+            "receiver": receiver_of(self.record.channel),
+            "state": self.state,
+            "class": body.get("class") or None,
+            "attempt": None if noted else str(self.record.attempt_id),
+            "code": body.get("code") or None,
+            "error": self.error or None,
+            "durationMs": body.get("ms") or None,
+            "due": format_time(int(body.get("due", 0))) or None,
+            "by": body.get("by") or None,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """
+    Which events are shown; each condition that is set must hold.
+
+    Attributes:
+        states: Any of these.
+        namespaces: Any of these; empty for all.
+        channel: Pattern of the channel, `*` and `?`.
+        receiver: Pattern of the receiver.
+        error: Part of the error, whatever its case.
+        since: Unix milliseconds.
+    """
+
+    states: Collection[str]
+    namespaces: Collection[str] = ()
+    channel: str = ""
+    receiver: str = ""
+    error: str = ""
+    since: int = 0
+
+    def namespace(self, key: str) -> bool:
+        """Whether the notifications of a namespace are wanted, by `namespace/name`."""
+        return not self.namespaces or key.partition("/")[0] in self.namespaces
+
+    def takes(self, event: Event) -> bool:
+        """Whether an event is shown."""
+        channel = event.record.channel
+        return (
+            event.state in self.states
+            and event.at >= self.since
+            and self.namespace(event.object)
+            and on_channel(channel, self.channel, self.receiver)
+            and self.error.casefold() in event.error.casefold()
+        )
+
+
+def on_channel(channel: str, pattern: str, receiver: str) -> bool:
+    """
+    Whether a channel is wanted.
+
+    Args:
+        channel: Its name.
+        pattern: Of names, empty for all.
+        receiver: Pattern of receivers, empty for all.
+    """
+    return (not pattern or fnmatchcase(channel, pattern)) and (
+        not receiver or fnmatchcase(receiver_of(channel), receiver)
+    )

@@ -1,0 +1,200 @@
+"""
+Following logs: what is appended to any of them, at a bounded cost.
+
+The logs are the truth, so they are asked: a sweep walks all keys (SCAN, never KEYS), compares lengths,
+and reads what has grown from where it was known. Owners tell nobody of what they append, so the time
+between two sweeps is what news takes; it is at least four times as long as the last sweep took, so that
+following costs a fifth of a core here and a few per cent of Redis, whatever the number of logs. A wake-up
+(an operator's append, a former owner's) is looked at meanwhile; it may be lost, and the sweep finds the
+same.
+
+In memory are a number and a length for each log, and the newest events of the past that are asked for.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Final
+
+from syncer.cli.access import Access
+from syncer.cli.attempts import Event, Wanted
+from syncer.cli.output import write_remark
+from syncer.cli.scan import short_of
+from syncer.ledger.ends import LogEnd, read_ends, read_lengths
+
+_PAGE: Final = 500
+#: Wake-ups that wait; who sends more is answered by the next sweep.
+_WAITING: Final = 1_000
+#: A pause is at least so many times as long as the sweep before it took.
+_RESTS: Final = 4
+
+
+class WakeUps:
+    """Uids of logs that somebody says have grown; a message of anyone, so only a reason to look."""
+
+    def __init__(self) -> None:
+        self._uids: dict[str, None] = {}
+        self._event = asyncio.Event()
+
+    def put(self, uid: str) -> None:
+        """Take a message; dropped where too many wait."""
+        if len(self._uids) < _WAITING:
+            self._uids[uid] = None
+            self._event.set()
+
+    async def wait(self, seconds: float) -> list[str]:
+        """Return what has been put, as soon as anything is there; nothing when the time is over."""
+        try:
+            async with asyncio.timeout(seconds):
+                await self._event.wait()
+        except TimeoutError:
+            return []
+        uids = list(self._uids)
+        self._uids.clear()
+        self._event.clear()
+        return uids
+
+
+class Follower:
+    """
+    What is appended to logs, from when this was made on.
+
+    Attributes:
+        checked: Redis time in milliseconds up to which everything was shown: the beginning of the last
+            whole sweep. It may be gone on from there.
+        passed_over: Events of the past that were wanted, and left out because there were too many.
+    """
+
+    def __init__(self, at: Access, wanted: Wanted, uids: Sequence[str] = ()) -> None:
+        """
+        Args:
+            at: Open connections.
+            wanted: Which events.
+            uids: Of the logs to follow; empty for all that there are.
+        """  # noqa: D205 - the class says what it is
+        self._at = at
+        self._wanted = wanted
+        self._uids = uids
+        self._known: dict[int, int] = {}
+        self._unread: set[int] = set()
+        self._pause = 0.0
+        self.checked = wanted.since
+        self.passed_over = 0
+
+    def pause(self, least: float) -> float:
+        """Seconds to rest before the next sweep, at least so many."""
+        return max(least, self._pause)
+
+    async def past(self, limit: int) -> list[Event]:
+        """
+        Return what is wanted of the past, in the order of time; call this first.
+
+        Args:
+            limit: Of events, the newest; 0 for all.
+
+        Raises:
+            PortError: Redis does not answer, or refuses.
+        """
+        found: list[tuple[int, int, Event]] = []
+        number = 0
+        async with aclosing(self._walk(first=True)) as pages:
+            async for events in pages:
+                for event in events:
+                    number += 1
+                    # The number keeps equal times in order, and events from being compared.
+                    heapq.heappush(found, (event.at, number, event))
+                    if limit and len(found) > limit:
+                        heapq.heappop(found)
+                        self.passed_over += 1
+        return [event for *_, event in sorted(found)]
+
+    async def sweep(self) -> AsyncGenerator[list[Event], None]:
+        """
+        Look at every log, and yield what is wanted of what was appended, page by page.
+
+        Raises:
+            PortError: Redis does not answer, or refuses; call it again later.
+        """
+        async with aclosing(self._walk(first=False)) as pages:
+            async for events in pages:
+                if events:
+                    yield sorted(events, key=lambda event: event.at)
+
+    async def look(self, uids: Sequence[str]) -> list[Event]:
+        """Return what is wanted of what was appended to some logs; errors as of a sweep."""
+        if self._uids:
+            uids = [uid for uid in uids if uid in self._uids]
+        return sorted(await self._page(uids, self._known), key=lambda event: event.at)
+
+    async def _walk(self, *, first: bool) -> AsyncGenerator[list[Event], None]:
+        loop = asyncio.get_running_loop()
+        began, now = loop.time(), await self._at.now()
+        seen: dict[int, int] = {}
+        try:
+            async with aclosing(self._pages()) as pages:
+                async for uids in pages:
+                    yield await self._page(uids, seen, first=first)
+        except BaseException:
+            # What was yielded is not yielded again.
+            self._known |= seen
+            raise
+        # What has expired is forgotten with this.
+        self._known = seen
+        self._unread &= seen.keys()
+        self.checked = now
+        self._pause = _RESTS * (loop.time() - began)
+
+    async def _pages(self) -> AsyncGenerator[Sequence[str], None]:
+        if self._uids:
+            yield self._uids
+            return
+        async for uids in self._at.log.scan(page=_PAGE):
+            yield list(dict.fromkeys(uids))
+
+    async def _page(
+        self, uids: Sequence[str], seen: dict[int, int], *, first: bool = False
+    ) -> list[Event]:
+        lengths = await read_lengths(self._at.log, uids)
+        grown: list[tuple[str, int]] = []
+        for uid, length in zip(uids, lengths, strict=True):
+            short = short_of(uid)
+            known = max(self._known.get(short, 1), seen.get(short, 1))
+            # One that has shrunk is another log: all of it is new.
+            start = known if known <= length else 1
+            if length > start:
+                grown.append((uid, start))
+            elif length:
+                seen[short] = length
+        if first:
+            grown = await self._recent(grown, dict(zip(uids, lengths, strict=True)), seen)
+        ends = await read_ends(self._at.log, grown)
+        events: list[Event] = []
+        for (uid, _), end in zip(grown, ends, strict=True):
+            seen[short_of(uid)] = max(end.length, 1)
+            self._report(uid, end)
+            found = (Event(uid, end.object, record) for record in end.records)
+            events += [event for event in found if self._wanted.takes(event)]
+        return events
+
+    async def _recent(
+        self, logs: Sequence[tuple[str, int]], lengths: dict[str, int], seen: dict[int, int]
+    ) -> list[tuple[str, int]]:
+        """Return the logs whose last record is recent enough; only that is read of the others."""
+        last = await read_ends(self._at.log, [(uid, lengths[uid] - 1) for uid, _ in logs])
+        out = []
+        for (uid, start), end in zip(logs, last, strict=True):
+            latest = max((int(r.body.get("at", 0)) for r in end.records), default=0)
+            if (end.problem or latest >= self._wanted.since) and self._wanted.namespace(end.object):
+                out.append((uid, start))
+            else:
+                seen[short_of(uid)] = max(end.length, 1)
+        return out
+
+    def _report(self, uid: str, end: LogEnd) -> None:
+        short = short_of(uid)
+        if end.problem and short not in self._unread and self._wanted.namespace(end.object):
+            self._unread.add(short)
+            write_remark(f"{end.object or uid}: what follows cannot be read ({end.problem})")

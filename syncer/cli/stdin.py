@@ -1,0 +1,50 @@
+"""
+The end of standard input as the end of a command.
+
+A command that is run in a pod by `kubectl exec` outlives the kubectl that started it: nobody tells it
+that the connection is gone, and a `tail -f` would go on for ever. Standard input is closed, though, and
+that is what is waited for here. What arrives on it is thrown away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+import threading
+from collections.abc import Coroutine
+from typing import Any, Final
+
+from syncer.cli.exits import INTERRUPTED
+
+_CHUNK: Final = 4096
+
+
+async def until_stdin_closes(work: Coroutine[Any, Any, int]) -> int:
+    """Do the work until it is done or standard input ends, which cancels it; returns the exit code."""
+    loop, task = asyncio.get_running_loop(), asyncio.ensure_future(work)
+    closed = asyncio.Event()
+
+    def read() -> None:
+        # A thread: a pipe, a file and a terminal can all be read so, and only a pipe can be polled.
+        # Nothing there that could be read is as good as its end.
+        with contextlib.suppress(OSError, ValueError):
+            while os.read(sys.stdin.fileno(), _CHUNK):
+                pass
+        with contextlib.suppress(RuntimeError):  # the loop has ended before
+            loop.call_soon_threadsafe(closed.set)
+
+    threading.Thread(target=read, name="stdin", daemon=True).start()
+    waiting = asyncio.ensure_future(closed.wait())
+    try:
+        await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            return task.result()
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        return INTERRUPTED
+    finally:
+        task.cancel()
+        waiting.cancel()
+        await asyncio.gather(task, waiting, return_exceptions=True)

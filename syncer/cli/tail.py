@@ -1,0 +1,138 @@
+"""`syncer tail`: attempts as they happen."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Final
+
+from syncer.cli.arguments import OBJECT, STATES, add_attempts, add_namespaces, count
+from syncer.cli.exits import NOT_COMPARED, OK
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from syncer.cli.attempts import Event
+    from syncer.cli.following import Follower, WakeUps
+    from syncer.cli.output import Columns
+
+HELP: Final = "attempts as they happen: results, and why something was not sent"
+
+#: Seconds between sweeps, unless they take long.
+_PERIOD: Final = 1.0
+#: Between tries while Redis does not answer.
+_AWAY: Final = 5.0
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the command."""
+    parser.add_argument(
+        "object", nargs="*", metavar=OBJECT, help="only these (default: all there are)"
+    )
+    add_namespaces(parser)
+    add_attempts(parser)
+    parser.add_argument(
+        "--state", action="append", choices=STATES,
+        help="only this, may be given again; `intent` is the beginning of an attempt, `skip` the reason why"
+        " none was made (default: all but intent)",
+    )  # fmt: skip
+    parser.add_argument(
+        "-f", "--follow", action="store_true", help="go on with what happens, until interrupted"
+    )
+    parser.add_argument(
+        "--since", default="10m", metavar="TIME",
+        help="begin so long ago (`1h`, `3d`) or at a time, as the last line of an earlier run names it"
+        " (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--limit", type=count, default=1000, metavar="N",
+        help="of the past the newest so many, 0 for all (default %(default)s)",
+    )  # fmt: skip
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Show what has happened, and what happens; returns the exit code."""
+    from syncer.cli.access import access, where_of
+    from syncer.cli.attempts import COLOURS, FLEXIBLE, HEAD, Wanted
+    from syncer.cli.following import Follower, WakeUps
+    from syncer.cli.lookup import read_request
+    from syncer.cli.namespaces import namespaces_of
+    from syncer.cli.output import Columns, write_remark
+    from syncer.cli.screen import screen_of
+    from syncer.cli.store import StoreState, trusted_store
+    from syncer.cli.times import moment_of
+    from syncer.model.times import format_time
+
+    wake_ups = WakeUps()
+    async with access(where_of(options), on_wake_up=wake_ups.put if options.follow else None) as at:
+        now = await at.now()
+        wanted = Wanted(
+            states=tuple(options.state or (s for s in STATES if s != "intent")),
+            namespaces=await namespaces_of(at, options) if not options.object else (),
+            channel=options.channel or "",
+            receiver=options.receiver or "",
+            error=options.error or "",
+            since=moment_of(options.since, "--since", now),
+        )
+        store = await trusted_store(at, options, new=True)
+        uids = [(await read_request(at, key)).uid for key in options.object]
+        follower = Follower(at, wanted, uids)
+        columns = Columns(HEAD, screen_of(options, sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
+        shown = _Shown(columns, json=options.json, dated=now - wanted.since > 86_400_000)
+        try:
+            shown.write(await follower.past(options.limit))
+            if follower.passed_over:
+                write_remark(
+                    f"{follower.passed_over} earlier ones are not shown; --limit 0 shows all of them"
+                )
+            if options.follow:
+                await _follow(follower, wake_ups, shown)
+        finally:
+            columns.report_cut()
+            write_remark(f"to go on from here: --since {format_time(follower.checked)}")
+    return NOT_COMPARED if store.state is StoreState.NEW else OK
+
+
+class _Shown:
+    """Where events are written."""
+
+    def __init__(self, columns: Columns, *, json: bool, dated: bool) -> None:
+        self._columns = columns
+        self._json = json
+        self._dated = dated
+
+    def write(self, events: Sequence[Event]) -> None:
+        """Write events, at once, also into a pipe."""
+        from syncer.cli.output import write_json, write_lines
+
+        if self._json:
+            for event in events:
+                write_json(event.as_json())
+        elif events:
+            write_lines(self._columns.lines([e.cells(dated=self._dated) for e in events]))
+        sys.stdout.flush()
+
+
+async def _follow(follower: Follower, wake_ups: WakeUps, shown: _Shown) -> None:
+    """Show what is appended, until cancelled."""
+    from contextlib import aclosing
+
+    from syncer.cli.output import write_remark
+    from syncer.model.errors import Ambiguous, Unavailable
+
+    away, rest = False, follower.pause(_PERIOD)
+    while True:
+        try:
+            if uids := await wake_ups.wait(rest):
+                shown.write(await follower.look(uids))
+            else:
+                async with aclosing(follower.sweep()) as pages:
+                    async for events in pages:
+                        shown.write(events)
+            if away:
+                write_remark("Redis answers again; nothing was missed")
+            away, rest = False, follower.pause(_PERIOD)
+        except (Unavailable, Ambiguous, TimeoutError) as error:
+            if not away:
+                write_remark(f"Redis does not answer, it is asked again: {error}")
+            away, rest = True, _AWAY

@@ -1,0 +1,154 @@
+"""
+`syncer list --watch`: the rows of notifications that change.
+
+The API server's watch says which object has changed; its log is asked for what the row needs of it. Each
+namespace has a watch of its own, from before the list on, so that nothing falls between the two; what
+comes twice reads as before and is not shown again. Where the server has forgotten the place of a watch,
+everything is listed once more, and what is different is shown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import Any, Final
+
+import orjson
+
+from syncer.cli.access import Access
+from syncer.cli.listing import Filter, Shown, row_of, rows
+from syncer.cli.output import Progress, write_remark
+from syncer.kube.notification_requests import Unreadable, list_path, parse
+from syncer.model.errors import Ambiguous, Expired, Unavailable
+from syncer.model.resource import NotificationRequest
+from syncer.rules.backoff import exponential
+
+#: Seconds after which the server ends a watch, for an answer, and of silence until it is given up.
+_LASTS: Final = 240
+_ANSWER: Final = 10.0
+_SILENCE: Final = 300.0
+#: Seconds between tries, at first and at most.
+_PAUSE_FIRST: Final = 1.0
+_PAUSE_MOST: Final = 30.0
+
+
+@dataclass(slots=True)
+class Watching:
+    """Watches of namespaces, each from the version on that it has come to."""
+
+    at: Access
+    wanted: Filter
+    shown: Shown
+    versions: dict[str | None, str]
+
+    @classmethod
+    async def begin(
+        cls, at: Access, namespaces: Sequence[str], wanted: Filter, shown: Shown
+    ) -> Watching:
+        """
+        Remember where each namespace is now.
+
+        Args:
+            at: Open connections.
+            namespaces: To watch; empty for all.
+            wanted: Which rows are shown.
+            shown: Where they are written.
+
+        Raises:
+            PortError: the API server does not answer, or refuses.
+        """
+        versions: dict[str | None, str] = {}
+        for namespace in namespaces or (None,):
+            page = await at.objects.list_page(namespace, limit=1)
+            versions[namespace] = page.resource_version
+        return cls(at, wanted, shown, versions)
+
+    async def run(self) -> None:
+        """
+        Show what changes, until cancelled.
+
+        Raises:
+            PortError: a server refuses; where one does not answer, it is asked again.
+        """
+        tasks = [asyncio.create_task(self._follow(namespace)) for namespace in self.versions]
+        try:
+            await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _follow(self, namespace: str | None) -> None:
+        failures = 0
+        while True:
+            before = self.versions[namespace]
+            try:
+                async with aclosing(self._changes(namespace)) as changes:
+                    async for request, deleted in changes:
+                        await self._show(request, deleted=deleted)
+                failures = 0
+            except Expired:
+                await self._list_again(namespace)
+            except (Unavailable, Ambiguous, TimeoutError) as error:
+                failures = 1 if self.versions[namespace] != before else failures + 1
+                if failures == 2:
+                    write_remark(f"a server does not answer, it is asked again: {error}")
+            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, failures + 1))
+
+    async def _changes(
+        self, namespace: str | None
+    ) -> AsyncGenerator[tuple[NotificationRequest, bool], None]:
+        """One watch: each object that changed, and whether it is gone."""
+        kube = self.at.kube
+        if kube is None:
+            raise Unavailable(self.at.problem)
+        params = {
+            "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(_LASTS),
+            "resourceVersion": self.versions[namespace],
+        }  # fmt: skip
+        async with kube.stream(
+            list_path(namespace), params, connect_timeout=_ANSWER, idle_timeout=_SILENCE
+        ) as lines:
+            async for line in lines:
+                kind, document = _event(line)
+                if kind != "BOOKMARK":
+                    found = parse(document)
+                    if not isinstance(found, Unreadable):
+                        yield found, kind == "DELETED"
+                self.versions[namespace] = document["metadata"]["resourceVersion"]
+
+    async def _show(self, request: NotificationRequest, *, deleted: bool) -> None:
+        (head,) = await self.at.log.read_headers([request.uid])
+        row = row_of(request, head, deleted=deleted)
+        now = await self.at.now()
+        if self.wanted.takes(row, now):
+            self.shown.write([row], now)
+
+    async def _list_again(self, namespace: str | None) -> None:
+        page = await self.at.objects.list_page(namespace, limit=1)
+        now, named = await self.at.now(), (namespace,) if namespace else ()
+        found = rows(self.at, self.wanted, named, Progress("objects"), now=now, unread=[])
+        async with aclosing(found) as pages:
+            async for chosen in pages:
+                self.shown.write(chosen, now)
+        self.versions[namespace] = page.resource_version
+
+
+def _event(line: bytes) -> tuple[str, Any]:
+    """
+    Return kind and object of an event.
+
+    Raises:
+        Expired: it is an error, or no event: a list is the one answer that is always right.
+    """
+    try:
+        event = orjson.loads(line)
+        kind, document = event["type"], event["object"]
+        version = document["metadata"]["resourceVersion"]
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        raise Expired("a line of the watch is no event") from None
+    if kind not in {"ADDED", "MODIFIED", "DELETED", "BOOKMARK"} or not isinstance(version, str):
+        raise Expired("the watch has ended with an error")
+    return kind, document

@@ -1,0 +1,221 @@
+"""
+kubectl as it is run here: to list pods, and to run a command in one of them.
+
+A command in a pod outlives the kubectl that started it, so its standard input is what ends it: held open
+here as long as this process lives, and closed by the system if it is killed. That takes `exec -i` and no
+terminal (`-t`), under which nobody would notice. kubectl gets a session of its own: Ctrl-C reaches this
+process alone, which closes that input and lets the command say its last words.
+
+kubectl says "command terminated with exit code N" after every command that ended with another code than 0,
+and itself ends with 1 if it could not run the command at all. That line tells the two apart.
+What else is said goes on at once, even in the middle of a line: somebody may be asked for a password.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from typing import IO, Any, Final
+
+from syncer.kubectl.exits import INTERRUPTED, NOT_ASKED, PluginError
+from syncer.kubectl.release import LABELS, Pod, Release
+
+#: Seconds for an answer of the API server; and for kubectl with it, which may ask for a password first.
+_ANSWER: Final = "15s"
+_PATIENCE: Final = 120
+#: Seconds for a command to end after its input has, and for one that completes a word.
+_LAST_WORDS: Final = 5
+_COMPLETING: Final = 5
+#: What ends the plugin in an orderly way.
+SIGNALS: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_CHUNK: Final = 65536
+_TERMINATED: Final = re.compile(rb"command terminated with exit code \d+\s*")
+_FORBIDDEN: Final = re.compile(rb"Error from server \(Forbidden\): .*")
+#: What lines that may be kept away begin with: as long as they are not whole, they wait.
+_BEGINNINGS: Final = re.compile(rb"(?:c(?:o(?:m.*)?)?|E(?:r(?:r.*)?)?)\Z", re.DOTALL)
+
+
+class Kubectl:
+    """kubectl, with the options that say which cluster is meant."""
+
+    def __init__(self, options: Sequence[str] = ()) -> None:
+        """
+        Find the program: `$KUBECTL`, else on the PATH.
+
+        Raises:
+            PluginError: there is none.
+        """
+        program = os.environ.get("KUBECTL") or "kubectl"
+        found = shutil.which(program)
+        if found is None:
+            raise PluginError(NOT_ASKED, f"there is no program {program!r}; install kubectl")
+        self._command = [found, *options]
+
+    def pods(self, namespace: str | None, *, everywhere: bool) -> dict[str, Any] | None:
+        """
+        List the controllers' pods; None if that is forbidden.
+
+        Args:
+            namespace: Where, None for the context's own.
+            everywhere: In all namespaces.
+
+        Raises:
+            PluginError: kubectl fails otherwise.
+        """
+        where = ["-A"] if everywhere else ["-n", namespace] if namespace else []
+        command = [*self._command, "get", "pods", *where, "-l", LABELS, "-o", "json"]
+        with tempfile.TemporaryFile() as answer:
+            process = subprocess.Popen(
+                [*command, f"--request-timeout={_ANSWER}"], stdout=answer, stderr=subprocess.PIPE
+            )
+            said = _Said(process.stderr, _FORBIDDEN)
+            try:
+                code = process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:
+                raise PluginError(NOT_ASKED, f"kubectl does not answer in {_PATIENCE} s") from None
+            finally:
+                if process.poll() is None:
+                    process.kill()
+                    process.wait()
+            said.join()
+            if code != 0 and said.held:
+                return None
+            if code != 0:
+                raise PluginError(NOT_ASKED, "kubectl does not list pods")
+            answer.seek(0)
+            try:
+                listed = json.load(answer)
+            except ValueError:
+                raise PluginError(NOT_ASKED, "kubectl does not answer in JSON") from None
+        return listed if isinstance(listed, dict) else {}
+
+    def run(
+        self,
+        release: Release,
+        pod: Pod,
+        words: Sequence[str],
+        *,
+        feed: IO[bytes] | None = None,
+        out: IO[bytes] | None = None,
+    ) -> int:
+        """
+        Run a command in a pod until it ends; returns its exit code, or that of the plugin.
+
+        Args:
+            release: The pod's.
+            pod: Where.
+            words: Program and arguments.
+            feed: Becomes the standard input of the command; None holds it open until the command ends.
+            out: Where its standard output goes, None for this process's own.
+        """
+        ended: list[int] = []
+        # A signal that raised in the middle of this would leave a process that nobody knows.
+        before = {n: signal.signal(n, lambda number, _: ended.append(number)) for n in SIGNALS}
+        try:
+            process = subprocess.Popen(
+                self._exec(release, pod, words), stdin=subprocess.PIPE if feed is None else feed,
+                stdout=out, stderr=subprocess.PIPE, start_new_session=True,
+            )  # fmt: skip
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+        said = _Said(process.stderr, _TERMINATED)
+        try:
+            code = INTERRUPTED if ended else process.wait()
+        except (KeyboardInterrupt, SystemExit):
+            code = INTERRUPTED
+        finally:
+            _let_end(process)
+        said.join()
+        if code == -signal.SIGPIPE:
+            # Whoever read has enough.
+            return 0
+        if code == 1 and not said.held:
+            return NOT_ASKED
+        return code if code >= 0 else NOT_ASKED
+
+    def ask(self, release: Release, pod: Pod, words: Sequence[str]) -> str:
+        """Return what a short command in a pod says; nothing if it does not in time."""
+        try:
+            done = subprocess.run(
+                self._exec(release, pod, words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, timeout=_COMPLETING, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired):
+            return ""
+        return done.stdout.decode("utf-8", "replace")
+
+    def _exec(self, release: Release, pod: Pod, words: Sequence[str]) -> list[str]:
+        return [
+            *self._command, "exec", "-i", "-n", release.namespace, pod.name, "-c", pod.container,
+            "--", *words,
+        ]  # fmt: skip
+
+
+def _let_end(process: subprocess.Popen[bytes]) -> None:
+    """End a command by the end of its input, and kubectl by a signal if that does not do."""
+    if process.stdin is not None:
+        process.stdin.close()
+    try:
+        process.wait(_LAST_WORDS)
+    except (subprocess.TimeoutExpired, KeyboardInterrupt, SystemExit):
+        process.kill()
+        process.wait()
+
+
+class _Said:
+    """
+    Hands on what is written to standard error, at once, and keeps some lines away.
+
+    Attributes:
+        held: Whether such a line came.
+    """
+
+    def __init__(self, stream: IO[bytes] | None, kept: re.Pattern[bytes]) -> None:
+        """
+        Begin.
+
+        Args:
+            stream: Of the process.
+            kept: The lines that are kept away.
+        """
+        self.held = False
+        self._kept = kept
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+        self._thread = threading.Thread(target=self._hand_on, args=(stream,), daemon=True)
+        self._thread.start()
+
+    def join(self) -> None:
+        """Wait for its end."""
+        self._thread.join(_LAST_WORDS)
+
+    def _hand_on(self, stream: IO[bytes]) -> None:
+        rest, inside = b"", False
+        with stream:
+            while True:
+                chunk = os.read(stream.fileno(), _CHUNK)
+                *lines, rest = (rest + chunk).split(b"\n")
+                for line in lines:
+                    if not inside and self._kept.fullmatch(line):
+                        self.held = True
+                    else:
+                        self._write(line + b"\n")
+                    inside = False
+                if rest and (inside or not chunk or not _BEGINNINGS.match(rest)):
+                    self._write(rest)
+                    rest, inside = b"", True
+                if not chunk:
+                    return
+
+    def _write(self, text: bytes) -> None:
+        sys.stderr.write(self._decoder.decode(text))
+        sys.stderr.flush()

@@ -1,0 +1,235 @@
+"""
+`kubectl ledger COMMAND`: find the release, run the command in one of its pods.
+
+    kubectl ledger list --since 1h --channel slack:ops --error timeout
+    kubectl ledger tail -f
+    kubectl ledger explain payments/disk-full
+    kubectl ledger -n notifications doctor
+
+The release is found by the labels of its pods: in `-n NAMESPACE`, with `-A` (the default) everywhere;
+where that is forbidden, in the context's own namespace. `--release [NAMESPACE/]NAME` chooses among
+several. These stand before the command's name; behind it, `-n` and `-A` are the notifications' namespaces
+where the command knows them (list, tail, verify, doctor, repair, export), and where the release is
+otherwise.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pkgutil
+import shutil
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from typing import IO, Final
+
+from syncer.kubectl.client import SIGNALS, Kubectl
+from syncer.kubectl.commands import COMMANDS, Command
+from syncer.kubectl.exits import EPILOG, INTERRUPTED, NOT_ASKED, USAGE, PluginError
+from syncer.kubectl.release import Pod, Release, choose, pod_of, releases_of
+from syncer.kubectl.words import Words, split
+
+#: Name under which kubectl asks for the completion of a word.
+COMPLETER: Final = "kubectl_complete-ledger"
+#: Options of a command that reads a file, which have a value.
+_VALUED: Final = (
+    "--config",
+    "--redis-url",
+    "--redis-url-file",
+    "--key-prefix",
+    "--width",
+    "--color",
+)
+
+
+def main(arguments: Sequence[str] | None = None, program: str = "") -> int:
+    """
+    Run a command; returns the exit code.
+
+    Args:
+        arguments: Of the command line; None for this process's.
+        program: Name of the program; empty for this process's.
+    """
+    typed = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        if os.path.basename(program or sys.argv[0]) == COMPLETER:  # noqa: PTH119 - a name, not a file
+            return _complete(typed)
+        return _run(split(typed))
+    except PluginError as error:
+        sys.stderr.write(f"kubectl ledger: {error}\n")
+        return error.code
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def entry() -> int:
+    """Run as a program, which a signal ends in an orderly way; returns the exit code."""
+    for number in SIGNALS:
+        signal.signal(number, _ended)
+    return main()
+
+
+def _ended(_number: int, _frame: object) -> None:
+    raise SystemExit(INTERRUPTED)
+
+
+def _run(words: Words) -> int:
+    if words.version:
+        sys.stdout.write(f"kubectl-ledger {_version()}\n")
+        return 0
+    if words.help or not words.command:
+        (sys.stdout if words.help else sys.stderr).write(_help())
+        return 0 if words.help else USAGE
+    command = COMMANDS.get(words.command)
+    if command is None:
+        raise PluginError(
+            USAGE, f"no command {words.command!r}; there are {', '.join(COMMANDS)}; see --help"
+        )
+    kubectl = Kubectl(words.kubectl)
+    rest, feed, out = _files(words, command)
+    try:
+        release = find(kubectl, words)
+        pod = pod_of(release)
+        if not pod.ready:
+            sys.stderr.write(
+                f"kubectl ledger: no pod of {release.key} is ready; asking {pod.name} all the same\n"
+            )
+        added = _added(command, rest, held=feed is None)
+        asked = [command.program, words.command, *added, *rest]
+        return kubectl.run(release, pod, asked, feed=feed, out=out)
+    finally:
+        for file in (feed, out):
+            if file is not None:
+                file.close()
+
+
+def find(kubectl: Kubectl, words: Words) -> Release:
+    """
+    Return the release that is meant.
+
+    Raises:
+        PluginError: there is none, or several might be meant, or it cannot be looked for.
+    """
+    namespace = words.namespace or words.release.rpartition("/")[0]
+    if namespace and not words.everywhere:
+        listed, where = kubectl.pods(namespace, everywhere=False), f"in namespace {namespace}"
+    else:
+        listed, where = kubectl.pods(None, everywhere=True), "in the cluster"
+        if listed is None and not words.everywhere:
+            # Whoever may not look everywhere may look where the command is asked about, or at home.
+            near = words.hint[0] if len(words.hint) == 1 else None
+            listed = kubectl.pods(near, everywhere=False)
+            where = f"in namespace {near}" if near else "in the context's namespace"
+            where += " (looking in all of them is forbidden)"
+    if listed is None:
+        raise PluginError(NOT_ASKED, f"listing pods {where} is forbidden; name another one by -n")
+    return choose(releases_of(listed), wanted=words.release, hint=words.hint, where=where)
+
+
+def _added(command: Command, rest: Sequence[str], *, held: bool) -> list[str]:
+    """Return the words that the plugin adds: what only this side knows. What is typed wins."""
+    added = ["--until-stdin-closes"] if held else []
+    terminal = sys.stdout.isatty()
+    if terminal or os.environ.get("COLUMNS"):
+        added += ["--width", str(shutil.get_terminal_size().columns)]
+    plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
+    added += ["--color", "always" if terminal and not plain else "never"]
+    if command.by and not any(word.partition("=")[0] == "--by" for word in rest):
+        added += ["--by", _person()]
+    return added
+
+
+def _person() -> str:
+    try:
+        name = getpass.getuser()
+    except Exception:  # noqa: BLE001 - KeyError, OSError or ImportError, by version and system
+        name = "unknown"
+    return f"{name}@{socket.gethostname()}"
+
+
+def _files(words: Words, command: Command) -> tuple[list[str], IO[bytes] | None, IO[bytes] | None]:
+    """
+    Open the files that a command names, which are here and not in the pod.
+
+    Raises:
+        PluginError: one cannot be opened, or is missing.
+    """
+    rest, feed, out = list(words.rest), None, None
+    try:
+        if command.reads and not {"-h", "--help"} & set(rest):
+            named = [
+                n
+                for n, word in enumerate(rest)
+                if not word.startswith("-") and (n == 0 or rest[n - 1] not in _VALUED)
+            ]
+            if len(named) != 1:
+                raise PluginError(USAGE, f"{words.command}: name one file")
+            feed = open(rest[named[0]], "rb")  # noqa: SIM115, PTH123 - closed by the caller
+            rest[named[0]] = "-"
+        if command.writes:
+            for n, word in enumerate(rest):
+                name, equals, path = word.partition("=")
+                if name == "--output" and (equals or n + 1 < len(rest)):
+                    path = path if equals else rest[n + 1]
+                    del rest[n : n + (1 if equals else 2)]
+                    # Texts of receivers are in it: for this user alone.
+                    out = os.fdopen(
+                        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
+                    )
+                    break
+    except OSError as error:
+        raise PluginError(USAGE, f"{error.filename}: {error.strerror}") from None
+    return rest, feed, out
+
+
+def _complete(typed: Sequence[str]) -> int:
+    """Print what the last word may become, a word a line, and that nothing else is to be offered."""
+    words, current = list(typed[:-1]), typed[-1] if typed else ""
+    found: list[str] = []
+    try:
+        asked = split(words)
+        if not asked.command:
+            found = [name for name in COMMANDS if name.startswith(current)]
+        elif asked.command in COMMANDS:
+            kubectl = Kubectl(asked.kubectl)
+            release = find(kubectl, asked)
+            found = _asked(kubectl, release, pod_of(release), [asked.command, *asked.rest, current])
+    except PluginError:
+        # Whoever completes a word wants no error; the command itself says what is wrong.
+        found = []
+    sys.stdout.write("".join(f"{word}\n" for word in found) + ":4\n")
+    return 0
+
+
+def _asked(kubectl: Kubectl, release: Release, pod: Pod, line: Sequence[str]) -> list[str]:
+    program = COMMANDS[line[0]].program
+    return kubectl.ask(release, pod, [program, "complete", "--", *line]).split()
+
+
+def _version() -> str:
+    """Return the version: of the file that was built, else of the package that is installed."""
+    try:
+        baked = pkgutil.get_data("syncer.kubectl", "VERSION")
+    except OSError:
+        baked = None
+    if baked is not None:
+        return baked.decode().strip()
+    from importlib.metadata import PackageNotFoundError, version  # noqa: PLC0415 - seldom asked
+
+    try:
+        return version("notification-ledger")
+    except PackageNotFoundError:
+        return "0+unknown"
+
+
+def _help() -> str:
+    text = (__doc__ or "").strip()
+    return (
+        f"usage: kubectl ledger [OPTIONS] COMMAND ...\n\n{text}\n\n"
+        f"commands: {', '.join(COMMANDS)}; `kubectl ledger COMMAND --help` lists the options of each\n"
+        "options: -n NAMESPACE, -A, --release [NAMESPACE/]NAME, --version; of kubectl: --context,"
+        " --kubeconfig, --cluster, --user, --as, --as-group\n"
+        f"{EPILOG}\n"
+    )

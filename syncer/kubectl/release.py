@@ -1,0 +1,116 @@
+"""
+Which release is meant, and which of its pods is asked.
+
+Everything is decided on the pods that kubectl lists by the labels of the chart. A pod that is ready is
+preferred; one that only runs will do, and this is said: where Redis is away no pod is ready, and that is
+when `doctor` is wanted most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+from syncer.kubectl.exits import NOT_ASKED, SEVERAL, PluginError
+
+#: What the chart puts on every pod of a controller, whatever the release is called.
+LABELS: Final = (
+    "app.kubernetes.io/part-of=notification-ledger,app.kubernetes.io/component=controller"
+)
+_INSTANCE: Final = "app.kubernetes.io/instance"
+_CONTAINER: Final = "controller"
+
+
+class Pod(NamedTuple):
+    """A pod that runs; `container` is the controller's."""
+
+    name: str
+    container: str
+    ready: bool
+
+
+class Release(NamedTuple):
+    """A release, by its pods that run; there may be none."""
+
+    namespace: str
+    name: str
+    pods: list[Pod]
+
+    @property
+    def key(self) -> str:
+        """As `--release` takes it."""
+        return f"{self.namespace}/{self.name}"
+
+
+def releases_of(listed: Mapping[str, Any]) -> list[Release]:
+    """Return the releases of a list of pods, each with its pods that run."""
+    found: dict[tuple[str, str], list[Pod]] = {}
+    for item in listed.get("items") or []:
+        meta, status = item.get("metadata") or {}, item.get("status") or {}
+        name = str((meta.get("labels") or {}).get(_INSTANCE) or "")
+        pods = found.setdefault((str(meta.get("namespace")), name), [])
+        containers = [str(c.get("name")) for c in (item.get("spec") or {}).get("containers") or []]
+        if status.get("phase") != "Running" or meta.get("deletionTimestamp") or not containers:
+            continue
+        container = _CONTAINER if _CONTAINER in containers else containers[0]
+        states = [c for c in status.get("containerStatuses") or [] if c.get("name") == container]
+        if any("running" in (c.get("state") or {}) for c in states):
+            ready = all(c.get("ready") for c in states)
+            pods.append(Pod(str(meta.get("name")), container, ready))
+    return [
+        Release(namespace, name, sorted(pods, key=lambda pod: (not pod.ready, pod.name)))
+        for (namespace, name), pods in sorted(found.items())
+    ]
+
+
+def choose(releases: Sequence[Release], *, wanted: str, hint: Sequence[str], where: str) -> Release:
+    """
+    Return the release that is meant.
+
+    Args:
+        releases: That were found.
+        wanted: `name` or `namespace/name`, empty if none was named.
+        hint: Namespaces that the command is asked about: a release that lives there is meant rather than
+            another.
+        where: In words, where they were looked for.
+
+    Raises:
+        PluginError: there is none, or several might be meant.
+    """
+    namespace, slash, name = wanted.rpartition("/")
+    found = [
+        r
+        for r in releases
+        if not wanted or (r.name == name and (not slash or r.namespace == namespace))
+    ]
+    if len(found) > 1:
+        near = [r for r in found if r.namespace in hint]
+        found = near if len(near) == 1 else found
+    if len(found) == 1:
+        return found[0]
+    if found:
+        listed = "".join(f"\n  --release {r.key}" for r in found)
+        raise PluginError(SEVERAL, f"several releases are installed {where}; choose one:{listed}")
+    others = ", ".join(r.key for r in releases)
+    if others:
+        raise PluginError(NOT_ASKED, f"no release {wanted!r} {where}; there is {others}")
+    raise PluginError(
+        NOT_ASKED,
+        f"no release of notification-ledger {where}: no pod has the labels {LABELS}; say where it is by"
+        " `kubectl ledger -n NAMESPACE COMMAND`",
+    )
+
+
+def pod_of(release: Release) -> Pod:
+    """
+    Return the pod to ask.
+
+    Raises:
+        PluginError: none runs.
+    """
+    if not release.pods:
+        raise PluginError(
+            NOT_ASKED,
+            f"no pod of release {release.key} runs; look at `kubectl -n {release.namespace} get pods`",
+        )
+    return release.pods[0]

@@ -1,0 +1,169 @@
+"""Following: `tail -f` and `list --watch` as processes of their own, on real servers."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from tests.e2e.harness import BUSY, OK, Stage, Step, stage
+from tests.integration.operating import BY, NO_SWEEPS, Operator, owner
+from tests.servers.controlplane import ControlPlane
+
+pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+#: Seconds for a line to come; the command's own imports are among them.
+_PATIENCE: Final = 30.0
+RETRY: Final = {"maxAttempts": 3, "initialBackoffSeconds": 1, "maxBackoffSeconds": 60}
+
+
+@pytest.fixture
+async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    """An installation."""
+    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
+        yield here
+
+
+class Command:
+    """A command that goes on, and its lines."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+
+    async def line(self) -> dict[str, Any]:
+        """The next line of its answer."""
+        assert self._process.stdout is not None
+        async with asyncio.timeout(_PATIENCE):
+            return dict(json.loads(await self._process.stdout.readline()))
+
+    async def close(self) -> tuple[int, str]:
+        """Close its standard input; returns exit code and what it said on standard error."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        async with asyncio.timeout(_PATIENCE):
+            _, said = await self._process.communicate()
+        assert self._process.returncode is not None
+        return self._process.returncode, said.decode()
+
+
+@asynccontextmanager
+async def running(here: Stage, *words: str) -> AsyncIterator[Command]:
+    """Run a command of this installation, by a shell's way: variables say where to look."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "syncer", *words, "--json", "--until-stdin-closes",
+        "--key-prefix", here.prefix, cwd=ROOT,
+        env={**os.environ, "REDIS_URL": here.redis_url, "KUBECONFIG": str(here.plane.kubeconfig)},
+        stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        yield Command(process)
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.wait()
+
+
+async def test_attempts_are_followed_and_gone_on_with(
+    here: Stage, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The past, then each result soon after it is recorded; the last line names where to go on."""
+    here.script("b", BUSY, OK)
+    operator = Operator(here, capsys)
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        await here.wait_phase(await here.create("a"))
+        async with running(here, "tail", "-f", "-n", here.namespace) as tail:
+            first = await tail.line()
+            assert (first["object"], first["state"]) == (f"{here.namespace}/a", "success")
+            await here.create("b", retryPolicy=RETRY)
+            failed, sent = await tail.line(), await tail.line()
+            assert [(e["object"], e["state"], e["code"]) for e in (failed, sent)] == [
+                (f"{here.namespace}/b", "failed", 503), (f"{here.namespace}/b", "success", 200),
+            ]  # fmt: skip
+            assert failed["due"]
+            code, said = await tail.close()
+        assert code == 130
+        *_, cursor = said.split()
+        assert said == f"syncer: to go on from here: --since {cursor}\n"
+        await here.wait_phase(await here.create("c"))
+        # Sweeps go on while the last line is read, so the cursor is behind b or before it.
+        after = await operator.run("tail", "--json", "-n", here.namespace, "--since", cursor)
+        assert after.lines[-1]["object"] == f"{here.namespace}/c"
+        assert all(line["at"] >= cursor for line in after.lines)
+        text = await operator.run(
+            "tail", "-n", here.namespace, "--error", "503", "--width", "80", f"{here.namespace}/b"
+        )
+    head, row = text.out.splitlines()
+    assert head.split() == ["UTC", "NOTIFICATION", "CHANNEL", "RESULT", "DETAIL"]
+    assert " failed " in row
+    assert max(len(head), len(row)) <= 80
+
+
+async def test_an_operators_word_is_shown(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """What becomes of an unknown attempt is an event, with who said so."""
+    operator = Operator(here, capsys)
+    here.script("a", Step(drop="after"))
+    slow = {"maxAttempts": 5, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300}
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        await here.create("a", retryPolicy=slow)
+        async with running(here, "tail", "-f", "-n", here.namespace) as tail:
+            lost = await tail.line()
+            assert (lost["state"], lost["class"]) == ("unknown", "uncertain")
+            answer = await operator.run(
+                "resolve",
+                f"{here.namespace}/a",
+                "--as",
+                "delivered",
+                "--reason",
+                "seen",
+                "--by",
+                BY,
+            )
+            assert answer.code == 0, answer.err
+            said = await tail.line()
+            assert (said["state"], said["by"], said["attempt"]) == ("success", BY, lost["attempt"])
+            assert (await tail.close())[0] == 130
+
+
+async def test_a_list_is_watched(here: Stage) -> None:
+    """Each notification that changes is a row again, filtered as the list is."""
+    here.script("b", BUSY, OK)
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        await here.wait_phase(await here.create("a"))
+        async with running(
+            here, "list", "--watch", "--phase", "sent", "-n", here.namespace
+        ) as rows:
+            assert (await rows.line())["name"] == "a"
+            await here.wait_phase(await here.create("b", retryPolicy=RETRY))
+            second = await rows.line()
+            assert (second["name"], second["phase"], second["attempts"]) == ("b", "Sent", 2)
+            await here.api.ask("DELETE", f"{here.api.requests}/a")
+            lines = [await rows.line()]
+            while not lines[-1].get("deleted"):
+                lines.append(await rows.line())
+            assert lines[-1]["name"] == "a"
+            assert (await rows.close())[0] == 130
+
+
+async def test_names_are_completed(here: Stage) -> None:
+    """Where a notification is expected the cluster is asked, by the line's own kubeconfig."""
+    for name in ("disk-full", "disk-slow", "fire"):
+        await here.create(name)
+    words = [
+        "inspect", "--kubeconfig", str(here.plane.kubeconfig), f"{here.namespace}/disk",
+    ]  # fmt: skip
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "syncer", "complete", "--", *words, cwd=ROOT,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    async with asyncio.timeout(_PATIENCE):
+        out, err = await process.communicate()
+    assert err == b""
+    assert out.decode().split() == [f"{here.namespace}/disk-{n}" for n in ("full", "slow")]

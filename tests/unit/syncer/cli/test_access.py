@@ -1,0 +1,67 @@
+"""Which kubeconfig a command uses, and how it says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from syncer.cli.access import Where, access, kubeconfig_of
+
+#: Option, $KUBECONFIG, whether ~/.kube/config is there, and what is used; `~` is the home directory.
+USED: Final[dict[str, tuple[str | None, str, bool, tuple[str, str]]]] = {
+    "the option": ("a", "b", True, ("a", "--kubeconfig a")),
+    "the variable": (None, "b:c", True, ("b:c", "$KUBECONFIG b:c")),
+    "the file in the home directory": (None, "", True, ("~/.kube/config", "~/.kube/config")),
+    "the pod's account": (None, "", False, ("", "the pod's own account")),
+}
+
+
+@pytest.mark.parametrize("case", USED)
+def test_the_kubeconfig_is_looked_for_as_kubectl_does(case: str, tmp_path: Path) -> None:
+    """Option, variable, home directory, and last the account of the pod."""
+    option, variable, there, (path, source) = USED[case]
+    if there:
+        (tmp_path / ".kube").mkdir()
+        (tmp_path / ".kube" / "config").touch()
+    environ = {"KUBECONFIG": variable} if variable else {}
+    found = kubeconfig_of(Where(kubeconfig=option), environ, tmp_path)
+    assert found == (path.replace("~", str(tmp_path)), source)
+
+
+@pytest.mark.parametrize(
+    ("kubeconfig", "context", "wanted"),
+    [
+        pytest.param(
+            "k", "other", "context 'other' of the kubeconfig cannot be used", id="unknown"
+        ),
+        pytest.param("", "other", "a context is named, and no kubeconfig", id="no kubeconfig"),
+        pytest.param("k", "", "", id="the current one"),
+        pytest.param("k", "second", "", id="another one"),
+    ],
+)
+async def test_a_context_is_of_a_kubeconfig(
+    kubeconfig: str, context: str, wanted: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that is not there is an error that names it, not the current context."""
+    monkeypatch.delenv("KUBECONFIG", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "k").write_text(
+        """
+        {apiVersion: v1, kind: Config, current-context: first,
+         clusters: [{name: one, cluster: {server: "http://127.0.0.1:1"}},
+                    {name: two, cluster: {server: "http://127.0.0.1:2"}}],
+         users: [{name: u, user: {token: t}}],
+         contexts: [{name: first, context: {cluster: one, user: u}},
+                    {name: second, context: {cluster: two, user: u}}]}
+        """
+    )
+    where = Where(redis_url="redis://127.0.0.1:1/0", kubeconfig=kubeconfig, context=context)
+    async with access(where) as at:
+        assert at.problem.startswith(wanted)
+        assert (at.kube is None) is bool(wanted)
+        if at.kube is not None:
+            port = 2 if context else 1
+            assert at.kube.address == f"http://127.0.0.1:{port}"

@@ -1,0 +1,334 @@
+"""What `syncer tail` shows: which records, in which words, and how new ones are found."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import pytest
+
+from syncer.cli.arguments import STATES
+from syncer.cli.attempts import _STATES, Event, Wanted, on_channel, receiver_of
+from syncer.cli.following import Follower, WakeUps
+from syncer.ledger.ends import read_ends, read_lengths
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.errors import Unavailable
+from syncer.model.record import Header, Kind, Record, attempt_record, resolution_record, skip_record
+from tests.unit.syncer.cli.samples import A1, A2, NOW, PLAN, C, elements, failed, opened
+from tests.unit.syncer.cli.world import Objects, World
+
+ALL: Final = Wanted(tuple(s for s in STATES if s != "intent"))
+SENT: Final = attempt_record(
+    Attempt(A2, C, AttemptState.SUCCESS, ended=NOW - 10_000, duration=1250)
+)
+LOST: Final = attempt_record(
+    Attempt(A2, C, AttemptState.UNKNOWN, ended=NOW - 9_000, failure=FailureClass.UNCERTAIN)
+)
+
+
+def event(record: Record, key: str = "payments/disk-full") -> Event:
+    """A record of a notification."""
+    return Event("u", key, replace(record, position=3))
+
+
+#: A record, and its cells behind name and channel.
+LINES: Final[dict[str, tuple[Record, tuple[str, str]]]] = {
+    "a failure that is tried again": (
+        failed(A1), ("failed", "503 slack said no (next in 30 seconds)"),
+    ),
+    "a failure for good": (failed(A1, wait=0), ("failed for good", "503 slack said no")),
+    "a success": (SENT, ("success", "after 1.2 s")),
+    "a result that is not known": (LOST, ("unknown", "")),
+    "an attempt that did not leave": (
+        attempt_record(
+            Attempt(A1, C, AttemptState.FAILED, ended=NOW, failure=FailureClass.NOT_SENT, error="lease")
+        ),
+        ("not sent", "lease"),
+    ),
+    "the beginning of an attempt": (opened(A1), ("opened", "")),
+    "why none was made": (
+        skip_record("skip:1", C, at=NOW, why="circuit open"), ("skipped", "circuit open"),
+    ),
+    "what an operator says": (
+        resolution_record(
+            Attempt(A1, C, AttemptState.UNKNOWN, failure=FailureClass.UNCERTAIN),
+            delivered=True, at=NOW, by="me", why="seen",
+        ),
+        ("success", "seen (by me)"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LINES)
+def test_a_line(case: str) -> None:
+    """Result and detail say in words what a record states."""
+    record, wanted = LINES[case]
+    cells = event(record).cells(dated=False)
+    assert cells[1:3] == ("payments/disk-full", C)
+    assert cells[3:] == wanted
+
+
+def test_the_time_of_a_line() -> None:
+    """It is UTC, with the day where it may be another one; the uid stands for a name that is not known."""
+    first = Event("u", "", SENT)
+    assert first.cells(dated=False)[:2] == ("07:59:50", "u")
+    assert first.cells(dated=True)[0] == "2027-01-15 07:59:50"
+
+
+def test_a_json_line() -> None:
+    """Its keys are an interface; what a record does not state is null."""
+    found = event(failed(A1)).as_json()
+    assert found == {
+        "at": "2027-01-15T07:59:11.000Z", "object": "payments/disk-full", "uid": "u", "position": 3,
+        "channel": C, "receiver": "ops", "state": "failed", "class": "transient", "attempt": A1,
+        "code": 503, "error": "slack said no", "durationMs": None,
+        "due": "2027-01-15T07:59:41.000Z", "by": None,
+    }  # fmt: skip
+    skipped = event(skip_record("skip:1", C, at=NOW, why="circuit open")).as_json()
+    assert (skipped["attempt"], skipped["state"], skipped["error"]) == (
+        None,
+        "skip",
+        "circuit open",
+    )
+
+
+#: Conditions, and whether they take the failure on slack:ops.
+CONDITIONS: Final[dict[str, tuple[dict[str, Any], bool]]] = {
+    "none": ({}, True),
+    "its state": ({"states": ("failed",)}, True),
+    "another state": ({"states": ("success",)}, False),
+    "its namespace": ({"namespaces": ("a", "payments")}, True),
+    "another namespace": ({"namespaces": ("pay",)}, False),
+    "its channel": ({"channel": "slack:ops"}, True),
+    "a pattern of its channel": ({"channel": "slack:*"}, True),
+    "another channel": ({"channel": "slack"}, False),
+    "its receiver": ({"receiver": "ops"}, True),
+    "another receiver": ({"receiver": "dev"}, False),
+    "a part of its error": ({"error": "SAID"}, True),
+    "another error": ({"error": "timeout"}, False),
+    "its time": ({"since": NOW - 49_000}, True),
+    "a later time": ({"since": NOW - 48_999}, False),
+}
+
+
+@pytest.mark.parametrize("case", CONDITIONS)
+def test_conditions(case: str) -> None:
+    """Each that is set must hold."""
+    conditions, wanted = CONDITIONS[case]
+    assert replace(ALL, **conditions).takes(event(failed(A1))) is wanted
+
+
+def test_what_can_be_asked_for() -> None:
+    """States are those of records; what was restored is no news, and no intent is shown unasked."""
+    assert set(STATES) == set(_STATES.values())
+    assert not any(kind.value.startswith("seed") for kind in _STATES)
+    assert not ALL.takes(event(opened(A1)))
+    assert not ALL.takes(event(PLAN))
+    assert event(Record(Kind.SEED_FAILED, A1, C, {"at": NOW})).state == ""
+
+
+@pytest.mark.parametrize(
+    ("channel", "receiver"),
+    [("slack:ops", "ops"), ("webhook:ops:2", "ops"), ("console", "console"), ("a:", "")],
+)
+def test_the_receiver_of_a_channel(channel: str, receiver: str) -> None:
+    """It is what stands behind the kind."""
+    assert receiver_of(channel) == receiver
+    assert on_channel(channel, "", receiver)
+
+
+# -- finding ------------------------------------------------------------------------------
+
+
+class Logs:
+    """Logs in memory that grow."""
+
+    def __init__(self) -> None:
+        self.world = World(Objects())
+        self.records: dict[str, list[Record]] = {}
+
+    def append(self, uid: str, *records: Record, namespace: str = "ns") -> None:
+        """Append to a log, which may be new."""
+        self.records.setdefault(uid, []).extend(records)
+        header = Header(f"{namespace}/n{uid}")
+        self.world.put(uid, elements(*self.records[uid], header=header))
+
+
+@pytest.fixture
+def logs() -> Logs:
+    """No log yet."""
+    return Logs()
+
+
+def shown(events: Sequence[Event]) -> list[str]:
+    """Names and states."""
+    return [f"{e.object} {e.state}" for e in events]
+
+
+async def swept(follower: Follower) -> list[str]:
+    """What one sweep finds."""
+    return [line async for events in follower.sweep() for line in shown(events)]
+
+
+async def test_the_past_then_what_is_new(logs: Logs) -> None:
+    """The past is in the order of time, from when it is asked for; then each record comes once."""
+    logs.append("2", PLAN, opened(A1), failed(A1), opened(A2), SENT)
+    logs.append("1", PLAN, opened(A1), failed(A1, at=NOW - 20_000))
+    logs.append("old", PLAN, failed(A1, at=NOW - 3_600_000))
+    follower = Follower(logs.world.at, replace(ALL, since=NOW - 600_000))
+    assert shown(await follower.past(0)) == ["ns/n2 failed", "ns/n1 failed", "ns/n2 success"]
+    assert follower.checked == NOW
+    assert await swept(follower) == []
+    logs.append("1", opened(A2), SENT)
+    logs.append("3", PLAN)
+    assert await swept(follower) == ["ns/n1 success"]
+    logs.append("3", opened(A1), failed(A1))
+    logs.append("old", opened(A2), LOST)
+    assert await swept(follower) == ["ns/n3 failed", "ns/nold unknown"]
+    assert await swept(follower) == []
+
+
+async def test_the_past_is_bounded(logs: Logs) -> None:
+    """The newest are shown, and how many are not is known."""
+    for n in range(5):
+        logs.append(str(n), PLAN, failed(A1, at=NOW - 1_000 * n))
+    follower = Follower(logs.world.at, replace(ALL, since=NOW - 600_000))
+    assert shown(await follower.past(2)) == ["ns/n1 failed", "ns/n0 failed"]
+    assert follower.passed_over == 3
+
+
+async def test_old_logs_are_not_read(logs: Logs) -> None:
+    """Of a log whose last record is too old nothing but that is read."""
+    logs.append(
+        "1", PLAN, *(failed(AttemptId(f"0.7-{n}"), at=NOW - 3_600_000) for n in range(1, 30))
+    )
+    follower = Follower(logs.world.at, replace(ALL, since=NOW - 600_000))
+    assert await follower.past(0) == []
+    calls = logs.world.redis.calls
+    assert (calls.count("LRANGE"), calls.count("KEYS")) == (1, 0)
+    calls.clear()
+    assert await swept(follower) == []
+    assert "LRANGE" not in calls
+
+
+async def test_a_wake_up_is_looked_at_alone(logs: Logs) -> None:
+    """What somebody has appended to one log is shown without a sweep, and not once more by it."""
+    logs.append("1", PLAN)
+    logs.append("2", PLAN)
+    follower = Follower(logs.world.at, ALL)
+    await follower.past(0)
+    logs.append("1", failed(A1))
+    logs.append("2", failed(A1))
+    wake_ups = WakeUps()
+    wake_ups.put("1")
+    wake_ups.put("not a log")
+    assert shown(await follower.look(await wake_ups.wait(5))) == ["ns/n1 failed"]
+    assert await swept(follower) == ["ns/n2 failed"]
+    assert await wake_ups.wait(0.01) == []
+
+
+async def test_wake_ups_are_bounded() -> None:
+    """Whoever sends more than can wait is answered by the next sweep."""
+    wake_ups = WakeUps()
+    for n in range(5_000):
+        wake_ups.put(str(n))
+    assert len(await wake_ups.wait(1)) == 1_000
+
+
+async def test_some_notifications_alone(logs: Logs) -> None:
+    """Nothing else is looked at, whoever wakes us."""
+    logs.append("1", PLAN, failed(A1))
+    logs.append("2", PLAN, failed(A1))
+    follower = Follower(logs.world.at, ALL, ["2"])
+    assert shown(await follower.past(0)) == ["ns/n2 failed"]
+    logs.append("1", SENT)
+    assert await follower.look(["1"]) == []
+    assert await swept(follower) == []
+    assert "SCAN" not in logs.world.redis.calls
+
+
+async def test_a_log_that_is_another_one_is_new(logs: Logs) -> None:
+    """One that has shrunk was lost and begun anew; one that has expired is forgotten."""
+    logs.append("1", PLAN, opened(A1), failed(A1), opened(A2), LOST)
+    follower = Follower(logs.world.at, ALL)
+    await follower.past(0)
+    logs.records["1"] = []
+    logs.append("1", PLAN, SENT)
+    assert await swept(follower) == ["ns/n1 success"]
+    logs.world.redis.twin.logs.clear()
+    assert await swept(follower) == []
+    assert follower._known == {}
+
+
+async def test_what_cannot_be_read_is_said_once(
+    logs: Logs, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is before it is shown, and others go on."""
+    logs.append("1", PLAN, failed(A1))
+    log = logs.world.redis.twin.logs["nl:{1}"]
+    log.append(b"success 0.7-2 nonsense")
+    follower = Follower(logs.world.at, ALL)
+    assert shown(await follower.past(0)) == ["ns/n1 failed"]
+    log.append(b"more")
+    logs.append("2", PLAN, failed(A1))
+    assert await swept(follower) == ["ns/n2 failed"]
+    said = capsys.readouterr().err
+    assert said == "syncer: ns/n1: what follows cannot be read (record 3: prefix is malformed)\n"
+
+
+async def _collect(follower: Follower, found: list[str]) -> None:
+    async for events in follower.sweep():
+        found += shown(events)
+
+
+async def test_a_sweep_that_fails_loses_and_repeats_nothing(logs: Logs) -> None:
+    """What it has shown before is not shown again by the next, and everything else is."""
+    follower = Follower(logs.world.at, ALL)
+    await follower.past(0)
+    checked = follower.checked
+    logs.append("1", PLAN, failed(A1))
+    logs.append("2", PLAN, failed(A1))
+    follower._at.log._patience = 0
+    pages = follower._pages
+
+    async def broken() -> Any:
+        yield ["1"]
+        raise Unavailable("away")
+
+    follower._pages = broken  # type: ignore[method-assign]  # one sweep of it
+    found: list[str] = []
+    with pytest.raises(Unavailable):
+        await _collect(follower, found)
+    assert found == ["ns/n1 failed"]
+    assert follower.checked == checked
+    follower._pages = pages  # type: ignore[method-assign]  # as it was
+    assert await swept(follower) == ["ns/n2 failed"]
+
+
+async def test_a_rest_is_as_long_as_a_sweep_is_dear(logs: Logs) -> None:
+    """At least the period; four times as long as the last sweep took where that is more."""
+    follower = Follower(logs.world.at, ALL)
+    assert follower.pause(1.0) == 1.0
+    logs.append("1", PLAN)
+    logs.world.redis.delay = lambda: 0.02
+    await follower.past(0)
+    assert follower.pause(0) > 4 * 0.04
+    assert follower.pause(1_000.0) == 1_000.0
+
+
+async def test_ends_of_logs(logs: Logs) -> None:
+    """From the first position that is wanted, with the chain of the one before; none of what is gone."""
+    logs.append("1", PLAN, opened(A1), failed(A1))
+    log = logs.world.log
+    assert await read_lengths(log, ["1", "gone"]) == [4, 0]
+    assert await read_lengths(log, []) == []
+    assert await read_ends(log, []) == []
+    whole, last, gone = await read_ends(log, [("1", 1), ("1", 3), ("gone", 1)])
+    assert (whole.object, whole.length, whole.problem) == ("ns/n1", 4, "")
+    assert [r.kind for r in whole.records] == [Kind.PLAN, Kind.INTENT, Kind.FAILED]
+    assert last.records == whole.records[2:]
+    assert gone == ("", 0, (), "")
+    logs.world.redis.twin.logs["nl:{1}"][2] = b"no record"
+    (broken,) = await read_ends(log, [("1", 3)])
+    assert (broken.length, broken.problem) == (4, "the record before has no legible prefix")

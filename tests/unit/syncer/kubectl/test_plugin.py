@@ -1,0 +1,390 @@
+"""`kubectl ledger`: which release it finds, what runs in the pod, what comes back."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from syncer.cli.completion import _commands, _options
+from syncer.cli.main import _parser
+from syncer.kubectl.commands import COMMANDS
+from syncer.kubectl.main import COMPLETER, main
+from syncer.kubectl.release import LABELS
+from tests.unit.syncer.kubectl.stand_in import FORBIDDEN, TERMINATED, StandIn, on_path, pod
+
+ROOT: Final = Path(__file__).resolve().parents[4]
+GET: Final = ["get", "pods", "-A", "-l", LABELS, "-o", "json", "--request-timeout=15s"]
+
+
+@pytest.fixture
+def kubectl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
+    """A kubectl that lists one ready pod, in which every command succeeds."""
+    return on_path(monkeypatch, tmp_path / "bin")
+
+
+def test_a_command_runs_in_the_pod(kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
+    """The release is found by its labels; the command keeps its words, and its answer is handed on."""
+    kubectl.runs('echo "NAMESPACE  NAME"; echo "syncer: remark" >&2')
+    words = ["list", "--since", "1h", "--channel", "slack:ops", "--error", "time out"]
+    assert main(words) == 0
+    assert kubectl.asked == [
+        GET,
+        ["exec", "-i", "-n", "notifications", "ledger-1", "-c", "controller", "--", "syncer", "list",
+         "--until-stdin-closes", "--color", "never", *words[1:]],
+    ]  # fmt: skip
+    assert capfd.readouterr() == ("NAMESPACE  NAME\n", "syncer: remark\n")
+
+
+#: A shell script in the pod, the exit code of the plugin, and what is said on standard error.
+ENDS: Final = {
+    "a finding": (f'echo "syncer: no" >&2; echo "{TERMINATED} 1" >&2; exit 1', 1, "syncer: no\n"),
+    "no such notification": (f'echo "{TERMINATED} 3" >&2; exit 3', 3, ""),
+    "a command that is killed": (f'echo "{TERMINATED} 137" >&2; exit 137', 137, ""),
+    "no such pod": (
+        """echo 'Error from server (NotFound): pods "x" not found' >&2; exit 1""", 7,
+        'Error from server (NotFound): pods "x" not found\n',
+    ),
+    "no right to it": (f"echo '{FORBIDDEN}' >&2; exit 1", 7, f"{FORBIDDEN}\n"),
+    "a question in the middle of a line": (
+        "printf 'Password: ' >&2; sleep 0.1; echo 'thanks' >&2", 0, "Password: thanks\n",
+    ),
+    "a line without an end": (f"printf '{TERMINATED}' >&2; exit 1", 7, TERMINATED),
+    "a text that only looks like it": (
+        f'echo "he said: {TERMINATED} 1" >&2; exit 1', 7, f"he said: {TERMINATED} 1\n",
+    ),
+    "a reader that has enough": ("kill -PIPE $$", 0, ""),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_how_it_ends(case: str, kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
+    """The command's code is the plugin's; kubectl's own failure has another, and its last line is gone."""
+    script, code, said = ENDS[case]
+    kubectl.runs(script)
+    assert main(["doctor"]) == code
+    assert capfd.readouterr().err == said
+
+
+SEVERAL: Final = "several releases are installed in the cluster; choose one:"
+NONE: Final = f"no release of notification-ledger in the cluster: no pod has the labels {LABELS}"
+TWO: Final = (
+    pod("a-1", release="a", namespace="one"),
+    pod("b-1", release="b", namespace="two"),
+    pod("b-2", release="b", namespace="two"),
+)
+#: Words, pods, what forbids to list, and the pod that is asked or the exit code with a part of what is
+#: said.
+FOUND: Final[dict[str, tuple[list[str], tuple[Any, ...], str, str | tuple[int, str]]]] = {
+    "several": (
+        ["doctor"], TWO, "",
+        (8, f"{SEVERAL}\n  --release one/a\n  --release two/b\n"),
+    ),
+    "one by its name": (["--release", "b", "doctor"], TWO, "", "two/b-1"),
+    "one by its namespace and name": (["doctor", "--release=one/a"], TWO, "", "one/a-1"),
+    "a name that no release has": (
+        ["doctor", "--release", "c"], TWO, "", (7, "no release 'c' in the cluster; there is one/a, two/b"),
+    ),
+    "the namespace that is asked about": (["list", "-n", "two"], TWO, "", "two/b-1"),
+    "a namespace without a release": (["list", "-n", "three"], TWO, "", (8, "--release one/a")),
+    "none": (["list"], (), "", (7, NONE)),
+    "the ready pod": (
+        ["list"], (pod("p-1", ready=False), pod("p-2"), pod("p-3", going=True)), "", "notifications/p-2",
+    ),
+    "a pod that only runs": (["doctor"], (pod("p-1", ready=False),), "", "notifications/p-1"),
+    "no pod that runs": (
+        ["list"], (pod("p-1", phase="Pending"), pod("p-2", going=True)), "",
+        (7, "no pod of release notifications/ledger runs; look at `kubectl -n notifications get pods`"),
+    ),
+    "its own namespace, where the rest is forbidden": (["list"], (pod("p"),), "-A", "notifications/p"),
+    "nothing but what is forbidden": (
+        ["explain", "a/b"], (pod("p"),), "get pods",
+        (7, "listing pods in the context's namespace (looking in all of them is forbidden) is forbidden"),
+    ),
+    "all, said by name, and forbidden": (
+        ["-A", "list"], (), "-A", (7, "listing pods in the cluster is forbidden"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_which_pod_is_asked(case: str, kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
+    """Where there is one release it is found; of several, one is named, or lives where is asked."""
+    words, pods, forbidden, wanted = FOUND[case]
+    kubectl.lists(*pods, forbidden=forbidden)
+    code = main(words)
+    said = capfd.readouterr().err
+    if isinstance(wanted, tuple):
+        assert (code, wanted[1] in said) == (wanted[0], True), said
+        assert not any("exec" in call for call in kubectl.asked)
+        return
+    namespace, _, name = wanted.partition("/")
+    assert code == 0, said
+    assert kubectl.asked[-1][:5] == ["exec", "-i", "-n", namespace, name]
+    unready = "no pod of notifications/ledger is ready; asking p-1 all the same"
+    assert (unready in said) is (case == "a pod that only runs")
+
+
+#: Words; those of the listing's options, and those of the command in the pod.
+SPLIT: Final[dict[str, tuple[list[str], list[str], list[str]]]] = {
+    "the release's namespace, before": (["-n", "x", "list"], ["-n", "x"], ["list"]),
+    "in one word": (["-nx", "list"], ["-n", "x"], ["list"]),
+    "with an equals sign": (["--namespace=x", "list"], ["-n", "x"], ["list"]),
+    "behind a command without namespaces": (["explain", "a/b", "-n", "x"], ["-n", "x"], ["explain", "a/b"]),
+    "everywhere": (["-A", "list"], ["-A"], ["list"]),
+    "behind the same": (["explain", "-A", "a/b"], ["-A"], ["explain", "a/b"]),
+    "the notifications' namespace": (["list", "-n", "x"], ["-A"], ["list", "-n", "x"]),
+    "all of them": (["list", "-A"], ["-A"], ["list", "-A"]),
+    "both": (["-n", "x", "tail", "-n", "y", "-f"], ["-n", "x"], ["tail", "-n", "y", "-f"]),
+    "by the release": (["inspect", "a/b", "--release", "x/r"], ["-n", "x"], ["inspect", "a/b"]),
+    "nothing behind the mark": (["explain", "--", "-n"], ["-A"], ["explain", "--", "-n"]),
+    "an option of the command": (
+        ["resolve", "a/b", "--as", "failed", "--reason", "r", "--by", "me"], ["-A"],
+        ["resolve", "a/b", "--as", "failed", "--reason", "r", "--by", "me"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SPLIT)
+def test_whose_words_they_are(case: str, kubectl: StandIn) -> None:
+    """What finds the release goes to kubectl, the rest to the pod; where both could be, by its place."""
+    words, where, rest = SPLIT[case]
+    kubectl.lists(pod("p", release="r", namespace="x"))
+    assert main(words) == 0
+    listing = kubectl.asked[0]
+    assert listing[2 : listing.index("-l")] == where
+    added = {"--until-stdin-closes", "--color", "never"}
+    assert [w for w in kubectl.remote[1:] if w not in added] == rest
+
+
+def test_options_of_kubectl(kubectl: StandIn) -> None:
+    """Each call gets them; two may stand behind the command's name."""
+    assert main(["--as", "me", "list", "--context", "prod", "--kubeconfig=k"]) == 0
+    options = ["--as", "me", "--context", "prod", "--kubeconfig", "k"]
+    assert [call[:6] for call in kubectl.asked] == [options, options]
+    assert "prod" not in kubectl.remote
+
+
+#: Words, and a part of what is said; the code is 2.
+WRONG: Final = {
+    "no command": ([], "usage: kubectl ledger"),
+    "a command that is none": (["lst"], "no command 'lst'; there are list, tail, "),
+    "an option before that is none": (
+        ["--phase", "sent"],
+        "--phase is no option of `kubectl ledger`",
+    ),
+    "a value that is missing": (["list", "--release"], "--release needs a value"),
+    "a file that is missing": (["import"], "import: name one file"),
+    "a file that is not there": (["import", "/nowhere/x"], "/nowhere/x: No such file"),
+}
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_wrong_usage(case: str, kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
+    """Nothing is asked, and the exit code is the commands' own for it."""
+    words, said = WRONG[case]
+    assert main(words) == 2
+    assert said in capfd.readouterr().err
+    assert kubectl.asked == []
+
+
+def test_help_and_version(kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
+    """The plugin's own are answered here, a command's by the command."""
+    assert main(["--help"]) == 0
+    text = capfd.readouterr().out
+    assert "usage: kubectl ledger" in text
+    assert all(name in text for name in COMMANDS)
+    assert main(["--version"]) == 0
+    assert capfd.readouterr().out.startswith("kubectl-ledger ")
+    assert kubectl.asked == []
+    assert main(["explain", "--help"]) == 0
+    assert kubectl.remote[-1] == "--help"
+
+
+def test_kubectl_is_missing_or_fails(
+    kubectl: StandIn, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What it says is said, and the code tells that nobody was asked."""
+    kubectl.fails("The connection to the server was refused")
+    assert main(["list"]) == 7
+    assert capfd.readouterr().err == (
+        "The connection to the server was refused\nkubectl ledger: kubectl does not list pods\n"
+    )
+    monkeypatch.setenv("KUBECTL", "/nowhere/kubectl")
+    assert main(["list"]) == 7
+    assert "there is no program '/nowhere/kubectl'" in capfd.readouterr().err
+
+
+def test_who_acts_is_the_person_here(kubectl: StandIn) -> None:
+    """The pod's own name would say nothing; who gives a name is believed."""
+    assert main(["resend", "a/b", "--reason", "r"]) == 0
+    assert kubectl.remote[-5:] == [
+        "--by", f"{getpass.getuser()}@{socket.gethostname()}", "a/b", "--reason", "r",
+    ]  # fmt: skip
+    assert main(["resend", "a/b", "--reason", "r", "--by=me"]) == 0
+    assert kubectl.asked[-1].count("--by") == 0
+
+
+def test_files_are_here(kubectl: StandIn, tmp_path: Path) -> None:
+    """An export goes into a file of this machine, for its user alone, and an import comes from one."""
+    logs = tmp_path / "logs.jsonl"
+    kubectl.runs("echo exported")
+    assert main(["export", "--output", str(logs), "-n", "a"]) == 0
+    assert logs.read_text() == "exported\n"
+    assert logs.stat().st_mode & 0o777 == 0o600
+    assert kubectl.remote[-2:] == ["-n", "a"]
+    kubectl.file("words").unlink()
+    kubectl.runs("cat > got")
+    assert main(["import", "--key-prefix", "p", str(logs), "--by-name"]) == 0
+    assert kubectl.wrote("got") == "exported\n"
+    assert kubectl.remote == [
+        "syncer", "import", "--color", "never", "--key-prefix", "p", "-", "--by-name",
+    ]  # fmt: skip
+
+
+# -- as a process ---------------------------------------------------------------------------------
+
+
+def started(*words: str, **options: Any) -> subprocess.Popen[bytes]:
+    """The plugin as a program."""
+    program = "import sys; from syncer.kubectl.main import entry; sys.exit(entry())"
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-c", program, *words], cwd=ROOT, stdin=subprocess.DEVNULL,
+        **options,
+    )  # fmt: skip
+
+
+def there(file: Path) -> None:
+    """Wait until a file is there."""
+    end = time.monotonic() + 30
+    while not file.exists():
+        assert time.monotonic() < end, f"{file.name} does not come"
+        time.sleep(0.02)
+
+
+#: A command in a pod that goes on until its input ends, and says so.
+FOLLOWS: Final = (
+    f'echo began; : > began; cat > /dev/null; : > ended; echo "last words" >&2;'
+    f' echo "{TERMINATED} 130" >&2; exit 130'
+)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupt_lets_the_command_end(number: int, kubectl: StandIn) -> None:
+    """Its input ends, it says its last words, and nothing is left."""
+    kubectl.runs(FOLLOWS)
+    with started("tail", "-f", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        there(kubectl.file("began"))
+        process.send_signal(number)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, b"began\n", b"last words\n")
+
+
+def test_a_killed_plugin_leaves_nothing_behind(kubectl: StandIn) -> None:
+    """The system closes the command's input for it, and the command ends."""
+    kubectl.runs(FOLLOWS)
+    with started("tail", "-f", stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        there(kubectl.file("began"))
+        assert not kubectl.file("ended").exists()
+        process.kill()
+        there(kubectl.file("ended"))
+
+
+def test_a_command_that_does_not_end_is_ended(kubectl: StandIn) -> None:
+    """After a few seconds kubectl is killed."""
+    kubectl.runs(": > began; exec sleep 60")
+    with started("tail", "-f", stderr=subprocess.DEVNULL) as process:
+        there(kubectl.file("began"))
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 130
+
+
+#: Environment, and the words that a terminal of 97 columns adds.
+TERMINALS: Final[dict[str, tuple[dict[str, str], list[str]]]] = {
+    "a terminal": ({"TERM": "xterm"}, ["--width", "97", "--color", "always"]),
+    "one that wants no colours": (
+        {"TERM": "xterm", "NO_COLOR": "1"}, ["--width", "97", "--color", "never"],
+    ),
+    "one that can do nothing": ({"TERM": "dumb"}, ["--width", "97", "--color", "never"]),
+    "one that was told otherwise": (
+        {"TERM": "xterm", "COLUMNS": "70"}, ["--width", "70", "--color", "always"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TERMINALS)
+def test_width_and_colours_are_handed_over(case: str, kubectl: StandIn) -> None:
+    """The command in the pod has no terminal; it is told what this one can do."""
+    environ, wanted = TERMINALS[case]
+    ours, theirs = pty.openpty()
+    try:
+        subprocess.run(["stty", "cols", "97"], stdin=theirs, check=True, timeout=10)
+        with started("list", stdout=theirs, env={**os.environ, **environ}) as process:
+            assert process.wait(30) == 0
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert kubectl.remote == ["syncer", "list", "--until-stdin-closes", *wanted]
+
+
+def test_a_pipe_is_as_wide_as_it_is_said(kubectl: StandIn) -> None:
+    """Nothing is cut there unless somebody wants it."""
+    with started(
+        "list", stdout=subprocess.DEVNULL, env={**os.environ, "COLUMNS": "60", "TERM": "xterm"}
+    ) as process:
+        assert process.wait(30) == 0
+    assert kubectl.remote[3:] == ["--width", "60", "--color", "never"]
+
+
+# -- completion -----------------------------------------------------------------------------------
+
+
+def completed(*words: str, capfd: pytest.CaptureFixture[str]) -> list[str]:
+    """What kubectl is offered for the last word."""
+    assert main(list(words), program=f"/usr/local/bin/{COMPLETER}") == 0
+    *found, last = capfd.readouterr().out.splitlines()
+    assert last == ":4"
+    return found
+
+
+def test_words_are_completed(kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
+    """Commands are known here, everything else is asked for in the pod."""
+    assert completed("re", capfd=capfd) == ["repair", "resolve", "resend"]
+    assert completed("-n", "x", "", capfd=capfd) == list(COMMANDS)
+    assert kubectl.asked == []
+    kubectl.runs("echo payments/a; echo payments/b")
+    assert completed("-n", "notifications", "explain", "pay", capfd=capfd) == [
+        "payments/a", "payments/b",
+    ]  # fmt: skip
+    assert kubectl.remote == ["syncer", "complete", "--", "explain", "pay"]
+    kubectl.runs("exit 1")
+    assert completed("explain", "pay", capfd=capfd) == []
+    kubectl.fails("away")
+    assert completed("explain", "pay", capfd=capfd) == []
+    assert completed("nothing", "pay", capfd=capfd) == []
+
+
+# -- the table ------------------------------------------------------------------------------------
+
+
+def test_the_commands_are_those_of_the_programs() -> None:
+    """Each has a row, and the row says of its options what its parser knows."""
+    known = _commands(_parser())
+    own = {name for name, command in COMMANDS.items() if command.program == "syncer"}
+    assert own == known.keys() - {"completion"}
+    for name in own:
+        options, row = _options(known[name]), COMMANDS[name]
+        assert row.namespaces is ("-n" in options), name
+        assert row.by is ("--by" in options), name
+        assert row.writes is ("--output" in options), name
+        assert {"--until-stdin-closes", "--width", "--color"} <= options.keys()
+        assert not {"--release"} & options.keys()
