@@ -4,6 +4,7 @@
 #     ensure_venv test demo     # .venv with the locked dependencies of these groups
 #     ensure_redis_server       # redis-server on PATH
 #     ensure_prometheus         # promtool and prometheus on PATH
+#     ensure_alertmanager       # prometheus-alertmanager on PATH
 #     ensure_shells             # zsh and fish on PATH
 #
 # Each brings what is missing and is quick when nothing is. They work in a fresh clone on a machine
@@ -91,6 +92,9 @@ ensure_redis_server() { ensure_stopped redis-server redis-server; }
 
 # Brings promtool, which tests the alerts, and the server that it comes with.
 ensure_prometheus() { ensure_stopped promtool prometheus; }
+
+# Brings Alertmanager, whose webhooks the gateway takes.
+ensure_alertmanager() { ensure_stopped prometheus-alertmanager prometheus-alertmanager; }
 
 # Brings the shells, besides bash, for which there are completions.
 ensure_shells() {

@@ -46,11 +46,16 @@ def kind_of(field: FieldInfo) -> str:
     words = []
     for option in _options(field.annotation):
         if typing.get_origin(option) is typing.Annotated:
+            if any(getattr(m, "func", None) is parse_duration for m in typing.get_args(option)):
+                words.append("duration")
+                continue
             option = typing.get_args(option)[0]  # noqa: PLW2901 - the same option, unwrapped
         if typing.get_origin(option) is typing.Literal:
             words += [f"`{value}`" if value else "empty" for value in typing.get_args(option)]
         elif typing.get_origin(option) is tuple:
             words.append("list of strings" if str in typing.get_args(option) else "list")
+        elif typing.get_origin(option) is dict:
+            words.append("map of strings")
         elif option is type(None):
             continue
         else:
@@ -61,6 +66,8 @@ def kind_of(field: FieldInfo) -> str:
 def default_of(field: FieldInfo) -> str:
     """Return what holds where a field is not set: `10s`, in code marks; `none` and `required` are bare."""
     value = field.default
+    if field.default_factory is not None:
+        return "none"
     if value is PydanticUndefined:
         return "required"
     if is_duration(field):
@@ -165,7 +172,8 @@ def _bounded(kind: str, field: FieldInfo) -> str:
         for member, form in _BOUNDS.items():
             bound = getattr(found, member, None)
             if bound is not None:
-                bounds.append(form.format(_number(bound)))
+                text = form.format(_number(bound))
+                bounds.append(text.replace("characters", "entries") if "list" in kind else text)
     return f"{kind}, {', '.join(bounds)}" if bounds else kind
 
 

@@ -1,12 +1,12 @@
 """
-The controller as a process: how it begins, and how it ends, whatever hangs.
+Controller and gateway as processes: how they begin, and how they end, whatever hangs.
 
 Signals are handled from the first moment: process 1 of a container ignores a signal without a handler and
 would be killed in the middle of its first sends. Until there is something to drain, a signal ends the
 process at once; after the drain, another one changes nothing.
 
-A thread that hangs in a dead name server or a dead disk cannot be cancelled, and the interpreter waits for
-every thread at its end. The process therefore ends without waiting for such threads.
+A thread that hangs in a dead name server or a dead disk cannot be cancelled, and the interpreter waits
+for every thread at its end. The process therefore ends without waiting for such threads.
 """
 
 from __future__ import annotations
@@ -18,23 +18,45 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from syncer.model.errors import ConfigError, LedgerError
+
+if TYPE_CHECKING:
+    from syncer.runtime.stalls import LoopWatch
+    from syncer.settings import LoggingSettings
 
 #: Seconds that threads have to end after everything else has.
 _LAST: Final = 1.0
 
 
-def run(path: str) -> int:
+class Program(NamedTuple):
     """
-    Run the controller with a settings file.
+    What is run.
+
+    Attributes:
+        logging: Its settings.
+        warnings: About its files.
+        start: Makes what runs until SIGTERM, given the watch of the event loop.
+    """
+
+    logging: LoggingSettings
+    warnings: Sequence[str]
+    start: Callable[[LoopWatch], Coroutine[Any, Any, None]]
+
+
+def run(prepare: Callable[[], Program]) -> int:
+    """
+    Run a program until SIGTERM.
 
     Returns the exit code, or exits with it if a thread hangs.
+
+    Args:
+        prepare: Imports and reads what the program needs; may raise ConfigError.
     """
-    return _ended(_run(path))
+    return _ended(_run(prepare))
 
 
 def _at_once(_number: int, _frame: object) -> None:
@@ -46,11 +68,9 @@ def _on_signal(handler: Callable[[int, object], None] | signal.Handlers) -> None
         signal.signal(number, handler)
 
 
-def _run(path: str) -> int:
+def _run(prepare: Callable[[], Program]) -> int:
     _on_signal(_at_once)
-    from notifier.app import run as run_product
     from notifier.content.sanitise import sanitise
-    from notifier.settings import load
     from syncer.runtime.failpoints import armed
     from syncer.runtime.logging import configure
     from syncer.runtime.stalls import LoopWatch
@@ -58,19 +78,15 @@ def _run(path: str) -> int:
     configure(level="INFO", form="json", redact=sanitise)
     logger = logging.getLogger("ledger")
     try:
-        loaded = load(path, os.environ)
-        configure(
-            level=loaded.settings.logging.level,
-            form=loaded.settings.logging.format,
-            redact=sanitise,
-        )
+        program = prepare()
+        configure(level=program.logging.level, form=program.logging.format, redact=sanitise)
         if danger := armed():
             logger.critical(danger)
-        for warning in loaded.warnings:
+        for warning in program.warnings:
             logger.warning("settings: %s", warning)
         watch = LoopWatch()
         with asyncio.Runner(loop_factory=watch.loop) as runner:
-            runner.run(_main(run_product(loaded, watch)))
+            runner.run(_main(program.start(watch)))
         return 0
     except ConfigError as error:
         logger.error("the configuration cannot be used", extra={"error": str(error)})

@@ -2,14 +2,17 @@
 The controller's command line.
 
     notifier run --config FILE        run until SIGTERM
+    notifier gateway --config FILE    take webhooks until SIGTERM
+    notifier gateway test --source NAME < PAYLOAD
+                                      show what a webhook would become
     notifier check                    what is wrong with settings, routing and credentials
     notifier crd [--without-rules]    print the CustomResourceDefinition
     notifier schema settings|routing  print the JSON schema of a file
     notifier --version
 
-Each command is one module: its options (`add_arguments`) beside what runs it (`run`). Only parsers are made
-when these are imported: what a command needs is imported when it runs, so that `--help` is quick and `run`
-handles signals from its first moment.
+Each command is one module: its options (`add_arguments`) beside what runs it (`run`). Only parsers are
+made when these are imported: what a command needs is imported when it runs, so that `--help` is quick and
+`run` handles signals from its first moment.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from notifier.cli import check, crd, run, schema
+from notifier.cli import check, crd, gateway, run, schema
 from syncer.cli.exits import OK, USAGE
 
 
@@ -39,6 +42,7 @@ class Command(Protocol):
 
 COMMANDS: Final[dict[str, Command]] = {
     "run": run,
+    "gateway": gateway,
     "check": check,
     "crd": crd,
     "schema": schema,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Final
 
 HELP: Final = "run the controller"
@@ -24,4 +25,13 @@ def run(options: argparse.Namespace) -> int:
     """Run the controller; returns the exit code, or exits with it if a thread hangs."""
     from notifier.cli import controller
 
-    return controller.run(options.config)
+    def prepare() -> controller.Program:
+        from notifier.app import run as start
+        from notifier.settings import load
+
+        loaded = load(options.config, os.environ)
+        return controller.Program(
+            loaded.settings.logging, loaded.warnings, lambda watch: start(loaded, watch)
+        )
+
+    return controller.run(prepare)

@@ -41,7 +41,8 @@ from syncer.kube.client import KubeClient
 from syncer.ledger.client import LedgerClient
 from syncer.model.errors import ConfigError
 from syncer.runtime.clock import ServerTime, monotonic_clock
-from syncer.runtime.health import AdminServer, raise_descriptor_limit
+from syncer.runtime.connections import raise_descriptor_limit
+from syncer.runtime.health import AdminServer
 from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
 

@@ -8,25 +8,22 @@ network: a probe must not hang.
 The health port is bound before anything else. It is part of this process's identity: the process that
 holds the port is alive, so a lease under the same identity belongs to a predecessor.
 
-Any client that reaches the port may open connections and send nothing. Each costs a descriptor, and
-deliveries need those as well. So a connection ends if no request arrives in time, and their number is
-bounded: the one that has been silent longest is closed for a new one. A probe is then answered whatever
-else is open, which would not be so if connections beyond the bound were refused.
+Any client that reaches the port may open connections and send nothing: `syncer.runtime.connections` bounds
+them, so that a probe is answered whatever else is open.
 """
 
 from __future__ import annotations
 
 import asyncio
-import resource
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Final, cast
+from typing import Final
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
 
 from syncer.rules.text import escaped
+from syncer.runtime.connections import Connections, listen
 
 #: Returns what is missing, None if nothing is.
 Check = Callable[[], "str | None"]
@@ -37,104 +34,10 @@ CONNECTIONS: Final = 64
 FIRST_SECONDS: Final = 5.0
 #: Seconds for which a connection may be silent between requests; also what an answer may take to be read.
 IDLE_SECONDS: Final = 75.0
-#: Connections that wait to be accepted; a burst beyond it would have a probe wait for a second SYN.
-_BACKLOG: Final = 1024
-#: Connections accepted in one turn of the loop: each has its descriptor before another one is closed.
-_ACCEPTED_AT_ONCE: Final = 16
-#: Open descriptors that a process of ours can use at most, with some to spare.
-_DESCRIPTORS: Final = 65_536
 _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
-
-
-def raise_descriptor_limit() -> int:
-    """
-    Raise the soft limit of open descriptors to what the hard one allows; returns what it is now.
-
-    Shells and container runtimes start processes with 1,024, a number for programs that use `select`.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-    if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return soft
-    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
-    return wanted
-
-
-class _Connections:
-    """
-    The open connections of one address: those without a request yet, and those with one.
-
-    Of each kind the one that has been silent longest comes first. Those with a request may hold half of the
-    places, so that neither many that send one and stay, nor many that send none, take all of them.
-    """
-
-    def __init__(self, most: int, first: float, idle: float) -> None:
-        self._most, self._first, self._idle = most, first, idle
-        #: When each is ended, by the loop's clock.
-        self._silent: OrderedDict[asyncio.Transport, float] = OrderedDict()
-        self._active: OrderedDict[asyncio.Transport, float] = OrderedDict()
-        self._timer: asyncio.TimerHandle | None = None
-
-    def add(self, transport: asyncio.Transport) -> None:
-        """Take a new one; at the bound another one is closed for it."""
-        self._forget_closed()
-        while len(self._silent) + len(self._active) >= self._most:
-            group = self._active if len(self._active) > self._most // 2 else self._silent
-            group.popitem(last=False)[0].abort()
-        loop = asyncio.get_running_loop()
-        self._silent[transport] = loop.time() + self._first
-        if self._timer is None:
-            self._timer = loop.call_later(self._first / 2, self._sweep)
-
-    def on_request(self, transport: asyncio.Transport | None) -> None:
-        """Note that a request arrived over one."""
-        if transport is None or transport.is_closing():
-            return
-        self._silent.pop(transport, None)
-        self._active[transport] = asyncio.get_running_loop().time() + self._idle
-        self._active.move_to_end(transport)
-
-    def close(self) -> None:
-        """Forget all of them."""
-        self._silent.clear()
-        self._active.clear()
-        if self._timer is not None:
-            self._timer.cancel()
-
-    def _forget_closed(self) -> None:
-        for group in (self._silent, self._active):
-            for transport in [t for t in group if t.is_closing()]:
-                del group[transport]
-
-    def _sweep(self) -> None:
-        self._timer = None
-        self._forget_closed()
-        loop = asyncio.get_running_loop()
-        now = loop.time()
-        for group in (self._silent, self._active):
-            for transport in [t for t, until in group.items() if until <= now]:
-                del group[transport]
-                transport.abort()
-        if self._silent or self._active:
-            self._timer = loop.call_later(self._first / 2, self._sweep)
-
-
-class _Arrival(asyncio.Protocol):
-    """Counts a new connection and passes it to its protocol."""
-
-    def __init__(self, connections: _Connections, protocol: asyncio.Protocol) -> None:
-        self._connections = connections
-        self._protocol = protocol
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Count, and step aside."""
-        stream = cast("asyncio.Transport", transport)
-        self._connections.add(stream)
-        stream.set_protocol(self._protocol)
-        self._protocol.connection_made(transport)
 
 
 class AdminServer:
@@ -161,7 +64,7 @@ class AdminServer:
         self._details: dict[str, Check] = {}
         self._bounds = connections, first_seconds, idle_seconds
         self._runners: list[web.AppRunner] = []
-        self._servers: list[tuple[asyncio.Server, _Connections]] = []
+        self._servers: list[tuple[asyncio.Server, Connections]] = []
 
     def check(self, name: str, check: Check) -> None:
         """Add something that readiness depends on, in the place of one of that name."""
@@ -187,7 +90,7 @@ class AdminServer:
         Raises:
             OSError: the address cannot be bound.
         """
-        connections = _Connections(*self._bounds)
+        connections = Connections(*self._bounds)
 
         @web.middleware
         async def count(request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -200,23 +103,8 @@ class AdminServer:
             app.router.add_get("/readyz", self._readyz)
         if metrics:
             app.router.add_get("/metrics", self._metrics)
-        runner = web.AppRunner(
-            app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=self._bounds[2]
-        )
-        await runner.setup()
+        runner, server = await listen(app, host, port, connections, idle_seconds=self._bounds[2])
         self._runners.append(runner)
-        serve = cast("web.Server", runner.server)
-        server = await asyncio.get_running_loop().create_server(
-            lambda: _Arrival(connections, serve()),
-            host or None,
-            port,
-            reuse_address=True,
-            backlog=_ACCEPTED_AT_ONCE,
-        )
-        for listening in server.sockets:
-            # What asyncio takes for both: how many wait, and how many it accepts in one go.
-            with listening.dup() as same:
-                same.listen(_BACKLOG)
         self._servers.append((server, connections))
         return int(server.sockets[0].getsockname()[1])
 

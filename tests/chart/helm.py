@@ -102,6 +102,16 @@ def one(found: tuple[Json, ...], kind: str, suffix: str = "") -> Json:
     return found_one
 
 
+def controller(found: tuple[Json, ...]) -> Json:
+    """Return the pods' template of the controller."""
+    (deployment,) = [
+        o for o in of_kind(found, "Deployment")
+        if o["metadata"]["labels"]["app.kubernetes.io/component"] == "controller"
+    ]  # fmt: skip
+    template: Json = deployment["spec"]["template"]
+    return template
+
+
 def pods(found: tuple[Json, ...]) -> list[tuple[str, Json]]:
     """Return the specification of each pod, with the kind and name of what makes it."""
     out: list[tuple[str, Json]] = []

@@ -99,6 +99,13 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
         },
         "credentials: a name is given twice",
     ),
+    "a gateway without a source": (
+        {"gateway": {"enabled": True}}, "gateway.enabled needs gateway.config.sources"
+    ),
+    "a gateway that listens elsewhere": (
+        {"gateway": {"enabled": True, "config": {"listen": ":1", "sources": [{"namespace": "a"}]}}},
+        "gateway.config.listen is the chart's to set",
+    ),
     "an external Redis that is nowhere": (
         {"redis": {"mode": "external"}}, "redis.mode external needs redis.external.hosts"
     ),
@@ -275,7 +282,7 @@ OPEN = {
     "redis.embedded.persistence.labels", "redis.embedded.persistence.annotations",
     "metrics.monitor.labels", "metrics.monitor.endpoint", "metrics.rules.labels",
     "metrics.rules.alertLabels", "metrics.rules.alertAnnotations", "metrics.dashboards.annotations",
-    "podAnnotations", "podLabels", "deploymentAnnotations", "nodeSelector", "affinity",
+    "gateway.config", "podAnnotations", "podLabels", "deploymentAnnotations", "nodeSelector", "affinity",
 }  # fmt: skip
 
 

@@ -18,6 +18,7 @@ from tests.chart.helm import (
     CASES,
     CHART,
     MAJORS,
+    controller,
     helm,
     objects,
     of_kind,
@@ -230,6 +231,7 @@ def test_rights_are_the_least(case: str) -> None:
             "access": PEOPLE,
             "test": TEST_RIGHTS,
             "redis-password": {("", "secrets", "create")},
+            "gateway": {("kubernaut.ai", "notificationrequests", v) for v in ("create", "get")},
         }
         allowed = special.get(component, allowed)
         assert faults_of_role(role["rules"], allowed) == [], role["metadata"]["name"]
@@ -263,7 +265,7 @@ def test_a_right_too_many_is_found(rule: Json, fault: str) -> None:
 def test_roles_are_bound_to_the_account_that_runs(case: str) -> None:
     """Every role for the controller is bound, to the account of its pods, and nothing else is."""
     found = rendered("4", case)
-    account = one(found, "Deployment")["spec"]["template"]["spec"]["serviceAccountName"]
+    account = controller(found)["spec"]["serviceAccountName"]
     roles = {
         (o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"])
         for kind in ("Role", "ClusterRole")
@@ -277,6 +279,7 @@ def test_roles_are_bound_to_the_account_that_runs(case: str) -> None:
             component = binding["metadata"]["labels"]["app.kubernetes.io/component"]
             expected = {
                 "test": "r-notification-ledger-test", "redis-password": binding["metadata"]["name"],
+                "gateway": "r-notification-ledger-gateway",
             }.get(component, account)  # fmt: skip
             assert (subject["name"], subject["namespace"]) == (expected, "alerts")
             ref = binding["roleRef"]
@@ -383,9 +386,7 @@ def test_what_is_read_at_the_start_restarts_its_pods(case: str) -> None:
 def test_routing_and_credentials_are_followed() -> None:
     """Both are mounted as whole directories: a single file would never change."""
     for case in CASES:
-        (container,) = one(rendered("4", case), "Deployment")["spec"]["template"]["spec"][
-            "containers"
-        ]
+        (container,) = controller(rendered("4", case))["spec"]["containers"]
         assert [m["mountPath"] for m in container["volumeMounts"] if "subPath" in m] == []
 
 

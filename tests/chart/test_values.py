@@ -25,6 +25,7 @@ from tests.chart.helm import (
     CASES,
     CHART,
     ROOT,
+    controller,
     objects,
     of_kind,
     one,
@@ -156,7 +157,7 @@ def test_the_controller_takes_what_is_rendered(case: str, tmp_path: Path) -> Non
 
 def _load_mounted(found: tuple[Json, ...], folder: Path) -> Loaded:
     """Load a settings file with the secrets that the pod would find."""
-    spec = one(found, "Deployment")["spec"]["template"]["spec"]
+    spec = controller(found)["spec"]
     secrets = [v for v in spec["volumes"] if v["name"] == "redis"]
     for source in [s for v in secrets for s in v["projected"]["sources"]]:
         for item in source["secret"]["items"]:
@@ -249,7 +250,7 @@ def test_the_grace_period_covers_the_drain(delivery: Json, tmp_path: Path) -> No
 def test_routing_names_credentials_that_are_mounted(case: str) -> None:
     """The routing file is valid, and every credential it names is a file in the pod."""
     found = rendered("4", case)
-    spec = one(found, "Deployment")["spec"]["template"]["spec"]
+    spec = controller(found)["spec"]
     volumes = {v["name"]: v for v in spec["volumes"]}
     (item,) = volumes["routing"]["configMap"]["items"]
     assert item["path"] == "routing.yaml"

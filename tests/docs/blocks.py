@@ -75,6 +75,11 @@ BLOCKS: Final[dict[str, dict[str, str]]] = {
         "scripts/cluster test  ": "a table of commands: the test itself, and what the next block types",
         "scripts/image build && scripts/image redis": ON_CLUSTER,
     },
+    "docs/gateway.md": {
+        "notifier gateway test --config gateway.yaml ": (
+            "tests/docs/test_gateway_page.py::test_a_payload_is_tried_as_printed"
+        ),
+    },
     "docs/image.md": {
         "scripts/image build  ": (
             "a table of commands: the cluster's test types the first, .ci/run the second where CI_CLUSTER"

@@ -1,5 +1,5 @@
 """
-Every series that a controller can have, as its registry declares them.
+Every series that a controller or a gateway can have, as its registry declares them.
 
 Not from a scrape: a labelled series that has not been written yet is missing there.
 """
@@ -15,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.samples import Sample
 
 from notifier.audit.metrics import AuditMetrics
+from notifier.gateway.metrics import GatewayMetrics
 from notifier.metrics import DeliveryMetrics
 from syncer.metrics import SyncMetrics
 
@@ -43,9 +44,12 @@ class Family:
 
 
 def families() -> list[Family]:
-    """All families of the controller, by name; those of the runtime (process, Python) left out."""
+    """All families of both, by name; those of the runtime (process, Python) left out."""
     registry = CollectorRegistry()
-    owners = (SyncMetrics(registry), DeliveryMetrics(registry), AuditMetrics(registry))
+    owners = (
+        SyncMetrics(registry), DeliveryMetrics(registry), AuditMetrics(registry),
+        GatewayMetrics(registry),
+    )  # fmt: skip
     labels = {
         metric._name: tuple(metric._labelnames)
         for owner in owners

@@ -1,7 +1,8 @@
 """
 Pages that are made from the code, and the links of all pages.
 
-    scripts/docs            writes docs/{configuration,crd,metrics,routing}.md and docs/schemas
+    scripts/docs            writes docs/{configuration,crd,gateway-configuration,metrics,routing}.md and
+                            docs/schemas
     scripts/docs --check    writes nothing; exit 1 if a page is not what the code says, or a link is dead
 
 Each page is a function of the models, the definition and the registry, so that it cannot say what the
@@ -22,6 +23,7 @@ from typing import Any, Final
 from pydantic import BaseModel
 
 from notifier.cli.schemas import routing_schema, settings_schema
+from notifier.gateway.settings import GatewaySettings, SourceSettings
 from notifier.settings import Environment, Settings
 from syncer.configfile import group_of
 from syncer.fields import default_of, kind_of
@@ -85,17 +87,7 @@ sync:
 def configuration() -> str:
     """Return the page of settings."""
     out = [f"# Configuration\n\n{_MADE}", _CONFIGURATION.removeprefix("# Configuration\n")]
-    for path, model, required in _groups(Settings, "", required=True):
-        if path:
-            note = "" if required else " Optional: without it there is none."
-            out.append(f"## {path}\n\n{_sentence(model)}{note}\n")
-        rows = [
-            (f"`{field.alias or name}`", kind_of(field), default_of(field), field.description or "")
-            for name, field in model.model_fields.items()
-            if group_of(field.annotation) is None
-        ]
-        if rows:
-            out.append(_table(("key", "type", "default", ""), rows))
+    out += _tables(Settings)
     out.append("## Environment\n")
     text = (Environment.__doc__ or "").partition("Attributes:")[2]
     meaning = dict(re.findall(r"(\w+): (.+?)(?=\n\s*\w+: |\Z)", text, re.DOTALL))
@@ -110,6 +102,55 @@ def configuration() -> str:
     ]
     out.append(_table(("variable", ""), variables))
     return "\n".join(out)
+
+
+_GATEWAY: Final = """\
+# The gateway's file
+
+One YAML file configures the gateway: `notifier gateway --config FILE`. [The gateway](gateway.md) says how
+it is used. It is read at the start; the files of secrets that it names are followed. An unknown key is a
+warning with its path, a wrong value ends the process with the path, and durations are as in [the
+controller's file](configuration.md).
+
+Templates are texts with holes, `${…}`, each of which holds a [JMESPath](https://jmespath.org) expression
+over the payload; for one notification per alert, `alert` is the alert. A template that is one hole yields
+the value, any other text, in which null is empty; `$${` is a literal `${`. Functions beside JMESPath's own:
+
+| function | yields |
+|---|---|
+| `if(condition, a, b)` | `a` unless the condition is null, false or empty |
+| `default(value, other)` | `other` if the value is null or empty |
+| `lower(text)`, `upper(text)` | the text in small or capital letters |
+| `replace(text, old, new)` | the text with each `old` replaced |
+| `truncate(text, count)` | its first characters |
+| `match(text, pattern)` | whether a pattern (RE2) is found in it |
+
+"""
+
+
+def gateway() -> str:
+    """Return the page of the gateway's settings."""
+    out = [f"# The gateway's file\n\n{_MADE}", _GATEWAY.removeprefix("# The gateway's file\n")]
+    out += _tables(GatewaySettings)
+    out += [f"## sources[]\n\n{_sentence(SourceSettings)}\n", *_tables(SourceSettings, "sources[]")]
+    return "\n".join(out)
+
+
+def _tables(top: type[BaseModel], above: str = "") -> list[str]:
+    """Return the sections of a model's groups, each with its table."""
+    out = []
+    for path, model, required in _groups(top, above, required=True):
+        if path != above:
+            note = "" if required else " Optional: without it there is none."
+            out.append(f"## {path}\n\n{_sentence(model)}{note}\n")
+        rows = [
+            (f"`{field.alias or name}`", kind_of(field), default_of(field), field.description or "")
+            for name, field in model.model_fields.items()
+            if group_of(field.annotation) is None
+        ]
+        if rows:
+            out.append(_table(("key", "type", "default", ""), rows))
+    return out
 
 
 def _groups(
@@ -239,6 +280,7 @@ def metrics() -> str:
         ("The record", [f for f in found if f.name in _of("syncer")]),
         ("Delivery", [f for f in found if f.name in _of("notifier")]),
         ("Audit feed (only where one is configured)", [f for f in found if "audit_" in f.name]),
+        ("The gateway, on its own port", [f for f in found if "_gateway_" in f.name]),
     )
     for title, members in groups:
         rows = [(f"`{_shown(f)}`", f.kind, ", ".join(f.labels), f.text) for f in members]
@@ -336,6 +378,7 @@ def _cell(text: str) -> str:
 
 PAGES: Final[dict[Path, Callable[[], str]]] = {
     DOCS / "configuration.md": configuration,
+    DOCS / "gateway-configuration.md": gateway,
     DOCS / "crd.md": resource,
     DOCS / "metrics.md": metrics,
     DOCS / "routing.md": lambda: routing(_table, _MADE),

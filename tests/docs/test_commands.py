@@ -134,7 +134,10 @@ def test_our_commands_have_what_the_pages_use() -> None:
             wrong.append(f"{page}: {program} {words[0]}")
             continue
         seen += 1
-        options = _options(known[words[0]]) if words[0] in known else {"--help": None}
+        parser = known.get(words[0])
+        if parser is not None and len(words) > 1:
+            parser = _commands(parser).get(words[1], parser)
+        options = _options(parser) if parser is not None else {"--help": None}
         used = [w.partition("=")[0] for w in words if w.startswith("--")]
         wrong += [f"{page}: {program} {words[0]} {o}" for o in used if o not in options]
     assert seen > 30

@@ -22,10 +22,11 @@ from tests.docs.pages import DOCS, PAGES, ROOT, anchors, dead_links, documents
 
 DASHBOARDS: Final = ROOT / "charts" / "notification-ledger" / "files" / "dashboards"
 
-#: Labels with a bounded set of values: words of the code, or of an operator's file (`channel`, `sink`).
+#: Labels with a bounded set of values: words of the code, or of an operator's file (`channel`, `sink`,
+#: `source`).
 BOUNDED: Final = {
-    "cause", "channel", "class", "kind", "phase", "reason", "result", "row", "script", "service",
-    "sink", "state", "status", "verdict", "version",
+    "cause", "channel", "class", "code", "kind", "phase", "reason", "result", "row", "script",
+    "service", "sink", "source", "state", "status", "verdict", "version",
 }  # fmt: skip
 
 

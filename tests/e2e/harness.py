@@ -254,6 +254,7 @@ class NotifierProcess:
 
     Attributes:
         module: What is run; a test may put another program of the same kind there.
+        command: Of the module.
         health_port: Serves /healthz and /readyz.
         metrics_port: Serves /metrics.
         log: The file with everything that all starts wrote.
@@ -263,6 +264,7 @@ class NotifierProcess:
         self, config: Path, log: Path, env: Mapping[str, str], health: int, metrics: int
     ) -> None:
         self.module = "notifier"
+        self.command = "run"
         self.health_port = health
         self.metrics_port = metrics
         self.log = log
@@ -285,7 +287,7 @@ class NotifierProcess:
             env[VARIABLE] = failpoints
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", self.module, "run", "--config", str(self._config)],
+                [sys.executable, "-m", self.module, self.command, "--config", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -12,7 +12,7 @@ from typing import Final
 
 import pytest
 
-from syncer.runtime.health import raise_descriptor_limit
+from syncer.runtime.connections import raise_descriptor_limit
 from tests.benchmarks.load import pid_of
 from tests.e2e.harness import stage
 from tests.servers.controlplane import ControlPlane

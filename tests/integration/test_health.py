@@ -174,7 +174,7 @@ def test_the_soft_limit_is_raised(before: tuple[int, int], after: int) -> None:
     """As far as the hard one lets it, in a process of its own; the hard one stays."""
     assert resource.getrlimit(resource.RLIMIT_NOFILE)[1] >= before[1]
     program = (
-        "import resource; from syncer.runtime.health import raise_descriptor_limit as up;"
+        "import resource; from syncer.runtime.connections import raise_descriptor_limit as up;"
         f"resource.setrlimit(resource.RLIMIT_NOFILE, {before}); print(up());"
         "print(*resource.getrlimit(resource.RLIMIT_NOFILE))"
     )

@@ -17,6 +17,14 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- $faults = append $faults "serviceAccount.create is off, so serviceAccount.name must name the account" -}}
 {{- end -}}
 
+{{- if and $v.gateway.enabled (not (dig "sources" list $v.gateway.config)) -}}
+{{- $faults = append $faults "gateway.enabled needs gateway.config.sources, an entry for each program that sends" -}}
+{{- end -}}
+{{- range $key := list "listen" "healthProbeAddr" "metricsAddr" -}}
+{{- if hasKey $v.gateway.config $key -}}
+{{- $faults = append $faults (printf "gateway.config.%s is the chart's to set" $key) -}}
+{{- end -}}
+{{- end -}}
 {{- if and $v.routing.existingConfigMap $v.routing.content -}}
 {{- $faults = append $faults "routing.existingConfigMap and routing.content exclude each other" -}}
 {{- end -}}

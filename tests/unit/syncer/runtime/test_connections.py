@@ -8,8 +8,7 @@ from typing import Any, Final, cast
 
 import pytest
 
-from syncer.runtime import health
-from syncer.runtime.health import _Connections, raise_descriptor_limit
+from syncer.runtime.connections import _DESCRIPTORS, Connections, raise_descriptor_limit
 
 
 class Stream:
@@ -39,7 +38,7 @@ def open_of(streams: list[Any]) -> list[int]:
 
 async def test_the_longest_silent_goes_first() -> None:
     """At the bound a new connection takes the place of the oldest without a request."""
-    connections = _Connections(4, first=600.0, idle=600.0)
+    connections = Connections(4, first=600.0, idle=600.0)
     streams = made(6)
     for stream in streams[:4]:
         connections.add(stream)
@@ -53,7 +52,7 @@ async def test_the_longest_silent_goes_first() -> None:
 
 async def test_those_with_a_request_hold_half_of_the_places() -> None:
     """Beyond that the one among them whose request is longest ago makes space."""
-    connections = _Connections(4, first=600.0, idle=600.0)
+    connections = Connections(4, first=600.0, idle=600.0)
     streams = made(6)
     for stream in streams[:4]:
         connections.add(stream)
@@ -68,7 +67,7 @@ async def test_those_with_a_request_hold_half_of_the_places() -> None:
 
 async def test_a_place_is_free_once_its_connection_has_ended() -> None:
     """Nobody is closed for one that left by itself; a request that comes too late counts nothing."""
-    connections = _Connections(2, first=600.0, idle=600.0)
+    connections = Connections(2, first=600.0, idle=600.0)
     streams = made(4)
     connections.add(streams[0])
     connections.add(streams[1])
@@ -85,7 +84,7 @@ async def test_a_place_is_free_once_its_connection_has_ended() -> None:
 
 async def test_silence_ends_a_connection() -> None:
     """One without a request ends after the first time, one with a request after the idle time."""
-    connections = _Connections(9, first=0.05, idle=600.0)
+    connections = Connections(9, first=0.05, idle=600.0)
     silent, active = made(2)
     connections.add(silent)
     connections.add(active)
@@ -96,7 +95,7 @@ async def test_silence_ends_a_connection() -> None:
     assert not active.closed
     connections.close()
 
-    connections = _Connections(9, first=0.02, idle=0.05)
+    connections = Connections(9, first=0.02, idle=0.05)
     (active,) = made(1)
     connections.add(active)
     connections.on_request(active)
@@ -112,7 +111,7 @@ async def test_silence_ends_a_connection() -> None:
 
 async def test_closed_looks_after_none() -> None:
     """After the end no connection is touched."""
-    connections = _Connections(9, first=0.02, idle=0.02)
+    connections = Connections(9, first=0.02, idle=0.02)
     (stream,) = made(1)
     connections.add(stream)
     connections.close()
@@ -120,7 +119,26 @@ async def test_closed_looks_after_none() -> None:
     assert not stream.closed
 
 
-_MANY: Final = health._DESCRIPTORS
+async def test_a_held_one_is_closed_for_nobody_until_its_request_has_ended() -> None:
+    """Neither a crowd nor the clock ends it; afterwards it is one among those with a request."""
+    connections = Connections(4, first=0.02, idle=0.02)
+    held, *others = made(9)
+    connections.add(held)
+    connections.on_request(held)
+    connections.hold(held)
+    for stream in others:
+        connections.add(stream)
+    assert open_of(others) == [5, 6, 7]
+    await asyncio.sleep(0.1)
+    assert not held.closed
+    connections.on_request(held)
+    async with asyncio.timeout(5):
+        while not held.closed:
+            await asyncio.sleep(0.01)
+    connections.close()
+
+
+_MANY: Final = _DESCRIPTORS
 NO_LIMIT: Final = resource.RLIM_INFINITY
 LIMITS: Final = {
     "raised to what the hard one allows": ((1_024, 4_096), 4_096, (4_096, 4_096)),

@@ -1,0 +1,22 @@
+{{/*
+The gateway's file, and what follows from it. Where it listens is the chart's to say; which namespaces it may write to are
+those that its sources name.
+*/}}
+
+{{- define "ledger.gateway.settings" -}}
+{{- $config := deepCopy (.Values.gateway.config | default dict) -}}
+{{- $_ := set $config "listen" ":8080" -}}
+{{- $_ := set $config "healthProbeAddr" ":8081" -}}
+{{- $_ := set $config "metricsAddr" ":9090" -}}
+{{- toYaml $config -}}
+{{- end -}}
+
+{{/* Namespaces of all sources, as a JSON list. A template is no namespace: then `namespaces` has them. */}}
+{{- define "ledger.gateway.namespaces" -}}
+{{- $found := list -}}
+{{- range .Values.gateway.config.sources -}}
+{{- if not (contains "${" (toString .namespace)) -}}{{- $found = append $found .namespace -}}{{- end -}}
+{{- $found = concat $found (.namespaces | default list) -}}
+{{- end -}}
+{{- $found | uniq | sortAlpha | toJson -}}
+{{- end -}}

@@ -1,0 +1,162 @@
+"""
+Who may send to a source: the secrets of its files, and the proofs that it asks for.
+
+Secrets are read anew every few seconds, by whoever asks for them next: a replaced Secret is accepted
+within that time, and a removed one no longer. A file that cannot be read is left out and logged; while
+none of a source's files can be read, its requests are answered 503, since their senders may well be
+right.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from notifier.gateway.auth import (
+    Signature,
+    check_basic,
+    check_bearer,
+    check_signature,
+    standard_key,
+)
+from notifier.gateway.draft import Incoming
+from notifier.gateway.settings import AuthSettings
+from syncer.configfile import secret_of
+from syncer.model.errors import ConfigError, Unavailable
+
+logger = logging.getLogger("ledger.gateway")
+
+#: Seconds for which secrets are taken as read.
+_FRESH: Final = 5.0
+
+
+class Secrets:
+    """The secrets of some files."""
+
+    def __init__(
+        self,
+        files: tuple[str, ...],
+        key: str,
+        clock: Callable[[], float],
+        check: Callable[[bytes], object] = lambda _secret: None,
+    ) -> None:
+        """
+        Read the files.
+
+        Args:
+            files: One secret each.
+            key: Names them, for errors.
+            clock: Monotonic seconds.
+            check: Raises ValueError for a secret of the wrong form.
+
+        Raises:
+            ConfigError: none of them can be used.
+        """
+        self._files = files
+        self._key = key
+        self._clock = clock
+        self._check = check
+        self._faults: dict[str, str] = {}
+        self._read_at = clock()
+        self._values = self._read()
+        if not self._values:
+            raise ConfigError(next(iter(self._faults.values())), path=key)
+
+    def current(self) -> tuple[bytes, ...]:
+        """
+        Return the secrets.
+
+        Raises:
+            Unavailable: no file can be read now.
+        """
+        now = self._clock()
+        if now - self._read_at >= _FRESH:
+            self._read_at = now
+            self._values = self._read()
+        if not self._values:
+            raise Unavailable(f"no secret of {self._key} can be read")
+        return self._values
+
+    def _read(self) -> tuple[bytes, ...]:
+        values = []
+        faults = {}
+        for number, file in enumerate(self._files):
+            try:
+                secret = secret_of(file, f"{self._key}[{number}]").encode()
+                self._check(secret)
+                values.append(secret)
+            except ConfigError as error:
+                faults[file] = str(error).partition(": ")[2]
+            except ValueError:
+                faults[file] = "holds a key that is not base64"
+        for file, fault in faults.items():
+            if self._faults.get(file) != fault:
+                logger.warning(
+                    "a secret of the gateway is left out", extra={"file": file, "error": fault}
+                )
+        self._faults = faults
+        return tuple(values)
+
+
+class Access:
+    """Checks the requests of one source, in two steps: what headers tell, and what the body does."""
+
+    def __init__(self, auth: AuthSettings, path: str, clock: Callable[[], float]) -> None:
+        """
+        Read the secrets.
+
+        Args:
+            auth: Of the source.
+            path: Of it in the gateway's file.
+            clock: Monotonic seconds.
+
+        Raises:
+            ConfigError: a secret cannot be read.
+        """
+        self._user = auth.basic.user if auth.basic else ""
+        self._tokens = self._passwords = self._keys = None
+        self._signature: Signature | None = None
+        if auth.bearer:
+            self._tokens = Secrets(auth.bearer.token_files, f"{path}.bearer.tokenFiles", clock)
+        if auth.basic:
+            self._passwords = Secrets(
+                auth.basic.password_files, f"{path}.basic.passwordFiles", clock
+            )
+        if given := auth.signature:
+            standard = given.scheme == "standard-webhooks"
+            self._keys = Secrets(
+                given.key_files, f"{path}.signature.keyFiles", clock,
+                standard_key if standard else lambda _key: None,
+            )  # fmt: skip
+            self._signature = Signature(
+                given.scheme, given.header.lower(), given.timestamp_header.lower(), given.tolerance
+            )
+
+    def check_headers(self, incoming: Incoming) -> None:
+        """
+        Check what needs no body, before one is read.
+
+        Raises:
+            Refused: 401.
+            Unavailable: the secrets cannot be read.
+        """
+        if self._tokens is not None:
+            check_bearer(incoming, self._tokens.current())
+        if self._passwords is not None:
+            check_basic(incoming, self._user, self._passwords.current())
+
+    def check_body(self, incoming: Incoming, now: float) -> None:
+        """
+        Check what is proven of the body.
+
+        Args:
+            incoming: The request.
+            now: Unix seconds.
+
+        Raises:
+            Refused: 401.
+            Unavailable: the keys cannot be read.
+        """
+        if self._signature is not None and self._keys is not None:
+            check_signature(incoming, self._signature, self._keys.current(), now)

@@ -1,0 +1,193 @@
+"""
+Groups of alerts as Alertmanager and Grafana send them: a notification for each group, or for each alert.
+
+The identity of a group is what its retries, its next flush without a change, and the twins of a highly
+available Alertmanager share: receiver, group key, and of each alert its fingerprint, status and start.
+What may differ between twins stays out: annotations, the peer's address, the end, the reason.
+
+A repeat (`repeat_interval`) has the identity of what it repeats and is told by its later slot
+(`notifier.gateway.identity`). For each alert by itself, unchanged members come with every flush, so only
+what Alertmanager calls a repeat is one; versions before 0.32 do not say.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from notifier.gateway.draft import (
+    ALERTS,
+    Draft,
+    Options,
+    Reader,
+    Refused,
+    cut,
+    priority_of,
+    utc,
+)
+from syncer.model.immutable import immutable
+from syncer.model.resource import Json
+
+_STATUSES: Final = ("firing", "resolved")
+_REPEAT: Final = "repeat interval elapsed"
+#: Service, member and label of an alert's links; an absent one is left out.
+_LINKS: Final = (
+    ("prometheus", "generatorURL", "Expression"),
+    ("grafana", "dashboardURL", "Dashboard"),
+    ("grafana", "panelURL", "Panel"),
+    ("grafana", "silenceURL", "Silence"),
+)
+#: Characters of what is shown of one alert's annotation, and how many of them.
+_NOTE: Final = 1000
+_NOTES: Final = 8
+
+
+@immutable
+class _Alert:
+    status: str
+    labels: dict[str, str]
+    annotations: dict[str, str]
+    starts: int
+    fingerprint: str
+    links: tuple[tuple[str, str, str], ...]
+    members: Json
+
+    @property
+    def name(self) -> str:
+        return self.labels.get("alertname", "")
+
+
+def drafts_of(
+    group: Reader, options: Options, *, program: str, key: tuple[object, ...]
+) -> tuple[Draft, ...]:
+    """
+    Make drafts of a group.
+
+    Args:
+        group: The payload.
+        options: As the gateway's file says.
+        program: What sent it, in the words by which people look for an event.
+        key: What tells groups of the program apart, before receiver and group key.
+
+    Raises:
+        Refused: a member has another form.
+    """
+    group.choice("status", _STATUSES)
+    group.text("groupKey", None)
+    alerts = [_alert(a) for a in group.objects("alerts")]
+    if not alerts:
+        raise Refused("must hold at least one alert", path="alerts")
+    reading = _Reading(group, options, program, key)
+    if not options.each:
+        return (reading.whole(alerts),)
+    own, rest = alerts[:ALERTS], alerts[ALERTS:]
+    drafts = [reading.single(alert) for alert in own]
+    if rest:
+        drafts.append(reading.whole(rest))
+    return tuple(drafts)
+
+
+def _alert(of: Reader) -> _Alert:
+    labels = of.texts("labels")
+    # Alertmanager always sends it; what imitates Alertmanager may not.
+    fingerprint = of.text("fingerprint") or "\n".join(f"{k}={v}" for k, v in sorted(labels.items()))
+    return _Alert(
+        status=of.choice("status", _STATUSES),
+        labels=labels,
+        annotations=of.texts("annotations"),
+        starts=of.time("startsAt"),
+        fingerprint=fingerprint,
+        links=tuple((service, of.text(key), label) for service, key, label in _LINKS),
+        members=of.members,
+    )
+
+
+class _Reading:
+    """A group that is being read."""
+
+    def __init__(
+        self, group: Reader, options: Options, program: str, key: tuple[object, ...]
+    ) -> None:
+        self._group = group
+        self._options = options
+        self._program = program
+        self._key = (*key, group.text("receiver"))
+        self._repeat = group.text("notification_reason") == _REPEAT
+
+    def _starts(self, alert: _Alert) -> int:
+        return 0 if self._options.ignore_starts_at else alert.starts
+
+    def whole(self, alerts: list[_Alert]) -> Draft:
+        """One notification for these alerts."""
+        group = self._group
+        common = group.texts("commonLabels")
+        firing = [a for a in alerts if a.status == "firing"]
+        status = "firing" if firing else "resolved"
+        severity = common.get("severity", "")
+        cut_off = group.number("truncatedAlerts")
+        more = max(0, len(alerts) - ALERTS) + cut_off
+        lines = [_shown(a) for a in alerts[:ALERTS]]
+        if more:
+            lines.append(f"… and {more} more alerts of this group.")
+        return Draft(
+            identity=(
+                *self._key, group.text("groupKey", None), cut_off,
+                sorted((a.fingerprint, a.status, self._starts(a)) for a in alerts),
+            ),
+            view=group.members,
+            event=f"{self._program}:{group.text('groupKey')}",
+            type="Escalation" if firing else "Completion",
+            priority=priority_of(severity) if firing else "Low",
+            subject=f"[{status.upper()}:{len(firing) or len(alerts)}] {_title(group, len(alerts))}",
+            body="\n\n".join(lines),
+            severity=severity,
+            extensions={"status": status, "receiver": group.text("receiver"), **common},
+            links=_links(self._program, group, alerts[0]),
+            since=max(map(self._starts, alerts)),
+            repeats=True,
+            repeat=self._repeat,
+        )  # fmt: skip
+
+    def single(self, alert: _Alert) -> Draft:
+        """One notification for one alert."""
+        group = self._group
+        firing = alert.status == "firing"
+        severity = alert.labels.get("severity", "")
+        summary = alert.annotations.get("summary", "")
+        subject = ": ".join(part for part in (alert.name, summary) if part) or alert.fingerprint
+        return Draft(
+            identity=(*self._key, "alert", alert.fingerprint, alert.status, self._starts(alert)),
+            view={**group.members, "alert": alert.members},
+            event=f"{self._program}:{alert.fingerprint}",
+            type="Escalation" if firing else "Completion",
+            priority=priority_of(severity) if firing else "Low",
+            subject=f"[{alert.status.upper()}] {subject}",
+            body=_shown(alert),
+            severity=severity,
+            extensions={
+                "status": alert.status, "receiver": group.text("receiver"), **alert.labels,
+            },
+            links=_links(self._program, group, alert),
+            since=self._starts(alert),
+            repeats=self._repeat,
+            repeat=self._repeat,
+        )  # fmt: skip
+
+
+def _title(group: Reader, count: int) -> str:
+    common, labels = group.texts("commonLabels"), group.texts("groupLabels")
+    name = common.get("alertname") or ", ".join(f"{k}={v}" for k, v in sorted(labels.items()))
+    summary = group.texts("commonAnnotations").get("summary", "")
+    return ": ".join(part for part in (name, summary) if part) or f"{count} alerts"
+
+
+def _shown(alert: _Alert) -> str:
+    labels = ", ".join(f"{k}={v}" for k, v in sorted(alert.labels.items()))
+    since = f" since {utc(alert.starts)}" if alert.starts else ""
+    lines = [f"{alert.status}{since}: {cut(labels, _NOTE)}"]
+    notes = sorted(alert.annotations.items())
+    lines += [f"  {key}: {cut(text, _NOTE)}" for key, text in notes[:_NOTES]]
+    return "\n".join(lines)
+
+
+def _links(program: str, group: Reader, alert: _Alert) -> tuple[tuple[str, str, str], ...]:
+    return ((program, group.text("externalURL"), "Alerts"), *alert.links)

@@ -1,0 +1,272 @@
+"""
+What a source makes of a request: drafts of notifications. No I/O, no clock.
+
+A source reads the request of one program and returns a draft for each notification. A draft has defaults
+for every member of the spec, so that a mapping needs to name only what is to differ, and the identity of
+the event: what the program's retries and its highly available twins share, and what a new event does not.
+
+What a program sent is never trusted to have its documented form. `Reader` hands out members by type and
+refuses the rest with the path of the member; it never quotes the value, which may hold a secret.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+
+from syncer.model.resource import Json
+from syncer.model.times import parse_time
+
+#: Alerts of one group that a body lists; how many more there are, it says.
+ALERTS: Final = 100
+_PATH: Final = 200
+
+
+class Refused(Exception):
+    """
+    A request that becomes no notification, however often it is sent.
+
+    Attributes:
+        status: HTTP status of the answer.
+        path: The member at fault, empty where no single one is.
+        reason: What is wrong with it. Quotes nothing of the request.
+    """
+
+    def __init__(self, reason: str, *, path: str = "", status: int = 422) -> None:
+        super().__init__(f"{path}: {reason}" if path else reason)
+        self.status = status
+        self.path = path
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Incoming:
+    """
+    One request.
+
+    Attributes:
+        headers: By name in lower case.
+        body: As it came.
+    """
+
+    headers: Mapping[str, str]
+    body: bytes
+
+    def header(self, name: str) -> str:
+        """Return a header, empty if it is absent."""
+        return self.headers.get(name, "")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """
+    What the gateway's file says about how a source reads.
+
+    Attributes:
+        each: One notification for each alert, not for each group.
+        ignore_starts_at: Leave the alerts' start out of the identity.
+    """
+
+    each: bool = False
+    ignore_starts_at: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """
+    One notification as its source suggests it.
+
+    Attributes:
+        identity: What retries and twins share; None where only the mapping or the bytes can tell.
+        view: What the expressions of a mapping see.
+        event: The event in the words of its source, by which people look for it.
+        type: Of the spec, as the six below it.
+        priority: See `type`.
+        subject: See `type`.
+        body: See `type`.
+        severity: See `type`.
+        extensions: See `type`.
+        links: Service, URL and label of each.
+        since: When the event began (Unix milliseconds); repeats of it fall into slots from here on.
+        repeats: Whether the source may send the same event again on purpose.
+        repeat: Whether it says that it does so now.
+    """
+
+    identity: tuple[object, ...] | None
+    view: Json
+    event: str = ""
+    type: str = "Simple"
+    priority: str = "Medium"
+    subject: str = ""
+    body: str = ""
+    severity: str = ""
+    extensions: Mapping[str, str] = field(default_factory=dict)
+    links: tuple[tuple[str, str, str], ...] = ()
+    since: int = 0
+    repeats: bool = False
+    repeat: bool = False
+
+
+Read = Callable[[Incoming, Options], tuple[Draft, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """
+    A kind of source: how it is read, and what its program's retries ask of an answer.
+
+    Attributes:
+        name: As in the gateway's file.
+        prefix: Of the names of its objects.
+        read: Makes drafts of a request.
+        patience: Seconds for which a request may wait for the API server.
+        retry_after: Seconds that a 503 asks for.
+        max_body: Bytes.
+        window: Seconds within which an equal event is a duplicate; 0 is for ever.
+        handshake: Whether senders ask by OPTIONS whether they may send, as CloudEvents' webhooks do.
+    """
+
+    name: str
+    prefix: str
+    read: Read
+    patience: float
+    retry_after: int = 10
+    max_body: int = 1 << 20
+    window: float = 0.0
+    handshake: bool = False
+
+
+class Reader:
+    """One JSON object of a payload, read member by member."""
+
+    def __init__(self, members: Json, path: str = "") -> None:
+        """
+        Read an object.
+
+        Args:
+            members: The object.
+            path: Where it stands in the payload.
+        """
+        self.members = members
+        self.path = path
+
+    def at(self, key: str) -> str:
+        """Return the path of a member."""
+        return f"{self.path}.{key}"[:_PATH] if self.path else key[:_PATH]
+
+    def text(self, key: str, default: str | None = "") -> str:
+        """Return a text; without a default it must be there and not empty."""
+        value = self.members.get(key)
+        if value is None and default is not None:
+            return default
+        if not isinstance(value, str) or (default is None and not value):
+            raise Refused(
+                "is required and must be text" if default is None else "must be text",
+                path=self.at(key),
+            )
+        return value
+
+    def choice(self, key: str, words: tuple[str, ...]) -> str:
+        """Return a text that must be one of these."""
+        value = self.text(key, None)
+        if value not in words:
+            raise Refused(f"must be one of {', '.join(words)}", path=self.at(key))
+        return value
+
+    def number(self, key: str, default: int = 0) -> int:
+        """Return a whole number that is not negative."""
+        value = self.members.get(key)
+        if value is None:
+            return default
+        if type(value) is not int or value < 0:
+            raise Refused("must be a whole number that is not negative", path=self.at(key))
+        return value
+
+    def texts(self, key: str) -> dict[str, str]:
+        """Return a map of texts; empty if it is absent."""
+        value = self.members.get(key)
+        if value is None:
+            return {}
+        if not isinstance(value, dict):
+            raise Refused("must be a mapping of texts", path=self.at(key))
+        for name, text in value.items():
+            if not isinstance(text, str):
+                raise Refused("must be text", path=f"{self.at(key)}.{name}"[:_PATH])
+        return value
+
+    def time(self, key: str) -> int:
+        """Return a time in Unix milliseconds; 0 if it is absent or Go's zero time."""
+        text = self.text(key)
+        try:
+            return max(0, parse_time(text))
+        except (ValueError, OverflowError):
+            raise Refused("must be a time as in RFC 3339", path=self.at(key)) from None
+
+    def object(self, key: str, *, required: bool = False) -> Reader:
+        """Return an object; empty if it is absent."""
+        value = self.members.get(key)
+        if value is None and not required:
+            return Reader({}, self.at(key))
+        if not isinstance(value, dict):
+            raise Refused("must be an object", path=self.at(key))
+        return Reader(value, self.at(key))
+
+    def objects(self, key: str) -> Iterator[Reader]:
+        """Yield the objects of a list that must be there."""
+        value = self.members.get(key)
+        if not isinstance(value, list):
+            raise Refused("must be a list", path=self.at(key))
+        for number, item in enumerate(value):
+            path = f"{self.at(key)}[{number}]"
+            if not isinstance(item, dict):
+                raise Refused("must be an object", path=path)
+            yield Reader(item, path)
+
+
+def json_object(body: bytes) -> Json:
+    """
+    Read a body that must be a JSON object.
+
+    Raises:
+        Refused: it is none. Names the line and column where its text stops being JSON.
+    """
+    try:
+        value: Any = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise Refused(
+            f"the body is not JSON (line {error.lineno}, column {error.colno})", status=400
+        ) from None
+    if not isinstance(value, dict):
+        raise Refused("the body must be a JSON object", status=400)
+    return value
+
+
+def priority_of(severity: str) -> str:
+    """Return the priority that a severity amounts to; an unknown word is Medium."""
+    return _PRIORITIES.get(severity.lower(), "Medium")
+
+
+_PRIORITIES: Final = {
+    word: priority
+    for priority, words in {
+        "Critical": ("critical", "page", "emergency", "fatal", "disaster", "p1", "sev1", "alert"),
+        "High": ("error", "high", "major", "p2", "sev2"),
+        "Medium": ("warning", "warn", "medium", "minor", "p3", "sev3"),
+        "Low": ("info", "informational", "low", "none", "debug", "notice", "ok", "p4", "p5"),
+    }.items()
+    for word in words
+}
+
+
+def cut(text: str, most: int) -> str:
+    """Return a text of at most so many characters; a cut one ends in an ellipsis."""
+    return text if len(text) <= most else text[: most - 1] + "…"
+
+
+def utc(ms: int) -> str:
+    """Return Unix milliseconds for people, to the second."""
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

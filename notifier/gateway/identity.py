@@ -1,0 +1,84 @@
+"""
+Names that retries and twins share. No I/O, no clock.
+
+The name of an object is a hash of the event's identity, so that the API server's own "already exists" is
+the lock: two replicas, a retry after a lost answer and both twins of a highly available Alertmanager meet
+one object, and no store of the gateway's own has to agree on anything.
+
+Some sources repeat an event on purpose (Alertmanager's `repeat_interval`), and such a repeat is a new
+notification. Its occurrence is told by the time since the event began, in slots of the dedup window. A
+retry may fall into the next slot; before an object of a later slot is created, the one of the slot
+before is looked at: if it is younger than the window, the request is a duplicate of it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Final
+
+import orjson
+
+from notifier.gateway.draft import Draft, Kind
+from syncer.model.immutable import immutable
+
+#: Hex digits of the hash in a name; 128 bits, and the whole hash stands on the object.
+_DIGITS: Final = 32
+#: Seconds within which equal bytes are one event, where nothing else tells.
+BYTES_WINDOW: Final = 600
+
+
+@immutable
+class Identity:
+    """
+    The names of one event.
+
+    Attributes:
+        name: Of the object.
+        digest: The whole hash; an object of this name with another one is somebody else's.
+        before: The name of the occurrence before; empty if there is none to look at.
+        window: Seconds within which the one before makes this one a duplicate.
+    """
+
+    name: str
+    digest: str
+    before: str = ""
+    window: float = 0.0
+
+
+def identity_of(
+    source: str, kind: Kind, draft: Draft, *, given: str, body: bytes, now: float, window: float
+) -> Identity:
+    """
+    Return the names of a draft's event.
+
+    Args:
+        source: Name of the source: two sources never share an event.
+        kind: Its kind.
+        draft: What the source read.
+        given: The mapping's `id`; it wins over what the source found. Empty if there is none.
+        body: Of the request, for what has no other identity.
+        now: Unix seconds.
+        window: Seconds within which an equal event is a duplicate; 0 is for ever.
+    """
+    parts: tuple[object, ...]
+    # A kind without a window of its own has one only where somebody asked for it.
+    slotted, since = bool(window) and not kind.window, 0.0
+    if given:
+        parts = ("id", given)
+    elif draft.identity is not None:
+        parts = ("event", *draft.identity)
+        slotted, since = slotted or (bool(window) and draft.repeats), draft.since / 1000
+    else:
+        parts = ("bytes", hashlib.sha256(body).hexdigest())
+        slotted, window = True, window or BYTES_WINDOW
+    digest = hashlib.sha256(orjson.dumps([source, *parts])).hexdigest()
+    name = f"{kind.prefix}-{digest[:_DIGITS]}"
+    if not slotted:
+        return Identity(name, digest)
+    slot = max(0, int((now - since) // window))
+    return Identity(
+        name=f"{name}-{slot}",
+        digest=digest,
+        before=f"{name}-{slot - 1}" if slot else "",
+        window=window,
+    )

@@ -1,0 +1,13 @@
+"""The kinds of sources by name."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from notifier.gateway.draft import Kind
+from notifier.gateway.sources import alertmanager, argocd, cloudevents, flux, github, grafana, plain
+
+KINDS: Final[dict[str, Kind]] = {
+    module.KIND.name: module.KIND
+    for module in (alertmanager, argocd, cloudevents, flux, github, grafana, plain)
+}

@@ -1,0 +1,47 @@
+"""What the gateway counts. Sources are those of its file; no label holds what a request brought."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+_PREFIX: Final = "notification_ledger_gateway"
+_SECONDS: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+
+class GatewayMetrics:
+    """Every series of the gateway, on one registry."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        """Create the series."""
+        self.requests = Counter(
+            f"{_PREFIX}_requests",
+            "Requests by source and status of the answer; unknown sources count as none.",
+            ("source", "code"),
+            registry=registry,
+        )
+        self.notifications = Counter(
+            f"{_PREFIX}_notifications",
+            "Notifications: created, duplicate (a retry or a twin), thinned (a repeat within the window).",
+            ("source", "result"),
+            registry=registry,
+        )
+        self.seconds = Histogram(
+            f"{_PREFIX}_request_seconds",
+            "Time from the headers of a request to its answer, waiting for the API server included.",
+            ("source",),
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.last = Gauge(
+            f"{_PREFIX}_last_request_timestamp_seconds",
+            "When a source last sent something that became a notification; 0 if it never did.",
+            ("source",),
+            registry=registry,
+        )
+        self.in_flight = Gauge(
+            f"{_PREFIX}_requests_in_flight",
+            "Requests that wait for the API server.",
+            registry=registry,
+        )

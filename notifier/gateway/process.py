@@ -1,0 +1,117 @@
+"""
+The process of the gateway: files, ports, signals, and an orderly end.
+
+It has no state, no Redis, no Lease: any number of replicas run side by side. It is ready as soon as it
+listens, whatever the API server does: requests wait for that one here, which they could not if the
+Service left the pod out.
+
+At SIGTERM readiness goes first, and requests are taken for as long as a Service needs to notice; then the
+port closes, and what is in flight is answered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from typing import Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+from notifier.gateway.access import Access
+from notifier.gateway.metrics import GatewayMetrics
+from notifier.gateway.server import Entry, Gateway
+from notifier.gateway.settings import Loaded
+from notifier.gateway.submit import KubeObjects, Submitter
+from notifier.settings import Address
+from notifier.version import __version__
+from syncer.kube.client import KubeClient
+from syncer.model.errors import ConfigError
+from syncer.runtime.clock import monotonic_clock
+from syncer.runtime.connections import raise_descriptor_limit
+from syncer.runtime.health import AdminServer
+from syncer.runtime.offload import SWITCH_INTERVAL
+from syncer.runtime.stalls import LoopWatch
+
+logger = logging.getLogger("ledger.gateway")
+
+_AGENT: Final = f"notification-ledger/{__version__} (gateway)"
+
+
+async def run(loaded: Loaded, watch: LoopWatch) -> None:
+    """
+    Run until SIGTERM.
+
+    Args:
+        loaded: The gateway's file.
+        watch: Of the running loop.
+
+    Raises:
+        ConfigError: a secret cannot be read, an address is taken, there is no API server to speak to.
+    """
+    settings = loaded.settings
+    stop = asyncio.Event()
+    sys.setswitchinterval(SWITCH_INTERVAL)
+    watch.look_from_outside()
+    raise_descriptor_limit()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with AsyncExitStack() as stack:
+        stack.callback(watch.close)
+        registry = CollectorRegistry()
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=registry)
+        admin = AdminServer(registry)
+        stack.push_async_callback(admin.close)
+        listening = False
+        admin.check("listening", lambda: None if listening else "not listening yet")
+        admin.check("shutdown", lambda: "draining" if stop.is_set() else None)
+        health, metrics = settings.health_probe_addr, settings.metrics_addr
+        with _listening(health, "healthProbeAddr"):
+            await admin.bind(health.host, health.port, health=True, metrics=False)
+        with _listening(metrics, "metricsAddr"):
+            await admin.bind(metrics.host, metrics.port, health=False, metrics=True)
+        entries = {
+            name: Entry(source, Access(auth, f"sources[{number}].auth", monotonic_clock))
+            for number, (name, (source, auth)) in enumerate(loaded.sources.items())
+        }
+        client = await stack.enter_async_context(
+            await KubeClient.connect(os.environ.get("KUBECONFIG"), user_agent=_AGENT)
+        )
+        gateway = Gateway(
+            entries,
+            Submitter(KubeObjects(client), time.time),
+            GatewayMetrics(registry),
+            settings.limits,
+            now=time.time,
+        )
+        stack.push_async_callback(gateway.close)
+        with _listening(settings.listen, "listen"):
+            port = await gateway.bind(*settings.listen)
+        listening = True
+        logger.info(
+            "the gateway listens",
+            extra={"version": __version__, "port": port, "sources": sorted(entries)},
+        )
+        await stop.wait()
+        logger.info("the gateway ends", extra={"in_flight": gateway.in_flight})
+        await asyncio.sleep(settings.shutdown_delay)
+
+
+@contextlib.contextmanager
+def _listening(address: Address, path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {address}: {error.strerror or type(error).__name__}", path=path
+        ) from error

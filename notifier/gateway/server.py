@@ -1,0 +1,321 @@
+"""
+The gateway's server: webhooks in, objects out, and an answer that a sender's own retry understands.
+
+A request waits here until the API server has its objects; the answer is 200 then, and only then. What can
+never become a notification is a 4xx that names the member at fault; everything else is 503 with
+`Retry-After`: never 429, which Alertmanager and Grafana take for final, and never 202, which would
+promise what nobody has stored.
+
+Bounds, so that no sender takes the gateway from the others: connections, requests in flight, bytes of
+bodies that are being read or translated, time for headers and for a body. Who has not proven anything yet
+holds neither a place among the requests in flight nor a connection that is kept: where bytes run short,
+the body that has been arriving longest is given up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+from aiohttp import web
+
+from notifier.gateway.access import Access
+from notifier.gateway.draft import Incoming, Refused
+from notifier.gateway.metrics import GatewayMetrics
+from notifier.gateway.settings import LimitSettings
+from notifier.gateway.submit import Made, Submitter
+from notifier.gateway.translation import Source, Wish, wishes
+from syncer.model.errors import Unavailable
+from syncer.runtime.connections import Connections, listen
+from syncer.runtime.offload import offload
+
+logger = logging.getLogger("ledger.gateway")
+
+_METHODS: Final = ("POST", "PUT")
+#: Seconds for headers, and between requests of one connection.
+_FIRST: Final = 5.0
+_IDLE: Final = 75.0
+#: Bytes of a body read ahead of who checks its bounds.
+_READ_AHEAD: Final = 1 << 14
+#: Seconds for the translation of a large body, those before it included.
+_TRANSLATION: Final = 8.0
+#: Objects of one request that are created at once.
+_TOGETHER: Final = 16
+#: Seconds between two log lines about refusals of one source with one status.
+_LOG_EVERY: Final = 10.0
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff"}
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """A source and who may send to it."""
+
+    source: Source
+    access: Access
+
+
+class Gateway:
+    """Takes webhooks."""
+
+    def __init__(
+        self,
+        entries: Mapping[str, Entry],
+        submitter: Submitter,
+        metrics: GatewayMetrics,
+        limits: LimitSettings,
+        *,
+        now: Callable[[], float],
+    ) -> None:
+        """
+        Describe a gateway; nothing listens yet.
+
+        Args:
+            entries: Sources by name.
+            submitter: Makes objects exist.
+            metrics: What is counted.
+            limits: What is taken on at once.
+            now: Unix seconds.
+        """
+        self._entries = entries
+        self._submitter = submitter
+        self._metrics = metrics
+        self._limits = limits
+        self._now = now
+        self._connections = Connections(limits.connections, _FIRST, _IDLE)
+        self._in_flight = 0
+        self._buffered = 0
+        #: Bodies that are arriving, the oldest first.
+        self._arriving: dict[asyncio.Transport, None] = {}
+        self._quiet: dict[tuple[str, int], tuple[float, int]] = {}
+        self._runner: web.AppRunner | None = None
+        self._server: asyncio.Server | None = None
+        for name in entries:
+            metrics.last.labels(name)
+        metrics.in_flight.set_function(lambda: self._in_flight)
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that wait for the API server."""
+        return self._in_flight
+
+    async def bind(self, host: str, port: int) -> int:
+        """
+        Listen; returns the port.
+
+        Raises:
+            OSError: the address cannot be bound.
+        """
+        app = web.Application()
+        app.router.add_route("*", "/v1/{source}", self._serve)
+        app.router.add_route("*", "/{path:.*}", self._serve)
+        patience = max(entry.source.patience for entry in self._entries.values())
+        self._runner, self._server = await listen(
+            app,
+            host,
+            port,
+            self._connections,
+            idle_seconds=_IDLE,
+            shutdown_seconds=patience + _TRANSLATION,
+            read_buffer=_READ_AHEAD,
+        )
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        """Stop listening; requests under way are answered."""
+        if self._server is not None:
+            self._server.close()
+        if self._runner is not None:
+            await self._runner.cleanup()
+        self._connections.close()
+
+    async def _serve(self, request: web.Request) -> web.Response:
+        began = asyncio.get_running_loop().time()
+        self._connections.on_request(request.transport)
+        name = request.match_info.get("source", "")
+        entry = self._entries.get(name)
+        label = name if entry else "none"
+        try:
+            answer = self._done(label, await self._take(entry, request, began))
+            if origin := request.headers.get("WebHook-Request-Origin"):
+                answer.headers["WebHook-Allowed-Origin"] = origin[:256]
+                answer.headers["Allow"] = ", ".join(_METHODS)
+        except Refused as error:
+            answer = self._refused(label, error, request)
+        except Unavailable as error:
+            answer = self._later(entry, label, str(error))
+        finally:
+            self._connections.on_request(request.transport)
+        self._metrics.requests.labels(label, str(answer.status)).inc()
+        self._metrics.seconds.labels(label).observe(asyncio.get_running_loop().time() - began)
+        return answer
+
+    async def _take(self, entry: Entry | None, request: web.Request, began: float) -> list[Made]:
+        if entry is None:
+            raise Refused("there is no source of this name; the path is /v1/<name>", status=404)
+        if request.method == "OPTIONS" and entry.source.kind.handshake:
+            return []
+        if request.method not in _METHODS:
+            raise Refused(f"the method must be POST; it is {request.method[:10]}", status=405)
+        if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+            raise Refused("bodies are not taken compressed", status=415)
+        headers = {key.lower(): value for key, value in request.headers.items()}
+        entry.access.check_headers(Incoming(headers, b""))
+        source = entry.source
+        body = bytearray()
+        try:
+            await self._read(request, body, source.kind.max_body)
+            incoming = Incoming(headers, bytes(body))
+            now = self._now()
+
+            def work() -> tuple[Wish, ...]:
+                entry.access.check_body(incoming, now)
+                return wishes(source, incoming, now)
+
+            try:
+                wanted = await offload(work, size=len(body), seconds=_TRANSLATION)
+            except TimeoutError:
+                raise Unavailable("large requests before it are still being read") from None
+        finally:
+            self._buffered -= len(body)
+        if self._in_flight >= self._limits.requests:
+            raise Unavailable("too many requests are in flight")
+        self._in_flight += 1
+        self._connections.hold(request.transport)
+        try:
+            return await self._submit(wanted, began + source.patience)
+        finally:
+            self._in_flight -= 1
+
+    async def _read(self, request: web.Request, body: bytearray, most: int) -> None:
+        """
+        Read a body into `body`, all of which counts as buffered.
+
+        Raises:
+            Refused: it is larger than it may be, takes too long, or is cut off.
+        """
+        if (request.content_length or 0) > most:
+            raise Refused(f"the body is larger than {most} bytes", status=413)
+        transport = request.transport
+        if transport is not None:
+            self._arriving[transport] = None
+        try:
+            async with asyncio.timeout(self._limits.body_seconds):
+                while chunk := await request.content.readany():
+                    body += chunk
+                    self._buffered += len(chunk)
+                    if len(body) > most:
+                        raise Refused(f"the body is larger than {most} bytes", status=413)
+                    self._make_space(transport)
+        except TimeoutError:
+            raise Refused(
+                f"the body did not arrive within {self._limits.body_seconds:g} s", status=408
+            ) from None
+        except (web.RequestPayloadError, ConnectionError):
+            raise Refused("the body ended early", status=400) from None
+        finally:
+            if transport is not None:
+                self._arriving.pop(transport, None)
+
+    def _make_space(self, own: asyncio.Transport | None) -> None:
+        """Give up the body that has been arriving longest, if too much is buffered."""
+        if self._buffered <= self._limits.buffered_bytes:
+            return
+        oldest = next(iter(self._arriving), None)
+        if oldest is None or oldest is own:
+            raise Unavailable("too many bodies are being read")
+        del self._arriving[oldest]
+        oldest.abort()
+
+    async def _submit(self, wanted: tuple[Wish, ...], until: float) -> list[Made]:
+        if len(wanted) == 1:
+            return [await self._submitter.submit(wanted[0], until)]
+        gate = asyncio.Semaphore(_TOGETHER)
+
+        async def one(wish: Wish) -> Made | Refused | Unavailable:
+            async with gate:
+                try:
+                    return await self._submitter.submit(wish, until)
+                except (Refused, Unavailable) as error:
+                    return error
+
+        results = await asyncio.gather(*map(one, wanted))
+        # What may still succeed decides: a retry meets what exists already.
+        for kind in (Unavailable, Refused):
+            for result in results:
+                if isinstance(result, kind):
+                    raise result
+        return [result for result in results if isinstance(result, Made)]
+
+    def _done(self, label: str, made: list[Made]) -> web.Response:
+        for one in made:
+            result = "thinned" if one.thinned else "duplicate" if one.duplicate else "created"
+            self._metrics.notifications.labels(label, result).inc()
+            logger.debug(
+                "a webhook became a notification",
+                extra={
+                    "source": label, "namespace": one.namespace, "name_of": one.name,
+                    "uid": one.uid, "result": result,
+                },
+            )  # fmt: skip
+        if made:
+            self._metrics.last.labels(label).set(self._now())
+        return _json(
+            200,
+            {
+                "notifications": [
+                    {
+                        "name": one.name, "namespace": one.namespace, "uid": one.uid,
+                        "duplicate": one.duplicate,
+                    }
+                    for one in made
+                ]
+            },
+        )  # fmt: skip
+
+    def _refused(self, label: str, error: Refused, request: web.Request) -> web.Response:
+        self._log(label, error.status, "a request was refused", str(error), request.remote)
+        headers = {}
+        if error.status == 405:
+            headers["Allow"] = ", ".join(_METHODS)
+        elif error.status == 401:
+            headers["WWW-Authenticate"] = 'Bearer realm="notifications"'
+        answer = _json(error.status, {"error": error.reason, "path": error.path}, headers)
+        if error.status in {401, 404, 408, 413}:
+            answer.force_close()
+        return answer
+
+    def _later(self, entry: Entry | None, label: str, reason: str) -> web.Response:
+        self._log(label, 503, "a request could not be taken, its sender is to try again", reason)
+        seconds = entry.source.retry_after if entry else 10
+        return _json(503, {"error": reason, "path": ""}, {"Retry-After": str(seconds)})
+
+    def _log(
+        self, label: str, status: int, event: str, error: str, peer: str | None = None
+    ) -> None:
+        """Log a refusal; many of a kind are one line, with how many were left out."""
+        now = asyncio.get_running_loop().time()
+        last, left_out = self._quiet.get((label, status), (-_LOG_EVERY, 0))
+        if now - last < _LOG_EVERY:
+            self._quiet[label, status] = (last, left_out + 1)
+            return
+        self._quiet[label, status] = (now, 0)
+        logger.warning(
+            event,
+            extra={
+                "source": label, "status": status, "error": error[:500], "peer": peer,
+                "left_out": left_out or None,
+            },
+        )  # fmt: skip
+
+
+def _json(status: int, content: object, headers: Mapping[str, str] | None = None) -> web.Response:
+    return web.Response(
+        status=status,
+        body=orjson.dumps(content) + b"\n",
+        content_type="application/json",
+        headers={**_HEADERS, **(headers or {})},
+    )

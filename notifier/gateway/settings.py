@@ -1,0 +1,433 @@
+"""
+The gateway's file: where it listens, and its sources.
+
+Read by the rules of every settings file of this project (`syncer.configfile`): an unknown key is a
+warning with its path, a wrong value ends the process with the path. Expressions are compiled here, so
+that none is found wrong by the first page. Secrets are files, named here and never part of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BeforeValidator, Field, ValidationInfo, field_validator
+
+from notifier.gateway.draft import Options
+from notifier.gateway.expressions import Template
+from notifier.gateway.kinds import KINDS
+from notifier.gateway.manifest import PRIORITIES, TYPES, Rules
+from notifier.gateway.translation import Source
+from notifier.settings import Address, ListenAddress
+from syncer.configfile import Duration, Group, Names, build, unknown_keys
+from syncer.model.errors import ConfigError
+from syncer.settings import LABEL, LoggingSettings
+from syncer.yamlfile import Document, read_file
+
+#: Templates of a mapping that are texts of their own.
+_TEXTS: Final = {
+    "type": "type", "priority": "priority", "severity": "severity", "subject": "subject",
+    "body": "body", "clusterID": "cluster_id", "id": "id", "retentionDays": "retention_days",
+}  # fmt: skip
+_MOST_SOURCES: Final = 100
+_PART: Final = re.compile(r"([^.\[\]]+)|\[([0-9]+)\]")
+
+
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class LimitSettings(Group):
+    """What the gateway takes on at once."""
+
+    requests: int = Field(
+        default=2000, ge=1, le=20_000,
+        description="Requests in flight, waiting for the API server included. Above it the answer is "
+        "503 at once.",
+    )  # fmt: skip
+    connections: int = Field(
+        default=4096, ge=16, le=50_000,
+        description="Connections at once. Above it the one that has been silent longest is closed for "
+        "a new one, never one with a request in flight.",
+    )  # fmt: skip
+    buffered_bytes: int = Field(
+        default=64 << 20, ge=16 << 20,
+        description="Bytes of all bodies that are being read or translated. Above it the answer is 503 "
+        "at once. Memory grows by a few times as much.",
+    )  # fmt: skip
+    body_seconds: Duration = Field(
+        default=10.0, gt=0, le=60,
+        description="What a body may take to arrive.",
+    )  # fmt: skip
+
+
+class BearerSettings(Group):
+    """A token in the header Authorization."""
+
+    token_files: Names = Field(
+        min_length=1,
+        description="Files with one token each. Any of them is accepted: list old and new while one is "
+        "replaced. They are followed while the gateway runs.",
+    )
+
+
+class BasicSettings(Group):
+    """A user and a password in the header Authorization."""
+
+    user: str = Field(min_length=1, description="The user.")
+    password_files: Names = Field(
+        min_length=1, description="Files with one password each; any of them is accepted."
+    )
+
+
+class SignatureSettings(Group):
+    """A signature of the body (HMAC with SHA-256)."""
+
+    scheme: Literal["flux", "github", "grafana", "standard-webhooks"] = Field(
+        description="Whose: flux (generic-hmac), github, grafana, or standard-webhooks.",
+    )
+    key_files: Names = Field(
+        min_length=1, description="Files with one key each; any of them is accepted."
+    )
+    header: str = Field(
+        default="",
+        max_length=100,
+        description="The header with the signature; default the scheme's.",
+    )
+    timestamp_header: str = Field(
+        default="", max_length=100,
+        description="Grafana: the header with the time that is signed too; default none. Set it on "
+        "both sides, else a request can be replayed for ever.",
+    )  # fmt: skip
+    tolerance: Duration = Field(
+        default=300.0, gt=0, le=3600,
+        description="By how much a signed time may be off.",
+    )  # fmt: skip
+
+
+class AuthSettings(Group):
+    """Who may send. What is set must all hold; one is required."""
+
+    bearer: BearerSettings | None = Field(default=None, description="A bearer token.")
+    basic: BasicSettings | None = Field(default=None, description="Basic authentication.")
+    signature: SignatureSettings | None = Field(default=None, description="A signature.")
+    insecure: bool = Field(
+        default=False,
+        description="Take requests from whoever reaches the port. They can wake people up.",
+    )
+
+    @field_validator("insecure")
+    @classmethod
+    def _one(cls, insecure: bool, info: ValidationInfo) -> bool:
+        if any(info.data.get(kind) for kind in ("bearer", "basic", "signature")) == insecure:
+            raise ValueError(
+                "excludes bearer, basic and signature"
+                if insecure
+                else "one of bearer, basic and signature is required, or `insecure: true`"
+            )
+        return insecure
+
+
+class LinkSettings(Group):
+    """A link of a notification."""
+
+    service: str = Field(description="Of the spec's actionLinks; a template, as the two below.")
+    url: str = Field(description="Where it leads; a link without an http address is left out.")
+    label: str = Field(description="What people see.")
+
+
+class MappingSettings(Group):
+    """
+    What becomes what: templates, in which `${…}` holds a JMESPath expression over the payload.
+
+    What is left out, or finds nothing, is the source's own.
+    """
+
+    type: str | None = Field(default=None, description=f"One of {', '.join(TYPES)}.")
+    priority: str | None = Field(default=None, description=f"One of {', '.join(PRIORITIES)}.")
+    severity: str | None = Field(default=None, description="Free text; routes match on it.")
+    subject: str | None = Field(default=None, description="The title; cut to 500 characters.")
+    body: str | None = Field(default=None, description="The text; cut to 32 KiB.")
+    cluster_id: str | None = Field(
+        default=None, alias="clusterID", description="Of the spec: which cluster it is about."
+    )
+    id: str | None = Field(
+        default=None,
+        description="What tells one event from another, in place of the source's own: requests of "
+        "one id make one notification.",
+    )
+    retention_days: Annotated[str, BeforeValidator(_as_text)] | None = Field(
+        default=None, description="1 to 90: how long the record is kept."
+    )
+    extensions: dict[str, str] = Field(
+        default_factory=dict,
+        description="Further attributes, by name; routes match on them. They are added to the source's "
+        "own; one that finds nothing is left out.",
+    )
+    links: Annotated[
+        tuple[LinkSettings, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)
+    ] = Field(default=(), max_length=16, description="Each with `service`, `url` and `label`.")
+
+
+class RetryPolicySettings(Group):
+    """How often and how soon a channel is tried again; what is left out is the API server's default."""
+
+    max_attempts: int | None = Field(default=None, ge=1, le=10, description="For each channel.")
+    initial_backoff_seconds: int | None = Field(  # noqa: V107 (dumped as a whole)
+        default=None, ge=1, le=300, description="Before the second attempt."
+    )
+    backoff_multiplier: int | None = Field(  # noqa: V107 (dumped as a whole)
+        default=None, ge=1, le=10, description="By which each wait is longer than the one before."
+    )
+    max_backoff_seconds: int | None = Field(  # noqa: V107 (dumped as a whole)
+        default=None, ge=60, le=3600, description="The longest wait."
+    )
+
+
+class SourceSettings(Group):
+    """One program that sends; its address is `/v1/<name>`."""
+
+    name: str = Field(description="In the address, in metrics and as label of the objects.")
+    kind: str = Field(description=f"What sends: {', '.join(sorted(KINDS))}.")
+    namespace: str = Field(
+        description="Where its notifications are created. A template is allowed where `namespaces` lists "
+        "what it may find.",
+    )
+    namespaces: Names = Field(
+        default=(), description="Where its notifications may be, if `namespace` is a template."
+    )
+    auth: AuthSettings = Field(description="Who may send.")
+    per: Literal["group", "alert"] = Field(
+        default="group",
+        description="Alertmanager, Grafana: one notification for each group, or for each alert.",
+    )
+    ignore_starts_at: bool = Field(
+        default=False,
+        description="Alertmanager: leave the alerts' start out of what tells one event from another. For "
+        "alerts posted without `startsAt` to highly available peers, which each set their own.",
+    )
+    dedup_window: Duration | None = Field(
+        default=None, le=12 * 3600,
+        description="Within it an equal event is a duplicate, later it is a repeat on purpose. Default 30m "
+        "for alertmanager and grafana, else an event is equal for ever. Longer than twice "
+        "`group_interval`, and no longer than the shortest `repeat_interval`.",
+    )  # fmt: skip
+    patience: Duration | None = Field(
+        default=None, gt=0, le=60,
+        description="How long a request waits for the API server. The default fits the kind: less than "
+        "its sender waits for an answer.",
+    )  # fmt: skip
+    retry_after: int | None = Field(
+        default=None, ge=1, le=600, description="Seconds that a 503 asks the sender to wait."
+    )
+    retry_policy: RetryPolicySettings | None = Field(
+        default=None, description="Of its notifications."
+    )
+    mapping: MappingSettings = Field(
+        default_factory=MappingSettings, description="What becomes what."
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _label(cls, name: str) -> str:
+        if not LABEL.fullmatch(name):
+            raise ValueError("must be lower-case letters, digits and dashes, at most 63")
+        return name
+
+    @field_validator("kind")
+    @classmethod
+    def _known(cls, kind: str) -> str:
+        if kind not in KINDS:
+            raise ValueError(f"must be one of {', '.join(sorted(KINDS))}")
+        return kind
+
+    @field_validator("namespaces")
+    @classmethod
+    def _labels(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        if any(not LABEL.fullmatch(name) for name in names):
+            raise ValueError("must be names of namespaces")
+        return names
+
+
+class GatewaySettings(Group):
+    """The gateway's process."""
+
+    listen: ListenAddress = Field(
+        default=Address("", 8080), description="Where webhooks are taken; default `:8080`."
+    )
+    health_probe_addr: ListenAddress = Field(
+        default=Address("", 8081), description="Where /healthz and /readyz are served."
+    )
+    metrics_addr: ListenAddress = Field(
+        default=Address("", 9090), description="Where /metrics is served."
+    )
+    shutdown_delay: Duration = Field(
+        default=5.0, le=60,
+        description="How long requests are still taken after SIGTERM: until the Service has left this pod "
+        "out.",
+    )  # fmt: skip
+    logging: LoggingSettings = Field(
+        default_factory=LoggingSettings, description="Where a person looks first."
+    )
+    limits: LimitSettings = Field(
+        default_factory=LimitSettings, description="What is taken on at once."
+    )
+
+    @field_validator("metrics_addr")
+    @classmethod
+    def _apart(cls, address: Address, info: ValidationInfo) -> Address:
+        others = (info.data.get("listen"), info.data.get("health_probe_addr"))
+        if address.port and address in others:
+            raise ValueError("must differ from listen and healthProbeAddr")
+        return address
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """
+    A gateway's file.
+
+    Attributes:
+        settings: Of the process.
+        sources: By name, each with who may send to it.
+        warnings: Keys that mean nothing.
+    """
+
+    settings: GatewaySettings
+    sources: Mapping[str, tuple[Source, AuthSettings]]
+    warnings: tuple[str, ...]
+
+
+def load(path: Path | str) -> Loaded:
+    """
+    Read a file.
+
+    Raises:
+        ConfigError: with the path of the key at fault, and its line.
+    """
+    source = read_file(path)
+    try:
+        return of_document(source.values, source)
+    except ConfigError as error:
+        line = error.line or source.line(*_parts(error.path))
+        if error.line or not error.path:
+            raise
+        text = str(error).removeprefix(f"{error.path}: ")
+        raise ConfigError(f"{text} (line {line})", path=error.path, line=line) from None
+
+
+def _parts(path: str) -> list[str | int]:
+    """Return a path in parts, as a document is asked for the line of a key."""
+    return [int(number) if number else name for name, number in _PART.findall(path)]
+
+
+def of_document(document: dict[str, Any], source: Document | None = None) -> Loaded:
+    """
+    Make settings from a document.
+
+    Args:
+        document: What the file says.
+        source: The file itself, for the lines of what it says in vain.
+
+    Raises:
+        ConfigError: with the path of the key at fault.
+    """
+    rest = {key: value for key, value in document.items() if key != "sources"}
+    warnings = [finding.text for finding in unknown_keys(GatewaySettings, rest, source)]
+    settings = build(GatewaySettings, rest)
+    listed = document.get("sources")
+    if not isinstance(listed, list) or not listed:
+        raise ConfigError("is required: a list with an entry for each sender", path="sources")
+    if len(listed) > _MOST_SOURCES:
+        raise ConfigError(f"must be at most {_MOST_SOURCES}", path="sources")
+    sources: dict[str, tuple[Source, AuthSettings]] = {}
+    for number, entry in enumerate(listed):
+        path = f"sources[{number}]"
+        if not isinstance(entry, dict):
+            raise ConfigError("must be a mapping", path=path)
+        warnings += [
+            finding.text.replace(f"sources.{number}.", f"{path}.", 1)
+            for finding in unknown_keys(SourceSettings, entry, source, at=("sources", number))
+        ]
+        try:
+            given = build(SourceSettings, entry)
+        except ConfigError as error:
+            raise ConfigError(str(error).partition(": ")[2], path=f"{path}.{error.path}") from None
+        if given.name in sources:
+            raise ConfigError("is the name of a source before it", path=f"{path}.name")
+        sources[given.name] = (_source(given, path), given.auth)
+    return Loaded(settings, sources, tuple(warnings))
+
+
+def _source(given: SourceSettings, path: str) -> Source:
+    kind = KINDS[given.kind]
+    rules = _rules(given, path)
+    if "namespace" in rules.texts:
+        if not given.namespaces:
+            raise ConfigError(
+                "is required where namespace is a template", path=f"{path}.namespaces"
+            )
+        namespaces = given.namespaces
+    else:
+        if not LABEL.fullmatch(given.namespace):
+            raise ConfigError("must be the name of a namespace", path=f"{path}.namespace")
+        namespaces = (given.namespace,)
+    return Source(
+        name=given.name,
+        kind=kind,
+        options=Options(each=given.per == "alert", ignore_starts_at=given.ignore_starts_at),
+        rules=rules,
+        namespaces=namespaces,
+        window=kind.window if given.dedup_window is None else given.dedup_window,
+        patience=given.patience or kind.patience,
+        retry_after=given.retry_after or kind.retry_after,
+    )
+
+
+def _rules(given: SourceSettings, path: str) -> Rules:
+    mapping, place = given.mapping, f"{path}.mapping"
+    texts = {
+        key: _template(text, f"{place}.{key}")
+        for key, name in _TEXTS.items()
+        if (text := getattr(mapping, name)) is not None
+    }
+    for key, words in (("type", TYPES), ("priority", PRIORITIES)):
+        template = texts.get(key)
+        if template and template.constant and template.text not in words:
+            raise ConfigError(f"must be one of {', '.join(words)}", path=f"{place}.{key}")
+    if given.kind == "json":
+        for key in ("subject", "body"):
+            if key not in texts:
+                raise ConfigError("is required for kind json", path=f"{place}.{key}")
+    if "${" in given.namespace:
+        texts["namespace"] = _template(given.namespace, f"{path}.namespace")
+    extensions = {
+        key: _template(text, f"{place}.extensions.{key}")
+        for key, text in mapping.extensions.items()
+    }
+    links = tuple(
+        (
+            _template(link.service, f"{place}.links[{number}].service"),
+            _template(link.url, f"{place}.links[{number}].url"),
+            _template(link.label, f"{place}.links[{number}].label"),
+        )
+        for number, link in enumerate(mapping.links)
+    )
+    policy = given.retry_policy
+    return Rules(
+        texts,
+        extensions,
+        links,
+        policy.model_dump(by_alias=True, exclude_none=True) if policy else {},
+        place,
+    )
+
+
+def _template(text: str, path: str) -> Template:
+    try:
+        return Template(text)
+    except ValueError as error:
+        raise ConfigError(str(error), path=path) from None

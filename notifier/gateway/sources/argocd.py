@@ -1,0 +1,55 @@
+"""
+Argo CD's notifications, webhook service.
+
+Its body is the user's template. What is read here is the template of docs/gateway.md: a CloudEvent whose
+id is made of the application, the trigger and the start of the operation, so that the doubles it sends
+(it sends before it saves) are one event. Its default method is GET, without a content type.
+
+It has one worker: a slow answer stops all its notifications. It tries three times, within seven seconds
+or three times `Retry-After`.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from notifier.gateway.draft import Draft, Incoming, Kind, Options, Reader, json_object
+
+#: What the name of a trigger or a phase says about the matter.
+_BAD: Final = ("fail", "degrad", "error", "unknown", "missing")
+_SHOWN: Final = ("phase", "health", "sync", "message", "revision", "project", "repoURL")
+
+
+def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
+    """
+    Make a draft of an event.
+
+    Raises:
+        Refused: a member has another form.
+    """
+    del options  # nothing of this kind depends on them
+    event = Reader(json_object(incoming.body))
+    identity = event.text("id", None)
+    source, trigger = event.text("source", None), event.text("type", None)
+    data = event.object("data")
+    shown = {key: text for key in _SHOWN if (text := data.text(key))}
+    app = data.text("app") or source.rpartition("/")[2]
+    words = f"{trigger} {shown.get('phase', '')} {shown.get('health', '')}".lower()
+    bad = any(word in words for word in _BAD)
+    return (
+        Draft(
+            identity=(source, identity),
+            view=event.members,
+            event=f"argocd:{source}#{identity}",
+            type="Escalation" if bad else "StatusUpdate",
+            priority="High" if bad else "Low",
+            subject=f"Application {app}: {trigger}",
+            body="\n".join(f"{key}: {text}" for key, text in shown.items()) or trigger,
+            severity="error" if bad else "info",
+            extensions={"app": app, "trigger": trigger, **shown},
+            links=(("argocd", data.text("url"), "Application"),),
+        ),
+    )
+
+
+KIND: Final = Kind(name="argocd", prefix="ac", read=read, patience=10.0, retry_after=15)

@@ -1,0 +1,113 @@
+"""
+CloudEvents 1.0 over HTTP: structured and binary.
+
+`source` and `id` together are unique for an event, by the specification; so they are its identity. A body
+of JSON that says `specversion` is taken as structured under any content type, since some senders do so.
+Batches are for those who asked for them, and are refused.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import orjson
+
+from notifier.gateway.draft import Draft, Incoming, Kind, Options, Reader, Refused, json_object
+from syncer.model.resource import Json
+
+_PREFIX: Final = "ce-"
+_STRUCTURED: Final = "application/cloudevents"
+_BATCH: Final = "application/cloudevents-batch"
+_OWN: Final = frozenset({
+    "specversion", "id", "source", "type", "subject", "time", "datacontenttype", "dataschema",
+    "data", "data_base64",
+})  # fmt: skip
+_SHOWN: Final = 16_000
+
+
+def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
+    """
+    Make a draft of an event.
+
+    Raises:
+        Refused: it is a batch, of another version, or lacks what an event must have.
+    """
+    del options  # nothing of this kind depends on them
+    content = incoming.header("content-type").lower()
+    if content.startswith(_BATCH):
+        raise Refused("batches are not taken: send events one by one", status=415)
+    if _PREFIX + "specversion" in incoming.headers:
+        attributes = _binary(incoming, content)
+    else:
+        attributes = json_object(incoming.body)
+    event = Reader(attributes)
+    if event.text("specversion", None) != "1.0":
+        raise Refused("must be 1.0", path="specversion")
+    identity, source, kind = (event.text(key, None) for key in ("id", "source", "type"))
+    about = event.text("subject")
+    extra = {
+        key: value
+        for key, value in attributes.items()
+        if key not in _OWN and isinstance(value, str)
+    }
+    return (
+        Draft(
+            identity=(source, identity),
+            view=attributes,
+            event=f"cloudevents:{source}#{identity}",
+            subject=f"{kind}: {about}" if about else kind,
+            body=_shown(attributes) or f"{kind} from {source}",
+            extensions={
+                "eventType": kind, "eventSource": source,
+                **({"eventSubject": about} if about else {}), **extra,
+            },
+        ),
+    )  # fmt: skip
+
+
+def _binary(incoming: Incoming, content: str) -> Json:
+    attributes: Json = {
+        name.removeprefix(_PREFIX): _decoded(name, value)
+        for name, value in incoming.headers.items()
+        if name.startswith(_PREFIX)
+    }
+    if not incoming.body:
+        return attributes
+    if content.startswith("application/json") or "+json" in content:
+        try:
+            attributes["data"] = orjson.loads(incoming.body)
+        except orjson.JSONDecodeError as error:
+            raise Refused(
+                f"the body is not JSON (line {error.lineno}, column {error.colno})", status=400
+            ) from None
+        return attributes
+    try:
+        attributes["data"] = incoming.body.decode()
+    except UnicodeDecodeError:
+        attributes["data_base64"] = base64.b64encode(incoming.body).decode()
+    return attributes
+
+
+def _decoded(name: str, value: str) -> str:
+    """Return a header's value: unquoted, then decoded once, as the specification says."""
+    text = value.strip()
+    if len(text) >= 2 and text[0] == text[-1] == '"':
+        text = text[1:-1].replace('\\"', '"').replace("\\\\", "\\")
+    try:
+        return unquote_to_bytes(text.encode("utf-8", "surrogateescape")).decode()
+    except UnicodeDecodeError:
+        raise Refused("is not UTF-8 after percent-decoding", path=name) from None
+
+
+def _shown(attributes: Json) -> str:
+    data = attributes.get("data")
+    if data is None:
+        return ""
+    if isinstance(data, str):
+        return data
+    return orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()
+
+
+KIND: Final = Kind(name="cloudevents", prefix="ce", read=read, patience=20.0, handshake=True)

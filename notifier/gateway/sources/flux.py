@@ -1,0 +1,65 @@
+"""
+Flux's notification-controller, provider types `generic` and `generic-hmac`.
+
+Its event has no id. The identity is the object, what happened to it, and when: without message and time
+"failed, recovered, failed" on one revision would be one event. Two Alerts on one Provider send the same
+event with other metadata, and meet here.
+
+It tries for as long as the Provider's `timeout`, 15 s by default, and obeys `Retry-After`: a longer one
+than that loses the event.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from notifier.gateway.draft import Draft, Incoming, Kind, Options, Reader, json_object
+from syncer.model.times import format_time
+
+_SEVERITIES: Final = ("info", "error", "trace")
+
+
+def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
+    """
+    Make a draft of an event.
+
+    Raises:
+        Refused: a member has another form.
+    """
+    del options  # nothing of this kind depends on them
+    event = Reader(json_object(incoming.body))
+    about = event.object("involvedObject", required=True)
+    kind, name = about.text("kind", None), about.text("name", None)
+    namespace = about.text("namespace")
+    severity = event.choice("severity", _SEVERITIES)
+    reason, message = event.text("reason", None), event.text("message")
+    # Its pages show keys with a prefix, the program sends them without.
+    metadata = {k.rpartition("/")[2]: v for k, v in event.texts("metadata").items()}
+    revision = metadata.get("originRevision") or metadata.get("revision", "")
+    when = event.time("timestamp")
+    failed = severity == "error"
+    lines = [message, *(f"{key}: {value}" for key, value in sorted(metadata.items()))]
+    return (
+        Draft(
+            identity=(
+                about.text("apiVersion"), kind, namespace, name, reason, severity, message, revision,
+                format_time(when),
+            ),
+            view=event.members,
+            event=f"flux:{kind}/{namespace}/{name}:{reason}",
+            type="Escalation" if failed else "StatusUpdate",
+            priority="High" if failed else "Low",
+            subject=f"[{severity.upper()}] {kind} {namespace}/{name}: {reason}",
+            body="\n".join(line for line in lines if line) or reason,
+            severity=severity,
+            extensions={
+                "objectKind": kind, "objectNamespace": namespace, "objectName": name,
+                "eventReason": reason, "controller": event.text("reportingController"),
+                **metadata,
+            },
+            since=when,
+        ),
+    )  # fmt: skip
+
+
+KIND: Final = Kind(name="flux", prefix="fx", read=read, patience=6.0, retry_after=3)

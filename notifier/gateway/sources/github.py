@@ -1,0 +1,75 @@
+"""
+GitHub's webhooks.
+
+The delivery's GUID is the identity: it stays when somebody has GitHub deliver again. GitHub waits ten
+seconds and never tries by itself. A ping becomes no notification.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from notifier.gateway.draft import Draft, Incoming, Kind, Options, Reader, Refused, json_object
+
+#: Members that an event may be about, the most telling first, with the member that names each.
+_ABOUT: Final = (
+    ("workflow_run", "name"), ("check_run", "name"), ("check_suite", "head_branch"),
+    ("deployment_status", "state"), ("release", "name"), ("pull_request", "title"),
+    ("issue", "title"), ("discussion", "title"), ("alert", "html_url"),
+)  # fmt: skip
+
+
+def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
+    """
+    Make a draft of a delivery; none of a ping.
+
+    Raises:
+        Refused: it is no JSON, or a header is missing.
+    """
+    del options  # nothing of this kind depends on them
+    if incoming.header("content-type").startswith("application/x-www-form-urlencoded"):
+        raise Refused("set the webhook's content type to application/json", status=415)
+    event = incoming.header("x-github-event")
+    if not event:
+        raise Refused("the header x-github-event is missing", status=400)
+    if event == "ping":
+        return ()
+    payload = Reader(json_object(incoming.body))
+    action = payload.text("action")
+    repository = payload.object("repository").text("full_name")
+    sender = payload.object("sender").text("login")
+    title, url, conclusion = "", payload.text("compare"), ""
+    for key, name in _ABOUT:
+        if isinstance(payload.members.get(key), dict):
+            about = payload.object(key)
+            title, url = about.text(name), about.text("html_url")
+            conclusion = about.text("conclusion") or about.text("state")
+            break
+    what = " ".join(part for part in (event, action) if part)
+    failed = conclusion in {"failure", "timed_out", "error", "action_required"}
+    delivery = incoming.header("x-github-delivery")
+    lines = [title, f"by {sender}" if sender else "", conclusion, url]
+    return (
+        Draft(
+            identity=("delivery", delivery) if delivery else None,
+            view={**payload.members, "event": event},
+            event=f"github:{delivery}",
+            type="Escalation" if failed else "StatusUpdate",
+            priority="High" if failed else "Low",
+            subject=f"{repository or 'GitHub'}: {what}" + (f": {title}" if title else ""),
+            body="\n".join(line for line in lines if line) or what,
+            severity="error" if failed else "info",
+            extensions={
+                key: value
+                for key, value in {
+                    "event": event, "action": action, "repository": repository, "sender": sender,
+                    "conclusion": conclusion,
+                }.items()
+                if value
+            },
+            links=(("github", url, title or what),),
+        ),
+    )  # fmt: skip
+
+
+KIND: Final = Kind(name="github", prefix="gh", read=read, patience=8.0)

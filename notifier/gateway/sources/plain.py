@@ -1,0 +1,33 @@
+"""
+Plain JSON: whatever can POST an object. Everything comes from the mapping.
+
+The mapping's `id` tells one event from another; without it the header `webhook-id` (Standard Webhooks),
+which stays over retries; without that, equal bytes within ten minutes are one event.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from notifier.gateway.draft import Draft, Incoming, Kind, Options, json_object
+
+
+def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
+    """
+    Make a draft of a JSON object.
+
+    Raises:
+        Refused: it is none.
+    """
+    del options  # nothing of this kind depends on them
+    event = incoming.header("webhook-id")
+    return (
+        Draft(
+            identity=("webhook-id", event) if event else None,
+            view=json_object(incoming.body),
+            event=f"webhook:{event}" if event else "",
+        ),
+    )
+
+
+KIND: Final = Kind(name="json", prefix="js", read=read, patience=20.0)

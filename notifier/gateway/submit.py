@@ -1,0 +1,209 @@
+"""
+Making objects exist: create, and wait for the API server within the request.
+
+Many senders try once, or for a few seconds. An API server that restarts is away for longer than that; so
+a request waits here, and the create is tried again until the source's patience ends. Only then is the
+answer 503, and the sender's own retry is the queue. Nothing is kept here: the object exists, or the
+sender knows that it does not.
+
+"Already exists" is success: a retry, a twin, or an own create whose answer was lost. The object's
+identity is compared, so that nobody who may create objects of that name silences an alert unnoticed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from notifier.gateway.draft import Refused
+from notifier.gateway.manifest import IDENTITY
+from notifier.gateway.translation import Wish
+from syncer.kube.client import KubeClient
+from syncer.kube.notification_requests import list_path, object_path
+from syncer.model.errors import (
+    Ambiguous,
+    Conflict,
+    Gone,
+    PortError,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
+from syncer.model.immutable import immutable
+from syncer.model.resource import Json
+from syncer.model.times import time_of
+
+#: Seconds for one call.
+CALL: Final = 3.0
+#: Seconds between two tries, growing.
+_PAUSE: Final = 0.1
+_PAUSE_MOST: Final = 1.0
+#: Reasons of a refusal that passes.
+_PASSING: Final = frozenset({"NamespaceTerminating"})
+
+
+@immutable
+class Made:
+    """
+    What exists now.
+
+    Attributes:
+        name: Of the object.
+        namespace: Of the object.
+        uid: Of the object.
+        duplicate: Whether it was there before this request.
+        thinned: Whether the request was a repeat on purpose, too early for the window.
+    """
+
+    name: str
+    namespace: str
+    uid: str
+    duplicate: bool
+    thinned: bool = False
+
+
+class Objects(Protocol):
+    """The two rights that a gateway has."""
+
+    async def create(self, namespace: str, body: Json) -> Json:
+        """
+        Create an object.
+
+        Raises:
+            PortError: `Conflict` if the name is taken.
+        """
+        ...
+
+    async def get(self, namespace: str, name: str) -> Json:
+        """
+        Read an object.
+
+        Raises:
+            PortError: `Gone` if there is none.
+        """
+        ...
+
+
+class KubeObjects:
+    """`Objects` of an API server."""
+
+    def __init__(self, client: KubeClient) -> None:
+        """Use a client; its owner closes it."""
+        self._client = client
+
+    async def create(self, namespace: str, body: Json) -> Json:
+        """See `Objects.create`."""
+        return await self._client.request("POST", list_path(namespace), body=body, timeout=CALL)
+
+    async def get(self, namespace: str, name: str) -> Json:
+        """See `Objects.get`."""
+        return await self._client.request("GET", object_path(namespace, name), timeout=CALL)
+
+
+class Submitter:
+    """Makes objects exist, with patience."""
+
+    def __init__(self, objects: Objects, now: Callable[[], float]) -> None:
+        """
+        Submit to an API server.
+
+        Args:
+            objects: The API server.
+            now: Unix seconds.
+        """
+        self._objects = objects
+        self._now = now
+
+    async def submit(self, wish: Wish, until: float) -> Made:
+        """
+        Make one object exist.
+
+        Args:
+            wish: The object.
+            until: When to give up, by the loop's clock.
+
+        Raises:
+            Unavailable: the API server did not take it in time.
+            Refused: it never will.
+        """
+        loop = asyncio.get_running_loop()
+        pause = _PAUSE
+        last = "the API server did not answer in time"
+        while True:
+            try:
+                async with asyncio.timeout_at(until):
+                    return await self._once(wish)
+            except TimeoutError:
+                raise Unavailable(last) from None
+            except (Unavailable, Ambiguous, Gone, Unauthorised) as error:
+                # Rights may come back: a server that has just started does not know them yet. The
+                # namespace may, too.
+                last = str(error)
+                wanted = getattr(error, "retry_after", None) or 0.0
+            except Rejected as error:
+                if error.reason not in _PASSING:
+                    raise _refusal(error) from None
+                last, wanted = str(error), 0.0
+            except PortError as error:
+                last, wanted = str(error), 0.0
+            wait = max(min(wanted, _PAUSE_MOST), pause * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
+            if loop.time() + wait >= until:
+                raise Unavailable(last)
+            await asyncio.sleep(wait)
+            pause = min(pause * 2, _PAUSE_MOST)
+
+    async def _once(self, wish: Wish) -> Made:
+        identity = wish.identity
+        if identity.before and (found := await self._young(wish)) is not None:
+            return found
+        try:
+            made = await self._objects.create(wish.namespace, wish.manifest)
+        except Conflict:
+            there = await self._objects.get(wish.namespace, identity.name)
+            if _annotation(there) != identity.digest:
+                raise Refused(
+                    f"the name {identity.name} is taken in {wish.namespace} by an object of"
+                    " another origin",
+                    status=409,
+                ) from None
+            return _made(there, wish, duplicate=True)
+        return _made(made, wish, duplicate=False)
+
+    async def _young(self, wish: Wish) -> Made | None:
+        """Return the occurrence before, if it is young enough to be this one."""
+        identity = wish.identity
+        try:
+            before = await self._objects.get(wish.namespace, identity.before)
+        except Gone:
+            return None
+        created = time_of((before.get("metadata") or {}).get("creationTimestamp"))
+        if (
+            _annotation(before) != identity.digest
+            or self._now() - created / 1000 >= identity.window
+        ):
+            return None
+        return _made(before, wish, duplicate=True)
+
+
+def _refusal(error: Rejected) -> Refused:
+    # The server's words name the member at fault; `syncer.kube.errors` has bounded them.
+    status = 413 if error.reason == "TooLarge" else 422
+    return Refused(f"the API server refuses the object: {error}", status=status)
+
+
+def _annotation(document: Json) -> str:
+    found = (document.get("metadata") or {}).get("annotations") or {}
+    return str(found.get(IDENTITY, ""))
+
+
+def _made(document: Json, wish: Wish, *, duplicate: bool) -> Made:
+    meta = document.get("metadata") or {}
+    return Made(
+        name=str(meta.get("name", "")),
+        namespace=str(meta.get("namespace", "")),
+        uid=str(meta.get("uid", "")),
+        duplicate=duplicate,
+        thinned=duplicate and wish.repeat,
+    )

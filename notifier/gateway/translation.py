@@ -1,0 +1,91 @@
+"""
+From a request to the objects that are to exist. No I/O, no clock.
+
+What the server does with a webhook and what `notifier gateway test` shows of one is this function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from notifier.gateway.draft import Incoming, Kind, Options
+from notifier.gateway.identity import Identity, identity_of
+from notifier.gateway.manifest import Rules, given_id, manifest, namespace_of
+from syncer.model.immutable import immutable
+from syncer.model.resource import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """
+    One source, ready to read.
+
+    Attributes:
+        name: In the path of its requests.
+        kind: How it is read.
+        options: As the file says.
+        rules: The mapping.
+        namespaces: Where its notifications may be.
+        window: Seconds within which an equal event is a duplicate.
+        patience: Seconds for which a request may wait for the API server.
+        retry_after: Seconds that a 503 asks for.
+    """
+
+    name: str
+    kind: Kind
+    options: Options
+    rules: Rules
+    namespaces: tuple[str, ...]
+    window: float
+    patience: float
+    retry_after: int
+
+
+@immutable
+class Wish:
+    """
+    An object that is to exist.
+
+    Attributes:
+        namespace: Where.
+        identity: Its name, and the one before it.
+        manifest: What is created.
+        repeat: Whether its source says that it repeats what it has sent.
+    """
+
+    namespace: str
+    identity: Identity
+    manifest: Json
+    repeat: bool
+
+
+def wishes(source: Source, incoming: Incoming, now: float) -> tuple[Wish, ...]:
+    """
+    Translate a request.
+
+    Args:
+        source: Whose it is.
+        incoming: The request.
+        now: Unix seconds.
+
+    Raises:
+        Refused: it becomes no notification, however often it is sent.
+    """
+    out = []
+    for draft in source.kind.read(incoming, source.options):
+        identity = identity_of(
+            source.name,
+            source.kind,
+            draft,
+            given=given_id(source.rules, draft),
+            body=incoming.body,
+            now=now,
+            window=source.window,
+        )
+        if "namespace" in source.rules.texts:
+            namespace = namespace_of(source.rules, draft, source.namespaces)
+        else:
+            namespace = source.namespaces[0]
+        body = manifest(draft, source.rules, identity, source=source.name, namespace=namespace)
+        out.append(Wish(namespace, identity, body, draft.repeat))
+    return tuple(out)

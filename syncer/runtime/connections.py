@@ -1,0 +1,182 @@
+"""
+Listening where anybody may connect: how many connections there are, and which one goes.
+
+Any client that reaches a port may open connections and send nothing. Each costs a descriptor, which the
+rest of the process needs as well. So a connection ends if no request arrives in time, and their number is
+bounded: the one that has been silent longest is closed for a new one. A good client is then answered
+whatever else is open, which would not be so if connections beyond the bound were refused.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import resource
+from collections import OrderedDict
+from typing import Final, cast
+
+from aiohttp import web
+
+#: Connections that wait to be accepted; a burst beyond it would have a probe wait for a second SYN.
+_BACKLOG: Final = 1024
+#: Connections accepted in one turn of the loop: each has its descriptor before another one is closed.
+_ACCEPTED_AT_ONCE: Final = 16
+#: Seconds for which the rest of a refused body is read, so that its sender gets to read the answer.
+_LINGER: Final = 3.0
+#: Open descriptors that a process of ours can use at most, with some to spare.
+_DESCRIPTORS: Final = 65_536
+
+
+def raise_descriptor_limit() -> int:
+    """
+    Raise the soft limit of open descriptors to what the hard one allows; returns what it is now.
+
+    Shells and container runtimes start processes with 1,024, a number for programs that use `select`.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return soft
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    return wanted
+
+
+class Connections:
+    """
+    The open connections of one address: those without a request yet, those with one, those that are held.
+
+    Of the first two kinds the one that has been silent longest comes first. Those with a request may hold
+    half of the places, so that neither many that send one and stay, nor many that send none, take all of
+    them. What is held is closed for nobody; who holds bounds how many.
+    """
+
+    def __init__(self, most: int, first: float, idle: float) -> None:
+        self._most, self._first, self._idle = most, first, idle
+        #: When each is ended, by the loop's clock.
+        self._silent: OrderedDict[asyncio.Transport, float] = OrderedDict()
+        self._active: OrderedDict[asyncio.Transport, float] = OrderedDict()
+        self._held: set[asyncio.Transport] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, transport: asyncio.Transport) -> None:
+        """Take a new one; at the bound another one is closed for it."""
+        self._forget_closed()
+        while self._silent or self._active:
+            if len(self._silent) + len(self._active) + len(self._held) < self._most:
+                break
+            group = self._active if len(self._active) > self._most // 2 else self._silent
+            group = group or self._active
+            group.popitem(last=False)[0].abort()
+        loop = asyncio.get_running_loop()
+        self._silent[transport] = loop.time() + self._first
+        if self._timer is None:
+            self._timer = loop.call_later(self._first / 2, self._sweep)
+
+    def on_request(self, transport: asyncio.Transport | None) -> None:
+        """Note that a request arrived over one."""
+        if transport is None or transport.is_closing():
+            return
+        self._silent.pop(transport, None)
+        self._held.discard(transport)
+        self._active[transport] = asyncio.get_running_loop().time() + self._idle
+        self._active.move_to_end(transport)
+
+    def hold(self, transport: asyncio.Transport | None) -> None:
+        """Keep one whose request is being worked on; `on_request` ends that."""
+        if transport is not None and self._active.pop(transport, None) is not None:
+            self._held.add(transport)
+
+    def close(self) -> None:
+        """Forget all of them."""
+        self._held.clear()
+        self._silent.clear()
+        self._active.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _forget_closed(self) -> None:
+        for group in (self._silent, self._active):
+            for transport in [t for t in group if t.is_closing()]:
+                del group[transport]
+        self._held = {t for t in self._held if not t.is_closing()}
+
+    def _sweep(self) -> None:
+        self._timer = None
+        self._forget_closed()
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for group in (self._silent, self._active):
+            for transport in [t for t, until in group.items() if until <= now]:
+                del group[transport]
+                transport.abort()
+        if self._silent or self._active or self._held:
+            self._timer = loop.call_later(self._first / 2, self._sweep)
+
+
+class _Arrival(asyncio.Protocol):
+    """Counts a new connection and passes it to its protocol."""
+
+    def __init__(self, connections: Connections, protocol: asyncio.Protocol) -> None:
+        self._connections = connections
+        self._protocol = protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count, and step aside."""
+        stream = cast("asyncio.Transport", transport)
+        self._connections.add(stream)
+        stream.set_protocol(self._protocol)
+        self._protocol.connection_made(transport)
+
+
+async def listen(
+    app: web.Application,
+    host: str,
+    port: int,
+    connections: Connections,
+    *,
+    idle_seconds: float,
+    shutdown_seconds: float = 1.0,
+    read_buffer: int = 1 << 16,
+) -> tuple[web.AppRunner, asyncio.Server]:
+    """
+    Serve an application on an address.
+
+    Args:
+        app: What is served; tells `connections` of each request.
+        host: Empty is every interface.
+        port: 0 is any free one.
+        connections: Bounds them.
+        idle_seconds: For which a connection is kept between requests.
+        shutdown_seconds: For requests that are under way when the runner is cleaned up.
+        read_buffer: Bytes of a body that are read ahead of who wants them.
+
+    Raises:
+        OSError: the address cannot be bound.
+    """
+    runner = web.AppRunner(
+        app,
+        access_log=None,
+        shutdown_timeout=shutdown_seconds,
+        keepalive_timeout=idle_seconds,
+        read_bufsize=read_buffer,
+        lingering_time=_LINGER,
+        # A few bytes would become as many as they like, and a signature is of the bytes as they came.
+        auto_decompress=False,
+    )
+    await runner.setup()
+    serve = cast("web.Server", runner.server)
+    try:
+        server = await asyncio.get_running_loop().create_server(
+            lambda: _Arrival(connections, serve()),
+            host or None,
+            port,
+            reuse_address=True,
+            backlog=_ACCEPTED_AT_ONCE,
+        )
+    except OSError:
+        await runner.cleanup()
+        raise
+    for listening in server.sockets:
+        # What asyncio takes for both: how many wait, and how many it accepts in one go.
+        with listening.dup() as same:
+            same.listen(_BACKLOG)
+    return runner, server

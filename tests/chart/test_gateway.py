@@ -1,0 +1,102 @@
+"""The gateway in the chart: its file, its rights, and that it is there only where somebody wants it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+import yaml
+
+from notifier.cli.main import _parser
+from notifier.gateway.settings import of_document
+from syncer.model.resource import Json
+from tests.chart.helm import objects, of_kind, one, rendered, template
+
+NAME: Final = "r-notification-ledger-gateway"
+
+
+def _mine(found: tuple[Json, ...]) -> list[Json]:
+    return [o for o in found if o["metadata"]["labels"]["app.kubernetes.io/component"] == "gateway"]
+
+
+def test_there_is_none_by_default() -> None:
+    """Nothing of the gateway is made until it is enabled."""
+    assert _mine(rendered("4", "default")) == []
+
+
+def test_the_file_is_one_that_the_gateway_takes() -> None:
+    """The rendered file loads without a warning, and listens on the ports of the pod."""
+    found = rendered("4", "gateway")
+    document = yaml.safe_load(one(found, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
+    loaded = of_document(document)
+    assert loaded.warnings == ()
+    assert sorted(loaded.sources) == ["alertmanager", "platform"]
+    (container,) = one(found, "Deployment", "-gateway")["spec"]["template"]["spec"]["containers"]
+    ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+    settings = loaded.settings
+    assert ports == {
+        "webhooks": settings.listen.port,
+        "metrics": settings.metrics_addr.port,
+        "health": settings.health_probe_addr.port,
+    }
+    options = _parser().parse_args(container["args"])
+    assert (options.command, options.action) == ("gateway", None)
+    assert options.config.startswith(container["volumeMounts"][0]["mountPath"])
+
+
+def test_secrets_are_where_the_sources_look() -> None:
+    """Each file that a source names is in a directory that is mounted."""
+    found = rendered("4", "gateway")
+    document = yaml.safe_load(one(found, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
+    (container,) = one(found, "Deployment", "-gateway")["spec"]["template"]["spec"]["containers"]
+    mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
+    for _, auth in of_document(document).sources.values():
+        assert auth.bearer is not None
+        for file in auth.bearer.token_files:
+            assert file.rpartition("/")[0] in mounts
+
+
+def test_it_may_write_where_its_sources_lead_and_nowhere_else() -> None:
+    """Each namespace of a source has a role to create and get, bound to the gateway's own account."""
+    found = rendered("4", "gateway")
+    roles = {
+        o["metadata"]["namespace"]: o["rules"]
+        for o in of_kind(found, "Role")
+        if o["metadata"]["name"] == NAME
+    }
+    assert sorted(roles) == ["alerts", "payments", "platform"]
+    for rules in roles.values():
+        assert rules == [
+            {
+                "apiGroups": ["kubernaut.ai"], "resources": ["notificationrequests"],
+                "verbs": ["create", "get"],
+            }
+        ]  # fmt: skip
+    account = one(found, "Deployment", "-gateway")["spec"]["template"]["spec"]
+    assert account["serviceAccountName"] == NAME
+    rights_of_others = [
+        o["metadata"]["name"]
+        for kind in ("RoleBinding", "ClusterRoleBinding")
+        for o in of_kind(found, kind)
+        if any(s["name"] == NAME for s in o["subjects"]) and o["metadata"]["name"] != NAME
+    ]
+    assert rights_of_others == []
+
+
+def test_the_policy_lets_in_who_may_send_and_out_to_the_api_server() -> None:
+    """Webhooks come from where the values say; nothing but names and the API server is asked."""
+    policy = one(rendered("4", "gateway"), "NetworkPolicy", "-gateway")["spec"]
+    (webhooks,) = [rule for rule in policy["ingress"] if rule["ports"][0]["port"] == "webhooks"]
+    assert webhooks["from"]
+    out = {port["port"] for rule in policy["egress"] for port in rule["ports"]}
+    assert out == {53, 443, 6443}
+
+
+def test_one_replica_has_no_budget_and_two_have_one() -> None:
+    """A budget for one pod would keep its node from being drained."""
+    sources = {"sources": [{"name": "a", "namespace": "b"}]}
+    for replicas, budgets in ((1, 0), (2, 1)):
+        found = objects(
+            template("4", {"gateway": {"enabled": True, "replicas": replicas, "config": sources}})
+        )
+        made = [o for o in of_kind(found, "PodDisruptionBudget") if o["metadata"]["name"] == NAME]
+        assert len(made) == budgets

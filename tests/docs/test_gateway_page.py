@@ -1,0 +1,111 @@
+"""What the page of the gateway shows works as printed."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+import yaml
+
+from notifier.gateway.draft import Incoming, Options
+from notifier.gateway.kinds import KINDS
+from notifier.gateway.settings import of_document
+from notifier.routing.parse import parse
+from tests.chart.helm import objects, of_kind, one, template
+from tests.docs.pages import DOCS
+from tests.unit.notifier.gateway.payloads import alertmanager
+
+PAGE: Final = (DOCS / "gateway.md").read_text()
+
+
+def examples(kind: str) -> list[str]:
+    """Return the blocks of a kind."""
+    return re.findall(rf"^```yaml\n# example: {kind}\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("example", examples("gateway"))
+def test_each_file_is_one_that_the_gateway_takes(example: str) -> None:
+    """No error and no warning, every expression included."""
+    assert of_document(yaml.safe_load(example)).warnings == ()
+
+
+def test_every_kind_has_a_block() -> None:
+    """Whoever looks for a sender finds how it is set up."""
+    shown = {
+        source["kind"]
+        for example in examples("gateway")
+        for source in yaml.safe_load(example)["sources"]
+    }
+    assert shown == set(KINDS)
+
+
+def test_the_values_make_the_service_that_senders_are_told() -> None:
+    """The chart with the shown values has a gateway with that file, behind that address and port."""
+    (example,) = examples("values")
+    found = objects(
+        template("4", yaml.safe_load(example), release="ledger", namespace="notifications")
+    )
+    loaded = of_document(
+        yaml.safe_load(one(found, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
+    )
+    assert loaded.warnings == ()
+    names = {s["metadata"]["name"]: s for s in of_kind(found, "Service")}
+    for host, source in re.findall(r"http://([a-z-]+)\.notifications\.svc/v1/([a-z]+)", PAGE):
+        assert names[host]["spec"]["ports"][0]["port"] == 80
+        assert source in KINDS
+
+
+def test_alertmanager_takes_its_block(tmp_path: Path) -> None:
+    """Alertmanager's own check accepts the receiver."""
+    (example,) = examples("alertmanager")
+    (tmp_path / "alertmanager.yml").write_text(example)
+    amtool = shutil.which("amtool")
+    assert amtool, "amtool is missing; `. scripts/lib.sh; ensure_alertmanager` installs it"
+    run = subprocess.run(
+        [amtool, "check-config", tmp_path / "alertmanager.yml"],
+        capture_output=True, text=True, check=False, timeout=30,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stdout + run.stderr
+
+
+def test_argo_cd_s_template_is_what_its_source_reads() -> None:
+    """With values in its holes the template is a CloudEvent, and becomes a notification."""
+    manifests = [yaml.safe_load(example) for example in examples("manifest")]
+    (data,) = [m["data"] for m in manifests if m["kind"] == "ConfigMap"]
+    webhook = yaml.safe_load(data["template.ledger-sync-failed"])["webhook"]["ledger"]
+    assert webhook["method"] == "POST"
+    service = yaml.safe_load(data["service.webhook.ledger"])
+    assert service["retryMax"] == 8
+    body = re.sub(r"\{\{[^}]*\| toJson\}\}", json.dumps('Failed "x"'), webhook["body"])
+    body = re.sub(r"\{\{[^}]*\}\}", "guestbook", body)
+    (draft,) = KINDS["argocd"].read(Incoming({}, body.encode()), Options())
+    assert draft.type == "Escalation"
+    assert 'message: Failed "x"' in draft.body
+
+
+def test_a_payload_is_tried_as_printed(tmp_path: Path) -> None:
+    """The command of the page, with files of these names, shows the object and who gets it."""
+    (line,) = re.findall(r"^    (notifier gateway test .+)$", PAGE, re.MULTILINE)
+    (tmp_path / "gateway.yaml").write_text(examples("gateway")[0])
+    routing = "route: {receiver: a}\nreceivers: [{name: a, consoleConfigs: [{enabled: true}]}]\n"
+    parse(routing)
+    (tmp_path / "routing.yaml").write_text(routing)
+    (tmp_path / "payload.json").write_text(json.dumps(alertmanager()))
+    words = shlex.split(line)
+    assert (words[0], words[-2:]) == ("notifier", ["<", "payload.json"])
+    run = subprocess.run(
+        [sys.executable, "-m", *words[:-2]],
+        input=(tmp_path / "payload.json").read_text(), cwd=tmp_path,
+        env={"PYTHONPATH": str(DOCS.parent), "PATH": "/usr/bin:/bin"},
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    assert "subject: Disk in some cluster" in run.stdout
+    assert run.stdout.endswith("# receivers: a\n# channels: console\n")

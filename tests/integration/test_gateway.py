@@ -1,0 +1,491 @@
+"""The gateway on real sockets: webhooks in, objects on an API server out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import json
+import time
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import pytest
+from prometheus_client import CollectorRegistry
+
+from notifier.gateway.access import Access
+from notifier.gateway.metrics import GatewayMetrics
+from notifier.gateway.server import Entry, Gateway
+from notifier.gateway.settings import of_document
+from notifier.gateway.submit import KubeObjects, Submitter
+from syncer.kube.client import KubeClient
+from syncer.kube.notification_requests import object_path
+from syncer.model.resource import Json
+from tests.fakes.apiserver import FakeApiServer
+from tests.fakes.faults import Answer, ApplyThen, DropReply, Match
+from tests.integration.scripted import write_kubeconfig
+from tests.servers.controlplane import ControlPlane
+
+TOKEN: Final = "s3cret-token"
+
+
+def group(*alerts: tuple[str, str, str], **more: Any) -> Json:
+    """Return Alertmanager's payload; each alert is its fingerprint, status and start."""
+    status = "firing" if any(a[1] == "firing" for a in alerts) else "resolved"
+    return {
+        "version": "4", "receiver": "gw", "status": status,
+        "groupKey": '{}:{alertname="Disk"}', "truncatedAlerts": 0,
+        "groupLabels": {"alertname": "Disk"},
+        "commonLabels": {"alertname": "Disk", "severity": "critical", "team": "storage"},
+        "commonAnnotations": {"summary": "disk is full"},
+        "externalURL": "http://am-0:9093",
+        "alerts": [
+            {
+                "status": status_of, "labels": {"alertname": "Disk", "instance": fingerprint},
+                "annotations": {}, "startsAt": starts, "endsAt": "0001-01-01T00:00:00Z",
+                "generatorURL": "http://prom/graph", "fingerprint": fingerprint,
+            }
+            for fingerprint, status_of, starts in alerts
+        ],
+        **more,
+    }  # fmt: skip
+
+
+def stamp(ago: float = 0.0) -> str:
+    """Return a time before now as Alertmanager writes it."""
+    return time.strftime("%Y-%m-%dT%H:%M:%S.123456789Z", time.gmtime(time.time() - ago))
+
+
+class Running:
+    """A gateway and what its senders see."""
+
+    def __init__(
+        self, port: int, registry: CollectorRegistry, session: aiohttp.ClientSession
+    ) -> None:
+        self.port = port
+        self.registry = registry
+        self.session = session
+
+    async def send(
+        self, source: str, payload: Any, *, method: str = "POST", **headers: str
+    ) -> tuple[int, Json, dict[str, str]]:
+        """Send a webhook; returns the status, the answer, and its headers."""
+        body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        given = {"Authorization": f"Bearer {TOKEN}"} | {
+            k.replace("_", "-"): v for k, v in headers.items()
+        }
+        async with self.session.request(
+            method,
+            f"http://127.0.0.1:{self.port}/v1/{source}",
+            data=io.BytesIO(body),  # aiohttp wants no large body as bytes
+            headers={"Content-Length": str(len(body))} | given,
+        ) as answer:
+            return answer.status, json.loads(await answer.read()), dict(answer.headers)
+
+    def count(self, name: str, **labels: str) -> float:
+        """Return a counter, 0 if it has not been written."""
+        full = f"notification_ledger_gateway_{name}"
+        return self.registry.get_sample_value(full, labels) or 0.0
+
+
+@contextlib.asynccontextmanager
+async def gateway(
+    kubeconfig: str | Path, document: Json, now: Callable[[], float] = time.time
+) -> AsyncIterator[Running]:
+    """Run a gateway with a file."""
+    loaded = of_document(document)
+    registry = CollectorRegistry()
+    entries = {
+        name: Entry(source, Access(auth, name, time.monotonic))
+        for name, (source, auth) in loaded.sources.items()
+    }
+    async with (
+        await KubeClient.connect(str(kubeconfig), user_agent="gateway-test/1") as client,
+        aiohttp.ClientSession() as session,
+    ):
+        serving = Gateway(
+            entries,
+            Submitter(KubeObjects(client), now),
+            GatewayMetrics(registry),
+            loaded.settings.limits,
+            now=now,
+        )
+        port = await serving.bind("127.0.0.1", 0)
+        try:
+            yield Running(port, registry, session)
+        finally:
+            await session.close()
+            await serving.close()
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> str:
+    """A file with the token of the sources."""
+    file = tmp_path / "token"
+    file.write_text(TOKEN + "\n")
+    return str(file)
+
+
+def source(token: str, **more: Any) -> Json:
+    """One source of Alertmanager's kind."""
+    return {
+        "name": "am", "kind": "alertmanager", "namespace": "alerts",
+        "auth": {"bearer": {"tokenFiles": [token]}}, **more,
+    }  # fmt: skip
+
+
+async def test_a_webhook_becomes_one_notification(
+    control_plane: ControlPlane, namespace: str, token: str
+) -> None:
+    """A real API server takes the object; a retry and a twin meet it, growth and resolution do not."""
+    starts = stamp()
+    fires = group(("aaaa", "firing", starts))
+    async with gateway(
+        control_plane.kubeconfig, {"sources": [source(token, namespace=namespace)]}
+    ) as here:
+        code, answer, _ = await here.send("am", fires)
+        assert code == 200, answer
+        (made,) = answer["notifications"]
+        assert made["duplicate"] is False
+        code, document = await control_plane.request("GET", object_path(namespace, made["name"]))
+        assert code == 200
+        assert document["metadata"]["uid"] == made["uid"]
+        spec = document["spec"]
+        assert (spec["type"], spec["priority"], spec["severity"]) == (
+            "Escalation", "Critical", "critical",
+        )  # fmt: skip
+        assert spec["subject"] == "[FIRING:1] Disk: disk is full"
+        assert spec["extensions"]["team"] == "storage"
+
+        twin = {**fires, "externalURL": "http://am-1:9093"}
+        for again in (fires, twin):
+            code, answer, _ = await here.send("am", again)
+            assert (code, answer["notifications"]) == (200, [{**made, "duplicate": True}])
+        names = {made["name"]}
+        for other in (
+            group(("aaaa", "firing", starts), ("bbbb", "firing", starts)),
+            group(("aaaa", "resolved", starts)),
+        ):
+            code, answer, _ = await here.send("am", other)
+            assert code == 200
+            assert answer["notifications"][0]["duplicate"] is False
+            names.add(answer["notifications"][0]["name"])
+        assert len(names) == 3
+        assert here.count("notifications_total", source="am", result="created") == 3
+        assert here.count("notifications_total", source="am", result="duplicate") == 2
+
+
+@pytest.fixture
+async def standin(tmp_path: Path) -> AsyncIterator[tuple[FakeApiServer, str]]:
+    """A stand-in for the API server, and a kubeconfig for it."""
+    async with FakeApiServer() as server:
+        yield server, write_kubeconfig(tmp_path / "kubeconfig", server.url)
+
+
+def stored(server: FakeApiServer) -> list[str]:
+    """Names of the notifications that exist."""
+    return sorted(o["metadata"]["name"] for o in server.state.objects("notificationrequests"))
+
+
+CREATE: Final = Match(verb="create", path="*notificationrequests*")
+
+
+async def test_an_outage_is_waited_for_within_the_request(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """An API server that comes back within the patience loses nothing of a sender that tries once."""
+    server, kubeconfig = standin
+    document = {"sources": [source(token, namespace="default", patience="20s")]}
+    async with gateway(kubeconfig, document) as here:
+        await server.stop()
+        sending = asyncio.create_task(here.send("am", group(("a", "firing", stamp()))))
+        await asyncio.sleep(1.0)
+        assert not sending.done()
+        assert here.count("requests_in_flight") == 1
+        await server.start()
+        code, answer, _ = await sending
+        assert code == 200, answer
+        assert stored(server) == [answer["notifications"][0]["name"]]
+
+
+async def test_at_the_end_of_the_patience_the_sender_is_to_try_again(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """503 with the source's Retry-After, in time, and nothing was created; the retry then succeeds."""
+    server, kubeconfig = standin
+    document = {"sources": [source(token, namespace="default", patience="1s", retryAfter=7)]}
+    payload = group(("a", "firing", stamp()))
+    async with gateway(kubeconfig, document) as here:
+        server.faults.add(CREATE, Answer(503), times=None)
+        began = time.monotonic()
+        code, answer, headers = await here.send("am", payload)
+        assert (code, headers["Retry-After"]) == (503, "7")
+        assert "503" in answer["error"]
+        assert time.monotonic() - began < 10
+        assert stored(server) == []
+        server.faults.clear()
+        code, _, _ = await here.send("am", payload)
+        assert code == 200
+        assert len(stored(server)) == 1
+
+
+@pytest.mark.parametrize("fault", [ApplyThen(), DropReply()], ids=["504 after it", "no answer"])
+async def test_a_lost_answer_makes_no_second_object(
+    standin: tuple[FakeApiServer, str], token: str, fault: ApplyThen | DropReply
+) -> None:
+    """A create whose answer is lost is tried again, and meets its own object."""
+    server, kubeconfig = standin
+    async with gateway(kubeconfig, {"sources": [source(token, namespace="default")]}) as here:
+        server.faults.add(CREATE, fault)
+        code, answer, _ = await here.send("am", group(("a", "firing", stamp())))
+        assert code == 200, answer
+        assert len(server.faults.struck) == 1
+        assert stored(server) == [answer["notifications"][0]["name"]]
+
+
+async def test_what_the_api_server_says_becomes_what_the_sender_understands(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """Rights that are missing may come: 503. An object that is refused will never be taken: 4xx."""
+    server, kubeconfig = standin
+    document = {"sources": [source(token, namespace="default", patience="1s")]}
+    async with gateway(kubeconfig, document) as here:
+        for fault, expected in (
+            (Answer(403, "Forbidden", "notificationrequests is forbidden"), 503),
+            (Answer(500, "InternalError"), 503),
+            (Answer(429, "TooManyRequests", retry_after=1), 503),
+            (Answer(422, "Invalid", "spec.type: Unsupported value"), 422),
+            (Answer(413, "RequestEntityTooLarge"), 413),
+        ):
+            server.faults.add(CREATE, fault, times=None)
+            code, answer, _ = await here.send("am", group(("a", "firing", stamp())))
+            assert code == expected, answer
+            server.faults.clear()
+        elsewhere = {"sources": [source(token, namespace="nowhere", patience="1s")]}
+    async with gateway(kubeconfig, elsewhere) as here:
+        code, answer, _ = await here.send("am", group(("a", "firing", stamp())))
+        assert code == 503, answer
+    assert stored(server) == []
+
+
+async def test_a_repeat_is_a_new_notification_and_a_late_retry_is_none(
+    control_plane: ControlPlane, namespace: str, token: str
+) -> None:
+    """Later than the window an equal group is an occurrence of its own; what is younger is a duplicate."""
+    began = time.time()
+    now = began
+    fires = group(("a", "firing", stamp()))
+    repeat = {**fires, "notification_reason": "repeat interval elapsed"}
+    document = {"sources": [source(token, namespace=namespace, dedupWindow="1h")]}
+    async with gateway(control_plane.kubeconfig, document, now=lambda: now) as here:
+
+        async def sent(payload: Json, ago: float) -> Json:
+            nonlocal now
+            now = began + ago
+            code, answer, _ = await here.send("am", payload)
+            assert code == 200, answer
+            (made,) = answer["notifications"]
+            return dict(made)
+
+        first = await sent(fires, 1)
+        # The objects' own times are the server's: what is younger than the window by them is a duplicate.
+        late = await sent(fires, 3590)
+        assert (late["name"], late["duplicate"]) == (first["name"], True)
+        thinned = await sent(repeat, 3595)
+        assert thinned["duplicate"] is True
+        second = await sent(repeat, 3700)
+        assert (second["duplicate"], second["name"]) == (False, first["name"][:-1] + "1")
+        assert here.count("notifications_total", source="am", result="thinned") == 1
+        assert here.count("notifications_total", source="am", result="created") == 2
+
+
+async def test_a_name_that_is_taken_is_said(standin: tuple[FakeApiServer, str], token: str) -> None:
+    """Who creates an object under the name of an alert does not silence it unnoticed: 409."""
+    server, kubeconfig = standin
+    payload = group(("a", "firing", stamp()))
+    async with gateway(kubeconfig, {"sources": [source(token, namespace="default")]}) as here:
+        _, answer, _ = await here.send("am", payload)
+        name = answer["notifications"][0]["name"]
+        (mine,) = server.state.objects("notificationrequests")
+        mine["metadata"]["annotations"]["notification-ledger/identity"] = "another"
+        async with KubeSession(kubeconfig) as client:
+            await client.request("DELETE", object_path("default", name), timeout=5)
+            for key in ("uid", "resourceVersion", "creationTimestamp"):
+                mine["metadata"].pop(key, None)
+            await client.request(
+                "POST", object_path("default", name).rpartition("/")[0], body=mine, timeout=5
+            )
+        code, answer, _ = await here.send("am", payload)
+        assert code == 409
+        assert "taken" in answer["error"]
+
+
+@contextlib.asynccontextmanager
+async def KubeSession(kubeconfig: str) -> AsyncIterator[KubeClient]:  # noqa: N802 (reads as a class)
+    """A client of our own."""
+    async with await KubeClient.connect(kubeconfig, user_agent="test/1") as client:
+        yield client
+
+
+async def test_who_may_not_send_is_refused_before_anything_is_read(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """401 without the token, whatever the body; 404, 405, 413 and 415 say what to change."""
+    server, kubeconfig = standin
+    async with gateway(kubeconfig, {"sources": [source(token, namespace="default")]}) as here:
+        for header in ("", "Bearer wrong", "Basic x"):
+            code, answer, headers = await here.send("am", b"no json", Authorization=header)
+            assert code == 401, answer
+            assert headers["WWW-Authenticate"].startswith("Bearer")
+        payload = group(("a", "firing", stamp()))
+        assert (await here.send("nobody", payload))[0] == 404
+        code, answer, headers = await here.send("am", payload, method="GET")
+        assert (code, headers["Allow"]) == (405, "POST, PUT")
+        assert (await here.send("am", payload, Content_Encoding="gzip"))[0] == 415
+        code, answer, _ = await here.send("am", b"x" * (8 * 2**20 + 1))
+        assert (code, answer["error"]) == (413, "the body is larger than 8388608 bytes")
+        code, answer, _ = await here.send("am", {**payload, "alerts": [{"status": "odd"}]})
+        assert code == 422
+        assert answer["path"] == "alerts[0].status"
+        assert (await here.send("am", payload, method="PUT"))[0] == 200
+    assert len(stored(server)) == 1
+
+
+async def test_each_alert_becomes_one(standin: tuple[FakeApiServer, str], token: str) -> None:
+    """Per alert, a flush with one alert more creates one object more."""
+    server, kubeconfig = standin
+    starts = stamp()
+    document = {"sources": [source(token, namespace="default", per="alert")]}
+    async with gateway(kubeconfig, document) as here:
+        alerts = [(f"f{n:02}", "firing", starts) for n in range(40)]
+        code, answer, _ = await here.send("am", group(*alerts))
+        assert (code, len(answer["notifications"])) == (200, 40)
+        code, answer, _ = await here.send("am", group(*alerts, ("new", "firing", starts)))
+        assert [n["duplicate"] for n in answer["notifications"]].count(False) == 1
+    assert len(stored(server)) == 41
+
+
+async def test_too_many_requests_in_flight_are_told_at_once(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """What is above the bound gets 503 at once; what is within it is taken when the server is back."""
+    server, kubeconfig = standin
+    document = {
+        "limits": {"requests": 3},
+        "sources": [source(token, namespace="default", patience="20s")],
+    }
+    async with gateway(kubeconfig, document) as here:
+        await server.stop()
+        waiting = [
+            asyncio.create_task(here.send("am", group((f"w{n}", "firing", stamp()))))
+            for n in range(3)
+        ]
+        async with asyncio.timeout(10):
+            while here.count("requests_in_flight") < 3:
+                await asyncio.sleep(0.01)
+        code, answer, _ = await here.send("am", group(("late", "firing", stamp())))
+        assert (code, answer["error"]) == (503, "too many requests are in flight")
+        await server.start()
+        assert [code for code, _, _ in await asyncio.gather(*waiting)] == [200] * 3
+
+
+async def test_connections_that_say_nothing_or_half_stop_nobody(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """Beside ten times the connections that are kept, silent or with half a body, a good one is served."""
+    server, kubeconfig = standin
+    document = {
+        "limits": {"connections": 50, "bufferedBytes": 16 << 20, "bodySeconds": "30s"},
+        "sources": [source(token, namespace="default", name="am", auth={"insecure": True})],
+    }
+    halves = {
+        "nothing": b"",
+        "half a head": b"POST /v1/am HTTP/1.1\r\nHost: x\r\nX: ",
+        "half a body": b"POST /v1/am HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+    }
+    async with gateway(kubeconfig, document) as here:
+        opened = []
+        try:
+            for half in halves.values():
+                for _ in range(170):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+                    opened.append((reader, writer))
+                    with contextlib.suppress(OSError):
+                        writer.write(half)
+                began = time.monotonic()
+                code, _, _ = await here.send("am", group((f"g{len(opened)}", "firing", stamp())))
+                assert code == 200
+                assert time.monotonic() - began < 5
+        finally:
+            for _, writer in opened:
+                writer.transport.abort()
+    assert len(stored(server)) == 3
+
+
+async def test_a_body_that_does_not_arrive_is_given_up(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """A body that takes longer than it may is 408, one that is cut off takes nothing with it."""
+    _, kubeconfig = standin
+    document = {
+        "limits": {"bodySeconds": "300ms"},
+        "sources": [source(token, namespace="default")],
+    }
+    head = (
+        f"POST /v1/am HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {TOKEN}\r\n"
+        "Content-Length: 100\r\n\r\n{"
+    ).encode()
+    async with gateway(kubeconfig, document) as here:
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+        writer.write(head)
+        async with asyncio.timeout(10):
+            assert (await reader.readline()).startswith(b"HTTP/1.1 408")
+        writer.close()
+        _, writer = await asyncio.open_connection("127.0.0.1", here.port)
+        writer.write(head)
+        await writer.drain()
+        writer.transport.abort()
+        code, _, _ = await here.send("am", group(("a", "firing", stamp())))
+        assert code == 200
+
+
+async def test_bodies_share_what_may_be_buffered(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """Where unfinished bodies fill the bound, the oldest is given up for one that is being sent now."""
+    _, kubeconfig = standin
+    document = {
+        "limits": {"bufferedBytes": 16 << 20, "bodySeconds": "30s"},
+        "sources": [source(token, namespace="default", auth={"insecure": True})],
+    }
+    size = 7 << 20
+    head = f"POST /v1/am HTTP/1.1\r\nHost: x\r\nContent-Length: {size + 1}\r\n\r\n".encode()
+    async with gateway(kubeconfig, document) as here:
+        writers = []
+        for _ in range(2):
+            _, writer = await asyncio.open_connection("127.0.0.1", here.port)
+            writer.write(head + b" " * size)
+            await writer.drain()
+            writers.append(writer)
+        await asyncio.sleep(0.3)
+        payload = json.dumps(group(("a", "firing", stamp()))).encode() + b" " * (4 << 20)
+        code, answer, _ = await here.send("am", payload)
+        assert code == 200, answer
+        for writer in writers:
+            writer.transport.abort()
+
+
+async def test_a_cloudevents_sender_may_ask_first(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """OPTIONS with an origin is allowed where the kind has that handshake, for who may send."""
+    _, kubeconfig = standin
+    document = {"sources": [source(token, namespace="default", kind="cloudevents")]}
+    async with gateway(kubeconfig, document) as here:
+        code, answer, headers = await here.send(
+            "am", b"", method="OPTIONS", WebHook_Request_Origin="events.example"
+        )
+        assert (code, answer["notifications"]) == (200, [])
+        assert headers["WebHook-Allowed-Origin"] == "events.example"

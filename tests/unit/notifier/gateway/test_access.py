@@ -1,0 +1,62 @@
+"""Secrets of a source: rotation, removal, and what is said of a file that cannot be read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from notifier.gateway.access import Access, Secrets
+from notifier.gateway.draft import Incoming, Refused
+from notifier.gateway.settings import AuthSettings, BearerSettings, SignatureSettings
+from syncer.model.errors import ConfigError, Unavailable
+
+
+def test_a_replaced_secret_is_accepted_within_seconds(tmp_path: Path) -> None:
+    """Files are read anew every five seconds; a removed one is accepted no longer."""
+    old, new = tmp_path / "old", tmp_path / "new"
+    old.write_text("a\n")
+    now = 0.0
+    secrets = Secrets((str(old), str(new)), "tokenFiles", lambda: now)
+    assert secrets.current() == (b"a",)
+    new.write_text("b\n")
+    now = 4.9
+    assert secrets.current() == (b"a",)
+    now = 5.0
+    assert secrets.current() == (b"a", b"b")
+    old.unlink()
+    now = 10.0
+    assert secrets.current() == (b"b",)
+    new.unlink()
+    now = 15.0
+    with pytest.raises(Unavailable, match="no secret of tokenFiles"):
+        secrets.current()
+
+
+def test_a_source_needs_a_secret_that_can_be_read(tmp_path: Path) -> None:
+    """At the start a source without any usable secret is an error with the key, quoting nothing."""
+    with pytest.raises(ConfigError, match=r"^auth\.bearer\.tokenFiles: cannot be read"):
+        Access(AuthSettings(bearer=BearerSettings(token_files=("/none",))), "auth", lambda: 0.0)
+    file = tmp_path / "key"
+    file.write_text("no base64 §")
+    given = SignatureSettings(scheme="standard-webhooks", key_files=(str(file),))
+    with pytest.raises(ConfigError) as refused:
+        Access(AuthSettings(signature=given), "auth", lambda: 0.0)
+    assert str(refused.value) == "auth.signature.keyFiles: holds a key that is not base64"
+
+
+def test_every_proof_must_hold(tmp_path: Path) -> None:
+    """A token and a signature: one without the other is refused."""
+    file = tmp_path / "secret"
+    file.write_text("s")
+    auth = AuthSettings(
+        bearer=BearerSettings(token_files=(str(file),)),
+        signature=SignatureSettings(scheme="flux", key_files=(str(file),)),
+    )
+    access = Access(auth, "auth", lambda: 0.0)
+    request = Incoming({"authorization": "Bearer s"}, b"")
+    access.check_headers(request)
+    with pytest.raises(Refused, match="x-signature is missing"):
+        access.check_body(request, 0.0)
+    with pytest.raises(Refused, match="bearer token"):
+        access.check_headers(Incoming({}, b""))

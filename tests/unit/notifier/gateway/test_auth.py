@@ -1,0 +1,161 @@
+"""Who may send: tokens, passwords and signatures, with what each scheme documents."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+from typing import Final
+
+import pytest
+
+from notifier.gateway.auth import (
+    Signature,
+    check_basic,
+    check_bearer,
+    check_signature,
+)
+from notifier.gateway.draft import Incoming, Refused
+
+NOW: Final = 1_795_752_000.0
+BODY: Final = b'{"a":1}'
+KEYS: Final = (b"old", b"new")
+
+
+def incoming(**headers: str) -> Incoming:
+    """A request."""
+    return with_body(BODY, **headers)
+
+
+def with_body(body: bytes, **headers: str) -> Incoming:
+    """A request with another body."""
+    return Incoming({k.replace("_", "-"): v for k, v in headers.items()}, body)
+
+
+def digest(key: bytes, signed: bytes) -> str:
+    """A signature in hex."""
+    return hmac.new(key, signed, hashlib.sha256).hexdigest()
+
+
+@pytest.mark.parametrize(
+    ("header", "fits"),
+    [
+        ("Bearer old", True), ("bearer new", True), ("Bearer other", False), ("Bearer ", False),
+        ("Bearer", False), ("old", False), ("", False), ("Basic old", False), ("Bearer ol", False),
+    ],
+)  # fmt: skip
+def test_a_bearer_token(header: str, fits: bool) -> None:
+    """Any of the tokens is accepted, and nothing else; an empty token never fits."""
+    request = incoming(authorization=header)
+    if fits:
+        check_bearer(request, KEYS)
+        return
+    with pytest.raises(Refused) as refused:
+        check_bearer(request, (*KEYS, b""))
+    assert refused.value.status == 401
+
+
+@pytest.mark.parametrize(
+    ("pair", "fits"),
+    [("me:old", True), ("me:new", True), ("you:old", False), ("me:", False), ("me", False)],
+)
+def test_a_user_and_a_password(pair: str, fits: bool) -> None:
+    """The user, and any of the passwords; text that is no base64 is refused like a wrong one."""
+    request = incoming(authorization="Basic " + base64.b64encode(pair.encode()).decode())
+    if fits:
+        check_basic(request, "me", KEYS)
+        return
+    for refused in (request, incoming(authorization="Basic §")):
+        with pytest.raises(Refused, match="user and password"):
+            check_basic(refused, "me", KEYS)
+
+
+def test_github_s_own_example() -> None:
+    """The key and the body of its documentation have the signature of its documentation."""
+    sent = "sha256=757107ea0eb2509fc211221cce984b8a37570b6d7586c22c46f4379c8b043e17"
+    request = with_body(b"Hello, World!", x_hub_signature_256=sent)
+    check_signature(request, Signature("github"), (b"It's a Secret to Everybody",), NOW)
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_signatures_of_the_body(key: bytes) -> None:
+    """Flux and GitHub write the algorithm before the signature, Grafana does not; each key is accepted."""
+    for scheme, header, prefix in (
+        ("flux", "x_signature", "sha256="),
+        ("github", "x_hub_signature_256", "sha256="),
+        ("grafana", "x_grafana_alerting_signature", ""),
+    ):
+        signature = Signature(scheme)  # type: ignore[arg-type]  # one of the words
+        check_signature(incoming(**{header: prefix + digest(key, BODY)}), signature, KEYS, NOW)
+        for wrong in ({header: prefix + digest(b"other", BODY)}, {}):
+            with pytest.raises(Refused) as refused:
+                check_signature(incoming(**wrong), signature, KEYS, NOW)
+            assert refused.value.status == 401
+        changed = with_body(BODY + b" ", **{header: prefix + digest(key, BODY)})
+        with pytest.raises(Refused, match="fits none"):
+            check_signature(changed, signature, KEYS, NOW)
+
+
+def test_grafana_signs_the_time_where_it_is_told_to() -> None:
+    """The time is part of what is signed, and may be off by the tolerance."""
+    signature = Signature("grafana", timestamp_header="x-time", tolerance=300)
+    for off, fits in ((-300, True), (300, True), (301, False), (-301, False)):
+        stamp = str(int(NOW) + off)
+        request = incoming(
+            x_time=stamp,
+            x_grafana_alerting_signature=digest(b"new", stamp.encode() + b":" + BODY),
+        )
+        if fits:
+            check_signature(request, signature, KEYS, NOW)
+        else:
+            with pytest.raises(Refused, match="off by more than 300 s"):
+                check_signature(request, signature, KEYS, NOW)
+    unsigned = incoming(x_time=str(int(NOW)), x_grafana_alerting_signature=digest(b"new", BODY))
+    with pytest.raises(Refused, match="fits none"):
+        check_signature(unsigned, signature, KEYS, NOW)
+    for stamp in ("", "soon", "-1", "\u0661", "9" * 13):
+        with pytest.raises(Refused, match="x-time must hold Unix seconds"):
+            check_signature(
+                incoming(x_time=stamp, x_grafana_alerting_signature="0"), signature, KEYS, NOW
+            )
+
+
+def test_standard_webhooks() -> None:
+    """Id, time and body are signed; of a list of signatures one has to fit; a replay is refused."""
+    secret = b"whsec_" + base64.b64encode(b"k" * 24)
+    stamp = str(int(NOW))
+    signed = f"m1.{stamp}.".encode() + BODY
+    good = base64.b64encode(hmac.digest(b"k" * 24, signed, "sha256")).decode()
+    signature = Signature("standard-webhooks")
+
+    def request(**more: str) -> Incoming:
+        headers = {
+            "webhook_id": "m1", "webhook_timestamp": stamp,
+            "webhook_signature": f"v1a,x v1,AAAA v1,{good}",
+        }  # fmt: skip
+        return incoming(**headers | more)
+
+    check_signature(request(), signature, (secret,), NOW)
+    for more, text in (
+        ({"webhook_id": "m2"}, "fits none"),
+        ({"webhook_id": ""}, "webhook-id is missing"),
+        ({"webhook_timestamp": str(int(NOW) - 301)}, "off by more"),
+        ({"webhook_signature": "v1a," + good}, "fits none"),
+        ({"webhook_signature": ""}, "webhook-signature is missing"),
+    ):
+        with pytest.raises(Refused, match=text):
+            check_signature(request(**more), signature, (secret,), NOW)
+
+
+def test_no_reason_quotes_what_was_sent() -> None:
+    """What a refusal says holds neither the secret nor what was offered."""
+    reasons = []
+    with pytest.raises(Refused) as refused:
+        check_bearer(incoming(authorization="Bearer offered"), (b"hidden",))
+    reasons.append(str(refused.value))
+    with pytest.raises(Refused) as refused:
+        check_signature(
+            incoming(x_signature="sha256=offered"), Signature("flux"), (b"hidden",), NOW
+        )
+    reasons.append(str(refused.value))
+    assert not [r for r in reasons if "offered" in r or "hidden" in r]

@@ -1,0 +1,108 @@
+"""Templates: what they find, and what is refused before anything is sent."""
+
+from __future__ import annotations
+
+import time
+from typing import Any, Final
+
+import pytest
+
+from notifier.gateway.draft import Refused
+from notifier.gateway.expressions import Template
+
+VIEW: Final = {
+    "status": "firing",
+    "labels": {"team": "Storage", "empty": ""},
+    "alerts": [{"n": 1}, {"n": 2}],
+    "none": None,
+}
+
+FOUND: Final[dict[str, Any]] = {
+    "plain": "plain",
+    "": "",
+    "${labels.team}": "Storage",
+    "team ${lower(labels.team)}!": "team storage!",
+    "${upper(labels.team)}": "STORAGE",
+    "${labels.nobody}": None,
+    "a ${labels.nobody} b": "a  b",
+    "${length(alerts)} alerts": "2 alerts",
+    "${alerts[].n}": [1, 2],
+    "n ${alerts[].n}": "n [1,2]",
+    "${alerts[?n > `1`].n | [0]}": 2,
+    "${if(status == 'firing', 'Escalation', 'Completion')}": "Escalation",
+    "${if(labels.empty, 'a', 'b')}": "b",
+    "${default(labels.empty, 'x')}": "x",
+    "${default(none, labels.team)}": "Storage",
+    "${replace(labels.team, 'St', 'V')}": "Vorage",
+    "${truncate(labels.team, `3`)}": "Sto",
+    "${match(labels.team, '^S.*e$')}": True,
+    "${match(none, 'x')}": False,
+    "${{a: status}.a}": "firing",
+    "${'}'} and ${'${'}": "} and ${",
+    "$${labels.team} costs $5": "${labels.team} costs $5",
+    "${lower(none)}": None,
+}
+
+
+@pytest.mark.parametrize("template", FOUND)
+def test_what_a_template_finds(template: str) -> None:
+    """One hole yields a value, all else text, in which null is empty."""
+    assert Template(template).value(VIEW, "mapping.x") == FOUND[template]
+
+
+WRONG: Final = {
+    "${labels.": "character 1 has no closing brace",
+    "${a..b}": "the expression 'a..b' cannot be read",
+    "${}": "cannot be read",
+    "${shout(a)}": "there is no function shout()",
+    "${a | lower(a, b)}": "lower() takes 1 arguments, not 2",
+    "${[if(a, b)]}": "if() takes 3 arguments, not 2",
+    "${match(a, '(')}": "the pattern of match() does not compile (RE2)",
+    "x" * 2001: "must be at most 2000 characters",
+    "${" + "(" * 900 + "a" + ")" * 900 + "}": "",
+}
+
+
+@pytest.mark.parametrize("template", WRONG, ids=[t[:20] for t in WRONG])
+def test_what_is_wrong_is_found_when_the_file_is_read(template: str) -> None:
+    """Syntax, functions, arguments and patterns are checked at once."""
+    if not WRONG[template]:
+        # Deep, and read or refused by the library: never anything but a ValueError.
+        try:
+            Template(template)
+        except ValueError:
+            return
+        return
+    with pytest.raises(ValueError, match=r".") as refused:
+        Template(template)
+    assert WRONG[template] in str(refused.value)
+
+
+def test_an_expression_that_does_not_fit_the_payload_is_refused_with_its_place() -> None:
+    """A function of texts that meets a list is 422, with the path and the expression."""
+    with pytest.raises(Refused) as refused:
+        Template("${lower(alerts)}").value(VIEW, "sources[0].mapping.subject")
+    assert refused.value.status == 422
+    assert refused.value.path == "sources[0].mapping.subject"
+    assert "${lower(alerts)}" in refused.value.reason
+    with pytest.raises(Refused):
+        Template("${match(status, labels.pattern)}").value(
+            {"status": "x", "labels": {"pattern": "("}}, "m"
+        )
+
+
+@pytest.mark.xdist_group("alone")
+def test_a_large_payload_takes_linear_time() -> None:
+    """Ten times the alerts take no more than thirty times as long: nothing is quadratic."""
+    template = Template("${alerts[?labels.severity == 'critical'].labels.instance | join(', ', @)}")
+
+    def seconds(count: int) -> float:
+        view = {"alerts": [{"labels": {"severity": "critical", "instance": "i"}}] * count}
+        best = 1e9
+        for _ in range(5):
+            began = time.process_time()
+            template.value(view, "m")
+            best = min(best, time.process_time() - began)
+        return best
+
+    assert seconds(5000) < 30 * max(seconds(500), 1e-4)

@@ -1,0 +1,152 @@
+"""The object that is created: defaults, mapping, bounds."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from notifier.gateway.draft import Incoming, Refused
+from notifier.gateway.manifest import EVENT, IDENTITY, SOURCE_LABEL
+from notifier.gateway.settings import of_document
+from notifier.gateway.translation import Wish, wishes
+from syncer.model.resource import Json
+from tests.unit.notifier.gateway.payloads import alert, alertmanager
+
+NOW = 1_795_752_060.0
+
+
+def wish(payload: Json, kind: str = "alertmanager", **source: Any) -> Wish:
+    """What a payload becomes under a source of the gateway's file."""
+    entry = {
+        "name": "src", "kind": kind, "namespace": "alerts", "auth": {"insecure": True}, **source,
+    }  # fmt: skip
+    loaded = of_document({"sources": [entry]})
+    assert loaded.warnings == ()
+    (found,) = wishes(loaded.sources["src"][0], Incoming({}, json.dumps(payload).encode()), NOW)
+    return found
+
+
+def spec(payload: Json, kind: str = "alertmanager", **source: Any) -> Json:
+    """The spec of it."""
+    found: Json = wish(payload, kind, **source).manifest["spec"]
+    return found
+
+
+def test_the_object_names_its_source_and_its_event() -> None:
+    """Label and annotations let people and the gateway find it again."""
+    found = wish(alertmanager())
+    meta = found.manifest["metadata"]
+    assert meta["name"] == found.identity.name
+    assert meta["namespace"] == found.namespace == "alerts"
+    assert meta["labels"] == {SOURCE_LABEL: "src"}
+    assert meta["annotations"] == {
+        IDENTITY: found.identity.digest, EVENT: 'alertmanager:{}:{alertname="Disk"}',
+    }  # fmt: skip
+
+
+def test_labels_that_routes_trust_are_renamed() -> None:
+    """A label called as an attribute of the notification cannot pass for it."""
+    extensions = spec(alertmanager())["extensions"]
+    assert extensions["label_namespace"] == "shop"
+    assert "namespace" not in extensions
+    assert extensions["source"] == "src"
+    assert extensions["alertname"] == "Disk"
+
+
+def test_a_mapping_replaces_what_it_names() -> None:
+    """Members with a template are its own, all others stay the source's."""
+    found = spec(
+        alertmanager(),
+        mapping={
+            "type": "${if(status == 'firing', 'ManualReview', 'Completion')}",
+            "priority": "low",
+            "subject": "${commonLabels.alertname}\n in ${commonLabels.namespace}",
+            "extensions": {"shop": "${commonLabels.namespace}", "alertname": "${commonLabels.no}"},
+            "links": [
+                {"service": "runbook", "url": "https://r/${commonLabels.alertname}", "label": "Do"},
+                {"service": "x", "url": "javascript:alert(1)", "label": "No"},
+            ],
+            "retentionDays": 30,
+            "clusterID": "c1",
+        }
+        | {"priority": "Low"},
+    )
+    assert (found["type"], found["priority"]) == ("ManualReview", "Low")
+    assert found["subject"] == "Disk in shop"
+    assert found["body"].startswith("firing since")
+    assert found["extensions"]["shop"] == "shop"
+    assert "alertname" not in found["extensions"]
+    assert {"service": "runbook", "url": "https://r/Disk", "label": "Do"} in found["actionLinks"]
+    assert all(link["url"].startswith("http") for link in found["actionLinks"])
+    assert (found["retentionDays"], found["clusterID"]) == (30, "c1")
+
+
+def test_a_retry_policy_is_passed_on() -> None:
+    """What is left out of it is left to the API server."""
+    given = {"maxAttempts": 3, "initialBackoffSeconds": None}
+    assert spec(alertmanager(), retryPolicy=given)["retryPolicy"] == {"maxAttempts": 3}
+    assert "retryPolicy" not in spec(alertmanager())
+
+
+def test_a_template_that_finds_nothing_leaves_the_source_s_own() -> None:
+    """A page with a plain subject beats none."""
+    found = spec(alertmanager(), mapping={"subject": "${commonLabels.nobody}"})
+    assert found["subject"] == "[FIRING:1] Disk: disk is full"
+
+
+@pytest.mark.parametrize(
+    ("mapping", "text"),
+    [
+        ({"subject": "${title}", "body": "b"}, "mapping.subject: nothing was found by ${title}"),
+        ({"subject": "s", "body": " "}, "mapping.body: nothing was found"),
+        ({"subject": "s", "body": "b", "type": "${kind}"}, "mapping.type: must come to one of"),
+        (
+            {"subject": "s", "body": "b", "retentionDays": "${kind}"},
+            "must come to a number of days",
+        ),
+    ],
+)
+def test_a_required_member_that_is_not_found_is_refused(mapping: Json, text: str) -> None:
+    """Where the source has nothing of its own, the answer names the template."""
+    with pytest.raises(Refused) as refused:
+        spec({"kind": "odd"}, "json", mapping=mapping)
+    assert text in str(refused.value)
+    assert refused.value.status == 422
+    assert "odd" not in str(refused.value)
+
+
+def test_everything_is_cut_to_its_bounds() -> None:
+    """Subject, body, values and their number; what is cut says so."""
+    labels = {f"l{n:03}": "v" * 400 for n in range(100)}
+    mapping = {"subject": "${s}", "body": "${b}", "extensions": {"mine": "${s}"}}
+    found = spec({"s": "s" * 600, "b": "b" * 40_000}, "json", mapping=mapping)
+    assert len(found["subject"]) == 500
+    assert found["subject"].endswith("…")
+    assert found["body"].endswith("\n… 7232 more characters were left out by the gateway.")
+    many = spec(alertmanager(alert(), commonLabels=labels), mapping={"extensions": {"mine": "1"}})
+    extensions = many["extensions"]
+    assert extensions["mine"] == "1"
+    assert len(extensions) == 65
+    assert int(extensions["extensionsLeftOut"]) > 0
+    assert max(len(value) for value in extensions.values()) == 256
+
+
+def test_an_id_of_the_mapping_tells_events_apart() -> None:
+    """Two payloads of one id are one event, whatever else they say."""
+    mapping = {"subject": "s", "body": "b", "id": "${id}"}
+    names = [
+        wish({"id": i, "n": n}, "json", mapping=mapping).identity.name
+        for i, n in ((1, 1), (1, 2), (2, 1))
+    ]
+    assert names[0] == names[1] != names[2]
+
+
+def test_a_namespace_of_the_payload_is_one_that_the_source_may_reach() -> None:
+    """A template leads to the namespaces of the list and to no other: 403."""
+    source: Json = {"namespace": "${commonLabels.namespace}", "namespaces": ["shop", "bank"]}
+    assert wish(alertmanager(), **source).namespace == "shop"
+    with pytest.raises(Refused) as refused:
+        wish(alertmanager(commonLabels={"namespace": "kube-system"}), **source)
+    assert refused.value.status == 403

@@ -1,0 +1,138 @@
+"""The gateway's file: defaults, warnings, and errors that name the key."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+
+from notifier.gateway.settings import load, of_document
+from syncer.model.errors import ConfigError
+from syncer.model.resource import Json
+
+
+def source(**more: Any) -> Json:
+    """A source that can be used."""
+    return {
+        "name": "am", "kind": "alertmanager", "namespace": "alerts", "auth": {"insecure": True},
+        **more,
+    }  # fmt: skip
+
+
+def test_the_defaults_are_those_of_the_kind() -> None:
+    """Patience, window and Retry-After fit the program that sends."""
+    document = {
+        "sources": [
+            source(name=k, kind=k) for k in ("alertmanager", "grafana", "flux", "argocd", "github")
+        ]
+    }
+    found = {
+        name: (s.patience, s.window, s.retry_after)
+        for name, (s, _) in of_document(document).sources.items()
+    }
+    assert found == {
+        "alertmanager": (10, 1800, 10), "grafana": (25, 1800, 10), "flux": (6, 0, 3),
+        "argocd": (10, 0, 15), "github": (8, 0, 10),
+    }  # fmt: skip
+    given = source(patience="3s", dedupWindow="1h", retryAfter=60)
+    ((found_one, _),) = of_document({"sources": [given]}).sources.values()
+    assert (found_one.patience, found_one.window, found_one.retry_after) == (3, 3600, 60)
+
+
+def test_a_key_that_means_nothing_is_a_warning_with_its_path() -> None:
+    """At the top, in a source, and within its groups."""
+    loaded = of_document(
+        {"lissten": ":1", "sources": [source(dedupWindo=1, mapping={"subjct": "x"})]}
+    )
+    assert loaded.warnings == (
+        "lissten is unknown and ignored: did you mean listen?",
+        "sources[0].dedupWindo is unknown and ignored: did you mean dedupWindow?",
+        "sources[0].mapping.subjct is unknown and ignored: did you mean subject?",
+    )
+
+
+JSON: Final = {"kind": "json", "mapping": {"subject": "s", "body": "b"}}
+WRONG: Final[dict[str, tuple[Any, str]]] = {
+    "no sources": ({}, "sources: is required"),
+    "no list": ({"sources": {}}, "sources: is required: a list"),
+    "an entry that is no mapping": ({"sources": [1]}, "sources[0]: must be a mapping"),
+    "a name that is none": (
+        {"sources": [source(name="A b")]}, "sources[0].name: must be lower-case letters"
+    ),
+    "a name twice": ({"sources": [source(), source()]}, "sources[1].name: is the name of a source"),
+    "a kind that nobody knows": (
+        {"sources": [source(kind="slack")]}, "sources[0].kind: must be one of alertmanager, argocd"
+    ),
+    "no proof asked for": (
+        {"sources": [source(auth={})]}, "sources[0].auth.insecure: one of bearer, basic and signature"
+    ),
+    "insecure beside a token": (
+        {"sources": [source(auth={"insecure": True, "bearer": {"tokenFiles": ["f"]}})]},
+        "sources[0].auth.insecure: excludes bearer",
+    ),
+    "no file of a token": (
+        {"sources": [source(auth={"bearer": {"tokenFiles": []}})]},
+        "sources[0].auth.bearer.tokenFiles",
+    ),
+    "no auth": (
+        {"sources": [{"name": "a", "kind": "json", "namespace": "n"}]}, "sources[0].auth"
+    ),
+    "a namespace that is none": (
+        {"sources": [source(namespace="A")]}, "sources[0].namespace: must be the name of a namespace"
+    ),
+    "a template without its namespaces": (
+        {"sources": [source(namespace="${a}")]},
+        "sources[0].namespaces: is required where namespace is a template",
+    ),
+    "an expression that cannot be read": (
+        {"sources": [source(mapping={"subject": "${a..b}"})]},
+        "sources[0].mapping.subject: the expression 'a..b' cannot be read",
+    ),
+    "an extension's expression": (
+        {"sources": [source(mapping={"extensions": {"a": "${f(x)}"}})]},
+        "sources[0].mapping.extensions.a: there is no function f()",
+    ),
+    "a link's expression": (
+        {"sources": [source(mapping={"links": [{"service": "a", "url": "${", "label": "b"}]})]},
+        "sources[0].mapping.links[0].url: the hole that begins at character 1",
+    ),
+    "a type that is none": (
+        {"sources": [source(mapping={"type": "Page"})]}, "sources[0].mapping.type: must be one of"
+    ),
+    "plain JSON without a subject": (
+        {"sources": [source(kind="json", mapping={"body": "b"})]},
+        "sources[0].mapping.subject: is required for kind json",
+    ),
+    "too much patience": ({"sources": [source(patience="2m")]}, "sources[0].patience"),
+    "an address that is none": ({"listen": "x", "sources": [source()]}, "listen: must be `:port`"),
+    "one address twice": (
+        {"listen": ":9090", "sources": [source()]}, "metricsAddr: must differ from listen"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", WRONG)
+def test_what_cannot_be_used_is_refused_with_its_path(case: str) -> None:
+    """The error begins with the dotted path of the key."""
+    document, text = WRONG[case]
+    with pytest.raises(ConfigError) as refused:
+        of_document(document)
+    assert str(refused.value).startswith(text)
+
+
+def test_lines_are_named_where_there_is_a_file(tmp_path: Path) -> None:
+    """Errors and warnings of a file end in the line of the key."""
+    file = tmp_path / "gateway.yaml"
+    text = (
+        "lissten: 1\nsources:\n- name: a\n  kind: json\n  namespace: n\n"
+        "  auth: {insecure: true}\n  mapping:\n    subject: ${a..b}\n    body: b\n"
+    )
+    file.write_text(text)
+    with pytest.raises(ConfigError, match=r"^sources\[0\]\.mapping\.subject: .* \(line 8\)$"):
+        load(file)
+    file.write_text(text.replace("kind: json", "kind: odd"))
+    with pytest.raises(ConfigError, match=r"^sources\[0\]\.kind: must be one of .* \(line 4\)$"):
+        load(file)
+    file.write_text(text.replace("${a..b}", "x"))
+    assert load(file).warnings == ("lissten is unknown and ignored: did you mean listen? (line 1)",)

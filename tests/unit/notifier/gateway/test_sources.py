@@ -1,0 +1,294 @@
+"""What each source makes of its program's request, and what it refuses with which path."""
+
+from __future__ import annotations
+
+import copy
+import json
+from collections.abc import Callable
+from typing import Any, Final
+
+import pytest
+
+from notifier.gateway.draft import Draft, Incoming, Options, Refused
+from notifier.gateway.kinds import KINDS
+from syncer.model.resource import Json
+from tests.unit.notifier.gateway.payloads import (
+    ARGOCD,
+    CLOUDEVENT,
+    FLUX,
+    GITHUB,
+    alert,
+    alertmanager,
+    grafana,
+)
+
+GITHUB_HEADERS: Final = {"x-github-event": "workflow_run", "x-github-delivery": "guid-1"}
+
+
+def read(kind: str, payload: Any, **headers: str) -> list[Draft]:
+    """Read a payload as a kind of source does."""
+    return read_with(Options(), kind, payload, **headers)
+
+
+def read_with(options: Options, kind: str, payload: Any, **headers: str) -> list[Draft]:
+    """Read a payload as the gateway's file says."""
+    body = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+    given = {key.replace("_", "-"): value for key, value in headers.items()}
+    return list(KINDS[kind].read(Incoming(given, body), options))
+
+
+def test_a_group_of_alertmanager() -> None:
+    """A group is one notification with its counts, its labels for routing, and a link to each place."""
+    (draft,) = read("alertmanager", alertmanager(alert(), alert("bbbb", "resolved")))
+    assert (draft.type, draft.priority, draft.severity) == ("Escalation", "Critical", "critical")
+    assert draft.subject == "[FIRING:1] Disk: disk is full"
+    assert draft.body == (
+        "firing since 2026-11-27 04:00:00 UTC: alertname=Disk, instance=aaaa, severity=critical\n"
+        "  summary: disk is full\n\n"
+        "resolved since 2026-11-27 04:00:00 UTC: alertname=Disk, instance=bbbb, severity=critical\n"
+        "  summary: disk is full"
+    )
+    assert draft.extensions == {
+        "status": "firing", "receiver": "gw", "alertname": "Disk", "severity": "critical",
+        "namespace": "shop",
+    }  # fmt: skip
+    assert ("prometheus", "http://prometheus/graph?g0", "Expression") in draft.links
+    assert draft.event == 'alertmanager:{}:{alertname="Disk"}'
+    assert draft.repeats
+
+
+def test_a_resolved_group_is_a_completion() -> None:
+    """What is over wakes nobody: Completion, and Low."""
+    over = alertmanager(alert(status="resolved"), status="resolved")
+    (draft,) = read("alertmanager", over)
+    assert (draft.type, draft.priority) == ("Completion", "Low")
+    assert draft.subject.startswith("[RESOLVED:1]")
+
+
+def test_a_large_group_says_what_it_leaves_out() -> None:
+    """A hundred alerts are listed; the rest, and what Alertmanager cut, is counted."""
+    many = alertmanager(*(alert(f"{n:04}") for n in range(130)), truncatedAlerts=7)
+    (draft,) = read("alertmanager", many)
+    assert draft.subject.startswith("[FIRING:130]")
+    assert draft.body.count("firing since") == 100
+    assert draft.body.endswith("… and 37 more alerts of this group.")
+
+
+def test_each_alert_by_itself() -> None:
+    """Per alert, each has its own identity and view; beyond a hundred the rest is one notification."""
+    drafts = read_with(
+        Options(each=True), "alertmanager", alertmanager(*(alert(f"{n:04}") for n in range(103)))
+    )
+    assert len(drafts) == 101
+    assert len({str(d.identity) for d in drafts}) == 101
+    assert drafts[0].view["alert"]["fingerprint"] == "0000"
+    assert drafts[-1].subject.startswith("[FIRING:3]")
+    assert [d.repeats for d in drafts[:2]] == [False, False]
+    (repeated,) = read_with(
+        Options(each=True),
+        "alertmanager",
+        alertmanager(notification_reason="repeat interval elapsed"),
+    )
+    assert repeated.repeats
+
+
+#: What may change between two deliveries of one event, and what makes it another one.
+SAME: Final[dict[str, Callable[[Json], Any]]] = {
+    "the peer's address": lambda p: p.update(externalURL="http://alertmanager-1:9093"),
+    "an annotation": lambda p: p["alerts"][0]["annotations"].update(summary="fuller"),
+    "the end": lambda p: p["alerts"][0].update(endsAt="2026-11-27T09:00:00Z"),
+    "the expression's address": lambda p: p["alerts"][0].update(generatorURL="http://other"),
+    "the reason": lambda p: p.update(notification_reason="repeat interval elapsed"),
+    "the order": lambda p: p["alerts"].reverse(),
+}
+OTHER: Final[dict[str, Callable[[Json], Any]]] = {
+    "an alert more": lambda p: p["alerts"].append(alert("cccc")),
+    "an alert that is over": lambda p: p["alerts"][0].update(status="resolved"),
+    "an alert that fires again": lambda p: p["alerts"][0].update(startsAt="2026-11-27T05:00:00Z"),
+    "another group": lambda p: p.update(groupKey="{}:{}"),
+    "another receiver": lambda p: p.update(receiver="other"),
+    "more that was cut": lambda p: p.update(truncatedAlerts=1),
+}
+
+
+@pytest.mark.parametrize("change", [*SAME, *OTHER])
+def test_what_makes_another_event_of_a_group(change: str) -> None:
+    """Retries, twins and repeats share an identity; growth, resolution and a new start do not."""
+    before = alertmanager(alert(), alert("bbbb"))
+    after = copy.deepcopy(before)
+    (SAME | OTHER)[change](after)
+    identities = [read("alertmanager", p)[0].identity for p in (before, after)]
+    assert (identities[0] == identities[1]) is (change in SAME)
+
+
+def test_starts_that_each_peer_makes_up_can_be_left_out() -> None:
+    """With `ignoreStartsAt` the start tells nothing."""
+    payloads = [alertmanager(alert(startsAt=f"2026-11-27T0{n}:00:00Z")) for n in (4, 5)]
+    for ignored in (False, True):
+        options = Options(ignore_starts_at=ignored)
+        first, second = (read_with(options, "alertmanager", p)[0] for p in payloads)
+        assert (first.identity == second.identity) is ignored
+
+
+def test_a_group_of_grafana() -> None:
+    """Its starts have a zone, its organisations are apart, and its links lead to Grafana."""
+    (draft,) = read("grafana", grafana())
+    (elsewhere,) = read("grafana", grafana(orgId=3))
+    assert draft.identity != elsewhere.identity
+    assert draft.identity is not None
+    assert draft.identity[-1] == [("aaaa", "firing", 1795752000123)]
+    assert ("grafana", "https://g/d/1", "Dashboard") in draft.links
+    assert draft.event.startswith("grafana:")
+
+
+def test_an_event_of_flux() -> None:
+    """Its object, reason and message; the identity knows nothing of the Alert that sent it."""
+    (draft,) = read("flux", FLUX)
+    assert draft.subject == "[ERROR] Kustomization apps/podinfo: HealthCheckFailed"
+    assert draft.body == "health check failed\ncluster: prod\nrevision: main@sha1:0123"
+    assert (draft.type, draft.priority) == ("Escalation", "High")
+    assert draft.extensions["objectNamespace"] == "apps"
+    other_alert = {**FLUX, "metadata": {"revision": "main@sha1:0123", "cluster": "other"}}
+    prefixed = {
+        **FLUX,
+        "metadata": {"kustomize.toolkit.fluxcd.io/revision": "main@sha1:0123", "cluster": "prod"},
+    }
+    again = {**FLUX, "timestamp": "2026-11-27T04:05:00Z"}
+    same = [read("flux", p)[0].identity == draft.identity for p in (other_alert, prefixed, again)]
+    assert same == [True, True, False]
+
+
+def test_an_event_of_argo_cd() -> None:
+    """The template's CloudEvent, by its id; what failed escalates."""
+    (draft,) = read("argocd", ARGOCD)
+    assert draft.subject == "Application guestbook: on-sync-failed"
+    assert (draft.type, draft.priority) == ("Escalation", "High")
+    assert draft.body.splitlines()[0] == "phase: Failed"
+    assert draft.identity == ("/argocd/argocd/guestbook", ARGOCD["id"])
+    well = {**ARGOCD, "type": "on-deployed", "data": {"app": "guestbook", "health": "Healthy"}}
+    assert read("argocd", well)[0].type == "StatusUpdate"
+
+
+def test_a_structured_cloudevent() -> None:
+    """Source and id are the identity, extension attributes are for routing, data is the text."""
+    (draft,) = read("cloudevents", CLOUDEVENT, content_type="application/cloudevents+json")
+    assert draft.identity == ("/falco", "a1")
+    assert draft.subject == "io.example.alarm: door"
+    assert json.loads(draft.body) == {"open": True}
+    assert draft.extensions["team"] == "security"
+    assert read("cloudevents", CLOUDEVENT, content_type="application/json")[0] == draft
+
+
+def test_a_binary_cloudevent() -> None:
+    """Attributes are headers, quoted or percent-encoded; the body is the data."""
+    headers = {
+        "ce_specversion": "1.0", "ce_id": '"a 1"', "ce_source": "/x%20y", "ce_type": "t",
+        "content_type": "application/json",
+    }  # fmt: skip
+    (draft,) = read("cloudevents", b'{"a":1}', **headers)
+    assert draft.identity == ("/x y", "a 1")
+    assert draft.view["data"] == {"a": 1}
+    (text,) = read("cloudevents", b"words", **{**headers, "content_type": "text/plain"})
+    assert text.body == "words"
+    (raw,) = read("cloudevents", b"\xff", **{**headers, "content_type": "image/png"})
+    assert raw.view["data_base64"] == "/w=="
+    with pytest.raises(Refused, match="ce-source: is not UTF-8"):
+        read("cloudevents", b"", **{**headers, "ce_source": "%ff"})
+
+
+def test_a_delivery_of_github() -> None:
+    """The delivery is the identity; what failed escalates; a ping becomes nothing."""
+    headers = {k.replace("-", "_"): v for k, v in GITHUB_HEADERS.items()}
+    (draft,) = read("github", GITHUB, **headers)
+    assert draft.identity == ("delivery", "guid-1")
+    assert draft.subject == "o/r: workflow_run completed: CI"
+    assert (draft.type, draft.severity) == ("Escalation", "error")
+    assert draft.links == (("github", "https://github.com/o/r/actions/runs/1", "CI"),)
+    assert read("github", {"zen": "x"}, x_github_event="ping") == []
+
+
+def test_plain_json_is_what_the_mapping_sees() -> None:
+    """Nothing is read of it; an id of Standard Webhooks is taken for the event's."""
+    (draft,) = read("json", {"a": 1})
+    assert (draft.identity, draft.view) == (None, {"a": 1})
+    assert read("json", {"a": 1}, webhook_id="m1")[0].identity == ("webhook-id", "m1")
+
+
+def without(payload: Json, *path: str | int) -> Json:
+    """A payload without a member."""
+    return replaced(payload, path, None)
+
+
+def replaced(payload: Json, path: tuple[str | int, ...], value: Any) -> Json:
+    """A payload with another member."""
+    out = copy.deepcopy(payload)
+    node: Any = out
+    for key in path[:-1]:
+        node = node[key]
+    node[path[-1]] = value
+    return out
+
+
+REFUSED: Final[dict[str, tuple[str, Any, int, str]]] = {
+    "no JSON": ("alertmanager", b"{", 400, "the body is not JSON (line 1, column 2)"),
+    "no object": ("json", [1], 400, "the body must be a JSON object"),
+    "another version": ("alertmanager", alertmanager(version="3"), 422, "version: must be 4"),
+    "no alerts": ("alertmanager", {**alertmanager(), "alerts": []}, 422, "alerts: must hold"),
+    "alerts that are no list": (
+        "alertmanager", {**alertmanager(), "alerts": {}}, 422, "alerts: must be a list",
+    ),
+    "an alert that is no object": (
+        "alertmanager", {**alertmanager(), "alerts": [1]}, 422, "alerts[0]: must be an object",
+    ),
+    "a state that nobody knows": (
+        "alertmanager", alertmanager(alert(), alert(status="odd")), 422,
+        "alerts[1].status: must be one of firing, resolved",
+    ),
+    "a label that is no text": (
+        "alertmanager", alertmanager(alert(labels={"a": 1})), 422, "alerts[0].labels.a: must be text",
+    ),
+    "a start that is no time": (
+        "alertmanager", alertmanager(alert(startsAt="soon")), 422, "alerts[0].startsAt: must be a time",
+    ),
+    "no group key": (
+        "alertmanager", without(alertmanager(), "groupKey"), 422, "groupKey: is required",
+    ),
+    "Grafana's format for Alertmanager": ("alertmanager", grafana(), 422, "version: must be 4"),
+    "Alertmanager's format for Grafana": ("grafana", alertmanager(), 422, "version: must be 1"),
+    "an organisation that is no number": ("grafana", grafana(orgId="2"), 422, "orgId: must be a whole"),
+    "no object of Flux": (
+        "flux", without(FLUX, "involvedObject"), 422, "involvedObject: must be an object",
+    ),
+    "an object without a name": (
+        "flux", without(FLUX, "involvedObject", "name"), 422, "involvedObject.name: is required",
+    ),
+    "a severity that Flux has not": (
+        "flux", {**FLUX, "severity": "bad"}, 422, "severity: must be one of info, error, trace",
+    ),
+    "an Argo CD event without an id": ("argocd", without(ARGOCD, "id"), 422, "id: is required"),
+    "a CloudEvent of another version": (
+        "cloudevents", {**CLOUDEVENT, "specversion": "0.3"}, 422, "specversion: must be 1.0",
+    ),
+    "a delivery without its event": ("github", GITHUB, 400, "the header x-github-event is missing"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REFUSED)
+def test_what_is_no_request_of_its_program_is_refused(case: str) -> None:
+    """The answer has the path of the member at fault, and quotes no value."""
+    kind, payload, status, text = REFUSED[case]
+    with pytest.raises(Refused) as refused:
+        read(kind, payload)
+    assert str(refused.value).startswith(text)
+    assert refused.value.status == status
+
+
+def test_what_has_another_form_is_refused_by_its_content_type() -> None:
+    """Batches and forms are 415, with what to do instead."""
+    for kind, content, text in (
+        ("cloudevents", "application/cloudevents-batch+json", "send events one by one"),
+        ("github", "application/x-www-form-urlencoded", "content type to application/json"),
+    ):
+        with pytest.raises(Refused, match=text) as refused:
+            read(kind, {}, content_type=content)
+        assert refused.value.status == 415

@@ -1,0 +1,157 @@
+"""Making objects exist: which answer ends it, which is tried again, and what a duplicate is."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final
+
+import pytest
+
+from notifier.gateway.draft import Refused
+from notifier.gateway.identity import Identity
+from notifier.gateway.manifest import IDENTITY
+from notifier.gateway.submit import Made, Submitter
+from notifier.gateway.translation import Wish
+from syncer.model.errors import (
+    Ambiguous,
+    Conflict,
+    Gone,
+    KindMissing,
+    PortError,
+    Rejected,
+    Unauthorised,
+    Unavailable,
+)
+from syncer.model.resource import Json
+from syncer.model.times import format_time
+
+NOW: Final = 1_795_752_000.0
+WINDOW: Final = 1800.0
+
+
+class Objects:
+    """An API server in memory; what it is told to raise it raises first."""
+
+    def __init__(self, *errors: PortError) -> None:
+        self.errors = list(errors)
+        self.there: dict[str, Json] = {}
+        self.created: list[str] = []
+
+    def put(self, name: str, digest: str, ago: float) -> None:
+        """Have an object that was created so many seconds ago."""
+        stamp = format_time(round((NOW - ago) * 1000), millis=False)
+        self.there[name] = {
+            "metadata": {
+                "name": name, "namespace": "ns", "uid": f"uid-{name}",
+                "creationTimestamp": stamp, "annotations": {IDENTITY: digest},
+            }
+        }  # fmt: skip
+
+    async def create(self, namespace: str, body: Json) -> Json:
+        """Create."""
+        if self.errors:
+            raise self.errors.pop(0)
+        name = body["metadata"]["name"]
+        if name in self.there:
+            raise Conflict("taken")
+        self.created.append(name)
+        self.put(name, body["metadata"]["annotations"][IDENTITY], 0)
+        return self.there[name]
+
+    async def get(self, namespace: str, name: str) -> Json:
+        """Read."""
+        if name not in self.there:
+            raise Gone("none")
+        return self.there[name]
+
+
+def wish(slot: int = 0, *, repeat: bool = False) -> Wish:
+    """An object of an event with occurrences."""
+    identity = Identity(f"am-{slot}", "d", f"am-{slot - 1}" if slot else "", WINDOW)
+    manifest = {"metadata": {"name": identity.name, "annotations": {IDENTITY: "d"}}}
+    return Wish("ns", identity, manifest, repeat)
+
+
+async def submit(objects: Objects, wanted: Wish, *, patience: float = 5.0) -> Made:
+    """Submit with some patience."""
+    until = asyncio.get_running_loop().time() + patience
+    return await Submitter(objects, lambda: NOW).submit(wanted, until)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Unavailable("away"), Ambiguous("lost"), KindMissing("no definition"), Gone("no namespace"),
+        Unauthorised("forbidden", reason="Forbidden"),
+        Rejected("terminating", reason="NamespaceTerminating"),
+    ],
+    ids=lambda e: type(e).__name__,
+)  # fmt: skip
+async def test_what_may_pass_is_tried_again(error: PortError) -> None:
+    """The object exists in the end; without patience the answer is Unavailable, with the reason."""
+    objects = Objects(error)
+    made = await submit(objects, wish())
+    assert (made.name, made.duplicate) == ("am-0", False)
+    with pytest.raises(Unavailable, match=str(error)):
+        await submit(Objects(*[error] * 99), wish(1), patience=0.3)
+
+
+@pytest.mark.parametrize(("reason", "status"), [("Invalid", 422), ("TooLarge", 413)])
+async def test_what_never_passes_is_refused_at_once(reason: str, status: int) -> None:
+    """A refusal of the object ends it, with the server's words."""
+    objects = Objects(Rejected("spec.type: no", reason=reason))
+    with pytest.raises(Refused, match=r"spec\.type: no") as refused:
+        await submit(objects, wish())
+    assert refused.value.status == status
+    assert (objects.errors, objects.created) == ([], [])
+
+
+async def test_an_object_that_exists_is_a_duplicate() -> None:
+    """Retry and twin get the object's name and uid; one of another identity is 409."""
+    objects = Objects()
+    objects.put("am-0", "d", ago=60)
+    made = await submit(objects, wish())
+    assert made == Made("am-0", "ns", "uid-am-0", duplicate=True)
+    objects.put("am-0", "other", ago=60)
+    with pytest.raises(Refused, match="taken") as refused:
+        await submit(objects, wish())
+    assert refused.value.status == 409
+
+
+@pytest.mark.parametrize(
+    ("ago", "digest", "duplicate"),
+    [(10, "d", True), (WINDOW - 1, "d", True), (WINDOW, "d", False), (10, "other", False)],
+)
+async def test_a_retry_over_the_end_of_a_slot(ago: float, digest: str, duplicate: bool) -> None:
+    """The occurrence before is the event's own as long as it is younger than the window."""
+    objects = Objects()
+    objects.put("am-0", digest, ago=ago)
+    made = await submit(objects, wish(1))
+    assert (made.name, made.duplicate) == (("am-0", True) if duplicate else ("am-1", False))
+    assert objects.created == ([] if duplicate else ["am-1"])
+
+
+async def test_a_repeat_that_comes_too_early_is_told_apart() -> None:
+    """What its source calls a repeat is thinned, not a retry."""
+    objects = Objects()
+    objects.put("am-0", "d", ago=60)
+    for slot in (0, 1):
+        assert (await submit(objects, wish(slot, repeat=True))).thinned
+        assert not (await submit(objects, wish(slot))).thinned
+    assert not (await submit(Objects(), wish(repeat=True))).thinned
+
+
+async def test_an_own_create_whose_answer_was_lost() -> None:
+    """It is met, not repeated."""
+
+    class Deaf(Objects):
+        async def create(self, namespace: str, body: Json) -> Json:
+            made = await super().create(namespace, body)
+            if len(self.created) == 1 and not self.errors:
+                self.errors = [Conflict("taken")]
+                raise Ambiguous("lost")
+            return made
+
+    objects = Deaf()
+    made = await submit(objects, wish())
+    assert (made.name, made.duplicate, objects.created) == ("am-0", True, ["am-0"])
