@@ -17,21 +17,23 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from tests.model import delivery, protocol, sessions, wakeups
+from tests.model import delivery, journal, protocol, sessions, wakeups
 from tests.model.fairness import Fairness, Promise
 from tests.model.search import Found, search
 
 #: What kills a mutant that breaks no property but bars the way to the goal.
 STUCK = "stuck"
 #: What kills a mutant that breaks no property but a promise.
-PROMISES = ("LOOK", "HAND", "DONE", "OWNED", "SESS", "GONE")
+PROMISES = ("LOOK", "HAND", "DONE", "OWNED", "SESS", "GONE", "GO", "END")
 
 D = delivery.Options
 P = protocol.Options
 K = wakeups.Options
 S = sessions.Options
+O = journal.Options  # noqa: E741 - a letter for each model
 Faults = wakeups.Budget
 Lost = sessions.Budget
+Out = journal.Budget
 
 #: One step per status write, no lost replies: what a mutant needs seldom lies there.
 QUIET = P(atomic=True, lean=True, quiet=True, give_ups=0)
@@ -69,7 +71,7 @@ class Run:
 
     name: str
     says: str
-    options: D | P | K | S
+    options: D | P | K | S | O
     states: int | None = None
     transitions: int | None = None
     largest: tuple[tuple[str, int], ...] = ()
@@ -94,7 +96,7 @@ class Mutant:
 
     name: str
     says: str
-    options: D | P | K | S
+    options: D | P | K | S | O
     killed_by: str
     later: bool = False
     large: bool = False
@@ -225,6 +227,54 @@ SMALL: tuple[Run, ...] = (
         "U2", "upgrade: an old and two new replicas, crash",
         S(old=True, replicas=3, faults=Lost(crashes=1)), seen=("taken over",),
     ),
+    Run(
+        "O1", "journal: two outages", O(faults=Out(outages=2)), largest=(("processed", 2),),
+        seen=("journaled", "ahead of the log"),
+    ),
+    Run(
+        "O2", "journal: outage, crash", O(faults=Out(outages=1, crashes=1)),
+        seen=("carried on", "held", "ahead of the log"),
+    ),
+    Run(
+        "O3", "journal: outage, takeover, one attempt",
+        O(attempts=1, faults=Out(outages=1, takeovers=1)), largest=(("processed", 1),),
+        seen=("journaled", "held"),
+    ),
+    Run(
+        "O4", "journal: cut off, takeover, one attempt",
+        O(attempts=1, faults=Out(cuts=1, takeovers=1)), largest=(("processed", 1),),
+        seen=("journaled",),
+    ),
+    Run(
+        "O5", "journal: outage, takeover, a write is late, one attempt",
+        O(attempts=1, faults=Out(outages=1, takeovers=1, lates=1)),
+    ),
+    Run("O6", "journal: outage, the log falls back", O(faults=Out(outages=1, losses=1))),
+    Run(
+        "O7", "journal: outage, takeover, an empty log, one attempt",
+        O(attempts=1, lean=True, faults=Out(outages=1, flushes=1, takeovers=1)),
+    ),
+    Run("O8", "journal: outage, API server away", O(faults=Out(outages=1, apis=1))),
+    Run(
+        "O9", "journal: outage, object deleted, another created",
+        O(faults=Out(outages=1, deletes=1, again=1)),
+    ),
+    Run(
+        "O10", "journal: created in an outage, crash, skew, one attempt",
+        O(attempts=1, unborn=True, skew=1, margin=2, faults=Out(outages=1, crashes=1, ticks=2)),
+        seen=("born in the outage", "held"),
+    ),
+    Run(
+        "O11", "journal: outage, INTENT and note not answered",
+        O(faults=Out(outages=1, replies=1)),
+    ),
+    Run(
+        "O12", "journal: a replica of before, takeover, one attempt",
+        O(
+            attempts=1, old=True, cut=True, unborn=True, lean=True,
+            faults=Out(takeovers=1, ticks=1),
+        ),
+    ),
 )  # fmt: skip
 
 LARGE: tuple[Run, ...] = (
@@ -322,6 +372,31 @@ LARGE: tuple[Run, ...] = (
         "T15", "sessions: three replicas, freeze", S(replicas=3, faults=Lost(freezes=1)),
         max_states=400_000,
     ),
+    Run("O13", "journal: outage, takeover", O(faults=Out(outages=1, takeovers=1)), seen=("carried on",)),
+    Run("O14", "journal: outage, crash, a write is late", O(faults=Out(outages=1, crashes=1, lates=1))),
+    Run(
+        "O15", "journal: created in an outage, takeover",
+        O(away=True, unborn=True, faults=Out(takeovers=1, ticks=1)),
+        seen=("born in the outage", "carried on"),
+    ),
+    Run(
+        "O16", "journal: created in an outage, crash",
+        O(unborn=True, faults=Out(outages=1, crashes=1, ticks=2)),
+    ),
+    Run(
+        "O17", "journal: cut off, takeover, crash, one attempt",
+        O(attempts=1, faults=Out(cuts=1, takeovers=1, crashes=1)),
+    ),
+    Run(
+        "O18", "journal: cut off, takeover, outage, one attempt",
+        O(attempts=1, faults=Out(cuts=1, takeovers=1, outages=1)),
+    ),
+    Run(
+        "O19", "journal: two outages, crash, the log falls back, one attempt",
+        O(attempts=1, faults=Out(outages=2, crashes=1, losses=1)),
+    ),
+    Run("O20", "journal: two outages, crash", O(faults=Out(outages=2, crashes=1)), max_states=1_000_000),
+    Run("O21", "journal: cut off, takeover", O(faults=Out(cuts=1, takeovers=1)), max_states=1_000_000),
 )  # fmt: skip
 
 DELIVERY_MUTANTS: tuple[Mutant, ...] = (
@@ -668,6 +743,120 @@ SESSION_MUTANTS: tuple[Mutant, ...] = (
 )  # fmt: skip
 
 
+JOURNAL_MUTANTS: tuple[Mutant, ...] = (
+    Mutant(
+        "O0", "the lease check is late by a takeover",
+        O(true_guard=False, faults=Out(cuts=1, takeovers=1)), "S7",
+    ),
+    Mutant(
+        "O1", "the lease is checked before the write alone",
+        O(guard_after=False, faults=Out(cuts=1, takeovers=1)), "S7",
+    ),
+    Mutant(
+        "O2", "the note after a send",
+        O(lean=True, note_first=False, faults=Out(outages=1, crashes=1)), "GO",
+    ),
+    Mutant(
+        "O3", "the note is removed after an INTENT",
+        O(
+            note_gone=False, attempts=1, away=True, unborn=True,
+            faults=Out(outages=1, crashes=1, ticks=1),
+        ), "S12",
+    ),
+    Mutant(
+        "O4", "a note that was not answered is not there",
+        O(note_doubt=False, attempts=1, faults=Out(outages=1, replies=1)), "END",
+    ),
+    Mutant(
+        "O5", "the mark after the first send",
+        O(lean=True, mark_first=False, faults=Out(outages=1, crashes=1)), "GO",
+    ),
+    Mutant(
+        "O6", "the mark without the own memory",
+        O(lean=True, mark_whole=False, faults=Out(outages=1, crashes=1)), "S12",
+    ),
+    Mutant(
+        "O7", "an old mark counts: INTENT before the mark is gone",
+        O(lean=True, mark_named=False, faults=Out(outages=2, crashes=1)), "S12",
+    ),
+    Mutant(
+        "O8", "a second owner trusts an object without a mark",
+        O(trusts_marks=False, faults=Out(outages=1, crashes=1)), "S7",
+    ),
+    Mutant(
+        "O9", "born in the outage, without the margin",
+        O(born_later=False, attempts=1, unborn=True, faults=Out(outages=1, crashes=1)), "S12",
+    ),
+    Mutant(
+        "O9b", "a margin below the skew of two API servers",
+        O(attempts=1, unborn=True, skew=1, margin=1, faults=Out(outages=1, crashes=1)), "S12",
+    ),
+    Mutant(
+        "O10", "the memory of an earlier term",
+        O(lean=True, this_term=False, faults=Out(outages=1, takeovers=2)), "S7",
+    ),
+    Mutant(
+        "O11", "a journaled write without resourceVersion",
+        O(compares=False, faults=Out(outages=1, takeovers=1)), "LOST",
+    ),
+    Mutant(
+        "O11b", "the same, and another object has its name",
+        O(compares=False, attempts=1, faults=Out(outages=1, deletes=1, again=1)), "UID",
+    ),
+    Mutant(
+        "O12", "both places send at once, a partition having healed",
+        O(one_flight=False, faults=Out(cuts=1)), "B1",
+    ),
+    Mutant(
+        "O13", "a journaled attempt's result is dropped when the log is back",
+        O(keeps_results=False, faults=Out(outages=1)), "RK",
+    ),
+    Mutant(
+        "O14", "the object is not read after a claim",
+        O(reads_object=False, faults=Out(outages=1, crashes=1)), "S7",
+    ),
+    Mutant("O15", "the old claim goes on", O(claims_anew=False, faults=Out(outages=1)), "S12"),
+    Mutant(
+        "O16", "what a former owner journaled waits",
+        O(lean=True, carries_on=False, faults=Out(outages=1, crashes=1)), "GO",
+    ),
+    Mutant("O17", "who is cut off keeps its shards", O(hands_over=False, faults=Out(cuts=1)), "END"),
+    Mutant("O18", "the note is never removed", O(removes_note=False, faults=Out(outages=1)), "END"),
+    Mutant(
+        "O19", "a result that the log cannot take waits for it",
+        O(results_journaled=False, faults=Out(outages=1)), "GO",
+    ),
+    Mutant(
+        "O20", "what a former owner writes into the object is not looked at",
+        O(sees_object=False, attempts=1, faults=Out(cuts=1, takeovers=1)), "END",
+    ),
+    Mutant(
+        "O21", "a journaled attempt's result in the log alone",
+        O(results_shown=False, faults=Out(outages=2, crashes=1)), "S7",
+    ),
+    Mutant(
+        "O22", "a note that a replica of before has not removed",
+        O(
+            note_kept=False, attempts=1, old=True, cut=True, unborn=True, lean=True,
+            faults=Out(takeovers=1, ticks=1),
+        ), "S12",
+    ),
+)  # fmt: skip
+
+#: Marks have no name and are taken away before an INTENT; a former owner's write comes late (O7).
+UNNAMED = O(
+    cut=True, unborn=True, mark_named=False, unmarks=True,
+    faults=Out(takeovers=1, crashes=1, ticks=1),
+)  # fmt: skip
+UNNAMED_TRACE = (
+    "0 writes the note", "fault: a second passes", "the object is created", "0 reads to journal",
+    "fault: 1 takes over", "1 removes the note", "1 claims", "1 reads the object",
+    "1 opens in the log", "0 journals", "0 may not send", "1 may send", "1 sends",
+    "request 2-1: processed, reply lost", "fault: 1 crashes", "0 records: in the status",
+    "0 sees that its term is over", "0 acquires", "0 writes the note", "0 reads to journal",
+    "0 journals", "0 may send", "0 sends", "request 3-1: processed",
+)  # fmt: skip
+
 #: Rules that another one makes up for: each alone survives a complete run, both together (M14)
 #: do not.
 REDUNDANT: tuple[Mutant, ...] = (
@@ -746,7 +935,7 @@ R5_TRACE = (
 
 
 def execute(
-    options: D | P | K | S,
+    options: D | P | K | S | O,
     *,
     live: bool = True,
     watch: tuple[str, ...] | None = None,
@@ -757,11 +946,11 @@ def execute(
     """
     Search the model that the options belong to.
 
-    `live` asks for a way to the goal as well, of the third and fourth for their promises; `watch` names the
+    `live` asks for a way to the goal as well, of the later ones for their promises; `watch` names the
     properties that stop it, None for all.
     """
-    if isinstance(options, K | S):
-        fair: Any = wakeups if isinstance(options, K) else sessions
+    if isinstance(options, K | S | O):
+        fair: Any = {K: wakeups, S: sessions, O: journal}[type(options)]
         return search(
             fair.start(options),
             partial(_steps, fair, options),
@@ -790,14 +979,14 @@ def _judged_measures(state: protocol.State) -> dict[str, int]:
     return protocol.measures(state) | protocol.marks(state)
 
 
-def _fairness(model: Any, options: K | S) -> Fairness[Any]:
+def _fairness(model: Any, options: K | S | O) -> Fairness[Any]:
     promises = model.promises(options).items()
     return Fairness(
         model.action, tuple(Promise(name, pending, by) for name, (pending, by) in promises)
     )
 
 
-def _steps(model: Any, options: D | P | K | S, state: Any) -> Any:
+def _steps(model: Any, options: D | P | K | S | O, state: Any) -> Any:
     return model.steps(state, options)
 
 
@@ -822,7 +1011,7 @@ def complaint(run: Run, found: Found[Any]) -> str:
 
 def model_of(mutant: Mutant) -> int:
     """Number of the model that a mutant is of."""
-    return {D: 1, P: 2, K: 3, S: 4}[type(mutant.options)]
+    return {D: 1, P: 2, K: 3, S: 4, O: 5}[type(mutant.options)]
 
 
 def watched(mutant: Mutant) -> tuple[str, ...] | None:
@@ -862,7 +1051,13 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _mutants() -> list[Mutant]:
-    return [*DELIVERY_MUTANTS, *PROTOCOL_MUTANTS, *WAKEUP_MUTANTS, *SESSION_MUTANTS]
+    return [
+        *DELIVERY_MUTANTS,
+        *PROTOCOL_MUTANTS,
+        *WAKEUP_MUTANTS,
+        *SESSION_MUTANTS,
+        *JOURNAL_MUTANTS,
+    ]
 
 
 def _line(name: str, says: str, found: Found[Any], verdict: str) -> None:

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from tests.model import delivery, protocol, sessions, wakeups
+from tests.model import delivery, journal, protocol, sessions, wakeups
 from tests.model.fairness import Fairness, Promise
 from tests.model.runs import (
     DELIVERY_MUTANTS,
     H5,
     H5_TRACE,
+    JOURNAL_MUTANTS,
     PROMISES,
     PROTOCOL_MUTANTS,
     R4_TRACE,
@@ -26,6 +27,8 @@ from tests.model.runs import (
     S9_TRACE,
     SESSION_MUTANTS,
     SMALL,
+    UNNAMED,
+    UNNAMED_TRACE,
     V4C_TRACE,
     V5_TRACE,
     VERDICT,
@@ -41,7 +44,7 @@ from tests.model.runs import (
 )
 from tests.model.search import Transition, replay, search
 
-TABLES = (DELIVERY_MUTANTS, PROTOCOL_MUTANTS, WAKEUP_MUTANTS, SESSION_MUTANTS)
+TABLES = (DELIVERY_MUTANTS, PROTOCOL_MUTANTS, WAKEUP_MUTANTS, SESSION_MUTANTS, JOURNAL_MUTANTS)
 MUTANTS = [m for table in TABLES for m in table if not m.large]
 
 
@@ -83,10 +86,12 @@ def test_every_rule_has_a_mutant() -> None:
     assert _never_off(wakeups.Options(), WAKEUP_MUTANTS) == set()
     # S21 alone breaks nothing (`REDUNDANT`): a term allows no more than the session it is of.
     assert _never_off(sessions.Options(), SESSION_MUTANTS) == {"acquire_valid"}
+    assert _never_off(journal.Options(), JOURNAL_MUTANTS) == set()
 
 
 def _never_off(
-    defaults: protocol.Options | wakeups.Options | sessions.Options, table: Sequence[Mutant]
+    defaults: protocol.Options | wakeups.Options | sessions.Options | journal.Options,
+    table: Sequence[Mutant],
 ) -> set[str]:
     rules = {n for n in type(defaults).__dataclass_fields__ if getattr(defaults, n) is True}
     return rules - {n for m in table for n in rules if not getattr(m.options, n)}
@@ -278,6 +283,22 @@ def test_a_trace_of_sessions_that_only_the_mutant_can_take(
     assert broken in wrong
     with not_enabled(missing):
         replay(sessions.start(safe), partial(_sessions, safe), trace)
+
+
+def test_o7_a_mark_without_a_name_comes_late() -> None:
+    """A former owner's write marks what the log knows more of; taking marks away first does not help."""
+    _, wrong = replay(journal.start(UNNAMED), partial(_journal, UNNAMED), UNNAMED_TRACE)
+    assert wrong == ("B1",)
+    named = replace(UNNAMED, mark_named=True)
+    held = UNNAMED_TRACE[: UNNAMED_TRACE.index("0 writes the note", 1) + 1]
+    state, _ = replay(journal.start(named), partial(_journal, named), held)
+    assert journal.measures(state)["processed"] == 1
+    with not_enabled("0 reads to journal"):
+        replay(journal.start(named), partial(_journal, named), UNNAMED_TRACE)
+
+
+def _journal(options: journal.Options, state: journal.State) -> list[Transition[journal.State]]:
+    return list(journal.steps(state, options))
 
 
 def _sessions(options: sessions.Options, state: sessions.State) -> list[Transition[sessions.State]]:

@@ -1,0 +1,848 @@
+"""
+The fifth model: delivered while the log is away, with the status as the journal.
+
+One notification, one channel, two replicas, one shard. An attempt is written ahead into the log if its
+sender reaches it, else into the object's status as `unknown`, if its sender knows all that was ever
+recorded. What the other models settle is taken for granted: an append, a claim and an ordinary status write
+are one step, and no check of the lease passes once the next term has begun (`true_guard`; `sessions.py`,
+property SH). After that check a replica may be frozen for as long as it likes.
+
+The shard's Lease carries a *note* while its owners journal: a name that is never used again, and the second
+in which it was written. A journaled write puts the *mark* into the object, which is the name of the note.
+Who cannot read the log knows all if
+
+- it has claimed the log in its current term (its own memory), or
+- the mark is the note's name (then all is in the status), or
+- the object was created after the note (then all is in the status, too).
+
+A status write compares the resourceVersion: what a replica has read is `fresh` until the next write.
+Labels as in `wakeups`: what begins with `fault`, `end of fault` or `late` need never happen.
+
+Properties (of a step) and promises (kept by a fair behaviour):
+
+- B1: requests <= 1 + attempts that stood as unknown, in either place, when a further one was opened by
+  somebody who did not execute them (+ those that the log has lost).
+- S7: nothing is opened after a success in the place where it is opened, nor after one in the other, unless
+  a former owner recorded it for an attempt that the opener has as unknown.
+- S12: no more is sent than is allowed.
+- LOST: what is in log or status stays in one of them, unless the log is lost or the object deleted.
+- RK: a result that is known is recorded.
+- UID: no status shows an attempt of an earlier object of its name.
+- GO: what may go while the log is away goes: an owner that knows all, and what was journaled, also
+  by a former owner.
+- END: it ends, once anybody reaches the log: all shown, all in the log, no note, no mark.
+
+Each rule is one option whose default is the safe rule; a mutant changes one option.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from enum import IntEnum
+from typing import Any, NamedTuple
+
+from tests.model.delivery import F, I, Id, Result, S, U, View, has, join, leq
+
+NOBODY = -1
+
+
+class Pc(IntEnum):
+    """Where an attempt stands: the lease is checked after the write, then the request leaves."""
+
+    OPENED = 0
+    PERMITTED = 1
+    WAITING = 2
+    KNOWN = 3
+
+
+class Job(NamedTuple):
+    """An attempt in its sender's hands; `journaled` says where it was written ahead."""
+
+    attempt: Id
+    journaled: bool
+    pc: Pc = Pc.OPENED
+    result: Result = U
+
+
+class Note(NamedTuple):
+    """What the Lease carries: its name, 0 for none, when it was written, and the last term that kept it."""
+
+    name: int = 0
+    since: int = 0
+    kept: int = 0
+
+
+class Status(NamedTuple):
+    """The object: what its status shows, the mark, and its creationTimestamp."""
+
+    attempts: View = ()
+    mark: int = 0
+    born: int = 0
+
+
+class Read(NamedTuple):
+    """What a journaled write compares with: whether it is as it was, and of the same object."""
+
+    status: Status
+    fresh: bool = True
+    former: bool = False
+
+
+class Replica(NamedTuple):
+    """
+    One process.
+
+    Attributes:
+        up: It runs.
+        epoch: Of the term that it believes in, 0 without one.
+        begun: Attempts that it has begun in this term.
+        memory: All facts that it knows.
+        whole: It has claimed the log in this term.
+        claim: Of the log as it is now: 0 none, 1 claimed, 2 and the object was read after it.
+        note: The Lease's, as this term knows it.
+        unsure: A write of the note was not answered.
+        jobs: Attempts in its hands.
+        read: What it is about to journal against.
+    """
+
+    up: bool = True
+    epoch: int = 0
+    begun: int = 0
+    memory: View = ()
+    whole: bool = False
+    claim: int = 0
+    note: Note = Note()
+    unsure: bool = False
+    jobs: tuple[Job, ...] = ()
+    read: Read | None = None
+
+
+class Log(NamedTuple):
+    """What Redis holds."""
+
+    fence: int = 0
+    attempts: View = ()
+
+
+class Budget(NamedTuple):
+    """Faults left; each is named by the label of its step."""
+
+    takeovers: int = 0
+    crashes: int = 0
+    outages: int = 0
+    cuts: int = 0
+    apis: int = 0
+    losses: int = 0
+    flushes: int = 0
+    replies: int = 0
+    lates: int = 0
+    deletes: int = 0
+    again: int = 0
+    ticks: int = 0
+
+
+NO_FAULTS = Budget()
+
+
+class Late(NamedTuple):
+    """A journaled write whose sender gave up; it is refused once the object is written otherwise."""
+
+    attempts: View
+    mark: int
+
+
+class State(NamedTuple):
+    """
+    The whole system.
+
+    Attributes:
+        lease: The newest epoch.
+        holder: Who holds the shard's Lease.
+        note: What the Lease carries.
+        notes: How many notes there have been.
+        replicas: The processes.
+        log: What Redis holds.
+        previous: What it held before its last write, while that may come back.
+        away: Nobody reaches the log.
+        cut: Who does not reach it, each.
+        api: The API server answers.
+        status: The object, None before it is created and after it is deleted.
+        created: There has been an object.
+        late: Journaled writes on their way.
+        wire: Requests on their way.
+        sent: How many have left.
+        processed: How many the receiver has acted upon.
+        certain: Successes that their sender recorded while it was the owner.
+        excused: Attempts that stood as unknown when a further one was opened.
+        lost: Attempts that the log has lost.
+        former: Attempts of an earlier object of the name.
+        journaled: Its attempts were journaled since the log was last reached.
+        now: Seconds.
+        budget: Faults left.
+    """
+
+    lease: int
+    holder: int
+    note: Note
+    notes: int
+    replicas: tuple[Replica, ...]
+    log: Log
+    previous: Log
+    away: bool
+    cut: tuple[bool, ...]
+    api: bool
+    status: Status | None
+    created: bool
+    late: tuple[Late, ...]
+    wire: tuple[Id, ...]
+    sent: int
+    processed: int
+    certain: tuple[Id, ...]
+    excused: tuple[Id, ...]
+    lost: tuple[Id, ...]
+    former: tuple[Id, ...]
+    journaled: bool
+    now: int
+    budget: Budget
+
+
+#: A transition: what happened, the next state, the properties that it broke.
+Step = tuple[str, State, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """
+    Faults, world and rules; the default of every rule is the safe value.
+
+    Attributes:
+        attempts: The most that may be sent.
+        unborn: The object is created under way.
+        away: The log is away from the start.
+        cut: The first replica is cut off from it from the start.
+        old: The second replica is of a version that does not know of notes and marks.
+        lean: A request is processed and answered or not; none is refused or lost.
+        margin: Seconds by which an object has to be younger than the note.
+        skew: Seconds by which the clock that stamps an object may be ahead of the one that stamps the note.
+        unmarks: The mark is taken away before anything is opened in the log: proposed, not needed.
+        faults: How often each fault may happen.
+
+        true_guard: (O0, an assumption) No check of the lease passes once the next term has begun.
+        guard_after: (O1) The lease is checked after the write ahead, too.
+        note_first: (O2) The note is confirmed before anything is journaled.
+        note_gone: (O3) The note is removed before anything is opened in the log.
+        note_doubt: (O4) A note whose write was not answered may be there.
+        mark_first: (O5) The mark is in the first journaled write.
+        mark_whole: (O6) So is all that its writer knows.
+        mark_named: (O7) A mark counts under the note that it names, and no other.
+        trusts_marks: (O8) An object without a mark is not known to whoever cannot read its log.
+        born_later: (O9) An object of the note's own second, and of the margin, is not born after it.
+        this_term: (O10) A memory of an earlier term is not complete.
+        compares: (O11) A journaled write carries the resourceVersion that was read.
+        one_flight: (O12) Nothing is opened in one place while an attempt of the other is on its way.
+        keeps_results: (O13) A journaled attempt's result is kept, also when the log is back.
+        reads_object: (O14) After a claim the object is read, and what it shows is given to the log.
+        claims_anew: (O15) Who has written anything into the status alone claims the log anew.
+        carries_on: (O16) A new owner goes on with what was journaled.
+        hands_over: (O17) Who does not reach the log hands over to one that does.
+        removes_note: (O18) A note is removed when the log is back.
+        results_journaled: (O19) A result that the log cannot take is written into the status.
+        results_shown: (O21) The result of a journaled attempt is written where its intent is.
+        note_kept: (O22) Each term renames who keeps the note; one that the last term did not keep is none.
+        sees_object: (O20) What an owner sees in the object and does not know has it claim the log anew.
+    """
+
+    attempts: int = 2
+    unborn: bool = False
+    away: bool = False
+    cut: bool = False
+    old: bool = False
+    lean: bool = False
+    margin: int = 1
+    skew: int = 0
+    unmarks: bool = False
+    faults: Budget = NO_FAULTS
+    true_guard: bool = True
+    guard_after: bool = True
+    note_first: bool = True
+    note_gone: bool = True
+    note_doubt: bool = True
+    mark_first: bool = True
+    mark_whole: bool = True
+    mark_named: bool = True
+    trusts_marks: bool = True
+    born_later: bool = True
+    this_term: bool = True
+    compares: bool = True
+    one_flight: bool = True
+    keeps_results: bool = True
+    reads_object: bool = True
+    claims_anew: bool = True
+    carries_on: bool = True
+    hands_over: bool = True
+    removes_note: bool = True
+    results_journaled: bool = True
+    results_shown: bool = True
+    note_kept: bool = True
+    sees_object: bool = True
+
+
+def start(o: Options) -> State:
+    """The first replica owns the shard; nothing was claimed yet."""
+    status = None if o.unborn else Status()
+    return State(
+        lease=1, holder=0, note=Note(), notes=0, replicas=(Replica(epoch=1), Replica()),
+        log=Log(), previous=Log(), away=o.away, cut=(o.cut, False), api=True, status=status,
+        created=not o.unborn, late=(), wire=(), sent=0, processed=0, certain=(), excused=(),
+        lost=(), former=(), journaled=False, now=0, budget=o.faults,
+    )  # fmt: skip
+
+
+def steps(s: State, o: Options) -> Iterator[Step]:
+    """Every transition that may be next."""
+    for label, following, broken in _all(s, o):
+        yield label, following, (*broken, *_broken(s, following))
+
+
+def _all(s: State, o: Options) -> Iterator[Step]:
+    yield from _faults(s, o)
+    yield from _outages(s)
+    yield from _object(s, o)
+    for i, r in enumerate(s.replicas):
+        if not r.up:
+            yield f"{i} restarts", _with(s, i, up=True), ()
+            continue
+        if _vacant(s) and not r.epoch and s.api and not _other_serves(s, i):
+            yield f"{i} acquires", _acquired(s, o, i), ()
+        if r.epoch:
+            yield from _term(s, o, i)
+            yield from _claim(s, o, i)
+            yield from _open(s, o, i)
+            yield from _journal(s, o, i)
+            yield from _publish(s, o, i)
+        for n in range(len(r.jobs)):
+            yield from _job(s, o, i, n)
+    yield from _wire(s, o)
+
+
+def action(label: str) -> str | None:
+    """The action that a label is one way of, None for what need never happen."""
+    name = label.partition(":")[0]
+    return None if name in ("fault", "end of fault", "late") else name
+
+
+def promises(o: Options) -> dict[str, tuple[Callable[[State], bool], Callable[[str], bool]]]:
+    """What a fair behaviour keeps: what is pending in a state, and which steps end it."""
+
+    def may_go(s: State) -> bool:
+        if not s.away or not s.api or s.status is None or s.holder == NOBODY:
+            return False
+        r = s.replicas[s.holder]
+        if _is_old(o, s.holder) or not r.up or r.epoch != s.lease or _ended(_recorded(s), o):
+            return False
+        return (
+            s.journaled or r.whole or (r.note.name != 0 and s.status.born > r.note.since + o.skew)
+        )
+
+    def unfinished(s: State) -> bool:
+        reached = any(r.up and _reach(s, i) for i, r in enumerate(s.replicas))
+        return s.api and reached and s.status is not None and not is_goal(s, o)
+
+    return {"GO": (may_go, lambda _: False), "END": (unfinished, lambda _: False)}
+
+
+def is_goal(s: State, o: Options) -> bool:
+    """Whether all is done, shown and in the log."""
+    status, log = s.status, s.log.attempts
+    return (
+        status is not None
+        and _ended(join(log, status.attempts), o)
+        and log == status.attempts
+        and not (has(log, I) or ((status.mark or s.note.name) and not o.old))
+        and not any(r.jobs for r in s.replicas)
+    )
+
+
+def measures(s: State) -> dict[str, int]:
+    """Numbers whose largest value is part of a result, and what has come about."""
+    shown = s.status.attempts if s.status else ()
+    owner = s.replicas[s.holder] if s.holder != NOBODY else Replica()
+    return {
+        "processed": s.processed,
+        "journaled": s.journaled,
+        "carried on": s.journaled and len({e[0][0] for e in shown}) > 1,
+        "held": s.away
+        and s.status is not None
+        and owner.note.name > 0
+        and not _knows(owner, s.status),
+        "born in the outage": s.journaled and not s.log.fence,
+        "ahead of the log": bool(shown) and not leq(shown, s.log.attempts),
+        "repeated": bool(s.excused),
+    }
+
+
+def _knows(r: Replica, status: Status) -> bool:
+    return r.whole or status.mark == r.note.name or status.born > r.note.since
+
+
+def _recorded(s: State) -> View:
+    return join(s.log.attempts, s.status.attempts) if s.status else s.log.attempts
+
+
+def _view(s: State, r: Replica) -> View:
+    return join(r.memory, s.status.attempts) if s.status else r.memory
+
+
+def _ended(known: View, o: Options) -> bool:
+    return has(known, S) or (len(known) >= o.attempts and not has(known, I))
+
+
+def _reach(s: State, i: int) -> bool:
+    return not s.away and not s.cut[i]
+
+
+def _other_serves(s: State, i: int) -> bool:
+    """Whether the other replica reaches the log, and this one does not."""
+    return not _reach(s, i) and s.replicas[1 - i].up and _reach(s, 1 - i)
+
+
+def _vacant(s: State) -> bool:
+    """Whether the shard has no owner any more; a dead one's session has ended."""
+    return s.holder == NOBODY or s.replicas[s.holder].epoch != s.lease
+
+
+def _broken(s: State, t: State) -> tuple[str, ...]:
+    out = []
+    if t.processed > 1 + len(set(t.excused) | set(t.lost)):
+        out.append("B1")
+    if t.status is not s.status or t.log is not s.log:
+        if t.status is not None and any(e[0] in t.former for e in t.status.attempts):
+            out.append("UID")
+        same = s.created is False or (s.status is None) == (t.status is None)
+        if same and t.lost == s.lost and not leq(_recorded(s), _recorded(t)):
+            out.append("LOST")
+    return tuple(out)
+
+
+# -- changes --------------------------------------------------------------------------------------
+
+
+def _with(s: State, i: int, **changes: Any) -> State:
+    replica = s.replicas[i]._replace(**changes)
+    return s._replace(replicas=(*s.replicas[:i], replica, *s.replicas[i + 1 :]))
+
+
+def _spend(s: State, name: str) -> State:
+    return s._replace(budget=s.budget._replace(**{name: getattr(s.budget, name) - 1}))
+
+
+def _log_written(s: State, log: Log) -> State:
+    if log == s.log:
+        return s
+    return s._replace(log=log, previous=s.log if s.budget.losses else s.previous)
+
+
+def _status_written(s: State, status: Status) -> State:
+    """What others have read, and what is on its way, is out of date."""
+    if status == s.status:
+        return s
+    return s._replace(status=status, replicas=_stale(s), late=())
+
+
+def _stale(s: State) -> tuple[Replica, ...]:
+    return tuple(r._replace(read=r.read._replace(fresh=False)) if r.read else r for r in s.replicas)
+
+
+def _settled(view: View) -> View:
+    return tuple(e for e in view if e[2] is not I)
+
+
+def _job_set(s: State, i: int, n: int, job: Job | None) -> State:
+    jobs = s.replicas[i].jobs
+    new = () if job is None else (job,)
+    return _with(s, i, jobs=(*jobs[:n], *new, *jobs[n + 1 :]))
+
+
+def _acquired(s: State, o: Options, i: int) -> State:
+    r, epoch, note = s.replicas[i], s.lease + 1, s.note
+    if not _is_old(o, i):
+        kept = note.name and (note.kept == s.lease or not o.note_kept)
+        note = note._replace(kept=epoch) if kept else Note()
+    term = r._replace(
+        epoch=epoch, begun=0, whole=r.whole and not o.this_term, claim=0,
+        note=Note() if _is_old(o, i) else note, unsure=False, read=None,
+    )  # fmt: skip
+    replicas = (*s.replicas[:i], term, *s.replicas[i + 1 :])
+    return s._replace(lease=epoch, holder=i, note=note, replicas=replicas)
+
+
+def _is_old(o: Options, i: int) -> bool:
+    return o.old and i == 1
+
+
+def _over(s: State, i: int) -> State:
+    return _with(s, i, epoch=0, claim=0, note=Note(), unsure=False, read=None)
+
+
+# -- faults and the object ------------------------------------------------------------------------
+
+
+def _faults(s: State, o: Options) -> Iterator[Step]:
+    b = s.budget
+    other = 1 - s.holder
+    if b.takeovers and s.api and s.holder != NOBODY and s.replicas[other].up and not _vacant(s):
+        yield f"fault: {other} takes over", _spend(_acquired(s, o, other), "takeovers"), ()
+    for i, r in enumerate(s.replicas):
+        if b.crashes and r.up and r.epoch:
+            dead = Replica(up=False)
+            replicas = (*s.replicas[:i], dead, *s.replicas[i + 1 :])
+            yield f"fault: {i} crashes", _spend(s._replace(replicas=replicas), "crashes"), ()
+        if s.cut[i]:
+            yield f"end of fault: {i} reaches the log", _connected(s, i, cut=False), ()
+        elif b.cuts and not s.away:
+            yield f"fault: {i} is cut off", _spend(_connected(s, i, cut=True), "cuts"), ()
+    if b.ticks:
+        yield "fault: a second passes", _spend(s._replace(now=s.now + 1), "ticks"), ()
+    for n, late in enumerate(s.late):
+        rest = s._replace(late=(*s.late[:n], *s.late[n + 1 :]))
+        if s.status is not None and s.api:
+            landed = s.status._replace(attempts=late.attempts, mark=late.mark)
+            yield "late: a journaled write lands", _status_written(rest, landed), ()
+        yield "late: a journaled write is lost", rest, ()
+
+
+def _outages(s: State) -> Iterator[Step]:
+    b = s.budget
+    if s.away:
+        yield "end of fault: the log is back", s._replace(away=False, journaled=False), ()
+        if b.losses and s.previous != s.log:
+            yield "fault: the log falls back", _spend(_log_lost(s, s.previous), "losses"), ()
+        if b.flushes and s.log != Log():
+            yield "fault: the log is another, empty one", _spend(_log_lost(s, Log()), "flushes"), ()
+    elif b.outages:
+        yield "fault: the log goes away", _spend(s._replace(away=True), "outages"), ()
+    if not s.api:
+        yield "end of fault: the API server answers", s._replace(api=True), ()
+    elif b.apis:
+        yield "fault: the API server is away", _spend(s._replace(api=False), "apis"), ()
+
+
+def _connected(s: State, i: int, *, cut: bool) -> State:
+    journaled = s.journaled and cut
+    return s._replace(cut=(*s.cut[:i], cut, *s.cut[i + 1 :]), journaled=journaled)
+
+
+def _log_lost(s: State, log: Log) -> State:
+    """It comes back as it was, or as another one: no claim counts any more."""
+    replicas = tuple(r._replace(claim=0) for r in s.replicas)
+    fallen = s._replace(log=log, previous=log, replicas=replicas)
+    known = {e[0]: e[2] for e in _recorded(fallen)}
+    less = {e[0] for e in _recorded(s) if known.get(e[0], -1) < e[2]}
+    return fallen._replace(lost=tuple(sorted(less.union(s.lost))))
+
+
+def _object(s: State, o: Options) -> Iterator[Step]:
+    b = s.budget
+    if not s.created:
+        for ahead in range(o.skew + 1):
+            born = Status(born=s.now + ahead)
+            yield "the object is created", s._replace(status=born, created=True), ()
+    if s.status is not None and b.deletes:
+        gone = _spend(s._replace(status=None, late=(), journaled=False), "deletes")
+        yield "fault: the object is deleted", gone._replace(replicas=_stale(gone)), ()
+    if s.status is None and s.created and b.again:
+        yield "fault: an object of its name is created", _spend(_again(s), "again"), ()
+
+
+def _again(s: State) -> State:
+    """Another uid: another log, nothing known; what is on its way is of the former one."""
+    former = {j.attempt for r in s.replicas for j in r.jobs}
+    replicas = tuple(
+        r._replace(memory=(), whole=False, claim=0, read=r.read and r.read._replace(former=True))
+        for r in s.replicas
+    )
+    return s._replace(
+        status=Status(born=s.now), log=Log(), previous=Log(), replicas=replicas, sent=0,
+        processed=0, certain=(), excused=(), lost=(), former=tuple(sorted(former)), wire=(),
+    )  # fmt: skip
+
+
+# -- a term, its note and its claim ---------------------------------------------------------------
+
+
+def _term(s: State, o: Options, i: int) -> Iterator[Step]:
+    r = s.replicas[i]
+    if r.epoch != s.lease:
+        if s.api:
+            yield f"{i} sees that its term is over", _over(s, i), ()
+        return
+    if not s.api:
+        return
+    if o.hands_over and not r.jobs and _other_serves(s, i):
+        yield f"{i} hands over", _over(s, i)._replace(holder=NOBODY), ()
+    if r.unsure:
+        yield f"{i} reads the Lease", _with(s, i, note=s.note, unsure=False), ()
+        return
+    if _is_old(o, i):
+        return
+    if _reach(s, i):
+        if r.note.name and o.removes_note:
+            yield f"{i} removes the note", _with(s._replace(note=Note()), i, note=Note()), ()
+    elif not r.note.name and not _ended(_view(s, r), o):
+        note = Note(_name(s, r), s.now, r.epoch)
+        written = s._replace(note=note, notes=s.notes + 1)
+        yield f"{i} writes the note", _with(written, i, note=note), ()
+        if s.budget.replies:
+            doubt = _with(written, i, unsure=o.note_doubt)
+            yield f"fault: {i} writes the note, answer lost", _spend(doubt, "replies"), ()
+
+
+def _name(s: State, r: Replica) -> int:
+    """Made of the epoch, so that nobody else has chosen it, and never chosen before."""
+    return 10 * r.epoch + s.notes + 1
+
+
+def _claim(s: State, o: Options, i: int) -> Iterator[Step]:
+    r, log = s.replicas[i], s.log
+    if not _reach(s, i) or (o.note_gone and (r.note.name or r.unsure)):
+        return
+    if r.claim and log.fence > r.epoch:
+        yield f"{i} is fenced", _over(s, i), ()
+    elif r.claim and log.fence != r.epoch:
+        yield f"{i} must claim anew", _with(s, i, claim=0), ()
+    elif r.claim == 0:
+        if log.fence > r.epoch:
+            yield f"{i} is fenced", _over(s, i), ()
+            return
+        known = _recovered(join(log.attempts, r.memory), r)
+        claimed = _log_written(s, Log(r.epoch, known))
+        claim = 1 if o.reads_object else 2
+        yield f"{i} claims", _with(claimed, i, memory=known, whole=True, claim=claim), ()
+    elif r.claim == 1 and s.api:
+        shown = s.status.attempts if s.status else ()
+        known = join(log.attempts, shown)
+        seeded = _log_written(s, log._replace(attempts=known))
+        yield f"{i} reads the object", _with(seeded, i, memory=join(r.memory, known), claim=2), ()
+    elif r.claim == 2:
+        known = _recovered(log.attempts, r)
+        memory = join(r.memory, known)
+        swept = _with(_log_written(s, log._replace(attempts=known)), i, memory=memory)
+        if swept != s:
+            yield f"{i} sweeps", swept, ()
+        if o.sees_object and s.api and s.status and not leq(s.status.attempts, r.memory):
+            yield f"{i} sees more in the object", _with(s, i, claim=0), ()
+
+
+def _recovered(view: View, r: Replica) -> View:
+    """What is open and not executed here becomes unknown."""
+    mine = {j.attempt for j in r.jobs}
+    return tuple((e[0], e[1], U) if e[2] is I and e[0] not in mine else e for e in view)
+
+
+# -- opening --------------------------------------------------------------------------------------
+
+
+def _excuses(s: State, o: Options, i: int, new: Id) -> tuple[Id, ...]:
+    """What stands as unknown, and is not in the opener's hands, explains a repeat."""
+    if o.true_guard and s.replicas[i].epoch != s.lease:
+        return s.excused  # Nothing is sent.
+    mine = {new, *(j.attempt for j in s.replicas[i].jobs)}
+    shown = s.status.attempts if s.status else ()
+    unknown = {e[0] for e in (*s.log.attempts, *shown) if e[2] is U and e[0] not in mine}
+    return tuple(sorted(unknown.union(s.excused)))
+
+
+def _after_success(s: State, here: View, elsewhere: View, known: View) -> tuple[str, ...]:
+    doubted = {e[0] for e in known if e[2] is U and e[0] not in s.certain}
+    late = any(e[2] is S and e[0] not in doubted and e[0] not in s.lost for e in elsewhere)
+    return ("S7",) if has(here, S) or late else ()
+
+
+def _open(s: State, o: Options, i: int) -> Iterator[Step]:
+    r, held = s.replicas[i], s.log.attempts
+    if r.claim != 2 or not _reach(s, i) or s.status is None or s.log.fence != r.epoch:
+        return
+    if o.note_gone and (r.note.name or r.unsure):
+        return
+    if o.unmarks and s.status.mark:
+        return
+    if (r.jobs and (o.one_flight or len(r.jobs) > 1)) or any(not j.journaled for j in r.jobs):
+        return
+    if has(held, S) or has(held, I) or has(r.memory, S) or len(held) >= o.attempts:
+        return
+    new = (r.epoch, r.begun + 1)
+    known = join(held, ((new, r.epoch, I),))
+    shown = s.status.attempts if r.epoch == s.lease else ()
+    broken = _after_success(s, held, shown, r.memory)
+    opened = _log_written(s, s.log._replace(attempts=known))._replace(
+        excused=_excuses(s, o, i, new), journaled=False
+    )
+    jobs = (*r.jobs, Job(new, journaled=False))
+    memory = join(r.memory, known)
+    yield (
+        f"{i} opens in the log",
+        _with(opened, i, begun=r.begun + 1, jobs=jobs, memory=memory),
+        broken,
+    )
+    if s.budget.replies:
+        unsent = (*r.jobs, Job(new, journaled=False, pc=Pc.KNOWN, result=F))
+        lost = _with(opened, i, begun=r.begun + 1, jobs=unsent)
+        yield f"fault: {i} opens in the log, answer lost", _spend(lost, "replies"), broken
+
+
+def _complete(s: State, o: Options, r: Replica, status: Status) -> bool:
+    """Whether all that was ever recorded is known without reading the log."""
+    if r.whole or not o.trusts_marks:
+        return True
+    if not o.carries_on:
+        return False
+    if status.mark and (status.mark == r.note.name or not o.mark_named):
+        return True
+    after = r.note.since + (o.margin if o.born_later else 0)
+    return r.note.name != 0 and status.born >= after
+
+
+def _journal(s: State, o: Options, i: int) -> Iterator[Step]:
+    r = s.replicas[i]
+    if not s.api or _reach(s, i) or _is_old(o, i):
+        return
+    if r.jobs and (o.one_flight or len(r.jobs) > 1 or any(j.journaled for j in r.jobs)):
+        return
+    if r.read is None:
+        if s.status is None or (o.note_first and (not r.note.name or r.unsure)):
+            return
+        if not o.guard_after and r.epoch != s.lease:
+            return
+        if _may_journal(s, o, r, s.status):
+            yield f"{i} reads to journal", _with(s, i, read=Read(s.status)), ()
+        return
+    read = r.read
+    if not read.fresh and o.compares:
+        yield f"{i} meets a conflict", _with(s, i, read=None), ()
+        return
+    if s.status is None:
+        yield f"{i} finds the object gone", _with(s, i, read=None), ()
+        return
+    unnoted = o.note_first and (not r.note.name or r.unsure)
+    if not read.former and (unnoted or not _may_journal(s, o, r, read.status)):
+        yield f"{i} decides otherwise", _with(s, i, read=None), ()
+        return
+    yield from _written_ahead(s, o, i, read.status)
+
+
+def _may_journal(s: State, o: Options, r: Replica, status: Status) -> bool:
+    known = join(r.memory, status.attempts)
+    if not _complete(s, o, r, status):
+        return False
+    return not has(known, S) and len(known) < o.attempts
+
+
+def _written_ahead(s: State, o: Options, i: int, read: Status) -> Iterator[Step]:
+    r = s.replicas[i]
+    new = (r.epoch, r.begun + 1)
+    entry = ((new, r.epoch, U),)
+    facts = tuple((e[0], e[1], max(e[2], U)) for e in r.memory) if o.mark_whole else ()
+    attempts = join(join(read.attempts, facts), entry)
+    name = r.note.name if o.note_first else (r.note.name or _name(s, r))
+    mark = name if o.mark_first else read.mark
+    known = join(r.memory, read.attempts)
+    mine = s.lease == r.epoch
+    broken = _after_success(s, read.attempts, s.log.attempts, known) if mine else ()
+    if r.read is not None and r.read.former:
+        broken = ("UID",)
+    changes: dict[str, Any] = {
+        "begun": r.begun + 1,
+        "read": None,
+        "memory": join(r.memory, entry),
+        "claim": 0 if o.claims_anew else r.claim,
+    }
+    pc = Pc.OPENED if o.guard_after else Pc.PERMITTED
+    status = (s.status or Status())._replace(attempts=attempts, mark=mark)
+    written = _status_written(s, status)._replace(journaled=s.journaled or mine)
+    written = written._replace(excused=_excuses(written, o, i, new))
+    jobs = (*r.jobs, Job(new, journaled=True, pc=pc))
+    yield f"{i} journals", _with(written, i, **changes, jobs=jobs), broken
+    if s.budget.lates:
+        unsent = (*r.jobs, Job(new, journaled=True, pc=Pc.KNOWN, result=F))
+        late = s._replace(late=(*s.late, Late(attempts, mark)))
+        gave_up = _with(late, i, **changes, jobs=unsent)
+        yield f"fault: {i} journals late", _spend(gave_up, "lates"), ()
+
+
+# -- attempts, requests, results ------------------------------------------------------------------
+
+
+def _job(s: State, o: Options, i: int, n: int) -> Iterator[Step]:
+    job = s.replicas[i].jobs[n]
+    match job.pc:
+        case Pc.OPENED:
+            if job.attempt[0] == s.lease or not o.true_guard:
+                yield f"{i} may send", _job_set(s, i, n, job._replace(pc=Pc.PERMITTED)), ()
+            else:
+                known = job._replace(pc=Pc.KNOWN, result=F)
+                yield f"{i} may not send", _job_set(s, i, n, known), ()
+        case Pc.PERMITTED:
+            if job.attempt in s.former:
+                yield f"{i} sends for what is gone", _job_set(s, i, n, None), ()
+                return
+            sent = _job_set(s, i, n, job._replace(pc=Pc.WAITING))
+            sent = sent._replace(wire=tuple(sorted((*s.wire, job.attempt))), sent=s.sent + 1)
+            broken = ("S12",) if sent.sent > o.attempts + len(s.lost) else ()
+            yield f"{i} sends", sent, broken
+        case Pc.WAITING:
+            yield f"{i} times out", _job_set(s, i, n, job._replace(pc=Pc.KNOWN)), ()
+        case Pc.KNOWN:
+            yield from _result(s, o, i, n, job)
+
+
+def _result(s: State, o: Options, i: int, n: int, job: Job) -> Iterator[Step]:
+    r = s.replicas[i]
+    done = _job_set(s, i, n, None)
+    if job.attempt in s.former:
+        yield f"{i} records for what is gone", done, ()
+        return
+    entry = ((job.attempt, job.attempt[0], job.result),)
+    memory = join(r.memory, entry)
+    if job.result is S and r.epoch == s.lease == job.attempt[0]:
+        done = done._replace(certain=tuple(sorted({*s.certain, job.attempt})))
+    if job.journaled and _reach(s, i) and not o.keeps_results:
+        yield f"{i} drops its result", done, ("RK",)
+    elif _reach(s, i) and (s.status is None or not (job.journaled and o.results_shown)):
+        log = s.log._replace(attempts=join(s.log.attempts, entry))
+        yield f"{i} records: in the log", _with(_log_written(done, log), i, memory=memory), ()
+    elif s.api and s.status is not None and (job.journaled or o.results_journaled):
+        status = s.status._replace(attempts=join(s.status.attempts, entry))
+        claim = 0 if o.claims_anew else r.claim
+        written = _with(_status_written(done, status), i, memory=memory, claim=claim)
+        yield f"{i} records: in the status", written, ()
+
+
+def _wire(s: State, o: Options) -> Iterator[Step]:
+    for n, request in enumerate(s.wire):
+        rest = s._replace(wire=(*s.wire[:n], *s.wire[n + 1 :]))
+        acted = rest._replace(processed=s.processed + 1)
+        name = f"request {request[0]}-{request[1]}"
+        for i, r in enumerate(s.replicas):
+            for k, job in enumerate(r.jobs):
+                if job.attempt == request and job.pc is Pc.WAITING:
+                    known = job._replace(pc=Pc.KNOWN, result=S)
+                    yield f"{name}: processed", _job_set(acted, i, k, known), ()
+                    known = job._replace(pc=Pc.KNOWN, result=F)
+                    if not o.lean:
+                        yield f"{name}: refused", _job_set(rest, i, k, known), ()
+        yield f"{name}: processed, reply lost", acted, ()
+        if not o.lean:
+            yield f"{name}: lost", rest, ()
+
+
+def _publish(s: State, o: Options, i: int) -> Iterator[Step]:
+    """The ordinary status write: what is settled in memory is shown, an old mark taken away."""
+    r = s.replicas[i]
+    if not s.api or s.status is None:
+        return
+    shown = join(s.status.attempts, _settled(r.memory))
+    idle = r.claim == 2 and not (r.note.name or r.unsure or _is_old(o, i))
+    status = s.status._replace(attempts=shown, mark=0 if idle else s.status.mark)
+    if status != s.status:
+        yield f"{i} publishes", _status_written(s, status), ()
