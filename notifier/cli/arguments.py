@@ -17,6 +17,14 @@ def add_files(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
 
 
+def add_attributes(parser: argparse.ArgumentParser) -> None:
+    """Take the attributes of a notification."""
+    parser.add_argument(
+        "--attributes", metavar="KEY=VALUE,...", action="append", default=[],
+        help="what routes match, as severity=critical,team=db; may be given again",
+    )  # fmt: skip
+
+
 def add_output(parser: argparse.ArgumentParser, forms: Sequence[str]) -> None:
     """
     Take the form of the answer.

@@ -13,8 +13,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from notifier.routing.config import RoutingConfig, console_fallback
+from notifier.routing.parse import parse
+from notifier.routing.reload import read_text
 from notifier.settings import NAMESPACE_FILE, ROUTING_PATH, Settings
+from syncer.configfile import build
 from syncer.model.errors import ConfigError
+from syncer.settings import with_redis_secrets
+from syncer.yamlfile import read_file
 
 #: Where the controller, and where the chart, has the settings file.
 SETTINGS_PATHS: Final = ("/etc/notification/config.yaml", "/etc/notification/config/config.yaml")
@@ -70,3 +76,31 @@ def files_of(options: argparse.Namespace) -> Files:
 def native_kinds(settings: Settings | None) -> frozenset[str]:
     """Kinds that are delivered here; where there are no settings, all that may be."""
     return settings.delivery.native if settings is not None else frozenset({"email", "webhook"})
+
+
+def routing_of(files: Files) -> RoutingConfig:
+    """
+    Read the routing file as the controller does.
+
+    Raises:
+        ConfigError: a file cannot be used, or none was named.
+    """
+    if files.routing is None:
+        raise ConfigError("name the routing file: --routing FILE")
+    settings = None
+    if files.settings is not None:
+        source = read_file(files.settings)
+        document = source.values
+        # Where Redis is does not matter here, and the files that say so may be out of reach.
+        redis = {"url": "redis://unknown"}
+        settings = build(Settings, with_redis_secrets({**document, "redis": redis}), source)
+    text, fault = read_text(files.routing)
+    if text is None:
+        raise ConfigError(fault)
+    native = native_kinds(settings)
+    if not text.strip():
+        return console_fallback(native)
+    try:
+        return parse(text, native=native)
+    except ConfigError as error:
+        raise ConfigError(f"{files.routing}: {error}", line=error.line) from None

@@ -6,6 +6,7 @@ The controller's command line.
     notifier gateway test --source NAME < PAYLOAD
                                       show what a webhook would become
     notifier check                    what is wrong with settings, routing and credentials
+    notifier routes show|test         the routing tree, and who would get a notification
     notifier crd [--without-rules]    print the CustomResourceDefinition
     notifier schema settings|routing  print the JSON schema of a file
     notifier --version
@@ -22,7 +23,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from notifier.cli import check, crd, gateway, run, schema
+from notifier.cli import check, crd, gateway, routes, run, schema
 from syncer.cli.exits import OK, USAGE
 
 
@@ -44,6 +45,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "run": run,
     "gateway": gateway,
     "check": check,
+    "routes": routes,
     "crd": crd,
     "schema": schema,
 }

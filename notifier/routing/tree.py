@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Final
 
@@ -113,6 +114,44 @@ def matches(route: Route, attributes: Mapping[str, str]) -> bool:
     )
 
 
+@dataclass(slots=True)
+class Trace:
+    """
+    What happened to the routes of a tree, by path; a route that is in neither was not tried.
+
+    Attributes:
+        matched: Those that matched; the root always does.
+        passed: Those that did not, with the reason.
+        gave: Those whose receiver gets the notification.
+    """
+
+    matched: set[str] = field(default_factory=set)
+    passed: dict[str, str] = field(default_factory=dict)
+    gave: dict[str, str] = field(default_factory=dict)
+
+
+def trace(config: RoutingConfig, attributes: Mapping[str, str]) -> Trace:
+    """Walk as `resolve` does, and remember the way."""
+    seen = Trace(matched={config.route.path})
+    names = _walk(config.route, attributes, seen)
+    seen.gave = {path: name for path, name in seen.gave.items() if name in names}
+    return seen
+
+
+def _unmet(route: Route, attributes: Mapping[str, str]) -> str:
+    """Name the first condition of a route that does not hold."""
+    for key, wanted in route.match:
+        value = attributes.get(key, "")
+        if value != wanted:
+            return f"{key} is {quoted(value)}" if value else f"there is no {key}"
+    for pattern in route.match_re:
+        if pattern.key not in attributes:
+            return f"there is no {pattern.key}"
+        if not found(pattern, attributes[pattern.key]):
+            return f"{pattern.key} is {quoted(attributes[pattern.key])}"
+    return ""
+
+
 def leads_to(root: Route) -> dict[str, tuple[str, ...]]:
     """Return the receivers that routes name, each with the paths of those routes."""
     found: dict[str, list[str]] = {}
@@ -147,18 +186,26 @@ def fallback_message(
     return bounded(head + _shown(attributes, budget, clean) + tail, MESSAGE_BYTES)
 
 
-def _walk(route: Route, attributes: Mapping[str, str]) -> list[str]:
+def _walk(route: Route, attributes: Mapping[str, str], seen: Trace | None = None) -> list[str]:
     collected: dict[str, None] = {}
     for child in route.routes:
         if not matches(child, attributes):
+            if seen is not None:
+                seen.passed[child.path] = _unmet(child, attributes)
             continue
-        names = _walk(child, attributes) if child.routes else []
+        names = _walk(child, attributes, seen) if child.routes else []
         if not names and child.receiver:
             names = [child.receiver]
+            if seen is not None:
+                seen.gave[child.path] = child.receiver
         collected.update(dict.fromkeys(names))
+        if seen is not None:
+            seen.matched.add(child.path)
         if not child.goes_on:
             return list(collected)
     if not collected and route.receiver:
+        if seen is not None:
+            seen.gave[route.path] = route.receiver
         return [route.receiver]
     return list(collected)
 

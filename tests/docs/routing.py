@@ -16,7 +16,8 @@ The routing file says who gets which notification. The controller follows it: a 
 within about a second, and a file that cannot be used is refused while the last good one stays. Its
 format is the replaced controller's, which is like Alertmanager's.
 
-- [`notifier check`](notifier.md#check) finds mistakes in it.
+- [`notifier check`](notifier.md#check) finds mistakes in it, [`notifier routes`](notifier.md#routes) shows
+  the tree, and who would get a notification.
 - An unknown key is a warning, and so is what looks as if it worked and does not. A value of a wrong
   type, a receiver that is not there, a pattern that is none, or a credential that is missing refuses
   the file.

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import textwrap
+from pathlib import Path
 from typing import Any, Final
 
 import jsonschema
@@ -105,6 +108,19 @@ def test_what_the_chart_makes_passes(case: str) -> None:
     _, findings = examine(data["routing.yaml"], native=loaded.delivery.native)
     assert [f.text for f in findings if f.severity != "note"] == []
     assert faults("routing", yaml.safe_load(data["routing.yaml"])) == []
+
+
+def test_the_tree_of_the_page_is_what_is_printed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The page's command, on the page's routing file, prints what the page shows."""
+    _, example = examples((DOCS / "routing.md").read_text())
+    (tmp_path / "r.yaml").write_text(example)
+    page = (DOCS / "notifier.md").read_text()
+    (command,) = re.findall(r"`notifier (routes test --attributes [^`]+)`", page)
+    assert main([*command.split(), "--routing", str(tmp_path / "r.yaml")]) == 0
+    printed = capsys.readouterr().out
+    assert textwrap.indent(printed, "    ", lambda line: bool(line.strip())) in page
 
 
 #: What an editor must mark, and where.

@@ -1,0 +1,118 @@
+"""`notifier routes`: the routing tree, and who would get a notification, by the controller's own rules."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING, Final
+
+from notifier.cli.arguments import add_attributes, add_files, add_output
+from syncer.cli.exits import DIFFERENT, OK, USAGE
+
+if TYPE_CHECKING:
+    from notifier.routing.config import RoutingConfig
+
+HELP: Final = "show the routing tree, and who would get a notification"
+
+_FORMS: Final = ("tree", "json")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the command."""
+    commands = parser.add_subparsers(dest="routes", metavar="show|test", required=True)
+    shown = "show the tree, its receivers, and which routes never match"
+    show = commands.add_parser("show", help=shown, description=shown)
+    add_files(show)
+    add_output(show, _FORMS)
+    tried = "say which receivers a notification would go to, and why"
+    test = commands.add_parser("test", help=tried, description=tried)
+    add_files(test)
+    add_attributes(test)
+    test.add_argument(
+        "--notification", metavar="FILE",
+        help="manifest of a NotificationRequest (`-`: standard input); attributes given win over it",
+    )  # fmt: skip
+    test.add_argument(
+        "--expect", metavar="RECEIVER,...",
+        help="end with 1 unless it goes to these receivers, and to no other",
+    )  # fmt: skip
+    add_output(test, _FORMS)
+    epilog = "exit codes: 0 done, and as expected; 1 other receivers than expected; 2 wrong usage or files"
+    parser.epilog = show.epilog = test.epilog = epilog
+
+
+def run(options: argparse.Namespace) -> int:
+    """Show or test; returns the exit code."""
+    from notifier.cli.files import files_of, routing_of
+    from syncer.model.errors import ConfigError, ContractError
+
+    try:
+        config = routing_of(files_of(options))
+        return _show(options, config) if options.routes == "show" else _test(options, config)
+    except (ConfigError, ContractError) as error:
+        sys.stderr.write(f"notifier: {error}\n")
+        return USAGE
+
+
+def _show(options: argparse.Namespace, config: RoutingConfig) -> int:
+    from notifier.cli.pictures import document_of_all, of_all
+    from syncer.cli.output import write_json, write_lines
+    from syncer.rules.text import plain
+
+    if options.output == "json":
+        write_json(document_of_all(config))
+    else:
+        write_lines(map(plain, of_all(config)))
+    return OK
+
+
+def _test(options: argparse.Namespace, config: RoutingConfig) -> int:
+    from notifier.cli.pictures import document_of_one, of_one
+    from notifier.cli.sample import (
+        attributes_of_manifest,
+        doubtful,
+        left_out,
+        manifest_at,
+        parse_attributes,
+    )
+    from notifier.routing.tree import resolve, trace
+    from syncer.cli.output import write_json, write_lines
+    from syncer.rules.text import plain
+
+    attributes: dict[str, str] = {}
+    if options.notification:
+        attributes = attributes_of_manifest(manifest_at(options.notification))
+    attributes |= parse_attributes(options.attributes)
+    for doubt in (*doubtful(attributes), *left_out(config.route, attributes)):
+        sys.stderr.write(f"notifier: {plain(doubt)}\n")
+    found, seen = resolve(config, attributes), trace(config, attributes)
+    namespace = attributes.get("namespace")
+    denials = [
+        f"{channel}: {why}"
+        for channel in found.channels
+        if namespace is not None and (why := config.denial(channel, namespace))
+    ]
+    if options.output == "json":
+        document = document_of_one(config, seen, found)
+        write_json({"attributes": attributes, **document, "refused": denials})
+    else:
+        write_lines(map(plain, of_one(config, seen)))
+        write_lines(
+            map(
+                plain,
+                [
+                    "",
+                    f"receivers: {', '.join(found.receivers)}",
+                    f"channels:  {', '.join(found.channels)}",
+                    *(f"refused:   {denial}" for denial in denials),
+                    *(f"doubt:     {doubt}" for doubt in found.doubts),
+                ],
+            )
+        )
+    if options.expect is None:
+        return OK
+    wanted = {name.strip() for name in options.expect.split(",") if name.strip()}
+    if wanted == set(found.receivers):
+        return OK
+    sys.stderr.write(plain(f"notifier: expected {', '.join(sorted(wanted)) or 'nobody'}") + "\n")
+    return DIFFERENT
