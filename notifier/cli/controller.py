@@ -114,7 +114,6 @@ def _ended(code: int) -> int:
     hanging = [t.name for t in threads if t.is_alive()]
     if hanging:
         logging.getLogger("ledger").warning("threads hang", extra={"threads": hanging[:8]})
-        logging.shutdown()
         sys.stdout.flush()
         os._exit(code)
     return code
@@ -123,9 +122,8 @@ def _ended(code: int) -> int:
 class _Threads(ThreadPoolExecutor):
     """The default executor, which resolves names; the loop does not wait for its threads."""
 
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+    def shutdown(self, *_: object, **__: object) -> None:
         """Never wait, whatever the loop asks for."""
-        del wait, cancel_futures
         super().shutdown(wait=False, cancel_futures=True)
 
 

@@ -27,6 +27,7 @@ _END = """
 import os, signal, sys, threading, time
 from notifier.cli.controller import _ended
 threading.Thread(target=time.sleep, args=({seconds},), name="resolve_0").start()
+sys.stdout.write("delivered")
 code = _ended(3)
 os.kill(os.getpid(), signal.SIGTERM)
 sys.exit(code)
@@ -34,12 +35,17 @@ sys.exit(code)
 
 
 def ended(seconds: float) -> tuple[int, str, float]:
-    """Exit code, what it said, and how long it took, of a process with a thread that is busy."""
+    """
+    Exit code, what it said, and how long it took, of a process with a thread that is busy.
+
+    What it has written to standard output arrives, however it ends.
+    """
     began = time.monotonic()
     process = subprocess.run(
         [sys.executable, "-c", _END.format(seconds=seconds)],
         capture_output=True, text=True, timeout=100, check=False,
     )  # fmt: skip
+    assert process.stdout == "delivered"
     return process.returncode, process.stderr, time.monotonic() - began
 
 
@@ -135,6 +141,63 @@ def _settings(folder: Path, text: str) -> str:
 def lines_of(text: str) -> list[dict[str, Any]]:
     """The lines of a log."""
     return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_what_is_odd_about_the_settings_is_logged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each warning is a line, in the form that the settings ask for; so is a process made to fail."""
+    ran: list[object] = []
+
+    async def product(*given: object) -> None:
+        ran.append(given)
+
+    monkeypatch.setattr("notifier.app.run", product)
+    monkeypatch.setattr("syncer.runtime.failpoints.armed", lambda: "this process fails on purpose")
+    monkeypatch.setenv("KUBERNAUT_CONTROLLER_NAMESPACE", "ns")
+    settings = "redis: {url: 'redis://127.0.0.1:1'}\ncontroller: {leaderElection: true}\n"
+    assert main(["run", "--config", _settings(tmp_path, settings)]) == 0
+    assert len(ran) == 1
+    said = [(line["level"], line["event"]) for line in lines_of(capsys.readouterr().err)]
+    assert said == [
+        ("critical", "this process fails on purpose"),
+        (
+            "warning",
+            "settings: controller.leaderElection has no effect: replicas share work by shards",
+        ),
+    ]
+
+
+@pytest.mark.usefixtures("_as_before")
+def test_hanging_threads_have_a_second_between_them(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each is waited for until then and no longer; of many hanging ones eight are named."""
+    now, waits = 50.0, list[float]()
+
+    class Hanging:
+        daemon = False
+
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def join(self, seconds: float) -> None:
+            nonlocal now
+            waits.append(round(seconds, 3))
+            now += 0.4
+
+        def is_alive(self) -> bool:
+            return True
+
+    found = [Hanging(f"t{n}") for n in range(9)]
+    monkeypatch.setattr(threading, "enumerate", lambda: [threading.main_thread(), *found])
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    monkeypatch.setattr(os, "_exit", lambda _: None)
+    _ended(0)
+    assert waits == [1.0, 0.6, 0.2, *[0.0] * 6]
+    (line,) = caplog.records
+    assert line.__dict__["threads"] == [f"t{n}" for n in range(8)]
 
 
 GOOD: Final = "redis:\n  url: redis://127.0.0.1:1\nlogging:\n  level: WARN\n"
