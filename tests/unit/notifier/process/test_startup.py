@@ -16,6 +16,7 @@ from notifier.process.startup import StartUp
 from notifier.process.sweeps import Sweeps
 from syncer.kube.crd import load_crd
 from syncer.model.errors import ConfigError, LedgerError, PortError, Unauthorised, Unavailable
+from syncer.runtime import failpoints
 
 #: What a fit server says of itself.
 FIT: Final = {"redis_version": "7.2.1", "appendfsync": "everysec", "aof_enabled": "1"}
@@ -137,6 +138,21 @@ async def test_a_start_that_meets_no_obstacle(
     shown = line.__dict__
     names = ("seconds", "unfinished", "finished", "logs")
     assert [shown[name] for name in names] == [7.25, 2, 3, 5]
+
+
+async def test_a_start_passes_the_place_where_tests_end_a_process(
+    process: Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once the lists are answered, and before a shard is asked for."""
+    passed: list[tuple[str, set[str]]] = []
+
+    class Armed:
+        def hit(self, name: str) -> None:
+            passed.append((name, {t.get_name() for t in asyncio.all_tasks()} & {"shards"}))
+
+    monkeypatch.setattr(failpoints, "_armed", Armed())
+    await process.start()
+    assert passed == [("listed", set())]
 
 
 async def test_the_collector_is_set_for_a_large_heap(process: Process) -> None:

@@ -12,6 +12,8 @@ from notifier.contract import Hold, Message, Outcome
 from syncer.ledger.answers import Answer, Appended
 from syncer.model.attempt import AttemptState, Epoch, FailureClass
 from syncer.model.errors import PortError, Unavailable
+from syncer.runtime import failpoints
+from syncer.runtime.failpoints import Failpoint
 from syncer.sync.cache import Claim
 from tests.fakes.memorylog import MemoryLog
 from tests.unit.notifier.reconciler.test_broken_off import EPOCH, NOW, World
@@ -50,6 +52,26 @@ async def test_an_attempt_is_recorded_and_sent(case: Case) -> None:
     assert case.receiver.sent == 1
     assert [a.state for a in case.attempts] == [AttemptState.SUCCESS]
     assert case.queued == (1, 0)
+
+
+async def test_an_attempt_passes_the_places_where_tests_end_a_process(
+    case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before and after the intent, after the send, after the outcome: each with what is done by then."""
+    passed: list[tuple[str, int, list[str]]] = []
+
+    class Armed:
+        def hit(self, name: Failpoint) -> None:
+            passed.append((name, case.receiver.sent, [a.state.word for a in case.attempts]))
+
+    monkeypatch.setattr(failpoints, "_armed", Armed())
+    await case.attempt()
+    assert passed == [
+        ("before-intent", 0, []),
+        ("after-intent", 0, ["intent"]),
+        ("after-send", 1, ["intent"]),
+        ("after-outcome", 1, ["success"]),
+    ]
 
 
 def unknown(case: Case) -> None:
