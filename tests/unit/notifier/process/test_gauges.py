@@ -14,6 +14,7 @@ from prometheus_client import CollectorRegistry
 
 from notifier.app import build
 from notifier.channels.egress import EgressDenied, EgressGuard
+from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
 from notifier.process.gauges import Gauges, pulse
@@ -33,6 +34,7 @@ from syncer.rules.fold import LogView
 from syncer.rules.plan import Await
 from syncer.runtime.clock import LedgerTime
 from syncer.runtime.stalls import LoopWatch
+from syncer.sharding.manager import ShardManager
 from syncer.sharding.ownership import Shards
 from syncer.sync.cache import Cache, Claim, Entry, summary
 from syncer.sync.recorder import Recorder
@@ -408,10 +410,14 @@ def test_a_scrape_shows_what_is_owned_and_for_how_long() -> None:
     assert product.own("lease_margin_seconds") == 0
 
 
-def test_a_scrape_shows_the_replicas_and_what_the_api_server_sends() -> None:
+def test_a_scrape_shows_the_replicas_and_what_the_api_server_sends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """As far as this replica sees; a server that has shown nothing yet does not select."""
     product = Scraped()
     assert (product.own("sessions"), product.own("server_selects_shards")) == (0, 0)
+    monkeypatch.setattr(ShardManager, "sessions", 3)
+    assert product.own("sessions") == 3
     product.parts.reflector.selection.selects = True
     assert product.own("server_selects_shards") == 1
     product.parts.reflector.selection.selects = False
@@ -426,7 +432,7 @@ def test_a_scrape_shows_the_routing() -> None:
     assert (product.own("routing_stale"), product.own("routing_doubtful_keys")) == (1, 2)
 
 
-def test_a_scrape_shows_what_waits_for_a_worker() -> None:
+def test_a_scrape_shows_what_waits_for_a_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     """Apart: what waits for a worker, what for its time, and for how long the oldest is due."""
     product = Scraped(sharding={"shards": 1})
     product.parts.shards.take(0, Held())
@@ -436,6 +442,8 @@ def test_a_scrape_shows_what_waits_for_a_worker() -> None:
     product.parts.queue.add_at("c", NOW + 40)
     names = ("queue_depth", "delayed", "running_attempts")
     assert [product.own(name) for name in names] == [1, 2, 0]
+    monkeypatch.setattr(Dispatcher, "running", 5)
+    assert product.own("running_attempts") == 5
     assert product.own("oldest_due_seconds") == pytest.approx(
         (product.parts.controller.recorder.time.now() - WALL) / 1000 + 40
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -21,6 +22,9 @@ import yaml
 from aiohttp import web
 
 from notifier.audit.sinks import Result, Written
+from notifier.channels.email import MailClient
+from notifier.channels.file import FileChannel
+from notifier.channels.http import HttpClient
 from notifier.process.outside import Outside
 from notifier.process.production import production
 from notifier.router import LiveRouter
@@ -28,6 +32,7 @@ from notifier.settings import Loaded, load
 from notifier.version import __version__
 from syncer.ledger.client import LedgerClient
 from syncer.model.errors import ConfigError
+from syncer.runtime.health import AdminServer
 from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
 
@@ -135,6 +140,41 @@ def free_port() -> int:
 # -- what it is made of ---------------------------------------------------------------------------
 
 
+async def test_what_is_made_is_closed_again(
+    files: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The watch over the loop first, since what closing costs the loop is no stall; and it all."""
+    done: list[str] = []
+
+    class Watch(LoopWatch):
+        def close(self) -> None:
+            done.append("watch")
+            super().close()
+
+    def noted(kind: type, name: str) -> None:
+        real = getattr(kind, name)
+
+        def call(each: Any) -> Any:
+            done.append(f"{name} {kind.__name__}")
+            return real(each)
+
+        monkeypatch.setattr(kind, name, call)
+
+    noted(HttpClient, "open")
+    for kind in (HttpClient, FileChannel, MailClient, AdminServer):
+        noted(kind, "close")
+    files.settings["delivery"] |= {
+        "file": {"outputDir": str(tmp_path / "out")},
+        "email": {"enabled": True},
+    }
+    async with production(files.loaded(), Watch()):
+        assert done == ["open HttpClient"]
+    assert done[1] == "watch"
+    assert sorted(done[2:]) == [
+        "close AdminServer", "close FileChannel", "close HttpClient", "close MailClient", "watch",
+    ]  # fmt: skip
+
+
 async def test_its_identity_is_the_host_and_the_port_of_its_probes(files: Files) -> None:
     """Readiness says from the first moment what is missing; after the end nobody listens."""
     async with files.running() as outside:
@@ -196,6 +236,18 @@ async def test_the_process_is_set_up_for_many_connections(files: Files) -> None:
         assert "loop-watch" in {t.name for t in set(threading.enumerate()) - others}
         assert outside.wall().tzinfo is UTC
         assert abs((datetime.now(UTC) - outside.wall()).total_seconds()) < 60
+
+
+async def test_the_process_may_open_many_connections(files: Files) -> None:
+    """As many as it is allowed to, not as few as shells and runtimes begin with."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    low = 512 if hard == resource.RLIM_INFINITY else min(512, hard - 1)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (low, hard))
+    try:
+        async with files.running():
+            assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] > low
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 async def test_api_clients_have_names_and_tell_the_time(files: Files) -> None:
@@ -381,6 +433,13 @@ async def test_authorities_that_cannot_be_read_are_named(files: Files) -> None:
     error = await files.refused()
     assert error.path == "egress.caBundle"
     assert "cannot be read: FileNotFoundError" in str(error)
+
+
+async def test_an_option_of_redis_that_nobody_knows_is_named(files: Files) -> None:
+    """Before any server is asked."""
+    files.settings["redis"]["url"] = "rediss://127.0.0.1:1?ssl_ca_certs=/nowhere/ca.pem&bogus=1"
+    error = await files.refused()
+    assert error.path == "redis.url"
 
 
 async def test_a_directory_that_cannot_be_written_is_named(files: Files) -> None:

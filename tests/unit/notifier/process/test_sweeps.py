@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 import pytest
 
 from notifier.dispatch.workqueue import WorkQueue
+from notifier.process import sweeps as module
 from notifier.process.parts import Parts
 from notifier.process.shards import Takeover
 from notifier.process.sweeps import Sweeps
@@ -172,6 +173,52 @@ async def test_what_waits_for_the_audit_alone_is_opened_as_the_feed_can_take_it(
         process.put(f"uid-{name}", header(audited=0))
     await process.sweeps.finished()
     assert process.cache.entries.keys() == {"uid-a", "uid-b"}
+
+
+async def test_the_bound_of_the_feed_holds_for_all_pages_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many logs one question covers."""
+    monkeypatch.setattr(module, "_PAGE", 1)
+    process = Process()
+    process.cache.audit_limit = 2
+    process.finish(*"abcd")
+    for name in "abcd":
+        process.put(f"uid-{name}", header(audited=0))
+    await process.sweeps.finished()
+    assert process.cache.entries.keys() == {"uid-a", "uid-b"}
+
+
+async def test_a_round_that_is_under_way_is_not_complete() -> None:
+    """What an earlier one has compared says nothing of the shard that has come since."""
+    process = Process()
+    process.finish("a")
+    await process.sweeps.orphans()
+    await process.sweeps.finished()
+    assert process.sweeps.through
+    process.takeover.start_sweeps()
+    await process.sweeps.orphans()
+    read, through = process.log.read_headers, list[bool]()
+
+    async def reading(uids: list[str]) -> object:
+        through.append(process.sweeps.through)
+        return await read(uids)
+
+    process.log.read_headers = reading
+    await process.sweeps.finished()
+    assert [*through, process.sweeps.through] == [False, True]
+
+
+async def test_a_log_that_is_about_to_expire_is_retired_already() -> None:
+    """Less than a second is left of it."""
+    process = Process()
+
+    async def heads(_uids: list[str]) -> list[tuple[None, int, int]]:
+        return [(None, 5, 0)]
+
+    process.log = SimpleNamespace(read_headers=heads)
+    await process.sweeps.wake_up("uid-new")
+    assert not process.takeover.waiting
 
 
 async def test_logs_without_an_object_are_retired(caplog: pytest.LogCaptureFixture) -> None:
