@@ -15,9 +15,10 @@ from typing import Any, Final
 
 import pytest
 
+from notifier.cli.main import _parser as controllers_parser
 from syncer.cli.completion import _commands, _options
 from syncer.cli.main import _parser
-from syncer.kubectl.commands import COMMANDS
+from syncer.kubectl.commands import COMMANDS, Command
 from syncer.kubectl.main import COMPLETER, main
 from syncer.kubectl.release import LABELS
 from tests.unit.syncer.kubectl.stand_in import FORBIDDEN, TERMINATED, StandIn, on_path, pod
@@ -164,6 +165,17 @@ def test_whose_words_they_are(case: str, kubectl: StandIn) -> None:
     assert listing[2 : listing.index("-l")] == where
     added = {"--until-stdin-closes", "--color", "never"}
     assert [w for w in kubectl.remote[1:] if w not in added] == rest
+
+
+def test_the_controllers_own_command_serves_some(
+    kubectl: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is told nothing of the terminal, which it does not know, and completes no words."""
+    kubectl.runs("echo fine")
+    assert main(["check", "--strict"]) == 0
+    assert kubectl.remote == ["notifier", "check", "--strict"]
+    capfd.readouterr()
+    assert completed("check", "--st", capfd=capfd) == []
 
 
 def test_options_of_kubectl(kubectl: StandIn) -> None:
@@ -381,6 +393,10 @@ def test_the_commands_are_those_of_the_programs() -> None:
     known = _commands(_parser())
     own = {name for name, command in COMMANDS.items() if command.program == "syncer"}
     assert own == known.keys() - {"completion"}
+    for name, row in COMMANDS.items():
+        if row.program == "notifier":
+            assert name in _commands(controllers_parser())
+            assert row == Command("notifier")
     for name in own:
         options, row = _options(known[name]), COMMANDS[name]
         assert row.namespaces is ("-n" in options), name
