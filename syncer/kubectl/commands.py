@@ -15,8 +15,8 @@ class Command(NamedTuple):
     A command of the plugin.
 
     Attributes:
-        program: Serves it in the pod. A command of `notifier` is told nothing of this side: it is short, and
-            writes plain lines.
+        program: Serves it in the pod. A command of `notifier` is told nothing of this side: it is short,
+            and writes plain lines.
         namespaces: `-n` and `-A` behind its name are its own: the notifications' namespaces.
         by: It records who acts: the person here, not the pod.
         reads: Its last word is a file here, whose content it gets as standard input.
@@ -44,4 +44,5 @@ COMMANDS: Final[dict[str, Command]] = {
     "export": Command(namespaces=True, writes=True),
     "import": Command(reads=True),
     "check": Command("notifier"),
+    "routes": Command("notifier"),
 }
