@@ -52,16 +52,16 @@ ENDS: Final = {
     "no such notification": (f'echo "{TERMINATED} 3" >&2; exit 3', 3, ""),
     "a command that is killed": (f'echo "{TERMINATED} 137" >&2; exit 137', 137, ""),
     "no such pod": (
-        """echo 'Error from server (NotFound): pods "x" not found' >&2; exit 1""", 7,
+        """echo 'Error from server (NotFound): pods "x" not found' >&2; exit 1""", 8,
         'Error from server (NotFound): pods "x" not found\n',
     ),
-    "no right to it": (f"echo '{FORBIDDEN}' >&2; exit 1", 7, f"{FORBIDDEN}\n"),
+    "no right to it": (f"echo '{FORBIDDEN}' >&2; exit 1", 8, f"{FORBIDDEN}\n"),
     "a question in the middle of a line": (
         "printf 'Password: ' >&2; sleep 0.1; echo 'thanks' >&2", 0, "Password: thanks\n",
     ),
-    "a line without an end": (f"printf '{TERMINATED}' >&2; exit 1", 7, TERMINATED),
+    "a line without an end": (f"printf '{TERMINATED}' >&2; exit 1", 8, TERMINATED),
     "a text that only looks like it": (
-        f'echo "he said: {TERMINATED} 1" >&2; exit 1', 7, f"he said: {TERMINATED} 1\n",
+        f'echo "he said: {TERMINATED} 1" >&2; exit 1', 8, f"he said: {TERMINATED} 1\n",
     ),
     "a reader that has enough": ("kill -PIPE $$", 0, ""),
 }  # fmt: skip
@@ -88,31 +88,31 @@ TWO: Final = (
 FOUND: Final[dict[str, tuple[list[str], tuple[Any, ...], str, str | tuple[int, str]]]] = {
     "several": (
         ["doctor"], TWO, "",
-        (8, f"{SEVERAL}\n  --release one/a\n  --release two/b\n"),
+        (9, f"{SEVERAL}\n  --release one/a\n  --release two/b\n"),
     ),
     "one by its name": (["--release", "b", "doctor"], TWO, "", "two/b-1"),
     "one by its namespace and name": (["doctor", "--release=one/a"], TWO, "", "one/a-1"),
     "a name that no release has": (
-        ["doctor", "--release", "c"], TWO, "", (7, "no release 'c' in the cluster; there is one/a, two/b"),
+        ["doctor", "--release", "c"], TWO, "", (8, "no release 'c' in the cluster; there is one/a, two/b"),
     ),
     "the namespace that is asked about": (["list", "-n", "two"], TWO, "", "two/b-1"),
-    "a namespace without a release": (["list", "-n", "three"], TWO, "", (8, "--release one/a")),
-    "none": (["list"], (), "", (7, NONE)),
+    "a namespace without a release": (["list", "-n", "three"], TWO, "", (9, "--release one/a")),
+    "none": (["list"], (), "", (8, NONE)),
     "the ready pod": (
         ["list"], (pod("p-1", ready=False), pod("p-2"), pod("p-3", going=True)), "", "notifications/p-2",
     ),
     "a pod that only runs": (["doctor"], (pod("p-1", ready=False),), "", "notifications/p-1"),
     "no pod that runs": (
         ["list"], (pod("p-1", phase="Pending"), pod("p-2", going=True)), "",
-        (7, "no pod of release notifications/ledger runs; look at `kubectl -n notifications get pods`"),
+        (8, "no pod of release notifications/ledger runs; look at `kubectl -n notifications get pods`"),
     ),
     "its own namespace, where the rest is forbidden": (["list"], (pod("p"),), "-A", "notifications/p"),
     "nothing but what is forbidden": (
         ["explain", "a/b"], (pod("p"),), "get pods",
-        (7, "listing pods in the context's namespace (looking in all of them is forbidden) is forbidden"),
+        (8, "listing pods in the context's namespace (looking in all of them is forbidden) is forbidden"),
     ),
     "all, said by name, and forbidden": (
-        ["-A", "list"], (), "-A", (7, "listing pods in the cluster is forbidden"),
+        ["-A", "list"], (), "-A", (8, "listing pods in the cluster is forbidden"),
     ),
 }  # fmt: skip
 
@@ -227,12 +227,12 @@ def test_kubectl_is_missing_or_fails(
 ) -> None:
     """What it says is said, and the code tells that nobody was asked."""
     kubectl.fails("The connection to the server was refused")
-    assert main(["list"]) == 7
+    assert main(["list"]) == 8
     assert capfd.readouterr().err == (
         "The connection to the server was refused\nkubectl ledger: kubectl does not list pods\n"
     )
     monkeypatch.setenv("KUBECTL", "/nowhere/kubectl")
-    assert main(["list"]) == 7
+    assert main(["list"]) == 8
     assert "there is no program '/nowhere/kubectl'" in capfd.readouterr().err
 
 
