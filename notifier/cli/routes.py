@@ -47,7 +47,14 @@ def run(options: argparse.Namespace) -> int:
     from syncer.model.errors import ConfigError, ContractError
 
     try:
-        config = routing_of(load(files_of(options)))
+        loaded = load(files_of(options))
+        config = routing_of(loaded)
+        kinds = {kind for receiver in config.receivers for kind, _ in receiver.entries}
+        if loaded.settings is None and kinds & {"email", "webhook"}:
+            sys.stderr.write(
+                "notifier: mail and webhooks are taken for delivered; whether they are say the"
+                " settings: --config FILE\n"
+            )
         return _show(options, config) if options.routes == "show" else _test(options, config)
     except (ConfigError, ContractError) as error:
         sys.stderr.write(f"notifier: {error}\n")

@@ -20,7 +20,7 @@ from notifier.routing.attributes import (
     odd_value,
     unseen,
 )
-from notifier.routing.config import Route
+from notifier.routing.config import Route, routes_of
 from syncer.model.errors import ConfigError
 from syncer.model.resource import GROUP, KIND, VERSION, parse_spec
 from syncer.yamlfile import MAX_FILE, read_document, read_file
@@ -72,11 +72,8 @@ def doubtful(attributes: Mapping[str, str]) -> Iterator[str]:
 def left_out(root: Route, attributes: Mapping[str, str]) -> Iterator[str]:
     """Say which attributes that every notification has are not given, although routes match them."""
     wanted: set[str] = set()
-    waiting = [root]
-    while waiting:
-        route = waiting.pop()
+    for route in routes_of(root):
         wanted |= {key for key, _ in route.match} | {pattern.key for pattern in route.match_re}
-        waiting += route.routes
     for key in ("namespace", *ALWAYS):
         if key in wanted and key not in attributes:
             yield f"{key} is not given: every notification has one, and routes match it"

@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
     parser.add_argument(
         "--receiver", metavar="NAME",
-        help="whom to reach: attributes are chosen that reach this receiver alone",
+        help="the receiver to reach: attributes are chosen that reach it alone",
     )  # fmt: skip
     add_attributes(parser)
     parser.add_argument(

@@ -139,7 +139,9 @@ def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
         if wanted and given.setdefault(key, wanted) != wanted:
             raise ConfigError(f"--{key} and --attributes {key}=… say two different things")
     if not (options.receiver or options.attributes):
-        raise ConfigError("say whom to reach: --receiver NAME, or --attributes KEY=VALUE,…")
+        raise ConfigError(
+            "say which receiver to reach: --receiver NAME, or --attributes KEY=VALUE,…"
+        )
     for doubt in doubtful(given):
         sys.stderr.write(plain(f"notifier: {doubt}") + "\n")
     loaded = _loaded(options)

@@ -238,7 +238,7 @@ def test_in_its_pod_the_namespace_is_its_own(
 
 #: Words, the exit code, and what is said.
 REFUSED: Final[dict[str, tuple[list[str], int, str]]] = {
-    "nobody": (["-n", "a"], 2, "say whom to reach"),
+    "nobody": (["-n", "a"], 2, "say which receiver to reach"),
     "no namespace": (["--receiver", "pager"], 2, "say where to create it: -n NAMESPACE"),
     "no such namespace": (["--receiver", "pager", "-n", "A_b"], 2, "is no name of a namespace"),
     "two priorities": (
@@ -278,7 +278,7 @@ def test_what_is_refused(
 
 
 def test_a_receiver_needs_the_routing(capsys: pytest.CaptureFixture[str]) -> None:
-    """Without it nobody knows what reaches whom."""
+    """Without it nobody knows what reaches it."""
     assert main(["send", "--receiver", "pager", "-n", "a"]) == 2
     assert "which attributes reach a receiver says the routing" in capsys.readouterr().err
 
