@@ -21,6 +21,7 @@ class Command(NamedTuple):
         by: It records who acts: the person here, not the pod.
         reads: Its last word is a file here, whose content it gets as standard input.
         writes: `--output` is a file here.
+        creates: It chooses something in the pod, which is created from here.
     """
 
     program: str = "syncer"
@@ -28,6 +29,7 @@ class Command(NamedTuple):
     by: bool = False
     reads: bool = False
     writes: bool = False
+    creates: bool = False
 
 
 #: The commands, in the order of the help. A program's other commands are not for a pod that runs already.
@@ -45,4 +47,5 @@ COMMANDS: Final[dict[str, Command]] = {
     "import": Command(reads=True),
     "check": Command("notifier"),
     "routes": Command("notifier"),
+    "send": Command("notifier", namespaces=True, creates=True),
 }

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 USAGE: Final = 2
+#: The account may not.
+REFUSED: Final = 6
 #: Nobody was asked: no kubectl, no release, no pod, no right, or the connection did not come about.
 NOT_ASKED: Final = 8
 #: Several releases might be meant.

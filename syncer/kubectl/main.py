@@ -9,7 +9,7 @@
 The release is found by the labels of its pods: in `-n NAMESPACE`, with `-A` (the default) everywhere;
 where that is forbidden, in the context's own namespace. `--release [NAMESPACE/]NAME` chooses among
 several. These stand before the command's name; behind it, `-n` and `-A` are the notifications' namespaces
-where the command knows them (list, tail, verify, doctor, repair, export), and where the release is
+where the command knows them (list, tail, verify, doctor, repair, export, send), and where the release is
 otherwise.
 """
 
@@ -29,6 +29,7 @@ from syncer.kubectl.client import SIGNALS, Kubectl
 from syncer.kubectl.commands import COLOR, COMMANDS, ENDS, WIDTH, Command
 from syncer.kubectl.exits import EPILOG, INTERRUPTED, NOT_ASKED, USAGE, PluginError
 from syncer.kubectl.release import Pod, Release, choose, pod_of, releases_of
+from syncer.kubectl.sending import send
 from syncer.kubectl.words import Words, split
 
 #: Name under which kubectl asks for the completion of a word.
@@ -96,6 +97,8 @@ def _run(words: Words) -> int:
             sys.stderr.write(
                 f"kubectl ledger: no pod of {release.key} is ready; asking {pod.name} all the same\n"
             )
+        if command.creates and not {"--dry-run", "-h", "--help"} & set(rest):
+            return send(kubectl, release, pod, rest, by=_person())
         added = _added(command, rest, held=feed is None)
         asked = [command.program, words.command, *added, *rest]
         return kubectl.run(release, pod, asked, feed=feed, out=out)

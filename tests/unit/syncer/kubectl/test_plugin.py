@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import pty
+import shlex
 import signal
 import socket
 import subprocess
@@ -263,6 +265,115 @@ def test_files_are_here(kubectl: StandIn, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+# -- send -----------------------------------------------------------------------------------------
+
+META: Final = {"namespace": "payments", "name": "test-1", "uid": "u"}
+
+
+def looks(*statuses: dict[str, Any]) -> str:
+    """A shell script that prints an object, which has another status at each look."""
+    lines = [json.dumps({"metadata": META, "status": s}) for s in statuses]
+    cases = "".join(f"{n}) echo {shlex.quote(line)};; " for n, line in enumerate(lines))
+    return (
+        f'n=$(cat looks 2>/dev/null || echo 0); echo $((n + 1)) > looks; case "$n" in {cases}esac'
+    )
+
+
+def attempt(number: int, status: str, **more: Any) -> dict[str, Any]:
+    """An attempt of a status."""
+    return {"channel": "slack:ops", "attempt": number, "status": status, **more}
+
+
+@pytest.fixture
+def sending(kubectl: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """A pod that chooses a manifest, which is created here."""
+    monkeypatch.setattr("syncer.kubectl.sending._PAUSE", 0.0)
+    kubectl.runs("echo 'notifier: it goes to ops' >&2; echo '{\"kind\": \"NotificationRequest\"}'")
+    kubectl.does("create", f"cat > created; echo {shlex.quote(json.dumps({'metadata': META}))}")
+    return kubectl
+
+
+def test_a_test_notification_is_created_from_here(
+    sending: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The pod chooses it, this user creates it, and it says who that was."""
+    assert main(["send", "--receiver", "ops", "-n", "payments", "-o", "text"]) == 0
+    body = f"Sent by {getpass.getuser()}@{socket.gethostname()} with `kubectl ledger send`"
+    remote = sending.remote
+    assert remote[:-1] == [
+        "notifier", "send", "--dry-run", "-o", "json", "--receiver", "ops", "-n", "payments", "--body",
+    ]  # fmt: skip
+    assert remote[-1].startswith(body)
+    assert json.loads(sending.wrote("created")) == {"kind": "NotificationRequest"}
+    assert sending.asked[-1] == ["create", "-f", "-", "-o", "json", "--request-timeout=15s"]
+    assert capfd.readouterr() == ("created payments/test-1\n", "notifier: it goes to ops\n")
+    assert main(["send", "--receiver", "ops", "-o=json"]) == 0
+    assert json.loads(capfd.readouterr().out) == META
+
+
+#: Statuses at each look, the exit code, and what is said.
+FOLLOWED: Final[dict[str, tuple[list[dict[str, Any]], int, str]]] = {
+    "sent at last": (
+        [
+            {}, {"phase": "Retrying", "deliveryAttempts": [attempt(1, "failed", error="busy\x1b[2J")]},
+            {
+                "phase": "Sent", "message": "all of it",
+                "deliveryAttempts": [attempt(1, "failed"), attempt(2, "success")],
+            },
+        ],
+        0, "slack:ops  attempt 1  failed: busy [2J\nslack:ops  attempt 2  success\nSent: all of it\n",
+    ),
+    "failed": ([{"phase": "Failed", "message": "none of it"}], 1, "Failed: none of it\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOLLOWED)
+def test_a_test_notification_is_followed(
+    case: str, sending: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each attempt is a line, once; the end is the exit code, as that of the command itself."""
+    statuses, code, said = FOLLOWED[case]
+    sending.gets(looks(*statuses))
+    assert main(["send", "--receiver", "ops", "--wait"]) == code
+    assert capfd.readouterr().out == f"created payments/test-1\n{said}"
+    sending.file("looks").unlink()
+    assert main(["send", "--receiver", "ops", "--wait", "-o", "json"]) == code
+    assert json.loads(capfd.readouterr().out) == {**META, "status": statuses[-1]}
+
+
+#: What does not come about, and its exit code.
+BROKEN_OFF: Final[dict[str, tuple[dict[str, str], list[str], int]]] = {
+    "the pod refuses": ({"run": f"echo '{TERMINATED} 2' >&2; exit 2"}, [], 2),
+    "this user may not create it": ({"create": f"echo '{FORBIDDEN}' >&2; exit 1"}, [], 6),
+    "this user may not look at it": ({"get": f"echo '{FORBIDDEN}' >&2; exit 1"}, ["--wait"], 6),
+    "the API server is away": ({"create": "exit 1"}, [], 8),
+    "it does not end in time": ({"get": looks({})}, ["--wait", "--timeout", "0s"], 7),
+    "a time that is none": ({}, ["--timeout", "soon"], 2),
+    "a form that is none": ({}, ["-o", "yaml"], 2),
+    "a value that is missing": ({}, ["--timeout"], 2),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_OFF)
+def test_where_it_breaks_off(case: str, sending: StandIn) -> None:
+    """Each has its exit code, as that of the command itself has."""
+    scripts, words, code = BROKEN_OFF[case]
+    if "run" in scripts:
+        sending.runs(scripts["run"])
+    if "create" in scripts:
+        sending.does("create", scripts["create"])
+    if "get" in scripts:
+        sending.gets(scripts["get"])
+    assert main(["send", "--receiver", "ops", *words]) == code
+    assert ("create" in str(sending.asked)) is (code in {6, 7, 8})
+
+
+def test_a_dry_run_is_the_pods(sending: StandIn) -> None:
+    """Nothing is created, and the manifest is shown as the command shows it."""
+    assert main(["send", "--receiver", "ops", "--dry-run"]) == 0
+    assert sending.remote == ["notifier", "send", "--receiver", "ops", "--dry-run"]
+
+
 # -- as a process ---------------------------------------------------------------------------------
 
 
@@ -396,7 +507,10 @@ def test_the_commands_are_those_of_the_programs() -> None:
     for name, row in COMMANDS.items():
         if row.program == "notifier":
             assert name in _commands(controllers_parser())
-            assert row == Command("notifier")
+            options = _options(_commands(controllers_parser())[name])
+            assert row == Command(
+                "notifier", namespaces="-n" in options, creates="--dry-run" in options
+            )
     for name in own:
         options, row = _options(known[name]), COMMANDS[name]
         assert row.namespaces is ("-n" in options), name
