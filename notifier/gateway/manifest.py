@@ -206,7 +206,7 @@ def manifest(
     spec: Json = {
         "type": reading.word("type", draft.type, TYPES),
         "priority": reading.word("priority", draft.priority, PRIORITIES),
-        "subject": _line(reading.required("subject", draft.subject)),
+        "subject": line(reading.required("subject", draft.subject)),
         "body": _bounded(reading.required("body", draft.body)),
         "extensions": reading.extensions(source),
     }
@@ -223,6 +223,22 @@ def manifest(
     annotations = {IDENTITY: identity.digest, EVENT: cut(draft.event, _EVENT)}
     if reading.faults:
         annotations[FAULTS] = cut("; ".join(reading.faults), _EVENT)
+    return object_of(identity, source, namespace, annotations, spec)
+
+
+def object_of(
+    identity: Identity, source: str, namespace: str, annotations: Json, spec: Json
+) -> Json:
+    """
+    Return the object around a spec.
+
+    Args:
+        identity: Has its name.
+        source: Name of the source.
+        namespace: Where it is to be.
+        annotations: All of them.
+        spec: Of the notification.
+    """
     return {
         "apiVersion": API_VERSION,
         "kind": "NotificationRequest",
@@ -236,7 +252,8 @@ def manifest(
     }
 
 
-def _line(text: str) -> str:
+def line(text: str) -> str:
+    """Return a text as the one line that a subject is, cut to its bound."""
     return cut(" ".join(text.split()), _SUBJECT)
 
 
