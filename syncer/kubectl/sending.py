@@ -2,8 +2,9 @@
 `kubectl ledger send`: a test notification, chosen in the pod and created by whoever asks for it.
 
 The pod has routing and credentials at hand, so it chooses what reaches the receiver (a dry run of
-`notifier send`). It has no right to create notifications, and nobody should gain one by `exec`: the manifest
-comes back here, and kubectl creates it with the rights of this user, who also watches what becomes of it.
+`notifier send`). It has no right to create notifications, and nobody should gain one by `exec`: the
+manifest comes back here, and kubectl creates it with the rights of this user, who also watches what
+becomes of it.
 """
 
 from __future__ import annotations
