@@ -161,12 +161,9 @@ class AuditFeed:
     async def run(self) -> None:
         """Serve until cancelled; no error ends it."""
         while not self._draining.is_set():
-            held_up = False
             try:
                 async with self._lock:
                     held_up = not await self.round()
-            except asyncio.CancelledError:
-                raise
             except Exception:
                 # Audit must not end the process: the error is logged and the round repeated.
                 logger.exception("a round of the audit feed failed")

@@ -170,4 +170,4 @@ class FileSink:
 
     def close(self) -> None:
         """Let the thread end; a write that hangs is not waited for."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        self._thread.shutdown(wait=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 import pytest
 from prometheus_client import CollectorRegistry
 
-from notifier.audit.assembly import Audit, Outlets
+from notifier.audit.assembly import Audit, Outlets, store_tls
+from notifier.audit.sinks import StoreSink
 from notifier.channels.egress import EgressGuard
 from notifier.settings import Environment, Loaded, Settings
 from syncer.configfile import build
@@ -98,3 +100,51 @@ async def test_a_file_that_cannot_be_made_ends_the_start(make: Make, tmp_path: P
     """A missing directory is found before anything is touched."""
     with pytest.raises(ConfigError, match=r"^audit\.file: its directory does not exist"):
         make(audit={"file": str(tmp_path / "absent" / "audit.jsonl")})
+
+
+@pytest.mark.parametrize(("guarantee", "once"), [("atMostOnce", True), ("atLeastOnce", False)])
+async def test_an_unknown_result_ends_a_channel_as_in_delivery(
+    make: Make, tmp_path: Path, guarantee: str, once: bool
+) -> None:
+    """The events of an end follow the guarantee of the settings."""
+    file = {"file": str(tmp_path / "audit.jsonl")}
+    audit, outlets = make(audit=file, delivery={"guarantee": guarantee})
+    assert audit.feed._at_most_once is once
+    await outlets.close()
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_token_is_sent_where_the_file_names_one(
+    make: Make, tmp_path: Path, there: bool
+) -> None:
+    """Unasked none is sent."""
+    token = tmp_path / "token"
+    token.write_text("secret")
+    named = {"tokenFile": str(token)} if there else {}
+    _, outlets = make(datastorage={"url": "https://127.0.0.1:1", **named})
+    (sink,) = outlets.sinks
+    assert isinstance(sink, StoreSink)
+    assert sink._token() == ("secret" if there else "")
+    await outlets.close()
+
+
+def test_the_profile_intermediate_leaves_old_ciphers_out() -> None:
+    """Each cipher up to TLS 1.2 authenticates what it encrypts."""
+    context = store_tls(settings_with(tlsProfile="Intermediate"), None)
+    names = [c["name"] for c in context.get_ciphers() if c["protocol"] != "TLSv1.3"]
+    assert names
+    assert [n for n in names if "GCM" not in n and "POLY1305" not in n] == []
+
+
+def test_the_profile_modern_takes_the_newest_alone() -> None:
+    """Nothing before TLS 1.3."""
+    context = store_tls(settings_with(tlsProfile="Modern"), None)
+    assert context.minimum_version is ssl.TLSVersion.TLSv1_3
+
+
+def test_authorities_that_cannot_be_read_are_named() -> None:
+    """Those of all receivers by their setting, those of the store by their variable."""
+    with pytest.raises(ConfigError, match=r"^egress\.caBundle: cannot be read: FileNotFoundError"):
+        store_tls(settings_with(egress={"caBundle": "/nowhere/ca.pem"}), None)
+    with pytest.raises(ConfigError, match=r"^TLS_CA_FILE cannot be read: FileNotFoundError"):
+        store_tls(settings_with(), "/nowhere/ca.pem")

@@ -353,3 +353,31 @@ def test_an_operators_verdict_is_told() -> None:
     verdict = Record(Kind.RESOLVE_SUCCESS, "resolve:0.7-1:1", "slack:ops", {"at": BEGUN + 9_000})
     records = log_of(planned("slack:ops"), opened(1), settled(1, UNKNOWN), verdict)
     assert ids(events_of(records, notification())) == ["0.7-1/sent", "0.7-1/acknowledged"]
+
+
+def test_what_is_noted_between_attempts_hides_none() -> None:
+    """A reason for waiting tells nothing, and neither ends nor interrupts what is told."""
+    records = log_of(
+        planned("slack:ops"), opened(1), settled(1, FAILED),
+        skip_record("skip:1", "slack:ops", at=BEGUN, why="held"), opened(2), settled(2, SUCCESS),
+    )  # fmt: skip
+    found = ids(events_of(records, notification(retryPolicy={"maxAttempts": 5})))
+    assert found == ["0.7-1/failed", "0.7-2/sent", "0.7-2/acknowledged"]
+
+
+def test_what_comes_after_the_end_is_told_as_well() -> None:
+    """An attempt of an earlier owner may settle late; the notification ends once."""
+    records = log_of(
+        planned("slack:ops"), opened(1), opened(2), settled(1, SUCCESS), settled(2, UNKNOWN),
+        settled(2, SUCCESS),
+    )  # fmt: skip
+    found = ids(events_of(records, notification()))
+    assert found == ["0.7-1/sent", "0.7-1/acknowledged", "0.7-2/sent"]
+
+
+def test_an_end_without_a_time_has_that_of_the_object() -> None:
+    """A store wants a time with each event."""
+    (event,) = events_of(log_of(plan_record(Plan((), "r", "m", 0))), notification())
+    assert event.kind is EventKind.ESCALATED
+    assert (event.at, event.position) == (0, 1)
+    assert body(event)["event_timestamp"] == "2023-11-14T22:13:00.000Z"

@@ -183,6 +183,19 @@ async def test_a_round_hands_over_what_lies_above_the_marks(world: World) -> Non
     assert len(world.sink.batches) == 1
 
 
+async def test_the_very_first_record_may_be_told(world: World) -> None:
+    """A plan without channels ends its notification at once, for each sink."""
+    entry = world.put("a")
+    (record,) = log_of(planned())
+    entry.view = LogView()
+    entry.view.apply(record)
+    log = world.redis.twin.logs[world.key("a")]
+    log[1:] = [encode_element(record, ROOT_CHAIN)]
+    file, store = Collector("file"), Collector("store")
+    assert await world.feed(file, store).round()
+    assert [len(batch) for batch in (*file.batches, *store.batches)] == [1, 1]
+
+
 async def test_what_is_marked_is_not_sent_again(world: World) -> None:
     """The header of the log tells, whatever the process knew before."""
     entry = world.put("a", *done(), audited=3)
@@ -195,12 +208,14 @@ async def test_what_is_marked_is_not_sent_again(world: World) -> None:
 async def test_a_log_that_grew_meanwhile_stays_in_the_backlog(world: World) -> None:
     """What is known to be longer than what was read is looked at again in the next round."""
     entry = world.put("a", audited=3)
-    entry.view = LogView(position=4)
+    entry.view, entry.audited = LogView(position=4), 0
     assert await world.feed().round()
     assert (world.sink.batches, list(world.cache.unaudited)) == ([], ["a"])
+    assert entry.audited == 3
     entry.view = LogView(position=3)
     assert await world.feed().round()
     assert world.cache.unaudited == {}
+    assert "ack" not in world.redis.calls
 
 
 async def test_logs_of_others_are_left_to_them(world: World) -> None:
@@ -462,6 +477,42 @@ async def test_a_batch_that_is_not_taken_waits(
     assert (world.value("lag_seconds"), world.value("waiting_notifications")) == (0, 0)
 
 
+async def test_what_was_held_up_and_has_left_is_no_lag(world: World) -> None:
+    """The backlog may be empty before the sink is back."""
+    world.put("a")
+    world.sink.answers = away(1)
+    feed = world.feed(limits=replace(LIMITS, max_retries=0))
+    await feed.round()
+    world.cache.unaudited.clear()
+    assert await feed.round()
+    feed.refresh()
+    assert world.value("lag_seconds") == 0
+
+
+async def test_a_sink_that_takes_something_holds_nothing_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis may go away in the middle of a round: that is no lag of a sink's."""
+    for n in range(20):
+        world.put(f"u{n}")
+    world.sink.answers = away(1)
+    feed = world.feed(limits=replace(LIMITS, max_retries=0, batch_events=1))
+    assert not await feed.round()
+    read, reads = world.log.read, 0
+
+    async def reading(uid: str) -> Snapshot | None:
+        nonlocal reads
+        reads += 1
+        return await read(uid)
+
+    monkeypatch.setattr(world.log, "read", reading)
+    monkeypatch.setattr(MemoryLog, "available", property(lambda _: reads < 16))
+    assert not await feed.round()
+    assert world.sink.batches
+    feed.refresh()
+    assert world.value("lag_seconds") == 0
+
+
 async def test_a_round_ends_at_the_first_batch_that_is_not_taken(world: World) -> None:
     """What comes behind it would overtake it."""
     for n in range(3):
@@ -569,6 +620,33 @@ async def test_a_refused_notification_is_offered_more_and_more_rarely(
     assert caplog.records[-1].__dict__["refusals"] == 1
 
 
+async def test_the_wait_of_a_refused_notification_is_scaled(world: World) -> None:
+    """By what is drawn for it."""
+    world.put("a")
+    world.sink.refused = "a/"
+    feed = world.feed(jitter=lambda: 0.5)
+    await feed.round()
+    world.sink.refused = ""
+    world.clock += 0.999
+    await feed.round()
+    assert world.sink.batches == []
+    world.clock += 0.001
+    await feed.round()
+    assert len(world.sink.batches) == 1
+
+
+async def test_a_refused_notification_that_has_left_is_no_lag(world: World) -> None:
+    """Its shard is another replica's by now, or its log is gone."""
+    world.put("a")
+    world.sink.refused = "a/"
+    feed = world.feed()
+    await feed.round()
+    world.cache.unaudited.clear()
+    await feed.round()
+    feed.refresh()
+    assert world.value("lag_seconds") == 0
+
+
 async def test_later_events_do_not_overtake_refused_ones(world: World) -> None:
     """Not those of the same notification; others go on."""
     world.put("a", *done())
@@ -612,13 +690,14 @@ async def test_a_refused_event_that_is_too_old_is_given_up(world: World) -> None
     assert world.value("lag_seconds") == 0
 
 
-async def test_all_that_is_too_old_is_given_up_at_once(world: World) -> None:
+@pytest.mark.parametrize("batch", [4, 16])
+async def test_all_that_is_too_old_is_given_up_at_once(world: World, batch: int) -> None:
     """While the sinks are down, one failure is enough for a backlog of any length."""
     for n in range(40):
         world.put(f"u{n}")
     world.now += 3_600_000
     world.sink.answers = away(1)
-    limits = replace(LIMITS, max_retries=0, batch_events=4)
+    limits = replace(LIMITS, max_retries=0, batch_events=batch)
     assert not await world.feed(limits=limits).round()
     assert (world.dropped(), world.cache.unaudited) == (40, {})
 
@@ -634,24 +713,24 @@ async def test_giving_up_ends_where_nothing_is_too_old(world: World) -> None:
     assert len(world.redis.calls) == 2 * 16
 
 
+@pytest.mark.parametrize("stale", [False, True])
 async def test_what_could_not_be_marked_is_not_counted_as_given_up(
-    world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    world: World, monkeypatch: pytest.MonkeyPatch, stale: bool
 ) -> None:
     """It comes again, and is counted then."""
-    caplog.set_level("INFO", "ledger.audit")
     world.put("a")
     world.now += 3_600_000
     world.sink.answers = away(1)
 
     async def refused(*_: object, **__: object) -> Mark:
+        if stale:
+            return Mark.STALE
         raise Unavailable("refused")
 
     monkeypatch.setattr(world.log, "ack", refused)
     await world.feed(limits=replace(LIMITS, max_retries=0)).round()
     assert world.dropped() == 0
-    assert ("an audit mark waits", "a") in [
-        (r.message, r.__dict__.get("uid")) for r in caplog.records
-    ]
+    assert list(world.cache.unaudited) == ["a"]
 
 
 # -- the mark ---------------------------------------------------------------------------------------
@@ -769,6 +848,17 @@ async def test_a_mark_that_could_not_be_set(
     assert world.sink.batches[0] == world.sink.batches[1]
 
 
+async def test_a_deleted_log_without_events_leaves_the_backlog(world: World) -> None:
+    """Whoever retires it sets its expiry."""
+    marked = Marked(world, Mark.EXPIRING)
+    marked.entry.audited, marked.entry.deleted = 5, True
+    world.redis.twin.logs[world.key("a")][0] = Header(
+        "n/a", Epoch("0.9"), acked=5, audited=5
+    ).encode()
+    assert await marked.round()
+    assert (marked.asked, world.cache.unaudited) == ([], {})
+
+
 async def test_a_finished_log_without_events_is_marked_all_the_same(world: World) -> None:
     """Nothing is to be told of it, and it may expire."""
     marked = Marked(world, Mark.EXPIRING)
@@ -812,6 +902,16 @@ async def test_rounds_that_fail_are_further_and_further_apart(world: World) -> N
     world.sink.answers = away(7)
     await running(world.feed(limits=replace(LIMITS, max_retries=0)), world, 8)
     assert world.pauses[:8] == [2.0, 4.0, 8.0, 16.0, 30.0, 30.0, 30.0, 1.0]
+
+
+async def test_a_sink_that_takes_something_is_tried_as_soon_as_before(world: World) -> None:
+    """Its pauses grow only while it takes nothing at all, and begin anew after each outage."""
+    for n in range(4):
+        world.put(f"u{n}")
+    stored = Written(Result.STORED)
+    world.sink.answers = [*away(1), stored, *away(1), stored, *away(2), stored, stored]
+    await running(world.feed(limits=replace(LIMITS, max_retries=0, batch_events=1)), world, 5)
+    assert world.pauses[:5] == [2.0, 2.0, 2.0, 4.0, 1.0]
 
 
 async def test_an_error_does_not_end_the_feed(
