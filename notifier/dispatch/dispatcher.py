@@ -192,7 +192,7 @@ class Dispatcher:
 
     def _fill(self) -> None:
         """Give free places to what has waited longest, of any receiver; a busy one starves no other."""
-        while len(self._tasks) < self._total and not self._closed:
+        while len(self._tasks) < self._total:
             now = self._monotonic()
             able = [
                 (job, receiver_queue.channel)

@@ -115,10 +115,9 @@ class ReceiverQueue:
         queue = self._namespaces.setdefault(job.namespace, _NamespaceQueue())
         heapq.heappush(queue.jobs, job)
         if self.breaker is not None and self.breaker.until is not None:
-            if self._choosing:
-                queue.add_candidate(job)
-            else:
-                self._choose()
+            # What waited when the breaker opened is a candidate already.
+            self._choosing = True
+            queue.add_candidate(job)
 
     def waiting(self) -> Iterator[Job]:
         """What waits, in no order."""

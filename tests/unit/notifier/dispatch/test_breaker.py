@@ -71,6 +71,10 @@ CLOSED: dict[str, tuple[list[tuple[float, str, Evidence]], Change | None]] = {
         [(0, "a", DOWN), (1, "b", DOWN), (10.1, "c", DOWN)],
         None,
     ),
+    "three that fail last are within the window": (
+        [(0, "a", DOWN), (11, "b", DOWN), (12, "c", DOWN), (13, "d", DOWN)],
+        Change(State.OPEN, THREE),
+    ),
     "a repeated failure counts at its last time": (
         [(0, "a", DOWN), (1, "b", DOWN), (9, "a", DOWN), (11, "c", DOWN)],
         Change(State.OPEN, THREE),
@@ -237,6 +241,8 @@ def test_one_failure_opens_again() -> None:
     assert breaker.release(probe(breaker, 3), "b", DOWN, 4) == Change(State.OPEN, "a probe failed")
     assert breaker.acquire(4) == Reject(4 + OPEN_FIRST, "open"), "for the shortest time"
     assert breaker.suspect == "b"
+    assert breaker.release(probe(breaker, 5), "c", UP, 5) is None
+    assert breaker.state(5) is State.HALF_OPEN, "two have to succeed after it"
 
 
 def test_who_probed_in_vain_is_remembered() -> None:
@@ -254,6 +260,7 @@ def test_a_first_attempt_leaves_the_probe_to_a_refused_one() -> None:
     """For a moment: whose back-off is as long as the breaker's wait comes right after its end."""
     breaker = opened()
     assert breaker.acquire(1, first=True) == Reject(1.5, "half-open, and a retry is to probe")
+    assert breaker.check(1) is None
     probe(breaker, 1.1)
     breaker = opened()
     probe(breaker, 1.5, first=True)
@@ -312,6 +319,21 @@ def test_latecomers_are_no_evidence() -> None:
     assert breaker.release(later, "later", DOWN, 32) is None
     assert breaker.state(32) is State.HALF_OPEN
     assert breaker.release(probing, "a", UP, 33) is None
+
+
+def test_slow_calls_of_an_outage_do_not_open_it_again() -> None:
+    """They began before it was over, however late they fail."""
+    breaker = Breaker()
+    calls = [breaker.acquire(0) for _ in range(6)]
+    for uid, allowed in zip("abc", calls, strict=False):
+        assert isinstance(allowed, Allow)
+        breaker.release(allowed, uid, DOWN, 1)
+    for now in (2, 3):
+        breaker.release(probe(breaker, now), "x", UP, now)
+    for uid, allowed in zip("def", calls[3:], strict=True):
+        assert isinstance(allowed, Allow)
+        assert breaker.release(allowed, uid, DOWN, 14) is None
+    assert breaker.state(14) is State.CLOSED
 
 
 def test_one_breaker_per_receiver() -> None:

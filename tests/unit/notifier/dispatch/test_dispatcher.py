@@ -7,7 +7,11 @@ import logging
 
 import pytest
 
+from notifier.contract import Outcome
+from notifier.dispatch.breaker import Breaker, Breakers
 from notifier.dispatch.dispatcher import Dispatcher
+
+SLACK = "slack:ops"
 
 
 class Sends:
@@ -228,3 +232,116 @@ async def test_idle_queues_are_forgotten(sends: Sends) -> None:
         await settle()
         await sends.end_all()
     assert dispatcher._queues == {}
+
+
+# -- timers and bounds ------------------------------------------------------------------------------
+
+
+class Timed:
+    """A dispatcher on a clock that stands still, over a receiver that takes everything."""
+
+    def __init__(self, *, rate: float = 0.0) -> None:
+        self.now = 1000.0
+        self.calls: list[str] = []
+        self.breakers = Breakers()
+        self.dispatcher = Dispatcher(
+            self._run, per_channel=8, total=64, rate=rate, breakers=self.breakers,
+            monotonic=lambda: self.now,
+        )  # fmt: skip
+
+    async def _run(self, uid: str, _channel: str) -> Outcome:
+        self.calls.append(uid)
+        return Outcome.success(200)
+
+    def submit(self, uid: str, *, tried: int = 0) -> None:
+        """Submit an attempt on the one receiver."""
+        self.dispatcher.submit(uid, SLACK, due=0, priority="Medium", tried=tried)
+
+    @property
+    def breaker(self) -> Breaker:
+        """Of the receiver."""
+        found = self.breakers.of(SLACK)
+        assert found is not None
+        return found
+
+    def wakes_in(self) -> float:
+        """Seconds until the queue wakes by itself."""
+        timer = self.dispatcher._queues[SLACK].timer
+        assert timer is not None
+        return timer.when() - asyncio.get_running_loop().time()
+
+
+async def test_no_sleep_outlasts_a_pause_of_the_machine() -> None:
+    """The loop's clock stands still while the machine sleeps: a timer is set for seconds at most."""
+    timed = Timed()
+    timed.breaker.until = timed.now + 30
+    timed.submit("a")
+    assert 4 < timed.wakes_in() <= 5
+    timed.dispatcher.close()
+
+
+async def test_a_queue_wakes_for_the_earliest_reason() -> None:
+    """A first attempt leaves the probe to others for a while; the rate has its time before that."""
+    timed = Timed(rate=10.0)
+    timed.breaker.until = timed.now
+    timed.submit("new")
+    assert 0.4 < timed.wakes_in() <= 0.5
+    timed.submit("again", tried=1)
+    await settle()
+    assert timed.calls == ["again"]
+    assert 0.05 < timed.wakes_in() <= 0.1
+    timed.dispatcher.close()
+
+
+async def test_a_receiver_may_be_called_at_the_end_of_its_interval() -> None:
+    """Not a moment later."""
+    timed = Timed(rate=8.0)
+    timed.submit("a")
+    await settle()
+    timed.now += 0.125
+    timed.submit("b")
+    await settle()
+    assert timed.calls == ["a", "b"]
+
+
+async def test_the_last_place_is_for_who_has_none(sends: Sends) -> None:
+    """Where more namespaces are known than there are places, one attempt is more than a share."""
+    dispatcher = Dispatcher(sends, per_channel=8, total=64)
+
+    def submit(uid: str, namespace: str) -> None:
+        dispatcher.submit(uid, "a", due=0, priority="Medium", namespace=namespace)
+
+    for namespace in "abcdefghi":
+        submit(f"{namespace}1", namespace)
+    await settle()
+    assert dispatcher.running == 8
+    for uid in ("g1", "h1"):
+        await sends.end(uid)
+    assert sends.running == {"a1", "b1", "c1", "d1", "e1", "f1", "i1"}
+    submit("a2", "a")
+    await settle()
+    assert "a2" not in sends.running
+    submit("g2", "g")
+    await settle()
+    assert "g2" in sends.running
+    await sends.end_all()
+
+
+async def test_nothing_waits_after_closing(sends: Sends) -> None:
+    """What is due is on record, and nobody has to ask for it here; no timer is left."""
+    dispatcher = Dispatcher(sends, per_channel=1, total=4)
+    for uid in ("1", "2"):
+        dispatcher.submit(uid, "a", due=0, priority="Medium")
+    await settle()
+    assert dispatcher.waits("2", "a")
+    dispatcher.close()
+    assert not dispatcher.waits("2", "a")
+    await sends.end_all()
+    assert dispatcher.running == 0
+    timed = Timed()
+    timed.breaker.until = timed.now + 30
+    timed.submit("a")
+    timer = timed.dispatcher._queues[SLACK].timer
+    assert timer is not None
+    timed.dispatcher.close()
+    assert timer.cancelled()

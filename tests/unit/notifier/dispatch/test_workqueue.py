@@ -224,6 +224,26 @@ async def test_a_waiting_worker_is_woken_for_an_earlier_delay() -> None:
         assert await worker == "early"
 
 
+async def test_a_timer_is_set_for_the_earliest_delay(queue: WorkQueue) -> None:
+    """While a worker waits: for the time that is left of it, however short."""
+    worker = asyncio.create_task(queue.get())
+    await asyncio.sleep(0)
+    for at, wait in ((103.0, 3.0), (100.5, 0.5), (102.0, 0.5), (100.001, 0.001)):
+        queue.add_at(f"at-{at}", at)
+        assert queue._timer is not None
+        left = queue._timer.when() - asyncio.get_running_loop().time()
+        assert wait - 0.4 < left <= wait
+    worker.cancel()
+    await asyncio.gather(worker, return_exceptions=True)
+
+
+async def test_a_delay_that_is_set_again_takes_no_more_memory(queue: WorkQueue) -> None:
+    """Each look at a notification may set its alarm anew."""
+    for _ in range(100):
+        queue.add_at("a", 130.0)
+    assert len(queue._heap) == 1
+
+
 async def test_two_workers_two_keys(queue: WorkQueue) -> None:
     """Two keys that are added at once wake two workers."""
     workers = [asyncio.create_task(queue.get()) for _ in range(2)]
