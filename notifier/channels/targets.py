@@ -15,7 +15,6 @@ from yarl import URL
 from syncer.model.immutable import immutable
 from syncer.runtime.proxies import is_loopback
 
-_BLANK: Final = re.compile(r"[\x00-\x20\x7f]")
 #: Parts of a URL shorter than this are words, not secrets.
 _SECRET_CHARS: Final = 8
 #: Longer parts are words, too, up to twice that, if they are spelt like one.
@@ -47,7 +46,7 @@ def parse_target(text: str) -> URL:
     """
     if not text:
         raise ValueError("it is empty")
-    if _BLANK.search(text):
+    if any(c <= " " or c == "\x7f" for c in text):
         raise ValueError("it contains blanks or control characters")
     try:
         url = URL(text, encoded=text.isascii())

@@ -23,14 +23,7 @@ class GatewayMetrics:
         )
         self.notifications = Counter(
             f"{_PREFIX}_notifications",
-            "Events: created, duplicate (a retry or a twin), thinned (a repeat within the window), "
-            "digested (part of a digest).",
-            ("source", "result"),
-            registry=registry,
-        )
-        self.over_rate = Counter(
-            f"{_PREFIX}_over_rate",
-            "Events above their source's rate: part of a digest, or refused for now.",
+            "Notifications: created, duplicate (a retry or a twin), thinned (a repeat within the window).",
             ("source", "result"),
             registry=registry,
         )

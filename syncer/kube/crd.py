@@ -45,9 +45,7 @@ def load_crd(*, rules: bool = True) -> Json:
     """
     import yaml  # noqa: PLC0415  # needed here only, and slow to import
 
-    # In C where that is there: in Python it holds the loop of a start for a tenth of a second, three times.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    crd: Json = yaml.load(_text(), loader)  # noqa: S506 - a safe loader, and our own text
+    crd: Json = yaml.safe_load(_text())
     if not rules:
         for place in _guarded(_schema(crd)):
             place.pop(_RULES, None)
