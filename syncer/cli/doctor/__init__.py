@@ -11,6 +11,7 @@ The rights are those of the account that runs this, or, if one is named, of the 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections import Counter
 from typing import Final
 
@@ -37,10 +38,10 @@ async def run(options: argparse.Namespace) -> int:
     """Make every check; returns the exit code."""
     from syncer.cli.access import access, where_of
     from syncer.cli.doctor.examination import examine
-    from syncer.cli.doctor.result import Grade
+    from syncer.cli.doctor.result import Grade, lines_of
     from syncer.cli.namespaces import controller_namespace, namespaces_of
     from syncer.cli.output import write_json, write_lines
-    from syncer.rules.text import plain
+    from syncer.cli.screen import screen_of
 
     where = where_of(options)
     warnings = where.load().warnings
@@ -57,10 +58,9 @@ async def run(options: argparse.Namespace) -> int:
         for name, grade, text, fix in results:
             write_json({"check": name, "grade": grade.value, "found": text, "fix": fix or None})
     else:
-        for name, grade, text, fix in results:
-            write_lines([f"{grade.value:<8}{name:<20}{plain(text)}"])
-            if fix:
-                write_lines([f"{'':<28}fix: {fix}"])
+        screen = screen_of(options, sys.stdout)
+        for result in results:
+            write_lines(lines_of(result, screen))
         grades = Counter(result.grade for result in results)
         write_lines([", ".join(f"{grades[g]} {g.value}" for g in Grade)])
     return DIFFERENT if any(r.grade is Grade.FAIL for r in results) else OK

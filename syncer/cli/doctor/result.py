@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+import textwrap
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+from syncer.cli.screen import Screen
+from syncer.rules.text import plain
+
+#: Where what was found stands in a line.
+_TEXT: Final = 28
 
 
 class Grade(StrEnum):
@@ -31,6 +38,25 @@ class Result(NamedTuple):
     grade: Grade
     text: str
     fix: str = ""
+
+
+_COLOURS: Final = {
+    Grade.OK: "green", Grade.WARN: "yellow", Grade.FAIL: "red", Grade.UNKNOWN: "yellow",
+}  # fmt: skip
+
+
+def lines_of(result: Result, screen: Screen) -> list[str]:
+    """Return a result as lines, as wide as the screen at most."""
+    name, grade, text, fix = result
+    head = f"{screen.paint(f'{grade.value:<8}', _COLOURS[grade])}{name:<20}"
+    lines = []
+    for part in (plain(text), f"fix: {fix}" if fix else ""):
+        if screen.width > 2 * _TEXT and part:
+            lines += textwrap.wrap(part, screen.width - _TEXT)
+        elif part:
+            lines.append(part)
+    first, *rest = lines or [""]
+    return [f"{head}{first}".rstrip(), *(" " * _TEXT + line for line in rest)]
 
 
 def ok(name: str, text: str) -> Result:
