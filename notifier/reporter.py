@@ -17,6 +17,7 @@ from notifier.metrics import DeliveryMetrics
 from notifier.routing.attributes import disguised
 from syncer.kube.events import EventRecorder
 from syncer.model.attempt import Attempt, AttemptState
+from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.resource import (
     FAILED,
     PARTIALLY_SENT,
@@ -101,6 +102,29 @@ class EventReporter:
                 f"Successfully delivered to channel {channel}", channel,
             )  # fmt: skip
 
+    def failed(self, request: NotificationRequest, attempt: Attempt) -> None:
+        """See `notifier.reconciler.ports.Reporter.failed`."""
+        channel, error = attempt.channel, attempt.error or "no reason was given"
+        if attempt.state is AttemptState.UNKNOWN:
+            self._emit(
+                request, "Warning", "DeliveryUnknown",
+                f"Whether channel {channel} has it is not known: {error}", attempt.id,
+            )  # fmt: skip
+            return
+        wait = attempt.due - attempt.ended if attempt.due else 0
+        then = f"next attempt in {go_duration(wait)}" if attempt.due else "it is not tried again"
+        self._emit(
+            request, "Warning", "DeliveryFailed", f"Attempt on channel {channel} failed, {then}: {error}",
+            attempt.id,
+        )  # fmt: skip
+
+    def held(self, request: NotificationRequest, channel: str, reason: str) -> None:
+        """See `notifier.reconciler.ports.Reporter.held`."""
+        self._emit(
+            request, "Warning", "DeliveryHeld", f"Channel {channel} is due and {reason}",
+            f"{channel}/{reason}",
+        )  # fmt: skip
+
     def routed_in_doubt(
         self, request: NotificationRequest, channels: tuple[str, ...], doubts: tuple[str, ...]
     ) -> None:
@@ -146,6 +170,11 @@ class EventReporter:
                 f"Retrying failed channels with backoff {go_duration(min(waits, default=0))}",
                 str(len(after.attempts)),
             )  # fmt: skip
+        held, known = (find_condition(s.conditions, QUARANTINED) for s in (after, before))
+        if held is not None and held.status == "True" and (known is None or known.status != "True"):
+            self._emit(
+                request, "Warning", "Quarantined", f"Nothing is sent: {held.message}", held.reason
+            )
         if not after.terminal or before.terminal:
             return
         if request.created and after.completed_at:

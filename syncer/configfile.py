@@ -28,6 +28,8 @@ from syncer.model.finding import Finding, Severity
 from syncer.yamlfile import SHOWN_KEY, Document
 
 _MAX_SECONDS: Final = 10.0 * 365 * 86400
+#: Unknown keys of a group for which it is looked what may be meant.
+_HINTS: Final = 100
 #: Characters of a file that holds one secret.
 _MAX_SECRET: Final = 1 << 16
 
@@ -219,13 +221,17 @@ def unknown_keys(
         field = keys.get(key) if isinstance(key, str) else None
         if field is None:
             where = ".".join(map(str, (*at, name)))
-            near = nearest(
-                name,
-                {
-                    name: known.alias or n
-                    for n, known in model.model_fields.items()
-                    for name in (n, known.alias or n)
-                },
+            near = (
+                ""
+                if len(found) >= _HINTS
+                else nearest(
+                    name,
+                    {
+                        name: known.alias or n
+                        for n, known in model.model_fields.items()
+                        for name in (n, known.alias or n)
+                    },
+                )
             )
             found.append(
                 Finding(

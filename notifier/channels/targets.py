@@ -15,6 +15,7 @@ from yarl import URL
 from syncer.model.immutable import immutable
 from syncer.runtime.proxies import is_loopback
 
+_BLANK: Final = re.compile(r"[\x00-\x20\x7f]")
 #: Parts of a URL shorter than this are words, not secrets.
 _SECRET_CHARS: Final = 8
 #: Longer parts are words, too, up to twice that, if they are spelt like one.
@@ -46,7 +47,7 @@ def parse_target(text: str) -> URL:
     """
     if not text:
         raise ValueError("it is empty")
-    if any(c <= " " or c == "\x7f" for c in text):
+    if _BLANK.search(text):
         raise ValueError("it contains blanks or control characters")
     try:
         url = URL(text, encoded=text.isascii())

@@ -17,7 +17,8 @@ from urllib.parse import urlsplit
 
 from notifier.channels.targets import parse_target
 from notifier.cli.files import Files, native_kinds
-from notifier.routing.config import RoutingConfig, in_clear
+from notifier.routing.attributes import KNOWN, likely_meant, unseen
+from notifier.routing.config import RoutingConfig, in_clear, quoted, routes_of
 from notifier.routing.credentials import Look, look
 from notifier.routing.parse import examine
 from notifier.routing.reach import unreachable
@@ -210,6 +211,7 @@ def _routing(path: Path, settings: Settings | None) -> tuple[RoutingConfig | Non
         found += _missing(config)
         found += _unused(config)
         found += _shown_secrets(config)
+        found += _of_extensions(config)
         if settings is not None:
             found += _switched_off(config, settings)
     return config, found
@@ -246,6 +248,21 @@ def _unused(config: RoutingConfig) -> Iterator[Finding]:
             f"add a route with receiver: {receiver.name}, or remove it",
             config.lines.get(f"{receiver.path}.name") or config.lines.get(receiver.path, 0),
         )
+
+
+def _of_extensions(config: RoutingConfig) -> Iterator[Finding]:
+    for route in routes_of(config.route):
+        written = [*(key for key, _ in route.match), *(pattern.key for pattern in route.match_re)]
+        for key in written:
+            if key in KNOWN or likely_meant(key) or unseen(key):
+                continue
+            yield Finding(
+                Severity.NOTE,
+                route.path,
+                f"matches {quoted(key)}, which only spec.extensions can set",
+                "see to it that whoever creates notifications sets it",
+                config.lines.get(route.path, 0),
+            )
 
 
 def _shown_secrets(config: RoutingConfig) -> Iterator[Finding]:

@@ -19,7 +19,6 @@ from notifier.routing.reload import read_text
 from notifier.settings import NAMESPACE_FILE, ROUTING_PATH, Settings
 from syncer.configfile import build
 from syncer.model.errors import ConfigError
-from syncer.settings import with_redis_secrets
 from syncer.yamlfile import read_file
 
 #: Where the controller, and where the chart, has the settings file.
@@ -78,29 +77,48 @@ def native_kinds(settings: Settings | None) -> frozenset[str]:
     return settings.delivery.native if settings is not None else frozenset({"email", "webhook"})
 
 
-def routing_of(files: Files) -> RoutingConfig:
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The files as the controller would read them; None for what there is not to look at."""
+
+    settings: Settings | None
+    routing: RoutingConfig | None
+
+
+def load(files: Files) -> Loaded:
     """
-    Read the routing file as the controller does.
+    Read the files as the controller does.
 
     Raises:
-        ConfigError: a file cannot be used, or none was named.
+        ConfigError: one cannot be used.
     """
-    if files.routing is None:
-        raise ConfigError("name the routing file: --routing FILE")
     settings = None
     if files.settings is not None:
         source = read_file(files.settings)
-        document = source.values
         # Where Redis is does not matter here, and the files that say so may be out of reach.
         redis = {"url": "redis://unknown"}
-        settings = build(Settings, with_redis_secrets({**document, "redis": redis}), source)
+        settings = build(Settings, {**source.values, "redis": redis}, source)
+    if files.routing is None:
+        return Loaded(settings, None)
     text, fault = read_text(files.routing)
     if text is None:
         raise ConfigError(fault)
     native = native_kinds(settings)
     if not text.strip():
-        return console_fallback(native)
+        return Loaded(settings, console_fallback(native))
     try:
-        return parse(text, native=native)
+        return Loaded(settings, parse(text, native=native))
     except ConfigError as error:
         raise ConfigError(f"{files.routing}: {error}", line=error.line) from None
+
+
+def routing_of(loaded: Loaded) -> RoutingConfig:
+    """
+    Return the routing.
+
+    Raises:
+        ConfigError: none was named.
+    """
+    if loaded.routing is None:
+        raise ConfigError("name the routing file: --routing FILE")
+    return loaded.routing

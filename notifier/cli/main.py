@@ -7,6 +7,7 @@ The controller's command line.
                                       show what a webhook would become
     notifier check                    what is wrong with settings, routing and credentials
     notifier routes show|test         the routing tree, and who would get a notification
+    notifier send --receiver NAME     a test notification, followed to its end
     notifier crd [--without-rules]    print the CustomResourceDefinition
     notifier schema settings|routing  print the JSON schema of a file
     notifier --version
@@ -23,7 +24,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from notifier.cli import check, crd, gateway, routes, run, schema
+from notifier.cli import check, crd, gateway, routes, run, schema, send
 from syncer.cli.exits import OK, USAGE
 
 
@@ -46,6 +47,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "gateway": gateway,
     "check": check,
     "routes": routes,
+    "send": send,
     "crd": crd,
     "schema": schema,
 }

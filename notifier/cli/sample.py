@@ -9,12 +9,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
-from notifier.routing.attributes import ALWAYS, attributes_of, likely_meant, odd_value, unseen
-from notifier.routing.config import Route
+from notifier.routing.attributes import (
+    ALWAYS,
+    RESERVED,
+    SOMETIMES,
+    attributes_of,
+    likely_meant,
+    odd_value,
+    unseen,
+)
+from notifier.routing.config import Route, routes_of
 from syncer.model.errors import ConfigError
-from syncer.model.resource import GROUP, KIND, parse_spec
+from syncer.model.resource import GROUP, KIND, VERSION, parse_spec
 from syncer.yamlfile import MAX_FILE, read_document, read_file
 
 
@@ -64,11 +72,8 @@ def doubtful(attributes: Mapping[str, str]) -> Iterator[str]:
 def left_out(root: Route, attributes: Mapping[str, str]) -> Iterator[str]:
     """Say which attributes that every notification has are not given, although routes match them."""
     wanted: set[str] = set()
-    waiting = [root]
-    while waiting:
-        route = waiting.pop()
+    for route in routes_of(root):
         wanted |= {key for key, _ in route.match} | {pattern.key for pattern in route.match_re}
-        waiting += route.routes
     for key in ("namespace", *ALWAYS):
         if key in wanted and key not in attributes:
             yield f"{key} is not given: every notification has one, and routes match it"
@@ -110,3 +115,51 @@ def attributes_of_manifest(document: Mapping[str, Any]) -> dict[str, str]:
     return {
         key: value for key, value in attributes.items() if value or key not in {"namespace", "name"}
     }
+
+
+#: On what this command creates; by it such objects can be found, and deleted.
+TEST_LABEL: Final = "notification-ledger/test"
+#: Fields of the spec that are attributes, by their names as attributes.
+_FIELDS: Final = {
+    "type": "type",
+    "priority": "priority",
+    "severity": "severity",
+    "phase": "phase",
+    "review-source": "reviewSource",
+}
+
+
+def manifest_of(
+    attributes: Mapping[str, str], *, name: str, subject: str, body: str
+) -> dict[str, Any]:
+    """
+    Return the manifest of a test notification.
+
+    What is neither the object's own nor a field of the spec becomes an extension, under which routing sees
+    it by the same name.
+
+    Args:
+        attributes: What routing is to see.
+        name: Of the object, unless the attributes say it.
+        subject: Of the notification.
+        body: Of the notification.
+    """
+    spec: dict[str, Any] = {"type": "Simple", "priority": "Low", "subject": subject, "body": body}
+    extensions: dict[str, str] = {}
+    for key, value in attributes.items():
+        field = _FIELDS.get(key)
+        if key in RESERVED:
+            continue
+        if field and (key != "review-source" or value in SOMETIMES[key]):
+            spec[field] = value
+        else:
+            extensions[key] = value
+    if extensions:
+        spec["extensions"] = extensions
+    # It is of no interest tomorrow.
+    spec["retentionDays"] = 1
+    meta: dict[str, Any] = {"name": attributes.get("name", name)}
+    if "namespace" in attributes:
+        meta["namespace"] = attributes["namespace"]
+    meta["labels"] = {TEST_LABEL: "true"}
+    return {"apiVersion": f"{GROUP}/{VERSION}", "kind": KIND, "metadata": meta, "spec": spec}

@@ -127,6 +127,7 @@ class Kind:
         retry_after: Seconds that a 503 asks for.
         max_body: Bytes.
         window: Seconds within which an equal event is a duplicate; 0 is for ever.
+        too_many: Status for what is above a rate: 429 where the program tries again after one.
         handshake: Whether senders ask by OPTIONS whether they may send, as CloudEvents' webhooks do.
     """
 
@@ -137,6 +138,7 @@ class Kind:
     retry_after: int = 10
     max_body: int = 1 << 20
     window: float = 0.0
+    too_many: int = 503
     handshake: bool = False
 
 

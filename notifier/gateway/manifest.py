@@ -2,8 +2,8 @@
 From a draft and a mapping to the object that is created. No I/O, no clock.
 
 Each member of the spec comes from the mapping where that has a template for it and the template finds
-something, else from the source: a page with a plain subject beats none. Where neither has it, the request
-is refused with the place of the template.
+something that fits, else from the source: a page with a plain subject beats none. What did not fit is an
+annotation of the object. Where neither has a member, the request is refused with the place of the template.
 
 Everything is cut to bounds, and a cut text says so: an API server refuses what is too large, and a
 refused page is a lost one. An extension never takes the name of what routes trust (`namespace`, `type`,
@@ -27,6 +27,7 @@ API_VERSION: Final = "kubernaut.ai/v1alpha1"
 SOURCE_LABEL: Final = "notification-ledger/source"
 IDENTITY: Final = "notification-ledger/identity"
 EVENT: Final = "notification-ledger/event"
+FAULTS: Final = "notification-ledger/mapping-faults"
 
 TYPES: Final = ("Escalation", "Simple", "StatusUpdate", "Approval", "ManualReview", "Completion")
 PRIORITIES: Final = ("Critical", "High", "Medium", "Low")
@@ -48,8 +49,7 @@ class Rules:
 
     Attributes:
         texts: Templates of `type`, `priority`, `severity`, `subject`, `body`, `clusterID`, `id`,
-        `namespace`
-            and `retentionDays`, by these names.
+            `namespace` and `retentionDays`, by these names.
         extensions: Templates by extension.
         links: Templates of `service`, `url` and `label` of each link.
         retry_policy: Of the spec; empty for the API server's default.
@@ -94,6 +94,98 @@ def namespace_of(mapping: Rules, draft: Draft, allowed: tuple[str, ...]) -> str:
     return found
 
 
+class _Reading:
+    """A mapping that is applied; what in it does not fit is noted, and left to the source's own."""
+
+    def __init__(self, mapping: Rules, draft: Draft) -> None:
+        self.mapping = mapping
+        self.draft = draft
+        self.faults: list[str] = []
+
+    def value(self, template: Template | None, place: str) -> Any:
+        """Return what a template finds; None without one, or where it does not fit the payload."""
+        if template is None:
+            return None
+        try:
+            return template.value(self.draft.view, f"{self.mapping.path}.{place}")
+        except Refused as refused:
+            self.note(place, refused.reason)
+            return None
+
+    def text(self, key: str) -> str:
+        """Return what the template of a member finds, as text."""
+        return shown(self.value(self.mapping.texts.get(key), key))
+
+    def note(self, place: str, reason: str) -> None:
+        """Note what does not fit."""
+        self.faults.append(f"{place}: {reason}")
+
+    def required(self, key: str, default: str) -> str:
+        """
+        Return a text that must be there.
+
+        Raises:
+            Refused: neither the mapping nor the source has it.
+        """
+        text = self.text(key)
+        text = text if text.strip() else default
+        if text.strip():
+            return text
+        template = self.mapping.texts.get(key)
+        reason = f"nothing was found by {template.text}" if template else "needs a template"
+        reason = next((f[len(key) + 2 :] for f in self.faults if f.startswith(f"{key}: ")), reason)
+        raise Refused(reason, path=f"{self.mapping.path}.{key}")
+
+    def word(self, key: str, default: str, words: tuple[str, ...]) -> str:
+        """Return one of some words, in any case."""
+        found = self.text(key)
+        by_fold = {word.lower(): word for word in words}
+        if found and found.lower() not in by_fold:
+            self.note(key, f"comes to none of {', '.join(words)}")
+        return by_fold.get(found.lower(), default)
+
+    def days(self) -> int | None:
+        """Return the days of retention, within bounds; None for the API server's default."""
+        found = self.value(self.mapping.texts.get("retentionDays"), "retentionDays")
+        if found is None or found == "":
+            return None
+        try:
+            return max(_DAYS[0], min(int(found), _DAYS[1]))
+        except (TypeError, ValueError, OverflowError):
+            self.note("retentionDays", "comes to no number of days")
+            return None
+
+    def extensions(self, source: str) -> dict[str, str]:
+        """Return the source's extensions and the mapping's, which win and are kept first."""
+        found = {"source": source, **{_key(k): v for k, v in self.draft.extensions.items()}}
+        for key, template in self.mapping.extensions.items():
+            value = self.value(template, f"extensions.{key}")
+            if value is None:
+                found.pop(key, None)
+            else:
+                found[key] = shown(value)
+        order = [*self.mapping.extensions, *(k for k in found if k not in self.mapping.extensions)]
+        kept = [key for key in order if key in found]
+        out = {key[:_VALUE]: cut(found[key], _VALUE) for key in kept[:_EXTENSIONS]}
+        if len(kept) > _EXTENSIONS:
+            out["extensionsLeftOut"] = str(len(kept) - _EXTENSIONS)
+        return out
+
+    def links(self) -> list[Json]:
+        """Return the links that lead somewhere."""
+        links = list(self.draft.links)
+        for number, templates in enumerate(self.mapping.links):
+            service, url, label = (
+                shown(self.value(template, f"links[{number}]")) for template in templates
+            )
+            links.append((service, url, label))
+        return [
+            {"service": cut(service, _VALUE), "url": url, "label": cut(label, _VALUE)}
+            for service, url, label in links
+            if service and label and url.startswith(("http://", "https://")) and len(url) <= _URL
+        ][:_LINKS]
+
+
 def manifest(
     draft: Draft, mapping: Rules, identity: Identity, *, source: str, namespace: str
 ) -> Json:
@@ -108,27 +200,45 @@ def manifest(
         namespace: Where the object is to be.
 
     Raises:
-        Refused: a required member is missing, or has a value that it cannot have.
+        Refused: a required member is missing.
     """
-    view = draft.view
+    reading = _Reading(mapping, draft)
     spec: Json = {
-        "type": _word(mapping, "type", view, draft.type, TYPES),
-        "priority": _word(mapping, "priority", view, draft.priority, PRIORITIES),
-        "subject": _line(_text(mapping, "subject", view, draft.subject)),
-        "body": _bounded(_text(mapping, "body", view, draft.body)),
-        "extensions": _extensions(draft, mapping, source),
+        "type": reading.word("type", draft.type, TYPES),
+        "priority": reading.word("priority", draft.priority, PRIORITIES),
+        "subject": line(reading.required("subject", draft.subject)),
+        "body": _bounded(reading.required("body", draft.body)),
+        "extensions": reading.extensions(source),
     }
     for key, default in (("severity", draft.severity), ("clusterID", "")):
-        value = cut(shown(mapping.find(key, view)) or default, _VALUE)
+        value = cut(reading.text(key) or default, _VALUE)
         if value:
             spec[key] = value
-    if links := _links(draft, mapping):
+    if links := reading.links():
         spec["actionLinks"] = links
     if mapping.retry_policy:
         spec["retryPolicy"] = dict(mapping.retry_policy)
-    days = mapping.find("retentionDays", view)
-    if days is not None:
-        spec["retentionDays"] = _days(days, f"{mapping.path}.retentionDays")
+    if (days := reading.days()) is not None:
+        spec["retentionDays"] = days
+    annotations = {IDENTITY: identity.digest, EVENT: cut(draft.event, _EVENT)}
+    if reading.faults:
+        annotations[FAULTS] = cut("; ".join(reading.faults), _EVENT)
+    return object_of(identity, source, namespace, annotations, spec)
+
+
+def object_of(
+    identity: Identity, source: str, namespace: str, annotations: Json, spec: Json
+) -> Json:
+    """
+    Return the object around a spec.
+
+    Args:
+        identity: Has its name.
+        source: Name of the source.
+        namespace: Where it is to be.
+        annotations: All of them.
+        spec: Of the notification.
+    """
     return {
         "apiVersion": API_VERSION,
         "kind": "NotificationRequest",
@@ -136,33 +246,14 @@ def manifest(
             "name": identity.name,
             "namespace": namespace,
             "labels": {SOURCE_LABEL: source},
-            "annotations": {IDENTITY: identity.digest, EVENT: cut(draft.event, _EVENT)},
+            "annotations": annotations,
         },
         "spec": spec,
     }
 
 
-def _text(mapping: Rules, key: str, view: Json, default: str) -> str:
-    text = shown(mapping.find(key, view))
-    text = text if text.strip() else default
-    if text.strip():
-        return text
-    template = mapping.texts.get(key)
-    raise Refused(
-        f"nothing was found by {template.text}" if template else "needs a template",
-        path=f"{mapping.path}.{key}",
-    )
-
-
-def _word(mapping: Rules, key: str, view: Json, default: str, words: tuple[str, ...]) -> str:
-    found = shown(mapping.find(key, view)) or default
-    by_fold = {word.lower(): word for word in words}
-    if found.lower() not in by_fold:
-        raise Refused(f"must come to one of {', '.join(words)}", path=f"{mapping.path}.{key}")
-    return by_fold[found.lower()]
-
-
-def _line(text: str) -> str:
+def line(text: str) -> str:
+    """Return a text as the one line that a subject is, cut to its bound."""
     return cut(" ".join(text.split()), _SUBJECT)
 
 
@@ -173,43 +264,5 @@ def _bounded(text: str) -> str:
     return f"{text[:_BODY]}\n… {rest} more characters were left out by the gateway."
 
 
-def _extensions(draft: Draft, mapping: Rules, source: str) -> dict[str, str]:
-    found = {"source": source, **{_key(k): v for k, v in draft.extensions.items()}}
-    for key, template in mapping.extensions.items():
-        value = template.value(draft.view, f"{mapping.path}.extensions.{key}")
-        if value is None:
-            found.pop(key, None)
-        else:
-            found[key] = shown(value)
-    # The mapping's are kept first: they are what somebody asked for.
-    order = [*mapping.extensions, *(k for k in found if k not in mapping.extensions)]
-    kept = [key for key in order if key in found]
-    out = {key[:_VALUE]: cut(found[key], _VALUE) for key in kept[:_EXTENSIONS]}
-    if len(kept) > _EXTENSIONS:
-        out["extensionsLeftOut"] = str(len(kept) - _EXTENSIONS)
-    return out
-
-
 def _key(label: str) -> str:
     return f"{_LABEL}{label}" if label in KNOWN or label == "source" else label
-
-
-def _links(draft: Draft, mapping: Rules) -> list[Json]:
-    links = list(draft.links)
-    for number, templates in enumerate(mapping.links):
-        path = f"{mapping.path}.links[{number}]"
-        service, url, label = (shown(t.value(draft.view, path)) for t in templates)
-        links.append((service, url, label))
-    return [
-        {"service": cut(service, _VALUE), "url": url, "label": cut(label, _VALUE)}
-        for service, url, label in links
-        if service and label and url.startswith(("http://", "https://")) and len(url) <= _URL
-    ][:_LINKS]
-
-
-def _days(value: Any, path: str) -> int:
-    try:
-        days = int(value)
-    except (TypeError, ValueError, OverflowError):
-        raise Refused("must come to a number of days", path=path) from None
-    return max(_DAYS[0], min(days, _DAYS[1]))

@@ -23,7 +23,14 @@ class GatewayMetrics:
         )
         self.notifications = Counter(
             f"{_PREFIX}_notifications",
-            "Notifications: created, duplicate (a retry or a twin), thinned (a repeat within the window).",
+            "Events: created, duplicate (a retry or a twin), thinned (a repeat within the window), "
+            "digested (part of a digest).",
+            ("source", "result"),
+            registry=registry,
+        )
+        self.over_rate = Counter(
+            f"{_PREFIX}_over_rate",
+            "Events above their source's rate: part of a digest, or refused for now.",
             ("source", "result"),
             registry=registry,
         )

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -26,6 +27,7 @@ from aiohttp import web
 from notifier.gateway.access import Access
 from notifier.gateway.draft import Incoming, Refused
 from notifier.gateway.metrics import GatewayMetrics
+from notifier.gateway.rating import OverRateError, Rating
 from notifier.gateway.settings import LimitSettings
 from notifier.gateway.submit import Made, Submitter
 from notifier.gateway.translation import Source, Wish, wishes
@@ -81,7 +83,10 @@ class Gateway:
             now: Unix seconds.
         """
         self._entries = entries
-        self._submitter = submitter
+        self._ratings = {
+            name: Rating(entry.source, submitter, metrics, time.monotonic)
+            for name, entry in entries.items()
+        }
         self._metrics = metrics
         self._limits = limits
         self._now = now
@@ -130,6 +135,8 @@ class Gateway:
             self._server.close()
         if self._runner is not None:
             await self._runner.cleanup()
+        for rating in self._ratings.values():
+            await rating.close()
         self._connections.close()
 
     async def _serve(self, request: web.Request) -> web.Response:
@@ -146,7 +153,8 @@ class Gateway:
         except Refused as error:
             answer = self._refused(label, error, request)
         except Unavailable as error:
-            answer = self._later(entry, label, str(error))
+            status = error.status if isinstance(error, OverRateError) else 503
+            answer = self._later(entry, label, str(error), status)
         finally:
             self._connections.on_request(request.transport)
         self._metrics.requests.labels(label, str(answer.status)).inc()
@@ -186,7 +194,7 @@ class Gateway:
         self._in_flight += 1
         self._connections.hold(request.transport)
         try:
-            return await self._submit(wanted, began + source.patience)
+            return await self._submit(self._ratings[source.name], wanted, began + source.patience)
         finally:
             self._in_flight -= 1
 
@@ -230,15 +238,15 @@ class Gateway:
         del self._arriving[oldest]
         oldest.abort()
 
-    async def _submit(self, wanted: tuple[Wish, ...], until: float) -> list[Made]:
+    async def _submit(self, rating: Rating, wanted: tuple[Wish, ...], until: float) -> list[Made]:
         if len(wanted) == 1:
-            return [await self._submitter.submit(wanted[0], until)]
+            return [await rating.submit(wanted[0], until)]
         gate = asyncio.Semaphore(_TOGETHER)
 
         async def one(wish: Wish) -> Made | Refused | Unavailable:
             async with gate:
                 try:
-                    return await self._submitter.submit(wish, until)
+                    return await rating.submit(wish, until)
                 except (Refused, Unavailable) as error:
                     return error
 
@@ -252,13 +260,12 @@ class Gateway:
 
     def _done(self, label: str, made: list[Made]) -> web.Response:
         for one in made:
-            result = "thinned" if one.thinned else "duplicate" if one.duplicate else "created"
-            self._metrics.notifications.labels(label, result).inc()
+            self._metrics.notifications.labels(label, one.result).inc()
             logger.debug(
                 "a webhook became a notification",
                 extra={
                     "source": label, "namespace": one.namespace, "name_of": one.name,
-                    "uid": one.uid, "result": result,
+                    "uid": one.uid, "result": one.result,
                 },
             )  # fmt: skip
         if made:
@@ -288,10 +295,10 @@ class Gateway:
             answer.force_close()
         return answer
 
-    def _later(self, entry: Entry | None, label: str, reason: str) -> web.Response:
-        self._log(label, 503, "a request could not be taken, its sender is to try again", reason)
+    def _later(self, entry: Entry | None, label: str, reason: str, status: int) -> web.Response:
+        self._log(label, status, "a request could not be taken, its sender is to try again", reason)
         seconds = entry.source.retry_after if entry else 10
-        return _json(503, {"error": reason, "path": ""}, {"Retry-After": str(seconds)})
+        return _json(status, {"error": reason, "path": ""}, {"Retry-After": str(seconds)})
 
     def _log(
         self, label: str, status: int, event: str, error: str, peer: str | None = None

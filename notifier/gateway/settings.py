@@ -20,7 +20,7 @@ from notifier.gateway.draft import Options
 from notifier.gateway.expressions import Template
 from notifier.gateway.kinds import KINDS
 from notifier.gateway.manifest import PRIORITIES, TYPES, Rules
-from notifier.gateway.translation import Source
+from notifier.gateway.translation import Rate, Source
 from notifier.settings import Address, ListenAddress
 from syncer.configfile import Duration, Group, Names, build, unknown_keys
 from syncer.model.errors import ConfigError
@@ -187,6 +187,21 @@ class RetryPolicySettings(Group):
     )
 
 
+class RateSettings(Group):
+    """How fast a source may create notifications in one namespace; each replica counts for itself."""
+
+    per_minute: int = Field(ge=1, le=100_000, description="Notifications a minute.")
+    burst: int | None = Field(
+        default=None, ge=1, le=100_000, description="Notifications at once; default a minute's."
+    )
+    over: Literal["digest", "refuse"] = Field(
+        default="digest",
+        description="What is above it. digest: what comes within two fifths of `patience` becomes one "
+        "notification that lists it, and goes where the attributes that all of it has lead. refuse: 503, "
+        "or 429 where the sender tries again after one.",
+    )
+
+
 class SourceSettings(Group):
     """One program that sends; its address is `/v1/<name>`."""
 
@@ -223,6 +238,7 @@ class SourceSettings(Group):
     retry_after: int | None = Field(
         default=None, ge=1, le=600, description="Seconds that a 503 asks the sender to wait."
     )
+    rate: RateSettings | None = Field(default=None, description="Protects from storms.")
     retry_policy: RetryPolicySettings | None = Field(
         default=None, description="Of its notifications."
     )
@@ -384,7 +400,14 @@ def _source(given: SourceSettings, path: str) -> Source:
         window=kind.window if given.dedup_window is None else given.dedup_window,
         patience=given.patience or kind.patience,
         retry_after=given.retry_after or kind.retry_after,
+        rate=_rate(given.rate),
     )
+
+
+def _rate(given: RateSettings | None) -> Rate | None:
+    if given is None:
+        return None
+    return Rate(given.per_minute, given.burst or given.per_minute, given.over == "digest")
 
 
 def _rules(given: SourceSettings, path: str) -> Rules:

@@ -54,6 +54,7 @@ class Made:
         namespace: Of the object.
         uid: Of the object.
         duplicate: Whether it was there before this request.
+        digested: Whether it stands for more events than the request's.
         thinned: Whether the request was a repeat on purpose, too early for the window.
     """
 
@@ -62,6 +63,16 @@ class Made:
     uid: str
     duplicate: bool
     thinned: bool = False
+    digested: bool = False
+
+    @property
+    def result(self) -> str:
+        """What became of the event, in one word."""
+        if self.digested:
+            return "digested"
+        if self.thinned:
+            return "thinned"
+        return "duplicate" if self.duplicate else "created"
 
 
 class Objects(Protocol):
@@ -154,6 +165,28 @@ class Submitter:
             await asyncio.sleep(wait)
             pause = min(pause * 2, _PAUSE_MOST)
 
+    async def find(self, wish: Wish, until: float) -> Made | None:
+        """
+        Return the object of an event if it exists, or the occurrence before that still stands for it.
+
+        Args:
+            wish: The object.
+            until: When to give up, by the loop's clock.
+
+        Raises:
+            Unavailable: the API server did not say in time.
+        """
+        try:
+            async with asyncio.timeout_at(until):
+                if wish.identity.before and (found := await self._young(wish)) is not None:
+                    return found
+                there = await self._objects.get(wish.namespace, wish.identity.name)
+        except Gone:
+            return None
+        except (PortError, TimeoutError) as error:
+            raise Unavailable(str(error) or "the API server did not answer in time") from None
+        return _made(there, wish, duplicate=True) if _same(there, wish) else None
+
     async def _once(self, wish: Wish) -> Made:
         identity = wish.identity
         if identity.before and (found := await self._young(wish)) is not None:
@@ -162,7 +195,7 @@ class Submitter:
             made = await self._objects.create(wish.namespace, wish.manifest)
         except Conflict:
             there = await self._objects.get(wish.namespace, identity.name)
-            if _annotation(there) != identity.digest:
+            if not _same(there, wish):
                 raise Refused(
                     f"the name {identity.name} is taken in {wish.namespace} by an object of"
                     " another origin",
@@ -191,6 +224,10 @@ def _refusal(error: Rejected) -> Refused:
     # The server's words name the member at fault; `syncer.kube.errors` has bounded them.
     status = 413 if error.reason == "TooLarge" else 422
     return Refused(f"the API server refuses the object: {error}", status=status)
+
+
+def _same(document: Json, wish: Wish) -> bool:
+    return _annotation(document) == wish.identity.digest
 
 
 def _annotation(document: Json) -> str:

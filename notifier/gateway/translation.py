@@ -15,6 +15,22 @@ from syncer.model.immutable import immutable
 from syncer.model.resource import Json
 
 
+@immutable
+class Rate:
+    """
+    How fast a source may create notifications in one namespace.
+
+    Attributes:
+        per_minute: Notifications.
+        burst: At once.
+        digest: Whether what is above it becomes one notification; else it is refused for now.
+    """
+
+    per_minute: int
+    burst: int
+    digest: bool
+
+
 @dataclass(frozen=True, slots=True)
 class Source:
     """
@@ -29,6 +45,7 @@ class Source:
         window: Seconds within which an equal event is a duplicate.
         patience: Seconds for which a request may wait for the API server.
         retry_after: Seconds that a 503 asks for.
+        rate: None for any.
     """
 
     name: str
@@ -39,6 +56,7 @@ class Source:
     window: float
     patience: float
     retry_after: int
+    rate: Rate | None = None
 
 
 @immutable

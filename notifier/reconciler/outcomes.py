@@ -120,6 +120,8 @@ class Outcomes:
             self.reporter.attempted(entry.request, attempt, left[-1] if left else None)
         if outcome.by_rule:
             self.reporter.denied(entry.request, channel, attempt.error)
+        elif attempt.failure not in {None, FailureClass.NOT_SENT}:
+            self.reporter.failed(entry.request, attempt)
         self.queue.add(entry.uid)
 
     def _wait(

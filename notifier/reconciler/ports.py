@@ -22,6 +22,14 @@ class Reporter(Protocol):
         """Report an attempt whose outcome is recorded; `before` is the channel's earlier one."""
         ...
 
+    def failed(self, request: NotificationRequest, attempt: Attempt) -> None:
+        """Report why an attempt did not succeed, or that nobody can know whether it did."""
+        ...
+
+    def held(self, request: NotificationRequest, channel: str, reason: str) -> None:
+        """Report that a due attempt is held back, by an annotation or for all notifications."""
+        ...
+
     def routed_in_doubt(
         self, request: NotificationRequest, channels: tuple[str, ...], doubts: tuple[str, ...]
     ) -> None:

@@ -282,7 +282,11 @@ class Reconciler:
     ) -> None:
         """Leave in the log why due channels are not tried, and end those that are given up."""
         for channel in decision.channels:
+            known = entry.view.last_skip.get(channel)
             await self._skip(entry, channel, decision.reason)
+            reason = entry.view.last_skip.get(channel)
+            if reason is not None and reason != known and isinstance(decision, Withhold):
+                self.reporter.held(entry.request, channel, reason)
             if isinstance(decision, GiveUp):
                 await self.attempts.give_up(entry, term, channel, decision.reason)
 

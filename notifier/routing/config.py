@@ -8,6 +8,7 @@ matched or not, because a plan that was frozen earlier may still need them.
 from __future__ import annotations
 
 import json
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
@@ -84,7 +85,7 @@ class RoutingConfig:
         receivers: As in the file. Of equal names the last one is used.
         native: Kinds among `email` and `webhook` that are delivered here.
         findings: What has no effect or an unexpected one, with paths and lines.
-        lines: Where mappings and texts stand, by path.
+        lines: Where routes, receivers and what is in those stand, by path.
         doubts: How many keys look like a slip: nothing reads them, or they match no known attribute.
     """
 
@@ -206,6 +207,15 @@ class RoutingConfig:
     def credential_refs(self) -> tuple[str, ...]:
         """Credentials that must exist, in file order; those of kinds not delivered are not."""
         return tuple(dict.fromkeys(reference.ref for reference in self.references()))
+
+
+def routes_of(root: Route) -> Iterator[Route]:
+    """Yield all routes of a tree, level by level."""
+    waiting = deque([root])
+    while waiting:
+        route = waiting.popleft()
+        yield route
+        waiting.extend(route.routes)
 
 
 def found(pattern: Pattern, value: str) -> bool:

@@ -25,7 +25,7 @@ import re2
 import yaml
 
 from notifier.routing.attributes import SOMETIMES, likely_meant, odd_value, unseen
-from notifier.routing.config import Pattern, Route, RoutingConfig, quoted
+from notifier.routing.config import Pattern, Route, RoutingConfig, quoted, routes_of
 from notifier.routing.document import MAX_DEPTH, MAX_NAME, Reader, Table, line_of
 from notifier.routing.entries import read_receivers, warn_about_names
 from notifier.routing.keys import FILE, ROUTE
@@ -105,8 +105,10 @@ def _parse(reader: Reader, text: str, native: frozenset[str]) -> RoutingConfig:
     warn_about_names(reader, receivers, native)
     for route, key, why, fix in unreachable(tree):
         reader.warn(f"{route.path}.{key}" if key else route.path, why, fix)
+    lines = {path: line for path, line in reader.lines.items() if path.startswith("receivers[")}
+    lines |= {route.path: reader.lines.get(route.path, 0) for route in routes_of(tree)}
     return RoutingConfig(
-        tree, receivers, native, reader.findings(), reader.doubts, MappingProxyType(reader.lines)
+        tree, receivers, native, reader.findings(), reader.doubts, MappingProxyType(lines)
     )
 
 

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from notifier.routing.attributes import ALWAYS, odd_value
 from notifier.routing.config import Pattern, Route, found, quoted
 
-#: Pairs of neighbouring routes that are compared.
+#: Comparisons of a route with its neighbours, and with the patterns above it.
 _COMPARED: Final = 200_000
 
 
@@ -64,10 +64,12 @@ def _below(parent: Route, way: _Way, left: list[int]) -> Iterator[Unreachable]:
     for n, route in enumerate(parent.routes):
         exact = {**way.exact, **dict(route.match)}
         inner = _Way(exact, (*way.patterns, *route.match_re))
+        left[0] -= len(before) + len(inner.patterns)
+        if left[0] <= 0:
+            return
         found_out = _contradiction(route, way, inner)
         if found_out is None:
-            left[0] -= len(before)
-            first = next((e for e in before if left[0] > 0 and inner.implies(e[1])), None)
+            first = next((e for e in before if inner.implies(e[1])), None)
             found_out = None if first is None else _taken(*first)
         if found_out is not None:
             yield Unreachable(route, *found_out)

@@ -21,7 +21,14 @@ from itertools import islice
 from typing import Final
 
 from notifier.routing.attributes import RESERVED
-from notifier.routing.config import DEFAULT_CONSOLE_FALLBACK, Route, RoutingConfig, found, quoted
+from notifier.routing.config import (
+    DEFAULT_CONSOLE_FALLBACK,
+    Route,
+    RoutingConfig,
+    found,
+    quoted,
+    routes_of,
+)
 from notifier.routing.receivers import Receiver
 from syncer.model.conditions import MESSAGE_BYTES, bounded
 from syncer.model.immutable import immutable
@@ -154,14 +161,11 @@ def _unmet(route: Route, attributes: Mapping[str, str]) -> str:
 
 def leads_to(root: Route) -> dict[str, tuple[str, ...]]:
     """Return the receivers that routes name, each with the paths of those routes."""
-    found: dict[str, list[str]] = {}
-    waiting = [root]
-    while waiting:
-        route = waiting.pop(0)
+    leading: dict[str, list[str]] = {}
+    for route in routes_of(root):
         if route.receiver:
-            found.setdefault(route.receiver, []).append(route.path)
-        waiting += route.routes
-    return {name: tuple(paths) for name, paths in found.items()}
+            leading.setdefault(route.receiver, []).append(route.path)
+    return {name: tuple(paths) for name, paths in leading.items()}
 
 
 def matched_message(

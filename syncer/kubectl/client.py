@@ -26,7 +26,7 @@ import threading
 from collections.abc import Sequence
 from typing import IO, Any, Final
 
-from syncer.kubectl.exits import INTERRUPTED, NOT_ASKED, PluginError
+from syncer.kubectl.exits import INTERRUPTED, NOT_ASKED, REFUSED, PluginError
 from syncer.kubectl.release import LABELS, Pod, Release
 
 #: Seconds for an answer of the API server; and for kubectl with it, which may ask for a password first.
@@ -142,6 +142,35 @@ class Kubectl:
         if code == 1 and not said.held:
             return NOT_ASKED
         return code if code >= 0 else NOT_ASKED
+
+    def answer(self, release: Release, pod: Pod, words: Sequence[str]) -> tuple[int, str]:
+        """Run a command in a pod as `run` does; returns its exit code and what it answers."""
+        with tempfile.TemporaryFile() as out:
+            code = self.run(release, pod, words, out=out)
+            out.seek(0)
+            return code, out.read().decode("utf-8", "replace")
+
+    def local(self, words: Sequence[str], text: str = "") -> tuple[int, str]:
+        """
+        Run kubectl itself; returns an exit code of the plugin, and the answer.
+
+        Args:
+            words: Its command.
+            text: Its standard input.
+
+        Raises:
+            PluginError: it does not answer in time.
+        """
+        try:
+            done = subprocess.run(
+                [*self._command, *words, f"--request-timeout={_ANSWER}"], input=text.encode(),
+                capture_output=True, timeout=_PATIENCE, check=False,
+            )  # fmt: skip
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise PluginError(NOT_ASKED, f"kubectl: {error}") from None
+        sys.stderr.write(done.stderr.decode("utf-8", "replace"))
+        failed = REFUSED if b"(Forbidden)" in done.stderr else NOT_ASKED
+        return failed if done.returncode else 0, done.stdout.decode("utf-8", "replace")
 
     def ask(self, release: Release, pod: Pod, words: Sequence[str]) -> str:
         """Return what a short command in a pod says; nothing if it does not in time."""

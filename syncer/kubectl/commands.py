@@ -4,17 +4,24 @@ from __future__ import annotations
 
 from typing import Final, NamedTuple
 
+#: What the plugin tells a command of this side: that it ends, how wide it is, whether it has colours.
+ENDS: Final = "--until-stdin-closes"
+WIDTH: Final = "--width"
+COLOR: Final = "--color"
+
 
 class Command(NamedTuple):
     """
     A command of the plugin.
 
     Attributes:
-        program: Serves it in the pod.
+        program: Serves it in the pod. A command of `notifier` is told nothing of this side: it is short,
+            and writes plain lines.
         namespaces: `-n` and `-A` behind its name are its own: the notifications' namespaces.
         by: It records who acts: the person here, not the pod.
         reads: Its last word is a file here, whose content it gets as standard input.
         writes: `--output` is a file here.
+        creates: It chooses something in the pod, which is created from here.
     """
 
     program: str = "syncer"
@@ -22,6 +29,7 @@ class Command(NamedTuple):
     by: bool = False
     reads: bool = False
     writes: bool = False
+    creates: bool = False
 
 
 #: The commands, in the order of the help. A program's other commands are not for a pod that runs already.
@@ -37,4 +45,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "resend": Command(by=True),
     "export": Command(namespaces=True, writes=True),
     "import": Command(reads=True),
+    "check": Command("notifier"),
+    "routes": Command("notifier"),
+    "send": Command("notifier", namespaces=True, creates=True),
 }

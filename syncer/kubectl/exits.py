@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Final
 
 USAGE: Final = 2
+#: The account may not.
+REFUSED: Final = 6
 #: Nobody was asked: no kubectl, no release, no pod, no right, or the connection did not come about.
-NOT_ASKED: Final = 7
+NOT_ASKED: Final = 8
 #: Several releases might be meant.
-SEVERAL: Final = 8
+SEVERAL: Final = 9
 INTERRUPTED: Final = 130
 
 EPILOG: Final = (
     "exit codes: those of the command in the pod (0 all is as it should be; 1 something is not, or was"
     " refused; 2 wrong usage; 3 no such notification; 4 Redis or the API server does not answer; 5 not all"
-    " could be read or compared; 6 the account is refused), and 7 nobody was asked: no kubectl, release,"
-    " pod or right; 8 several releases might be meant, and it says which"
+    " could be read or compared; 6 the account is refused), and 8 nobody was asked: no kubectl, release,"
+    " pod or right; 9 several releases might be meant, and it says which"
 )
 
 

@@ -9,7 +9,7 @@
 The release is found by the labels of its pods: in `-n NAMESPACE`, with `-A` (the default) everywhere;
 where that is forbidden, in the context's own namespace. `--release [NAMESPACE/]NAME` chooses among
 several. These stand before the command's name; behind it, `-n` and `-A` are the notifications' namespaces
-where the command knows them (list, tail, verify, doctor, repair, export), and where the release is
+where the command knows them (list, tail, verify, doctor, repair, export, send), and where the release is
 otherwise.
 """
 
@@ -26,9 +26,10 @@ from collections.abc import Sequence
 from typing import IO, Final
 
 from syncer.kubectl.client import SIGNALS, Kubectl
-from syncer.kubectl.commands import COMMANDS, Command
+from syncer.kubectl.commands import COLOR, COMMANDS, ENDS, WIDTH, Command
 from syncer.kubectl.exits import EPILOG, INTERRUPTED, NOT_ASKED, USAGE, PluginError
 from syncer.kubectl.release import Pod, Release, choose, pod_of, releases_of
+from syncer.kubectl.sending import send
 from syncer.kubectl.words import Words, split
 
 #: Name under which kubectl asks for the completion of a word.
@@ -96,6 +97,8 @@ def _run(words: Words) -> int:
             sys.stderr.write(
                 f"kubectl ledger: no pod of {release.key} is ready; asking {pod.name} all the same\n"
             )
+        if command.creates and not {"--dry-run", "-h", "--help"} & set(rest):
+            return send(kubectl, release, pod, rest, by=_person())
         added = _added(command, rest, held=feed is None)
         asked = [command.program, words.command, *added, *rest]
         return kubectl.run(release, pod, asked, feed=feed, out=out)
@@ -130,12 +133,14 @@ def find(kubectl: Kubectl, words: Words) -> Release:
 
 def _added(command: Command, rest: Sequence[str], *, held: bool) -> list[str]:
     """Return the words that the plugin adds: what only this side knows. What is typed wins."""
-    added = ["--until-stdin-closes"] if held else []
+    if command.program != "syncer":
+        return []
+    added = [ENDS] if held else []
     terminal = sys.stdout.isatty()
     if terminal or os.environ.get("COLUMNS"):
-        added += ["--width", str(shutil.get_terminal_size().columns)]
+        added += [WIDTH, str(shutil.get_terminal_size().columns)]
     plain = os.environ.get("NO_COLOR") or os.environ.get("TERM", "dumb") == "dumb"
-    added += ["--color", "always" if terminal and not plain else "never"]
+    added += [COLOR, "always" if terminal and not plain else "never"]
     if command.by and not any(word.partition("=")[0] == "--by" for word in rest):
         added += ["--by", _person()]
     return added
@@ -204,8 +209,9 @@ def _complete(typed: Sequence[str]) -> int:
 
 
 def _asked(kubectl: Kubectl, release: Release, pod: Pod, line: Sequence[str]) -> list[str]:
-    program = COMMANDS[line[0]].program
-    return kubectl.ask(release, pod, [program, "complete", "--", *line]).split()
+    if COMMANDS[line[0]].program != "syncer":
+        return []
+    return kubectl.ask(release, pod, ["syncer", "complete", "--", *line]).split()
 
 
 def _version() -> str:

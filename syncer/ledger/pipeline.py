@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -55,6 +56,8 @@ _BATCH: Final = 128
 _QUEUE: Final = 8192
 #: Timeouts that a call may take: connecting, sending, its reply, and the queue before it.
 PATIENCE: Final = 6
+#: Share of a timeout by which the limit of a reply may be longer.
+_STEP: Final = 0.1
 
 
 @dataclass(slots=True)
@@ -63,6 +66,8 @@ class _Waiting:
     future: asyncio.Future[Any] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
+    #: Second of the loop's clock at which it fails.
+    until: float = math.inf
 
 
 class Owner(Protocol):
@@ -139,6 +144,9 @@ class Pipeline:
                 confirms_for=self,
             )  # fmt: skip
         self._waiting: deque[_Waiting] = deque()
+        #: Calls whose wait is limited, in the order of their limits; those at its head may be over.
+        self._limited: deque[_Waiting] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
         self._turn = asyncio.Lock()
         #: The connection that rounds use; taken from the pool.
@@ -179,14 +187,26 @@ class Pipeline:
                     waiting.future.exception()
                     raise
             return waiting.future.result()
+        waiting.until = asyncio.get_running_loop().time() + self._timeout * PATIENCE
         self._waiting.append(waiting)
+        self._limit(waiting)
         self._wake.set()
-        async with asyncio.timeout(self._timeout * PATIENCE):
-            try:
-                return await waiting.future
-            except asyncio.CancelledError:
-                waiting.future.cancel()
-                raise
+        return await waiting.future
+
+    def _limit(self, waiting: _Waiting) -> None:
+        """Have a call fail where it waits for too long; all that wait have one timer."""
+        while self._limited and self._limited[0].future.done():
+            self._limited.popleft()
+        self._limited.append(waiting)
+        if self._timer is None:
+            self._give_up()
+
+    def _give_up(self) -> None:
+        loop, limited = asyncio.get_running_loop(), self._limited
+        while limited and (limited[0].future.done() or limited[0].until <= loop.time()):
+            if not (over := limited.popleft().future).done():
+                over.set_exception(TimeoutError())
+        self._timer = loop.call_at(limited[0].until, self._give_up) if limited else None
 
     async def touch(self) -> None:
         """
@@ -239,6 +259,8 @@ class Pipeline:
         self._closed = True
         if self._confirming is not None:
             await self._confirming.close()
+        if self._timer is not None:
+            self._timer.cancel()
         while self._waiting:
             self._fail([self._waiting.popleft()], Unavailable("the Redis client is closed"))
         with contextlib.suppress(TimeoutError):
@@ -329,12 +351,12 @@ class Pipeline:
         #: Replies that are given to the callers only once replicas have confirmed them.
         written: list[tuple[_Waiting, Any]] = []
         try:
-            async with asyncio.timeout(self._timeout) as limit:
+            async with asyncio.timeout(self._timeout * (1 + _STEP)) as limit:
                 await connection.send_packed_command(packed, check_health=False)
                 missing: list[_Waiting] = []
                 for n, waiting in enumerate(batch):
                     if n:
-                        limit.reschedule(asyncio.get_running_loop().time() + self._timeout)
+                        self._extend(limit)
                     reply = await self._reply(connection, waiting.call)
                     word = word_of(reply) if isinstance(reply, ResponseError) else ""
                     demoted = demoted or word == "READONLY"
@@ -359,6 +381,12 @@ class Pipeline:
         if demoted:
             self._demoted()
             await connection.disconnect(nowait=True)
+
+    def _extend(self, limit: asyncio.Timeout) -> None:
+        """Give a reply as long as the first one had; by steps, since replies mostly come together."""
+        when = asyncio.get_running_loop().time() + self._timeout
+        if (limit.when() or 0.0) < when:
+            limit.reschedule(when + self._timeout * _STEP)
 
     async def _confirm(
         self,
@@ -385,15 +413,13 @@ class Pipeline:
         self, connection: AbstractConnection, batch: list[_Waiting], limit: asyncio.Timeout
     ) -> None:
         for script in {w.call.script for w in batch if w.call.script}:
-            await connection.send_packed_command(
-                pack(("SCRIPT", "LOAD", script.source)), check_health=False
-            )
+            load = pack(("SCRIPT", "LOAD", script.source))
+            await connection.send_packed_command(load, check_health=False)
             await connection.read_response()
         written: list[tuple[_Waiting, Any]] = []
         for waiting in batch:
-            await connection.send_packed_command(
-                map(pack, waiting.call.commands), check_health=False
-            )
+            packed = map(pack, waiting.call.commands)
+            await connection.send_packed_command(packed, check_health=False)
             reply = await self._reply(connection, waiting.call)
             if waiting.call.wait and not isinstance(reply, ResponseError):
                 written.append((waiting, reply))

@@ -16,13 +16,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
+from typing import Final
 
 MonotonicClock = Callable[[], float]
 
 
-def monotonic_clock() -> float:
-    """Seconds since boot, sleep included."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME)
+#: Seconds since boot, sleep included. Fifty times for each notification: no function of Python's around it.
+monotonic_clock: Final[MonotonicClock] = partial(time.clock_gettime, time.CLOCK_BOOTTIME)
 
 
 class ServerTime:

@@ -130,22 +130,25 @@ class StatusWriter:
         #: Why the API server refuses every status write, None while it is not known to.
         self.access_problem: str | None = None
         self._running: set[asyncio.Task[None]] = set()
+        self._serving = False
 
     # -- the loop -------------------------------------------------------------------------------
 
     async def run(self) -> None:
         """Serve until cancelled; writes under way are cancelled with it."""
+        self._serving = True
         try:
             while True:
                 self.cache.wake.clear()
                 self._start_due()
                 await self._pause()
         finally:
+            self._serving = False
             await self._stop()
 
     def _start_due(self) -> None:
         now = self.cache.monotonic()
-        while len(self._running) < self.limits.writers:
+        while not self._full:
             entry = self.cache.take_due(now)
             if entry is None:
                 return
@@ -155,14 +158,22 @@ class StatusWriter:
             task.add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[None]) -> None:
+        full = self._full
         self._running.discard(task)
-        self.cache.wake.set()
+        if self._serving:
+            # What is due follows without a turn of the loop, which waits for other things if all are busy.
+            self._start_due()
+        if full and not self._full:
+            self.cache.wake.set()
+
+    @property
+    def _full(self) -> bool:
+        return len(self._running) >= self.limits.writers
 
     async def _pause(self) -> None:
         due = self.cache.next_due()
-        full = len(self._running) >= self.limits.writers
         wait = _LOOK
-        if due is not None and not full:
+        if due is not None and not self._full:
             wait = min(wait, max(0.0, due - self.cache.monotonic()))
         try:
             async with asyncio.timeout(wait):

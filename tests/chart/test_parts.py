@@ -18,6 +18,7 @@ import yaml
 
 from notifier.channels.egress import METADATA
 from syncer.configfile import build
+from syncer.kubectl.release import LABELS
 from syncer.ledger.preflight import preflight
 from syncer.model.resource import Json
 from syncer.settings import RedisSettings
@@ -262,6 +263,19 @@ def test_the_notes_say_that_nobody_is_let_in() -> None:
         assert "Wait until it is ready" in notes
         assert "\n    kubectl ledger explain " in notes
         assert ("set rbac.aggregate to true" in notes) is told
+
+
+@pytest.mark.parametrize("case", ["default", "kubernaut", "extras"])
+def test_the_plugin_finds_the_controllers_pods(case: str) -> None:
+    """By labels that every pod of a controller has, whatever the release is called, and no other pod."""
+    wanted = dict(label.split("=") for label in LABELS.split(","))
+    found = [
+        (o["kind"], o["spec"]["template"]["spec"]["containers"][0]["name"])
+        for o in rendered("4", case)
+        if o["kind"] in {"Deployment", "StatefulSet", "Job"}
+        and wanted.items() <= o["spec"]["template"]["metadata"]["labels"].items()
+    ]
+    assert found == [("Deployment", "controller")]
 
 
 def test_the_audit_store_gets_a_token_of_its_own() -> None:

@@ -118,7 +118,7 @@ the value, any other text, in which null is empty; `$${` is a literal `${`. Func
 
 | function | yields |
 |---|---|
-| `if(condition, a, b)` | `a` unless the condition is null, false or empty |
+| `if(condition, a, b)` | `a` unless the condition is null, false or empty; both are evaluated |
 | `default(value, other)` | `other` if the value is null or empty |
 | `lower(text)`, `upper(text)` | the text in small or capital letters |
 | `replace(text, old, new)` | the text with each `old` replaced |

@@ -489,3 +489,33 @@ async def test_a_cloudevents_sender_may_ask_first(
         )
         assert (code, answer["notifications"]) == (200, [])
         assert headers["WebHook-Allowed-Origin"] == "events.example"
+
+
+async def test_a_storm_becomes_one_page(standin: tuple[FakeApiServer, str], token: str) -> None:
+    """Above the rate, groups share a digest; a source that refuses answers in its program's words."""
+    server, kubeconfig = standin
+    rate = {"perMinute": 1, "burst": 3}
+    document = {
+        "sources": [
+            source(token, namespace="default", patience="1s", rate=rate),
+            source(
+                token, namespace="default", name="events", kind="cloudevents",
+                rate={**rate, "over": "refuse"},
+            ),
+        ]
+    }  # fmt: skip
+    async with gateway(kubeconfig, document) as here:
+        answers = await asyncio.gather(
+            *(here.send("am", group((f"f{n}", "firing", stamp()))) for n in range(20))
+        )
+        assert {code for code, _, _ in answers} == {200}
+        names = [answer["notifications"][0]["name"] for _, answer, _ in answers]
+        assert len(set(names)) == 4
+        assert len(stored(server)) == 4
+        (digest,) = {name for name in names if name.startswith("dg-")}
+        assert names.count(digest) == 17
+        assert here.count("notifications_total", source="am", result="digested") == 17
+        event = {"specversion": "1.0", "source": "s", "type": "t"}
+        codes = [(await here.send("events", {**event, "id": str(n)})) for n in range(4)]
+        assert [code for code, _, _ in codes] == [200, 200, 200, 429]
+        assert codes[-1][2]["Retry-After"] == "10"

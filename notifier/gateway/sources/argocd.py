@@ -52,4 +52,6 @@ def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
     )
 
 
-KIND: Final = Kind(name="argocd", prefix="ac", read=read, patience=10.0, retry_after=15)
+KIND: Final = Kind(
+    name="argocd", prefix="ac", read=read, patience=10.0, retry_after=15, too_many=429
+)

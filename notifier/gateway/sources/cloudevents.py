@@ -110,4 +110,6 @@ def _shown(attributes: Json) -> str:
     return orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()
 
 
-KIND: Final = Kind(name="cloudevents", prefix="ce", read=read, patience=20.0, handshake=True)
+KIND: Final = Kind(
+    name="cloudevents", prefix="ce", read=read, patience=20.0, handshake=True, too_many=429
+)

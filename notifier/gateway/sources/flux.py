@@ -62,4 +62,4 @@ def read(incoming: Incoming, options: Options) -> tuple[Draft, ...]:
     )  # fmt: skip
 
 
-KIND: Final = Kind(name="flux", prefix="fx", read=read, patience=6.0, retry_after=3)
+KIND: Final = Kind(name="flux", prefix="fx", read=read, patience=6.0, retry_after=3, too_many=429)

@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 from notifier.metrics import DeliveryMetrics
 from notifier.reporter import EventReporter, emit_through
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.conditions import Condition
 from syncer.model.resource import NotificationRequest, Status, parse_object
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.merge import ALL_FAILED, Merged
@@ -139,6 +140,47 @@ def test_an_attempt(world: World, case: str) -> None:
     assert counted == counts
 
 
+FAILS = {
+    "one that is tried again": (
+        replace(FAILED, error="503 busy"),
+        ("DeliveryFailed", f"Attempt on channel {C} failed, next attempt in 30s: 503 busy"),
+    ),
+    "one for good": (
+        replace(FAILED, due=0, failure=FailureClass.PERMANENT, error="no such channel"),
+        ("DeliveryFailed", f"Attempt on channel {C} failed, it is not tried again: no such channel"),
+    ),
+    "one without a text": (
+        replace(FAILED, due=0),
+        ("DeliveryFailed", f"Attempt on channel {C} failed, it is not tried again: no reason was given"),
+    ),
+    "a result that is not known": (
+        replace(UNKNOWN, error="connection lost"),
+        ("DeliveryUnknown", f"Whether channel {C} has it is not known: connection lost"),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAILS)
+def test_why_an_attempt_failed(world: World, case: str) -> None:
+    """Its cause is a warning of its own, by the attempt's id, with what follows."""
+    attempt, wanted = FAILS[case]
+    world.reporter.failed(request(), attempt)
+    assert world.events == [("Warning", *wanted, ID)]
+
+
+def test_a_held_attempt(world: World) -> None:
+    """It is a warning for each channel and reason."""
+    world.reporter.held(request(), C, "held: change 42")
+    assert world.events == [
+        (
+            "Warning",
+            "DeliveryHeld",
+            f"Channel {C} is due and held: change 42",
+            f"{C}/held: change 42",
+        )
+    ]
+
+
 def test_a_rejected_attempt(world: World) -> None:
     """A breaker that is open is an event per channel and attempt, and counted."""
     world.reporter.rejected(request(), C, "5 failures in a row", 2)
@@ -199,6 +241,18 @@ def test_a_retry_is_told_once_per_attempt(world: World) -> None:
     assert settled(world, before, after, *states) == [
         ("Normal", "NotificationRetrying", "Retrying failed channels with backoff 30s", "1")
     ]
+
+
+def test_a_quarantine_is_told_once(world: World) -> None:
+    """When its condition is first written, and again after it was over."""
+    condition = Condition("Quarantined", "True", "LogUndecodable", "record 2", 1)
+    held, free = Status(conditions=(condition,)), Status()
+    over = Status(conditions=(replace(condition, status="False"),))
+    assert settled(world, held, held) == []
+    assert settled(world, held, over) == []
+    wanted = ("Warning", "Quarantined", "Nothing is sent: record 2", "LogUndecodable")
+    assert settled(world, free, held) == [wanted]
+    assert settled(world, over, held) == [wanted, wanted]
 
 
 ENDS = {

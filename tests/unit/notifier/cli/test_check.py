@@ -334,6 +334,59 @@ def test_more_is_said_of_settings_that_can_be_used(
     assert checked(capsys, tmp_path, "--strict", config=text)[0] == 1
 
 
+def test_what_only_extensions_can_set_is_a_note(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """An author may use any name, so it is no mistake by itself; known names and slips are not noted."""
+    routing = (
+        "route: {receiver: a, routes: [{match: {team: x}, receiver: a},"
+        " {matchRe: {severity: ^h, severty: ^h}, receiver: a}]}\n"
+        "receivers: [{name: a, logConfigs: [{enabled: true}]}]\n"
+    )
+    _, answer, _ = checked(capsys, tmp_path, "--notes", routing=routing)
+    notes = [(f["path"], f["message"]) for f in answer["findings"] if f["severity"] == "note"]
+    assert notes == [("route.routes[0]", 'matches "team", which only spec.extensions can set')]
+
+
+def test_a_password_without_tls_is_a_note(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Within a cluster that is usual; to this machine, or by TLS, it is nothing at all."""
+    (tmp_path / "password").write_text("p")
+    for url, noted in (
+        ("redis://u@redis:6379", True), ("rediss://u@redis", False), ("redis://u@127.0.0.1", False),
+        ("unix:///run/redis.sock", False), ("redis+sentinel://u@a:1,127.0.0.1:2/s", True),
+    ):  # fmt: skip
+        text = f"redis:\n  url: {url}\n  passwordFile: {tmp_path}/password\n"
+        _, answer, _ = checked(capsys, tmp_path, "--notes", config=text)
+        assert [f["line"] for f in answer["findings"]] == ([2] if noted else []), url
+
+
+#: Files of secrets that contradict the rest, and what is said.
+SECRETS: Final[dict[str, tuple[str, str, str]]] = {
+    "a URL beside a file with one": (
+        "redis: {url: redis://h, urlFile: FILE}", "redis.urlFile", "must not be set beside redis.url",
+    ),
+    "an empty file": ("redis: {url: redis://h, passwordFile: EMPTY}", "redis.passwordFile", "is empty"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SECRETS)
+def test_a_file_of_a_secret_that_cannot_be_used(
+    case: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """It is an error here, too, and the rest is checked all the same."""
+    text, path, message = SECRETS[case]
+    (tmp_path / "file").write_text(f"redis://:{CANARY}@h")
+    (tmp_path / "empty").write_text("\n")
+    text = text.replace("FILE", str(tmp_path / "file")).replace("EMPTY", str(tmp_path / "empty"))
+    code, answer, _ = checked(capsys, tmp_path, config=f"{text}\nsync: {{windw: 1s}}\n")
+    assert code == 1
+    found = {f["path"]: f["message"] for f in answer["findings"]}
+    assert message in found[path]
+    assert "sync.windw" in found
+
+
 #: What the replaced controller's chart makes of its values, with the two lines that ours needs.
 SHIPPED_SETTINGS: Final = """\
 controller:

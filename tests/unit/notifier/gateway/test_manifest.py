@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from notifier.gateway.draft import Incoming, Refused
-from notifier.gateway.manifest import EVENT, IDENTITY, SOURCE_LABEL
+from notifier.gateway.manifest import EVENT, FAULTS, IDENTITY, SOURCE_LABEL
 from notifier.gateway.settings import of_document
 from notifier.gateway.translation import Wish, wishes
 from syncer.model.resource import Json
@@ -96,22 +96,42 @@ def test_a_template_that_finds_nothing_leaves_the_source_s_own() -> None:
     assert found["subject"] == "[FIRING:1] Disk: disk is full"
 
 
+def test_what_does_not_fit_leaves_the_source_s_own_and_is_noted() -> None:
+    """Words that do not exist, and expressions that meet another form, are on the object."""
+    mapping = {
+        "priority": "${commonLabels.alertname}",
+        "subject": "${lower(alerts)}",
+        "extensions": {"x": "${upper(alerts)}"},
+        "retentionDays": "${commonLabels.alertname}",
+    }
+    found = wish(alertmanager(), mapping=mapping).manifest
+    spec = found["spec"]
+    assert (spec["priority"], spec["subject"]) == ("Critical", "[FIRING:1] Disk: disk is full")
+    assert "retentionDays" not in spec
+    assert found["metadata"]["annotations"][FAULTS] == (
+        "priority: comes to none of Critical, High, Medium, Low; "
+        "subject: the expression ${lower(alerts)} does not fit the payload (JMESPathTypeError); "
+        "extensions.x: the expression ${upper(alerts)} does not fit the payload (JMESPathTypeError); "
+        "retentionDays: comes to no number of days"
+    )
+    assert FAULTS not in wish(alertmanager()).manifest["metadata"]["annotations"]
+
+
 @pytest.mark.parametrize(
     ("mapping", "text"),
     [
         ({"subject": "${title}", "body": "b"}, "mapping.subject: nothing was found by ${title}"),
-        ({"subject": "s", "body": " "}, "mapping.body: nothing was found"),
-        ({"subject": "s", "body": "b", "type": "${kind}"}, "mapping.type: must come to one of"),
         (
-            {"subject": "s", "body": "b", "retentionDays": "${kind}"},
-            "must come to a number of days",
+            {"subject": "${lower(n)}", "body": "b"},
+            "mapping.subject: the expression ${lower(n)} does",
         ),
+        ({"subject": "s", "body": " "}, "mapping.body: nothing was found"),
     ],
 )
 def test_a_required_member_that_is_not_found_is_refused(mapping: Json, text: str) -> None:
     """Where the source has nothing of its own, the answer names the template."""
     with pytest.raises(Refused) as refused:
-        spec({"kind": "odd"}, "json", mapping=mapping)
+        spec({"kind": "odd", "n": 1}, "json", mapping=mapping)
     assert text in str(refused.value)
     assert refused.value.status == 422
     assert "odd" not in str(refused.value)

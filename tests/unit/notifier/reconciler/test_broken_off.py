@@ -300,6 +300,8 @@ async def test_secret_in_a_hold_is_not_shown_in_part(world: World) -> None:
     said = world.entry.view.last_skip["c"]
     assert "x" * 80 in said
     assert "ghp" not in said
+    await world.controller.reconciler.reconcile("uid-a")
+    assert world.reporter.holds == [("c", said)]
 
 
 async def test_unfit_redis_is_said_once(world: World, caplog: pytest.LogCaptureFixture) -> None:

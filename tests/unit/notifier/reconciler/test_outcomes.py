@@ -131,6 +131,7 @@ async def test_reports_follow_the_record(opened: Opened) -> None:
     before = [a and a.id for a in opened.reports.before]
     assert before == [None, first.id]
     assert opened.reports.refused == []
+    assert [a.id for a in opened.reports.failures] == [first.id]
 
 
 async def test_a_refusal_by_rule_is_reported(opened: Opened) -> None:
@@ -138,6 +139,7 @@ async def test_a_refusal_by_rule_is_reported(opened: Opened) -> None:
     await opened.ends(Outcome.denied("not for namespace n"))
     assert opened.reports.refused == [("c", "permanent failure: not for namespace n")]
     assert len(opened.reports.attempts) == 1
+    assert opened.reports.failures == []
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ class Nobody:
     def started(self, *_: object) -> None:
         """Nothing."""
 
-    attempted = rejected = started
+    attempted = rejected = failed = held = started
 
 
 class Store:

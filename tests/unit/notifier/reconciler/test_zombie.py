@@ -49,6 +49,8 @@ class Calls:
     def __init__(self) -> None:
         self.attempts: list[Attempt] = []
         self.before: list[Attempt | None] = []
+        self.failures: list[Attempt] = []
+        self.holds: list[tuple[str, str]] = []
 
     def attempted(
         self, request: NotificationRequest, attempt: Attempt, before: Attempt | None
@@ -56,6 +58,14 @@ class Calls:
         """Remember."""
         self.attempts.append(attempt)
         self.before.append(before)
+
+    def failed(self, request: NotificationRequest, attempt: Attempt) -> None:
+        """Remember."""
+        self.failures.append(attempt)
+
+    def held(self, request: NotificationRequest, channel: str, reason: str) -> None:
+        """Remember."""
+        self.holds.append((channel, reason))
 
 
 class World:

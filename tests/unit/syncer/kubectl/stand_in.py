@@ -66,6 +66,16 @@ class StandIn:
         """Have a command in a pod be this shell script."""
         self._write(run=script)
 
+    def gets(self, script: str) -> None:
+        """Have it print a notification by this script, and still list pods."""
+        (self._folder / "object").write_text(script)
+        one = 'case "$*" in *notificationrequests*) . ./object; exit;; esac'
+        self._write(get=f"{one}; cat {self._folder}/pods.json")
+
+    def does(self, verb: str, script: str) -> None:
+        """Have another command of its own be this shell script."""
+        (self._folder / verb).write_text(script)
+
     def _write(self, *, get: str = "", run: str = "") -> None:
         for name, text in (("get", get), ("run", run)):
             if text or not (self._folder / name).exists():
@@ -76,7 +86,8 @@ class StandIn:
             f"cd {self._folder}\n"
             'for word in "$@"; do printf "%s\\n" "$word" >> words; done\n'
             "echo >> words\n"
-            'for word in "$@"; do case "$word" in get) . ./get; exit;; exec) . ./run; exit;; esac; done\n'
+            'for word in "$@"; do case "$word" in\n'
+            "get|create) . ./$word; exit;; exec) . ./run; exit;; esac; done\n"
             "exit 64\n"
         )
         program.chmod(0o755)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import json
 import os
 import pty
+import shlex
 import signal
 import socket
 import subprocess
@@ -15,9 +17,10 @@ from typing import Any, Final
 
 import pytest
 
+from notifier.cli.main import _parser as controllers_parser
 from syncer.cli.completion import _commands, _options
 from syncer.cli.main import _parser
-from syncer.kubectl.commands import COMMANDS
+from syncer.kubectl.commands import COMMANDS, Command
 from syncer.kubectl.main import COMPLETER, main
 from syncer.kubectl.release import LABELS
 from tests.unit.syncer.kubectl.stand_in import FORBIDDEN, TERMINATED, StandIn, on_path, pod
@@ -51,16 +54,16 @@ ENDS: Final = {
     "no such notification": (f'echo "{TERMINATED} 3" >&2; exit 3', 3, ""),
     "a command that is killed": (f'echo "{TERMINATED} 137" >&2; exit 137', 137, ""),
     "no such pod": (
-        """echo 'Error from server (NotFound): pods "x" not found' >&2; exit 1""", 7,
+        """echo 'Error from server (NotFound): pods "x" not found' >&2; exit 1""", 8,
         'Error from server (NotFound): pods "x" not found\n',
     ),
-    "no right to it": (f"echo '{FORBIDDEN}' >&2; exit 1", 7, f"{FORBIDDEN}\n"),
+    "no right to it": (f"echo '{FORBIDDEN}' >&2; exit 1", 8, f"{FORBIDDEN}\n"),
     "a question in the middle of a line": (
         "printf 'Password: ' >&2; sleep 0.1; echo 'thanks' >&2", 0, "Password: thanks\n",
     ),
-    "a line without an end": (f"printf '{TERMINATED}' >&2; exit 1", 7, TERMINATED),
+    "a line without an end": (f"printf '{TERMINATED}' >&2; exit 1", 8, TERMINATED),
     "a text that only looks like it": (
-        f'echo "he said: {TERMINATED} 1" >&2; exit 1', 7, f"he said: {TERMINATED} 1\n",
+        f'echo "he said: {TERMINATED} 1" >&2; exit 1', 8, f"he said: {TERMINATED} 1\n",
     ),
     "a reader that has enough": ("kill -PIPE $$", 0, ""),
 }  # fmt: skip
@@ -87,31 +90,31 @@ TWO: Final = (
 FOUND: Final[dict[str, tuple[list[str], tuple[Any, ...], str, str | tuple[int, str]]]] = {
     "several": (
         ["doctor"], TWO, "",
-        (8, f"{SEVERAL}\n  --release one/a\n  --release two/b\n"),
+        (9, f"{SEVERAL}\n  --release one/a\n  --release two/b\n"),
     ),
     "one by its name": (["--release", "b", "doctor"], TWO, "", "two/b-1"),
     "one by its namespace and name": (["doctor", "--release=one/a"], TWO, "", "one/a-1"),
     "a name that no release has": (
-        ["doctor", "--release", "c"], TWO, "", (7, "no release 'c' in the cluster; there is one/a, two/b"),
+        ["doctor", "--release", "c"], TWO, "", (8, "no release 'c' in the cluster; there is one/a, two/b"),
     ),
     "the namespace that is asked about": (["list", "-n", "two"], TWO, "", "two/b-1"),
-    "a namespace without a release": (["list", "-n", "three"], TWO, "", (8, "--release one/a")),
-    "none": (["list"], (), "", (7, NONE)),
+    "a namespace without a release": (["list", "-n", "three"], TWO, "", (9, "--release one/a")),
+    "none": (["list"], (), "", (8, NONE)),
     "the ready pod": (
         ["list"], (pod("p-1", ready=False), pod("p-2"), pod("p-3", going=True)), "", "notifications/p-2",
     ),
     "a pod that only runs": (["doctor"], (pod("p-1", ready=False),), "", "notifications/p-1"),
     "no pod that runs": (
         ["list"], (pod("p-1", phase="Pending"), pod("p-2", going=True)), "",
-        (7, "no pod of release notifications/ledger runs; look at `kubectl -n notifications get pods`"),
+        (8, "no pod of release notifications/ledger runs; look at `kubectl -n notifications get pods`"),
     ),
     "its own namespace, where the rest is forbidden": (["list"], (pod("p"),), "-A", "notifications/p"),
     "nothing but what is forbidden": (
         ["explain", "a/b"], (pod("p"),), "get pods",
-        (7, "listing pods in the context's namespace (looking in all of them is forbidden) is forbidden"),
+        (8, "listing pods in the context's namespace (looking in all of them is forbidden) is forbidden"),
     ),
     "all, said by name, and forbidden": (
-        ["-A", "list"], (), "-A", (7, "listing pods in the cluster is forbidden"),
+        ["-A", "list"], (), "-A", (8, "listing pods in the cluster is forbidden"),
     ),
 }  # fmt: skip
 
@@ -166,6 +169,17 @@ def test_whose_words_they_are(case: str, kubectl: StandIn) -> None:
     assert [w for w in kubectl.remote[1:] if w not in added] == rest
 
 
+def test_the_controllers_own_command_serves_some(
+    kubectl: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It is told nothing of the terminal, which it does not know, and completes no words."""
+    kubectl.runs("echo fine")
+    assert main(["check", "--strict"]) == 0
+    assert kubectl.remote == ["notifier", "check", "--strict"]
+    capfd.readouterr()
+    assert completed("check", "--st", capfd=capfd) == []
+
+
 def test_options_of_kubectl(kubectl: StandIn) -> None:
     """Each call gets them; two may stand behind the command's name."""
     assert main(["--as", "me", "list", "--context", "prod", "--kubeconfig=k"]) == 0
@@ -215,12 +229,12 @@ def test_kubectl_is_missing_or_fails(
 ) -> None:
     """What it says is said, and the code tells that nobody was asked."""
     kubectl.fails("The connection to the server was refused")
-    assert main(["list"]) == 7
+    assert main(["list"]) == 8
     assert capfd.readouterr().err == (
         "The connection to the server was refused\nkubectl ledger: kubectl does not list pods\n"
     )
     monkeypatch.setenv("KUBECTL", "/nowhere/kubectl")
-    assert main(["list"]) == 7
+    assert main(["list"]) == 8
     assert "there is no program '/nowhere/kubectl'" in capfd.readouterr().err
 
 
@@ -249,6 +263,115 @@ def test_files_are_here(kubectl: StandIn, tmp_path: Path) -> None:
     assert kubectl.remote == [
         "syncer", "import", "--color", "never", "--key-prefix", "p", "-", "--by-name",
     ]  # fmt: skip
+
+
+# -- send -----------------------------------------------------------------------------------------
+
+META: Final = {"namespace": "payments", "name": "test-1", "uid": "u"}
+
+
+def looks(*statuses: dict[str, Any]) -> str:
+    """A shell script that prints an object, which has another status at each look."""
+    lines = [json.dumps({"metadata": META, "status": s}) for s in statuses]
+    cases = "".join(f"{n}) echo {shlex.quote(line)};; " for n, line in enumerate(lines))
+    return (
+        f'n=$(cat looks 2>/dev/null || echo 0); echo $((n + 1)) > looks; case "$n" in {cases}esac'
+    )
+
+
+def attempt(number: int, status: str, **more: Any) -> dict[str, Any]:
+    """An attempt of a status."""
+    return {"channel": "slack:ops", "attempt": number, "status": status, **more}
+
+
+@pytest.fixture
+def sending(kubectl: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    """A pod that chooses a manifest, which is created here."""
+    monkeypatch.setattr("syncer.kubectl.sending._PAUSE", 0.0)
+    kubectl.runs("echo 'notifier: it goes to ops' >&2; echo '{\"kind\": \"NotificationRequest\"}'")
+    kubectl.does("create", f"cat > created; echo {shlex.quote(json.dumps({'metadata': META}))}")
+    return kubectl
+
+
+def test_a_test_notification_is_created_from_here(
+    sending: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The pod chooses it, this user creates it, and it says who that was."""
+    assert main(["send", "--receiver", "ops", "-n", "payments", "-o", "text"]) == 0
+    body = f"Sent by {getpass.getuser()}@{socket.gethostname()} with `kubectl ledger send`"
+    remote = sending.remote
+    assert remote[:-1] == [
+        "notifier", "send", "--dry-run", "-o", "json", "--receiver", "ops", "-n", "payments", "--body",
+    ]  # fmt: skip
+    assert remote[-1].startswith(body)
+    assert json.loads(sending.wrote("created")) == {"kind": "NotificationRequest"}
+    assert sending.asked[-1] == ["create", "-f", "-", "-o", "json", "--request-timeout=15s"]
+    assert capfd.readouterr() == ("created payments/test-1\n", "notifier: it goes to ops\n")
+    assert main(["send", "--receiver", "ops", "-o=json"]) == 0
+    assert json.loads(capfd.readouterr().out) == META
+
+
+#: Statuses at each look, the exit code, and what is said.
+FOLLOWED: Final[dict[str, tuple[list[dict[str, Any]], int, str]]] = {
+    "sent at last": (
+        [
+            {}, {"phase": "Retrying", "deliveryAttempts": [attempt(1, "failed", error="busy\x1b[2J")]},
+            {
+                "phase": "Sent", "message": "all of it",
+                "deliveryAttempts": [attempt(1, "failed"), attempt(2, "success")],
+            },
+        ],
+        0, "slack:ops  attempt 1  failed: busy [2J\nslack:ops  attempt 2  success\nSent: all of it\n",
+    ),
+    "failed": ([{"phase": "Failed", "message": "none of it"}], 1, "Failed: none of it\n"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOLLOWED)
+def test_a_test_notification_is_followed(
+    case: str, sending: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Each attempt is a line, once; the end is the exit code, as that of the command itself."""
+    statuses, code, said = FOLLOWED[case]
+    sending.gets(looks(*statuses))
+    assert main(["send", "--receiver", "ops", "--wait"]) == code
+    assert capfd.readouterr().out == f"created payments/test-1\n{said}"
+    sending.file("looks").unlink()
+    assert main(["send", "--receiver", "ops", "--wait", "-o", "json"]) == code
+    assert json.loads(capfd.readouterr().out) == {**META, "status": statuses[-1]}
+
+
+#: What does not come about, and its exit code.
+BROKEN_OFF: Final[dict[str, tuple[dict[str, str], list[str], int]]] = {
+    "the pod refuses": ({"run": f"echo '{TERMINATED} 2' >&2; exit 2"}, [], 2),
+    "this user may not create it": ({"create": f"echo '{FORBIDDEN}' >&2; exit 1"}, [], 6),
+    "this user may not look at it": ({"get": f"echo '{FORBIDDEN}' >&2; exit 1"}, ["--wait"], 6),
+    "the API server is away": ({"create": "exit 1"}, [], 8),
+    "it does not end in time": ({"get": looks({})}, ["--wait", "--timeout", "0s"], 7),
+    "a time that is none": ({}, ["--timeout", "soon"], 2),
+    "a form that is none": ({}, ["-o", "yaml"], 2),
+    "a value that is missing": ({}, ["--timeout"], 2),
+}
+
+
+@pytest.mark.parametrize("case", BROKEN_OFF)
+def test_where_it_breaks_off(case: str, sending: StandIn) -> None:
+    """Each has its exit code, as that of the command itself has."""
+    scripts, words, code = BROKEN_OFF[case]
+    if "run" in scripts:
+        sending.runs(scripts["run"])
+    if "create" in scripts:
+        sending.does("create", scripts["create"])
+    if "get" in scripts:
+        sending.gets(scripts["get"])
+    assert main(["send", "--receiver", "ops", *words]) == code
+    assert ("create" in str(sending.asked)) is (code in {6, 7, 8})
+
+
+def test_a_dry_run_is_the_pods(sending: StandIn) -> None:
+    """Nothing is created, and the manifest is shown as the command shows it."""
+    assert main(["send", "--receiver", "ops", "--dry-run"]) == 0
+    assert sending.remote == ["notifier", "send", "--receiver", "ops", "--dry-run"]
 
 
 # -- as a process ---------------------------------------------------------------------------------
@@ -381,6 +504,13 @@ def test_the_commands_are_those_of_the_programs() -> None:
     known = _commands(_parser())
     own = {name for name, command in COMMANDS.items() if command.program == "syncer"}
     assert own == known.keys() - {"completion"}
+    for name, row in COMMANDS.items():
+        if row.program == "notifier":
+            assert name in _commands(controllers_parser())
+            options = _options(_commands(controllers_parser())[name])
+            assert row == Command(
+                "notifier", namespaces="-n" in options, creates="--dry-run" in options
+            )
     for name in own:
         options, row = _options(known[name]), COMMANDS[name]
         assert row.namespaces is ("-n" in options), name

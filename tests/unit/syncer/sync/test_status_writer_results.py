@@ -464,3 +464,68 @@ async def test_attempts_are_counted_by_the_write_that_shows_them_first() -> None
         shown = here.sync.metrics.batch_records
         assert shown._sum.get() == 1
         assert sum(bucket.get() for bucket in shown._buckets) == 2
+
+
+async def test_writes_follow_each_other_until_the_loop_ends(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """With one writer each write begins when the one before it has ended; after the loop none does."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        uids = ["u", "v", "w", "x"]
+        for uid in uids[1:]:
+            here.cache.entries[uid] = Entry(replace(entry.request, uid=uid))
+        here.sync.limits = Limits(1)
+        for uid in uids:
+            here.cache.mark_dirty(here.cache.entries[uid], urgent=True)
+        begun, third = list[str](), asyncio.Event()
+
+        async def flush(entry: Entry) -> Flushed:
+            begun.append(entry.uid)
+            here.cache.begin_write(entry)
+            if len(begun) == 3:
+                third.set()
+                await asyncio.Event().wait()
+            return Flushed.EQUAL
+
+        monkeypatch.setattr(here.sync, "flush", flush)
+        running = asyncio.create_task(here.sync.run())
+        async with asyncio.timeout(30):
+            await third.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        assert len(set(begun)) == 3
+        assert [u for u in uids if here.cache.entries[u].dirty_since is not None] == [
+            u for u in uids if u not in begun
+        ]
+
+
+async def test_what_is_due_later_is_not_forgotten_while_all_writers_are_busy(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A loop that waits for a writer waits for what is due again as soon as one is free."""
+    monkeypatch.setattr(status_writer, "_LOOK", 1e6)
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        other = here.cache.entries["v"] = Entry(replace(entry.request, uid="v"))
+        here.sync.limits = Limits(1)
+        here.cache.mark_dirty(entry, urgent=True)
+        here.cache.mark_dirty(other)
+        begun, both = list[str](), asyncio.Event()
+
+        async def flush(entry: Entry) -> Flushed:
+            begun.append(entry.uid)
+            here.cache.begin_write(entry)
+            if len(begun) == 2:
+                both.set()
+            return Flushed.EQUAL
+
+        monkeypatch.setattr(here.sync, "flush", flush)
+        running = asyncio.create_task(here.sync.run())
+        async with asyncio.timeout(30):
+            await both.wait()
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+        assert begun == ["u", "v"]

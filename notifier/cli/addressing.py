@@ -1,0 +1,173 @@
+"""
+What a notification must be like to reach one receiver, and nobody else.
+
+A notification names no receiver: routing decides. So a way through the tree that ends at the receiver is
+looked for, the notification that takes it is made up, and the controller's own rules are asked where that
+one goes. Only if the answer is this receiver alone is it taken; otherwise it is said why not.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from typing import Final, NamedTuple
+
+from notifier.routing.attributes import ALWAYS, SOMETIMES
+from notifier.routing.config import Pattern, Route, RoutingConfig, found, quoted
+from notifier.routing.tree import resolve
+from syncer.cli.exits import Refused
+
+#: Reasons that are named.
+_NAMED: Final = 3
+#: Types and priorities in the order in which they are tried: what disturbs least comes first.
+_TYPES: Final = ("Simple", *(kind for kind in ALWAYS["type"] if kind != "Simple"))
+_PRIORITIES: Final = tuple(reversed(ALWAYS["priority"]))
+
+
+class _Way(NamedTuple):
+    """The conditions from the root to a route that names the receiver."""
+
+    route: Route
+    exact: dict[str, str]
+    patterns: tuple[Pattern, ...]
+    clash: str = ""
+
+
+def attributes_for(
+    config: RoutingConfig, receiver: str, given: Mapping[str, str]
+) -> dict[str, str]:
+    """
+    Find attributes with which a notification reaches a receiver, and no other.
+
+    Args:
+        config: The routing.
+        receiver: Its name.
+        given: Attributes that are wanted; they are kept.
+
+    Raises:
+        Refused: there are none, or none were found; the text says why.
+    """
+    if config.receiver(receiver) is None:
+        names = ", ".join(sorted({r.name for r in config.receivers}))
+        raise Refused(f"there is no receiver {quoted(receiver)}; there are {names}")
+    reasons: dict[str, None] = {}
+    ways = list(_ways(config.route, receiver))
+    if not ways:
+        raise Refused(
+            f"no notification reaches receiver {quoted(receiver)}: no route names it; add one, such as"
+            f" {{match: {{notification-target: {receiver}}}, receiver: {receiver}}}"
+        )
+    for way in ways:
+        for attributes in _tried(config, receiver, way, given, reasons):
+            reached = resolve(config, attributes).receivers
+            if reached != (receiver,):
+                others = ", ".join(quoted(name) for name in reached if name != receiver)
+                also = "also reaches" if receiver in reached else "reaches"
+                reasons[f"what takes {way.route.path} {also} {others}"] = None
+                continue
+            if denied := _denied(config, attributes):
+                reasons[denied] = None
+                continue
+            return attributes
+    named = "; ".join(list(reasons)[:_NAMED])
+    raise Refused(
+        f"no notification was found that reaches receiver {quoted(receiver)} alone: {named}"
+    )
+
+
+def _ways(root: Route, receiver: str) -> Iterator[_Way]:
+    waiting = [_Way(root, {}, ())]
+    while waiting:
+        way = waiting.pop(0)
+        if way.route.receiver == receiver:
+            yield way
+        for child in way.route.routes:
+            clash = way.clash or _clash(child, way.exact)
+            waiting.append(
+                _Way(
+                    child, {**way.exact, **dict(child.match)}, way.patterns + child.match_re, clash
+                )
+            )
+
+
+def _clash(route: Route, above: Mapping[str, str]) -> str:
+    """Say which condition of a route contradicts one above it, empty if none does."""
+    for key, value in route.match:
+        outer = above.get(key, value)
+        if outer != value:
+            return f"{route.path} wants {key} to be {quoted(value)}, a route above {quoted(outer)}"
+    return ""
+
+
+def _tried(
+    config: RoutingConfig,
+    receiver: str,
+    way: _Way,
+    given: Mapping[str, str],
+    reasons: dict[str, None],
+) -> Iterator[dict[str, str]]:
+    """Yield attributes that take a way, the least disturbing first; say why where there are none."""
+    if way.clash:
+        reasons[way.clash] = None
+        return
+    attributes = dict(given)
+    for key, value in way.exact.items():
+        if attributes.get(key, value) != value:
+            reasons[f"{way.route.path} wants {key} to be {quoted(value)}"] = None
+            return
+        if value:
+            attributes[key] = value
+    for pattern in way.patterns:
+        if pattern.key in attributes:
+            continue
+        sample = _sample(pattern)
+        if sample is None:
+            reasons[
+                f"{way.route.path} wants {pattern.key} to match {quoted(pattern.text)}; say a value by"
+                f" --attributes {pattern.key}=VALUE"
+            ] = None
+            return
+        attributes[pattern.key] = sample
+    if "namespace" not in attributes and (home := _home(config, receiver)):
+        attributes["namespace"] = home
+    for kind in (attributes["type"],) if "type" in attributes else _TYPES:
+        for priority in (attributes["priority"],) if "priority" in attributes else _PRIORITIES:
+            yield {**attributes, "type": kind, "priority": priority}
+
+
+def _home(config: RoutingConfig, receiver: str) -> str:
+    """Return a namespace of which a receiver takes notifications; empty if it takes those of all."""
+    target = config.receiver(receiver)
+    names = target.namespaces if target else ()
+    return next((name for name in names if not set(name) & {"*", "?"}), "")
+
+
+def _denied(config: RoutingConfig, attributes: Mapping[str, str]) -> str:
+    found_out = resolve(config, attributes)
+    namespace = attributes.get("namespace", "")
+    denials = (config.denial(channel, namespace) for channel in found_out.channels)
+    denial = next((text for text in denials if text), "")
+    if not denial or namespace:
+        return denial
+    target = config.receiver(found_out.receivers[0])
+    patterns = ", ".join(target.namespaces) if target else ""
+    return f"it takes notifications of namespaces {patterns} alone; say one by -n"
+
+
+def _sample(pattern: Pattern) -> str | None:
+    """Return a text in which a pattern is found, None if none comes to mind."""
+    known = ALWAYS.get(pattern.key) or SOMETIMES.get(pattern.key) or ()
+    return next((text for text in (*known, *_guesses(pattern.text)) if found(pattern, text)), None)
+
+
+def _guesses(text: str) -> Iterator[str]:
+    text = re.sub(r"\(\?[a-z]+\)", "", text)
+    # Of each group the first of its alternatives, innermost first.
+    for _ in range(text.count("(")):
+        text = re.sub(r"\((?:\?:)?([^()|]*)(?:\|[^()]*)?\)", r"\1", text)
+    for branch in text.split("|"):
+        plain = branch.strip("^$")
+        plain = re.sub(r"\[([^\]^])[^\]]*\]", r"\1", plain)
+        plain = re.sub(r"\\d", "0", re.sub(r"\\w", "a", plain))
+        plain = re.sub(r"\.[*+?]", "x", plain)
+        yield re.sub(r"\\(.)", r"\1", re.sub(r"(?<!\\)[*+?]", "", plain))

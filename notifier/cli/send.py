@@ -1,0 +1,77 @@
+"""`notifier send`: a test notification, created as anybody creates one, and followed to its end."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from typing import Final
+
+from notifier.cli.arguments import add_attributes, add_files, add_output
+from syncer.cli.exits import INTERRUPTED
+
+HELP: Final = "create a test notification, and follow it to its end"
+
+#: Those of the definition; a test compares.
+TYPES: Final = ("Escalation", "Simple", "StatusUpdate", "Approval", "ManualReview", "Completion")
+PRIORITIES: Final = ("Critical", "High", "Medium", "Low")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the command."""
+    parser.add_argument(
+        "--receiver", metavar="NAME",
+        help="the receiver to reach: attributes are chosen that reach it alone",
+    )  # fmt: skip
+    add_attributes(parser)
+    parser.add_argument(
+        "-n", "--namespace", metavar="NAMESPACE",
+        help="where to create it (default: what the routes ask for, else the pod's own)",
+    )  # fmt: skip
+    parser.add_argument("--subject", default="Test notification", help="default: %(default)r")
+    parser.add_argument("--body", help="default: who sent it, and that nothing is wrong")
+    parser.add_argument(
+        "--type", choices=TYPES, help="default: what the routes ask for, else Simple"
+    )
+    parser.add_argument(
+        "--priority", choices=PRIORITIES, help="default: what the routes ask for, else Low"
+    )
+    add_files(parser)
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
+        "--dry-run", action="store_true", help="print the manifest, and who would get it"
+    )
+    how.add_argument("--wait", action="store_true", help="show its attempts until it has ended")
+    parser.add_argument(
+        "--timeout", default="2m", metavar="TIME", help="longest wait (default %(default)s)"
+    )
+    group = parser.add_argument_group("the API server")
+    group.add_argument(
+        "--kubeconfig", metavar="FILE",
+        help="default: $KUBECONFIG, else ~/.kube/config, else the pod's own account",
+    )  # fmt: skip
+    group.add_argument(
+        "--context", metavar="NAME", help="of the kubeconfig, instead of its current one"
+    )
+    add_output(parser, ("text", "json"))
+    parser.epilog = (
+        "exit codes: 0 created, and with --wait delivered by every channel; 1 it ended otherwise, or was"
+        " refused; 2 wrong usage or files; 4 the API server does not answer; 6 the API server refuses the"
+        " account; 7 it has not ended within --timeout"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Send; returns the exit code."""
+    import asyncio
+
+    from notifier.cli.sending import send
+
+    try:
+        return asyncio.run(send(options))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read has enough; the interpreter must not complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return INTERRUPTED

@@ -1,0 +1,374 @@
+"""
+A test notification: chosen, created through the API server, and watched until it has ended.
+
+It is an ordinary NotificationRequest with a label; what becomes of it is decided by the controller that
+watches its namespace, and read from its status. Nothing of Redis is needed. A create whose answer was lost
+is looked up by its name, which is random, so that there is never a second one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import secrets
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import yaml
+
+from notifier.cli.addressing import attributes_for
+from notifier.cli.files import Loaded, files_of, load
+from notifier.cli.sample import (
+    attributes_of_manifest,
+    doubtful,
+    manifest_of,
+    parse_attributes,
+)
+from notifier.routing.config import RoutingConfig, quoted
+from notifier.routing.tree import resolve
+from notifier.settings import NAMESPACE_FILE
+from syncer.cli.access import Where, home_directory, kubeconfig_of, operator_name
+from syncer.cli.exits import DIFFERENT, OK, REFUSED, UNAVAILABLE, USAGE, CommandError, Refused
+from syncer.cli.output import write_json, write_lines
+from syncer.configfile import parse_duration
+from syncer.kube.client import KubeClient
+from syncer.kube.notification_requests import list_path, object_path, readable
+from syncer.model.attempt import Attempt, AttemptState, FailureClass
+from syncer.model.errors import (
+    Ambiguous,
+    ConfigError,
+    Conflict,
+    ContractError,
+    Gone,
+    LedgerError,
+    PortError,
+    Rejected,
+    Unauthorised,
+)
+from syncer.model.resource import SENT, NotificationRequest
+from syncer.model.times import format_time
+from syncer.rules.text import plain
+from syncer.settings import LABEL
+
+#: It has not ended within the time that was allowed.
+NOT_ENDED: Final = 7
+#: Seconds for one call, and between two looks.
+_CALL: Final = 10.0
+_LOOK: Final = 0.5
+#: Looks that may fail in a row.
+_PATIENCE: Final = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """What is to be created, and who gets it; `receivers` is None where routing is not known."""
+
+    manifest: dict[str, Any]
+    receivers: tuple[str, ...] | None
+    channels: tuple[str, ...] = ()
+    denials: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """`namespace/name`."""
+        meta = self.manifest["metadata"]
+        return f"{meta['namespace']}/{meta['name']}"
+
+
+async def send(options: argparse.Namespace) -> int:
+    """Choose, create and follow; returns the exit code."""
+    try:
+        timeout = _seconds(options.timeout)
+        chosen = choose(options, now=time.time(), token=secrets.token_hex(3))
+        _announce(chosen)
+        if options.dry_run:
+            _write_manifest(options, chosen.manifest)
+            return OK
+        return await _create_and_follow(options, chosen, timeout)
+    except (LedgerError, TimeoutError) as error:
+        sys.stderr.write(plain(f"notifier: {str(error) or 'no answer in time'}") + "\n")
+        return _exit_code(error)
+
+
+def _exit_code(error: LedgerError | TimeoutError) -> int:
+    match error:
+        case CommandError():
+            return error.exit_code
+        case Unauthorised():
+            return REFUSED
+        case ConfigError() | ContractError():
+            return USAGE
+        case Conflict() | Gone() | Rejected():
+            return DIFFERENT
+        case _:
+            return UNAVAILABLE
+
+
+def _seconds(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError as error:
+        raise ConfigError(str(error), path="--timeout") from None
+
+
+# -- choosing -------------------------------------------------------------------------------------
+
+
+def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
+    """
+    Make up the notification.
+
+    Args:
+        options: Of the command.
+        now: Unix seconds.
+        token: Makes its name unique.
+
+    Raises:
+        ConfigError: the usage is wrong, or a file cannot be used.
+        Refused: no notification reaches the receiver that was asked for, and it alone.
+    """
+    given = parse_attributes(options.attributes)
+    for key in ("namespace", "type", "priority"):
+        wanted = getattr(options, key)
+        if wanted and given.setdefault(key, wanted) != wanted:
+            raise ConfigError(f"--{key} and --attributes {key}=… say two different things")
+    if not (options.receiver or options.attributes):
+        raise ConfigError(
+            "say which receiver to reach: --receiver NAME, or --attributes KEY=VALUE,…"
+        )
+    for doubt in doubtful(given):
+        sys.stderr.write(plain(f"notifier: {doubt}") + "\n")
+    loaded = _loaded(options)
+    if options.receiver:
+        if loaded.routing is None:
+            raise ConfigError("which attributes reach a receiver says the routing: --routing FILE")
+        given = _reaching(loaded.routing, options.receiver, given)
+    if "namespace" not in given:
+        home = _own_namespace()
+        if not home:
+            raise ConfigError("say where to create it: -n NAMESPACE")
+        given["namespace"] = home
+    if not LABEL.fullmatch(given["namespace"]):
+        raise ConfigError(f"{given['namespace']!r} is no name of a namespace")
+    _must_be_watched(loaded, given["namespace"])
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
+    manifest = manifest_of(
+        given,
+        name=f"test-{stamp}-{token}",
+        subject=options.subject,
+        body=options.body
+        or f"Sent by {operator_name(None)} with `notifier send` to see that it arrives. Nothing is wrong.",
+    )
+    if loaded.routing is None:
+        return Chosen(manifest, None)
+    found = resolve(loaded.routing, attributes_of_manifest(manifest))
+    if options.receiver and found.receivers != (options.receiver,):
+        others = ", ".join(found.receivers)
+        raise Refused(f"receiver {quoted(options.receiver)} is not reached alone, but {others}")
+    denials = (loaded.routing.denial(channel, given["namespace"]) for channel in found.channels)
+    return Chosen(
+        manifest, found.receivers, found.channels, tuple(d for d in denials if d is not None)
+    )
+
+
+def _reaching(config: RoutingConfig, receiver: str, given: Mapping[str, str]) -> dict[str, str]:
+    """Choose attributes; the pod's own namespace, unless routes or the receiver ask for another one."""
+    home = _own_namespace()
+    if home and "namespace" not in given:
+        with contextlib.suppress(Refused):
+            return attributes_for(config, receiver, {**given, "namespace": home})
+    return attributes_for(config, receiver, given)
+
+
+def _loaded(options: argparse.Namespace) -> Loaded:
+    try:
+        files = files_of(options)
+    except ConfigError:
+        return Loaded(None, None)
+    return load(files)
+
+
+def _own_namespace() -> str:
+    try:
+        return NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return ""
+
+
+def _must_be_watched(loaded: Loaded, namespace: str) -> None:
+    if loaded.settings is None:
+        return
+    watched = loaded.settings.controller.namespaces
+    if watched and watched != "*" and namespace not in watched:
+        raise Refused(
+            f"nobody would send it: the controller does not watch namespace {namespace}, but"
+            f" {', '.join(watched)} (controller.namespaces)"
+        )
+
+
+def _announce(chosen: Chosen) -> None:
+    if chosen.receivers is None:
+        text = "who gets it is not known here: name the routing by --routing"
+    else:
+        text = f"it goes to {', '.join(chosen.receivers)} by {', '.join(chosen.channels)}"
+    for line in (text, *chosen.denials):
+        sys.stderr.write(plain(f"notifier: {line}") + "\n")
+
+
+def _write_manifest(options: argparse.Namespace, manifest: dict[str, Any]) -> None:
+    if options.output == "json":
+        sys.stdout.write(json.dumps(manifest, indent=2) + "\n")
+    else:
+        sys.stdout.write(yaml.safe_dump(manifest, sort_keys=False, allow_unicode=False))
+
+
+# -- creating and following -----------------------------------------------------------------------
+
+
+async def _create_and_follow(options: argparse.Namespace, chosen: Chosen, timeout: float) -> int:
+    where = Where(kubeconfig=options.kubeconfig, context=options.context)
+    kubeconfig, source = kubeconfig_of(where, os.environ, home_directory())
+    try:
+        kube = await KubeClient.connect(
+            kubeconfig, user_agent="notifier send", context=options.context or ""
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{error} ({source})") from None
+    async with kube:
+        try:
+            made = await _create(kube, chosen.manifest)
+        except Unauthorised as error:
+            raise Unauthorised(
+                f"{error}: {source} may not create NotificationRequests; with --dry-run the manifest is"
+                " printed, for `kubectl create -f -`"
+            ) from None
+        if not options.wait:
+            _show_made(options, chosen, made)
+            return OK
+        if options.output == "text":
+            write_lines([f"created {chosen.key}"])
+        return await _follow(options, kube, chosen, timeout)
+
+
+async def _create(kube: KubeClient, manifest: dict[str, Any]) -> dict[str, Any]:
+    meta = manifest["metadata"]
+    try:
+        return await kube.request(
+            "POST", list_path(meta["namespace"]), body=manifest, timeout=_CALL
+        )
+    except Ambiguous as error:
+        try:
+            return await kube.request(
+                "GET", object_path(meta["namespace"], meta["name"]), timeout=_CALL
+            )
+        except Gone:
+            raise error from None
+
+
+def _show_made(options: argparse.Namespace, chosen: Chosen, made: Mapping[str, Any]) -> None:
+    if options.output == "json":
+        meta = made.get("metadata") or {}
+        write_json(
+            {
+                "namespace": meta.get("namespace"), "name": meta.get("name"), "uid": meta.get("uid"),
+                "receivers": list(chosen.receivers) if chosen.receivers is not None else None,
+            }
+        )  # fmt: skip
+    else:
+        write_lines([f"created {chosen.key}"])
+
+
+async def _follow(
+    options: argparse.Namespace, kube: KubeClient, chosen: Chosen, timeout: float
+) -> int:
+    meta = chosen.manifest["metadata"]
+    shown: dict[str, AttemptState] = {}
+    failures = 0
+    deadline = asyncio.get_running_loop().time() + timeout
+    seen: NotificationRequest | None = None
+    while True:
+        try:
+            path = object_path(meta["namespace"], meta["name"])
+            seen = readable(await kube.request("GET", path, timeout=_CALL))
+            failures = 0
+        except Gone:
+            raise Refused(f"{chosen.key} was deleted before it ended") from None
+        except Unauthorised:
+            raise
+        except PortError:
+            failures += 1
+            if failures > _PATIENCE:
+                raise
+        if seen is not None:
+            for attempt in seen.status.attempts:
+                if shown.get(attempt.id) is not attempt.state:
+                    shown[attempt.id] = attempt.state
+                    if options.output == "text":
+                        write_lines([plain(line_of(attempt, seen))])
+            if seen.status.terminal:
+                return _ended(options, seen)
+        left = deadline - asyncio.get_running_loop().time()
+        if left <= 0:
+            return _not_ended(options, chosen, seen, timeout)
+        await asyncio.sleep(min(_LOOK, left))
+
+
+def line_of(attempt: Attempt, seen: NotificationRequest) -> str:
+    """Return an attempt as one line, with what follows it."""
+    moment = format_time(attempt.ended or attempt.started, millis=False).partition("T")[2]
+    text = f"{moment or '-':<10}{attempt.channel}  attempt {attempt.number}  {attempt.state.word}"
+    if attempt.state is not AttemptState.SUCCESS:
+        good = " for good" if attempt.failure is FailureClass.PERMANENT else ""
+        text += f"{good}: {attempt.error}" if attempt.error else good
+        retry = next((c.next_retry for c in seen.status.channels if c.name == attempt.channel), 0)
+        if retry and not good:
+            text += f" (next at {format_time(retry, millis=False).partition('T')[2]})"
+    elif attempt.duration:
+        text += f" in {attempt.duration / 1000:.2g} s"
+    return text
+
+
+def _ended(options: argparse.Namespace, seen: NotificationRequest) -> int:
+    status = seen.status
+    if options.output == "json":
+        write_json(_document(seen))
+    else:
+        write_lines([plain(f"{status.phase}: {status.message}")])
+    return OK if status.phase == SENT else DIFFERENT
+
+
+def _not_ended(
+    options: argparse.Namespace, chosen: Chosen, seen: NotificationRequest | None, timeout: float
+) -> int:
+    if options.output == "json" and seen is not None:
+        write_json(_document(seen))
+    phase = seen.status.phase if seen is not None else ""
+    state = f"it is {phase}" if phase else "no controller has taken it up"
+    why = f": {seen.status.message}" if seen is not None and seen.status.message else ""
+    sys.stderr.write(
+        plain(f"notifier: {chosen.key} has not ended within {timeout:g} s: {state}{why}") + "\n"
+    )
+    return NOT_ENDED
+
+
+def _document(seen: NotificationRequest) -> dict[str, Any]:
+    status = seen.status
+    return {
+        "namespace": seen.namespace, "name": seen.name, "uid": seen.uid,
+        "phase": status.phase or None, "reason": status.reason, "message": status.message,
+        "attempts": [
+            {
+                "channel": a.channel, "attempt": a.number, "status": a.state.word,
+                "class": a.failure.value if a.failure else None, "error": a.error or None,
+                "timestamp": format_time(a.ended or a.started) or None,
+                "durationSeconds": a.duration / 1000,
+            }
+            for a in status.attempts
+        ],
+    }  # fmt: skip

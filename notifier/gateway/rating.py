@@ -1,0 +1,162 @@
+"""
+The rate of a source: what is within it is created, what is above it waits for a digest or comes later.
+
+A digest is open for a few seconds. The requests whose events it takes wait for it, as they wait for the
+API server, and are answered when its object exists: nothing is promised that nobody has stored. An event
+that has its object already is no part of any digest, and takes nothing of the rate.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import replace
+from functools import partial
+from typing import Any, Final
+
+from notifier.gateway.metrics import GatewayMetrics
+from notifier.gateway.storm import MEMBERS, Bucket, digest_of
+from notifier.gateway.submit import Made, Submitter
+from notifier.gateway.translation import Source, Wish
+from syncer.model.errors import Unavailable
+
+logger = logging.getLogger("ledger.gateway")
+
+#: Of a source's patience: for how long a digest is open.
+_SHARE: Final = 0.4
+
+
+class OverRateError(Unavailable):
+    """The source sends faster than it may; `status` is what its program tries again after."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__("this source sends faster than its rate allows")
+        self.status = status
+
+
+class _Digest:
+    """One that is open, or whose object is being made."""
+
+    def __init__(self, make: Callable[[_Digest], Coroutine[Any, Any, Made]]) -> None:
+        self.members: dict[str, Wish] = {}
+        self.full = asyncio.Event()
+        # Not the first request's: it is for all that wait.
+        self.made = asyncio.create_task(make(self))
+
+
+class Rating:
+    """Keeps one source within its rate."""
+
+    def __init__(
+        self,
+        source: Source,
+        submitter: Submitter,
+        metrics: GatewayMetrics,
+        clock: Callable[[], float],
+    ) -> None:
+        """
+        Begin with full buckets.
+
+        Args:
+            source: Whose rate it is.
+            submitter: Makes objects exist.
+            metrics: What is counted.
+            clock: Monotonic seconds.
+        """
+        self._source = source
+        self._submitter = submitter
+        self._metrics = metrics
+        self._clock = clock
+        self._buckets: dict[str, Bucket] = {}
+        self._open: dict[str, _Digest] = {}
+        self._tasks: set[asyncio.Task[Made]] = set()
+
+    async def submit(self, wish: Wish, until: float) -> Made:
+        """
+        Make an object exist, or be part of a digest.
+
+        Args:
+            wish: The object.
+            until: When to give up, by the loop's clock.
+
+        Raises:
+            OverRateError: it is above the rate, and the source asks for no digest.
+            Unavailable: the API server did not take it in time.
+            Refused: it never will.
+        """
+        rate = self._source.rate
+        if rate is None:
+            return await self._submitter.submit(wish, until)
+        bucket = self._buckets.setdefault(
+            wish.namespace, Bucket(rate.per_minute, rate.burst, self._clock())
+        )
+        if bucket.take(self._clock()):
+            created = False
+            try:
+                made = await self._submitter.submit(wish, until)
+                created = not made.duplicate
+            finally:
+                if not created:
+                    bucket.give_back()
+            return made
+        there = await self._submitter.find(wish, until)
+        if there is not None:
+            return there
+        if not rate.digest:
+            self._metrics.over_rate.labels(self._source.name, "refused").inc()
+            raise OverRateError(self._source.kind.too_many)
+        self._metrics.over_rate.labels(self._source.name, "digest").inc()
+        return await self._digested(wish, until)
+
+    async def close(self) -> None:
+        """End what is still open; who waits for it is answered 503."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _digested(self, wish: Wish, until: float) -> Made:
+        digest = self._open.get(wish.namespace)
+        if digest is None:
+            digest = _Digest(partial(self._make, wish.namespace))
+            self._open[wish.namespace] = digest
+            self._tasks.add(digest.made)
+            digest.made.add_done_callback(self._ended)
+        digest.members[wish.identity.name] = wish
+        if len(digest.members) >= MEMBERS:
+            digest.full.set()
+            del self._open[wish.namespace]
+        done, _ = await asyncio.wait(
+            {digest.made}, timeout=max(0.0, until - asyncio.get_running_loop().time())
+        )
+        if not done:
+            raise Unavailable("the digest was not created in time")
+        if digest.made.cancelled():
+            raise Unavailable("the gateway ends")
+        return replace(digest.made.result(), digested=True)
+
+    def _ended(self, task: asyncio.Task[Made]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            # Read here too: all who waited may have gone.
+            task.exception()
+
+    async def _make(self, namespace: str, digest: _Digest) -> Made:
+        """Collect for a share of the patience, then make the object within the rest of it."""
+        patience = self._source.patience
+        until = asyncio.get_running_loop().time() + patience * 0.95
+        try:
+            async with asyncio.timeout(patience * _SHARE):
+                await digest.full.wait()
+        except TimeoutError:
+            pass
+        if self._open.get(namespace) is digest:
+            del self._open[namespace]
+        members = list(digest.members.values())
+        logger.warning(
+            "a source sends faster than its rate, what is above it is one notification",
+            extra={"source": self._source.name, "namespace": namespace, "members": len(members)},
+        )
+        # One alone needs no list.
+        wish = members[0] if len(members) == 1 else digest_of(self._source.name, members)
+        return await self._submitter.submit(wish, until)

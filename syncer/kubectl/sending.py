@@ -1,0 +1,172 @@
+"""
+`kubectl ledger send`: a test notification, chosen in the pod and created by whoever asks for it.
+
+The pod has routing and credentials at hand, so it chooses what reaches the receiver (a dry run of
+`notifier send`). It has no right to create notifications, and nobody should gain one by `exec`: the
+manifest comes back here, and kubectl creates it with the rights of this user, who also watches what
+becomes of it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from syncer.kubectl.client import Kubectl
+from syncer.kubectl.exits import USAGE, PluginError
+from syncer.kubectl.release import Pod, Release
+
+_RESOURCE: Final = "notificationrequests.kubernaut.ai"
+#: Seconds for `--wait` unless it is said, and between two looks.
+_TIMEOUT: Final = "2m"
+_PAUSE: Final = 1.0
+_ENDED: Final = ("Sent", "PartiallySent", "Failed")
+#: Exit codes, as those of `notifier send`.
+_SENT: Final = 0
+_OTHERWISE: Final = 1
+_NOT_ENDED: Final = 7
+#: Characters that command a terminal.
+_UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_SPAN: Final = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s?)?")
+
+
+def send(
+    kubectl: Kubectl,
+    release: Release,
+    pod: Pod,
+    rest: Sequence[str],
+    *,
+    by: str,
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> int:
+    """
+    Choose, create and, with `--wait`, follow; returns the exit code.
+
+    Args:
+        kubectl: The program.
+        release: Whose routing chooses.
+        pod: Of the release.
+        rest: Words behind the command's name.
+        by: Who sends it, for the body of the message.
+        clock: Seconds.
+        sleep: Lets time pass.
+
+    Raises:
+        PluginError: the pod did not answer with a manifest, or the usage is wrong.
+    """
+    words, wait, timeout, form = _own(rest)
+    if not any(word.partition("=")[0] == "--body" for word in words):
+        words += [
+            "--body",
+            f"Sent by {by} with `kubectl ledger send` to see that it arrives. Nothing is wrong.",
+        ]
+    code, said = kubectl.answer(
+        release, pod, ["notifier", "send", "--dry-run", "-o", "json", *words]
+    )
+    if code != 0:
+        return code
+    code, made = kubectl.local(["create", "-f", "-", "-o", "json"], said)
+    if code != 0:
+        return code
+    meta = _read(made).get("metadata") or {}
+    key = f"{meta.get('namespace')}/{meta.get('name')}"
+    if form == "json" and not wait:
+        sys.stdout.write(json.dumps(_named(meta)) + "\n")
+    elif form == "text":
+        _show(f"created {key}")
+    return _follow(kubectl, meta, timeout, form, clock=clock, sleep=sleep) if wait else _SENT
+
+
+def _own(rest: Sequence[str]) -> tuple[list[str], bool, float, str]:
+    """Take out what is done here: whether to wait, how long, and the form of the answer."""
+    words: list[str] = []
+    wait, timeout, form, left = False, _TIMEOUT, "text", list(rest)
+    while left:
+        word = left.pop(0)
+        name, equals, value = word.partition("=")
+        if word == "--wait":
+            wait = True
+        elif name in {"--timeout", "-o", "--output"}:
+            if not equals and not left:
+                raise PluginError(USAGE, f"{name} needs a value")
+            value = value if equals else left.pop(0)
+            timeout, form = (value, form) if name == "--timeout" else (timeout, value)
+        else:
+            words.append(word)
+    span = _SPAN.fullmatch(timeout)
+    if span is None or not timeout or form not in {"text", "json"}:
+        raise PluginError(USAGE, "--timeout is a time such as 90s or 2m, -o is text or json")
+    hours, minutes, seconds = (int(part or 0) for part in span.groups())
+    return words, wait, 3600.0 * hours + 60.0 * minutes + seconds, form
+
+
+def _follow(
+    kubectl: Kubectl,
+    meta: dict[str, Any],
+    timeout: float,
+    form: str,
+    *,
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
+) -> int:
+    command = [
+        "get",
+        _RESOURCE,
+        str(meta.get("name")),
+        "-n",
+        str(meta.get("namespace")),
+        "-o",
+        "json",
+    ]
+    deadline, shown = clock() + timeout, 0
+    while True:
+        code, said = kubectl.local(command)
+        if code != 0:
+            return code
+        status = _read(said).get("status") or {}
+        attempts = status.get("deliveryAttempts") or []
+        if form == "text":
+            for attempt in attempts[shown:]:
+                error = attempt.get("error")
+                _show(
+                    f"{attempt.get('channel')}  attempt {attempt.get('attempt')}  {attempt.get('status')}"
+                    + (f": {error}" if error else "")
+                )
+        shown = max(shown, len(attempts))
+        phase = str(status.get("phase") or "")
+        over = phase in _ENDED
+        if over or clock() >= deadline:
+            if form == "json":
+                sys.stdout.write(json.dumps({**_named(meta), "status": status}) + "\n")
+            elif over:
+                _show(f"{phase}: {status.get('message') or ''}")
+            if over:
+                return _SENT if phase == "Sent" else _OTHERWISE
+            sys.stderr.write(
+                f"kubectl ledger: it has not ended within {timeout:g} s: it is {phase or 'not taken up'}\n"
+            )
+            return _NOT_ENDED
+        sleep(_PAUSE)
+
+
+def _named(meta: dict[str, Any]) -> dict[str, Any]:
+    """Return what names an object."""
+    return {name: meta.get(name) for name in ("namespace", "name", "uid")}
+
+
+def _read(text: str) -> dict[str, Any]:
+    try:
+        found = json.loads(text)
+    except ValueError:
+        raise PluginError(_OTHERWISE, "kubectl does not answer in JSON") from None
+    return found if isinstance(found, dict) else {}
+
+
+def _show(text: str) -> None:
+    sys.stdout.write(_UNSAFE.sub(" ", text) + "\n")
+    sys.stdout.flush()

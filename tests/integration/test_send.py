@@ -1,0 +1,161 @@
+"""`notifier send` on real servers: created, delivered, followed to its end; and where that fails."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from notifier.cli.main import _parser
+from notifier.cli.sending import send
+from tests.e2e.harness import CHANNEL, Stage, Step, stage
+from tests.fakes.apianswers import Request
+from tests.fakes.apiserver import FakeApiServer
+from tests.fakes.faults import Answer, ApplyThen, Match
+from tests.integration.operating import NO_SWEEPS, owner
+from tests.integration.scripted import write_kubeconfig
+from tests.servers.controlplane import ControlPlane
+from tests.servers.ports import free_port
+
+ROUTING = """\
+route: {receiver: other, routes: [{match: {team: a}, receiver: ops}]}
+receivers:
+  - {name: ops, slackConfigs: [{credentialRef: slack-ops}]}
+  - {name: other, consoleConfigs: [{enabled: true}]}
+"""
+
+
+async def sent(
+    capsys: pytest.CaptureFixture[str], kubeconfig: Path | str, *words: str
+) -> tuple[int, str, str]:
+    """Exit code, answer and standard error of a command."""
+    capsys.readouterr()
+    code = await send(_parser().parse_args(["send", "--kubeconfig", str(kubeconfig), *words]))
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+@pytest.fixture
+async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    """An installation."""
+    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
+        yield here
+
+
+@pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+async def test_it_is_followed_to_its_end(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """A first attempt fails and a second one succeeds: both are shown, and the code is 0."""
+    here.script("hallo", Step(404, "no such hook"))
+    process = here.notifier(sync=NO_SWEEPS)
+    routing = here.folder / "routing.yaml"
+    routing.write_text(ROUTING)
+    words = ["--routing", str(routing), "--config", str(process._config), "-n", here.namespace]
+    async with owner(process):
+        code, out, err = await sent(
+            capsys,
+            here.plane.kubeconfig,
+            "--receiver",
+            "ops",
+            "--subject",
+            "there",
+            "--wait",
+            *words,
+        )
+        assert code == 0, out + err
+        created, attempt, end = out.splitlines()
+        assert created.startswith(f"created {here.namespace}/test-20")
+        assert f"{CHANNEL}  attempt 1  success in " in attempt
+        assert end == "Sent: Successfully delivered to 1 channel(s)"
+        assert err == f"notifier: it goes to ops by {CHANNEL}\n"
+        assert len(here.receiver.calls("there")) == 1
+        code, out, _ = await sent(
+            capsys, here.plane.kubeconfig, "--receiver", "ops", "--subject", "hallo", "--wait",
+            "-o", "json", *words,
+        )  # fmt: skip
+        assert code == 1
+        document = json.loads(out)
+        assert (document["phase"], document["attempts"][0]["class"]) == ("Failed", "permanent")
+    reply = await here.api.ask(
+        "GET", f"{here.api.requests}?labelSelector=notification-ledger/test=true"
+    )
+    assert len(reply.body["items"]) == 2
+
+
+@pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+async def test_nobody_takes_it_up(here: Stage, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without a controller the wait ends with a code of its own; a namespace that is not there is told."""
+    plane = here.plane.kubeconfig
+    code, out, err = await sent(
+        capsys, plane, "--attributes", "team=a", "-n", here.namespace, "--wait", "--timeout", "1s"
+    )
+    assert (code, len(out.splitlines())) == (7, 1)
+    assert "has not ended within 1 s: no controller has taken it up" in err
+    code, out, err = await sent(capsys, plane, "--attributes", "team=a", "-n", "no-such-namespace")
+    assert (code, out) == (1, "")
+    assert "not found" in err
+
+
+async def test_answers_that_are_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was created although the answer says otherwise is found by its name; there is one object."""
+    async with FakeApiServer() as server:
+        config = write_kubeconfig(tmp_path / "k", server.url)
+        server.faults.add(Match("POST"), ApplyThen())
+        code, out, _ = await sent(capsys, config, "--attributes", "team=a", "-n", "default")
+        assert (code, out.startswith("created default/test-")) == (0, True)
+        server.faults.add(Match("POST"), Answer(504, "Timeout"))
+        code, out, err = await sent(capsys, config, "--attributes", "team=a", "-n", "default")
+        assert (code, out) == (4, "")
+        assert err.splitlines()[-1].startswith("notifier: 504")
+
+
+#: What the server answers, the exit code, and what is said.
+ANSWERS = {
+    "no right": (
+        Answer(403, "Forbidden"),
+        6,
+        "may not create NotificationRequests; with --dry-run",
+    ),
+    "an object that is refused": (Answer(422, "Invalid", "spec.type"), 1, "422 Invalid"),
+    "a name that is taken": (Answer(409, "AlreadyExists"), 1, "409"),
+    "a busy server": (Answer(503, "ServiceUnavailable"), 4, "503"),
+}
+
+
+@pytest.mark.parametrize("case", ANSWERS)
+async def test_what_the_server_answers(
+    case: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each has its code."""
+    answer, code, text = ANSWERS[case]
+    async with FakeApiServer() as server:
+        config = write_kubeconfig(tmp_path / "k", server.url)
+        server.faults.add(Match("POST"), answer)
+        found = await sent(capsys, config, "--attributes", "team=a", "-n", "default")
+    assert found[:2] == (code, "")
+    assert text in found[2]
+
+
+async def test_a_server_that_is_away_meanwhile(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Looks that fail are repeated; an object that is deleted is named; a server that is gone, too."""
+    async with FakeApiServer() as server:
+        config = write_kubeconfig(tmp_path / "k", server.url)
+        server.faults.add(Match("GET"), Answer(500), times=2)
+        task = asyncio.create_task(
+            sent(capsys, config, "--attributes", "name=one", "-n", "default", "--wait")
+        )
+        path = "/apis/kubernaut.ai/v1alpha1/namespaces/default/notificationrequests/one"
+        async with asyncio.timeout(30):
+            while len(server.faults.struck) < 2:
+                await asyncio.sleep(0.05)
+        server.state.answer(Request("DELETE", path, {}, b""))
+        code, _, err = await task
+        assert code == 1
+        assert "default/one was deleted before it ended" in err
+    away = write_kubeconfig(tmp_path / "away", f"http://127.0.0.1:{free_port()}")
+    code, _, err = await sent(capsys, away, "--attributes", "team=a", "-n", "default")
+    assert (code, "notifier: " in err) == (4, True)

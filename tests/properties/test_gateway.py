@@ -1,0 +1,200 @@
+"""
+Laws of the gateway: whatever is sent becomes objects that an API server takes, or a refusal with a path.
+
+Hostile payloads are made of good ones, by putting anything anywhere: so they get past the first checks.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import json
+from typing import Any, Final
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from notifier.gateway.draft import Incoming, Refused
+from notifier.gateway.kinds import KINDS
+from notifier.gateway.settings import of_document
+from notifier.gateway.translation import Source, Wish, wishes
+from syncer.kube.notification_requests import list_path
+from syncer.model.resource import Json
+from tests.fakes.apianswers import Request
+from tests.fakes.apistate import ApiState
+from tests.unit.notifier.gateway.payloads import (
+    ARGOCD,
+    CLOUDEVENT,
+    FLUX,
+    GITHUB,
+    alert,
+    alertmanager,
+    grafana,
+)
+
+NOW: Final = 1_795_752_060.0
+#: What a payload of each kind is made of.
+GOOD: Final[dict[str, Json]] = {
+    "alertmanager": alertmanager(alert(), alert("bbbb", "resolved")),
+    "grafana": grafana(),
+    "flux": FLUX,
+    "argocd": ARGOCD,
+    "cloudevents": CLOUDEVENT,
+    "github": GITHUB,
+    "json": {"title": "t", "text": "x", "id": 1, "nested": {"a": [1, {"b": None}]}},
+}
+#: Every function is used, on members that may hold anything.
+MAPPING: Final = {
+    "subject": "${default(title, 'none')} ${upper(status)} ${length(alerts || `[]`)}",
+    "body": "${text} ${join(', ', not_null(alerts[].fingerprint, `[]`))} body",
+    "id": "${id}",
+    "severity": "${lower(severity)}",
+    "extensions": {"a": "${nested.a[1].b}", "b": "${match(reason, '(a+)+$')}"},
+    "links": [{"service": "s", "url": "${replace(url, 'http:', 'https:')}", "label": "${type}"}],
+}
+
+_TEXTS: Final = st.one_of(
+    st.text(max_size=30),
+    st.sampled_from([
+        "", " ", "\x00", "\u2028", "firing", "resolved", "2026-11-27T04:00:00Z", "0001-01-01T00:00:00Z",
+        "9999-12-31T23:59:59.999999999+23:59", "${x}", "x" * 70_000, "http://x", "javascript:1",
+    ]),
+)  # fmt: skip
+ANYTHING: Final = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(), st.floats(allow_nan=False), _TEXTS),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=12), inner, max_size=4)
+    ),
+    max_leaves=8,
+)
+
+
+def _places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    out = [at] if at else []
+    items: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        items = list(value.items())
+    elif isinstance(value, list):
+        items = list(enumerate(value))
+    for key, inner in items:
+        out += _places(inner, (*at, key))
+    return out
+
+
+def _with(payload: Json, place: tuple[Any, ...], value: Any) -> Json:
+    out = copy.deepcopy(payload)
+    node: Any = out
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = value
+    return out
+
+
+@st.composite
+def hostile(draw: st.DrawFn, kind: str) -> Json:
+    """A good payload in which up to three members hold anything."""
+    payload = GOOD[kind]
+    for _ in range(draw(st.integers(1, 3))):
+        places = _places(payload)
+        if places:
+            payload = _with(payload, draw(st.sampled_from(places)), draw(ANYTHING))
+    if draw(st.booleans()):
+        payload = {**payload, draw(st.text(max_size=12)): draw(ANYTHING)}
+    return payload
+
+
+def _sources() -> dict[str, tuple[Source, Source]]:
+    """For each kind one source without a mapping, and one with."""
+
+    def one(kind: str, per: str, mapping: Json) -> Source:
+        entry = {
+            "name": "s", "kind": kind, "namespace": "default", "auth": {"insecure": True},
+            "per": per, "mapping": mapping,
+        }  # fmt: skip
+        return of_document({"sources": [entry]}).sources["s"][0]
+
+    plain = {"subject": "${title}", "body": "${text}"}
+    return {
+        kind: (
+            one(kind, "group", plain if kind == "json" else {}),
+            one(kind, "alert", MAPPING),
+        )
+        for kind in KINDS
+    }
+
+
+SOURCES: Final = _sources()
+_NAMES: Final = itertools.count()
+
+
+def check(kind: str, body: bytes, headers: dict[str, str]) -> None:
+    """The law, for one request."""
+    for source in SOURCES[kind]:
+        refusal: Refused | None = None
+        made: tuple[Wish, ...] = ()
+        try:
+            made = wishes(source, Incoming(headers, body), NOW)
+        except Refused as refused:
+            refusal = refused
+        if refusal is not None:
+            assert 400 <= refusal.status < 500
+            assert len(refusal.reason) < 3000
+            assert refusal.status != 422 or refusal.path
+        assert len(made) <= 101
+        for wish in made:
+            answer = _create(wish.manifest)
+            assert answer[0] == 201, answer
+
+
+def _create(manifest: Json) -> tuple[int, Any]:
+    """Create it on an API server that checks it against the definition."""
+    document = copy.deepcopy(manifest)
+    document["metadata"]["name"] += f"-{next(_NAMES)}"
+    answer = STATE.answer(Request("POST", list_path("default"), body=json.dumps(document).encode()))
+    return answer.code, answer.body
+
+
+STATE: Final = ApiState()
+HEADERS: Final = {
+    "x-github-event": "workflow_run", "x-github-delivery": "g", "content-type": "application/json",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", sorted(GOOD))
+def test_the_good_ones_are_taken(kind: str) -> None:
+    """What hostile payloads are made of is taken, so that they are more than refused."""
+    for source in SOURCES[kind]:
+        (first, *_) = wishes(source, Incoming(HEADERS, json.dumps(GOOD[kind]).encode()), NOW)
+        assert _create(first.manifest)[0] == 201
+
+
+@pytest.mark.parametrize("kind", sorted(GOOD))
+@given(data=st.data())
+def test_anything_anywhere(kind: str, data: st.DataObject) -> None:
+    """A payload with anything in any place is translated or refused, and what is made is accepted."""
+    payload = data.draw(hostile(kind))
+    check(kind, json.dumps(payload).encode(), HEADERS)
+
+
+@pytest.mark.parametrize("kind", sorted(GOOD))
+@given(body=st.one_of(st.binary(max_size=64), ANYTHING.map(lambda v: json.dumps(v).encode())))
+def test_any_bytes(kind: str, body: bytes) -> None:
+    """Bytes of any kind are refused or translated."""
+    check(kind, body, HEADERS)
+
+
+@given(
+    values=st.lists(st.text(st.characters(max_codepoint=255), max_size=20), min_size=4, max_size=4),
+    body=st.binary(max_size=40),
+    content=st.sampled_from(["application/json", "text/plain", "", "application/cloudevents+json"]),
+)
+def test_any_binary_event(values: list[str], body: bytes, content: str) -> None:
+    """Headers of a binary event may hold anything."""
+    names = ("ce-id", "ce-source", "ce-type", "ce-any")
+    headers = {
+        "ce-specversion": "1.0",
+        "content-type": content,
+        **dict(zip(names, values, strict=True)),
+    }
+    check("cloudevents", body, headers)
