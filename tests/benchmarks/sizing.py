@@ -3,7 +3,7 @@ How much memory it takes: Redis for the logs, a replica for what it holds.
 
 Two formulas, linear in what a user knows: attempts, channels, lengths of texts. They are fitted to
 what `memory` measures, on Redis 7.0 with jemalloc and on Python 3.11; `test_memory.py` holds them to new
-measurements with other shapes, to 15 % for a replica and 20 % for a log. docs/scale.md states the same
+measurements with other shapes, to 15 %. docs/scale.md states the same
 numbers, which a test compares.
 
 A log is text: what the scripts keep of names, ids, times and errors. The allocator rounds each block up
