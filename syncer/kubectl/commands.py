@@ -21,6 +21,7 @@ class Command(NamedTuple):
         by: It records who acts: the person here, not the pod.
         reads: Its last word is a file here, whose content it gets as standard input.
         writes: `--output` is a file here.
+        asks: It asks first on a terminal, unless `--yes` or `--dry-run` is given.
         creates: It chooses something in the pod, which is created from here.
     """
 
@@ -29,6 +30,7 @@ class Command(NamedTuple):
     by: bool = False
     reads: bool = False
     writes: bool = False
+    asks: bool = False
     creates: bool = False
 
 
@@ -40,7 +42,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "inspect": Command(),
     "verify": Command(namespaces=True),
     "doctor": Command(namespaces=True),
-    "repair": Command(namespaces=True, by=True),
+    "repair": Command(namespaces=True, by=True, asks=True),
     "resolve": Command(by=True),
     "resend": Command(by=True),
     "export": Command(namespaces=True, writes=True),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+#: What was asked for was not done.
+DIFFERENT: Final = 1
 USAGE: Final = 2
 #: The account may not.
 REFUSED: Final = 6

@@ -27,7 +27,7 @@ from typing import IO, Final
 
 from syncer.kubectl.client import SIGNALS, Kubectl
 from syncer.kubectl.commands import COLOR, COMMANDS, ENDS, WIDTH, Command
-from syncer.kubectl.exits import EPILOG, INTERRUPTED, NOT_ASKED, USAGE, PluginError
+from syncer.kubectl.exits import DIFFERENT, EPILOG, INTERRUPTED, NOT_ASKED, USAGE, PluginError
 from syncer.kubectl.release import Pod, Release, choose, pod_of, releases_of
 from syncer.kubectl.sending import send
 from syncer.kubectl.words import Words, split
@@ -99,6 +99,8 @@ def _run(words: Words) -> int:
             )
         if command.creates and not {"--dry-run", "-h", "--help"} & set(rest):
             return send(kubectl, release, pod, rest, by=_person())
+        if command.asks and not _confirmed(rest, release, words.command):
+            return DIFFERENT
         added = _added(command, rest, held=feed is None)
         asked = [command.program, words.command, *added, *rest]
         return kubectl.run(release, pod, asked, feed=feed, out=out)
@@ -121,14 +123,12 @@ def find(kubectl: Kubectl, words: Words) -> Release:
     else:
         listed, where = kubectl.pods(None, everywhere=True), "in the cluster"
         if listed is None and not words.everywhere:
-            # Whoever may not look everywhere may look where the command is asked about, or at home.
-            near = words.hint[0] if len(words.hint) == 1 else None
-            listed = kubectl.pods(near, everywhere=False)
-            where = f"in namespace {near}" if near else "in the context's namespace"
-            where += " (looking in all of them is forbidden)"
+            # Whoever may not look everywhere may look at home.
+            listed = kubectl.pods(None, everywhere=False)
+            where = "in the context's namespace (looking in all of them is forbidden)"
     if listed is None:
         raise PluginError(NOT_ASKED, f"listing pods {where} is forbidden; name another one by -n")
-    return choose(releases_of(listed), wanted=words.release, hint=words.hint, where=where)
+    return choose(releases_of(listed), wanted=words.release, where=where)
 
 
 def _added(command: Command, rest: Sequence[str], *, held: bool) -> list[str]:
@@ -144,6 +144,15 @@ def _added(command: Command, rest: Sequence[str], *, held: bool) -> list[str]:
     if command.by and not any(word.partition("=")[0] == "--by" for word in rest):
         added += ["--by", _person()]
     return added
+
+
+def _confirmed(rest: Sequence[str], release: Release, command: str) -> bool:
+    """Ask on a terminal, as the command itself would: in the pod it has none."""
+    if {"--yes", "--dry-run", "-h", "--help"} & set(rest) or not sys.stdin.isatty():
+        return True
+    sys.stderr.write(f"{command} in {release.key}? (--dry-run says what would be done) [y/N] ")
+    sys.stderr.flush()
+    return sys.stdin.readline().strip().lower() in {"y", "yes"}
 
 
 def _person() -> str:

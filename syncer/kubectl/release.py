@@ -63,15 +63,16 @@ def releases_of(listed: Mapping[str, Any]) -> list[Release]:
     ]
 
 
-def choose(releases: Sequence[Release], *, wanted: str, hint: Sequence[str], where: str) -> Release:
+def choose(releases: Sequence[Release], *, wanted: str, where: str) -> Release:
     """
     Return the release that is meant.
+
+    Of several none is taken for likelier: anybody can put these labels on a pod of his own namespace, and
+    would answer for the controller there.
 
     Args:
         releases: That were found.
         wanted: `name` or `namespace/name`, empty if none was named.
-        hint: Namespaces that the command is asked about: a release that lives there is meant rather than
-            another.
         where: In words, where they were looked for.
 
     Raises:
@@ -83,9 +84,6 @@ def choose(releases: Sequence[Release], *, wanted: str, hint: Sequence[str], whe
         for r in releases
         if not wanted or (r.name == name and (not slash or r.namespace == namespace))
     ]
-    if len(found) > 1:
-        near = [r for r in found if r.namespace in hint]
-        found = near if len(near) == 1 else found
     if len(found) == 1:
         return found[0]
     if found:

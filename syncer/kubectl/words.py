@@ -33,7 +33,6 @@ class Words:
         everywhere: It is looked for in all namespaces.
         release: Its name, or `namespace/name`, empty if it was not said.
         kubectl: Options of kubectl.
-        hint: Namespaces that the command is asked about; of several releases, the one there is meant.
         help: Help was asked for.
         version: The version was asked for.
     """
@@ -44,7 +43,6 @@ class Words:
     everywhere: bool = False
     release: str = ""
     kubectl: list[str] = field(default_factory=list)
-    hint: list[str] = field(default_factory=list)
     help: bool = False
     version: bool = False
 
@@ -92,7 +90,6 @@ def _take(words: Words, word: str, left: list[str]) -> bool:
     if name in {"-n", "--namespace"}:
         found = value()
         if command is not None and command.namespaces:
-            words.hint.append(found)
             words.rest += [name, found]
         else:
             words.namespace = found

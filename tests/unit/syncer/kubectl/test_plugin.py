@@ -97,8 +97,8 @@ FOUND: Final[dict[str, tuple[list[str], tuple[Any, ...], str, str | tuple[int, s
     "a name that no release has": (
         ["doctor", "--release", "c"], TWO, "", (8, "no release 'c' in the cluster; there is one/a, two/b"),
     ),
-    "the namespace that is asked about": (["list", "-n", "two"], TWO, "", "two/b-1"),
-    "a namespace without a release": (["list", "-n", "three"], TWO, "", (9, "--release one/a")),
+    "several, whatever is asked about": (["list", "-n", "two"], TWO, "", (9, "--release one/a")),
+    "the one of a namespace": (["-n", "two", "list"], TWO[1:], "", "two/b-1"),
     "none": (["list"], (), "", (8, NONE)),
     "the ready pod": (
         ["list"], (pod("p-1", ready=False), pod("p-2"), pod("p-3", going=True)), "", "notifications/p-2",
@@ -248,6 +248,33 @@ def test_who_acts_is_the_person_here(kubectl: StandIn) -> None:
     assert kubectl.asked[-1].count("--by") == 0
 
 
+#: What is typed at the question, the words of the command, and the exit code.
+ASKED: Final[dict[str, tuple[bytes, list[str], int]]] = {
+    "yes": (b"y\n", [], 0),
+    "no": (b"n\n", [], 1),
+    "nothing": (b"\n", [], 1),
+    "a dry run does not ask": (b"", ["--dry-run"], 0),
+    "neither does who has said yes": (b"", ["--yes"], 0),
+}
+
+
+@pytest.mark.parametrize("case", ASKED)
+def test_what_repairs_asks_on_a_terminal(case: str, kubectl: StandIn) -> None:
+    """The command in the pod has no terminal, so the question is put here."""
+    typed, words, code = ASKED[case]
+    ours, theirs = pty.openpty()
+    try:
+        with started("repair", *words, stdin=theirs, stderr=subprocess.PIPE) as process:
+            os.write(ours, typed)
+            _, said = process.communicate(timeout=30)
+    finally:
+        os.close(ours)
+        os.close(theirs)
+    assert process.returncode == code
+    assert (b"repair in notifications/ledger? " in said) is bool(typed)
+    assert any("exec" in call for call in kubectl.asked) is (code == 0)
+
+
 def test_files_are_here(kubectl: StandIn, tmp_path: Path) -> None:
     """An export goes into a file of this machine, for its user alone, and an import comes from one."""
     logs = tmp_path / "logs.jsonl"
@@ -381,8 +408,8 @@ def started(*words: str, **options: Any) -> subprocess.Popen[bytes]:
     """The plugin as a program."""
     program = "import sys; from syncer.kubectl.main import entry; sys.exit(entry())"
     return subprocess.Popen(
-        [sys.executable, "-W", "error", "-c", program, *words], cwd=ROOT, stdin=subprocess.DEVNULL,
-        **options,
+        [sys.executable, "-W", "error", "-c", program, *words], cwd=ROOT,
+        **{"stdin": subprocess.DEVNULL, **options},
     )  # fmt: skip
 
 
@@ -516,5 +543,6 @@ def test_the_commands_are_those_of_the_programs() -> None:
         assert row.namespaces is ("-n" in options), name
         assert row.by is ("--by" in options), name
         assert row.writes is ("--output" in options), name
+        assert row.asks is ("--yes" in options), name
         assert {"--until-stdin-closes", "--width", "--color"} <= options.keys()
         assert not {"--release"} & options.keys()
