@@ -163,7 +163,7 @@ class FileChannel:
     def _reserve(self, name: str) -> tuple[int, Path]:
         """Create the temporary file of the first free name; gives its descriptor and the name."""
         moment = datetime.fromtimestamp(self._clock() / 1000).astimezone()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
         for _ in range(_CLASHES):
             final = self._directory / file_name(name, moment, self._form)
             temporary = final.with_name(f"{final.name}.tmp")
@@ -177,7 +177,7 @@ class FileChannel:
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST))
 
     def _sync_directory(self) -> None:
-        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        descriptor = os.open(self._directory, os.O_DIRECTORY)
         try:
             os.fsync(descriptor)
         finally:

@@ -177,9 +177,10 @@ def _rebuilt(joined: Joined, kinds: Iterable[Divergence], *, now: int, by: str) 
     records.append(repair_record(f"repair:{now}", at=now, by=by, what=what, did=did))
     elements = [_header(joined, log.header).encode()]
     chain = ROOT_CHAIN
-    for position, record in enumerate(records, 1):
+    for record in records:
+        placed = stored(record, chain, len(elements))
         elements.append(encode_element(record, chain))
-        chain = stored(record, chain, position).chain
+        chain = placed.chain
     text = f"keep the log aside and put in its place one that is {did}"
     return Step(Act.REBUILD, text, elements=tuple(elements), lost=lost)
 

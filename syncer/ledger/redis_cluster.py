@@ -20,6 +20,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import math
 import random
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -82,7 +83,7 @@ class Cluster:
         self._map = Layout()
         #: Counts readings of the map, so that a caller can ask for a newer one than it used.
         self._readings = 0
-        self._read_at = 0.0
+        self._read_at = -math.inf
         self._reading = asyncio.Lock()
         self._failure: LedgerError | None = None
         self._doubted = True
@@ -250,8 +251,7 @@ class Cluster:
                     raise self._failure
                 return
             loop = asyncio.get_running_loop()
-            if self._readings:
-                await asyncio.sleep(max(0.0, self._read_at + _READ_PAUSE - loop.time()))
+            await asyncio.sleep(max(0.0, self._read_at + _READ_PAUSE - loop.time()))
             self._read_at = loop.time()
             self._failure = None
             try:
@@ -381,8 +381,6 @@ class Cluster:
                 await self._watch()
             finally:
                 self._group = None
-                for task in self._tasks.values():
-                    task.cancel()
 
     async def close(self) -> None:
         """Close connections; calls that wait fail as not executed."""

@@ -682,6 +682,14 @@ async def test_handshake_that_is_never_answered(mail_door: MailClient, security:
     assert server.contents == []
 
 
+async def test_closed_client_sends_nothing() -> None:
+    """When the process ends, no name is looked up any more."""
+    mail_client = MailClient()
+    mail_client.close()
+    outcome = await channel(mail_client, 25, host="mail.example").send(message())
+    assert outcome == Outcome.transient("email request failed at connect: RuntimeError")
+
+
 async def test_nobody_listens(mail_door: MailClient) -> None:
     """A refused connection and an unknown name are failures before any byte."""
     outcome = await channel(mail_door, closed_port()).send(message())

@@ -233,6 +233,18 @@ async def test_files_and_lines_show_the_time_of_now(tmp_path: Path) -> None:
         assert abs(datetime.now(UTC) - found) < timedelta(minutes=1)
 
 
+async def test_a_write_leaves_nothing_open(tmp_path: Path) -> None:
+    """Neither the file nor its directory stays open."""
+    channel = FileChannel(str(tmp_path), timeout_s=5)
+
+    def opened() -> list[str]:
+        links = list(Path("/proc/self/fd").iterdir())
+        return [str(link.readlink()) for link in links if link.is_symlink()]
+
+    assert await channel.send(message()) == Outcome.success()
+    assert not [place for place in opened() if place.startswith(str(tmp_path))]
+
+
 async def test_file_name_is_local_time(tmp_path: Path) -> None:
     """The name tells the local time to the microsecond."""
     await FileChannel(str(tmp_path), timeout_s=5, clock=lambda: NOW).send(message())

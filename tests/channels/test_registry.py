@@ -182,6 +182,13 @@ async def test_credential_that_is_not_there_holds(
     assert channels.hold(f"{kind}:other") is None
 
 
+async def test_webhook_without_a_url(tmp_path: Path, http_client: HttpClient) -> None:
+    """An entry that leads nowhere has no channel."""
+    text = "route: {receiver: ops}\nreceivers: [{name: ops, webhookConfigs: [{}]}]"
+    rig = Rig(tmp_path, http_client, text)
+    assert rig.channels.channel("webhook:ops") is None
+
+
 async def test_default_endpoint_of_pagerduty(tmp_path: Path, http_client: HttpClient) -> None:
     """Without a URL the events go where PagerDuty takes them."""
     text = f"route: {{receiver: ops}}\nreceivers: [{{name: ops, {KINDS['pagerduty'][0]}}}]"
@@ -211,7 +218,11 @@ async def test_local_channels(tmp_path: Path, http_client: HttpClient) -> None:
             file=file if switched_on else None, log=log if switched_on else None,
             mail_timeout=20, dedup_namespace=False,
         )  # fmt: skip
-        assert isinstance(channels.channel("console"), ConsoleChannel)
+        console = channels.channel("console")
+        assert isinstance(console, ConsoleChannel)
+        # What only writes a line needs the lease for a second.
+        assert (console.timeout_s, log.timeout_s) == (1.0, 1.0)
+        assert (console.shows_status, file.shows_status, log.shows_status) == (False, True, True)
         for kind, channel in (("file", file), ("log", log)):
             assert channels.channel(kind) is (channel if switched_on else None)
         assert channels.channel("telegram") is None

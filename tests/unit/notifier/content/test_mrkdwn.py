@@ -104,6 +104,8 @@ def test_shorten_counts_like_slack() -> None:
     """A character beyond the first plane counts twice."""
     assert shorten_plain("🚨" * 10, 20) == "🚨" * 10
     assert shorten_plain("🚨" * 11, 20) == "🚨" * 9 + "…"
+    assert shorten_plain("\uffff" * 20, 20) == "\uffff" * 20
+    assert shorten_plain("\uffff" * 21, 20) == "\uffff" * 19 + "…"
 
 
 @settings(max_examples=300, deadline=None)

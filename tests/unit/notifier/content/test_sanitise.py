@@ -636,7 +636,7 @@ def test_characters_that_nobody_sees_hide_no_secret(case: str) -> None:
     assert "canary" not in sanitise(f"pass{character}word=canary")
 
 
-@pytest.mark.parametrize("character", ["\u0301", "\U000e01f0", "-", "x"])
+@pytest.mark.parametrize("character", ["\u0301", "\ufe10", "\U000e01f0", "-", "x"])
 def test_characters_that_are_seen_make_another_name(character: str) -> None:
     """What a reader sees as another name is none that the rules know."""
     text = f"pw{character}d=canary"
@@ -660,3 +660,39 @@ def test_head_is_as_long_as_it_is_asked_for() -> None:
         found = sanitise_head(text, chars)
         assert len(found) >= chars
         assert whole.startswith(found)
+
+
+def test_letters_of_another_width_stay_beside_a_secret() -> None:
+    """Only where a rule knows nothing but the plain spelling is that one shown."""
+    wide = {letter: chr(ord(letter) - 0x20 + 0xFF00) for letter in "wordpas"}
+    word, password = ("".join(map(wide.__getitem__, text)) for text in ("word", "password"))
+    assert sanitise(f"{word} password=hunter2-oak") == f"{word} {sanitise('password=hunter2-oak')}"
+    assert "hunter2" not in sanitise(f"{password}=hunter2-oak")
+
+
+def test_clean_texts_are_remembered_beside_each_other() -> None:
+    """A second one does not drive out the first."""
+    kept: set[str] = sys.modules[sanitise.__module__]._CLEAN
+    kept.clear()
+    for text in ("one word", "another word"):
+        sanitise(text)
+    assert kept == {"one word", "another word"}
+
+
+def test_no_piece_ends_before_the_value_of_a_secret() -> None:
+    """The only end of a line is no place to cut where it parts a name from its value."""
+    secret = "password:\nhunter2-oak-31 "
+    assert "hunter2" not in sanitise(secret)
+    text = "word " * 1_200 + secret + "word " * 2_000
+    assert "hunter2" not in sanitise(text)
+    assert len(list(sanitised_pieces(text))) > 1
+
+
+def test_each_kind_of_block_is_looked_for() -> None:
+    """A block of one kind that is whole does not hide that one of another kind is open."""
+    whole = "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----\n"
+    opened = '"annotations": {' + '"a.example/note": "a line of words", ' * 200
+    text = "word " * 1_100 + whole + opened + "}" + " word" * 3_000
+    ends = [len(piece) for piece in sanitised_pieces(text)]
+    begun = sanitise(text).index('"annotations"')
+    assert begun in [sum(ends[:n]) for n in range(len(ends))], "the block begins a piece"

@@ -55,6 +55,8 @@ def test_explains_a_wait() -> None:
         "at": "2027-01-15T08:00:11.000Z", "blocked": None,
     }  # fmt: skip
     assert "NEXT    an attempt at 2027-01-15T08:00:11.000Z (in 11 seconds)" in text
+    soon, _ = explained(PLAN, opened(A1), failed(A1, wait=49_500))
+    assert soon["channels"][0]["nextAttempt"] == "2027-01-15T08:00:00.500Z"
     assert found["plan"]["message"] == "rule 1 matched"
     (channel,) = found["channels"]
     assert (channel["state"], channel["rule"]) == ("Retrying", "attempts left")
@@ -96,6 +98,10 @@ def test_explains_an_order() -> None:
     found, text = explained(PLAN, opened(A1), failed(A1, wait=0), order, found=ended)
     assert found["next"]["decision"] == "Deliver"
     assert found["channels"][0]["ordered"] == "order:slack:2"
+    assert "\n  to be tried once more, by order:slack:2\n" in text
+    assert "to be tried once more" not in explained(PLAN, opened(A1), failed(A1))[1]
+    waiting, _ = explained(PLAN, opened(A1), failed(A1, wait=60_000), order)
+    assert waiting["next"]["decision"] == "Deliver", "it does not wait for the back-off"
     assert "ordered by me: slack:ops: hook is back" in text
     found, _ = explained(
         PLAN, opened(A1), failed(A1, wait=0), order, opened(A2, order=order.id), found=ended
@@ -162,6 +168,9 @@ def test_explains_what_was_not_found_out() -> None:
     assert answer.notes == owner.unread
     document = as_json(answer)
     assert (document["watched"], document["owner"]) == (None, {"shard": None, "holder": None})
+    first = Owner(watched=True, shard=0, holder="pod-1")
+    answer = explain(request(), read_log(elements(PLAN)), Rules(), now=NOW, owner=first)
+    assert as_json(answer)["owner"] == {"shard": 0, "holder": "pod-1"}
 
 
 def test_finished_is_not_blocked() -> None:

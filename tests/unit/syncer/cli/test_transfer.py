@@ -18,6 +18,7 @@ from syncer.cli.transfer import Apart, Imported, export, import_logs, objects_by
 from syncer.kube.notification_requests import Meta, Unreadable
 from syncer.ledger.answers import Restored
 from syncer.ledger.codec import decode_header, decode_log, encode_element, stored
+from syncer.ledger.store import Server
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch, FailureClass
 from syncer.model.errors import ContractError, Rejected, Unavailable
 from syncer.model.record import (
@@ -185,10 +186,13 @@ async def test_the_same_bearer_keeps_its_log() -> None:
 
 
 async def test_a_name_that_nobody_bears() -> None:
-    """Its log is named and not written."""
+    """Its log is named and not written, and the next one is."""
     target = Target()
     assert await target.bring(moved(), named={}) == Imported(nameless=["ns/n"])
     assert target.redis.twin.logs == {}
+    other = elements(PLAN, header=replace(HEADER, object="ns/other"))
+    found = await target.bring(moved(other), moved(uid="v"), named=bearer("w"))
+    assert found == Imported(nameless=["ns/other"], created=1, records=3)
 
 
 # -- joining --------------------------------------------------------------------------------------
@@ -300,6 +304,20 @@ async def test_an_export_can_be_imported() -> None:
         ("a", logged("a"), False), ("b", logged("b"), False), ("c", (*WHOLE, b"damage"), True),
     ]  # fmt: skip
     assert json.loads(text.splitlines()[-1]) == {"end": True, "logs": 3, "records": 6}
+
+
+async def test_an_export_names_the_store_and_is_legible(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store is that of the server that answers now; letters of any script stand as they are."""
+    world = World(Objects())
+    world.put("a", elements(plan_record(Plan((C,), "R", "größe", at=1))))
+
+    async def probe() -> None:
+        world.at.client.server = Server("run", "master", "abc", (7, 2))
+
+    monkeypatch.setattr(world.at.client, "probe", probe)
+    text = await exported(world)
+    assert json.loads(text.splitlines()[0])["store"] == "abc"
+    assert "größe" in text
 
 
 async def test_some_logs_are_exported() -> None:

@@ -253,3 +253,24 @@ async def test_connections_to_nodes_without_slots_end(
     for known in (cluster._pipelines, cluster._infos, cluster._used):
         assert known.keys() == {B}
     assert cluster._tasks == {}
+
+
+async def test_a_reading_that_succeeds_is_shared_as_well(world: Make) -> None:
+    """Calls that wait for it are not told of the failure before."""
+    here = world(Unavailable("no answer"), layout(A))
+    with pytest.raises(Unavailable, match="no node of the Redis Cluster answers"):
+        await here.submit()
+    assert await asyncio.gather(here.submit(), here.submit()) == ["reply", "reply"]
+    assert here.asked == [SEED, SEED]
+
+
+async def test_one_slot_that_moved_makes_claims_stale(world: Make) -> None:
+    """Whichever it is, its logs may be another's."""
+    one = Layout((Primary("b", B),) + (Primary("a", A),) * 16383, healthy=True)
+    here = world(Layout((Primary("a", A),) * 16384, healthy=True), one)
+    await here.submit()
+    generation = here.identity.generation
+    await here.cluster.primaries()
+    assert here.identity.generation == generation + 1
+    await here.cluster.primaries()
+    assert here.identity.generation == generation + 1

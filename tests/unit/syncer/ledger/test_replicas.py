@@ -88,3 +88,11 @@ def test_one_that_tells_no_offset_has_not_caught_up() -> None:
     told = info(offset=1) | {"slave0": "ip=10.0.0.1,port=6379,state=online"}
     replicas.observe(told)
     assert replicas.problem(["a"]) == BEHIND
+
+
+def test_a_field_may_hold_what_parts_names_from_values() -> None:
+    """A replica's line of a later server is read as far as it is understood."""
+    replicas = Replicas()
+    line = "ip=10.0.0.1,port=6379,state=online,offset=5,lag=0,label=a=b,odd"
+    replicas.observe(info(offset=1) | {"slave0": line})
+    assert replicas.problem(["a"]) is None

@@ -10,6 +10,7 @@ from typing import Any, Final, cast
 
 import pytest
 
+from syncer.ledger.answers import Mark
 from syncer.model.attempt import AttemptState
 from syncer.model.errors import Ambiguous, Conflict, Gone, Rejected, Unavailable
 from syncer.model.resource import NotificationRequest, Status, parse_object
@@ -529,3 +530,83 @@ async def test_what_is_due_later_is_not_forgotten_while_all_writers_are_busy(
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         assert begun == ["u", "v"]
+
+
+async def test_a_log_of_another_history_is_claimed_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The status was written, and what the log holds now is for the next claim to find out."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+
+        async def ack(*_: object, **__: object) -> Mark:
+            return Mark.STALE
+
+        monkeypatch.setattr(here.log, "ack", ack)
+        assert await here.sync.flush(entry) is Flushed.NOT_OURS
+        assert entry.request.status.phase == "Sent"
+        assert (entry.claim, entry.acked, entry.expiring) == (None, 0, False)
+        assert here.sync.metrics.reclaims.labels("ack")._value.get() == 1
+
+
+async def test_without_a_claim_nothing_is_acknowledged() -> None:
+    """What is shown of a log that is held is no word of its owner."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        entry.claim, entry.held = None, True
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert (entry.acked, entry.expiring) == (0, False)
+
+
+async def test_a_drain_whose_time_is_over_waits_for_nothing() -> None:
+    """It says what is left; the clock stands still."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        now = here.cache.monotonic()
+        here.cache.monotonic = lambda: now
+        async with asyncio.timeout(20):
+            assert await here.sync.drain(now) == 1
+
+
+async def test_writers_that_are_all_busy_are_waited_for() -> None:
+    """What is due behind them keeps no processor busy until one of them ends."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        sync = StatusWriter(
+            here.recorder, here.objects, cast("Any", Shaky()), here.sync.metrics,
+            limits=Limits(writers=1),
+        )  # fmt: skip
+        running = asyncio.create_task(asyncio.Event().wait())
+        sync._running.add(cast("Any", running))
+        here.cache.mark_dirty(entry, urgent=True)
+        here.cache.wake.clear()
+        pausing = asyncio.create_task(sync._pause())
+        await asyncio.sleep(0.05)
+        assert not pausing.done()
+        here.cache.wake.set()
+        await asyncio.wait_for(pausing, 20)
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+
+
+async def test_the_first_write_is_tried_before_it_is_made(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A server that would drop the ids of attempts gets none of them, and the problem names the fix."""
+    async with bench(most=3) as (here, entry):
+        await delivered(here, entry)
+        patch = here.objects.patch
+
+        async def pruning(
+            namespace: str, name: str, status: dict[str, Any], **more: Any
+        ) -> NotificationRequest:
+            bare = [{k: v for k, v in a.items() if k != "id"} for a in status["deliveryAttempts"]]
+            return await patch(namespace, name, {**status, "deliveryAttempts": bare}, **more)
+
+        monkeypatch.setattr(here.objects, "patch", pruning)
+        assert await here.sync.flush(entry) is Flushed.UNAVAILABLE
+        assert here.objects.written == []
+        assert here.sync.schema.problem is not None
+        assert here.sync.schema.problem.startswith("the served CRD prunes deliveryAttempts[")
+        assert "notifier crd" in here.sync.schema.problem
+        monkeypatch.undo()
+        assert await here.sync.flush(entry) is Flushed.WRITTEN
+        assert here.sync.schema.problem is None
