@@ -87,9 +87,11 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         client = await stack.enter_async_context(
             await KubeClient.connect(os.environ.get("KUBECONFIG"), user_agent=_AGENT)
         )
+        submitter = Submitter(KubeObjects(client), time.time)
+        admin.detail("apiserver", lambda: submitter.problem or None)
         gateway = Gateway(
             entries,
-            Submitter(KubeObjects(client), time.time),
+            submitter,
             GatewayMetrics(registry),
             settings.limits,
             now=time.time,

@@ -170,33 +170,43 @@ class Gateway:
             raise Refused(f"the method must be POST; it is {request.method[:10]}", status=405)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
             raise Refused("bodies are not taken compressed", status=415)
+        # Nothing of the body outlives this: what waits for the API server is small.
+        wanted = await self._translated(entry, request)
+        if self._in_flight >= self._limits.requests:
+            raise Unavailable("too many requests are in flight")
+        self._in_flight += 1
+        self._connections.hold(request.transport)
+        source = entry.source
+        try:
+            return await self._submit(self._ratings[source.name], wanted, began + source.patience)
+        finally:
+            self._in_flight -= 1
+
+    async def _translated(self, entry: Entry, request: web.Request) -> tuple[Wish, ...]:
+        """
+        Read a request and translate it, once it is proven who sent it.
+
+        Raises:
+            Refused: it becomes no notification.
+            Unavailable: too much is being read.
+        """
         headers = {key.lower(): value for key, value in request.headers.items()}
         entry.access.check_headers(Incoming(headers, b""))
-        source = entry.source
         body = bytearray()
         try:
-            await self._read(request, body, source.kind.max_body)
+            await self._read(request, body, entry.source.kind.max_body)
             incoming = Incoming(headers, bytes(body))
             now = self._now()
 
             def work() -> tuple[Wish, ...]:
                 entry.access.check_body(incoming, now)
-                return wishes(source, incoming, now)
+                return wishes(entry.source, incoming, now)
 
-            try:
-                wanted = await offload(work, size=len(body), seconds=_TRANSLATION)
-            except TimeoutError:
-                raise Unavailable("large requests before it are still being read") from None
+            return await offload(work, size=len(body), seconds=_TRANSLATION)
+        except TimeoutError:
+            raise Unavailable("large requests before it are still being read") from None
         finally:
             self._buffered -= len(body)
-        if self._in_flight >= self._limits.requests:
-            raise Unavailable("too many requests are in flight")
-        self._in_flight += 1
-        self._connections.hold(request.transport)
-        try:
-            return await self._submit(self._ratings[source.name], wanted, began + source.patience)
-        finally:
-            self._in_flight -= 1
 
     async def _read(self, request: web.Request, body: bytearray, most: int) -> None:
         """

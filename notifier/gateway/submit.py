@@ -126,6 +126,8 @@ class Submitter:
         """
         self._objects = objects
         self._now = now
+        #: Why the last create failed; empty if it did not.
+        self.problem = ""
 
     async def submit(self, wish: Wish, until: float) -> Made:
         """
@@ -145,7 +147,9 @@ class Submitter:
         while True:
             try:
                 async with asyncio.timeout_at(until):
-                    return await self._once(wish)
+                    made = await self._once(wish)
+                self.problem = ""
+                return made
             except TimeoutError:
                 raise Unavailable(last) from None
             except (Unavailable, Ambiguous, Gone, Unauthorised) as error:
@@ -159,6 +163,7 @@ class Submitter:
                 last, wanted = str(error), 0.0
             except PortError as error:
                 last, wanted = str(error), 0.0
+            self.problem = last
             wait = max(min(wanted, _PAUSE_MOST), pause * random.uniform(0.5, 1.0))  # noqa: S311 (no secret)
             if loop.time() + wait >= until:
                 raise Unavailable(last)

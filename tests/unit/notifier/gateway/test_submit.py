@@ -92,6 +92,13 @@ async def test_what_may_pass_is_tried_again(error: PortError) -> None:
     objects = Objects(error)
     made = await submit(objects, wish())
     assert (made.name, made.duplicate) == ("am-0", False)
+    submitter = Submitter(Objects(error, error), lambda: NOW)
+    now = asyncio.get_running_loop().time()
+    with pytest.raises(Unavailable):
+        await submitter.submit(wish(), now + 0.01)
+    assert submitter.problem == str(error)
+    await submitter.submit(wish(), now + 5)
+    assert submitter.problem == ""
     with pytest.raises(Unavailable, match=str(error)):
         await submit(Objects(*[error] * 99), wish(1), patience=0.3)
 
