@@ -424,6 +424,34 @@ async def test_connections_that_say_nothing_or_half_stop_nobody(
     assert len(stored(server)) == 3
 
 
+async def test_a_request_that_waits_keeps_its_connection(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """A crowd of connections closes none whose request waits for the API server."""
+    server, kubeconfig = standin
+    document = {
+        "limits": {"connections": 16},
+        "sources": [source(token, namespace="default", patience="20s")],
+    }
+    async with gateway(kubeconfig, document) as here:
+        await server.stop()
+        waiting = asyncio.create_task(here.send("am", group(("a", "firing", stamp()))))
+        async with asyncio.timeout(10):
+            while not here.count("requests_in_flight"):
+                await asyncio.sleep(0.01)
+        opened = []
+        for _ in range(80):
+            _, writer = await asyncio.open_connection("127.0.0.1", here.port)
+            writer.write(b"GET /v1/am HTTP/1.1\r\nHost: x\r\n\r\n")
+            opened.append(writer)
+        await asyncio.sleep(0.2)
+        await server.start()
+        code, answer, _ = await waiting
+        assert code == 200, answer
+        for writer in opened:
+            writer.transport.abort()
+
+
 async def test_a_body_that_does_not_arrive_is_given_up(
     standin: tuple[FakeApiServer, str], token: str
 ) -> None:
@@ -463,16 +491,21 @@ async def test_bodies_share_what_may_be_buffered(
     size = 7 << 20
     head = f"POST /v1/am HTTP/1.1\r\nHost: x\r\nContent-Length: {size + 1}\r\n\r\n".encode()
     async with gateway(kubeconfig, document) as here:
-        writers = []
+        readers, writers = [], []
         for _ in range(2):
-            _, writer = await asyncio.open_connection("127.0.0.1", here.port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
             writer.write(head + b" " * size)
             await writer.drain()
+            readers.append(reader)
             writers.append(writer)
         await asyncio.sleep(0.3)
         payload = json.dumps(group(("a", "firing", stamp()))).encode() + b" " * (4 << 20)
         code, answer, _ = await here.send("am", payload)
         assert code == 200, answer
+        with contextlib.suppress(ConnectionResetError):
+            async with asyncio.timeout(10):
+                assert await readers[0].read() == b"", "it is closed without an answer"
+        assert not readers[1].at_eof()
         for writer in writers:
             writer.transport.abort()
 
