@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from typing import Final
 
@@ -30,6 +30,8 @@ _PAGE: Final = 500
 _WAITING: Final = 1_000
 #: A pause is at least so many times as long as the sweep before it took.
 _RESTS: Final = 4
+#: Records that are read, and in memory, together; a log that has more is read by itself.
+_RECORDS: Final = 5_000
 
 
 class WakeUps:
@@ -170,13 +172,14 @@ class Follower:
                 seen[short] = length
         if first:
             grown = await self._recent(grown, dict(zip(uids, lengths, strict=True)), seen)
-        ends = await read_ends(self._at.log, grown)
         events: list[Event] = []
-        for (uid, _), end in zip(grown, ends, strict=True):
-            seen[short_of(uid)] = max(end.length, 1)
-            self._report(uid, end)
-            found = (Event(uid, end.object, record) for record in end.records)
-            events += [event for event in found if self._wanted.takes(event)]
+        for batch in _batches(grown, dict(zip(uids, lengths, strict=True))):
+            ends = await read_ends(self._at.log, batch)
+            for (uid, _), end in zip(batch, ends, strict=True):
+                seen[short_of(uid)] = max(end.length, 1)
+                self._report(uid, end)
+                found = (Event(uid, end.object, record) for record in end.records)
+                events += [event for event in found if self._wanted.takes(event)]
         return events
 
     async def _recent(
@@ -198,3 +201,20 @@ class Follower:
         if end.problem and short not in self._unread and self._wanted.namespace(end.object):
             self._unread.add(short)
             write_remark(f"{end.object or uid}: what follows cannot be read ({end.problem})")
+
+
+def _batches(
+    logs: Sequence[tuple[str, int]], lengths: Mapping[str, int]
+) -> Iterator[list[tuple[str, int]]]:
+    """Divide what is to be read, each log from a position on, so that little is in memory together."""
+    batch: list[tuple[str, int]] = []
+    number = 0
+    for uid, start in logs:
+        more = lengths[uid] - start
+        if batch and number + more > _RECORDS:
+            yield batch
+            batch, number = [], 0
+        batch.append((uid, start))
+        number += more
+    if batch:
+        yield batch

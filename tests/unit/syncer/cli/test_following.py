@@ -10,7 +10,7 @@ import pytest
 
 from syncer.cli.arguments import STATES
 from syncer.cli.attempts import _STATES, Event, Wanted, on_channel, receiver_of
-from syncer.cli.following import Follower, WakeUps
+from syncer.cli.following import Follower, WakeUps, _batches
 from syncer.ledger.ends import read_ends, read_lengths
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.errors import Unavailable
@@ -304,6 +304,18 @@ async def test_a_sweep_that_fails_loses_and_repeats_nothing(logs: Logs) -> None:
     assert follower.checked == checked
     follower._pages = pages  # type: ignore[method-assign]  # as it was
     assert await swept(follower) == ["ns/n2 failed"]
+
+
+def test_little_is_read_together() -> None:
+    """A few long logs are read one by one, many short ones together; each is read."""
+    long, short = {f"l{n}": 4_000 for n in range(3)}, {f"s{n}": 11 for n in range(600)}
+    logs = [(uid, 1) for uid in (*long, *short)]
+    batches = list(_batches(logs, long | short))
+    assert [log for batch in batches for log in batch] == logs
+    assert [len(batch) for batch in batches[:2]] == [1, 1]
+    assert len(batches) == 4
+    assert list(_batches([("huge", 1)], {"huge": 10**6})) == [[("huge", 1)]]
+    assert list(_batches([], {})) == []
 
 
 async def test_a_rest_is_as_long_as_a_sweep_is_dear(logs: Logs) -> None:
