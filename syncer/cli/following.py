@@ -147,7 +147,8 @@ class Follower:
         self._known = seen
         self._unread &= seen.keys()
         self.checked = now
-        self._pause = _RESTS * (loop.time() - began)
+        # Looking at the past is dearer than what follows, and comes once.
+        self._pause = 0.0 if first else _RESTS * (loop.time() - began)
 
     async def _pages(self) -> AsyncGenerator[Sequence[str], None]:
         if self._uids:

@@ -319,12 +319,14 @@ def test_little_is_read_together() -> None:
 
 
 async def test_a_rest_is_as_long_as_a_sweep_is_dear(logs: Logs) -> None:
-    """At least the period; four times as long as the last sweep took where that is more."""
+    """At least the period; four times as long as the last sweep took where that is more, the past aside."""
     follower = Follower(logs.world.at, ALL)
     assert follower.pause(1.0) == 1.0
     logs.append("1", PLAN)
     logs.world.redis.delay = lambda: 0.02
     await follower.past(0)
+    assert follower.pause(0) == 0
+    await swept(follower)
     assert follower.pause(0) > 4 * 0.04
     assert follower.pause(1_000.0) == 1_000.0
 
