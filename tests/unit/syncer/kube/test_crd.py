@@ -320,3 +320,16 @@ def test_pruned(change: Callable[[Json], Any], paths: list[str]) -> None:
 def test_pruned_ignores_deletions() -> None:
     """A null in a merge patch deletes, so its absence in the answer is what was asked for."""
     assert crd.pruned({"completionTime": None, "phase": "Sending"}, {"phase": "Sending"}) == []
+
+
+@pytest.mark.parametrize("c", [True, False])
+def test_the_definition_is_the_same_whatever_reads_it(
+    c: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """YAML's parser in C is used where it is there; the one in Python reads the same."""
+    expected = yaml.load(SOURCE.read_text(), yaml.SafeLoader)
+    if c:
+        monkeypatch.setattr(yaml, "SafeLoader", None)
+    else:
+        monkeypatch.delattr(yaml, "CSafeLoader")
+    assert crd.load_crd() == expected
