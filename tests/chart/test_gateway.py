@@ -9,7 +9,7 @@ import yaml
 from notifier.cli.main import _parser
 from notifier.gateway.settings import of_document
 from syncer.model.resource import Json
-from tests.chart.helm import objects, of_kind, one, rendered, template
+from tests.chart.helm import CHART, helm, objects, of_kind, one, rendered, template
 
 NAME: Final = "r-notification-ledger-gateway"
 
@@ -100,3 +100,18 @@ def test_one_replica_has_no_budget_and_two_have_one() -> None:
         )
         made = [o for o in of_kind(found, "PodDisruptionBudget") if o["metadata"]["name"] == NAME]
         assert len(made) == budgets
+
+
+def test_the_notes_say_where_webhooks_go_and_who_is_let_in() -> None:
+    """The address with the sources, and a warning for each that asks for no proof."""
+    sources = [
+        {"name": "am", "namespace": "a", "auth": {"insecure": True}},
+        {"name": "flux", "namespace": "a", "auth": {"bearer": {"tokenFiles": ["/f"]}}},
+    ]
+    values = {"gateway": {"enabled": True, "config": {"sources": sources}}}
+    run = helm("4", "install", "r", str(CHART), "--dry-run=client", values=values)
+    assert run.code == 0, run.err
+    notes = run.out.partition("NOTES:")[2]
+    assert f"http://{NAME}.default.svc/v1/<source>, for the sources am, flux." in notes
+    assert "source am is insecure" in notes
+    assert "source flux is insecure" not in notes

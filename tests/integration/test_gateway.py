@@ -27,6 +27,7 @@ from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.faults import Answer, ApplyThen, DropReply, Match
 from tests.integration.scripted import write_kubeconfig
 from tests.servers.controlplane import ControlPlane
+from tests.unit.notifier.gateway.payloads import ARGOCD, FLUX, grafana
 
 TOKEN: Final = "s3cret-token"
 
@@ -208,6 +209,65 @@ async def test_an_outage_is_waited_for_within_the_request(
         code, answer, _ = await sending
         assert code == 200, answer
         assert stored(server) == [answer["notifications"][0]["name"]]
+
+
+async def _as_flux(here: Running, payload: Json) -> bool:
+    """Send as Flux does by default: within 15 s, up to four retries, as Retry-After says."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(15):
+            for tries in range(5):
+                code, _, headers = await here.send("flux", payload)
+                if code == 200:
+                    return True
+                await asyncio.sleep(float(headers.get("Retry-After", 2 * 2**tries)))
+    return False
+
+
+async def _as_argo_cd(here: Running, payload: Json) -> bool:
+    """Send as Argo CD does by default: up to three retries, as Retry-After says, at most 30 s apart."""
+    for tries in range(4):
+        code, _, headers = await here.send("argocd", payload)
+        if code == 200:
+            return True
+        await asyncio.sleep(min(30.0, float(headers.get("Retry-After", 2**tries))))
+    return False
+
+
+async def _as_grafana(here: Running, payload: Json) -> bool:
+    """Send as Grafana does: once, with 30 s of patience."""
+    async with asyncio.timeout(30):
+        code, _, _ = await here.send("grafana", payload)
+    return code == 200
+
+
+async def test_an_outage_of_ten_seconds_loses_nothing_of_who_gives_up_soon(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """
+    Flux, Argo CD and Grafana at their defaults, with their back-off as it was measured on them.
+
+    Only Argo CD is told to come again sooner than by default, for the sake of the test.
+    """
+    server, kubeconfig = standin
+    kinds = ("flux", "argocd", "grafana")
+    document = {
+        "sources": [
+            source(token, name=kind, kind=kind, namespace="default", retryAfter=3) for kind in kinds
+        ]
+    }
+    async with gateway(kubeconfig, document) as here:
+        await server.stop()
+        sending = [
+            asyncio.create_task(_as_flux(here, FLUX)),
+            asyncio.create_task(_as_argo_cd(here, ARGOCD)),
+            asyncio.create_task(_as_grafana(here, grafana())),
+        ]
+        await asyncio.sleep(10)
+        assert not any(task.done() for task in sending)
+        await server.start()
+        assert await asyncio.gather(*sending) == [True] * 3
+        assert here.count("requests_total", source="flux", code="503") == 1
+    assert len(stored(server)) == 3
 
 
 async def test_at_the_end_of_the_patience_the_sender_is_to_try_again(
