@@ -225,3 +225,10 @@ def test_a_file_that_holds_a_secret(tmp_path: Path) -> None:
 def test_what_is_null_hides_nothing_behind_it() -> None:
     """In the order of the file."""
     assert build(Document, {"maybe": None, "odd": 1, **GOOD, "count": 5}).count == 5
+
+
+@pytest.mark.parametrize("value", [True, False, None, [], {}, b"5s", ()])
+def test_what_is_no_duration(value: object) -> None:
+    """A switch is no number of seconds, and neither is a list; the rule is named."""
+    with pytest.raises(ValueError, match="^must be a duration such as 500ms, 10s or 1m30s$"):
+        parse_duration(value)
