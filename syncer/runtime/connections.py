@@ -86,10 +86,7 @@ class Connections:
             self._held.add(transport)
 
     def close(self) -> None:
-        """Forget all of them."""
-        self._held.clear()
-        self._silent.clear()
-        self._active.clear()
+        """End none of them any more."""
         if self._timer is not None:
             self._timer.cancel()
 

@@ -230,5 +230,5 @@ def test_what_is_null_hides_nothing_behind_it() -> None:
 @pytest.mark.parametrize("value", [True, False, None, [], {}, b"5s", ()])
 def test_what_is_no_duration(value: object) -> None:
     """A switch is no number of seconds, and neither is a list; the rule is named."""
-    with pytest.raises(ValueError, match="^must be a duration such as 500ms, 10s or 1m30s$"):
+    with pytest.raises(ValueError, match=r"^must be a duration such as 500ms, 10s or 1m30s$"):
         parse_duration(value)

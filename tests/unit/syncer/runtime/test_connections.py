@@ -9,6 +9,7 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.runtime.connections import _DESCRIPTORS, Connections, raise_descriptor_limit
+from tests.simulation.loop import SimLoop, simulate
 
 
 class Stream:
@@ -107,6 +108,27 @@ async def test_silence_ends_a_connection() -> None:
     async with asyncio.timeout(30):
         while not late.closed:
             await asyncio.sleep(0.01)
+
+
+def test_when_silence_ends_a_connection() -> None:
+    """Not a moment before its time, which begins with it, and anew with each request."""
+
+    async def main(loop: SimLoop) -> None:
+        began = loop.time()
+        connections = Connections(9, first=10.0, idle=60.0)
+        silent, active = made(2)
+        connections.add(silent)
+        connections.add(active)
+        connections.on_request(active)
+        for until, wanted in ((9.9, [0, 1]), (10.1, [1]), (59.9, [1])):
+            await asyncio.sleep(began + until - loop.time())
+            assert open_of([silent, active]) == wanted
+        connections.on_request(active)
+        for until, wanted in ((119.8, [1]), (125.1, [])):
+            await asyncio.sleep(began + until - loop.time())
+            assert open_of([silent, active]) == wanted
+
+    simulate(1, main)
 
 
 async def test_closed_looks_after_none() -> None:
