@@ -57,8 +57,9 @@ class Incoming:
     body: bytes
 
     def header(self, name: str) -> str:
-        """Return a header, empty if it is absent."""
-        return self.headers.get(name, "")
+        """Return a header, empty if it is absent; bytes that are no UTF-8 are replaced."""
+        value = self.headers.get(name, "")
+        return value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 @dataclass(frozen=True, slots=True)

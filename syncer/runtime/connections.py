@@ -10,11 +10,13 @@ whatever else is open, which would not be so if connections beyond the bound wer
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 from collections import OrderedDict
 from typing import Final, cast
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 #: Connections that wait to be accepted; a burst beyond it would have a probe wait for a second SYN.
 _BACKLOG: Final = 1024
@@ -24,6 +26,18 @@ _ACCEPTED_AT_ONCE: Final = 16
 _LINGER: Final = 3.0
 #: Open descriptors that a process of ours can use at most, with some to spare.
 _DESCRIPTORS: Final = 65_536
+
+
+class _NoBadRequests(logging.Filter):
+    """Leaves out requests that are no HTTP: their senders are answered, and a line may hold a secret."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not isinstance(error, HttpProcessingError)
+
+
+_logger: Final = logging.getLogger("ledger.http")
+_logger.addFilter(_NoBadRequests())
 
 
 def raise_descriptor_limit() -> int:
@@ -152,6 +166,7 @@ async def listen(
     runner = web.AppRunner(
         app,
         access_log=None,
+        logger=_logger,
         shutdown_timeout=shutdown_seconds,
         keepalive_timeout=idle_seconds,
         read_bufsize=read_buffer,

@@ -570,6 +570,41 @@ async def test_bodies_share_what_may_be_buffered(
             writer.transport.abort()
 
 
+@pytest.mark.parametrize(
+    ("header", "code"),
+    [
+        (b"Authorization: Bearer \xff\xfe", b"401"),
+        (b"Authorization: Basic \xff", b"401"),
+        (b"Authorization: Bearer s3cret-token\r\nwebhook-id: \xff\xfe", b"200"),
+        (b"Authorization: Bearer s3cret-token\r\nX-\xff: 1", b"400"),
+        (b"Authorization : Bearer s3cret-token", b"400"),
+    ],
+)
+async def test_headers_may_hold_any_bytes(
+    standin: tuple[FakeApiServer, str],
+    token: str,
+    header: bytes,
+    code: bytes,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Bytes that are no text are no server's error, wherever they are, and reach no log."""
+    _, kubeconfig = standin
+    mapping = {"subject": "s", "body": "b"}
+    document = {"sources": [source(token, kind="json", namespace="default", mapping=mapping)]}
+    async with gateway(kubeconfig, document) as here:
+        reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+        writer.write(
+            b"POST /v1/am HTTP/1.1\r\nHost: x\r\nConnection: close\r\n" + header
+            + b"\r\nContent-Length: 2\r\n\r\n{}"
+        )  # fmt: skip
+        async with asyncio.timeout(10):
+            answer = await reader.read()
+        writer.close()
+        assert answer.split(b" ")[1] == code, answer
+    assert TOKEN not in caplog.text
+    assert "Traceback" not in caplog.text
+
+
 async def test_a_cloudevents_sender_may_ask_first(
     standin: tuple[FakeApiServer, str], token: str
 ) -> None:

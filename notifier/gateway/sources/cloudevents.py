@@ -107,7 +107,10 @@ def _shown(attributes: Json) -> str:
         return ""
     if isinstance(data, str):
         return data
-    return orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()
+    try:
+        return orjson.dumps(data, option=orjson.OPT_INDENT_2).decode()
+    except orjson.JSONEncodeError:
+        raise Refused("is nested too deeply", path="data") from None
 
 
 KIND: Final = Kind(

@@ -196,6 +196,17 @@ def test_a_binary_cloudevent() -> None:
         read("cloudevents", b"", **{**headers, "ce_source": "%ff"})
 
 
+def test_data_that_is_nested_too_deeply_is_refused() -> None:
+    """What can be read and not be written again is no server's error."""
+    deep = (
+        b'{"specversion":"1.0","id":"1","source":"s","type":"t","data":' + b"[" * 500 + b"]" * 500
+    )
+    with pytest.raises(Refused, match="data: is nested too deeply"):
+        read("cloudevents", deep + b"}", content_type="application/cloudevents+json")
+    with pytest.raises(Refused, match="the body is not JSON"):
+        read("json", b"[" * 100_000)
+
+
 def test_a_delivery_of_github() -> None:
     """The delivery is the identity; what failed escalates; a ping becomes nothing."""
     headers = {k.replace("-", "_"): v for k, v in GITHUB_HEADERS.items()}
