@@ -137,6 +137,7 @@ class Budget(NamedTuple):
     flushes: int = 0
     replies: int = 0
     lates: int = 0
+    late_notes: int = 0
     deletes: int = 0
     again: int = 0
     ticks: int = 0
@@ -170,6 +171,7 @@ class State(NamedTuple):
         status: The object, None before it is created and after it is deleted.
         created: There has been an object.
         late: Journaled writes on their way.
+        note_late: A note on its way, refused once the Lease is written otherwise.
         wire: Requests on their way.
         sent: How many have left.
         processed: How many the receiver has acted upon.
@@ -195,6 +197,7 @@ class State(NamedTuple):
     status: Status | None
     created: bool
     late: tuple[Late, ...]
+    note_late: Note | None
     wire: tuple[Id, ...]
     sent: int
     processed: int
@@ -233,6 +236,7 @@ class Options:
         note_first: (O2) The note is confirmed before anything is journaled.
         note_gone: (O3) The note is removed before anything is opened in the log.
         note_doubt: (O4) A note whose write was not answered may be there.
+        doubt_written: (O23) Until another write is answered: a look at the Lease does not tell.
         mark_first: (O5) The mark is in the first journaled write.
         mark_whole: (O6) So is all that its writer knows.
         mark_named: (O7) A mark counts under the note that it names, and no other.
@@ -268,6 +272,7 @@ class Options:
     note_first: bool = True
     note_gone: bool = True
     note_doubt: bool = True
+    doubt_written: bool = True
     mark_first: bool = True
     mark_whole: bool = True
     mark_named: bool = True
@@ -294,7 +299,7 @@ def start(o: Options) -> State:
     return State(
         lease=1, holder=0, note=Note(), notes=0, replicas=(Replica(epoch=1), Replica()),
         log=Log(), previous=Log(), away=o.away, cut=(o.cut, False), api=True, status=status,
-        created=not o.unborn, late=(), wire=(), sent=0, processed=0, certain=(), excused=(),
+        created=not o.unborn, late=(), note_late=None, wire=(), sent=0, processed=0, certain=(), excused=(),
         lost=(), former=(), journaled=False, now=0, budget=o.faults,
     )  # fmt: skip
 
@@ -308,6 +313,7 @@ def steps(s: State, o: Options) -> Iterator[Step]:
 def _all(s: State, o: Options) -> Iterator[Step]:
     yield from _faults(s, o)
     yield from _outages(s)
+    yield from _late_note(s)
     yield from _object(s, o)
     for i, r in enumerate(s.replicas):
         if not r.up:
@@ -474,7 +480,7 @@ def _acquired(s: State, o: Options, i: int) -> State:
         note=Note() if _is_old(o, i) else note, unsure=False, read=None,
     )  # fmt: skip
     replicas = (*s.replicas[:i], term, *s.replicas[i + 1 :])
-    return s._replace(lease=epoch, holder=i, note=note, replicas=replicas)
+    return s._replace(lease=epoch, holder=i, note=note, note_late=None, replicas=replicas)
 
 
 def _is_old(o: Options, i: int) -> bool:
@@ -510,6 +516,13 @@ def _faults(s: State, o: Options) -> Iterator[Step]:
             landed = s.status._replace(attempts=late.attempts, mark=late.mark)
             yield "late: a journaled write lands", _status_written(rest, landed), ()
         yield "late: a journaled write is lost", rest, ()
+
+
+def _late_note(s: State) -> Iterator[Step]:
+    if s.note_late is not None and s.api:
+        landed = s._replace(note=s.note_late, note_late=None)
+        yield "late: a note lands", landed, ()
+        yield "late: a note is lost", s._replace(note_late=None), ()
 
 
 def _outages(s: State) -> Iterator[Step]:
@@ -581,21 +594,25 @@ def _term(s: State, o: Options, i: int) -> Iterator[Step]:
         return
     if o.hands_over and not r.jobs and _other_serves(s, i):
         yield f"{i} hands over", _over(s, i)._replace(holder=NOBODY), ()
-    if r.unsure:
+    if r.unsure and not o.doubt_written:
         yield f"{i} reads the Lease", _with(s, i, note=s.note, unsure=False), ()
         return
     if _is_old(o, i):
         return
     if _reach(s, i):
-        if r.note.name and o.removes_note:
-            yield f"{i} removes the note", _with(s._replace(note=Note()), i, note=Note()), ()
+        if (r.note.name or r.unsure) and o.removes_note:
+            removed = s._replace(note=Note(), note_late=None)
+            yield f"{i} removes the note", _with(removed, i, note=Note(), unsure=False), ()
     elif not r.note.name and not _ended(_view(s, r), o):
         note = Note(_name(s, r), s.now, r.epoch)
-        written = s._replace(note=note, notes=s.notes + 1)
-        yield f"{i} writes the note", _with(written, i, note=note), ()
+        written = s._replace(note=note, notes=s.notes + 1, note_late=None)
+        yield f"{i} writes the note", _with(written, i, note=note, unsure=False), ()
         if s.budget.replies:
             doubt = _with(written, i, unsure=o.note_doubt)
             yield f"fault: {i} writes the note, answer lost", _spend(doubt, "replies"), ()
+        if s.budget.late_notes:
+            late = _with(s._replace(notes=s.notes + 1, note_late=note), i, unsure=o.note_doubt)
+            yield f"fault: {i} writes the note late", _spend(late, "late_notes"), ()
 
 
 def _name(s: State, r: Replica) -> int:

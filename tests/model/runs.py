@@ -269,6 +269,10 @@ SMALL: tuple[Run, ...] = (
         O(faults=Out(outages=1, replies=1)),
     ),
     Run(
+        "O22", "journal: outage, a note is late, one attempt",
+        O(attempts=1, faults=Out(outages=2, late_notes=1)),
+    ),
+    Run(
         "O12", "journal: a replica of before, takeover, one attempt",
         O(
             attempts=1, old=True, cut=True, unborn=True, lean=True,
@@ -766,6 +770,10 @@ JOURNAL_MUTANTS: tuple[Mutant, ...] = (
     Mutant(
         "O4", "a note that was not answered is not there",
         O(note_doubt=False, attempts=1, faults=Out(outages=1, replies=1)), "END",
+    ),
+    Mutant(
+        "O23", "a look at the Lease tells that no note comes",
+        O(doubt_written=False, attempts=1, faults=Out(outages=1, late_notes=1)), "END",
     ),
     Mutant(
         "O5", "the mark after the first send",
