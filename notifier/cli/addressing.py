@@ -9,6 +9,7 @@ one goes. Only if the answer is this receiver alone is it taken; otherwise it is
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -76,9 +77,9 @@ def attributes_for(
 
 
 def _ways(root: Route, receiver: str) -> Iterator[_Way]:
-    waiting = [_Way(root, {}, ())]
+    waiting = deque([_Way(root, {}, ())])
     while waiting:
-        way = waiting.pop(0)
+        way = waiting.popleft()
         if way.route.receiver == receiver:
             yield way
         for child in way.route.routes:

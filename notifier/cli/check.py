@@ -82,6 +82,6 @@ def run(options: argparse.Namespace) -> int:
                     plain(f"    fix: {finding.fix}"),
                 ]
             )
-        write_lines([", ".join(f"{counts[s]} {s}s" for s in Severity)])
+        write_lines([", ".join(f"{n} {s}{'' if n == 1 else 's'}" for s, n in counts.items())])
     wrong = counts[Severity.ERROR] or (options.strict and counts[Severity.WARNING])
     return DIFFERENT if wrong else OK

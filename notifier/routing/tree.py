@@ -140,8 +140,7 @@ class Trace:
 def trace(config: RoutingConfig, attributes: Mapping[str, str]) -> Trace:
     """Walk as `resolve` does, and remember the way."""
     seen = Trace(matched={config.route.path})
-    names = _walk(config.route, attributes, seen)
-    seen.gave = {path: name for path, name in seen.gave.items() if name in names}
+    _walk(config.route, attributes, seen)
     return seen
 
 

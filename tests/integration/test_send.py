@@ -138,6 +138,57 @@ async def test_what_the_server_answers(
     assert text in found[2]
 
 
+async def test_each_attempt_is_shown_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However often the status is looked at; a result that becomes known later is a line of its own."""
+    path = "/apis/kubernaut.ai/v1alpha1/namespaces/default/notificationrequests/one"
+
+    def attempt(state: str) -> dict[str, object]:
+        return {
+            "id": "0.5-1", "channel": "log", "attempt": 1, "status": state, "error": "no answer",
+            "timestamp": "2026-01-01T00:00:00Z",
+        }  # fmt: skip
+
+    async with FakeApiServer() as server:
+        config = write_kubeconfig(tmp_path / "k", server.url)
+
+        def show(**status: object) -> None:
+            body = json.dumps({"status": status}).encode()
+            headers = "application/merge-patch+json"
+            answer = server.state.answer(Request("PATCH", f"{path}/status", {}, body, headers))
+            assert answer.code == 200, answer
+
+        def looks() -> int:
+            return server.state.requests["get", "notificationrequests", "", 200]
+
+        async def seen_again() -> None:
+            before = looks()
+            async with asyncio.timeout(30):
+                while looks() < before + 2:
+                    await asyncio.sleep(0.05)
+
+        task = asyncio.create_task(
+            sent(capsys, config, "--attributes", "name=one", "-n", "default", "--wait")
+        )
+        async with asyncio.timeout(30):
+            while server.state.get("notificationrequests", "default", "one") is None:
+                await asyncio.sleep(0.05)
+        show(phase="Sending", deliveryAttempts=[attempt("unknown")])
+        await seen_again()
+        show(phase="Sending", deliveryAttempts=[attempt("success")])
+        await seen_again()
+        show(phase="Sent", message="done", deliveryAttempts=[attempt("success")])
+        code, out, _ = await task
+    assert code == 0
+    assert out.splitlines() == [
+        "created default/one",
+        "00:00:00Z log  attempt 1  unknown: no answer",
+        "00:00:00Z log  attempt 1  success",
+        "Sent: done",
+    ]
+
+
 async def test_a_server_that_is_away_meanwhile(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

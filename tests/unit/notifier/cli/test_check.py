@@ -334,6 +334,38 @@ def test_more_is_said_of_settings_that_can_be_used(
     assert checked(capsys, tmp_path, "--strict", config=text)[0] == 1
 
 
+def test_what_follows_from_an_error_is_not_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """A pattern that is none takes nothing from others and contradicts nothing; a name is named once."""
+    routing = (
+        "route: {receiver: a, routes: [{match: {type: Simple}, matchRe: {type: '(x'}, receiver: a},"
+        " {matchRe: {team: '(y'}, receiver: a}, {match: {team: z}, receiver: a}]}\n"
+        "receivers: [{name: a, logConfigs: [{}]}, {name: b, logConfigs: [{}]},"
+        " {name: b, logConfigs: [{}]}]\n"
+    )
+    _, answer, _ = checked(capsys, tmp_path, routing=routing)
+    assert [(f["severity"], f["path"]) for f in answer["findings"]] == [
+        ("error", "route.routes[0].matchRe.type"), ("error", "route.routes[1].matchRe.team"),
+        ("warning", "receivers[1]"), ("warning", "receivers[2]"),
+    ]  # fmt: skip
+    assert [f["message"] for f in answer["findings"][2:]] == [
+        "is not used: a later receiver has the same name", "gets nothing: no route names it",
+    ]  # fmt: skip
+
+
+def test_settings_of_this_machine_are_not_those_of_a_file(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who names a routing file alone has it checked alone, whatever else there is."""
+    other = tmp_path / "other.yaml"
+    other.write_text("redis: 5")
+    monkeypatch.setattr("notifier.cli.files.SETTINGS_PATHS", (str(other),))
+    code, answer, said = checked(capsys, tmp_path, routing=SHIPPED_ROUTING["without"])
+    assert (code, answer["findings"]) == (0, [])
+    assert said == "notifier: settings are not looked at: name them by --config\n"
+
+
 def test_what_only_extensions_can_set_is_a_note(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

@@ -88,6 +88,9 @@ CHOSEN: Final[dict[str, tuple[str, str, dict[str, str], dict[str, str]]]] = {
         "{match: {a: a}, receiver: pager, continue: true}, {match: {a: a}, receiver: log},\
  {match: {a: b}, receiver: log}", "log", {}, {"a": "b"},
     ),
+    "the first of two ways": (
+        "{match: {a: x}, receiver: log}, {match: {b: y}, receiver: log}", "log", {}, {"a": "x"},
+    ),
     "what is given is kept": (
         "{match: {team: a}, receiver: log}", "log", {"severity": "x"}, {"team": "a", "severity": "x"},
     ),

@@ -224,7 +224,7 @@ def test_json_is_a_routing_file() -> None:
 def test_only_the_first_document_is_read() -> None:
     """A second one is left alone, with a warning."""
     config = parse(MINIMAL + "---\nroute: 5\n")
-    assert said(config) == ("only the first document is read",)
+    assert config.warnings == ("only the first document is read (line 3)",)
 
 
 # -- channels -------------------------------------------------------------------------------------
