@@ -14,7 +14,6 @@ from hypothesis import strategies as st
 from notifier.routing.credentials import (
     MAX_ENTRIES,
     MAX_VALUE,
-    SETTLED,
     Credentials,
     Look,
     look,
@@ -79,13 +78,36 @@ def test_only_regular_files_without_a_dot_count(tmp_path: Path) -> None:
     (tmp_path / "dangling").symlink_to(tmp_path / "nowhere")
     (tmp_path / "link").symlink_to(tmp_path / "good")
     seen = look(tmp_path)
+    assert seen.exists
     assert dict(seen.values) == {"good": "v", "link": "v"}
     assert seen.warnings == ()
+
+
+def test_a_look_leaves_no_file_open(tmp_path: Path) -> None:
+    """It is taken twice a second for as long as the process lives."""
+    (tmp_path / "good").write_text("v")
+    (tmp_path / "folder").mkdir()
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(20):
+        look(tmp_path)
+    assert len(list(Path("/proc/self/fd").iterdir())) < before + 20
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    """No routing file could name it."""
+    Path(os.fsdecode(os.fsencode(tmp_path) + b"/a\xff")).write_text("v")
+    (tmp_path / "z").write_text("v")
+    seen = look(tmp_path)
+    assert dict(seen.values) == {"z": "v"}
+    (warning,) = seen.warnings
+    assert warning.endswith("is not used: its name is not UTF-8")
 
 
 def test_a_loop_of_links_is_refused(tmp_path: Path) -> None:
     """A file that cannot be opened is named with the system's reason."""
     (tmp_path / "ref").symlink_to(tmp_path / "ref")
+    (tmp_path / "z").write_text("v")
+    assert dict(look(tmp_path).values) == {"z": "v"}
     assert look(tmp_path).warnings == (
         "credential file ref is not used: Too many levels of symbolic links",
     )
@@ -106,6 +128,10 @@ def test_the_number_of_files_is_bounded(tmp_path: Path) -> None:
     seen = look(tmp_path)
     assert len(seen.values) == MAX_ENTRIES
     assert seen.warnings == ("credential file (beyond the first 1000) is not used: too many files",)
+    for n in range(5):
+        (tmp_path / f"c{n:05}").unlink()
+    seen = look(tmp_path)
+    assert (len(seen.values), seen.warnings) == (MAX_ENTRIES, ())
 
 
 def test_values_are_not_shown() -> None:
@@ -221,8 +247,8 @@ def test_a_stamp_is_believed_after_a_while(tmp_path: Path) -> None:
     found = stamp(file, tmp_path)
     assert found is not None
     changed = file.stat().st_ctime
-    assert not found.settled(changed + SETTLED / 2)
-    assert found.settled(changed + SETTLED)
+    assert not found.settled(changed + 1.9)
+    assert found.settled(changed + 2.0)
 
 
 def test_what_cannot_be_looked_at_has_no_stamp(tmp_path: Path) -> None:

@@ -303,3 +303,21 @@ def test_the_longest_address() -> None:
     assert len(parse_recipients(longest)) == 1
     with pytest.raises(ValueError, match="not an address"):
         parse_recipients(f"{longest}h")
+
+
+def test_addresses_are_parted_by_commas_alone() -> None:
+    """A semicolon, as some programs write it, is named as a slip and not taken for a comma."""
+    with pytest.raises(ValueError, match="holds something that is not an address"):
+        parse_recipients('"Night shift" <a@x>;b@x')
+    assert parse_recipients('"Night shift" <a@x>,b@x') == ("a@x", "b@x")
+
+
+@pytest.mark.parametrize(("chars", "used"), [(128, True), (129, False)])
+def test_the_length_of_a_name_is_bounded(chars: int, used: bool) -> None:
+    """The bound itself can be used."""
+    text = f"{'n' * chars} <a@x>"
+    if used:
+        assert parse_sender(text) == ("n" * chars, "a@x")
+    else:
+        with pytest.raises(ValueError, match="holds a name that cannot be used"):
+            parse_sender(text)

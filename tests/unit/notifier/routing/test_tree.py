@@ -389,3 +389,27 @@ def test_names_that_are_listed() -> None:
     assert _listed([f"name-{n:03}" for n in range(100)]) == ", ".join(
         [*(f"name-{n:03}" for n in range(32)), "… (+68)"]
     )
+
+
+def _longest(attributes: dict[str, str], key: str, lengths: range) -> int:
+    """Bytes of the longest message of those with a value of these lengths."""
+    config = parse(f"route: {{receiver: b}}\n{RECEIVERS}")
+    made = [resolve(config, {**attributes, key: "v" * n}).message for n in lengths]
+    return max(len(message.encode()) for message in made)
+
+
+def test_a_message_uses_the_space_that_it_has() -> None:
+    """Whole attributes where they fit, or as many as fit: the last byte may be taken."""
+    few = {f"k{n}": "v" * 200 for n in range(4)}
+    assert _longest(few, "last", range(60, 250)) == 1024
+    many = {f"k{n:03}": "v" * 20 for n in range(100)}
+    assert _longest(many, "a", range(30)) == 1024
+
+
+def test_of_many_attributes_each_is_shown_in_short() -> None:
+    """So that more of them can be shown."""
+    config = parse(f"route: {{receiver: b}}\n{RECEIVERS}")
+    message = resolve(config, {f"k{n:03}": "v" * 200 for n in range(100)}).message
+    pairs = message.partition("(attributes: ")[2].split(", ")[:-1]
+    assert len(pairs) > 20
+    assert {len(pair.encode()) for pair in pairs[:20]} == {32}
