@@ -240,7 +240,6 @@ class DeliverySettings(DeliveryRules):
         default=0.0,
         ge=0,
         le=100_000,
-        allow_inf_nan=False,
         description="Attempts per second of one receiver, evenly spaced, for each replica; default "
         "0, no limit. Console, file and log are not slowed.",
     )

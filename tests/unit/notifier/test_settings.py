@@ -534,7 +534,10 @@ def test_an_address_is_host_and_port(text: str) -> None:
     assert str(parse_address(text)) == text
 
 
-@pytest.mark.parametrize("text", ["", "9090", "h:", "h:x", "::1:80", "h:65536", "h:-1", 9090])
+@pytest.mark.parametrize(
+    "text",
+    ["", "9090", "h:", "h:x", "::1:80", "[::1:80", "::1]:80", "h:65536", "h:-1", 9090],
+)
 def test_what_is_no_address_is_refused(text: object) -> None:
     """Ports out of range and bare IPv6 addresses are no addresses."""
     with pytest.raises(ValueError, match="port"):
