@@ -17,7 +17,7 @@ def test_results() -> None:
 
 def test_results_as_lines() -> None:
     """Grade and name stand in front; what does not fit the screen goes on below, and all of it is there."""
-    found = fail("redis-disk", "the disk is full and " * 4, "make room: " + "x " * 30)
+    found = fail("redis-disk", "the disk is full and " * 4, "free space: " + "x " * 30)
     whole = lines_of(found, Screen())
     assert whole == [
         f"fail    redis-disk          {found.text}".rstrip(), f"{'':<28}fix: {found.fix}",
