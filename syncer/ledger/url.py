@@ -146,7 +146,7 @@ def place_of(target: RedisTarget) -> str:
 
 def holds_password(url: str) -> bool:
     """Whether a URL, usable or not, has a password in it, the Sentinels' included."""
-    authority = re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
+    authority = re.split(r"[/?#]", url.partition("://")[2])[0]
     user = authority.rpartition("@")[0]
     return ":" in user or "password=" in url.partition("?")[2]
 
@@ -159,7 +159,7 @@ def with_password(url: str, password: str) -> str:
         ValueError: the URL has a password.
     """
     scheme, mark, rest = url.partition("://")
-    authority = re.split(r"[/?#]", rest, maxsplit=1)[0]
+    authority = re.split(r"[/?#]", rest)[0]
     login, _, hosts = authority.rpartition("@")
     user, _, old = login.partition(":")
     if old:
