@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -13,9 +14,10 @@ from typing import Any, Final
 
 import pytest
 
-from tests.e2e.harness import BUSY, OK, Stage, Step, stage
+from tests.e2e.harness import BUSY, OK, Stage, Step, stage, until
 from tests.integration.operating import BY, NO_SWEEPS, Operator, owner
 from tests.servers.controlplane import ControlPlane
+from tests.unit.syncer.kubectl.stand_in import StandIn, on_path
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
@@ -167,3 +169,66 @@ async def test_names_are_completed(here: Stage) -> None:
         out, err = await process.communicate()
     assert err == b""
     assert out.decode().split() == [f"{here.namespace}/disk-{n}" for n in ("full", "slow")]
+
+
+@pytest.fixture
+def laptop(here: Stage, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
+    """A machine with a kubectl, whose command in the pod is the real one, here."""
+    kubectl = on_path(monkeypatch, tmp_path / "bin")
+    kubectl.runs(
+        'while [ "$1" != -- ]; do shift; done; shift; shift\n'
+        f'exec {sys.executable} -m syncer "$@" --key-prefix {here.prefix}'
+    )
+    monkeypatch.setenv("REDIS_URL", here.redis_url)
+    monkeypatch.setenv("KUBECONFIG", str(here.plane.kubeconfig))
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    return kubectl
+
+
+async def plugin(*words: str) -> asyncio.subprocess.Process:
+    """Start `kubectl ledger`."""
+    program = "import sys; from syncer.kubectl.main import entry; sys.exit(entry())"
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-c", program, *words, cwd=ROOT, stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+
+
+def following(here: Stage) -> list[bytes]:
+    """Command lines of processes that follow this installation."""
+    found = []
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit():
+            with contextlib.suppress(OSError):
+                line = (process / "cmdline").read_bytes()
+                if here.prefix.encode() in line and b"--until-stdin-closes" in line:
+                    found.append(line)
+    return found
+
+
+async def test_the_plugin_and_the_command_understand_each_other(
+    here: Stage, laptop: StandIn
+) -> None:
+    """What the plugin adds is what the command takes; its answer and its code come back."""
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        await here.wait_phase(await here.create("a"))
+        for words, code, part in (
+            (["list", "-n", here.namespace, "--json"], 0, '"name": "a"'),
+            (["explain", f"{here.namespace}/none"], 3, "there is no object"),
+        ):
+            process = await plugin(*words)
+            async with asyncio.timeout(_PATIENCE):
+                out, err = await process.communicate()
+            said = (out + err).decode()
+            assert (process.returncode, part in said) == (code, True), said
+        assert "--until-stdin-closes" in laptop.asked[-1]
+        tail = await plugin("tail", "-f", "-n", here.namespace)
+        try:
+            assert tail.stdout is not None
+            async with asyncio.timeout(_PATIENCE):
+                assert (await tail.stdout.readline()).split()[:2] == [b"UTC", b"NOTIFICATION"]
+            assert following(here)
+        finally:
+            tail.kill()
+            await tail.wait()
+        await until(lambda: not following(here), "nothing is left of it", within=_PATIENCE)
