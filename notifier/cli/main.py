@@ -20,6 +20,7 @@ made when these are imported: what a command needs is imported when it runs, so 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
@@ -65,7 +66,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.command is None:
         parser.print_usage(sys.stderr)
         return USAGE
-    return COMMANDS[options.command].run(options)
+    try:
+        code = COMMANDS[options.command].run(options)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has enough; the interpreter must not complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    return code
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
-import sys
 from typing import Final
 
 from notifier.cli.arguments import add_attributes, add_files, add_output
@@ -70,8 +68,4 @@ def run(options: argparse.Namespace) -> int:
     try:
         return asyncio.run(send(options))
     except KeyboardInterrupt:
-        return INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read has enough; the interpreter must not complain at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return INTERRUPTED
