@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,7 +18,7 @@ from notifier.routing.reload import Routing
 from syncer.model.errors import Unavailable
 from syncer.model.resource import NotificationRequest, parse_object
 
-ROUTING = {
+ROUTING: dict[str, Any] = {
     "route": {
         "receiver": "plain",
         "routes": [{"receiver": "ops", "match": {"priorty": "High"}}],
@@ -75,13 +76,30 @@ async def test_a_plan_that_is_not_made_in_time(
     router: LiveRouter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The notification is looked at again later, and nothing is decided."""
+    limits: list[float] = []
 
-    async def late(*_: object, **__: object) -> object:
+    async def late(*_: object, seconds: float, **__: object) -> object:
+        limits.append(seconds)
         raise TimeoutError
 
     monkeypatch.setattr(module, "offload", late)
     with pytest.raises(Unavailable, match="large notifications before it are still being routed"):
         await router.plan(requested(), 1234)
+    assert limits == [30.0]
+
+
+async def test_the_files_are_followed(router: LiveRouter, tmp_path: Path) -> None:
+    """While it runs, a change of the routing file is taken."""
+    running = asyncio.create_task(router.run())
+    await asyncio.sleep(0)
+    routing = {"route": {"receiver": "plain"}, "receivers": ROUTING["receivers"][:1]}
+    (tmp_path / "routing.yaml").write_text(json.dumps(routing), encoding="utf-8")
+    async with asyncio.timeout(60):
+        while router.doubts:
+            await asyncio.sleep(0.02)
+    assert router.hold("slack:ops") is None
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
 
 
 def test_channels_by_name(router: LiveRouter) -> None:
