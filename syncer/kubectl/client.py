@@ -16,6 +16,7 @@ from __future__ import annotations
 import codecs
 import json
 import os
+import queue
 import re
 import shutil
 import signal
@@ -117,25 +118,24 @@ class Kubectl:
             feed: Becomes the standard input of the command; None holds it open until the command ends.
             out: Where its standard output goes, None for this process's own.
         """
-        ended: list[int] = []
-        # A signal that raised in the middle of this would leave a process that nobody knows.
-        before = {n: signal.signal(n, lambda number, _: ended.append(number)) for n in SIGNALS}
+        # No signal raises here: it would leave a process that nobody knows. A handler may put to a queue of
+        # this kind whatever is under way.
+        done: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        before = {n: signal.signal(n, lambda *_: done.put(True)) for n in SIGNALS}
         try:
             process = subprocess.Popen(
                 self._exec(release, pod, words), stdin=subprocess.PIPE if feed is None else feed,
                 stdout=out, stderr=subprocess.PIPE, start_new_session=True,
             )  # fmt: skip
+            said = _Said(process.stderr, _TERMINATED)
+            threading.Thread(target=_wait, args=(process, done), daemon=True).start()
+            interrupted = done.get()
+            _let_end(process)
+            said.join()
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
-        said = _Said(process.stderr, _TERMINATED)
-        try:
-            code = INTERRUPTED if ended else process.wait()
-        except (KeyboardInterrupt, SystemExit):
-            code = INTERRUPTED
-        finally:
-            _let_end(process)
-        said.join()
+        code = INTERRUPTED if interrupted else process.returncode
         if code == -signal.SIGPIPE:
             # Whoever read has enough.
             return 0
@@ -190,13 +190,18 @@ class Kubectl:
         ]  # fmt: skip
 
 
+def _wait(process: subprocess.Popen[bytes], done: queue.SimpleQueue[bool]) -> None:
+    process.wait()
+    done.put(False)
+
+
 def _let_end(process: subprocess.Popen[bytes]) -> None:
     """End a command by the end of its input, and kubectl by a signal if that does not do."""
     if process.stdin is not None:
         process.stdin.close()
     try:
         process.wait(_LAST_WORDS)
-    except (subprocess.TimeoutExpired, KeyboardInterrupt, SystemExit):
+    except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
 
