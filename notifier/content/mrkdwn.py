@@ -117,7 +117,7 @@ def _heading(match: re.Match[str]) -> str:
 
 
 def _code(code: str) -> str:
-    if not code.startswith(FENCE) or len(code) < 2 * len(FENCE):
+    if not code.startswith(FENCE):
         return escape(code)
     inside = code[len(FENCE) : -len(FENCE)]
     if not inside.strip():

@@ -40,6 +40,7 @@ CASES = {
     "a deep heading": ("### Third level", "*Third level*"),
     "a bold heading": ("## **Top**", "*Top*"),
     "a heading of one bold letter": ("# **A**", "*A*"),
+    "a heading of two marks": ("# **", "****"),
     "a heading with closing marks": ("## Top ##", "*Top*"),
     "seven marks are no heading": ("####### no", "####### no"),
     "inline code": ("run `a **b** c` now", "run `a **b** c` now"),
@@ -76,6 +77,7 @@ SHORTEN = {
     "an entity is not cut in two": (
         "a" * 39 + "&amp;" + "b" * 80, 60, "a" * 39 + "\n… (truncated)",
     ),
+    "an entity that begins the text is not either": ("&amp;" * 5, 21, "\n… (truncated)"),
     "a link is not cut in two": (
         "a" * 20 + "<https://example.com/long|x>" + "b" * 80, 60, "a" * 20 + "\n… (truncated)",
     ),
