@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -148,3 +149,23 @@ def test_authorities_that_cannot_be_read_are_named() -> None:
         store_tls(settings_with(egress={"caBundle": "/nowhere/ca.pem"}), None)
     with pytest.raises(ConfigError, match=r"^TLS_CA_FILE cannot be read: FileNotFoundError"):
         store_tls(settings_with(), "/nowhere/ca.pem")
+
+
+@pytest.mark.parametrize("there", [True, False])
+async def test_a_file_that_must_not_be_written_ends_the_start(
+    make: Make, tmp_path: Path, there: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file itself is asked for its rights, or, before there is one, its directory."""
+    file = tmp_path / "audit.jsonl"
+    if there:
+        file.touch()
+    asked: list[Path] = []
+
+    def access(path: Path, mode: int) -> bool:
+        asked.append(path)
+        return mode != os.W_OK
+
+    monkeypatch.setattr(os, "access", access)
+    with pytest.raises(ConfigError, match=r"^audit\.file: cannot be written"):
+        make(audit={"file": str(file)})
+    assert asked == [file if there else tmp_path]
