@@ -6,6 +6,7 @@
 #     ensure_prometheus         # promtool and prometheus on PATH
 #     ensure_alertmanager       # prometheus-alertmanager on PATH
 #     ensure_shells             # zsh and fish on PATH
+#     ensure_chromium           # chromium on PATH
 #
 # Each brings what is missing and is quick when nothing is. They work in a fresh clone on a machine
 # with a Python 3.11 or newer; what they install from the distribution they install with apt-get, as
@@ -99,6 +100,11 @@ ensure_alertmanager() { ensure_stopped prometheus-alertmanager prometheus-alertm
 # Brings the shells, besides bash, for which there are completions.
 ensure_shells() {
   { command -v zsh && command -v fish; } >/dev/null || apt_install zsh fish
+}
+
+# Brings the browser in which the explorer's pages are tried, and a font to draw them with.
+ensure_chromium() {
+  command -v chromium >/dev/null || apt_install chromium fonts-dejavu-core
 }
 
 # Usage: ensure_stopped PROGRAM PACKAGE. Brings a program whose Debian package would also start it as a

@@ -240,27 +240,27 @@ def _notes(request: NotificationRequest, log: ReadLog, rules: Rules, owner: Owne
 # -- showing --------------------------------------------------------------------------------------
 
 
-def headline(found: Explanation) -> str:
+def next_step(found: Explanation) -> str:
     """Return one sentence: what comes next, and why."""
     at = format_time(found.next_at)
     wait = in_words(found.next_at - found.now) if found.next_at else ""
     match found.decision:
         case Resolve(reason):
-            return f"NEXT    its channels are resolved: {reason}"
+            return f"its channels are resolved: {reason}"
         case Deliver(channels, _, _):
-            return f"NEXT    an attempt is due now on {', '.join(channels)}"
+            return f"an attempt is due now on {', '.join(channels)}"
         case Withhold((), _, reason):
-            return f"NEXT    nothing: {reason}"
+            return f"nothing: {reason}"
         case Withhold(channels, _, reason):
-            return f"NEXT    nothing: {', '.join(channels)} is due and {reason}"
+            return f"nothing: {', '.join(channels)} is due and {reason}"
         case GiveUp(channels, _, reason):
-            return f"NEXT    {', '.join(channels)} is given up: {reason}"
+            return f"{', '.join(channels)} is given up: {reason}"
         case WaitUntil(_, reason):
-            return f"NEXT    an attempt at {at} (in {wait}): {reason}"
+            return f"an attempt at {at} (in {wait}): {reason}"
         case Await(reason):
-            return f"NEXT    the result of what is on the wire: {reason}"
+            return f"the result of what is on the wire: {reason}"
         case Finish(reason):
-            return f"NEXT    nothing: {reason}"
+            return f"nothing: {reason}"
 
 
 def as_text(found: Explanation, width: int = 0) -> list[str]:
@@ -276,7 +276,7 @@ def as_text(found: Explanation, width: int = 0) -> list[str]:
         f"{request.key}  uid {request.uid}",
         f"PHASE   {status.phase or '(none)'}  {status.reason}  {status.message}".rstrip(),
         f"AGE     {age(found.now - request.created)}, priority {request.priority or 'Medium'}",
-        headline(found),
+        f"NEXT    {next_step(found)}",
     ]
     plan = log.view.plan
     if plan is not None:
@@ -310,7 +310,7 @@ def _channel(history: ChannelHistory, now: int, width: int) -> list[str]:
                 attempt.id,
                 format_time(attempt.started),
                 format_time(attempt.ended),
-                _result(attempt),
+                result_of(attempt),
                 str(attempt.code or ""),
                 _because(intent),
                 cut(attempt.error, 100),
@@ -319,7 +319,8 @@ def _channel(history: ChannelHistory, now: int, width: int) -> list[str]:
     return out + (table(rows, indent="  ", width=width) if len(rows) > 1 else ["  no attempt yet"])
 
 
-def _result(attempt: Attempt) -> str:
+def result_of(attempt: Attempt) -> str:
+    """Return what an attempt came to, in words."""
     if attempt.state is AttemptState.FAILED and attempt.failure is not None:
         words = {
             FailureClass.PERMANENT: "failed for good",

@@ -255,10 +255,16 @@ def row_of(request: NotificationRequest, head: LogHead, *, deleted: bool = False
     """
     condition = find_condition(request.status.conditions, QUARANTINED)
     quarantined = condition is not None and condition.status == "True"
+    unsynced, unreadable = unpublished(head)
+    return Row(request, unsynced, quarantined or unreadable, deleted)
+
+
+def unpublished(head: LogHead) -> tuple[int, bool]:
+    """How many records of a log are not published, -1 where none is known; whether it is illegible."""
     if head.element is None:
-        return Row(request, -1, quarantined, deleted)
+        return -1, False
     try:
         header = decode_header(head.element)
     except ContractError:
-        return Row(request, -1, quarantined=True, deleted=deleted)
-    return Row(request, max(0, head.length - 1 - header.acked), quarantined, deleted)
+        return -1, True
+    return max(0, head.length - 1 - header.acked), False

@@ -4,6 +4,7 @@ The operators' command line. It reads, it appends facts, it wakes the owner; it 
     syncer list | tail | inspect | explain | verify | doctor     read only
     syncer repair | resolve | resend                             repair logs, record an operator's decision
     syncer export | import                                       move logs
+    syncer web                                                   pages about all of them, on this machine
     syncer completion bash|zsh|fish                              complete words in a shell
 
 The first of these that is there says where to look: `--config` (the controller's own settings file),
@@ -36,6 +37,7 @@ from syncer.cli import (
     resolve,
     tail,
     verify,
+    web,
 )
 from syncer.cli.arguments import where_to_look
 from syncer.cli.exits import (
@@ -88,6 +90,7 @@ COMMANDS: Final[dict[str, Command]] = {
     "export": export,
     "import": import_,
     "doctor": doctor,
+    "web": web,
 }
 
 

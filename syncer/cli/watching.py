@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 
@@ -85,9 +85,11 @@ class Watching:
         while True:
             before = self.versions[namespace]
             try:
-                async with aclosing(self._changes(namespace)) as changes:
-                    async for request, deleted in changes:
-                        await self._show(request, deleted=deleted)
+                async with aclosing(changes(self.at, namespace, before)) as news:
+                    async for change in news:
+                        if isinstance(change.found, NotificationRequest):
+                            await self._show(change.found, deleted=change.deleted)
+                        self.versions[namespace] = change.version
                 failures = 0
             except Expired:
                 await self._list_again(namespace)
@@ -96,28 +98,6 @@ class Watching:
                 if failures == 2:
                     write_remark(f"a server does not answer, it is asked again: {error}")
             await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, failures + 1))
-
-    async def _changes(
-        self, namespace: str | None
-    ) -> AsyncGenerator[tuple[NotificationRequest, bool], None]:
-        """One watch: each object that changed, and whether it is gone."""
-        kube = self.at.kube
-        if kube is None:
-            raise Unavailable(self.at.problem)
-        params = {
-            "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(_LASTS),
-            "resourceVersion": self.versions[namespace],
-        }  # fmt: skip
-        async with kube.stream(
-            list_path(namespace), params, connect_timeout=_ANSWER, idle_timeout=_SILENCE
-        ) as lines:
-            async for line in lines:
-                kind, document = _event(line)
-                if kind != "BOOKMARK":
-                    found = parse(document)
-                    if not isinstance(found, Unreadable):
-                        yield found, kind == "DELETED"
-                self.versions[namespace] = document["metadata"]["resourceVersion"]
 
     async def _show(self, request: NotificationRequest, *, deleted: bool) -> None:
         (head,) = await self.at.log.read_headers([request.uid])
@@ -134,6 +114,54 @@ class Watching:
             async for chosen in pages:
                 self.shown.write(chosen, now)
         self.versions[namespace] = page.resource_version
+
+
+class Change(NamedTuple):
+    """
+    What a watch brings.
+
+    Attributes:
+        version: Up to which everything is known with it.
+        found: The object that has changed, None where none has: once when the watch begins, and as a sign
+            of life.
+        deleted: It is gone.
+    """
+
+    version: str
+    found: NotificationRequest | Unreadable | None = None
+    deleted: bool = False
+
+
+async def changes(
+    at: Access, namespace: str | None, version: str, *, silence: float = _SILENCE
+) -> AsyncGenerator[Change, None]:
+    """
+    Watch until the server ends it.
+
+    Args:
+        at: Open connections.
+        namespace: To watch; None is all of them.
+        version: Up to which everything is known.
+        silence: Seconds without a line after which the watch is given up; a bookmark comes every minute.
+
+    Raises:
+        Expired: the server has forgotten the version, list again.
+        PortError: the API server does not answer, or refuses.
+    """
+    if at.kube is None:
+        raise Unavailable(at.problem)
+    params = {
+        "watch": "1", "allowWatchBookmarks": "true", "timeoutSeconds": str(_LASTS),
+        "resourceVersion": version,
+    }  # fmt: skip
+    async with at.kube.stream(
+        list_path(namespace), params, connect_timeout=_ANSWER, idle_timeout=silence
+    ) as lines:
+        yield Change(version)
+        async for line in lines:
+            kind, document = _event(line)
+            found = parse(document) if kind != "BOOKMARK" else None
+            yield Change(document["metadata"]["resourceVersion"], found, kind == "DELETED")
 
 
 def _event(line: bytes) -> tuple[str, Any]:

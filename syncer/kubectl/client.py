@@ -61,19 +61,22 @@ class Kubectl:
             raise PluginError(NOT_ASKED, f"there is no program {program!r}; install kubectl")
         self._command = [found, *options]
 
-    def pods(self, namespace: str | None, *, everywhere: bool) -> dict[str, Any] | None:
+    def pods(
+        self, namespace: str | None, *, everywhere: bool, labels: str = LABELS
+    ) -> dict[str, Any] | None:
         """
-        List the controllers' pods; None if that is forbidden.
+        List pods; None if that is forbidden.
 
         Args:
             namespace: Where, None for the context's own.
             everywhere: In all namespaces.
+            labels: Of the pods; by default the controllers'.
 
         Raises:
             PluginError: kubectl fails otherwise.
         """
         where = ["-A"] if everywhere else ["-n", namespace] if namespace else []
-        command = [*self._command, "get", "pods", *where, "-l", LABELS, "-o", "json"]
+        command = [*self._command, "get", "pods", *where, "-l", labels, "-o", "json"]
         with tempfile.TemporaryFile() as answer:
             process = subprocess.Popen(
                 [*command, f"--request-timeout={_ANSWER}"], stdout=answer, stderr=subprocess.PIPE
@@ -171,6 +174,26 @@ class Kubectl:
         sys.stderr.write(done.stderr.decode("utf-8", "replace"))
         failed = REFUSED if b"(Forbidden)" in done.stderr else NOT_ASKED
         return failed if done.returncode else 0, done.stdout.decode("utf-8", "replace")
+
+    def forward(self, release: Release, pod: Pod, here: int, there: int) -> subprocess.Popen[bytes]:
+        """
+        Begin to forward a port of 127.0.0.1 to one of a pod's loopback.
+
+        Args:
+            release: The pod's.
+            pod: Where.
+            here: Port of this machine, 0 for any.
+            there: Port of the pod.
+        """
+        ports = f"{here or ''}:{there}"
+        return subprocess.Popen(
+            [
+                *self._command, "port-forward", "-n", release.namespace, f"pod/{pod.name}", ports,
+                "--address", "127.0.0.1",
+            ],
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            start_new_session=True,
+        )  # fmt: skip
 
     def ask(self, release: Release, pod: Pod, words: Sequence[str]) -> str:
         """Return what a short command in a pod says; nothing if it does not in time."""

@@ -16,7 +16,7 @@ class Command(NamedTuple):
 
     Attributes:
         program: Serves it in the pod. A command of `notifier` is told nothing of this side: it is short,
-            and writes plain lines.
+            and writes plain lines. Empty for `ui`, which runs here (`syncer.kubectl.ui`).
         namespaces: `-n` and `-A` behind its name are its own: the notifications' namespaces.
         by: It records who acts: the person here, not the pod.
         reads: Its last word is a file here, whose content it gets as standard input.
@@ -50,4 +50,5 @@ COMMANDS: Final[dict[str, Command]] = {
     "check": Command("notifier"),
     "routes": Command("notifier"),
     "send": Command("notifier", namespaces=True, creates=True),
+    "ui": Command(program=""),
 }

@@ -4,6 +4,7 @@
     kubectl ledger list --since 1h --channel slack:ops --error timeout
     kubectl ledger tail -f
     kubectl ledger explain payments/disk-full
+    kubectl ledger ui
     kubectl ledger -n notifications doctor
 
 The release is found by the labels of its pods: in `-n NAMESPACE`, with `-A` (the default) everywhere;
@@ -28,8 +29,9 @@ from typing import IO, Final
 from syncer.kubectl.client import SIGNALS, Kubectl
 from syncer.kubectl.commands import COLOR, COMMANDS, ENDS, WIDTH, Command
 from syncer.kubectl.exits import DIFFERENT, EPILOG, INTERRUPTED, NOT_ASKED, USAGE, PluginError
-from syncer.kubectl.release import Pod, Release, choose, pod_of, releases_of
+from syncer.kubectl.release import EXPLORER, LABELS, Pod, Release, choose, pod_of, releases_of
 from syncer.kubectl.sending import send
+from syncer.kubectl.ui import HELP, options_of, serve
 from syncer.kubectl.words import Words, split
 
 #: Name under which kubectl asks for the completion of a word.
@@ -88,7 +90,15 @@ def _run(words: Words) -> int:
         raise PluginError(
             USAGE, f"no command {words.command!r}; there are {', '.join(COMMANDS)}; see --help"
         )
+    if not command.program and {"-h", "--help"} & set(words.rest):
+        sys.stdout.write(HELP)
+        return 0
     kubectl = Kubectl(words.kubectl)
+    if not command.program:
+        options_of(words.rest)
+        release = find(kubectl, words, labels=EXPLORER)
+        pod_of(release)
+        return serve(kubectl, release, words.rest)
     rest, feed, out = _files(words, command)
     try:
         release = find(kubectl, words)
@@ -110,25 +120,33 @@ def _run(words: Words) -> int:
                 file.close()
 
 
-def find(kubectl: Kubectl, words: Words) -> Release:
+def find(kubectl: Kubectl, words: Words, *, labels: str = LABELS) -> Release:
     """
     Return the release that is meant.
+
+    Args:
+        kubectl: Lists its pods.
+        words: That were typed.
+        labels: Of the pods.
 
     Raises:
         PluginError: there is none, or several might be meant, or it cannot be looked for.
     """
     namespace = words.namespace or words.release.rpartition("/")[0]
     if namespace and not words.everywhere:
-        listed, where = kubectl.pods(namespace, everywhere=False), f"in namespace {namespace}"
+        listed, where = (
+            kubectl.pods(namespace, everywhere=False, labels=labels),
+            f"in namespace {namespace}",
+        )
     else:
-        listed, where = kubectl.pods(None, everywhere=True), "in the cluster"
+        listed, where = kubectl.pods(None, everywhere=True, labels=labels), "in the cluster"
         if listed is None and not words.everywhere:
             # Whoever may not look everywhere may look at home.
-            listed = kubectl.pods(None, everywhere=False)
+            listed = kubectl.pods(None, everywhere=False, labels=labels)
             where = "in the context's namespace (looking in all of them is forbidden)"
     if listed is None:
         raise PluginError(NOT_ASKED, f"listing pods {where} is forbidden; name another one by -n")
-    return choose(releases_of(listed), wanted=words.release, where=where)
+    return choose(releases_of(listed), wanted=words.release, where=where, labels=labels)
 
 
 def _added(command: Command, rest: Sequence[str], *, held: bool) -> list[str]:
@@ -206,6 +224,8 @@ def _complete(typed: Sequence[str]) -> int:
         asked = split(words)
         if not asked.command:
             found = [name for name in COMMANDS if name.startswith(current)]
+        elif asked.command in COMMANDS and not COMMANDS[asked.command].program:
+            found = [word for word in ("--no-open", "--port", "--help") if word.startswith(current)]
         elif asked.command in COMMANDS:
             kubectl = Kubectl(asked.kubectl)
             release = find(kubectl, asked)

@@ -17,6 +17,10 @@ from syncer.kubectl.exits import NOT_ASKED, SEVERAL, PluginError
 LABELS: Final = (
     "app.kubernetes.io/part-of=notification-ledger,app.kubernetes.io/component=controller"
 )
+#: The same of every explorer.
+EXPLORER: Final = (
+    "app.kubernetes.io/part-of=notification-ledger,app.kubernetes.io/component=explorer"
+)
 _INSTANCE: Final = "app.kubernetes.io/instance"
 _CONTAINER: Final = "controller"
 
@@ -63,7 +67,9 @@ def releases_of(listed: Mapping[str, Any]) -> list[Release]:
     ]
 
 
-def choose(releases: Sequence[Release], *, wanted: str, where: str) -> Release:
+def choose(
+    releases: Sequence[Release], *, wanted: str, where: str, labels: str = LABELS
+) -> Release:
     """
     Return the release that is meant.
 
@@ -74,6 +80,7 @@ def choose(releases: Sequence[Release], *, wanted: str, where: str) -> Release:
         releases: That were found.
         wanted: `name` or `namespace/name`, empty if none was named.
         where: In words, where they were looked for.
+        labels: By which they were looked for.
 
     Raises:
         PluginError: there is none, or several might be meant.
@@ -94,7 +101,7 @@ def choose(releases: Sequence[Release], *, wanted: str, where: str) -> Release:
         raise PluginError(NOT_ASKED, f"no release {wanted!r} {where}; there is {others}")
     raise PluginError(
         NOT_ASKED,
-        f"no release of notification-ledger {where}: no pod has the labels {LABELS}; say where it is by"
+        f"no release of notification-ledger {where}: no pod has the labels {labels}; say where it is by"
         " `kubectl ledger -n NAMESPACE COMMAND`",
     )
 

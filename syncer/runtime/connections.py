@@ -147,6 +147,7 @@ async def listen(
     idle_seconds: float,
     shutdown_seconds: float = 1.0,
     read_buffer: int = 1 << 16,
+    cancels: bool = False,
 ) -> tuple[web.AppRunner, asyncio.Server]:
     """
     Serve an application on an address.
@@ -159,6 +160,7 @@ async def listen(
         idle_seconds: For which a connection is kept between requests.
         shutdown_seconds: For requests that are under way when the runner is cleaned up.
         read_buffer: Bytes of a body that are read ahead of who wants them.
+        cancels: The handler of a request is cancelled when its client has gone.
 
     Raises:
         OSError: the address cannot be bound.
@@ -171,6 +173,7 @@ async def listen(
         keepalive_timeout=idle_seconds,
         read_bufsize=read_buffer,
         lingering_time=_LINGER,
+        handler_cancellation=cancels,
         # A few bytes would become as many as they like, and a signature is of the bytes as they came.
         auto_decompress=False,
     )

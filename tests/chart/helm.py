@@ -104,12 +104,15 @@ def one(found: tuple[Json, ...], kind: str, suffix: str = "") -> Json:
 
 def controller(found: tuple[Json, ...]) -> Json:
     """Return the pods' template of the controller."""
-    (deployment,) = [
-        o for o in of_kind(found, "Deployment")
-        if o["metadata"]["labels"]["app.kubernetes.io/component"] == "controller"
-    ]  # fmt: skip
-    template: Json = deployment["spec"]["template"]
+    template: Json = component(found, "Deployment", "controller")["spec"]["template"]
     return template
+
+
+def component(found: tuple[Json, ...], kind: str, name: str) -> Json:
+    """Return the only object of a kind that belongs to a component."""
+    label = "app.kubernetes.io/component"
+    (found_one,) = [o for o in of_kind(found, kind) if o["metadata"]["labels"][label] == name]
+    return found_one
 
 
 def pods(found: tuple[Json, ...]) -> list[tuple[str, Json]]:

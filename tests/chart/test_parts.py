@@ -26,6 +26,8 @@ from tests.chart.helm import (
     CASES,
     CHART,
     MAJORS,
+    component,
+    controller,
     helm,
     objects,
     of_kind,
@@ -110,12 +112,13 @@ def test_the_embedded_redis_starts_as_rendered(
             twice = "redis.call('RPUSH', KEYS[1], 'c', 'd') redis.call('LSET', KEYS[1], 0, 'a')"
             assert own.evalsha(str(own.script_load(twice)), 1, "nl:{b}") is None
         # The words of the page and those of the chart are one rule, on this very server.
-        assert script("admin.sh", *acl_rule("ledger2", PASSWORD, page="ledger")).stdout == "OK\n"
-        theirs, ours = (
-            sorted(script("admin.sh", "ACL", "GETUSER", user).stdout.split())
-            for user in ("ledger2", "ledger")
-        )
-        assert ours == theirs
+        for name, page in (("ledger", "ledger"), ("explorer", "reader")):
+            assert script("admin.sh", *acl_rule("twin", PASSWORD, page=page)).stdout == "OK\n"
+            theirs, ours = (
+                sorted(script("admin.sh", "ACL", "GETUSER", user).stdout.split())
+                for user in ("twin", name)
+            )
+            assert ours == theirs
         assert script("admin.sh", "CONFIG", "GET", "appendfsync").stdout.split()[1] == (
             settings.appendfsync
         )
@@ -146,7 +149,7 @@ def test_the_password_is_made_once_and_by_nobody_else() -> None:
     assert role["rules"] == [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]}]
     (container,) = job["spec"]["template"]["spec"]["containers"]
     secret = {e["name"]: e["value"] for e in container["env"]}["SECRET"]
-    used = json.dumps([one(found, "StatefulSet"), one(found, "Deployment")])
+    used = json.dumps([one(found, "StatefulSet"), controller(found)])
     assert used.count(f'"{secret}"') == 2
     for case in ("embedded-strict", "external-url"):
         assert not [o for o in rendered("4", case) if "redis-password" in o["metadata"]["name"]]
@@ -159,10 +162,10 @@ def _ports(rules: list[Json]) -> set[int | str]:
 def test_the_controller_may_speak_to_what_it_needs() -> None:
     """The policy opens what the values make necessary: Redis, the audit store, the receivers."""
     base = {53, 443, 6443}
-    sentinel = one(rendered("4", "external-sentinel"), "NetworkPolicy")["spec"]
+    sentinel = one(rendered("4", "external-sentinel"), "NetworkPolicy", "-ledger")["spec"]
     # A Sentinel names its server's address, which may have any port: the usual one is opened.
     assert _ports(sentinel["egress"]) == base | {26379, 26380, 6379}
-    kubernaut = one(rendered("4", "kubernaut"), "NetworkPolicy", "controller")["spec"]
+    kubernaut = component(rendered("4", "kubernaut"), "NetworkPolicy", "controller")["spec"]
     assert _ports(kubernaut["egress"]) == base | {6379, 8080}
     policy = one(rendered("4", "network-policy"), "NetworkPolicy", "-ledger")["spec"]
     assert _ports(policy["egress"]) == {53, 6443, 6379, 443, 8443, 3128}
@@ -174,6 +177,51 @@ def test_the_controller_may_speak_to_what_it_needs() -> None:
     assert (health["ports"][0]["port"], "from" in health) == ("health", False)
     by_hand = one(rendered("4", "network-policy-egress"), "NetworkPolicy", "-ledger")["spec"]
     assert by_hand["egress"] == [{"to": [{"namespaceSelector": {}}]}]
+
+
+def test_the_explorer_reads_and_is_reached_by_nobody() -> None:
+    """Its user of Redis only reads, no Service and no rule leads to its pages, and it may be left out."""
+    found = rendered("4", "network-policy")
+    pod = component(found, "Deployment", "explorer")["spec"]["template"]["spec"]
+    assert pod["containers"][0]["args"][0] == "web"
+    settings = yaml.safe_load(one(found, "ConfigMap", "-explorer")["data"]["config.yaml"])
+    assert settings["redis"]["url"].startswith("redis://explorer@")
+    policy = component(found, "NetworkPolicy", "explorer")["spec"]
+    assert [rule["ports"] for rule in policy["ingress"]] == [
+        [{"port": "health", "protocol": "TCP"}]
+    ]
+    assert not reaches(policy, "203.0.113.5", 8443)
+    selectors = [o["spec"]["selector"] for o in of_kind(found, "Service")]
+    labels = pod_labels(found, "explorer")
+    assert not [s for s in selectors if s.items() <= labels.items()]
+    own = {"name": "mine", "urlKey": "reader"}
+    external = {"hosts": ["r:1"], "existingSecret": {"name": "theirs", "passwordKey": "p"}}
+    values = {
+        "explorer": {"redis": {"existingSecret": own}},
+        "redis": {"mode": "external", "external": external},
+    }
+    found = objects(template("4", values))
+    settings = yaml.safe_load(one(found, "ConfigMap", "-explorer")["data"]["config.yaml"])
+    path = settings["redis"]["urlFile"]
+    assert set(settings["redis"]) & {"url", "passwordFile"} == set()
+    pod = component(found, "Deployment", "explorer")["spec"]["template"]["spec"]
+    assert "theirs" not in json.dumps(pod)
+    (mounted,) = [
+        m for m in pod["containers"][0]["volumeMounts"] if path.startswith(m["mountPath"] + "/")
+    ]
+    (volume,) = [v for v in pod["volumes"] if v["name"] == mounted["name"]]
+    (source,) = volume["projected"]["sources"]
+    assert source["secret"] == {"name": "mine", "items": [{"key": "reader", "path": "url"}]}
+    without = objects(template("4", {"explorer": {"enabled": False}}))
+    assert "explorer" not in json.dumps(
+        [o for o in without if o["kind"] != "CustomResourceDefinition"]
+    )
+
+
+def pod_labels(found: tuple[Json, ...], name: str) -> Json:
+    """Labels of the pods of a component."""
+    labels: Json = component(found, "Deployment", name)["spec"]["template"]["metadata"]["labels"]
+    return labels
 
 
 def reaches(policy: Json, address: str, port: int) -> bool:
@@ -282,13 +330,13 @@ def test_the_audit_store_gets_a_token_of_its_own() -> None:
     """It is for that store alone, and there is none for a store that is reached in the clear."""
     found = rendered("4", "network-policy")
     (volume,) = [
-        v for v in one(found, "Deployment")["spec"]["template"]["spec"]["volumes"]
+        v for v in controller(found)["spec"]["volumes"]
         if v["name"] == "audit-token"
     ]  # fmt: skip
     (source,) = volume["projected"]["sources"]
     assert source["serviceAccountToken"]["audience"] == "datastorage"
     path = yaml.safe_load(settings_file(found))["datastorage"]["tokenFile"]
-    (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (container,) = controller(found)["spec"]["containers"]
     (mount,) = [m for m in container["volumeMounts"] if m["name"] == "audit-token"]
     assert path == f"{mount['mountPath']}/{source['serviceAccountToken']['path']}"
     stores: tuple[tuple[Json, bool], ...] = (
@@ -299,7 +347,7 @@ def test_the_audit_store_gets_a_token_of_its_own() -> None:
     for store, enabled in stores:
         values = {"config": {"datastorage": store}, "auditToken": {"enabled": enabled}}
         made = objects(template("4", values))
-        assert "serviceAccountToken" not in json.dumps(one(made, "Deployment"))
+        assert "serviceAccountToken" not in json.dumps(controller(made))
         assert yaml.safe_load(settings_file(made))["datastorage"] == store
 
 
@@ -324,7 +372,7 @@ def test_replicas_are_spread() -> None:
         ("default", "kubernetes.io/hostname"),
         ("extras", "topology.kubernetes.io/zone"),
     ):
-        deployment = one(rendered("4", case), "Deployment")["spec"]
+        deployment = component(rendered("4", case), "Deployment", "controller")["spec"]
         (constraint,) = deployment["template"]["spec"]["topologySpreadConstraints"]
         assert constraint["topologyKey"] == key
         assert constraint["labelSelector"] == deployment["selector"]
@@ -333,7 +381,7 @@ def test_replicas_are_spread() -> None:
 def test_templates_are_evaluated_where_they_may_be() -> None:
     """Variables, volumes and further objects may speak of the release."""
     found = rendered("4", "extras")
-    (container,) = one(found, "Deployment")["spec"]["template"]["spec"]["containers"]
+    (container,) = controller(found)["spec"]["containers"]
     env = {e["name"]: e.get("value") for e in container["env"]}
     assert env["RELEASE"] == "r"
     assert {"r-extra", "r-text"} <= {o["metadata"]["name"] for o in of_kind(found, "ConfigMap")}

@@ -18,6 +18,7 @@ from tests.chart.helm import (
     CASES,
     CHART,
     MAJORS,
+    component,
     controller,
     helm,
     objects,
@@ -88,7 +89,7 @@ def _fits(text: str, version: str) -> None:
 
 def test_a_member_too_many_is_found() -> None:
     """The check of schemas refuses what is no member of a kind."""
-    deployment = copy.deepcopy(one(rendered("4", "default"), "Deployment"))
+    deployment = copy.deepcopy(component(rendered("4", "default"), "Deployment", "controller"))
     deployment["spec"]["template"]["spec"]["restartPolice"] = "Always"
     with pytest.raises(kubernetes_validate.ValidationError, match="restartPolice"):
         kubernetes_validate.validate(deployment, KUBERNETES[1], strict=True)
@@ -226,14 +227,21 @@ def test_rights_are_the_least(case: str) -> None:
     assert roles or case == "existing-objects"
     for role in roles:
         allowed = RIGHTS | MORE_RIGHTS.get(case, set())
-        component = role["metadata"]["labels"]["app.kubernetes.io/component"]
+        label = role["metadata"]["labels"]["app.kubernetes.io/component"]
         special = {
             "access": PEOPLE,
             "test": TEST_RIGHTS,
             "redis-password": {("", "secrets", "create")},
             "gateway": {("kubernaut.ai", "notificationrequests", v) for v in ("create", "get")},
-        }
-        allowed = special.get(component, allowed)
+            "explorer": {
+                (group, resource, verb)
+                for group, resource in (
+                    ("kubernaut.ai", "notificationrequests"), ("coordination.k8s.io", "leases"),
+                )
+                for verb in ("get", "list", "watch")
+            },
+        }  # fmt: skip
+        allowed = special.get(label, allowed)
         assert faults_of_role(role["rules"], allowed) == [], role["metadata"]["name"]
 
 
@@ -266,6 +274,8 @@ def test_roles_are_bound_to_the_account_that_runs(case: str) -> None:
     """Every role for the controller is bound, to the account of its pods, and nothing else is."""
     found = rendered("4", case)
     account = controller(found)["spec"]["serviceAccountName"]
+    pod = component(found, "Deployment", "explorer")["spec"]["template"]["spec"]
+    explorer = pod["serviceAccountName"]
     roles = {
         (o["kind"], o["metadata"].get("namespace"), o["metadata"]["name"])
         for kind in ("Role", "ClusterRole")
@@ -276,11 +286,11 @@ def test_roles_are_bound_to_the_account_that_runs(case: str) -> None:
     for kind in ("RoleBinding", "ClusterRoleBinding"):
         for binding in of_kind(found, kind):
             (subject,) = binding["subjects"]
-            component = binding["metadata"]["labels"]["app.kubernetes.io/component"]
+            label = binding["metadata"]["labels"]["app.kubernetes.io/component"]
             expected = {
                 "test": "r-notification-ledger-test", "redis-password": binding["metadata"]["name"],
-                "gateway": "r-notification-ledger-gateway",
-            }.get(component, account)  # fmt: skip
+                "gateway": "r-notification-ledger-gateway", "explorer": explorer,
+            }.get(label, account)  # fmt: skip
             assert (subject["name"], subject["namespace"]) == (expected, "alerts")
             ref = binding["roleRef"]
             bound.add((ref["kind"], binding["metadata"].get("namespace"), ref["name"]))
@@ -350,14 +360,15 @@ def test_two_releases_of_one_name_do_not_meet() -> None:
         }
         for namespace in ("one", "two")
     )
-    assert len(first) == len(second) == 4
+    assert len(first) == len(second) == 5
     assert first & second == set()
 
 
 def test_a_new_version_restarts_only_what_changed() -> None:
     """Labels of pods hold no version, so that an upgrade of the chart leaves Redis alone."""
-    for kind in ("Deployment", "StatefulSet"):
-        labels = one(rendered("4", "default"), kind)["spec"]["template"]["metadata"]["labels"]
+    found = rendered("4", "default")
+    for made in (*of_kind(found, "Deployment"), one(found, "StatefulSet")):
+        labels = made["spec"]["template"]["metadata"]["labels"]
         assert not {k for k in labels if "version" in k or "chart" in k}
 
 
@@ -373,14 +384,23 @@ CHANGES: dict[str, tuple[Json, bool, bool]] = {
 @pytest.mark.parametrize("case", CHANGES)
 def test_what_is_read_at_the_start_restarts_its_pods(case: str) -> None:
     """Checksums change with what is read once, and not with what is followed."""
-    values, controller, redis = CHANGES[case]
+    values, ours, redis = CHANGES[case]
     before, after = rendered("4", "default"), objects(template("4", values))
-    for kind, expected in (("Deployment", controller), ("StatefulSet", redis)):
+    picked: list[tuple[Callable[[tuple[Json, ...]], Json], bool]] = [
+        (lambda found: component(found, "Deployment", "controller"), ours),
+        (lambda found: one(found, "StatefulSet"), redis),
+        # The explorer follows nothing of its settings.
+        (
+            lambda found: component(found, "Deployment", "explorer"),
+            ours or case == "the switch that is followed",
+        ),
+    ]  # fmt: skip
+    for pick, expected in picked:
         sums = [
-            one(found, kind)["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
+            pick(found)["spec"]["template"]["metadata"]["annotations"]["checksum/config"]
             for found in (before, after)
         ]
-        assert (sums[0] != sums[1]) is expected, kind
+        assert (sums[0] != sums[1]) is expected, case
 
 
 def test_routing_and_credentials_are_followed() -> None:
@@ -400,7 +420,7 @@ def test_one_replica_has_no_disruption_budget() -> None:
 
 
 def test_the_embedded_redis_forgets_nothing() -> None:
-    """It appends to a file on a disk, evicts nothing, and only the controller may connect."""
+    """It appends to a file on a disk, evicts nothing, and only the release's own pods may connect."""
     found = rendered("4", "default")
     lines = one(found, "ConfigMap", "-redis")["data"]["redis.conf"].splitlines()
     assert {
@@ -413,8 +433,10 @@ def test_the_embedded_redis_forgets_nothing() -> None:
     (container,) = stateful["template"]["spec"]["containers"]
     assert {"name": claim["metadata"]["name"], "mountPath": "/data"} in container["volumeMounts"]
     (rule,) = one(found, "NetworkPolicy", "-redis")["spec"]["ingress"]
-    (source,) = rule["from"]
-    assert source["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == "controller"
+    assert [
+        source["podSelector"]["matchLabels"]["app.kubernetes.io/component"]
+        for source in rule["from"]
+    ] == ["controller", "explorer"]
     assert of_kind(rendered("4", "external-url"), "StatefulSet") == []
 
 

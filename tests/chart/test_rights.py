@@ -347,7 +347,8 @@ async def test_helm_has_the_password_made_first(
         assert get(here, deployments)["items"] == []
         await asyncio.to_thread(run_password_job, here, get(here, job))
         assert (await installing).code == 0
-        assert len(get(here, deployments)["items"]) == 1
+        made = {o["metadata"]["name"] for o in get(here, deployments)["items"]}
+        assert made == {"r-notification-ledger", "r-notification-ledger-explorer"}
         secret = f"/api/v1/namespaces/{here.namespace}/secrets/{ACCOUNT}-redis-auth"
         assert api.request("GET", secret).status == 200
         role = f"{RBAC}/namespaces/{here.namespace}/roles/{PASSWORD_JOB}"

@@ -212,7 +212,7 @@ def test_the_name_of_the_leases_reaches_the_settings(tmp_path: Path) -> None:
         (role["kind"], role["metadata"].get("namespace"))
         for kind in ("Role", "ClusterRole")
         for role in of_kind(found, kind)
-        if any("leases" in rule["resources"] for rule in role["rules"])
+        if any("leases" in r["resources"] and "patch" in r["verbs"] for r in role["rules"])
     ]
     assert granting == [("Role", "alerts")]
 
@@ -236,7 +236,7 @@ def test_the_name_of_the_leases_reaches_the_settings(tmp_path: Path) -> None:
 def test_the_grace_period_covers_the_drain(delivery: Json, tmp_path: Path) -> None:
     """The pod is killed later than the longest drain of the code, and not much later."""
     found = objects(template("4", {"config": {"delivery": delivery}}))
-    grace = one(found, "Deployment")["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+    grace = controller(found)["spec"]["terminationGracePeriodSeconds"]
     longest = _load_mounted(found, tmp_path).settings.delivery.largest_timeout
     # As `Drain.run` and `ShardManager.release` spend it.
     drain = (
@@ -269,7 +269,7 @@ def test_routing_names_credentials_that_are_mounted(case: str) -> None:
 
 def test_a_missing_credential_does_not_keep_the_pod_from_starting() -> None:
     """Credentials are optional unless the values say otherwise."""
-    spec = one(rendered("4", "routing"), "Deployment")["spec"]["template"]["spec"]
+    spec = controller(rendered("4", "routing"))["spec"]
     (volume,) = [v for v in spec["volumes"] if v["name"] == "credentials"]
     optional = {
         s["secret"]["name"]: s["secret"]["optional"] for s in volume["projected"]["sources"]
@@ -284,9 +284,7 @@ def test_a_missing_credential_does_not_keep_the_pod_from_starting() -> None:
 def test_the_chart_installs_the_version_of_the_project() -> None:
     """Without a tag the image is that of the distribution's version."""
     version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
-    (container,) = one(rendered("4", "default"), "Deployment")["spec"]["template"]["spec"][
-        "containers"
-    ]
+    (container,) = controller(rendered("4", "default"))["spec"]["containers"]
     assert container["image"] == f"notification-ledger:{version}"
 
 

@@ -25,6 +25,7 @@ import notifier.cli.main
 import syncer.cli.main
 from syncer.cli.completion import _commands, _options
 from syncer.kubectl.commands import COMMANDS as PLUGIN
+from syncer.kubectl.ui import HELP as UI
 from syncer.kubectl.words import split
 from tests.chart.helm import objects, template
 from tests.cluster.documented import TURNS
@@ -158,7 +159,11 @@ def test_the_plugin_has_what_the_pages_use() -> None:
         if row is None:
             wrong.append(f"{page}: kubectl ledger {typed.command}")
             continue
-        options = _options(_commands(PARSERS[row.program])[typed.command])
+        options = (
+            _options(_commands(PARSERS[row.program])[typed.command])
+            if row.program
+            else set(re.findall(r"--[a-z-]+", UI))
+        )
         used = [w.partition("=")[0] for w in typed.rest if w.startswith("-")]
         wrong += [f"{page}: kubectl ledger {typed.command} {o}" for o in used if o not in options]
     assert seen >= 3

@@ -387,7 +387,7 @@ def cluster(
         (cluster(listing="not served"), {"api-objects": Grade.FAIL}),
         (cluster(latency=900.0), {"api-latency": Grade.WARN}),
         (cluster(leases={"shards": 3}), {"shards": Grade.FAIL}),
-        (cluster(leases={"unowned": [1]}), {"owners": Grade.FAIL}),
+        (cluster(leases={"holders": ["a", ""]}), {"owners": Grade.FAIL}),
         (cluster(leases={"problem": "gone"}), {"shards": Grade.WARN}),
         (cluster(offset=-70_000), {"api-clock": Grade.FAIL}),
         (cluster(offset=None), {"api-clock": Grade.UNKNOWN}),

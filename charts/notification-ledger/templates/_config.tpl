@@ -43,6 +43,19 @@ URLs that hold one, are files beside it (`passwordFile`, `urlFile`).
 {{- toYaml $config -}}
 {{- end -}}
 
+{{/* The explorer's settings: the same, with a user of Redis that only reads. */}}
+{{- define "ledger.explorer.settings" -}}
+{{- $config := include "ledger.settings" . | fromYaml -}}
+{{- $secret := .Values.explorer.redis.existingSecret -}}
+{{- if $secret.name -}}
+{{- $url := "/etc/notification/explorer-redis/url" -}}
+{{- $_ := set $config "redis" (merge (dict "urlFile" $url) (omit $config.redis "url" "passwordFile" "sentinelPasswordFile")) -}}
+{{- else if eq .Values.redis.mode "embedded" -}}
+{{- $_ := set $config.redis "url" (printf "redis://explorer@%s:6379/0" (include "ledger.redis.name" .)) -}}
+{{- end -}}
+{{- toYaml $config -}}
+{{- end -}}
+
 {{- define "ledger.redis.settings" -}}
 {{- $dir := "/etc/notification/redis" -}}
 {{- if eq .Values.redis.mode "embedded" -}}
@@ -120,8 +133,16 @@ sentinelPasswordFile: {{ $dir }}/sentinel-password
         path: sentinel-password
       {{- end }}
 {{- end -}}
+{{- with include "ledger.redis.certificates" . }}
+{{ . }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{/* Of these, what is no password. */}}
+{{- define "ledger.redis.certificates" -}}
 {{- $tls := .Values.redis.external.tls -}}
-{{- if $tls.existingSecret }}
+{{- if and (eq .Values.redis.mode "external") $tls.existingSecret -}}
 - secret:
     name: {{ $tls.existingSecret }}
     items:
@@ -133,7 +154,6 @@ sentinelPasswordFile: {{ $dir }}/sentinel-password
       - key: tls.key
         path: tls.key
       {{- end }}
-{{- end -}}
 {{- end -}}
 {{- end -}}
 

@@ -118,6 +118,71 @@ app.kubernetes.io/part-of: notification-ledger
 {{- toYaml $block -}}
 {{- end -}}
 
+{{/* What a pod may speak to that works with logs and objects: names, the API server, Redis. */}}
+{{- define "ledger.egress.own" -}}
+- ports:
+    - port: 53
+      protocol: UDP
+    - port: 53
+      protocol: TCP
+# The API server has no label and often no fixed address.
+- ports:
+    {{- range .Values.networkPolicy.apiServerPorts }}
+    - port: {{ . }}
+      protocol: TCP
+    {{- end }}
+  {{- with .Values.networkPolicy.apiServerCIDRs }}
+  to:
+    {{- range . }}
+    - ipBlock:
+        {{- include "ledger.block" (dict "cidr" .) | nindent 8 }}
+    {{- end }}
+  {{- end }}
+{{- if eq .Values.redis.mode "embedded" }}
+- ports:
+    - port: 6379
+      protocol: TCP
+  to:
+    - podSelector:
+        matchLabels:
+          {{- include "ledger.selector" (list . "redis") | nindent 10 }}
+{{- else }}
+{{- $ports := list }}
+{{- range .Values.redis.external.hosts }}
+{{- $port := regexFind ":[0-9]+$" . | trimPrefix ":" }}
+{{- $ports = append $ports (default (ternary "26379" "6379" (eq $.Values.redis.external.topology "sentinel")) $port | int) }}
+{{- end }}
+{{- if or (eq .Values.redis.external.topology "sentinel") (not $ports) }}
+{{- $ports = append $ports 6379 }}
+{{- end }}
+- ports:
+    {{- range uniq $ports }}
+    - port: {{ . }}
+      protocol: TCP
+    {{- end }}
+  {{- with .Values.networkPolicy.redisTo }}
+  to:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+{{- end }}
+{{- end -}}
+
+{{/* The account of the explorer; where the chart makes none, it is the controller's. */}}
+{{- define "ledger.explorer.account" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- include "ledger.component" (list . "explorer") -}}
+{{- else -}}
+{{- .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Rights of the explorer on notifications. */}}
+{{- define "ledger.rbac.explored" -}}
+- apiGroups: [kubernaut.ai]
+  resources: [notificationrequests]
+  verbs: [get, list, watch]
+{{- end -}}
+
 {{/* Where the token for the audit store is mounted; empty if there is none. */}}
 {{- define "ledger.auditToken" -}}
 {{- $store := dig "datastorage" dict .Values.config | default dict -}}

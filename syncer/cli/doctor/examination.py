@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 from syncer.cli.access import Access
 from syncer.cli.doctor.api_server import ApiFacts, check_api_server, read_api_server
@@ -12,10 +13,16 @@ from syncer.cli.doctor.definition import DefinitionFacts, check_definition, read
 from syncer.cli.doctor.leases import LeaseFacts, check_incarnation, check_leases, read_leases
 from syncer.cli.doctor.redis import RedisFacts, check_redis, read_redis
 from syncer.cli.doctor.result import Result, ok, unknown, warn
-from syncer.cli.doctor.rights import RightsFacts, check_rights, read_rights
+from syncer.cli.doctor.rights import RIGHTS, RightsFacts, check_rights, read_rights
 from syncer.cli.store import StoreState, check_store
 from syncer.model.attempt import Epoch
 from syncer.model.errors import ConfigError, LedgerError
+
+#: Checks that an account cannot make that only reads.
+NEED_RIGHTS: Final = frozenset({
+    "redis-scripts", "redis-write", "redis-poke", "crd-served", "crd-members", "crd-rules", "api-clock",
+    "clocks", *(right.check for right in RIGHTS),
+})  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -39,7 +46,7 @@ class ClusterFacts:
 
 
 async def read_cluster(
-    at: Access, *, namespaces: Sequence[str], home: str, account: str
+    at: Access, *, namespaces: Sequence[str], home: str, account: str, reader: bool = False
 ) -> ClusterFacts:
     """
     Read everything that is checked; never raises for what the API server answers.
@@ -49,14 +56,18 @@ async def read_cluster(
         namespaces: That are watched; empty for all.
         home: Namespace of the controller, empty if that is not known.
         account: `namespace/name` of the service account whose rights are asked; empty for one's own.
+        reader: Leave out what an account that only reads cannot find out.
     """
     facts = ClusterFacts(await read_api_server(at, namespaces))
     if at.kube is None or facts.api.error:
         return facts
+    if home:
+        facts.leases = await read_leases(at, at.kube, home)
+    if reader:
+        return facts
     facts.definition = await read_definition(at.kube)
     facts.rights = await read_rights(at.kube, namespaces=namespaces, home=home, account=account)
     if home:
-        facts.leases = await read_leases(at, at.kube, home)
         facts.offset = await read_offset(at.kube, home)
     return facts
 
@@ -110,6 +121,7 @@ async def examine(
     namespaces: Sequence[str],
     home: str,
     account: str,
+    reader: bool = False,
 ) -> list[Result]:
     """
     Make every check; never raises for what a server answers.
@@ -120,12 +132,15 @@ async def examine(
         namespaces: As of `read_cluster`.
         home: As of `read_cluster`.
         account: As of `read_cluster`.
+        reader: Leave out what an account that only reads cannot find out (`NEED_RIGHTS`).
     """
-    cluster = await read_cluster(at, namespaces=namespaces, home=home, account=account)
-    redis = await read_redis(at)
+    cluster = await read_cluster(
+        at, namespaces=namespaces, home=home, account=account, reader=reader
+    )
+    redis = await read_redis(at, writes=not reader)
     settings = at.settings
     installation = cluster.leases.installation or await _named_by_store(at, redis)
-    return [
+    results = [
         check_settings(warnings, given=at.configured),
         *check_redis(
             redis,
@@ -143,6 +158,7 @@ async def examine(
         ),
         check_clocks(None if redis.error else redis.offset, cluster.offset),
     ]
+    return [r for r in results if not (reader and r.name in NEED_RIGHTS)]
 
 
 async def _named_by_store(at: Access, redis: RedisFacts) -> str:

@@ -27,13 +27,18 @@ class LeaseFacts:
         shards: Number of shards by the map Lease, 0 without one.
         installation: Id of the installation, empty without a map Lease.
         problem: Why they could not be read, empty if they could.
-        unowned: Shards whose Lease is free, or whose holder is gone.
+        holders: Who holds each shard, empty where its Lease is free or its holder is gone.
     """
 
     shards: int = 0
     installation: str = ""
     problem: str = ""
-    unowned: list[int] = field(default_factory=list)
+    holders: list[str] = field(default_factory=list)
+
+    @property
+    def unowned(self) -> list[int]:
+        """Shards that nobody holds."""
+        return [n for n, holder in enumerate(self.holders) if not holder]
 
 
 async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
@@ -54,8 +59,9 @@ async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
         sharding = Sharding.read(text)
         facts.shards = sharding.shards if sharding else 0
         facts.installation = f"{home}/{name}@{meta.get('uid', '')}"
-        states = await asyncio.gather(*(_owned(kube, home, name, n) for n in range(facts.shards)))
-        facts.unowned = [n for n, owned in enumerate(states) if not owned]
+        facts.holders = await asyncio.gather(
+            *(_holder(kube, home, name, n) for n in range(facts.shards))
+        )
     except Gone:
         facts.problem = "there is no Lease of this installation"
     except (PortError, TimeoutError, ValueError) as error:
@@ -63,13 +69,13 @@ async def read_leases(at: Access, kube: KubeClient, home: str) -> LeaseFacts:
     return facts
 
 
-async def _owned(kube: KubeClient, home: str, name: str, shard: int) -> bool:
+async def _holder(kube: KubeClient, home: str, name: str, shard: int) -> str:
     try:
         path = lease_path(home, f"{name}-{shard}")
         lease = await kube.request("GET", path, timeout=_TIMEOUT)
     except Gone:
-        return False
-    return bool(await read_holder(kube, home, name, lease))
+        return ""
+    return await read_holder(kube, home, name, lease)
 
 
 def check_leases(facts: LeaseFacts, *, shards: int | None, home: str) -> list[Result]:

@@ -72,8 +72,14 @@ _SETTINGS: Final = (
 )  # fmt: skip
 
 
-async def read_redis(at: Access) -> RedisFacts:
-    """Read everything that is checked; never raises for what the server answers."""
+async def read_redis(at: Access, *, writes: bool = True) -> RedisFacts:
+    """
+    Read everything that is checked; never raises for what the server answers.
+
+    Args:
+        at: Open connections.
+        writes: Try as well what only an account that writes may do.
+    """
     facts = RedisFacts()
     client = at.client
     try:
@@ -97,9 +103,10 @@ async def read_redis(at: Access) -> RedisFacts:
     except (LedgerError, TimeoutError) as error:
         facts.error = str(error) or "no answer in time"
         return facts
-    facts.script = await _why_not(_run_script(at))
-    facts.write = await _why_not(_write(at))
-    facts.wake_owner = await _why_not(_wake_up(at))
+    if writes:
+        facts.script = await _why_not(_run_script(at))
+        facts.write = await _why_not(_write(at))
+        facts.wake_owner = await _why_not(_wake_up(at))
     facts.scan = await _why_not(_first_page(at, facts))
     return facts
 

@@ -26,6 +26,12 @@ aclfile /run/redis/users.acl
 ~{{ $prefix }}:* &{{ $prefix }}:poke +ping +select +info +time +get +set +scan +lrange +lindex +llen +ttl +rpush +lset +expire +persist +del +evalsha +script|load +publish +subscribe +wait
 {{- end -}}
 
+{{/* Rights of the user `explorer`: those of `reader` in docs/install.md; likewise. */}}
+{{- define "ledger.redis.readRule" -}}
+{{- $prefix := dig "redis" "keyPrefix" "nl" .Values.config -}}
+%R~{{ $prefix }}:* +ping +select +echo +info +time +get +scan +lrange +lindex +llen +ttl +eval_ro +evalsha_ro +script|load +memory|usage
+{{- end -}}
+
 {{- define "ledger.redis.start" -}}
 # Starts the server of whichever image this is.
 set -eu
@@ -41,6 +47,9 @@ admin="$(printf %s "$(cat /run/redis/admin)" | sha256sum | cut -c 1-64)"
 cat > /run/redis/users.acl <<END
 user default reset off ~* &* +@all
 user ledger reset on #$hash {{ include "ledger.redis.rule" . }}
+{{- if .Values.explorer.enabled }}
+user explorer reset on #$hash {{ include "ledger.redis.readRule" . }}
+{{- end }}
 user admin reset on #$admin ~* &* +@all
 END
 {{- with .Values.redis.embedded.extraUsers }}

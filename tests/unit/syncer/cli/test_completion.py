@@ -17,7 +17,7 @@ COMPLETED = {
     "any command": (
         [""],
         ["completion", "doctor", "explain", "export", "import", "inspect", "list", "repair",
-         "resend", "resolve", "tail", "verify"],
+         "resend", "resolve", "tail", "verify", "web"],
     ),
     "an option of a command": (["resend", "ns/n", "--re"], ["--reason", "--redis-url", "--redis-url-file"]),
     "a value of an option": (["resolve", "ns/n", "--as", ""], ["delivered", "failed"]),
@@ -32,7 +32,7 @@ COMPLETED = {
     "an option of the program": (["--h"], ["--help"]),
     "nothing yet": ([], [
         "completion", "doctor", "explain", "export", "import", "inspect", "list", "repair",
-        "resend", "resolve", "tail", "verify",
+        "resend", "resolve", "tail", "verify", "web",
     ]),
 }  # fmt: skip
 

@@ -76,6 +76,10 @@ class StandIn:
         """Have another command of its own be this shell script."""
         (self._folder / verb).write_text(script)
 
+    def forwards(self, script: str) -> None:
+        """Have a forwarded port be this shell script."""
+        self.does("port-forward", script)
+
     def _write(self, *, get: str = "", run: str = "") -> None:
         for name, text in (("get", get), ("run", run)):
             if text or not (self._folder / name).exists():
@@ -87,7 +91,7 @@ class StandIn:
             'for word in "$@"; do printf "%s\\n" "$word" >> words; done\n'
             "echo >> words\n"
             'for word in "$@"; do case "$word" in\n'
-            "get|create) . ./$word; exit;; exec) . ./run; exit;; esac; done\n"
+            "get|create|port-forward) . ./$word; exit;; exec) . ./run; exit;; esac; done\n"
             "exit 64\n"
         )
         program.chmod(0o755)

@@ -1,0 +1,91 @@
+"""
+`syncer web`: the explorer, read-only pages about all notifications.
+
+What it shows comes from the code that the other commands use, so a page and a command never disagree. It
+runs in a process of its own: the controller's loop has nothing to do with how many look. The list is an
+index in memory (`index`), kept by a watch (`follow`); everything else is read when a page asks for it
+(`source`), and `pages` turns what was read into HTML.
+"""
+
+from __future__ import annotations
+
+import argparse
+from typing import Final
+
+from syncer.cli.arguments import add_namespaces, count
+from syncer.cli.exits import OK
+
+HELP: Final = "serve pages about all notifications on this machine alone"
+_PORT: Final = 8088
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Take the options of the command."""
+    add_namespaces(parser)
+    parser.add_argument(
+        "--port", type=count, default=_PORT, metavar="PORT",
+        help="of 127.0.0.1; 0 for any that is free (default %(default)s)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--health-address", metavar="HOST:PORT", default="",
+        help="also serve /healthz there, and nothing else, for probes (default: nowhere)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--controller-namespace", metavar="NAMESPACE",
+        help="home of the leases (default: $KUBERNAUT_CONTROLLER_NAMESPACE, else the pod's own)",
+    )  # fmt: skip
+
+
+async def run(options: argparse.Namespace) -> int:
+    """Serve until a signal; returns the exit code."""
+    import asyncio
+    import signal
+
+    from syncer.cli.access import access, where_of
+    from syncer.cli.namespaces import controller_namespace, namespaces_of
+    from syncer.cli.output import write_lines
+    from syncer.cli.web.follow import Follower
+    from syncer.cli.web.index import Index
+    from syncer.cli.web.server import ADDRESS, Explorer
+    from syncer.cli.web.source import Source
+    from syncer.model.errors import ConfigError
+
+    where = where_of(options)
+    warnings = where.load().warnings
+    home = options.controller_namespace or await controller_namespace()
+    stopped, loop = asyncio.Event(), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stopped.set)
+    async with access(where) as at:
+        namespaces, index = await namespaces_of(at, options), Index()
+        follower = Follower(at, index, namespaces)
+        source = Source(at, index, namespaces=namespaces, home=home, warnings=warnings)
+        explorer = Explorer(source, index, follower)
+        following = asyncio.create_task(follower.run())
+        following.add_done_callback(lambda _task: stopped.set())
+        try:
+            try:
+                if options.health_address:
+                    host, _, probed = options.health_address.rpartition(":")
+                    await explorer.listen_for_probes(host, count(probed))
+                port = await explorer.listen(options.port)
+            except (OSError, OverflowError, ValueError) as error:
+                raise ConfigError(f"the port cannot be opened: {error}") from None
+            write_lines([f"http://{ADDRESS}:{port}/"])
+            _flush()
+            await stopped.wait()
+            if following.done():
+                following.result()
+        finally:
+            following.cancel()
+            await explorer.close()
+            await asyncio.gather(following, return_exceptions=True)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+    return OK
+
+
+def _flush() -> None:
+    import sys
+
+    sys.stdout.flush()

@@ -1,0 +1,136 @@
+"""
+Keeps the index as the API server has it: a list of each namespace, then a watch from there on.
+
+No reflector of the controller's is used: it keeps identity and version of each object a second time, and
+its rules about shards and finished objects are for who delivers. Here a late or a lost event costs a row
+that reads old until the next one. Where the server has forgotten the place of a watch, everything is
+listed anew, and what the list lacks is gone. While a server is away, what is known stays, and the pages
+say since when.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from contextlib import aclosing
+from itertools import count
+from typing import Final
+
+from syncer.cli.access import Access
+from syncer.cli.watching import Change, changes
+from syncer.cli.web.index import Index
+from syncer.kube.notification_requests import Unreadable
+from syncer.model.errors import Expired, LedgerError
+from syncer.model.resource import NotificationRequest
+from syncer.rules.backoff import exponential
+
+#: Objects in a page of a list; reading it holds the loop for some ten milliseconds, and takes megabytes.
+_PAGE: Final = 100
+#: Seconds of silence of a watch after which the pages say that they may be old; bookmarks come every 60.
+_SILENCE: Final = 90.0
+#: Seconds between tries, at first and at most.
+_PAUSE_FIRST: Final = 0.5
+_PAUSE_MOST: Final = 15.0
+
+
+class Follower:
+    """
+    Follows namespaces.
+
+    What is shown is as it was at `since` or later, where there is a `problem`.
+    """
+
+    def __init__(self, at: Access, index: Index, namespaces: Sequence[str]) -> None:
+        """
+        Prepare; `run` starts.
+
+        Args:
+            at: Open connections.
+            index: Is kept up to date.
+            namespaces: To follow; empty for all.
+        """
+        self._at = at
+        self._index = index
+        self._scopes: tuple[str | None, ...] = tuple(namespaces) or (None,)
+        self._listed: set[str | None] = set()
+        self._problems: dict[str | None, tuple[str, float]] = {}
+        self._numbers = count(1)
+
+    @property
+    def complete(self) -> bool:
+        """Whether every namespace was listed to its end since the start."""
+        return len(self._listed) == len(self._scopes)
+
+    @property
+    def problem(self) -> str:
+        """Why what is shown may be old, empty if it is not."""
+        return next((text for text, _ in self._problems.values()), "")
+
+    @property
+    def since(self) -> float:
+        """Unix seconds since when there is a problem, 0 without one."""
+        return min((at for _, at in self._problems.values()), default=0.0)
+
+    async def run(self) -> None:
+        """Follow until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            for namespace in self._scopes:
+                group.create_task(self._follow(namespace))
+
+    async def _follow(self, namespace: str | None) -> None:
+        version, failures = "", 0
+        while True:
+            try:
+                if not version:
+                    version = await self._list(namespace)
+                async with aclosing(
+                    changes(self._at, namespace, version, silence=_SILENCE)
+                ) as news:
+                    async for change in news:
+                        version, failures = change.version, 0
+                        self._take(change)
+                        self._mended(namespace)
+            except Expired:
+                version = ""
+            except (LedgerError, TimeoutError) as error:
+                failures += 1
+                self._failed(namespace, str(error) or "no answer in time")
+            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, failures + 1))
+
+    def _take(self, change: Change) -> None:
+        found = change.found
+        if isinstance(found, NotificationRequest) and not change.deleted:
+            self._index.put(found)
+        elif found is not None and change.deleted:
+            meta = found.meta if isinstance(found, Unreadable) else found
+            self._index.drop(meta.namespace, meta.name)
+
+    async def _list(self, namespace: str | None) -> str:
+        """Take a list to its end; returns its version."""
+        number, token, version = next(self._numbers), "", ""
+        while True:
+            page = await self._at.objects.list_page(namespace, limit=_PAGE, continue_token=token)
+            version = version or page.resource_version
+            for found in page.objects:
+                if not isinstance(found, Unreadable):
+                    self._index.put(found, listing=number)
+            token = page.continue_token
+            if not token:
+                break
+            self._mended(namespace)
+        self._index.keep_only(number, namespace)
+        self._listed.add(namespace)
+        self._mended(namespace)
+        self._index.on_change("")
+        return version
+
+    def _failed(self, namespace: str | None, text: str) -> None:
+        _, at = self._problems.get(namespace, ("", time.time()))
+        if namespace not in self._problems:
+            self._index.on_change("")
+        self._problems[namespace] = (text, at)
+
+    def _mended(self, namespace: str | None) -> None:
+        if self._problems.pop(namespace, None) is not None:
+            self._index.on_change("")

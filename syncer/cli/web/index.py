@@ -1,0 +1,175 @@
+"""
+The entries of all notifications, the newest first, and what is counted over them.
+
+Asking the API server for each page would find no order by age, and no filter but names: a search would
+read everything, each time. So all entries are here, in their order, and a page is taken from where the
+one before ended. A search looks at all of them and gives the loop its turn every few thousand.
+
+Bounds: entries (beyond it the oldest go, and the pages say so), attempts of the recent past.
+
+No I/O, no clock.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from bisect import bisect_left, bisect_right
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from syncer.cli.web.entries import Entry, Maker, Query, position_of
+from syncer.model.attempt import AttemptState
+from syncer.model.resource import NotificationRequest
+
+#: Entries that are kept: some sixty megabytes at most.
+MOST: Final = 200_000
+#: Attempts of the recent past that are kept, and how long that is in milliseconds.
+RECENT: Final = 5_000
+WINDOW: Final = 3_600_000
+#: Entries that are looked at in one turn of the loop.
+_TURN: Final = 2_000
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """An attempt of the recent past."""
+
+    channel: str
+    ended: int
+    state: AttemptState
+
+
+class Index:
+    """
+    All entries.
+
+    Attributes:
+        phases: How many there are in each phase; the empty one is that before the first status.
+        cut: There are more than are kept: the oldest are missing.
+        on_change: Gets the key of each notification that has changed.
+    """
+
+    def __init__(self, *, most: int = MOST) -> None:
+        """
+        Begin without entries.
+
+        Args:
+            most: As `MOST`.
+        """
+        self._most = most
+        self._maker = Maker()
+        self._entries: dict[str, dict[str, Entry]] = {}
+        self._order: list[Entry] = []
+        self._recent: dict[tuple[str, str], Tried] = {}
+        self._ends: list[tuple[int, tuple[str, str]]] = []
+        self.phases: Counter[str] = Counter()
+        self.cut = False
+        self.on_change: Callable[[str], None] = lambda _key: None
+
+    def __len__(self) -> int:
+        """How many there are."""
+        return len(self._order)
+
+    @property
+    def namespaces(self) -> list[str]:
+        """Namespaces with a notification."""
+        return sorted(self._entries)
+
+    @property
+    def recent(self) -> list[Tried]:
+        """Attempts of the recent past, as far as they are kept."""
+        return list(self._recent.values())
+
+    def get(self, namespace: str, name: str) -> Entry | None:
+        """Return an entry, None if there is none."""
+        return self._entries.get(namespace, {}).get(name)
+
+    def put(self, request: NotificationRequest, *, listing: int = 0) -> None:
+        """Take an object as it is now; `listing` is the number of the list that brought it."""
+        before = self.get(request.namespace, request.name)
+        entry = self._maker.entry(request, listing or (before.listing if before else 0))
+        if before is not None:
+            self._take_out(before)
+        elif len(self._order) >= self._most:
+            self.cut = True
+            if position_of(entry) <= position_of(self._order[0]):
+                return
+            self._take_out(self._order[0])
+        self._entries.setdefault(entry.namespace, {})[entry.name] = entry
+        self._order.insert(bisect_right(self._order, position_of(entry), key=position_of), entry)
+        self.phases[entry.phase] += 1
+        self._remember(request)
+        self.on_change(entry.key)
+
+    def drop(self, namespace: str, name: str) -> None:
+        """Forget what is gone."""
+        entry = self.get(namespace, name)
+        if entry is not None:
+            self._take_out(entry)
+            self.on_change(entry.key)
+
+    def keep_only(self, listing: int, namespace: str | None) -> None:
+        """Forget what a complete list of a namespace, or of all with None, has not shown."""
+        gone = [
+            e for e in self._order
+            if e.listing != listing and (namespace is None or e.namespace == namespace)
+        ]  # fmt: skip
+        for entry in gone:
+            self.drop(entry.namespace, entry.name)
+
+    async def page(self, query: Query, size: int) -> tuple[list[Entry], bool]:
+        """
+        Return what matches, the newest first, and whether there is more.
+
+        Args:
+            query: Conditions, and where the page before ended.
+            size: Entries at most.
+        """
+        found: list[Entry] = []
+        async for entry in self.walk(query):
+            if query.takes(entry):
+                if len(found) == size:
+                    return found, True
+                found.append(entry)
+        return found, False
+
+    async def walk(self, query: Query | None = None) -> AsyncIterator[Entry]:
+        """Yield all entries behind a place, the newest first; the loop gets its turn meanwhile."""
+        after = query.after if query is not None else None
+        while True:
+            end = len(self._order)
+            if after is not None:
+                end = bisect_left(self._order, after, key=position_of)
+            chunk = self._order[max(0, end - _TURN) : end]
+            for entry in reversed(chunk):
+                yield entry
+            if len(chunk) < _TURN:
+                return
+            # Where it goes on is told by a position: the order may change while others run.
+            after = position_of(chunk[0])
+            await asyncio.sleep(0)
+
+    def _take_out(self, entry: Entry) -> None:
+        del self._order[bisect_left(self._order, position_of(entry), key=position_of)]
+        inside = self._entries[entry.namespace]
+        del inside[entry.name]
+        if not inside:
+            del self._entries[entry.namespace]
+        self.phases[entry.phase] -= 1
+
+    def _remember(self, request: NotificationRequest) -> None:
+        for attempt in request.status.attempts:
+            identity = (request.uid, attempt.id)
+            known = identity in self._recent
+            if not attempt.ended or (
+                not known and len(self._ends) >= RECENT and attempt.ended <= self._ends[0][0]
+            ):
+                continue
+            self._recent[identity] = Tried(attempt.channel, attempt.ended, attempt.state)
+            if not known:
+                heapq.heappush(self._ends, (attempt.ended, identity))
+            if len(self._ends) > RECENT:
+                del self._recent[heapq.heappop(self._ends)[1]]

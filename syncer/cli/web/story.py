@@ -1,0 +1,151 @@
+"""
+The story of one notification: what happened, in order, with the wait before each attempt.
+
+It is told from the log, and from what the status shows besides: of an object whose log is gone, or cannot
+be read now, the status alone tells its attempts. What comes next is not decided here: `syncer explain`
+says it.
+
+No I/O, no clock.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Final
+
+from syncer.cli.explanation import result_of
+from syncer.model.attempt import Attempt, AttemptState
+from syncer.model.record import Kind, Record
+from syncer.model.resource import NotificationRequest
+from syncer.rules.fold import LogView, ReadLog
+
+#: What an operator's record did.
+_BY_HAND: Final = {
+    Kind.ORDER: "one more attempt ordered",
+    Kind.RESOLVE_FAILED: "resolved as failed",
+    Kind.RESOLVE_SUCCESS: "resolved as delivered",
+    Kind.REPAIR: "repaired",
+}
+#: Moments that are shown, the latest; a log has as many records as its notification had attempts.
+MOST: Final = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """
+    Something that happened.
+
+    Attributes:
+        at: Unix milliseconds, 0 if that is not known.
+        title: What happened.
+        tone: `good`, `bad`, `odd`, or empty.
+        channel: On which channel, empty for all.
+        attempt: Id of the attempt, empty if it is none.
+        wait: Milliseconds since the channel was planned or tried before, -1 if that is not known.
+        duration: Milliseconds that the call took, -1 if that is not known.
+        code: Status code of the answer, 0 without one.
+        detail: The error, or the reason.
+        by: Who ordered it, or did it by hand; empty where it was due.
+        restored: It is known from the status alone.
+    """
+
+    at: int
+    title: str
+    tone: str = ""
+    channel: str = ""
+    attempt: str = ""
+    wait: int = -1
+    duration: int = -1
+    code: int = 0
+    detail: str = ""
+    by: str = ""
+    restored: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """What happened, the earliest first; `left_out` earlier moments are not among it."""
+
+    moments: tuple[Moment, ...]
+    left_out: int = 0
+
+
+def tell(request: NotificationRequest | None, log: ReadLog | None) -> Story:
+    """
+    Tell what happened.
+
+    Args:
+        request: The object, None if it is gone or could not be read.
+        log: Its log, None if it could not be read.
+    """
+    view = log.view if log is not None else LogView()
+    records = log.records if log is not None else ()
+    moments: list[Moment] = []
+    if request is not None and request.created:
+        moments.append(Moment(request.created, "created"))
+    if view.plan is not None:
+        where = ", ".join(view.plan.channels) or "no channel"
+        detail = ": ".join(t for t in (view.plan.reason, view.plan.message) if t)
+        moments.append(Moment(view.plan.at, f"routed to {where}", detail=detail))
+    moments += [found for record in records if (found := _noted(record)) is not None]
+    moments += _attempts(request, view, records)
+    if request is not None and request.status.completed_at:
+        status = request.status
+        tone = {"Sent": "good", "Failed": "bad", "PartiallySent": "bad"}.get(status.phase, "")
+        moments.append(
+            Moment(status.completed_at, f"ended: {status.phase}", tone, detail=status.message)
+        )
+    # What has no time is older than what has one. Equal times stay as they are told.
+    moments.sort(key=lambda moment: moment.at)
+    return Story(tuple(moments[-MOST:]), max(0, len(moments) - MOST))
+
+
+def _noted(record: Record) -> Moment | None:
+    """Return what a person did, or why something due was not sent."""
+    body = record.body
+    at = int(body.get("at", 0))
+    if record.kind is Kind.SKIP:
+        why = str(body.get("why", ""))
+        return Moment(at, "not sent", "odd", record.channel, detail=why)
+    if record.kind not in _BY_HAND:
+        return None
+    about = record.channel if record.channel != "-" else ""
+    detail = str(body.get("why") or body.get("did") or "")
+    return Moment(
+        at, _BY_HAND[record.kind], "", about, detail=detail, by=str(body.get("by") or "somebody")
+    )
+
+
+def _attempts(
+    request: NotificationRequest | None, view: LogView, records: tuple[Record, ...]
+) -> list[Moment]:
+    intents = {r.id: r for r in records if r.kind in (Kind.INTENT, Kind.SEED_INTENT)}
+    orders = {r.id: r for r in records if r.kind is Kind.ORDER}
+    shown = request.status.attempts if request is not None else ()
+    known = [*view.attempts.values(), *(a for a in shown if a.id not in view.attempts)]
+    # The times between the attempts of a channel, from its plan or its object on.
+    began = view.plan.at if view.plan is not None else request.created if request is not None else 0
+    before: dict[str, int] = {}
+    out = []
+    for attempt in sorted(known, key=lambda a: a.started or a.ended):
+        start = attempt.started or max(0, attempt.ended - attempt.duration)
+        since = before.get(attempt.channel, began)
+        before[attempt.channel] = attempt.ended or start
+        moment = _attempt(attempt, start, max(0, start - since) if since and start else -1)
+        order = str(intents[attempt.id].body.get("order", "")) if attempt.id in intents else ""
+        if order:
+            by = orders[order].body.get("by") if order in orders else order
+            moment = replace(moment, by=str(by))
+        out.append(replace(moment, restored=attempt.id not in view.attempts))
+    return out
+
+
+def _attempt(attempt: Attempt, start: int, wait: int) -> Moment:
+    tones = {
+        AttemptState.SUCCESS: "good", AttemptState.FAILED: "bad", AttemptState.UNKNOWN: "odd",
+    }  # fmt: skip
+    duration = attempt.duration or (attempt.ended - start if attempt.ended and start else -1)
+    return Moment(
+        start, result_of(attempt), tones.get(attempt.state, ""), attempt.channel, attempt.id, wait,
+        max(-1, duration), attempt.code, attempt.error,
+    )  # fmt: skip

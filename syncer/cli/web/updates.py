@@ -1,0 +1,84 @@
+"""
+Telling open pages that something has changed, by server-sent events.
+
+An event holds no content: a page that gets one fetches itself anew, by the same way as before. Changes
+are gathered for a moment, so that a burst costs each page two fetches a second and no more. Clients are
+bounded; a page that finds no place looks again every few seconds. A client that does not read is ended by
+the server's own bound on silent connections.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from typing import Final
+
+#: Pages that are told at once.
+MOST: Final = 32
+#: Seconds for which changes are gathered, and after which a sign of life is sent.
+GATHERED: Final = 0.25
+PAUSE: Final = 0.5
+HEARTBEAT: Final = 15.0
+
+
+class Client:
+    """One open page; `key` is the only notification that it is about, empty for all."""
+
+    def __init__(self, key: str) -> None:
+        """Nothing has changed yet."""
+        self._key = key
+        self._changed = asyncio.Event()
+
+    def tell(self, key: str) -> None:
+        """Take a change of one notification, or of anything with an empty key."""
+        if not (self._key and key) or key == self._key:
+            self._changed.set()
+
+    async def events(self) -> AsyncIterator[bytes]:
+        """Yield what is sent, without end."""
+        yield b"retry: 3000\nevent: hello\ndata: {}\n\n"
+        while True:
+            try:
+                async with asyncio.timeout(HEARTBEAT):
+                    await self._changed.wait()
+            except TimeoutError:
+                # Times on a page grow old, and logs grow without a change of the object.
+                yield b"event: tick\ndata: {}\n\n"
+                continue
+            await asyncio.sleep(GATHERED)
+            self._changed.clear()
+            yield b"event: change\ndata: {}\n\n"
+            await asyncio.sleep(PAUSE - GATHERED)
+
+
+class Updates:
+    """The open pages."""
+
+    def __init__(self, most: int = MOST) -> None:
+        """
+        Begin without any.
+
+        Args:
+            most: As `MOST`.
+        """
+        self._most = most
+        self._clients: set[Client] = set()
+
+    def tell(self, key: str) -> None:
+        """Tell all who look at a notification that it has changed; all with an empty key."""
+        for client in self._clients:
+            client.tell(key)
+
+    @contextmanager
+    def join(self, key: str) -> Iterator[Client | None]:
+        """Be told while the block runs; None where there are too many already."""
+        if len(self._clients) >= self._most:
+            yield None
+            return
+        client = Client(key)
+        self._clients.add(client)
+        try:
+            yield client
+        finally:
+            self._clients.discard(client)

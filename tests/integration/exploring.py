@@ -1,0 +1,101 @@
+"""What tests of the explorer stand on: an installation with a past, and the command that serves it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import aiohttp
+
+from syncer.cli import main as cli
+from tests.e2e.harness import Stage, Step, until
+from tests.integration.api import notification
+from tests.integration.operating import status_of
+from tests.servers.ports import free_port
+
+#: A text that is a script wherever somebody takes it for HTML.
+HOSTILE: Final = (
+    "\"'><script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+)
+SLOW: Final = {"maxAttempts": 5, "initialBackoffSeconds": 300, "maxBackoffSeconds": 300}
+
+
+@dataclass(frozen=True)
+class Page:
+    """What the server answered."""
+
+    code: int
+    headers: dict[str, str]
+    text: str
+
+
+@dataclass(frozen=True)
+class Explored:
+    """A server that runs."""
+
+    url: str
+    session: aiohttp.ClientSession
+
+    async def get(self, path: str, *, method: str = "GET", host: str = "") -> Page:
+        """Ask for a page."""
+        headers = {"Host": host} if host else {}
+        async with self.session.request(method, self.url + path, headers=headers) as answer:
+            return Page(answer.status, dict(answer.headers), await answer.text())
+
+
+@asynccontextmanager
+async def explorer(here: Stage, *words: str, redis_url: str = "") -> AsyncIterator[Explored]:
+    """Run `syncer web` on this loop, until everything is listed."""
+    port = free_port()
+    task = asyncio.create_task(
+        cli.execute([
+            "web", "--port", str(port), "-n", here.namespace, "--key-prefix", here.prefix,
+            "--redis-url", redis_url or here.redis_url, "--kubeconfig", str(here.plane.kubeconfig),
+            "--controller-namespace", here.namespace, *words,
+        ])
+    )  # fmt: skip
+    try:
+        timeout = aiohttp.ClientTimeout(total=40)
+        async with aiohttp.ClientSession(timeout=timeout) as session:
+            found = Explored(f"http://127.0.0.1:{port}", session)
+
+            async def serves() -> bool:
+                if task.done():
+                    task.result()
+                try:
+                    page = await found.get("/")
+                except aiohttp.ClientError:
+                    return False
+                return "read so far" not in page.text
+
+            await until(serves, "it has listed everything", within=20)
+            yield found
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def with_a_past(here: Stage) -> dict[str, str]:
+    """Notifications that were sent, refused, lost, are held and wait; uids by name. An owner must run."""
+    here.script("refused", Step(400, HOSTILE))
+    here.script("waits", Step(503, "the receiver is busy"))
+    here.script("lost", Step(drop="after"))
+    found = {name: await here.create(name) for name in ("sent", "also-sent")}
+    found["refused"] = await here.create("refused", body=HOSTILE)
+    found |= {name: await here.create(name, retryPolicy=SLOW) for name in ("waits", "lost")}
+    document = notification("held", subject=HOSTILE)
+    document["metadata"]["annotations"] = {"notification-ledger/hold": HOSTILE}
+    made = await here.api.ask("POST", here.api.requests, document)
+    found["held"] = str(made.body["metadata"]["uid"])
+    for name, phase in (("sent", "Sent"), ("also-sent", "Sent"), ("refused", "Failed")):
+        await here.wait_phase(found[name], phase)
+    for name in ("waits", "lost"):
+        await until(lambda n=name: _waits(here, n), f"{name} waits", within=20)  # type: ignore[misc]  # bound now
+    return found
+
+
+async def _waits(here: Stage, name: str) -> bool:
+    return any(c.get("nextRetryTime") for c in (await status_of(here, name)).get("channels") or [])

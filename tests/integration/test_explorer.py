@@ -1,0 +1,107 @@
+"""`syncer web` on real servers: what each page says, and what it says while a server is away."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import pytest
+
+from tests.e2e.harness import Stage, stage, until
+from tests.integration.exploring import HOSTILE, explorer, with_a_past
+from tests.integration.operating import NO_SWEEPS, owner
+from tests.servers.controlplane import ControlPlane
+from tests.servers.users import acl_rule, url_of
+
+pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
+
+
+@pytest.fixture
+async def here(control_plane: ControlPlane, redis_url: str, tmp_path: Path) -> AsyncIterator[Stage]:
+    """An installation."""
+    async with stage(control_plane, redis_url, tmp_path / "stage", sampled=False) as here:
+        yield here
+
+
+async def test_every_page_tells_what_there_is(here: Stage) -> None:
+    """With the documented read-only user: list, story, receivers, shards, health; and live changes."""
+    rule = acl_rule("looker", "secret", prefix=here.prefix, page="reader")
+    await here.redis.execute_command(*rule)  # type: ignore[no-untyped-call]  # redis has no type for it
+    url = url_of(here.redis_url, "looker", "secret")
+    ns = here.namespace
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        await with_a_past(here)
+        async with explorer(here, redis_url=url) as site:
+            page = await site.get("/")
+            assert page.code == 200
+            assert re.findall(rf'href="/n/{ns}/([^"]+)"', page.text).count("sent") == 1
+            assert "<script>document" not in page.text
+            assert "&lt;script&gt;document" in page.text  # the receiver's answer, as a text
+            only = await site.get("/?state=held")
+            assert re.findall(rf'href="/n/{ns}/([^"]+)"', only.text) == ["held"]
+
+            story = (await site.get(f"/n/{ns}/refused")).text
+            assert "failed for good" in story
+            assert "code 400" in story
+            assert "routed to slack:ops" in story
+            assert "after a wait of" in story
+            waits = (await site.get(f"/n/{ns}/waits")).text
+            assert "an attempt at " in waits
+            held = (await site.get(f"/n/{ns}/held")).text
+            assert "nothing: " in held
+            assert (await site.get(f"/n/{ns}/nobody")).code == 404
+
+            receivers = (await site.get("/receivers")).text
+            assert "slack:ops" in receivers
+            shards = (await site.get("/shards")).text
+            assert "without an owner" not in shards
+            health = await site.get("/health")
+            assert "redis-connect" in health.text
+            assert "secret" not in health.text
+            assert HOSTILE not in health.text
+
+            async with site.session.get(f"{site.url}/events") as stream:
+                assert (await stream.content.readline()).startswith(b"retry:")
+                await here.create("late")
+                async with asyncio.timeout(10):
+                    while b"event: change" not in await stream.content.readline():
+                        pass
+            assert "/late" in (await site.get("/")).text
+    log = await here.redis.execute_command("ACL", "LOG")  # type: ignore[no-untyped-call]  # likewise
+    refused = {entry[b"object"] for entry in log if entry[b"username"] == b"looker"}
+    # The doctor asks for what a server may show; everything else is within the rights.
+    assert refused <= {b"config|get"}
+
+
+async def test_an_outage_is_named_and_the_rest_is_shown(here: Stage) -> None:
+    """Without Redis the list and the status are shown, without the API server what is known."""
+    parts = urlsplit(here.redis_url)
+    nobody = urlunsplit(parts._replace(netloc="127.0.0.1:1"))
+    ns = here.namespace
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        await with_a_past(here)
+        async with explorer(here, redis_url=nobody) as site:
+            page = (await site.get("/")).text
+            assert f"/n/{ns}/waits" in page
+            assert "Redis could not be asked" in page
+            story = (await site.get(f"/n/{ns}/refused")).text
+            assert "the log could not be read" in story
+            assert "failed for good" in story
+            assert "known from the status alone" in story
+        async with explorer(here) as site:
+            await here.plane.pause("kube-apiserver")
+            try:
+                story = (await site.get(f"/n/{ns}/refused")).text
+                assert "the object could not be read" in story
+                assert "routed to slack:ops" in story
+                assert f"/n/{ns}/waits" in (await site.get("/")).text
+            finally:
+                await here.plane.resume("kube-apiserver")
+            await until(lambda: _live(here), "the API server is back", within=30)
+
+
+async def _live(here: Stage) -> bool:
+    return (await here.api.ask("GET", here.api.requests)).code == 200

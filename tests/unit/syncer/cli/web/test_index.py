@@ -1,0 +1,190 @@
+"""The index: order, pages, filters, bounds."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from syncer.cli.web import index as module
+from syncer.cli.web.entries import Entry, Position, Query
+from syncer.cli.web.index import Index
+from syncer.model.resource import NotificationRequest, parse_object
+from syncer.model.times import format_time
+from tests.unit.syncer.cli.samples import NOW
+
+
+def made(  # noqa: PLR0913 - what a test varies
+    name: str, *, age: int = 0, namespace: str = "ns", phase: str = "Sent", error: str = "",
+    hold: str | None = None, unknown: int = 0, version: int = 1, channel: str = "slack:ops",
+) -> NotificationRequest:  # fmt: skip
+    """A notification, so many seconds old."""
+    created = NOW - age * 1000
+    attempt: dict[str, Any] = {
+        "id": f"0.7-{version}", "channel": channel, "attempt": 1,
+        "status": "failed" if error else "success", "timestamp": format_time(created),
+    }  # fmt: skip
+    if error:
+        attempt["error"] = error
+    return parse_object({
+        "metadata": {
+            "uid": f"{namespace}/{name}", "namespace": namespace, "name": name,
+            "resourceVersion": str(version), "creationTimestamp": format_time(created),
+            "annotations": {} if hold is None else {"notification-ledger/hold": hold},
+        },
+        "spec": {"type": "Simple"},
+        "status": {
+            "phase": phase, "deliveryAttempts": [attempt], "totalAttempts": 1,
+            "uncertainAttempts": unknown, "channels": [{"name": channel, "state": "Delivered"}],
+        },
+    })  # fmt: skip
+
+
+def keys(entries: Sequence[Entry]) -> list[str]:
+    """Names of entries."""
+    return [e.name for e in entries]
+
+
+async def all_of(index: Index, size: int, **words: str) -> list[str]:
+    """Every page of a query, one after the other."""
+    out: list[str] = []
+    after: dict[str, str] = {}
+    while True:
+        entries, more = await index.page(Query.of({**words, **after}), size)
+        out += keys(entries)
+        if not more:
+            return out
+        last = entries[-1]
+        after = {"after": Position(last.created, last.namespace, last.name).token}
+
+
+@pytest.mark.parametrize("size", [1, 3, 7, 50])
+async def test_pages_show_each_once_the_newest_first(
+    size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the size of a page, and of a turn of the loop; equal ages are told apart by name."""
+    monkeypatch.setattr(module, "_TURN", 4)
+    index = Index()
+    for n in range(20):
+        index.put(made(f"n{n:02}", age=(n * 7 % 20) // 2))
+    expected = sorted(range(20), key=lambda n: (-((n * 7 % 20) // 2), n), reverse=True)
+    assert await all_of(index, size) == [f"n{n:02}" for n in expected]
+
+
+async def test_a_page_goes_on_where_the_last_one_ended() -> None:
+    """Also if what it ended with is gone, and something newer has come."""
+    index = Index()
+    for n in range(6):
+        index.put(made(f"n{n}", age=n))
+    first, _ = await index.page(Query(), 2)
+    index.drop("ns", "n1")
+    index.put(made("new"))
+    token = Position(first[-1].created, "ns", "n1").token
+    second, more = await index.page(Query.of({"after": token}), 2)
+    assert (keys(second), more) == (["n2", "n3"], True)
+
+
+FILTERS = {
+    "a part of the name": ({"q": "ISK"}, ["disk"]),
+    "a pattern": ({"q": "D*k"}, ["disk"]),
+    "a part of an error": ({"q": "busy"}, ["busy"]),
+    "a channel": ({"q": "pagerduty"}, ["other"]),
+    "a phase": ({"phase": "Failed"}, ["busy"]),
+    "held": ({"state": "held"}, ["held"]),
+    "unknown": ({"state": "unknown"}, ["lost"]),
+    "attention": ({"state": "attention"}, ["busy", "held", "lost"]),
+    "unfinished": ({"state": "unfinished"}, ["held", "lost"]),
+    "a namespace": ({"namespace": "elsewhere"}, ["other"]),
+    "a receiver": ({"receiver": "night*"}, ["other"]),
+    "two of them": ({"state": "attention", "phase": "sending"}, ["lost"]),
+    "what cannot be meant": ({"phase": "x", "state": "y", "after": "1./"}, 5),
+}
+
+
+@pytest.mark.parametrize("case", FILTERS)
+async def test_filters(case: str) -> None:
+    """Each takes what it says."""
+    index = Index()
+    index.put(made("disk"))
+    index.put(made("busy", phase="Failed", error="the receiver is busy"))
+    index.put(made("held", phase="Pending", hold="true"))
+    index.put(made("lost", phase="Sending", unknown=1))
+    index.put(made("other", namespace="elsewhere", channel="pagerduty:night-shift"))
+    words, expected = FILTERS[case]
+    found = await all_of(index, 50, **words)
+    assert (sorted(found) if isinstance(expected, list) else len(found)) == expected
+
+
+async def test_changes_move_nothing_and_are_told() -> None:
+    """An object that changes keeps its place; its phase is counted once; who listens is told."""
+    index = Index()
+    told: list[str] = []
+    index.on_change = told.append
+    index.put(made("a", phase="Pending"))
+    index.put(made("a", phase="Sent", version=2))
+    assert (len(index), +index.phases) == (1, {"Sent": 1})
+    index.drop("ns", "a")
+    index.drop("ns", "a")
+    assert (len(index), +index.phases, index.namespaces) == (0, {}, [])
+    assert told == ["ns/a"] * 3
+
+
+def test_a_list_drops_what_it_lacks() -> None:
+    """Of its namespace alone, and what a watch brought since stays until the next list."""
+    index = Index()
+    index.put(made("a"), listing=1)
+    index.put(made("b"), listing=1)
+    index.put(made("c", namespace="elsewhere"), listing=2)
+    index.put(made("a", version=2), listing=3)
+    index.keep_only(3, "ns")
+    assert index.get("ns", "b") is None
+    assert [index.get("ns", "a") is None, index.get("elsewhere", "c") is None] == [False, False]
+    index.keep_only(3, None)
+    assert len(index) == 1
+
+
+async def test_beyond_the_bound_the_oldest_go() -> None:
+    """Beyond the bound, and it says that some are missing."""
+    index = Index(most=3)
+    for n in (5, 1, 3, 9, 2):
+        index.put(made(f"n{n}", age=n))
+    assert await all_of(index, 10) == ["n1", "n2", "n3"]
+    assert index.cut
+
+
+def test_recent_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest are kept, whichever comes first, and each is counted once."""
+    monkeypatch.setattr(module, "RECENT", 3)
+    index = Index()
+    for n in (5, 1, 3, 9, 2, 2):
+        index.put(made(f"n{n}", age=n))
+    assert sorted((NOW - t.ended) // 1000 for t in index.recent) == [1, 2, 3]
+
+
+async def test_the_loop_gets_its_turn() -> None:
+    """A search through many lets others run meanwhile."""
+    index = Index()
+    for n in range(4_100):
+        index.put(made(f"n{n:04}"))
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    task = asyncio.create_task(others())
+    await index.page(Query(text="no such name"), 50)
+    task.cancel()
+    assert turns >= 2
+
+
+@pytest.mark.parametrize(
+    "text", ["", "x", "1", "1.", "1.ns", "1.ns/", "-1.ns/n", "1e3.ns/n", "9" * 20 + ".n/n"]
+)
+def test_a_place_that_is_none_is_the_beginning(text: str) -> None:
+    """Whatever an address says."""
+    assert Position.parse(text) is None

@@ -1,0 +1,196 @@
+"""The server: who is answered, with which headers, and what others can make of it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import aiohttp
+import pytest
+
+from syncer.cli.web import updates
+from syncer.cli.web.follow import Follower
+from syncer.cli.web.index import Index
+from syncer.cli.web.server import Explorer, host_allowed
+from syncer.cli.web.source import Source
+from syncer.cli.web.updates import Updates
+from tests.unit.syncer.cli.web.test_index import made
+from tests.unit.syncer.cli.world import Objects, World
+
+HOSTILE = "\"'><script>alert(1)</script>"
+
+
+@pytest.fixture
+async def site() -> AsyncIterator[tuple[str, Index]]:
+    """A server with one notification whose every text is hostile; there is no API server."""
+    index, world = Index(), World(Objects())
+    index.put(made("n", phase=HOSTILE, error=HOSTILE, hold=HOSTILE, channel=HOSTILE))
+    source = Source(world.at, index, namespaces=(), home="", warnings=[HOSTILE])
+    explorer = Explorer(source, index, Follower(world.at, index, ()))
+    port = await explorer.listen(0)
+    try:
+        yield f"http://127.0.0.1:{port}", index
+    finally:
+        await explorer.close()
+
+
+HOSTS = {
+    "127.0.0.1": True, "127.0.0.1:8088": True, "localhost:40123": True, "[::1]:8088": True,
+    "LOCALHOST": True, "evil.example": False, "evil.example:8088": False, "127.0.0.1.evil.example": False,
+    "localhost@evil.example": False, "evil.example@localhost": False, "": False, "10.0.0.1:8088": False,
+    "127.0.0.1:99999999": True, "[::1": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("host", HOSTS)
+def test_hosts(host: str) -> None:
+    """Loopback by its names, with any port; a name that was bound to it by somebody is none of them."""
+    assert host_allowed(host) is HOSTS[host]
+    assert not host_allowed(None)
+
+
+async def test_a_rebound_name_gets_nothing(site: tuple[str, Index]) -> None:
+    """Whatever it asks for, the stream and the assets included."""
+    url, _ = site
+    async with aiohttp.ClientSession() as session:
+        for path in ("/", "/n/ns/n", "/events", "/assets/explorer.js", "/nothing"):
+            async with session.get(url + path, headers={"Host": "evil.example"}) as answer:
+                assert answer.status == 421
+                assert "ns/n" not in await answer.text()
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
+async def test_nothing_but_reading(site: tuple[str, Index], method: str) -> None:
+    """Another method is refused, also where there is no page, and its body is not read."""
+    url, _ = site
+    async with aiohttp.ClientSession() as session:
+        for path in ("/", "/nothing"):
+            async with session.request(method, url + path, data=b"x" * 4096) as answer:
+                assert (answer.status, answer.headers["Allow"]) == (405, "GET, HEAD")
+                assert answer.headers["Connection"] == "close"
+
+
+async def test_every_answer_is_locked_up(site: tuple[str, Index]) -> None:
+    """The policy allows this server's own files alone, and no answer has a script or a style in it."""
+    url, _ = site
+    policy = ""
+    async with aiohttp.ClientSession() as session:
+        for path in (
+            "/",
+            "/?q=" + "x" * 5000,
+            "/receivers",
+            "/nothing",
+            "/assets/explorer.css",
+            "/assets/x",
+        ):
+            for method in ("GET", "HEAD"):
+                async with session.request(method, url + path) as answer:
+                    policy = answer.headers["Content-Security-Policy"]
+                    assert "unsafe" not in policy
+                    assert policy.startswith(
+                        "default-src 'none'; script-src 'self'; style-src 'self'"
+                    )
+                    assert "frame-ancestors 'none'" in policy
+                    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+                    assert answer.headers["Cross-Origin-Resource-Policy"] == "same-origin"
+                    text = await answer.text()
+                    if "html" in answer.headers["Content-Type"]:
+                        assert text.count("<script") == (method == "GET")
+                        assert "style=" not in text
+
+
+async def test_hostile_texts_stay_texts(site: tuple[str, Index]) -> None:
+    """In every field of a row, in a filter and in the address of a page."""
+    url, _ = site
+    async with aiohttp.ClientSession() as session:
+        for path in (
+            "/",
+            "/receivers",
+            f"/?q={HOSTILE}",
+            f"/?namespace={HOSTILE}",
+            f"/n/ns/{HOSTILE}",
+        ):
+            async with session.get(url + path) as answer:
+                text = await answer.text()
+                assert "<script>alert" not in text
+                assert "'><script" not in text
+        async with session.get(url) as answer:
+            assert "&lt;script&gt;alert(1)" in await answer.text()
+
+
+async def test_probes_see_no_page() -> None:
+    """The address for probes, which others can reach, says that the process lives, and nothing else."""
+    index, world = Index(), World(Objects())
+    source = Source(world.at, index, namespaces=(), home="", warnings=())
+    explorer = Explorer(source, index, Follower(world.at, index, ()))
+    port = await explorer.listen_for_probes("127.0.0.1", 0)
+    try:
+        async with aiohttp.ClientSession() as session:
+            for path, code in (("/healthz", 200), ("/", 404), ("/events", 404)):
+                async with session.get(f"http://127.0.0.1:{port}{path}") as answer:
+                    assert answer.status == code
+    finally:
+        await explorer.close()
+
+
+async def test_open_pages_are_told_and_bounded(
+    site: tuple[str, Index], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change reaches who looks at it within half a second, and nobody else; the bound is kept."""
+    url, index = site
+    monkeypatch.setattr(updates, "HEARTBEAT", 30.0)
+    async with aiohttp.ClientSession() as session, asyncio.timeout(20):
+        async with (
+            session.get(f"{url}/events?key=ns/m") as one,
+            session.get(f"{url}/events") as all_,
+        ):
+            for stream in (one, all_):
+                assert await stream.content.readuntil(b"\n\n")
+            index.put(made("n", phase="Sent", version=2))
+            assert b"change" in await all_.content.readuntil(b"\n\n")
+            index.put(made("m"))
+            assert b"change" in await one.content.readuntil(b"\n\n")
+            assert not one.content._buffer
+        # Those that were closed give up their places.
+        await until_free(session, url)
+        streams = []
+        for _ in range(updates.MOST + 1):
+            streams.append(await session.get(f"{url}/events"))  # noqa: PERF401 - one after the other
+        assert [s.status for s in streams[:-1]] == [200] * updates.MOST
+        assert streams[-1].status == 503
+        for stream in streams:
+            stream.close()
+
+
+async def until_free(session: aiohttp.ClientSession, url: str) -> None:
+    """Wait until every place is free but for those that this takes, and gives back."""
+    streams: list[aiohttp.ClientResponse] = []
+    while [s.status for s in streams] != [200] * updates.MOST:
+        for stream in streams:
+            stream.close()
+        await asyncio.sleep(0.05)
+        streams = [await session.get(f"{url}/events") for _ in range(updates.MOST)]
+    for stream in streams:
+        stream.close()
+    await asyncio.sleep(0.2)
+
+
+async def test_a_sign_of_life_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where nothing changes; and a burst is one event."""
+    monkeypatch.setattr(updates, "HEARTBEAT", 0.01)
+    monkeypatch.setattr(updates, "GATHERED", 0.01)
+    monkeypatch.setattr(updates, "PAUSE", 0.02)
+    all_ = Updates(most=1)
+    with all_.join("") as client, all_.join("") as another:
+        assert another is None
+        assert client is not None
+        events = client.events()
+        assert b"hello" in await anext(events)
+        assert b"tick" in await anext(events)
+        for _ in range(100):
+            all_.tell("ns/n")
+        assert b"change" in await anext(events)
+        assert b"tick" in await anext(events)
+        await events.aclose()  # type: ignore[attr-defined]  # a generator
+    with all_.join("") as client:
+        assert client is not None

@@ -1,0 +1,80 @@
+"""What happened, as it is told of log and status."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from syncer.cli.web.story import MOST, tell
+from syncer.ledger.reading import read_log
+from syncer.model.attempt import AttemptId
+from syncer.model.record import resend_record, skip_record
+from tests.unit.syncer.cli.samples import (
+    A1,
+    A2,
+    NOW,
+    PLAN,
+    C,
+    elements,
+    entry,
+    failed,
+    opened,
+    request,
+)
+
+
+def test_each_attempt_has_its_wait_duration_code_and_error() -> None:
+    """Counted from the plan, then from the attempt before; in the order in which it happened."""
+    log = read_log(elements(
+        PLAN, opened(A1), failed(A1), opened(A2, at=NOW - 19_000), failed(A2, wait=0, at=NOW - 18_500),
+    ))  # fmt: skip
+    created, routed, first, second = tell(replace(request(), created=NOW - 61_000), log).moments
+    assert (created.title, routed.title) == ("created", f"routed to {C}")
+    assert routed.detail == "RoutingRuleMatched: rule 1 matched"
+    assert (first.wait, first.duration, first.code) == (10_000, 1_000, 503)
+    assert (first.title, first.tone, first.detail) == (
+        "failed, may be retried",
+        "bad",
+        "slack said no",
+    )
+    assert (second.wait, second.duration, second.title) == (30_000, 500, "failed for good")
+    assert not first.by
+    assert not first.restored
+
+
+def test_who_ordered_it_and_why_not_is_told() -> None:
+    """An operator's record is a moment of its own, and the attempt that follows names the operator."""
+    log = read_log(elements(
+        PLAN, opened(A1), failed(A1, wait=0),
+        resend_record("order:1", C, at=NOW - 20_000, by="ana@host", why="the hook is back"),
+        skip_record("skip:1", C, at=NOW - 15_000, why="held: not now"),
+        opened(A2, at=NOW - 10_000, order="order:1"),
+    ))  # fmt: skip
+    *_, ordered, skipped, second = tell(request(), log).moments
+    assert (ordered.title, ordered.by, ordered.detail) == (
+        "one more attempt ordered", "ana@host", "the hook is back",
+    )  # fmt: skip
+    assert (skipped.title, skipped.tone, skipped.detail) == ("not sent", "odd", "held: not now")
+    assert (second.by, second.title, second.duration) == ("ana@host", "on the wire", -1)
+
+
+def test_the_status_alone_tells_its_attempts() -> None:
+    """Where the log is gone or could not be read, and it says that it is so."""
+    shown = request(entry("failed"), entry("success", 2, A2), phase="Sent")
+    for log in (None, read_log(())):
+        attempts = [m for m in tell(shown, log).moments if m.attempt]
+        assert [m.attempt for m in attempts] == [A1, A2]
+        assert all(m.restored for m in attempts)
+
+
+def test_the_log_alone_tells_its_attempts() -> None:
+    """Of an object that is gone."""
+    log = read_log(elements(PLAN, opened(A1), failed(A1)))
+    assert [m.attempt for m in tell(None, log).moments] == ["", A1]
+    assert tell(None, None).moments == ()
+
+
+def test_a_long_story_is_cut_at_its_beginning() -> None:
+    """A log of thousands of records makes a page that can be read."""
+    attempts = [entry("failed", n, AttemptId(f"0.7-{n}")) for n in range(1, MOST + 11)]
+    story = tell(request(*attempts), None)
+    assert (len(story.moments), story.left_out) == (MOST, 11)

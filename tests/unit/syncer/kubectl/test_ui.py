@@ -1,0 +1,105 @@
+"""`kubectl ledger ui`: which pod's port is forwarded, what is said of it, how it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from syncer.kubectl import ui
+from syncer.kubectl.main import main
+from syncer.kubectl.release import EXPLORER
+from tests.unit.syncer.kubectl.stand_in import StandIn, on_path, pod
+
+ROOT = Path(__file__).resolve().parents[4]
+SAYS = 'echo "Forwarding from 127.0.0.1:40123 -> 8088"; echo "Handling connection for 40123"'
+
+
+@pytest.fixture
+def kubectl(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> StandIn:
+    """A kubectl that lists one explorer."""
+    monkeypatch.setattr(ui, "_PAUSE", 0.0)
+    found = on_path(monkeypatch, tmp_path / "bin")
+    found.lists(pod("ledger-explorer-1", containers=["explorer"]))
+    return found
+
+
+def test_the_port_is_forwarded_again_where_it_was(
+    kubectl: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The first time any free port serves; after its end the same one, until it ends too often."""
+    kubectl.forwards(f"{SAYS}; exit 1")
+    assert main(["ui", "--no-open"]) == 8
+    said = capfd.readouterr()
+    assert said.out.splitlines()[0] == "http://127.0.0.1:40123/"
+    assert "connecting again" in said.err
+    assert "the connection has ended 5 times in a row" in said.err
+    assert "Handling" not in said.out + said.err
+    listed, first, second, *_ = kubectl.asked
+    assert listed[listed.index("-l") + 1] == EXPLORER
+    forward = ["port-forward", "-n", "notifications", "pod/ledger-explorer-1"]
+    assert first == [*forward, ":8088", "--address", "127.0.0.1"]
+    assert second == [*forward, "40123:8088", "--address", "127.0.0.1"]
+
+
+#: Words, what kubectl does, exit code, part of what is said.
+ENDS = {
+    "no right to it": (["ui"], "echo 'pods is forbidden' >&2; exit 1", 8, "pods is forbidden\n"),
+    "no such option": (["ui", "--open"], "", 2, "ui: --open is no option"),
+    "no such port": (["ui", "--port", "70000"], "", 2, "below 65536, not '70000'"),
+}
+
+
+@pytest.mark.parametrize("case", ENDS)
+def test_what_cannot_be_is_said(
+    case: str, kubectl: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A wrong word is refused before anybody is asked; what kubectl says is handed on."""
+    words, script, code, said = ENDS[case]
+    kubectl.forwards(script)
+    assert main(words) == code
+    assert said in capfd.readouterr().err
+
+
+def test_no_explorer_is_named(kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
+    """Without such a pod the labels are said by which it was looked for."""
+    kubectl.lists()
+    assert main(["ui", "--no-open"]) == 8
+    assert f"no pod has the labels {EXPLORER}" in capfd.readouterr().err
+
+
+def test_help_asks_nobody(kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
+    """Its options are known here."""
+    assert main(["ui", "--help"]) == 0
+    assert "--no-open" in capfd.readouterr().out
+    assert kubectl.asked == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_both(kubectl: StandIn, number: signal.Signals) -> None:
+    """Ctrl-C ends the plugin with 130, and the kubectl that it began."""
+    kubectl.forwards(f"{SAYS}; echo $$ > pid; exec sleep 60")
+    code = "import sys; from syncer.kubectl.main import entry; sys.exit(entry())"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "ui", "--no-open"],
+        cwd=ROOT, stdout=subprocess.PIPE, text=True, env=os.environ.copy(),
+    )  # fmt: skip
+    try:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "http://127.0.0.1:40123/\n"
+        deadline = time.monotonic() + 10
+        while not kubectl.file("pid").exists() or not kubectl.wrote("pid").strip():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(number)
+        assert process.wait(15) == 130
+    finally:
+        process.kill()
+        process.communicate()
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(kubectl.wrote("pid")), 0)
