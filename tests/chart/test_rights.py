@@ -29,8 +29,9 @@ from syncer.model.resource import Json
 from tests.chart.helm import CHART, MAJORS, RELEASE, Run, helm, objects, of_kind, template
 from tests.e2e.harness import NotifierProcess, Stage, stage, until
 from tests.integration.api import CRDS
+from tests.integration.exploring import explorer
 from tests.servers.controlplane import ControlPlane
-from tests.servers.users import acl_rule
+from tests.servers.users import acl_rule, url_of
 
 ACCOUNT = "r-notification-ledger"
 TEST = "r-notification-ledger-test"
@@ -184,6 +185,27 @@ def as_the_release_says(stage: Stage) -> NotifierProcess:
     return notifier
 
 
+async def explored(stage: Stage) -> None:
+    """Look at every page with the explorer's own account and user: each finds all that it asks for."""
+    rule = acl_rule("explorer", PASSWORD, prefix=stage.prefix, page="reader")
+    await stage.redis.execute_command(*rule)  # type: ignore[no-untyped-call]  # vendor
+    path = f"/api/v1/namespaces/{stage.namespace}/configmaps/{ACCOUNT}-explorer"
+    settings = yaml.safe_load(get(stage, path)["data"]["config.yaml"])
+    config = stage.folder / "explorer.yaml"
+    sharding = {"leaseName": settings["sharding"]["leaseName"], "shards": 1}
+    config.write_text(json.dumps({"sharding": sharding}))
+    async with explorer(
+        stage, "--config", str(config),
+        redis_url=url_of(stage.redis_url, "explorer", PASSWORD),
+        kubeconfig=kubeconfig(stage, f"{ACCOUNT}-explorer"),
+    ) as site:  # fmt: skip
+        for page in ("/", f"/n/{stage.namespace}/first", "/receivers", "/shards", "/health"):
+            text = (await site.get(page)).text
+            for missing in ("Not all of this", "could not be", "orbidden", "NOPERM", "badge bad"):
+                assert missing not in text, f"{page}: {text}"
+        assert "ended: Sent" in (await site.get(f"/n/{stage.namespace}/first")).text
+
+
 async def test_the_rights_suffice_and_a_missing_one_is_named(
     control_plane: ControlPlane, redis_url: str, tmp_path: Path
 ) -> None:
@@ -212,6 +234,8 @@ async def test_the_rights_suffice_and_a_missing_one_is_named(
         assert "every replica is ready" in tested.out
         assert "delivered, and on record" in tested.out
         assert get(here, here.api.requests)["items"][0]["metadata"]["name"] == "first"
+
+        await explored(here)
 
         may(here, "notifications", "notificationrequests/status", "patch", granted=False)
         second = await here.create("second")

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import aiohttp
@@ -47,13 +48,24 @@ class Explored:
 
 
 @asynccontextmanager
-async def explorer(here: Stage, *words: str, redis_url: str = "") -> AsyncIterator[Explored]:
-    """Run `syncer web` on this loop, until everything is listed."""
+async def explorer(
+    here: Stage, *words: str, redis_url: str = "", kubeconfig: Path | None = None
+) -> AsyncIterator[Explored]:
+    """
+    Run `syncer web` on this loop, and wait until everything is listed.
+
+    Args:
+        here: The installation.
+        words: Further options.
+        redis_url: Another address than the installation's.
+        kubeconfig: Another one than the administrator's.
+    """
     port = free_port()
     task = asyncio.create_task(
         cli.execute([
             "web", "--port", str(port), "-n", here.namespace, "--key-prefix", here.prefix,
-            "--redis-url", redis_url or here.redis_url, "--kubeconfig", str(here.plane.kubeconfig),
+            "--redis-url", redis_url or here.redis_url,
+            "--kubeconfig", str(kubeconfig or here.plane.kubeconfig),
             "--controller-namespace", here.namespace, *words,
         ])
     )  # fmt: skip
