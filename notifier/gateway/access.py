@@ -89,7 +89,7 @@ class Secrets:
             except ConfigError as error:
                 faults[file] = str(error).partition(": ")[2]
             except ValueError:
-                faults[file] = "holds a key that is not base64"
+                faults[file] = "holds a key that is empty or not base64"
         for file, fault in faults.items():
             if self._faults.get(file) != fault:
                 logger.warning(

@@ -128,9 +128,12 @@ def standard_key(key: bytes) -> bytes:
     Return the bytes of a Standard Webhooks key, which is written in base64.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it is not, or there is none: anybody can sign with an empty key.
     """
-    return base64.b64decode(key.removeprefix(_WHSEC.encode()), validate=True)
+    found = base64.b64decode(key.removeprefix(_WHSEC.encode()), validate=True)
+    if not found:
+        raise ValueError("is empty")
+    return found
 
 
 def _standard(incoming: Incoming, signature: Signature, now: float) -> bytes:

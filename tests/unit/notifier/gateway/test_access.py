@@ -42,7 +42,13 @@ def test_a_source_needs_a_secret_that_can_be_read(tmp_path: Path) -> None:
     given = SignatureSettings(scheme="standard-webhooks", key_files=(str(file),))
     with pytest.raises(ConfigError) as refused:
         Access(AuthSettings(signature=given), "auth", lambda: 0.0)
-    assert str(refused.value) == "auth.signature.keyFiles: holds a key that is not base64"
+    text = "auth.signature.keyFiles: holds a key that is empty or not base64"
+    assert str(refused.value) == text
+    # Anybody can sign with the empty key.
+    file.write_text("whsec_\n")
+    with pytest.raises(ConfigError) as refused:
+        Access(AuthSettings(signature=given), "auth", lambda: 0.0)
+    assert str(refused.value) == text
 
 
 def test_every_proof_must_hold(tmp_path: Path) -> None:
