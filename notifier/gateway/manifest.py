@@ -69,8 +69,11 @@ class Rules:
 
 
 def given_id(mapping: Rules, draft: Draft) -> str:
-    """Return the event's id by the mapping, empty if it has none."""
-    return cut(shown(mapping.find("id", draft.view)), _URL)
+    """Return the event's id by the mapping; empty if it has none, or one that does not fit."""
+    try:
+        return shown(mapping.find("id", draft.view))
+    except Refused:
+        return ""  # `manifest` notes it on the object
 
 
 def namespace_of(mapping: Rules, draft: Draft, allowed: tuple[str, ...]) -> str:
@@ -221,6 +224,7 @@ def manifest(
     if (days := reading.days()) is not None:
         spec["retentionDays"] = days
     annotations = {IDENTITY: identity.digest, EVENT: cut(draft.event, _EVENT)}
+    reading.value(mapping.texts.get("id"), "id")  # notes what does not fit; the identity has it
     if reading.faults:
         annotations[FAULTS] = cut("; ".join(reading.faults), _EVENT)
     return object_of(identity, source, namespace, annotations, spec)

@@ -163,6 +163,24 @@ def test_an_id_of_the_mapping_tells_events_apart() -> None:
     assert names[0] == names[1] != names[2]
 
 
+def test_long_ids_that_end_differently_are_two_events() -> None:
+    """The whole id is hashed: a long message may be one."""
+    mapping = {"subject": "s", "body": "b", "id": "${id}"}
+    first, second = (
+        wish({"id": "x" * 3000 + end}, "json", mapping=mapping).identity.name for end in "ab"
+    )
+    assert first != second
+
+
+def test_an_id_that_does_not_fit_leaves_the_source_s_own_and_is_noted() -> None:
+    """A page that may come twice beats none."""
+    mapping = {"subject": "s", "body": "b", "id": "${lower(run)}"}
+    found = wish({"run": 5}, "json", mapping=mapping)
+    plain = wish({"run": 5}, "json", mapping={"subject": "s", "body": "b"})
+    assert found.identity == plain.identity
+    assert found.manifest["metadata"]["annotations"][FAULTS].startswith("id: the expression")
+
+
 def test_a_namespace_of_the_payload_is_one_that_the_source_may_reach() -> None:
     """A template leads to the namespaces of the list and to no other: 403."""
     source: Json = {"namespace": "${commonLabels.namespace}", "namespaces": ["shop", "bank"]}
