@@ -143,7 +143,8 @@ class _Reading:
             extensions={"status": status, "receiver": group.text("receiver"), **common},
             links=_links(self._program, group, alerts[0]),
             since=max(map(self._starts, alerts)),
-            repeats=True,
+            # Flushes of each alert carry what has not changed, and so do those of the rest of them.
+            repeats=self._repeat or not self._options.each,
             repeat=self._repeat,
         )  # fmt: skip
 

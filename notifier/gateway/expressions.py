@@ -125,7 +125,9 @@ class Template:
                 part if isinstance(part, str) else shown(part.search(view, _RUN))
                 for part in self._parts
             )
-        except (exceptions.JMESPathError, TypeError, ValueError, ArithmeticError) as error:
+        except (
+            exceptions.JMESPathError, TypeError, ValueError, ArithmeticError, RecursionError,
+        ) as error:  # fmt: skip
             raise Refused(
                 f"the expression {self.text} does not fit the payload ({type(error).__name__})",
                 path=path,

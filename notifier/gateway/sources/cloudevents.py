@@ -14,7 +14,16 @@ from urllib.parse import unquote_to_bytes
 
 import orjson
 
-from notifier.gateway.draft import Draft, Incoming, Kind, Options, Reader, Refused, json_object
+from notifier.gateway.draft import (
+    Draft,
+    Incoming,
+    Kind,
+    Options,
+    Reader,
+    Refused,
+    json_object,
+    json_value,
+)
 from syncer.model.resource import Json
 
 _PREFIX: Final = "ce-"
@@ -76,12 +85,7 @@ def _binary(incoming: Incoming, content: str) -> Json:
     if not incoming.body:
         return attributes
     if content.startswith("application/json") or "+json" in content:
-        try:
-            attributes["data"] = orjson.loads(incoming.body)
-        except orjson.JSONDecodeError as error:
-            raise Refused(
-                f"the body is not JSON (line {error.lineno}, column {error.colno})", status=400
-            ) from None
+        attributes["data"] = json_value(incoming.body)
         return attributes
     try:
         attributes["data"] = incoming.body.decode()

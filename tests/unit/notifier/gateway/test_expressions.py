@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any, Final
 
+import orjson
 import pytest
 
 from notifier.gateway.draft import Refused
@@ -89,6 +90,15 @@ def test_an_expression_that_does_not_fit_the_payload_is_refused_with_its_place()
         Template("${match(status, labels.pattern)}").value(
             {"status": "x", "labels": {"pattern": "("}}, "m"
         )
+
+
+@pytest.mark.parametrize("expression", ["to_string(a)", "a == b", "contains(a, b)"])
+def test_a_payload_that_is_nested_too_deeply_for_an_expression_is_refused(expression: str) -> None:
+    """As deep as the parser takes is deeper than what compares and shows values: 422, no crash."""
+    deep = "[" * 1000 + "]" * 1000
+    view = orjson.loads(f'{{"a": {deep}, "b": {deep}}}')
+    with pytest.raises(Refused, match="RecursionError"):
+        Template(f"${{{expression}}}").value(view, "m")
 
 
 @pytest.mark.xdist_group("alone")

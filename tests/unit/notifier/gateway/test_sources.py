@@ -207,6 +207,28 @@ def test_data_that_is_nested_too_deeply_is_refused() -> None:
         read("json", b"[" * 100_000)
 
 
+@pytest.mark.parametrize(
+    "more", [{}, {"ce_specversion": "1.0", "content_type": "application/json"}]
+)
+def test_a_body_of_very_many_parts_is_refused_before_it_is_parsed(more: dict[str, str]) -> None:
+    """The parser would keep the loop from the interpreter's lock for as long as it makes them."""
+    body = b'{"x": [' + b"[]," * 200_000 + b"1]}"
+    with pytest.raises(Refused) as refused:
+        read("cloudevents", body, **more)
+    assert (refused.value.status, refused.value.path) == (413, "")
+
+
+def test_the_rest_of_a_large_group_repeats_as_each_alert_does() -> None:
+    """Per alert, what comes unchanged with a flush is no repeat, unless Alertmanager says so."""
+    alerts = [{**alert(), "fingerprint": f"{n:016x}"} for n in range(120)]
+    each = Options(each=True)
+    flush = read_with(each, "alertmanager", alertmanager(*alerts))
+    assert [draft.repeats for draft in flush] == [False] * 101
+    reason = {"notification_reason": "repeat interval elapsed"}
+    again = read_with(each, "alertmanager", alertmanager(*alerts, **reason))
+    assert [draft.repeats for draft in again] == [True] * 101
+
+
 def test_a_delivery_of_github() -> None:
     """The delivery is the identity; what failed escalates; a ping becomes nothing."""
     headers = {k.replace("-", "_"): v for k, v in GITHUB_HEADERS.items()}
