@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import replace
 from functools import partial
 from typing import Any, Final
@@ -72,19 +73,31 @@ class Rating:
         self._open: dict[str, _Digest] = {}
         self._tasks: set[asyncio.Task[Made]] = set()
 
-    async def submit(self, wish: Wish, until: float) -> Made:
+    async def submit(
+        self,
+        wish: Wish,
+        until: float,
+        gate: AbstractAsyncContextManager[object] | None = None,
+    ) -> Made:
         """
         Make an object exist, or be part of a digest.
 
         Args:
             wish: The object.
             until: When to give up, by the loop's clock.
+            gate: Bounds what asks the API server at once; nobody is within it who waits for a digest.
 
         Raises:
             OverRateError: it is above the rate, and the source asks for no digest.
             Unavailable: the API server did not take it in time.
             Refused: it never will.
         """
+        async with gate or nullcontext():
+            made = await self._within(wish, until)
+        return made or await self._digested(wish, until)
+
+    async def _within(self, wish: Wish, until: float) -> Made | None:
+        """Make an object exist, or find that it does; None if it is to be part of a digest."""
         rate = self._source.rate
         if rate is None:
             return await self._submitter.submit(wish, until)
@@ -107,7 +120,7 @@ class Rating:
             self._metrics.over_rate.labels(self._source.name, "refused").inc()
             raise OverRateError(self._source.kind.too_many)
         self._metrics.over_rate.labels(self._source.name, "digest").inc()
-        return await self._digested(wish, until)
+        return None
 
     async def close(self) -> None:
         """End what is still open; who waits for it is answered 503."""

@@ -25,7 +25,7 @@ import orjson
 from aiohttp import web
 
 from notifier.gateway.access import Access
-from notifier.gateway.draft import Incoming, Refused
+from notifier.gateway.draft import ALERTS, Incoming, Refused
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.rating import OverRateError, Rating
 from notifier.gateway.settings import LimitSettings
@@ -202,7 +202,9 @@ class Gateway:
                 entry.access.check_body(incoming, now)
                 return wishes(entry.source, incoming, now)
 
-            return await offload(work, size=len(body), seconds=_TRANSLATION)
+            # A mapping may look at all alerts for each of them.
+            times = ALERTS if entry.source.options.each else 1
+            return await offload(work, size=len(body) * times, seconds=_TRANSLATION)
         except TimeoutError:
             raise Unavailable("large requests before it are still being read") from None
         finally:
@@ -254,11 +256,10 @@ class Gateway:
         gate = asyncio.Semaphore(_TOGETHER)
 
         async def one(wish: Wish) -> Made | Refused | Unavailable:
-            async with gate:
-                try:
-                    return await rating.submit(wish, until)
-                except (Refused, Unavailable) as error:
-                    return error
+            try:
+                return await rating.submit(wish, until, gate)
+            except (Refused, Unavailable) as error:
+                return error
 
         results = await asyncio.gather(*map(one, wanted))
         # What may still succeed decides: a retry meets what exists already.

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import io
 import json
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -20,9 +21,11 @@ from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.server import Entry, Gateway
 from notifier.gateway.settings import of_document
 from notifier.gateway.submit import KubeObjects, Submitter
+from notifier.gateway.translation import Wish, wishes
 from syncer.kube.client import KubeClient
 from syncer.kube.notification_requests import object_path
 from syncer.model.resource import Json
+from syncer.runtime.offload import SMALL
 from tests.fakes.apiserver import FakeApiServer
 from tests.fakes.faults import Answer, ApplyThen, DropReply, Match
 from tests.integration.scripted import write_kubeconfig
@@ -647,3 +650,47 @@ async def test_a_storm_becomes_one_page(standin: tuple[FakeApiServer, str], toke
         codes = [(await here.send("events", {**event, "id": str(n)})) for n in range(4)]
         assert [code for code, _, _ in codes] == [200, 200, 200, 429]
         assert codes[-1][2]["Retry-After"] == "10"
+
+
+async def test_a_storm_of_one_group_is_one_digest(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """Per alert, all that is above the rate waits for the same digest, however many they are."""
+    server, kubeconfig = standin
+    rate = {"perMinute": 1, "burst": 1}
+    document = {
+        "sources": [source(token, namespace="default", per="alert", patience="2s", rate=rate)]
+    }
+    starts = stamp()
+    async with gateway(kubeconfig, document) as here:
+        code, answer, _ = await here.send(
+            "am", group(*((f"f{n:02}", "firing", starts) for n in range(60)))
+        )
+    assert code == 200, answer
+    assert len(answer["notifications"]) == 60
+    assert len(stored(server)) == 2
+
+
+async def test_a_mapping_of_each_alert_does_not_hold_the_loop(
+    standin: tuple[FakeApiServer, str], token: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Expressions over all alerts, a hundred times for one small body, are evaluated beside the loop."""
+    _, kubeconfig = standin
+    mapping = {"body": "${join(',', alerts[?status == 'firing'].status)}"}
+    document = {"sources": [source(token, namespace="default", per="alert", mapping=mapping)]}
+    alerts = ",".join(['{"status":"firing"}'] * 740)
+    head = '{"version":"4","groupKey":"k","status":"firing","receiver":"r","alerts":'
+    body = f"{head}[{alerts}]}}".encode()
+    assert len(body) < SMALL
+    threads = []
+
+    def watched(*given: Any) -> tuple[Wish, ...]:
+        threads.append(threading.current_thread())
+        return wishes(*given)
+
+    monkeypatch.setattr("notifier.gateway.server.wishes", watched)
+    async with gateway(kubeconfig, document) as here:
+        code, answer, _ = await here.send("am", body)
+    # Equal labels and starts: the hundred are one event, and the rest is another one.
+    assert (code, {len(answer["notifications"])}) == (200, {101})
+    assert threads != [threading.main_thread()]
