@@ -26,6 +26,8 @@ WHO: Final = 'job="notifier",namespace="n",instance="a"'
 #: Another installation that the same Prometheus watches.
 OTHER: Final = 'job="notifier",namespace="o",instance="b"'
 
+LAST: Final = "notification_ledger_gateway_last_request_timestamp_seconds"
+
 #: By alert: series that fire it (`{}` stands for labels of one replica) and when to look.
 FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
     "NotificationLedgerDown": ({"notification_ledger_shards_owned{}": "_x120"}, "20m"),
@@ -126,12 +128,34 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
     "NotificationLedgerAuditLost": (
         {'audit_events_dropped_total{service="notification-controller"}': "0x10 5x100"}, "20m",
     ),
+    "NotificationLedgerGatewayDown": (
+        {"notification_ledger_gateway_requests_in_flight{}": "0x60 _x60"}, "80m",
+    ),
+    "NotificationLedgerGatewayUnavailable": (
+        {'notification_ledger_gateway_requests_total{source="am",code="503"}': "0+1x120"}, "30m",
+    ),
+    "NotificationLedgerGatewayRefuses": (
+        {'notification_ledger_gateway_requests_total{source="am",code="422"}': "0x20 1x100"}, "30m",
+    ),
+    # Sends every ten minutes for a day, and then no more.
+    "NotificationLedgerGatewaySourceSilent": (
+        {
+            "notification_ledger_shards_owned{}": "16x1620",
+            f'{LAST}{{source="am"}}': (
+                " ".join(f"{60 * at}x9" for at in range(10, 1450, 10)) + " 86400x170"
+            ),
+        },
+        "26h",
+    ),
 }  # fmt: skip
 
 #: What a process that has just found a loss at its start shows from its first scrape on.
 AT_START: Final = {
     "NotificationLedgerRecordsLost": "notification_ledger_log_loss_ledger_total{}",
     "NotificationLedgerConflictingOutcome": "notification_ledger_conflicting_outcome_total{}",
+    "NotificationLedgerGatewayRefuses": (
+        'notification_ledger_gateway_requests_total{source="am",code="401"}'
+    ),
     "NotificationLedgerSelfAuditViolation": (
         'notification_ledger_scrub_divergence_total{class="acked"}'
     ),
@@ -168,6 +192,12 @@ HEALTHY: Final = {
     "notification_ledger_loop_longest_stall_seconds{}": "0.08x240",
     'notification_ledger_loop_lag_seconds_bucket{le="0.5"}': "0+60x240",
     'notification_ledger_loop_lag_seconds_bucket{le="+Inf"}': "0+60x240",
+    "notification_ledger_gateway_requests_in_flight{}": "0x240",
+    'notification_ledger_gateway_requests_total{source="am",code="200"}': "0+3x240",
+    # One that waits, and is taken when it comes again; strangers at paths of nobody.
+    'notification_ledger_gateway_requests_total{source="am",code="503"}': "0x100 1x140",
+    'notification_ledger_gateway_requests_total{source="none",code="404"}': "0+1x240",
+    f'{LAST}{{source="am"}}': "0+60x120 7200x120",
 }
 
 
