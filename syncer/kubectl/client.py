@@ -27,7 +27,7 @@ import threading
 from collections.abc import Sequence
 from typing import IO, Any, Final
 
-from syncer.kubectl.exits import INTERRUPTED, NOT_ASKED, REFUSED, PluginError
+from syncer.kubectl.exits import ABSENT, INTERRUPTED, NOT_ASKED, REFUSED, PluginError
 from syncer.kubectl.release import LABELS, Pod, Release
 
 #: Seconds for an answer of the API server; and for kubectl with it, which may ask for a password first.
@@ -153,13 +153,16 @@ class Kubectl:
             out.seek(0)
             return code, out.read().decode("utf-8", "replace")
 
-    def local(self, words: Sequence[str], text: str = "") -> tuple[int, str]:
+    def local(
+        self, words: Sequence[str], text: str = "", *, quiet: bool = False
+    ) -> tuple[int, str]:
         """
         Run kubectl itself; returns an exit code of the plugin, and the answer.
 
         Args:
             words: Its command.
             text: Its standard input.
+            quiet: What it says of errors is not handed on.
 
         Raises:
             PluginError: it does not answer in time.
@@ -171,8 +174,12 @@ class Kubectl:
             )  # fmt: skip
         except (OSError, subprocess.TimeoutExpired) as error:
             raise PluginError(NOT_ASKED, f"kubectl: {error}") from None
-        sys.stderr.write(done.stderr.decode("utf-8", "replace"))
-        failed = REFUSED if b"(Forbidden)" in done.stderr else NOT_ASKED
+        if not quiet:
+            sys.stderr.write(done.stderr.decode("utf-8", "replace"))
+        failed = NOT_ASKED
+        for mark, code in ((b"(Forbidden)", REFUSED), (b"(NotFound)", ABSENT)):
+            if mark in done.stderr:
+                failed = code
         return failed if done.returncode else 0, done.stdout.decode("utf-8", "replace")
 
     def forward(self, release: Release, pod: Pod, here: int, there: int) -> subprocess.Popen[bytes]:

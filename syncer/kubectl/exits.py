@@ -7,6 +7,10 @@ from typing import Final
 #: What was asked for was not done.
 DIFFERENT: Final = 1
 USAGE: Final = 2
+#: There is no such object.
+ABSENT: Final = 3
+#: The API server does not answer any more.
+AWAY: Final = 4
 #: The account may not.
 REFUSED: Final = 6
 #: Nobody was asked: no kubectl, no release, no pod, no right, or the connection did not come about.

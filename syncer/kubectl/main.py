@@ -29,6 +29,7 @@ from typing import IO, Final
 from syncer.kubectl.client import SIGNALS, Kubectl
 from syncer.kubectl.commands import COLOR, COMMANDS, ENDS, WIDTH, Command
 from syncer.kubectl.exits import DIFFERENT, EPILOG, INTERRUPTED, NOT_ASKED, USAGE, PluginError
+from syncer.kubectl.output import Output
 from syncer.kubectl.release import EXPLORER, LABELS, Pod, Release, choose, pod_of, releases_of
 from syncer.kubectl.sending import send
 from syncer.kubectl.ui import HELP, options_of, serve
@@ -100,6 +101,7 @@ def _run(words: Words) -> int:
         pod_of(release)
         return serve(kubectl, release, words.rest)
     rest, feed, out = _files(words, command)
+    code = NOT_ASKED
     try:
         release = find(kubectl, words)
         pod = pod_of(release)
@@ -113,11 +115,13 @@ def _run(words: Words) -> int:
             return DIFFERENT
         added = _added(command, rest, held=feed is None)
         asked = [command.program, words.command, *added, *rest]
-        return kubectl.run(release, pod, asked, feed=feed, out=out)
+        code = kubectl.run(release, pod, asked, feed=feed, out=None if out is None else out.file)
+        return code
     finally:
-        for file in (feed, out):
-            if file is not None:
-                file.close()
+        if feed is not None:
+            feed.close()
+        if out is not None:
+            out.end(kept=code == 0)
 
 
 def find(kubectl: Kubectl, words: Words, *, labels: str = LABELS) -> Release:
@@ -181,7 +185,7 @@ def _person() -> str:
     return f"{name}@{socket.gethostname()}"
 
 
-def _files(words: Words, command: Command) -> tuple[list[str], IO[bytes] | None, IO[bytes] | None]:
+def _files(words: Words, command: Command) -> tuple[list[str], IO[bytes] | None, Output | None]:
     """
     Open the files that a command names, which are here and not in the pod.
 
@@ -206,10 +210,8 @@ def _files(words: Words, command: Command) -> tuple[list[str], IO[bytes] | None,
                 if name == "--output" and (equals or n + 1 < len(rest)):
                     path = path if equals else rest[n + 1]
                     del rest[n : n + (1 if equals else 2)]
-                    # Texts of receivers are in it: for this user alone.
-                    out = os.fdopen(
-                        os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb"
-                    )
+                    # As for the command itself, `-` is standard output.
+                    out = None if path == "-" else Output(path)
                     break
     except OSError as error:
         raise PluginError(USAGE, f"{error.filename}: {error.strerror}") from None

@@ -4,7 +4,11 @@
 The pod has routing and credentials at hand, so it chooses what reaches the receiver (a dry run of
 `notifier send`). It has no right to create notifications, and nobody should gain one by `exec`: the
 manifest comes back here, and kubectl creates it with the rights of this user, who also watches what
-becomes of it.
+becomes of it. The pod is believed no further than that: nothing but a NotificationRequest is created, since
+whoever serves the pod could otherwise have this user create anything.
+
+A create whose answer was lost is looked up by its name, which is random, so that there is never a second
+one; and a look that is not answered is repeated until the time is over.
 """
 
 from __future__ import annotations
@@ -17,10 +21,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from syncer.kubectl.client import Kubectl
-from syncer.kubectl.exits import USAGE, PluginError
+from syncer.kubectl.exits import ABSENT, AWAY, NOT_ASKED, REFUSED, USAGE, PluginError
 from syncer.kubectl.release import Pod, Release
 
 _RESOURCE: Final = "notificationrequests.kubernaut.ai"
+_GROUP: Final = "kubernaut.ai/"
+_KIND: Final = "NotificationRequest"
 #: Seconds for `--wait` unless it is said, and between two looks.
 _TIMEOUT: Final = "2m"
 _PAUSE: Final = 1.0
@@ -70,16 +76,64 @@ def send(
     )
     if code != 0:
         return code
-    code, made = kubectl.local(["create", "-f", "-", "-o", "json"], said)
+    code, meta = _create(kubectl, _manifest(said))
     if code != 0:
         return code
-    meta = _read(made).get("metadata") or {}
     key = f"{meta.get('namespace')}/{meta.get('name')}"
     if form == "json" and not wait:
         sys.stdout.write(json.dumps(_named(meta)) + "\n")
     elif form == "text":
         _show(f"created {key}")
     return _follow(kubectl, meta, timeout, form, clock=clock, sleep=sleep) if wait else _SENT
+
+
+def _manifest(said: str) -> dict[str, Any]:
+    """Return what the pod has chosen, if it is a notification."""
+    try:
+        found = json.loads(said)
+    except ValueError:
+        found = None
+    if not (
+        isinstance(found, dict)
+        and str(found.get("apiVersion")).startswith(_GROUP)
+        and found.get("kind") == _KIND
+        and isinstance(found.get("metadata"), dict)
+        and all(isinstance(found["metadata"].get(part), str) for part in ("namespace", "name"))
+    ):
+        raise PluginError(_OTHERWISE, f"the pod's answer is no {_KIND}; nothing is created")
+    return found
+
+
+def _create(kubectl: Kubectl, manifest: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+    """Create it; returns the exit code, and what names the object."""
+    named = manifest["metadata"]
+    try:
+        code, made = kubectl.local(["create", "-f", "-", "-o", "json"], json.dumps(manifest))
+    except PluginError as error:
+        sys.stderr.write(f"kubectl ledger: {error}\n")
+        code, made = error.code, ""
+    if code == 0:
+        return 0, _read(made).get("metadata") or {}
+    if code == NOT_ASKED:
+        # Perhaps the answer alone was lost.
+        there, made = _look(kubectl, named, quiet=True)
+        meta = (_read(made).get("metadata") or {}) if there == 0 else {}
+        if meta.get("name") == named["name"]:
+            return 0, meta
+    return NOT_ASKED if code == ABSENT else code, {}
+
+
+def _look(kubectl: Kubectl, meta: dict[str, Any], *, quiet: bool) -> tuple[int, str]:
+    """Get the object; returns the exit code, and the answer."""
+    name, namespace = str(meta.get("name")), str(meta.get("namespace"))
+    try:
+        return kubectl.local(
+            ["get", f"{_RESOURCE}/{name}", "-n", namespace, "-o", "json"], quiet=quiet
+        )
+    except PluginError as error:
+        if not quiet:
+            sys.stderr.write(f"kubectl ledger: {error}\n")
+        return error.code, ""
 
 
 def _own(rest: Sequence[str]) -> tuple[list[str], bool, float, str]:
@@ -114,20 +168,18 @@ def _follow(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> int:
-    command = [
-        "get",
-        _RESOURCE,
-        str(meta.get("name")),
-        "-n",
-        str(meta.get("namespace")),
-        "-o",
-        "json",
-    ]
-    deadline, shown = clock() + timeout, 0
+    deadline, shown, away = clock() + timeout, 0, False
     while True:
-        code, said = kubectl.local(command)
-        if code != 0:
+        code, said = _look(kubectl, meta, quiet=away)
+        if code == ABSENT:
+            raise PluginError(_OTHERWISE, "it was deleted before it ended")
+        if code == REFUSED:
             return code
+        if away := code != 0:
+            if clock() >= deadline:
+                return AWAY
+            sleep(_PAUSE)
+            continue
         status = _read(said).get("status") or {}
         attempts = status.get("deliveryAttempts") or []
         if form == "text":

@@ -292,9 +292,45 @@ def test_files_are_here(kubectl: StandIn, tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("wrong", ["no release", "a refusal", "an end in the middle"])
+def test_an_export_that_fails_leaves_the_file_as_it_was(
+    wrong: str, kubectl: StandIn, tmp_path: Path
+) -> None:
+    """The wrong context, or a lost connection, costs nobody the export of yesterday."""
+    folder = tmp_path / "exports"
+    folder.mkdir()
+    logs = folder / "logs.jsonl"
+    logs.write_text("yesterday\n")
+    if wrong == "no release":
+        kubectl.lists()
+    elif wrong == "a refusal":
+        kubectl.runs(f"echo '{TERMINATED} 4' >&2; exit 4")
+    else:
+        kubectl.runs("echo half; echo 'error: connection lost' >&2; exit 1")
+    assert main(["export", "--output", str(logs)]) != 0
+    assert logs.read_text() == "yesterday\n"
+    assert [file.name for file in folder.iterdir()] == ["logs.jsonl"]
+
+
+def test_an_export_may_go_to_standard_output(
+    kubectl: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """By `-`, as that of the command itself, or into a device; neither is replaced by a file."""
+    kubectl.runs("echo exported")
+    assert main(["export", "--output=-"]) == 0
+    assert capfd.readouterr().out == "exported\n"
+    assert main(["export", "--output", os.devnull]) == 0
+    assert Path(os.devnull).is_char_device()
+
+
 # -- send -----------------------------------------------------------------------------------------
 
 META: Final = {"namespace": "payments", "name": "test-1", "uid": "u"}
+#: What the pod chooses.
+CHOSEN: Final = {
+    "apiVersion": "kubernaut.ai/v1alpha1", "kind": "NotificationRequest",
+    "metadata": {"namespace": "payments", "name": "test-1"},
+}  # fmt: skip
 
 
 def looks(*statuses: dict[str, Any]) -> str:
@@ -315,7 +351,7 @@ def attempt(number: int, status: str, **more: Any) -> dict[str, Any]:
 def sending(kubectl: StandIn, monkeypatch: pytest.MonkeyPatch) -> StandIn:
     """A pod that chooses a manifest, which is created here."""
     monkeypatch.setattr("syncer.kubectl.sending._PAUSE", 0.0)
-    kubectl.runs("echo 'notifier: it goes to ops' >&2; echo '{\"kind\": \"NotificationRequest\"}'")
+    kubectl.runs(f"echo 'notifier: it goes to ops' >&2; echo {shlex.quote(json.dumps(CHOSEN))}")
     kubectl.does("create", f"cat > created; echo {shlex.quote(json.dumps({'metadata': META}))}")
     return kubectl
 
@@ -331,7 +367,7 @@ def test_a_test_notification_is_created_from_here(
         "notifier", "send", "--dry-run", "-o", "json", "--receiver", "ops", "-n", "payments", "--body",
     ]  # fmt: skip
     assert remote[-1].startswith(body)
-    assert json.loads(sending.wrote("created")) == {"kind": "NotificationRequest"}
+    assert json.loads(sending.wrote("created")) == CHOSEN
     assert sending.asked[-1] == ["create", "-f", "-", "-o", "json", "--request-timeout=15s"]
     assert capfd.readouterr() == ("created payments/test-1\n", "notifier: it goes to ops\n")
     assert main(["send", "--receiver", "ops", "-o=json"]) == 0
@@ -393,6 +429,67 @@ def test_where_it_breaks_off(case: str, sending: StandIn) -> None:
         sending.gets(scripts["get"])
     assert main(["send", "--receiver", "ops", *words]) == code
     assert ("create" in str(sending.asked)) is (code in {6, 7, 8})
+
+
+#: What a pod answers that nobody should create with the rights of whoever asks.
+FOREIGN: Final[dict[str, str]] = {
+    "another kind": json.dumps(
+        CHOSEN | {"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding"}
+    ),
+    "another group": json.dumps(CHOSEN | {"apiVersion": "v1"}),
+    "a list": json.dumps({"apiVersion": "v1", "kind": "List", "items": [CHOSEN]}),
+    "several": f"{json.dumps(CHOSEN)}\n---\n{json.dumps(CHOSEN)}",
+    "no name": json.dumps(CHOSEN | {"metadata": {"namespace": "payments"}}),
+    "nothing": "",
+}
+
+
+@pytest.mark.parametrize("case", FOREIGN)
+def test_nothing_but_a_notification_is_created(
+    case: str, sending: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The pod chooses a notification, and has this user create nothing else."""
+    sending.runs(f"echo {shlex.quote(FOREIGN[case])}")
+    assert main(["send", "--receiver", "ops"]) == 1
+    assert not any("create" in call for call in sending.asked)
+    assert "no NotificationRequest; nothing is created" in capfd.readouterr().err
+
+
+def test_a_create_whose_answer_was_lost_is_looked_up(
+    sending: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """What is there by its random name was created; it is not created again."""
+    sending.does("create", "cat > created; echo 'error: EOF' >&2; exit 1")
+    sending.gets(looks({}, {"phase": "Sent"}))
+    assert main(["send", "--receiver", "ops", "--wait"]) == 0
+    assert capfd.readouterr().out.startswith("created payments/test-1\n")
+    assert sum("create" in call for call in sending.asked) == 1
+
+
+def test_an_outage_does_not_end_a_wait(sending: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
+    """It is said once, and the next look that is answered goes on."""
+    seen = shlex.quote(json.dumps({"metadata": META, "status": {"phase": "Sent"}}))
+    sending.gets(
+        "n=$(cat looks 2>/dev/null || echo 0); echo $((n + 1)) > looks;"
+        f' case "$n" in 3) echo {seen};; *) echo "connection refused" >&2; exit 1;; esac'
+    )
+    assert main(["send", "--receiver", "ops", "--wait"]) == 0
+    assert capfd.readouterr().err.count("connection refused") == 1
+
+
+#: What kubectl says at every look, and the exit code.
+LOOKS: Final[dict[str, tuple[str, int]]] = {
+    "nobody answers": ("connection refused", 4),
+    "it is gone": ('Error from server (NotFound): notificationrequests "test-1" not found', 1),
+}
+
+
+@pytest.mark.parametrize("case", LOOKS)
+def test_a_wait_that_cannot_go_on(case: str, sending: StandIn) -> None:
+    """It ends at its time, or as soon as there is nothing to wait for."""
+    said, code = LOOKS[case]
+    sending.gets(f"echo {shlex.quote(said)} >&2; exit 1")
+    assert main(["send", "--receiver", "ops", "--wait", "--timeout", "0s"]) == code
 
 
 def test_a_dry_run_is_the_pods(sending: StandIn) -> None:

@@ -1,0 +1,48 @@
+"""A file of this machine that a command in the pod writes."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import IO
+
+
+class Output:
+    """
+    A file that takes its place when it is whole.
+
+    What was there before is not lost to a command that fails, to a connection that breaks, or to the wrong
+    cluster. A device or a pipe is written to as it is.
+
+    Attributes:
+        file: To write to.
+    """
+
+    def __init__(self, path: str) -> None:
+        """
+        Open it; `end` closes it.
+
+        Args:
+            path: Of the file.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._path = Path(path).resolve()
+        self._beside: Path | None = None
+        if self._path.exists() and not self._path.is_file():
+            self.file: IO[bytes] = self._path.open("wb")
+            return
+        # For this user alone: texts of receivers are in it.
+        number, name = tempfile.mkstemp(prefix=f".{self._path.name}.", dir=self._path.parent)
+        self._beside = Path(name)
+        self.file = os.fdopen(number, "wb")
+
+    def end(self, *, kept: bool) -> None:
+        """Close it, and put it into its place if it is kept."""
+        self.file.close()
+        if self._beside is not None and kept:
+            self._beside.replace(self._path)
+        elif self._beside is not None:
+            self._beside.unlink()
