@@ -21,12 +21,12 @@ from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from syncer.kube.client import Json, KubeClient, Method
 from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.ledger.client import LedgerClient, Script
 from syncer.ledger.log import RedisLog
+from syncer.ledger.url import parse_redis_url, place_of
 from syncer.model.errors import ConfigError, PortError
 from syncer.settings import LoadedSyncer, SyncerSettings, load
 
@@ -144,8 +144,8 @@ class _Kube(KubeClient):
 
 def _redis_at(where: Where, url: str) -> str:
     """Return the address of Redis, without user, password and options, and where it was configured."""
-    hosts = urlsplit(url).netloc.rpartition("@")[2] or urlsplit(url).path
-    return f"Redis at {hosts}, by {where.redis_from if where.redis_url else where.config}"
+    place = place_of(parse_redis_url(url))
+    return f"Redis at {place}, by {where.redis_from if where.redis_url else where.config}"
 
 
 def home_directory() -> Path:

@@ -32,6 +32,9 @@ _WAITING: Final = 1_000
 _RESTS: Final = 4
 #: Records that are read, and in memory, together; a log that has more is read by itself.
 _RECORDS: Final = 5_000
+#: Milliseconds that a record may be behind: it says when the attempt ended, by its owner's clock, and it is
+#: appended later, perhaps behind one that ended after it.
+LATE: Final = 10_000
 
 
 class WakeUps:
@@ -65,8 +68,8 @@ class Follower:
     What is appended to logs, from when this was made on.
 
     Attributes:
-        checked: Redis time in milliseconds up to which everything was shown: the beginning of the last
-            whole sweep. It may be gone on from there.
+        checked: Redis time in milliseconds of the last look at everything: the beginning of the last whole
+            sweep.
         passed_over: Events of the past that were wanted, and left out because there were too many.
     """
 
@@ -85,6 +88,11 @@ class Follower:
         self._pause = 0.0
         self.checked = wanted.since
         self.passed_over = 0
+
+    @property
+    def resume(self) -> int:
+        """From when on to look again, Unix milliseconds: what was appended since then ended no earlier."""
+        return max(self._wanted.since, self.checked - LATE)
 
     def pause(self, least: float) -> float:
         """Seconds to rest before the next sweep, at least so many."""
@@ -174,13 +182,16 @@ class Follower:
         if first:
             grown = await self._recent(grown, dict(zip(uids, lengths, strict=True)), seen)
         events: list[Event] = []
+        read: dict[int, int] = {}
         for batch in _batches(grown, dict(zip(uids, lengths, strict=True))):
             ends = await read_ends(self._at.log, batch)
             for (uid, _), end in zip(batch, ends, strict=True):
-                seen[short_of(uid)] = max(end.length, 1)
+                read[short_of(uid)] = max(end.length, 1)
                 self._report(uid, end)
                 found = (Event(uid, end.object, record) for record in end.records)
                 events += [event for event in found if self._wanted.takes(event)]
+        # Only now: if others cannot be read, none of these is shown, and the next sweep reads them.
+        seen |= read
         return events
 
     async def _recent(
@@ -191,7 +202,9 @@ class Follower:
         out = []
         for (uid, start), end in zip(logs, last, strict=True):
             latest = max((int(r.body.get("at", 0)) for r in end.records), default=0)
-            if (end.problem or latest >= self._wanted.since) and self._wanted.namespace(end.object):
+            if (end.problem or latest >= self._wanted.since - LATE) and self._wanted.namespace(
+                end.object
+            ):
                 out.append((uid, start))
             else:
                 seen[short_of(uid)] = max(end.length, 1)

@@ -132,6 +132,11 @@ class Shown:
             write_lines(self._columns.lines([row.cells(now) for row in fresh]))
         sys.stdout.flush()
 
+    def forget(self, row: Row) -> None:
+        """Take a row for one that was never written: it is no longer wanted, and is news if it is again."""
+        if self._seen is not None:
+            self._seen.pop(short_of(row.request.uid), None)
+
     def _changed(self, row: Row) -> bool:
         if self._seen is None:
             return True

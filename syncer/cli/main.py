@@ -141,6 +141,7 @@ async def execute(arguments: Sequence[str]) -> int:  # noqa: V103 (for tests, on
 
 async def _run(options: argparse.Namespace) -> int:
     from syncer.cli.stdin import until_stdin_closes
+    from syncer.rules.text import neutral
 
     try:
         options.redis_url, options.redis_from = _redis_url(options)
@@ -150,7 +151,8 @@ async def _run(options: argparse.Namespace) -> int:
         return await (until_stdin_closes(work) if options.until_stdin_closes else work)
     except (LedgerError, TimeoutError) as error:
         sources = "".join(f" ({line})" for line in getattr(error, "__notes__", ()))
-        sys.stderr.write(f"syncer: {str(error) or 'no answer in time'}{sources}\n")
+        text = neutral(f"{str(error) or 'no answer in time'}{sources}")
+        sys.stderr.write(f"syncer: {text}\n")
         return _exit_code(error)
 
 

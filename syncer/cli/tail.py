@@ -89,7 +89,7 @@ async def run(options: argparse.Namespace) -> int:
                 await _follow(follower, wake_ups, shown)
         finally:
             columns.report_cut()
-            write_remark(f"to go on from here: --since {format_time(follower.checked)}")
+            write_remark(f"to go on from here: --since {format_time(follower.resume)}")
     return NOT_COMPARED if store.state is StoreState.NEW else OK
 
 
@@ -115,24 +115,28 @@ class _Shown:
 
 async def _follow(follower: Follower, wake_ups: WakeUps, shown: _Shown) -> None:
     """Show what is appended, until cancelled."""
+    import asyncio
     from contextlib import aclosing
 
     from syncer.cli.output import write_remark
     from syncer.model.errors import Ambiguous, Unavailable
 
-    away, rest = False, follower.pause(_PERIOD)
+    # The next sweep has its time, however many wake-ups come before it.
+    clock = asyncio.get_running_loop().time
+    away, due = False, clock() + follower.pause(_PERIOD)
     while True:
         try:
-            if uids := await wake_ups.wait(rest):
+            if uids := await wake_ups.wait(max(0.0, due - clock())):
                 shown.write(await follower.look(uids))
-            else:
+            if clock() >= due:
                 async with aclosing(follower.sweep()) as pages:
                     async for events in pages:
                         shown.write(events)
-            if away:
-                write_remark("Redis answers again; nothing was missed")
-            away, rest = False, follower.pause(_PERIOD)
+                due = clock() + follower.pause(_PERIOD)
+                if away:
+                    write_remark("Redis answers again; nothing was missed")
+                away = False
         except (Unavailable, Ambiguous, TimeoutError) as error:
             if not away:
                 write_remark(f"Redis does not answer, it is asked again: {error}")
-            away, rest = True, _AWAY
+            away, due = True, clock() + _AWAY

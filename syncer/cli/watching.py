@@ -85,14 +85,16 @@ class Watching:
         while True:
             before = self.versions[namespace]
             try:
-                async with aclosing(changes(self.at, namespace, before)) as news:
-                    async for change in news:
-                        if isinstance(change.found, NotificationRequest):
-                            await self._show(change.found, deleted=change.deleted)
-                        self.versions[namespace] = change.version
+                try:
+                    async with aclosing(changes(self.at, namespace, before)) as news:
+                        async for change in news:
+                            if isinstance(change.found, NotificationRequest):
+                                await self._show(change.found, deleted=change.deleted)
+                            self.versions[namespace] = change.version
+                except Expired:
+                    # A server may be away for this as well: the place stays lost, and is looked for again.
+                    await self._list_again(namespace)
                 failures = 0
-            except Expired:
-                await self._list_again(namespace)
             except (Unavailable, Ambiguous, TimeoutError) as error:
                 failures = 1 if self.versions[namespace] != before else failures + 1
                 if failures == 2:
@@ -105,6 +107,8 @@ class Watching:
         now = await self.at.now()
         if self.wanted.takes(row, now):
             self.shown.write([row], now)
+        else:
+            self.shown.forget(row)
 
     async def _list_again(self, namespace: str | None) -> None:
         page = await self.at.objects.list_page(namespace, limit=1)

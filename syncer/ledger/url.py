@@ -137,7 +137,7 @@ def place_of(target: RedisTarget) -> str:
     parts = urlsplit(target.server)
     if parts.scheme == "unix":
         return parts.path
-    if "@" in parts.path or "@" in parts.query:
+    if "@" in parts.path or "@" in parts.query or "@" in parts.fragment:
         # A password that was not encoded: what looks like the host may be a part of it.
         return "the address in redis.url"
     host = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname

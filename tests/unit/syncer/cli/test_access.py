@@ -7,7 +7,7 @@ from typing import Final
 
 import pytest
 
-from syncer.cli.access import Where, access, kubeconfig_of
+from syncer.cli.access import Where, _redis_at, access, kubeconfig_of
 
 #: Option, $KUBECONFIG, whether ~/.kube/config is there, and what is used; `~` is the home directory.
 USED: Final[dict[str, tuple[str | None, str, bool, tuple[str, str]]]] = {
@@ -65,3 +65,19 @@ async def test_a_context_is_of_a_kubeconfig(
         if at.kube is not None:
             port = 2 if context else 1
             assert at.kube.address == f"http://127.0.0.1:{port}"
+
+
+@pytest.mark.parametrize(
+    ("url", "place"),
+    [
+        ("redis://u:pw@redis.example:6380/0", "redis.example:6380"),
+        ("redis+sentinel://:pw@one,two/main", "service main of the Sentinels one:26379, two:26379"),
+        # Passwords that were not encoded: what looks like the address is their beginning.
+        ("redis://u:123/ss@redis.example/0", "the address in redis.url"),
+        ("redis://u:123?ss@redis.example/0", "the address in redis.url"),
+        ("redis://u:123#ss@redis.example/0", "the address in redis.url"),
+    ],
+)
+def test_an_error_names_the_address_and_no_password(url: str, place: str) -> None:
+    """Whatever is in the URL beside hosts and ports stays out of it."""
+    assert _redis_at(Where(redis_url=url), url) == f"Redis at {place}, by --redis-url"

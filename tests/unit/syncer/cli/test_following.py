@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import pytest
 
+from syncer.cli import following
 from syncer.cli.arguments import STATES
 from syncer.cli.attempts import _STATES, Event, Wanted, on_channel, receiver_of
 from syncer.cli.following import Follower, WakeUps, _batches
@@ -304,6 +305,54 @@ async def test_a_sweep_that_fails_loses_and_repeats_nothing(logs: Logs) -> None:
     assert follower.checked == checked
     follower._pages = pages  # type: ignore[method-assign]  # as it was
     assert await swept(follower) == ["ns/n2 failed"]
+
+
+async def test_what_was_read_beside_what_could_not_be_comes_later(
+    logs: Logs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page whose second half cannot be read has shown nothing, so the next sweep shows all of it."""
+    follower = Follower(logs.world.at, ALL)
+    await follower.past(0)
+    logs.append("1", PLAN, failed(A1))
+    logs.append("2", PLAN, failed(A1))
+    monkeypatch.setattr(following, "_RECORDS", 1)
+    halves = 0
+
+    async def half(*arguments: Any) -> Any:
+        nonlocal halves
+        halves += 1
+        if halves == 2:
+            raise Unavailable("away")
+        return await read_ends(*arguments)
+
+    monkeypatch.setattr(following, "read_ends", half)
+    with pytest.raises(Unavailable):
+        await swept(follower)
+    assert await swept(follower) == ["ns/n1 failed", "ns/n2 failed"]
+
+
+async def test_what_is_appended_late_is_found_by_who_goes_on(logs: Logs) -> None:
+    """An attempt that ended before the last sweep, and was recorded behind it, comes to the next run."""
+    first = Follower(logs.world.at, ALL)
+    await first.past(0)
+    assert first.checked == NOW
+    late = replace(SENT, body={**SENT.body, "at": NOW - 500})
+    logs.append("1", PLAN, late)
+    later = Follower(logs.world.at, replace(ALL, since=first.resume))
+    assert shown(await later.past(0)) == ["ns/n1 success"]
+    assert Follower(logs.world.at, replace(ALL, since=NOW)).resume == NOW, (
+        "never before its own beginning"
+    )
+
+
+async def test_the_last_record_may_have_ended_before_another(logs: Logs) -> None:
+    """Channels end at once, and are recorded in any order: the log is read all the same."""
+    other = replace(SENT, channel="file", body={**SENT.body, "at": NOW - 3_000})
+    logs.append("1", PLAN, SENT, other)
+    swapped = replace(SENT, body={**SENT.body, "at": NOW - 1_000})
+    logs.append("2", PLAN, swapped, other)
+    follower = Follower(logs.world.at, replace(ALL, since=NOW - 2_000))
+    assert shown(await follower.past(0)) == ["ns/n2 success"]
 
 
 def test_little_is_read_together() -> None:

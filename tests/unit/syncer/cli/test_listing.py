@@ -215,6 +215,30 @@ async def test_a_watch_that_lost_its_place_lists_once_more(
     assert [version for _, version in kube.asked] == ["5", "6", "20"]
 
 
+@pytest.mark.parametrize("away", [Unavailable("away"), TimeoutError()])
+async def test_a_server_may_be_away_when_all_is_listed_once_more(
+    away: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The watch does not end with it: it is tried again until it is done."""
+    kube = Kube([changed("ADDED", "a", "6")], Expired("too old"), Expired("too old"), [])
+    listed = (away, page(version="20"), page(named("x", "ns"), version="21"))
+    await watched(kube, monkeypatch, *listed)
+    lines = [json.loads(line)["name"] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["a", "nx"]
+    assert [version for _, version in kube.asked] == ["5", "6", "6", "20"]
+
+
+async def test_what_is_wanted_again_is_shown_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It reads as before, and was not wanted in between."""
+    phases = ("Retrying", "Sending", "Retrying", "Retrying")
+    kube = Kube([changed("MODIFIED", "a", f"{n}", phase=p) for n, p in enumerate(phases, 6)])
+    await watched(kube, monkeypatch, wanted=Filter(phases=("retrying",)))
+    lines = [json.loads(line)["phase"] for line in capsys.readouterr().out.splitlines()]
+    assert lines == ["Retrying", "Retrying"]
+
+
 async def test_a_server_that_is_away_is_asked_again(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -118,6 +118,7 @@ ENDS: dict[str, tuple[BaseException, int, str]] = {
     "no answer": (TimeoutError(), 4, "syncer: no answer in time\n"),
     "a wrong setting": (ConfigError("bad", path="a.b"), 2, "syncer: a.b: bad\n"),
     "what does not parse": (ContractError("odd"), 2, "syncer: odd\n"),
+    "texts of others": (Unavailable("a\x1b[2J\u202eb"), 4, "syncer: a\ufffd[2J\ufffdb\n"),
     "another error of ours": (LedgerError("other"), 1, "syncer: other\n"),
     "an interrupt": (KeyboardInterrupt(), 130, ""),
 }

@@ -101,3 +101,25 @@ async def test_a_wake_up_comes_before_the_sweep() -> None:
     follower = Follower(["woken"], ["swept"])
     assert await followed(follower, wake_ups) == ["woken", "swept"]
     assert follower.asked == [["u"]]
+
+
+class Busy(WakeUps):
+    """Somebody wakes, again and again, before each sweep."""
+
+    async def wait(self, seconds: float) -> list[str]:
+        """One more."""
+        await asyncio.sleep(min(seconds, 0.001))
+        return ["u"]
+
+
+async def test_wake_ups_hold_up_no_sweep() -> None:
+    """However many come, all logs are looked at in time."""
+
+    class Resting(Follower):
+        def pause(self, least: float) -> float:
+            return 0.02
+
+        async def look(self, uids: Sequence[str]) -> list[str]:
+            return []
+
+    assert await followed(Resting(["a"], ["b"]), Busy()) == ["a", "b"]
