@@ -162,7 +162,10 @@ class _Reading:
         """Return the source's extensions and the mapping's, which win and are kept first."""
         found = {"source": source, **{_key(k): v for k, v in self.draft.extensions.items()}}
         for key, template in self.mapping.extensions.items():
+            faults = len(self.faults)
             value = self.value(template, f"extensions.{key}")
+            if value is None and len(self.faults) > faults:
+                continue
             if value is None:
                 found.pop(key, None)
             else:

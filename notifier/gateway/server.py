@@ -178,7 +178,7 @@ class Gateway:
         self._connections.hold(request.transport)
         source = entry.source
         try:
-            return await self._submit(self._ratings[source.name], wanted, began + source.patience)
+            return await self._submit(source.name, wanted, began + source.patience)
         finally:
             self._in_flight -= 1
 
@@ -250,7 +250,8 @@ class Gateway:
         del self._arriving[oldest]
         oldest.abort()
 
-    async def _submit(self, rating: Rating, wanted: tuple[Wish, ...], until: float) -> list[Made]:
+    async def _submit(self, label: str, wanted: tuple[Wish, ...], until: float) -> list[Made]:
+        rating = self._ratings[label]
         if len(wanted) == 1:
             return [await rating.submit(wanted[0], until)]
         gate = asyncio.Semaphore(_TOGETHER)
@@ -262,14 +263,16 @@ class Gateway:
                 return error
 
         results = await asyncio.gather(*map(one, wanted))
+        made = [result for result in results if isinstance(result, Made)]
         # What may still succeed decides: a retry meets what exists already.
         for kind in (Unavailable, Refused):
             for result in results:
                 if isinstance(result, kind):
+                    self._count(label, made)
                     raise result
-        return [result for result in results if isinstance(result, Made)]
+        return made
 
-    def _done(self, label: str, made: list[Made]) -> web.Response:
+    def _count(self, label: str, made: list[Made]) -> None:
         for one in made:
             self._metrics.notifications.labels(label, one.result).inc()
             logger.debug(
@@ -281,6 +284,9 @@ class Gateway:
             )  # fmt: skip
         if made:
             self._metrics.last.labels(label).set(self._now())
+
+    def _done(self, label: str, made: list[Made]) -> web.Response:
+        self._count(label, made)
         return _json(
             200,
             {

@@ -694,3 +694,21 @@ async def test_a_mapping_of_each_alert_does_not_hold_the_loop(
     # Equal labels and starts: the hundred are one event, and the rest is another one.
     assert (code, {len(answer["notifications"])}) == (200, {101})
     assert threads != [threading.main_thread()]
+
+
+async def test_what_was_made_of_a_refused_request_is_counted(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """One alert's object is refused: the answer is 4xx, and the other one's counts as created."""
+    server, kubeconfig = standin
+    document = {"sources": [source(token, namespace="default", per="alert")]}
+    server.faults.add(CREATE, Answer(422, "Invalid", "spec.type: Unsupported value"), times=1)
+    async with gateway(kubeconfig, document) as here:
+        starts = stamp()
+        code, answer, _ = await here.send(
+            "am", group(("a", "firing", starts), ("b", "firing", starts))
+        )
+        assert code == 422, answer
+        assert here.count("notifications_total", source="am", result="created") == 1
+        assert here.count("last_request_timestamp_seconds", source="am") > 0
+    assert len(stored(server)) == 1

@@ -101,17 +101,21 @@ def test_what_does_not_fit_leaves_the_source_s_own_and_is_noted() -> None:
     mapping = {
         "priority": "${commonLabels.alertname}",
         "subject": "${lower(alerts)}",
-        "extensions": {"x": "${upper(alerts)}"},
+        "extensions": {"x": "${upper(alerts)}", "alertname": "${lower(alerts)}"},
         "retentionDays": "${commonLabels.alertname}",
     }
     found = wish(alertmanager(), mapping=mapping).manifest
     spec = found["spec"]
     assert (spec["priority"], spec["subject"]) == ("Critical", "[FIRING:1] Disk: disk is full")
     assert "retentionDays" not in spec
+    assert "x" not in spec["extensions"]
+    assert spec["extensions"]["alertname"] == "Disk"
     assert found["metadata"]["annotations"][FAULTS] == (
         "priority: comes to none of Critical, High, Medium, Low; "
         "subject: the expression ${lower(alerts)} does not fit the payload (JMESPathTypeError); "
         "extensions.x: the expression ${upper(alerts)} does not fit the payload (JMESPathTypeError); "
+        "extensions.alertname: the expression ${lower(alerts)} does not fit the payload"
+        " (JMESPathTypeError); "
         "retentionDays: comes to no number of days"
     )
     assert FAULTS not in wish(alertmanager()).manifest["metadata"]["annotations"]
