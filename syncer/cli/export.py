@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from contextlib import AbstractContextManager, nullcontext
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Final, TextIO
 
 from syncer.cli.arguments import add_namespaces
@@ -46,12 +49,23 @@ async def run(options: argparse.Namespace) -> int:
     return OK
 
 
-def _output(path: str | None) -> AbstractContextManager[TextIO]:
+@contextmanager
+def _output(path: str | None) -> Iterator[TextIO]:
+    """Where an export goes; a file takes its place when it is whole; what was there stays until then."""
     if path is None or path == "-":
-        return nullcontext(sys.stdout)
-    # Texts of receivers are in it: one that is made is for this user alone.
-    return open(path, "w", encoding="utf-8", opener=_private)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
+        yield sys.stdout
+        return
+    target = Path(path).resolve()
+    if target.exists() and not target.is_file():
+        with target.open("w", encoding="utf-8") as out:
+            yield out
+        return
+    # Texts of receivers are in it: it is for this user alone.
+    number, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+    beside = Path(name)
+    try:
+        with os.fdopen(number, "w", encoding="utf-8") as out:
+            yield out
+        beside.replace(target)
+    finally:
+        beside.unlink(missing_ok=True)

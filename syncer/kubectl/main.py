@@ -60,12 +60,18 @@ def main(arguments: Sequence[str] | None = None, program: str = "") -> int:
     try:
         if os.path.basename(program or sys.argv[0]) == COMPLETER:  # noqa: PTH119 - a name, not a file
             return _complete(typed)
-        return _run(split(typed))
+        code = _run(split(typed))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read has enough; the interpreter must not complain at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except PluginError as error:
         sys.stderr.write(f"kubectl ledger: {error}\n")
         return error.code
     except KeyboardInterrupt:
         return INTERRUPTED
+    return code
 
 
 def entry() -> int:

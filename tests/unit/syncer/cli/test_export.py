@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from syncer.cli import main as cli
 from syncer.cli import transfer
 from syncer.cli.export_format import Counts
+from syncer.model.errors import Unavailable
 
 
 @pytest.mark.parametrize(
@@ -78,3 +80,21 @@ async def test_standard_output_that_cannot_be_written(
     with pytest.raises(OSError, match="No space left"):
         full.close()
     assert capsys.readouterr().err == "syncer: cannot write the export: No space left on device\n"
+
+
+async def test_an_export_that_fails_leaves_the_file_as_it_was(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Where Redis goes away the export of yesterday is still there, and nothing else."""
+
+    async def export(*given: Any) -> Counts:
+        given[3].write("half")
+        raise Unavailable("away")
+
+    monkeypatch.setattr(transfer, "export", export)
+    file = tmp_path / "logs.jsonl"
+    file.write_text("yesterday")
+    words = ["export", "--redis-url", "redis://127.0.0.1:1/0", "--output", str(file)]
+    assert await cli.execute(words) == 4
+    assert file.read_text() == "yesterday"
+    assert os.listdir(tmp_path) == [file.name]  # noqa: PTH208 - blocks no longer

@@ -555,6 +555,21 @@ def test_a_command_that_does_not_end_is_ended(kubectl: StandIn) -> None:
         assert process.wait(30) == 130
 
 
+@pytest.mark.parametrize("words", [["--help"], ["send", "--receiver", "ops"]])
+def test_a_reader_that_has_enough_is_no_error(words: list[str], sending: StandIn) -> None:
+    """`| head` ends it without a complaint."""
+    read, write = os.pipe()
+    os.close(read)
+    try:
+        with started(*words, stdout=write, stderr=subprocess.PIPE) as process:
+            _, said = process.communicate(timeout=30)
+    finally:
+        os.close(write)
+    assert process.returncode == 0
+    assert b"Traceback" not in said
+    assert b"BrokenPipe" not in said
+
+
 #: Environment, and the words that a terminal of 97 columns adds.
 TERMINALS: Final[dict[str, tuple[dict[str, str], list[str]]]] = {
     "a terminal": ({"TERM": "xterm"}, ["--width", "97", "--color", "always"]),
