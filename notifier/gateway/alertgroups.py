@@ -157,7 +157,10 @@ class _Reading:
         subject = ": ".join(part for part in (alert.name, summary) if part) or alert.fingerprint
         return Draft(
             identity=(*self._key, "alert", alert.fingerprint, alert.status, self._starts(alert)),
-            view={**group.members, "alert": alert.members},
+            # Not all of them: an expression over 8 MiB of alerts is evaluated a hundred times.
+            view={
+                **group.members, "alerts": group.members["alerts"][:ALERTS], "alert": alert.members,
+            },
             event=f"{self._program}:{alert.fingerprint}",
             type="Escalation" if firing else "Completion",
             priority=priority_of(severity) if firing else "Low",

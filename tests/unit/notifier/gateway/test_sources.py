@@ -218,6 +218,15 @@ def test_a_body_of_very_many_parts_is_refused_before_it_is_parsed(more: dict[str
     assert (refused.value.status, refused.value.path) == (413, "")
 
 
+def test_expressions_see_a_hundred_alerts_of_each_ones_group() -> None:
+    """Per alert, what they cost does not grow with the square of the group."""
+    alerts = [{**alert(), "fingerprint": f"{n:016x}"} for n in range(120)]
+    single, *_, rest = read_with(Options(each=True), "alertmanager", alertmanager(*alerts))
+    assert single.view["alert"] == alerts[0]
+    assert single.view["alerts"] == alerts[:100]
+    assert rest.view["alerts"] == alerts
+
+
 def test_the_rest_of_a_large_group_repeats_as_each_alert_does() -> None:
     """Per alert, what comes unchanged with a flush is no repeat, unless Alertmanager says so."""
     alerts = [{**alert(), "fingerprint": f"{n:016x}"} for n in range(120)]
