@@ -60,10 +60,7 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
         write: Whether the request may have changed something.
     """
     answer = _StatusObject.read(body)
-    text = bounded(
-        f"{status} {answer.reason}: {answer.message}".rstrip(": ") if answer.known else str(status),
-        _ERROR_BYTES,
-    )
+    text = bounded(f"{status} {answer.reason}: {answer.message}".rstrip(": "), _ERROR_BYTES)
     wait = _seconds(retry_after, answer)
     match status:
         case 401:
@@ -100,7 +97,6 @@ def error_of(  # noqa: C901, PLR0911, PLR0912 (a table)
 class _StatusObject:
     """The members of a Status object; empty for a body that is none."""
 
-    known: bool = False
     reason: str = ""
     message: str = ""
     name: str = ""
@@ -119,7 +115,6 @@ class _StatusObject:
         details = details if isinstance(details, dict) else {}
         causes = details.get("causes")
         return cls(
-            known=True,
             reason=str(status.get("reason") or ""),
             message=str(status.get("message") or ""),
             name=str(details.get("name") or ""),

@@ -281,7 +281,8 @@ class Pipeline:
             while self._waiting:
                 async with self._turn:
                     size = min(len(self._waiting), _BATCH)
-                    await self._round([self._waiting.popleft() for _ in range(size)])
+                    if size:  # none: closed meanwhile
+                        await self._round([self._waiting.popleft() for _ in range(size)])
 
     # -- one round ----------------------------------------------------------------------------
 

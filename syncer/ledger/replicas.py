@@ -55,7 +55,8 @@ class Replicas:
             return
         if primary.target is None:
             primary.target = _number(info.get("master_repl_offset"))
-        if max((_number(r.get("offset")) for r in online), default=-1) >= primary.target:
+        reached = [_number(r.get("offset")) for r in online]
+        if reached and max(reached) >= primary.target:
             primary.behind, primary.target = False, None
 
     def unconfirmed(self, run_id: str) -> None:

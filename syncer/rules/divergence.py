@@ -220,9 +220,9 @@ class Evidence:
     records: Sequence[Record]
     acked: int
     status: Status | None
-    spec_hash: str = ""
-    quiet: bool = True
-    pending: bool = False
+    spec_hash: str
+    quiet: bool
+    pending: bool
 
 
 def examine(evidence: Evidence) -> tuple[Divergence, ...]:

@@ -15,6 +15,7 @@ from syncer.configfile import (
     build,
     keys_of,
     parse_duration,
+    read_into,
     secret_of,
     unknown_keys,
 )
@@ -96,6 +97,15 @@ def test_the_longest_duration_is_ten_years(value: object) -> None:
 
 
 # -- models ---------------------------------------------------------------------------------------
+
+
+def test_a_fault_names_the_group_that_has_the_key() -> None:
+    """Of an entry of a list as well: what lies below a key that is no group belongs to its group."""
+    found = read_into(Document, GOOD | {"someGroup": {"names": [1]}, "count": "1"})
+    assert isinstance(found, list)
+    assert {(f.path, f.group) for f in found} == {
+        ("someGroup.names[0]", Inner), ("count", Document)
+    }  # fmt: skip
 
 
 def test_types_of_members() -> None:

@@ -94,7 +94,10 @@ def test_the_duration_of_a_lease() -> None:
 
 def test_sweeps_of_what_has_ended_are_no_more_frequent() -> None:
     """As frequent at most; an interval that is wrong itself is said alone."""
-    build(SyncSettings, {"liveSweep": 30, "finishedSweep": 30})
+    assert build(SyncSettings, {"liveSweep": 30, "finishedSweep": 30}).finished_sweep == 30.0
+    assert build(SyncSettings, {"liveSweep": 600}).finished_sweep == 600.0
+    # The default is looked at as well.
+    assert "must not be shorter" in refused(SyncSettings, liveSweep=601)
     assert refused(SyncSettings, liveSweep=30, finishedSweep=29) == (
         "finishedSweep: must not be shorter than sync.liveSweep"
     )

@@ -6,7 +6,14 @@ from email.header import decode_header, make_header
 
 import pytest
 
-from notifier.channels.mail_message import MESSAGE_BYTES, Envelope, mail, mail_facts, subject_header
+from notifier.channels.mail_message import (
+    LINKS,
+    MESSAGE_BYTES,
+    Envelope,
+    mail,
+    mail_facts,
+    subject_header,
+)
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Message
 from tests.channels.messages import message, untrimmed
@@ -88,3 +95,12 @@ def test_subject_of_five_hundred_characters_is_whole() -> None:
 
 def _decoded(value: str) -> str:
     return str(make_header(decode_header(value)))
+
+
+@pytest.mark.parametrize("more", [0, 1])
+def test_links_that_are_left_out_are_counted(more: int) -> None:
+    """A mail says how many it does not show, and nothing where it shows all."""
+    link = {"service": "s", "url": "https://x.example/", "label": "l"}
+    facts = mail_facts(message(actionLinks=[link] * (LINKS + more)))
+    assert facts.count("https://x.example/") == LINKS
+    assert facts.endswith(f"({more} further links are left out)") is bool(more)

@@ -82,3 +82,15 @@ def test_every_spelling_of_a_path_is_a_secret() -> None:
         "/a%20b-12345/x?k=v%201-abcdef", "/a b-12345/x?k=v 1-abcdef", "v 1-abcdef", "Pa$$word1",
     }  # fmt: skip
     assert "x" not in found
+
+
+@pytest.mark.parametrize(
+    ("part", "secret"),
+    [
+        ("servicesincident", True), ("servicesinciden", False), ("services-incident", True),
+        ("t0123456", True), ("t012345", False), ("services", False),
+    ],
+)  # fmt: skip
+def test_which_parts_of_a_path_are_secrets(part: str, secret: bool) -> None:
+    """Long ones, and those of eight characters that are no plain words."""
+    assert (part in secrets_of(Target(f"https://hooks.example/a/{part}/b"))) is secret

@@ -336,3 +336,11 @@ def test_a_text_that_takes_the_rest_keeps_its_name(left: int) -> None:
     budget = Budget(left)
     tree = cleaning.sanitise_tree(budget.tree(found["spec"]["context"], 9))
     assert "oak-31" not in json.dumps(tree)
+
+
+def test_values_without_text_count_too() -> None:
+    """Each number is a line of a picture, however short it is."""
+    budget = Budget(10 * TEXT_COST)
+    shown = budget.tree([1] * 100, 9)
+    assert shown == [1] * 10 + [f"{MORE} 90 further entries are left out"]
+    assert budget.left == 0

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from syncer.cli import main as cli
-from syncer.cli.completion import SHELLS, _commands, candidates, script
+from syncer.cli.completion import SHELLS, _commands, candidates, expects_object, script
 
 COMPLETED = {
     "the first letters of a command": (["ver"], ["verify"]),
@@ -42,6 +42,26 @@ def test_completion(case: str) -> None:
     """The parser itself says what a word may become."""
     words, wanted = COMPLETED[case]
     assert candidates(cli._parser(), words) == wanted
+
+
+NAMES_OBJECT = {
+    "an object": (["inspect", "ns/"], True),
+    "an object, nothing of it yet": (["resend", ""], True),
+    "an object, after an option's value": (["resend", "--reason", "x", ""], True),
+    "an object, after a switch": (["list", "--held", ""], False),
+    "the value of an option": (["resend", "--reason", ""], False),
+    "an option": (["inspect", "-"], False),
+    "another kind of word": (["completion", ""], False),
+    "a command": (["ins"], False),
+    "nothing": ([], False),
+}
+
+
+@pytest.mark.parametrize("case", NAMES_OBJECT)
+def test_where_an_object_is_named(case: str) -> None:
+    """Only then is the cluster asked for names."""
+    words, wanted = NAMES_OBJECT[case]
+    assert expects_object(cli._parser(), words) is wanted
 
 
 #: For each shell, how it is run without files of its own, and what has it complete its words, of which

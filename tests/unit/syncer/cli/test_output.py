@@ -51,6 +51,9 @@ def test_tables_are_plain() -> None:
     """Columns are aligned, and what would move a cursor is not shown as it is."""
     assert table([("A", "B"), ("long", "x\x1b[2Jy")]) == ["A     B", "long  x [2Jy"]
     assert plain("a\r\nb") == "a  b"
+    assert table([("A", "B"), ("long", "y")], width=7) == ["A     B", "long  y"]
+    assert table([("A", "B"), ("long", "y")], width=6) == ["long", "  b: y"]
+    assert table([]) == []
     columns = Columns(("A", "B"))
     assert columns.lines([("1", "2")]) == ["A  B", "1  2"]
     assert columns.lines([("long", "2")]) == ["long  2"]

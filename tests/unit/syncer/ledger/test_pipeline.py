@@ -1,17 +1,25 @@
-"""How long a call of the pipeline may take, where the server is slow, silent, or never comes to it."""
+"""
+Calls of the pipeline: how long they may take, and what becomes of them where a connection or a caller goes.
+
+The server is one that does what it is told, on virtual time.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, cast
 
 import pytest
 from redis.asyncio.connection import AbstractConnection, ConnectionPool
+from redis.exceptions import ConnectionError as RedisConnectionError
+from redis.exceptions import ResponseError
 
-from syncer.ledger.calls import Call
+from syncer.ledger.calls import Call, StaleGuard
 from syncer.ledger.pipeline import PATIENCE, Pipeline
+from syncer.model.errors import Ambiguous, Rejected, Unavailable
 from tests.simulation.loop import SimLoop, simulate
 
 TIMEOUT = 1.0
@@ -24,37 +32,67 @@ class Server:
     Attributes:
         pauses: Seconds before each reply, None for none at all; the last one repeats.
         sent: Commands of each round.
+        replies: What is answered in turn, then always OK; an error is raised.
+        connecting: Seconds that a connection takes.
+        refusals: Errors of the next connections.
+        ended: Whether the other side has closed the connection.
+        held: Connections that were taken from the pool and not given back.
+        closed: How many connections were closed by the pipeline.
+        told: What the owner was told.
     """
 
     def __init__(self, *pauses: float | None) -> None:
         self.pauses = list(pauses)
         self.sent: list[int] = []
+        self.replies: list[Any] = []
+        self.connecting = 0.0
+        self.refusals: list[Exception] = []
+        self.ended = False
+        self.held = 0
+        self.closed = 0
+        self.told: list[tuple[str, Pipeline]] = []
 
     async def get_connection(self) -> Server:
+        await asyncio.sleep(self.connecting)
+        if self.refusals:
+            raise self.refusals.pop(0)
+        self.held += 1
+        self.ended = False
         return self
 
     async def release(self, _connection: object) -> None:
-        """Nothing is kept."""
+        self.held -= 1
 
-    async def disconnect(self, **_options: bool) -> None:
-        """Nothing is closed."""
+    async def disconnect(self, *, nowait: bool = False, inuse_connections: bool = False) -> None:
+        """Close the connection, or those of the pool, which does not know of one that is being made."""
+        self.closed += nowait
+        self.ended = self.ended or nowait or inuse_connections
 
     async def connect(self) -> None:
         """Always possible."""
 
     async def can_read(self) -> bool:
-        return False
+        return self.ended
 
     async def send_packed_command(self, packed: list[Any], **_options: bool) -> None:
         self.sent.append(len(packed))
 
-    async def read_response(self) -> bytes:
+    async def read_response(self) -> Any:
         pause = self.pauses.pop(0) if len(self.pauses) > 1 else self.pauses[0]
         await (asyncio.Event().wait() if pause is None else asyncio.sleep(pause))
-        return b"OK"
+        reply = self.replies.pop(0) if self.replies else b"OK"
+        if isinstance(reply, Exception):
+            raise reply
+        return reply
 
-    def on_problem(self, _pipeline: Pipeline) -> None:
-        """Nobody asks."""
+    def on_problem(self, pipeline: Pipeline) -> None:
+        self.told.append(("problem", pipeline))
+
+    def on_demoted(self, pipeline: Pipeline) -> None:
+        self.told.append(("demoted", pipeline))
+
+    def on_unconfirmed(self, pipeline: Pipeline) -> None:
+        self.told.append(("unconfirmed", pipeline))
 
 
 @contextlib.asynccontextmanager
@@ -144,5 +182,231 @@ def test_what_was_answered_is_not_kept() -> None:
             for _ in range(50):
                 await together(pipeline, 5)
             assert len(pipeline._limited) <= 5
+
+    simulate(1, main)
+
+
+GET = Call(("GET", "x"))
+
+
+def confirmed(replicas: int = 1) -> Call:
+    """A write that so many replicas must confirm within half a second."""
+    return Call(("SET", "x", "1"), wait=(replicas, 500))
+
+
+def test_a_call_may_wait_for_replicas() -> None:
+    """Its result is the reply and how many have confirmed; of too few the owner is told."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        async with serving(server) as pipeline:
+            server.replies = [b"OK", 1, b"OK", 0]
+            assert await pipeline.submit(confirmed()) == (b"OK", 1)
+            assert server.told == []
+            assert await pipeline.submit(confirmed()) == (b"OK", 0)
+            assert server.told == [("unconfirmed", pipeline)]
+            server.replies = [b"OK", ResponseError("NOPERM of WAIT")]
+            assert await pipeline.submit(confirmed()) == (b"OK", 0)
+        assert server.sent == [2, 2, 2]
+
+    simulate(1, main)
+
+
+def test_replicas_are_waited_for_apart() -> None:
+    """While one call waits for replicas, others are answered."""
+
+    async def main(loop: SimLoop) -> None:
+        server = Server(0.0, TIMEOUT / 2, 0.0)
+        server.replies = [b"OK", b"1", 1]
+        async with serving(server) as pipeline:
+            waits = asyncio.create_task(pipeline.submit(confirmed()))
+            await asyncio.sleep(TIMEOUT / 10)
+            began = loop.time()
+            assert await pipeline.submit(GET) == b"1"
+            assert loop.time() - began == about(0)
+            assert not waits.done()
+            assert await waits == (b"OK", 1)
+
+    simulate(1, main)
+
+
+@pytest.mark.parametrize("ahead", [0, 1])
+def test_a_stale_guard_withholds_its_call_alone(ahead: int) -> None:
+    """It is asked when the connection is up, and what shares the round is sent."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        server.connecting = TIMEOUT / 2
+        holds = True
+        async with serving(server) as pipeline:
+            others = [asyncio.create_task(pipeline.submit(GET)) for _ in range(ahead)]
+            await asyncio.sleep(0)
+            call = asyncio.create_task(pipeline.submit(Call(("SET", "x"), guard=lambda: holds)))
+            await asyncio.sleep(TIMEOUT / 4)
+            holds = False
+            with pytest.raises(StaleGuard):
+                await call
+            assert await asyncio.gather(*others) == [b"OK"] * ahead
+            assert server.sent == [1] * ahead
+            holds = True
+            assert await pipeline.submit(Call(("SET", "x"), guard=lambda: holds)) == b"OK"
+
+    simulate(1, main)
+
+
+def test_a_caller_that_goes_while_connecting_is_cancelled() -> None:
+    """It is not told of an error instead, nothing is sent, and no error is left that nobody takes."""
+
+    async def main(loop: SimLoop) -> None:
+        server, left = Server(0.0), list[Any]()
+        loop.set_exception_handler(lambda _loop, context: left.append(context))
+        server.connecting = TIMEOUT / 2
+        async with serving(server) as pipeline:
+            caller = asyncio.create_task(pipeline.submit(GET))
+            await asyncio.sleep(TIMEOUT / 4)
+            caller.cancel()
+            await asyncio.wait([caller])
+            assert caller.cancelled()
+            del caller
+            gc.collect()
+            assert left == []
+            assert server.sent == []
+            assert await pipeline.submit(GET) == b"OK"
+
+    simulate(1, main)
+
+
+def test_a_pipeline_that_ends_while_connecting_fails_its_round() -> None:
+    """What waits for the connection was not executed, and the task does not stay."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        server.connecting = TIMEOUT
+        server.refusals = [RedisConnectionError("refused")]
+        async with serving(server) as pipeline:
+            caller = asyncio.create_task(together(pipeline, 3))
+            await asyncio.sleep(TIMEOUT * 1.5)
+        found = await caller
+        assert [type(f) for f in found] == [Unavailable] * 3
+        assert sorted(map(str, found)) == [
+            "Redis cannot be reached",
+            *["interrupted while connecting to Redis"] * 2,
+        ]
+
+    simulate(1, main)
+
+
+def test_a_connection_that_comes_up_after_the_end_is_closed() -> None:
+    """Nothing else would close it; its call and those behind it were not executed."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        server.connecting = TIMEOUT / 2
+        async with serving(server) as pipeline:
+            calls = asyncio.create_task(together(pipeline, 3))
+            await asyncio.sleep(TIMEOUT / 4)
+            await pipeline.close()
+            assert server.closed == 0
+            found = await calls
+            await asyncio.sleep(TIMEOUT)
+            assert (server.closed, server.held) == (1, 1)
+            assert [str(f) for f in found] == ["the Redis client is closed"] * 3
+            with pytest.raises(Unavailable, match="is closed"):
+                await pipeline.submit(GET)
+            with pytest.raises(Unavailable, match="is closed"):
+                await pipeline.submit(confirmed())
+        assert server.sent == []
+
+    simulate(1, main)
+
+
+def test_a_lost_connection_is_given_back_once() -> None:
+    """However often no other can be made: the pool counts those that are out."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        async with serving(server) as pipeline:
+            assert await pipeline.submit(GET) == b"OK"
+            assert server.held == 1
+            server.ended = True
+            server.refusals = [RedisConnectionError("refused")] * 2
+            for _ in range(2):
+                with pytest.raises(Unavailable, match="cannot be reached"):
+                    await pipeline.submit(GET)
+                assert server.held == 0
+                assert server.told[-1] == ("problem", pipeline)
+            assert await pipeline.submit(GET) == b"OK"
+            assert server.held == 1
+
+    simulate(1, main)
+
+
+def test_too_many_calls_are_refused() -> None:
+    """The queue is bounded, and what is in it is answered."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        async with serving(server) as pipeline:
+            async with pipeline._turn:
+                calls = asyncio.create_task(together(pipeline, 8193))
+                await asyncio.sleep(TIMEOUT)
+            found = await calls
+        refused = [f for f in found if f != b"OK"]
+        assert [str(f) for f in refused] == ["too many calls are waiting for Redis"]
+        assert sum(server.sent) == 8192
+        assert max(server.sent) == 128
+
+    simulate(1, main)
+
+
+def test_a_demotion_closes_the_connection() -> None:
+    """The server is identified again before the next call, and the owner knows."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        async with serving(server) as pipeline:
+            server.replies = [
+                ResponseError("READONLY You can't write against a read only replica.")
+            ]
+            found = await together(pipeline, 1)
+            assert isinstance(found[0], Exception)
+            assert server.closed == 1
+            assert server.told == [("demoted", pipeline), ("problem", pipeline)]
+            assert pipeline.problem == "Redis answers READONLY"
+
+    simulate(1, main)
+
+
+def test_a_refusal_is_its_callers_alone() -> None:
+    """The others of the round have their replies, and the connection stays."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        async with serving(server) as pipeline:
+            server.replies = [b"1", b"2", ResponseError("WRONGTYPE no log"), b"4"]
+            found = await together(pipeline, 4)
+            assert [type(f) for f in found].count(Rejected) == 1
+            assert {f for f in found if isinstance(f, bytes)} == {b"1", b"2", b"4"}
+        assert server.closed == 0
+
+    simulate(1, main)
+
+
+def test_a_caller_that_goes_before_its_reply_leaves_no_reply_behind() -> None:
+    """The reply would be taken for that of the next call: the connection is closed."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(TIMEOUT / 2)
+        async with serving(server) as pipeline:
+            caller = asyncio.create_task(pipeline.submit(GET))
+            await asyncio.sleep(TIMEOUT / 4)
+            caller.cancel()
+            await asyncio.wait([caller])
+            assert caller.cancelled()
+            assert server.ended
+            server.replies = [RedisConnectionError("lost")]
+            with pytest.raises(Ambiguous):
+                await pipeline.submit(GET)
+            assert server.ended
 
     simulate(1, main)

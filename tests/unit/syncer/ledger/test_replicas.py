@@ -96,3 +96,15 @@ def test_a_field_may_hold_what_parts_names_from_values() -> None:
     line = "ip=10.0.0.1,port=6379,state=online,offset=5,lag=0,label=a=b,odd"
     replicas.observe(info(offset=1) | {"slave0": line})
     assert replicas.problem(["a"]) is None
+
+
+def test_a_primary_without_a_replica_confirms_nothing() -> None:
+    """Not even the first byte of its stream; the replica that comes back has to have it."""
+    replicas = Replicas()
+    replicas.observe(info("online@0", offset=0))
+    replicas.unconfirmed("a")
+    replicas.observe(info(offset=1))
+    replicas.observe(info("online@0", offset=1))
+    assert replicas.problem(["a"]) == BEHIND
+    replicas.observe(info("online@1", offset=1))
+    assert replicas.problem(["a"]) is None

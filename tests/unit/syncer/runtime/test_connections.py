@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import resource
 from typing import Any, Final, cast
 
 import pytest
+from aiohttp.http_exceptions import BadHttpMessage
 
 from syncer.runtime.connections import _DESCRIPTORS, Connections, raise_descriptor_limit
 from tests.simulation.loop import SimLoop, simulate
@@ -181,3 +183,14 @@ def test_limit_of_descriptors(case: str, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(resource, "setrlimit", lambda _, limits: done.append(limits))
     assert raise_descriptor_limit() == now
     assert done == ([] if wanted is None else [wanted])
+
+
+@pytest.mark.parametrize(
+    ("error", "logged"), [(BadHttpMessage("GET /secret"), False), (ValueError("x"), True)]
+)
+def test_a_request_that_is_no_http_is_not_logged(
+    error: Exception, logged: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its line may hold a secret; what fails otherwise is logged."""
+    logging.getLogger("ledger.http").error("Error handling request", exc_info=error)
+    assert bool(caplog.records) is logged

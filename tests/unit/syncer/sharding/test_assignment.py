@@ -240,6 +240,7 @@ def test_able_sessions_are_the_members() -> None:
 # -- what is taken --------------------------------------------------------------------------------
 
 FREE = ShardState(Hold.FREE, since=START)
+ALMOST = ShardState(Hold.FREE, since=START - DURATION)
 LATE = ShardState(Hold.FREE, since=START - 2 * DURATION)
 ORPHAN = ShardState(Hold.ORPHANED)
 MINE = ShardState(Hold.MINE)
@@ -252,6 +253,7 @@ HELD = ShardState(Hold.HELD)
         pytest.param([FREE, FREE, FREE, HELD], 2, [0, 1], id="free, up to the share"),
         pytest.param([FREE, FREE], 0, [], id="free, but the share is reached"),
         pytest.param([FREE, LATE], 0, [1], id="free for long: anybody's"),
+        pytest.param([ALMOST], 0, [], id="free for just as long as others may take it"),
         pytest.param([ORPHAN, MINE, HELD], -3, [0, 1], id="orphaned: even above the share"),
         pytest.param([FREE, FREE, ORPHAN], 2, [0, 2], id="the share counts what is urgent"),
         pytest.param([HELD, HELD], 2, [], id="held"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from syncer.ledger.connection import CLOCK
-from syncer.ledger.preflight import CLOCK_LIMIT, CLOCK_ODD, Severity, preflight, unfit
+from syncer.ledger.preflight import Severity, preflight, unfit
 from syncer.runtime.clock import LedgerTime, ServerTime
 from syncer.sync.clock_skew import Clocks
 from tests.unit.syncer.ledger.test_preflight import GOOD
@@ -85,6 +85,21 @@ def test_the_server_that_is_furthest_off_counts(monotonic: Boot) -> None:
     assert clocks.worst == 1.0
 
 
+def test_a_server_that_is_not_looked_at_is_forgotten(monotonic: Boot) -> None:
+    """After a minute, and for good: servers come and go for as long as a process runs."""
+    api = ServerTime(monotonic)
+    api.set(START)
+    clocks = Clocks(api)
+    clocks.ahead(info(monotonic, START - 9000))
+    monotonic.now += 60
+    clocks.ahead(info(monotonic, START + 60_000, "b"))
+    assert clocks.worst == -9.0
+    monotonic.now += 1
+    clocks.ahead(info(monotonic, START + 61_000, "c"))
+    assert clocks.worst == 0.0
+    assert set(clocks._seen) == {"b", "c"}
+
+
 def test_an_old_look_is_no_difference(monotonic: Boot) -> None:
     """What a server said of itself stays right, however late it is looked at."""
     api = ServerTime(monotonic)
@@ -97,9 +112,9 @@ def test_an_old_look_is_no_difference(monotonic: Boot) -> None:
 @pytest.mark.parametrize(
     ("ahead", "severity"),
     [
-        (None, None), (0.0, None), (CLOCK_ODD, None), (-CLOCK_ODD, None),
-        (CLOCK_ODD + 1, Severity.WARN), (-CLOCK_LIMIT, Severity.WARN),
-        (CLOCK_LIMIT + 1, Severity.HOLD), (-8 * 86_400.0, Severity.HOLD),
+        (None, None), (0.0, None), (60.0, None), (-60.0, None),
+        (61.0, Severity.WARN), (-900.0, Severity.WARN),
+        (901.0, Severity.HOLD), (-8 * 86_400.0, Severity.HOLD),
     ],
 )  # fmt: skip
 def test_from_which_difference_on_attempts_are_held(
