@@ -128,12 +128,20 @@ class Lister:
                 raise
             self._list_whole_objects(f"the phase cannot be selected ({error})")
             return None
-        token = ""
+        token, limit = "", self._page_size
         while True:
-            page = await list_rows(
-                self._client, source.namespace, limit=self._page_size, continue_token=token,
-                timeout=self._timeout, part=part,
-            )  # fmt: skip
+            try:
+                page = await list_rows(
+                    self._client, source.namespace, limit=limit, continue_token=token,
+                    timeout=self._timeout, part=part, max_bytes=self._page_bytes if limit > 1 else 0,
+                )  # fmt: skip
+            except Rejected as error:
+                if error.reason != OVERSIZED:
+                    raise
+                # Annotations may be a quarter of a mebibyte, and one of them is a column as well.
+                limit = max(1, limit // _FEWER)
+                continue
+            limit = min(self._page_size, 2 * limit)
             if page is None:
                 self._list_whole_objects("objects are not printed with their phase")
                 return None

@@ -348,6 +348,7 @@ async def list_rows(
     continue_token: str,
     timeout: float,
     part: Part,
+    max_bytes: int = 0,
 ) -> Rows | None:
     """
     Read one page of objects in brief: a tenth of the bytes, and a fifth of the server's work.
@@ -359,6 +360,7 @@ async def list_rows(
         continue_token: Of the page before; empty for the first.
         timeout: Seconds.
         part: The objects that are wanted.
+        max_bytes: Of the page, 0 for no bound.
 
     Returns:
         None if the server does not print objects of this type with their phase.
@@ -371,7 +373,12 @@ async def list_rows(
     if continue_token:
         params["continue"] = continue_token
     answer = await client.request(
-        "GET", list_path(namespace), params=params, accept=_TABLE, timeout=timeout
+        "GET",
+        list_path(namespace),
+        params=params,
+        accept=_TABLE,
+        timeout=timeout,
+        max_bytes=max_bytes,
     )
     if answer.get("kind") != "Table":
         return None

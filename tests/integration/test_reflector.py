@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 from contextlib import asynccontextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
@@ -935,6 +936,40 @@ async def test_what_is_finished_comes_in_brief(tmp_path: Path) -> None:
     assert mirror.calls == ["upsert uid-b 2", "upsert uid-a 1", "upsert uid-c 3"]
     shown = {o.name: (o.status.phase, bool(o.raw)) for o in mirror.objects.values()}
     assert shown == {"a": ("Sent", False), "b": ("Sending", True), "c": ("Failed", False)}
+
+
+async def test_a_page_in_brief_is_bounded(tmp_path: Path) -> None:
+    """Large annotations make it shorter, as they do a page of whole objects."""
+
+    class Paged(Brief):
+        async def list(self, request: web.Request) -> web.StreamResponse:
+            if "as=Table" not in request.headers["Accept"]:
+                return await super().list(request)
+            limit = int(request.query["limit"])
+            begin = int(request.query.get("continue", 0))
+            limits.append(limit)
+            kept, self.objects = self.objects, self.objects[begin : begin + limit]
+            try:
+                answer = await super().list(request)
+            finally:
+                self.objects = kept
+            document = json.loads(cast("web.Response", answer).text or "")
+            if begin + limit < len(kept):
+                document["metadata"]["continue"] = str(begin + limit)
+            return web.json_response(document)
+
+    limits: list[int] = []
+    objects = [phased(f"n{n}", n + 1, "Sent") for n in range(16)]
+    for each in objects[8:]:
+        each["metadata"]["annotations"] = {"notification-ledger/hold": "x" * 50_000}
+    async with mirroring(
+        Paged(*objects), tmp_path, page_size=16, page_bytes=100_000, brief=True
+    ) as (reflector, mirror, _):
+        await eventually(lambda: reflector.synced)
+        assert len(mirror.objects) == len(objects)
+    assert limits[:3] == [16, 2, 4]
+    assert max(limits[3:]) <= 8
+    assert 1 in limits
 
 
 async def test_second_list_in_brief_tells_what_is_news(tmp_path: Path) -> None:
