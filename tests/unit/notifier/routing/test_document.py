@@ -7,6 +7,7 @@ from typing import Any, Final, cast
 import pytest
 import yaml
 
+from notifier.routing import keys as every_key
 from notifier.routing.document import MAX_TEXT, Reader, Table
 from notifier.routing.keys import Keys
 from notifier.routing.mail import Security
@@ -288,3 +289,20 @@ def test_what_has_no_effect_is_noted() -> None:
         reader = Reader()
         assert table_of(text, reader).enabled() is enabled
         assert len(reader.findings()) == notes
+
+
+def test_what_has_no_effect_is_marked() -> None:
+    """The schema calls deprecated what the page says has none, and nothing else."""
+    tables = {
+        name: t for name, t in vars(every_key).items() if name.isupper() and isinstance(t, dict)
+    }
+    marked = {
+        (name, key)
+        for name, table in tables.items()
+        for key, known in table.items()
+        if isinstance(known, every_key.Key) and known.idle
+    }
+    assert marked == {
+        ("ROUTE", "groupBy"), ("SLACK", "channel"), ("SLACK", "username"), ("SLACK", "iconEmoji"),
+        ("PAGERDUTY", "severity"), ("FILES", "path"),
+    }  # fmt: skip

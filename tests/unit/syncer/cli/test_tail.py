@@ -10,6 +10,7 @@ import pytest
 
 from syncer.cli import tail
 from syncer.cli.following import WakeUps
+from syncer.cli.output import Columns
 from syncer.model.errors import Rejected, Unavailable
 
 
@@ -123,3 +124,34 @@ async def test_wake_ups_hold_up_no_sweep() -> None:
             return []
 
     assert await followed(Resting(["a"], ["b"]), Busy()) == ["a", "b"]
+
+
+class Entry:
+    """An event, in both of its forms."""
+
+    def as_json(self) -> dict[str, int]:
+        """For programs."""
+        return {"n": 1}
+
+    def cells(self, *, dated: bool) -> tuple[str, str]:
+        """For people."""
+        return ("day" if dated else "time", "x")
+
+
+@pytest.mark.parametrize(
+    ("json", "dated", "text"),
+    [
+        (True, False, '{"n": 1}\n'),
+        (False, False, "A     B\ntime  x\n"),
+        (False, True, "A    B\nday  x\n"),
+    ],
+)
+def test_how_events_are_written(
+    json: bool, dated: bool, text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An object a line, or rows under a head; nothing at all where there is no event."""
+    shown = tail._Shown(Columns(("A", "B")), json=json, dated=dated)
+    shown.write([])
+    assert capsys.readouterr().out == ""
+    shown.write([cast("Any", Entry())])
+    assert capsys.readouterr().out == text
