@@ -7,8 +7,7 @@ Why not the vendor's command methods: a write whose reply is lost must not be re
 vendor's pool, checks the guard of each waiting call, sends what is left in one round trip and gives
 every reply to its caller. Commands that are issued meanwhile share the next round trip; a caller that
 finds the pipeline idle makes the round trip itself, which saves it two turns of the event loop. The
-connection stays with the pipeline between rounds, since taking it from the pool and giving it back costs
-as much as packing a record.
+connection stays with the pipeline between rounds: taking and returning it costs as much as a record.
 
 What a failure means is decided here: before the pipeline is written, nothing was executed
 (`Unavailable`); afterwards every call without a reply is `Ambiguous`.
