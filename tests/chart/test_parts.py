@@ -313,6 +313,15 @@ def test_the_notes_say_that_nobody_is_let_in() -> None:
         assert ("set rbac.aggregate to true" in notes) is told
 
 
+@pytest.mark.parametrize("enabled", [True, False])
+def test_the_notes_name_the_pages_that_there_are(enabled: bool) -> None:
+    """Who installs the explorer is told how to open it."""
+    values = {"explorer": {"enabled": enabled}}
+    run = helm("4", "install", "r", str(CHART), "--dry-run=client", values=values)
+    assert run.code == 0, run.err
+    assert ("\n    kubectl ledger ui\n" in run.out.partition("NOTES:")[2]) is enabled
+
+
 @pytest.mark.parametrize("case", ["default", "kubernaut", "extras"])
 def test_the_plugin_finds_the_controllers_pods(case: str) -> None:
     """By labels that every pod of a controller has, whatever the release is called, and no other pod."""
