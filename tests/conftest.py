@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import subprocess
 import sys
 import uuid
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
 
 # Nothing above imports a class of the product's.
 immutable.ENFORCED = True
+
+# pytest-xdist gives it to its processes, and commands fit what they print to it: words that are looked
+# for would stand on two lines.
+os.environ.pop("COLUMNS", None)
 
 ROOT = Path(__file__).resolve().parent.parent
 CRD = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"

@@ -311,11 +311,11 @@ KILLERS: Final = {
 FIRST: Final = {
     "overwrite instead of union": 30,
     "no resourceVersion": 69,
-    "stale read at the claim": 34,
+    "stale read at the claim": 103,
     "failover without re-claim": 34,
     "no resync": 21,
-    "hand-over waits for what backs off": 11,
-    "shards taken before the session is ended": 53,
+    "hand-over waits for what backs off": 156,
+    "shards taken before the session is ended": 172,
     "session that ended goes on": 7,
     "no clock asked before a send": 8,
 }  # fmt: skip
