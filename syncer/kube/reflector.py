@@ -52,7 +52,7 @@ from syncer.model.errors import (
     Unavailable,
 )
 from syncer.model.resource import GROUP, PLURAL, version_key
-from syncer.rules.backoff import equal_jitter, exponential, late_jitter
+from syncer.rules.backoff import as_requested, equal_jitter, exponential, late_jitter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -214,7 +214,7 @@ class Reflector:
                     scope.resume = ""
                 if scope.switching:
                     continue
-            await asyncio.sleep(max(pause, self._pause(scope.streak)))
+            await asyncio.sleep(self._pause(scope.streak, requested=pause))
 
     def _failed(self, scope: Scope, error: PortError) -> float:
         """Note a failure; returns the pause that the server requests."""
@@ -246,9 +246,11 @@ class Reflector:
         logger.info("watch of %s interrupted: %s", scope.namespace or "all namespaces", error)
         return pause
 
-    def _pause(self, streak: int) -> float:
+    def _pause(self, streak: int, *, requested: float = 0.0) -> float:
+        """Seconds to the next try; where the server names a time, not much longer than that."""
         longest = exponential(self._timings.pause_min, self._timings.pause_max, streak + 1)
-        return equal_jitter(longest, self._jitter())
+        pause = equal_jitter(longest, self._jitter())
+        return as_requested(pause, requested)
 
     # -- shards ---------------------------------------------------------------------------------
 
@@ -279,7 +281,7 @@ class Reflector:
                 self.selection.on_failure(error)
                 scope.behind = f"shards that came are not listed ({error})"
                 logger.info("%s", scope.behind)
-                pause = max(getattr(error, "retry_after", None) or 0.0, self._pause(streak))
+                pause = self._pause(streak, requested=getattr(error, "retry_after", None) or 0.0)
             else:
                 streak, scope.behind = 0, None
             await asyncio.sleep(pause)

@@ -57,3 +57,14 @@ def near_jitter(wait: float, draw: float, *, first: float, most: float) -> float
 def late_jitter(period: float, draw: float) -> float:
     """Return between a period and a quarter more of it; `draw` is uniform in [0, 1)."""
     return period * (1 + draw / 4)
+
+
+def as_requested(wait: float, requested: float) -> float:
+    """
+    Return a wait that a server's request bounds: not less than it, and at most four times as long.
+
+    Args:
+        wait: As `exponential` and a jitter give it, in seconds.
+        requested: Of `Retry-After`, in seconds; 0 if the server requests nothing.
+    """
+    return max(requested, min(wait, 4 * requested)) if requested > 0 else wait

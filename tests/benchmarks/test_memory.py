@@ -86,7 +86,8 @@ async def test_a_replica_takes_what_the_formula_says(
 ) -> None:
     """By itself, for each unfinished notification, and for each finished one."""
     shape = Shape(4, 4, error=120, spec=1_100, route=200)
-    few, more = Crowd(500, shape), Crowd(1_600, shape)
+    # So many that a few connections more, a third of a MiB each, decide nothing.
+    few, more = Crowd(500, shape), Crowd(4_000, shape)
     # Tables grow by doubling, so a few thousand more may cost nothing or too much.
     some, many = (Crowd(n, Shape(), finished=True) for n in (4_000, 44_000))
 

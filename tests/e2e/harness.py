@@ -64,7 +64,8 @@ QUICK: Final[Json] = {
 }  # fmt: skip
 _POLL: Final = 0.02
 _SAMPLE: Final = 0.2
-_START: Final = 40.0
+#: Seconds for a start: where a definition is new, the API server may refuse its lists for a minute.
+_START: Final = 120.0
 
 Drop = Literal["", "before", "after"]
 

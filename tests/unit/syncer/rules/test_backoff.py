@@ -4,7 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from syncer.rules.backoff import equal_jitter, exponential, late_jitter, near_jitter
+from syncer.rules.backoff import (
+    as_requested,
+    equal_jitter,
+    exponential,
+    late_jitter,
+    near_jitter,
+)
 
 WAITS = {
     "no failure counts as one": (exponential(3, 100, 0), 3),
@@ -34,3 +40,11 @@ def test_jitter() -> None:
     assert near_jitter(10.0, 1.0, first=1.0, most=99.0) == pytest.approx(11.0)
     assert near_jitter(10.0, -1.0, first=10.0, most=99.0) == 10.0
     assert near_jitter(10.0, 1.0, first=1.0, most=10.0) == 10.0
+
+
+def test_a_server_that_names_a_time_is_asked_soon_after_it() -> None:
+    """It is not asked before that, and not long after it, however often it has refused."""
+    assert as_requested(15.0, 1.0) == 4.0
+    assert as_requested(2.5, 1.0) == 2.5
+    assert as_requested(0.2, 1.0) == 1.0
+    assert as_requested(15.0, 0.0) == 15.0
