@@ -356,43 +356,10 @@ async def test_printer_columns(api: Api) -> None:
         ("Phase", "string", 0),
         ("Attempts", "integer", 0),
         ("Reason", "string", 1),
-        ("Channel", "string", 1),
-        ("Error", "string", 1),
-        ("Held", "string", 1),
-        ("Quarantined", "string", 1),
         ("Age", "date", 0),
     ]
     cells = table["rows"][0]["cells"]
     assert cells[:6] == ["a", "Simple", "Medium", "Sent", 3, "Ready"]
-    assert cells[6:10] == [None] * 4
-
-
-async def test_the_wide_form_shows_what_is_wrong(api: Api) -> None:
-    """The last attempt with its error, a hold with its reason, a quarantine with its cause."""
-    await api.create()
-    await api.ask("PATCH", f"{api.requests}/a", {
-        "metadata": {"annotations": {"notification-ledger/hold": "change 42"}},
-    })  # fmt: skip
-    attempt = {"attempt": 1, "timestamp": "2026-01-01T00:00:01Z", "status": "failed"}
-    condition = {
-        "type": "Quarantined", "status": "True", "reason": "LogUndecodable", "message": "record 2",
-        "lastTransitionTime": "2026-01-01T00:00:02Z",
-    }  # fmt: skip
-    status = {
-        "phase": "Retrying", "totalAttempts": 2, "conditions": [condition],
-        "deliveryAttempts": [
-            {**attempt, "channel": "file"}, {**attempt, "channel": "slack:ops", "error": "timeout"},
-        ],
-    }  # fmt: skip
-    answer = await api.ask("PATCH", f"{api.requests}/a/status", {"status": status})
-    assert answer.code == 200, answer.body
-    table = (await api.ask("GET", api.requests, headers=TABLE)).body
-    assert table["rows"][0]["cells"][6:10] == [
-        "slack:ops",
-        "timeout",
-        "change 42",
-        "LogUndecodable",
-    ]
 
 
 @pytest.mark.parametrize(
