@@ -69,7 +69,9 @@ class SessionLease:
 
     Attributes:
         current: The session that is not over, or None.
-        problem: Why the last call failed, for readiness; None after one that did not.
+        problem: Why the last call failed, for readiness; None after one that did not. A renewal that failed
+            stays the reason until another one succeeds: a session may be begun again without the right to
+            renew it.
     """
 
     def __init__(
@@ -98,7 +100,8 @@ class SessionLease:
             jitter: Random numbers in [0, 1).
         """
         self.current: Session | None = None
-        self.problem: str | None = None
+        self._begin_problem: str | None = None
+        self._renewal_problem: str | None = None
         self._leases = leases
         self._name = name
         self._identity = identity
@@ -113,6 +116,11 @@ class SessionLease:
         self._unseen: _Unseen | None = None
         self._stop = asyncio.Event()
         self._calling = asyncio.Lock()
+
+    @property
+    def problem(self) -> str | None:
+        """See the class."""
+        return self._begin_problem or self._renewal_problem
 
     async def run(
         self, on_begun: Callable[[Session], None], on_lost: Callable[[Session], None]
@@ -194,9 +202,9 @@ class SessionLease:
                 except Conflict:
                     await self._end_predecessor()
                     begun = await self._create()
-            self.problem = None
+            self._begin_problem = None
         except PortError as error:
-            self.problem = f"lease {self._name}: {error}"
+            self._begin_problem = f"lease {self._name}: {error}"
             return None
         self.current = begun
         return begun
@@ -272,7 +280,7 @@ class SessionLease:
             except Gone:
                 session.end("its lease was deleted")
             except PortError as error:
-                self.problem = f"lease {self._name}: {error}"
+                self._renewal_problem = f"lease {self._name}: {error}"
                 if isinstance(error, Ambiguous):
                     self._pending[time] = start
                     if len(self._pending) > _PENDING:
@@ -282,7 +290,7 @@ class SessionLease:
                 session.renewed = start
                 self._pending.clear()
                 self._wrote(written)
-            self.problem = None
+            self._renewal_problem = None
             return True
 
     def _examine(self, session: Session, found: LeaseRecord) -> None:

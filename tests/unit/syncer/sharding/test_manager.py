@@ -312,6 +312,31 @@ async def test_a_session_lost_while_it_is_being_released(here: Town) -> None:
 
 
 @town()
+async def test_a_right_that_is_missing_stays_the_reason(here: Town) -> None:
+    """A session that may be begun but not renewed is begun anew each time; the reason does not change."""
+    a = await here.replica("a")
+    await here.until(lambda: len(a.owned) == 4)
+
+    def refuse(request: Request) -> None:
+        if request.method == "PATCH":
+            raise Unavailable("cannot patch")
+
+    a.kube.fail = refuse
+    name = session_name("nl", "a")
+    await here.until(lambda: a.manager.problem, within=DURATION)
+    said, uids = set(), set()
+    for _ in range(300):
+        said.add((a.manager.problem or "").partition("(")[2])
+        uids.add(here.lease(name)["metadata"]["uid"])
+        await asyncio.sleep(0.1)
+    assert said == {f"lease {name}: cannot patch)"}
+    assert len(uids) > 2
+    a.kube.fail = lambda _: None
+    await here.until(lambda: len(a.owned) == 4)
+    assert a.manager.problem is None
+
+
+@town()
 async def test_a_frozen_replica_finds_its_session_gone(here: Town) -> None:
     """It may not send by its own clock, and begins anew with epochs of its own."""
     a = await here.replica("a")
