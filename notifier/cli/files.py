@@ -9,20 +9,18 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from notifier.routing.config import RoutingConfig, console_fallback
 from notifier.routing.parse import parse
+from notifier.routing.receivers import QUALIFIED_IF_NATIVE
 from notifier.routing.reload import read_text
 from notifier.settings import NAMESPACE_FILE, ROUTING_PATH, Settings
+from syncer.cli.arguments import SETTINGS_FILES
 from syncer.configfile import build
 from syncer.model.errors import ConfigError
 from syncer.yamlfile import read_file
-
-#: Where the controller, and where the chart, has the settings file.
-SETTINGS_PATHS: Final = ("/etc/notification/config.yaml", "/etc/notification/config/config.yaml")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +38,7 @@ class Files:
     settings: Path | None
     routing: Path | None
     in_pod: bool = False
-    remarks: tuple[str, ...] = field(default=())
+    remarks: tuple[str, ...] = ()
 
 
 def files_of(options: argparse.Namespace) -> Files:
@@ -58,7 +56,7 @@ def files_of(options: argparse.Namespace) -> Files:
     named = options.config or options.routing
     settings = Path(options.config) if options.config else None
     if settings is None and (in_pod or not named):
-        settings = next((path for path in map(Path, SETTINGS_PATHS) if path.exists()), None)
+        settings = next((path for path in map(Path, SETTINGS_FILES) if path.exists()), None)
     routing = Path(options.routing) if options.routing else None
     if routing is None and (in_pod or not named):
         default = Path(os.environ.get("ROUTING_CONFIG_PATH") or ROUTING_PATH)
@@ -74,7 +72,7 @@ def files_of(options: argparse.Namespace) -> Files:
 
 def native_kinds(settings: Settings | None) -> frozenset[str]:
     """Kinds that are delivered here; where there are no settings, all that may be."""
-    return settings.delivery.native if settings is not None else frozenset({"email", "webhook"})
+    return settings.delivery.native if settings is not None else QUALIFIED_IF_NATIVE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,16 @@ from __future__ import annotations
 import argparse
 import sys
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from syncer.cli.exits import DIFFERENT, OK
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from notifier.gateway.settings import Loaded
+    from notifier.gateway.translation import Source
+    from notifier.routing.config import RoutingConfig
 
 HELP: Final = "take webhooks of other programs, or show what one would become"
 _CONFIG: Final = "/etc/notification-gateway/gateway.yaml"
@@ -31,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     test = actions.add_parser("test", help="show what the payload on standard input would become")
     test.add_argument("--source", required=True, metavar="NAME", help="of the gateway's file")
     test.add_argument(
-        "--routes", metavar="FILE", help="a routing file: also show who would get the notification"
+        "--routing", metavar="FILE", help="a routing file: also show who would get the notification"
     )
     test.add_argument(
         "--header", action="append", default=[], metavar="'NAME: VALUE'",
@@ -63,31 +70,59 @@ def run(options: argparse.Namespace) -> int:
 def _test(options: argparse.Namespace) -> int:
     import time
 
-    from notifier.gateway.draft import Refused
-    from notifier.gateway.settings import load
-    from notifier.gateway.trial import shown
+    from notifier.cli.files import Files, load, routing_of
+    from notifier.gateway import settings
+    from notifier.gateway.draft import Incoming, Refused
+    from notifier.gateway.translation import wishes
     from syncer.model.errors import ConfigError
+    from syncer.rules.text import plain
 
     try:
-        loaded = load(options.config)
+        loaded = settings.load(options.config)
         for warning in loaded.warnings:
-            sys.stderr.write(f"warning: {warning}\n")
-        routes = Path(options.routes).read_text(encoding="utf-8") if options.routes else None
-        text = shown(
-            loaded,
-            options.source,
-            sys.stdin.buffer.read(),
-            headers=options.header,
-            routes=routes,
-            now=time.time(),
-        )
-    except Refused as error:
-        sys.stderr.write(
-            f"notifier: the payload becomes no notification: {error} (HTTP {error.status})\n"
-        )
+            sys.stderr.write(plain(f"notifier: {warning}") + "\n")
+        source = _source(loaded, options.source)
+        routing = None
+        if options.routing:
+            routing = routing_of(load(Files(None, Path(options.routing))))
+        pairs = (header.partition(":") for header in options.header)
+        headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
+        made = wishes(source, Incoming(headers, sys.stdin.buffer.read()), time.time())
+    except (ConfigError, Refused) as error:
+        text = str(error)
+        if isinstance(error, Refused):
+            text = f"the payload becomes no notification: {text} (HTTP {error.status})"
+        # A payload's keys are among it.
+        sys.stderr.write(plain(f"notifier: {text}") + "\n")
         return DIFFERENT
-    except (ConfigError, OSError, UnicodeDecodeError) as error:
-        sys.stderr.write(f"notifier: {error}\n")
-        return DIFFERENT
-    sys.stdout.write(text)
+    sys.stdout.write("---\n".join(_shown(wish.manifest, routing) for wish in made))
     return OK
+
+
+def _source(loaded: Loaded, name: str) -> Source:
+    from syncer.model.errors import ConfigError
+
+    if name not in loaded.sources:
+        names = ", ".join(sorted(loaded.sources))
+        raise ConfigError(f"there is no source {name}; the file has {names}")
+    return loaded.sources[name][0]
+
+
+def _shown(manifest: Mapping[str, Any], routing: RoutingConfig | None) -> str:
+    """Return an object as YAML, followed by who would get it."""
+    import yaml
+
+    from notifier.cli.sample import attributes_of_manifest
+    from notifier.routing.tree import resolve
+    from syncer.rules.text import plain
+
+    text = yaml.safe_dump(manifest, sort_keys=False, allow_unicode=True, width=100)
+    if routing is None:
+        return text
+    found = resolve(routing, attributes_of_manifest(manifest))
+    lines = [
+        f"# receivers: {', '.join(found.receivers)}",
+        f"# channels: {', '.join(found.channels)}",
+        *(f"# doubt: {doubt}" for doubt in found.doubts),
+    ]
+    return text + "".join(f"{plain(line)}\n" for line in lines)

@@ -43,21 +43,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Show or test; returns the exit code."""
-    from notifier.cli.files import files_of, load, routing_of
+    from notifier.cli.files import files_of, load, native_kinds, routing_of
     from syncer.model.errors import ConfigError, ContractError
+    from syncer.rules.text import plain
 
     try:
         loaded = load(files_of(options))
         config = routing_of(loaded)
         kinds = {kind for receiver in config.receivers for kind, _ in receiver.entries}
-        if loaded.settings is None and kinds & {"email", "webhook"}:
+        if loaded.settings is None and kinds & native_kinds(None):
             sys.stderr.write(
-                "notifier: mail and webhooks are taken for delivered; whether they are say the"
-                " settings: --config FILE\n"
+                "notifier: e-mail and webhooks are assumed to be enabled; name the settings file with"
+                " --config to use its switches\n"
             )
         return _show(options, config) if options.routes == "show" else _test(options, config)
     except (ConfigError, ContractError) as error:
-        sys.stderr.write(f"notifier: {error}\n")
+        sys.stderr.write(plain(f"notifier: {error}") + "\n")
         return USAGE
 
 

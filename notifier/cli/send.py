@@ -6,6 +6,7 @@ import argparse
 from typing import Final
 
 from notifier.cli.arguments import add_attributes, add_files, add_output
+from syncer.cli.arguments import add_kubeconfig
 from syncer.cli.exits import INTERRUPTED
 
 HELP: Final = "create a test notification, and follow it to its end"
@@ -44,13 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timeout", default="2m", metavar="TIME", help="longest wait (default %(default)s)"
     )
     group = parser.add_argument_group("the API server")
-    group.add_argument(
-        "--kubeconfig", metavar="FILE",
-        help="default: $KUBECONFIG, else ~/.kube/config, else the pod's own account",
-    )  # fmt: skip
-    group.add_argument(
-        "--context", metavar="NAME", help="of the kubeconfig, instead of its current one"
-    )
+    add_kubeconfig(group)
     add_output(parser, ("text", "json"))
     parser.epilog = (
         "exit codes: 0 created, and with --wait delivered by every channel; 1 it ended otherwise, or was"

@@ -26,7 +26,6 @@ from jmespath import exceptions, functions
 from notifier.gateway.draft import Refused
 
 _SIZE: Final = 2000
-#: Characters of a value in a text; what is larger is cut where the spec is built.
 _OPTIONS: Final = re2.Options()
 _OPTIONS.log_errors = False
 _OPTIONS.max_mem = 1 << 20

@@ -19,7 +19,7 @@ from typing import Any, Final
 from notifier.gateway.draft import Draft, Refused, cut
 from notifier.gateway.expressions import Template, shown
 from notifier.gateway.identity import Identity
-from notifier.routing.attributes import KNOWN
+from notifier.routing.attributes import ALWAYS, KNOWN
 from syncer.model.resource import Json
 
 API_VERSION: Final = "kubernaut.ai/v1alpha1"
@@ -29,8 +29,8 @@ IDENTITY: Final = "notification-ledger/identity"
 EVENT: Final = "notification-ledger/event"
 FAULTS: Final = "notification-ledger/mapping-faults"
 
-TYPES: Final = ("Escalation", "Simple", "StatusUpdate", "Approval", "ManualReview", "Completion")
-PRIORITIES: Final = ("Critical", "High", "Medium", "Low")
+TYPES: Final = ALWAYS["type"]
+PRIORITIES: Final = ALWAYS["priority"]
 _SUBJECT: Final = 500
 _BODY: Final = 32 * 1024
 _EXTENSIONS: Final = 64

@@ -1,7 +1,7 @@
 """
 From a request to the objects that are to exist. No I/O, no clock.
 
-What the server does with a webhook and what `notifier gateway test` shows of one is this function.
+The server and `notifier gateway test` share this function.
 """
 
 from __future__ import annotations

@@ -16,8 +16,9 @@ CLASSES: Final = (
     "expiring", "status-behind", "acked", "status-differs", "open-attempt", "unacked", "no-expiry",
     "orphan", "epoch-ahead", "two-open", "conflict", "phase", "numbers", "object",
 )  # fmt: skip
-
-
+#: Where a pod of the controller has its settings file: as the chart mounts it, as `notifier run` expects
+#: it.
+SETTINGS_FILES: Final = ("/etc/notification/config/config.yaml", "/etc/notification/config.yaml")
 #: What the name of a notification looks like.
 OBJECT: Final = "NAMESPACE/NAME"
 #: States of what is shown of a log, as `syncer.cli.attempts` names them.
@@ -42,13 +43,7 @@ def where_to_look() -> argparse.ArgumentParser:
         help="file that holds it; without this, --redis-url and --config: $REDIS_URL",
     )
     group.add_argument("--key-prefix", metavar="PREFIX", help="instead of redis.keyPrefix")
-    group.add_argument(
-        "--kubeconfig", metavar="FILE",
-        help="default: $KUBECONFIG, else ~/.kube/config, else the pod's own account",
-    )  # fmt: skip
-    group.add_argument(
-        "--context", metavar="NAME", help="of the kubeconfig, instead of its current one"
-    )
+    add_kubeconfig(group)
     shape = where.add_argument_group("the answer")
     shape.add_argument("--json", action="store_true", help="answer in JSON, one object per line")
     shape.add_argument(
@@ -65,6 +60,17 @@ def where_to_look() -> argparse.ArgumentParser:
         help="end when standard input does: for who runs this over a connection that may break",
     )  # fmt: skip
     return where
+
+
+def add_kubeconfig(parser: argparse._ActionsContainer) -> None:
+    """Take how the API server is found."""
+    parser.add_argument(
+        "--kubeconfig", metavar="FILE",
+        help="default: $KUBECONFIG, else ~/.kube/config, else the pod's own account",
+    )  # fmt: skip
+    parser.add_argument(
+        "--context", metavar="NAME", help="of the kubeconfig, instead of its current one"
+    )
 
 
 def add_object(parser: argparse.ArgumentParser) -> None:
@@ -143,6 +149,14 @@ def add_time(parser: argparse.ArgumentParser, option: str, default: str, what: s
 def add_by(parser: argparse.ArgumentParser) -> None:
     """Take who is recorded as the operator."""
     parser.add_argument("--by", metavar="WHO", help="put on record (default: user@host)")
+
+
+def address(text: str) -> tuple[str, int]:
+    """Parse `HOST:PORT`, for `type=`; the host may be empty, or an address in brackets."""
+    host, colon, port = text.rpartition(":")
+    if not colon:
+        raise ValueError(text)
+    return host.removeprefix("[").removesuffix("]"), count(port)
 
 
 def count(text: str) -> int:

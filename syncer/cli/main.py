@@ -39,7 +39,7 @@ from syncer.cli import (
     verify,
     web,
 )
-from syncer.cli.arguments import where_to_look
+from syncer.cli.arguments import SETTINGS_FILES, where_to_look
 from syncer.cli.exits import (
     DIFFERENT,
     EPILOG,
@@ -58,10 +58,6 @@ from syncer.model.errors import (
     Rejected,
     Unauthorised,
 )
-
-#: Where a pod of the controller has its settings file: as the chart mounts it, as `notifier run` expects
-#: it.
-SETTINGS_FILES: Final = ("/etc/notification/config/config.yaml", "/etc/notification/config.yaml")
 
 
 class Command(Protocol):

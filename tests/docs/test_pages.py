@@ -14,8 +14,8 @@ import yaml
 
 import notifier.cli.main
 from notifier.settings import Settings
+from syncer.cli.arguments import SETTINGS_FILES
 from syncer.cli.completion import _commands, _options
-from syncer.cli.main import SETTINGS_FILES
 from syncer.configfile import build, unknown_keys
 from tests.docs.metrics import families, named, series
 from tests.docs.pages import DOCS, PAGES, ROOT, anchors, dead_links, documents

@@ -121,7 +121,7 @@ def test_a_payload_is_tried_without_a_server(tmp_path: Path) -> None:
         "  - {name: pager, slackConfigs: [{credentialRef: x}]}\n"
     )
     given = ("--config", str(config), "--source", "am")
-    run = _trial(*given, "--routes", str(routes), payload=alertmanager())
+    run = _trial(*given, "--routing", str(routes), payload=alertmanager())
     assert run.returncode == 0, run.stderr
     assert "subject: '[FIRING:1] Disk: disk is full'" in run.stdout
     assert "# receivers: pager\n" in run.stdout

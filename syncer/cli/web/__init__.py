@@ -10,9 +10,10 @@ index in memory (`index`), kept by a watch (`follow`); everything else is read w
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import Final
 
-from syncer.cli.arguments import add_namespaces, count
+from syncer.cli.arguments import add_namespaces, address, count
 from syncer.cli.exits import OK
 
 HELP: Final = "serve pages about all notifications on this machine alone"
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of 127.0.0.1; 0 for any that is free (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--health-address", metavar="HOST:PORT", default="",
+        "--health-address", type=address, metavar="HOST:PORT",
         help="also serve /healthz there, and nothing else, for probes (default: nowhere)",
     )  # fmt: skip
     parser.add_argument(
@@ -66,13 +67,12 @@ async def run(options: argparse.Namespace) -> int:
         try:
             try:
                 if options.health_address:
-                    host, _, probed = options.health_address.rpartition(":")
-                    await explorer.listen_for_probes(host, count(probed))
+                    await explorer.listen_for_probes(*options.health_address)
                 port = await explorer.listen(options.port)
-            except (OSError, OverflowError, ValueError) as error:
+            except (OSError, OverflowError) as error:
                 raise ConfigError(f"the port cannot be opened: {error}") from None
             write_lines([f"http://{ADDRESS}:{port}/"])
-            _flush()
+            sys.stdout.flush()
             await stopped.wait()
             if following.done():
                 following.result()
@@ -83,9 +83,3 @@ async def run(options: argparse.Namespace) -> int:
             for number in (signal.SIGINT, signal.SIGTERM):
                 loop.remove_signal_handler(number)
     return OK
-
-
-def _flush() -> None:
-    import sys
-
-    sys.stdout.flush()

@@ -360,7 +360,7 @@ def test_settings_of_this_machine_are_not_those_of_a_file(
     """Who names a routing file alone has it checked alone, whatever else there is."""
     other = tmp_path / "other.yaml"
     other.write_text("redis: 5")
-    monkeypatch.setattr("notifier.cli.files.SETTINGS_PATHS", (str(other),))
+    monkeypatch.setattr("notifier.cli.files.SETTINGS_FILES", (str(other),))
     code, answer, said = checked(capsys, tmp_path, routing=SHIPPED_ROUTING["without"])
     assert (code, answer["findings"]) == (0, [])
     assert said == "notifier: settings are not looked at: name them by --config\n"
@@ -542,7 +542,7 @@ def test_in_its_pod_everything_is_looked_at(
     )
     (tmp_path / "routing.yaml").write_text(SHIPPED_ROUTING["with Slack"])
     monkeypatch.setattr(
-        "notifier.cli.files.SETTINGS_PATHS", (str(tmp_path / "no"), str(tmp_path / "config.yaml"))
+        "notifier.cli.files.SETTINGS_FILES", (str(tmp_path / "no"), str(tmp_path / "config.yaml"))
     )
     monkeypatch.setenv("ROUTING_CONFIG_PATH", str(tmp_path / "routing.yaml"))
     assert main(["check", "-o", "json"]) == 1

@@ -49,7 +49,7 @@ def test_the_parser_imports_nothing_that_takes_time() -> None:
         "logging", "pydantic", "re2", "redis", "yaml",
     }  # fmt: skip
     shared = {
-        "notifier.cli", "notifier.cli.arguments", "notifier.cli.main", "syncer.cli",
+        "notifier.cli", "notifier.cli.arguments", "notifier.cli.main", "syncer.cli", "syncer.cli.arguments",
         "syncer.cli.exits", "syncer.model", "syncer.model.errors",
     }  # fmt: skip
     commands = {cast("ModuleType", module).__name__ for module in cli.COMMANDS.values()}

@@ -292,7 +292,7 @@ def test_settings_decide_which_channels_there_are(
     assert main(["routes", "test", "--routing", str(routing)]) == 0
     printed = capsys.readouterr()
     assert printed.out.endswith("channels:  webhook:x\n")
-    assert "whether they are say the settings" in printed.err
+    assert "e-mail and webhooks are assumed to be enabled" in printed.err
     routing.write_text("")
     assert main(words) == 0
     assert "receivers: console-fallback\n" in capsys.readouterr().out

@@ -35,6 +35,8 @@ USAGE: dict[str, list[str]] = {
     "a result that is none": ["resolve", "ns/n", "--as", "perhaps", "--reason", "x"],
     "a class that is none": ["verify", "--class", "x"],
     "a negative limit": ["repair", "--limit", "-1"],
+    "an address without a port": ["web", "--health-address", "localhost"],
+    "a port that is no number": ["web", "--health-address", ":http"],
 }
 
 

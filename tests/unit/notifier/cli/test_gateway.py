@@ -1,0 +1,69 @@
+"""`notifier gateway test`: what is printed of a payload and of its routing."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+import pytest
+
+from notifier.cli.main import main
+from tests.unit.notifier.gateway.payloads import alertmanager
+
+ROUTING = """\
+route: {receiver: all, routes: [{match: {severity: critical}, receiver: pager}]}
+receivers:
+  - {name: all, consoleConfigs: [{enabled: true}]}
+  - {name: pager, slackConfigs: [{credentialRef: x}]}
+"""
+
+
+@pytest.fixture
+def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A directory with both files."""
+    source = "{name: am, kind: alertmanager, namespace: alerts, auth: {insecure: true}}"
+    (tmp_path / "gateway.yaml").write_text(f"sources: [{source}]")
+    (tmp_path / "routing.yaml").write_text(ROUTING)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def tried(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    payload: object,
+    *words: str,
+) -> tuple[int, str, str]:
+    """Exit code, answer and standard error."""
+    body = io.BytesIO(json.dumps(payload).encode())
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(body))
+    code = main(["gateway", "test", "--config", "gateway.yaml", "--source", "am", *words])
+    printed = capsys.readouterr()
+    return code, printed.out, printed.err
+
+
+def test_who_would_get_it(
+    files: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The receivers are those of the routing file, and an unusable one is named."""
+    words = ("--routing", "routing.yaml")
+    code, out, err = tried(capsys, monkeypatch, alertmanager(), *words)
+    assert (code, err) == (0, "")
+    assert out.endswith("\n# receivers: pager\n# channels: slack:pager\n")
+    (files / "routing.yaml").write_text("route: {receiver: nobody}")
+    code, out, err = tried(capsys, monkeypatch, alertmanager(), *words)
+    assert (code, out) == (1, "")
+    assert err.startswith("notifier: routing.yaml: at least one receiver is required")
+
+
+@pytest.mark.usefixtures("files")
+def test_a_payload_does_not_command_the_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A key of the payload is shown without its control characters."""
+    payload = alertmanager()
+    payload["alerts"][0]["labels"] = {"\x1b]0;owned\x07": 5}
+    code, out, err = tried(capsys, monkeypatch, payload)
+    assert (code, out) == (1, "")
+    assert "alerts[0].labels. ]0;owned : must be text (HTTP 422)" in err
