@@ -303,7 +303,8 @@ async def _follow(
             raise
         except PortError:
             failures += 1
-            if failures > _PATIENCE:
+            over = asyncio.get_running_loop().time() >= deadline
+            if failures > _PATIENCE or (seen is None and over):
                 raise
         if seen is not None:
             for attempt in seen.status.attempts:

@@ -207,6 +207,12 @@ async def test_a_server_that_is_away_meanwhile(
         code, _, err = await task
         assert code == 1
         assert "default/one was deleted before it ended" in err
+    async with FakeApiServer() as server:
+        config = write_kubeconfig(tmp_path / "deaf", server.url)
+        server.faults.add(Match("GET"), Answer(503), times=99)
+        words = ["--attributes", "name=one", "-n", "default", "--wait", "--timeout", "0"]
+        code, _, err = await sent(capsys, config, *words)
+        assert (code, "no controller" in err) == (4, False)
     away = write_kubeconfig(tmp_path / "away", f"http://127.0.0.1:{free_port()}")
     code, _, err = await sent(capsys, away, "--attributes", "team=a", "-n", "default")
     assert (code, "notifier: " in err) == (4, True)
