@@ -5,9 +5,27 @@ from __future__ import annotations
 from typing import Final
 
 from notifier.gateway.draft import Kind
-from notifier.gateway.sources import alertmanager, argocd, cloudevents, flux, github, grafana, plain
+from notifier.gateway.sources import (
+    alertmanager,
+    argocd,
+    cloudevents,
+    flux,
+    github,
+    grafana,
+    heartbeat,
+    plain,
+)
 
 KINDS: Final[dict[str, Kind]] = {
     module.KIND.name: module.KIND
-    for module in (alertmanager, argocd, cloudevents, flux, github, grafana, plain)
+    for module in (
+        alertmanager,
+        argocd,
+        cloudevents,
+        flux,
+        github,
+        grafana,
+        heartbeat,
+        plain,
+    )
 }

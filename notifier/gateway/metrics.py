@@ -47,6 +47,19 @@ class GatewayMetrics:
             ("source",),
             registry=registry,
         )
+        self.expected = Gauge(
+            f"{_PREFIX}_expected_seconds",
+            "Within which a source is expected to send (`expectEvery`).",
+            ("source",),
+            registry=registry,
+        )
+        self.unheard = Gauge(
+            f"{_PREFIX}_unheard_seconds",
+            "For which a replica has had no sign of life of a source that is expected to send, its own or "
+            "another's; counted from its start.",
+            ("source",),
+            registry=registry,
+        )
         self.in_flight = Gauge(
             f"{_PREFIX}_requests_in_flight",
             "Requests that wait for the API server.",

@@ -28,19 +28,22 @@ from prometheus_client.platform_collector import PlatformCollector
 from prometheus_client.process_collector import ProcessCollector
 
 from notifier.gateway.access import Access
+from notifier.gateway.expecting import LABEL, Expectation
 from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.server import Entry, Gateway
 from notifier.gateway.settings import Loaded
 from notifier.gateway.submit import KubeObjects, Submitter
-from notifier.settings import Address
+from notifier.settings import NAMESPACE_FILE, Address
 from notifier.version import __version__
 from syncer.kube.client import KubeClient
+from syncer.kube.leases import Leases
 from syncer.model.errors import ConfigError
 from syncer.runtime.clock import monotonic_clock
 from syncer.runtime.connections import raise_descriptor_limit
 from syncer.runtime.health import AdminServer
 from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
+from syncer.runtime.supervise import restarting
 
 logger = logging.getLogger("ledger.gateway")
 
@@ -89,14 +92,22 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         )
         submitter = Submitter(KubeObjects(client), time.time)
         admin.detail("apiserver", lambda: submitter.problem or None)
+        series = GatewayMetrics(registry)
+        expectations = _expectations(loaded, client, submitter, series)
         gateway = Gateway(
             entries,
             submitter,
-            GatewayMetrics(registry),
+            series,
             settings.limits,
             now=time.time,
+            heard=lambda name: expectations[name].heard() if name in expectations else None,
         )
         stack.push_async_callback(gateway.close)
+        for name, expectation in expectations.items():
+            task = asyncio.create_task(
+                restarting(f"looking out for {name}", expectation.round, every=expectation.step)
+            )
+            stack.push_async_callback(_ended, task)
         with _listening(settings.listen, "listen"):
             port = await gateway.bind(*settings.listen)
         listening = True
@@ -107,6 +118,46 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         await stop.wait()
         logger.info("the gateway ends", extra={"in_flight": gateway.in_flight})
         await asyncio.sleep(settings.shutdown_delay)
+
+
+def _expectations(
+    loaded: Loaded, client: KubeClient, submitter: Submitter, metrics: GatewayMetrics
+) -> dict[str, Expectation]:
+    """
+    Return what looks out for the sources that are expected to send.
+
+    Raises:
+        ConfigError: there are some, and nothing says in which namespace their Leases are.
+    """
+    expected = [
+        (source, source.expect_every)
+        for source, _ in loaded.sources.values()
+        if source.expect_every is not None
+    ]
+    if not expected:
+        return {}
+    given = loaded.settings.leases
+    namespace = given.namespace
+    if not namespace:
+        try:
+            namespace = NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+        except OSError:
+            raise ConfigError(
+                "is required outside a pod, where a source has expectEvery", path="leases.namespace"
+            ) from None
+    leases = Leases(client, namespace, (LABEL, given.prefix))
+    return {
+        source.name: Expectation(
+            source, every, leases, submitter, metrics, clock=monotonic_clock, now=time.time
+        )
+        for source, every in expected
+    }
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
 
 
 @contextlib.contextmanager

@@ -71,6 +71,7 @@ class Gateway:
         limits: LimitSettings,
         *,
         now: Callable[[], float],
+        heard: Callable[[str], None] = lambda _source: None,
     ) -> None:
         """
         Describe a gateway; nothing listens yet.
@@ -81,8 +82,10 @@ class Gateway:
             metrics: What is counted.
             limits: What is taken on at once.
             now: Unix seconds.
+            heard: Told of each source that has sent what it may, whatever becomes of it.
         """
         self._entries = entries
+        self._heard = heard
         self._ratings = {
             name: Rating(entry.source, submitter, metrics, time.monotonic)
             for name, entry in entries.items()
@@ -172,6 +175,7 @@ class Gateway:
             raise Refused("bodies are not taken compressed", status=415)
         # Nothing of the body outlives this: what waits for the API server is small.
         wanted = await self._translated(entry, request)
+        self._heard(entry.source.name)
         if self._in_flight >= self._limits.requests:
             raise Unavailable("too many requests are in flight")
         self._in_flight += 1

@@ -238,6 +238,11 @@ class SourceSettings(Group):
     retry_after: int | None = Field(
         default=None, ge=1, le=600, description="Seconds that a 503 asks the sender to wait."
     )
+    expect_every: Duration | None = Field(
+        default=None, ge=30, le=7 * 86_400,
+        description="The source sends at least so often: when it has been silent for that long and a tenth "
+        "more, one notification says so, and one more when it is heard again. Default: it may be silent.",
+    )  # fmt: skip
     rate: RateSettings | None = Field(default=None, description="Protects from storms.")
     retry_policy: RetryPolicySettings | None = Field(
         default=None, description="Of its notifications."
@@ -268,6 +273,28 @@ class SourceSettings(Group):
         return names
 
 
+class LeaseSettings(Group):
+    """The Leases that hold when sources with `expectEvery` were heard last."""
+
+    namespace: str = Field(
+        default="",
+        description="Where they are; default the namespace of the pod. Whoever may write Leases there can "
+        "hide a silence.",
+    )
+    prefix: str = Field(
+        default="notification-gateway",
+        description="Their names are this, a dash and the source's; replicas share it, other gateways of "
+        "the namespace do not.",
+    )
+
+    @field_validator("prefix")
+    @classmethod
+    def _label(cls, prefix: str) -> str:
+        if not LABEL.fullmatch(prefix):
+            raise ValueError("must be lower-case letters, digits and dashes, at most 63")
+        return prefix
+
+
 class GatewaySettings(Group):
     """The gateway's process."""
 
@@ -290,6 +317,9 @@ class GatewaySettings(Group):
     )
     limits: LimitSettings = Field(
         default_factory=LimitSettings, description="What is taken on at once."
+    )
+    leases: LeaseSettings = Field(
+        default_factory=LeaseSettings, description="Of the sources that are expected to send."
     )
 
     @field_validator("metrics_addr")
@@ -381,6 +411,8 @@ def of_document(document: dict[str, Any], source: Document | None = None) -> Loa
 def _source(given: SourceSettings, path: str) -> Source:
     kind = KINDS[given.kind]
     rules = _rules(given, path)
+    if given.kind == "heartbeat" and given.expect_every is None:
+        raise ConfigError("is required for kind heartbeat", path=f"{path}.expectEvery")
     if "namespace" in rules.texts:
         if not given.namespaces:
             raise ConfigError(
@@ -401,6 +433,7 @@ def _source(given: SourceSettings, path: str) -> Source:
         patience=given.patience or kind.patience,
         retry_after=given.retry_after or kind.retry_after,
         rate=_rate(given.rate),
+        expect_every=given.expect_every,
     )
 
 

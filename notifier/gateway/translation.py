@@ -46,6 +46,7 @@ class Source:
         patience: Seconds for which a request may wait for the API server.
         retry_after: Seconds that a 503 asks for.
         rate: None for any.
+        expect_every: Seconds within which it is expected to send; None if it may be silent.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Source:
     patience: float
     retry_after: int
     rate: Rate | None = None
+    expect_every: float | None = None
 
 
 @immutable

@@ -29,7 +29,7 @@ def test_the_file_is_one_that_the_gateway_takes() -> None:
     document = yaml.safe_load(one(found, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
     loaded = of_document(document)
     assert loaded.warnings == ()
-    assert sorted(loaded.sources) == ["alertmanager", "platform"]
+    assert sorted(loaded.sources) == ["alertmanager", "platform", "watchdog"]
     (container,) = one(found, "Deployment", "-gateway")["spec"]["template"]["spec"]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     settings = loaded.settings
@@ -79,7 +79,24 @@ def test_it_may_write_where_its_sources_lead_and_nowhere_else() -> None:
         for o in of_kind(found, kind)
         if any(s["name"] == NAME for s in o["subjects"]) and o["metadata"]["name"] != NAME
     ]
-    assert rights_of_others == []
+    assert rights_of_others == [f"{NAME}-leases"]
+
+
+def test_leases_are_its_own_and_only_where_a_source_is_expected() -> None:
+    """The Lease that the process writes is the one that the Role names; without `expectEvery` is none."""
+    found = rendered("4", "gateway")
+    settings = yaml.safe_load(one(found, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
+    given = of_document(settings).settings.leases
+    role = one(found, "Role", "-gateway-leases")
+    assert role["metadata"]["namespace"] == given.namespace
+    named, unnamed = role["rules"]
+    assert named["resourceNames"] == [f"{given.prefix}-watchdog"]
+    assert (named["verbs"], unnamed["verbs"]) == (["get", "patch"], ["create"])
+    sources = {"sources": [{"name": "a", "namespace": "b"}]}
+    without = objects(template("4", {"gateway": {"enabled": True, "config": sources}}))
+    assert not any(o["metadata"]["name"].endswith("-gateway-leases") for o in without)
+    document = yaml.safe_load(one(without, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
+    assert "leases" not in document
 
 
 def test_the_policy_lets_in_who_may_send_and_out_to_the_api_server() -> None:

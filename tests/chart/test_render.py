@@ -232,7 +232,10 @@ def test_rights_are_the_least(case: str) -> None:
             "access": PEOPLE,
             "test": TEST_RIGHTS,
             "redis-password": {("", "secrets", "create")},
-            "gateway": {("kubernaut.ai", "notificationrequests", v) for v in ("create", "get")},
+            "gateway": {
+                *(("kubernaut.ai", "notificationrequests", v) for v in ("create", "get")),
+                *(("coordination.k8s.io", "leases", v) for v in ("create", "get", "patch")),
+            },
             "explorer": {
                 (group, resource, verb)
                 for group, resource in (

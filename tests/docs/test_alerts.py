@@ -137,6 +137,14 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
     "NotificationLedgerGatewayRefuses": (
         {'notification_ledger_gateway_requests_total{source="am",code="422"}': "0x20 1x100"}, "30m",
     ),
+    # One replica has just started; the other one has heard nothing for longer than is expected.
+    "NotificationLedgerGatewaySourceOverdue": (
+        {
+            'notification_ledger_gateway_unheard_seconds{source="am"}': "0+60x120",
+            'notification_ledger_gateway_expected_seconds{source="am"}': "600x120",
+        },
+        "20m",
+    ),
     # Sends every ten minutes for a day, and then no more.
     "NotificationLedgerGatewaySourceSilent": (
         {
@@ -198,6 +206,8 @@ HEALTHY: Final = {
     'notification_ledger_gateway_requests_total{source="am",code="503"}': "0x100 1x140",
     'notification_ledger_gateway_requests_total{source="none",code="404"}': "0+1x240",
     f'{LAST}{{source="am"}}': "0+60x120 7200x120",
+    'notification_ledger_gateway_unheard_seconds{source="am"}': "0 300 590 5x237",
+    'notification_ledger_gateway_expected_seconds{source="am"}': "600x240",
 }
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from syncer.model.resource import Json
 from tests.e2e.gateway import TOKEN, GatewayProcess
+from tests.e2e.harness import until
 from tests.servers.controlplane import ControlPlane
 from tests.unit.notifier.gateway.payloads import FLUX, alert, alertmanager
 
@@ -32,11 +33,22 @@ async def test_the_process_outlives_the_api_server_and_ends_in_order(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     """Requests wait while the API server is frozen, also over SIGTERM; no secret is logged."""
-    source = {"name": "flux", "kind": "flux", "namespace": namespace, "patience": "30s"}
-    process = GatewayProcess(tmp_path / "gw", control_plane.kubeconfig, [source])
+    sources: list[Json] = [
+        {"name": "flux", "kind": "flux", "namespace": namespace, "patience": "30s"},
+        {"name": "dog", "kind": "heartbeat", "namespace": namespace, "expectEvery": "10m"},
+    ]
+    process = GatewayProcess(
+        tmp_path / "gw", control_plane.kubeconfig, sources, leases={"namespace": namespace}
+    )
     process.start()
+    lease = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/notification-gateway-dog"
+
+    async def expected() -> bool:
+        return (await control_plane.request("GET", lease))[0] == 200
+
     try:
         await process.wait_ready()
+        await until(expected, process.tail, within=30)
         code, text = await _post(process.url("flux"), FLUX)
         assert code == 200, text
         await control_plane.pause("kube-apiserver")
@@ -56,7 +68,7 @@ async def test_the_process_outlives_the_api_server_and_ends_in_order(
         process.kill()
     assert TOKEN not in process.log.read_text()
     (line,) = process.lines("the gateway listens")
-    assert line["sources"] == ["flux"]
+    assert line["sources"] == ["dog", "flux"]
 
 
 async def test_a_gateway_that_is_killed_loses_and_doubles_nothing(

@@ -96,7 +96,10 @@ class Running:
 
 @contextlib.asynccontextmanager
 async def gateway(
-    kubeconfig: str | Path, document: Json, now: Callable[[], float] = time.time
+    kubeconfig: str | Path,
+    document: Json,
+    now: Callable[[], float] = time.time,
+    heard: Callable[[str], None] = lambda _source: None,
 ) -> AsyncIterator[Running]:
     """Run a gateway with a file."""
     loaded = of_document(document)
@@ -115,6 +118,7 @@ async def gateway(
             GatewayMetrics(registry),
             loaded.settings.limits,
             now=now,
+            heard=heard,
         )
         port = await serving.bind("127.0.0.1", 0)
         try:
@@ -606,6 +610,27 @@ async def test_headers_may_hold_any_bytes(
         assert answer.split(b" ")[1] == code, answer
     assert TOKEN not in caplog.text
     assert "Traceback" not in caplog.text
+
+
+async def test_who_may_send_is_heard_and_nobody_else(
+    standin: tuple[FakeApiServer, str], token: str
+) -> None:
+    """A sign of life becomes no notification; it counts with the proof alone, and if it can be read."""
+    server, kubeconfig = standin
+    heartbeat = source(token, namespace="default", name="dog", kind="heartbeat", expectEvery="10m")
+    document = {"sources": [heartbeat, source(token, namespace="default")]}
+    heard: list[str] = []
+    async with gateway(kubeconfig, document, heard=heard.append) as here:
+        for name, payload, code in (
+            ("dog", b"whatever", 200),
+            ("am", b"whatever", 400),
+            ("am", group(("a", "firing", stamp())), 200),
+        ):
+            found, answer, _ = await here.send(name, payload)
+            assert found == code, answer
+        assert (await here.send("dog", b"", Authorization="Bearer other"))[0] == 401
+    assert heard == ["dog", "am"]
+    assert len(stored(server)) == 1
 
 
 async def test_a_cloudevents_sender_may_ask_first(

@@ -110,6 +110,7 @@ def _sources() -> dict[str, tuple[Source, Source]]:
     def one(kind: str, per: str, mapping: Json) -> Source:
         entry = {
             "name": "s", "kind": kind, "namespace": "default", "auth": {"insecure": True},
+            "expectEvery": "1h",
             "per": per, "mapping": mapping,
         }  # fmt: skip
         return of_document({"sources": [entry]}).sources["s"][0]

@@ -20,7 +20,7 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- if and $v.gateway.enabled (not (dig "sources" list $v.gateway.config)) -}}
 {{- $faults = append $faults "gateway.enabled needs gateway.config.sources, an entry for each program that sends" -}}
 {{- end -}}
-{{- range $key := list "listen" "healthProbeAddr" "metricsAddr" -}}
+{{- range $key := list "listen" "healthProbeAddr" "metricsAddr" "leases" -}}
 {{- if hasKey $v.gateway.config $key -}}
 {{- $faults = append $faults (printf "gateway.config.%s is the chart's to set" $key) -}}
 {{- end -}}

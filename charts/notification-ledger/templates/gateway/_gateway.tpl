@@ -8,7 +8,15 @@ those that its sources name.
 {{- $_ := set $config "listen" ":8080" -}}
 {{- $_ := set $config "healthProbeAddr" ":8081" -}}
 {{- $_ := set $config "metricsAddr" ":9090" -}}
+{{- if include "ledger.gateway.expects" . -}}
+{{- $_ := set $config "leases" (dict "namespace" .Release.Namespace "prefix" (include "ledger.component" (list . "gateway"))) -}}
+{{- end -}}
 {{- toYaml $config -}}
+{{- end -}}
+
+{{/* Whether a source is expected to send: then the gateway keeps a Lease for it. */}}
+{{- define "ledger.gateway.expects" -}}
+{{- range .Values.gateway.config.sources -}}{{- if hasKey . "expectEvery" -}}yes{{- end -}}{{- end -}}
 {{- end -}}
 
 {{/* Namespaces of all sources, as a JSON list. A template is no namespace: then `namespaces` has them. */}}

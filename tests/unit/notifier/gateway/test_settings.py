@@ -78,6 +78,17 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
     "no auth": (
         {"sources": [{"name": "a", "kind": "json", "namespace": "n"}]}, "sources[0].auth"
     ),
+    "a heartbeat that nobody expects": (
+        {"sources": [source(kind="heartbeat")]},
+        "sources[0].expectEvery: is required for kind heartbeat",
+    ),
+    "an interval that is too short": (
+        {"sources": [source(expectEvery="10s")]}, "sources[0].expectEvery"
+    ),
+    "a prefix of Leases that is none": (
+        {"leases": {"prefix": "A b"}, "sources": [source()]},
+        "leases.prefix: must be lower-case letters",
+    ),
     "a namespace that is none": (
         {"sources": [source(namespace="A")]}, "sources[0].namespace: must be the name of a namespace"
     ),

@@ -1,0 +1,173 @@
+"""
+Looking out for the sources that are expected to send: a Lease for each, read and written by every replica.
+
+A round reads the Lease, decides (`notifier.gateway.silence`) and acts: the notification first, the Lease
+after it, each by compare-and-swap. Whoever ends between the two is made up for by the next round of any
+replica, which meets the object that exists.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable
+from typing import Final
+
+from notifier.gateway.metrics import GatewayMetrics
+from notifier.gateway.silence import Step, Terms, View, decide, heard_wish, silent_wish
+from notifier.gateway.submit import CALL, Submitter
+from notifier.gateway.translation import Source, Wish
+from syncer.kube.leases import LeaseRecord, Leases
+from syncer.model.errors import Conflict, Gone
+from syncer.model.times import format_time
+
+logger = logging.getLogger("ledger.gateway")
+
+#: The annotation of a Lease with the name of the notification that tells of the silence.
+SILENT: Final = "notification-ledger/silent"
+#: Label of the Leases; its value is their prefix.
+LABEL: Final = "notification-ledger/gateway"
+#: Seconds for making the notification exist.
+_PATIENCE: Final = 10.0
+
+
+class Expectation:
+    """Looks out for one source."""
+
+    def __init__(
+        self,
+        source: Source,
+        every: float,
+        leases: Leases,
+        submitter: Submitter,
+        metrics: GatewayMetrics,
+        *,
+        clock: Callable[[], float],
+        now: Callable[[], float],
+    ) -> None:
+        """
+        Begin to listen.
+
+        Args:
+            source: Whom to look out for.
+            every: Seconds within which it sends.
+            leases: The Leases of this installation's sources.
+            submitter: Makes objects exist.
+            metrics: What is shown.
+            clock: Monotonic seconds.
+            now: Unix seconds.
+        """
+        self._source = source
+        self._terms = Terms(every)
+        self._leases = leases
+        self._name = f"{leases.label[1]}-{source.name}"
+        self._submitter = submitter
+        self._clock = clock
+        self._now = now
+        self._since = clock()
+        self._heard: float | None = None
+        self._changed: float | None = None
+        self._read_at: float | None = None
+        self._last = ""
+        #: Until the Lease says so: the last sign of life before a silence that was told.
+        self._told = ""
+        metrics.expected.labels(source.name).set(every)
+        metrics.unheard.labels(source.name).set_function(lambda: self._view("").unheard(clock()))
+
+    @property
+    def step(self) -> float:
+        """Seconds between two rounds."""
+        return self._terms.step
+
+    def heard(self) -> None:
+        """Note that the source has sent."""
+        self._heard = self._clock()
+
+    async def round(self) -> None:
+        """
+        Look once.
+
+        Raises:
+            PortError: the Lease cannot be read or written, or the notification cannot be created.
+            Refused: the API server will never take the notification.
+        """
+        # A conflict: another replica was quicker, and the next round sees what it wrote.
+        with contextlib.suppress(Conflict):
+            lease = await self._read()
+            self._see(lease)
+            await self._act(lease)
+
+    async def _read(self) -> LeaseRecord:
+        try:
+            return await self._leases.get(self._name, timeout=CALL)
+        except Gone:
+            # From now on the source is expected.
+            stamp = {"renewTime": self._stamp(self._heard)}
+            return await self._leases.create(self._name, {}, stamp, timeout=CALL)
+
+    def _see(self, lease: LeaseRecord) -> None:
+        """Take note of what the Lease says."""
+        now = self._clock()
+        if self._read_at is None or now - self._read_at > self._terms.grace:
+            # Others may have heard the source and had no way to say so.
+            self._since = now
+        self._read_at = now
+        if self._last and lease.renew_time != self._last:
+            self._changed = now
+        self._last = lease.renew_time
+
+    async def _act(self, lease: LeaseRecord) -> None:
+        silent = lease.annotation(SILENT)
+        heard = self._heard
+        step = decide(self._view(silent), self._terms, self._clock())
+        if self._told and self._told != lease.renew_time and not silent:
+            # It was heard by another replica while this one told of the silence.
+            await self._tell_back(self._told)
+        if step is Step.TELL:
+            self._told = lease.renew_time
+            wish = silent_wish(self._source, self._told, self._terms)
+            await self._tell("a source is silent", wish, self._told)
+            await self._leases.patch(
+                self._name, lease.resource_version, {SILENT: wish.identity.name}, {}, timeout=CALL
+            )
+            self._told = ""
+        elif step is Step.TELL_BACK:
+            await self._tell_back(lease.renew_time)
+        if step in {Step.TELL_BACK, Step.RECORD}:
+            self._saw(
+                await self._leases.patch(
+                    self._name,
+                    lease.resource_version,
+                    {SILENT: None},
+                    {"renewTime": self._stamp(heard)},
+                    timeout=CALL,
+                )
+            )
+
+    def _saw(self, lease: LeaseRecord) -> None:
+        self._last = lease.renew_time
+        self._changed = self._clock()
+
+    def _view(self, silent: str) -> View:
+        return View(self._since, self._heard, self._changed, silent)
+
+    def _stamp(self, heard: float | None) -> str:
+        """Return a monotonic time as a Lease has it; None is now."""
+        ago = 0.0 if heard is None else self._clock() - heard
+        return format_time(round((self._now() - ago) * 1000)).replace("Z", "000Z")
+
+    async def _tell_back(self, last: str) -> None:
+        await self._tell("a silent source is heard again", heard_wish(self._source, last), last)
+        self._told = ""
+
+    async def _tell(self, event: str, wish: Wish, last: str) -> None:
+        """Make a notification exist."""
+        made = await self._submitter.submit(wish, asyncio.get_running_loop().time() + _PATIENCE)
+        logger.warning(
+            event,
+            extra={
+                "source": self._source.name, "last": last, "namespace": made.namespace,
+                "notification": made.name,
+            },
+        )  # fmt: skip

@@ -1,0 +1,165 @@
+"""
+Whether a source that is expected to send has fallen silent, and what then is told. No I/O, no clock.
+
+The last sign of life is written to a Lease for each such source, so that replicas know what the others
+heard and a restart forgets nothing. What counts is what this replica saw: its own requests, and that the
+Lease changed. No two clocks are compared, and time in which the Lease could not be read, or nobody
+listened, counts for nothing: after a start or an outage a source has its whole interval once more.
+
+The notification's name is a hash of the sign of life that was the last: replicas that decide side by
+side, and those that start later, meet one object. The Lease bears its name until the source is back, which
+is told once, too, and in the same way.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import Enum
+from typing import Final
+
+import orjson
+
+from notifier.gateway.identity import Identity
+from notifier.gateway.manifest import EVENT, IDENTITY, line, object_of
+from notifier.gateway.translation import Source, Wish
+from syncer.model.immutable import immutable
+from syncer.model.resource import Json
+
+#: Share of the interval that is added to it, and its bounds in seconds.
+_SHARE: Final = 0.1
+_LEAST: Final = 5.0
+_MOST: Final = 60.0
+_DIGITS: Final = 32
+
+
+@immutable
+class Terms:
+    """
+    What is expected of a source.
+
+    Attributes:
+        every: Seconds within which it sends.
+    """
+
+    every: float
+
+    @property
+    def grace(self) -> float:
+        """Seconds beyond the interval before anybody is told."""
+        return max(_LEAST, min(self.every * _SHARE, _MOST))
+
+    @property
+    def step(self) -> float:
+        """Seconds between two looks at the Lease, and at least between two writes of it."""
+        return self.grace / 2
+
+
+@immutable
+class View:
+    """
+    What a replica knows of a source; times are monotonic seconds.
+
+    Attributes:
+        since: Since when it has listened, and read the Lease, without a gap.
+        heard: When it heard the source itself; None if it has not.
+        changed: When it saw the Lease change, or changed it; None if it has not.
+        silent: The name of the notification that tells of the silence; empty while there is none.
+    """
+
+    since: float
+    heard: float | None = None
+    changed: float | None = None
+    silent: str = ""
+
+    def unheard(self, now: float) -> float:
+        """Return the seconds for which there has been no sign of life."""
+        return max(0.0, now - max(self.since, self.heard or 0.0, self.changed or 0.0))
+
+
+class Step(Enum):
+    """What is to be done."""
+
+    WAIT = "nothing"
+    RECORD = "write to the Lease that the source was heard"
+    TELL = "tell that it is silent"
+    TELL_BACK = "tell that it is heard again"
+
+
+def decide(view: View, terms: Terms, now: float) -> Step:
+    """
+    Return what is to be done about a source.
+
+    Args:
+        view: What the replica knows.
+        terms: What is expected.
+        now: Monotonic seconds.
+    """
+    news = view.heard is not None and (
+        view.changed is None or view.heard - view.changed >= terms.step
+    )
+    if news:
+        return Step.TELL_BACK if view.silent else Step.RECORD
+    if not view.silent and view.unheard(now) >= terms.every + terms.grace:
+        return Step.TELL
+    return Step.WAIT
+
+
+def silent_wish(source: Source, last: str, terms: Terms) -> Wish:
+    """
+    Return the notification that a source is silent.
+
+    Args:
+        source: The source.
+        last: When it was heard last, as the Lease has it.
+        terms: What is expected.
+    """
+    return _wish(
+        source, "silent", last,
+        type_="Escalation", priority="Critical",
+        subject=f"[SILENT] {source.name} sends nothing any more",
+        body=f"The source {source.name} ({source.kind.name}) is expected to send at least every"
+        f" {_shown(terms.every)}. Nothing has come since {last}.\n\nEither its program does not run, or its"
+        " requests do not arrive: then what else it would tell is missing, too.",
+    )  # fmt: skip
+
+
+def heard_wish(source: Source, last: str) -> Wish:
+    """
+    Return the notification that a silent source is heard again.
+
+    Args:
+        source: The source.
+        last: When it had been heard last before, as the Lease has it.
+    """
+    return _wish(
+        source, "heard", last,
+        type_="Completion", priority="Low",
+        subject=f"[HEARD] {source.name} sends again",
+        body=f"The source {source.name} ({source.kind.name}) was silent since {last} and sends again.",
+    )  # fmt: skip
+
+
+def _wish(
+    source: Source, status: str, last: str, *, type_: str, priority: str, subject: str, body: str
+) -> Wish:
+    digest = hashlib.sha256(orjson.dumps([source.name, status, last])).hexdigest()
+    identity = Identity(f"{status[0]}{status[-1]}-{digest[:_DIGITS]}", digest)
+    spec: Json = {
+        "type": type_,
+        "priority": priority,
+        "severity": "critical",
+        "subject": line(subject),
+        "body": body,
+        "extensions": {"source": source.name, "status": status},
+    }
+    if source.rules.retry_policy:
+        spec["retryPolicy"] = dict(source.rules.retry_policy)
+    annotations = {IDENTITY: digest, EVENT: f"gateway:{status}:{source.name}"}
+    namespace = source.namespaces[0]
+    manifest = object_of(identity, source.name, namespace, annotations, spec)
+    return Wish(namespace, identity, manifest, repeat=False)
+
+
+def _shown(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min" if not rest else f"{round(seconds)} s"
