@@ -17,11 +17,11 @@ from urllib.parse import urlsplit
 
 from notifier.channels.targets import parse_target
 from notifier.cli.files import Files, native_kinds
+from notifier.cli.pictures import never_matching
 from notifier.routing.attributes import KNOWN, likely_meant, unseen
 from notifier.routing.config import RoutingConfig, in_clear, quoted, routes_of
 from notifier.routing.credentials import Look, look
 from notifier.routing.parse import examine
-from notifier.routing.reach import unreachable
 from notifier.routing.receivers import WebhookConfig
 from notifier.routing.reload import read_text
 from notifier.routing.tree import leads_to
@@ -229,16 +229,17 @@ def _missing(config: RoutingConfig) -> Iterator[Finding]:
 
 
 def _unused(config: RoutingConfig) -> Iterator[Finding]:
-    never = {each.route.path for each in unreachable(config.route)}
+    never = never_matching(config)
     leading = leads_to(config.route)
     last = {receiver.name: n for n, receiver in enumerate(config.receivers)}
     for n, receiver in enumerate(config.receivers):
         routes = leading.get(receiver.name, ())
-        live = [
-            p for p in routes if not any(p == dead or p.startswith(f"{dead}.") for dead in never)
-        ]
         # Of those without a name, and of those that another one replaces, something is said already.
-        if live or not receiver.name or last[receiver.name] != n:
+        if (
+            any(path not in never for path in routes)
+            or not receiver.name
+            or last[receiver.name] != n
+        ):
             continue
         why = f"only {routes[0]} does, which never matches" if routes else "no route names it"
         yield Finding(

@@ -57,9 +57,10 @@ _EXAMPLES: Final = {
 Entries = dict[str, tuple[yaml.Node, yaml.Node]]
 
 
-def line_of(node: yaml.Node) -> str:
-    """Where a node begins, to be put behind an error."""
-    return f" (line {node.start_mark.line + 1})"
+def too_much(problem: str, node: yaml.Node) -> ConfigError:
+    """Return the error of a file that is not read to its end, where it gets too much."""
+    line = node.start_mark.line + 1
+    return ConfigError(f"failed to parse YAML: {problem} (line {line})", line=line)
 
 
 class Reader:
@@ -69,7 +70,6 @@ class Reader:
     Attributes:
         doubts: How many keys look like a slip.
         lines: Where each mapping and each text that was read stands, by path.
-        errors: What would have ended the reading; stays empty unless errors are collected.
     """
 
     def __init__(self, *, collect: bool = False) -> None:
@@ -79,7 +79,8 @@ class Reader:
         self._left_out = 0
         self.doubts = 0
         self.lines: dict[str, int] = {}
-        self.errors: list[Finding] = []
+        self._errors: list[Finding] = []
+        self._errors_left_out = 0
 
     def compose(self, text: str) -> yaml.Node | None:
         """
@@ -145,10 +146,25 @@ class Reader:
         line = node.start_mark.line + 1 if node is not None else 0
         if not self._collect:
             raise ConfigError(f"{text} (line {line})" if line else text, line=line)
-        if len(self.errors) < _MAX_WARNINGS:
-            text = text.removeprefix("failed to parse YAML: ")
-            message = text.removeprefix(f"{path}: ").removeprefix(f"{path} ")
-            self.errors.append(Finding(Severity.ERROR, path, message, fix, line))
+        text = text.removeprefix("failed to parse YAML: ")
+        message = text.removeprefix(f"{path}: ").removeprefix(f"{path} ")
+        self.collect(Finding(Severity.ERROR, path, message, fix, line))
+
+    def collect(self, error: Finding) -> None:
+        """Collect an error, up to a bound."""
+        if self.many_errors:
+            self._errors_left_out += 1
+        else:
+            self._errors.append(error)
+
+    @property
+    def many_errors(self) -> bool:
+        """Whether further errors are only counted; what is costly to say about one is left out then."""
+        return len(self._errors) >= _MAX_WARNINGS
+
+    def errors(self) -> tuple[Finding, ...]:
+        """Return what would have ended the reading; a last one counts what was left out."""
+        return self._bounded(self._errors, self._errors_left_out, Severity.ERROR)
 
     @property
     def full(self) -> bool:
@@ -157,16 +173,20 @@ class Reader:
 
     def findings(self) -> tuple[Finding, ...]:
         """Return warnings and notes; a last one counts those that were left out."""
-        if not self._left_out:
-            return tuple(self._findings)
-        text = f"{self._left_out} further warnings were left out"
-        return (*self._findings, Finding(Severity.WARNING, "", text, "mend those above first"))
+        return self._bounded(self._findings, self._left_out, Severity.WARNING)
+
+    @staticmethod
+    def _bounded(found: list[Finding], left_out: int, severity: Severity) -> tuple[Finding, ...]:
+        if not left_out:
+            return tuple(found)
+        text = f"{left_out} further {severity}s were left out"
+        return (*found, Finding(severity, "", text, "mend those above first"))
 
     def count(self, node: yaml.Node) -> None:
         """Count a node as read, each time that it is."""
         self._nodes += 1
         if self._nodes > _MAX_NODES:
-            raise ConfigError(f"failed to parse YAML: more than {_MAX_NODES} values{line_of(node)}")
+            raise too_much(f"more than {_MAX_NODES} values", node)
 
     def table(self, node: yaml.Node | None, path: str, keys: Keys) -> Table | None:
         """Read a mapping that may have these keys; None for an absent or null one."""
@@ -221,7 +241,7 @@ class Reader:
             self.wrong(node, path, "a mapping")
             return {}
         if depth > MAX_DEPTH:
-            raise ConfigError(f"failed to parse YAML: {path}: merged too deeply{line_of(node)}")
+            raise too_much(f"{path}: merged too deeply", node)
         own: Entries = {}
         merged: Entries = {}
         for key_node, value in node.value:

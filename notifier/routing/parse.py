@@ -26,7 +26,7 @@ import yaml
 
 from notifier.routing.attributes import SOMETIMES, likely_meant, odd_value, unseen
 from notifier.routing.config import Pattern, Route, RoutingConfig, quoted, routes_of
-from notifier.routing.document import MAX_DEPTH, MAX_NAME, Reader, Table, line_of
+from notifier.routing.document import MAX_DEPTH, MAX_NAME, Reader, Table, too_much
 from notifier.routing.entries import read_receivers, warn_about_names
 from notifier.routing.keys import FILE, ROUTE
 from notifier.routing.reach import unreachable
@@ -75,8 +75,8 @@ def examine(
         config = _parse(reader, text, native)
     except ConfigError as error:
         fix = "mend the line" if error.line else "see docs/routing.md for the form of the file"
-        reader.errors.append(Finding(Severity.ERROR, "", str(error), fix, error.line))
-    return config, (*reader.errors, *(config.findings if config else reader.findings()))
+        reader.collect(Finding(Severity.ERROR, "", str(error), fix, error.line))
+    return config, (*reader.errors(), *(config.findings if config else reader.findings()))
 
 
 def _parse(reader: Reader, text: str, native: frozenset[str]) -> RoutingConfig:
@@ -128,13 +128,15 @@ def _route(
     console fallback, because no route above it, except the root, has a receiver.
     """
     if depth > MAX_DEPTH:
-        raise ConfigError(f"failed to parse YAML: routes are nested too deeply{line_of(node)}")
+        raise too_much("routes are nested too deeply", node)
     table = reader.table(node, path, ROUTE)
     if table is None:
         return None
     receiver = table.text("receiver")
     if receiver and receiver not in names:
-        near = nearest(receiver[:MAX_NAME], {name: name for name in names})
+        near = ""
+        if not reader.many_errors:
+            near = nearest(receiver[:MAX_NAME], {name: name for name in names})
         reader.refuse(
             f"receiver '{receiver}' not found in receivers list",
             table.node("receiver"), path=f"{path}.receiver",
