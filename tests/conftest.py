@@ -15,9 +15,10 @@ import subprocess
 import sys
 import uuid
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from syncer.model import immutable
 from tests import scheduling
@@ -33,6 +34,16 @@ immutable.ENFORCED = True
 # pytest-xdist gives it to its processes, and commands fit what they print to it: words that are looked
 # for would stand on two lines.
 os.environ.pop("COLUMNS", None)
+
+# Laws are tried with the same examples in every run, so that one that passes passes again; others are
+# looked for by HYPOTHESIS_PROFILE=fresh or nightly. How long an example takes says how busy the machine is.
+_PATIENT: Final[dict[str, Any]] = {
+    "deadline": None, "print_blob": True, "suppress_health_check": [HealthCheck.too_slow],
+}  # fmt: skip
+settings.register_profile("same", max_examples=60, derandomize=True, **_PATIENT)
+settings.register_profile("fresh", max_examples=60, derandomize=False, **_PATIENT)
+settings.register_profile("nightly", max_examples=5_000, derandomize=False, **_PATIENT)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 ROOT = Path(__file__).resolve().parent.parent
 CRD = ROOT / "charts" / "notification-ledger" / "files" / "crd.yaml"

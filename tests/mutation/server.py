@@ -35,10 +35,11 @@ from types import FunctionType, ModuleType
 from typing import Any, Final
 
 import pytest
+from hypothesis import settings
 
 from tests import scheduling
 from tests.mutation import patch
-from tests.mutation.tracing import PACKAGES, Lines, caches
+from tests.mutation.tracing import PACKAGES, PROFILE, Lines, caches
 
 WARM, COLD = "warm", "cold"
 
@@ -297,6 +298,7 @@ def main(arguments: Sequence[str]) -> None:
     """Start both servers."""
     split = arguments.index("--")
     folder, modules, tests = Path(arguments[0]), arguments[1:split], arguments[split + 1 :]
+    settings.load_profile(PROFILE)
     for name in modules:
         with contextlib.suppress(Exception):
             importlib.import_module(name)

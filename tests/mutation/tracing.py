@@ -21,7 +21,7 @@ from typing import Any, Final
 
 from hypothesis import Phase, settings
 
-#: Hypothesis's profile; `tests/properties/conftest.py` loads the one that HYPOTHESIS_PROFILE names. The
+#: Hypothesis's profile; `tests/conftest.py` loads the one that HYPOTHESIS_PROFILE names. The
 #: same examples each time, and what it finds is not shrunk.
 PROFILE: Final = "mutation"
 PACKAGES: Final = ("notifier", "syncer")
@@ -39,7 +39,6 @@ settings.register_profile(
     database=None,
     phases=(Phase.explicit, Phase.generate),
 )
-settings.load_profile(PROFILE)
 
 
 class Lines:
