@@ -102,6 +102,9 @@ class RedisServer:
             **({"unixsocket": str(self._socket)} if unix else {}),
             **(settings or {}),
         }
+        if "cluster-enabled" in options:
+            # Its own choice, 10,000 above the port, is one that outgoing connections are given.
+            options.setdefault("cluster-port", str(free_port()))
         # What this class itself logs in with, where not everybody may.
         self._password = secrets.token_hex(16) if users or others else ""
         if self._password:

@@ -246,10 +246,8 @@ class RedisCluster:
         binary = find_binary("redis-server")
         self.nodes = []
         for _ in range(4 if replica else 3):
-            # The bus would listen at port + 10000, which nobody has kept free.
             settings = {
                 "cluster-enabled": "yes",
-                "cluster-port": str(free_port()),
                 "cluster-node-timeout": "1000",
                 "repl-diskless-sync-delay": "0",
             }
