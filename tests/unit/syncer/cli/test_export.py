@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -16,21 +17,44 @@ from syncer.model.errors import Unavailable
 
 @pytest.mark.parametrize(
     ("where", "why"),
-    [("/nowhere/x", "No such file or directory"), ("/dev/full", "No space left on device")],
+    [("nowhere/x", "No such file or directory"), ("full", "No space left on device")],
 )
 async def test_export_that_cannot_be_written(
-    where: str, why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+    where: str, why: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> None:  # fmt: skip
     """A directory that is not there, or a full disk, is said in a sentence, with code 2."""
 
+    async def export(*_: Any) -> Counts:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(transfer, "export", export)
+    path = tmp_path / where
+    words = ["export", "--redis-url", "redis://127.0.0.1:1/0", "--output", str(path)]
+    assert await cli.execute(words) == 2
+    assert capsys.readouterr().err == f"syncer: cannot write {path}: {why}\n"
+
+
+async def test_an_export_into_a_pipe_goes_there(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """What is no file is written to, and not replaced by one."""
+
     async def export(*given: Any) -> Counts:
-        given[3].write("x" * 100_000)
+        given[3].write("text")
         return Counts()
 
     monkeypatch.setattr(transfer, "export", export)
-    words = ["export", "--redis-url", "redis://127.0.0.1:1/0", "--output", where]
-    assert await cli.execute(words) == 2
-    assert capsys.readouterr().err == f"syncer: cannot write {where}: {why}\n"
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        words = ["export", "--redis-url", "redis://127.0.0.1:1/0", "--output", str(pipe)]
+        assert await cli.execute(words) == 0
+        assert os.read(reading, 100) == b"text"
+    finally:
+        os.close(reading)
+    assert pipe.is_fifo()
 
 
 @pytest.mark.parametrize("where", [None, "-", "file"])

@@ -313,14 +313,22 @@ def test_an_export_that_fails_leaves_the_file_as_it_was(
 
 
 def test_an_export_may_go_to_standard_output(
-    kubectl: StandIn, capfd: pytest.CaptureFixture[str]
+    kubectl: StandIn, capfd: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
-    """By `-`, as that of the command itself, or into a device; neither is replaced by a file."""
+    """By `-`, as that of the command itself, or into a pipe; neither is replaced by a file."""
     kubectl.runs("echo exported")
     assert main(["export", "--output=-"]) == 0
     assert capfd.readouterr().out == "exported\n"
-    assert main(["export", "--output", os.devnull]) == 0
-    assert Path(os.devnull).is_char_device()
+    # A pipe of our own: a defect would replace a device of the machine, which all programs use.
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reading = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert main(["export", "--output", str(pipe)]) == 0
+        assert os.read(reading, 100) == b"exported\n"
+    finally:
+        os.close(reading)
+    assert pipe.is_fifo()
 
 
 # -- send -----------------------------------------------------------------------------------------
