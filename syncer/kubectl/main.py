@@ -32,7 +32,7 @@ from syncer.kubectl.exits import DIFFERENT, EPILOG, INTERRUPTED, NOT_ASKED, USAG
 from syncer.kubectl.output import Output
 from syncer.kubectl.release import EXPLORER, LABELS, Pod, Release, choose, pod_of, releases_of
 from syncer.kubectl.sending import send
-from syncer.kubectl.ui import HELP, options_of, serve
+from syncer.kubectl.ui import HELP, serve
 from syncer.kubectl.words import Words, split
 
 #: Name under which kubectl asks for the completion of a word.
@@ -102,10 +102,7 @@ def _run(words: Words) -> int:
         return 0
     kubectl = Kubectl(words.kubectl)
     if not command.program:
-        options_of(words.rest)
-        release = find(kubectl, words, labels=EXPLORER)
-        pod_of(release)
-        return serve(kubectl, release, words.rest)
+        return serve(kubectl, lambda: _explorer(kubectl, words), words.rest)
     rest, feed, out = _files(words, command)
     code = NOT_ASKED
     try:
@@ -128,6 +125,12 @@ def _run(words: Words) -> int:
             feed.close()
         if out is not None:
             out.end(kept=code == 0)
+
+
+def _explorer(kubectl: Kubectl, words: Words) -> Release:
+    release = find(kubectl, words, labels=EXPLORER)
+    pod_of(release)
+    return release
 
 
 def find(kubectl: Kubectl, words: Words, *, labels: str = LABELS) -> Release:

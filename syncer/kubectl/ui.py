@@ -3,9 +3,9 @@
 
 The explorer listens on its pod's loopback, so a forwarded port is the only way to it, and who may create
 `pods/portforward` in its namespace may look. The port here is 127.0.0.1's too. kubectl ends as soon as
-one connection is refused inside the pod, which a restart of the container does; then it is started again
-on the same port, so that pages that are open go on. It ends with this process, however that ends in an
-orderly way.
+one connection is refused inside the pod; then it is started again on the same port, so that open pages go
+on, and the pod is looked for again, since an upgrade or a drained node replaces it. It ends with this
+process, however that ends in an orderly way.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 import threading
 import time
 import webbrowser
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, Final
 
 from syncer.kubectl.client import SIGNALS, Kubectl
@@ -33,8 +33,8 @@ _CHATTER: Final = re.compile(r"(Handling connection for|Forwarding from) ")
 _LAST_WORDS: Final = 5
 _GOOD: Final = 30.0
 _PAUSE: Final = 1.0
-#: Failures in a row until it gives up.
-_TRIES: Final = 5
+#: Failures in a row until it gives up: half a minute, in which a pod is replaced.
+_TRIES: Final = 8
 
 HELP: Final = """usage: kubectl ledger ui [--no-open] [--port PORT]
 
@@ -68,20 +68,20 @@ def options_of(words: Sequence[str]) -> tuple[bool, int]:
     return opens, port
 
 
-def serve(kubectl: Kubectl, release: Release, words: Sequence[str]) -> int:
+def serve(kubectl: Kubectl, find: Callable[[], Release], words: Sequence[str]) -> int:
     """
     Forward the port until it is ended; returns the exit code.
 
     Args:
         kubectl: Forwards it.
-        release: By the explorer's pods.
+        find: Finds the release by the explorer's pods, of which one runs; may raise PluginError.
         words: Behind the command's name.
 
     Raises:
         PluginError: a word is no option, or the port cannot be forwarded.
     """
     opens, port = options_of(words)
-    failures = 0
+    release, failures = find(), 0
     while True:
         began = time.monotonic()
         found = _forward(kubectl, release, port, opens=opens)
@@ -94,6 +94,10 @@ def serve(kubectl: Kubectl, release: Release, words: Sequence[str]) -> int:
             raise PluginError(NOT_ASKED, f"the connection has ended {failures} times in a row")
         sys.stderr.write("kubectl ledger: the connection has ended; connecting again\n")
         time.sleep(_PAUSE * failures)
+        try:
+            release = find()
+        except PluginError as error:
+            sys.stderr.write(f"kubectl ledger: {error}\n")
 
 
 def _forward(kubectl: Kubectl, release: Release, port: int, *, opens: bool) -> int:

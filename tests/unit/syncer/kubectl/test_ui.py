@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -38,13 +39,27 @@ def test_the_port_is_forwarded_again_where_it_was(
     said = capfd.readouterr()
     assert said.out.splitlines()[0] == "http://127.0.0.1:40123/"
     assert "connecting again" in said.err
-    assert "the connection has ended 5 times in a row" in said.err
+    assert "the connection has ended 8 times in a row" in said.err
     assert "Handling" not in said.out + said.err
-    listed, first, second, *_ = kubectl.asked
+    listed, first, _, second, *_ = kubectl.asked
     assert listed[listed.index("-l") + 1] == EXPLORER
     forward = ["port-forward", "-n", "notifications", "pod/ledger-explorer-1"]
     assert first == [*forward, ":8088", "--address", "127.0.0.1"]
     assert second == [*forward, "40123:8088", "--address", "127.0.0.1"]
+
+
+def test_a_pod_that_was_replaced_is_found(
+    kubectl: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """After an upgrade the port leads to the new pod; until it is there, the lack of one is said."""
+    new = json.dumps({"items": [pod("ledger-explorer-2", containers=["explorer"])]})
+    kubectl.file("gone").write_text(json.dumps({"items": []}))
+    kubectl.file("new").write_text(new)
+    kubectl.forwards(f"{SAYS}; test -e gone && mv gone pods.json || mv new pods.json; exit 1")
+    assert main(["ui", "--no-open"]) == 8
+    assert "no release of notification-ledger" in capfd.readouterr().err
+    pods = [call[3] for call in kubectl.asked if call[0] == "port-forward"]
+    assert pods[:3] == ["pod/ledger-explorer-1", "pod/ledger-explorer-1", "pod/ledger-explorer-2"]
 
 
 #: Words, what kubectl does, exit code, part of what is said.
