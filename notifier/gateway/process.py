@@ -18,14 +18,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from typing import Final
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
 
 from notifier.gateway.access import Access
 from notifier.gateway.expecting import LABEL, Expectation
@@ -33,14 +27,14 @@ from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.server import Entry, Gateway
 from notifier.gateway.settings import Loaded
 from notifier.gateway.submit import KubeObjects, Submitter
-from notifier.settings import NAMESPACE_FILE, Address
+from notifier.settings import NAMESPACE_FILE
 from notifier.version import __version__
 from syncer.kube.client import KubeClient
 from syncer.kube.leases import Leases
 from syncer.model.errors import ConfigError
 from syncer.runtime.clock import monotonic_clock
-from syncer.runtime.connections import raise_descriptor_limit
-from syncer.runtime.health import AdminServer
+from syncer.runtime.connections import binding, raise_descriptor_limit
+from syncer.runtime.health import AdminServer, process_registry
 from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
 from syncer.runtime.supervise import restarting
@@ -70,18 +64,16 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with AsyncExitStack() as stack:
         stack.callback(watch.close)
-        registry = CollectorRegistry()
-        for collector in (ProcessCollector, PlatformCollector, GCCollector):
-            collector(registry=registry)
+        registry = process_registry()
         admin = AdminServer(registry)
         stack.push_async_callback(admin.close)
         listening = False
         admin.check("listening", lambda: None if listening else "not listening yet")
         admin.check("shutdown", lambda: "draining" if stop.is_set() else None)
         health, metrics = settings.health_probe_addr, settings.metrics_addr
-        with _listening(health, "healthProbeAddr"):
+        with binding(health, "healthProbeAddr"):
             await admin.bind(health.host, health.port, health=True, metrics=False)
-        with _listening(metrics, "metricsAddr"):
+        with binding(metrics, "metricsAddr"):
             await admin.bind(metrics.host, metrics.port, health=False, metrics=True)
         entries = {
             name: Entry(source, Access(auth, f"sources[{number}].auth", monotonic_clock))
@@ -108,7 +100,7 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
                 restarting(f"looking out for {name}", expectation.round, every=expectation.step)
             )
             stack.push_async_callback(_ended, task)
-        with _listening(settings.listen, "listen"):
+        with binding(settings.listen, "listen"):
             port = await gateway.bind(*settings.listen)
         listening = True
         logger.info(
@@ -158,13 +150,3 @@ async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-@contextlib.contextmanager
-def _listening(address: Address, path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {address}: {error.strerror or type(error).__name__}", path=path
-        ) from error

@@ -9,22 +9,16 @@ any server is asked. Then what needs the running loop.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import signal
 import socket
 import sys
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
-
-from prometheus_client import CollectorRegistry
-from prometheus_client.gc_collector import GCCollector
-from prometheus_client.platform_collector import PlatformCollector
-from prometheus_client.process_collector import ProcessCollector
 
 from notifier.audit.assembly import Outlets
 from notifier.channels.egress import EgressGuard, EgressMode
@@ -41,8 +35,8 @@ from syncer.kube.client import KubeClient
 from syncer.ledger.client import LedgerClient
 from syncer.model.errors import ConfigError
 from syncer.runtime.clock import ServerTime, monotonic_clock
-from syncer.runtime.connections import raise_descriptor_limit
-from syncer.runtime.health import AdminServer
+from syncer.runtime.connections import binding, raise_descriptor_limit
+from syncer.runtime.health import AdminServer, process_registry
 from syncer.runtime.offload import SWITCH_INTERVAL
 from syncer.runtime.stalls import LoopWatch
 
@@ -72,7 +66,7 @@ async def production(loaded: Loaded, watch: LoopWatch) -> AsyncIterator[Outside]
         stack.callback(watch.close)
         stop = Stop()
         _set_up_process(watch, stop)
-        registry = _registry()
+        registry = process_registry()
         admin = AdminServer(registry)
         stack.push_async_callback(admin.close)
         identity = f"{socket.gethostname()}_{await _bind(admin, settings, stop)}"
@@ -148,13 +142,6 @@ def _set_up_process(watch: LoopWatch, stop: Stop) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.request)
 
 
-def _registry() -> CollectorRegistry:
-    registry = CollectorRegistry()
-    for collector in (ProcessCollector, PlatformCollector, GCCollector):
-        collector(registry=registry)
-    return registry
-
-
 async def _bind(admin: AdminServer, settings: Settings, stop: Stop) -> int:
     """Listen; returns the health port."""
     health = settings.controller.health_probe_addr
@@ -163,22 +150,12 @@ async def _bind(admin: AdminServer, settings: Settings, stop: Stop) -> int:
     admin.check("shutdown", lambda: "draining" if stop.requested.is_set() else None)
     for name in ("redis", "cluster", "shards"):
         admin.check(name, lambda: "not connected yet")
-    with _listening(health, "controller.healthProbeAddr"):
+    with binding(health, "controller.healthProbeAddr"):
         port = await admin.bind(health.host, health.port, health=True, metrics=health == metrics)
     if health != metrics:
-        with _listening(metrics, "controller.metricsAddr"):
+        with binding(metrics, "controller.metricsAddr"):
             await admin.bind(metrics.host, metrics.port, health=False, metrics=True)
     return port
-
-
-@contextlib.contextmanager
-def _listening(address: object, path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise ConfigError(
-            f"cannot listen on {address}: {error.strerror or type(error).__name__}", path=path
-        ) from error
 
 
 def _file_channel(settings: Settings) -> FileChannel | None:

@@ -13,10 +13,14 @@ import asyncio
 import logging
 import resource
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Final, cast
 
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
+
+from syncer.model.errors import ConfigError
 
 #: Connections that wait to be accepted; a burst beyond it would have a probe wait for a second SYN.
 _BACKLOG: Final = 1024
@@ -121,6 +125,26 @@ class Connections:
                 transport.abort()
         if self._silent or self._active or self._held:
             self._timer = loop.call_later(self._first / 2, self._sweep)
+
+
+@contextmanager
+def binding(address: object, path: str) -> Iterator[None]:
+    """
+    Name the setting of an address that cannot be bound.
+
+    Args:
+        address: As people write it.
+        path: Of the setting.
+
+    Raises:
+        ConfigError: in place of an OSError.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"cannot listen on {address}: {error.strerror or type(error).__name__}", path=path
+        ) from error
 
 
 class _Arrival(asyncio.Protocol):

@@ -21,6 +21,9 @@ from typing import Final
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
 
 from syncer.rules.text import escaped
 from syncer.runtime.connections import Connections, listen
@@ -38,6 +41,14 @@ _HEADERS: Final = {"Cache-Control": "no-store", "X-Content-Type-Options": "nosni
 
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def process_registry() -> CollectorRegistry:
+    """Return a registry with what every process of ours shows of itself."""
+    registry = CollectorRegistry()
+    for collector in (ProcessCollector, PlatformCollector, GCCollector):
+        collector(registry=registry)
+    return registry
 
 
 class AdminServer:
