@@ -50,7 +50,7 @@ class Expectation:
         Begin to listen.
 
         Args:
-            source: Whom to look out for.
+            source: That is expected to send.
             every: Seconds within which it sends.
             leases: The Leases of this installation's sources.
             submitter: Makes objects exist.

@@ -209,10 +209,10 @@ async def test_a_source_that_comes_while_its_silence_is_told_is_told_back(
         if method == "POST":
             hearing.heard()
             await hearing.round()
-            replicas.client.request = create  # type: ignore[method-assign]
-        return await create(method, path, **more)  # type: ignore[arg-type]
+            replicas.client.request = create  # type: ignore[method-assign]  # a call in between
+        return await create(method, path, **more)  # type: ignore[arg-type]  # as it came
 
-    replicas.client.request = between  # type: ignore[method-assign]
+    replicas.client.request = between  # type: ignore[method-assign]  # as above
     await replicas.later(60, teller)
     await replicas.later(60, teller, hearing)
     assert replicas.told() == ["silent", "heard"]
