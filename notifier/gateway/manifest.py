@@ -20,13 +20,12 @@ from notifier.gateway.draft import Draft, Refused, cut
 from notifier.gateway.expressions import Template, shown
 from notifier.gateway.identity import Identity
 from notifier.routing.attributes import ALWAYS, KNOWN
-from syncer.model.resource import Json
+from syncer.model.resource import EVENT, Json, event_label, event_text
 
 API_VERSION: Final = "kubernaut.ai/v1alpha1"
 #: Label and annotations of what the gateway creates.
 SOURCE_LABEL: Final = "notification-ledger/source"
 IDENTITY: Final = "notification-ledger/identity"
-EVENT: Final = "notification-ledger/event"
 FAULTS: Final = "notification-ledger/mapping-faults"
 
 TYPES: Final = ALWAYS["type"]
@@ -35,7 +34,7 @@ _SUBJECT: Final = 500
 _BODY: Final = 32 * 1024
 _EXTENSIONS: Final = 64
 _VALUE: Final = 256
-_EVENT: Final = 1024
+_FAULT: Final = 1024
 _LINKS: Final = 16
 _URL: Final = 2048
 _DAYS: Final = (1, 90)
@@ -226,34 +225,53 @@ def manifest(
         spec["retryPolicy"] = dict(mapping.retry_policy)
     if (days := reading.days()) is not None:
         spec["retentionDays"] = days
-    annotations = {IDENTITY: identity.digest, EVENT: cut(draft.event, _EVENT)}
+    annotations: Json = {}
     reading.value(mapping.texts.get("id"), "id")  # notes what does not fit; the identity has it
     if reading.faults:
-        annotations[FAULTS] = cut("; ".join(reading.faults), _EVENT)
-    return object_of(identity, source, namespace, annotations, spec)
+        annotations[FAULTS] = cut("; ".join(reading.faults), _FAULT)
+    return object_of(
+        identity,
+        source=source,
+        namespace=namespace,
+        event=draft.event,
+        spec=spec,
+        annotations=annotations,
+    )
 
 
 def object_of(
-    identity: Identity, source: str, namespace: str, annotations: Json, spec: Json
+    identity: Identity,
+    *,
+    source: str,
+    namespace: str,
+    event: str,
+    spec: Json,
+    annotations: Json | None = None,
 ) -> Json:
     """
     Return the object around a spec.
 
     Args:
-        identity: Has its name.
+        identity: Has its name, and its mark.
         source: Name of the source.
         namespace: Where it is to be.
-        annotations: All of them.
+        event: In the words of its sender, by which people look for it.
         spec: Of the notification.
+        annotations: Further ones.
     """
+    labels = {SOURCE_LABEL: source}
+    marks = {IDENTITY: identity.digest, **(annotations or {})}
+    if event:
+        labels[EVENT] = event_label(event)
+        marks[EVENT] = event_text(event)
     return {
         "apiVersion": API_VERSION,
         "kind": "NotificationRequest",
         "metadata": {
             "name": identity.name,
             "namespace": namespace,
-            "labels": {SOURCE_LABEL: source},
-            "annotations": annotations,
+            "labels": labels,
+            "annotations": marks,
         },
         "spec": spec,
     }

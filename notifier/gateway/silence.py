@@ -20,7 +20,7 @@ from typing import Final
 import orjson
 
 from notifier.gateway.identity import Identity
-from notifier.gateway.manifest import EVENT, IDENTITY, line, object_of
+from notifier.gateway.manifest import line, object_of
 from notifier.gateway.translation import Source, Wish
 from syncer.model.immutable import immutable
 from syncer.model.resource import Json
@@ -154,9 +154,9 @@ def _wish(
     }
     if source.rules.retry_policy:
         spec["retryPolicy"] = dict(source.rules.retry_policy)
-    annotations = {IDENTITY: digest, EVENT: f"gateway:{status}:{source.name}"}
     namespace = source.namespaces[0]
-    manifest = object_of(identity, source.name, namespace, annotations, spec)
+    event = f"gateway:{source.name}"
+    manifest = object_of(identity, source=source.name, namespace=namespace, event=event, spec=spec)
     return Wish(namespace, identity, manifest, repeat=False)
 
 

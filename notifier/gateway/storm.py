@@ -17,7 +17,7 @@ import orjson
 
 from notifier.gateway.draft import cut
 from notifier.gateway.identity import Identity
-from notifier.gateway.manifest import EVENT, IDENTITY, PRIORITIES, line, object_of
+from notifier.gateway.manifest import PRIORITIES, line, object_of
 from notifier.gateway.translation import Wish
 from syncer.model.resource import Json
 
@@ -86,11 +86,10 @@ def digest_of(source: str, members: Sequence[Wish]) -> Wish:
     for key in ("severity", "retryPolicy", "retentionDays", "clusterID"):
         if key in worst:
             spec[key] = worst[key]
-    annotations = {IDENTITY: digest, EVENT: f"digest of {len(specs)}"}
     namespace = members[0].namespace
-    return Wish(
-        namespace, identity, object_of(identity, source, namespace, annotations, spec), repeat=False
-    )
+    event = f"digest of {len(specs)}"
+    manifest = object_of(identity, source=source, namespace=namespace, event=event, spec=spec)
+    return Wish(namespace, identity, manifest, repeat=False)
 
 
 def _common(specs: Sequence[Json]) -> dict[str, str]:

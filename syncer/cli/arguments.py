@@ -78,6 +78,15 @@ def add_object(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("object", metavar=OBJECT)
 
 
+def add_event(parser: argparse._ActionsContainer) -> None:
+    """Take the event that a notification was made of."""
+    parser.add_argument(
+        "--event", metavar="EVENT",
+        help="only what the gateway made of this, in its sender's words: 'alertmanager:GROUPKEY',"
+        " 'flux:KIND/NAMESPACE/NAME:REASON', 'cloudevents:SOURCE#ID', 'github:GUID'",
+    )  # fmt: skip
+
+
 def add_namespaces(parser: argparse.ArgumentParser) -> None:
     """Take namespaces to look at."""
     which = parser.add_mutually_exclusive_group()

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Final
 
-from syncer.cli.arguments import add_object
+from syncer.cli.arguments import OBJECT, add_event
 from syncer.cli.exits import DIFFERENT, NOT_COMPARED, OK
 
 HELP: Final = "why it was sent, why not, what comes next and when"
@@ -14,14 +14,17 @@ HELP: Final = "why it was sent, why not, what comes next and when"
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
-    add_object(parser)
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("object", metavar=OBJECT, nargs="?")
+    add_event(which)
 
 
 async def run(options: argparse.Namespace) -> int:
     """Explain one notification; returns the exit code."""
     from syncer.cli.access import access, where_of
     from syncer.cli.explanation import Rules, as_json, as_text, explain
-    from syncer.cli.lookup import read_both
+    from syncer.cli.lookup import find_event, read_both
+    from syncer.cli.namespaces import namespaces_of
     from syncer.cli.output import write_json, write_lines
     from syncer.cli.owner import find_owner
     from syncer.cli.screen import screen_of
@@ -31,7 +34,10 @@ async def run(options: argparse.Namespace) -> int:
     async with access(where_of(options)) as at:
         home = home_from_environment()
         store = await check_store(at, home=home)
-        request, log = await read_both(at, options.object)
+        key = options.object
+        if options.event:
+            key = await find_event(at, options.event.strip(), await namespaces_of(at, options))
+        request, log = await read_both(at, key)
         owner = await find_owner(at, store, namespace=request.namespace, uid=request.uid, home=home)
         delivery = at.settings.delivery
         rules = Rules(delivery.at_most_once, delivery.paused, delivery.max_age, at.configured)

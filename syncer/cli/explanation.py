@@ -274,6 +274,7 @@ def as_text(found: Explanation, width: int = 0) -> list[str]:
     request, log, status = found.request, found.log, found.request.status
     out = [
         f"{request.key}  uid {request.uid}",
+        *([f"EVENT   {request.event}"] if request.event else []),
         f"PHASE   {status.phase or '(none)'}  {status.reason}  {status.message}".rstrip(),
         f"AGE     {age(found.now - request.created)}, priority {request.priority or 'Medium'}",
         f"NEXT    {next_step(found)}",

@@ -7,7 +7,7 @@ import sys
 from contextlib import aclosing
 from typing import TYPE_CHECKING, Final
 
-from syncer.cli.arguments import add_attempts, add_namespaces, count
+from syncer.cli.arguments import add_attempts, add_event, add_namespaces, count
 from syncer.cli.exits import ABSENT, NOT_COMPARED, OK
 from syncer.model.errors import ConfigError
 
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("none", "pending", "sending", "retrying", "sent", "partiallysent", "failed"),
         help="only this phase, `none` for none yet; may be given again",
     )  # fmt: skip
+    add_event(parser)
     parser.add_argument("--name", metavar="PATTERN", help="only names like this (`*` and `?`)")
     parser.add_argument(
         "--older-than", metavar="TIME", default="0", help="at least so old (`72h`, `3d`)"
@@ -100,6 +101,7 @@ def _filter(options: argparse.Namespace, now: int) -> Filter:
     return Filter(
         phases=tuple(options.phase or ()),
         name=options.name or "",
+        event=(options.event or "").strip(),
         older=round(seconds_of(options.older_than, "--older-than") * 1000),
         unsynced=options.unsynced,
         unknown=options.unknown,

@@ -22,7 +22,7 @@ from syncer.ledger.codec import decode_header
 from syncer.model.attempt import Attempt
 from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.errors import ContractError
-from syncer.model.resource import NotificationRequest
+from syncer.model.resource import EVENT, NotificationRequest, event_label, event_text
 from syncer.model.times import format_time
 
 HEAD: Final = ("NAMESPACE", "NAME", "PHASE", "AGE", "ATTEMPTS", "NOTES")
@@ -165,6 +165,7 @@ class Filter:
         receiver: Pattern of a receiver.
         error: Part of the error of an attempt, on that channel and since then.
         since: Created, or attempted on that channel, at this time or later; Unix milliseconds.
+        event: What it was made of, in its sender's words.
     """
 
     phases: tuple[str, ...] = ()
@@ -178,6 +179,12 @@ class Filter:
     receiver: str = ""
     error: str = ""
     since: int = 0
+    event: str = ""
+
+    @property
+    def labels(self) -> str:
+        """The selector by which the API server finds what may match; empty for all."""
+        return f"{EVENT}={event_label(self.event)}" if self.event else ""
 
     def takes(self, row: Row, now: int) -> bool:
         """Whether a row meets every condition."""
@@ -185,6 +192,7 @@ class Filter:
         return (
             (not self.phases or (status.phase.lower() or "none") in self.phases)
             and (not self.name or fnmatchcase(request.name, self.name))
+            and (not self.event or request.event == event_text(self.event))
             and now - request.created >= self.older
             and (not self.unsynced or row.unsynced > 0)
             and (not self.unknown or status.uncertain > 0)
@@ -235,7 +243,7 @@ async def rows(
     Raises:
         PortError: a server does not answer, or refuses.
     """
-    async with aclosing(objects(at, Scan(), namespaces)) as pages:
+    async with aclosing(objects(at, Scan(), namespaces, labels=wanted.labels)) as pages:
         async for page in pages:
             unread += [f"{o.key}: {o.text}" for o in page if isinstance(o, Problem)]
             requests = [o for o in page if not isinstance(o, Problem)]

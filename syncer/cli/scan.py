@@ -155,7 +155,7 @@ async def join(
 
 
 async def objects(
-    at: Access, scan: Scan, namespaces: Sequence[str]
+    at: Access, scan: Scan, namespaces: Sequence[str], *, labels: str = ""
 ) -> AsyncGenerator[list[NotificationRequest | Problem], None]:
     """
     List objects page by page, each once.
@@ -164,12 +164,13 @@ async def objects(
         at: Open connections.
         scan: Is kept up to date.
         namespaces: Only these; empty for all.
+        labels: Selector of labels; empty for all.
 
     Raises:
         PortError: the API server does not answer, or refuses.
     """
     for namespace in namespaces or (None,):
-        async with aclosing(_listed(at, namespace)) as pages:
+        async with aclosing(_listed(at, namespace, labels)) as pages:
             async for page in pages:
                 scan.note_version(at, page.resource_version)
                 fresh: list[NotificationRequest | Problem] = []
@@ -190,10 +191,16 @@ async def objects(
                     yield fresh
 
 
-async def _listed(at: Access, namespace: str | None) -> AsyncGenerator[Page, None]:
+async def _listed(at: Access, namespace: str | None, labels: str) -> AsyncGenerator[Page, None]:
     """List pages. The next one is requested before this one is processed, since both take time."""
+
+    def ask(token: str = "") -> asyncio.Task[Page]:
+        return asyncio.create_task(
+            at.objects.list_page(namespace, limit=PAGE, continue_token=token, labels=labels)
+        )
+
     restarts, last = 0, False
-    coming = asyncio.create_task(at.objects.list_page(namespace, limit=PAGE))
+    coming = ask()
     try:
         while not last:
             try:
@@ -202,13 +209,11 @@ async def _listed(at: Access, namespace: str | None) -> AsyncGenerator[Page, Non
                 restarts += 1
                 if restarts > _RESTARTS:
                     raise
-                coming = asyncio.create_task(at.objects.list_page(namespace, limit=PAGE))
+                coming = ask()
                 continue
             last = not page.continue_token
             if not last:
-                coming = asyncio.create_task(
-                    at.objects.list_page(namespace, limit=PAGE, continue_token=page.continue_token)
-                )
+                coming = ask(page.continue_token)
             yield page
     finally:
         coming.cancel()

@@ -256,7 +256,12 @@ class NotificationRequestClient:
         )
 
     async def list_page(
-        self, namespace: str | None = None, *, limit: int = PAGE_SIZE, continue_token: str = ""
+        self,
+        namespace: str | None = None,
+        *,
+        limit: int = PAGE_SIZE,
+        continue_token: str = "",
+        labels: str = "",
     ) -> Page:
         """
         Read one page of a namespace, or of all with None; see `list_page`.
@@ -266,11 +271,11 @@ class NotificationRequestClient:
         """
         return await list_page(
             self._client, namespace, limit=limit, continue_token=continue_token,
-            timeout=self._timeout,
+            timeout=self._timeout, labels=labels,
         )  # fmt: skip
 
 
-async def list_page(
+async def list_page(  # noqa: PLR0913 - what a list may be asked for
     client: KubeClient,
     namespace: str | None,
     *,
@@ -280,6 +285,7 @@ async def list_page(
     known: Callable[[Meta], str | None] | None = None,
     max_bytes: int = 0,
     part: Part | None = None,
+    labels: str = "",
 ) -> Page:
     """
     Read one page of objects; the first is as fresh as the call, the others belong to the first.
@@ -296,6 +302,7 @@ async def list_page(
             is ten times the work.
         max_bytes: Of the page, 0 for no bound.
         part: The objects that are wanted; None is all of them.
+        labels: Selector of labels; empty for all.
 
     Raises:
         Expired: the continue token is too old.
@@ -304,6 +311,8 @@ async def list_page(
         PortError: as `KubeClient.request`.
     """
     params = {"limit": str(limit)} | (part.params() if part else {})
+    if labels:
+        params["labelSelector"] = labels
     if continue_token:
         params["continue"] = continue_token
     answer = await client.request(

@@ -42,6 +42,11 @@ PLURAL: Final = "notificationrequests"
 KIND: Final = "NotificationRequest"
 #: On an object, holds its deliveries back: present and not `false`.
 HOLD_ANNOTATION: Final = "notification-ledger/hold"
+#: On an object that the gateway made: the event in its sender's words as annotation, and as label of the
+#: same name a hash of them, by which the API server finds it.
+EVENT: Final = "notification-ledger/event"
+#: Characters of an event.
+_EVENT_MOST: Final = 1024
 
 PENDING: Final = "Pending"
 SENDING: Final = "Sending"
@@ -174,7 +179,8 @@ class NotificationRequest:
 
     `specified` is False for an object created without a spec, which the schema allows: it may come
     later, once, and until then there is nothing to send. `hold` is the value of the annotation by
-    which an operator holds it back, None without one.
+    which an operator holds it back, None without one. `event` is what it was made of, in its sender's
+    words, where a gateway made it.
     """
 
     uid: str
@@ -191,6 +197,7 @@ class NotificationRequest:
     raw: bytes = b""
     specified: bool = True
     hold: str | None = None
+    event: str = ""
 
     @property
     def key(self) -> str:
@@ -220,6 +227,16 @@ class NotificationRequest:
         return _hash_of(self.document().get("spec"))
 
 
+def event_text(text: str) -> str:
+    """Return an event as an object bears it, cut to its bound."""
+    return text if len(text) <= _EVENT_MOST else f"{text[: _EVENT_MOST - 1]}…"
+
+
+def event_label(text: str) -> str:
+    """Return the value of the label by which an event is found."""
+    return hashlib.sha256(event_text(text).encode("utf-8", "surrogatepass")).hexdigest()[:40]
+
+
 def parse_object(document: Json) -> NotificationRequest:
     """
     Read an object as the API server sent it.
@@ -232,6 +249,7 @@ def parse_object(document: Json) -> NotificationRequest:
     if not (uid and namespace and name):
         raise ValueError("object without uid, namespace or name")
     spec = document.get("spec") or {}
+    annotations = meta.get("annotations") or {}
     kept = {
         "apiVersion": document.get("apiVersion", f"{GROUP}/{VERSION}"),
         "kind": document.get("kind", KIND),
@@ -253,7 +271,8 @@ def parse_object(document: Json) -> NotificationRequest:
         status=parse_status(document.get("status") or {}),
         raw=_packed(kept),
         specified=bool(spec),
-        hold=(meta.get("annotations") or {}).get(HOLD_ANNOTATION),
+        hold=annotations.get(HOLD_ANNOTATION),
+        event=event_text(annotations.get(EVENT) or ""),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,9 @@ from typing import Any
 
 import pytest
 
+from notifier.gateway.draft import Incoming
+from notifier.gateway.settings import of_document
+from notifier.gateway.translation import wishes
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, Epoch
 from syncer.model.record import Kind, Plan, Record, attempt_record, plan_record
 from tests.e2e.harness import CHANNEL, Stage, Step, stage, until
@@ -24,6 +28,7 @@ from tests.integration.operating import (
     status_of,
 )
 from tests.servers.controlplane import ControlPlane
+from tests.unit.notifier.gateway.payloads import alert, alertmanager
 
 pytestmark = pytest.mark.parametrize("redis_binary", ["valkey"], indirect=True)
 
@@ -135,6 +140,43 @@ async def test_explain_tells_what_the_owner_will_do(here: Stage, operator: Opera
     assert (absent.code, absent.out) == (3, "")
     wrong = await operator.run("explain", "n")
     assert (wrong.code, wrong.err) == (2, "syncer: NAMESPACE/NAME expected, not 'n'\n")
+
+
+async def test_a_notification_is_found_by_its_sender_s_words(
+    here: Stage, operator: Operator
+) -> None:
+    """What the gateway made of a group is listed and explained by its group key, the newest of several."""
+    given = {
+        "name": "am", "kind": "alertmanager", "namespace": here.namespace,
+        "auth": {"insecure": True},
+    }  # fmt: skip
+    ((source, _),) = of_document({"sources": [given]}).sources.values()
+    async with owner(here.notifier(sync=NO_SWEEPS)):
+        for payload in (
+            alertmanager(alert()), alertmanager(alert(status="resolved")),
+            alertmanager(alert(), groupKey="{}:{}"),
+        ):  # fmt: skip
+            (wish,) = wishes(source, Incoming({}, json.dumps(payload).encode()), time.time())
+            answer = await here.api.ask("POST", here.api.requests, wish.manifest)
+            assert answer.code == 201, answer
+            # The API server's times are whole seconds: which is the newest must be beyond doubt.
+            await asyncio.sleep(1.1)
+    event = 'alertmanager:{}:{alertname="Disk"}'
+    where = ("-n", here.namespace, "--event", event)
+    listed = await operator.run("list", "--json", *where)
+    assert (listed.code, len(listed.lines)) == (0, 2)
+    explained = await operator.run("explain", "--event", f" {event}")
+    assert f"EVENT   {event}" in explained.out
+    assert explained.out.startswith(f"{here.namespace}/{listed_newest(listed.lines)}  uid ")
+    assert "the newest of 2 of this event" in explained.err
+    absent = await operator.run("explain", "--event", "alertmanager:{}")
+    assert (absent.code, absent.out) == (3, "")
+    assert "there is no notification of the event 'alertmanager:{}'" in absent.err
+
+
+def listed_newest(rows: list[Any]) -> str:
+    """Name of the row that was created last."""
+    return str(max(rows, key=lambda row: row["created"])["name"])
 
 
 async def _waits(here: Stage, name: str) -> bool:

@@ -155,6 +155,18 @@ async def test_list_comes_in_pages(control_plane: ControlPlane, namespace: str) 
         assert namespace in found
 
 
+async def test_a_list_may_be_of_a_label_alone(control_plane: ControlPlane, namespace: str) -> None:
+    """The API server selects: only what bears the label is sent, however many others there are."""
+    async with await connect(control_plane.kubeconfig) as client:
+        store = NotificationRequestClient(client)
+        for n in range(3):
+            body = manifest(f"n{n}", namespace)
+            body["metadata"]["labels"] = {"notification-ledger/event": f"e{n}"}
+            await client.request("POST", list_path(namespace), body=body, timeout=5)
+        page = await store.list_page(namespace, labels="notification-ledger/event=e1")
+        assert [o.name for o in page.objects if isinstance(o, NotificationRequest)] == ["n1"]
+
+
 async def test_reads_never_ask_for_a_cached_state(tmp_path: Path) -> None:
     """Neither a get nor a list names a resourceVersion, so both are quorum reads."""
 

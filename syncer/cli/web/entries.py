@@ -30,6 +30,8 @@ QUARANTINE: Final = 2
 DELETING: Final = 4
 #: Characters of an error that are kept.
 _ERROR: Final = 120
+#: Characters of an event that are kept.
+_EVENT: Final = 160
 #: Channels of one entry that are kept.
 _CHANNELS: Final = 20
 #: Values that are shared; what comes after them is not.
@@ -70,6 +72,7 @@ class Entry:
         channels: Where it goes.
         failure: The latest one that the status shows, None without one.
         last: End of the latest attempt, 0 where there is no failure.
+        event: What the gateway made it of, in its sender's words, cut; empty without one.
         listing: Number of the list that has shown it last.
     """
 
@@ -84,6 +87,7 @@ class Entry:
     channels: tuple[Channel, ...]
     failure: Failure | None
     last: int
+    event: str = ""
     listing: int = 0
 
     @property
@@ -151,7 +155,7 @@ class Maker:
                     for c in status.channels[:_CHANNELS]
                 )
             ),
-            failure, last, listing,
+            failure, last, self._share(request.event[:_EVENT]), listing,
         )  # fmt: skip
 
     def _failure(self, attempts: tuple[Attempt, ...]) -> Failure | None:
@@ -199,7 +203,7 @@ class Query:
     What a list is asked for; an entry must meet each condition that is set.
 
     Attributes:
-        text: In the name, a channel or an error, in any case.
+        text: In the name, a channel, an error or what it was made of, in any case.
         phase: One of `PHASES`.
         state: One of `STATES`.
         namespace: Of the object.
@@ -257,6 +261,8 @@ class Query:
             or ("*" in part and fnmatchcase(entry.name, part))
             or any(part in c.name.casefold() for c in entry.channels)
             or (entry.failure is not None and part in entry.failure.error.casefold())
+            # Of a longer one so much is compared as is kept.
+            or (entry.event != "" and part[:_EVENT] in entry.event.casefold())
         )
 
 

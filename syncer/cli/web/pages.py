@@ -132,7 +132,7 @@ def _filters(query: Query, totals: Totals) -> Safe:
         namespaces.append(query.namespace)
     return tag(
         "form",
-        field("q", "Search", query.text, "name, channel or error"),
+        field("q", "Search", query.text, "name, channel, error or event"),
         choice("phase", "Phase", query.phase, [(p, p) for p in PHASES]),
         choice("state", "State", query.state, STATES.items()),
         choice("namespace", "Namespace", query.namespace, [(n, n) for n in namespaces]),
@@ -214,6 +214,7 @@ def _facts(request: NotificationRequest, known: Known) -> Safe:
     pairs: list[tuple[str, object]] = [
         ("Phase", [badge(status.phase), " ", status.reason]),
         ("Message", status.message or None),
+        ("Event", request.event or None),
         ("Created", moment_of(request.created, known.now)),
         ("Priority", request.priority or "Medium"),
         ("Attempts", str(status.total_attempts)),

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from notifier.gateway.draft import Incoming, Refused
-from notifier.gateway.manifest import EVENT, FAULTS, IDENTITY, SOURCE_LABEL
+from notifier.gateway.manifest import FAULTS, IDENTITY, SOURCE_LABEL
 from notifier.gateway.settings import of_document
 from notifier.gateway.translation import Wish, wishes
-from syncer.model.resource import Json
+from syncer.model.resource import EVENT, Json, event_label
 from tests.unit.notifier.gateway.payloads import alert, alertmanager
 
 NOW = 1_795_752_060.0
@@ -40,10 +40,25 @@ def test_the_object_names_its_source_and_its_event() -> None:
     meta = found.manifest["metadata"]
     assert meta["name"] == found.identity.name
     assert meta["namespace"] == found.namespace == "alerts"
-    assert meta["labels"] == {SOURCE_LABEL: "src"}
-    assert meta["annotations"] == {
-        IDENTITY: found.identity.digest, EVENT: 'alertmanager:{}:{alertname="Disk"}',
-    }  # fmt: skip
+    event = 'alertmanager:{}:{alertname="Disk"}'
+    assert meta["labels"] == {SOURCE_LABEL: "src", EVENT: event_label(event)}
+    assert meta["annotations"] == {IDENTITY: found.identity.digest, EVENT: event}
+
+
+def test_an_event_of_any_length_is_found() -> None:
+    """The label is within its bound and of what the annotation says, also where that is cut."""
+    key = "{" + ",".join(f'label{n}="value"' for n in range(200)) + "}"
+    meta = wish(alertmanager(groupKey=key)).manifest["metadata"]
+    assert len(meta["annotations"][EVENT]) == 1024
+    assert meta["labels"][EVENT] == event_label(f"alertmanager:{key}")
+    assert meta["labels"][EVENT] == event_label(meta["annotations"][EVENT])
+    assert len(meta["labels"][EVENT]) <= 63
+
+
+def test_what_has_no_event_has_no_label_of_one() -> None:
+    """Plain JSON without an id is found by its name alone."""
+    found = wish({"a": 1}, "json", mapping={"subject": "s", "body": "b"})
+    assert found.manifest["metadata"]["labels"] == {SOURCE_LABEL: "src"}
 
 
 def test_labels_that_routes_trust_are_renamed() -> None:

@@ -95,7 +95,7 @@ def test_a_digest_lists_what_it_stands_for() -> None:
     assert spec["extensions"]["objectKind"] == "Kustomization"
     assert "objectName" not in spec["extensions"]
     assert found.namespace == "ns"
-    assert found.manifest["metadata"]["labels"] == {"notification-ledger/source": "s"}
+    assert found.manifest["metadata"]["labels"]["notification-ledger/source"] == "s"
 
 
 def test_a_large_digest_is_bounded() -> None:

@@ -19,7 +19,7 @@ from syncer.cli.screen import Screen
 from syncer.cli.watching import Watching
 from syncer.kube.notification_requests import Unreadable
 from syncer.model.errors import Expired, Unavailable
-from syncer.model.resource import NotificationRequest
+from syncer.model.resource import NotificationRequest, event_label
 from tests.unit.syncer.cli.samples import A1, NOW, C, entry, request
 from tests.unit.syncer.cli.world import Objects, World, named, page
 
@@ -36,9 +36,12 @@ def attempted(*errors: tuple[str, str, str], **status: Any) -> NotificationReque
     return request(*entries, **status)
 
 
-TIMEOUT: Final = attempted(
-    (C, "timeout after 10 s", "07:30:00"), ("webhook:dev", "503", "07:50:00"),
-    channels=[{"name": "file", "state": "Pending"}],
+TIMEOUT: Final = replace(
+    attempted(
+        (C, "timeout after 10 s", "07:30:00"), ("webhook:dev", "503", "07:50:00"),
+        channels=[{"name": "file", "state": "Pending"}],
+    ),
+    event='alertmanager:{}:{alertname="Disk"}',
 )  # fmt: skip
 
 #: Conditions, and whether they take the object above; it was created at 07:00, an hour ago.
@@ -55,6 +58,8 @@ TAKEN: Final[dict[str, tuple[dict[str, Any], bool]]] = {
     "an error before": ({"error": "timeout", "since": NOW - 1_700_000}, False),
     "attempted since then": ({"since": NOW - 900_000}, True),
     "created since then": ({"since": NOW - HOUR, "channel": "file"}, True),
+    "its event": ({"event": 'alertmanager:{}:{alertname="Disk"}'}, True),
+    "a part of its event": ({"event": "alertmanager:{}"}, False),
     "neither": ({"since": NOW - 500_000}, False),
     "attempted since then on another channel": ({"since": NOW - 900_000, "channel": C}, False),
     "all of them": (
@@ -68,6 +73,12 @@ def test_conditions_on_attempts(case: str) -> None:
     """Channel, receiver, error and time are those of one attempt, where an error is asked for."""
     conditions, wanted = TAKEN[case]
     assert Filter(**conditions).takes(Row(TIMEOUT, 0, quarantined=False), NOW) is wanted
+
+
+def test_an_event_is_looked_for_by_the_api_server() -> None:
+    """Its selector has the label that the gateway writes; without one, everything is listed."""
+    assert Filter(event="a:b").labels == f"notification-ledger/event={event_label('a:b')}"
+    assert Filter(name="x").labels == ""
 
 
 def test_notes_name_what_deserves_attention() -> None:

@@ -72,7 +72,7 @@ async def test_objects_come_with_their_logs_then_logs_without_an_object() -> Non
     found = world.scan
     assert (found.objects, found.logs, found.records, found.latest) == (3, 3, 3, "3.77")
     assert world.progress.done == 4
-    assert objects.asked == [(None, 500, None), (None, 500, "more")]
+    assert objects.asked == [(None, 500, ""), (None, 500, "more")]
 
 
 async def test_only_the_namespaces_that_were_named() -> None:
@@ -106,7 +106,7 @@ async def test_a_list_that_the_server_forgot_begins_anew() -> None:
     )
     world = World(objects)
     assert uids(await joined(world)) == [["a"], ["b"]]
-    assert [token for _, _, token in objects.asked] == [None, "t", None, "u"]
+    assert [token for _, _, token in objects.asked] == ["", "t", "", "u"]
     assert {limit for _, limit, _ in objects.asked} == {500}
 
     patient = World(Objects(*[Expired("t")] * 5, page(named("a"))))
@@ -268,7 +268,7 @@ async def test_what_looks_wrong_is_checked_again() -> None:
     assert uid == "a"
     assert kinds
     assert world.scan.latest == "3.90"
-    assert objects.asked[-1] == ("ns", 1, None)
+    assert objects.asked[-1] == ("ns", 1, "")
 
 
 async def test_nothing_is_read_again_where_all_is_well() -> None:

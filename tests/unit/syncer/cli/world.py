@@ -42,12 +42,19 @@ class Objects:
 
     def __init__(self, *pages: Page | Exception, namespace: str | None = None) -> None:
         self.pages: dict[str | None, list[Page | Exception]] = {namespace: list(pages)}
-        self.asked: list[tuple[str | None, int, str | None]] = []
+        self.asked: list[tuple[str | None, int, str]] = []
+        self.selectors: list[str] = []
         self.kept: dict[str, NotificationRequest | Exception] = {}
 
     async def list_page(
-        self, namespace: str | None, *, limit: int, continue_token: str | None = None
+        self,
+        namespace: str | None,
+        *,
+        limit: int,
+        continue_token: str = "",
+        labels: str = "",
     ) -> Page:
+        self.selectors.append(labels)
         self.asked.append((namespace, limit, continue_token))
         found = self.pages[namespace].pop(0)
         if isinstance(found, Exception):

@@ -19,6 +19,7 @@ from tests.unit.syncer.cli.samples import NOW
 def made(  # noqa: PLR0913 - what a test varies
     name: str, *, age: int = 0, namespace: str = "ns", phase: str = "Sent", error: str = "",
     hold: str | None = None, unknown: int = 0, version: int = 1, channel: str = "slack:ops",
+    event: str = "",
 ) -> NotificationRequest:  # fmt: skip
     """A notification, so many seconds old."""
     created = NOW - age * 1000
@@ -32,7 +33,10 @@ def made(  # noqa: PLR0913 - what a test varies
         "metadata": {
             "uid": f"{namespace}/{name}", "namespace": namespace, "name": name,
             "resourceVersion": str(version), "creationTimestamp": format_time(created),
-            "annotations": {} if hold is None else {"notification-ledger/hold": hold},
+            "annotations": {
+                **({} if hold is None else {"notification-ledger/hold": hold}),
+                **({"notification-ledger/event": event} if event else {}),
+            },
         },
         "spec": {"type": "Simple"},
         "status": {
@@ -91,6 +95,9 @@ FILTERS = {
     "a pattern": ({"q": "D*k"}, ["disk"]),
     "a part of an error": ({"q": "busy"}, ["busy"]),
     "a channel": ({"q": "pagerduty"}, ["other"]),
+    "a part of its event": ({"q": 'alertname="f'}, ["busy"]),
+    "an event that is longer than what is kept": ({"q": f"alertmanager:{'k' * 230}"}, ["other"]),
+    "another one that is as long": ({"q": f"alertmanager:{'k' * 100}{'l' * 130}"}, []),
     "a phase": ({"phase": "Failed"}, ["busy"]),
     "held": ({"state": "held"}, ["held"]),
     "unknown": ({"state": "unknown"}, ["lost"]),
@@ -108,10 +115,18 @@ async def test_filters(case: str) -> None:
     """Each takes what it says."""
     index = Index()
     index.put(made("disk"))
-    index.put(made("busy", phase="Failed", error="the receiver is busy"))
+    group = 'alertmanager:{}:{alertname="Full"}'
+    index.put(made("busy", phase="Failed", error="the receiver is busy", event=group))
     index.put(made("held", phase="Pending", hold="true"))
     index.put(made("lost", phase="Sending", unknown=1))
-    index.put(made("other", namespace="elsewhere", channel="pagerduty:night-shift"))
+    index.put(
+        made(
+            "other",
+            namespace="elsewhere",
+            channel="pagerduty:night-shift",
+            event=f"alertmanager:{'k' * 300}",
+        )
+    )
     words, expected = FILTERS[case]
     found = await all_of(index, 50, **words)
     assert (sorted(found) if isinstance(expected, list) else len(found)) == expected
