@@ -64,7 +64,7 @@ def attributes_for(
             if reached != (receiver,):
                 others = ", ".join(quoted(name) for name in reached if name != receiver)
                 also = "also reaches" if receiver in reached else "reaches"
-                reasons[f"what takes {way.route.path} {also} {others}"] = None
+                reasons[f"a notification that takes {way.route.path} {also} {others}"] = None
                 continue
             if denied := _denied(config, attributes):
                 reasons[denied] = None
@@ -152,7 +152,7 @@ def _denied(config: RoutingConfig, attributes: Mapping[str, str]) -> str:
         return denial
     target = config.receiver(found_out.receivers[0])
     patterns = ", ".join(target.namespaces) if target else ""
-    return f"it takes notifications of namespaces {patterns} alone; say one by -n"
+    return f"it takes only notifications of namespaces {patterns}; name one with -n"
 
 
 def _sample(pattern: Pattern) -> str | None:

@@ -17,14 +17,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_files(parser)
     parser.add_argument(
         "--credentials", metavar="DIR",
-        help="directory of credentials (default: what the settings say, if it is there)",
+        help="directory of credentials (default: the one that the settings name, if it exists)",
     )  # fmt: skip
-    parser.add_argument(
-        "--strict", action="store_true", help="end with 1 if there are warnings, too"
-    )
+    parser.add_argument("--strict", action="store_true", help="exit with 1 for warnings as well")
     parser.add_argument(
         "--notes", action="store_true",
-        help="show what is accepted for the replaced controller's sake, and has no effect",
+        help="also show what is accepted for compatibility and has no effect",
     )  # fmt: skip
     add_output(parser, ("text", "json"))
     parser.epilog = (

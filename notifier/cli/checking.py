@@ -84,7 +84,7 @@ def check(files: Files, *, credentials: Path | None = None) -> Report:
             settings.delivery.credentials.dir if settings is not None else CREDENTIALS_DIR
         )
         if credentials is None and not files.in_pod and not place.exists():
-            said.append(f"credentials are not looked at: {place} is not here")
+            said.append(f"credentials are not checked: {place} does not exist here")
         else:
             found += [
                 (file or str(files.routing), finding)
@@ -107,7 +107,7 @@ def _settings(path: Path, *, in_pod: bool) -> tuple[Settings | None, list[Findin
         source = read_file(path)
     except ConfigError as error:
         text = str(error).removeprefix(f"{path}: ")
-        fix = "mend the line" if error.line else "name a YAML file that can be read, by --config"
+        fix = "correct the line" if error.line else "name a readable YAML file with --config"
         return None, [Finding(Severity.ERROR, "", text, fix, error.line)], []
     document, found, unread = _with_secrets(source, in_pod=in_pod)
     settings = read_into(Settings, document)
@@ -131,9 +131,9 @@ def _with_secrets(
         # The rest is checked all the same.
         document = {**source.values, "redis": {"url": "redis://unknown", **known}}
         if key in _SECRET_FILES and "cannot be read" in str(error) and not in_pod:
-            return document, [], [f"{error.path} is not looked at: its file is not here"]
+            return document, [], [f"{error.path} is not checked: its file does not exist here"]
         text = str(error).removeprefix(f"{error.path}: ")
-        fix = "name a file that holds it, as the only place that does"
+        fix = "put it into one file, and name only that file"
         line = source.line("redis", key)
         return document, [Finding(Severity.ERROR, error.path, text, fix, line)], []
 
@@ -144,14 +144,14 @@ def _fault(fault: Fault, source: Document) -> Finding:
     if fault.path in _ADDED and fault.message == "is required":
         fix = _ADDED[fault.path]
     elif field is None:
-        fix = "write what docs/configuration.md says of it"
+        fix = "see docs/configuration.md for what it takes"
     elif fault.message == "must be a mapping":
-        fix = "write its keys below it, each on a line of its own"
+        fix = "write its keys below it, one per line, indented"
     else:
         default = default_of(field).strip("`")
         fix = f"write a value of this kind: {kind_of(field).replace('`', '')}"
         if default != "required":
-            fix += f"; left out, it is {default}"
+            fix += f"; the default is {default}"
     return Finding(Severity.ERROR, fault.path, fault.message, fix, source.line(*fault.location))
 
 
@@ -162,8 +162,8 @@ def _in_file(source: Document) -> Iterator[Finding]:
         yield Finding(
             Severity.WARNING,
             "redis.url",
-            "holds a password, which everybody reads who reads this file",
-            "leave it out, and name a file that holds it: redis.passwordFile",
+            "holds a password, visible to every reader of this file",
+            "remove it, and name a file that holds it in redis.passwordFile",
             source.line("redis", "url"),
         )
 
@@ -174,8 +174,8 @@ def _in_clear(source: Document, settings: Settings) -> Iterator[Finding]:
         yield Finding(
             Severity.NOTE,
             "redis.url",
-            "has the password sent without TLS",
-            "use rediss:// where others can listen on the way",
+            "sends the password without TLS",
+            "use rediss:// unless nobody can listen on the network",
             source.line("redis", "url"),
         )
 
@@ -193,7 +193,7 @@ def _local(url: str) -> bool:
 def _routing(path: Path, settings: Settings | None) -> tuple[RoutingConfig | None, list[Finding]]:
     text, fault = read_text(path)
     if text is None:
-        fix = "name a file that can be read, by --routing or $ROUTING_CONFIG_PATH"
+        fix = "name a readable file with --routing or $ROUTING_CONFIG_PATH"
         return None, [Finding(Severity.ERROR, "", fault, fix)]
     if not text.strip():
         return None, [
@@ -241,7 +241,7 @@ def _unused(config: RoutingConfig) -> Iterator[Finding]:
             or last[receiver.name] != n
         ):
             continue
-        why = f"only {routes[0]} does, which never matches" if routes else "no route names it"
+        why = f"only {routes[0]} names it, and never matches" if routes else "no route names it"
         yield Finding(
             Severity.WARNING,
             receiver.path,
@@ -261,7 +261,7 @@ def _of_extensions(config: RoutingConfig) -> Iterator[Finding]:
                 Severity.NOTE,
                 route.path,
                 f"matches {quoted(key)}, which only spec.extensions can set",
-                "see to it that whoever creates notifications sets it",
+                "make sure that whoever creates notifications sets it",
                 config.lines.get(route.path, 0),
             )
 
@@ -279,8 +279,8 @@ def _shown_secrets(config: RoutingConfig) -> Iterator[Finding]:
 
 
 def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, str]]:
-    everybody = "which everybody reads who reads this file"
-    moved = "put it into a credential, and name it: {}"
+    everybody = "visible to every reader of this file"
+    moved = "move it into a credential, and name that in {}"
     if entry.bearer_token:
         yield (
             "httpConfig.bearerToken",
@@ -311,13 +311,13 @@ def _of_webhook(entry: WebhookConfig) -> Iterator[tuple[str, str, str]]:
     elif any(host == known or host.endswith(f".{known}") for known in _SECRET_HOSTS):
         yield (
             "url",
-            f"lets whoever knows it send there, and is a secret {everybody}",
+            f"is a secret, since whoever knows it can send there: {everybody}",
             moved.format("credentialRef"),
         )
     if in_clear(entry.url) and entry.in_clear:
         yield (
             "httpConfig.credentialsOverHttp",
-            "has token or password sent over http://, for all to read",
+            "sends the token or password over http://, readable on the network",
             "use https://, and remove it",
         )
 
@@ -336,7 +336,7 @@ def _switched_off(config: RoutingConfig, settings: Settings) -> Iterator[Finding
                 yield Finding(
                     Severity.ERROR,
                     path,
-                    "is never delivered: the settings switch the channel off",
+                    "is never delivered: the channel is switched off in the settings",
                     f"set {key} in the settings file, or remove the list",
                     line,
                 )
@@ -353,7 +353,7 @@ def _credentials(config: RoutingConfig, place: Path) -> Iterator[tuple[str, Find
             Finding(
                 Severity.ERROR,
                 "",
-                f"cannot be read ({seen.fault}): what needs a credential is held",
+                f"cannot be read ({seen.fault}): deliveries that need a credential are held",
                 "mount the credentials there, or name the directory: delivery.credentials.dir",
             ),
         )
@@ -380,7 +380,7 @@ def _credentials(config: RoutingConfig, place: Path) -> Iterator[tuple[str, Find
         if first:
             yield from _exposed(place, ref)
     for text in config.refused_in_clear(seen.values):
-        fix = "use https://, or say credentialsOverHttp: true"
+        fix = "use https://, or set credentialsOverHttp: true"
         yield "", Finding(Severity.ERROR, "", text, fix)
     yield from _others(place, seen, named)
 
@@ -393,7 +393,10 @@ def _others(place: Path, seen: Look, named: set[str]) -> Iterator[tuple[str, Fin
             yield str(place / name), Finding(Severity.WARNING, "", text, fix)
     for name in seen.values:
         if name not in named:
-            text, fix = "is named by nobody", "remove it, if no other file names it"
+            text, fix = (
+                "is not named in this routing file",
+                "remove it, unless something else uses it",
+            )
             yield str(place / name), Finding(Severity.NOTE, "", text, fix)
             yield from _exposed(place, name)
 
@@ -412,7 +415,11 @@ def _wrong(kind: str, path: str, value: str) -> tuple[Severity, str, str] | None
     except ValueError as error:
         return Severity.ERROR, f"which is no URL: {error}", "put the whole URL into it, https://…"
     if in_clear(value):
-        return Severity.WARNING, "a URL that is sent over http://, for all to read", "use https://"
+        return (
+            Severity.WARNING,
+            "a URL to which requests go over http://, readable on the network",
+            "use https://",
+        )
     return None
 
 

@@ -62,11 +62,11 @@ def files_of(options: argparse.Namespace) -> Files:
         default = Path(os.environ.get("ROUTING_CONFIG_PATH") or ROUTING_PATH)
         routing = default if settings is not None or default.exists() else None
     if settings is None and routing is None:
-        raise ConfigError("say what to look at: --config FILE, --routing FILE, or both")
+        raise ConfigError("name a file: --config FILE, --routing FILE, or both")
     if settings is None:
-        remarks.append("settings are not looked at: name them by --config")
+        remarks.append("the settings file is not checked: name it with --config")
     if routing is None:
-        remarks.append("routing is not looked at: name its file by --routing")
+        remarks.append("the routing file is not checked: name it with --routing")
     return Files(settings, routing, in_pod, tuple(remarks))
 
 

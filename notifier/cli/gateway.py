@@ -21,22 +21,27 @@ if TYPE_CHECKING:
     from notifier.gateway.translation import Source
     from notifier.routing.config import RoutingConfig
 
-HELP: Final = "take webhooks of other programs, or show what one would become"
+HELP: Final = "receive webhooks of other programs, or show what one would become"
 _CONFIG: Final = "/etc/notification-gateway/gateway.yaml"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
     parser.add_argument(
-        "--config", metavar="FILE", default=_CONFIG, help="the gateway's file (default %(default)s)"
+        "--config",
+        metavar="FILE",
+        default=_CONFIG,
+        help="its configuration file (default %(default)s)",
     )
     parser.epilog = (
-        "exit codes: 0 ended as asked; 1 the configuration cannot be used, or the payload becomes no"
-        " notification; 2 wrong usage"
+        "exit codes: 0 stopped by a signal, or tested; 1 the configuration cannot be used, or the payload"
+        " becomes no notification; 2 wrong usage"
     )
     actions = parser.add_subparsers(dest="action", metavar="test")
     test = actions.add_parser("test", help="show what the payload on standard input would become")
-    test.add_argument("--source", required=True, metavar="NAME", help="of the gateway's file")
+    test.add_argument(
+        "--source", required=True, metavar="NAME", help="a source of the configuration file"
+    )
     test.add_argument(
         "--routing", metavar="FILE", help="a routing file: also show who would get the notification"
     )

@@ -24,17 +24,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     show = commands.add_parser("show", help=shown, description=shown)
     add_files(show)
     add_output(show, _FORMS)
-    tried = "say which receivers a notification would go to, and why"
+    tried = "show which receivers a notification would go to, and why"
     test = commands.add_parser("test", help=tried, description=tried)
     add_files(test)
     add_attributes(test)
     test.add_argument(
         "--notification", metavar="FILE",
-        help="manifest of a NotificationRequest (`-`: standard input); attributes given win over it",
+        help="manifest of a NotificationRequest (`-`: standard input); --attributes override it",
     )  # fmt: skip
     test.add_argument(
         "--expect", metavar="RECEIVER,...",
-        help="end with 1 unless it goes to these receivers, and to no other",
+        help="exit with 1 unless it goes to exactly these receivers",
     )  # fmt: skip
     add_output(test, _FORMS)
     epilog = "exit codes: 0 done, and as expected; 1 other receivers than expected; 2 wrong usage or files"

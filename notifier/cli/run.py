@@ -16,7 +16,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="settings file (default %(default)s)",
     )  # fmt: skip
     parser.epilog = (
-        "exit codes: 0 ended as asked; 1 the configuration cannot be used, or a loop has ended;"
+        "exit codes: 0 stopped by a signal; 1 the configuration cannot be used, or a loop has ended;"
         " 2 wrong usage"
     )
 

@@ -62,9 +62,9 @@ def doubtful(attributes: Mapping[str, str]) -> Iterator[str]:
     """Say which attributes no notification has, or never with this value."""
     for key, value in attributes.items():
         if likely := likely_meant(key):
-            yield f"{key} is no attribute that is known: {likely} may be meant"
+            yield f"{key} is not a known attribute: did you mean {likely}?"
         elif why := unseen(key):
-            yield f"{key} is no attribute: {why}"
+            yield f"{key} is not an attribute: {why}"
         elif odd := odd_value(key, value):
             yield f"{key}={value} is not possible: it {odd[0]}"
 
@@ -110,7 +110,7 @@ def attributes_of_manifest(document: Mapping[str, Any]) -> dict[str, str]:
             name=str(meta.get("name") or ""),
         )
     except (TypeError, ValueError, AttributeError):
-        raise ConfigError("the spec of the manifest is not as the definition has it") from None
+        raise ConfigError("the manifest's spec does not fit the CustomResourceDefinition") from None
     # Without a namespace it is that of whoever creates it, which is not known here.
     return {
         key: value for key, value in attributes.items() if value or key not in {"namespace", "name"}

@@ -137,25 +137,27 @@ def choose(options: argparse.Namespace, *, now: float, token: str) -> Chosen:
     for key in ("namespace", "type", "priority"):
         wanted = getattr(options, key)
         if wanted and given.setdefault(key, wanted) != wanted:
-            raise ConfigError(f"--{key} and --attributes {key}=… say two different things")
+            raise ConfigError(f"--{key} and --attributes {key}=… contradict each other")
     if not (options.receiver or options.attributes):
         raise ConfigError(
-            "say which receiver to reach: --receiver NAME, or --attributes KEY=VALUE,…"
+            "name a receiver (--receiver NAME) or attributes (--attributes KEY=VALUE,…)"
         )
     for doubt in doubtful(given):
         sys.stderr.write(plain(f"notifier: {doubt}") + "\n")
     loaded = _loaded(options)
     if options.receiver:
         if loaded.routing is None:
-            raise ConfigError("which attributes reach a receiver says the routing: --routing FILE")
+            raise ConfigError(
+                "--receiver needs the routing file to choose attributes: --routing FILE"
+            )
         given = _reaching(loaded.routing, options.receiver, given)
     if "namespace" not in given:
         home = _own_namespace()
         if not home:
-            raise ConfigError("say where to create it: -n NAMESPACE")
+            raise ConfigError("name the namespace to create it in: -n NAMESPACE")
         given["namespace"] = home
     if not LABEL.fullmatch(given["namespace"]):
-        raise ConfigError(f"{given['namespace']!r} is no name of a namespace")
+        raise ConfigError(f"{given['namespace']!r} is not a valid name of a namespace")
     _must_be_watched(loaded, given["namespace"])
     stamp = time.strftime("%Y%m%d-%H%M%S", time.gmtime(now))
     manifest = manifest_of(
@@ -214,9 +216,9 @@ def _must_be_watched(loaded: Loaded, namespace: str) -> None:
 
 def _announce(chosen: Chosen) -> None:
     if chosen.receivers is None:
-        text = "who gets it is not known here: name the routing by --routing"
+        text = "its receivers are unknown here: name the routing file with --routing"
     else:
-        text = f"it goes to {', '.join(chosen.receivers)} by {', '.join(chosen.channels)}"
+        text = f"receivers: {', '.join(chosen.receivers)}; channels: {', '.join(chosen.channels)}"
     for line in (text, *chosen.denials):
         sys.stderr.write(plain(f"notifier: {line}") + "\n")
 
@@ -350,7 +352,7 @@ def _not_ended(
     if options.output == "json" and seen is not None:
         write_json(_document(seen))
     phase = seen.status.phase if seen is not None else ""
-    state = f"it is {phase}" if phase else "no controller has taken it up"
+    state = f"it is {phase}" if phase else "no controller has picked it up"
     why = f": {seen.status.message}" if seen is not None and seen.status.message else ""
     sys.stderr.write(
         plain(f"notifier: {chosen.key} has not ended within {timeout:g} s: {state}{why}") + "\n"

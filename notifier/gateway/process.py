@@ -108,7 +108,7 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
             extra={"version": __version__, "port": port, "sources": sorted(entries)},
         )
         await stop.wait()
-        logger.info("the gateway ends", extra={"in_flight": gateway.in_flight})
+        logger.info("the gateway is shutting down", extra={"in_flight": gateway.in_flight})
         await asyncio.sleep(settings.shutdown_delay)
 
 

@@ -32,7 +32,7 @@ class OverRateError(Unavailable):
     """The source sends faster than it may; `status` is what its program tries again after."""
 
     def __init__(self, status: int) -> None:
-        super().__init__("this source sends faster than its rate allows")
+        super().__init__("this source exceeds its rate")
         self.status = status
 
 
@@ -145,7 +145,7 @@ class Rating:
         if not done:
             raise Unavailable("the digest was not created in time")
         if digest.made.cancelled():
-            raise Unavailable("the gateway ends")
+            raise Unavailable("the gateway is shutting down")
         return replace(digest.made.result(), digested=True)
 
     def _ended(self, task: asyncio.Task[Made]) -> None:
@@ -167,7 +167,7 @@ class Rating:
             del self._open[namespace]
         members = list(digest.members.values())
         logger.warning(
-            "a source sends faster than its rate, what is above it is one notification",
+            "a source exceeds its rate, the excess becomes one notification",
             extra={"source": self._source.name, "namespace": namespace, "members": len(members)},
         )
         # One alone needs no list.

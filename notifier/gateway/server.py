@@ -172,7 +172,7 @@ class Gateway:
         if request.method not in _METHODS:
             raise Refused(f"the method must be POST; it is {request.method[:10]}", status=405)
         if request.headers.get("Content-Encoding", "identity").lower() != "identity":
-            raise Refused("bodies are not taken compressed", status=415)
+            raise Refused("compressed bodies are not accepted", status=415)
         # Nothing of the body outlives this: what waits for the API server is small.
         wanted = await self._translated(entry, request)
         self._heard(entry.source.name)
@@ -210,7 +210,7 @@ class Gateway:
             times = ALERTS if entry.source.options.each else 1
             return await offload(work, size=len(body) * times, seconds=_TRANSLATION)
         except TimeoutError:
-            raise Unavailable("large requests before it are still being read") from None
+            raise Unavailable("earlier large requests are still being processed") from None
         finally:
             self._buffered -= len(body)
 
@@ -317,7 +317,7 @@ class Gateway:
         return answer
 
     def _later(self, entry: Entry | None, label: str, reason: str, status: int) -> web.Response:
-        self._log(label, status, "a request could not be taken, its sender is to try again", reason)
+        self._log(label, status, "a request was not accepted, its sender should try again", reason)
         seconds = entry.source.retry_after if entry else 10
         return _json(status, {"error": reason, "path": ""}, {"Retry-After": str(seconds)})
 

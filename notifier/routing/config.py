@@ -181,7 +181,7 @@ class RoutingConfig:
         return tuple(
             f"receiver {quoted(receiver.name)} webhookConfigs[{n}]: its URL, a credential, is http://, so"
             " all that it is to get fails: token or password would be sent over http://; use https://, or"
-            " say credentialsOverHttp: true"
+            " set credentialsOverHttp: true"
             for receiver in self._by_name.values()
             for _, configs in receiver.entries
             for n, config in enumerate(configs)

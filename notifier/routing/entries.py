@@ -84,7 +84,7 @@ def read_receivers(top: Table, native: frozenset[str]) -> Iterator[Receiver]:
         if not entries:
             table.warn(
                 "configures nothing: it delivers to the console",
-                "add a list such as slackConfigs; say consoleConfigs: [{enabled: true}] if it is meant",
+                "add a list such as slackConfigs, or consoleConfigs: [{enabled: true}] if it is meant",
             )
         if namespaces and (not entries or any(kind in SHARED for kind, _ in entries)):
             table.warn(
@@ -179,7 +179,7 @@ def _recipients(config: EmailConfig, table: Table, node: yaml.Node) -> list[Chan
     if config.security is not Security.NONE and not config.require_tls and table.node("requireTls"):
         table.warn(
             "has no effect: TLS is always required unless tls is none",
-            "remove it; say tls: none for a server without TLS",
+            "remove it; set tls: none for a server without TLS",
             "requireTls",
         )
     if port == PORTS[Security.IMPLICIT] and table.node("tls") is None:
@@ -234,7 +234,7 @@ def _check_authentication(
             where,
             "token or password would be sent over http://; use https://, or say"
             " credentialsOverHttp: true",
-            "use https://, or say credentialsOverHttp: true",
+            "use https://, or set credentialsOverHttp: true",
         )
 
 

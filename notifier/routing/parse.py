@@ -74,7 +74,7 @@ def examine(
     try:
         config = _parse(reader, text, native)
     except ConfigError as error:
-        fix = "mend the line" if error.line else "see docs/routing.md for the form of the file"
+        fix = "correct the line" if error.line else "see docs/routing.md for the form of the file"
         reader.collect(Finding(Severity.ERROR, "", str(error), fix, error.line))
     return config, (*reader.errors(), *(config.findings if config else reader.findings()))
 
@@ -195,13 +195,13 @@ def _meant(
         if likely := likely_meant(key):
             found[key] = likely
             table.doubt(
-                f"is no attribute that is known: {likely} may be meant",
+                f"is not a known attribute: did you mean {likely}?",
                 f"write {likely} instead",
                 f"{member}.{key}",
                 table.reader.lines[f"{table.path}.{member}.{key}"],
             )
         elif why := unseen(key):
-            table.warn(f"is no attribute: {why}", _SEEN, f"{member}.{key}")
+            table.warn(f"is not an attribute: {why}", _SEEN, f"{member}.{key}")
     for key, value in match:
         if key in SOMETIMES and (odd := odd_value(key, value)):
             table.warn(*odd, f"match.{key}")

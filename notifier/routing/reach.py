@@ -86,7 +86,7 @@ def _taken(number: int, route: Route) -> tuple[str, str, str]:
     return (
         "",
         f"is never reached: routes[{number}] matches {everything} and does not continue",
-        f"put it before routes[{number}], or say continue: true there",
+        f"put it before routes[{number}], or set continue: true there",
     )
 
 

@@ -56,8 +56,8 @@ class Where:
         """
         if not (self.config or self.redis_url):
             raise ConfigError(
-                "say where to look: --config FILE, --redis-url URL or $REDIS_URL; only a pod of the"
-                " controller has its settings file where it is looked for"
+                "nothing says where Redis is: give --config FILE, --redis-url URL or $REDIS_URL; a settings"
+                " file is found without them only in a pod of the controller"
             )
         return load(self.config, redis_url=self.redis_url)
 

@@ -200,7 +200,7 @@ def _follow(
             if over:
                 return _SENT if phase == "Sent" else _OTHERWISE
             sys.stderr.write(
-                f"kubectl ledger: it has not ended within {timeout:g} s: it is {phase or 'not taken up'}\n"
+                f"kubectl ledger: it has not ended within {timeout:g} s: it is {phase or 'not picked up'}\n"
             )
             return _NOT_ENDED
         sleep(_PAUSE)

@@ -69,7 +69,7 @@ async def test_it_is_followed_to_its_end(here: Stage, capsys: pytest.CaptureFixt
         assert created.startswith(f"created {here.namespace}/test-20")
         assert f"{CHANNEL}  attempt 1  success in " in attempt
         assert end == "Sent: Successfully delivered to 1 channel(s)"
-        assert err == f"notifier: it goes to ops by {CHANNEL}\n"
+        assert err == f"notifier: receivers: ops; channels: {CHANNEL}\n"
         assert len(here.receiver.calls("there")) == 1
         code, out, _ = await sent(
             capsys, here.plane.kubeconfig, "--receiver", "ops", "--subject", "hallo", "--wait",
@@ -92,7 +92,7 @@ async def test_nobody_takes_it_up(here: Stage, capsys: pytest.CaptureFixture[str
         capsys, plane, "--attributes", "team=a", "-n", here.namespace, "--wait", "--timeout", "1s"
     )
     assert (code, len(out.splitlines())) == (7, 1)
-    assert "has not ended within 1 s: no controller has taken it up" in err
+    assert "has not ended within 1 s: no controller has picked it up" in err
     code, out, err = await sent(capsys, plane, "--attributes", "team=a", "-n", "no-such-namespace")
     assert (code, out) == (1, "")
     assert "not found" in err

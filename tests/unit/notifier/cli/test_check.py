@@ -62,13 +62,13 @@ IN_SETTINGS: Final[dict[str, Planted]] = {
     "s-guarantee": Planted("error", "delivery.guarantee", "should be", "atLeastOnce or atMostOnce"),
     "s-bound": Planted("error", "delivery.perReceiver", "greater than", "≥ 1, ≤ 10,000"),
     "s-duration": Planted(
-        "error", "delivery.slack.timeout", "must be a duration", "left out, it is 10s"
+        "error", "delivery.slack.timeout", "must be a duration", "the default is 10s"
     ),
-    "s-boolean": Planted("error", "delivery.log.enabled", "valid boolean", "boolean; left out"),
+    "s-boolean": Planted("error", "delivery.log.enabled", "valid boolean", "boolean; the default"),
     "s-group": Planted("error", "delivery.file", "must be a mapping", "keys below it"),
     "s-required": Planted("error", "datastorage.url", "is required", "add it: datastorage"),
     "s-password": Planted("warning", "redis.url", "holds a password", "redis.passwordFile"),
-    "s-prefix": Planted("error", "redis.keyPrefix", "must hold no `:`", "left out, it is nl"),
+    "s-prefix": Planted("error", "redis.keyPrefix", "must hold no `:`", "the default is nl"),
     "s-order": Planted("error", "sharding.retryPeriod", "shorter than", "duration, ≥ 0.1, ≤ 60"),
     "s-interval": Planted("error", "sync.resync", "less than or equal to 30", "≥ 1, ≤ 30"),
     "s-twice": Planted("warning", "egress.mode", "is written twice", "keep one"),
@@ -141,12 +141,14 @@ IN_ROUTING: Final[dict[str, Planted]] = {
         "warning", "route.routes[0].match.priority", "did you mean Critical?", "write Critical"
     ),
     "r-attribute": Planted(
-        "warning", "route.routes[1].match.severty", "severity may be meant", "write severity"
+        "warning", "route.routes[1].match.severty", "did you mean severity?", "write severity"
     ),
     "r-place": Planted(
         "warning", "route.routes[2].match.spec.phase", "named without their place, as phase", "see"
     ),
-    "r-unseen": Planted("warning", "route.routes[3].match.body", "is no attribute", "routing sees"),
+    "r-unseen": Planted(
+        "warning", "route.routes[3].match.body", "is not an attribute", "routing sees"
+    ),
     "r-sometimes": Planted(
         "warning", "route.routes[4].match.review-source", "did you mean AIAnalysis?", "AIAnalysis"
     ),
@@ -363,7 +365,7 @@ def test_settings_of_this_machine_are_not_those_of_a_file(
     monkeypatch.setattr("notifier.cli.files.SETTINGS_FILES", (str(other),))
     code, answer, said = checked(capsys, tmp_path, routing=SHIPPED_ROUTING["without"])
     assert (code, answer["findings"]) == (0, [])
-    assert said == "notifier: settings are not looked at: name them by --config\n"
+    assert said == "notifier: the settings file is not checked: name it with --config\n"
 
 
 def test_what_only_extensions_can_set_is_a_note(
@@ -512,7 +514,7 @@ def test_files_that_are_not_there(capsys: pytest.CaptureFixture[str], tmp_path: 
     assert code == 1
     assert printed.count("cannot read") == 2
     assert main(["check"]) == 2
-    assert "say what to look at: --config FILE" in capsys.readouterr().err
+    assert "name a file: --config FILE" in capsys.readouterr().err
 
 
 def test_what_is_not_looked_at_is_said(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
@@ -523,8 +525,8 @@ def test_what_is_not_looked_at_is_said(capsys: pytest.CaptureFixture[str], tmp_p
     )
     assert (code, answer["findings"]) == (0, [])
     assert said == (
-        "notifier: redis.passwordFile is not looked at: its file is not here\n"
-        "notifier: credentials are not looked at: /etc/notification/credentials is not here\n"
+        "notifier: redis.passwordFile is not checked: its file does not exist here\n"
+        "notifier: credentials are not checked: /etc/notification/credentials does not exist here\n"
     )
     assert len(answer["not_looked_at"]) == 2
 
@@ -561,7 +563,7 @@ def test_for_people(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     assert main(["check", "--routing", str(path)]) == 0
     assert capsys.readouterr().out == textwrap.dedent(f"""\
         {path}:3: warning: receivers[0]: configures nothing: it delivers to the console
-            fix: add a list such as slackConfigs; say consoleConfigs: [{{enabled: true}}] if it is meant
+            fix: add a list such as slackConfigs, or consoleConfigs: [{{enabled: true}}] if it is meant
         {path}:4: warning: receivers[0].logConfig: is unknown and ignored: did you mean logConfigs?
             fix: write logConfigs instead
         0 errors, 2 warnings, 0 notes

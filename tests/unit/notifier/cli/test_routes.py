@@ -230,9 +230,9 @@ def test_slips_of_what_is_typed_are_doubted(
     words = ["--attributes", "prioritty=Critical", "--attributes", "type=simple,subject=x"]
     assert main(["routes", "test", "--routing", routing, *words]) == 0
     assert capsys.readouterr().err.splitlines() == [
-        "notifier: prioritty is no attribute that is known: priority may be meant",
+        "notifier: prioritty is not a known attribute: did you mean priority?",
         "notifier: type=simple is not possible: it is a value that type never has: did you mean Simple?",
-        "notifier: subject is no attribute: routing does not look at this member of a notification",
+        "notifier: subject is not an attribute: routing does not look at this member of a notification",
         "notifier: namespace is not given: every notification has one, and routes match it",
         "notifier: priority is not given: every notification has one, and routes match it",
     ]
@@ -271,7 +271,7 @@ def test_files_that_cannot_be_used(
         "apiVersion: kubernaut.ai/v1alpha1\nkind: NotificationRequest\nspec: {context: 5}\n"
     )
     assert main(["routes", "test", "--routing", routing, "--notification", str(bad)]) == 2
-    assert "is not as the definition has it" in capsys.readouterr().err
+    assert "does not fit the CustomResourceDefinition" in capsys.readouterr().err
 
 
 def test_settings_decide_which_channels_there_are(

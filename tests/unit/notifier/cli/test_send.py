@@ -110,7 +110,7 @@ REASONS: Final[dict[str, tuple[str, str, dict[str, str], str]]] = {
     "no route": ("", "log", {}, 'reaches receiver "log": no route names it; add one'),
     "another one on the way": (
         "{match: {team: a}, receiver: pager, continue: true}, {match: {team: a}, receiver: log}",
-        "log", {}, 'what takes route.routes[1] also reaches "pager"',
+        "log", {}, 'a notification that takes route.routes[1] also reaches "pager"',
     ),
     "another one before": (
         "{receiver: pager}, {match: {team: a}, receiver: log}", "log", {}, 'routes[1] reaches "pager"',
@@ -148,7 +148,7 @@ def test_a_namespace_has_to_be_said_where_only_a_pattern_names_it() -> None:
         "route: {receiver: x}\n"
         "receivers: [{name: x, allowedNamespaces: ['pay-*'], slackConfigs: [{credentialRef: s}]}]"
     )
-    with pytest.raises(Refused, match=r"namespaces pay-\* alone; say one by -n"):
+    with pytest.raises(Refused, match=r"namespaces pay-\*; name one with -n"):
         attributes_for(config, "x", {})
     assert attributes_for(config, "x", {"namespace": "pay-eu"})["namespace"] == "pay-eu"
 
@@ -203,7 +203,7 @@ def test_a_dry_run_prints_what_would_be_created(
             "extensions": {"team": "a"}, "retentionDays": 1,
         },
     }  # fmt: skip
-    assert printed.err == "notifier: it goes to pager by pagerduty:pager\n"
+    assert printed.err == "notifier: receivers: pager; channels: pagerduty:pager\n"
     assert main([*words, "-o", "json"]) == 0
     document: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert "Nothing is wrong" in document["spec"]["body"]
@@ -216,11 +216,11 @@ def test_by_attributes(routing: str, capsys: pytest.CaptureFixture[str]) -> None
     printed = capsys.readouterr()
     assert yaml.safe_load(printed.out)["spec"]["severity"] == "high"
     assert printed.err.splitlines() == [
-        "notifier: it goes to pay by slack:pay",
+        "notifier: receivers: pay; channels: slack:pay",
         'notifier: receiver "pay" takes no notifications of namespace dev (allowedNamespaces)',
     ]
     assert main(words) == 0
-    assert "who gets it is not known here" in capsys.readouterr().err
+    assert "its receivers are unknown here" in capsys.readouterr().err
 
 
 def test_in_its_pod_the_namespace_is_its_own(
@@ -241,12 +241,12 @@ def test_in_its_pod_the_namespace_is_its_own(
 
 #: Words, the exit code, and what is said.
 REFUSED: Final[dict[str, tuple[list[str], int, str]]] = {
-    "nobody": (["-n", "a"], 2, "say which receiver to reach"),
-    "no namespace": (["--receiver", "pager"], 2, "say where to create it: -n NAMESPACE"),
-    "no such namespace": (["--receiver", "pager", "-n", "A_b"], 2, "is no name of a namespace"),
+    "nobody": (["-n", "a"], 2, "name a receiver"),
+    "no namespace": (["--receiver", "pager"], 2, "name the namespace to create it in: -n NAMESPACE"),
+    "no such namespace": (["--receiver", "pager", "-n", "A_b"], 2, "is not a valid name of a namespace"),
     "two priorities": (
         ["--receiver", "pager", "-n", "a", "--priority", "Low", "--attributes", "priority=High"], 2,
-        "--priority and --attributes priority=… say two different things",
+        "--priority and --attributes priority=… contradict each other",
     ),
     "a timeout that is none": (
         ["--receiver", "pager", "-n", "a", "--timeout", "soon"], 2, "--timeout: must be a duration",
@@ -283,7 +283,7 @@ def test_what_is_refused(
 def test_a_receiver_needs_the_routing(capsys: pytest.CaptureFixture[str]) -> None:
     """Without it nobody knows what reaches it."""
     assert main(["send", "--receiver", "pager", "-n", "a"]) == 2
-    assert "which attributes reach a receiver says the routing" in capsys.readouterr().err
+    assert "--receiver needs the routing file" in capsys.readouterr().err
 
 
 #: An attempt, and its line.

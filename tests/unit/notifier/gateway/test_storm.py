@@ -167,5 +167,5 @@ async def test_a_digest_that_cannot_be_created_is_told_to_all_who_wait() -> None
     waiting = asyncio.create_task(here.send("e"))
     await asyncio.sleep(0.05)
     await here.rating.close()
-    with pytest.raises(Unavailable, match="the gateway ends"):
+    with pytest.raises(Unavailable, match="the gateway is shutting down"):
         await waiting

@@ -643,7 +643,7 @@ def test_a_match_of_no_known_attribute_is_warned_about() -> None:
         "receivers: [{name: x, consoleConfigs: [{enabled: true}]}]\n"
     )
     assert said(config) == (
-        "route.routes[0].match.prioritty is no attribute that is known: priority may be meant",
+        "route.routes[0].match.prioritty is not a known attribute: did you mean priority?",
     )
     assert config.doubts == 1
 

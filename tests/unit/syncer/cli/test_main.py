@@ -56,7 +56,8 @@ def test_nowhere_to_look(
     monkeypatch.delenv("REDIS_URL", raising=False)
     assert cli.main(["list"]) == 2
     assert (
-        "say where to look: --config FILE, --redis-url URL or $REDIS_URL" in capsys.readouterr().err
+        "nothing says where Redis is: give --config FILE, --redis-url URL or $REDIS_URL"
+        in capsys.readouterr().err
     )
 
 
