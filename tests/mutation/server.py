@@ -6,7 +6,8 @@ The processes in which mutants meet their tests: what is slow to import is impor
 One process has imported the libraries (``MODULE...``) and waits at ``FOLDER/cold``; its child has collected
 the tests, too, and waits at ``FOLDER/warm``. Each request, a line of JSON, is answered by a fork, by lines
 of JSON: which test begins, which fails, that all passed. So every mutant has a fresh process, which costs
-milliseconds. The warm one exchanges the code of functions (``patch.py``); the cold one imports the mutant.
+milliseconds. The warm one exchanges the code of functions (``patch.py``), and imports the mutant where a
+test is the first to import the module; the cold one imports the mutant.
 The first failure ends the process; whoever asked kills what is left of its group, and what takes too long.
 
 A test that measures (group ``alone``) has no part: the machine is busy, and what it measures is no
@@ -209,6 +210,8 @@ class Warm:
             Tracer(self._root, connection).run(self._session, items, request["folder"])
         if "source" in request:
             path = request["path"]
+            # A module that a test imports when it runs: the mutant is imported then.
+            sys.meta_path.insert(0, Importer(path, request["source"]))
             new = patch.compiled(request["source"], f"{self._root}/{path}")
             places = [patch.Place(*place) for place in request["places"]]
             if not patch.exchange(self._functions.get(path, []), new, places):

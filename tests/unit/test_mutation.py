@@ -246,6 +246,16 @@ def test_what_hangs_is_killed(tiny: Path, tmp_path: Path, monkeypatch: pytest.Mo
             time.sleep(0.02)
 
 
+def test_what_a_test_imports_when_it_runs_is_the_mutant(tiny: Path) -> None:
+    """A module that is not imported before is mutated all the same."""
+    (tiny / "syncer" / "calc.py").write_text("def doubled(a):\n    return a + a\n")
+    text = "def test_doubled():\n    from syncer.calc import doubled\n    assert doubled(2) == 4\n"
+    (tiny / "tests" / "unit" / "test_calc.py").write_text(text)
+    (tiny / run.EQUIVALENT).write_text("")
+    code, report = _run(tiny, "--module", "syncer/calc.py")
+    assert (code, report["survivors"], len(report["results"])) == (0, [], 2)
+
+
 def test_tests_that_cannot_be_collected_end_the_run(tiny: Path) -> None:
     """Without its tests nothing is judged: the run says why it cannot."""
     (tiny / "tests" / "unit" / "test_calc.py").write_text("import nowhere")
