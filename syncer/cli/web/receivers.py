@@ -70,10 +70,9 @@ class Receiver:
             moment = due or entry.created
             if due and (not self.due or due < self.due):
                 self.due = due
-            if len(self.oldest) < SAMPLES or moment < self.oldest[-1][0]:
-                self.oldest.append((moment, entry))
-                self.oldest.sort(key=lambda pair: pair[0])
-                del self.oldest[SAMPLES:]
+            self.oldest.append((moment, entry))
+            self.oldest.sort(key=lambda pair: pair[0])
+            del self.oldest[SAMPLES:]
         failure = entry.failure
         if failure and failure.channel == self.channel and entry.last >= self.error_at:
             self.error, self.error_at = failure.error, entry.last

@@ -144,8 +144,8 @@ def _attempt(attempt: Attempt, start: int, wait: int) -> Moment:
     tones = {
         AttemptState.SUCCESS: "good", AttemptState.FAILED: "bad", AttemptState.UNKNOWN: "odd",
     }  # fmt: skip
-    duration = attempt.duration or (attempt.ended - start if attempt.ended and start else -1)
+    took = attempt.duration or attempt.ended - start
     return Moment(
         start, result_of(attempt), tones.get(attempt.state, ""), attempt.channel, attempt.id, wait,
-        max(-1, duration), attempt.code, attempt.error,
+        took if attempt.ended and took >= 0 else -1, attempt.code, attempt.error,
     )  # fmt: skip

@@ -139,11 +139,15 @@ async def test_changes_move_nothing_and_are_told() -> None:
     index.on_change = told.append
     index.put(made("a", phase="Pending"))
     index.put(made("a", phase="Sent", version=2))
-    assert (len(index), +index.phases) == (1, {"Sent": 1})
+    index.put(made("b", phase="Sent"))
+    assert (len(index), dict(index.phases)) == (2, {"Pending": 0, "Sent": 2})
     index.drop("ns", "a")
     index.drop("ns", "a")
+    assert (len(index), index.phases["Sent"], index.namespaces) == (1, 1, ["ns"])
+    index.drop("ns", "b")
     assert (len(index), +index.phases, index.namespaces) == (0, {}, [])
-    assert told == ["ns/a"] * 3
+    assert told == ["ns/a", "ns/a", "ns/b", "ns/a", "ns/b"]
+    assert not index.cut
 
 
 def test_a_list_drops_what_it_lacks() -> None:
@@ -176,6 +180,8 @@ def test_recent_attempts_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for n in (5, 1, 3, 9, 2, 2):
         index.put(made(f"n{n}", age=n))
     assert sorted((NOW - t.ended) // 1000 for t in index.recent) == [1, 2, 3]
+    index.put(made("n3", age=3, version=1, error="late"))
+    assert sorted(t.state.word for t in index.recent) == ["failed", "success", "success"]
 
 
 async def test_the_loop_gets_its_turn() -> None:
@@ -198,8 +204,14 @@ async def test_the_loop_gets_its_turn() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "1", "1.", "1.ns", "1.ns/", "-1.ns/n", "1e3.ns/n", "9" * 20 + ".n/n"]
+    "text", ["", "x", "1", "1.", "1.ns", "1.ns/", "-1.ns/n", "1e3.ns/n", "9" * 16 + ".n/n"]
 )
 def test_a_place_that_is_none_is_the_beginning(text: str) -> None:
     """Whatever an address says."""
     assert Position.parse(text) is None
+
+
+def test_a_place_comes_back_as_it_was() -> None:
+    """As far as any time goes."""
+    place = Position(10**15 - 1, "ns", "n")
+    assert Position.parse(place.token) == place

@@ -6,8 +6,14 @@ from dataclasses import replace
 
 from syncer.cli.web.story import MOST, tell
 from syncer.ledger.reading import read_log
-from syncer.model.attempt import AttemptId
-from syncer.model.record import resend_record, skip_record
+from syncer.model.attempt import Attempt, AttemptId, AttemptState
+from syncer.model.record import (
+    Record,
+    repair_record,
+    resend_record,
+    resolution_record,
+    skip_record,
+)
 from tests.unit.syncer.cli.samples import (
     A1,
     A2,
@@ -78,3 +84,49 @@ def test_a_long_story_is_cut_at_its_beginning() -> None:
     attempts = [entry("failed", n, AttemptId(f"0.7-{n}")) for n in range(1, MOST + 11)]
     story = tell(request(*attempts), None)
     assert (len(story.moments), story.left_out) == (MOST, 11)
+
+
+def test_the_end_is_told_last() -> None:
+    """With its phase and message; what was not sent at all ends too."""
+    for phase, tone in (
+        ("Sent", "good"),
+        ("Failed", "bad"),
+        ("PartiallySent", "bad"),
+        ("Other", ""),
+    ):
+        shown = request(phase=phase, message="why", completionTime="2027-01-15T07:59:30Z")
+        *_, last = tell(shown, read_log(elements(PLAN))).moments
+        assert (last.at, last.title, last.tone, last.detail) == (
+            NOW - 30_000, f"ended: {phase}", tone, "why",
+        )  # fmt: skip
+
+
+def test_what_a_person_did_is_told() -> None:
+    """On which channel, by whom and why; a record about the whole notification names no channel."""
+
+    def resolved(attempt: AttemptId, at: int, why: str, *, delivered: bool) -> Record:
+        result = Attempt(attempt, C, AttemptState.UNKNOWN, ended=NOW - 10)
+        return resolution_record(result, delivered=delivered, at=at, by="ana", why=why)
+
+    log = read_log(elements(
+        PLAN, resolved(A1, NOW - 9, "lost", delivered=False), resolved(A2, NOW - 8, "seen", delivered=True),
+        repair_record("r3", at=NOW - 7, by="ana", what="log", did="marks taken back"),
+    ))  # fmt: skip
+    moments = [m for m in tell(None, log).moments if m.by]
+    assert [(m.at, m.title, m.channel, m.by, m.detail) for m in moments] == [
+        (NOW - 9, "resolved as failed", C, "ana", "lost"),
+        (NOW - 8, "resolved as delivered", C, "ana", "seen"),
+        (NOW - 7, "repaired", "", "ana", "marks taken back"),
+    ]
+
+
+def test_an_attempt_whose_begin_is_not_known() -> None:
+    """Of a status that shows the end alone, its begin follows from the duration, and so does the wait."""
+    first = entry("failed") | {"durationSeconds": 1.5, "timestamp": "2027-01-15T07:59:11.500Z"}
+    second = entry("failed", 2, A2) | {"timestamp": "2027-01-15T07:59:20.000Z"}
+    shown = replace(request(first, second), created=NOW - 60_000)
+    created, one, two = tell(shown, None).moments
+    assert (created.title, one.at, one.duration) == ("created", NOW - 50_000, 1_500)
+    assert (one.wait, two.wait, two.at) == (10_000, 8_500, NOW - 40_000)
+    assert two.duration == 0
+    assert [m.wait for m in tell(replace(shown, created=0), None).moments] == [-1, 8_500]
