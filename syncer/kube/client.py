@@ -27,8 +27,9 @@ import asyncio
 import errno
 import logging
 import os
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 import aiohttp
@@ -43,7 +44,7 @@ from syncer.model.errors import ConfigError, PortError, Rejected, Unauthorised, 
 from syncer.model.immutable import immutable
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from typing import Self
 
 Json = dict[str, Any]
@@ -60,6 +61,9 @@ _CONNECT_SHARE: Final = 0.75
 #: Seconds between renewals after a 401: refused credentials must not start a plugin for each call.
 _RENEW_PAUSE: Final = 2.0
 _FILE_CHECK_PERIOD: Final = 10.0
+_NOT_CONNECTED: Final = (
+    aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError,
+)  # fmt: skip
 
 logger = logging.getLogger("ledger.kube")
 
@@ -255,7 +259,7 @@ class KubeClient:
 
     async def _once(self, session: Session, call: _Call) -> Json:
         async with self._open(session, call) as response:
-            with _mapped(write=call.write):
+            with _Mapped(write=call.write):
                 body = await _body_of(response, call.max_bytes)
         try:
             answer = orjson.loads(body)
@@ -280,17 +284,14 @@ class KubeClient:
         if token:
             headers["Authorization"] = token.strip()  # a token file may end in a line end
         async with session.use() as http:
-            with _mapped(write=call.write):
+            with _Mapped(write=call.write):
                 response = await http.request(
                     call.method,
-                    f"{configuration.host}{call.path}",
-                    params=call.params,
+                    _url_of(session.base, call),
                     data=call.data,
                     headers=headers,
                     allow_redirects=False,
-                    timeout=aiohttp.ClientTimeout(
-                        total=None, connect=call.timeout * _CONNECT_SHARE
-                    ),
+                    timeout=_limits(call.timeout),
                     server_hostname=configuration.tls_server_name,
                     proxy=session.proxy,
                     proxy_headers=configuration.proxy_headers,
@@ -349,6 +350,17 @@ class KubeClient:
         return True
 
 
+def _url_of(base: URL, call: _Call) -> URL:
+    """Where a call goes; the path is quoted, so the library need not read it as a text."""
+    url = base.with_path(base.raw_path.rstrip("/") + call.path, encoded=True)
+    return url.with_query(call.params) if call.params else url
+
+
+@lru_cache(maxsize=64)
+def _limits(seconds: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=seconds * _CONNECT_SHARE)
+
+
 async def _body_of(response: aiohttp.ClientResponse, max_bytes: int) -> bytes:
     if not max_bytes:
         return await response.read()
@@ -367,7 +379,7 @@ async def _lines(response: aiohttp.ClientResponse, idle_timeout: float) -> Async
     while True:
         until = until or loop.time() + idle_timeout
         try:
-            with _mapped(write=False):
+            with _Mapped(write=False):
                 async with asyncio.timeout_at(until):
                     data = await response.content.readany()
         except TimeoutError as error:
@@ -399,21 +411,31 @@ async def _refusal(response: aiohttp.ClientResponse, *, write: bool) -> PortErro
     return error_of(response.status, body, response.headers.get("Retry-After"), write=write)
 
 
-@contextmanager
-def _mapped(*, write: bool) -> Iterator[None]:
-    try:
-        yield
-    except (
-        aiohttp.ConnectionTimeoutError, aiohttp.ClientConnectorError, aiohttp.ClientHttpProxyError,
-    ) as error:  # fmt: skip
-        word = errno.errorcode.get(getattr(error, "errno", None) or 0, type(error).__name__)
-        raise Unavailable(f"cannot connect{_whereto(error)} ({word})") from error
-    except (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError):
-        raise Rejected("the address of the API server is not a URL", reason="BadURL") from None
-    except (aiohttp.ClientError, HttpProcessingError, OSError) as error:
-        if isinstance(error, TimeoutError) and not isinstance(error, aiohttp.ClientError):
-            raise
-        raise no_answer(f"connection lost ({type(error).__name__})", write=write) from error
+class _Mapped:
+    """Raises our error for one of the library's; a generator costs each request three times as much."""
+
+    __slots__ = ("_write",)
+
+    def __init__(self, *, write: bool) -> None:
+        self._write = write
+
+    def __enter__(self) -> None:
+        """Nothing has happened yet."""
+
+    def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
+        """Raise what stands for the error; any other passes."""
+        if isinstance(error, _NOT_CONNECTED):
+            word = errno.errorcode.get(getattr(error, "errno", None) or 0, type(error).__name__)
+            raise Unavailable(f"cannot connect{_whereto(error)} ({word})") from error
+        if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
+            raise Rejected("the address of the API server is not a URL", reason="BadURL") from None
+        if isinstance(error, aiohttp.ClientError) or (
+            isinstance(error, (HttpProcessingError, OSError))
+            and not isinstance(error, TimeoutError)
+        ):
+            raise no_answer(
+                f"connection lost ({type(error).__name__})", write=self._write
+            ) from error
 
 
 def _whereto(error: BaseException) -> str:

@@ -56,6 +56,7 @@ class Session:
     Attributes:
         api: The vendor's client: configuration and credentials.
         http: The session on its connector.
+        base: Address of the server, to which paths are appended.
         proxy: Through which requests go, None for none.
         files: Of the configuration.
         state: Of these files before they were read.
@@ -65,6 +66,7 @@ class Session:
 
     api: ApiClient
     http: aiohttp.ClientSession
+    base: URL
     proxy: URL | None
     files: tuple[Path, ...]
     state: tuple[_FileState, ...]
@@ -128,9 +130,10 @@ class SessionSource:
                     files.append(Path(name))
             # Taken before the files are read into the TLS context: a change in between is seen.
             state = _state_of(tuple(files))
-            proxy = _proxy_of(configuration)
+            base = URL(configuration.host or "")
+            proxy = _proxy_of(configuration, base)
             api = ApiClient(configuration)
-            return Session(api, _session_of(api), proxy, tuple(files), state)
+            return Session(api, _session_of(api), base, proxy, tuple(files), state)
         except ConfigError:
             raise
         except Exception as error:  # noqa: BLE001 - the vendor raises anything for a file that is wrong
@@ -190,16 +193,15 @@ def _session_of(api: ApiClient) -> aiohttp.ClientSession:
     return session
 
 
-def _proxy_of(configuration: Configuration) -> URL | None:
+def _proxy_of(configuration: Configuration, base: URL) -> URL | None:
     """
     The proxy that the kubeconfig names, else the environment's.
 
     Raises:
         ValueError: it is no URL.
     """
-    host = URL(configuration.host or "")
     proxy = configuration.proxy or proxy_for(
-        host.scheme, host.raw_host or "", host.port or 0, os.environ
+        base.scheme, base.raw_host or "", base.port or 0, os.environ
     )
     return URL(proxy) if proxy else None
 

@@ -197,6 +197,25 @@ async def test_answer_that_is_no_object_is_no_success(tmp_path: Path) -> None:
             await client.request("GET", "/x", timeout=2)
 
 
+@pytest.mark.parametrize("end", ["", "/"])
+async def test_address_of_the_server_may_have_a_path(tmp_path: Path, end: str) -> None:
+    """Paths are appended to it as they are quoted, and the query is quoted."""
+
+    async def handle(_: web.Request) -> web.StreamResponse:
+        return web.json_response({})
+
+    async with ScriptedServer(handle) as server:
+        config = write_kubeconfig(tmp_path / "k", f"{server.url}/k8s/clusters/c-1{end}")
+        async with await connect(config) as client:
+            selector = {"fieldSelector": "status.phase!=Sent,a=b c&d"}
+            await client.request("GET", "/apis/a/b%20c", params=selector, timeout=5)
+            await client.request("GET", "/apis", timeout=5)
+    assert server.seen == [
+        "GET /k8s/clusters/c-1/apis/a/b%20c?fieldSelector=status.phase!%3DSent,a%3Db+c%26d",
+        "GET /k8s/clusters/c-1/apis",
+    ]
+
+
 async def test_redirect_does_not_carry_the_token_away(tmp_path: Path) -> None:
     """A redirect is refused; its target never sees the token."""
 
