@@ -99,8 +99,11 @@ class LoopWatch:
     def idle(self) -> None:
         """It has ended."""
         if self._since:
-            self.late(self._clock() - self._since)
-            self._since = 0.0
+            now = self._clock()
+            seconds, self._since = now - self._since, 0.0
+            # Most rounds change nothing, and there are many.
+            if seconds > min(self._longest[0], COUNTED) or now - self._turned >= WINDOW:
+                self.late(seconds)
 
     def expect(self, seconds: float) -> None:
         """A task is to run again after so many seconds; being later is all that some loops show."""
