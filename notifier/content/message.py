@@ -19,7 +19,6 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, Final
 
@@ -145,10 +144,9 @@ def idempotency_key(uid: str, channel: str) -> str:
 
 
 def _trimmed(spec: Spec) -> Spec:
-    """What of a spec is shown; subject and body have budgets of their own."""
+    """What of a spec is shown; subject and body have budgets of their own, others one in this order."""
     budget = Budget(REST_CHARS)
-    trimmed = replace(
-        spec,
+    return Spec(
         type=budget.text(spec.type),
         priority=budget.text(spec.priority),
         subject=Budget(REST_CHARS).text(spec.subject),
@@ -159,14 +157,20 @@ def _trimmed(spec: Spec) -> Spec:
         cluster_id=budget.text(spec.cluster_id),
         remediation_request=budget.text(spec.remediation_request),
         context=budget.tree(spec.context, MAX_DEPTH),
+        action_links=_trimmed_links(spec, budget),
+        extensions=budget.texts(spec.extensions),
+        retention_days=spec.retention_days,
     )
+
+
+def _trimmed_links(spec: Spec, budget: Budget) -> tuple[tuple[str, str, str], ...]:
     links: list[tuple[str, str, str]] = []
     for service, url, label in spec.action_links:
         if budget.left <= 0:
             links.append((MORE, "", f"{len(spec.action_links) - len(links)} further links"))
             break
         links.append((budget.text(service), budget.text(url), budget.text(label)))
-    return replace(trimmed, action_links=tuple(links), extensions=budget.texts(spec.extensions))
+    return tuple(links)
 
 
 def _shown(value: object) -> dict[str, str]:
@@ -202,8 +206,7 @@ def _cleaner(breath: Breath) -> Callable[[str], str]:
 
 
 def _sanitised(spec: Spec, sanitise: Callable[[str], str]) -> Spec:
-    return replace(
-        spec,
+    return Spec(
         type=sanitise(spec.type),
         priority=sanitise(spec.priority),
         subject=sanitise(spec.subject),
@@ -219,6 +222,7 @@ def _sanitised(spec: Spec, sanitise: Callable[[str], str]) -> Spec:
             (sanitise(service), sanitise(url), sanitise(label))
             for service, url, label in spec.action_links
         ),
+        retention_days=spec.retention_days,
     )
 
 

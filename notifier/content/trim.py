@@ -43,9 +43,10 @@ class Budget:
 
     def text(self, text: str, limit: int = TEXT_CHARS) -> str:
         """A text as far as it fits."""
-        short = head(text, max(0, min(limit, self.left)))
-        self.left -= len(short) + TEXT_COST
-        return short
+        if len(text) > self.left or len(text) > limit:
+            text = head(text, max(0, min(limit, self.left)))
+        self.left -= len(text) + TEXT_COST
+        return text
 
     def texts(self, members: Mapping[str, str]) -> dict[str, str]:
         """Texts by name as far as they fit; the last member says how many do not."""

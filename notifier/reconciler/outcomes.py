@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from notifier.contract import Outcome
 from notifier.dispatch.retry import next_delay, unsent_delay
@@ -94,9 +94,12 @@ class Outcomes:
         if retriable:
             wait = self._wait(entry.request.policy, outcome, earlier, len(left))
         now = self.recorder.time.now()
-        attempt = replace(
-            read_attempt(intent),
-            state=outcome.state,
+        opened = read_attempt(intent)
+        attempt = Attempt(
+            opened.id,
+            channel,
+            outcome.state,
+            started=opened.started,
             ended=now,
             due=now + wait if retriable else 0,
             duration=round(seconds * 1000),

@@ -188,6 +188,8 @@ def flatten_context(context: Mapping[str, Any]) -> dict[str, str]:
     `circuitBreakerActivated` only when it is true.
     """
     flat: dict[str, str] = {}
+    if not context:
+        return flat
     for name, members in _MEMBERS:
         part = context.get(name)
         if not isinstance(part, Mapping):

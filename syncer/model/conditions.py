@@ -42,7 +42,9 @@ def set_condition(conditions: tuple[Condition, ...], wanted: Condition) -> tuple
 
     The transition time of an existing condition is kept unless the status word changes.
     """
-    wanted = replace(wanted, message=bounded(wanted.message, MESSAGE_BYTES))
+    message = bounded(wanted.message, MESSAGE_BYTES)
+    if message != wanted.message:
+        wanted = replace(wanted, message=message)
     out: list[Condition] = []
     found = False
     for current in conditions:
@@ -50,8 +52,9 @@ def set_condition(conditions: tuple[Condition, ...], wanted: Condition) -> tuple
             out.append(current)
         elif not found:
             found = True
-            kept = current.transition if current.status == wanted.status else wanted.transition
-            out.append(replace(wanted, transition=kept))
+            if current.status == wanted.status and current.transition != wanted.transition:
+                wanted = replace(wanted, transition=current.transition)
+            out.append(wanted)
     if not found:
         out.append(wanted)
     return tuple(out)

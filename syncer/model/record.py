@@ -132,6 +132,10 @@ class Record:
     position: int = 0
     chain: str = ""
 
+    def stored_at(self, position: int, chain: str) -> Record:
+        """The same record as an element of a log."""
+        return Record(self.kind, self.id, self.channel, self.body, position, chain)
+
     @property
     def attempt_id(self) -> AttemptId:
         """

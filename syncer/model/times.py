@@ -31,6 +31,7 @@ def parse_time(text: str | None) -> int:
     return max(_FIRST, min(round(when.timestamp() * 1000), _LAST))
 
 
+@lru_cache(maxsize=1024)
 def time_of(text: str | None) -> int:
     """As `parse_time`, for a time that the API server accepted; 0 for one that cannot be read."""
     try:

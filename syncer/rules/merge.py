@@ -145,8 +145,7 @@ def merge(
     total, successful, failed = _count(published, status)
     queued, started, completed = _times(phase, published, status, view, now)
     reason, message = _explain(phase, status, channel_states)
-    out = replace(
-        status,
+    out = Status(
         phase=phase,
         reason=reason,
         message=message,
@@ -163,6 +162,7 @@ def merge(
         completed_at=completed,
         observed_generation=max(facts.generation, status.observed_generation),
         channels=_channels(phase, channel_states, status, view),
+        rollup=status.rollup,
         log=mark or status.log,
     )
     return Merged(out, channel_states, cause)
@@ -263,7 +263,11 @@ def _publish(attempts: list[Attempt], status: Status) -> tuple[Attempt, ...]:
         if not number:
             number = highest.get(attempt.channel, 0) + 1
             highest[attempt.channel] = number
-        out.append(attempt if attempt.number == number else replace(attempt, number=number))
+        out.append(
+            attempt
+            if attempt.number == number
+            else attempt.with_origin(started=attempt.started, number=number)
+        )
     return tuple(out)
 
 

@@ -334,7 +334,7 @@ class Recorder:
         for record in others:
             view.apply(stored(record, view.chain, view.position + 1))
         # The answer contains the chain of the last one; computing it again is a third of an append.
-        view.apply(replace(last, position=answer.position, chain=answer.chain))
+        view.apply(last.stored_at(answer.position, answer.chain))
         # The append has removed the expiry.
         entry.expiring = False
         if any(r.kind.state is not AttemptState.INTENT for r in records):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any
 
 import pytest
@@ -74,6 +75,27 @@ def test_members_of_a_message() -> None:
     bare = compose({"spec": {}, "status": {"successfulDeliveries": "2"}}, "slack:ops", "0.5-1")
     assert (bare.uid, bare.namespace, bare.name, bare.phase) == ("", "", "", "")
     assert (bare.successful, bare.failed, bare.size) == (0, 0, 0)
+
+
+def test_every_member_of_a_spec_is_shown() -> None:
+    """Bounding and cleaning leave out none that says something."""
+    spec = compose(
+        document(
+            severity="high",
+            phase="executing",
+            reviewSource="human",
+            clusterID="c-1",
+            remediationRequestRef={"name": "rr"},
+            context={"review": {"reason": "because"}},
+            extensions={"team": "sre"},
+            actionLinks=[{"service": "grafana", "url": "https://g.example/d", "label": "open"}],
+            retentionDays=3,
+        ),
+        "slack:ops",
+        "0.7-1",
+    ).spec
+    assert [f.name for f in fields(spec) if not getattr(spec, f.name)] == []
+    assert spec.retention_days == 3
 
 
 def test_a_long_message_is_made_with_breaks() -> None:

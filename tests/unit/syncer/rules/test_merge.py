@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 
 import pytest
 
@@ -483,6 +483,34 @@ def test_mark() -> None:
     mark = LogMark(4, "0.7", "ff")
     assert merge(Status(), LogView(), FACTS, now=NOW, mark=mark).status.log == mark
     assert shown(Status(log=mark), LogView()).log == mark
+
+
+def test_no_member_is_lost() -> None:
+    """If every member of a status says something, all do after a merge; every entry has an id then."""
+    entry = Attempt(AttemptId("0-0"), "a", FAILED, ended=BEGUN, failure=PERMANENT, number=5)
+    status = Status(
+        phase="Failed",
+        reason="AllDeliveriesFailed",
+        message=ALL_FAILED,
+        conditions=(Condition("Ready", "False", "NotReady", "no", BEGUN, 1),),
+        attempts=(entry,),
+        nameless=frozenset({entry.id}),
+        total_attempts=5,
+        successful=1,
+        failed=1,
+        uncertain=1,
+        queued_at=BEGUN,
+        started_at=BEGUN,
+        completed_at=BEGUN,
+        observed_generation=1,
+        channels=(ChannelStatus("a", "Failed", 5),),
+        rollup=Rollup(4, (ChannelRollup("a", 4, AttemptId("0-9"), 4),)),
+        log=LogMark(3, "0.7", "ff"),
+    )
+    unknown = attempt(1, "b", UNKNOWN)
+    found = shown(status, log(PLAN, unknown))
+    assert [f.name for f in fields(Status) if not getattr(status, f.name)] == []
+    assert [f.name for f in fields(Status) if not getattr(found, f.name)] == ["nameless"]
 
 
 # -- quarantine, hold -----------------------------------------------------------------------------
