@@ -312,9 +312,11 @@ class _Finder(ast.NodeVisitor):
     def visit_UnaryOp(self, node: ast.UnaryOp) -> None:
         """Drop a `not` or a sign."""
         if isinstance(node.op, ast.Not | ast.USub | ast.Invert):
-            start = self._span(node)[0]
+            start, end = self._span(node)[0], self._span(node.operand)[0]
+            # The operand of `not (a or b)` begins behind the parenthesis, which stays.
+            dropped = self._source[start:end].partition("(")[0]
             self._add("boolean" if isinstance(node.op, ast.Not) else "arithmetic",
-                      start, self._span(node.operand)[0], "")  # fmt: skip
+                      start, start + len(dropped), "")  # fmt: skip
         self.generic_visit(node)
 
     def visit_Compare(self, node: ast.Compare) -> None:

@@ -31,6 +31,7 @@ CHANGES: Final[dict[str, tuple[str, set[str]]]] = {
     "a truth value": ("x = True", {"x = False"}),
     "a sign": ("x = -a", {"x = a"}),
     "a not": ("x = not a", {"x = a"}),
+    "a not before parentheses": ("x = not (a or b)", {"x = (a or b)", "x = not (a and b)"}),
     "a call": ("f(a)", {"pass"}),
     "a change of an object": ("a.b = c", {"pass"}),
     "a change in place": ("a += b", {"pass", "a -= b"}),
@@ -64,7 +65,7 @@ def test_the_changes(case: str) -> None:
 
 def test_a_mutant_keeps_the_lines_of_its_file() -> None:
     """Whatever is changed, every other line stays where it is, and the result is Python."""
-    path = "tests/mutation/run.py"
+    path = "tests/mutation/operators.py"
     source = (ROOT / path).read_text()
     found = mutants(path, source)
     assert len(found) > 100
