@@ -398,7 +398,7 @@ UNREADABLE: dict[str, tuple[bytes, str]] = {
     "a value that does not fit its tag": (b"a: !!bool x", "a value does not fit its type"),
     "bytes that are no text": (b"a: \xff", "is not UTF-8"),
     "a control character": (b"a: \x01", "unprintable character"),
-    "nesting without end": (b"[" * 5000, "nested too deeply"),
+    "nesting without end": (b"[\n" * 5000, "nested too deeply"),
     "more than a ConfigMap holds": (b"#" * (1 << 20) + b"#", "is larger than 1048576 bytes"),
 }
 

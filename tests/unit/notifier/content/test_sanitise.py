@@ -464,7 +464,8 @@ def test_long_text_is_cleaned_as_a_whole() -> None:
                 before = _of(filler, PIECE_CHARS - shift - 1)
                 whole = f"{before}\n{text}\n{_of(filler, PIECE_CHARS)}"
                 found = sanitise(whole)
-                assert found == module._replaced(whole) or wanted in found, (case, filler, shift)
+                # As a whole it takes as long again: only where that may excuse what was found.
+                assert wanted in found or found == module._replaced(whole), (case, filler, shift)
 
 
 def test_pieces_end_with_their_lines() -> None:

@@ -135,7 +135,7 @@ ERRORS: dict[str, tuple[str, str]] = {
         'route: {receiver: "\\ud800"}\nreceivers: [{name: x}]',
         "failed to parse YAML: route.receiver: not a valid text (line 1)",
     ),
-    "brackets without end": ("[" * 5000, "failed to parse YAML: nested too deeply"),
+    "brackets without end": ("[\n" * 5000, "failed to parse YAML: nested too deeply"),
     "more than a ConfigMap holds": ("#" * ((1 << 20) + 1), "failed to parse YAML: longer than"),
     "a name of two lines": (
         receivers(r'- name: "a\nb"'),
