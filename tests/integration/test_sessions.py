@@ -17,19 +17,21 @@ from syncer.kube.client import MERGE_PATCH, KubeClient
 from syncer.kube.lease_term import LeaseTerm, LeaseTimings, Session
 from syncer.kube.leases import Leases
 from syncer.model.attempt import epoch_key, make_epoch
-from syncer.model.errors import ConfigError, Gone
+from syncer.model.errors import ConfigError, Conflict, Gone
 from syncer.runtime.clock import monotonic_clock
 from syncer.sharding.installation import Installation
 from syncer.sharding.manager import Place, ShardManager
 from syncer.sharding.ownership import Shards
 from syncer.sharding.view import ABLE, FOREVER, LABEL, SESSION, session_name
-from tests.fakes.proxy import Fault, SwallowReply
+from tests.fakes.proxy import Delay, Fault, SwallowReply
 from tests.fakes.proxy import Proxy as FaultyProxy
 from tests.integration.scripted import Proxy, eventually, through
 from tests.servers.controlplane import ControlPlane
 
-#: 2 s in all; the Lease says 2.
-QUICK = LeaseTimings(renew_deadline=0.9, retry_period=0.3, margin=0.5, send_timeout=0.6)
+#: 3 s in all; the Lease says 3. A machine that is busy may hold up a renewal for the deadline.
+QUICK = LeaseTimings(renew_deadline=2.0, retry_period=0.3, margin=0.5, send_timeout=0.5)
+#: What waits for a session of these to run out waits for longer than `eventually` does.
+PATIENT = LeaseTimings(renew_deadline=20.0, retry_period=0.3, margin=20.0, send_timeout=20.0)
 
 
 @dataclass
@@ -194,7 +196,7 @@ async def test_a_session_is_created_and_renewed(
         await eventually(lambda: term.session.renewed > renewed + 0.5)
         later = await read(client, namespace, name)
         spec = later["spec"]
-        assert (spec["holderIdentity"], spec["leaseDurationSeconds"]) == ("a", 2)
+        assert (spec["holderIdentity"], spec["leaseDurationSeconds"]) == ("a", 3)
         micro = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z")
         assert micro.fullmatch(spec["renewTime"])
         assert spec["renewTime"] > first["spec"]["renewTime"]
@@ -211,13 +213,11 @@ async def test_lease_of_our_name_is_taken_at_once(
 ) -> None:
     """The session of a dead process of our name is ended at once; the epoch is a new one."""
     async with await connect(control_plane.kubeconfig) as client:
-        async with playing(client, namespace, "a") as first:
+        async with playing(client, namespace, "a", PATIENT) as first:
             await eventually(lambda: first.valid)
         assert first.terms[0].ended == "the process ends"
-        began = monotonic_clock()
-        async with playing(client, namespace, "a") as second:
+        async with playing(client, namespace, "a", PATIENT) as second:
             await eventually(lambda: second.valid)
-            assert monotonic_clock() - began < 1
             old, new = first.terms[0].epoch, second.terms[0].epoch
             assert epoch_key(new) > epoch_key(old)
             assert (await read(client, namespace))["spec"]["leaseTransitions"] == 1
@@ -236,10 +236,8 @@ async def test_session_of_another_is_ended_after_its_whole_duration(
         async with playing(client, namespace, "a") as a:
             await eventually(lambda: a.valid)
         last_renewal = a.terms[0].session.renewed
-        began = monotonic_clock()
         async with playing(client, namespace, "b", wall=wrong) as b:
             await eventually(lambda: b.valid)
-            assert 1.9 <= monotonic_clock() - began < 3.5
             assert b.terms[0].session.renewed >= last_renewal
             assert monotonic_clock() >= last_renewal + QUICK.duration
             assert epoch_key(b.terms[0].epoch) > epoch_key(a.terms[0].epoch)
@@ -259,7 +257,7 @@ async def test_duration_of_the_holder_counts_not_ours(
         began = monotonic_clock()
         async with playing(client, namespace, "b") as b:
             await eventually(lambda: b.valid)
-            assert monotonic_clock() - began >= 3.9
+            assert monotonic_clock() - began >= slow.duration
 
 
 async def test_living_holder_is_never_disturbed(
@@ -283,17 +281,15 @@ async def test_released_shard_is_taken_without_waiting(
     """A release frees the shard and deletes the session; a foreign edit does not keep it from that."""
     async with (
         await connect(control_plane.kubeconfig) as client,
-        playing(client, namespace, "a") as a,
+        playing(client, namespace, "a", PATIENT) as a,
     ):
         await eventually(lambda: a.valid)
-        async with playing(client, namespace, "b") as b:
+        async with playing(client, namespace, "b", PATIENT) as b:
             await eventually(lambda: b.manager.sessions == 2)
             await edit(client, namespace, "nl-0", {"metadata": {"labels": {"k": "v"}}})
-            began = monotonic_clock()
             assert await a.manager.release() == 1
             assert (a.valid, a.sends) == (False, False)
             await eventually(lambda: b.valid)
-            assert monotonic_clock() - began < 1
             await eventually(lambda: b.manager.sessions == 1)
             assert a.terms[0].ended == "released"
             assert await a.manager.release() == 0
@@ -313,7 +309,6 @@ async def test_shard_taken_by_a_human_is_given_up_and_never_released_over(
         began = monotonic_clock()
         await eventually(lambda: a.terms[0].ended)
         assert a.terms[0].ended == "taken by human"
-        assert monotonic_clock() - began < 1
         await eventually(lambda: len(a.terms) == 2)
         assert monotonic_clock() - began >= 2
         assert epoch_key(a.terms[1].epoch) > epoch_key(a.terms[0].epoch)
@@ -341,11 +336,21 @@ async def test_a_session_that_is_changed_by_hand_ends(
                 "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
                 "metadata": {"name": name}, "spec": {"holderIdentity": "a"},
             }  # fmt: skip
-            await client.request("POST", path(namespace, "")[:-1], body=body, timeout=5)
-        await eventually(lambda: len(a.terms) == 2)
-        assert a.terms[0].ended.startswith(reason)
-        assert a.valid
-        assert epoch_key(a.terms[1].epoch) > epoch_key(a.terms[0].epoch)
+            # Its owner may have begun its next session since; then that one is replaced.
+            while not await _posted(client, namespace, body):
+                await control_plane.request("DELETE", path(namespace, name))
+        replaced = a.terms[0]
+        await eventually(lambda: a.valid and a.terms[-1] is not replaced)
+        assert replaced.ended.startswith(reason)
+        assert epoch_key(a.terms[-1].epoch) > epoch_key(replaced.epoch)
+
+
+async def _posted(client: KubeClient, namespace: str, body: dict[str, Any]) -> bool:
+    """Create a Lease; False if there is one of its name."""
+    with suppress(Conflict):
+        await client.request("POST", path(namespace, "")[:-1], body=body, timeout=5)
+        return True
+    return False
 
 
 async def test_a_second_process_of_our_name_ends_our_session(
@@ -405,8 +410,8 @@ async def test_silent_server_does_not_hold_a_renewal_past_the_deadline(
         try:
             await eventually(lambda: term.ended)
             late = monotonic_clock() - (term.session.renewed + QUICK.renew_deadline)
-            assert 0 <= late < 0.4
-            assert term.ended == "not renewed for 0.9 s"
+            assert 0 <= late < QUICK.margin + QUICK.send_timeout, "before others may take over"
+            assert term.ended == "not renewed for 2 s"
             assert not a.valid
             await eventually(lambda: a.manager.problem)
         finally:
@@ -435,8 +440,9 @@ async def test_killed_server_ends_the_session_at_the_deadline(
         ended_at = monotonic_clock()
         # The last renewal began within a retry period before the server was gone.
         least = before - QUICK.retry_period - QUICK.call_timeout + QUICK.renew_deadline
-        assert least <= ended_at < after + QUICK.renew_deadline + 0.4
-        assert 0 <= ended_at - (session.renewed + QUICK.renew_deadline) < 0.4
+        others = QUICK.margin + QUICK.send_timeout
+        assert least <= ended_at < after + QUICK.renew_deadline + others
+        assert 0 <= ended_at - (session.renewed + QUICK.renew_deadline) < others
 
 
 async def test_two_contenders_never_both_hold(
@@ -494,28 +500,30 @@ async def faulty(
 
 
 #: What a renewal of a session holds, and nothing else.
-RENEWS = b'"leaseDurationSeconds":2,"renewTime"'
+RENEWS = b'"leaseDurationSeconds":4,"renewTime"'
 
 
 async def test_renewal_whose_answer_is_lost_counts_once_it_is_confirmed(
     control_plane: ControlPlane, namespace: str, tmp_path: Path
 ) -> None:
     """A lost answer extends nothing until our own time is read back; then its start counts."""
-    timings = LeaseTimings(renew_deadline=1.4, retry_period=0.3, margin=0.2, send_timeout=0.3)
+    timings = LeaseTimings(renew_deadline=3.0, retry_period=0.3, margin=0.2, send_timeout=0.3)
     async with (
         faulty(control_plane, tmp_path) as (proxy, client),
         playing(client, namespace, "a", timings) as a,
     ):
         await eventually(lambda: a.valid)
         session = a.terms[0].session
-        proxy.faults[:] = [Fault(SwallowReply(), match=RENEWS)]
+        proxy.faults[:] = [
+            Fault(SwallowReply(), match=RENEWS),
+            Fault(Delay(0), match=b"GET /apis/coordination"),
+        ]
         await eventually(lambda: proxy.struck)
         struck, before = monotonic_clock(), session.renewed
-        await asyncio.sleep(0.3)
-        assert session.renewed == before
         await eventually(lambda: session.renewed > before)
+        assert proxy.struck == ["SwallowReply", "Delay"], "its Lease was read back"
         # Not before the renewal that was lost, and not after the one that found it.
-        assert session.renewed <= struck + 0.1
+        assert session.renewed <= struck
         confirmed = session.renewed
         await eventually(lambda: session.renewed > confirmed)
         assert not session.ended
@@ -536,7 +544,7 @@ async def test_suspend_ends_the_session(control_plane: ControlPlane, namespace: 
         jump = 600.0
         assert not a.terms[0].may_send(clock(), 0.0)
         await eventually(lambda: len(a.terms) == 2)
-        assert a.terms[0].ended == "not renewed for 0.9 s"
+        assert a.terms[0].ended == "not renewed for 2 s"
 
 
 async def test_unable_contender_leaves_the_shard_to_others(
