@@ -10,18 +10,22 @@ right.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 from notifier.gateway.auth import (
     Signature,
     check_basic,
     check_bearer,
+    check_certificate,
     check_signature,
     standard_key,
 )
 from notifier.gateway.draft import Incoming
-from notifier.gateway.settings import AuthSettings
+from notifier.gateway.proofs import AuthSettings
+from notifier.gateway.reviews import Caller, Reviews
+from notifier.gateway.tls import Tls
+from notifier.gateway.translation import Source
 from syncer.configfile import secret_of
 from syncer.model.errors import ConfigError, Unavailable
 
@@ -100,9 +104,18 @@ class Secrets:
 
 
 class Access:
-    """Checks the requests of one source, in two steps: what headers tell, and what the body does."""
+    """Checks the requests of one source: what headers tell, what the API server, and what the body."""
 
-    def __init__(self, auth: AuthSettings, path: str, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        auth: AuthSettings,
+        path: str,
+        clock: Callable[[], float],
+        *,
+        source: Source | None = None,
+        reviews: Reviews | None = None,
+        tls: Tls | None = None,
+    ) -> None:
         """
         Read the secrets.
 
@@ -110,11 +123,28 @@ class Access:
             auth: Of the source.
             path: Of it in the gateway's file.
             clock: Monotonic seconds.
+            source: Whose requests these are; needed for the two below.
+            reviews: Needed where the API server is asked who sends.
+            tls: Needed where clients have certificates.
 
         Raises:
             ConfigError: a secret cannot be read.
         """
         self._user = auth.basic.user if auth.basic else ""
+        self._review: Callable[[Incoming], Awaitable[None]] | None = None
+        if auth.token_review:
+            if source is None or reviews is None:
+                raise ConfigError("cannot be asked for here", path=f"{path}.tokenReview")
+            caller = Caller(source.name, source.namespaces, auth.token_review.audiences)
+            self._review = lambda incoming: reviews.check(incoming, caller)
+        self._certificate: Callable[[Incoming], None] | None = None
+        if given_names := auth.client_certificate:
+            if source is None or tls is None:
+                raise ConfigError("needs `tls`", path=f"{path}.clientCertificate")
+            name, names = source.name, given_names.names
+            self._certificate = lambda incoming: check_certificate(
+                incoming.certificate, tls.anchors(name), names
+            )
         self._tokens = self._passwords = self._keys = None
         self._signature: Signature | None = None
         if auth.bearer:
@@ -141,10 +171,23 @@ class Access:
             Refused: 401.
             Unavailable: the secrets cannot be read.
         """
+        if self._certificate is not None:
+            self._certificate(incoming)
         if self._tokens is not None:
             check_bearer(incoming, self._tokens.current())
         if self._passwords is not None:
             check_basic(incoming, self._user, self._passwords.current())
+
+    async def check_caller(self, incoming: Incoming) -> None:
+        """
+        Check what only the API server knows, before a body is read.
+
+        Raises:
+            Refused: 401 or 403.
+            Unavailable: it did not say in time.
+        """
+        if self._review is not None:
+            await self._review(incoming)
 
     def check_body(self, incoming: Incoming, now: float) -> None:
         """

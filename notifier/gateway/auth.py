@@ -18,7 +18,7 @@ import hmac
 from collections.abc import Iterable, Sequence
 from typing import Final, Literal
 
-from notifier.gateway.draft import Incoming, Refused
+from notifier.gateway.draft import Certificate, Incoming, Refused
 from syncer.model.immutable import immutable
 
 Scheme = Literal["flux", "github", "grafana", "standard-webhooks"]
@@ -80,6 +80,28 @@ def check_basic(incoming: Incoming, user: str, passwords: Iterable[bytes]) -> No
     known = [user.encode() + b":" + password for password in passwords]
     if not _among(given, known):
         raise Refused("a user and password that this source knows are required", status=401)
+
+
+def check_certificate(
+    certificate: Certificate | None, anchors: frozenset[bytes], names: tuple[str, ...]
+) -> None:
+    """
+    Check a client's certificate, which the handshake has verified.
+
+    Args:
+        certificate: Of the client.
+        anchors: Certificates in DER, one of which must be in its chain.
+        names: One of which it must bear; empty for any.
+
+    Raises:
+        Refused: 401.
+    """
+    if certificate is None or anchors.isdisjoint(certificate.chain):
+        raise Refused(
+            "a client certificate of an authority that this source trusts is required", status=401
+        )
+    if names and set(names).isdisjoint(certificate.names):
+        raise Refused("the client certificate has none of this source's names", status=401)
 
 
 def check_signature(

@@ -47,6 +47,20 @@ class Refused(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Certificate:
+    """
+    What a client has proven in the handshake.
+
+    Attributes:
+        chain: Certificates in DER, from the client's own to that of an authority.
+        names: Of the client, each with its kind: `cn:`, `dns:`, `uri:`, `email:`, `ip:`.
+    """
+
+    chain: tuple[bytes, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Incoming:
     """
     One request.
@@ -54,10 +68,12 @@ class Incoming:
     Attributes:
         headers: By name in lower case.
         body: As it came.
+        certificate: Of the client; None without one.
     """
 
     headers: Mapping[str, str]
     body: bytes
+    certificate: Certificate | None = None
 
     def header(self, name: str) -> str:
         """Return a header, empty if it is absent; bytes that are no UTF-8 are replaced."""

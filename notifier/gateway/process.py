@@ -18,15 +18,18 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from typing import Final
 
 from notifier.gateway.access import Access
 from notifier.gateway.expecting import LABEL, Expectation
 from notifier.gateway.metrics import GatewayMetrics
+from notifier.gateway.reviews import Reviews
 from notifier.gateway.server import Entry, Gateway
 from notifier.gateway.settings import Loaded
 from notifier.gateway.submit import KubeObjects, Submitter
+from notifier.gateway.tls import Tls
 from notifier.settings import NAMESPACE_FILE
 from notifier.version import __version__
 from syncer.kube.client import KubeClient
@@ -75,13 +78,26 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
             await admin.bind(health.host, health.port, health=True, metrics=False)
         with binding(metrics, "metricsAddr"):
             await admin.bind(metrics.host, metrics.port, health=False, metrics=True)
-        entries = {
-            name: Entry(source, Access(auth, f"sources[{number}].auth", monotonic_clock))
-            for number, (name, (source, auth)) in enumerate(loaded.sources.items())
-        }
+        tls = tls_of(loaded)
         client = await stack.enter_async_context(
             await KubeClient.connect(os.environ.get("KUBECONFIG"), user_agent=_AGENT)
         )
+        reviews = Reviews(client, monotonic_clock)
+        stack.push_async_callback(reviews.close)
+        entries = {
+            name: Entry(
+                source,
+                Access(
+                    auth,
+                    f"sources[{number}].auth",
+                    monotonic_clock,
+                    source=source,
+                    reviews=reviews,
+                    tls=tls,
+                ),
+            )
+            for number, (name, (source, auth)) in enumerate(loaded.sources.items())
+        }
         submitter = Submitter(KubeObjects(client), time.time)
         admin.detail("apiserver", lambda: submitter.problem or None)
         series = GatewayMetrics(registry)
@@ -91,6 +107,7 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
             submitter,
             series,
             settings.limits,
+            tls=tls.context if tls is not None else None,
             now=time.time,
             heard=lambda name: expectations[name].heard() if name in expectations else None,
         )
@@ -110,6 +127,28 @@ async def run(loaded: Loaded, watch: LoopWatch) -> None:
         await stop.wait()
         logger.info("the gateway is shutting down", extra={"in_flight": gateway.in_flight})
         await asyncio.sleep(settings.shutdown_delay)
+
+
+def tls_of(loaded: Loaded, clock: Callable[[], float] = monotonic_clock) -> Tls | None:
+    """
+    Return the certificates of the gateway; None without TLS.
+
+    Args:
+        loaded: The gateway's file.
+        clock: Monotonic seconds.
+
+    Raises:
+        ConfigError: one cannot be used.
+    """
+    given = loaded.settings.tls
+    if given is None:
+        return None
+    authorities = {
+        name: (asked.ca_files, f"sources[{number}].auth.clientCertificate.caFiles")
+        for number, (name, (_, auth)) in enumerate(loaded.sources.items())
+        if (asked := auth.client_certificate) is not None
+    }
+    return Tls(given, authorities, clock)
 
 
 def _expectations(

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from notifier.gateway.metrics import GatewayMetrics
 from notifier.gateway.rating import OverRateError, Rating
 from notifier.gateway.settings import LimitSettings
 from notifier.gateway.submit import Made, Submitter
+from notifier.gateway.tls import certificate_of
 from notifier.gateway.translation import Source, Wish, wishes
 from syncer.model.errors import Unavailable
 from syncer.runtime.connections import Connections, listen
@@ -70,6 +72,7 @@ class Gateway:
         metrics: GatewayMetrics,
         limits: LimitSettings,
         *,
+        tls: Callable[[], ssl.SSLContext] | None = None,
         now: Callable[[], float],
         heard: Callable[[str], None] = lambda _source: None,
     ) -> None:
@@ -81,10 +84,12 @@ class Gateway:
             submitter: Makes objects exist.
             metrics: What is counted.
             limits: What is taken on at once.
+            tls: Returns the context of a connection that begins; None speaks HTTP without TLS.
             now: Unix seconds.
             heard: Told of each source that has sent what it may, whatever becomes of it.
         """
         self._entries = entries
+        self._tls = tls
         self._heard = heard
         self._ratings = {
             name: Rating(entry.source, submitter, metrics, time.monotonic)
@@ -129,6 +134,7 @@ class Gateway:
             idle_seconds=_IDLE,
             shutdown_seconds=patience + _TRANSLATION,
             read_buffer=_READ_AHEAD,
+            tls=self._tls,
         )
         return int(self._server.sockets[0].getsockname()[1])
 
@@ -195,7 +201,11 @@ class Gateway:
             Unavailable: too much is being read.
         """
         headers = {key.lower(): value for key, value in request.headers.items()}
-        entry.access.check_headers(Incoming(headers, b""))
+        transport = request.transport
+        connection = transport.get_extra_info("ssl_object") if transport is not None else None
+        certificate = certificate_of(connection)
+        entry.access.check_headers(Incoming(headers, b"", certificate))
+        await entry.access.check_caller(Incoming(headers, b""))
         body = bytearray()
         try:
             await self._read(request, body, entry.source.kind.max_body)

@@ -20,6 +20,7 @@ from notifier.gateway.draft import Options
 from notifier.gateway.expressions import Template
 from notifier.gateway.kinds import KINDS
 from notifier.gateway.manifest import PRIORITIES, TYPES, Rules
+from notifier.gateway.proofs import AuthSettings
 from notifier.gateway.translation import Rate, Source
 from notifier.settings import Address, ListenAddress
 from syncer.configfile import Duration, Group, Names, build, unknown_keys
@@ -62,73 +63,6 @@ class LimitSettings(Group):
         default=10.0, gt=0, le=60,
         description="What a body may take to arrive.",
     )  # fmt: skip
-
-
-class BearerSettings(Group):
-    """A token in the header Authorization."""
-
-    token_files: Names = Field(
-        min_length=1,
-        description="Files with one token each. Any of them is accepted: list old and new while one is "
-        "replaced. They are followed while the gateway runs.",
-    )
-
-
-class BasicSettings(Group):
-    """A user and a password in the header Authorization."""
-
-    user: str = Field(min_length=1, description="The user.")
-    password_files: Names = Field(
-        min_length=1, description="Files with one password each; any of them is accepted."
-    )
-
-
-class SignatureSettings(Group):
-    """A signature of the body (HMAC with SHA-256)."""
-
-    scheme: Literal["flux", "github", "grafana", "standard-webhooks"] = Field(
-        description="Whose: flux (generic-hmac), github, grafana, or standard-webhooks.",
-    )
-    key_files: Names = Field(
-        min_length=1, description="Files with one key each; any of them is accepted."
-    )
-    header: str = Field(
-        default="",
-        max_length=100,
-        description="The header with the signature; default the scheme's.",
-    )
-    timestamp_header: str = Field(
-        default="", max_length=100,
-        description="Grafana: the header with the time that is signed too; default none. Set it on "
-        "both sides, else a request can be replayed for ever.",
-    )  # fmt: skip
-    tolerance: Duration = Field(
-        default=300.0, gt=0, le=3600,
-        description="By how much a signed time may be off.",
-    )  # fmt: skip
-
-
-class AuthSettings(Group):
-    """Who may send. What is set must all hold; one is required."""
-
-    bearer: BearerSettings | None = Field(default=None, description="A bearer token.")
-    basic: BasicSettings | None = Field(default=None, description="Basic authentication.")
-    signature: SignatureSettings | None = Field(default=None, description="A signature.")
-    insecure: bool = Field(
-        default=False,
-        description="Take requests from whoever reaches the port. They can wake people up.",
-    )
-
-    @field_validator("insecure")
-    @classmethod
-    def _one(cls, insecure: bool, info: ValidationInfo) -> bool:
-        if any(info.data.get(kind) for kind in ("bearer", "basic", "signature")) == insecure:
-            raise ValueError(
-                "excludes bearer, basic and signature"
-                if insecure
-                else "one of bearer, basic and signature is required, or `insecure: true`"
-            )
-        return insecure
 
 
 class LinkSettings(Group):
@@ -273,6 +207,13 @@ class SourceSettings(Group):
         return names
 
 
+class TlsSettings(Group):
+    """TLS of the gateway's own. The files are followed while it runs."""
+
+    cert_file: str = Field(min_length=1, description="Its certificate with the chain, in PEM.")
+    key_file: str = Field(min_length=1, description="The key, in PEM, not encrypted.")
+
+
 class LeaseSettings(Group):
     """The Leases that hold when sources with `expectEvery` were heard last."""
 
@@ -317,6 +258,9 @@ class GatewaySettings(Group):
     )
     limits: LimitSettings = Field(
         default_factory=LimitSettings, description="What is taken on at once."
+    )
+    tls: TlsSettings | None = Field(
+        default=None, description="For the port of the webhooks; default none: HTTP."
     )
     leases: LeaseSettings = Field(
         default_factory=LeaseSettings, description="Of the sources that are expected to send."
@@ -404,6 +348,8 @@ def of_document(document: dict[str, Any], source: Document | None = None) -> Loa
             raise ConfigError(str(error).partition(": ")[2], path=f"{path}.{error.path}") from None
         if given.name in sources:
             raise ConfigError("is the name of a source before it", path=f"{path}.name")
+        if given.auth.client_certificate and settings.tls is None:
+            raise ConfigError("needs `tls`", path=f"{path}.auth.clientCertificate")
         sources[given.name] = (_source(given, path), given.auth)
     return Loaded(settings, sources, tuple(warnings))
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import resource
+import ssl
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final, cast
 
@@ -28,6 +29,9 @@ _BACKLOG: Final = 1024
 _ACCEPTED_AT_ONCE: Final = 16
 #: Seconds for which the rest of a refused body is read, so that its sender gets to read the answer.
 _LINGER: Final = 3.0
+#: Seconds for a handshake of TLS, and for its end.
+_HANDSHAKE: Final = 5.0
+_SHUTDOWN: Final = 2.0
 #: Open descriptors that a process of ours can use at most, with some to spare.
 _DESCRIPTORS: Final = 65_536
 
@@ -98,6 +102,12 @@ class Connections:
         self._active[transport] = asyncio.get_running_loop().time() + self._idle
         self._active.move_to_end(transport)
 
+    def replace(self, before: asyncio.Transport, transport: asyncio.Transport) -> None:
+        """Take the place of one that has become another by a handshake."""
+        until = self._silent.pop(before, None)
+        if until is not None:
+            self._silent[transport] = until
+
     def hold(self, transport: asyncio.Transport | None) -> None:
         """Keep one whose request is being worked on; `on_request` ends that."""
         if transport is not None and self._active.pop(transport, None) is not None:
@@ -162,7 +172,54 @@ class _Arrival(asyncio.Protocol):
         self._protocol.connection_made(transport)
 
 
-async def listen(
+class _Secured(asyncio.Protocol):
+    """
+    Counts a new connection, has TLS spoken over it, and passes it to its protocol.
+
+    It counts before the handshake: who never ends one takes the place of a silent connection, and goes as
+    such.
+    """
+
+    def __init__(
+        self,
+        connections: Connections,
+        protocol: asyncio.Protocol,
+        tls: Callable[[], ssl.SSLContext],
+        tasks: set[asyncio.Task[None]],
+    ) -> None:
+        self._connections = connections
+        self._protocol = protocol
+        self._tls = tls
+        self._tasks = tasks
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Count, and begin the handshake."""
+        stream = cast("asyncio.Transport", transport)
+        self._connections.add(stream)
+        # What has arrived is the handshake's.
+        stream.pause_reading()
+        task = asyncio.get_running_loop().create_task(self._secure(stream))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _secure(self, stream: asyncio.Transport) -> None:
+        try:
+            secured = await asyncio.get_running_loop().start_tls(
+                stream, self._protocol, self._tls(), server_side=True,
+                ssl_handshake_timeout=_HANDSHAKE, ssl_shutdown_timeout=_SHUTDOWN,
+            )  # fmt: skip
+        except (OSError, ssl.SSLError):
+            # A stranger, a port scan, or a client that does not trust us: its own log says which.
+            stream.abort()
+            return
+        if secured is None:  # it was closed meanwhile
+            stream.abort()
+            return
+        self._connections.replace(stream, secured)
+        self._protocol.connection_made(secured)
+
+
+async def listen(  # noqa: PLR0913 - what a server is told once
     app: web.Application,
     host: str,
     port: int,
@@ -172,6 +229,7 @@ async def listen(
     shutdown_seconds: float = 1.0,
     read_buffer: int = 1 << 16,
     cancels: bool = False,
+    tls: Callable[[], ssl.SSLContext] | None = None,
 ) -> tuple[web.AppRunner, asyncio.Server]:
     """
     Serve an application on an address.
@@ -185,6 +243,7 @@ async def listen(
         shutdown_seconds: For requests that are under way when the runner is cleaned up.
         read_buffer: Bytes of a body that are read ahead of who wants them.
         cancels: The handler of a request is cancelled when its client has gone.
+        tls: Returns the context of a connection that begins; None is without TLS.
 
     Raises:
         OSError: the address cannot be bound.
@@ -203,9 +262,16 @@ async def listen(
     )
     await runner.setup()
     serve = cast("web.Server", runner.server)
+    tasks: set[asyncio.Task[None]] = set()
+
+    def arrival() -> asyncio.Protocol:
+        if tls is None:
+            return _Arrival(connections, serve())
+        return _Secured(connections, serve(), tls, tasks)
+
     try:
         server = await asyncio.get_running_loop().create_server(
-            lambda: _Arrival(connections, serve()),
+            arrival,
             host or None,
             port,
             reuse_address=True,

@@ -29,7 +29,7 @@ def test_the_file_is_one_that_the_gateway_takes() -> None:
     document = yaml.safe_load(one(found, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
     loaded = of_document(document)
     assert loaded.warnings == ()
-    assert sorted(loaded.sources) == ["alertmanager", "platform", "watchdog"]
+    assert sorted(loaded.sources) == ["alertmanager", "cluster", "platform", "watchdog"]
     (container,) = one(found, "Deployment", "-gateway")["spec"]["template"]["spec"]["containers"]
     ports = {port["name"]: port["containerPort"] for port in container["ports"]}
     settings = loaded.settings
@@ -50,8 +50,7 @@ def test_secrets_are_where_the_sources_look() -> None:
     (container,) = one(found, "Deployment", "-gateway")["spec"]["template"]["spec"]["containers"]
     mounts = {mount["mountPath"] for mount in container["volumeMounts"]}
     for _, auth in of_document(document).sources.values():
-        assert auth.bearer is not None
-        for file in auth.bearer.token_files:
+        for file in auth.bearer.token_files if auth.bearer else ():
             assert file.rpartition("/")[0] in mounts
 
 
@@ -79,7 +78,8 @@ def test_it_may_write_where_its_sources_lead_and_nowhere_else() -> None:
         for o in of_kind(found, kind)
         if any(s["name"] == NAME for s in o["subjects"]) and o["metadata"]["name"] != NAME
     ]
-    assert rights_of_others == [f"{NAME}-leases"]
+    (review,) = [o["metadata"]["name"] for o in _mine(found) if o["kind"] == "ClusterRoleBinding"]
+    assert sorted(rights_of_others) == sorted([f"{NAME}-leases", review])
 
 
 def test_leases_are_its_own_and_only_where_a_source_is_expected() -> None:
@@ -97,6 +97,22 @@ def test_leases_are_its_own_and_only_where_a_source_is_expected() -> None:
     assert not any(o["metadata"]["name"].endswith("-gateway-leases") for o in without)
     document = yaml.safe_load(one(without, "ConfigMap", "-gateway")["data"]["gateway.yaml"])
     assert "leases" not in document
+
+
+def test_tokens_are_reviewed_only_where_a_source_asks_for_it() -> None:
+    """The rights over the whole cluster are two, and are there only where they are used."""
+    found = rendered("4", "gateway")
+    (role,) = [
+        o for o in of_kind(found, "ClusterRole") if o["metadata"]["name"].endswith("-gateway")
+    ]
+    assert [(r["resources"], r["verbs"]) for r in role["rules"]] == [
+        (["tokenreviews"], ["create"]), (["subjectaccessreviews"], ["create"]),
+    ]  # fmt: skip
+    sources = {"sources": [{"name": "a", "namespace": "b", "auth": {"insecure": True}}]}
+    without = objects(template("4", {"gateway": {"enabled": True, "config": sources}}))
+    assert not [
+        o for o in of_kind(without, "ClusterRole") if o["metadata"]["name"].endswith("-gateway")
+    ]
 
 
 def test_the_policy_lets_in_who_may_send_and_out_to_the_api_server() -> None:

@@ -235,6 +235,8 @@ def test_rights_are_the_least(case: str) -> None:
             "gateway": {
                 *(("kubernaut.ai", "notificationrequests", v) for v in ("create", "get")),
                 *(("coordination.k8s.io", "leases", v) for v in ("create", "get", "patch")),
+                ("authentication.k8s.io", "tokenreviews", "create"),
+                ("authorization.k8s.io", "subjectaccessreviews", "create"),
             },
             "explorer": {
                 (group, resource, verb)

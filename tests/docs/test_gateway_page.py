@@ -93,7 +93,8 @@ def test_argo_cd_s_template_is_what_its_source_reads() -> None:
 def test_a_payload_is_tried_as_printed(tmp_path: Path) -> None:
     """The command of the page, with files of these names, shows the object and who gets it."""
     (line,) = re.findall(r"^    (notifier gateway test .+)$", PAGE, re.MULTILINE)
-    (tmp_path / "gateway.yaml").write_text(examples("gateway")[0])
+    (example,) = [e for e in examples("gateway") if "some cluster" in e]
+    (tmp_path / "gateway.yaml").write_text(example)
     routing = "route: {receiver: a}\nreceivers: [{name: a, consoleConfigs: [{enabled: true}]}]\n"
     parse(routing)
     (tmp_path / "routing.yaml").write_text(routing)

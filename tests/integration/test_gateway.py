@@ -18,6 +18,8 @@ from prometheus_client import CollectorRegistry
 
 from notifier.gateway.access import Access
 from notifier.gateway.metrics import GatewayMetrics
+from notifier.gateway.process import tls_of
+from notifier.gateway.reviews import Reviews
 from notifier.gateway.server import Entry, Gateway
 from notifier.gateway.settings import of_document
 from notifier.gateway.submit import KubeObjects, Submitter
@@ -100,23 +102,29 @@ async def gateway(
     document: Json,
     now: Callable[[], float] = time.time,
     heard: Callable[[str], None] = lambda _source: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> AsyncIterator[Running]:
     """Run a gateway with a file."""
     loaded = of_document(document)
     registry = CollectorRegistry()
-    entries = {
-        name: Entry(source, Access(auth, name, time.monotonic))
-        for name, (source, auth) in loaded.sources.items()
-    }
+    tls = tls_of(loaded, clock)
     async with (
         await KubeClient.connect(str(kubeconfig), user_agent="gateway-test/1") as client,
         aiohttp.ClientSession() as session,
     ):
+        reviews = Reviews(client, clock)
+        entries = {
+            name: Entry(
+                source, Access(auth, name, time.monotonic, source=source, reviews=reviews, tls=tls)
+            )
+            for name, (source, auth) in loaded.sources.items()
+        }
         serving = Gateway(
             entries,
             Submitter(KubeObjects(client), now),
             GatewayMetrics(registry),
             loaded.settings.limits,
+            tls=tls.context if tls is not None else None,
             now=now,
             heard=heard,
         )
@@ -126,6 +134,7 @@ async def gateway(
         finally:
             await session.close()
             await serving.close()
+            await reviews.close()
 
 
 @pytest.fixture

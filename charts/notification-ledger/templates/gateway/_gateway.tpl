@@ -14,6 +14,11 @@ those that its sources name.
 {{- toYaml $config -}}
 {{- end -}}
 
+{{/* Whether a source has tokens reviewed: then the gateway asks the API server whose they are and what they may. */}}
+{{- define "ledger.gateway.reviews" -}}
+{{- range .Values.gateway.config.sources -}}{{- if hasKey (.auth | default dict) "tokenReview" -}}yes{{- end -}}{{- end -}}
+{{- end -}}
+
 {{/* Whether a source is expected to send: then the gateway keeps a Lease for it. */}}
 {{- define "ledger.gateway.expects" -}}
 {{- range .Values.gateway.config.sources -}}{{- if hasKey . "expectEvery" -}}yes{{- end -}}{{- end -}}

@@ -8,7 +8,13 @@ import pytest
 
 from notifier.gateway.access import Access, Secrets
 from notifier.gateway.draft import Incoming, Refused
-from notifier.gateway.settings import AuthSettings, BearerSettings, SignatureSettings
+from notifier.gateway.proofs import (
+    AuthSettings,
+    BearerSettings,
+    ClientCertificateSettings,
+    SignatureSettings,
+    TokenReviewSettings,
+)
 from syncer.model.errors import ConfigError, Unavailable
 
 
@@ -49,6 +55,19 @@ def test_a_source_needs_a_secret_that_can_be_read(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         Access(AuthSettings(signature=given), "auth", lambda: 0.0)
     assert str(refused.value) == text
+
+
+def test_a_proof_that_nobody_can_check_ends_the_start() -> None:
+    """A source that asks for a review or a certificate is never served without what checks it."""
+    for auth, text in (
+        (AuthSettings(token_review=TokenReviewSettings()), "auth.tokenReview: cannot be asked"),
+        (
+            AuthSettings(client_certificate=ClientCertificateSettings(ca_files=("f",))),
+            "auth.clientCertificate: needs `tls`",
+        ),
+    ):
+        with pytest.raises(ConfigError, match=text):
+            Access(auth, "auth", lambda: 0.0)
 
 
 def test_every_proof_must_hold(tmp_path: Path) -> None:

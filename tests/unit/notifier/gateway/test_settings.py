@@ -65,7 +65,23 @@ WRONG: Final[dict[str, tuple[Any, str]]] = {
         {"sources": [source(kind="slack")]}, "sources[0].kind: must be one of alertmanager, argocd"
     ),
     "no proof asked for": (
-        {"sources": [source(auth={})]}, "sources[0].auth.insecure: one of bearer, basic and signature"
+        {"sources": [source(auth={})]}, "sources[0].auth.insecure: one of bearer, basic, signature,"
+    ),
+    "two proofs that share a header": (
+        {"sources": [source(auth={"bearer": {"tokenFiles": ["f"]}, "tokenReview": {}})]},
+        "sources[0].auth.insecure: bearer, basic and tokenReview exclude each other",
+    ),
+    "a certificate of a client without TLS": (
+        {"sources": [source(auth={"clientCertificate": {"caFiles": ["f"]}})]},
+        "sources[0].auth.clientCertificate: needs `tls`",
+    ),
+    "a name of a certificate without its kind": (
+        {"sources": [source(auth={"clientCertificate": {"caFiles": ["f"], "names": ["a"]}})]},
+        "sources[0].auth.clientCertificate.names: must each begin with cn:",
+    ),
+    "no audience": (
+        {"sources": [source(auth={"tokenReview": {"audiences": []}})]},
+        "sources[0].auth.tokenReview.audiences",
     ),
     "insecure beside a token": (
         {"sources": [source(auth={"insecure": True, "bearer": {"tokenFiles": ["f"]}})]},

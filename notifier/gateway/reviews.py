@@ -1,0 +1,184 @@
+"""
+Who sends, asked of the API server: a TokenReview says whose token it is, a SubjectAccessReview what he may.
+
+The right is `create` on `notificationrequests/gateway`, with the source as resourceName, in each namespace
+that the source may write to: a Role gives it, and it lets nobody create notifications by himself.
+
+Answers are kept, by a hash of the token, for as long as a right may go on to hold that was taken back;
+refusals for less. Requests of one token wait for one review. How many are asked at once, and how many wait,
+is bounded: beyond that, and while the API server does not answer, the sender is told to come again, since
+he may well be right.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any, Final
+
+from notifier.gateway.draft import Incoming, Refused
+from syncer.kube.client import KubeClient
+from syncer.model.errors import PortError, Unavailable
+from syncer.model.immutable import immutable
+from syncer.model.resource import GROUP, PLURAL, Json
+
+TOKENS: Final = "/apis/authentication.k8s.io/v1/tokenreviews"
+ACCESS: Final = "/apis/authorization.k8s.io/v1/subjectaccessreviews"
+#: Of `notificationrequests`: what a Role names to let somebody send by way of the gateway.
+SUBRESOURCE: Final = "gateway"
+#: Seconds for which an answer holds.
+ALLOWED: Final = 60.0
+REFUSED: Final = 10.0
+#: Answers that are kept, reviews under way, and reviews asked at once.
+_KEPT: Final = 4096
+_PENDING: Final = 256
+_TOGETHER: Final = 16
+#: Seconds for one call, and characters of a token.
+_CALL: Final = 3.0
+_LONGEST: Final = 16_384
+
+
+@immutable
+class Caller:
+    """
+    What is asked of the sender of a source.
+
+    Attributes:
+        source: Its name.
+        namespaces: Where its notifications may be.
+        audiences: For any of which the token must have been issued.
+    """
+
+    source: str
+    namespaces: tuple[str, ...]
+    audiences: tuple[str, ...]
+
+
+@immutable
+class _Answer:
+    """What a review came to; an empty reason lets the sender in."""
+
+    until: float
+    reason: str = ""
+    status: int = 200
+
+
+class Reviews:
+    """Asks the API server, and remembers for a while."""
+
+    def __init__(self, client: KubeClient, clock: Callable[[], float]) -> None:
+        """
+        Remember nothing yet.
+
+        Args:
+            client: Its owner closes it.
+            clock: Monotonic seconds.
+        """
+        self._client = client
+        self._clock = clock
+        self._known: OrderedDict[bytes, _Answer] = OrderedDict()
+        self._pending: dict[bytes, asyncio.Task[_Answer]] = {}
+        self._gate = asyncio.Semaphore(_TOGETHER)
+
+    async def check(self, incoming: Incoming, caller: Caller) -> None:
+        """
+        Check a bearer token.
+
+        Args:
+            incoming: The request.
+            caller: What is asked of its sender.
+
+        Raises:
+            Refused: 401 without a token that is valid, 403 if its owner has not the right.
+            Unavailable: the API server did not say in time.
+        """
+        scheme, _, token = incoming.header("authorization").partition(" ")
+        token = token.strip()
+        if scheme.lower() != "bearer" or not 0 < len(token) <= _LONGEST:
+            raise Refused("a bearer token of Kubernetes is required", status=401)
+        key = hashlib.sha256(f"{caller.source} {token}".encode("utf-8", "surrogateescape")).digest()
+        known = self._known.get(key)
+        if known is None or known.until <= self._clock():
+            known = await self._asked(key, token, caller)
+        if known.reason:
+            raise Refused(known.reason, status=known.status)
+
+    async def close(self) -> None:
+        """End the reviews under way."""
+        pending = list(self._pending.values())
+        for task in pending:
+            task.cancel()
+        await asyncio.gather(*pending, return_exceptions=True)
+
+    async def _asked(self, key: bytes, token: str, caller: Caller) -> _Answer:
+        task = self._pending.get(key)
+        if task is None:
+            if len(self._pending) >= _PENDING:
+                raise Unavailable("too many tokens are being reviewed")
+            task = asyncio.create_task(self._review(token, caller))
+            self._pending[key] = task
+            task.add_done_callback(lambda done: self._done(key, done))
+        # Not the first request's: the others wait for it as well.
+        done, _ = await asyncio.wait({task}, timeout=3 * _CALL)
+        if not done or task.cancelled():
+            raise Unavailable("the API server did not review the token in time")
+        return task.result()
+
+    def _done(self, key: bytes, task: asyncio.Task[_Answer]) -> None:
+        del self._pending[key]
+        if task.cancelled() or task.exception() is not None:
+            return
+        self._known.pop(key, None)
+        self._known[key] = task.result()
+        while len(self._known) > _KEPT:
+            self._known.popitem(last=False)
+
+    async def _review(self, token: str, caller: Caller) -> _Answer:
+        async with self._gate:
+            try:
+                return await self._answer(token, caller)
+            except PortError as error:
+                raise Unavailable(f"the API server did not review the token: {error}") from None
+
+    async def _answer(self, token: str, caller: Caller) -> _Answer:
+        asked = {"token": token, "audiences": list(caller.audiences)}
+        status = await self._ask(TOKENS, "TokenReview", asked)
+        # A server that knows no audiences names none: then the token may be for anybody.
+        audiences = status.get("audiences") or ()
+        if status.get("authenticated") is not True or not set(audiences) & set(caller.audiences):
+            return _Answer(
+                self._clock() + REFUSED,
+                f"the API server knows no such token for the audience {', '.join(caller.audiences)}",
+                401,
+            )
+        user = status.get("user") or {}
+        for namespace in caller.namespaces:
+            if not await self._allowed(user, caller.source, namespace):
+                return _Answer(
+                    self._clock() + REFUSED,
+                    f"the token's owner may not create {PLURAL}/{SUBRESOURCE} {caller.source} in"
+                    f" {namespace}",
+                    403,
+                )
+        return _Answer(self._clock() + ALLOWED)
+
+    async def _allowed(self, user: Json, source: str, namespace: str) -> bool:
+        asked = {
+            "user": user.get("username"), "uid": user.get("uid"), "groups": user.get("groups"),
+            "extra": user.get("extra"),
+            "resourceAttributes": {
+                "group": GROUP, "resource": PLURAL, "subresource": SUBRESOURCE, "verb": "create",
+                "namespace": namespace, "name": source,
+            },
+        }  # fmt: skip
+        spec = {key: value for key, value in asked.items() if value}
+        return (await self._ask(ACCESS, "SubjectAccessReview", spec)).get("allowed") is True
+
+    async def _ask(self, path: str, kind: str, spec: Json) -> Json:
+        group = path.split("/")[2]
+        body = {"apiVersion": f"{group}/v1", "kind": kind, "spec": spec}
+        answer: Any = await self._client.request("POST", path, body=body, timeout=_CALL)
+        status: Json = answer.get("status") or {}
+        return status

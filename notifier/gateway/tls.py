@@ -1,0 +1,173 @@
+"""
+TLS of the gateway's own: its certificate, and whose clients' certificates each source takes.
+
+Files are read anew every few seconds, by whoever connects next; each connection gets the context of its
+time, so that a renewed certificate, or an authority that was taken off a list, counts from then on. What
+cannot be used is logged and changes nothing. At the start it is an error.
+
+One port serves all sources, so a handshake accepts the authorities of any of them; which one vouches for a
+client is looked at with the request (`notifier.gateway.auth.check_certificate`). Where sources ask for
+certificates, TLS 1.3 is the least, and no session is resumed: the chain of a resumed one is not known.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from notifier.gateway.draft import Certificate
+from notifier.gateway.settings import TlsSettings
+from syncer.model.errors import ConfigError
+
+logger = logging.getLogger("ledger.gateway")
+
+#: Seconds for which files are taken as read.
+_FRESH: Final = 5.0
+_LARGEST: Final = 1 << 20
+#: Of a certificate's names as `getpeercert` calls them, the words of the gateway's file.
+_KINDS: Final = {"DNS": "dns", "URI": "uri", "email": "email", "IP Address": "ip"}
+
+
+class Tls:
+    """The certificate that the gateway shows, and the authorities that sources trust."""
+
+    def __init__(
+        self,
+        given: TlsSettings,
+        authorities: Mapping[str, tuple[tuple[str, ...], str]],
+        clock: Callable[[], float],
+    ) -> None:
+        """
+        Read the files.
+
+        Args:
+            given: Of the gateway's file.
+            authorities: By source: files of those that it trusts, and what names them, for errors.
+            clock: Monotonic seconds.
+
+        Raises:
+            ConfigError: one of them cannot be used.
+        """
+        self._given = given
+        self._authorities = authorities
+        self._clock = clock
+        self._read_at = clock()
+        self._contents = self._read()
+        self._context, self._anchors = self._made()
+
+    def context(self) -> ssl.SSLContext:
+        """Return the context for a connection that begins now."""
+        now = self._clock()
+        if now - self._read_at >= _FRESH:
+            self._read_at = now
+            self._renew()
+        return self._context
+
+    def anchors(self, source: str) -> frozenset[bytes]:
+        """Return the certificates, one of which must vouch for a client of a source."""
+        self.context()
+        return self._anchors[source]
+
+    def _renew(self) -> None:
+        try:
+            contents = self._read()
+            if contents == self._contents:
+                return
+            self._context, self._anchors = self._made()
+        except ConfigError as error:
+            logger.warning(
+                "certificates of the gateway are not taken, those before them stay",
+                extra={"error": str(error)},
+            )
+            return
+        self._contents = contents
+        logger.info("the gateway has read its certificates again")
+
+    def _read(self) -> dict[str, bytes]:
+        files = {self._given.cert_file: "tls.certFile", self._given.key_file: "tls.keyFile"}
+        for names, path in self._authorities.values():
+            files |= dict.fromkeys(names, path)
+        return {file: _content(file, path) for file, path in files.items()}
+
+    def _made(self) -> tuple[ssl.SSLContext, dict[str, frozenset[bytes]]]:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            # A password would be asked for on the terminal.
+            context.load_cert_chain(self._given.cert_file, self._given.key_file, lambda: "")
+        except (OSError, ValueError) as error:
+            raise ConfigError(
+                f"cannot be used with its key: {_reason(error)}", path="tls.certFile"
+            ) from None
+        anchors = {}
+        for source, (files, path) in self._authorities.items():
+            own = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            for number, file in enumerate(files):
+                try:
+                    own.load_verify_locations(file)
+                    context.load_verify_locations(file)
+                except (OSError, ValueError) as error:
+                    raise ConfigError(
+                        f"holds no certificates: {_reason(error)}", path=f"{path}[{number}]"
+                    ) from None
+            anchors[source] = frozenset(own.get_ca_certs(binary_form=True))
+            if not anchors[source]:
+                raise ConfigError("holds no certificate of an authority", path=path)
+        if anchors:
+            context.verify_mode = ssl.CERT_OPTIONAL
+            context.minimum_version = ssl.TLSVersion.TLSv1_3
+            context.num_tickets = 0
+        return context, anchors
+
+
+def certificate_of(connection: Any) -> Certificate | None:
+    """
+    Return what a client has proven by its certificate; None without one.
+
+    Args:
+        connection: The `ssl_object` of a transport; None where there is no TLS.
+    """
+    if connection is None:
+        return None
+    shown = connection.getpeercert()
+    chain = _chain(connection)
+    if not shown or not chain:
+        return None
+    names = [f"cn:{v}" for part in shown.get("subject", ()) for k, v in part if k == "commonName"]
+    names += [
+        f"{_KINDS[kind]}:{value}"
+        for kind, value in shown.get("subjectAltName", ())
+        if kind in _KINDS
+    ]
+    return Certificate(tuple(chain), tuple(names))
+
+
+def _chain(connection: Any) -> list[bytes]:
+    """Return the verified chain, from the client to the authority, each in DER."""
+    if (public := getattr(connection, "get_verified_chain", None)) is not None:
+        return list(public())
+    # Before Python 3.13 the method is there, on the object within.
+    inner = connection._sslobj.get_verified_chain() or ()  # noqa: SLF001 - public from Python 3.13 on
+    return [ssl.PEM_cert_to_DER_cert(one.public_bytes()) for one in inner]
+
+
+def _content(file: str, path: str) -> bytes:
+    try:
+        with Path(file).open("rb") as opened:
+            content = opened.read(_LARGEST + 1)
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {_reason(error)}", path=path) from None
+    if not content or len(content) > _LARGEST:
+        raise ConfigError("names a file that is empty or too large", path=path)
+    return content
+
+
+def _reason(error: Exception) -> str:
+    """Return what is wrong, without the content of a file."""
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "not in PEM").lower().replace("_", " ")
+    return getattr(error, "strerror", None) or type(error).__name__

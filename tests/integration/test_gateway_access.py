@@ -1,0 +1,390 @@
+"""Who may send: tokens that a real API server reviews, and certificates of clients."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import shutil
+import ssl
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any, Final
+
+import aiohttp
+import pytest
+
+from notifier.gateway.reviews import ALLOWED, REFUSED
+from syncer.model.resource import Json
+from tests.channels.receiver import Certificates
+from tests.fakes.apiserver import FakeApiServer
+from tests.fakes.faults import Answer, Match
+from tests.integration.scripted import write_kubeconfig
+from tests.integration.test_gateway import Running, gateway, group, stamp, stored
+from tests.servers.controlplane import ControlPlane
+
+AUDIENCE: Final = "notification-gateway"
+
+
+def document(namespace: str, auth: Json, **more: Any) -> Json:
+    """A gateway's file with one source."""
+    source = {"name": "am", "kind": "alertmanager", "namespace": namespace, "auth": auth}
+    return {"sources": [source], **more}
+
+
+class Clock:
+    """Time as the test says."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        """Monotonic seconds."""
+        return self.now
+
+
+async def _made(plane: ControlPlane, path: str, body: Json) -> Json:
+    code, answer = await plane.request("POST", path, body)
+    assert code == 201, answer
+    return dict(answer)
+
+
+async def _token(plane: ControlPlane, namespace: str, name: str, audience: str) -> str:
+    """A token of a service account, as a pod gets it by a projected volume."""
+    accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+    body = {
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        "spec": {"audiences": [audience], "expirationSeconds": 600},
+    }  # fmt: skip
+    answer = await _made(plane, f"{accounts}/{name}/token", body)
+    return str(answer["status"]["token"])
+
+
+async def _bound(plane: ControlPlane, namespace: str, account: str) -> None:
+    """Let an account send to the source `am`, and nothing else."""
+    rbac = f"/apis/rbac.authorization.k8s.io/v1/namespaces/{namespace}"
+    rule = {
+        "apiGroups": ["kubernaut.ai"], "resources": ["notificationrequests/gateway"],
+        "resourceNames": ["am"], "verbs": ["create"],
+    }  # fmt: skip
+    await _made(
+        plane, f"{rbac}/roles",
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": "sender"}, "rules": [rule],
+        },
+    )  # fmt: skip
+    await _made(
+        plane, f"{rbac}/rolebindings",
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "sender"},
+            "roleRef": {
+                "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "sender",
+            },
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": namespace}],
+        },
+    )  # fmt: skip
+
+
+async def test_a_token_of_kubernetes_with_the_right_lets_in(
+    control_plane: ControlPlane, namespace: str
+) -> None:
+    """An account needs a token for the gateway, and the right to send to this source."""
+    accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
+    await _made(
+        control_plane,
+        accounts,
+        {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "sender"}},
+    )
+    good = await _token(control_plane, namespace, "sender", AUDIENCE)
+    other = await _token(control_plane, namespace, "sender", "https://kubernetes.default.svc")
+    clock = Clock()
+    async with gateway(
+        control_plane.kubeconfig, document(namespace, {"tokenReview": {}}), clock=clock
+    ) as here:
+
+        async def sent(token: str) -> tuple[int, str]:
+            code, answer, _ = await here.send(
+                "am", group(("a", "firing", stamp())), Authorization=f"Bearer {token}"
+            )
+            return code, str(answer.get("error", ""))
+
+        assert (await sent("no-token"))[0] == 401
+        assert (await sent(other))[0] == 401
+        code, reason = await sent(good)
+        assert (code, reason) == (
+            403,
+            "the token's owner may not create notificationrequests/gateway am in " + namespace,
+        )
+        await _bound(control_plane, namespace, "sender")
+        # The refusal holds for a while, and the server's own view of roles is a cache.
+        assert (await sent(good))[0] == 403
+        async with asyncio.timeout(30):
+            while (await sent(good))[0] != 200:
+                clock.now += REFUSED
+                await asyncio.sleep(0.05)
+        assert (await sent(other))[0] == 401
+
+
+@pytest.fixture
+async def standin(tmp_path: Path) -> AsyncIterator[tuple[FakeApiServer, str]]:
+    """A stand-in for the API server, and a kubeconfig for it."""
+    async with FakeApiServer() as server:
+        yield server, write_kubeconfig(tmp_path / "kubeconfig", server.url)
+
+
+REVIEW: Final = Match(path="*tokenreviews*")
+ACCESS: Final = Match(path="*subjectaccessreviews*")
+
+
+def reviewed(**status: Any) -> Answer:
+    """An answer of the API server."""
+    return Answer(201, body={"kind": "Review", "status": status})
+
+
+KNOWN: Final = reviewed(authenticated=True, audiences=[AUDIENCE], user={"username": "u"})
+#: Answers to the two reviews, the gateway's own, and how many reviews two requests cost.
+REVIEWS: Final[dict[str, tuple[Answer, Answer, int, int]]] = {
+    "all is well": (KNOWN, reviewed(allowed=True), 200, 2),
+    "the server is away": (Answer(503), reviewed(allowed=True), 503, 2),
+    "the gateway may not ask": (Answer(403, "Forbidden"), reviewed(allowed=True), 503, 2),
+    "the second review fails": (KNOWN, Answer(500), 503, 4),
+    "nobody has the token": (
+        reviewed(authenticated=False, error="x"), reviewed(allowed=True), 401, 1,
+    ),
+    "the server knows no audiences": (
+        reviewed(authenticated=True, user={"username": "u"}), reviewed(allowed=True), 401, 1,
+    ),
+    "it is for somebody else": (
+        reviewed(authenticated=True, audiences=["x"], user={"username": "u"}),
+        reviewed(allowed=True), 401, 1,
+    ),
+    "he may not": (KNOWN, reviewed(allowed=False), 403, 2),
+    "an authoriser is missing": (
+        KNOWN, reviewed(allowed=False, evaluationError="role not found"), 403, 2,
+    ),
+    "an answer that is none": (Answer(201, body={}), reviewed(allowed=True), 401, 1),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", REVIEWS)
+async def test_what_a_review_comes_to(
+    standin: tuple[FakeApiServer, str], case: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An outage is 503, never 401; an answer is asked for once; the token is in no log and no answer."""
+    server, kubeconfig = standin
+    first, second, expected, reviews = REVIEWS[case]
+    server.faults.add(REVIEW, first, times=None)
+    server.faults.add(ACCESS, second, times=None)
+    given = document("default", {"tokenReview": {}})
+    async with gateway(kubeconfig, given, clock=Clock()) as here:
+        for _ in range(2):
+            code, answer, _ = await here.send("am", group(("a", "firing", stamp())))
+            assert code == expected, answer
+            assert "s3cret-token" not in json.dumps(answer)
+    asked = [request for request in server.faults.struck if "reviews" in str(request)]
+    assert len(asked) == reviews
+    assert "s3cret-token" not in caplog.text
+
+
+async def test_an_answer_holds_for_its_time(standin: tuple[FakeApiServer, str]) -> None:
+    """What was allowed is served for a minute, also while the server is away, and no longer."""
+    server, kubeconfig = standin
+    clock = Clock()
+    server.faults.add(REVIEW, KNOWN, times=None)
+    server.faults.add(ACCESS, reviewed(allowed=True), times=None)
+    given = document("default", {"tokenReview": {}})
+    async with gateway(kubeconfig, given, clock=clock) as here:
+
+        async def sent() -> int:
+            return (await here.send("am", group(("a", "firing", stamp()))))[0]
+
+        assert await sent() == 200
+        server.faults.clear()
+        server.faults.add(REVIEW, Answer(503), times=None)
+        clock.now += ALLOWED - 1
+        assert await sent() == 200
+        clock.now += 1
+        assert await sent() == 503
+        server.faults.clear()
+        server.faults.add(REVIEW, reviewed(authenticated=False), times=None)
+        assert await sent() == 401
+        server.faults.clear()
+        server.faults.add(REVIEW, KNOWN, times=None)
+        server.faults.add(ACCESS, reviewed(allowed=True), times=None)
+        assert await sent() == 401
+        clock.now += REFUSED
+        assert await sent() == 200
+
+
+async def test_many_requests_of_one_token_wait_for_one_review(
+    standin: tuple[FakeApiServer, str],
+) -> None:
+    """Fifty at once: the API server is asked once who sends, and once what he may."""
+    server, kubeconfig = standin
+    server.faults.add(REVIEW, KNOWN, times=None)
+    server.faults.add(ACCESS, reviewed(allowed=True), times=None)
+    async with gateway(kubeconfig, document("default", {"tokenReview": {}})) as here:
+        answers = await asyncio.gather(
+            *(here.send("am", group((f"a{n}", "firing", stamp()))) for n in range(50))
+        )
+    assert {code for code, _, _ in answers} == {200}
+    assert len(server.faults.struck) == 2
+
+
+# -- certificates ---------------------------------------------------------------------------------
+
+
+class Pki:
+    """An authority, and one that nobody knows."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        for name in ("known", "other"):
+            (folder / name).mkdir()
+        self.known, self.other = (
+            Certificates(folder / "known"),
+            Certificates(folder / "other"),
+        )
+        self.known.context("server")
+        for own in (self.known, self.other):
+            own.context("client", san="DNS:client.example,URI:spiffe://cluster/sender")
+
+    @property
+    def tls(self) -> Json:
+        """Of the gateway's file."""
+        folder = self.folder / "known"
+        return {"certFile": str(folder / "server.pem"), "keyFile": str(folder / "server.key")}
+
+    def client(self, authority: str = "known", *, bare: bool = False) -> ssl.SSLContext:
+        """What a client shows and trusts."""
+        context = ssl.create_default_context(cafile=str(self.known.ca))
+        if not bare:
+            folder = self.folder / authority
+            context.load_cert_chain(folder / "client.pem", folder / "client.key")
+        return context
+
+
+@pytest.fixture(scope="module")
+def pki_template(tmp_path_factory: pytest.TempPathFactory) -> Pki:
+    """Certificates for this file."""
+    return Pki(tmp_path_factory.mktemp("pki"))
+
+
+async def post(here: Running, tls: ssl.SSLContext) -> int:
+    """Send over a connection of its own; 0 where the handshake or the connection fails."""
+    connector = aiohttp.TCPConnector(ssl=tls, force_close=True)
+    try:
+        async with (
+            aiohttp.ClientSession(connector=connector) as session,
+            session.post(
+                f"https://127.0.0.1:{here.port}/v1/am", json=group(("a", "firing", stamp()))
+            ) as answer,
+        ):
+            return answer.status
+    except aiohttp.ClientError:
+        return 0
+
+
+#: Names that the source asks for, and the answer to a client with a certificate.
+NAMES: Final = {
+    "any": ([], 200),
+    "its URI": (["uri:spiffe://cluster/sender"], 200),
+    "one of several": (["dns:else.example", "dns:client.example"], 200),
+    "its common name": (["cn:client"], 200),
+    "another one": (["uri:spiffe://cluster/other"], 401),
+    "the same of another kind": (["cn:client.example"], 401),
+}
+
+
+@pytest.mark.parametrize("case", NAMES)
+async def test_a_client_has_a_certificate_with_a_name(
+    standin: tuple[FakeApiServer, str], pki_template: Pki, case: str
+) -> None:
+    """Signed by the source's authority, with one of its names; without a certificate it is 401."""
+    names, expected = NAMES[case]
+    auth = {"clientCertificate": {"caFiles": [str(pki_template.known.ca)], "names": names}}
+    server, kubeconfig = standin
+    given = document("default", auth, tls=pki_template.tls)
+    async with gateway(kubeconfig, given) as here:
+        assert await post(here, pki_template.client()) == expected
+        assert await post(here, pki_template.client(bare=True)) == 401
+        assert await post(here, pki_template.client("other")) == 0
+    assert len(stored(server)) == (1 if expected == 200 else 0)
+
+
+async def test_an_authority_of_another_source_vouches_for_nobody_here(
+    standin: tuple[FakeApiServer, str], pki_template: Pki
+) -> None:
+    """Both authorities pass the handshake of the shared port; each source takes its own alone."""
+    _, kubeconfig = standin
+    given = document(
+        "default", {"clientCertificate": {"caFiles": [str(pki_template.known.ca)]}},
+        tls=pki_template.tls,
+    )  # fmt: skip
+    given["sources"].append({
+        "name": "else", "kind": "alertmanager", "namespace": "default",
+        "auth": {"clientCertificate": {"caFiles": [str(pki_template.other.ca)]}},
+    })  # fmt: skip
+    async with gateway(kubeconfig, given) as here:
+        assert await post(here, pki_template.client()) == 200
+        assert await post(here, pki_template.client("other")) == 401
+
+
+async def test_certificates_are_followed(
+    standin: tuple[FakeApiServer, str], pki_template: Pki, tmp_path: Path
+) -> None:
+    """A replaced authority counts for new connections; a broken file changes nothing."""
+    _, kubeconfig = standin
+    files = {name: tmp_path / name for name in ("ca.pem", "server.pem", "server.key")}
+    for name, file in files.items():
+        shutil.copy(pki_template.folder / "known" / name, file)
+    given = document(
+        "default", {"clientCertificate": {"caFiles": [str(files["ca.pem"])]}},
+        tls={"certFile": str(files["server.pem"]), "keyFile": str(files["server.key"])},
+    )  # fmt: skip
+    clock = Clock()
+    async with gateway(kubeconfig, given, clock=clock) as here:
+        assert await post(here, pki_template.client()) == 200
+        files["ca.pem"].write_text("no certificate")
+        clock.now += 5
+        assert await post(here, pki_template.client()) == 200
+        shutil.copy(pki_template.other.ca, files["ca.pem"])
+        clock.now += 5
+        assert await post(here, pki_template.client()) == 0
+        assert await post(here, pki_template.client("other")) == 200
+
+
+async def test_who_never_ends_a_handshake_stops_nobody(
+    standin: tuple[FakeApiServer, str], pki_template: Pki, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Connections that say nothing, or half, count before TLS: one is closed for each above the bound."""
+    monkeypatch.setattr("syncer.runtime.connections._HANDSHAKE", 600.0)
+    monkeypatch.setattr("notifier.gateway.server._FIRST", 600.0)
+    server, kubeconfig = standin
+    given = document(
+        "default", {"insecure": True}, tls=pki_template.tls, limits={"connections": 16}
+    )
+    async with gateway(kubeconfig, given) as here:
+        opened = []
+        for number in range(100):
+            reader, writer = await asyncio.open_connection("127.0.0.1", here.port)
+            writer.write((b"", b"\x16\x03\x01\x02")[number % 2])
+            opened.append((reader, writer))
+
+        async def closed(reader: asyncio.StreamReader) -> None:
+            with contextlib.suppress(ConnectionError):
+                await reader.read()
+
+        ends = [asyncio.create_task(closed(reader)) for reader, _ in opened]
+        async with asyncio.timeout(60):
+            while sum(end.done() for end in ends) < 84:
+                await asyncio.sleep(0.01)
+            # One that is crowded out is told so by a reset, and comes again as every sender does.
+            while await post(here, pki_template.client(bare=True)) != 200:
+                await asyncio.sleep(0.01)
+        for _, writer in opened:
+            writer.transport.abort()
+        await asyncio.gather(*ends)
+    assert len(stored(server)) == 1
