@@ -35,29 +35,29 @@ def where_to_look() -> argparse.ArgumentParser:
     )  # fmt: skip
     group.add_argument(
         "--redis-url", metavar="URL",
-        help="instead of the file's redis.url; without a password, which everybody could read here",
+        help="overrides the file's redis.url; put no password here, where other users can read it",
     )  # fmt: skip
     group.add_argument(
         "--redis-url-file",
         metavar="FILE",
-        help="file that holds it; without this, --redis-url and --config: $REDIS_URL",
+        help="file that holds that URL (default without --redis-url and --config: $REDIS_URL)",
     )
-    group.add_argument("--key-prefix", metavar="PREFIX", help="instead of redis.keyPrefix")
+    group.add_argument("--key-prefix", metavar="PREFIX", help="overrides redis.keyPrefix")
     add_kubeconfig(group)
     shape = where.add_argument_group("the answer")
     shape.add_argument("--json", action="store_true", help="answer in JSON, one object per line")
     shape.add_argument(
         "--width", type=count, metavar="COLUMNS",
-        help="fit tables to so many columns, 0 for whatever they need (default: $COLUMNS, else the"
+        help="fit tables into this many columns, 0 for no limit (default: $COLUMNS, else the"
         " terminal's, else 0)",
     )  # fmt: skip
     shape.add_argument(
         "--color", choices=("auto", "always", "never"), default="auto",
-        help="auto (default) is on terminals alone, and never with $NO_COLOR",
+        help="auto (default): on terminals only, and never with $NO_COLOR",
     )  # fmt: skip
     shape.add_argument(
         "--until-stdin-closes", action="store_true",
-        help="end when standard input does: for who runs this over a connection that may break",
+        help="end when standard input closes; for use over a connection that may break",
     )  # fmt: skip
     return where
 
@@ -69,7 +69,7 @@ def add_kubeconfig(parser: argparse._ActionsContainer) -> None:
         help="default: $KUBECONFIG, else ~/.kube/config, else the pod's own account",
     )  # fmt: skip
     parser.add_argument(
-        "--context", metavar="NAME", help="of the kubeconfig, instead of its current one"
+        "--context", metavar="NAME", help="context of the kubeconfig (default: its current one)"
     )
 
 
@@ -92,12 +92,12 @@ def add_namespaces(parser: argparse.ArgumentParser) -> None:
     which = parser.add_mutually_exclusive_group()
     which.add_argument(
         "-n", "--namespace", action="append", metavar="NAMESPACE",
-        help="only this one; may be given again (default: those that the settings file has watched,"
+        help="only this one; may be given again (default: those that the settings file names,"
         " else all)",
     )  # fmt: skip
     which.add_argument(
         "-A", "--all-namespaces", action="store_true",
-        help="all, also those that the settings file does not have watched",
+        help="all, including those that the settings file does not name",
     )  # fmt: skip
 
 
@@ -109,7 +109,9 @@ def add_attempts(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--receiver", metavar="PATTERN", help="only channels of this receiver, `ops`"
     )
-    parser.add_argument("--error", metavar="TEXT", help="only with this in the error, in any case")
+    parser.add_argument(
+        "--error", metavar="TEXT", help="only errors that contain this, ignoring case"
+    )
 
 
 def add_check(parser: argparse.ArgumentParser) -> None:
@@ -122,7 +124,7 @@ def add_check(parser: argparse.ArgumentParser) -> None:
     add_time(parser, "--stuck", "2m", "time after which an open attempt counts as abandoned")
     parser.add_argument(
         "--pause", type=float, default=2.0, metavar="SECONDS",
-        help="before what looks wrong is read a second time (default %(default)s)",
+        help="wait before what looks wrong is read again (default %(default)s)",
     )  # fmt: skip
 
 
@@ -131,7 +133,7 @@ def add_dry_run(parser: argparse.ArgumentParser, what: str) -> None:
     parser.add_argument("--dry-run", action="store_true", help=f"say {what}")
     parser.add_argument(
         "--unchecked-store", action="store_true",
-        help="write even where whose store it is cannot be checked",
+        help="write even if it cannot be checked whose store this is",
     )  # fmt: skip
 
 
@@ -157,7 +159,9 @@ def add_time(parser: argparse.ArgumentParser, option: str, default: str, what: s
 
 def add_by(parser: argparse.ArgumentParser) -> None:
     """Take who is recorded as the operator."""
-    parser.add_argument("--by", metavar="WHO", help="put on record (default: user@host)")
+    parser.add_argument(
+        "--by", metavar="WHO", help="name that is put on record (default: user@host)"
+    )
 
 
 def address(text: str) -> tuple[str, int]:

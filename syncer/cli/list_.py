@@ -26,9 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="only this phase, `none` for none yet; may be given again",
     )  # fmt: skip
     add_event(parser)
-    parser.add_argument("--name", metavar="PATTERN", help="only names like this (`*` and `?`)")
     parser.add_argument(
-        "--older-than", metavar="TIME", default="0", help="at least so old (`72h`, `3d`)"
+        "--name", metavar="PATTERN", help="only names that match this (`*` and `?`)"
+    )
+    parser.add_argument(
+        "--older-than", metavar="TIME", default="0", help="at least this old (`72h`, `3d`)"
     )
     parser.add_argument("--unsynced", action="store_true", help="only with unpublished records")
     parser.add_argument("--unknown", action="store_true", help="only with unknown results")
@@ -39,13 +41,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_attempts(parser)
     parser.add_argument(
         "--since", metavar="TIME",
-        help="created, or attempted on that channel, so long ago or later (`1h`, `3d`, or a time)",
+        help="only if created, or attempted on that channel, since then (`1h`, `3d`, or a time)",
     )  # fmt: skip
     parser.add_argument(
         "-w", "--watch", action="store_true",
-        help="then go on with each that changes, until interrupted",
+        help="then show each that changes, until interrupted",
     )  # fmt: skip
-    parser.add_argument("--limit", type=count, default=0, metavar="N", help="at most so many")
+    parser.add_argument("--limit", type=count, default=0, metavar="N", help="at most N")
 
 
 async def run(options: argparse.Namespace) -> int:
@@ -83,7 +85,7 @@ async def run(options: argparse.Namespace) -> int:
         absent = not progress.done and await report_missing(at, options)
         if not shown.rows and not absent:
             among = f" in {', '.join(namespaces)}" if namespaces else ""
-            write_remark(f"none of {progress.done} notification(s){among} is wanted")
+            write_remark(f"none of {progress.done} notification(s){among} matches")
         for text in unread:
             write_remark(f"not listed: {text}")
         columns.report_cut()

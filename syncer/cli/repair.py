@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--accept-loss", action="store_true",
-        help="even where nothing of a record is legible: what it recorded may be sent again",
+        help="even if no part of a record is legible: what it recorded may be sent again",
     )  # fmt: skip
     add_time(parser, "--wait", "30s", "time for the owner to finish its part")
     parser.add_argument("--yes", action="store_true", help="do not ask on a terminal")

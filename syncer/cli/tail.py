@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from syncer.cli.following import Follower, WakeUps
     from syncer.cli.output import Columns
 
-HELP: Final = "attempts as they happen: results, and why something was not sent"
+HELP: Final = "show attempts as they happen: results, and why something was not sent"
 
 #: Seconds between sweeps, unless they take long.
 _PERIOD: Final = 1.0
@@ -26,27 +26,25 @@ _AWAY: Final = 5.0
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Take the options of the command."""
-    parser.add_argument(
-        "object", nargs="*", metavar=OBJECT, help="only these (default: all there are)"
-    )
+    parser.add_argument("object", nargs="*", metavar=OBJECT, help="only these (default: all)")
     add_namespaces(parser)
     add_attempts(parser)
     parser.add_argument(
         "--state", action="append", choices=STATES,
-        help="only this, may be given again; `intent` is the beginning of an attempt, `skip` the reason why"
-        " none was made (default: all but intent)",
+        help="only this state; may be given again; `intent` is the beginning of an attempt, `skip` the"
+        " reason why none was made (default: all but intent)",
     )  # fmt: skip
     parser.add_argument(
-        "-f", "--follow", action="store_true", help="go on with what happens, until interrupted"
+        "-f", "--follow", action="store_true", help="then show what happens, until interrupted"
     )
     parser.add_argument(
         "--since", default="10m", metavar="TIME",
-        help="begin so long ago (`1h`, `3d`) or at a time, as the last line of an earlier run names it"
+        help="start this long ago (`1h`, `3d`) or at a time, such as the last line of an earlier run names"
         " (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--limit", type=count, default=1000, metavar="N",
-        help="of the past the newest so many, 0 for all (default %(default)s)",
+        help="show at most the newest N of the past, 0 for all (default %(default)s)",
     )  # fmt: skip
 
 
@@ -89,7 +87,7 @@ async def run(options: argparse.Namespace) -> int:
                 await _follow(follower, wake_ups, shown)
         finally:
             columns.report_cut()
-            write_remark(f"to go on from here: --since {format_time(follower.resume)}")
+            write_remark(f"to continue from here: --since {format_time(follower.resume)}")
     return NOT_COMPARED if store.state is StoreState.NEW else OK
 
 
@@ -138,5 +136,5 @@ async def _follow(follower: Follower, wake_ups: WakeUps, shown: _Shown) -> None:
                 away = False
         except (Unavailable, Ambiguous, TimeoutError) as error:
             if not away:
-                write_remark(f"Redis does not answer, it is asked again: {error}")
+                write_remark(f"Redis does not answer, retrying: {error}")
             away, due = True, clock() + _AWAY

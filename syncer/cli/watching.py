@@ -98,7 +98,7 @@ class Watching:
             except (Unavailable, Ambiguous, TimeoutError) as error:
                 failures = 1 if self.versions[namespace] != before else failures + 1
                 if failures == 2:
-                    write_remark(f"a server does not answer, it is asked again: {error}")
+                    write_remark(f"a server does not answer, retrying: {error}")
             await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, failures + 1))
 
     async def _show(self, request: NotificationRequest, *, deleted: bool) -> None:

@@ -94,7 +94,7 @@ class Kubectl:
             if code != 0 and said.held:
                 return None
             if code != 0:
-                raise PluginError(NOT_ASKED, "kubectl does not list pods")
+                raise PluginError(NOT_ASKED, "kubectl failed to list pods")
             answer.seek(0)
             try:
                 listed = json.load(answer)

@@ -22,8 +22,8 @@ INTERRUPTED: Final = 130
 EPILOG: Final = (
     "exit codes: those of the command in the pod (0 all is as it should be; 1 something is not, or was"
     " refused; 2 wrong usage; 3 no such notification; 4 Redis or the API server does not answer; 5 not all"
-    " could be read or compared; 6 the account is refused), and 8 nobody was asked: no kubectl, release,"
-    " pod or right; 9 several releases might be meant, and it says which"
+    " could be read or compared; 6 the account is refused), and 8 no command was run: no kubectl, release,"
+    " pod or right; 9 several releases match, and it lists them"
 )
 
 

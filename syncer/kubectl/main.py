@@ -110,7 +110,7 @@ def _run(words: Words) -> int:
         pod = pod_of(release)
         if not pod.ready:
             sys.stderr.write(
-                f"kubectl ledger: no pod of {release.key} is ready; asking {pod.name} all the same\n"
+                f"kubectl ledger: no pod of {release.key} is ready; asking {pod.name} anyway\n"
             )
         if command.creates and not {"--dry-run", "-h", "--help"} & set(rest):
             return send(kubectl, release, pod, rest, by=_person())
@@ -158,7 +158,10 @@ def find(kubectl: Kubectl, words: Words, *, labels: str = LABELS) -> Release:
             listed = kubectl.pods(None, everywhere=False, labels=labels)
             where = "in the context's namespace (looking in all of them is forbidden)"
     if listed is None:
-        raise PluginError(NOT_ASKED, f"listing pods {where} is forbidden; name another one by -n")
+        raise PluginError(
+            NOT_ASKED,
+            f"listing pods {where} is forbidden; name a namespace where it is allowed with -n",
+        )
     return choose(releases_of(listed), wanted=words.release, where=where, labels=labels)
 
 
@@ -181,7 +184,7 @@ def _confirmed(rest: Sequence[str], release: Release, command: str) -> bool:
     """Ask on a terminal, as the command itself would: in the pod it has none."""
     if {"--yes", "--dry-run", "-h", "--help"} & set(rest) or not sys.stdin.isatty():
         return True
-    sys.stderr.write(f"{command} in {release.key}? (--dry-run says what would be done) [y/N] ")
+    sys.stderr.write(f"{command} in {release.key}? (--dry-run shows what would be done) [y/N] ")
     sys.stderr.flush()
     return sys.stdin.readline().strip().lower() in {"y", "yes"}
 

@@ -101,7 +101,7 @@ def choose(
         raise PluginError(NOT_ASKED, f"no release {wanted!r} {where}; there is {others}")
     raise PluginError(
         NOT_ASKED,
-        f"no release of notification-ledger {where}: no pod has the labels {labels}; say where it is by"
+        f"no release of notification-ledger {where}: no pod has the labels {labels}; name its namespace:"
         " `kubectl ledger -n NAMESPACE COMMAND`",
     )
 

@@ -100,7 +100,7 @@ def _manifest(said: str) -> dict[str, Any]:
         and isinstance(found.get("metadata"), dict)
         and all(isinstance(found["metadata"].get(part), str) for part in ("namespace", "name"))
     ):
-        raise PluginError(_OTHERWISE, f"the pod's answer is no {_KIND}; nothing is created")
+        raise PluginError(_OTHERWISE, f"the pod did not answer with a {_KIND}; nothing is created")
     return found
 
 

@@ -40,8 +40,8 @@ HELP: Final = """usage: kubectl ledger ui [--no-open] [--port PORT]
 
 Forwards a port of this machine to the explorer's pages, read-only, and opens a browser; Ctrl-C ends it.
 
-  --no-open    only say where the pages are
-  --port PORT  of 127.0.0.1 (default: any that is free)
+  --no-open    only print the address of the pages
+  --port PORT  of 127.0.0.1 (default: any free one)
 """
 
 
@@ -64,7 +64,7 @@ def options_of(words: Sequence[str]) -> tuple[bool, int]:
                 raise PluginError(USAGE, f"ui: --port needs a number below 65536, not {value!r}")
             port = int(value)
         else:
-            raise PluginError(USAGE, f"ui: {word} is no option; see `kubectl ledger ui --help`")
+            raise PluginError(USAGE, f"ui: unknown option {word}; see `kubectl ledger ui --help`")
     return opens, port
 
 

@@ -67,7 +67,7 @@ def split(typed: Sequence[str]) -> Words:
             if not words.command:
                 raise PluginError(
                     USAGE,
-                    f"{word} is no option of `kubectl ledger`; those of a command follow its name",
+                    f"unknown option {word}; the options of a command follow its name",
                 )
             words.rest.append(word)
     return words

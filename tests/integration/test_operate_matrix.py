@@ -183,7 +183,7 @@ MATRIX: Final[dict[str, Missing]] = {
             "inspect": ABSENT, "explain": ABSENT, "repair": ABSENT, "resolve": ABSENT,
             "resend": ABSENT,
             "list": Answer(3, ("there is no namespace 'nope'",)),
-            "list by name": Answer(0, ("none of 2 notification(s) in {ns} is wanted",)),
+            "list by name": Answer(0, ("none of 2 notification(s) in {ns} matches",)),
             "verify": Answer(3, ("there is no namespace 'nope'",), CLAIMS),
             "repair all": Answer(3, ("there is no namespace 'nope'",), CLAIMS),
         },

@@ -93,7 +93,7 @@ async def test_attempts_are_followed_and_gone_on_with(
             code, said = await tail.close()
         assert code == 130
         *_, cursor = said.split()
-        assert said == f"syncer: to go on from here: --since {cursor}\n"
+        assert said == f"syncer: to continue from here: --since {cursor}\n"
         await here.wait_phase(await here.create("c"))
         # Sweeps go on while the last line is read, so the cursor is behind b or before it.
         after = await operator.run("tail", "--json", "-n", here.namespace, "--since", cursor)

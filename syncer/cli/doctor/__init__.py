@@ -26,11 +26,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_namespaces(parser)
     parser.add_argument(
         "--controller-namespace", metavar="NAMESPACE",
-        help="home of the leases (default: $KUBERNAUT_CONTROLLER_NAMESPACE, else the pod's own)",
+        help="namespace of the Leases (default: $KUBERNAUT_CONTROLLER_NAMESPACE, else the pod's own)",
     )  # fmt: skip
     parser.add_argument(
         "--service-account", metavar="NAMESPACE/NAME",
-        help="ask about the rights of this account instead of one's own",
+        help="check the rights of this account instead of your own",
     )  # fmt: skip
 
 

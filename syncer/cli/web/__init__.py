@@ -16,7 +16,7 @@ from typing import Final
 from syncer.cli.arguments import add_namespaces, address, count
 from syncer.cli.exits import OK
 
-HELP: Final = "serve pages about all notifications on this machine alone"
+HELP: Final = "serve pages about all notifications, on loopback only"
 _PORT: Final = 8088
 
 
@@ -25,15 +25,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_namespaces(parser)
     parser.add_argument(
         "--port", type=count, default=_PORT, metavar="PORT",
-        help="of 127.0.0.1; 0 for any that is free (default %(default)s)",
+        help="port of 127.0.0.1, 0 for any free one (default %(default)s)",
     )  # fmt: skip
     parser.add_argument(
         "--health-address", type=address, metavar="HOST:PORT",
-        help="also serve /healthz there, and nothing else, for probes (default: nowhere)",
+        help="serve /healthz alone on this address, for probes (default: none)",
     )  # fmt: skip
     parser.add_argument(
         "--controller-namespace", metavar="NAMESPACE",
-        help="home of the leases (default: $KUBERNAUT_CONTROLLER_NAMESPACE, else the pod's own)",
+        help="namespace of the Leases (default: $KUBERNAUT_CONTROLLER_NAMESPACE, else the pod's own)",
     )  # fmt: skip
 
 

@@ -67,7 +67,7 @@ def page(
                 "main", banner(missing), tag("h1", title), body, id="live", tabindex="-1",
                 data_events=events or None,
             ),
-            tag("footer", "Read only: what is shown here changes nothing."),
+            tag("footer", "Read-only: nothing can be changed here."),
         ),
         lang="en",
     )  # fmt: skip

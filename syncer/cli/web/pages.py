@@ -92,9 +92,9 @@ def listed(
     rows = [_row(e, heads.known.get(e.uid), now) for e in entries]
     body: list[object] = [_totals(totals), _filters(query, totals)]
     body.append(
-        table("The newest first", head, rows)
+        table("Newest first", head, rows)
         if rows
-        else tag("p", "No notification is like this." if totals.complete else "Still reading …")
+        else tag("p", "No notification matches." if totals.complete else "Still reading …")
     )
     body.append(_pager(entries, query, more=more))
     if heads.missing:
@@ -111,7 +111,7 @@ def _totals(totals: Totals) -> Safe:
             name = phase.lower() or "none"
             parts += [" ", tag("a", badge(phase), f" {count:,}", href=link("/", {"phase": name}))]
     if totals.cut:
-        parts.append(" There are more than are kept here: the oldest are not shown.")
+        parts.append(" There are more than the explorer keeps: the oldest are not shown.")
     return tag("p", parts, class_="totals")
 
 
@@ -191,7 +191,7 @@ def notification(known: Known, *, events: str) -> str:
     story = tell(known.request, known.log)
     missing = list(known.missing)
     if known.gone:
-        missing.append("There is no such object any more: what is shown is its log.")
+        missing.append("The object no longer exists: this is its log.")
     body: list[object] = []
     if known.request is not None:
         body.append(_facts(known.request, known))
@@ -202,7 +202,7 @@ def notification(known: Known, *, events: str) -> str:
     body.append(
         tag("ol", [_moment(m, known.now) for m in story.moments], class_="story")
         if story.moments
-        else tag("p", "Nothing that is known.")
+        else tag("p", "Nothing is known.")
     )
     body += [tag("h2", "More"), _commands(known)]
     return page(known.key, "", body, events=events, missing=missing)
@@ -334,12 +334,12 @@ def receivers(overview: Overview, *, missing: Sequence[str]) -> str:
     )
     body: list[object] = [
         tag(
-            "p", "Counted over what statuses show. A breaker lives in the controller's memory; what logs"
-            " say of it is shown: why the last due attempt of a notification that waits was not made.",
+            "p", "Counted from the statuses. Circuit breakers are in the controller's memory; shown is what"
+            " the logs record of them: why the last due attempt of a waiting notification was not made.",
         ),
         table("Receivers", head, [_receiver(r, now) for r in found])
         if found
-        else tag("p", "No notification was routed yet."),
+        else tag("p", "No notification has been routed yet."),
     ]  # fmt: skip
     if overview.more:
         body.append(tag("p", f"There are more than {MOST} channels; the others are not shown."))
@@ -381,7 +381,8 @@ def shards(facts: LeaseFacts, *, missing: Sequence[str]) -> str:
         body.append(
             tag(
                 "p", badge(f"{len(facts.unowned)} without an owner", "bad"),
-                " Nothing of these is sent. Start a replica, or look at why those that run are not ready: ",
+                " Their notifications are not sent. Start a replica, or find out why those that run are not"
+                " ready: ",
                 command(_DOCTOR),
             )
         )  # fmt: skip
@@ -415,10 +416,10 @@ def health(results: Sequence[Result], *, missing: Sequence[str]) -> str:
     rows = [(badge(r.grade.value, _TONES[r.grade]), r.name, r.text, r.fix or "") for r in found]
     body = [
         tag("p", summary, class_="totals"),
-        table("Findings", ("Grade", "Check", "Found", "What mends it"), rows) if rows else None,
+        table("Findings", ("Grade", "Check", "Found", "Fix"), rows) if rows else None,
         tag(
-            "p", "Checks that need the controller's own rights, of the definition, of rights, of writing to"
-            " Redis, are made by ", command(_DOCTOR), "; logs against objects by ",
+            "p", "Checks that need the controller's rights (of the definition, of rights, of writing to"
+            " Redis) are made by ", command(_DOCTOR), "; logs are compared with objects by ",
             command("kubectl ledger verify"), ", and mended by ",
             command("kubectl ledger repair --dry-run"), " first.",
         ),

@@ -259,7 +259,7 @@ async def test_a_server_that_is_away_is_asked_again(
     await watched(kube, monkeypatch)
     said = capsys.readouterr()
     assert said.out.count("\n") == 1
-    assert said.err == "syncer: a server does not answer, it is asked again: away\n"
+    assert said.err == "syncer: a server does not answer, retrying: away\n"
 
 
 async def test_an_object_that_cannot_be_read_is_passed_over(

@@ -84,7 +84,7 @@ async def test_an_outage_is_said_once_and_survived(
     follower = Follower(["a"], away, away, TimeoutError(), ["b"], ["c"])
     assert await followed(follower, WakeUps()) == ["a", "b", "c"]
     assert capsys.readouterr().err == (
-        "syncer: Redis does not answer, it is asked again: away\n"
+        "syncer: Redis does not answer, retrying: away\n"
         "syncer: Redis answers again; nothing was missed\n"
     )
 

@@ -65,7 +65,7 @@ def test_a_pod_that_was_replaced_is_found(
 #: Words, what kubectl does, exit code, part of what is said.
 ENDS = {
     "no right to it": (["ui"], "echo 'pods is forbidden' >&2; exit 1", 8, "pods is forbidden\n"),
-    "no such option": (["ui", "--open"], "", 2, "ui: --open is no option"),
+    "no such option": (["ui", "--open"], "", 2, "ui: unknown option --open"),
     "no such port": (["ui", "--port", "70000"], "", 2, "below 65536, not '70000'"),
 }
 

@@ -115,7 +115,7 @@ def test_a_row_of_the_list(case: str) -> None:
     one, head, said = ROWS[case]
     lines = the_list(one, heads=Heads({} if head is None else {"u": head}))
     after = lines.index(HEAD) + 1
-    assert lines[after - 2 :] == ["The newest first", HEAD, f"| ns/n </n/ns/n> | {said}"]
+    assert lines[after - 2 :] == ["Newest first", HEAD, f"| ns/n </n/ns/n> | {said}"]
 
 
 #: What is known of all, and what is said of it above the list.
@@ -129,8 +129,8 @@ TOTALS: Final[dict[str, tuple[dict[str, Any], str]]] = {
     ),
     "more than are kept": (
         {"cut": True},
-        ("1 notifications Sent (good) 1 </?phase=sent> There are more than are kept here: the oldest are"
-        " not shown."),
+        ("1 notifications Sent (good) 1 </?phase=sent> There are more than the explorer keeps: the oldest"
+        " are not shown."),
     ),
 }  # fmt: skip
 
@@ -154,7 +154,7 @@ def test_filters_show_what_was_asked_for() -> None:
         "Receiver [ops*]",
         "Show",
         "Clear </>",
-        "No notification is like this.",
+        "No notification matches.",
     ]
     assert the_list(of=totals(complete=False))[-1] == "Still reading …"
     many = the_list(of=totals(namespaces=[f"n{n}" for n in range(300)]))
@@ -300,14 +300,14 @@ LACKING: Final[dict[str, tuple[Known, list[str]]]] = {
         [
             "Not all of this is up to date:",
             "- m",
-            "- There is no such object any more: what is shown is its log.",
+            "- The object no longer exists: this is its log.",
             "# ns/n",
             "## What happened",
             ROUTED,
             *MORE,
         ],
     ),
-    "nothing": (known(None), ["# ns/n", "## What happened", "Nothing that is known.", *MORE]),
+    "nothing": (known(None), ["# ns/n", "## What happened", "Nothing is known.", *MORE]),
 }  # fmt: skip
 
 
@@ -408,7 +408,7 @@ def test_the_receivers_that_need_attention_come_first() -> None:
     ]  # fmt: skip
     assert lines[-1] == "There are more than 500 channels; the others are not shown."
     none = lines_of(pages.receivers(Overview({}, more=False, missing="", now=NOW), missing=()))
-    assert none[2:] == ["No notification was routed yet."]
+    assert none[2:] == ["No notification has been routed yet."]
 
 
 #: The Leases, and the page.
@@ -418,8 +418,8 @@ SHARDS: Final[dict[str, tuple[LeaseFacts, list[str]]]] = {
         [
             "# Shards",
             "Installation $ i-1",
-            ("1 without an owner (bad) Nothing of these is sent. Start a replica, or look at why those that"
-            " run are not ready: $ kubectl ledger doctor"),
+            ("1 without an owner (bad) Their notifications are not sent. Start a replica, or find out why"
+            " those that run are not ready: $ kubectl ledger doctor"),
             "## Owners",
             "Replicas",
             "| Replica | Shards | Which |",
@@ -463,7 +463,7 @@ def test_health() -> None:
         "# Health",
         "1 fail, 1 warn, 1 unknown, 1 ok",
         "Findings",
-        "| Grade | Check | Found | What mends it |",
+        "| Grade | Check | Found | Fix |",
         "| fail (bad) | c | bad | mend it |",
         "| warn (odd) | d | odd | look |",
         "| unknown (odd) | b | not asked | |",
