@@ -9,7 +9,6 @@ resync finds what to reconcile again, so no return path has to arrange that itse
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import math
 from dataclasses import dataclass
@@ -71,8 +70,6 @@ class Reconciler:
                 if decided or uid not in self.cache.entries:
                     # What was put off without a decision keeps its growing wait.
                     self.queue.succeeded(uid)
-            except asyncio.CancelledError:
-                raise
             except PortError as error:
                 wait = self.queue.retry(uid)
                 logger.info(

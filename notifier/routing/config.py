@@ -42,7 +42,7 @@ class Pattern:
 
     key: str
     text: str
-    regex: Any = field(compare=False, repr=False)
+    regex: Any = field(compare=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,8 +62,6 @@ async def restarting(
     while True:
         try:
             await work()
-        except asyncio.CancelledError:
-            raise
         except Exception as error:  # noqa: BLE001 - the boundary: every error is logged
             failures += 1
             pause = exponential(_PAUSE_FIRST, most, failures)

@@ -210,8 +210,6 @@ class StatusWriter:
     async def _one(self, entry: Entry) -> None:
         try:
             result = await self.flush(entry)
-        except asyncio.CancelledError:
-            raise
         except Exception:
             # A poison object must not end the loop; it backs off like a failed write.
             logger.exception("a status could not be synced", extra={"uid": entry.uid})

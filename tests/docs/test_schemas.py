@@ -33,14 +33,6 @@ def faults(schema: str, document: object) -> list[str]:
     return [f"{error.json_path}: {error.message}" for error in validator.iter_errors(document)]
 
 
-@pytest.mark.parametrize("name", SCHEMAS)
-def test_schemas_are_schemas(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """They are valid themselves, and what the command prints is what is published."""
-    jsonschema.Draft202012Validator.check_schema(SCHEMAS[name])
-    assert main(["schema", name]) == 0
-    assert json.loads(capsys.readouterr().out) == SCHEMAS[name]
-
-
 def test_examples_of_the_routing_page_run() -> None:
     """Each is read without a finding, and passes the schema."""
     found = list(examples((DOCS / "routing.md").read_text()))

@@ -112,6 +112,7 @@ more:
   <<: {d: 1}
   e: *sync
 7: x
+"8": y
 """
 
 #: Where a key is, and its line.
@@ -129,6 +130,7 @@ LINES: Final[dict[str, tuple[tuple[object, ...], int]]] = {
     "a merged key": (("more", "d"), 10),
     "behind a reference": (("more", "e", 1, "b"), 7),
     "a number": ((7,), 12),
+    "a number that is a text": (("8",), 13),
 }
 
 

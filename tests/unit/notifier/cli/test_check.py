@@ -374,12 +374,16 @@ def test_what_only_extensions_can_set_is_a_note(
     """An author may use any name, so it is no mistake by itself; known names and slips are not noted."""
     routing = (
         "route: {receiver: a, routes: [{match: {team: x}, receiver: a},"
-        " {matchRe: {severity: ^h, severty: ^h}, receiver: a}]}\n"
+        " {matchRe: {severity: ^h, severty: ^h}, receiver: a},"
+        " {match: {type: Simple, squad: y}, receiver: a}]}\n"
         "receivers: [{name: a, logConfigs: [{enabled: true}]}]\n"
     )
     _, answer, _ = checked(capsys, tmp_path, "--notes", routing=routing)
     notes = [(f["path"], f["message"]) for f in answer["findings"] if f["severity"] == "note"]
-    assert notes == [("route.routes[0]", 'matches "team", which only spec.extensions can set')]
+    assert notes == [
+        ("route.routes[0]", 'matches "team", which only spec.extensions can set'),
+        ("route.routes[2]", 'matches "squad", which only spec.extensions can set'),
+    ]
 
 
 def test_a_password_without_tls_is_a_note(

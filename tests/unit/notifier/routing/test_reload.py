@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -554,6 +555,17 @@ async def test_a_look_that_hangs_is_reported(files: Files) -> None:
         files.route(slack("a"))
         os.close(writer)
         await until(lambda: routing.problem is None, "the loop goes on")
+
+
+async def test_reading_has_a_thread_of_its_own(files: Files) -> None:
+    """A disk that does not answer holds up nothing else that is done in threads; no repr shows a text."""
+    files.route(f"# {CANARY}\n{CONSOLE}")
+    routing = routing_of(files)
+    names = {await routing._in_thread(lambda: threading.current_thread().name) for _ in range(3)}
+    assert names == {"routing_0"}
+    reading = await routing._in_thread(routing._read)
+    assert CANARY in (reading.text or "")
+    assert CANARY not in repr(reading)
 
 
 async def test_the_loop_may_be_run_again(files: Files) -> None:

@@ -75,6 +75,8 @@ def test_the_time_of_a_line() -> None:
     first = Event("u", "", SENT)
     assert first.cells(dated=False)[:2] == ("07:59:50", "u")
     assert first.cells(dated=True)[0] == "2027-01-15 07:59:50"
+    timeless = replace(SENT, body={})
+    assert (Event("u", "", timeless).at, Event("u", "", timeless).as_json()["at"]) == (0, None)
 
 
 def test_a_json_line() -> None:
@@ -92,6 +94,7 @@ def test_a_json_line() -> None:
         "skip",
         "circuit open",
     )
+    assert skipped["due"] is None
 
 
 #: Conditions, and whether they take the failure on slack:ops.
@@ -118,6 +121,7 @@ def test_conditions(case: str) -> None:
     """Each that is set must hold."""
     conditions, wanted = CONDITIONS[case]
     assert replace(ALL, **conditions).takes(event(failed(A1))) is wanted
+    assert replace(ALL, **conditions).since == conditions.get("since", 0)
 
 
 def test_what_can_be_asked_for() -> None:

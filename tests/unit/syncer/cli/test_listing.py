@@ -13,12 +13,15 @@ from typing import Any, Final, cast
 import pytest
 
 from syncer.cli.access import Access
-from syncer.cli.listing import COLOURS, FLEXIBLE, HEAD, Filter, Row, Shown
+from syncer.cli.listing import COLOURS, FLEXIBLE, HEAD, Filter, Row, Shown, row_of
 from syncer.cli.output import Columns
 from syncer.cli.screen import Screen
 from syncer.cli.watching import Watching
 from syncer.kube.notification_requests import Unreadable
+from syncer.ledger.answers import LogHead
+from syncer.model.attempt import Epoch
 from syncer.model.errors import Expired, Unavailable
+from syncer.model.record import Header
 from syncer.model.resource import NotificationRequest, event_label
 from tests.unit.syncer.cli.samples import A1, NOW, C, entry, request
 from tests.unit.syncer.cli.world import Objects, World, named, page
@@ -91,12 +94,40 @@ def test_notes_name_what_deserves_attention() -> None:
         "3 unsynced",
     ]
     assert Row(TIMEOUT, -1, quarantined=False).notes == ["webhook:dev: 503"]
+    assert Row(request(), 1, quarantined=False).notes == ["1 unsynced"]
     sent = replace(TIMEOUT, status=replace(TIMEOUT.status, phase="Sent"))
     row = Row(sent, 0, quarantined=False)
     assert row.notes == []
     assert row.as_json()["lastError"] == {
         "channel": "webhook:dev", "error": "503", "at": "2027-01-15T07:50:00.000Z",
     }  # fmt: skip
+
+
+#: The first element of a log, its length, the condition of its object, and what is said of both.
+HEADS: Final[dict[str, tuple[bytes | None, int, str, tuple[int, bool]]]] = {
+    "no log": (None, 0, "", (-1, False)),
+    "all is published": (Header("ns/n", Epoch("0.7"), acked=2).encode(), 3, "", (0, False)),
+    "one record is not": (Header("ns/n", Epoch("0.7"), acked=1).encode(), 3, "", (1, False)),
+    "more is marked than there is": (
+        Header("ns/n", Epoch("0.7"), acked=9).encode(),
+        3,
+        "",
+        (0, False),
+    ),
+    "it is not legible": (b"damage", 3, "", (-1, True)),
+    "the controller holds it": (None, 0, "True", (-1, True)),
+    "the controller held it": (None, 0, "False", (-1, False)),
+}
+
+
+@pytest.mark.parametrize("case", HEADS)
+def test_a_row_is_of_object_and_log(case: str) -> None:
+    """How many records are not published, and whether the log or the controller stops it."""
+    element, length, condition, wanted = HEADS[case]
+    conditions = [{"type": "Quarantined", "status": condition}] if condition else []
+    row = row_of(request(conditions=conditions), LogHead(element, length, -1))
+    assert (row.unsynced, row.quarantined) == wanted
+    assert not row.deleted
 
 
 def test_a_list_fits_a_terminal() -> None:

@@ -269,7 +269,8 @@ def test_the_header_of_a_log_built_anew() -> None:
     """The latest epoch that log or status name, and the object's own name."""
     for epoch, shown, wanted in (("0.9", "0.7-9", "0.9"), ("0.7", "0.8-9", "0.8")):
         log = (*elements(PLAN, header=Header("ns/old", Epoch(epoch))), b"damage")
-        _, header = rebuilt(joined(request(entry("success", identity=shown)), log))
+        named = replace(joined(request(entry("success", identity=shown)), log), key="ns/old")
+        _, header = rebuilt(named)
         assert header == Header("ns/n", Epoch(wanted))
 
 

@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+import webbrowser
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -66,7 +68,16 @@ def test_a_pod_that_was_replaced_is_found(
 ENDS = {
     "no right to it": (["ui"], "echo 'pods is forbidden' >&2; exit 1", 8, "pods is forbidden\n"),
     "no such option": (["ui", "--open"], "", 2, "ui: unknown option --open"),
-    "no such port": (["ui", "--port", "70000"], "", 2, "below 65536, not '70000'"),
+    "no such port": (["ui", "--port", "65536"], "", 2, "below 65536, not '65536'"),
+    "no number": (["ui", "--port=-1"], "", 2, "below 65536, not '-1'"),
+    "no port at all": (["ui", "--port"], "", 2, "ui: unknown option --port"),
+    "it never came about": (["ui"], "exit 1", 8, "the port cannot be forwarded; see above"),
+    "what is nobody's error": (
+        ["ui"],
+        "echo 'E: connection reset by peer' >&2; echo 'Handling connection for 1' >&2; echo own >&2",
+        8,
+        "own\nkubectl ledger: the port cannot",
+    ),
 }
 
 
@@ -78,7 +89,59 @@ def test_what_cannot_be_is_said(
     words, script, code, said = ENDS[case]
     kubectl.forwards(script)
     assert main(words) == code
-    assert said in capfd.readouterr().err
+    err = capfd.readouterr().err
+    assert said in err
+    assert "reset by peer" not in err
+
+
+#: Words, whether there is a browser, and the addresses that it is asked to open.
+BROWSERS: dict[str, tuple[list[str], bool, list[str]]] = {
+    "it opens once": (["--port", "65535"], True, ["http://127.0.0.1:40123/"]),
+    "there is none": (["--port=1"], False, ["http://127.0.0.1:40123/"]),
+    "it is not wanted": (["--no-open", "--port", "0"], True, []),
+}
+
+
+@pytest.mark.parametrize("case", BROWSERS)
+def test_a_browser_is_opened_once(
+    case: str,
+    kubectl: StandIn,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """When the pages can be reached for the first time; without one, the address is there to be opened."""
+    words, there, wanted = BROWSERS[case]
+    opened: list[str] = []
+
+    def browser(url: str) -> bool:
+        opened.append(url)
+        return there
+
+    monkeypatch.setattr(webbrowser, "open", browser)
+    kubectl.forwards(f"{SAYS}; exit 1")
+    assert main(["ui", *words]) == 8
+    assert opened == wanted
+    said = capfd.readouterr()
+    assert ("no browser was found; open that address" in said.err) is (bool(wanted) and not there)
+    assert set(said.out.split()) == {"http://127.0.0.1:40123/"}
+    port = words[-1].rpartition("=")[2]
+    assert kubectl.asked[1][4] == f"{port if port != '0' else ''}:8088"
+
+
+def test_a_good_connection_begins_the_count_anew(
+    kubectl: StandIn, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Only failures in a row end it, and each is waited after a little longer."""
+    monkeypatch.setattr(ui, "_TRIES", 5)
+    waits: list[float] = []
+    times = iter([t for n in range(8) for t in (0.0, 30.0 if n == 3 else 29.9)])
+    monkeypatch.setattr(ui, "_PAUSE", 1.0)
+    clock = SimpleNamespace(monotonic=lambda: next(times), sleep=waits.append)
+    monkeypatch.setattr(ui, "time", clock)
+    monkeypatch.setattr(ui, "_forward", lambda *_, **__: 40123)
+    assert main(["ui", "--no-open"]) == 8
+    assert waits == [1.0, 2.0, 3.0, 1.0, 2.0, 3.0, 4.0]
+    assert "the connection has ended 5 times in a row" in capfd.readouterr().err
 
 
 def test_no_explorer_is_named(kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -> None:

@@ -106,10 +106,11 @@ async def test_the_last_hour() -> None:
     tried = [
         Tried(C, NOW, AttemptState.SUCCESS), Tried(C, NOW - WINDOW, AttemptState.FAILED),
         Tried(C, NOW - 2, AttemptState.FAILED), Tried(C, NOW - 3, AttemptState.UNKNOWN),
+        Tried(C, NOW - 4, AttemptState.SUCCESS),
         Tried(C, NOW - WINDOW - 1, AttemptState.FAILED), Tried("slack:gone", NOW, AttemptState.FAILED),
     ]  # fmt: skip
     found = await counted(entry("a"), entry("b", channel="slack:b"), recent=tried)
-    assert [(r.tried, r.refused, r.unknown) for r in found.values()] == [(4, 2, 1), (0, 0, 0)]
+    assert [(r.tried, r.refused, r.unknown) for r in found.values()] == [(5, 2, 1), (0, 0, 0)]
 
 
 async def test_more_channels_than_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
