@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+import pytest
 import yaml
 
 from notifier.cli.main import _parser
@@ -124,15 +125,44 @@ def test_the_policy_lets_in_who_may_send_and_out_to_the_api_server() -> None:
     assert out == {53, 443, 6443}
 
 
-def test_one_replica_has_no_budget_and_two_have_one() -> None:
+def test_replicas_follow_the_cpu_where_it_is_asked_for() -> None:
+    """The autoscaler alone decides how many there are; without it there is none, and the number stands."""
+    found = rendered("4", "gateway")
+    (scaler,) = of_kind(found, "HorizontalPodAutoscaler")
+    spec = scaler["spec"]
+    deployment = one(found, "Deployment", "-gateway")
+    assert spec["scaleTargetRef"] == {
+        "apiVersion": deployment["apiVersion"], "kind": deployment["kind"],
+        "name": deployment["metadata"]["name"],
+    }  # fmt: skip
+    assert "replicas" not in deployment["spec"]
+    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    assert container["resources"]["requests"]["cpu"]
+    (metric,) = spec["metrics"]
+    assert metric["resource"]["target"] == {"type": "Utilization", "averageUtilization": 80}
+    assert spec["behavior"] == {"scaleDown": {"stabilizationWindowSeconds": 600}}
+    sources = {"sources": [{"name": "a", "namespace": "b"}]}
+    fixed = objects(template("4", {"gateway": {"enabled": True, "replicas": 3, "config": sources}}))
+    assert of_kind(fixed, "HorizontalPodAutoscaler") == []
+    assert one(fixed, "Deployment", "-gateway")["spec"]["replicas"] == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "budgets"),
+    [
+        ({"replicas": 1}, 0),
+        ({"replicas": 2}, 1),
+        ({"replicas": 2, "autoscaling": {"enabled": True, "minReplicas": 1}}, 0),
+        ({"replicas": 1, "autoscaling": {"enabled": True}}, 1),
+    ],
+)
+def test_one_replica_has_no_budget_and_two_have_one(given: Json, budgets: int) -> None:
     """A budget for one pod would keep its node from being drained."""
     sources = {"sources": [{"name": "a", "namespace": "b"}]}
-    for replicas, budgets in ((1, 0), (2, 1)):
-        found = objects(
-            template("4", {"gateway": {"enabled": True, "replicas": replicas, "config": sources}})
-        )
-        made = [o for o in of_kind(found, "PodDisruptionBudget") if o["metadata"]["name"] == NAME]
-        assert len(made) == budgets
+    values = {"gateway": {"enabled": True, "config": sources, **given}}
+    found = objects(template("4", values))
+    made = [o for o in of_kind(found, "PodDisruptionBudget") if o["metadata"]["name"] == NAME]
+    assert len(made) == budgets
 
 
 def test_the_notes_say_where_webhooks_go_and_who_is_let_in() -> None:

@@ -102,6 +102,14 @@ CONTRADICTIONS: dict[str, tuple[Json, str]] = {
     "a gateway without a source": (
         {"gateway": {"enabled": True}}, "gateway.enabled needs gateway.config.sources"
     ),
+    "a gateway of more replicas at least than at most": (
+        {"gateway": {"autoscaling": {"enabled": True, "minReplicas": 3, "maxReplicas": 2}}},
+        "gateway.autoscaling.minReplicas must be at most maxReplicas",
+    ),
+    "a gateway that is scaled by nothing": (
+        {"gateway": {"autoscaling": {"enabled": True}, "resources": {"requests": {"cpu": None}}}},
+        "gateway.autoscaling needs gateway.resources.requests.cpu",
+    ),
     "a gateway that listens elsewhere": (
         {"gateway": {"enabled": True, "config": {"listen": ":1", "sources": [{"namespace": "a"}]}}},
         "gateway.config.listen is the chart's to set",

@@ -20,6 +20,14 @@ checked each value by itself; only what takes two of them to judge is here.
 {{- if and $v.gateway.enabled (not (dig "sources" list $v.gateway.config)) -}}
 {{- $faults = append $faults "gateway.enabled needs gateway.config.sources, an entry for each program that sends" -}}
 {{- end -}}
+{{- with $v.gateway.autoscaling -}}
+{{- if and .enabled (gt (int .minReplicas) (int .maxReplicas)) -}}
+{{- $faults = append $faults "gateway.autoscaling.minReplicas must be at most maxReplicas" -}}
+{{- end -}}
+{{- if and .enabled (not (dig "requests" "cpu" "" ($v.gateway.resources | default dict))) -}}
+{{- $faults = append $faults "gateway.autoscaling needs gateway.resources.requests.cpu, of which it takes a share" -}}
+{{- end -}}
+{{- end -}}
 {{- range $key := list "listen" "healthProbeAddr" "metricsAddr" "leases" -}}
 {{- if hasKey $v.gateway.config $key -}}
 {{- $faults = append $faults (printf "gateway.config.%s is the chart's to set" $key) -}}
