@@ -22,8 +22,8 @@ class BearerSettings(Group):
 
     token_files: Names = Field(
         min_length=1,
-        description="Files with one token each. Any of them is accepted: list old and new while one is "
-        "replaced. They are followed while the gateway runs.",
+        description="Files with one token each, any of which is accepted: list the old and the new one "
+        "while you replace it. Changes take effect while the gateway runs.",
     )
 
 
@@ -40,7 +40,7 @@ class SignatureSettings(Group):
     """A signature of the body (HMAC with SHA-256)."""
 
     scheme: Literal["flux", "github", "grafana", "standard-webhooks"] = Field(
-        description="Whose: flux (generic-hmac), github, grafana, or standard-webhooks.",
+        description="flux (generic-hmac), github, grafana, or standard-webhooks.",
     )
     key_files: Names = Field(
         min_length=1, description="Files with one key each; any of them is accepted."
@@ -48,16 +48,16 @@ class SignatureSettings(Group):
     header: str = Field(
         default="",
         max_length=100,
-        description="The header with the signature; default the scheme's.",
+        description="The header with the signature; default: the scheme's.",
     )
     timestamp_header: str = Field(
         default="", max_length=100,
-        description="Grafana: the header with the time that is signed too; default none. Set it on "
-        "both sides, else a request can be replayed for ever.",
+        description="Grafana: the header with the signed time; default: none. Set it on both sides, or "
+        "requests can be replayed for ever.",
     )  # fmt: skip
     tolerance: Duration = Field(
         default=300.0, gt=0, le=3600,
-        description="By how much a signed time may be off.",
+        description="How far a signed time may be off.",
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ class ClientCertificateSettings(Group):
 
 
 class AuthSettings(Group):
-    """Who may send. What is set must all hold; one is required."""
+    """Who may send. At least one proof is required, and all that are set must hold."""
 
     bearer: BearerSettings | None = Field(default=None, description="A bearer token.")
     basic: BasicSettings | None = Field(default=None, description="Basic authentication.")
@@ -112,7 +112,7 @@ class AuthSettings(Group):
     )
     insecure: bool = Field(
         default=False,
-        description="Take requests from whoever reaches the port. They can wake people up.",
+        description="Accept requests from anybody who reaches the port, and so can have people paged.",
     )
 
     @field_validator("insecure")

@@ -42,7 +42,7 @@ def _as_text(value: object) -> object:
 
 
 class LimitSettings(Group):
-    """What the gateway takes on at once."""
+    """What the gateway handles at once."""
 
     requests: int = Field(
         default=2000, ge=1, le=20_000,
@@ -57,27 +57,29 @@ class LimitSettings(Group):
     buffered_bytes: int = Field(
         default=64 << 20, ge=16 << 20,
         description="Bytes of all bodies that are being read or translated. Above it the answer is 503 "
-        "at once. Memory grows by a few times as much.",
+        "at once. The process needs a few times as much memory.",
     )  # fmt: skip
     body_seconds: Duration = Field(
         default=10.0, gt=0, le=60,
-        description="What a body may take to arrive.",
+        description="Longest time for a body to arrive.",
     )  # fmt: skip
 
 
 class LinkSettings(Group):
     """A link of a notification."""
 
-    service: str = Field(description="Of the spec's actionLinks; a template, as the two below.")
-    url: str = Field(description="Where it leads; a link without an http address is left out.")
-    label: str = Field(description="What people see.")
+    service: str = Field(
+        description="Service of the link in the spec's actionLinks; a template, like `url` and `label`."
+    )
+    url: str = Field(description="Address; a link without an http or https address is left out.")
+    label: str = Field(description="Text of the link.")
 
 
 class MappingSettings(Group):
     """
-    What becomes what: templates, in which `${…}` holds a JMESPath expression over the payload.
+    How a payload becomes a notification: templates in which `${…}` holds a JMESPath expression over it.
 
-    What is left out, or finds nothing, is the source's own.
+    A field without a template, or whose template finds nothing, has the source's default.
     """
 
     type: str | None = Field(default=None, description=f"One of {', '.join(TYPES)}.")
@@ -86,20 +88,20 @@ class MappingSettings(Group):
     subject: str | None = Field(default=None, description="The title; cut to 500 characters.")
     body: str | None = Field(default=None, description="The text; cut to 32 KiB.")
     cluster_id: str | None = Field(
-        default=None, alias="clusterID", description="Of the spec: which cluster it is about."
+        default=None, alias="clusterID", description="The cluster that the notification is about."
     )
     id: str | None = Field(
         default=None,
-        description="What tells one event from another, in place of the source's own: requests of "
-        "one id make one notification.",
+        description="Identifies an event, in place of the source's own identity: requests with the same id "
+        "make one notification.",
     )
     retention_days: Annotated[str, BeforeValidator(_as_text)] | None = Field(
-        default=None, description="1 to 90: how long the record is kept."
+        default=None, description="Days for which the record is kept, 1 to 90."
     )
     extensions: dict[str, str] = Field(
         default_factory=dict,
         description="Further attributes, by name; routes match on them. They are added to the source's "
-        "own; one that finds nothing is left out.",
+        "own; one whose template finds nothing is left out.",
     )
     links: Annotated[
         tuple[LinkSettings, ...], BeforeValidator(lambda v: tuple(v) if isinstance(v, list) else v)
@@ -107,46 +109,48 @@ class MappingSettings(Group):
 
 
 class RetryPolicySettings(Group):
-    """How often and how soon a channel is tried again; what is left out is the API server's default."""
+    """How often and how soon a channel is tried again; a missing key has the API server's default."""
 
-    max_attempts: int | None = Field(default=None, ge=1, le=10, description="For each channel.")
+    max_attempts: int | None = Field(
+        default=None, ge=1, le=10, description="Attempts for each channel."
+    )
     initial_backoff_seconds: int | None = Field(  # noqa: V107 (dumped as a whole)
-        default=None, ge=1, le=300, description="Before the second attempt."
+        default=None, ge=1, le=300, description="Seconds before the second attempt."
     )
     backoff_multiplier: int | None = Field(  # noqa: V107 (dumped as a whole)
-        default=None, ge=1, le=10, description="By which each wait is longer than the one before."
+        default=None, ge=1, le=10, description="Factor by which each wait grows."
     )
     max_backoff_seconds: int | None = Field(  # noqa: V107 (dumped as a whole)
-        default=None, ge=60, le=3600, description="The longest wait."
+        default=None, ge=60, le=3600, description="Longest wait, in seconds."
     )
 
 
 class RateSettings(Group):
     """How fast a source may create notifications in one namespace; each replica counts for itself."""
 
-    per_minute: int = Field(ge=1, le=100_000, description="Notifications a minute.")
+    per_minute: int = Field(ge=1, le=100_000, description="Notifications per minute.")
     burst: int | None = Field(
-        default=None, ge=1, le=100_000, description="Notifications at once; default a minute's."
+        default=None, ge=1, le=100_000, description="Notifications at once; default: `perMinute`."
     )
     over: Literal["digest", "refuse"] = Field(
         default="digest",
-        description="What is above it. digest: what comes within two fifths of `patience` becomes one "
-        "notification that lists it, and goes where the attributes that all of it has lead. refuse: 503, "
-        "or 429 where the sender tries again after one.",
+        description="What happens above the rate. digest: what arrives within two fifths of `patience` "
+        "becomes one notification that lists it, routed by the attributes that all of it shares. refuse: "
+        "503, or 429 for senders that retry after one.",
     )
 
 
 class SourceSettings(Group):
     """One program that sends; its address is `/v1/<name>`."""
 
-    name: str = Field(description="In the address, in metrics and as label of the objects.")
-    kind: str = Field(description=f"What sends: {', '.join(sorted(KINDS))}.")
+    name: str = Field(description="Part of the address, of metrics and of a label of the objects.")
+    kind: str = Field(description=f"The program that sends: {', '.join(sorted(KINDS))}.")
     namespace: str = Field(
-        description="Where its notifications are created. A template is allowed where `namespaces` lists "
-        "what it may find.",
+        description="Where its notifications are created. It may be a template if `namespaces` lists the "
+        "allowed results.",
     )
     namespaces: Names = Field(
-        default=(), description="Where its notifications may be, if `namespace` is a template."
+        default=(), description="Allowed namespaces, if `namespace` is a template."
     )
     auth: AuthSettings = Field(description="Who may send.")
     per: Literal["group", "alert"] = Field(
@@ -155,31 +159,31 @@ class SourceSettings(Group):
     )
     ignore_starts_at: bool = Field(
         default=False,
-        description="Alertmanager: leave the alerts' start out of what tells one event from another. For "
-        "alerts posted without `startsAt` to highly available peers, which each set their own.",
+        description="Alertmanager: leave the alerts' start out of the identity of an event. For alerts "
+        "that are posted without `startsAt` to highly available peers, which each set their own.",
     )
     dedup_window: Duration | None = Field(
         default=None, le=12 * 3600,
-        description="Within it an equal event is a duplicate, later it is a repeat on purpose. Default 30m "
-        "for alertmanager and grafana, else an event is equal for ever. Longer than twice "
+        description="Within this time an equal event is a duplicate, later a repeat on purpose. Default: "
+        "30m for alertmanager and grafana, unlimited for others. Choose it longer than twice "
         "`group_interval`, and no longer than the shortest `repeat_interval`.",
     )  # fmt: skip
     patience: Duration | None = Field(
         default=None, gt=0, le=60,
-        description="How long a request waits for the API server. The default fits the kind: less than "
-        "its sender waits for an answer.",
+        description="How long a request waits for the API server. The default depends on the kind and is "
+        "shorter than its sender waits for an answer.",
     )  # fmt: skip
     retry_after: int | None = Field(
-        default=None, ge=1, le=600, description="Seconds that a 503 asks the sender to wait."
+        default=None, ge=1, le=600, description="Seconds of `Retry-After` in a 503."
     )
     expect_every: Duration | None = Field(
         default=None, ge=30, le=7 * 86_400,
         description="The source sends at least so often: when it has been silent for that long and a tenth "
         "more, one notification says so, and one more when it is heard again. Default: it may be silent.",
     )  # fmt: skip
-    rate: RateSettings | None = Field(default=None, description="Protects from storms.")
+    rate: RateSettings | None = Field(default=None, description="Limits storms.")
     retry_policy: RetryPolicySettings | None = Field(
-        default=None, description="Of its notifications."
+        default=None, description="Retry policy of its notifications."
     )
     mapping: MappingSettings = Field(
         default_factory=MappingSettings, description="What becomes what."
@@ -240,7 +244,7 @@ class GatewaySettings(Group):
     """The gateway's process."""
 
     listen: ListenAddress = Field(
-        default=Address("", 8080), description="Where webhooks are taken; default `:8080`."
+        default=Address("", 8080), description="Where webhooks are received."
     )
     health_probe_addr: ListenAddress = Field(
         default=Address("", 8081), description="Where /healthz and /readyz are served."
@@ -250,14 +254,14 @@ class GatewaySettings(Group):
     )
     shutdown_delay: Duration = Field(
         default=5.0, le=60,
-        description="How long requests are still taken after SIGTERM: until the Service has left this pod "
-        "out.",
+        description="How long requests are still accepted after SIGTERM, so that the Service can remove "
+        "this pod.",
     )  # fmt: skip
     logging: LoggingSettings = Field(
         default_factory=LoggingSettings, description="Where a person looks first."
     )
     limits: LimitSettings = Field(
-        default_factory=LimitSettings, description="What is taken on at once."
+        default_factory=LimitSettings, description="What is handled at once."
     )
     tls: TlsSettings | None = Field(
         default=None, description="For the port of the webhooks; default none: HTTP."

@@ -107,14 +107,14 @@ def configuration() -> str:
 _GATEWAY: Final = """\
 # The gateway's file
 
-One YAML file configures the gateway: `notifier gateway --config FILE`. [The gateway](gateway.md) says how
-it is used. It is read at the start; the files of secrets that it names are followed. An unknown key is a
-warning with its path, a wrong value ends the process with the path, and durations are as in [the
-controller's file](configuration.md).
+One YAML file configures the gateway: `notifier gateway --config FILE`. [The gateway](gateway.md) explains
+its use. The file is read at the start; the files of secrets that it names are followed. An unknown key
+causes a warning with its path, a wrong value ends the process with the path, and durations are written as
+in [the controller's file](configuration.md).
 
-Templates are texts with holes, `${…}`, each of which holds a [JMESPath](https://jmespath.org) expression
-over the payload; for one notification per alert, `alert` is the alert. A template that is one hole yields
-the value, any other text, in which null is empty; `$${` is a literal `${`. Functions beside JMESPath's own:
+In a template, each `${…}` holds a [JMESPath](https://jmespath.org) expression over the payload; with
+`per: alert`, `alert` is the alert. A template that consists of one `${…}` yields the value itself; any
+other yields text, in which null is empty. `$${` is a literal `${`. Functions besides JMESPath's own:
 
 | function | yields |
 |---|---|
