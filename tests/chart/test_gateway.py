@@ -178,3 +178,8 @@ def test_the_notes_say_where_webhooks_go_and_who_is_let_in() -> None:
     assert f"http://{NAME}.default.svc/v1/<source>, for the sources am, flux." in notes
     assert "source am is insecure" in notes
     assert "source flux is insecure" not in notes
+    tls = {"certFile": "/c", "keyFile": "/k"}
+    values = {"gateway": {"enabled": True, "config": {"sources": sources, "tls": tls}}}
+    run = helm("4", "install", "r", str(CHART), "--dry-run=client", values=values)
+    # The Service listens on 80, which is not the port of https.
+    assert f"https://{NAME}.default.svc:80/v1/<source>" in run.out
