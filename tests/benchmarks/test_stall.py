@@ -14,7 +14,6 @@ from tests.servers.controlplane import ControlPlane
 SMALL = Scale(rounds=1, turns=1, seconds=2.0, rate=10.0)
 
 
-@pytest.mark.xdist_group("alone")
 @pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True)
 async def test_hostile_objects_in_one_block_of_three(
     control_plane: ControlPlane, redis_url: str, tmp_path: Path

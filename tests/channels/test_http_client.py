@@ -8,6 +8,7 @@ import re
 import socket
 import ssl
 import time
+import tracemalloc
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
@@ -235,16 +236,15 @@ async def test_reset_in_the_middle_of_a_large_body_is_unknown(http_client: HttpC
     assert outcome.state is AttemptState.UNKNOWN
 
 
-@pytest.mark.xdist_group("alone")
 async def test_hanging_receiver_is_unknown_at_the_deadline(http_client: HttpClient) -> None:
-    """No answer within the deadline is unknown, and the deadline is kept to the tenth."""
+    """No answer within the deadline is unknown: not earlier, and not when the receiver gives up."""
     async with receiving(Step(hang=True)) as receiver:
         start = time.monotonic()
         outcome = await post(http_client, receiver.url(), timeout_s=0.3)
         took = time.monotonic() - start
     assert outcome.state is AttemptState.UNKNOWN
     assert outcome.error == "slack webhook request failed: timeout: no answer within 0.3 s"
-    assert 0.25 < took < 1.0
+    assert 0.29 < took < 10
 
 
 async def test_unanswered_handshake_is_not_sent(http_client: HttpClient) -> None:
@@ -328,18 +328,20 @@ async def test_answer_commands_no_terminal(http_client: HttpClient) -> None:
     assert outcome.error == f"{prefix}a\ufffd[2Jb\ufffd\ufffd2Jc\td\ne é"
 
 
-@pytest.mark.xdist_group("alone")
 async def test_gzip_bomb_is_bounded(http_client: HttpClient) -> None:
-    """A compressed body is undone only as far as a plain one would be read."""
+    """A compressed body is undone only as far as a plain one would be read: nothing large is ever held."""
     bomb = gzip.compress(b"quota " * 20_000_000, compresslevel=1)
     assert len(bomb) > BODY_BYTES
     async with receiving(Step(503, bomb, (("Content-Encoding", "gzip"),))) as receiver:
-        start = time.monotonic()
-        outcome = await post(http_client, receiver.url())
-        took = time.monotonic() - start
+        tracemalloc.start()
+        try:
+            outcome = await post(http_client, receiver.url())
+            _, held = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
     assert "(retryable): quota quota" in outcome.error
     assert len(outcome.error) < 1100
-    assert took < 1.0
+    assert held < 10 * len(bomb), "the bomb itself is sent from this process, too"
 
 
 async def test_secrets_in_an_answer_are_removed(http_client: HttpClient) -> None:

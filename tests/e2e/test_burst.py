@@ -14,18 +14,16 @@ from typing import Final
 
 import pytest
 
+from notifier.dispatch.breaker import OPEN_MOST
 from tests.e2e.harness import BUSY, OK, Stage, stage, until
 from tests.servers.controlplane import ControlPlane
 
 pytestmark = [
     pytest.mark.parametrize("redis_binary", ["redis-server"], indirect=True),
     pytest.mark.timeout(180),
-    pytest.mark.xdist_group("alone"),
 ]
 
 CROWD: Final = 200
-#: Seconds until all of them are sent, where as many that are not refused need no more than one.
-GOAL: Final = 5.0
 #: Lease timings for a machine that is busy with other things as well.
 _SHARDS: Final = {"shards": 8, "renewDeadline": "5s", "retryPeriod": "1s", "margin": "1s"}
 
@@ -70,6 +68,5 @@ async def test_a_burst_that_is_refused_once_is_sent_soon(
         assert any(opened), "nothing is shown where no breaker opened"
         told = f"refused once {refused:.1f} s, not refused {plain:.1f} s, openings {opened}"
         print(told)  # noqa: T201 - the figures, for whoever runs it with -s
-        # On two free cores it is 3.0 to 3.4 s, once 5.0 s right after an installation. With a breaker
-        # that stays open for 30 s it was more than 30.
-        assert refused <= GOAL * max(1.5, plain), told
+        # On two free cores it is 3.0 to 3.4 s, once 5.0 s right after an installation.
+        assert refused < OPEN_MOST, told

@@ -101,7 +101,6 @@ def test_a_payload_that_is_nested_too_deeply_for_an_expression_is_refused(expres
         Template(f"${{{expression}}}").value(view, "m")
 
 
-@pytest.mark.xdist_group("alone")
 def test_a_large_payload_takes_linear_time() -> None:
     """Ten times the alerts take no more than thirty times as long: nothing is quadratic."""
     template = Template("${alerts[?labels.severity == 'critical'].labels.instance | join(', ', @)}")
