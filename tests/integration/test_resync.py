@@ -24,8 +24,7 @@ from tests.unit.notifier.reconciler.test_resync import World
 if TYPE_CHECKING:
     from tests.servers.controlplane import ControlPlane
 
-#: A moment between two deadlines is met on time: nothing else runs meanwhile.
-pytestmark = [pytest.mark.timeout(300), pytest.mark.xdist_group("alone")]
+pytestmark = pytest.mark.timeout(300)
 
 #: The defaults: 5 s, 2 s, 3 s, and the longest send.
 TIMINGS: Final = LeaseTimings()
