@@ -53,7 +53,7 @@ PATIENT: Final[Json] = {**QUICK, "initialBackoffSeconds": 60}
 #: Notifications of before the definition.
 EARLY: Final = 12
 #: Notifications that a program of older types writes to all the time.
-RACED: Final = 30
+RACED: Final = 16
 LOST = "every recorded attempt stays on record"
 
 
