@@ -143,6 +143,8 @@ def _own(rest: Sequence[str]) -> tuple[list[str], bool, float, str]:
     while left:
         word = left.pop(0)
         name, equals, value = word.partition("=")
+        if word[:2] == "-o" and len(word) > 2 and not equals:
+            name, equals, value = "-o", "=", word[2:]
         if word == "--wait":
             wait = True
         elif name in {"--timeout", "-o", "--output"}:
@@ -168,7 +170,8 @@ def _follow(
     clock: Callable[[], float],
     sleep: Callable[[float], None],
 ) -> int:
-    deadline, shown, away = clock() + timeout, 0, False
+    deadline, away = clock() + timeout, False
+    shown: dict[str, object] = {}
     while True:
         code, said = _look(kubectl, meta, quiet=away)
         if code == ABSENT:
@@ -183,13 +186,7 @@ def _follow(
         status = _read(said).get("status") or {}
         attempts = status.get("deliveryAttempts") or []
         if form == "text":
-            for attempt in attempts[shown:]:
-                error = attempt.get("error")
-                _show(
-                    f"{attempt.get('channel')}  attempt {attempt.get('attempt')}  {attempt.get('status')}"
-                    + (f": {error}" if error else "")
-                )
-        shown = max(shown, len(attempts))
+            _show_new(attempts, shown)
         phase = str(status.get("phase") or "")
         over = phase in _ENDED
         if over or clock() >= deadline:
@@ -204,6 +201,22 @@ def _follow(
             )
             return _NOT_ENDED
         sleep(_PAUSE)
+
+
+def _show_new(attempts: list[dict[str, Any]], shown: dict[str, object]) -> None:
+    """Show each attempt once for each state; older ones may be folded, and unknown ones become known."""
+    for number, attempt in enumerate(attempts):
+        key, state, error = (
+            str(attempt.get("id") or number),
+            attempt.get("status"),
+            attempt.get("error"),
+        )
+        if shown.get(key) != state:
+            shown[key] = state
+            _show(
+                f"{attempt.get('channel')}  attempt {attempt.get('attempt')}  {state}"
+                + (f": {error}" if error else "")
+            )
 
 
 def _named(meta: dict[str, Any]) -> dict[str, Any]:

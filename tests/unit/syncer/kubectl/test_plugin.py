@@ -378,8 +378,9 @@ def test_a_test_notification_is_created_from_here(
     assert json.loads(sending.wrote("created")) == CHOSEN
     assert sending.asked[-1] == ["create", "-f", "-", "-o", "json", "--request-timeout=15s"]
     assert capfd.readouterr() == ("created payments/test-1\n", "notifier: it goes to ops\n")
-    assert main(["send", "--receiver", "ops", "-o=json"]) == 0
-    assert json.loads(capfd.readouterr().out) == META
+    for form in ("-o=json", "-ojson"):
+        assert main(["send", "--receiver", "ops", form]) == 0
+        assert json.loads(capfd.readouterr().out) == META
 
 
 #: Statuses at each look, the exit code, and what is said.
@@ -395,6 +396,15 @@ FOLLOWED: Final[dict[str, tuple[list[dict[str, Any]], int, str]]] = {
         0, "slack:ops  attempt 1  failed: busy [2J\nslack:ops  attempt 2  success\nSent: all of it\n",
     ),
     "failed": ([{"phase": "Failed", "message": "none of it"}], 1, "Failed: none of it\n"),
+    "a result becomes known, while an older attempt is folded": (
+        [
+            {"deliveryAttempts": [attempt(1, "failed", id="1"), attempt(2, "unknown", id="2")]},
+            {"phase": "Sent", "message": "it", "deliveryAttempts": [attempt(2, "success", id="2")]},
+        ],
+        0,
+        "".join(f"slack:ops  attempt {s}\n" for s in ("1  failed", "2  unknown", "2  success"))
+        + "Sent: it\n",
+    ),
 }  # fmt: skip
 
 
