@@ -160,7 +160,7 @@ class Dispatcher:
             if at is not None and receiver_queue.keys:
                 self._wake_at(receiver_queue, at, now)
             return None
-        reserved = self._per_channel // _RESERVED if len(receiver_queue.busy) > 1 else 0
+        reserved = self._per_channel // _RESERVED
         fair = max(1, self._per_channel // max(1, len(receiver_queue.busy)))
         job = receiver_queue.head(
             fair if self._per_channel - receiver_queue.running <= reserved else math.inf

@@ -18,8 +18,10 @@ from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ResponseError
 
 from syncer.ledger.calls import Call, StaleGuard
+from syncer.ledger.lua import CLAIM
 from syncer.ledger.pipeline import PATIENCE, Pipeline
-from syncer.model.errors import Ambiguous, Rejected, Unavailable
+from syncer.ledger.replies import Refused
+from syncer.model.errors import Ambiguous, Rejected, Unauthorised, Unavailable
 from tests.simulation.loop import SimLoop, simulate
 
 TIMEOUT = 1.0
@@ -74,8 +76,8 @@ class Server:
     async def can_read(self) -> bool:
         return self.ended
 
-    async def send_packed_command(self, packed: list[Any], **_options: bool) -> None:
-        self.sent.append(len(packed))
+    async def send_packed_command(self, packed: Any, **_options: bool) -> None:
+        self.sent.append(1 if isinstance(packed, bytes) else len(list(packed)))
 
     async def read_response(self) -> Any:
         pause = self.pauses.pop(0) if len(self.pauses) > 1 else self.pauses[0]
@@ -182,6 +184,36 @@ def test_what_was_answered_is_not_kept() -> None:
             for _ in range(50):
                 await together(pipeline, 5)
             assert len(pipeline._limited) <= 5
+
+    simulate(1, main)
+
+
+#: What is answered in turn, what is sent in turn, and what the call comes to.
+SCRIPTS: dict[str, tuple[list[Any], list[int], object]] = {
+    "a script that the server has": ([b"done"], [1], b"done"),
+    "one that it lacks is loaded, and run once": (
+        [ResponseError("NOSCRIPT No matching script"), b"sha", b"done"], [1, 1, 1], b"done",
+    ),
+    "one that it refuses": ([ResponseError("NOPERM no")], [1], Unauthorised),
+    "one that is lost as soon as it is loaded": (
+        [ResponseError("NOSCRIPT a"), b"sha", ResponseError("NOSCRIPT b")], [1, 1, 1], Refused,
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", SCRIPTS)
+def test_a_script_runs_once(case: str) -> None:
+    """It is sent again only where it was not run, and then no more than once."""
+    replies, sent, wanted = SCRIPTS[case]
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(0.0)
+        server.replies = list(replies)
+        async with serving(server) as pipeline:
+            call = Call(("EVALSHA", CLAIM.sha), script=CLAIM)
+            (found,) = await asyncio.gather(pipeline.submit(call), return_exceptions=True)
+        assert found == wanted if isinstance(wanted, bytes) else type(found) is wanted
+        assert server.sent == sent
 
     simulate(1, main)
 

@@ -587,6 +587,7 @@ async def test_a_slow_hand_over_is_no_silence(here: Town) -> None:
     await asyncio.sleep(3 * DURATION)
     assert a.owned == [0, 1, 2, 3]
     assert b.owned == []
+    assert a.shards.leaving == {3}
     a.quiet.set()
     await here.until(lambda: (len(a.owned), len(b.owned)) == (2, 2))
 
