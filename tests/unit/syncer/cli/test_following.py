@@ -191,6 +191,8 @@ async def test_the_past_then_what_is_new(logs: Logs) -> None:
     logs.append("3", opened(A1), failed(A1))
     logs.append("old", opened(A2), LOST)
     assert await swept(follower) == ["ns/n3 failed", "ns/nold unknown"]
+    logs.append("4", failed(A1))
+    assert await swept(follower) == ["ns/n4 failed"]
     assert await swept(follower) == []
 
 

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from types import SimpleNamespace
+from typing import Final, cast
 
 import aiohttp
 import pytest
 
+from syncer.cli.doctor.leases import LeaseFacts
+from syncer.cli.doctor.result import ok
 from syncer.cli.web import updates
+from syncer.cli.web.entries import Entry
 from syncer.cli.web.follow import Follower
 from syncer.cli.web.index import Index
 from syncer.cli.web.server import Explorer, host_allowed
-from syncer.cli.web.source import Source
+from syncer.cli.web.source import Heads, Known, Overview, Source
 from syncer.cli.web.updates import Updates
+from tests.unit.syncer.cli.samples import NOW
+from tests.unit.syncer.cli.web.reading import lines_of
 from tests.unit.syncer.cli.web.test_index import made
 from tests.unit.syncer.cli.world import Objects, World
 
@@ -194,3 +201,114 @@ async def test_a_sign_of_life_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
         await events.aclose()  # type: ignore[attr-defined]  # a generator
     with all_.join("") as client:
         assert client is not None
+
+
+class Stub:
+    """A source and a follower: what was read, or an error of the reading."""
+
+    def __init__(self) -> None:
+        self.complete, self.problem, self.since = True, "", 0.0
+        self.failure: Exception | None = None
+        self.receivers = self._shared(Overview({}, more=False, missing="", now=NOW))
+        self.leases = self._shared(LeaseFacts(problem="no Leases"))
+        self.examination = self._shared([ok("redis", "answers")])
+
+    def _shared(self, found: object) -> SimpleNamespace:
+        async def get() -> object:
+            return await self._found(found)
+
+        return SimpleNamespace(get=get)
+
+    async def _found(self, found: object) -> object:
+        if self.failure is not None:
+            raise self.failure
+        return found
+
+    async def heads(self, _entries: Sequence[Entry]) -> Heads:
+        return Heads({})
+
+    async def now(self) -> int:
+        return NOW
+
+    async def known(self, namespace: str, name: str) -> object:
+        known = Known(f"{namespace}/{name}", "u", None, None, None, (), (), gone=False, now=NOW)
+        return await self._found(known if name == "n" else None)
+
+    async def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.fixture
+async def stubbed() -> AsyncIterator[tuple[str, Stub]]:
+    """A server whose source is a stub."""
+    stub, index = Stub(), Index()
+    index.put(made("n"))
+    explorer = Explorer(cast("Source", stub), index, cast("Follower", stub))
+    port = await explorer.listen(0)
+    try:
+        yield f"http://127.0.0.1:{port}", stub
+    finally:
+        await explorer.close()
+
+
+async def got(url: str) -> tuple[int, list[str]]:
+    """The code of an answer, and its lines."""
+    async with aiohttp.ClientSession() as session, session.get(url) as answer:
+        return answer.status, lines_of(await answer.text())
+
+
+#: A path, the code, and a line of the page.
+ANSWERS: Final = {
+    "/": (200, "# Notifications"),
+    "/n/ns/n": (200, "# ns/n"),
+    "/n/ns/m": (404, "# No such notification"),
+    "/receivers": (200, "# Receivers"),
+    "/shards": (200, "- who owns which shard is not known: no Leases"),
+    "/health": (200, "| ok (good) | redis | answers | |"),
+    "/assets/nothing": (404, "# No such page"),
+}
+
+
+@pytest.mark.parametrize("path", ANSWERS)
+async def test_each_address_has_its_page(path: str, stubbed: tuple[str, Stub]) -> None:
+    """What is not there is said with its own code."""
+    code, line = ANSWERS[path]
+    found = await got(stubbed[0] + path)
+    assert found[0] == code
+    assert line in found[1]
+
+
+async def test_what_may_be_old_is_said_with_its_age(stubbed: tuple[str, Stub]) -> None:
+    """On each page that shows the list's entries."""
+    url, stub = stubbed
+    stub.problem, stub.since = "no answer", NOW / 1000 - 60
+    for path in ("/", "/receivers", "/health"):
+        _, lines = await got(url + path)
+        assert lines[1] == "- Notifications are as they were 1 minute ago: no answer"
+    stub.failure = TimeoutError()
+    _, lines = await got(f"{url}/health")
+    assert lines[1:3] == [
+        "- Notifications are as they were 1 minute ago: no answer", "- The checks did not end in time.",
+    ]  # fmt: skip
+
+
+async def test_a_page_that_cannot_be_made_ends_no_other(stubbed: tuple[str, Stub]) -> None:
+    """A defect and a lack of time have a page each, and the next page comes."""
+    url, stub = stubbed
+    stub.failure = ValueError("a defect")
+    assert (await got(f"{url}/n/ns/n"))[0] == 500
+    assert (await got(f"{url}/shards"))[1][0] == "# A defect"
+    stub.failure = TimeoutError()
+    code, lines = await got(f"{url}/n/ns/n")
+    assert (code, lines[:2]) == (503, ["# Not in time", "There is no answer within 25 s."])
+    stub.failure = None
+    assert (await got(f"{url}/n/ns/n"))[0] == 200
+
+
+async def test_the_head_of_the_stream_ends(site: tuple[str, Index]) -> None:
+    """It has the headers and takes no place."""
+    url, _ = site
+    async with aiohttp.ClientSession() as session, asyncio.timeout(20):
+        for _ in range(updates.MOST + 1):
+            async with session.head(f"{url}/events") as answer:
+                assert (answer.status, answer.content_type) == (200, "text/event-stream")
