@@ -19,7 +19,7 @@ import heapq
 import math
 from collections import OrderedDict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final
 
 from notifier.dispatch.breaker import Breaker, Evidence
@@ -47,11 +47,11 @@ class Job:
     due: int
     rank: int
     arrival: int  # noqa: V107 (orders jobs of the same second and priority)
-    uid: str = field(compare=False)
-    namespace: str = field(compare=False, default="")
-    tried: int = field(compare=False, default=0)
-    notified: bool = field(compare=False, default=False)
-    started: bool = field(compare=False, default=False)
+    uid: str
+    namespace: str = ""
+    tried: int = 0
+    notified: bool = False
+    started: bool = False
 
 
 class _NamespaceQueue:
