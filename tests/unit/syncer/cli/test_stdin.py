@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
+
+from syncer.cli.stdin import until_stdin_closes
 
 ROOT = Path(__file__).resolve().parents[4]
 
@@ -58,3 +64,48 @@ def test_the_end_of_input_is_the_end(words: list[str], typed: bytes | None, code
         assert process.stdout.read() == b"ended\n"
         assert process.stderr is not None
         assert process.stderr.read() == b""
+
+
+@pytest.fixture
+def pipe(monkeypatch: pytest.MonkeyPatch) -> Iterator[BinaryIO]:
+    """The end of a pipe whose other end is standard input."""
+    read, write = os.pipe()
+    with os.fdopen(read) as ours, os.fdopen(write, "wb", buffering=0) as theirs:
+        monkeypatch.setattr("sys.stdin", ours)
+        yield theirs
+
+
+async def test_work_that_is_let_go_of_has_ended(pipe: BinaryIO) -> None:
+    """The code says so only when it has, also where it does not end as it was told."""
+    steps: list[str] = []
+
+    async def work() -> int:
+        steps.append("began")
+        pipe.write(b"words")
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            steps.append("ended")
+            raise ValueError("while it ended")
+
+    task = asyncio.create_task(until_stdin_closes(work()))
+    while not steps:
+        await asyncio.sleep(0)
+    pipe.close()
+    assert await asyncio.wait_for(task, 30) == 130
+    assert steps == ["began", "ended"]
+
+
+async def test_work_that_is_done_first_has_its_own_result(pipe: BinaryIO) -> None:
+    """Its code or its error; standard input may stay open."""
+
+    async def done(code: int) -> int:
+        if code < 0:
+            raise ValueError(code)
+        return code
+
+    assert await until_stdin_closes(done(7)) == 7
+    with pytest.raises(ValueError, match="-1"):
+        await until_stdin_closes(done(-1))
+    assert not pipe.closed

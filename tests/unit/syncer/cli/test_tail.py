@@ -4,14 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, cast
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import Any, Final, cast
 
 import pytest
 
 from syncer.cli import tail
+from syncer.cli.access import Access, Where
+from syncer.cli.exits import NOT_COMPARED, OK
 from syncer.cli.following import WakeUps
+from syncer.cli.main import _parser
 from syncer.cli.output import Columns
+from syncer.cli.store import Store, StoreState
+from syncer.model.attempt import Attempt, AttemptState, Epoch
 from syncer.model.errors import Rejected, Unavailable
+from syncer.model.record import Header, attempt_record
+from tests.unit.syncer.cli.samples import A1, A2, NOW, PLAN, C, elements, failed, opened, request
+from tests.unit.syncer.cli.world import Objects, World
 
 
 class Follower:
@@ -155,3 +165,67 @@ def test_how_events_are_written(
     assert capsys.readouterr().out == ""
     shown.write([cast("Any", Entry())])
     assert capsys.readouterr().out == text
+
+
+SENT: Final = attempt_record(Attempt(A2, C, AttemptState.SUCCESS, ended=NOW - 10_000))
+#: What is typed behind the command, the exit code, and the rows: when, of what, and how it ended.
+RUNS: Final[dict[str, tuple[str, int, list[str]]]] = {
+    "the past, without what was only begun": (
+        "", OK, ["07:59:11 ns/n failed", "07:59:20 ns/other unknown", "07:59:50 ns/n success"],
+    ),
+    "states that are named": (
+        "--state intent --state success", OK, ["07:59:10 ns/n opened", "07:59:50 ns/n success"],
+    ),
+    "the newest": ("--limit 1", OK, ["07:59:50 ns/n success"]),
+    "a channel": ("--channel email*", OK, []),
+    "a receiver": ("--receiver ops --error SAID", OK, ["07:59:11 ns/n failed"]),
+    "a namespace": ("-n elsewhere", OK, []),
+    "since a moment": ("--since 2027-01-15T07:59:30Z", OK, ["07:59:50 ns/n success"]),
+    "for more than a day, with its date": (
+        "--state success --since 25h", OK, ["2027-01-15 07:59:50 ns/n success"],
+    ),
+    "for a day, without": ("--state success --since 24h", OK, ["07:59:50 ns/n success"]),
+    "of a store that is nobody's yet": (
+        "--state success", NOT_COMPARED, ["07:59:50 ns/n success"],
+    ),
+    "of one notification": ("ns/other", OK, ["07:59:20 ns/other unknown"]),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", RUNS)
+async def test_the_past_is_shown(
+    case: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is asked for, in the order of time, and from when on to look again."""
+    typed, code, wanted = RUNS[case]
+    world = World(Objects())
+    world.put("u", elements(PLAN, opened(A1), failed(A1), SENT))
+    lost = attempt_record(Attempt(A2, C, AttemptState.UNKNOWN, ended=NOW - 40_000))
+    world.put("2", elements(PLAN, lost, header=Header("ns/other", Epoch("0.7"))))
+    world.objects.kept["ns/other"] = replace(request(), uid="2", name="other")
+
+    @asynccontextmanager
+    async def opened_world(*_: object, **options: object) -> AsyncIterator[Access]:
+        assert options == {"on_wake_up": None}
+        yield world.at
+
+    async def trusted(*_: object, **options: object) -> Store:
+        assert options == {"new": True}
+        return Store(StoreState.OURS if code == OK else StoreState.NEW)
+
+    monkeypatch.setattr("syncer.cli.access.where_of", lambda _: Where())
+    monkeypatch.setattr("syncer.cli.access.access", opened_world)
+    monkeypatch.setattr("syncer.cli.store.trusted_store", trusted)
+    monkeypatch.delenv("COLUMNS", raising=False)
+    options = _parser().parse_args(["tail", *typed.split()])
+    assert await tail.run(options) == code
+    said = capsys.readouterr()
+    rows = [line.replace("slack:ops", "").split() for line in said.out.splitlines()[1:]]
+    count = 4 if "25h" in typed else 3
+    assert [" ".join(row[:count]) for row in rows] == wanted
+    # What ended earlier than the last look may still be appended.
+    assert said.err.splitlines()[-1] == (
+        "syncer: to continue from here: --since 2027-01-15T07:59:50.000Z"
+    )
+    passed_over = "syncer: 2 earlier ones are not shown; --limit 0 shows all of them"
+    assert said.err.splitlines()[:-1] == ([passed_over] if case == "the newest" else [])
