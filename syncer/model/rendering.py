@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Final
 
 from syncer.model.attempt import Attempt
-from syncer.model.resource import Json, Status
+from syncer.model.resource import NO_STATUS, Json, Status
 from syncer.model.times import format_time
 
 #: Stands where a time is required and none is known.
@@ -33,7 +33,7 @@ def render_status(status: Status) -> Json:
             }
             for c in status.conditions
         ],
-        "deliveryAttempts": [_render_attempt(a) for a in status.attempts],
+        "deliveryAttempts": [render_attempt(a) for a in status.attempts],
         "totalAttempts": status.total_attempts,
         "successfulDeliveries": status.successful,
         "failedDeliveries": status.failed,
@@ -82,7 +82,8 @@ def difference(shown: Status, wanted: Status) -> Json:
     A list is replaced as one, members that fell away become null. The mark of the log is written along with
     other changes and never causes a write.
     """
-    old, new = render_status(shown), render_status(wanted)
+    # Most statuses are written once, and one without a member renders as nothing.
+    old, new = {} if shown is NO_STATUS else render_status(shown), render_status(wanted)
     patch: Json = {k: v for k, v in new.items() if old.get(k) != v and k != "log"}
     patch |= {k: None for k in old if k not in new and k != "log"}
     if patch and "log" in new:
@@ -90,7 +91,8 @@ def difference(shown: Status, wanted: Status) -> Json:
     return patch
 
 
-def _render_attempt(attempt: Attempt) -> Json:
+def render_attempt(attempt: Attempt) -> Json:
+    """Return an entry of the list of attempts as JSON."""
     out: Json = {
         "channel": attempt.channel,
         "attempt": attempt.number,

@@ -18,7 +18,7 @@ import orjson
 
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, attempt_key
 from syncer.model.conditions import bounded
-from syncer.model.rendering import render_status
+from syncer.model.rendering import render_attempt, render_status
 from syncer.model.resource import ChannelRollup, Rollup, Status
 
 SOFT_LIMIT: Final = 64 * 1024
@@ -66,14 +66,15 @@ def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
         status: A merged status.
         limit: Bytes of JSON; the caller lowers it when the server still answers "too large".
     """
+    entries = _Entries()
     out = short = status
     while True:
         # From the full texts each time: the result is then the same when it is merged with its log
         # and cut again, and nothing is written twice.
         for step in ERROR_STEPS:
-            short = _shorten(out, step)
+            short = entries.shortened(out, step)
             if len(short.attempts) <= MAX_ENTRIES and (
-                fits(short, limit) or size_of(short) <= limit
+                fits(short, limit) or entries.size_of(short) <= limit
             ):
                 return short
         # Half of what may go at a time: each step measures the status again.
@@ -81,6 +82,48 @@ def compact(status: Status, *, limit: int = SOFT_LIMIT) -> Status:
         if not surplus:
             return short
         out = _roll_up(out, surplus[: max(1, len(surplus) // 2)])
+
+
+class _Entries:
+    """
+    The entries of a list, shortened and measured once for each length of their errors.
+
+    Most stay from one cut to the next: made anew each time, five hundred of forty channels took 0.1 s.
+    """
+
+    def __init__(self) -> None:
+        # By identity, since ids may be given twice; the status at hand keeps the entries alive.
+        self._short: dict[tuple[int, int], Attempt] = {}
+        self._bytes: dict[int, int] = {}
+
+    def shortened(self, status: Status, size: int) -> Status:
+        """A status whose errors have at most so many bytes."""
+        if all(len(a.error) * _UTF8_BYTES <= size for a in status.attempts):
+            return status
+        return replace(status, attempts=tuple(self._one(a, size) for a in status.attempts))
+
+    def _one(self, attempt: Attempt, size: int) -> Attempt:
+        if len(attempt.error) * _UTF8_BYTES <= size:
+            return attempt
+        key = id(attempt), size
+        if (known := self._short.get(key)) is None:
+            known = self._short[key] = replace(attempt, error=bounded(attempt.error, size))
+        return known
+
+    def size_of(self, status: Status) -> int:
+        """As the function of this name."""
+        if not status.attempts:
+            return size_of(status)
+        # An entry in the place of all: it is measured by itself, and so are the others.
+        first = status.attempts[0]
+        total = size_of(replace(status, attempts=(first,))) - self._size(first)
+        return total + sum(map(self._size, status.attempts)) + len(status.attempts) - 1
+
+    def _size(self, attempt: Attempt) -> int:
+        key = id(attempt)
+        if (known := self._bytes.get(key)) is None:
+            known = self._bytes[key] = len(orjson.dumps(render_attempt(attempt)))
+        return known
 
 
 def least(wanted: Status, shown: Status) -> Status:
@@ -101,13 +144,6 @@ def least(wanted: Status, shown: Status) -> Status:
     )
 
 
-def _shorten(status: Status, size: int) -> Status:
-    if all(len(a.error) * _UTF8_BYTES <= size for a in status.attempts):
-        return status
-    attempts = tuple(replace(a, error=bounded(a.error, size)) for a in status.attempts)
-    return replace(status, attempts=attempts)
-
-
 def _foldable(status: Status) -> list[Attempt]:
     per_channel: dict[str, int] = {}
     for attempt in status.attempts:
@@ -124,21 +160,21 @@ def _foldable(status: Status) -> list[Attempt]:
 def _roll_up(status: Status, folded: list[Attempt]) -> Status:
     rollup = status.rollup or Rollup()
     channels = {c.name: c for c in rollup.channels}
+    by_channel: dict[str, list[Attempt]] = {}
     for attempt in folded:
-        known = channels.get(attempt.channel) or ChannelRollup(
-            attempt.channel, 0, AttemptId("0-0"), 0
+        by_channel.setdefault(attempt.channel, []).append(attempt)
+    for name, gone in by_channel.items():
+        known = channels.get(name) or ChannelRollup(name, 0, AttemptId("0-0"), 0)
+        channels[name] = ChannelRollup(
+            name,
+            known.failed + len(gone),
+            max(known.last_id, *(a.id for a in gone), key=attempt_key),
+            max(known.number, *(a.number for a in gone)),
+            known.not_sent + sum(a.failure is FailureClass.NOT_SENT for a in gone),
         )
-        newest = max(known.last_id, attempt.id, key=attempt_key)
-        channels[attempt.channel] = replace(
-            known,
-            failed=known.failed + 1,
-            not_sent=known.not_sent + (attempt.failure is FailureClass.NOT_SENT),
-            last_id=newest,
-            number=max(known.number, attempt.number),
-        )
-    gone = {a.id for a in folded}
+    left_out = {a.id for a in folded}
     return replace(
         status,
-        attempts=tuple(a for a in status.attempts if a.id not in gone),
+        attempts=tuple(a for a in status.attempts if a.id not in left_out),
         rollup=Rollup(rollup.through + len(folded), tuple(channels.values())),
     )

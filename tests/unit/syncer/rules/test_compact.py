@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -11,7 +12,7 @@ from syncer.ledger.codec import stored
 from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
 from syncer.model.conditions import Condition
 from syncer.model.record import Plan, attempt_record, intent_record, plan_record
-from syncer.model.rendering import render_status
+from syncer.model.rendering import render_attempt, render_status
 from syncer.model.resource import (
     ChannelRollup,
     ChannelStatus,
@@ -281,6 +282,29 @@ def test_no_more_is_folded_than_has_to_be() -> None:
     found = compact(status, limit=size_of(status) - 1)
     assert found.rollup is not None
     assert found.rollup.through == 1
+
+
+def test_an_entry_is_measured_once_for_each_length_of_its_text(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However many cuts it takes: whoever makes receivers fail with long texts would hold the loop."""
+    measured: list[Attempt] = []
+
+    def counted(entry: Attempt) -> dict[str, Any]:
+        measured.append(entry)
+        return render_attempt(entry)
+
+    channels = 40
+    attempts = [
+        attempt(n, channel=f"c{n % channels}", error=900)
+        for n in range(1, channels * (KEEP_PER_CHANNEL + 3) + 1)
+    ]
+    status = merged(*attempts)
+    monkeypatch.setattr("syncer.rules.compact.render_attempt", counted)
+    found = compact(status)
+    assert found.rollup is not None
+    assert len(found.attempts) == channels * KEEP_PER_CHANNEL
+    assert len(measured) == len({(m.id, len(m.error)) for m in measured}) > len(attempts)
 
 
 def test_the_least_is_small_and_takes_nothing_back() -> None:
