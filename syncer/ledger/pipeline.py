@@ -279,9 +279,17 @@ class Pipeline:
             self._wake.clear()
             while self._waiting:
                 async with self._turn:
-                    size = min(len(self._waiting), _BATCH)
-                    if size:  # none: closed meanwhile
-                        await self._round([self._waiting.popleft() for _ in range(size)])
+                    if batch := self._next_batch():
+                        await self._round(batch)
+
+    def _next_batch(self) -> list[_Waiting]:
+        """What waits still; nothing is sent, and nobody connects, for callers that have given up."""
+        batch: list[_Waiting] = []
+        while self._waiting and len(batch) < _BATCH:
+            waiting = self._waiting.popleft()
+            if not waiting.future.done():
+                batch.append(waiting)
+        return batch
 
     # -- one round ----------------------------------------------------------------------------
 

@@ -176,6 +176,30 @@ def test_a_call_that_never_has_its_turn_fails() -> None:
     simulate(1, main)
 
 
+def test_nobody_connects_for_calls_that_are_given_up() -> None:
+    """Calls whose callers are gone are passed over, however many."""
+
+    async def main(_loop: SimLoop) -> None:
+        server = Server(None, 0.0)
+        async with serving(server) as pipeline:
+            first = asyncio.create_task(pipeline.submit(GET))
+            await asyncio.sleep(TIMEOUT / 4)
+            waiting = [asyncio.create_task(pipeline.submit(GET)) for _ in range(300)]
+            await asyncio.sleep(TIMEOUT / 4)
+            for task in waiting:
+                task.cancel()
+            server.refusals = [RedisConnectionError("is asked to connect")]
+            with pytest.raises(Ambiguous):
+                await first
+            await asyncio.sleep(TIMEOUT)
+            assert len(server.refusals) == 1
+            server.refusals.clear()
+            assert await together(pipeline, 2) == [b"OK"] * 2
+        assert server.sent == [1, 1, 1]
+
+    simulate(1, main)
+
+
 def test_what_was_answered_is_not_kept() -> None:
     """A reply may hold a whole log; the limits of calls do not keep it from being freed."""
 
