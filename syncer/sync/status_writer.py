@@ -124,6 +124,7 @@ class StatusWriter:
         self.ownership = ownership
         self.metrics = metrics
         self.limits = limits or Limits()
+        self._written_patches = metrics.patches.labels("written")
         self._on_settled = on_settled
         self._on_stale = on_stale
         self.schema = SchemaCheck(objects)
@@ -147,23 +148,27 @@ class StatusWriter:
             await self._stop()
 
     def _start_due(self) -> None:
-        now = self.cache.monotonic()
-        while not self._full:
-            entry = self.cache.take_due(now)
-            if entry is None:
-                return
-            entry.writing = True
-            task = asyncio.create_task(self._one(entry), name=f"sync-{entry.uid}")
+        while not self._full and (entry := self._take()) is not None:
+            task = asyncio.create_task(self._write_due(entry), name="status-writer")
             self._running.add(task)
             task.add_done_callback(self._done)
+
+    def _take(self) -> Entry | None:
+        entry = self.cache.take_due(self.cache.monotonic())
+        if entry is not None:
+            entry.writing = True
+        return entry
+
+    async def _write_due(self, entry: Entry | None) -> None:
+        """Write an entry, and then what else is due: a task for each would cost more than a merge."""
+        while entry is not None:
+            await self._one(entry)
+            entry = self._take() if self._serving else None
 
     def _done(self, task: asyncio.Task[None]) -> None:
         full = self._full
         self._running.discard(task)
-        if self._serving:
-            # What is due follows without a turn of the loop, which waits for other things if all are busy.
-            self._start_due()
-        if full and not self._full:
+        if full:
             self.cache.wake.set()
 
     @property
@@ -403,7 +408,7 @@ class StatusWriter:
         if "deliveryAttempts" in patch:
             await self.schema.after_write(stored)
         failpoint(Failpoint.AFTER_PATCH)
-        self.metrics.patches.labels("written").inc()
+        self._written_patches.inc()
         return Flushed.WRITTEN, stored
 
     async def _write_least(self, entry: Entry, merged: Merged) -> Flushed:
