@@ -9,6 +9,7 @@ event.
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Final, Literal
 
 from notifier.content.sanitise import sanitise
@@ -62,6 +63,10 @@ class EventReporter:
         """`emit` takes object, type, reason, message and a discriminator."""
         self._emit = emit
         self._metrics = metrics
+        # A look-up by labels costs as much as counting; there are as many as channels.
+        self._attempts = cache(metrics.attempts.labels)
+        self._durations = cache(metrics.duration.labels)
+        self._completions = cache(metrics.completion.labels)
 
     def started(self, request: NotificationRequest) -> None:
         """Report that a notification is claimed for the first time in this lease term."""
@@ -89,8 +94,8 @@ class EventReporter:
         """Report an attempt whose outcome is recorded; `before` is the channel's earlier one."""
         success = attempt.state is AttemptState.SUCCESS
         channel = attempt.channel
-        self._metrics.attempts.labels(channel, "success" if success else "failed").inc()
-        self._metrics.duration.labels(channel).observe(attempt.duration / 1000)
+        self._attempts(channel, "success" if success else "failed").inc()
+        self._durations(channel).observe(attempt.duration / 1000)
         if before is not None:
             reason = before.failure.value if before.failure else "none"
             self._metrics.retries.labels(channel, reason).inc()
@@ -179,7 +184,7 @@ class EventReporter:
             return
         if request.created and after.completed_at:
             took = max(0.0, (after.completed_at - request.created) / 1000)
-            self._metrics.completion.labels(after.phase).observe(took)
+            self._completions(after.phase).observe(took)
         if after.phase == PARTIALLY_SENT:
             self._emit(request, "Normal", "NotificationPartiallySent", after.message, "")
         elif after.phase == FAILED:

@@ -8,11 +8,14 @@ content; a credential that cannot be read is an attempt that was not sent.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 from bisect import bisect_right
 from collections.abc import Callable
 from typing import Any, TypeVar
+
+import orjson
 
 from notifier.content.trim import TRUNCATED
 from notifier.contract import Message, Outcome
@@ -96,7 +99,14 @@ def classify_http(kind: str, code: int, body: str, *, retry_after: float | None 
 
 
 def encode(payload: dict[str, Any]) -> bytes:
-    """JSON of a payload: members in the order given, no blanks, UTF-8."""
+    """
+    JSON of a payload: members in the order given, no blanks, UTF-8.
+
+    The library writes what orjson does not, lone surrogates above all. Of texts, whole numbers and truth
+    values, which is what payloads hold, both make the same bytes.
+    """
+    with contextlib.suppress(TypeError):
+        return orjson.dumps(payload)
     return json.dumps(payload, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "replace")
 
 

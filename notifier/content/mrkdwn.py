@@ -130,7 +130,7 @@ def _code(code: str) -> str:
 
 
 def _units(text: str) -> int:
-    return len(text) + sum(1 for c in text if c > "\uffff")
+    return len(text) if text.isascii() else len(text.encode("utf-16-le", "surrogatepass")) // 2
 
 
 def _head(text: str, limit: int) -> str:

@@ -40,10 +40,12 @@ class Decisions:
         view, status, hold = entry.view, entry.request.status, entry.request.hold
         # More is sanitised than is shown, so that a secret is recognised of which the head alone is shown.
         hold = None if hold is None else sanitise(hold[:_HOLD_CHARS])
+        planned, terminal = view.plan is not None, status.terminal or entry.closing
         return decide(
-            planned=view.plan is not None,
-            terminal=status.terminal or entry.closing,
-            channel_states=self.channel_states(entry),
+            planned=planned,
+            terminal=terminal,
+            # Without a plan there is nothing but to make one, wherever the channels stand.
+            channel_states=self.channel_states(entry) if planned or terminal else (),
             executing=frozenset(entry.executing.values()) - idle,
             due=entry.due,
             now=self.cache.monotonic(),

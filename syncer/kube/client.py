@@ -283,7 +283,7 @@ class KubeClient:
             raise Unavailable("the token of the service account cannot be read") from error
         if token:
             headers["Authorization"] = token.strip()  # a token file may end in a line end
-        async with session.use() as http:
+        async with session as http:
             with _Mapped(write=call.write):
                 response = await http.request(
                     call.method,

@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import os
 import re
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import aiohttp
 from yarl import URL
@@ -31,9 +30,6 @@ from syncer.kube.transport import (
 )
 from syncer.model.errors import ConfigError
 from syncer.runtime.proxies import proxy_for
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
 
 #: Buffer of a stream.
 _READ_BYTES: Final = 2 * 2**20
@@ -73,16 +69,16 @@ class Session:
     users: int = 0
     retired: bool = False
 
-    @asynccontextmanager
-    async def use(self) -> AsyncIterator[aiohttp.ClientSession]:
+    async def __aenter__(self) -> aiohttp.ClientSession:
         """Keep the session open for one call."""
         self.users += 1
-        try:
-            yield self.http
-        finally:
-            self.users -= 1
-            if self.retired and not self.users:
-                await self.close()
+        return self.http
+
+    async def __aexit__(self, *_: object) -> None:
+        """The call has ended; the last one closes a session that is retired."""
+        self.users -= 1
+        if self.retired and not self.users:
+            await self.close()
 
     async def retire(self) -> None:
         """Close the session after the last call that uses it."""

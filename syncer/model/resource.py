@@ -76,6 +76,9 @@ class RetryPolicy:
     max_backoff: int = 480
 
 
+_STANDARD: Final = RetryPolicy()
+
+
 @immutable
 class Spec:
     """What is to be sent. `context` is the nested mapping as stored; see `routing.attributes`."""
@@ -170,6 +173,10 @@ class Status:
     def terminal(self) -> bool:
         """Whether nothing more is sent."""
         return self.phase in TERMINAL_PHASES
+
+
+#: Of an object to which nothing was written yet.
+NO_STATUS: Final = Status()
 
 
 @immutable
@@ -326,18 +333,20 @@ def parse_spec(spec: Json) -> Spec:
 
 def parse_policy(policy: Json | None) -> RetryPolicy:
     """Read a retry policy; absent members keep upstream's defaults."""
-    policy = policy or {}
-    standard = RetryPolicy()
+    if not policy:
+        return _STANDARD
     return RetryPolicy(
-        int(policy.get("maxAttempts") or standard.max_attempts),
-        int(policy.get("initialBackoffSeconds") or standard.initial_backoff),
-        int(policy.get("backoffMultiplier") or standard.multiplier),
-        int(policy.get("maxBackoffSeconds") or standard.max_backoff),
+        int(policy.get("maxAttempts") or _STANDARD.max_attempts),
+        int(policy.get("initialBackoffSeconds") or _STANDARD.initial_backoff),
+        int(policy.get("backoffMultiplier") or _STANDARD.multiplier),
+        int(policy.get("maxBackoffSeconds") or _STANDARD.max_backoff),
     )
 
 
 def parse_status(status: Json) -> Status:
     """Read a status, ours or one that the replaced controller wrote."""
+    if not status:
+        return NO_STATUS
     channels = tuple(
         ChannelStatus(
             str(c.get("name", "")),

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
@@ -62,6 +63,9 @@ class Recorder:
         self.cache = cache
         self.time = time
         self.metrics = metrics
+        # A look-up by label costs as much as the observation; there are as many as scripts and states.
+        self._append_seconds = functools.cache(metrics.append_seconds.labels)
+        self._outcomes = functools.cache(metrics.outcomes.labels)
         self._identity = identity
         self._counters: dict[Epoch, int] = {}
 
@@ -228,7 +232,7 @@ class Recorder:
         finally:
             entry.executing.pop(attempt.id, None)
             entry.never_sent.discard(attempt.id)
-        self.metrics.outcomes.labels(attempt.state.word).inc()
+        self._outcomes(attempt.state.word).inc()
         if attempt.failure is FailureClass.NOT_SENT:
             self.metrics.not_sent.inc()
         try:
@@ -307,7 +311,7 @@ class Recorder:
             return False
         if answer.answer is Answer.OK:
             self.metrics.recovered.inc()
-            self.metrics.outcomes.labels(settled.state.word).inc()
+            self._outcomes(settled.state.word).inc()
             await self._advance(entry, answer, [record])
         else:
             await self.reread(entry)
@@ -392,7 +396,7 @@ class Recorder:
         try:
             return await call()
         finally:
-            self.metrics.append_seconds.labels(script).observe(self.cache.monotonic() - begin)
+            self._append_seconds(script).observe(self.cache.monotonic() - begin)
 
 
 def holds(snapshot: Snapshot, view: LogView) -> bool:

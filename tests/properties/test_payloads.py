@@ -125,6 +125,20 @@ DOCUMENT: Final = st.fixed_dictionaries(
 )  # fmt: skip
 
 
+@settings(deadline=None, max_examples=60)
+@given(
+    payload=st.dictionaries(
+        TEXT,
+        PLAIN | st.lists(PLAIN, max_size=3) | st.dictionaries(TEXT, PLAIN, max_size=2),
+        max_size=3,
+    )
+)
+def test_bytes_are_those_of_the_library(payload: Json) -> None:
+    """Whoever makes the bytes of a payload, they are the same: a receiver may compare them by their key."""
+    expected = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    assert encode(payload) == expected.encode("utf-8", "replace")
+
+
 def _check_slack(body: bytes, _: Message) -> None:
     header, section, context = json.loads(body)["blocks"]
     assert 0 < _units(header["text"]["text"]) <= HEADER_CHARS
