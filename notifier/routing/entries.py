@@ -252,7 +252,9 @@ def _pagerduty(table: Table) -> PagerDutyConfig:
         table.text("credentialRef"), table.text("url"), table.idle_text("severity")
     )
     if in_clear(config.url):
-        table.warn("has the routing key sent over http://, for all to read", "use https://", "url")
+        table.warn(
+            "sends the routing key over http://, readable on the network", "use https://", "url"
+        )
     return config
 
 

@@ -60,8 +60,8 @@ FILE: Final[Keys] = {
 ROUTE: Final[Keys] = {
     "receiver": Key(
         TEXT,
-        "Name of the receiver of what matches here and no route below. A route without one adds none of"
-        " its own; what ends there goes to the console, or to a route above.",
+        "Name of the receiver of what matches here and no route below. A route without one adds no"
+        " receiver; what ends there goes to the console, or to a route above.",
     ),
     "match": Key(
         PAIRS,
@@ -91,19 +91,19 @@ ROUTE: Final[Keys] = {
 RECEIVER: Final[Keys] = {
     "name": Key(
         TEXT,
-        "By which routes name it, and part of its channels' names. At most 256 characters; of two of one"
-        " name the last is used.",
+        "Routes refer to it by this name, and it is part of its channels' names. At most 256 characters;"
+        " of two receivers with one name, the last is used.",
         required=True,
     ),
     "slackConfigs": Key("slackConfigs", "Slack webhooks.", listed=True),
     "pagerdutyConfigs": Key("pagerdutyConfigs", "PagerDuty services.", listed=True),
     "teamsConfigs": Key("teamsConfigs", "Microsoft Teams workflows.", listed=True),
     "emailConfigs": Key(
-        "emailConfigs", "Mail; delivered where `delivery.email.enabled` is true.", listed=True
+        "emailConfigs", "E-mail, if `delivery.email.enabled` is true.", listed=True
     ),
     "webhookConfigs": Key(
         "webhookConfigs",
-        "Generic webhooks; delivered where `delivery.webhook.enabled` is true.",
+        "Generic webhooks, if `delivery.webhook.enabled` is true.",
         listed=True,
     ),
     "consoleConfigs": Key(
@@ -113,7 +113,7 @@ RECEIVER: Final[Keys] = {
         "fileConfigs", "A file for each notification in `delivery.file.outputDir`.", listed=True
     ),
     "logConfigs": Key(
-        "logConfigs", "A line of JSON each; where `delivery.log.enabled` is true.", listed=True
+        "logConfigs", "One line of JSON for each, if `delivery.log.enabled` is true.", listed=True
     ),
     "allowedNamespaces": Key(
         TEXTS,
@@ -165,29 +165,33 @@ EMAIL: Final[Keys] = {
 }
 
 WEBHOOK: Final[Keys] = {
-    "url": Key(TEXT, "Where to POST. A URL that is a secret belongs into `credentialRef`."),
+    "url": Key(TEXT, "Where to POST. A URL that is a secret belongs in `credentialRef`."),
     "credentialRef": Key(TEXT, _CREDENTIAL.format("the URL, in place of `url`")),
     "signingSecretRefs": Key(
         TEXTS,
         "Names of the credentials with which each request is signed (Standard Webhooks); several while"
         " one is replaced.",
     ),
-    "httpConfig": Key("httpConfig", "Who we are to the receiver: a token, or user and password."),
+    "httpConfig": Key(
+        "httpConfig",
+        "How the controller authenticates to the receiver: a token, or user and password.",
+    ),
 }
 
 HTTP: Final[Keys] = {
     "bearerTokenRef": Key(TEXT, _CREDENTIAL.format("the bearer token")),
-    "bearerToken": Key(TEXT, "The token itself. Whoever reads this file reads it."),
+    "bearerToken": Key(TEXT, "The token itself, visible to every reader of this file."),
     "basicAuth": Key("basicAuth", "User and password."),
     "credentialsOverHttp": Key(
-        FLAG, "Allows token or password to be sent over http://, for all to read; default false."
+        FLAG,
+        "Allows a token or password to be sent over http://, readable on the network; default false.",
     ),
 }
 
 BASIC: Final[Keys] = {
     "username": Key(TEXT, "The user; holds no colon.", required=True),
     "passwordRef": Key(TEXT, _CREDENTIAL.format("the password")),
-    "password": Key(TEXT, "The password itself. Whoever reads this file reads it."),
+    "password": Key(TEXT, "The password itself, visible to every reader of this file."),
 }
 
 CONSOLE: Final[Keys] = {"enabled": Key(FLAG, _ENABLED)}

@@ -488,7 +488,7 @@ WARNINGS: dict[str, tuple[str, str]] = {
             "- {name: x, pagerdutyConfigs: [{credentialRef: a, url: 'http://pd.svc/x'},"
             " {credentialRef: a, url: 'http://127.0.0.1/x'}, {credentialRef: a, url: 'https://pd/x'}]}"
         ),
-        "receivers[0].pagerdutyConfigs[0].url has the routing key sent over http://, for all to read",
+        "receivers[0].pagerdutyConfigs[0].url sends the routing key over http://, readable on the network",
     ),
     "allowed namespaces of what belongs to no receiver": (
         receivers("- {name: x, allowedNamespaces: [a], logConfigs: [{enabled: true}]}"),
