@@ -98,8 +98,19 @@ async def keeping(
 
 
 @contextmanager
-def closing(after: float = 0.0) -> Iterator[tuple[list[int], str]]:
-    """A receiver that closes behind each answer without a word; its peers' ports, and its URL."""
+def closing(
+    after: float = 0.0, closed: threading.Semaphore | None = None
+) -> Iterator[tuple[list[int], str]]:
+    """
+    A receiver that closes behind each answer without a word.
+
+    Args:
+        after: Seconds behind it.
+        closed: Released whenever a connection was closed.
+
+    Yields:
+        Its peers' ports, and its URL.
+    """
     peers: list[int] = []
 
     def serve() -> None:
@@ -113,6 +124,8 @@ def closing(after: float = 0.0) -> Iterator[tuple[list[int], str]]:
                         received += connection.recv(4096)
                     connection.sendall(FINE)
                     time.sleep(after)
+                if closed is not None:
+                    closed.release()
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, daemon=True)
@@ -153,10 +166,13 @@ async def test_not_before_a_rest(http_client: HttpClient, monkeypatch: pytest.Mo
 
 async def test_not_after_its_end(http_client: HttpClient) -> None:
     """The end lies at the socket, and the loop has had no turn to read it."""
-    with closing() as (peers, url):
+    closed = threading.Semaphore(0)
+    with closing(closed=closed) as (peers, url):
         for _ in range(2):
             assert (await post(http_client, url)).state is AttemptState.SUCCESS
-            time.sleep(BREATH)  # noqa: ASYNC251 - the loop is not to have a turn
+            # The loop is not to have a turn.
+            assert closed.acquire(timeout=30)
+            time.sleep(BREATH)  # noqa: ASYNC251 - the rest that a connection needs
     assert len(set(peers)) == 2
 
 

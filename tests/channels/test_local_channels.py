@@ -362,9 +362,9 @@ async def test_hanging_rename_is_unknown(tmp_path: Path) -> None:
         def _sync_directory(self) -> None:
             release.wait(10)
 
-    channel = Hanging(str(tmp_path), timeout_s=0.3)
+    channel = Hanging(str(tmp_path), timeout_s=2)
     outcome = await channel.send(message())
-    assert outcome == Outcome.unknown("failed to rename temporary file: timeout after 0.3 s")
+    assert outcome == Outcome.unknown("failed to rename temporary file: timeout after 2 s")
     release.set()
     channel._threads.shutdown(wait=True)
     assert len(_files(tmp_path)) == 1

@@ -11,12 +11,15 @@ what exactly must have happened: the number of calls, and the attempts on record
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import pytest
 
+from syncer.model.resource import Json
 from syncer.runtime.failpoints import Failpoint
 from tests.e2e.checker import Kind
 from tests.e2e.harness import (
@@ -75,9 +78,17 @@ CRASHES = {
 }
 
 
-async def _killed(here: Stage, crash: Crash) -> tuple[NotifierProcess, str]:
+#: Settings with which a session that has to run out does so after more than `_LONG` seconds: whatever
+#: does not wait for that is told from what does, however busy the machine is.
+_PATIENT: Final[Json] = {"margin": "30s"}
+_LONG: Final = 30.0
+
+
+async def _killed(
+    here: Stage, crash: Crash, sharding: Json | None = None
+) -> tuple[NotifierProcess, str]:
     """Have a controller killed at the failpoint; returns it, and the uid of the notification."""
-    first = here.notifier()
+    first = here.notifier(sharding=sharding or {})
     uid = await here.create("n")
     first.start(f"{crash.at}=kill")
     assert await first.wait_exit(within=40) == -9, first.tail()
@@ -101,21 +112,23 @@ async def _agreed(here: Stage, crash: Crash, uid: str) -> None:
 
 
 async def _restarted(here: Stage, crash: Crash) -> None:
-    process, uid = await _killed(here, crash)
+    process, uid = await _killed(here, crash, _PATIENT)
     process.start()
     await _agreed(here, crash, uid)
     # Its own lease is taken without waiting for it to expire.
-    assert await process.seconds_to_acquire() < LEASE_SECONDS - 0.5, process.tail()
+    assert await process.seconds_to_acquire() < _LONG, process.tail()
 
 
 async def _taken_over(here: Stage, crash: Crash) -> None:
-    _, uid = await _killed(here, crash)
-    second = here.notifier()
+    held = crash.at is not Failpoint.LISTED
+    sharding = {} if held else _PATIENT
+    _, uid = await _killed(here, crash, sharding)
+    second = here.notifier(sharding=sharding)
     second.start()
     await _agreed(here, crash, uid)
-    held = crash.at is not Failpoint.LISTED
     waited = await second.seconds_to_acquire()
-    assert (waited >= LEASE_SECONDS) is held, f"waited {waited:.2f} s; {second.tail()}"
+    least, most = (LEASE_SECONDS, math.inf) if held else (0.0, _LONG)
+    assert least <= waited < most, f"waited {waited:.2f} s; {second.tail()}"
 
 
 @pytest.mark.parametrize("carry_on", [_restarted, _taken_over], ids=["restart", "takeover"])

@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 import redis.asyncio as redis_asyncio
+from redis.exceptions import ResponseError
 
 from syncer.ledger.answers import Answer
 from syncer.ledger.client import LedgerClient
@@ -109,12 +111,21 @@ async def test_a_busy_server_is_waited_for() -> None:
                     0,
                 )  # type: ignore[arg-type]  # vendor
             )
-            await asyncio.sleep(0.5)
+            await until(partial(_is_busy, server.url), "the script runs", within=20)
             with pytest.raises(Unavailable):
                 await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
             assert await spin == 1, "the other tenant's script was ended"
         answer = await log.intent("u", EPOCH, OPENING, limit=5, guard=lambda: True)
         assert answer.answer in (Answer.OK, Answer.DUP)
+
+
+async def _is_busy(url: str) -> bool:
+    async with redis_asyncio.Redis.from_url(url, socket_timeout=20) as asking:
+        try:
+            await asking.get("x")
+        except ResponseError as error:
+            return "BUSY" in str(error)
+        return False
 
 
 def _newest(directory: Path) -> Path:
