@@ -510,6 +510,41 @@ def test_a_wait_that_cannot_go_on(case: str, sending: StandIn) -> None:
     assert main(["send", "--receiver", "ops", "--wait", "--timeout", "0s"]) == code
 
 
+def test_a_list_that_does_not_come_is_not_waited_for(
+    kubectl: StandIn, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """After a while kubectl is ended, and what that means is said."""
+    monkeypatch.setattr("syncer.kubectl.client._PATIENCE", 0.1)
+    kubectl.file("get").write_text(": > asked; exec sleep 60")
+    assert main(["doctor"]) == 8
+    assert "kubectl ledger: kubectl does not answer in 0.1 s\n" in capfd.readouterr().err
+
+
+#: When kubectl is gone, and the exit code.
+GONE: Final = {"before the create": ("run", 8), "before the first look": ("create", 4)}
+
+
+@pytest.mark.parametrize("case", GONE)
+def test_a_kubectl_that_is_gone_is_named(
+    case: str, sending: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Where nothing can be asked any more, the code says how far it came."""
+    when, code = GONE[case]
+    file = sending.file(when)
+    file.write_text(f"{file.read_text()}; rm kubectl")
+    assert main(["send", "--receiver", "ops", "--wait", "--timeout", "0s"]) == code
+    assert "kubectl ledger: kubectl: [Errno 2] No such file" in capfd.readouterr().err
+
+
+def test_pods_that_are_no_json_are_an_error(
+    kubectl: StandIn, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever answers in the place of kubectl."""
+    kubectl.file("pods.json").write_text("no JSON")
+    assert main(["doctor"]) == 8
+    assert "kubectl does not answer in JSON" in capfd.readouterr().err
+
+
 def test_a_dry_run_is_the_pods(sending: StandIn) -> None:
     """Nothing is created, and the manifest is shown as the command shows it."""
     assert main(["send", "--receiver", "ops", "--dry-run"]) == 0
