@@ -18,6 +18,7 @@ from notifier.dispatch.retry import delay
 from notifier.dispatch.wakeups import WakeUps
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
+from notifier.process.hold_reader import HoldReader
 from notifier.process.lifecycle import Lifecycle
 from notifier.process.outside import Outside
 from notifier.process.parts import Parts, Progress
@@ -31,6 +32,7 @@ from notifier.version import __version__
 from syncer.kube.events import EventLimits, EventRecorder
 from syncer.kube.notification_requests import NotificationRequestClient
 from syncer.kube.reflector import Reflector
+from syncer.ledger.holds import HoldStore
 from syncer.ledger.log import RedisLog
 from syncer.ledger.preflight import unfit
 from syncer.metrics import SyncMetrics
@@ -162,6 +164,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         ),
     )
     controller.pause(delivery.paused)
+    holds = HoldReader(HoldStore(client), controller, time)
 
     # Publication, and looks that miss nothing.
     status_writer = StatusWriter(
@@ -232,6 +235,7 @@ def build(loaded: Loaded, outside: Outside) -> Parts:
         events=events,
         breakers=breakers,
         controller=controller,
+        holds=holds,
         sync=status_writer,
         resync=resync,
         retention=Retention(log, objects, shards, time, metrics),

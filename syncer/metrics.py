@@ -29,8 +29,19 @@ EPOCH_AHEAD: Final = "epoch-ahead"
 NOT_SENT: Final = "not-sent"
 ON_HOLD: Final = "hold"
 PAUSED: Final = "paused"
+PLACED: Final = "operator"
 #: The first that applies counts.
-HOLDS: Final = (QUARANTINED, SELF_AUDIT, FENCED, EPOCH_AHEAD, NO_LOG, NOT_SENT, ON_HOLD, PAUSED)
+HOLDS: Final = (
+    QUARANTINED,
+    SELF_AUDIT,
+    FENCED,
+    EPOCH_AHEAD,
+    NO_LOG,
+    NOT_SENT,
+    ON_HOLD,
+    PAUSED,
+    PLACED,
+)
 
 
 class SyncMetrics:
@@ -112,6 +123,12 @@ class SyncMetrics:
         )
         for reason in HOLDS:
             self.held.labels(reason)
+        self.holds = gauge("holds", "Holds in force that operators have placed.")
+        self.held_critical = gauge(
+            "held_critical_seconds",
+            "Longest time for which a hold of an operator has kept a due attempt of a notification of"
+            " priority Critical from being made.",
+        )
         self.log_available = gauge(
             "log_available",
             "1 while Redis answers, takes writes and may be given attempts, else 0.",

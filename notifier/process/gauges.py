@@ -52,6 +52,8 @@ class Gauges:
         for reason in HOLDS:
             metrics.held.labels(reason).set(held[reason])
         metrics.quarantined.set(held[QUARANTINED])
+        metrics.holds.set(parts.controller.placed.in_force())
+        metrics.held_critical.set(parts.controller.holds.critical_seconds())
 
     def _of_servers(self) -> None:
         parts = self._parts

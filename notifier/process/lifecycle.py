@@ -121,4 +121,5 @@ def _register(parts: Parts) -> None:
     patience = parts.settings.lease_duration
     admin.check("epoch", lambda: parts.controller.holds.fence_problem(patience))
     admin.detail("routing", lambda: parts.outside.router.problem)
+    admin.detail("holds", lambda: parts.holds.problem)
     admin.detail("failpoints", armed)

@@ -9,6 +9,7 @@ from notifier.dispatch.breaker import Breakers
 from notifier.dispatch.wakeups import WakeUps
 from notifier.dispatch.workqueue import WorkQueue
 from notifier.metrics import DeliveryMetrics
+from notifier.process.hold_reader import HoldReader
 from notifier.process.outside import Outside
 from notifier.process.shards import Takeover
 from notifier.reconciler.controller import Controller
@@ -90,6 +91,7 @@ class Parts:
     events: EventRecorder
     breakers: Breakers
     controller: Controller
+    holds: HoldReader
     sync: StatusWriter
     resync: Resync
     retention: Retention

@@ -17,7 +17,7 @@ from notifier.process.parts import Parts
 from notifier.process.sweeps import Sweeps
 from syncer.kube.crd import missing_fields, missing_rules, refused_values
 from syncer.ledger.preflight import Severity, preflight
-from syncer.model.errors import ConfigError, PortError, Unauthorised
+from syncer.model.errors import ConfigError, ContractError, PortError, Unauthorised
 from syncer.runtime.failpoints import Failpoint, failpoint
 from syncer.runtime.supervise import critical
 
@@ -102,7 +102,19 @@ class StartUp:
             if finding.severity is Severity.REFUSE:
                 raise ConfigError(f"{finding.text}; {finding.fix}", path="redis")
             logger.warning("Redis: %s; %s", finding.text, finding.fix)
+        await self._read_holds()
         self._parts.progress.redis = None
+
+    async def _read_holds(self) -> None:
+        """Wait until it is known what operators hold: nothing is sent before."""
+        while True:
+            try:
+                await self._parts.holds.begin()
+            except (ContractError, PortError, TimeoutError) as error:
+                self._waiting("redis", str(error) or "Redis does not answer in time")
+            else:
+                return
+            await asyncio.sleep(_CONNECT_PAUSE)
 
     def _waiting(self, what: Literal["redis", "cluster"], reason: str) -> None:
         if getattr(self._parts.progress, what) != reason:

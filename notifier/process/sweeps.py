@@ -6,8 +6,9 @@ retention and the self-audit. Sweeps of logs wait until this process has owned a
 two of them at once, for what the last owner may have left: finished notifications whose log is not
 marked, and logs of deleted objects that are not retired.
 
-A wake-up says that another process has appended to a log. Anybody may publish one, so it only has a
-notification that is already known reconciled, or a sweep started.
+A wake-up says that another process has appended to a log, or that the holds have changed. Anybody may
+publish one, so it only has a notification that is already known reconciled, the holds read, or a sweep
+started.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from notifier.process.hold_reader import PERIOD
 from notifier.process.parts import Parts
+from syncer.ledger.holds import HOLDS_CHANGED
 from syncer.model.errors import ContractError, Gone, PortError
 from syncer.sync.sweeper import Sweeper
 
@@ -65,6 +68,7 @@ class Sweeps:
             Sweep("live-sweep", self.live, sync.live_sweep),
             Sweep("finished-sweep", self.finished, sync.finished_sweep, takeover.finished),
             Sweep("orphan-sweep", self.orphans, sync.finished_sweep, takeover.orphans),
+            Sweep("operator-holds", parts.holds.round, PERIOD, parts.holds.wanted),
             Sweep("holds", self.note_holds, min(5.0, sync.hold_notice / 2)),
         ]
         if parts.settings.retention.delete_objects:
@@ -169,6 +173,9 @@ class Sweeps:
 
     async def wake_up(self, uid: str) -> None:
         """Have a log of ours read again, since a wake-up says that it holds a new record."""
+        if uid == HOLDS_CHANGED:
+            self._parts.holds.wanted.set()
+            return
         if self._parts.shards.term_of(uid) is None:
             return
         entry = self._parts.cache.entries.get(uid)

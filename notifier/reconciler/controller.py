@@ -12,9 +12,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from collections.abc import Set as AbstractSet
 
+from notifier.content.sanitise import sanitise
 from notifier.contract import Outcome
 from notifier.dispatch.dispatcher import Dispatcher
 from notifier.dispatch.workqueue import WorkQueue
@@ -25,13 +26,17 @@ from notifier.reconciler.decisions import Decisions
 from notifier.reconciler.holds import Holds
 from notifier.reconciler.outcomes import Outcomes
 from notifier.reconciler.overdue import Overdue, expected
+from notifier.reconciler.placed import PlacedHolds
 from notifier.reconciler.ports import DeliveryBounds, Reporter
 from notifier.reconciler.reconciler import Reconciler
 from notifier.reconciler.sending import Sender
 from notifier.reconciler.watch_handlers import WatchHandlers
 from notifier.router import Router
 from syncer.model.attempt import AttemptId
+from syncer.model.hold import Hold
 from syncer.model.ports import Ownership
+from syncer.model.times import format_time
+from syncer.rules.holds import concerns, selector_of
 from syncer.sync.cache import Cache, Entry
 from syncer.sync.claim import Claimer
 from syncer.sync.recorder import Recorder
@@ -79,7 +84,8 @@ class Controller:
         self.cache = cache
         self.queue = queue
         self.recorder = recorder
-        self.holds = Holds(cache, ownership)
+        self.placed = PlacedHolds(recorder.time, cache.monotonic)
+        self.holds = Holds(cache, ownership, self.placed)
         self.watch = WatchHandlers(cache, queue, recorder, ownership, self.holds)
         self.decisions = Decisions(cache, recorder.time, self.holds, bounds)
         self.overdue = Overdue(cache, ownership, recorder.time, self.decisions, self.holds)
@@ -145,6 +151,18 @@ class Controller:
             logger.warning("deliveries are paused" if paused else "deliveries go on")
             self.reconcile_all()
 
+    def take_holds(self, holds: Sequence[Hold]) -> None:
+        """Obey these holds of operators, and have what they begin or cease to hold reconciled."""
+        begun, ended = self.placed.take(holds)
+        for hold in begun:
+            logger.warning("a hold is in force: %s", selector_of(hold), extra=_about(hold))
+        for hold in ended:
+            logger.warning("a hold has ended: %s", selector_of(hold), extra=_about(hold))
+        changed = (*begun, *ended)
+        for uid, entry in self.cache.entries.items() if changed else ():
+            if any(concerns(hold, entry.request) for hold in changed):
+                self.queue.add(uid)
+
     async def quiesce(self, ours: Callable[[str], bool], seconds: float) -> bool:
         """
         Wait until nothing of ours is under way that can end; False if that takes longer than `seconds`.
@@ -191,3 +209,11 @@ def _under_way(entry: Entry, held_up: AbstractSet[AttemptId]) -> bool:
     if any(attempt not in held_up for attempt in entry.executing):
         return True
     return not entry.failures and (entry.writing or entry.dirty_since is not None)
+
+
+def _about(hold: Hold) -> dict[str, object]:
+    """Members of a log line about a hold."""
+    return {
+        "hold": hold.id, "by": sanitise(hold.by), "reason": sanitise(hold.reason),
+        "until": format_time(hold.until), "released_by": sanitise(hold.released_by),
+    }  # fmt: skip

@@ -41,16 +41,18 @@ class Decisions:
         # More is sanitised than is shown, so that a secret is recognised of which the head alone is shown.
         hold = None if hold is None else sanitise(hold[:_HOLD_CHARS])
         planned, terminal = view.plan is not None, status.terminal or entry.closing
+        # Without a plan there is nothing but to make one, wherever the channels stand.
+        states = self.channel_states(entry) if planned or terminal else ()
         return decide(
             planned=planned,
             terminal=terminal,
-            # Without a plan there is nothing but to make one, wherever the channels stand.
-            channel_states=self.channel_states(entry) if planned or terminal else (),
+            channel_states=states,
             executing=frozenset(entry.executing.values()) - idle,
             due=entry.due,
             now=self.cache.monotonic(),
             ordered=entry.ordered,
             held=hold_of(hold, paused=self.holds.paused),
+            holds=self.holds.placed.of(entry.request, (s.channel for s in states)),
             # The API server's time, by which `created` was set, or Redis's if that is earlier.
             stale=stale_of(entry.request.created, self.time.certain(), self.bounds.max_age),
         )

@@ -2,9 +2,10 @@
 What keeps notifications from being sent, and is known.
 
 Some of it holds for all of them: deliveries are paused, the process is ending. The rest holds for one: its
-log cannot be read, its log or its status names a later epoch, an operator or the self-audit holds it. The
-reconciler asks before it acts; readiness, metrics and the resync ask so that a notification that is
-held is never mistaken for one that was overlooked.
+log cannot be read, its log or its status names a later epoch, an operator or the self-audit holds it; or
+for some channels of some (`notifier.reconciler.placed`). The reconciler asks before it acts; readiness,
+metrics and the resync ask so that a notification that is held is never mistaken for one that was
+overlooked.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass, field
 
+from notifier.reconciler.placed import PlacedHolds
 from syncer.metrics import (
     EPOCH_AHEAD,
     FENCED,
@@ -20,6 +22,7 @@ from syncer.metrics import (
     NOT_SENT,
     ON_HOLD,
     PAUSED,
+    PLACED,
     QUARANTINED,
     SELF_AUDIT,
 )
@@ -39,6 +42,7 @@ class Holds:
 
     cache: Cache
     ownership: Ownership
+    placed: PlacedHolds
     #: The process is ending: no attempt is started any more.
     draining: bool = field(default=False, init=False)
     #: An operator holds back the deliveries of all notifications.
@@ -161,4 +165,16 @@ class Holds:
             return NOT_SENT
         if hold_of(entry.request.hold, paused=False):
             return ON_HOLD
-        return PAUSED if self.paused else ""
+        placed = PLACED if self.placed.of(entry.request, entry.withheld) else ""
+        return PAUSED if self.paused else placed
+
+    def critical_seconds(self) -> float:
+        """Longest time for which holds of operators have kept something critical from being sent."""
+        return max(
+            (
+                self.placed.critical(entry.request, entry.withheld)
+                for entry in self.cache.entries.values()
+                if entry.withheld and not entry.cancelled
+            ),
+            default=0.0,
+        )

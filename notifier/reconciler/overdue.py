@@ -96,6 +96,7 @@ class Overdue:
         since: dict[str, int] = {}
         # One that waits for its INTENT waits for the log: nothing of it is under way.
         executing = {c for i, c in entry.executing.items() if i not in entry.never_sent}
+        executing |= self.holds.placed.of(request, view.plan.channels).keys()
         for channel in view.plan.channels:
             tried = view.of_channel(channel)
             at = next((a.due for a in reversed(tried) if not a.open), request.created)

@@ -34,6 +34,7 @@ from syncer.rules.plan import (
     Resolve,
     WaitUntil,
     Withhold,
+    withheld,
 )
 from syncer.rules.reconcile import Action, ClaimDecision
 from syncer.rules.resync import Check
@@ -139,8 +140,10 @@ class Reconciler:
         self._decided(entry, decision)
         for channel in rejected:
             await self._note_rejection(entry, channel)
-        if isinstance(decision, Withhold | GiveUp):
-            await self._note_not_sent(entry, term, decision)
+        for channel, reason in withheld(decision):
+            await self._note_held(entry, channel, reason)
+        if isinstance(decision, GiveUp):
+            await self._give_up(entry, term, decision)
         return decision
 
     # -- the claim ------------------------------------------------------------------------------
@@ -225,7 +228,7 @@ class Reconciler:
         """Do what was decided; returns the channels whose circuit breaker rejects a due attempt."""
         rejected = []
         match decision:
-            case Deliver(channels, then, _):
+            case Deliver(channels, then, _, _):
                 for channel in channels:
                     rejection = self.dispatcher.submit(
                         entry.uid,
@@ -256,7 +259,7 @@ class Reconciler:
         by: float | None = None
         started: tuple[str, ...] = ()
         match decision:
-            case Deliver(channels, then, _) | GiveUp(channels, then, _):
+            case Deliver(channels, then, _, _) | GiveUp(channels, then, _):
                 by, started = then, channels
             case Withhold(_, then, _):
                 by = then
@@ -272,20 +275,22 @@ class Reconciler:
             channels=tuple(dict.fromkeys((*started, *entry.executing.values()))),
         )
         entry.unchecked_since = 0.0
+        entry.withheld = tuple(channel for channel, _ in withheld(decision))
         return decision
 
-    async def _note_not_sent(
-        self, entry: Entry, term: LeaseTerm, decision: Withhold | GiveUp
-    ) -> None:
-        """Leave in the log why due channels are not tried, and end those that are given up."""
+    async def _note_held(self, entry: Entry, channel: str, reason: str) -> None:
+        """Leave in the log, once, why a due channel is held back."""
+        known = entry.view.last_skip.get(channel)
+        await self._skip(entry, channel, reason)
+        noted = entry.view.last_skip.get(channel)
+        if noted is not None and noted != known:
+            self.reporter.held(entry.request, channel, noted)
+
+    async def _give_up(self, entry: Entry, term: LeaseTerm, decision: GiveUp) -> None:
+        """Leave in the log why due channels are not tried any more, and end them."""
         for channel in decision.channels:
-            known = entry.view.last_skip.get(channel)
             await self._skip(entry, channel, decision.reason)
-            reason = entry.view.last_skip.get(channel)
-            if reason is not None and reason != known and isinstance(decision, Withhold):
-                self.reporter.held(entry.request, channel, reason)
-            if isinstance(decision, GiveUp):
-                await self.attempts.give_up(entry, term, channel, decision.reason)
+            await self.attempts.give_up(entry, term, channel, decision.reason)
 
     async def _note_rejection(self, entry: Entry, channel: str) -> None:
         """

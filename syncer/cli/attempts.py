@@ -13,6 +13,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final
 
 from syncer.cli.output import in_words
+from syncer.model.attempt import receiver_of
 from syncer.model.record import Kind, Record
 from syncer.model.times import format_time
 
@@ -35,12 +36,6 @@ COLOURS: Final = {
     "success": "green", "failed": "yellow", "failed for good": "red", "not sent": "yellow",
     "unknown": "yellow", "skipped": "dim",
 }  # fmt: skip
-
-
-def receiver_of(channel: str) -> str:
-    """Return the receiver that a channel belongs to: `ops` of `slack:ops`."""
-    kind, colon, rest = channel.partition(":")
-    return rest.partition(":")[0] if colon else kind
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,7 @@ async def run(options: argparse.Namespace) -> int:
     """Explain one notification; returns the exit code."""
     from syncer.cli.access import access, where_of
     from syncer.cli.explanation import Rules, as_json, as_text, explain
+    from syncer.cli.holding import read_holds
     from syncer.cli.lookup import find_event, read_both
     from syncer.cli.namespaces import namespaces_of
     from syncer.cli.output import write_json, write_lines
@@ -40,7 +41,10 @@ async def run(options: argparse.Namespace) -> int:
         request, log = await read_both(at, key)
         owner = await find_owner(at, store, namespace=request.namespace, uid=request.uid, home=home)
         delivery = at.settings.delivery
-        rules = Rules(delivery.at_most_once, delivery.paused, delivery.max_age, at.configured)
+        holds, problem = await read_holds(at)
+        rules = Rules(
+            delivery.at_most_once, delivery.paused, delivery.max_age, at.configured, holds, problem
+        )
         found = explain(request, log, rules, now=await at.now(), owner=owner)
     if options.json:
         write_json(as_json(found))

@@ -21,11 +21,13 @@ from syncer.cli.owner import Owner
 from syncer.cli.screen import cut
 from syncer.model.attempt import Attempt, AttemptState, FailureClass, epoch_key, wait_of
 from syncer.model.conditions import QUARANTINED, find_condition
+from syncer.model.hold import Hold
 from syncer.model.record import Kind, Record
 from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time
 from syncer.rules.channel_state import ChannelState, State
 from syncer.rules.fold import ReadLog
+from syncer.rules.holds import held_channels
 from syncer.rules.merge import Facts, channel_states_of, ordered_channels
 from syncer.rules.plan import (
     Await,
@@ -39,6 +41,7 @@ from syncer.rules.plan import (
     decide,
     hold_of,
     stale_of,
+    withheld,
 )
 from syncer.rules.restore import highest_epoch
 from syncer.rules.text import plain
@@ -54,8 +57,11 @@ class Rules:
     at_most_once: bool = False
     paused: bool = False
     max_age: float = 0.0
-    #: None where no settings file was given, so that defaults were assumed.
+    #: False where no settings file was given, so that defaults were assumed.
     known: bool = True
+    #: What operators hold, and why that is not known, empty if it is.
+    holds: tuple[Hold, ...] = ()
+    holds_problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +89,8 @@ class Explanation:
     """
     What comes next, and how it came to that, channel by channel.
 
-    `blocked` is why nothing comes although something is due or will be, empty if nothing is blocked.
+    `rule` is the decision of the rule. `blocked` is why nothing comes although something is due or will be,
+    empty if nothing is blocked; `decision` is then to hold it back for that reason.
     """
 
     request: NotificationRequest
@@ -94,6 +101,7 @@ class Explanation:
     notes: tuple[str, ...]
     now: int
     owner: Owner
+    rule: Decision
     blocked: str = ""
 
 
@@ -125,7 +133,7 @@ def explain(
         for a in view.attempts.values()
         if a.due and a.channel not in ordered
     }
-    decision = decide(
+    decision = rule = decide(
         planned=view.plan is not None,
         terminal=status.terminal,
         channel_states=channel_states,
@@ -134,6 +142,9 @@ def explain(
         now=0.0,
         ordered=ordered,
         held=hold_of(request.hold, paused=rules.paused),
+        holds=held_channels(
+            request, (s.channel for s in channel_states), rules.holds, now=now, clock=0.0
+        ),
         stale=stale_of(request.created, now, rules.max_age),
     )
     then = decision.at if isinstance(decision, WaitUntil) else getattr(decision, "then", None)
@@ -172,6 +183,7 @@ def explain(
         tuple(_notes(request, log, rules, owner)),
         now,
         owner,
+        rule,
         blocked,
     )
 
@@ -223,6 +235,8 @@ def _notes(request: NotificationRequest, log: ReadLog, rules: Rules, owner: Owne
         notes.append(f"{unbelieved}, and sends nothing")
     if request.deleting:
         notes.append("it is being deleted, which cancels it")
+    if rules.holds_problem:
+        notes.append(f"what operators hold is not known: {rules.holds_problem}")
     if not rules.known:
         notes.append("without --config the defaults of `delivery` are assumed")
     verbs = {Kind.ORDER: "ordered", Kind.RESOLVE_FAILED: "resolved as failed",
@@ -247,12 +261,14 @@ def next_step(found: Explanation) -> str:
     match found.decision:
         case Resolve(reason):
             return f"its channels are resolved: {reason}"
-        case Deliver(channels, _, _):
-            return f"an attempt is due now on {', '.join(channels)}"
-        case Withhold((), _, reason):
+        case Deliver(channels, _, _, held):
+            return "; ".join([f"an attempt is due now on {', '.join(channels)}", *_kept(held)])
+        case Withhold((), _, reason, _):
             return f"nothing: {reason}"
-        case Withhold(channels, _, reason):
-            return f"nothing: {', '.join(channels)} is due and {reason}"
+        case Withhold(channels, _, reason, held):
+            return "nothing: " + "; ".join(
+                _kept(held) or [f"{', '.join(channels)} is due and {reason}"]
+            )
         case GiveUp(channels, _, reason):
             return f"{', '.join(channels)} is given up: {reason}"
         case WaitUntil(_, reason):
@@ -261,6 +277,14 @@ def next_step(found: Explanation) -> str:
             return f"the result of what is on the wire: {reason}"
         case Finish(reason):
             return f"nothing: {reason}"
+
+
+def _kept(held: tuple[tuple[str, str], ...]) -> list[str]:
+    """What each hold keeps back, and why, once for all of its channels."""
+    channels: dict[str, list[str]] = {}
+    for channel, reason in held:
+        channels.setdefault(reason, []).append(channel)
+    return [f"{', '.join(those)} is due and {reason}" for reason, those in channels.items()]
 
 
 def as_text(found: Explanation, width: int = 0) -> list[str]:
@@ -352,6 +376,7 @@ def as_json(found: Explanation) -> dict[str, Any]:
             "channels": list(getattr(found.decision, "channels", ())),
             "at": format_time(found.next_at) or None,
             "blocked": found.blocked or None,
+            "held": {} if found.blocked else dict(withheld(found.decision)),
         },
         "watched": found.owner.watched,
         "owner": {

@@ -37,7 +37,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--quarantined", action="store_true", help="only those held because of their log"
     )
-    parser.add_argument("--held", action="store_true", help="only those held by annotation")
+    parser.add_argument(
+        "--held", action="store_true", help="only those that an operator holds back"
+    )
     add_attempts(parser)
     parser.add_argument(
         "--since", metavar="TIME",
@@ -53,6 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 async def run(options: argparse.Namespace) -> int:
     """List what matches; returns the exit code."""
     from syncer.cli.access import access, where_of
+    from syncer.cli.holding import read_holds
     from syncer.cli.listing import COLOURS, FLEXIBLE, HEAD, Shown, rows
     from syncer.cli.namespaces import namespaces_of, report_missing
     from syncer.cli.output import Columns, Progress, write_remark
@@ -66,6 +69,9 @@ async def run(options: argparse.Namespace) -> int:
     async with access(where_of(options)) as at:
         store = await trusted_store(at, options, new=True)
         now = await at.now()
+        holds, problem = await read_holds(at)
+        if problem:
+            write_remark(f"what operators hold is not shown: {problem}")
         wanted = _filter(options, now)
         columns = Columns(HEAD, screen_of(options, sys.stdout), flexible=FLEXIBLE, colours=COLOURS)
         shown = Shown(columns, json=options.json, again=options.watch)
@@ -75,7 +81,7 @@ async def run(options: argparse.Namespace) -> int:
             # From before the list: what changes while it is read comes once more, and is not shown twice.
             watching = await Watching.begin(at, namespaces, wanted, shown)
         with Progress("objects") as progress:
-            found = rows(at, wanted, namespaces, progress, now=now, unread=unread)
+            found = rows(at, wanted, namespaces, progress, now=now, unread=unread, holds=holds)
             async with aclosing(found) as pages:
                 async for page in pages:
                     shown.write(page[: options.limit - shown.rows] if options.limit else page, now)

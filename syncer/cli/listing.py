@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from syncer.cli.access import Access
 from syncer.cli.attempts import on_channel
+from syncer.cli.holding import is_held
 from syncer.cli.output import Columns, Progress, age, write_json, write_lines
 from syncer.cli.scan import Problem, Scan, objects, short_of
 from syncer.ledger.answers import LogHead
@@ -22,6 +23,7 @@ from syncer.ledger.codec import decode_header
 from syncer.model.attempt import Attempt
 from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.errors import ContractError
+from syncer.model.hold import Hold
 from syncer.model.resource import EVENT, NotificationRequest, event_label, event_text
 from syncer.model.times import format_time
 
@@ -43,12 +45,14 @@ class Row:
         unsynced: Records of its log that are not marked as published; -1 where it has none.
         quarantined: Its log cannot be read, or the self-audit holds it.
         deleted: It is gone since it was listed.
+        held: An operator holds it back, or a channel of it.
     """
 
     request: NotificationRequest
     unsynced: int
     quarantined: bool
     deleted: bool = False
+    held: bool = False
 
     def cells(self, now: int) -> tuple[str, ...]:
         """Return the row as cells of a table."""
@@ -64,7 +68,7 @@ class Row:
         """What deserves attention, the worst first."""
         status = self.request.status
         notes = ["quarantined"] if self.quarantined else []
-        notes += ["held"] if self.request.hold is not None else []
+        notes += ["held"] if self.held else []
         notes += [f"{status.uncertain} unknown"] if status.uncertain else []
         notes += [f"{self.unsynced} unsynced"] if self.unsynced > 0 else []
         if status.phase != "Sent" and (attempt := self.last_failure) is not None:
@@ -91,7 +95,7 @@ class Row:
             "unsynced": None if self.unsynced < 0 else self.unsynced,
             "unknown": s.uncertain,
             "quarantined": self.quarantined,
-            "held": r.hold is not None,
+            "held": self.held,
             "lastError": None
             if (last := self.last_failure) is None
             else {"channel": last.channel, "error": last.error, "at": format_time(last.ended)},
@@ -160,7 +164,7 @@ class Filter:
         unsynced: Only with records that are not published.
         unknown: Only with attempts whose result is unknown.
         quarantined: Only those that are held because of their log.
-        held: Only those that an annotation holds back.
+        held: Only those that an operator holds back, by an annotation or a hold.
         channel: Pattern of a channel.
         receiver: Pattern of a receiver.
         error: Part of the error of an attempt, on that channel and since then.
@@ -197,7 +201,7 @@ class Filter:
             and (not self.unsynced or row.unsynced > 0)
             and (not self.unknown or status.uncertain > 0)
             and (not self.quarantined or row.quarantined)
-            and (not self.held or request.hold is not None)
+            and (not self.held or row.held)
             and self._attempted(request)
         )
 
@@ -228,6 +232,7 @@ async def rows(
     *,
     now: int,
     unread: list[str],
+    holds: Sequence[Hold] = (),
 ) -> AsyncGenerator[list[Row], None]:
     """
     List matching rows, page by page.
@@ -239,6 +244,7 @@ async def rows(
         progress: Counts each object.
         now: Redis time in milliseconds.
         unread: Gets a line for each object that exists and cannot be shown.
+        holds: All on record.
 
     Raises:
         PortError: a server does not answer, or refuses.
@@ -250,26 +256,36 @@ async def rows(
             heads = await at.log.read_headers([r.uid for r in requests])
             found = []
             for request, head in zip(requests, heads, strict=True):
-                row = row_of(request, head)
+                row = row_of(request, head, holds, now=now)
                 if wanted.takes(row, now):
                     found.append(row)
             progress.step(len(page))
             yield found
 
 
-def row_of(request: NotificationRequest, head: LogHead, *, deleted: bool = False) -> Row:
+def row_of(
+    request: NotificationRequest,
+    head: LogHead,
+    holds: Sequence[Hold],
+    *,
+    now: int,
+    deleted: bool = False,
+) -> Row:
     """
     Return the row of an object and its log.
 
     Args:
         request: The object.
         head: Of its log.
+        holds: All on record.
+        now: Redis time in milliseconds.
         deleted: The object is gone.
     """
     condition = find_condition(request.status.conditions, QUARANTINED)
     quarantined = condition is not None and condition.status == "True"
     unsynced, unreadable = unpublished(head)
-    return Row(request, unsynced, quarantined or unreadable, deleted)
+    held = request.hold is not None or is_held(request, holds, now=now)
+    return Row(request, unsynced, quarantined or unreadable, deleted, held)
 
 
 def unpublished(head: LogHead) -> tuple[int, bool]:

@@ -3,6 +3,7 @@ The operators' command line. It reads, it appends facts, it wakes the owner; it 
 
     syncer list | tail | inspect | explain | verify | doctor     read only
     syncer repair | resolve | resend                             repair logs, record an operator's decision
+    syncer hold | holds | release                                hold back a receiver or a kind, for a time
     syncer export | import                                       move logs
     syncer web                                                   pages about all of them, on this machine
     syncer completion bash|zsh|fish                              complete words in a shell
@@ -29,9 +30,12 @@ from syncer.cli import (
     doctor,
     explain,
     export,
+    hold,
+    holds,
     import_,
     inspect,
     list_,
+    release,
     repair,
     resend,
     resolve,
@@ -83,6 +87,9 @@ COMMANDS: Final[dict[str, Command]] = {
     "repair": repair,
     "resolve": resolve,
     "resend": resend,
+    "hold": hold,
+    "holds": holds,
+    "release": release,
     "export": export,
     "import": import_,
     "doctor": doctor,

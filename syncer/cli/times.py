@@ -29,6 +29,22 @@ def seconds_of(text: str, option: str) -> float:
         raise ConfigError(f"{option}: {error}, or 3d") from None
 
 
+def end_of(text: str, option: str, now: int) -> int:
+    """
+    Parse a moment to come: a span of time from now, or a time as RFC 3339; Unix milliseconds.
+
+    Args:
+        text: As it was typed.
+        option: Named in an error.
+        now: Unix milliseconds.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    moment = moment_of(text, option, now)
+    return moment if "T" in text.upper() else 2 * now - moment
+
+
 def moment_of(text: str, option: str, now: int) -> int:
     """
     Parse a moment of the past: a span of time before now, or a time as RFC 3339; Unix milliseconds.

@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 import orjson
 
 from syncer.cli.access import Access
+from syncer.cli.holding import read_holds
 from syncer.cli.listing import Filter, Shown, row_of, rows
 from syncer.cli.output import Progress, write_remark
 from syncer.kube.notification_requests import Unreadable, list_path, parse
@@ -103,8 +104,8 @@ class Watching:
 
     async def _show(self, request: NotificationRequest, *, deleted: bool) -> None:
         (head,) = await self.at.log.read_headers([request.uid])
-        row = row_of(request, head, deleted=deleted)
-        now = await self.at.now()
+        now, (holds, _) = await self.at.now(), await read_holds(self.at)
+        row = row_of(request, head, holds, now=now, deleted=deleted)
         if self.wanted.takes(row, now):
             self.shown.write([row], now)
         else:
@@ -113,7 +114,10 @@ class Watching:
     async def _list_again(self, namespace: str | None) -> None:
         page = await self.at.objects.list_page(namespace, limit=1)
         now, named = await self.at.now(), (namespace,) if namespace else ()
-        found = rows(self.at, self.wanted, named, Progress("objects"), now=now, unread=[])
+        holds, _ = await read_holds(self.at)
+        found = rows(
+            self.at, self.wanted, named, Progress("objects"), now=now, unread=[], holds=holds
+        )
         async with aclosing(found) as pages:
             async for chosen in pages:
                 self.shown.write(chosen, now)

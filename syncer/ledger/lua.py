@@ -1,5 +1,5 @@
 """
-The scripts as they go over the wire: seven of the controller, three of the operators' command.
+The scripts as they go over the wire: eight of the controller, three of the operators' command.
 
 One file each under `scripts/`, with the shared prelude in front. The first line carries the flags
 that Redis 7 checks before it runs anything: facts may be recorded at maxmemory, a new intent may
@@ -34,11 +34,13 @@ RECOVER: Final = Script("recover", allow_oom=True)
 NOTE: Final = Script("note", allow_oom=True)
 ACK: Final = Script("ack", allow_oom=True)
 RETIRE: Final = Script("retire", allow_oom=True)
+#: Of the holds: to stop a flood must be possible at maxmemory.
+SWAP: Final = Script("swap", allow_oom=True)
 #: A copy is no fact: at maxmemory it is refused, and with it the replacement that needs it.
 KEEP: Final = Script("keep", allow_oom=False)
 REBUILD: Final = Script("rebuild", allow_oom=True)
 RESTORE: Final = Script("restore", allow_oom=True)
 #: What the controller runs.
-SCRIPTS: Final = (CLAIM, INTENT, OUTCOME, RECOVER, NOTE, ACK, RETIRE)
+SCRIPTS: Final = (CLAIM, INTENT, OUTCOME, RECOVER, NOTE, ACK, RETIRE, SWAP)
 #: What the operators' command alone runs.
 OPERATORS: Final = (KEEP, REBUILD, RESTORE)  # noqa: V107 (tests run each script there is)

@@ -218,3 +218,9 @@ def attempt_key(attempt_id: AttemptId) -> tuple[tuple[tuple[int, str], ...], int
     """Sort key of an attempt id: by epoch, then by counter."""
     _, _, n = attempt_id.rpartition("-")
     return epoch_key(attempt_epoch(attempt_id)), int(n)
+
+
+def receiver_of(channel: str) -> str:
+    """Return the receiver that a channel belongs to: `ops` of `slack:ops`."""
+    kind, colon, rest = channel.partition(":")
+    return rest.partition(":")[0] if colon else kind

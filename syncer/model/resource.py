@@ -18,6 +18,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import sys
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, Final
@@ -60,6 +61,8 @@ TERMINAL_PHASES: Final = frozenset({SENT, PARTIALLY_SENT, FAILED})
 #: its objects reads a text; our own attempts carry the class in a field.
 PERMANENT_PREFIX: Final = "permanent failure"
 
+#: Characters of a severity that are kept to match a hold.
+_SEVERITY: Final = 253
 #: Seconds; a longer call was none.
 _LONGEST_CALL: Final = 1e9
 
@@ -184,6 +187,7 @@ class NotificationRequest:
     """
     One object as listed or watched.
 
+    `type` and `severity` are those of the spec, the latter cut to what a pattern may name.
     `specified` is False for an object created without a spec, which the schema allows: it may come
     later, once, and until then there is nothing to send. `hold` is the value of the annotation by
     which an operator holds it back, None without one. `event` is what it was made of, in its sender's
@@ -205,6 +209,8 @@ class NotificationRequest:
     specified: bool = True
     hold: str | None = None
     event: str = ""
+    type: str = ""
+    severity: str = ""
 
     @property
     def key(self) -> str:
@@ -280,6 +286,9 @@ def parse_object(document: Json) -> NotificationRequest:
         specified=bool(spec),
         hold=annotations.get(HOLD_ANNOTATION),
         event=event_text(annotations.get(EVENT) or ""),
+        # Few different ones, on each of a hundred thousand objects.
+        type=sys.intern(str(spec.get("type") or "")),
+        severity=sys.intern(str(spec.get("severity") or "")[:_SEVERITY]),
     )
 
 

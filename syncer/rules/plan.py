@@ -9,9 +9,10 @@ There is no phase and no cached copy that could skip the wait.
 Two callers use it: the controller, which acts upon the decision, and the operators' command, which
 explains it. There is one implementation, so an explanation cannot differ from what is done.
 
-An operator may request three things:
+An operator may request four things:
 
 - *held*: nothing is sent while the cause lasts; it takes precedence over everything but the final phase.
+- *holds*: the same for single channels (`syncer.rules.holds`); the others go on.
 - *stale*: the notification is older than the configured limit; due channels are given up.
 - *ordered*: one more attempt of a channel that had ended. It goes beyond a final phase, and beyond
   the age.
@@ -22,15 +23,18 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Final
 
 from syncer.model.immutable import immutable
 from syncer.model.resource import HOLD_ANNOTATION
 from syncer.rules.channel_state import ChannelState, State
+from syncer.rules.holds import Held
 from syncer.rules.text import go_duration, plain
 
 #: Characters of the annotation that are read; a hundred are shown.
 _NOTE_CHARS: Final = 1024
+NO_HOLDS: Final[Mapping[str, Held]] = MappingProxyType({})
 PAUSED: Final = "held: delivery is paused for all (delivery.paused)"
 
 
@@ -43,20 +47,30 @@ class Resolve:
 
 @immutable
 class Deliver:
-    """Start an attempt on these channels now; decide again at `then`, if set."""
+    """
+    Start an attempt on these channels now; decide again at `then`, if set.
+
+    `held` are other channels that are due and held back, each with its reason.
+    """
 
     channels: tuple[str, ...]
     then: float | None
     reason: str
+    held: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Withhold:
-    """These channels are due and are held back until the cause is removed."""
+    """
+    These channels are due and are held back until the cause is removed.
+
+    `held` has the reason of each, and is empty where `reason` is that of all.
+    """
 
     channels: tuple[str, ...]
     then: float | None
     reason: str
+    held: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +107,7 @@ class Finish:
 Decision = Resolve | Deliver | Withhold | GiveUp | WaitUntil | Await | Finish
 
 
-def decide(  # noqa: PLR0913 (a decision sees all at once)
+def decide(  # noqa: PLR0911, PLR0913 (a decision sees all at once, and names each reason where it finds it)
     *,
     planned: bool,
     terminal: bool,
@@ -103,6 +117,7 @@ def decide(  # noqa: PLR0913 (a decision sees all at once)
     now: float,
     ordered: AbstractSet[str] = frozenset(),
     held: str = "",
+    holds: Mapping[str, Held] = NO_HOLDS,
     stale: str = "",
 ) -> Decision:
     """
@@ -117,6 +132,7 @@ def decide(  # noqa: PLR0913 (a decision sees all at once)
         now: Boot-clock second.
         ordered: Channels that an operator wants tried once more, and that have not been since.
         held: Why nothing may be sent now, empty if it may.
+        holds: Why single channels may not be tried now, and until when.
         stale: Why it is too late to send, empty if it is not.
     """
     if terminal and not ordered:
@@ -134,15 +150,34 @@ def decide(  # noqa: PLR0913 (a decision sees all at once)
     then = min(later, default=None)
     if ready and held:
         return Withhold(tuple(ready), then, held)
+    kept = tuple((c, holds[c].reason) for c in ready if c in holds)
+    if kept:
+        ends = [holds[c].until for c, _ in kept]
+        then = min(ends if then is None else [then, *ends])
+        ready = [c for c in ready if c not in holds]
+        if not ready:
+            reasons = dict.fromkeys(reason for _, reason in kept)
+            return Withhold(tuple(c for c, _ in kept), then, "; ".join(reasons), kept)
     late = [c for c in ready if c not in ordered]
     if late and stale:
         # A requested resend follows with the next decision, which giving up brings about.
         return GiveUp(tuple(late), then, stale)
     if ready:
-        return Deliver(tuple(ready), then, f"{len(ready)} channel(s) due")
+        return Deliver(tuple(ready), then, f"{len(ready)} channel(s) due", kept)
     if then is not None:
         return WaitUntil(then, "next attempt not due yet")
     return Await("attempts under way")
+
+
+def withheld(decision: Decision) -> tuple[tuple[str, str], ...]:
+    """Return the channels that a decision holds back although they are due, each with its reason."""
+    match decision:
+        case Withhold(channels, _, reason, held):
+            return held or tuple((c, reason) for c in channels)
+        case Deliver(_, _, _, held):
+            return held
+        case _:
+            return ()
 
 
 def hold_of(annotation: str | None, *, paused: bool) -> str:

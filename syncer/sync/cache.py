@@ -81,6 +81,7 @@ class Entry:
             read again before anything is merged with it.
         unreadable: The object could not be read when its log was claimed last.
         last_check: The last check that ended with a decision, None if a later one did not.
+        withheld: Channels that are due, and that the last decision held back.
         unchecked_since: Second since which the resync has requested a check in vain, 0 if it has not.
     """
 
@@ -112,6 +113,7 @@ class Entry:
     doubtful: bool = False
     unreadable: bool = False
     last_check: Check | None = None
+    withheld: tuple[str, ...] = ()
     unchecked_since: float = 0.0
 
     @property

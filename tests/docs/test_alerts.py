@@ -38,6 +38,9 @@ FIRED: Final[dict[str, tuple[dict[str, str], str]]] = {
         },
         "20m",
     ),
+    "NotificationLedgerCriticalHeld": (
+        {"notification_ledger_held_critical_seconds{}": "0+60x120"}, "20m",
+    ),
     "NotificationLedgerDeliveriesOverdue": (
         {"notification_ledger_oldest_due_seconds{}": "0+60x120"}, "20m",
     ),

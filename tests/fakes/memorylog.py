@@ -53,11 +53,13 @@ class ScriptTwin:
     Attributes:
         logs: The lists; a key without elements is absent.
         expires: Unix milliseconds at which a key goes, for keys that will.
+        strings: Values that are no lists.
     """
 
     def __init__(self) -> None:
         self.logs: dict[str, list[bytes]] = {}
         self.expires: dict[str, int] = {}
+        self.strings: dict[str, bytes] = {}
         self._scripts: dict[str, Callable[[str, list[bytes], int], Reply]] = {
             "claim": self._claim,
             "intent": self._intent,
@@ -69,6 +71,7 @@ class ScriptTwin:
             "keep": self._keep,
             "rebuild": self._rebuild,
             "restore": self._restore,
+            "swap": self._swap,
         }
 
     def run(self, script: str, key: str, args: Sequence[Argument], now: int) -> Reply:
@@ -92,6 +95,13 @@ class ScriptTwin:
         self.expires.pop(key, None)
 
     # -- the scripts --------------------------------------------------------------------------
+
+    def _swap(self, key: str, args: list[bytes], now: int) -> Reply:
+        before, after = args
+        if self.strings.get(key, b"") not in {before, after}:
+            return [b"STALE"]
+        self.strings[key] = after
+        return [b"OK"]
 
     def _claim(self, key: str, args: list[bytes], now: int) -> Reply:
         epoch, header, *seeds = args
@@ -418,12 +428,16 @@ class MemoryRedis:
     role: str = "master"
     replicas: int = 0
     twin: ScriptTwin = field(default_factory=ScriptTwin)
-    strings: dict[str, bytes] = field(default_factory=dict)
     calls: list[str] = field(default_factory=list)
     struck: list[str] = field(default_factory=list)
     published: list[tuple[str, bytes]] = field(default_factory=list)
     starts: int = 1
     stores: int = 0
+
+    @property
+    def strings(self) -> dict[str, bytes]:
+        """Values that are no lists."""
+        return self.twin.strings
 
     @property
     def run_id(self) -> str:
@@ -437,7 +451,6 @@ class MemoryRedis:
     def flush(self) -> None:
         """Everything is gone, the store id included; the process lives on."""
         self.twin = ScriptTwin()
-        self.strings.clear()
 
     def lose(self, key: str, n: int) -> int:
         """A failover forgets the last n elements of a log; returns how many it had."""

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Final
 
 from syncer.cli.advice import ADVICE
-from syncer.cli.attempts import receiver_of
 from syncer.cli.doctor.leases import LeaseFacts
 from syncer.cli.doctor.result import Grade, Result
 from syncer.cli.explanation import next_step
@@ -42,6 +41,7 @@ from syncer.cli.web.layout import (
 from syncer.cli.web.receivers import MOST, Receiver
 from syncer.cli.web.source import Head, Heads, Known, Overview
 from syncer.cli.web.story import Moment, tell
+from syncer.model.attempt import receiver_of
 from syncer.model.resource import NotificationRequest
 
 #: Namespaces that the list offers to choose from.

@@ -14,10 +14,9 @@ from collections.abc import AsyncIterator, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from syncer.cli.attempts import receiver_of
 from syncer.cli.web.entries import Entry
 from syncer.cli.web.index import WINDOW, Tried
-from syncer.model.attempt import AttemptState
+from syncer.model.attempt import AttemptState, receiver_of
 
 #: Channels that are told apart; a route may name as many as there are recipients.
 MOST: Final = 500

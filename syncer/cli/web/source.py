@@ -19,6 +19,7 @@ from syncer.cli.doctor.examination import examine
 from syncer.cli.doctor.leases import LeaseFacts, read_leases
 from syncer.cli.doctor.result import Result
 from syncer.cli.explanation import Explanation, Rules, explain
+from syncer.cli.holding import read_holds
 from syncer.cli.inspection import find_uid
 from syncer.cli.listing import unpublished
 from syncer.cli.owner import find_owner
@@ -30,6 +31,7 @@ from syncer.cli.web.receivers import Receiver, count, to_read
 from syncer.ledger.answers import StoredLog
 from syncer.ledger.reading import read_log
 from syncer.model.errors import ConfigError, ContractError, Gone, LedgerError, PortError
+from syncer.model.hold import Hold
 from syncer.model.resource import NotificationRequest
 from syncer.rules.divergence import Finding
 from syncer.rules.fold import ReadLog
@@ -235,7 +237,14 @@ class Source:
         self, request: NotificationRequest, log: ReadLog, now: int, missing: list[str]
     ) -> Explanation | None:
         delivery = self._at.settings.delivery
-        rules = Rules(delivery.at_most_once, delivery.paused, delivery.max_age, self._at.configured)
+        holds: tuple[Hold, ...] = ()
+        try:
+            holds, problem = await self._ask(_REDIS, lambda: read_holds(self._at))
+        except LedgerError as error:
+            problem = str(error)
+        rules = Rules(
+            delivery.at_most_once, delivery.paused, delivery.max_age, self._at.configured, holds, problem
+        )  # fmt: skip
         try:
             store = await self._ask(_REDIS, lambda: check_store(self._at, home=self._home))
             owner = await self._ask(

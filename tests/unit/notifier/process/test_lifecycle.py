@@ -74,7 +74,7 @@ async def test_readiness_names_what_is_missing() -> None:
         "shutdown", "redis", "cluster", "shards", "schema", "status", "epoch",
     ]  # fmt: skip
     product.router.problem = "the last good one stays"
-    assert list(product.admin.details) == ["routing", "failpoints"]
+    assert list(product.admin.details) == ["routing", "holds", "failpoints"]
     assert product.admin.details["routing"]() == "the last good one stays"
     assert product.admin.details["failpoints"]() is None
 
@@ -212,7 +212,14 @@ async def test_loops() -> None:
 async def test_sweeps() -> None:
     """Objects are deleted, and the self-audit is made, only where that is wanted."""
     plain = [s.name for s in Sweeps(Product(sync={"scrubRate": 0}).parts).rounds()]
-    assert plain == ["resync", "live-sweep", "finished-sweep", "orphan-sweep", "holds"]
+    assert plain == [
+        "resync",
+        "live-sweep",
+        "finished-sweep",
+        "orphan-sweep",
+        "operator-holds",
+        "holds",
+    ]
     more = Product(retention={"deleteObjects": True}, sync={"scrubRate": 1.0}).parts
     assert [s.name for s in Sweeps(more).rounds()] == ["retention-sweep", *plain, "self-audit"]
 

@@ -16,7 +16,14 @@ from notifier.process.shards import Takeover
 from notifier.process.startup import StartUp
 from notifier.process.sweeps import Sweeps
 from syncer.kube.crd import load_crd
-from syncer.model.errors import ConfigError, LedgerError, PortError, Unauthorised, Unavailable
+from syncer.model.errors import (
+    ConfigError,
+    ContractError,
+    LedgerError,
+    PortError,
+    Unauthorised,
+    Unavailable,
+)
 from syncer.runtime import failpoints
 
 #: What a fit server says of itself.
@@ -47,6 +54,7 @@ class Process:
         self.crd: dict[str, Any] | LedgerError = Unauthorised("forbidden")
         self.not_found: list[PortError] = []
         self.not_opened: list[Exception] = []
+        self.holds_not_read: list[Exception] = []
         self.opened: list[str] = []
         self.asked: list[tuple[str, str, float]] = []
         self.slept: list[float] = []
@@ -72,6 +80,7 @@ class Process:
                 outside=SimpleNamespace(objects=SimpleNamespace(request=self._request)),
                 controller=SimpleNamespace(holds=SimpleNamespace(unclaimed=lambda: self.unclaimed)),
                 cache=SimpleNamespace(entries={"uid-a": None, "uid-b": None}),
+                holds=SimpleNamespace(begin=self._read_holds),
             ),
         )  # fmt: skip
         real = asyncio.sleep
@@ -96,6 +105,11 @@ class Process:
         self.opened.append(installation)
         if self.not_opened:
             raise self.not_opened.pop(0)
+
+    async def _read_holds(self) -> None:
+        assert self.progress.redis is not None
+        if self.holds_not_read:
+            raise self.holds_not_read.pop(0)
 
     async def _request(self, method: str, path: str, *, timeout: float) -> dict[str, Any]:
         self.asked.append((method, path, timeout))
@@ -186,6 +200,18 @@ async def test_a_server_that_is_away_is_waited_for(
         ("WARNING", f"waiting for {what}: refused"),
         ("WARNING", f"waiting for {what}: timed out"),
     ]
+
+
+async def test_holds_are_read_before_anything_is_sent(process: Process) -> None:
+    """Redis is not there for the process before it knows them; what cannot be read is named."""
+    process.holds_not_read += [
+        Unavailable("refused"), ContractError("nl:holds cannot be read"), TimeoutError(),
+    ]  # fmt: skip
+    seen: list[str | None] = []
+    process.meanwhile = lambda _: seen.append(process.progress.redis)
+    await process.start()
+    assert seen == ["refused", "nl:holds cannot be read", "Redis does not answer in time"]
+    assert process.progress.redis is None
 
 
 async def test_a_redis_that_does_not_answer_is_waited_for(process: Process) -> None:

@@ -18,6 +18,7 @@ from notifier.process.parts import Parts
 from notifier.process.shards import Takeover
 from notifier.process.sweeps import Sweeps
 from syncer.ledger.codec import encode_element, stored
+from syncer.ledger.holds import HOLDS_CHANGED
 from syncer.model.attempt import Epoch
 from syncer.model.errors import ContractError, Gone, LedgerError, Unavailable
 from syncer.model.record import Header, Plan, plan_record
@@ -65,6 +66,15 @@ async def test_a_finished_notification_whose_deletion_was_not_seen_is_forgotten(
     parts = SimpleNamespace(cache=cache, queue=queue, shards=shards, objects=store)
     await Sweeps(cast("Parts", parts)).wake_up("uid-a")
     assert (cache.entries, cache.finished) == ({}, {})
+
+
+async def test_a_wake_up_for_the_holds() -> None:
+    """It has them read at once; a uid that reads so is none, whatever is owned."""
+    wanted = asyncio.Event()
+    parts = SimpleNamespace(holds=SimpleNamespace(wanted=wanted), shards=Owned())
+    sweeps = Sweeps(cast("Parts", parts))
+    await sweeps.wake_up(HOLDS_CHANGED)
+    assert wanted.is_set()
 
 
 # -- sweeps -----------------------------------------------------------------------------------------
@@ -395,7 +405,7 @@ async def test_wake_ups_are_followed() -> None:
 
 ROUNDS: Final = [
     ("resync", 600.0), ("live-sweep", 60.0), ("finished-sweep", 300.0), ("orphan-sweep", 300.0),
-    ("holds", 5.0),
+    ("operator-holds", 5.0), ("holds", 5.0),
 ]  # fmt: skip
 
 
@@ -413,10 +423,13 @@ async def test_the_periodic_work(notice: float, holds: float) -> None:
         retention=SimpleNamespace(delete_objects=False),
     )
     made.scrubber = None
+    made.holds = SimpleNamespace(round=None, wanted=object())
     takeover = process.takeover
     rounds = process.sweeps.rounds()
     assert [(r.name, r.every) for r in rounds] == [*ROUNDS[:-1], ("holds", holds)]
-    assert [r.sooner for r in rounds] == [None, None, takeover.finished, takeover.orphans, None]
+    assert [r.sooner for r in rounds] == [
+        None, None, takeover.finished, takeover.orphans, made.holds.wanted, None,
+    ]  # fmt: skip
 
     made.settings.retention.delete_objects = True
     scrubbed: Any = object()

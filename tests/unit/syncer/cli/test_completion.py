@@ -16,8 +16,8 @@ COMPLETED = {
     "the first letters of a command": (["ver"], ["verify"]),
     "any command": (
         [""],
-        ["completion", "doctor", "explain", "export", "import", "inspect", "list", "repair",
-         "resend", "resolve", "tail", "verify", "web"],
+        ["completion", "doctor", "explain", "export", "hold", "holds", "import", "inspect", "list",
+         "release", "repair", "resend", "resolve", "tail", "verify", "web"],
     ),
     "an option of a command": (["resend", "ns/n", "--re"], ["--reason", "--redis-url", "--redis-url-file"]),
     "a value of an option": (["resolve", "ns/n", "--as", ""], ["delivered", "failed"]),
@@ -31,8 +31,8 @@ COMPLETED = {
     "an object is known to the cluster alone": (["inspect", "ns/"], []),
     "an option of the program": (["--h"], ["--help"]),
     "nothing yet": ([], [
-        "completion", "doctor", "explain", "export", "import", "inspect", "list", "repair",
-        "resend", "resolve", "tail", "verify", "web",
+        "completion", "doctor", "explain", "export", "hold", "holds", "import", "inspect", "list",
+        "release", "repair", "resend", "resolve", "tail", "verify", "web",
     ]),
 }  # fmt: skip
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from syncer.cli.explanation import Rules, as_json, as_text, explain
+from syncer.cli.explanation import Rules, as_json, as_text, explain, next_step
 from syncer.cli.owner import Owner
 from syncer.ledger.reading import read_log
 from syncer.model.attempt import Attempt, AttemptState, FailureClass
+from syncer.model.hold import Hold
 from syncer.model.record import (
     Kind,
     Plan,
@@ -23,6 +24,8 @@ from syncer.model.record import (
     skip_record,
 )
 from syncer.model.resource import NotificationRequest
+from syncer.rules.holds import reason_of
+from syncer.rules.plan import Deliver
 from syncer.settings import DeliveryRules
 from tests.unit.syncer.cli.samples import (
     A1,
@@ -52,7 +55,7 @@ def test_explains_a_wait() -> None:
     found, text = explained(PLAN, opened(A1), failed(A1, wait=60_000))
     assert found["next"] == {
         "decision": "WaitUntil", "reason": "next attempt not due yet", "channels": [],
-        "at": "2027-01-15T08:00:11.000Z", "blocked": None,
+        "at": "2027-01-15T08:00:11.000Z", "blocked": None, "held": {},
     }  # fmt: skip
     assert "NEXT    an attempt at 2027-01-15T08:00:11.000Z (in 11 seconds)" in text
     soon, _ = explained(PLAN, opened(A1), failed(A1, wait=49_500))
@@ -89,6 +92,37 @@ def test_explains_why_nothing_comes() -> None:
     found, text = explained(PLAN, skip)
     assert found["channels"][0]["skipped"] == "circuit open"
     assert "last due attempt was not made: circuit open" in text
+
+
+def test_explains_a_hold() -> None:
+    """Until when, by whom and why, and what lets go; the exit of a blocked one says more, not less."""
+    hold = Hold("00000001", NOW - 5, NOW + 60_000, "alice@desk", "they mend it", (C,))
+    why = reason_of(hold)
+    found, text = explained(PLAN, rules=Rules(holds=(hold,)))
+    assert f"NEXT    nothing: {C} is due and held until 2027-01-15T08:01:00Z by alice@desk" in text
+    assert "they mend it (syncer release 00000001)" in text
+    assert found["next"] == {
+        "decision": "Withhold", "reason": why, "channels": [C], "at": "2027-01-15T08:01:00.000Z",
+        "blocked": None, "held": {C: why},
+    }  # fmt: skip
+    over = Hold("00000001", NOW - 5, NOW, "alice@desk", "they mend it", (C,))
+    _, text = explained(PLAN, rules=Rules(holds=(over,)))
+    assert f"NEXT    an attempt is due now on {C}" in text
+    _, text = explained(PLAN, rules=Rules(holds_problem="nl:holds cannot be read: not JSON"))
+    assert "! what operators hold is not known: nl:holds cannot be read: not JSON" in text
+
+
+def test_explains_that_some_channels_are_held() -> None:
+    """What goes is said first, then what each hold keeps back, once."""
+    hold = Hold("00000001", NOW - 5, NOW + 60_000, "alice", "x", ("slack:a", "slack:b"))
+    why = reason_of(hold)
+    held = (("slack:a", why), ("slack:b", why))
+    answer = explain(request(), read_log(elements(PLAN)), Rules(), now=NOW)
+    some = replace(answer, decision=Deliver(("pagerduty:x",), None, "1 channel(s) due", held))
+    assert next_step(some) == (
+        f"an attempt is due now on pagerduty:x; slack:a, slack:b is due and {why}"
+    )
+    assert as_json(some)["next"]["held"] == dict(held)
 
 
 def test_explains_an_order() -> None:
@@ -199,7 +233,7 @@ def test_an_explanation_as_json() -> None:
     document = as_json(explain(request(), read_log(first), Rules(), now=NOW - 40_000))
     assert document["next"] == {
         "decision": "WaitUntil", "reason": "next attempt not due yet", "channels": [],
-        "at": "2027-01-15T07:59:41.000Z", "blocked": None,
+        "at": "2027-01-15T07:59:41.000Z", "blocked": None, "held": {},
     }  # fmt: skip
     assert document["plan"] == {
         "channels": [C], "rule": "RoutingRuleMatched", "message": "rule 1 matched",

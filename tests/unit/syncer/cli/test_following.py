@@ -10,10 +10,10 @@ import pytest
 
 from syncer.cli import following
 from syncer.cli.arguments import STATES
-from syncer.cli.attempts import _STATES, Event, Wanted, on_channel, receiver_of
+from syncer.cli.attempts import _STATES, Event, Wanted, on_channel
 from syncer.cli.following import Follower, WakeUps, _batches
 from syncer.ledger.ends import read_ends, read_lengths
-from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass
+from syncer.model.attempt import Attempt, AttemptId, AttemptState, FailureClass, receiver_of
 from syncer.model.errors import Unavailable
 from syncer.model.record import Header, Kind, Record, attempt_record, resolution_record, skip_record
 from tests.unit.syncer.cli.samples import A1, A2, NOW, PLAN, C, elements, failed, opened

@@ -87,7 +87,7 @@ def test_an_event_is_looked_for_by_the_api_server() -> None:
 def test_notes_name_what_deserves_attention() -> None:
     """The worst first; the last error belongs to what is not sent."""
     held = request(entry("unknown", 1, A1), hold="x", uncertainAttempts=1)
-    assert Row(held, 3, quarantined=True).notes == [
+    assert Row(held, 3, quarantined=True, held=True).notes == [
         "quarantined",
         "held",
         "1 unknown",
@@ -125,7 +125,7 @@ def test_a_row_is_of_object_and_log(case: str) -> None:
     """How many records are not published, and whether the log or the controller stops it."""
     element, length, condition, wanted = HEADS[case]
     conditions = [{"type": "Quarantined", "status": condition}] if condition else []
-    row = row_of(request(conditions=conditions), LogHead(element, length, -1))
+    row = row_of(request(conditions=conditions), LogHead(element, length, -1), (), now=NOW)
     assert (row.unsynced, row.quarantined) == wanted
     assert not row.deleted
 
@@ -205,6 +205,7 @@ async def watched(
     world = World(Objects(page(version="5"), *pages, namespace="ns"))
     at = cast("Access", SimpleNamespace(
         objects=world.objects, log=world.log, now=world.now, kube=kube, settings=world.settings,
+        client=world.client,
     ))  # fmt: skip
     watching = await Watching.begin(at, ["ns"], wanted or Filter(), shown(again=True))
     task = asyncio.create_task(watching.run())

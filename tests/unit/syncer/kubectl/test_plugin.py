@@ -673,7 +673,7 @@ def completed(*words: str, capfd: pytest.CaptureFixture[str]) -> list[str]:
 
 def test_words_are_completed(kubectl: StandIn, capfd: pytest.CaptureFixture[str]) -> None:
     """Commands are known here, everything else is asked for in the pod."""
-    assert completed("re", capfd=capfd) == ["repair", "resolve", "resend"]
+    assert completed("re", capfd=capfd) == ["repair", "resolve", "resend", "release"]
     assert completed("-n", "x", "", capfd=capfd) == list(COMMANDS)
     assert kubectl.asked == []
     kubectl.runs("echo payments/a; echo payments/b")

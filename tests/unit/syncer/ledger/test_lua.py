@@ -26,9 +26,9 @@ def test_what_may_run_where_memory_is_full(script: Script) -> None:
 
 
 def test_there_is_a_script_for_each_purpose() -> None:
-    """Seven of the controller and three of the operators' command."""
+    """Eight of the controller and three of the operators' command."""
     assert [s.name for s in SCRIPTS] == [
-        "claim", "intent", "outcome", "recover", "note", "ack", "retire",
+        "claim", "intent", "outcome", "recover", "note", "ack", "retire", "swap",
     ]  # fmt: skip
     assert [s.name for s in OPERATORS] == ["keep", "rebuild", "restore"]
 

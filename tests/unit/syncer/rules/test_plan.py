@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from syncer.rules.channel_state import ChannelState, State
+from syncer.rules.holds import Held
 from syncer.rules.plan import (
     PAUSED,
     Await,
@@ -20,6 +21,7 @@ from syncer.rules.plan import (
     decide,
     hold_of,
     stale_of,
+    withheld,
 )
 
 BASE: dict[str, Any] = {
@@ -32,6 +34,8 @@ def channel_states(**states: State) -> list[ChannelState]:
     """Channels by name with their states."""
     return [ChannelState(name, state) for name, state in states.items()]
 
+
+HELD: dict[str, Held] = {"a": Held("held: a", 500.0, 0), "c": Held("held: c", 400.0, 0)}
 
 CASES: dict[str, tuple[dict[str, Any], Decision]] = {
     "a final phase ends everything": (
@@ -162,6 +166,48 @@ CASES: dict[str, tuple[dict[str, Any], Decision]] = {
         {"channel_states": channel_states(a=State.RETRYING), "executing": {"a"}, "due": {"a": 130.0}},
         Await("attempts under way"),
     ),
+    "a hold keeps its channel back, the others go; the end of the hold is looked at": (
+        {"channel_states": channel_states(a=State.PENDING, b=State.PENDING), "holds": HELD},
+        Deliver(("b",), 500.0, "1 channel(s) due", (("a", "held: a"),)),
+    ),
+    "holds keep everything back, each for its own reason, until the first ends": (
+        {"channel_states": channel_states(a=State.RETRYING, c=State.PENDING), "holds": HELD},
+        Withhold(
+            ("a", "c"), 400.0, "held: a; held: c", (("a", "held: a"), ("c", "held: c"))
+        ),
+    ),
+    "a due time before the end of a hold is looked at first": (
+        {
+            "channel_states": channel_states(a=State.PENDING, b=State.RETRYING), "holds": HELD,
+            "due": {"b": 130.0},
+        },
+        Withhold(("a",), 130.0, "held: a", (("a", "held: a"),)),
+    ),
+    "what is held and not due yet waits for its time": (
+        {"channel_states": channel_states(a=State.RETRYING), "holds": HELD, "due": {"a": 130.0}},
+        WaitUntil(130.0, "next attempt not due yet"),
+    ),
+    "a hold wins over the age, which ends only what is not held": (
+        {
+            "channel_states": channel_states(a=State.PENDING, b=State.PENDING), "holds": HELD,
+            "stale": "old",
+        },
+        GiveUp(("b",), 500.0, "old"),
+    ),
+    "a hold keeps back what an operator wants resent": (
+        {
+            "channel_states": channel_states(a=State.PENDING), "holds": HELD, "terminal": True,
+            "ordered": {"a"},
+        },
+        Withhold(("a",), 500.0, "held: a", (("a", "held: a"),)),
+    ),
+    "what holds everything takes precedence over single holds": (
+        {
+            "channel_states": channel_states(a=State.PENDING, b=State.PENDING), "holds": HELD,
+            "held": "paused",
+        },
+        Withhold(("a", "b"), None, "paused"),
+    ),
 }  # fmt: skip
 
 
@@ -215,3 +261,13 @@ def test_hold(case: str) -> None:
 def test_age(created: int, now: int, max_age: float, wanted: str) -> None:
     """Older than the limit is too old; no limit, no known age and a clock that is behind are not."""
     assert stale_of(created, now, max_age) == wanted
+
+
+def test_what_a_decision_holds_back() -> None:
+    """Each channel with its own reason, or with that of all; nothing where all go or none is due."""
+    own = (("a", "x"), ("b", "y"))
+    assert withheld(Withhold(("a", "b"), None, "x; y", own)) == own
+    assert withheld(Withhold(("a", "b"), None, "z")) == (("a", "z"), ("b", "z"))
+    assert withheld(Deliver(("c",), None, "", own)) == own
+    assert withheld(Deliver(("c",), None, "")) == ()
+    assert withheld(GiveUp(("a",), None, "old")) == ()
