@@ -10,6 +10,7 @@ The controller's command line.
     notifier send --receiver NAME     a test notification, followed to its end
     notifier crd [--without-rules]    print the CustomResourceDefinition
     notifier schema settings|routing  print the JSON schema of a file
+    notifier completion bash|zsh|fish complete words in a shell
     notifier --version
 
 Each command is one module: its options (`add_arguments`) beside what runs it (`run`). Only parsers are
@@ -25,7 +26,8 @@ import sys
 from collections.abc import Sequence
 from typing import Final, Protocol
 
-from notifier.cli import check, crd, gateway, routes, run, schema, send
+from notifier.cli import check, completion, crd, gateway, routes, run, schema, send
+from syncer.cli.completion import candidates, typed_after
 from syncer.cli.exits import OK, USAGE
 
 
@@ -51,12 +53,17 @@ COMMANDS: Final[dict[str, Command]] = {
     "send": send,
     "crd": crd,
     "schema": schema,
+    "completion": completion,
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code, or exits with it if a thread of the controller hangs."""
     parser = _parser()
+    typed = typed_after(sys.argv[1:] if arguments is None else arguments)
+    if typed is not None:
+        sys.stdout.writelines(f"{word}\n" for word in candidates(parser, typed))
+        return OK
     options = parser.parse_args(arguments)
     if options.version:
         from notifier.version import __version__

@@ -1,8 +1,8 @@
 """
-`syncer completion`: three small scripts, and the one answer that all of them ask for.
+`syncer completion`, `notifier completion`: three small scripts, and the one answer that all ask for.
 
-The scripts know nothing of the commands: they pass the words on to `syncer complete`, which reads the
-parser itself. So they never fall behind, and there is one thing to test.
+The scripts know nothing of the commands: they pass the words on to `syncer complete`, or to `notifier
+complete`, which reads the parser itself. So they never fall behind, and there is one thing to test.
 """
 
 from __future__ import annotations
@@ -20,37 +20,37 @@ HELP: Final = "print the completion script of a shell"
 SHELLS: Final = ("bash", "zsh", "fish")
 
 _BASH: Final = """\
-# bash completion of syncer: source <(syncer completion bash)
-_syncer() {
+# bash completion of PROGRAM: source <(PROGRAM completion bash)
+_PROGRAM() {
     local IFS=$'\\n'
-    COMPREPLY=($(syncer complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
+    COMPREPLY=($(PROGRAM complete -- "${COMP_WORDS[@]:1:COMP_CWORD}" 2>/dev/null))
 }
-complete -o default -F _syncer syncer
+complete -o default -F _PROGRAM PROGRAM
 """
 
 _ZSH: Final = """\
-#compdef syncer
-# zsh completion of syncer: source <(syncer completion zsh)
-_syncer() {
+#compdef PROGRAM
+# zsh completion of PROGRAM: source <(PROGRAM completion zsh)
+_PROGRAM() {
     local -a found
-    found=("${(@f)$(syncer complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
+    found=("${(@f)$(PROGRAM complete -- "${(@)words[2,CURRENT]}" 2>/dev/null)}")
     if [[ -n "${found[1]}" ]]; then
         compadd -- "${found[@]}"
     else
         _files
     fi
 }
-compdef _syncer syncer
+compdef _PROGRAM PROGRAM
 """
 
 _FISH: Final = """\
-# fish completion of syncer: syncer completion fish | source
-function __syncer_complete
+# fish completion of PROGRAM: PROGRAM completion fish | source
+function __PROGRAM_complete
     set -l words (commandline -opc)
     set -l token (commandline -ct)
-    syncer complete -- $words[2..-1] "$token"
+    PROGRAM complete -- $words[2..-1] "$token"
 end
-complete -c syncer -a '(__syncer_complete)'
+complete -c PROGRAM -a '(__PROGRAM_complete)'
 """
 
 
@@ -61,13 +61,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Write the script of a shell; returns the exit code."""
-    sys.stdout.write(script(options.shell))
+    return write_script(options.shell, "syncer")
+
+
+def write_script(shell: str, program: str) -> int:
+    """Write the script of a shell for a program; returns the exit code."""
+    sys.stdout.write(script(shell, program))
     return OK
 
 
-def script(shell: str) -> str:
-    """The script of a shell; KeyError if there is none."""
-    return {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}[shell]
+def script(shell: str, program: str) -> str:
+    """The script of a shell for a program; KeyError if there is none."""
+    return {"bash": _BASH, "zsh": _ZSH, "fish": _FISH}[shell].replace("PROGRAM", program)
+
+
+def typed_after(words: Sequence[str]) -> list[str] | None:
+    """What a script asks to complete, None where the words are no question of one."""
+    if words[:1] != ["complete"]:
+        return None
+    return list(words[2:] if words[1:2] == ["--"] else words[1:])
 
 
 def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[str]:
@@ -82,12 +94,7 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
         In alphabetical order; empty where a file name or a free word is expected.
     """
     *before, current = list(words) or [""]
-    commands = _commands(parser)
-    command = next((w for w in before if w in commands), None)
-    if command is None:
-        known = [*commands, *(o for o in _options(parser) if current.startswith("-"))]
-        return sorted(w for w in known if w.startswith(current))
-    chosen = commands[command]
+    chosen = _chosen(parser, before)
     options = _options(chosen)
     previous = before[-1] if before else ""
     action = options.get(previous)
@@ -96,6 +103,7 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
         return sorted(v for v in values if v.startswith(current))
     if current.startswith("-"):
         return sorted(o for o in options if o.startswith(current))
+    # As above; its commands are choices, too.
     free = [a for a in chosen._actions if not a.option_strings and a.choices]  # noqa: SLF001 - argparse offers no other way to its actions
     return sorted(str(c) for a in free for c in a.choices or () if str(c).startswith(current))
 
@@ -109,15 +117,21 @@ def expects_object(parser: argparse.ArgumentParser, words: Sequence[str]) -> boo
         words: As of `candidates`.
     """
     *before, current = list(words) or [""]
-    commands = _commands(parser)
-    chosen = commands.get(next((w for w in before if w in commands), ""))
-    if chosen is None or current.startswith("-"):
+    chosen = _chosen(parser, before)
+    if chosen is parser or current.startswith("-"):
         return False
     action = _options(chosen).get(before[-1])
     if action is not None and action.nargs != 0:
         return False
     # As above.
     return any(a.metavar == OBJECT and not a.option_strings for a in chosen._actions)  # noqa: SLF001 - argparse offers no other way to its actions
+
+
+def _chosen(parser: argparse.ArgumentParser, before: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of the command that the words before name, or of its own command."""
+    for word in before:
+        parser = _commands(parser).get(word, parser)
+    return parser
 
 
 def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:

@@ -100,8 +100,8 @@ COMMANDS: Final[dict[str, Command]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    if words[:1] == ["complete"]:
-        typed = words[2:] if words[1:2] == ["--"] else words[1:]
+    typed = completion.typed_after(words)
+    if typed is not None:
         sys.stdout.writelines(f"{word}\n" for word in _completed(typed))
         return OK
     options = _parser().parse_args(words)

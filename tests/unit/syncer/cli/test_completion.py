@@ -6,9 +6,11 @@ import argparse
 import shlex
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from notifier.cli import main as notifier
 from syncer.cli import main as cli
 from syncer.cli.completion import SHELLS, _commands, candidates, expects_object, script
 
@@ -70,24 +72,26 @@ def test_where_an_object_is_named(case: str) -> None:
 LINES = {
     "bash": (
         ["bash", "--norc", "-c"],
-        """COMP_WORDS=(syncer {words} more); COMP_CWORD={count}; _syncer
+        """COMP_WORDS=({program} {words} more); COMP_CWORD={count}; _{program}
         printf '%s\\n' "${{COMPREPLY[@]}}" """,
     ),
     "zsh": (
         ["zsh", "-f", "-c"],
         """compadd() {{ print -rl -- "${{@[2,-1]}}" }}
         _files() {{ print a-file }}
-        words=(syncer {words} more); CURRENT=$(({count} + 1)); $_comps[syncer]""",
+        words=({program} {words} more); CURRENT=$(({count} + 1)); $_comps[{program}]""",
     ),
-    "fish": (["fish", "--no-config", "-c"], 'complete -C "syncer {typed}"'),
+    "fish": (["fish", "--no-config", "-c"], 'complete -C "{program} {typed}"'),
 }
 #: What a person's own files do before.
 SET_UP = {"zsh": "autoload -U compinit && compinit -D -u\n"}
 
 
-def completed(shell: str, tmp_path: Path, words: list[str], *found: str) -> list[str]:
+def completed(
+    shell: str, tmp_path: Path, words: list[str], *found: str, program: str = "syncer"
+) -> list[str]:
     """What a shell makes of its words when the command finds this; the command is a script of its own."""
-    summary = tmp_path / "syncer"
+    summary = tmp_path / program
     said = "".join(f"{line}\\n" for line in found)
     summary.write_text(f'#!/bin/sh\nprintf "%s|" "$@" > "$0.args"\nprintf "{said}"\n')
     summary.chmod(0o755)
@@ -96,9 +100,10 @@ def completed(shell: str, tmp_path: Path, words: list[str], *found: str) -> list
     command, line = LINES[shell]
     quoted = shlex.join(words)
     # An empty word is typed as nothing.
-    line = line.format(words=quoted, count=len(words), typed=quoted.removesuffix("''"))
+    typed = quoted.removesuffix("''")
+    line = line.format(words=quoted, count=len(words), typed=typed, program=program)
     answer = subprocess.run(
-        [*command, f"{SET_UP.get(shell, '')}{script(shell)}\n{line}"],
+        [*command, f"{SET_UP.get(shell, '')}{script(shell, program)}\n{line}"],
         env={"PATH": f"{tmp_path}:/usr/bin:/bin", "HOME": str(tmp_path), "TERM": "dumb"},
         cwd=nowhere, capture_output=True, text=True, check=True, timeout=30,
     )  # fmt: skip
@@ -121,12 +126,47 @@ def test_zsh_completes_files(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_scripts_ask_the_command(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_other_command_is_asked_by_its_name(shell: str, tmp_path: Path) -> None:
+    """Its script asks it, in each shell."""
+    words = ["routes", "te"]
+    assert completed(shell, tmp_path, words, "test", program="notifier") == ["test"]
+    said = (tmp_path / "notifier.args").read_text()
+    assert said == "complete|--|routes|te|"
+
+
+@pytest.mark.parametrize("program", [cli, notifier], ids=["syncer", "notifier"])
+@pytest.mark.parametrize("shell", SHELLS)
+def test_scripts_ask_the_command(
+    shell: str, program: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Every script is printed by the command, and does nothing but ask it."""
-    assert cli.main(["completion", shell]) == 0
+    name = "syncer" if program is cli else "notifier"
+    assert program.main(["completion", shell]) == 0
     printed = capsys.readouterr().out
-    assert printed == script(shell)
-    assert "syncer complete -- " in printed
+    assert printed == script(shell, name)
+    assert f"{name} complete -- " in printed
+    assert ("syncer" in printed) is (name == "syncer")
+
+
+OF_NOTIFIER = {
+    "any command": (
+        [""],
+        ["check", "completion", "crd", "gateway", "routes", "run", "schema", "send"],
+    ),
+    "a command of a command": (["routes", ""], ["show", "test"]),
+    "an option of such a command": (["routes", "test", "--exp"], ["--expect"]),
+    "a value of such an option": (["routes", "test", "-o", ""], ["json", "tree"]),
+    "a kind of file": (["schema", "r"], ["routing"]),
+    "a file is the shell's business": (["check", "--config", ""], []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OF_NOTIFIER)
+def test_completion_of_notifier(case: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same, with commands that have commands of their own."""
+    words, wanted = OF_NOTIFIER[case]
+    assert notifier.main(["complete", "--", *words]) == 0
+    assert capsys.readouterr().out.splitlines() == wanted
 
 
 def test_complete_answers(capsys: pytest.CaptureFixture[str]) -> None:

@@ -109,7 +109,7 @@ def test_words_come_from_the_process(
     """Where none are given, without the name of the program."""
     monkeypatch.setattr(sys, "argv", ["syncer", "completion", "bash"])
     assert cli.main() == 0
-    assert capsys.readouterr().out == completion.script("bash")
+    assert capsys.readouterr().out == completion.script("bash", "syncer")
 
 
 #: What a command raises, its exit code and what is said.
