@@ -310,14 +310,14 @@ KILLERS: Final = {
 #: the draws.
 FIRST: Final = {
     "overwrite instead of union": 30,
-    "no resourceVersion": 69,
-    "stale read at the claim": 103,
-    "failover without re-claim": 34,
-    "no resync": 21,
-    "hand-over waits for what backs off": 156,
-    "shards taken before the session is ended": 172,
-    "session that ended goes on": 7,
-    "no clock asked before a send": 8,
+    "no resourceVersion": 191,
+    "stale read at the claim": 41,
+    "failover without re-claim": 51,
+    "no resync": 211,
+    "hand-over waits for what backs off": 184,
+    "shards taken before the session is ended": 234,
+    "session that ended goes on": 14,
+    "no clock asked before a send": 14,
 }  # fmt: skip
 _TRIES: Final = 150
 #: Seconds of faults that what lasts long needs to show.
