@@ -92,7 +92,7 @@ def _test(options: argparse.Namespace) -> int:
             routing = routing_of(load(Files(None, Path(options.routing))))
         pairs = (header.partition(":") for header in options.header)
         headers = {name.strip().lower(): value.strip() for name, _, value in pairs}
-        made = wishes(source, Incoming(headers, sys.stdin.buffer.read()), time.time())
+        made = wishes(source, Incoming(headers, _body(source.kind.max_body)), time.time())
     except (ConfigError, Refused) as error:
         text = str(error)
         if isinstance(error, Refused):
@@ -100,8 +100,20 @@ def _test(options: argparse.Namespace) -> int:
         # A payload's keys are among it.
         sys.stderr.write(plain(f"notifier: {text}") + "\n")
         return DIFFERENT
+    if not made:
+        sys.stderr.write("notifier: such a request is accepted and creates no notification\n")
     sys.stdout.write("---\n".join(_shown(wish.manifest, routing) for wish in made))
     return OK
+
+
+def _body(most: int) -> bytes:
+    """Read the payload, within the bound of the server."""
+    from notifier.gateway.draft import Refused
+
+    body = sys.stdin.buffer.read(most + 1)
+    if len(body) > most:
+        raise Refused(f"the body is larger than {most} bytes", status=413)
+    return body
 
 
 def _source(loaded: Loaded, name: str) -> Source:

@@ -22,8 +22,9 @@ receivers:
 @pytest.fixture
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A directory with both files."""
-    source = "{name: am, kind: alertmanager, namespace: alerts, auth: {insecure: true}}"
-    (tmp_path / "gateway.yaml").write_text(f"sources: [{source}]")
+    more = "namespace: alerts, auth: {insecure: true}"
+    sources = f"[{{name: am, kind: alertmanager, {more}}}, {{name: gh, kind: github, {more}}}]"
+    (tmp_path / "gateway.yaml").write_text(f"sources: {sources}")
     (tmp_path / "routing.yaml").write_text(ROUTING)
     monkeypatch.chdir(tmp_path)
     return tmp_path
@@ -55,6 +56,27 @@ def test_who_would_get_it(
     code, out, err = tried(capsys, monkeypatch, alertmanager(), *words)
     assert (code, out) == (1, "")
     assert err.startswith("notifier: routing.yaml: at least one receiver is required")
+
+
+@pytest.mark.usefixtures("files")
+def test_a_payload_that_the_server_refuses_for_its_size(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is refused here as well, with the same status."""
+    code, out, err = tried(capsys, monkeypatch, alertmanager(x="x" * (8 << 20)))
+    assert (code, out) == (1, "")
+    assert "larger than 8388608 bytes (HTTP 413)" in err
+
+
+@pytest.mark.usefixtures("files")
+def test_a_payload_that_creates_nothing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A ping of GitHub's is accepted; an empty answer alone would look like a defect."""
+    words = ("--source", "gh", "--header", "X-GitHub-Event: ping")
+    code, out, err = tried(capsys, monkeypatch, {}, *words)
+    assert (code, out) == (0, "")
+    assert err == "notifier: such a request is accepted and creates no notification\n"
 
 
 @pytest.mark.usefixtures("files")
