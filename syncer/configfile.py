@@ -273,14 +273,16 @@ def keys_of(model: type[BaseModel]) -> dict[str, str]:
     return keys
 
 
+def options_of(annotation: object) -> tuple[object, ...]:
+    """Return the types of a union; of anything else the type itself."""
+    if typing.get_origin(annotation) in {Union, types.UnionType}:
+        return typing.get_args(annotation)
+    return (annotation,)
+
+
 def group_of(annotation: object) -> type[BaseModel] | None:
     """Return the group that a field holds, required or not; None for a plain value."""
-    options = (
-        typing.get_args(annotation)
-        if typing.get_origin(annotation) in {Union, types.UnionType}
-        else (annotation,)
-    )
-    for option in options:
+    for option in options_of(annotation):
         if isinstance(option, type) and issubclass(option, BaseModel):
             return option
     return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import enum
 import json
-import types
 import typing
 from collections.abc import Collection
 from typing import Any, Final
@@ -18,7 +17,7 @@ from pydantic import BaseModel, BeforeValidator, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
-from syncer.configfile import group_of, parse_duration
+from syncer.configfile import group_of, options_of, parse_duration
 
 #: Go's text form, or plain seconds.
 _DURATION: Final = (
@@ -44,7 +43,7 @@ def kind_of(field: FieldInfo) -> str:
     if is_duration(field):
         return _bounded("duration", field)
     words = []
-    for option in _options(field.annotation):
+    for option in options_of(field.annotation):
         if typing.get_origin(option) is typing.Annotated:
             if any(getattr(m, "func", None) is parse_duration for m in typing.get_args(option)):
                 words.append("duration")
@@ -157,12 +156,6 @@ def _or_null(schema: dict[str, Any]) -> dict[str, Any]:
         kinds = schema["type"]
         out["type"] = [*([kinds] if isinstance(kinds, str) else kinds), "null"]
     return out
-
-
-def _options(annotation: object) -> tuple[object, ...]:
-    if typing.get_origin(annotation) in {typing.Union, types.UnionType}:
-        return typing.get_args(annotation)
-    return (annotation,)
 
 
 def _bounded(kind: str, field: FieldInfo) -> str:
