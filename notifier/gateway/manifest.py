@@ -20,7 +20,8 @@ from notifier.gateway.draft import Draft, Refused, cut
 from notifier.gateway.expressions import Template, shown
 from notifier.gateway.identity import Identity
 from notifier.routing.attributes import ALWAYS, KNOWN
-from syncer.model.resource import EVENT, Json, event_label, event_text
+from syncer.model.event import EVENT, event_label, event_text
+from syncer.model.resource import Json
 
 API_VERSION: Final = "kubernaut.ai/v1alpha1"
 #: Label and annotations of what the gateway creates.

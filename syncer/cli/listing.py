@@ -23,8 +23,9 @@ from syncer.ledger.codec import decode_header
 from syncer.model.attempt import Attempt
 from syncer.model.conditions import QUARANTINED, find_condition
 from syncer.model.errors import ContractError
+from syncer.model.event import EVENT, event_label, event_text
 from syncer.model.hold import Hold
-from syncer.model.resource import EVENT, NotificationRequest, event_label, event_text
+from syncer.model.resource import NotificationRequest
 from syncer.model.times import format_time
 
 HEAD: Final = ("NAMESPACE", "NAME", "PHASE", "AGE", "ATTEMPTS", "NOTES")

@@ -11,7 +11,8 @@ from syncer.cli.output import write_remark
 from syncer.cli.scan import Scan, objects
 from syncer.ledger.reading import read_log
 from syncer.model.errors import ConfigError, Gone
-from syncer.model.resource import EVENT, NotificationRequest, event_label, event_text
+from syncer.model.event import EVENT, event_label, event_text
+from syncer.model.resource import NotificationRequest
 from syncer.rules.fold import ReadLog
 from syncer.rules.text import plain
 

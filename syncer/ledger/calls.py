@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Any
 
 import hiredis
+from redis.asyncio.connection import AbstractConnection
+from redis.exceptions import ResponseError
 
 from syncer.ledger.lua import Script
 from syncer.model.errors import LedgerError
@@ -59,3 +61,24 @@ def pack(command: tuple[Any, ...]) -> bytes:
     """Return a command as it is written."""
     packed: bytes = hiredis.pack_command(command)
     return packed
+
+
+async def read_reply(connection: AbstractConnection, call: Call) -> Any:
+    """Read the reply to a call, error replies as values; every reply must be read."""
+    if call.alone:
+        try:
+            return await connection.read_response()
+        except ResponseError as error:
+            return error
+    replies: list[Any] = []
+    for _ in call.commands:
+        try:
+            replies.append(await connection.read_response())
+        except ResponseError as error:
+            replies.append(error)
+    failed = next((r for r in replies if isinstance(r, ResponseError)), None)
+    if failed is not None:
+        return failed
+    if call.asking:
+        replies = replies[1:]
+    return tuple(replies) if call.more else replies[0]

@@ -37,7 +37,7 @@ from redis.asyncio.connection import AbstractConnection, ConnectionPool
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError, ResponseError
 
-from syncer.ledger.calls import Call, StaleGuard, pack
+from syncer.ledger.calls import Call, StaleGuard, pack, read_reply
 from syncer.ledger.connection import ask, lost_connection, refuse_sentinel, with_clock
 from syncer.ledger.replies import classify_reply, parse_info, parse_pairs, word_of
 from syncer.model.errors import (
@@ -365,7 +365,7 @@ class Pipeline:
                 for n, waiting in enumerate(batch):
                     if n:
                         self._extend(limit)
-                    reply = await self._reply(connection, waiting.call)
+                    reply = await read_reply(connection, waiting.call)
                     word = word_of(reply) if isinstance(reply, ResponseError) else ""
                     demoted = demoted or word == "READONLY"
                     if word == "NOSCRIPT" and waiting.call.script:
@@ -428,7 +428,7 @@ class Pipeline:
         for waiting in batch:
             packed = map(pack, waiting.call.commands)
             await connection.send_packed_command(packed, check_health=False)
-            reply = await self._reply(connection, waiting.call)
+            reply = await read_reply(connection, waiting.call)
             if waiting.call.wait and not isinstance(reply, ResponseError):
                 written.append((waiting, reply))
             else:
@@ -437,27 +437,6 @@ class Pipeline:
         if wait is not None:
             await connection.send_packed_command([pack(("WAIT", *wait))], check_health=False)
             await self._confirm(connection, written, wait, limit)
-
-    @staticmethod
-    async def _reply(connection: AbstractConnection, call: Call) -> Any:
-        """Read the reply to a call, error replies as values; every reply must be read."""
-        if call.alone:
-            try:
-                return await connection.read_response()
-            except ResponseError as error:
-                return error
-        replies: list[Any] = []
-        for _ in call.commands:
-            try:
-                replies.append(await connection.read_response())
-            except ResponseError as error:
-                replies.append(error)
-        failed = next((r for r in replies if isinstance(r, ResponseError)), None)
-        if failed is not None:
-            return failed
-        if call.asking:
-            replies = replies[1:]
-        return tuple(replies) if call.more else replies[0]
 
     @staticmethod
     def _answer(waiting: _Waiting, reply: Any) -> None:

@@ -34,6 +34,7 @@ from syncer.model.attempt import (
     parse_epoch,
 )
 from syncer.model.conditions import Condition
+from syncer.model.event import EVENT, event_text
 from syncer.model.immutable import immutable
 from syncer.model.times import time_of
 
@@ -43,11 +44,6 @@ PLURAL: Final = "notificationrequests"
 KIND: Final = "NotificationRequest"
 #: On an object, holds its deliveries back: present and not `false`.
 HOLD_ANNOTATION: Final = "notification-ledger/hold"
-#: On an object that the gateway made: the event in its sender's words as annotation, and as label of the
-#: same name a hash of them, by which the API server finds it.
-EVENT: Final = "notification-ledger/event"
-#: Characters of an event.
-_EVENT_MOST: Final = 1024
 
 PENDING: Final = "Pending"
 SENDING: Final = "Sending"
@@ -238,16 +234,6 @@ class NotificationRequest:
     def content_hash(self) -> str:
         """Sixteen hex digits that stand for the spec; the plan records them."""
         return _hash_of(self.document().get("spec"))
-
-
-def event_text(text: str) -> str:
-    """Return an event as an object bears it, cut to its bound."""
-    return text if len(text) <= _EVENT_MOST else f"{text[: _EVENT_MOST - 1]}…"
-
-
-def event_label(text: str) -> str:
-    """Return the value of the label by which an event is found."""
-    return hashlib.sha256(event_text(text).encode("utf-8", "surrogatepass")).hexdigest()[:40]
 
 
 def parse_object(document: Json) -> NotificationRequest:

@@ -11,7 +11,8 @@ from notifier.gateway.draft import Incoming, Refused
 from notifier.gateway.manifest import FAULTS, IDENTITY, SOURCE_LABEL
 from notifier.gateway.settings import of_document
 from notifier.gateway.translation import Wish, wishes
-from syncer.model.resource import EVENT, Json, event_label
+from syncer.model.event import EVENT, event_label
+from syncer.model.resource import Json
 from tests.unit.notifier.gateway.payloads import alert, alertmanager
 
 NOW = 1_795_752_060.0

@@ -21,8 +21,9 @@ from syncer.kube.notification_requests import Unreadable
 from syncer.ledger.answers import LogHead
 from syncer.model.attempt import Epoch
 from syncer.model.errors import Expired, Unavailable
+from syncer.model.event import event_label
 from syncer.model.record import Header
-from syncer.model.resource import NotificationRequest, event_label
+from syncer.model.resource import NotificationRequest
 from tests.unit.syncer.cli.samples import A1, NOW, C, entry, request
 from tests.unit.syncer.cli.world import Objects, World, named, page
 
