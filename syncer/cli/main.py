@@ -104,6 +104,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if typed is not None:
         sys.stdout.writelines(f"{word}\n" for word in _completed(typed))
         return OK
+    if arguments is None:
+        # Of a process of its own. With the default threshold collections take a sixth of what it costs to
+        # import what a command needs.
+        import gc
+
+        gc.set_threshold(50_000, 20, 50)
     options = _parser().parse_args(words)
     if options.command == "completion":
         return completion.run(options)

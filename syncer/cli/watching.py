@@ -10,6 +10,7 @@ everything is listed once more, and what is different is shown.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -33,6 +34,33 @@ _SILENCE: Final = 300.0
 #: Seconds between tries, at first and at most.
 _PAUSE_FIRST: Final = 1.0
 _PAUSE_MOST: Final = 30.0
+#: Seconds that a watch must have lasted for its end to be none of several in a row.
+_STEADY: Final = 60.0
+
+
+class InARow:
+    """
+    Watches of one namespace that ended with an error, one soon after the other.
+
+    A server may open each watch and end it at once with an error after which everything is listed anew.
+    That it was opened, or has said something, must not make the next list follow at once.
+    """
+
+    def __init__(self) -> None:
+        """None has failed."""
+        self.failures = 0
+        self._opened: float | None = None
+
+    def opened(self) -> None:
+        """Note that a watch is open, or has brought something."""
+        if self._opened is None:
+            self._opened = time.monotonic()
+
+    def ended(self, *, failed: bool) -> None:
+        """Note the end of a watch, or that there was none."""
+        lasted = 0.0 if self._opened is None else time.monotonic() - self._opened
+        self._opened = None
+        self.failures = 0 if not failed else 1 if lasted >= _STEADY else self.failures + 1
 
 
 @dataclass(slots=True)
@@ -82,25 +110,29 @@ class Watching:
             await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _follow(self, namespace: str | None) -> None:
-        failures = 0
+        row, away = InARow(), 0
         while True:
             before = self.versions[namespace]
             try:
                 try:
                     async with aclosing(changes(self.at, namespace, before)) as news:
                         async for change in news:
+                            row.opened()
                             if isinstance(change.found, NotificationRequest):
                                 await self._show(change.found, deleted=change.deleted)
                             self.versions[namespace] = change.version
+                    row.ended(failed=False)
                 except Expired:
+                    row.ended(failed=True)
                     # A server may be away for this as well: the place stays lost, and is looked for again.
                     await self._list_again(namespace)
-                failures = 0
+                away = 0
             except (Unavailable, Ambiguous, TimeoutError) as error:
-                failures = 1 if self.versions[namespace] != before else failures + 1
-                if failures == 2:
+                row.ended(failed=True)
+                away = 1 if self.versions[namespace] != before else away + 1
+                if away == 2:
                     write_remark(f"a server does not answer, retrying: {error}")
-            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, failures + 1))
+            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, row.failures + 1))
 
     async def _show(self, request: NotificationRequest, *, deleted: bool) -> None:
         (head,) = await self.at.log.read_headers([request.uid])

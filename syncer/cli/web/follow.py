@@ -18,7 +18,7 @@ from itertools import count
 from typing import Final
 
 from syncer.cli.access import Access
-from syncer.cli.watching import Change, changes
+from syncer.cli.watching import Change, InARow, changes
 from syncer.cli.web.index import Index
 from syncer.kube.notification_requests import Unreadable
 from syncer.model.errors import Expired, LedgerError
@@ -79,7 +79,7 @@ class Follower:
                 group.create_task(self._follow(namespace))
 
     async def _follow(self, namespace: str | None) -> None:
-        version, failures = "", 0
+        version, row = "", InARow()
         while True:
             try:
                 if not version:
@@ -88,15 +88,18 @@ class Follower:
                     changes(self._at, namespace, version, silence=_SILENCE)
                 ) as news:
                     async for change in news:
-                        version, failures = change.version, 0
+                        row.opened()
+                        version = change.version
                         self._take(change)
                         self._mended(namespace)
+                row.ended(failed=False)
             except Expired:
+                row.ended(failed=True)
                 version = ""
             except (LedgerError, TimeoutError) as error:
-                failures += 1
+                row.ended(failed=True)
                 self._failed(namespace, str(error) or "no answer in time")
-            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, failures + 1))
+            await asyncio.sleep(exponential(_PAUSE_FIRST, _PAUSE_MOST, row.failures + 1))
 
     def _take(self, change: Change) -> None:
         found = change.found

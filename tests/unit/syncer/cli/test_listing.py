@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from types import SimpleNamespace
@@ -12,11 +12,12 @@ from typing import Any, Final, cast
 
 import pytest
 
+from syncer.cli import watching
 from syncer.cli.access import Access
 from syncer.cli.listing import COLOURS, FLEXIBLE, HEAD, Filter, Row, Shown, row_of
 from syncer.cli.output import Columns
 from syncer.cli.screen import Screen
-from syncer.cli.watching import Watching
+from syncer.cli.watching import InARow, Watching
 from syncer.kube.notification_requests import Unreadable
 from syncer.ledger.answers import LogHead
 from syncer.model.attempt import Epoch
@@ -199,10 +200,14 @@ class Kube:
 
 
 async def watched(
-    kube: Kube, monkeypatch: pytest.MonkeyPatch, *pages: Any, wanted: Filter | None = None
+    kube: Kube,
+    monkeypatch: pytest.MonkeyPatch,
+    *pages: Any,
+    wanted: Filter | None = None,
+    pause: Callable[[float, float, int], float] = lambda *_: 0.0,
 ) -> None:
     """Watch the namespace `ns` until nothing more is said."""
-    monkeypatch.setattr("syncer.cli.watching.exponential", lambda *_: 0.0)
+    monkeypatch.setattr("syncer.cli.watching.exponential", pause)
     world = World(Objects(page(version="5"), *pages, namespace="ns"))
     at = cast("Access", SimpleNamespace(
         objects=world.objects, log=world.log, now=world.now, kube=kube, settings=world.settings,
@@ -313,3 +318,47 @@ def test_the_broken_object_of_a_test_is_broken() -> None:
         changed("ADDED", "a", "6").replace(b'"Simple"}', b'"Simple", "retryPolicy": 1}')
     )
     assert isinstance(parse(document["object"]), Unreadable)
+
+
+# -- watches that end with an error -----------------------------------------------------------------
+
+
+def test_watches_that_fail_in_a_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    """That one was opened ends no row; that one has lasted, or has ended by itself, does."""
+    now = 100.0
+    monkeypatch.setattr(watching, "time", SimpleNamespace(monotonic=lambda: now))
+    row, counted = InARow(), []
+    for lasts, failed in (
+        (None, True),
+        (0.0, True),
+        (59.0, True),
+        (60.0, True),
+        (1.0, True),
+        (2.0, False),
+    ):
+        if lasts is not None:
+            row.opened()
+            now += lasts / 2
+            row.opened()
+            now += lasts / 2
+        row.ended(failed=failed)
+        counted.append(row.failures)
+    assert counted == [1, 2, 3, 1, 2, 0]
+
+
+async def test_a_server_that_ends_each_watch_is_asked_less_and_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Each end has everything listed once more, so the lists must not follow at once."""
+    pauses = []
+
+    def pause(_first: float, _most: float, n: int) -> float:
+        pauses.append(n)
+        return 0.0
+
+    kube = Kube(*([b'{"type":"ERROR","object":{}}'] for _ in range(3)), [])
+    await watched(
+        kube, monkeypatch, *(page(version=f"{n // 2}") for n in range(12, 18)), pause=pause
+    )
+    assert pauses == [2, 3, 4]
+    assert [version for _, version in kube.asked] == ["5", "6", "7", "8"]

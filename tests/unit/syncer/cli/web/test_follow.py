@@ -1,0 +1,42 @@
+"""How the explorer follows the API server: a server that ends each watch is asked less and less."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from syncer.cli.web.follow import Follower
+from syncer.cli.web.index import Index
+from tests.unit.syncer.cli.test_listing import Kube
+from tests.unit.syncer.cli.world import Objects, World, page
+
+if TYPE_CHECKING:
+    from syncer.cli.access import Access
+
+
+async def test_a_server_that_ends_each_watch_is_asked_less_and_less(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """That it opened one, and said something, does not make the next list follow at once."""
+    pauses = []
+
+    def pause(_first: float, _most: float, n: int) -> float:
+        pauses.append(n)
+        return 0.0
+
+    monkeypatch.setattr("syncer.cli.web.follow.exponential", pause)
+    kube = Kube(*([b'{"type":"ERROR","object":{}}'] for _ in range(3)), [])
+    world = World(Objects(*(page(version=f"{n}") for n in range(5, 9))))
+    at = cast("Access", SimpleNamespace(objects=world.objects, kube=kube))
+    task = asyncio.create_task(Follower(at, Index(), ()).run())
+    try:
+        async with asyncio.timeout(20):
+            await kube.over.wait()
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    assert pauses == [2, 3, 4]
+    assert [version for _, version in kube.asked] == ["5", "6", "7", "8"]
