@@ -117,9 +117,17 @@ class Columns:
             giving = [n for n, least in self._flexible.items() if widths[n] > least]
             if not giving:
                 break
-            widest = max(giving, key=lambda n: widths[n])
-            widths[widest] -= 1
-            over -= 1
+            most = max(widths[n] for n in giving)
+            widest = [n for n in giving if widths[n] == most]
+            # As far as the next widest, at once: a cell may be as long as its author likes.
+            floor = max(
+                *(self._flexible[n] for n in widest),
+                *(widths[n] for n in giving if widths[n] < most), 0,
+            )  # fmt: skip
+            step = min(over // len(widest), most - floor)
+            for n in widest if step else widest[:over]:
+                widths[n] -= step or 1
+                over -= step or 1
         return widths
 
     def _line(self, row: Sequence[str], widths: Sequence[int], *, counted: bool = True) -> str:

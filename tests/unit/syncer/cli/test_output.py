@@ -7,6 +7,7 @@ import io
 import pytest
 
 from syncer.cli.output import Columns, Progress, age, table, write_json, write_lines, write_remark
+from syncer.cli.screen import Screen
 from syncer.rules.text import plain
 
 
@@ -167,3 +168,31 @@ def test_an_empty_table_has_no_lines() -> None:
     assert table([]) == []
     assert table([("A",)]) == ["A"]
     assert table([("A", "B"), ("1", "")], indent="  ") == ["  A  B", "  1"]
+
+
+def one_by_one(widths: list[int], least: dict[int, int], width: int) -> list[int]:
+    """The widest column that may be cut gives one column of the screen, again and again."""
+    over = sum(widths) + 2 * (len(widths) - 1) - width
+    while over > 0 and (giving := [n for n, keeps in least.items() if widths[n] > keeps]):
+        widths[max(giving, key=lambda n: widths[n])] -= 1
+        over -= 1
+    return widths
+
+
+@pytest.mark.parametrize(
+    "widths", [[10, 40, 40, 40], [5, 90, 30, 31], [60, 9, 8, 7], [20, 21, 22, 23], [1, 300, 1, 2]]
+)
+@pytest.mark.parametrize("width", [20, 60, 79, 80, 81, 120])
+def test_the_widest_columns_give(widths: list[int], width: int) -> None:
+    """As if one column of the screen after the other was taken, however many are too many."""
+    names = [f"c{n}" for n in range(len(widths))]
+    found = Columns(names, Screen(width), flexible={"c1": 10, "c2": 16, "c3": 14})
+    found._widths = list(widths)
+    assert found._fitting() == one_by_one(list(widths), {1: 10, 2: 16, 3: 14}, width)
+
+
+def test_a_cell_may_be_as_long_as_its_author_likes() -> None:
+    """What does not fit is taken off at once."""
+    found = Columns(("a", "b", "c"), Screen(80), flexible={"b": 10, "c": 10})
+    found._widths = [6, 10**12, 10**12]
+    assert found._fitting() == [6, 35, 35]
